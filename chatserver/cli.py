@@ -1,4 +1,4 @@
-"""The `chatserver` command: serve, chat, limits; and admin, whose commands are in cli_admin.py.
+"""The `chatserver` command: serve, chat, token, limits; and admin, whose commands are in cli_admin.py.
 
 Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
 field. Commands import what they run only when they run, so that `--help` is quick.
@@ -188,6 +188,47 @@ def chat(
         plain=plain, json=json, send=send, retry_for=retry_for,
     )  # fmt: skip
     return run(options)
+
+
+@app.command
+def token(
+    *,
+    key: Path,
+    sub: str,
+    name: str = "",
+    room: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    role: str = "",
+    expires: str = "1h",
+    issuer: str = "",
+    audience: str = "",
+) -> int:
+    """Print a token by which somebody can sign in, for scripts and tests.
+
+    Parameters
+    ----------
+    key
+        A secret, as serve --token-key has it, or the private key (PEM) to a public one.
+    sub
+        The user's id.
+    name
+        The name that others see; the id, if none is given.
+    room
+        What is allowed where, like team-*=rw or ops=r; repeat it for more. Then these rooms and no others.
+    role
+        moderator, or nothing.
+    expires
+        How long it holds: 90s, 10m, 1h, 30d.
+    issuer
+        `iss`, where serve --token-issuer asks for one.
+    audience
+        `aud`, where serve --token-audience asks for one.
+    """
+    from chatserver.api.minting import mint  # noqa: PLC0415  (quick --help)
+
+    print(
+        mint(key, sub, name=name, role=role, rooms=room, expires=expires, issuer=issuer, audience=audience)
+    )  # fmt: skip
+    return 0
 
 
 app.command(admin)

@@ -30,6 +30,7 @@ def _flag(metavar: str, meaning: str, name: str | None = None) -> Parameter:
 Room = Annotated[str, _flag("ROOM", "The room; '*' is all of them.")]
 User = Annotated[str, _flag("ID", "The user's id, as messages and `members` show it.")]
 Network = Annotated[str, _flag("ADDRESS", "Everybody from there: an IPv4 address, or the /64 of an IPv6 address.")]
+NetworkOf = Annotated[str, _flag("ID", "Everybody from where this user is connected now.")]
 Reason = Annotated[str, _flag("TEXT", "Why: those whom it concerns and the audit trail are told.")]
 Span = Annotated[str, _flag("TIME", "How long: 90s, 10m, 1h, 30d. Until it is lifted, if not given.", "--for")]
 Limit = Annotated[int, Parameter(help="At most so many, up to 1,000.", metavar="N")]
@@ -46,20 +47,20 @@ class Access:
 
 @admin.command
 def mute(
-    url: str, /, *, room: Room, user: User = "", network: Network = "", for_: Span = "", reason: Reason = "",
-    access: Access,
+    url: str, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
+    reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
     """Let somebody read and not write."""
-    return _sanction("mute", "muted", url, room, _whom(user, network), for_, reason, access)
+    return _sanction("mute", "muted", url, room, _whom(user, network, network_of), for_, reason, access)
 
 
 @admin.command
 def ban(
-    url: str, /, *, room: Room, user: User = "", network: Network = "", for_: Span = "", reason: Reason = "",
-    access: Access,
+    url: str, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
+    reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
     """Take somebody out of a room, or of all of them, and let them in no more."""
-    return _sanction("ban", "banned", url, room, _whom(user, network), for_, reason, access)
+    return _sanction("ban", "banned", url, room, _whom(user, network, network_of), for_, reason, access)
 
 
 @admin.command
@@ -139,10 +140,12 @@ def _lift(kind: str, did: str, url: str, room: str, whom: dict[str, str], access
     return _run(url, access, lambda it: it.lift(kind, room, whom=whom), lambda answer: done(did, answer))
 
 
-def _whom(user: str, network: str) -> dict[str, str]:
-    if bool(user) == bool(network):
-        raise ConfigError("user", "give --user or --network, and not both")
-    return {"user": user} if user else {"network": network}
+def _whom(user: str, network: str, network_of: str = "") -> dict[str, str]:
+    given = {"user": user, "network": network, "network_of": network_of}
+    whom = {name: value for name, value in given.items() if value}
+    if len(whom) != 1:
+        raise ConfigError("user", "give --user or a network, and not both")
+    return whom
 
 
 def _run(

@@ -70,6 +70,10 @@ class KeyedBuckets(Generic[Key]):
             return 0.0
         return wait
 
+    def wait(self, key: Key, now: int) -> float:
+        """Seconds until there is a token for this key; nothing is spent."""
+        return self._bucket.wait(max(self._states.get(key, now), now), now)
+
     def sweep(self, now: int) -> None:
         """Forget the keys whose bucket is full."""
         self._states = {key: state for key, state in self._states.items() if state > now}

@@ -15,6 +15,7 @@ from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
+from chatserver.api.keys import KeyRing
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.afterwards import Afterwards
@@ -26,6 +27,7 @@ from chatserver.api.routes import Routes
 from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
+from chatserver.api.tokens import Tokens
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -82,6 +84,7 @@ def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
     operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
+    keys: KeyRing | None = None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
 
@@ -110,9 +113,9 @@ def build(
     encoder = WireEncoder(log.identity.epoch)
     hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
     policies = Policies(settings.rooms)
-    identities = Identities(log.identity.secret, Access(policies, settings.guests))
+    identities = _identities(settings, log.identity.secret, policies, keys)
     services = Services(
-        hub=hub, log=log, identities=identities, pages=Pages(log, encoder), encoder=encoder, settings=settings,
+        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
         moderation=Moderation(log.identity.secret),
         slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
@@ -181,6 +184,14 @@ def build(
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
+
+
+def _identities(settings: Settings, secret: bytes, policies: Policies, keys: KeyRing | None) -> Identities:
+    """Who comes in, by which tokens, and what they may."""
+    tokens = None
+    if keys is not None:
+        tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
+    return Identities(secret, Access(policies, settings.guests, sign_in=tokens is not None), tokens)
 
 
 def _refusals() -> list[bytes]:

@@ -19,6 +19,7 @@ from functools import partial
 import structlog
 import trio
 
+from chatserver.api.keys import KeyRing
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
@@ -85,6 +86,7 @@ class Server:
     def __init__(self, settings: Settings, *, total: int) -> None:
         self.settings = settings
         self._engine = TlsEngine(load_context(settings.tls_cert, settings.tls_key)) if settings.tls_cert else None
+        self._keys = KeyRing(settings.token_key) if settings.token_key else None
         self.loop = LoopMeter()
         self.addresses: list[str] = []
         self.metrics_address = ""
@@ -146,7 +148,7 @@ class Server:
                     self.parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness, listening=listening,
                         operators=operators, nursery=nursery, loop=self.loop, garbage=garbage,
-                        ready=lambda: self._ready, engine=self._engine,
+                        ready=lambda: self._ready, engine=self._engine, keys=self._keys,
                     )  # fmt: skip
                     await self._restore_sanctions()
                     await self._serve(nursery, task_status)
@@ -170,6 +172,9 @@ class Server:
         return False
 
     def _news(self, records: Sequence[Record]) -> None:
+        altered = {record.room for record in records if record.alters}
+        if altered:
+            self._attempt(partial(self.parts.services.search_results.forget, altered))
         self._attempt(partial(self.parts.hub.news, records))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
@@ -222,7 +227,7 @@ class Server:
             await trio.sleep(HOUSEKEEPING)
             for chore in (
                 parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.limiters.sweep,
-                services.search_results.sweep, parts.stats.report,
+                services.search_results.sweep, parts.stats.report, services.identities.sweep,
                 services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
                 partial(heap.tick, parts.connections.held),
             ):  # fmt: skip
@@ -256,18 +261,31 @@ class Server:
             self.parts.connections.faults.caught(self)
 
     async def _reload_at_hangup(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """SIGHUP: certificate and key are read again, for peers that come from now on."""
+        """SIGHUP: certificate and keys are read again, for peers and tokens that come from now on."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:
                 self._attempt(self._reload)
 
     def _reload(self) -> None:
-        if self._engine is None:
+        if self._engine is None and self._keys is None:
             _log.info("nothing_to_reload")
-            return
+        if self._keys is not None:
+            self._reload_keys(self._keys)
+        if self._engine is not None:
+            self._reload_certificate(self._engine)
+
+    def _reload_keys(self, keys: KeyRing) -> None:
         try:
-            self._engine.context = load_context(self.settings.tls_cert, self.settings.tls_key)
+            keys.reload()
+        except ConfigError as error:
+            _log.error("token_keys_not_reloaded", reason=str(error))
+        else:
+            _log.info("token_keys_reloaded", keys=len(keys))
+
+    def _reload_certificate(self, engine: TlsEngine) -> None:
+        try:
+            engine.context = load_context(self.settings.tls_cert, self.settings.tls_key)
         except ConfigError as error:
             _log.error("certificate_not_reloaded", reason=str(error))
         else:

@@ -45,7 +45,7 @@ from chatserver.settings.spec import Section
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
-_DEPENDENCY = re.compile(r'^  "([a-z0-9-]+)([^"]*)", +# (.+)$', re.MULTILINE)
+_DEPENDENCY = re.compile(r'^  "([A-Za-z0-9-]+)([^"]*)", +# (.+)$', re.MULTILINE)
 _CONTRACTS = {
     Contract.COME_BACK: "come back",
     Contract.BACK_OFF: "back off",

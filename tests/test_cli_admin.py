@@ -13,20 +13,19 @@ import trio
 
 from chatserver import cli
 from chatserver.client.moderate import print_audit, print_sanctions
-from tests.support.moderating import MODERATOR, guest, id_of, moderators
+from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving
 
 ANN = guest("ann")
-TOKEN = MODERATOR["Cookie"].partition("=")[2]
+TOKEN = MODERATOR["Authorization"].removeprefix("Bearer ")
 COMMANDS = ("mute", "unmute", "ban", "unban", "kick", "delete", "sanctions", "audit")
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Serving]:
-    with moderators():
-        async with serving() as running:
-            yield running
+async def server(tmp_path: Path) -> AsyncIterator[Serving]:
+    async with moderated(tmp_path) as running:
+        yield running
 
 
 class Admin:
@@ -101,6 +100,7 @@ async def test_what_the_server_refuses_names_the_flag(server: Serving, admin: Ad
         (("mute", "--room", "lobby", "--user", "a\nb"), 2, "--user: "),
         (("mute", "--room", "lobby", "--user", moderator), 2, "--user: that is yourself"),
         (("ban", "--room", "lobby", "--network", "here"), 2, "--network: 'here' is no address"),
+        (("ban", "--room", "lobby", "--network-of", "u_x"), 2, "--network-of: u_x is not in lobby now"),
         (("ban", "--room", "lobby", "--user", "u_x", "--for", "99999d"), 2, "--for: "),
         (("ban", "--room", "lobby", "--user", "u_x", "--reason", "x" * 301), 2, "--reason: "),
         (("sanctions", "--limit", "0"), 2, "--limit: "),
@@ -108,8 +108,8 @@ async def test_what_the_server_refuses_names_the_flag(server: Serving, admin: Ad
     ):
         assert (got := await admin.run(*flags))[:2] == (code, ""), flags
         assert got[2].startswith(f"chatserver: {said}"), got
-    code, out, err = await admin.run("audit", token="a-guest-of-no-standing")
-    assert (code, out, err) == (1, "", "chatserver: --token: this is for moderators\n")
+    for token in ("a-guest-of-no-standing", signed_in("u_ann")["Authorization"].removeprefix("Bearer ")):
+        assert await admin.run("audit", token=token) == (1, "", "chatserver: --token: this is for moderators\n")
     code, _, err = await admin.run("audit", token="no.such.token")
     assert (code, err.startswith("chatserver: --token: ")) == (1, True)
 
@@ -128,7 +128,7 @@ async def test_a_token_may_be_in_a_file(admin: Admin, tmp_path: Path) -> None:
         (["mute", "http://x", "--token", "t", "--user", "u"], "--room"),
         (["mute", "http://x", "--room", "r", "--user", "u"], "--token"),
         (["mute", "--room", "r", "--user", "u", "--token", "t"], "URL"),
-        (["mute", "http://x", "--room", "r", "--token", "t"], "--user: give --user or --network, and not both"),
+        (["mute", "http://x", "--room", "r", "--token", "t"], "--user: give --user or a network, and not both"),
         (["ban", "http://x", "--room", "r", "--token", "t", "--user", "u", "--network", "n"], "and not both"),
         (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "1y"], "--for: '1y' is no time"),
         (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "0s"], "--for: '0s' is no time"),

@@ -18,8 +18,9 @@ import msgspec
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
-from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
+from chatserver.api.services import Services, change_draft, check_signed_in, draft_of, log_failure, too_often
 from chatserver.api.session import Waits, WebSocketSession
+from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Action
 from chatserver.chat.registry import LATEST
@@ -27,7 +28,19 @@ from chatserver.chat.room import Room
 from chatserver.chat.sink import Sink
 from chatserver.log.interface import LogError, Stored
 from chatserver.log.sanctions import EVERYWHERE
-from chatserver.protocol.client_messages import Auth, History, Join, Leave, Members, Ping, Publish
+from chatserver.protocol.client_messages import (
+    Auth,
+    Change,
+    Delete,
+    Edit,
+    History,
+    Join,
+    Leave,
+    Members,
+    Ping,
+    Publish,
+    React,
+)
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
@@ -74,7 +87,7 @@ class Conversation:
         self._check = services.check
         self._sink = sink
         self._hear: dict[type, Hear] = {
-            Publish: self._publish,
+            **dict.fromkeys((Publish, Edit, Delete, React), self._submit),
             Join: self._join,
             Leave: self._leave,
             History: self._history,
@@ -90,17 +103,28 @@ class Conversation:
         """Do what a command asks. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
 
-    def _publish(self, connection: object, session: WebSocketSession, message: Publish) -> Outcome:
+    def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
+        """Hand a record to the log: a message, or what happens to one later."""
         self._check(session.principal, Action.WRITE, message.room, message.id)
-        wait = self._services.wait_to_publish(session.principal, message.room)
+        principal, services = session.principal, self._services
+        if isinstance(message, Publish):
+            wait = services.wait_to_publish(principal, message.room)
+        else:
+            wait = services.publish_limit.take(principal)
         if wait:
             return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
+        if isinstance(message, Publish):
+            draft = draft_of(
+                principal, message.room, message.text, message.key, message.reply_to, message.mentions
+            )  # fmt: skip
+        else:
+            draft = change_draft(principal, message, services.settings)
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)
 
         try:
-            room = self._hub.publish(draft_of(session.principal, message.room, message.text, message.key), done)
+            room = self._hub.publish(draft, done)
         except LogError as error:
             return refusal(session, message.id, *log_failure(error))
         session.in_flight += 1
@@ -227,6 +251,8 @@ class Conversation:
             principal = self._services.identities.by_token(message.token, before.network).principal
             check_signed_in(principal)
             self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
+        except RefusedError as error:  # counted as what comes too often, since verifying costs as much as three pings
+            return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
         except MessageError as error:
             raise MessageError(error.code, error.message, message.id, wait=error.wait) from None
         session.principal = principal

@@ -11,8 +11,8 @@ import trio
 from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
-from chatserver.log.interface import Record
-from chatserver.protocol import encoders, sse
+from chatserver.log.interface import Kind, Record, State
+from chatserver.protocol import encoders, record_json, sse
 
 
 class WireEncoder:
@@ -27,10 +27,31 @@ class WireEncoder:
         return f"{self.epoch}-{offset}"
 
     def message(self, record: Record) -> bytes:
-        """The JSON of a message."""
-        return encoders.message_json(
+        """The JSON of a record."""
+        if record.kind:
+            return self._change(record)
+        message = encoders.message_json(
             record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time
         )
+        if not (record.target or record.mentions or record.state):
+            return message
+        state = record.state or State()
+        return record_json.with_state(
+            message, reply_to=record.target, mentions=record.mentions, edited=state.edited, deleted=state.deleted,
+            reactions=state.reactions,
+        )  # fmt: skip
+
+    def _change(self, record: Record) -> bytes:
+        """The JSON of a record that is no message."""
+        place = record_json.record_place(record.room, record.offset, self.epoch)
+        user, target, time = (record.user_id, record.user_name), record.target, record.time
+        if record.kind is Kind.EDIT:
+            return record_json.edit_json(place, target, record.text, user, time)
+        if record.kind is Kind.DELETE:
+            return record_json.delete_json(place, target, user, time)
+        reaction = record.reaction
+        assert reaction is not None, "each reaction has one"
+        return record_json.reaction_json(place, target, reaction.emoji, reaction.on, reaction.count, user, time)
 
     def listing(self, presence: Presence) -> bytes:
         """Who is there, some hundreds at most, as JSON."""
@@ -40,14 +61,14 @@ class WireEncoder:
 
 
 class Events(Encoding):
-    """Server-sent events. What is no message has no id: it is no place to go on from."""
+    """Server-sent events. What is no record has no id: it is no place to go on from."""
 
     def __init__(self, encoder: WireEncoder) -> None:
         self._encoder = encoder
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """A message."""
-        return sse.event(self._encoder.cursor(offset), message)
+        """A record; the event is named after what it is."""
+        return sse.event(self._encoder.cursor(offset), message, record_json.kind_of(message))
 
     def gap(self, room: str, after: int, until: int) -> bytes:
         """Some were skipped."""

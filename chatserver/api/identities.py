@@ -13,24 +13,25 @@ user agent, so that a `curl` loop keeps one name; a WebSocket without one is som
 """
 
 import re
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
+from chatserver.api.tokens import RefusedError, Tokens, refused
 from chatserver.chat.policy import Access
 from chatserver.chat.principal import (
     REMEMBERED,
     TOKEN_MAX,
     NamedGuest,
     Principal,
+    SignedIn,
     new_token,
     number_of,
     opened,
     under,
 )
-from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import cookie
-from chatserver.reasons import ErrorCode
 
 COOKIE = "chat_session"
 #: Seconds a browser keeps a guest's: a year. The longest that Chromium allows is 400 days.
@@ -44,7 +45,7 @@ _GUEST_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}(~[A-Za-z0-9_-]{{1,2
 
 
 class Known(NamedTuple):
-    """Somebody that a request has named, and the guest's token by which it did."""
+    """Somebody that a request has named, and the token by which it did."""
 
     principal: Principal
     token: str = ""
@@ -53,17 +54,19 @@ class Known(NamedTuple):
 class Identities:
     """The sources; one for the server. `secret` is the log's: with it tokens become numbers."""
 
-    def __init__(self, secret: bytes, access: Access) -> None:
+    def __init__(self, secret: bytes, access: Access, tokens: Tokens | None = None) -> None:
         self.access = access
+        self._tokens = tokens
         self._secret = secret
         self._guest = under(Principal, access)
+        self._signed_in = under(SignedIn, access)
         self._named_guest = under(NamedGuest, access)
         self.nobody = self._guest(0, "")  # a page of another site, which reads what everybody may
         # A client comes again, and may hold several polls: they share one object.
         self._remembered = lru_cache(REMEMBERED)(self._make_guest)
 
     def of(self, head: Head, address: str, network: str) -> Principal:
-        """Who sent a request. Raises HttpError (401)."""
+        """Who sent a request. Raises RefusedError."""
         known = self.known(head, network)
         if known is not None:
             return known.principal
@@ -71,24 +74,23 @@ class Identities:
         return self._remembered(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
 
     def opening(self, head: Head, network: str) -> tuple[Principal, str, bool]:
-        """Who opens a WebSocket, a guest's token, and whether that is new. Raises HttpError (401)."""
+        """Who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
         known = self.known(head, network)
         if known is not None:
-            return known.principal, known.token, False
+            return known.principal, known.token if known.principal.is_guest else "", False
         token = new_token()
         return self._make_guest(token, network), token, True
 
     def known(self, head: Head, network: str) -> Known | None:
-        """Who a request names; None: nobody. Raises HttpError (401)."""
+        """Who a request names; None: nobody. Raises RefusedError."""
         scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":  # another scheme is for a proxy in front
-            try:
-                return self.by_token(bearer.strip(), network)
-            except MessageError as error:
-                raise HttpError(error.code, error.message) from None
+            return self.by_token(bearer.strip(), network)
         sent = cookie_token(head)
-        if sent is not None and _GUEST_TOKEN.fullmatch(sent):
-            return Known(self._remembered(sent, network), sent)
+        if sent is None:
+            return None
+        with suppress(RefusedError):
+            return self.by_token(sent, network)
         return None
 
     def wants_cookie(self, head: Head, network: str) -> bool:
@@ -97,28 +99,31 @@ class Identities:
             return False
         try:
             return self.known(head, network) is None
-        except HttpError:
+        except RefusedError:
             return False
 
     def by_token(self, token: str, network: str) -> Known:
-        """Who has a token. Raises MessageError (`unauthenticated`)."""
+        """Who has a token. Raises RefusedError."""
         if _GUEST_TOKEN.fullmatch(token):
             return Known(self._remembered(token, network), token)
-        raise unauthenticated()
+        if self._tokens is None or "." not in token:
+            raise refused()
+        found = self._tokens.verify(token, network)
+        return Known(self._signed_in(found.number, network, found.packed, found.rights), token)
 
     def guest(self, token: str, network: str) -> Principal:
         """The guest with a token of ours."""
         return self._remembered(token, network)
 
+    def sweep(self) -> None:
+        """Forget what has passed."""
+        if self._tokens is not None:
+            self._tokens.sweep()
+
     def _make_guest(self, token: str, network: str) -> Principal:
         base, name = opened(token, self._secret)
         number = number_of(base, self._secret)
         return self._guest(number, network) if name is None else self._named_guest(number, network, name)
-
-
-def unauthenticated() -> MessageError:
-    """The refusal of a token: whatever is wrong with it, these words."""
-    return MessageError(ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew")
 
 
 def cookie_token(head: Head) -> str | None:

@@ -22,6 +22,8 @@ from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import OFFSET_LIMIT, check_room
 from chatserver.reasons import ErrorCode
 
+#: Who may moderate both of these may moderate any room: a pattern like `?` fits the first by chance.
+_ANY_ROOM = (EVERYWHERE, "0" * 64)
 #: Sanctions or entries in one answer, unless another limit is asked for, and at most.
 LISTED, MAX_LISTED = 100, 1_000
 
@@ -42,9 +44,10 @@ class ModerationHandlers:
         if room != EVERYWHERE:
             check_room(room)
         principal = request.principal
-        if not principal.may(Action.MODERATE, room):
+        if not all(principal.may(Action.MODERATE, each) for each in (_ANY_ROOM if room == EVERYWHERE else (room,))):
             self._services.audit.note_minor(principal, "refused", room, detail=action)
-            raise HttpError(ErrorCode.FORBIDDEN, "this is for moderators")
+            nobody = principal.is_guest and principal.access.sign_in
+            raise HttpError(ErrorCode.UNAUTHENTICATED if nobody else ErrorCode.FORBIDDEN, "this is for moderators")
         self._services.check(principal, Action.MODERATE, room)  # one moderator may have banned another
         return principal
 
@@ -60,18 +63,29 @@ class ModerationHandlers:
         principal = self._moderator(request, "sanction", room)
         request.parameters()
         asked = decode_sanction(request.body, request.head.headers.get("content-type"))
-        if asked.user == principal.face.id or asked.network == principal.network:
-            what = "yourself" if asked.user is not None else "the network that you come from"
-            raise HttpError(ErrorCode.BAD_FIELD, f"{'user' if asked.user else 'network'}: that is {what}")
-        return self._sanction_later(principal, room, asked)
+        network = asked.network if asked.network_of is None else self._network_of(asked.network_of, room)
+        if asked.user == principal.face.id:
+            raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
+        if network == principal.network:
+            raise HttpError(ErrorCode.BAD_FIELD, "network: that is the network that you come from")
+        return self._sanction_later(principal, room, asked, network or "")
 
-    async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody) -> Answer:
+    def _network_of(self, user: str, where: str) -> str:
+        """Where a user is connected from, who is in this room, or in any. Raises HttpError."""
+        number = self._moderation.number_behind(user)
+        for name, room in self._services.hub.rooms.items():
+            person = room.presence.person(number) if where in (name, EVERYWHERE) else None
+            if person is not None:
+                return person.network
+        raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {user} is not {_where(where)} now")
+
+    async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody, network: str) -> Answer:
         now = self._moderation.wall_ms()
         face = principal.face
         until = 0 if asked.seconds is None else now + int(asked.seconds * 1000)
-        target = asked.user or asked.network or ""
+        target = asked.user or network
         wanted = Sanction(
-            room, Kind(asked.kind), asked.user or "", asked.network or "", until, asked.reason or "", face.id,
+            room, Kind(asked.kind), asked.user or "", network, until, asked.reason or "", face.id,
             face.name, now,
         )  # fmt: skip
         length = "" if asked.seconds is None else f"{asked.seconds:g} s"
@@ -152,6 +166,10 @@ class ModerationHandlers:
 
     def _entry(self, principal: Principal, action: str, room: str, target: str, *details: str) -> AuditEntry:
         return self._services.audit.entry(principal, action, room, target, ": ".join(filter(None, details)))
+
+
+def _where(room: str) -> str:
+    return "in any room" if room == EVERYWHERE else f"in {room}"
 
 
 async def _over(expulsion: Expulsion | None) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from chatserver.api.encoder import WireEncoder
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
-from chatserver.fair import SingleFlight
-from chatserver.log.interface import Log, Record
 from chatserver.protocol import encoders
 from chatserver.protocol.response import response
 from chatserver.protocol.validation import Place
@@ -64,12 +63,10 @@ class Page(msgspec.Struct, frozen=True, gc=False):
 class Pages:
     """Makes pages; one for the server."""
 
-    def __init__(self, log: Log, encoder: WireEncoder) -> None:
+    def __init__(self, log: LogReader, encoder: WireEncoder) -> None:
         self._log = log
         self._encoder = encoder
         self.events = encoder.events
-        #: pages under way, by room, place, limit and direction: all who ask for a page meanwhile get the same
-        self._reading: SingleFlight[tuple[str, int, int, bool], list[Record]] = SingleFlight()
 
     def is_ours(self, place: Place) -> bool:
         """Whether a place is one of this log's epoch."""
@@ -141,14 +138,9 @@ class Pages:
         if not most:
             return Page(start.offset, start.recovered, [])
         if start.latest:  # bounded by bytes, what is read forward would end before the newest
-            records = await self._reading.get(
-                (room, -1, limit, False), lambda: self._log.latest(room, limit, max_bytes=PAGE_BYTES)
-            )
+            records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES)
         else:
-            records = await self._reading.get(
-                (room, start.offset, limit, True),
-                lambda: self._log.read(room, after=start.offset, limit=limit, max_bytes=PAGE_BYTES),
-            )
+            records = await self._log.read(room, after=start.offset, limit=limit, max_bytes=PAGE_BYTES)
         if not records:
             return Page(start.offset, start.recovered, [])
         # Retention may have moved on since the start was found.
@@ -159,10 +151,7 @@ class Pages:
     async def _before(self, room: str, place: Place, limit: int) -> Page:
         ours = self.is_ours(place)
         before = place.offset if ours else None  # of another epoch: the newest
-        records = await self._reading.get(
-            (room, -1 if before is None else before, limit, False),
-            lambda: self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES),
-        )
+        records = await self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES)
         reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))

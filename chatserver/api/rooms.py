@@ -11,6 +11,7 @@ from typing import TypeAlias
 import trio
 
 from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
+from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Page, Start
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
@@ -61,16 +62,11 @@ class RoomHandlers:
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
         content = decode_publish(request.body, request.head.headers.get("content-type"))
-        return Commit(draft_of(request.principal, name, content.text, content.key), self._published)
+        draft = draft_of(request.principal, name, content.text, content.key, content.reply_to, content.mentions)
+        return Commit(draft, self._published)
 
     def _published(self, result: Stored | LogError) -> Response:
-        if isinstance(result, LogError):
-            return refusal(*log_failure(result))
-        record = result.record
-        cursor = self._services.encoder.cursor(record.offset)
-        time = encoders.time_text(record.time)
-        user = (record.user_id, record.user_name)
-        return Response(201, [encoders.published(record.room, record.offset, cursor, time, *user)])
+        return stored(self._services.encoder, 201, result)
 
     def read(self, request: Request, name: str) -> Answer | Pending:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
@@ -125,6 +121,8 @@ class RoomHandlers:
             return None
         self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
         starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
+        if principal.expires is not None:
+            wait = min(wait, max(0.0, principal.expires - trio.current_time()))
         if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
             return Hold([(room, start.offset) for room, start in starts], principal, wait, limit, many)
         for room in rooms:
@@ -246,6 +244,17 @@ class RoomHandlers:
         return Response(200, [encoders.members_page(name, users, len(presence))])
 
 
-def refusal(code: ErrorCode, message: str, wait: float) -> Response:
-    """An error that waiting helps against."""
-    return Response(code.status, [error_body(code, message)], headers=retry_after(wait))
+def stored(encoder: WireEncoder, status: int, result: Stored | LogError) -> Response:
+    """Where a record stands and whose it is, or why it was not stored."""
+    if isinstance(result, LogError):
+        return refusal(*log_failure(result))
+    record = result.record
+    count = None if record.reaction is None else record.reaction.count
+    cursor, time = encoder.cursor(record.offset), encoders.time_text(record.time)
+    user = (record.user_id, record.user_name)
+    return Response(status, [encoders.published(record.room, record.offset, cursor, time, *user, count)])
+
+
+def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:
+    """An error, mostly one that waiting helps against."""
+    return Response(code.status, [error_body(code, message)], headers=() if wait is None else retry_after(wait))

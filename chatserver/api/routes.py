@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
+from chatserver.api.changes import ChangeHandlers
 from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
@@ -85,8 +86,13 @@ class Routes:
             "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
             "kick": {"POST": moderation.kick},
         }
+        changes = ChangeHandlers(services)
+        self._reaction: _Methods = {"PUT": changes.react, "DELETE": changes.react}
         #: by what follows `/rooms/{room}` and stands before the name of one thing in it
-        self._of_room: dict[str, _Methods] = {"sanctions": {"DELETE": moderation.lift}}
+        self._of_room: dict[str, _Methods] = {
+            "sanctions": {"DELETE": moderation.lift},
+            "messages": {"PATCH": changes.edit, "DELETE": changes.delete},
+        }
 
     def handle(self, request: Request) -> Answer | Pending:
         """The answer, or a coroutine for it. Raises HttpError and MessageError."""
@@ -121,12 +127,21 @@ class Routes:
             if methods is not None and name:
                 return methods, (name,)
             kind, _, thing = rest.partition("/")
+            if kind == "messages" and "/" in thing:
+                return self._of_message(name, thing)
             if name and thing and kind in self._of_room:
                 return self._of_room[kind], (name, thing)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
         return methods, ()
+
+    def _of_message(self, room: str, rest: str) -> tuple[_Methods | None, tuple[str, ...]]:
+        """`{offset}/reactions/{emoji}`."""
+        match rest.split("/"):
+            case [offset, "reactions", emoji]:
+                return self._reaction, (room, offset, emoji)
+        return None, ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         principal, token, fresh = self._identities.opening(request.head, request.network)

@@ -18,8 +18,9 @@ from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
 from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.index import SearchFailed
-from chatserver.log.interface import Draft, Log, LogBusy, LogError
+from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.protocol.client_messages import Change, Edit, React
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
@@ -130,10 +131,34 @@ def check_signed_in(principal: Principal) -> None:
         raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
 
 
-def draft_of(principal: Principal, room: str, text: str, key: str | None) -> Draft:
+def draft_of(
+    principal: Principal, room: str, text: str, key: str | None, reply_to: int | None = None,
+    mentions: tuple[str, ...] | None = None,
+) -> Draft:  # fmt: skip
     """A message from somebody."""
     face = principal.author
-    return Draft(room, face.id, face.name, text, key, principal.network)
+    if reply_to is None and mentions is None:
+        return Draft(room, face.id, face.name, text, key, principal.network)
+    return Draft(
+        room, face.id, face.name, text, key, principal.network, target=reply_to or 0, mentions=mentions or ()
+    )  # fmt: skip
+
+
+def change_draft(principal: Principal, change: Change, settings: Settings) -> Draft:
+    """What happens to a message by somebody's command."""
+    face = principal.author
+    room, key, network, target = change.room, change.key, principal.network, change.offset
+    if isinstance(change, React):
+        return Draft(
+            room, face.id, face.name, "", key, network, Kind.REACTION, target, emoji=change.emoji, on=change.on
+        )  # fmt: skip
+    window_ms = int(settings.edit_window * 1000)
+    if isinstance(change, Edit):
+        return Draft(room, face.id, face.name, change.text, key, network, Kind.EDIT, target, window_ms=window_ms)
+    may_moderate = principal.may(Action.MODERATE, room)
+    return Draft(
+        room, face.id, face.name, "", key, network, Kind.DELETE, target, window_ms=window_ms, as_moderator=may_moderate
+    )  # fmt: skip
 
 
 def too_often(wait: float, what: str = "messages") -> str:
@@ -141,11 +166,22 @@ def too_often(wait: float, what: str = "messages") -> str:
     return f"too many {what}; try again in {wait:.1f} s"
 
 
-def log_failure(error: LogError) -> tuple[ErrorCode, str, float]:
-    """Code, sentence and seconds to wait for a room or an index that is of no use now, or a message not stored.
+_REFUSALS = {
+    RefusalReason.MISSING: ErrorCode.NOT_FOUND,
+    RefusalReason.DELETED: ErrorCode.GONE,
+    RefusalReason.NOT_AUTHOR: ErrorCode.FORBIDDEN,
+    RefusalReason.TOO_LATE: ErrorCode.FORBIDDEN,
+    RefusalReason.TOO_MANY_EMOJI: ErrorCode.BAD_FIELD,
+}
+
+
+def log_failure(error: LogError) -> tuple[ErrorCode, str, float | None]:
+    """Code, sentence and seconds to wait for a room or an index that is of no use now, or a record not stored.
 
     The operator's words in `error` stay in our log: they name paths and disks.
     """
+    if isinstance(error, Refused):
+        return _REFUSALS[error.reason], error.reason.value, None
     sentence = "the message could not be stored; send it again with the same key"
     if isinstance(error, RoomsFullError):
         sentence = "as many rooms are open as may be; this one was not among them"

@@ -3,15 +3,19 @@
 Owns: the meaning of these requests. May not: decide who a request comes from; identities.py does.
 """
 
+import trio
+
 from chatserver.api.answers import Answer, Response
 from chatserver.api.encoder import expiry_text
-from chatserver.api.identities import set_cookie
+from chatserver.api.identities import COOKIE_LIFETIME, Known, set_cookie
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
 from chatserver.chat.policy import Action
 from chatserver.chat.principal import Principal, named_token, new_token, opened
 from chatserver.protocol import encoders
 from chatserver.protocol.client_messages import decode_session
+from chatserver.protocol.errors import MessageError
+from chatserver.reasons import ErrorCode
 
 
 class SessionHandlers:
@@ -28,6 +32,8 @@ class SessionHandlers:
         known = self._identities.known(request.head, request.network)
         name = decode_session(request.body, request.head.headers.get("content-type"))
         token = new_token() if known is None else known.token
+        if known is not None and not known.principal.is_guest:
+            return self._keep(known, name)
         if name is not None:
             token = named_token(opened(token, self._secret)[0], name, self._secret)
         principal = self._identities.guest(token, request.network)
@@ -35,6 +41,19 @@ class SessionHandlers:
         return Response(
             201, [self._body(principal, token)], headers=(set_cookie(token, secure=self._secure), NOT_STORED)
         )
+
+    def _keep(self, known: Known, name: str | None) -> Answer:
+        """A cookie for somebody who has signed in, until that runs out."""
+        if name is not None:
+            raise MessageError(ErrorCode.BAD_FIELD, "name: who has signed in has the name that the token gives")
+        if len(known.token) > MAX_COOKIE_CHARS:
+            sentence = f"a token of {len(known.token):,} characters does not fit a cookie, limit {MAX_COOKIE_CHARS:,}"
+            raise MessageError(ErrorCode.TOO_LARGE, sentence)
+        expires = known.principal.expires
+        seconds = COOKIE_LIFETIME if expires is None else max(0, int(expires - trio.current_time()))
+        body = self._body(known.principal, known.token)
+        cookie = set_cookie(known.token, secure=self._secure, seconds=seconds)
+        return Response(201, [body], headers=(cookie, NOT_STORED))
 
     def show(self, request: Request) -> Answer:
         """`GET /session`: who am I."""
@@ -50,6 +69,8 @@ class SessionHandlers:
         )  # fmt: skip
 
 
+#: Characters of a token that fit into a cookie with its name and flags: browsers take 4,096.
+MAX_COOKIE_CHARS = 3900
 #: The room of which a moderator may moderate all.
 EVERYWHERE = "*"
 #: No cache between us and the client keeps a token, or who one was.

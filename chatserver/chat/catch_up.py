@@ -8,11 +8,12 @@ import structlog
 import trio
 
 from chatserver.chat.broadcast import Broadcaster
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, MessageEncoder
 from chatserver.chat.sink import Sink
 from chatserver.fair import FairQueue
-from chatserver.log.interface import Log, LogError, Record
+from chatserver.log.interface import LogError, Record
 
 #: Messages read from the log at a time.
 READ_PAGE = 100
@@ -27,7 +28,7 @@ _log = structlog.get_logger("chatserver.chat")
 class CatchUp:
     """See the module. `run` is a task, of which there are `READERS`."""
 
-    def __init__(self, log: Log, encoder: MessageEncoder, sink: Sink) -> None:
+    def __init__(self, log: LogReader, encoder: MessageEncoder, sink: Sink) -> None:
         self._log = log
         self._encoder = encoder
         self._sink = sink

@@ -14,6 +14,7 @@ import trio
 
 from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.catch_up import READERS, CatchUp
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, PollWaiter, Source, Wait
 from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
@@ -21,7 +22,7 @@ from chatserver.chat.registry import Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
-from chatserver.log.interface import Draft, Log, LogError, Record, Stored
+from chatserver.log.interface import Draft, Log, LogError, Record, Refused, Stored
 from chatserver.meters import ByteBudget
 from chatserver.settings.fields import Settings
 
@@ -57,7 +58,8 @@ class Hub:
         self.registry = Registry(log, size, max_rooms=settings.max_rooms, clock=clock)
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
-        self.catch_up = CatchUp(log, encoder, sink)
+        self.reader = LogReader(log)
+        self.catch_up = CatchUp(self.reader, encoder, sink)
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster
         self.deliver = self.broadcaster.deliver
@@ -84,7 +86,7 @@ class Hub:
     # -- news -------------------------------------------------------------------------------------------------------
 
     def publish(self, draft: Draft, done: Callable[[Stored | LogError], None]) -> Room | None:
-        """Hand a message to the log; `done` is called when it is durable. Raises LogBusy.
+        """Hand a record to the log; `done` is called when it is durable or refused. Raises LogBusy.
 
         Returns the room if it is in memory: its `congested` tells whether the publisher should pause.
         """
@@ -92,7 +94,7 @@ class Hub:
         size = len(draft.text)
 
         def answered(result: Stored | LogError) -> None:
-            if isinstance(result, LogError):
+            if isinstance(result, LogError) and not isinstance(result, Refused):
                 self._note_failure(result)
             if room is not None:
                 room.pending -= 1
@@ -117,6 +119,8 @@ class Hub:
         by_room: dict[str, list[Record]] = {}
         for record in records:
             by_room.setdefault(record.room, []).append(record)
+            if record.alters:
+                self.reader.altered(record.room, record.alters)
         for name, batch in by_room.items():
             room = self.rooms.get(name)
             if room is not None:

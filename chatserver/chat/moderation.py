@@ -128,7 +128,7 @@ class Moderation:
     def kick(self, user: str, room: str) -> Expulsion:
         """Take a user out, who may come back."""
         sentence = "a moderator has taken you out of this room; you may come back"
-        key = number_behind(user, self._secret)
+        key = self.number_behind(user)
         expulsion = Expulsion(room=room, key=key, refusal=Refusal(sentence, None), banned=False)
         self.expel(expulsion)
         return expulsion
@@ -182,7 +182,11 @@ class Moderation:
         by_room[sanction.room] = (*by_room.get(sanction.room, ()), sanction)
 
     def _key(self, sanction: Sanction) -> _Key:
-        return sanction.network or number_behind(sanction.user, self._secret)
+        return sanction.network or self.number_behind(sanction.user)
+
+    def number_behind(self, user: str) -> int:
+        """The number of the user or the guest who has this id."""
+        return number_behind(user, self._secret)
 
 
 def _end(sanction: Sanction) -> float:

@@ -51,6 +51,10 @@ class Presence:
         """Some of those present, in the order they came."""
         return list(islice(self._people.values(), limit))
 
+    def person(self, number: int) -> Principal | None:
+        """The one with this number, if it is here."""
+        return self._people.get(number)
+
     def enter(self, principal: Principal) -> None:
         """One more connection of this person."""
         number = principal.number

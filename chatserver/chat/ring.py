@@ -31,7 +31,7 @@ class Encoding:
     """How one kind of client is told of things: the pushes of a WebSocket dialect, or server-sent events."""
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """A message, of which the JSON is given."""
+        """A record, of which the JSON is given."""
         raise NotImplementedError
 
     def gap(self, room: str, after: int, until: int) -> bytes:
@@ -57,7 +57,7 @@ class MessageEncoder(Protocol):
     """What turns records into the JSON that all encodings share."""
 
     def message(self, record: Record) -> bytes:
-        """One message."""
+        """One record."""
 
 
 class RingSize(NamedTuple):
@@ -105,9 +105,21 @@ class Ring:
             self.last = record.offset
             self._bytes += len(json)
             self.written += len(json)
+            for altered in record.alters:
+                self._replace(altered)
         self._trim()
         self._drop_chunks()
         self._count()
+
+    def _replace(self, record: Record) -> None:
+        """This record reads otherwise from now on: if it is here, for all who have not got it yet."""
+        index = record.offset - self.first
+        if 0 <= index < len(self._json):
+            json = self._encoder.message(record)
+            self._bytes += len(json) - len(self._json[index])
+            self._json[index] = json
+            for pushes in self._pushes.values():
+                pushes[index] = None
 
     def _trim(self) -> None:
         json = self._json

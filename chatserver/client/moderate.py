@@ -30,10 +30,10 @@ EXIT_DONE, EXIT_FAILED, EXIT_BAD_FLAGS = 0, 1, 2
 
 #: What the server calls a field, and the flag by which it is given.
 _FLAGS = {
-    "room": "--room", "user": "--user", "network": "--network", "seconds": "--for", "reason": "--reason",
-    "limit": "--limit", "after": "--after",
+    "room": "--room", "user": "--user", "network": "--network", "network_of": "--network-of",
+    "seconds": "--for", "reason": "--reason", "limit": "--limit", "after": "--after",
 }  # fmt: skip
-_FIELD = re.compile(r"(?:unknown parameter ')?([a-z]+)\b")
+_FIELD = re.compile(r"(?:unknown parameter ')?([a-z_]+)\b")
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
 
 Record = Mapping[str, Any]

@@ -3,6 +3,8 @@
 Owns: what a peer's bytes, its FIN and the end of its time mean there. May not: make an answer; edge/http.py does.
 """
 
+import trio
+
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
@@ -111,6 +113,12 @@ class StreamHandler(WaitingHandler):
 
     def expired(self, connection: Connection) -> None:
         """Time for a heartbeat, unless the peer has not even taken the last one."""
+        member = connection.context
+        assert isinstance(member, Member), "STREAM is only entered with a member"
+        expires = member.room.members[member].expires
+        if expires is not None and trio.current_time() >= expires:
+            self._connections.finish(connection, Reason.EXPIRED)
+            return
         if self._connections.judge.outstanding(connection):
             return
         self._connections.send(connection, sse.HEARTBEAT)

@@ -33,7 +33,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
 from chatserver.net.states import TABLE, State
-from chatserver.net.wheel import TICK_MICROSECONDS, ticks
+from chatserver.net.wheel import TICK, TICK_MICROSECONDS, ticks
 from chatserver.protocol.errors import FrameError, MessageError
 from chatserver.protocol.websocket import (
     EMPTY_PING,
@@ -61,6 +61,8 @@ MESSAGE_BURST = 10.0
 #: What a refusal and a control frame cost, in messages: a bot that is a quarter too fast and heeds nothing is never
 #: closed for that; a flood is over after a tenth of the work that it is to read a whole burst of it.
 REFUSAL, CONTROL = 3, 3
+#: Seconds before the end of a sign-in at which it is told, and at each look from then on.
+NOTICE = 30.0
 #: Refusals after which a client that heeds none of them is closed.
 REFUSALS = 64
 
@@ -84,13 +86,14 @@ class WebSocketHandler(Handler):
         )
         burst = settings.message_rate * MESSAGE_BURST + settings.max_rooms_per_connection
         self._bucket = TokenBucket(settings.message_rate, burst=burst)
+        self._ping_interval = settings.ping_interval
         self._serving_deadline = settings.serving_deadline
         self._replying_ticks = ticks(settings.serving_deadline + TASK_MARGIN)
 
     def open(self, connection: Connection, answer: Upgrade) -> bool:
         """The request was an upgrade: from now on the connection speaks frames, of which some may be here already."""
         connection.rate = 0  # it has another bucket now
-        self._connections.enter(connection, State.OPEN, WebSocketSession(answer.principal, answer.dialect))
+        self._rest(connection, WebSocketSession(answer.principal, answer.dialect))
         self._connections.send(connection, answer.wire)
         if connection.inbox:
             self._connections.resume(connection)  # who has just come is not behind those who send without end
@@ -115,6 +118,8 @@ class WebSocketHandler(Handler):
 
     def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
         """Attend to a step's worth of messages, and choose the state after that."""
+        if self._has_expired(connection, session):
+            return False
         limits = self._any if session.dialect.binary else self._text_only
         more = True
         for _ in range(STEP_MESSAGES):
@@ -135,10 +140,28 @@ class WebSocketHandler(Handler):
         if connection.state is State.REPLYING or connection.blocked:
             return False
         if not kept:
-            self._connections.enter(connection, State.OPEN, session)
+            self._rest(connection, session)
         elif not more and connection.state is not State.MESSAGE:
             self._connections.enter(connection, State.MESSAGE, session)
         return more
+
+    def _rest(self, connection: Connection, session: WebSocketSession) -> None:
+        """Wait for its next message, but not past the time at which its sign-in runs out, or it is told of that."""
+        expires = session.principal.expires
+        if expires is None:
+            self._connections.enter(connection, State.OPEN, session)
+            return
+        left = expires - trio.current_time()
+        look = min(self._ping_interval, left - NOTICE if left > NOTICE else left)
+        self._connections.enter(connection, State.OPEN, session, span=ticks(max(look, TICK)))
+
+    def _has_expired(self, connection: Connection, session: WebSocketSession) -> bool:
+        """End it if its sign-in has run out."""
+        expires = session.principal.expires
+        if expires is None or trio.current_time() < expires:
+            return False
+        self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+        return True
 
     def _attend(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
@@ -265,9 +288,16 @@ class WebSocketHandler(Handler):
         state = connection.state
         if state is State.OPEN:
             session = session_of(connection)
-            expires = session.principal.expires
-            if expires is not None and trio.current_time() >= expires:
+            principal = session.principal
+            if self._has_expired(connection, session):
+                return
+            if principal.is_guest and principal.access.closed_to_guests:  # it has had its time to sign in
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
+                return
+            expires = principal.expires
+            if expires is not None and expires - trio.current_time() <= NOTICE + 2 * TICK:
+                self._rest(connection, session)
+                self._connections.send(connection, session.dialect.expiring(expires - trio.current_time()))
                 return
             connection.rate = self._bucket.at_rest(connection.rate, self._now())
             self._connections.enter(connection, State.PINGED, session)

@@ -37,6 +37,7 @@ from chatserver.log.interface import (
     LogError,
     LogUnavailable,
     News,
+    Refused,
     Schedule,
     Statistics,
     Stored,
@@ -206,7 +207,8 @@ class GroupWriter:
         """Schedule the news of a whole group, and the answers to those of its drafts that still wait, its last."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         fresh = [one.record for one in stored if one.fresh]
-        if len(stored) == len(outcomes):
+        refused = 0 if len(stored) == len(outcomes) else sum(isinstance(outcome, Refused) for outcome in outcomes)
+        if len(stored) + refused == len(outcomes):
             self._counts.groups += 1
         else:
             self._counts.failures += 1
@@ -272,3 +274,5 @@ def refuse_surrogates(draft: Draft) -> None:
         and key.isascii()
     ):
         "".join((draft.text, draft.user_name, draft.room, draft.user_id, key)).encode()
+    if draft.mentions or draft.emoji:
+        "".join((*draft.mentions, draft.emoji)).encode()

@@ -11,6 +11,9 @@ The promises:
 - The offsets of a room start at 1 and have no holes. No offset is used twice within an epoch.
 - A message that was answered with `Stored` is durable. A group is stored whole or not at all.
 - The news has every fresh record once, in commit order, before the answers of its group.
+- What is read of a message is its present state. A text that was edited or deleted is nowhere in the log any more, and
+  within SCRUB_WITHIN in none of its files.
+- Whether an edit, a deletion or a reaction may happen is decided in its commit; a refusal is that draft's alone.
 - Every draft and every read is answered within ANSWER_DEADLINE, with an error if the disk hangs. When the disk works
   again, the log does too.
 """
@@ -18,6 +21,7 @@ The promises:
 import secrets
 import string
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -50,6 +54,10 @@ DRAIN_DEADLINE = 5.0
 #: Seconds in all from a call to its answer, whatever the disk does. It is half of what the edge waits for us, so a
 #: client gets an error and keeps its connection, and more than twice BUSY_TIMEOUT of SQLite.
 ANSWER_DEADLINE = 5.0
+#: Different emoji that one message may have as reactions: Discord 20, Slack 23.
+MAX_EMOJI = 20
+#: Seconds after which no file of the log has a text that was deleted, while the disk works.
+SCRUB_WITHIN = 60.0
 #: Letters of an epoch, of 36 different ones: 2 thousand million epochs, so two lives of a log do not get the same one.
 EPOCH_LENGTH = 6
 _EPOCH_LETTERS = string.ascii_lowercase + string.digits
@@ -71,6 +79,24 @@ class LogUnavailable(LogError):  # noqa: N818 -- as LogBusy
     """The disk is full, read-only, locked, failing or silent, or the log is closed. Try again with the same key."""
 
 
+class RefusalReason(Enum):
+    """Why an edit, a deletion, a reaction or a reply did not happen."""
+
+    MISSING = "there is no message at that offset"
+    DELETED = "the message was deleted"
+    NOT_AUTHOR = "only its author may do that"
+    TOO_LATE = "the time in which its author might do that is over"
+    TOO_MANY_EMOJI = f"the message has {MAX_EMOJI} different emoji, as many as may be"
+
+
+class Refused(LogError):  # noqa: N818 -- an answer, not a fault
+    """What the log holds does not allow it. Nothing was stored; trying again does not help."""
+
+    def __init__(self, reason: RefusalReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
 class Identity(msgspec.Struct, frozen=True):
     """Which log this is; made when the log is made, and kept with its messages."""
 
@@ -84,30 +110,72 @@ def new_identity() -> Identity:
     return Identity(epoch=epoch, secret=secrets.token_bytes(16))
 
 
+class Kind(IntEnum):
+    """What a record is. The numbers are stored."""
+
+    MESSAGE = 0
+    EDIT = 1
+    DELETE = 2
+    REACTION = 3
+
+
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A message that has no offset yet."""
+    """A record that has no offset yet."""
 
     room: str
     user_id: str
     user_name: str
-    text: str
-    key: str | None = None  # the user's name for this message, so that a retry is not a second message
+    text: str  # of a message or an edit
+    key: str | None = None  # the user's name for this record, so that a retry is not a second one
     network: str = ""  # where it comes from: its share of the queue; not stored
+    kind: Kind = Kind.MESSAGE
+    target: int = 0  # the message that it is about; of a message the one that it replies to, or 0
+    mentions: tuple[str, ...] = ()  # ids of users, of a message
+    emoji: str = ""  # of a reaction
+    on: bool = True  # of a reaction: False takes it away
+    window_ms: int = 0  # how long after a message its author may edit and delete it
+    as_moderator: bool = False  # may delete what others wrote, at any time
+
+
+class State(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What happened to a message since it was stored."""
+
+    edited: int = 0  # ms since 1970, of the last edit
+    edit: int = 0  # the offset of the last edit, the only one that still has its text
+    deleted: bool = False
+    reactions: tuple[tuple[str, int], ...] = ()  # emoji and how many users, the first emoji first
+
+
+class Reaction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One user's reaction to a message."""
+
+    emoji: str
+    on: bool  # False: it was taken away
+    count: int  # of this emoji on this message from then on
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A message with its offset."""
+    """A message, or something that happened to one later, with its offset."""
 
     room: str
     offset: int  # from 1, without holes
     time: int  # ms since the Unix epoch, UTC; never decreases within a room, even if the clock is set back
-    user_id: str
+    user_id: str  # of who wrote or did it
     user_name: str
-    text: str
+    text: str  # the present one; empty once it was deleted, and of an edit once another edit followed
+    kind: Kind = Kind.MESSAGE
+    target: int = 0  # as of the draft
+    mentions: tuple[str, ...] = ()
+    state: State | None = None  # of a message to which something happened
+    reaction: Reaction | None = None
+    alters: tuple["Record", ...] = ()  # in the news: the records that read otherwise from now on, as they are now
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a draft. Not `fresh` if its key had been used: `record` is the first message then."""
+    """The answer to a draft. Not `fresh` if its key had been used: `record` is the first one then, changed or not.
+
+    A reaction that changes nothing is not stored, and not fresh either: its `record` has the room's last offset.
+    """
 
     record: Record
     fresh: bool
@@ -124,7 +192,7 @@ class RoomSummary(msgspec.Struct, frozen=True, gc=False):
     """A room in a list of rooms."""
 
     room: str
-    messages: int  # that are kept
+    messages: int  # records that are kept
     last: int
 
 

@@ -13,8 +13,10 @@ from time import time_ns
 
 import msgspec
 import trio
+from msgspec.structs import replace
 from outcome import Outcome, capture
 
+from chatserver.log import changes
 from chatserver.log.audit import MemoryAudit
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.index import MemoryIndex
@@ -24,8 +26,11 @@ from chatserver.log.interface import (
     MAX_READ_BYTES,
     Draft,
     Head,
+    Kind,
+    LogError,
     LogUnavailable,
     Record,
+    Refused,
     RoomSummary,
     Stored,
     bounded,
@@ -48,6 +53,7 @@ class _Room(msgspec.Struct, gc=False):
     last: int = 0
     time: int = 0  # of the newest record, in ms; it stays when retention removes the record
     records: dict[int, Record] = {}  # msgspec makes a new dict for each room
+    reacted: dict[int, dict[str, None]] | None = None  # emoji and user of each reaction to a message, joined by a space
 
 
 class _Key(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +64,13 @@ class _Key(msgspec.Struct, frozen=True, gc=False):
     key: str
 
 
+class _Use(msgspec.Struct, frozen=True, gc=False):
+    """What a key was used for; not the record, whose text may be deleted."""
+
+    offset: int
+    time: int
+
+
 class MemoryLog:
     """A `Log` that keeps nothing when it ends."""
 
@@ -66,7 +79,7 @@ class MemoryLog:
         self.identity = new_identity()
         self._rooms: dict[str, _Room] = {}  # those with messages, the most recently written last
         self._emptied: dict[str, _Room] = {}  # those that retention emptied; their offsets go on
-        self._keys: dict[_Key, Record] = {}  # in order of use, so the oldest come first
+        self._keys: dict[_Key, _Use] = {}  # in order of use, so the oldest come first
         self._keys_since_expiry = 0
         self.index = MemoryIndex(self._newest, wall_ms)
         self._groups = groups = GroupWriter(self._begin_commit)
@@ -122,7 +135,7 @@ class MemoryLog:
         return lost
 
     def _newest(self, room: str | None, before: int | None) -> Iterator[Record]:
-        """The records of a room ahead of an offset, or of the rooms written last, each from its newest one back."""
+        """The messages of a room ahead of an offset, or of the rooms written last, each from its newest one back."""
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
         for name in [room] if room is not None else list(islice(reversed(self._rooms), MAX_READ)):
@@ -130,7 +143,7 @@ class MemoryLog:
             last = found.last if before is None else min(before - 1, found.last)
             for offset in range(last, found.first - 1, -1):
                 record = found.records.get(offset)  # others are at work while somebody searches
-                if record is not None:
+                if record is not None and record.kind is Kind.MESSAGE:
                     yield record
 
     async def _checkpoint(self) -> None:
@@ -155,6 +168,8 @@ class MemoryLog:
             if room.first >= keep_from and room.records[room.first].time >= oldest_ms:
                 break
             del room.records[room.first]
+            if room.reacted is not None:
+                room.reacted.pop(room.first, None)
             room.first += 1
         if not room.records and name in self._rooms:  # another retention may have emptied it meanwhile
             self._emptied[name] = self._rooms.pop(name)
@@ -169,22 +184,32 @@ class MemoryLog:
             self._expire_keys(now - int(KEY_LIFETIME * 1000))
         return [self._store(draft, now) for draft in drafts]
 
-    def _store(self, draft: Draft, now: int) -> Stored:
+    def _store(self, draft: Draft, now: int) -> Stored | LogError:
         key = None
         if draft.key is not None:
             key = _Key(draft.room, draft.user_id, draft.key)
             first = self._keys.get(key)
             if first is not None and first.time > now - KEY_LIFETIME * 1000:
-                return Stored(first, fresh=False)
-        room = self._rooms.pop(draft.room, None) or self._emptied.pop(draft.room, None) or _Room()
+                kept = self._any(draft.room).records.get(first.offset)
+                return Stored(kept or changes.plain(draft, first.offset, first.time), fresh=False)
+        room = self._any(draft.room)
+        if draft.target or draft.kind:
+            instead = _instead(room, draft, now)
+            if instead is not None:
+                return instead
+        self._rooms.pop(draft.room, None)
+        self._emptied.pop(draft.room, None)
         self._rooms[draft.room] = room  # the most recently written is the last
         room.last = offset = room.last + 1
         room.time = time = max(room.time, now)
-        record = Record(draft.room, offset, time, draft.user_id, draft.user_name, draft.text)
-        room.records[offset] = record
+        if draft.kind:
+            record = _alter(room, draft, offset, time)
+            room.records[offset] = replace(record, alters=())
+        else:
+            record = room.records[offset] = changes.plain(draft, offset, time)
         if key is not None:
             self._keys.pop(key, None)  # a key used again after its lifetime goes to the end
-            self._keys[key] = record
+            self._keys[key] = _Use(offset, time)
             self._keys_since_expiry += 1
         return Stored(record, fresh=True)
 
@@ -197,3 +222,38 @@ class MemoryLog:
         for key in list(islice(expired, 2 * self._keys_since_expiry)):
             del self._keys[key]
         self._keys_since_expiry = 0
+
+
+def _instead(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:
+    """What a draft is answered with that is not stored; None: it is."""
+    message = room.records.get(draft.target)
+    reacted = _reaction(draft) in (room.reacted or {}).get(draft.target, {})
+    refusal = changes.refusal(draft, message, now, reacted=reacted)
+    if refusal is not None:
+        return Refused(refusal)
+    if draft.kind is Kind.REACTION and draft.on == reacted:
+        assert message is not None
+        return Stored(changes.unchanged(draft, room.last, room.time, message), fresh=False)
+    return None
+
+
+def _alter(room: _Room, draft: Draft, offset: int, time: int) -> Record:
+    """Have it happen to its target; its record."""
+    message = room.records[draft.target]
+    edit = room.records.get(changes.last_edit(message))
+    record = changes.happened(draft, offset, time, message, edit)
+    for altered in record.alters:
+        room.records[altered.offset] = altered
+    if room.reacted is None:
+        room.reacted = {}
+    if draft.kind is Kind.DELETE:
+        room.reacted.pop(draft.target, None)
+    elif draft.kind is Kind.REACTION and draft.on:
+        room.reacted.setdefault(draft.target, {})[_reaction(draft)] = None
+    elif draft.kind is Kind.REACTION:
+        del room.reacted[draft.target][_reaction(draft)]
+    return record
+
+
+def _reaction(draft: Draft) -> str:
+    return f"{draft.emoji} {draft.user_id}"

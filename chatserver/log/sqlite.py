@@ -26,6 +26,7 @@ from chatserver.log.interface import (
     Draft,
     Head,
     Identity,
+    Kind,
     LogUnavailable,
     News,
     Record,
@@ -45,10 +46,15 @@ from chatserver.log.threads import ThreadPool
 
 #: Seconds more at the end for a writing thread that is still busy: with a step of retention, or a disk that hangs.
 BUSY_PATIENCE = 1.0
+#: Seconds from the first deletion or edit to a scrub of the files, and between two attempts at it while another program
+#: reads them: several attempts within SCRUB_WITHIN, and no more than two scrubs a minute.
+SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
 #: Seconds between the beginnings of two groups: a message waits no longer for it than a sync of a disk takes.
 GROUP_INTERVAL = 0.001
 
 logger = logging.getLogger(__name__)
+
+_TAKE_TEXT = (Kind.EDIT, Kind.DELETE)
 
 T = TypeVar("T")
 
@@ -74,7 +80,8 @@ class SqliteLog:
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
-        self.index = SqliteIndex(self.change, wall_ms)
+        self.index = SqliteIndex(self.change, wall_ms, cleaned=self._altered.set)
+        self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
 
@@ -90,9 +97,10 @@ class SqliteLog:
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
-            news = partial(self._note_rooms, opened.written, news)
+            news = partial(self._note, opened.written, news)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.index.run)
+                nursery.start_soon(self._scrub, opened.writer)
                 await self._groups.run(news, schedule=schedule, task_status=task_status)
         finally:
             self._opened = None
@@ -143,6 +151,27 @@ class SqliteLog:
         """Do this in a reading thread. Raises LogUnavailable."""
         return await self._open_parts().readers.ask(query)
 
+    async def _scrub(self, writer: SqliteWriter) -> None:
+        """Have texts that were edited or deleted leave the files, soon after; all of some seconds at once."""
+        pause = SCRUB_AFTER
+        while True:
+            await self._altered.wait()
+            await trio.sleep(pause)
+            self._altered = trio.Event()  # what is altered from now on may be behind the scrub
+            pause = SCRUB_AFTER
+            if not await self._try_to_scrub(writer):
+                self._altered.set()
+                pause = SCRUB_RETRY
+
+    async def _try_to_scrub(self, writer: SqliteWriter) -> bool:
+        try:
+            if await self._writer_thread.run(writer.scrub):
+                return True
+            logger.warning("%s is being read by another program: deleted texts stay on the disk until then", self._path)
+        except LogUnavailable as error:
+            logger.warning("%s", error)
+        return False
+
     def _open_parts(self) -> _Opened:
         if self._opened is None:
             raise LogUnavailable("the log is closed")
@@ -178,8 +207,8 @@ class SqliteLog:
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
 
-    def _note_rooms(self, written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
-        """Note the order in which rooms are written, so that a list of rooms need not look at each of them."""
+    def _note(self, written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
+        """Note whether texts went, and the order in which rooms are written: a list need not look at each of them."""
         rooms = {record.room for record in records}
         for room in rooms:
             written[room] = None
@@ -187,4 +216,6 @@ class SqliteLog:
         while len(written) > MAX_READ:
             written.popitem(last=False)
         self.index.written(rooms, len(records))
+        if any(record.kind in _TAKE_TEXT for record in records):
+            self._altered.set()
         news(records)

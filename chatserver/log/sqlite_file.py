@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from chatserver.log import sqlite_audit, sqlite_sanctions
+from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 #: "chat": marks the file as ours, for `file` and for this server.
@@ -32,7 +32,10 @@ OFFSETS = 1 << OFFSET_BITS
 
 #: Pictures that are younger than SQLite's tables, which take them for letters: "lol" with one behind it is a word.
 _PICTURES = "".join(map(chr, (*range(0x1F3FB, 0x1F400), *range(0x1F6D0, 0x1F700), *range(0x1F900, 0x1FB00))))
-_IS_INDEXED = f"old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})"  # noqa: S608
+#: Of what a trigger sees: a message (kind 0) that the index has.
+_IS_INDEXED = f"""
+    old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
+"""  # noqa: S608
 _REMOVE = "INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, old.text);"
 
 # A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
@@ -55,6 +58,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT""",
     ),
     sqlite_sanctions.SCHEMA + sqlite_audit.SCHEMA,
+    sqlite_rows.SCHEMA,
     (
         # How far each user has read; the index finds those that moved longest ago.
         """CREATE TABLE markers (
@@ -153,8 +157,11 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
         if mode != "wal":
             raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
+        connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only unlinked
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
         identity = _migrate(connection, path)
+        # What was deleted shortly before a crash may still be in it.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return connection, identity
 
 

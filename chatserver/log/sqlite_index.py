@@ -34,9 +34,10 @@ from chatserver.log.index import (
     SearchFailed,
     ranked,
 )
-from chatserver.log.interface import LogUnavailable, Record
+from chatserver.log.interface import Kind, LogUnavailable, Record
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_rows import COLUMNS, record_of
 
 #: Seconds that a message waits for the index at most, and messages that make it begin earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
@@ -50,8 +51,9 @@ INDEX_PAUSE = 2.0
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something.
-CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 30.0, 3600.0
+#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something. The first, and
+#: SCRUB_AFTER behind it, are within SCRUB_WITHIN.
+CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 20.0, 3600.0
 #: Pages that are merged in one step: about 5 ms.
 CLEAN_PAGES = 16
 #: Seconds that a search may last, however little of it is work: then the disk is slow.
@@ -61,13 +63,13 @@ LOOK_EVERY = 500
 
 # Only constants of this package are formatted into statements. Each answers with one row: for every row SQLite gives
 # the interpreter lock away and waits for it again, behind a busy loop for half a millisecond.
-_RECORD = f"json_array(name, place % {OFFSETS}, time, user_id, user_name, text)"
+_RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
 _FIND = f"""
     WITH found AS MATERIALIZED (
         SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high
         ORDER BY rowid DESC LIMIT :most
     ), taken AS MATERIALIZED (
-        SELECT name, place, time, user_id, user_name, text
+        SELECT name, place, {COLUMNS}
         FROM found CROSS JOIN messages USING (place) CROSS JOIN rooms ON rooms.id = place >> {OFFSET_BITS}
         WHERE :user IS NULL OR user_id = :user ORDER BY place DESC LIMIT :candidates
     )
@@ -79,10 +81,11 @@ _FIND = f"""
 _FIRST = f"(rooms.id << {OFFSET_BITS})"
 _TAIL = f"""
     SELECT json_group_array({_RECORD}) FROM (
-        SELECT name, place, time, user_id, user_name, text
+        SELECT name, place, {COLUMNS}
         FROM json_each(:rooms) AS asked CROSS JOIN rooms ON rooms.name = asked.value
         CROSS JOIN messages ON place < {_FIRST} + :before AND place > max({_FIRST} + indexed, :each_newest + coalesce(
             (SELECT max(place) FROM messages WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0))
+            AND kind = {Kind.MESSAGE.value}
     )
 """  # noqa: S608
 _BACKLOG = f"""
@@ -92,7 +95,7 @@ _BACKLOG = f"""
 """  # noqa: S608
 
 _log = structlog.get_logger("chatserver.log")
-_decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str]]).decode
+_decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str, int, int, str]]).decode
 
 T = TypeVar("T")
 
@@ -112,8 +115,9 @@ class _Debris(NamedTuple):
 class SqliteIndex:
     """The index of a log. `open` is called in a thread, all else on the trio loop."""
 
-    def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, change: Change, wall_ms: Callable[[], int], cleaned: Callable[[], None]) -> None:
         self._change = change
+        self._note_cleaned = cleaned  # pages that had deleted words were written anew
         self._wall_ms = wall_ms
         self._readers: SqliteReaders | None = None
         self._turn = trio.Lock()  # one search at a time: its budget begins with its turn
@@ -233,6 +237,7 @@ class SqliteIndex:
                 await trio.sleep(INDEX_STEP)
             await self._change("cleaning the index", partial(_cleaned, debris))
             self._cleaned = trio.current_time()
+            self._note_cleaned()
 
 
 # -- in the writing thread ---------------------------------------------------------------------------------------------
@@ -256,8 +261,9 @@ def _index(rooms: Sequence[str], connection: sqlite3.Connection) -> list[str]:
             complete = count < INDEX_CHUNK
             if count:
                 connection.execute(
-                    "INSERT INTO search(rowid, text) SELECT place, text FROM messages WHERE place > ? AND place <= ?",
-                    (place, last),
+                    "INSERT INTO search(rowid, text) SELECT place, text FROM messages "
+                    "WHERE place > ? AND place <= ? AND kind = ?",
+                    (place, last, Kind.MESSAGE.value),
                 )
                 place = last
         if place > first + indexed:
@@ -365,4 +371,4 @@ def _find_in_index(
 
 
 def _records(rows: str) -> list[Record]:
-    return [Record(*row) for row in _decode(rows)]
+    return [record_of(*row) for row in _decode(rows)]

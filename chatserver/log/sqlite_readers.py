@@ -28,6 +28,7 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
+from chatserver.log.sqlite_rows import COLUMNS, record_of
 from chatserver.log.threads import ThreadPool
 
 #: Connections and threads. History is mostly in the page cache, where more threads only wait for each other.
@@ -42,7 +43,7 @@ _HIGHEST = f"(SELECT max(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 
 _ENDS = f"SELECT forgotten, {_LOWEST}, {_HIGHEST} FROM rooms WHERE name = ?"  # noqa: S608
 _RECORDS = f"""
-    SELECT name, place % {OFFSETS}, time, user_id, user_name, text
+    SELECT name, place % {OFFSETS}, {COLUMNS}
     FROM rooms CROSS JOIN messages
         ON place BETWEEN (rooms.id << {OFFSET_BITS}) + ? AND (rooms.id << {OFFSET_BITS}) + ?
     WHERE name = ?
@@ -146,5 +147,5 @@ def _read(
     statement = f"{_RECORDS} ORDER BY place {'DESC' if last else 'ASC'} LIMIT ?"
     # A cursor that is left before its end keeps its snapshot, and the write-ahead log from being reused, until closed.
     with closing(connection.execute(statement, parameters)) as rows:
-        found = within_bytes((Record(*row) for row in rows), max_bytes)
+        found = within_bytes((record_of(*row) for row in rows), max_bytes)
     return found[::-1] if last else found

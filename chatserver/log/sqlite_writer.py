@@ -3,11 +3,8 @@
 Owns: the writing connection, the next offset of each room, idempotency keys, retention. May not: know trio. It runs in
 a thread, one call at a time.
 
-A group without keys is one statement and so one transaction of its own. Each statement gives the interpreter lock away
-and waits for it again, up to 5 ms behind a busy loop; each further message in it costs hardly anything. The statement
-has a power of two of rows, so 9 prepared statements serve every group. Rows that are not needed are zeros, since the
-driver looks for an adapter for each None, 0.4 µs. `executemany` and `json_each` cost more, and `json_each` cuts text at
-a NUL character, silently.
+A group of plain messages without keys is one statement and so one transaction of its own (see `sqlite_rows`). What is
+about other records is decided and written by `sqlite_changes`, in the same transaction.
 
 Invariant: the offsets in memory are those on disk plus this group's. After any failure they are dropped and read again,
 so a failed group leaves no hole.
@@ -19,10 +16,11 @@ from functools import cache, partial
 from itertools import chain
 from typing import TypeVar
 
-import msgspec
-
+from chatserver.log.changes import plain
 from chatserver.log.interface import KEY_LIFETIME, Draft, LogError, LogUnavailable, Record, Stored
-from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
+from chatserver.log.sqlite_changes import Changes
+from chatserver.log.sqlite_file import BUSY_TIMEOUT, OFFSET_BITS, OFFSETS, unavailable
+from chatserver.log.sqlite_rows import COLUMNS, RoomEnd, execute_rows, more_of, record_of, value_rows
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -30,19 +28,13 @@ MAX_CACHED_ROOMS = 50_000
 EXPIRE_EVERY = 512
 #: Records that one step of retention may remove: about 1 ms, and one sync of the disk.
 FORGET_STEP = 500
+#: Milliseconds that a scrub, and so the writer, waits for those who read.
+SCRUB_PATIENCE_MS = 200
 #: Rooms that one step of retention may look at.
 ROOMS_STEP = 200
 
 T = TypeVar("T")
 _Key = tuple[str, str, str]  # room, user, key
-
-
-class _Room(msgspec.Struct, gc=False):
-    """Where the next message of a room goes. The collector does not visit it: there may be MAX_CACHED_ROOMS."""
-
-    base: int  # the place of its offset 0
-    last: int
-    time: int
 
 
 class SqliteWriter:
@@ -51,7 +43,7 @@ class SqliteWriter:
     def __init__(self, connection: sqlite3.Connection, wall_ms: Callable[[], int]) -> None:
         self._connection = connection
         self._wall_ms = wall_ms
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, RoomEnd] = {}
         self._keys_since_sweep = 0
 
     def close(self) -> None:
@@ -75,6 +67,20 @@ class SqliteWriter:
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a transaction."""
         return self._whole(doing, partial(self._change, work))
+
+    def scrub(self) -> bool:
+        """Empty the write-ahead log, which has what pages were before. False: somebody else is reading what it has.
+
+        The pages themselves are overwritten by `secure_delete`. It waits for our own readers, which are not long.
+        """
+        self._connection.execute(f"PRAGMA busy_timeout = {SCRUB_PATIENCE_MS}")
+        try:
+            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise unavailable("removing deleted texts from the disk", error) from error
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+        return not busy
 
     def _change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._begin()
@@ -103,9 +109,12 @@ class SqliteWriter:
 
     def _commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
         now = self._wall_ms()
-        self._load_rooms({draft.room for draft in drafts})
+        rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
+        written = {draft.room for draft in drafts if not draft.kind} if rich else None
+        self._load_rooms({draft.room for draft in drafts}, written)
         used = self._used_keys([draft for draft in drafts if draft.key is not None], now)
         rooms = self._rooms
+        changes = Changes(self._connection, rooms, rich) if rich else None
         outcomes: list[Stored | LogError] = []
         rows: list[object] = []
         keys: list[object] = []
@@ -116,22 +125,39 @@ class SqliteWriter:
                 if first is not None:
                     outcomes.append(Stored(first, False))
                     continue
-            room = rooms[name]
+            room = rooms.get(name)
+            if changes is not None:
+                instead = changes.instead(draft, room, now)
+                if instead is not None:
+                    outcomes.append(instead)
+                    continue
+            assert room is not None, "the first message makes it"
             room.last = offset = room.last + 1
             room.time = time = max(now, room.time)
-            rows += (room.base + offset, time, user_id, draft.user_name, draft.text)
-            record = Record(name, offset, time, user_id, draft.user_name, draft.text)
+            if changes is None:
+                rows += (room.base + offset, time, user_id, draft.user_name, draft.text)
+                record = Record(name, offset, time, user_id, draft.user_name, draft.text)
+            else:
+                record = changes.make(draft, room, offset, time)
+                rows += (
+                    room.base + offset, time, user_id, record.user_name, record.text, record.kind.value, record.target,
+                    more_of(record),
+                )  # fmt: skip
             outcomes.append(Stored(record, True))
             if key is not None:
                 used[name, user_id, key] = record
                 keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, time)
-        if keys:
+        if keys or (rows and changes is not None):
             self._begin()
         if rows:
-            self._execute_padded(_insert_messages, rows, 5)
+            if changes is None:
+                execute_rows(self._connection, _insert_messages, rows, 5)
+            else:
+                execute_rows(self._connection, _insert_records, rows, 8)
+                changes.write()
         if keys:
             self._keys_since_sweep += len(keys) // 5
-            self._execute_padded(_insert_keys, keys, 5)
+            execute_rows(self._connection, _insert_keys, keys, 5)
             self._expire_keys(now)
         return outcomes
 
@@ -139,54 +165,58 @@ class SqliteWriter:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
 
-    def _execute_padded(self, statement: Callable[[int], str], values: list[object], width: int) -> sqlite3.Cursor:
-        count = len(values) // width
-        rows = 1 << (count - 1).bit_length()
-        values.extend([0] * ((rows - count) * width))
-        return self._connection.execute(statement(rows), values)
-
-    def _load_rooms(self, names: set[str]) -> None:
+    def _load_rooms(self, names: set[str], written: set[str] | None) -> None:
+        """Find out where they end; those that do not exist are made if they are `written` (None: all are)."""
         missing = names - self._rooms.keys()
         if len(self._rooms) + len(missing) > MAX_CACHED_ROOMS:
             self._rooms.clear()
             missing = names
         for name in sorted(missing):
-            self._rooms[name] = self._load_room(name)
+            room = self._load_room(name, make=written is None or name in written)
+            if room is not None:
+                self._rooms[name] = room
 
-    def _load_room(self, name: str) -> _Room:
+    def _load_room(self, name: str, *, make: bool) -> RoomEnd | None:
         row = self._connection.execute(
             "SELECT id, forgotten, forgotten_time FROM rooms WHERE name = ?", (name,)
         ).fetchone()
+        if row is None and not make:
+            return None
         if row is None:
             self._begin()
             made = self._connection.execute("INSERT INTO rooms (name) VALUES (?)", (name,))
             assert made.lastrowid is not None
-            return _Room(made.lastrowid << OFFSET_BITS, 0, 0)
+            return RoomEnd(made.lastrowid << OFFSET_BITS, 0, 0)
         room_id, *forgotten = row
         newest = self._connection.execute(
             "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
             _places(room_id),
         ).fetchone()
         place, time = newest or forgotten
-        return _Room(room_id << OFFSET_BITS, place % OFFSETS, time)
+        return RoomEnd(room_id << OFFSET_BITS, place % OFFSETS, time)
 
     def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[_Key, Record]:
         """The keys of these that were used within their lifetime, with the messages they were used for.
 
         If retention has removed the message, its text is the draft's, which is the same message again.
         """
-        if not drafts:
+        rooms = self._rooms
+        asked = {
+            (rooms[draft.room].base >> OFFSET_BITS, draft.user_id, draft.key): draft
+            for draft in drafts
+            if draft.room in rooms
+        }
+        if not asked:
             return {}
-        asked = {(self._rooms[draft.room].base >> OFFSET_BITS, draft.user_id, draft.key): draft for draft in drafts}
-        found = self._execute_padded(_find_keys, list(chain.from_iterable(asked)), 3)
+        found = execute_rows(self._connection, _find_keys, list(chain.from_iterable(asked)), 3)
         used: dict[_Key, Record] = {}
-        for room_id, user_id, key, place, time, user_name, text in found.fetchall():
+        for room_id, user_id, key, place, time, _, *row in found.fetchall():
             if time <= now - KEY_LIFETIME * 1000:
                 continue
             draft = asked[room_id, user_id, key]
-            if text is None:
-                user_name, text = draft.user_name, draft.text  # noqa: PLW2901 -- the row has none
-            used[draft.room, user_id, key] = Record(draft.room, place % OFFSETS, time, user_id, user_name, text)
+            offset = place % OFFSETS
+            record = plain(draft, offset, time) if row[0] is None else record_of(draft.room, offset, time, *row)
+            used[draft.room, user_id, key] = record
         return used
 
     def _expire_keys(self, now: int) -> None:
@@ -237,6 +267,7 @@ class SqliteWriter:
         self._connection.execute(
             "UPDATE rooms SET forgotten = ?, forgotten_time = ? WHERE id = ?", (place % OFFSETS, time, room_id)
         )
+        self._connection.execute("DELETE FROM reactions WHERE place BETWEEN ? AND ?", (low, place))
         return place % OFFSETS, len(removed)
 
 
@@ -247,7 +278,15 @@ def _places(room_id: int) -> tuple[int, int]:
 
 @cache
 def _insert_messages(rows: int) -> str:
-    return f"INSERT INTO messages SELECT * FROM ({_values(rows, 5)}) WHERE column1 > 0"  # noqa: S608 -- only ? marks
+    return f"""
+        INSERT INTO messages (place, time, user_id, user_name, text)
+        SELECT * FROM ({value_rows(rows, 5)}) WHERE column1 > 0
+    """  # noqa: S608 -- only ? marks
+
+
+@cache
+def _insert_records(rows: int) -> str:
+    return f"INSERT INTO messages (place, {COLUMNS}) SELECT * FROM ({value_rows(rows, 8)}) WHERE column1 > 0"  # noqa: S608
 
 
 @cache
@@ -255,21 +294,17 @@ def _insert_keys(rows: int) -> str:
     # OR REPLACE: a key may be used again after its lifetime, before its row was removed.
     return f"""
         INSERT OR REPLACE INTO keys (room, user_id, key, place, time)
-        SELECT * FROM ({_values(rows, 5)}) WHERE column1 > 0
+        SELECT * FROM ({value_rows(rows, 5)}) WHERE column1 > 0
     """  # noqa: S608
 
 
 @cache
 def _find_keys(rows: int) -> str:
     # CROSS JOIN fixes the order: each of the few asked keys is looked up among the many kept ones.
+    columns = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
     return f"""
-        SELECT keys.room, keys.user_id, keys.key, keys.place, keys.time, messages.user_name, messages.text
-        FROM ({_values(rows, 3)}) AS asked
+        SELECT keys.room, keys.user_id, keys.key, keys.place, keys.time, {columns}
+        FROM ({value_rows(rows, 3)}) AS asked
         CROSS JOIN keys ON keys.room = column1 AND keys.user_id = column2 AND keys.key = column3
         LEFT JOIN messages ON messages.place = keys.place
     """  # noqa: S608
-
-
-def _values(rows: int, width: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    return f"VALUES {', '.join([row] * rows)}"

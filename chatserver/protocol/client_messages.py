@@ -13,7 +13,17 @@ import msgspec
 
 from chatserver.protocol.duplicates import known_fields, refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.validation import MAX_TEXT_BYTES, check_key, check_name, check_room, check_text, parse_cursor
+from chatserver.protocol.validation import (
+    MAX_TEXT_BYTES,
+    check_emoji,
+    check_key,
+    check_mentions,
+    check_name,
+    check_offset,
+    check_room,
+    check_text,
+    parse_cursor,
+)
 from chatserver.reasons import ErrorCode
 
 MAX_ID_CHARS = 64
@@ -26,7 +36,8 @@ MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
 _MAX_PLAIN_BYTES = 2 * MAX_TEXT_BYTES  # each CR LF becomes LF
 
 _OBJECT = "a message is a JSON object"
-_PLAIN = frozenset(("text/plain", "application/x-www-form-urlencoded", "application/octet-stream"))
+_JSON, _TEXT = "application/json", "text/plain"
+_PLAIN = frozenset((_TEXT, "application/x-www-form-urlencoded", "application/octet-stream"))
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
 _ID_RULE = f"id: a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
@@ -52,6 +63,38 @@ class Publish(msgspec.Struct, frozen=True, gc=False, tag="publish"):
 
     room: str
     text: str
+    key: str | None = None
+    id: MessageId = None
+    reply_to: int | None = None
+    mentions: tuple[str, ...] | None = None
+
+
+class Edit(msgspec.Struct, frozen=True, gc=False, tag="edit"):
+    """Say something else instead."""
+
+    room: str
+    offset: int
+    text: str
+    key: str | None = None
+    id: MessageId = None
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
+    """Take back what was said."""
+
+    room: str
+    offset: int
+    key: str | None = None
+    id: MessageId = None
+
+
+class React(msgspec.Struct, frozen=True, gc=False, tag="react"):
+    """Put an emoji on a message, or take it off."""
+
+    room: str
+    offset: int
+    emoji: str
+    on: bool
     key: str | None = None
     id: MessageId = None
 
@@ -101,8 +144,14 @@ class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
     id: MessageId = None
 
 
-ClientMessage: TypeAlias = Join | Leave | Publish | History | Members | Read | Typing | Ping | Auth
-_MESSAGE_TYPES = frozenset(("join", "leave", "publish", "history", "members", "read", "typing", "ping", "auth"))
+#: What happens to a message later.
+Change: TypeAlias = Edit | Delete | React
+ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Read | Typing | Ping | Auth
+_MESSAGE_TYPES = frozenset(
+    (
+        "join", "leave", "publish", "edit", "delete", "react", "history", "members", "read", "typing", "ping", "auth",
+    )
+)  # fmt: skip
 
 
 class PublishBody(msgspec.Struct, frozen=True, gc=False):
@@ -110,7 +159,22 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     key: str | None = None
+    reply_to: int | None = None
+    mentions: tuple[str, ...] | None = None
     name: object = None  # refused: see `decode_publish`
+
+
+class EditBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a PATCH of a message."""
+
+    text: str
+    key: str | None = None
+
+
+class KeyBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a request that says everything else in its path."""
+
+    key: str | None = None
 
 
 class SessionBody(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +193,8 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
 _read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
+_edit_bodies: msgspec.json.Decoder[EditBody] = msgspec.json.Decoder(EditBody)
+_key_bodies: msgspec.json.Decoder[KeyBody] = msgspec.json.Decoder(KeyBody)
 _session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
@@ -147,28 +213,63 @@ def decode(data: str | bytes) -> ClientMessage:
 
 
 def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
-    """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it.
-
-    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: both are text.
-    """
-    media, _, parameters = (content_type or "text/plain").partition(";")
-    media = media.strip().lower()
-    if media == "application/json":
+    """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it."""
+    media = _media_type(content_type)
+    if media == _JSON:
         message = _parse(body, _publish_bodies)
         if message.name is not None:
             sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
             raise MessageError(ErrorCode.BAD_FIELD, sentence)
-        key = message.key if message.key is None else check_key(message.key)
-        return PublishBody(check_text(message.text), key)
+        _check_key(message.key)
+        if message.reply_to is not None:
+            check_offset(message.reply_to, "reply_to")
+        mentions = None if message.mentions is None else check_mentions(message.mentions)
+        return PublishBody(check_text(message.text), message.key, message.reply_to, mentions)
+    return PublishBody(_plain_text(body, media))
+
+
+def decode_edit(body: bytes, content_type: str | None) -> EditBody:
+    """What to say instead: as `decode_publish`."""
+    media = _media_type(content_type)
+    if media == _JSON:
+        edit = _parse(body, _edit_bodies)
+        _check_key(edit.key)
+        return EditBody(check_text(edit.text), edit.key)
+    return EditBody(_plain_text(body, media))
+
+
+def decode_key(body: bytes, content_type: str | None) -> str | None:
+    """The key in an HTTP body that has nothing else; most have no body."""
+    return _check_key(parse_body(body, content_type, _key_bodies).key) if body else None
+
+
+def _media_type(content_type: str | None) -> str:
+    """`application/json`, `text/plain`, or nothing for what is not understood.
+
+    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: both are text.
+    """
+    media, _, parameters = (content_type or _TEXT).partition(";")
+    media = media.strip().lower()
+    if media == _JSON:
+        return media
     charset = parameters.lower().replace(" ", "").replace('"', "")
-    if media in _PLAIN and ("charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset):
-        if len(body) > _MAX_PLAIN_BYTES:
-            raise MessageError(ErrorCode.BAD_FIELD, f"text: {len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
-        try:
-            return PublishBody(check_text(body.decode("utf-8")))
-        except UnicodeDecodeError:
-            raise MessageError(ErrorCode.BAD_FIELD, "text: not UTF-8") from None
-    raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
+    utf8 = "charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset
+    return _TEXT if utf8 and media in _PLAIN else ""
+
+
+def _plain_text(body: bytes, media: str) -> str:
+    if media != _TEXT:
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
+    if len(body) > _MAX_PLAIN_BYTES:
+        raise MessageError(ErrorCode.BAD_FIELD, f"text: {len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
+    try:
+        return check_text(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise MessageError(ErrorCode.BAD_FIELD, "text: not UTF-8") from None
+
+
+def _check_key(key: str | None) -> str | None:
+    return key if key is None else check_key(key)
 
 
 def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -272,10 +373,9 @@ def _checked(message: ClientMessage) -> ClientMessage:
     if isinstance(message, Read):
         _check_offset(message.offset)
     if isinstance(message, Publish):
-        if message.key is not None:
-            check_key(message.key)
-        text = check_text(message.text)
-        return message if text is message.text else msgspec.structs.replace(message, text=text)
+        return _checked_publish(message)
+    if isinstance(message, Change):
+        return _checked_change(message)
     if isinstance(message, Join | History) and message.after is not None:
         parse_cursor(message.after)
     if isinstance(message, History):
@@ -285,4 +385,26 @@ def _checked(message: ClientMessage) -> ClientMessage:
                 raise MessageError(ErrorCode.BAD_FIELD, "before, after: one of them, not both")
         if not 1 <= message.limit <= MAX_HISTORY:
             raise MessageError(ErrorCode.BAD_FIELD, f"limit: 1 to {MAX_HISTORY} messages")
+    return message
+
+
+def _checked_publish(message: Publish) -> Publish:
+    if message.key is not None:
+        check_key(message.key)
+    if message.reply_to is not None:
+        check_offset(message.reply_to, "reply_to")
+    if message.mentions is not None:
+        message = msgspec.structs.replace(message, mentions=check_mentions(message.mentions))
+    text = check_text(message.text)
+    return message if text is message.text else msgspec.structs.replace(message, text=text)
+
+
+def _checked_change(message: Change) -> ClientMessage:
+    check_offset(message.offset)
+    if message.key is not None:
+        check_key(message.key)
+    if isinstance(message, Edit):
+        return msgspec.structs.replace(message, text=check_text(message.text))
+    if isinstance(message, React):
+        check_emoji(message.emoji)
     return message

@@ -35,6 +35,10 @@ class Known(msgspec.Struct, gc=False):
     before: msgspec.Raw = _NOTHING
     limit: msgspec.Raw = _NOTHING
     offset: msgspec.Raw = _NOTHING
+    emoji: msgspec.Raw = _NOTHING
+    on: msgspec.Raw = _NOTHING
+    reply_to: msgspec.Raw = _NOTHING
+    mentions: msgspec.Raw = _NOTHING
     name: msgspec.Raw = _NOTHING
     token: msgspec.Raw = _NOTHING
 

@@ -33,11 +33,13 @@ def _second(second: int) -> str:
 
 
 @lru_cache(maxsize=4096)  # the people who write just now: 4,096 x 250 bytes
-def _user_json(user_id: str, user_name: str) -> str:
+def user_json(user_id: str, user_name: str) -> str:
+    """A user, as everything that has one shows it."""
     return _encode({"id": user_id, "name": user_name}).decode("utf-8")
 
 
-def _string(text: str) -> str:
+def string(text: str) -> str:
+    """A string as JSON."""
     return _encode(text).decode("utf-8")
 
 
@@ -49,33 +51,36 @@ def message_json(room: str, offset: int, epoch: str, user_id: str, user_name: st
     """One message, as every transport carries it."""
     return (
         f'{{"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}",'
-        f'"user":{_user_json(user_id, user_name)},"text":{_string(text)},"time":"{time_text(time_ms)}"}}'
+        f'"user":{user_json(user_id, user_name)},"text":{string(text)},"time":"{time_text(time_ms)}"}}'
     ).encode()
 
 
-def message_push(message: bytes) -> bytes:
-    """The push of a message to a member."""
-    return b'{"type":"message",' + message[1:]
+def message_push(record: bytes) -> bytes:
+    """The push of a record to a member. All but messages have their type already."""
+    return record if record.startswith(b'{"type":') else b'{"type":"message",' + record[1:]
 
 
-def ack(id_: MessageId, room: str, offset: int, cursor: str, time: str) -> bytes:
-    """A publish is durable."""
-    return f'{{"type":"ack"{_id(id_)},{_place(room, offset, cursor, time)}}}'.encode()
+def ack(id_: MessageId, room: str, offset: int, cursor: str, time: str, count: int | None = None) -> bytes:
+    """A record is durable; of a reaction, with how many there are now."""
+    return f'{{"type":"ack"{_id(id_)},{_place(room, offset, cursor, time, count)}}}'.encode()
 
 
-def published(room: str, offset: int, cursor: str, time: str, user_id: str, user_name: str) -> bytes:
-    """The same over HTTP, and who has said it: the body of a 201."""
-    return f'{{{_place(room, offset, cursor, time)},"user":{_user_json(user_id, user_name)}}}\n'.encode()
+def published(
+    room: str, offset: int, cursor: str, time: str, user_id: str, user_name: str, count: int | None = None
+) -> bytes:  # fmt: skip
+    """The same over HTTP, and whose it is: the body of a 201 or 200."""
+    return f'{{{_place(room, offset, cursor, time, count)},"user":{user_json(user_id, user_name)}}}\n'.encode()
 
 
-def _place(room: str, offset: int, cursor: str, time: str) -> str:
-    return f'"room":"{room}","offset":{offset},"cursor":"{cursor}","time":"{time}"'
+def _place(room: str, offset: int, cursor: str, time: str, count: int | None) -> str:
+    counted = "" if count is None else f',"count":{count}'
+    return f'"room":"{room}","offset":{offset},"cursor":"{cursor}","time":"{time}"{counted}'
 
 
 def hello(session: str, user_id: str, user_name: str, ping: float, limits: Mapping[str, int | float]) -> bytes:
     """The first thing said on a WebSocket. `ping` is in seconds."""
-    start = f'{{"type":"hello","protocol":"{PROTOCOL}","session":{_string(session)},"user":'
-    face = _encode({"id": user_id, "name": user_name}).decode()  # not `_user_json`, which is for those who write
+    start = f'{{"type":"hello","protocol":"{PROTOCOL}","session":{string(session)},"user":'
+    face = _encode({"id": user_id, "name": user_name}).decode()  # not `user_json`, which is for those who write
     return f"{start}{face},{_hello_end(ping, tuple(limits.items()))}".encode()
 
 
@@ -144,7 +149,7 @@ def _crowd(room: str, users: bytes, count: int) -> bytes:
 
 def user_list(users: Iterable[User]) -> str:
     """A list of users, for `members` and `presence`."""
-    return f"[{','.join(_user_json(user_id, name) for user_id, name in users)}]"
+    return f"[{','.join(user_json(user_id, name) for user_id, name in users)}]"
 
 
 def presence(room: str, joined: Iterable[User], left: Iterable[User], members: int) -> bytes:
@@ -161,7 +166,7 @@ def read(room: str, offset: int, id_: MessageId = None) -> bytes:
 
 def typing(room: str, user: User) -> bytes:
     """Somebody is writing something."""
-    return f'{{"type":"typing","room":"{room}","user":{_user_json(*user)}}}'.encode()
+    return f'{{"type":"typing","room":"{room}","user":{user_json(*user)}}}'.encode()
 
 
 def gap(room: str, after: str, until: str) -> bytes:
@@ -180,7 +185,7 @@ def error(
     """A message was refused; the connection lives. With a room and no id: its membership there has ended."""
     place = f',"room":"{room}"' if room else ""
     retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
-    return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{_string(message)}{retry}}}'.encode()
+    return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{string(message)}{retry}}}'.encode()
 
 
 def session_body(user: User, *, guest: bool, moderator: bool, expires: str | None, token: str | None = None) -> bytes:

@@ -9,11 +9,9 @@ import msgspec
 
 from chatserver.protocol.client_messages import parse_body
 from chatserver.protocol.errors import MessageError
-from chatserver.protocol.validation import check_text
+from chatserver.protocol.validation import MAX_USER_ID_CHARS, check_text
 from chatserver.reasons import ErrorCode
 
-#: Characters of a user's id: a token's subject may be an address of mail.
-MAX_USER_CHARS = 128
 #: Characters of a network: an IPv6 address has 45 at most.
 MAX_NETWORK_CHARS = 64
 #: Characters of a reason: a sentence or two.
@@ -25,11 +23,12 @@ _IPV6_PREFIX = 64
 
 
 class SanctionBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a POST of a sanction, with a user or a network."""
+    """The body of a POST of a sanction: for a user, for a network, or for the one that a user is connected from."""
 
     kind: str
     user: str | None = None
     network: str | None = None
+    network_of: str | None = None
     seconds: float | None = None  # None: until it is lifted
     reason: str | None = None
 
@@ -50,13 +49,15 @@ def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
     asked = parse_body(body, content_type, _sanctions)
     if asked.kind not in ("mute", "ban"):
         raise _bad(f"kind: {asked.kind[:20]!r}; it is mute or ban")
-    if (asked.user is None) == (asked.network is None):
-        raise _bad("user, network: one of them, not both")
+    if [asked.user, asked.network, asked.network_of].count(None) != 2:
+        raise _bad("user, network, network_of: exactly one of them")
     if asked.seconds is not None and not 1 <= asked.seconds <= MAX_SECONDS:
         raise _bad(f"seconds: 1 to {MAX_SECONDS:,}; without it, until it is lifted")
     return SanctionBody(
         asked.kind, None if asked.user is None else check_user(asked.user),
-        None if asked.network is None else check_network(asked.network), asked.seconds, _check_reason(asked.reason),
+        None if asked.network is None else check_network(asked.network),
+        None if asked.network_of is None else check_user(asked.network_of, "network_of"),
+        asked.seconds, _check_reason(asked.reason),
     )  # fmt: skip
 
 
@@ -66,11 +67,11 @@ def decode_kick(body: bytes, content_type: str | None) -> KickBody:
     return KickBody(check_user(asked.user), _check_reason(asked.reason))
 
 
-def check_user(user: str) -> str:
+def check_user(user: str, field: str = "user") -> str:
     """A user's id."""
-    if 1 <= len(user) <= MAX_USER_CHARS and user.isprintable():
+    if 1 <= len(user) <= MAX_USER_ID_CHARS and user.isprintable():
         return user
-    raise _bad(f"user: 1 to {MAX_USER_CHARS} printable characters")
+    raise _bad(f"{field}: 1 to {MAX_USER_ID_CHARS} printable characters")
 
 
 def check_network(network: str) -> str:

@@ -19,9 +19,14 @@ from chatserver.reasons import ErrorCode
 # fit in one frame with its envelope.
 MAX_TEXT_BYTES = 8 * 1024
 MAX_KEY_CHARS = 64  # a UUID has 36
+MAX_USER_ID_CHARS = 64  # a UUID has 36, an e-mail address 25
+GUEST = "g_"  # begins a guest's id, and nobody else's
 MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
+MAX_MENTIONS = 20  # of one message; Discord 100, Slack has none
+MAX_USER_ID_CHARS = 64
+MAX_EMOJI_BYTES = 32  # a family of four has 25, and a kiss with two skin tones 35, which nobody reacts with
 OFFSET_LIMIT = 1 << 53  # of cursors; beyond it a browser's numbers have holes
 
 _ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -34,6 +39,15 @@ _POP_ISOLATE = "\u2069"
 # In names of Persian and in emoji; every other character that is not seen is refused there.
 _JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
 _BLANKS = re.compile("[ \u115f\u1160\u2800\u3164\uffa0]")  # letters and symbols without a picture
+
+# Where emoji are: a wider range than today's, since each year's new ones come in the same blocks.
+_EMOJI_BASE = (
+    "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u25fe\u2600-\u27bf\u2934\u2935"
+    "\u2b05-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001faff"
+)
+# Unicode UTS 51, ED-17: a base with its variation, skin tone or tags; several of them joined; a flag; a keycap.
+_EMOJI_PART = f"[{_EMOJI_BASE}](?:\ufe0f|[\U0001f3fb-\U0001f3ff])?(?:[\U000e0020-\U000e007e]+\U000e007f)?"
+_EMOJI = re.compile(f"{_EMOJI_PART}(?:\u200d{_EMOJI_PART})*|[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3")
 
 # Runs in which there may be too many marks: of the marks up to U+FFFF, and of anything beyond, which one range covers.
 # A regular expression passes 8 KiB of any script in 60 µs; to look at each character takes 270.
@@ -88,11 +102,45 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_user_id(user_id: str) -> str:
+    """The id of somebody who is no guest."""
+    if not (1 <= len(user_id) <= MAX_USER_ID_CHARS and user_id.isprintable() and user_id == user_id.strip()):
+        raise _bad(f"1 to {MAX_USER_ID_CHARS} printable characters are allowed", "user")
+    if user_id.startswith(GUEST):
+        raise _bad(f"{GUEST} begins the id of a guest", "user")
+    return user_id
+
+
 def check_key(key: str) -> str:
     """An idempotency key."""
     if 1 <= len(key) <= MAX_KEY_CHARS and key.isprintable():
         return key
     raise MessageError(ErrorCode.BAD_FIELD, f"key: 1 to {MAX_KEY_CHARS} printable characters are allowed")
+
+
+def check_offset(offset: int, field: str = "offset") -> int:
+    """The number of a message."""
+    if 0 < offset < OFFSET_LIMIT:
+        return offset
+    raise MessageError(ErrorCode.BAD_FIELD, f"{field}: the offset of a message, a whole number from 1")
+
+
+def check_emoji(emoji: str) -> str:
+    """One emoji, which is what a reaction is."""
+    if len(emoji) <= MAX_EMOJI_BYTES and _EMOJI.fullmatch(emoji) and len(emoji.encode()) <= MAX_EMOJI_BYTES:
+        return emoji
+    raise MessageError(ErrorCode.BAD_FIELD, f"emoji: one emoji of at most {MAX_EMOJI_BYTES} bytes of UTF-8")
+
+
+def check_mentions(mentions: tuple[str, ...]) -> tuple[str, ...]:
+    """The ids of those whom a message mentions, each once."""
+    if len(mentions) > MAX_MENTIONS:
+        raise MessageError(ErrorCode.BAD_FIELD, f"mentions: {len(mentions)} users, limit {MAX_MENTIONS}")
+    for user_id in mentions:
+        if not (1 <= len(user_id) <= MAX_USER_ID_CHARS and user_id.isprintable()):
+            rule = f"mentions: ids of users, of 1 to {MAX_USER_ID_CHARS} printable characters"
+            raise MessageError(ErrorCode.BAD_FIELD, rule)
+    return tuple(dict.fromkeys(mentions))
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):

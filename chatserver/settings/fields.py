@@ -81,6 +81,13 @@ class Settings:
         Guests.FULL, "What somebody may do who has not signed in: full, read (and not write), none.",
         placeholder="WHAT",
     )
+    token_key: tuple[str, ...] = service(
+        (),
+        "Key of tokens (JWT) to sign in with: a secret (made if missing), a PEM public key or a JWK set; repeatable.",
+        placeholder="FILE", zero="none: everybody is a guest",
+    )
+    token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
+    token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
     log: str = service(
         "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
         placeholder="URL", form=forms.log_url,
@@ -222,6 +229,11 @@ class Settings:
         3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
         "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
         Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit",
+    )
+    edit_window: float = rate(
+        900.0, "Seconds after a message in which its author may edit and delete it; moderators may delete at any time.",
+        "long enough for a slip; what people answered to should stay as it was: WhatsApp 15 min to edit, Slack as set",
+        Unit.SECONDS, 1, 1e10, zero="authors never may",
     )
     message_rate: float = rate(
         20.0,

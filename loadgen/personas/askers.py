@@ -18,7 +18,7 @@ ASK_THE_LOG_ROOM: Final = "ask-the-log"
 ASK_THE_LOG_TEXT: Final = (b"old words in the log " * 400)[:8000]
 
 #: The list of rooms, a page of the oldest messages, and a search. A third of the clients begins with each.
-QUESTIONS: Final = ("/rooms", f"/rooms/{ASK_THE_LOG_ROOM}/messages?after=0&limit=200", "/search?q=words&limit=100")
+QUESTIONS: Final = ("/rooms", f"/rooms/{ASK_THE_LOG_ROOM}/messages?after=0&limit=200", "/search?q=words&limit=20")
 
 #: After a refusal. Asking again at once would be a flood of requests, which is another attack.
 REFUSED_SECONDS: Final = 1.0

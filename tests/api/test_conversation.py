@@ -103,7 +103,7 @@ async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tup
         encoder = WireEncoder(it.log.identity.epoch)
         identities = Identities(it.log.identity.secret, access)
         services = Services(
-            hub=it.hub, log=it.log, identities=identities, pages=Pages(it.log, encoder), encoder=encoder,
+            hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
             settings=settings,
             markers=ReadMarkers(it.log.markers, faulted=it.schedule.faulted),
             publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),

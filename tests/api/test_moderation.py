@@ -9,21 +9,25 @@ import pytest
 import trio
 
 from chatserver.chat import audit as audit_module
+from chatserver.edge import expulsion as expulsion_module
 from chatserver.log import sanctions as sanctions_module
 from chatserver.settings.rooms import RoomPolicy
 from tests.support.moderating import (
     MODERATOR,
-    SECOND_MODERATOR,
     guest,
     id_of,
     moderate,
-    moderators,
+    moderated,
     sanction,
+    signed_in,
 )
 from tests.support.peers import Address, Answer, ask, chatter, connect, open_websocket, request, upgrade
-from tests.support.serving import Serving, eventually, neighbour, serving
+from tests.support.serving import Serving, eventually, neighbour
 
 ANN, BOB = guest("ann"), guest("bob")
+#: A moderator of one room, and of those whose name is one letter.
+OF_OPS = signed_in("u_bob", role="moderator", rooms={"ops": "rw", "?": "rw"})
+SECOND = signed_in("u_second", role="moderator")
 #: Another network than the moderator's.
 ELSEWHERE = "127.0.0.2"
 LOBBY = "/rooms/lobby/sanctions"
@@ -31,10 +35,11 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Serving]:
-    with moderators():
-        async with serving() as running:
-            yield running
+async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Serving]:
+    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # so that a handful of connections is many steps
+    monkeypatch.setattr(audit_module, "GROUP_INTERVAL", 0.01)
+    async with moderated(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
@@ -190,6 +195,17 @@ async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
     assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "as nobody, from there"
 
 
+async def test_a_ban_from_everywhere_closes_websockets_of_any_dialect_and_in_no_room(tmp_path: Path) -> None:
+    async with (
+        moderated(tmp_path, echo=True) as server,
+        chatter(server.address, path="/echo", headers=ANN) as echo,
+        chatter(server.address) as other,
+    ):
+        await sanction(server.address, "*", kind="ban", user=await id_of(server.address, ANN))
+        assert (await echo.closed()).code == 4504
+        assert (await other.ask("ping"))["type"] == "pong"
+
+
 async def test_a_join_that_waits_for_the_log_does_not_slip_in(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked before a ban, and is answered after it, is refused on every transport."""
     address, log = server.address, server.server.parts.log
@@ -236,14 +252,15 @@ async def test_who_becomes_somebody_else_on_an_open_websocket_is_bound_by_what_t
 
 async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
     log = f"sqlite:{tmp_path / 'chat.db'}"
-    with moderators():
-        async with serving(log=log) as server:
-            ann = await id_of(server.address, ANN)
-            made = await sanction(server.address, kind="ban", user=ann)
-        async with serving(log=log) as server:
-            assert await read(server.address, ANN) == 403
-            assert (await moderate(server.address, "GET", LOBBY)).json == {"sanctions": [made]}
-            assert [entry["action"] for entry in await audit(server.address)] == ["ban"]
+    async with moderated(tmp_path, log=log) as server:
+        ann = await id_of(server.address, ANN)
+        made = await sanction(server.address, kind="ban", user=ann)
+        await sanction(server.address, kind="mute", user="u_bob")
+    async with moderated(tmp_path, log=log) as server:
+        assert await read(server.address, ANN) == 403
+        assert (await say(server.address, signed_in("u_bob"))).status == 403
+        assert (await moderate(server.address, "GET", LOBBY)).json["sanctions"][1:] == [made]
+        assert [entry["action"] for entry in await audit(server.address)] == ["ban", "mute"]
 
 
 # -- kicks ------------------------------------------------------------------------------------------------------------
@@ -267,17 +284,19 @@ async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server
 # -- who may, and what makes sense ------------------------------------------------------------------------------------
 
 
-async def test_a_plain_user_is_refused_and_learns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_module, "GROUP_INTERVAL", 0.01)
-    with moderators():
-        async with serving() as server:
-            await _ask_as_a_plain_user(server.address)
-
-
-async def _ask_as_a_plain_user(address: Address) -> None:
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [
+        (ANN, 401),
+        (signed_in("u_ann"), 403),
+        (signed_in("u_bob", role="moderator", rooms={"ops": "rw", "?": "rw"}), 403),
+    ],
+    ids=["guest", "user", "moderator of another room"],
+)
+async def test_a_plain_user_is_refused_and_learns_nothing(who: dict[str, str], status: int, address: Address) -> None:
     made = await sanction(address, kind="mute", user="u_x")
     answers = [
-        await moderate(address, method, path, who=ANN, **fields)
+        await moderate(address, method, path, who=who, **fields)
         for method, path, fields in (
             ("GET", LOBBY, {}),
             ("GET", "/rooms/nowhere/sanctions", {}),
@@ -290,7 +309,7 @@ async def _ask_as_a_plain_user(address: Address) -> None:
             ("GET", "/audit", {}),
         )
     ]
-    assert {(answer.status, answer.body) for answer in answers} == {(403, answers[0].body)}
+    assert {(answer.status, answer.body) for answer in answers} == {(status, answers[0].body)}
     assert (await moderate(address, "GET", LOBBY)).json == {"sanctions": [made]}
     foreign = await ask(address, "GET", LOBBY, headers={"Origin": "https://elsewhere.example"})
     assert foreign.status == 403
@@ -299,11 +318,13 @@ async def _ask_as_a_plain_user(address: Address) -> None:
         return len(await audit(address)) > audit_module.MINOR_BURST
 
     await eventually(noted)
-    ann = await id_of(address, ANN)
+    if who is OF_OPS:
+        assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=who)).status == 200
+    name = await id_of(address, who)
     refused = [entry for entry in await audit(address) if entry["action"] == "refused"]
     assert len(refused) == audit_module.MINOR_BURST, "and no more than so many, whoever tries how often"
     assert [(entry["by"]["id"], entry["network"], entry["detail"]) for entry in refused[::3]] == [
-        (ann, "127.0.0.1", "list sanctions"), (ann, "127.0.0.1", "sanction"),
+        (name, "127.0.0.1", "list sanctions"), (name, "127.0.0.1", "sanction"),
     ]  # fmt: skip
 
 
@@ -313,8 +334,10 @@ async def test_bad_sanctions_are_refused_in_clear_words(server: Serving) -> None
     for fields, word in (
         ({"kind": ""}, "kind"),
         ({"kind": "shun", "user": "u_x"}, "it is mute or ban"),
-        ({"kind": "mute"}, "user, network: one of them"),
-        ({"kind": "mute", "user": "u_x", "network": "192.0.2.1"}, "user, network: one of them"),
+        ({"kind": "mute"}, "user, network, network_of: exactly one"),
+        ({"kind": "mute", "user": "u_x", "network": "192.0.2.1"}, "user, network, network_of: exactly one"),
+        ({"kind": "mute", "network_of": "u_x"}, "network_of: u_x is not in lobby now"),
+        ({"kind": "mute", "network_of": ""}, "network_of:"),
         ({"kind": "mute", "user": ""}, "user:"),
         ({"kind": "mute", "user": "a\nb"}, "user:"),
         ({"kind": "mute", "user": "x" * 129}, "user:"),
@@ -365,14 +388,31 @@ async def test_a_network_is_kept_in_the_form_in_which_it_is_counted(address: Add
     assert len((await moderate(address, "GET", f"{LOBBY}?limit=1")).json["sanctions"]) == 1
 
 
+async def test_the_network_that_a_user_is_connected_from_can_be_banned(address: Address) -> None:
+    """A guest that drops its cookie is another one; moderators do not know addresses."""
+    ann = await id_of(address, ANN)
+    async with chatter(address, headers=ANN, source=ELSEWHERE) as friend:
+        await friend.ask("join", room="lobby")
+        elsewhere = await moderate(address, "POST", "/rooms/ops/sanctions", kind="ban", network_of=ann)
+        assert (elsewhere.status, "is not in ops now" in elsewhere.json["error"]["message"]) == (400, True)
+        made = await sanction(address, "*", kind="ban", network_of=ann)
+        assert (made["network"], "user" in made) == (ELSEWHERE, False)
+        assert (await friend.closed()).code == 4504
+    assert await read(address, guest("somebody new"), source=ELSEWHERE) == 403
+    async with chatter(address, headers=BOB) as neighbour_of_moderator:
+        await neighbour_of_moderator.ask("join", room="lobby")
+        answer = await moderate(address, "POST", LOBBY, kind="ban", network_of=await id_of(address, BOB))
+        assert (answer.status, "you come from" in answer.json["error"]["message"]) == (400, True)
+
+
 async def test_one_moderator_may_ban_another_who_cannot_lift_that(address: Address) -> None:
-    second = await id_of(address, SECOND_MODERATOR)
+    second = await id_of(address, SECOND)
     made = await sanction(address, kind="ban", user=second)
     path = f"/rooms/*/sanctions/{made['id']}"
-    refused = await moderate(address, "DELETE", path, who=SECOND_MODERATOR)
+    refused = await moderate(address, "DELETE", path, who=SECOND)
     assert (refused.status, "another moderator" in refused.json["error"]["message"]) == (403, True)
-    assert (await moderate(address, "GET", LOBBY, who=SECOND_MODERATOR)).status == 403
-    assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=SECOND_MODERATOR)).status == 200
+    assert (await moderate(address, "GET", LOBBY, who=SECOND)).status == 403
+    assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=SECOND)).status == 200
     assert (await moderate(address, "DELETE", path)).status == 200
 
 
@@ -411,10 +451,9 @@ async def test_the_trail_has_what_was_done_and_goes_on_after_an_id(server: Servi
 # -- slow mode --------------------------------------------------------------------------------------------------------
 
 
-async def test_slow_mode_lets_a_user_speak_once_in_a_while() -> None:
-    with moderators():
-        async with serving(rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
-            await _speak_slowly(server.address)
+async def test_slow_mode_lets_a_user_speak_once_in_a_while(tmp_path: Path) -> None:
+    async with moderated(tmp_path, rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
+        await _speak_slowly(server.address)
 
 
 async def _speak_slowly(address: Address) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from tests.support.peers import Chatter, ask, chatter, connect, frame, request, say, upgrade
-from tests.support.serving import neighbour, serving
+from tests.support.serving import eventually, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -62,7 +62,7 @@ FRAMES = {
 
 
 async def test_each_is_told_counted_and_logged() -> None:
-    async with serving() as server, neighbour(server):
+    async with serving(presence_grace=1.0) as server, neighbour(server):
         for name, (wire, status, _) in HTTP.items():
             async with connect(server.address) as peer:
                 await peer.send(wire)
@@ -77,7 +77,11 @@ async def test_each_is_told_counted_and_logged() -> None:
                 closed = await friend.closed()
                 assert (closed.code, bool(closed.reason)) == (code, True), name
                 assert await friend.peer.rest() == b"", name
-            assert (await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 0
+
+        async def nobody_is_left() -> bool:
+            return bool((await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 0)
+
+        await eventually(nobody_is_left)
         reasons = Counter(reason for _, _, reason in (*HTTP.values(), *FRAMES.values()))
         for reason, times in reasons.items():
             await server.counted(reason, times)

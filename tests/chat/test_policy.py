@@ -4,7 +4,17 @@ import itertools
 
 import pytest
 
-from chatserver.chat.policy import MAX_GRANTS, OPEN, Access, Action, Policies, Rights, rights_of
+from chatserver.chat.policy import (
+    MAX_COSTLY_GRANTS,
+    MAX_GRANTS,
+    OPEN,
+    Access,
+    Action,
+    Policies,
+    Rights,
+    matcher,
+    rights_of,
+)
 from chatserver.settings.rooms import Guests, RoomPolicy, Who
 
 READ, WRITE, MODERATE = Action
@@ -97,11 +107,29 @@ def test_a_room_is_listed_to_those_who_may_read_it_and_on_demand_to_all() -> Non
         (None, (("", "r"),)),
         (None, (("a" * 65, "r"),)),
         (None, tuple((str(number), "r") for number in range(MAX_GRANTS + 1))),
+        (None, tuple((f"*{number}", "r") for number in range(MAX_COSTLY_GRANTS + 1))),
     ],
 )
 def test_a_claim_that_makes_no_sense_gives_nothing(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> None:
     with pytest.raises(ValueError, match=r"^(role|rooms): "):
         rights_of(role, rooms)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "others"),
+    [
+        ("team", ["team"], ["team-a", "tea", ""]),
+        ("team-*", ["team-", "team-a*"], ["team", "xteam-a"]),
+        ("*", ["a", "*"], []),
+        ("*-team", ["a-team", "-team"], ["team", "a-teams"]),
+        ("a*b*", ["ab", "axbx"], ["a", "ba"]),
+        ("[ab]?", ["ax", "b1"], ["a", "cx"]),
+        ("a*" * 30, ["a" * 60], ["a" * 29, "b" * 60]),
+    ],
+)
+def test_patterns(pattern: str, fits: list[str], others: list[str]) -> None:
+    matches = matcher(pattern)
+    assert [bool(matches(room)) for room in fits + others] == [True] * len(fits) + [False] * len(others)
 
 
 def test_what_many_tokens_say_alike_is_one_object() -> None:

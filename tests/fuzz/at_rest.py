@@ -86,7 +86,7 @@ def _check_work_is_done(world: World) -> None:
         assert not parts.hub.catch_up.places
         assert parts.log.statistics().pending == 0
         assert parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}, "a task is never done"
-        assert len(parts.exchanges._pages._reading) == 0
+        assert len(parts.hub.reader) == 0
 
 
 # -- one connection -------------------------------------------------------------------------------------------------

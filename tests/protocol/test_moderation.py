@@ -27,6 +27,6 @@ def test_what_is_no_network_is_refused(network: str) -> None:
 def test_bodies() -> None:
     asked = b'{"kind":"ban","network":"2001:db8::1","seconds":60,"reason":"spam","new":1}'
     assert decode_sanction(asked, "application/json; charset=utf-8") == SanctionBody(
-        "ban", None, "2001:db8::/64", 60.0, "spam"
+        "ban", network="2001:db8::/64", seconds=60.0, reason="spam"
     )
     assert decode_kick(b'{"user":"u_x"}', "application/json") == KickBody("u_x", "")

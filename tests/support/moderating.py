@@ -1,40 +1,33 @@
 """Moderators and those they moderate, as a server sees them: who somebody is, and what a moderator asks for.
 
-Owns: the headers that say who asks, the requests of a moderator. May not: know how a sanction is kept.
+Owns: a server with moderators, the headers that say who asks, the requests of a moderator. May not: know how a sanction
+is kept.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from chatserver.api.identities import Identities
-from chatserver.chat.principal import Action, Principal
 from tests.support.peers import Address, Answer, ask, chatter
-
-MODERATOR = {"Cookie": "chat_session=moderator-0123456789"}
-SECOND_MODERATOR = {"Cookie": "chat_session=moderator-9876543210"}
-
-
-class Moderator(Principal, gc=False, frozen=True, eq=False):
-    """Somebody who may everything."""
-
-    def may(self, action: Action, room: str) -> bool:
-        return True
+from tests.support.serving import Serving, serving
+from tests.support.tokens import SECRET, token
 
 
-@contextmanager
-def moderators() -> Iterator[None]:
-    """In here a server takes some cookies for a moderator's."""
-    make = Identities._make_guest
+@asynccontextmanager
+async def moderated(folder: Path, **settings: Any) -> AsyncIterator[Serving]:
+    """A server where people sign in, moderators among them."""
+    key = folder / "token.key"
+    key.write_bytes(SECRET)
+    key.chmod(0o600)
+    async with serving(token_key=(str(key),), **settings) as server:
+        yield server
 
-    def _make(self: Identities, token: str, network: str) -> Principal:
-        made = make(self, token, network)
-        return Moderator(made.number, network) if token.startswith("moderator-") else made
 
-    with mock.patch.object(Identities, "_make_guest", _make):
-        yield
+def signed_in(sub: str, **chat: Any) -> dict[str, str]:
+    """The headers of somebody with a token; `chat` is its claim of that name."""
+    return {"Authorization": f"Bearer {token(sub=sub, name=sub.title(), chat=chat or None)}"}
 
 
 def guest(name: str) -> dict[str, str]:
@@ -42,8 +35,11 @@ def guest(name: str) -> dict[str, str]:
     return {"Cookie": f"chat_session={name:-<20}"}
 
 
+MODERATOR = signed_in("u_mod", role="moderator")
+
+
 async def id_of(address: Address, who: dict[str, str]) -> str:
-    """The public id of a guest."""
+    """Somebody's public id."""
     async with chatter(address, headers=who) as it:
         user_id: str = it.hello["user"]["id"]
         return user_id

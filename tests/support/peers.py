@@ -151,7 +151,7 @@ class Peer:
         for line in lines[1:]:
             name, colon, value = line.partition(": ")
             assert colon, line
-            assert name.lower() not in headers, f"{name} twice"
+            assert name.lower() not in headers or name == "Vary", f"{name} twice"  # a list (RFC 9110 section 5.3)
             headers[name.lower()] = value
         return Answer(int(status), headers, b"")
 

@@ -52,9 +52,10 @@ class ChatV1(Dialect):
         return text_frame(encoders.left(id_, room))
 
     def published(self, id_: MessageId, record: Record) -> bytes:
-        """Where the message stands."""
+        """Where the record stands; of a reaction, how many there are now."""
         cursor, time = self._encoder.cursor(record.offset), encoders.time_text(record.time)
-        return text_frame(encoders.ack(id_, record.room, record.offset, cursor, time))
+        count = None if record.reaction is None else record.reaction.count
+        return text_frame(encoders.ack(id_, record.room, record.offset, cursor, time, count))
 
     def history(self, id_: MessageId, room: str, page: Page) -> list[bytes]:
         """Its messages, and where to go on."""

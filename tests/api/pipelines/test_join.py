@@ -26,7 +26,7 @@ WRITTEN = 120
 async def joining() -> AsyncIterator[tuple[Chatting, JoinPipeline]]:
     async with chatting() as it:
         await it.publish("lobby", *(f"message {n}" for n in range(WRITTEN)))
-        yield it, JoinPipeline(it.hub, Pages(it.log, WireEncoder(it.log.identity.epoch)))
+        yield it, JoinPipeline(it.hub, Pages(it.hub.reader, WireEncoder(it.log.identity.epoch)))
 
 
 async def join(pipeline: JoinPipeline, after: int | None, epoch: str | None = None) -> Page:
@@ -112,7 +112,7 @@ async def cancel_and_join_again(steps: int) -> bool:
                 await join(pipeline, 5)
             finally:
                 trio.lowlevel.remove_instrument(cancel)
-        assert it.log.waiting == len(pipeline._pages._reading) == 0
+        assert it.log.waiting == len(it.hub.reader) == 0
         assert all(room.ready and room.empty and not room.pins for room in it.hub.rooms.values())
         assert (await join(pipeline, 5)).reaches == 55
     return scope.cancelled_caught

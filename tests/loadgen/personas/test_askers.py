@@ -63,7 +63,7 @@ async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
         assert asked == {
             b"/rooms",
             b"/rooms/ask-the-log/messages?after=0&limit=200",
-            b"/search?q=words&limit=100",
+            b"/search?q=words&limit=20",
         }
         await until(lambda: play.cohort.answers == {"answered 201": 3, "answered 200": 9})
 

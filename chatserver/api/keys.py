@@ -1,0 +1,174 @@
+"""The keys that tokens are verified with.
+
+Owns: reading them, and which algorithm each is for: that comes from the key, never from a token. May not: verify.
+
+    a secret of at least 32 bytes     HS256      made where the file is missing, for its owner alone to read
+    a public key in PEM form          RS256, ES256 or EdDSA: RSA of 2,048 bits or more, P-256, Ed25519
+    a JWK or a set of them (JSON)     the same four; keys for anything else are passed over
+"""
+
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jwt
+import msgspec
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from chatserver.settings.spec import ConfigError
+
+PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+#: Bytes of a secret: as many as HMAC-SHA256 gives (RFC 7518 section 3.2).
+MIN_SECRET = 32
+#: Bits of an RSA key (RFC 7518 section 3.3).
+MIN_RSA_BITS = 2048
+#: Bytes of a file or an answer with keys: providers publish two to ten, a few KB.
+MAX_KEY_BYTES = 256 * 1024
+#: Keys in one set: each is tried when a token does not name one.
+MAX_KEYS = 32
+
+_PRIVATE = b"PRIVATE KEY-----"
+
+_log = structlog.get_logger("chatserver.keys")
+
+
+class Key(NamedTuple):
+    """A key, what it is for, and the name that tokens call it by, if it has one."""
+
+    algorithm: str
+    key: bytes | PublicKey
+    name: str | None = None
+
+
+class _Set(msgspec.Struct):
+    keys: list[dict[str, Any]]
+
+
+class KeyRing:
+    """All keys of a server: those of files, and those that a provider publishes. Raises ConfigError."""
+
+    def __init__(self, paths: Sequence[str] = ()) -> None:
+        self._paths = paths
+        self._published: list[Key] = []
+        self._keys: list[Key] = []
+        self.generation = 0  # another one: what was verified before may not be any more
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files again. After ConfigError the keys are what they were."""
+        found = [key for path in self._paths for key in read_keys(Path(path))]
+        self._use(found, self._published)
+
+    def publish(self, keys: list[Key]) -> None:
+        """A provider has these keys now, and no others."""
+        self._use(self._keys[: len(self._keys) - len(self._published)], keys)
+
+    def _use(self, own: list[Key], published: list[Key]) -> None:
+        self._keys, self._published = own + published, published
+        self.generation += 1
+
+    def find(self, algorithm: str, name: str | None) -> list[Key]:
+        """Those that a token may be signed with which names an algorithm and perhaps a key."""
+        return [
+            key
+            for key in self._keys
+            if key.algorithm == algorithm and (key.name is None or name is None or key.name == name)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def read_keys(path: Path) -> list[Key]:
+    """The keys in a file; a secret is made if there is none. Raises ConfigError."""
+    try:
+        data = path.read_bytes() if path.exists() else _make_secret(path)
+        private = path.stat().st_mode & 0o077 == 0
+    except OSError as error:
+        raise ConfigError("token-key", f"cannot read {path}: {error.strerror}") from error
+    try:
+        keys = keys_in(data)
+    except ValueError as error:
+        raise ConfigError("token-key", f"{path}: {error}") from None
+    if not private and any(key.algorithm == "HS256" for key in keys):
+        _log.warning("token_key_is_readable", path=str(path), hint="others may sign with it: chmod 600")
+    return keys
+
+
+def _make_secret(path: Path) -> bytes:
+    if path.suffix in (".pem", ".pub", ".json"):
+        raise ConfigError("token-key", f"{path} does not exist; only a secret is made where there is none")
+    secret = secrets.token_urlsafe(MIN_SECRET).encode() + b"\n"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(secret)
+    _log.info("token_key_made", path=str(path))
+    return secret
+
+
+def keys_in(data: bytes) -> list[Key]:
+    """The keys in some bytes. Raises ValueError, whose words name no part of a key."""
+    if len(data) > MAX_KEY_BYTES:
+        raise ValueError(f"{len(data):,} bytes, limit {MAX_KEY_BYTES:,}")
+    if _PRIVATE in data:
+        raise ValueError("a private key signs tokens and does not belong here; give the public one")
+    if data.lstrip().startswith(b"-----BEGIN"):
+        try:
+            return [public_key(load_pem_public_key(data))]
+        except (ValueError, UnsupportedAlgorithm):
+            raise ValueError("no public key that can be used: RSA of 2,048 bits, P-256 or Ed25519") from None
+    if data.lstrip().startswith(b"{"):
+        return keys_of_set(data)
+    secret = data.strip()
+    if len(secret) < MIN_SECRET:
+        raise ValueError(f"a secret of {len(secret)} bytes, at least {MIN_SECRET} are needed")
+    return [Key("HS256", secret)]
+
+
+def public_key(key: object, name: str | None = None) -> Key:
+    """The one algorithm that a public key is used with. Raises ValueError."""
+    if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
+        return Key("RS256", key, name)
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return Key("ES256", key, name)
+    if isinstance(key, Ed25519PublicKey):
+        return Key("EdDSA", key, name)
+    raise ValueError("this kind of key is not used")
+
+
+def keys_of_set(data: bytes, *, secrets_too: bool = True) -> list[Key]:
+    """The keys of a JWK set, or the one of a JWK, that can be used here. Raises ValueError."""
+    try:
+        whole = msgspec.json.decode(data)
+        found = msgspec.convert(whole if "keys" in whole else {"keys": [whole]}, _Set).keys
+    except (msgspec.DecodeError, TypeError, RecursionError):
+        raise ValueError("neither a secret, nor a public key in PEM form, nor a set of JSON web keys") from None
+    keys = list(_usable(found[:MAX_KEYS], secrets_too=secrets_too))
+    if not keys:
+        raise ValueError("a set of keys of which none can be used: HS256, RS256, ES256 or EdDSA")
+    return keys
+
+
+def _usable(found: Iterable[dict[str, Any]], *, secrets_too: bool) -> Iterable[Key]:
+    for each in found:
+        if "d" in each:
+            raise ValueError("a private key signs tokens and does not belong here; give the public one")
+        if each.get("use", "sig") != "sig":
+            continue
+        name = each["kid"] if isinstance(each.get("kid"), str) else None
+        try:
+            made = jwt.PyJWK({key: value for key, value in each.items() if key != "alg"}).key
+            key = Key("HS256", made, name) if isinstance(made, bytes) else public_key(made, name)
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
+            continue
+        if isinstance(made, bytes) and (len(made) < MIN_SECRET or not secrets_too):
+            continue
+        if each.get("alg", key.algorithm) == key.algorithm:
+            yield key

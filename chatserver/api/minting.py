@@ -1,0 +1,96 @@
+"""Making tokens, for scripts and tests: `chatserver token`.
+
+Owns: what such a token says. May not: be part of a running server; who signs people in is another program.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from chatserver.api.keys import MAX_KEY_BYTES, MIN_RSA_BITS, keys_in
+from chatserver.api.tokens import MAX_LIFETIME
+from chatserver.chat.policy import rights_of
+from chatserver.protocol.errors import MessageError
+from chatserver.protocol.validation import check_name, check_user_id
+from chatserver.settings import forms
+from chatserver.settings.spec import ConfigError
+
+_DAY = 86_400
+
+
+def mint(
+    key: Path, sub: str, *, name: str = "", role: str = "", rooms: Sequence[str] = (), expires: str = "1h",
+    issuer: str = "", audience: str = "",
+) -> str:  # fmt: skip
+    """A token that says this. Raises ConfigError."""
+    algorithm, signing = _signing_key(key)
+    claims: dict[str, object] = {"sub": sub, "iat": int(time.time()), "exp": int(time.time()) + span(expires)}
+    chat: dict[str, object] = {"role": role} if role else {}
+    granted = dict(map(_grant, rooms))
+    if granted:
+        chat["rooms"] = granted
+    try:
+        check_user_id(sub)
+        if name:
+            claims["name"] = check_name(name)
+    except MessageError as error:
+        raise ConfigError("name" if error.message.startswith("name") else "sub", error.message) from None
+    try:
+        rights_of(role or None, tuple(granted.items()) or None)
+    except ValueError as error:
+        raise ConfigError("role" if str(error).startswith("role") else "room", str(error)) from None
+    claims |= {"chat": chat} if chat else {}
+    claims |= {"iss": issuer} if issuer else {}
+    claims |= {"aud": audience} if audience else {}
+    return jwt.encode(claims, signing, algorithm=algorithm)
+
+
+def span(text: str) -> int:
+    """Seconds of `90s`, `10m`, `1h` or `30d`. Raises ConfigError."""
+    try:
+        seconds = forms.span(text)
+    except ValueError as error:
+        raise ConfigError("expires", str(error)) from None
+    if seconds > MAX_LIFETIME:
+        raise ConfigError("expires", f"{text!r} is too long, a token holds up to {MAX_LIFETIME / _DAY:.0f}d")
+    return seconds
+
+
+def _grant(text: str) -> tuple[str, str]:
+    pattern, equals, letters = text.rpartition("=")
+    if not equals:
+        raise ConfigError("room", f"{text!r} is not PATTERN=r, PATTERN=w or PATTERN=rw")
+    return pattern, letters
+
+
+def _signing_key(path: Path) -> tuple[str, bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey]:
+    """What signs, and how: a secret, or a private key in PEM form."""
+    try:
+        data = path.read_bytes()[: MAX_KEY_BYTES + 1]
+    except OSError as error:
+        raise ConfigError("key", f"cannot read {path}: {error.strerror}") from error
+    if b"PRIVATE KEY-----" not in data:
+        try:
+            secret = keys_in(data)[0].key
+        except ValueError as error:
+            raise ConfigError("key", f"{path}: {error}") from None
+        if not isinstance(secret, bytes):
+            raise ConfigError("key", f"{path}: a public key verifies tokens; the private one signs them")
+        return "HS256", secret
+    try:
+        key = load_pem_private_key(data, None)
+    except (ValueError, TypeError):
+        raise ConfigError("key", f"{path}: no private key in PEM form, or one with a password") from None
+    if isinstance(key, RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
+        return "RS256", key
+    if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
+        return "ES256", key
+    if isinstance(key, Ed25519PrivateKey):
+        return "EdDSA", key
+    raise ConfigError("key", f"{path}: keys for RS256, ES256 and EdDSA sign: RSA of 2,048 bits, P-256, Ed25519")

@@ -1,0 +1,74 @@
+"""Reads of the log that are never older than the news, and of which those who ask the same share one.
+
+Owns: the reads under way, and what was altered meanwhile. May not: know who reads.
+
+A read may look at a message before it is edited or deleted, and arrive after everybody was told: its reader would show
+the old text for ever. So the news of each change is put on top of every read of its room that is under way.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeAlias
+
+from chatserver.fair import SingleFlight
+from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
+
+#: Room, place, limit, bytes and direction.
+_Key: TypeAlias = tuple[str, int, int, int, bool]
+
+
+class _Reading:
+    """What was altered in a room since the first of those who wait for a read began."""
+
+    __slots__ = ("altered", "readers")
+
+    def __init__(self) -> None:
+        self.altered: dict[int, Record] = {}  # by offset, as they are now
+        self.readers = 0
+
+
+class LogReader:
+    """The reading half of a log; `altered` is told of the news."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._flights: SingleFlight[_Key, list[Record]] = SingleFlight()
+        self._under_way: dict[str, dict[_Key, _Reading]] = {}  # by room
+
+    async def head(self, room: str) -> Head:
+        """As of `Log`."""
+        return await self._log.head(room)
+
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """As of `Log`."""
+        key = (room, after, limit, max_bytes, True)
+        return await self._read(key, lambda: self._log.read(room, after=after, limit=limit, max_bytes=max_bytes))
+
+    async def latest(
+        self, room: str, limit: int, *, before: int | None = None, max_bytes: int = MAX_READ_BYTES
+    ) -> list[Record]:
+        """As of `Log`."""
+        key = (room, -1 if before is None else before, limit, max_bytes, False)
+        return await self._read(key, lambda: self._log.latest(room, limit, before=before, max_bytes=max_bytes))
+
+    async def _read(self, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
+        under_way = self._under_way.setdefault(key[0], {})
+        reading = under_way.setdefault(key, _Reading())
+        reading.readers += 1
+        try:
+            records = await self._flights.get(key, read)
+        finally:
+            reading.readers -= 1
+            if not reading.readers:
+                del under_way[key]
+                if not under_way:
+                    del self._under_way[key[0]]
+        altered = reading.altered
+        return [altered.get(record.offset, record) for record in records] if altered else records
+
+    def altered(self, room: str, records: Iterable[Record]) -> None:
+        """These records of a room read otherwise from now on."""
+        for reading in self._under_way.get(room, {}).values():
+            reading.altered.update((record.offset, record) for record in records)
+
+    def __len__(self) -> int:
+        return len(self._under_way)

@@ -1,0 +1,69 @@
+"""What an edit, a deletion or a reaction does to a message, and whether it may: the same for every engine.
+
+Owns: these rules, as plain functions over records. May not: store or find anything.
+
+An edit takes the text out of the edit before it, so that at most one record besides the message has text of it, and a
+deletion need look for no others. Who corrects a password that he pasted wants it gone, and not in the next record.
+"""
+
+from msgspec.structs import replace
+
+from chatserver.log.interface import MAX_EMOJI, Draft, Kind, Reaction, Record, RefusalReason, State
+
+_UNTOUCHED = State()
+
+
+def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) -> RefusalReason | None:
+    """Why this may not happen to its target, if it may not; `reacted` tells whether its user has that reaction."""
+    if message is None or message.kind is not Kind.MESSAGE:
+        return RefusalReason.MISSING
+    if draft.kind is Kind.MESSAGE:
+        return None  # a reply, which a deletion of its target does not prevent
+    state = message.state or _UNTOUCHED
+    if state.deleted:
+        return RefusalReason.DELETED
+    if draft.kind is Kind.REACTION:
+        is_new = draft.on and not reacted and draft.emoji not in dict(state.reactions)
+        return RefusalReason.TOO_MANY_EMOJI if is_new and len(state.reactions) >= MAX_EMOJI else None
+    if draft.kind is Kind.DELETE and draft.as_moderator:
+        return None
+    if message.user_id != draft.user_id:
+        return RefusalReason.NOT_AUTHOR
+    return RefusalReason.TOO_LATE if now - message.time >= draft.window_ms else None
+
+
+def last_edit(message: Record | None) -> int:
+    """The offset of the edit that has this message's text as well; 0 if there is none."""
+    return 0 if message is None or message.state is None else message.state.edit
+
+
+def plain(draft: Draft, offset: int, time: int) -> Record:
+    """The record of a draft that alters nothing."""
+    return Record(
+        draft.room, offset, time, draft.user_id, draft.user_name, draft.text, draft.kind, draft.target, draft.mentions
+    )
+
+
+def happened(draft: Draft, offset: int, time: int, message: Record, edit: Record | None) -> Record:
+    """The record of an edit, a deletion or a reaction to this message; `edit` is its last edit, if it has one."""
+    record = plain(draft, offset, time)
+    state = message.state or _UNTOUCHED
+    if draft.kind is Kind.REACTION:
+        counts = dict(state.reactions)
+        count = counts[draft.emoji] = counts.get(draft.emoji, 0) + (1 if draft.on else -1)
+        if not count:
+            del counts[draft.emoji]
+        state = replace(state, reactions=tuple(counts.items()))
+        altered = replace(message, state=None if state == _UNTOUCHED else state)
+        return replace(record, reaction=Reaction(draft.emoji, draft.on, count), alters=(altered,))
+    if draft.kind is Kind.EDIT:
+        altered = replace(message, text=draft.text, state=replace(state, edited=time, edit=offset))
+    else:
+        altered = replace(message, text="", mentions=(), state=State(deleted=True))
+    return replace(record, alters=(altered,) if edit is None else (altered, replace(edit, text="")))
+
+
+def unchanged(draft: Draft, offset: int, time: int, message: Record) -> Record:
+    """What a reaction is answered with that changes nothing: how things are, as of the room's last record."""
+    count = dict((message.state or _UNTOUCHED).reactions).get(draft.emoji, 0)
+    return replace(plain(draft, offset, time), reaction=Reaction(draft.emoji, draft.on, count))

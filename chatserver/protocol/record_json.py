@@ -1,0 +1,73 @@
+"""Records as JSON: what happens to a message later, and what a message shows of it.
+
+Owns: these shapes and their field order. May not: be needed for a plain message, which `encoders` makes. A record that
+is no message begins with its type, so that every transport can tell it from a message by its first bytes.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from chatserver.protocol.encoders import string, time_text, user_json
+
+_TYPED = b'{"type":"'
+
+
+def kind_of(json: bytes) -> str:
+    """What a record in JSON is."""
+    if not json.startswith(_TYPED):
+        return "message"
+    return json[len(_TYPED) : json.index(b'"', len(_TYPED))].decode()
+
+
+def is_message(json: bytes) -> bool:
+    """Whether a record in JSON is a message."""
+    return not json.startswith(_TYPED)
+
+
+def with_state(
+    message: bytes, *, reply_to: int, mentions: Sequence[str], edited: int, deleted: bool,
+    reactions: Sequence[tuple[str, int]],
+) -> bytes:  # fmt: skip
+    """A message with those of these facts that it has; `edited` is in milliseconds since 1970."""
+    more: dict[str, object] = {}
+    if reply_to:
+        more["reply_to"] = reply_to
+    if mentions:
+        more["mentions"] = mentions
+    if edited:
+        more["edited"] = time_text(edited)
+    if deleted:
+        more["deleted"] = True
+    if reactions:
+        more["reactions"] = dict(reactions)
+    return message if not more else b"%b,%b" % (message[:-1], msgspec.json.encode(more)[1:])
+
+
+def edit_json(place: str, target: int, text: str, user: tuple[str, str], time_ms: int) -> bytes:
+    """An edit; `place` is of `record_place`."""
+    return _record("edit", place, target, f'"text":{string(text)},', user, time_ms)
+
+
+def delete_json(place: str, target: int, user: tuple[str, str], time_ms: int) -> bytes:
+    """A deletion."""
+    return _record("delete", place, target, "", user, time_ms)
+
+
+def reaction_json(
+    place: str, target: int, emoji: str, on: bool, count: int, user: tuple[str, str], time_ms: int
+) -> bytes:  # fmt: skip
+    """A reaction that came or went, and how many there are of this emoji now."""
+    what = f'"emoji":{string(emoji)},"on":{"true" if on else "false"},"count":{count},'
+    return _record("reaction", place, target, what, user, time_ms)
+
+
+def record_place(room: str, offset: int, epoch: str) -> str:
+    """Where a record stands, as JSON fields."""
+    return f'"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}"'
+
+
+def _record(kind: str, place: str, target: int, what: str, user: tuple[str, str], time_ms: int) -> bytes:
+    return (
+        f'{{"type":"{kind}",{place},"target":{target},{what}"user":{user_json(*user)},"time":"{time_text(time_ms)}"}}'
+    ).encode()

@@ -1,0 +1,213 @@
+"""Edits, deletions and reactions over every transport (CONTRACT section 8)."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.api.test_events import event, open_stream
+from tests.support.peers import Answer, Chatter, Peer, ask, chatter, connect, publish, request
+from tests.support.serving import Serving, serving
+
+PATH = "/rooms/lobby/messages"
+THUMB, PARTY = "👍", "🎉"
+
+
+@pytest.fixture
+async def other(server: Serving) -> AsyncIterator[Chatter]:
+    async with chatter(server.address) as connected:
+        yield connected
+
+
+async def act(peer: Peer, method: str, path: str, **fields: Any) -> Answer:
+    headers = {"Content-Type": "application/json"} if fields else {}
+    return await peer.request(method, f"{PATH}{path}", json.dumps(fields).encode() if fields else b"", headers=headers)
+
+
+async def history(server: Serving, query: str = "?after=0") -> list[Any]:
+    messages: list[Any] = (await ask(server.address, "GET", f"{PATH}{query}")).json["messages"]
+    return messages
+
+
+def reaction(offset: int, emoji: str) -> str:
+    return f"/{offset}/reactions/{quote(emoji)}"
+
+
+async def test_each_is_acknowledged_and_told_to_all_and_shown_in_lists(
+    server: Serving, friend: Chatter, other: Chatter
+) -> None:
+    """The same bytes are pushed, listed, polled and streamed; only the message shows its present state."""
+    ann = friend.hello["user"]
+    async with connect(server.address) as listener:
+        await open_stream(listener)
+        await friend.ask("publish", room="lobby", text="helo")
+        first = (await friend.ask("join", room="lobby"))["messages"][0]
+        await other.ask("join", room="lobby")
+        epoch = first["cursor"].partition("-")[0]
+        acks = [
+            await friend.ask("edit", room="lobby", offset=1, text="hello"),
+            await friend.ask("react", room="lobby", offset=1, emoji=THUMB, on=True),
+            await friend.ask("delete", room="lobby", offset=1),
+        ]
+        assert [list(ack) for ack in acks] == [
+            ["type", "id", "room", "offset", "cursor", "time"],
+            ["type", "id", "room", "offset", "cursor", "time", "count"],
+            ["type", "id", "room", "offset", "cursor", "time"],
+        ]
+        pushed = [await other.next(kind) for kind in ("edit", "reaction", "delete")]
+
+        def record(number: int, **facts: Any) -> dict[str, Any]:
+            place = {"room": "lobby", "offset": number, "cursor": f"{epoch}-{number}", "target": 1}
+            return {"type": "", **place, **facts, "user": ann, "time": acks[number - 2]["time"]}
+
+        expected = [
+            record(2, text="hello") | {"type": "edit"},
+            record(3, emoji=THUMB, on=True, count=1) | {"type": "reaction"},
+            record(4) | {"type": "delete"},
+        ]
+        assert [list(one) for one in pushed] == [list(one) for one in expected]
+        assert pushed == expected
+        deleted = {**first, "text": "", "deleted": True}
+        expected[0]["text"] = ""
+        assert await history(server) == [deleted, *expected]
+        assert (await ask(server.address, "GET", f"{PATH}?after=1&wait=5")).json["messages"] == expected
+        assert (await other.ask("join", room="lobby", after=0))["messages"] == [deleted, *expected]
+        events = [await event(listener) for _ in range(4)]
+        assert [one["event"] for one in events] == ["message", "edit", "reaction", "delete"]
+        assert [json.loads(one["data"]) for one in events[1:]] == pushed
+        assert [one["id"] for one in events] == [f"{epoch}-{number}" for number in range(1, 5)]
+
+
+async def test_a_message_in_a_list_shows_its_present_state(server: Serving, peer: Peer, friend: Chatter) -> None:
+    await publish(server.address, "lobby", "helo")
+    edit = await act(peer, "PATCH", "/1", text="hello", key="k1")
+    assert (edit.status, list(edit.json)) == (200, ["room", "offset", "cursor", "time", "user"])
+    assert (await act(peer, "PATCH", "/1", text="hello", key="k1")).json == edit.json
+    assert (await act(peer, "PUT", reaction(1, THUMB))).json["count"] == 1
+    await friend.ask("react", room="lobby", offset=1, emoji=THUMB, on=True)
+    await friend.ask("react", room="lobby", offset=1, emoji=PARTY, on=True)
+    assert (await act(peer, "DELETE", reaction(1, THUMB), key="k2")).json["count"] == 1
+    message = (await history(server))[0]
+    assert list(message)[-2:] == ["edited", "reactions"]
+    assert (message["text"], message["edited"]) == ("hello", edit.json["time"])
+    assert message["reactions"] == {THUMB: 1, PARTY: 1}
+    assert (await history(server, "?limit=200"))[0] == message
+
+
+async def test_a_reaction_that_changes_nothing_answers_how_things_are(server: Serving, peer: Peer) -> None:
+    await publish(server.address, "lobby", "hi")
+    first = await act(peer, "PUT", reaction(1, THUMB))
+    assert (await act(peer, "PUT", reaction(1, THUMB))).json == first.json
+    nothing = await act(peer, "DELETE", reaction(1, PARTY))
+    assert (nothing.status, nothing.json) == (200, {**first.json, "count": 0})
+    assert len(await history(server)) == 2
+
+
+async def test_replies_and_mentions(server: Serving, peer: Peer, friend: Chatter) -> None:
+    await publish(server.address, "lobby", "a question")
+    await friend.ask("join", room="lobby")
+    await publish(server.address, "lobby", "over HTTP", reply_to=1, mentions=["g_1", "g_2", "g_1"])
+    pushed = await friend.next("message")
+    assert list(pushed)[-2:] == ["reply_to", "mentions"]
+    assert (pushed["reply_to"], pushed["mentions"]) == (1, ["g_1", "g_2"])
+    assert (await friend.ask("publish", room="lobby", text="over WebSocket", reply_to=2))["offset"] == 3
+    messages = await history(server)
+    assert messages[1] == {name: value for name, value in pushed.items() if name != "type"}
+    assert (messages[2]["text"], messages[2]["reply_to"]) == ("over WebSocket", 2)
+
+
+async def test_an_author_may_for_a_while_and_others_may_not(server: Serving, peer: Peer, friend: Chatter) -> None:
+    await publish(server.address, "lobby", "mine")
+    for command in ("edit", "delete"):
+        refused = await friend.ask(command, room="lobby", offset=1, text="not yours")
+        assert (refused["type"], refused["code"]) == ("error", "forbidden")
+    async with serving(edit_window=0.0) as strict, connect(strict.address) as author:
+        await publish(strict.address, "lobby", "carved in stone")
+        for method, fields in (("PATCH", {"text": "x"}), ("DELETE", {})):
+            answer = await act(author, method, "/1", **fields)
+            assert (answer.status, answer.error) == (403, "forbidden")
+
+
+async def test_what_is_refused(server: Serving, peer: Peer) -> None:
+    """One clear error each; nothing is stored, and nothing said about what exists elsewhere."""
+    await publish(server.address, "lobby", "gone")
+    await act(peer, "DELETE", "/1")
+    await publish(server.address, "lobby", "hi")
+    before = await history(server)
+    family = "👨‍👩‍👧‍👦"
+    cases: tuple[tuple[str, str, dict[str, Any], int, str], ...] = (
+        ("PATCH", "/1", {"text": "x"}, 410, "gone"),
+        ("DELETE", "/1", {}, 410, "gone"),
+        ("PUT", reaction(1, THUMB), {}, 410, "gone"),
+        ("PATCH", "/2", {"text": "a deletion is no message"}, 404, "not_found"),
+        ("DELETE", "/9", {}, 404, "not_found"),
+        ("PUT", reaction(9007199254740991, THUMB), {}, 404, "not_found"),
+        *(("DELETE", f"/{offset}", {}, 400, "bad_field") for offset in ("0", "-1", "x", "9" * 30, "%D9%A3", "1.0")),
+        ("PATCH", "/3", {"text": " "}, 400, "bad_field"),
+        ("PATCH", "/3", {"text": "x", "key": ""}, 400, "bad_field"),
+        ("DELETE", "/3", {"key": 7}, 400, "bad_field"),
+        *(
+            ("PUT", reaction(3, emoji), {}, 400, "bad_field")
+            for emoji in ("x", "", "1", ":+1:", THUMB * 2, f"{THUMB}x", "\u200d", "\U0001f1e9", family * 2, "<b>")
+        ),
+        ("POST", "", {"text": "x", "reply_to": 9}, 404, "not_found"),
+        ("POST", "", {"text": "x", "reply_to": 0}, 400, "bad_field"),
+        ("POST", "", {"text": "x", "mentions": ["g_1"] * 21}, 400, "bad_field"),
+        ("POST", "", {"text": "x", "mentions": ["x" * 65]}, 400, "bad_field"),
+        ("POST", "", {"text": "x", "mentions": ["a\u202eb"]}, 400, "bad_field"),
+        ("POST", "", {"text": "x", "mentions": "g_1"}, 400, "bad_field"),
+        ("GET", "/3", {}, 405, "method_not_allowed"),
+        ("POST", reaction(3, THUMB), {}, 405, "method_not_allowed"),
+        ("PUT", "/3/reactions", {}, 404, "not_found"),
+        ("PUT", f"{reaction(3, THUMB)}/x", {}, 404, "not_found"),
+    )
+    for method, path, fields, status, code in cases:
+        answer = await act(peer, method, path, **fields)
+        assert (answer.status, answer.error) == (status, code), (method, path, fields)
+    answer = await peer.request("DELETE", f"{PATH}/3", b"key", headers={"Content-Type": "text/plain"})
+    assert (answer.status, answer.error) == (415, "unsupported_media_type")
+    assert await history(server) == before
+    assert (await act(peer, "PUT", reaction(3, family))).status == 200
+
+
+async def test_over_websocket_a_refusal_has_the_id_and_the_connection_goes_on(friend: Chatter) -> None:
+    wrong: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("edit", {"offset": 1, "text": "x"}, "not_found"),
+        ("edit", {"offset": "1", "text": "x"}, "bad_field"),
+        ("edit", {"offset": 0, "text": "x"}, "bad_field"),
+        ("delete", {}, "bad_field"),
+        ("react", {"offset": 1, "emoji": THUMB}, "bad_field"),
+        ("react", {"offset": 1, "emoji": "no", "on": True}, "bad_field"),
+        ("publish", {"text": "x", "reply_to": 3}, "not_found"),
+    )
+    for command, fields, code in wrong:
+        refused = await friend.ask(command, room="lobby", **fields)
+        assert (refused["type"], refused["code"]) == ("error", code), (command, fields)
+    assert (await friend.ask("publish", room="lobby", text="x"))["offset"] == 1
+
+
+async def test_each_counts_against_the_rate_of_publishing() -> None:
+    async with serving(publish_rate=0.01) as server, connect(server.address) as peer, chatter(server.address) as friend:
+        for method, path in (("POST", ""), ("PATCH", "/x"), ("DELETE", "/x"), ("PUT", "/x/reactions/x")):
+            answer = await act(peer, method, path, text="x")
+            assert (answer.status == 201) if method == "POST" else (answer.error == "rate_limited")
+        await friend.ask("publish", room="lobby", text="x")
+        refused = await friend.ask("react", room="lobby", offset=1, emoji=THUMB, on=True)
+        assert (refused["code"], refused["retry_after"] > 0) == ("rate_limited", True)
+
+
+async def test_a_held_poll_is_answered_and_nobody_gets_a_deleted_text_again(server: Serving, peer: Peer) -> None:
+    """Not from the ring, not from a cached answer, not from the log."""
+    for number in range(3):
+        await publish(server.address, "lobby", f"secret {number}")
+    await history(server, "?after=0&wait=1")
+    async with connect(server.address) as poller:
+        await poller.send(request("GET", f"{PATH}?after=3&wait=25"))
+        await server.in_phase("held")
+        await act(peer, "DELETE", "/2")
+        (told,) = (await poller.response()).json["messages"]
+        assert (told["type"], told["target"]) == ("delete", 2)
+    for query in ("", "?after=0", "?after=0&wait=5", "?before=9", "?after=1&limit=1"):
+        assert "secret 1" not in json.dumps(await history(server, query))

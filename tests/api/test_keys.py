@@ -1,0 +1,81 @@
+"""What may verify a token, what may not, and the secret that is made where there is none."""
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from structlog.testing import capture_logs
+
+from chatserver.api.keys import MAX_KEY_BYTES, KeyRing, keys_in, read_keys
+from chatserver.settings.spec import ConfigError
+from tests.support.tokens import ALGORITHMS, SECRET, jwk, key_file, private_pem
+
+
+def pem(key: Any) -> bytes:
+    found: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return found
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_algorithm_comes_from_the_key(algorithm: str) -> None:
+    assert [key.algorithm for key in keys_in(key_file(algorithm))] == [algorithm]
+    assert [key.algorithm for key in keys_in(json.dumps(jwk(algorithm)).encode())] == [algorithm]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "a secret of 0 bytes, at least 32"),
+        (b"x" * 31 + b"\n", "a secret of 31 bytes"),
+        (b"x" * (MAX_KEY_BYTES + 1), "limit 262,144"),
+        (private_pem("RS256"), "a private key"),
+        (json.dumps({**jwk("ES256"), "d": "AAAA"}).encode(), "a private key"),
+        (pem(rsa.generate_private_key(65537, 1024)), "RSA of 2,048 bits"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "no public key that can be used"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no public key that can be used"),
+        (b'{"keys": []}', "none can be used"),
+        (b'{"keys": [{"kty": "oct", "k": "AAAA"}]}', "none can be used"),
+        (json.dumps(jwk("RS256", alg="HS256")).encode(), "none can be used"),
+        (b'{"keys": 3}', "neither a secret"),
+        (b'{"keys": [3]}', "neither a secret"),
+        (b'{"keys"', "neither a secret"),
+        (b'{"a":' * 2000, "neither a secret"),
+    ],
+)
+def test_what_is_no_key_is_refused_without_showing_it(tmp_path: Path, data: bytes, why: str) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=rf"^--token-key: .*key: .*{why}"):
+        KeyRing([str(path)])
+
+
+def test_a_secret_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "token.key"
+    with capture_logs() as logs:
+        [made] = read_keys(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (made.algorithm, made.key) == ("HS256", path.read_bytes().strip())
+    assert isinstance(made.key, bytes)
+    assert len(made.key) >= 32
+    assert read_keys(path) == [made], "and kept"
+    assert [line["event"] for line in logs] == ["token_key_made"]
+    for name in ("key.pem", "jwks.json", "no/such/folder"):
+        with pytest.raises(ConfigError, match="--token-key: "):
+            read_keys(tmp_path / name)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_keys(tmp_path)
+
+
+def test_a_secret_that_others_can_read_is_said(tmp_path: Path) -> None:
+    for name, data, lines in [("secret", SECRET, 1), ("public", key_file("ES256"), 0)]:
+        path = tmp_path / name
+        path.write_bytes(data)
+        path.chmod(0o644)
+        with capture_logs() as logs:
+            read_keys(path)
+        assert len(logs) == lines
+        assert SECRET.decode() not in str(logs)

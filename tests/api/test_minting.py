@@ -1,0 +1,74 @@
+"""`chatserver token`: what it makes is what the server takes."""
+
+from pathlib import Path
+
+import pytest
+
+from chatserver.api.keys import KeyRing
+from chatserver.api.minting import span
+from chatserver.api.tokens import Tokens
+from chatserver.chat.policy import Action
+from chatserver.chat.principal import SignedIn
+from chatserver.cli import run_command
+from chatserver.settings.spec import ConfigError
+from tests.support.tokens import ALGORITHMS, key_file, private_pem, signing_key
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_minted_token_holds(tmp_path: Path, algorithm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    public, private = tmp_path / "public", tmp_path / "private"
+    public.write_bytes(key_file(algorithm))
+    private.write_bytes(signing_key(algorithm, 0) if algorithm == "HS256" else private_pem(algorithm))
+    command = (
+        f"token --key {private} --sub u_ann --name Ann --role moderator --room team-*=rw --room ops=r "
+        "--expires 2h --issuer me --audience chat"
+    )
+    assert run_command(command.split()) == 0
+    minted = capsys.readouterr().out.strip()
+    tokens = Tokens(KeyRing([str(public)]), b"0" * 16, issuer="me", audience="chat", clock=lambda: 0.0)
+    found = tokens.verify(minted, "here")
+    ann = SignedIn(found.number, "here", found.packed, found.rights)
+    assert (ann.face.id, ann.face.name) == ("u_ann", "Ann")
+    assert [ann.may(Action.MODERATE, room) for room in ("team-a", "ops", "lobby")] == [True, False, False]
+    assert ann.may(Action.READ, "ops")
+    assert ann.expires == pytest.approx(7200, abs=30)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--sub g_ann", "--sub: "),
+        ("--sub u --name \u202ex", "--name: "),
+        ("--sub u --room a", "--room: 'a' is not"),
+        ("--sub u --room a=x", "--room: rooms: "),
+        ("--sub u --role god", "--role: "),
+        ("--sub u --expires 1", "--expires: "),
+        ("--sub u --expires 0h", "--expires: "),
+        ("--sub u --expires 401d", "up to 400d"),
+        ("--sub u --key /no/such/file", "--key: cannot read"),
+        ("", "--sub"),
+    ],
+)
+def test_a_token_that_would_not_hold_is_not_made(
+    tmp_path: Path, flags: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(key_file("HS256"))
+    given = flags.split() if "--key" in flags else ["--key", str(key), *flags.split()]
+    assert run_command(["token", *given]) == 2
+    said = capsys.readouterr()
+    assert (said.out, complaint in said.err) == ("", True), said.err
+
+
+def test_a_public_key_does_not_sign(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    for data in (key_file("RS256"), b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", b"short"):
+        key.write_bytes(data)
+        assert run_command(["token", "--key", str(key), "--sub", "u"]) == 2
+
+
+def test_times() -> None:
+    assert [span(text) for text in ("90s", "10m", "1h", "30d")] == [90, 600, 3600, 2_592_000]
+    for text in ("", "h", "0s", "1.5h", "-1h", "1w", "9" * 30 + "s", "1000d"):
+        with pytest.raises(ConfigError):
+            span(text)

@@ -1,0 +1,268 @@
+"""People with tokens, over every transport: who they are, what they may, and when that ends."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.settings.rooms import Guests, RoomPolicy, Who
+from tests.support.peers import ask, chatter, connect, publish, request
+from tests.support.serving import Serving, serving
+from tests.support.tokens import SECRET, token
+
+ANN = {"id": "u_ann", "name": "Ann"}
+JSON = {"Content-Type": "application/json"}
+ROOMS = (
+    ("staff-*", RoomPolicy(read=Who.GRANTED, write=Who.GRANTED)),
+    ("news", RoomPolicy(write=Who.MODERATORS)),
+    ("members", RoomPolicy(read=Who.SIGNED_IN, write=Who.SIGNED_IN)),
+)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    path = tmp_path / "token.key"
+    path.write_bytes(SECRET)
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture
+async def house(key: str) -> AsyncIterator[Serving]:
+    """A server where people sign in."""
+    async with serving(token_key=(key,), rooms=ROOMS) as server:
+        yield server
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def cookie(token: str) -> dict[str, str]:
+    return {"Cookie": f"chat_session={token}"}
+
+
+async def test_one_token_is_one_person_over_every_transport(house: Serving) -> None:
+    mine = token()
+    made = await ask(house.address, "POST", "/session", headers=bearer(mine))
+    assert (made.status, made.json["token"], made.json["user"]) == (201, mine, ANN)
+    assert (made.json["guest"], made.json["moderator"]) == (False, False)
+    left = int(made.headers["set-cookie"].partition("Max-Age=")[2].partition(";")[0])
+    assert 3500 < left <= 3600, "no longer than the token holds"
+    async with chatter(house.address) as other, chatter(house.address, headers=bearer(mine)) as friend:
+        assert (friend.hello["user"], friend.hello["session"]) == (ANN, ""), "the token is not said back"
+        await other.ask("auth", token=token(sub="u_bob", name="Bob"))
+        await other.ask("join", room="members")
+        await friend.ask("join", room="members")
+        for headers in (bearer(mine), cookie(mine)):
+            assert (await ask(house.address, "GET", "/session", headers=headers)).json["user"] == ANN
+            said = await ask(house.address, "POST", "/rooms/members/messages", b"hi", headers=headers)
+            assert (said.status, said.json["user"]) == (201, ANN)
+            assert (await other.next("message"))["user"] == ANN
+        async with connect(house.address) as peer:
+            await peer.send(request("GET", "/rooms/members/events?after=0", headers=cookie(mine)))
+            assert (await peer.head()).status == 200
+            assert await peer.until(b'"name":"Ann"')
+        async with connect(house.address) as peer:
+            poll = await peer.request("GET", "/rooms/members/messages?after=0&wait=1", headers=cookie(mine))
+            assert [message["user"] for message in poll.json["messages"]] == [ANN, ANN]
+        members = await ask(house.address, "GET", "/rooms/members/members", headers=bearer(mine))
+        assert members.json["count"] == 2, "Ann is one, however she comes"
+    assert not any(mine in str(line) for line in house.logs)
+
+
+async def test_a_name_is_the_tokens_and_so_is_the_id(house: Serving) -> None:
+    answer = await ask(house.address, "POST", "/session", b'{"name": "Bob"}', headers={**JSON, **bearer(token())})
+    assert answer.error == "bad_field"
+    answer = await ask(house.address, "POST", "/session", headers=bearer(token(extra="x" * 2850)))
+    assert (answer.status, answer.error) == (413, "too_large")
+
+
+async def test_rights_by_room_in_every_request_and_command(house: Serving) -> None:
+    hub = house.server.parts.hub
+    tokens = {
+        "staff": token(chat={"rooms": {"staff-*": "rw"}}),
+        "reader": token(chat={"rooms": {"staff-*": "r"}}),
+        "writer": token(chat={"rooms": {"staff-*": "w"}}),
+        "signed in": token(),
+        "moderator": token(chat={"role": "moderator"}),
+    }
+    reads = (
+        "/rooms/staff-a", "/rooms/staff-a/messages", "/rooms/staff-a/messages?wait=1", "/rooms/staff-a/members",
+        "/poll?room=staff-a&room=staff-b",
+    )  # fmt: skip
+    may = {"staff": (True, True), "reader": (True, False), "writer": (False, True), "signed in": (False, False)}
+    async with connect(house.address) as peer:
+        for who, (reading, writing) in {**may, "moderator": (True, True)}.items():
+            said = await peer.request("POST", "/rooms/staff-a/messages", b"hi", headers=bearer(tokens[who]))
+            assert said.status == (201 if writing else 403), who
+            for path in reads:
+                answer = await peer.request("GET", path, headers=bearer(tokens[who]))
+                assert answer.status == (200 if reading else 403), (who, path)
+            listed = await peer.request("GET", "/rooms", headers=bearer(tokens[who]))
+            assert ("staff-a" in listed.body.decode()) is reading, who
+    for who, (reading, writing) in may.items():
+        async with chatter(house.address) as friend:
+            assert (await friend.ask("join", room="staff-a"))["code"] == "unauthenticated"
+            assert (await friend.ask("auth", token=tokens[who]))["type"] == "authenticated"
+            for command in ("join", "history", "members"):
+                answer = await friend.ask(command, room="staff-a")
+                assert answer.get("code") == (None if reading else "forbidden"), (who, command)
+            answer = await friend.ask("publish", room="staff-a", text="hi")
+            assert answer["type"] == ("ack" if writing else "error")
+    assert hub.statistics()["members"] == 0
+
+
+async def test_guests_are_asked_to_sign_in(house: Serving) -> None:
+    for headers in ({}, cookie("x" * 22), cookie(token(exp=1)), cookie("a.b.c")):
+        answer = await ask(house.address, "GET", "/rooms/members/messages", headers=headers)
+        assert (answer.status, answer.error) == (401, "unauthenticated"), headers
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert (await publish(house.address, "lobby", "hi"))["user"]["id"].startswith("g_")
+    answer = await ask(house.address, "POST", "/rooms/news/messages", b"hi", headers=bearer(token()))
+    assert (answer.status, answer.error) == (403, "forbidden"), "known, and may not"
+
+
+async def test_a_bad_bearer_is_refused_even_where_guests_may(house: Serving) -> None:
+    for bad in (token(exp=1), token(number=1), token(sub="g_1"), "x" * 5000):
+        for method, path in [("GET", "/rooms/lobby"), ("POST", "/rooms/lobby/messages"), ("POST", "/session")]:
+            answer = await ask(house.address, method, path, headers=bearer(bad))
+            assert (answer.status, answer.error) == (401, "unauthenticated")
+            assert "retry-after" not in answer.headers
+    async with connect(house.address) as peer:
+        await peer.send(request("GET", "/ws", headers={"Upgrade": "websocket", "Connection": "Upgrade", **bearer(bad)}))
+        assert (await peer.response()).status == 401
+
+
+async def test_who_forges_too_much_waits_on_each_transport(house: Serving) -> None:
+    async with connect(house.address) as peer:
+        answers = [
+            await peer.request("GET", "/session", headers=bearer(token(number=1, sub=f"u_{number}")))
+            for number in range(52)
+        ]
+        assert {answer.error for answer in answers[:50]} == {"unauthenticated"}
+        assert (answers[-1].status, answers[-1].error) == (429, "rate_limited")
+        assert int(answers[-1].headers["retry-after"]) >= 1
+    async with chatter(house.address) as friend:
+        refused = await friend.ask("auth", token=token(number=1))
+        assert (refused["code"], refused["retry_after"] > 0) == ("rate_limited", True)
+        assert (await friend.ask("ping"))["type"] == "pong"
+
+
+async def test_signing_in_changes_who_one_is_in_ones_rooms(house: Serving) -> None:
+    async with chatter(house.address, headers=bearer(token(sub="u_bob", name="Bob"))) as bob:
+        await bob.ask("join", room="lobby")
+        async with chatter(house.address) as friend:
+            guest = friend.hello["user"]
+            await friend.ask("join", room="lobby")
+            await friend.ask("join", room="tea")
+            told = await friend.ask("auth", token=token(chat={"rooms": {"lobby": "rw"}}))
+            assert told["user"] == ANN
+            assert told["expires"].endswith("Z")
+            assert (await friend.next("left"))["room"] == "tea", "which it may not read any more"
+            assert (await bob.ask("members", room="lobby"))["members"] == [{"id": "u_bob", "name": "Bob"}, ANN]
+            seen: list[Any] = []
+            while not any(ANN in each["joined"] for each in seen):
+                seen.append(await bob.next("presence"))
+            await friend.ask("publish", room="lobby", text="hi")
+            assert (await bob.next("message"))["user"] == ANN
+            assert (await ask(house.address, "GET", "/rooms/tea/members")).json["count"] == 0
+            assert guest not in (await bob.ask("members", room="lobby"))["members"]
+
+
+def write(path: str, data: bytes) -> None:
+    Path(path).write_bytes(data)
+
+
+async def test_keys_are_read_again_at_a_hangup(house: Serving, key: str) -> None:
+    async def status(number: int) -> int:
+        return (await ask(house.address, "GET", "/session", headers=bearer(token(number=number)))).status
+
+    assert [await status(number) for number in (0, 1)] == [200, 401]
+    write(key, SECRET + b"x")
+    house.server._reload()
+    assert [await status(number) for number in (0, 1)] == [401, 200]
+    write(key, b"short")
+    house.server._reload()
+    assert [await status(number) for number in (0, 1)] == [401, 200]
+    [line] = [line for line in house.logs if line["event"] == "token_keys_not_reloaded"]
+    house.logs.remove(line)
+
+
+# -- when it ends -----------------------------------------------------------------------------------------------------
+
+
+def in_seconds(seconds: float, **claims: Any) -> str:
+    return token(exp=time.time() + seconds, **claims)
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("talks", [False, True])
+async def test_the_end_is_told_and_then_comes(house: Serving, *, talks: bool) -> None:
+    """Half a minute before, however silent or busy the client is; its neighbour with a longer token stays."""
+    async with chatter(house.address) as friend, chatter(house.address, headers=bearer(in_seconds(600))) as other:
+        await friend.ask("auth", token=in_seconds(55))
+        for each in (friend, other):
+            await each.ask("join", room="lobby")
+        started = trio.current_time()
+
+        async def talk() -> None:
+            while True:
+                await trio.sleep(7)
+                for each in (friend, other) if talks else (other,):
+                    await each.say(type="ping")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(talk)
+            told = await friend.next("expiring")
+            assert 28 < told["seconds"] <= 31
+            assert 24 < trio.current_time() - started < 28
+            ending = await friend.closed()
+            nursery.cancel_scope.cancel()
+        assert (ending.code, 54 < trio.current_time() - started < 58) == (4503, True)
+        await house.counted("expired")
+        assert (await other.ask("ping"))["type"] == "pong"
+        assert (await other.ask("members", room="lobby"))["count"] == 1
+
+
+@pytest.mark.jumping_clock
+async def test_another_token_extends_it(house: Serving) -> None:
+    async with chatter(house.address, headers=bearer(in_seconds(40))) as friend:
+        await friend.next("expiring")
+        assert (await friend.ask("auth", token=in_seconds(500)))["type"] == "authenticated"
+        for _ in range(3):
+            await trio.sleep(15)
+            assert (await friend.ask("ping"))["type"] == "pong"
+        assert (await friend.ask("auth", token=token(exp=1)))["code"] == "unauthenticated"
+        assert (await friend.ask("publish", room="members", text="hi"))["type"] == "ack", "it is who it was"
+
+
+@pytest.mark.jumping_clock
+async def test_streams_and_polls_end_with_it(house: Serving) -> None:
+    mine = in_seconds(21)
+    async with connect(house.address) as stream, connect(house.address) as poll:
+        await stream.send(request("GET", "/rooms/members/events", headers=bearer(mine)))
+        assert (await stream.head()).status == 200
+        started = trio.current_time()
+        answer = await poll.request("GET", "/rooms/members/messages?after=0&wait=60", headers=bearer(mine))
+        assert (answer.status, answer.json["messages"]) == (200, [])
+        assert trio.current_time() - started < 28
+        await stream.rest()
+        await house.counted("expired")
+
+
+@pytest.mark.jumping_clock
+async def test_where_guests_may_nothing_a_websocket_has_time_to_sign_in(key: str) -> None:
+    async with serving(token_key=(key,), guests=Guests.NONE) as server:
+        async with chatter(server.address) as silent, chatter(server.address) as friend:
+            assert (await friend.ask("join", room="lobby"))["code"] == "unauthenticated"
+            await trio.sleep(10)
+            assert (await friend.ask("auth", token=token()))["type"] == "authenticated"
+            await trio.sleep(12)
+            assert (await friend.ask("ping"))["type"] == "pong"
+            assert (await silent.closed()).code == 4503
+            assert (await friend.ask("join", room="lobby"))["type"] == "joined"
+        assert "set-cookie" not in (await ask(server.address, "GET", "/")).headers

@@ -1,0 +1,282 @@
+"""What a token must be. Whatever is wrong with one, the words of the refusal are the same."""
+
+import hashlib
+import hmac
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from chatserver.api import tokens as tokens_module
+from chatserver.api.keys import KeyRing
+from chatserver.api.tokens import FAILURE_BURST, MAX_LIFETIME, RefusedError, Tokens
+from chatserver.chat.policy import OPEN, Action, rights_of
+from chatserver.chat.principal import SignedIn
+from chatserver.protocol.client_messages import MAX_TOKEN_CHARS
+from chatserver.reasons import ErrorCode
+from chatserver.settings.spec import ConfigError
+from tests.support.tokens import ALGORITHMS, SECRET, jwk, key_file, token, unsigned
+
+LOG_SECRET = b"0123456789abcdef"
+CLAIMS = {"sub": "u_ann", "exp": 4_000_000_000}
+
+
+class Clock:
+    """Both clocks of a test."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def wall(self) -> float:
+        return time.time() + self.passed
+
+    def loop(self) -> float:
+        return 1000.0 + self.passed
+
+
+class Verifier:
+    """Tokens verified with the keys in some files."""
+
+    def __init__(self, folder: Path, *files: bytes, **options: Any) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.keys = KeyRing([self.write(number, data) for number, data in enumerate(files)])
+        self.tokens = Tokens(self.keys, LOG_SECRET, wall=self.clock.wall, clock=self.clock.loop, **options)
+
+    def write(self, number: int, data: bytes) -> str:
+        path = self.folder / f"key{number}"
+        path.write_bytes(data)
+        path.chmod(0o600)
+        return str(path)
+
+    def who(self, token: str, network: str = "here") -> SignedIn:
+        found = self.tokens.verify(token, network)
+        return SignedIn(found.number, network, found.packed, found.rights)
+
+    def refuses(self, token: str, network: str = "here") -> RefusedError:
+        with pytest.raises(RefusedError) as caught:
+            self.tokens.verify(token, network)
+        return caught.value
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> Verifier:
+    return Verifier(tmp_path, SECRET)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_each_kind_of_key_verifies_its_own_algorithm_and_no_other(tmp_path: Path, algorithm: str) -> None:
+    verifier = Verifier(tmp_path, key_file(algorithm))
+    ann = verifier.who(token(algorithm))
+    assert (ann.face.id, ann.face.name, ann.is_guest, ann.network) == ("u_ann", "Ann", False, "here")
+    assert ann.expires == pytest.approx(4600.0, abs=5)
+    assert ann.rights is rights_of()
+    for other in ALGORITHMS:
+        verifier.refuses(token(other, number=1))
+    both = Verifier(tmp_path, *map(key_file, ALGORITHMS))
+    assert len({both.who(token(each)).number for each in ALGORITHMS}) == 1
+
+
+def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
+    """Key confusion: what everybody knows, used as the key of an HMAC."""
+    pem = key_file("RS256")
+    verifier = Verifier(tmp_path, pem)
+    for alg in ("HS256", "RS256", "none"):
+        said = unsigned({"alg": alg, "typ": "JWT"}, CLAIMS).rstrip(".")
+        for key in (pem, pem.strip(), pem + b"\n"):
+            forged = hmac.new(key, said.encode(), hashlib.sha256).digest()
+            verifier.refuses(unsigned({"alg": alg, "typ": "JWT"}, CLAIMS, forged))
+
+
+BAD: dict[str, Any] = {
+    "empty": "",
+    "one part": "abc",
+    "five parts": "a.b.c.d.e",
+    "dots": "...",
+    "not base64": "!!!.???.***",
+    "not JSON": unsigned(b"alg", b"sub"),
+    "deep header": unsigned(b"[" * 900, CLAIMS),
+    "deep claims": unsigned({"alg": "HS256"}, b'{"sub":' + b"[" * 900),
+    "no alg": unsigned({}, CLAIMS),
+    "alg is a list": unsigned({"alg": ["HS256"]}, CLAIMS),
+    "none": unsigned({"alg": "none"}, CLAIMS),
+    "None": unsigned({"alg": "None"}, CLAIMS),
+    "HS512": unsigned({"alg": "HS512"}, CLAIMS, b"x" * 64),
+    "no signature": unsigned({"alg": "HS256"}, CLAIMS),
+    "wrong signature": unsigned({"alg": "HS256"}, CLAIMS, b"x" * 32),
+    "another key": token(number=1),
+    "cut": token()[:-1],
+    "longer": token() + "A",
+    "claims of another": ".".join((*token(sub="u_bob").split(".")[:2], token().split(".")[2])),
+    "junk within": token().replace(".", "!.", 1),
+    "no exp": token(exp=None),
+    "exp a text": token(sub="u_bob").split(".")[0] + "." + unsigned({}, {**CLAIMS, "exp": "soon"}).split(".")[1] + ".",
+    "expired": token(exp=int(time.time()) - 1),
+    "expired long ago": token(exp=1),
+    "negative": token(exp=-5),
+    "too long": token(exp=int(time.time() + MAX_LIFETIME + 100)),
+    "endless": unsigned({"alg": "HS256"}, b'{"sub":"u","exp":1e999}'),
+    "true": token(exp=True),
+    "not yet": token(nbf=int(time.time()) + 3600),
+    "from the future": token(iat=int(time.time()) + 3600),
+    "no sub": token(sub=None),
+    "empty sub": token(sub=""),
+    "blank sub": token(sub=" u_ann"),
+    "a guest's sub": token(sub="g_2d4a90c4b1f0e37"),
+    "a long sub": token(sub="u" * 65),
+    "sub with a line": token(sub="u\nann"),
+    "sub with an override": token(sub="u\u202eann"),
+    "an unknown role": token(chat={"role": "god"}),
+    "chat a text": token(chat="moderator"),
+    "rooms a list": token(chat={"rooms": ["*"]}),
+    "letters": token(chat={"rooms": {"*": "rwx"}}),
+    "many rooms": token(chat={"rooms": {f"r{number}": "r" for number in range(101)}}),
+    "huge": token(extra="x" * MAX_TOKEN_CHARS),
+    "not ASCII": token().replace("e", "é", 1),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_token_is_refused_in_the_same_words(verifier: Verifier, bad: str) -> None:
+    for _ in range(2):
+        error = verifier.refuses(BAD[bad])
+        assert (error.code, error.message, error.wait) == (
+            ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew", None,
+        )  # fmt: skip
+    assert verifier.who(token()).face.id == "u_ann", "nobody else is hurt"
+
+
+def test_a_sign_in_has_a_name_that_can_be_shown(verifier: Verifier) -> None:
+    shown = {"Ann": "Ann", "  Ann  B ": "Ann B", "a\nb": "u_ann", "": "u_ann", None: "u_ann", "x" * 41: "u_ann"}
+    assert {name: verifier.who(token(name=name)).face.name for name in shown} == shown
+    assert verifier.who(token(sub="u" * 64, name=None)).face.name == "u" * 40
+
+
+def test_what_a_token_grants(verifier: Verifier) -> None:
+    ann = verifier.who(token(chat={"rooms": {"team-*": "rw", "ops": "r"}}))
+    assert [ann.may(Action.WRITE, room) for room in ("team-a", "ops", "lobby")] == [True, False, False]
+    assert verifier.who(token(chat={"role": "moderator"})).may(Action.MODERATE, "*")
+    for claim in ({}, {"rooms": None}, {"role": None, "new": 1}):
+        assert verifier.who(token(chat=claim)).rights is rights_of()
+    nothing = verifier.who(token(chat={"rooms": {}}))
+    assert not nothing.may(Action.READ, "lobby")
+    assert ann.access is OPEN
+
+
+@pytest.mark.parametrize(
+    ("claims", "holds"),
+    [
+        ({"iss": "https://id.example", "aud": "chat"}, True),
+        ({"iss": "https://id.example", "aud": ["mail", "chat"]}, True),
+        ({"iss": "https://id.example", "aud": "mail"}, False),
+        ({"iss": "https://id.example"}, False),
+        ({"iss": "https://evil.example", "aud": "chat"}, False),
+        ({"aud": "chat"}, False),
+    ],
+)
+def test_issuer_and_audience_are_checked_when_they_are_set(tmp_path: Path, claims: Any, *, holds: bool) -> None:
+    strict = Verifier(tmp_path, SECRET, issuer="https://id.example", audience="chat")
+    if holds:
+        strict.who(token(**claims))
+    else:
+        strict.refuses(token(**claims))
+    Verifier(tmp_path, SECRET).who(token(**claims))  # not set, not checked
+
+
+def test_a_clock_may_be_a_little_wrong_but_the_end_is_the_end(verifier: Verifier) -> None:
+    verifier.who(token(iat=int(time.time()) + 5, nbf=int(time.time()) + 5))
+    short = token(exp=int(time.time()) + 60)
+    for _ in range(2):
+        verifier.who(short)
+    verifier.clock.passed = 61.0
+    verifier.refuses(short)
+
+
+def test_what_was_verified_is_looked_up(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    decode = jwt.decode
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(jwt, "decode", counting)
+    monkeypatch.setattr(tokens_module, "REMEMBERED", 2)
+    one, two, three = (token(sub=sub) for sub in ("u_1", "u_2", "u_3"))
+    for _ in range(5):
+        verifier.who(one)
+    assert len(calls) == 1
+    for each in (two, three, two, three, one):
+        verifier.who(each)
+    assert len(calls) == 4, "and so many at most are remembered"
+    verifier.keys.reload()
+    verifier.who(one)
+    assert len(calls) == 5, "with other keys it may not hold any more"
+
+
+def test_a_network_that_forges_waits_and_no_other_does(verifier: Verifier) -> None:
+    forged = [token(number=1, sub=f"u_{number}") for number in range(int(FAILURE_BURST) + 1)]
+    codes = [verifier.refuses(each, "there").code for each in forged]
+    assert codes == [ErrorCode.UNAUTHENTICATED] * int(FAILURE_BURST) + [ErrorCode.RATE_LIMITED]
+    limited = verifier.refuses(token(), "there")
+    assert limited.code is ErrorCode.RATE_LIMITED
+    assert limited.wait == pytest.approx(0.2, abs=0.01)
+    assert verifier.refuses(BAD["expired"], "there").code is ErrorCode.UNAUTHENTICATED, "which costs next to nothing"
+    verifier.who(token(), "here")
+    verifier.who(token(), "there")  # it was verified for somebody else
+    verifier.clock.passed = 20.0
+    verifier.tokens.sweep()
+    verifier.who(token(sub="u_bob"), "there")
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_has_keys_by_name_and_the_name_decides(tmp_path: Path) -> None:
+    keys = [
+        jwk("RS256", kid="one", alg="RS256", use="sig"),
+        jwk("RS256", 1, kid="two"),
+        jwk("ES256", kid="three"),
+        jwk("EdDSA", kid="four"),
+        jwk("HS256", kid="five"),
+        jwk("RS256", 2, kid="encrypts", use="enc"),
+        jwk("RS256", 2, kid="another", alg="RS512"),
+        {"kty": "RSA", "kid": "broken", "n": "AQAB"},
+        {"kty": "XYZ"},
+    ]
+    verifier = Verifier(tmp_path, json.dumps({"keys": keys}).encode())
+    assert len(verifier.keys) == 5
+    for algorithm, number, kid in [
+        ("RS256", 0, "one"),
+        ("RS256", 1, "two"),
+        ("ES256", 0, "three"),
+        ("EdDSA", 0, "four"),
+    ]:
+        verifier.who(token(algorithm, number, kid=kid))
+        verifier.who(token(algorithm, number))  # without a name each is tried
+    verifier.who(token(kid="five"))
+    for algorithm, number, kid in [
+        ("RS256", 0, "two"),
+        ("RS256", 0, "nine"),
+        ("RS256", 2, "encrypts"),
+        ("ES256", 0, "one"),
+    ]:
+        verifier.refuses(token(algorithm, number, kid=kid))
+    single = Verifier(tmp_path, json.dumps(jwk("ES256")).encode())
+    single.who(token("ES256", kid="any"))
+
+
+def test_keys_are_rotated_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
+    verifier = Verifier(tmp_path, key_file("HS256"))
+    verifier.who(token())
+    verifier.write(0, key_file("HS256", 1))
+    verifier.keys.reload()
+    verifier.refuses(token())
+    verifier.who(token(number=1))
+    verifier.write(0, b"short")
+    with pytest.raises(ConfigError, match=r"--token-key: .*key0: a secret of 5 bytes"):
+        verifier.keys.reload()
+    verifier.who(token(number=1))

@@ -1,0 +1,218 @@
+"""What happens to a message later, in every engine: what is stored and told, what a message shows, what is refused."""
+
+from collections.abc import Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from chatserver.log.interface import (
+    KEY_LIFETIME,
+    MAX_EMOJI,
+    Draft,
+    Head,
+    Kind,
+    Log,
+    LogError,
+    Reaction,
+    Record,
+    RefusalReason,
+    Refused,
+    State,
+    Stored,
+)
+from tests.log.support import START_MS, Clock, draft, fill, offsets, submit_all, texts
+from tests.support.groups import append
+
+WINDOW_MS = 900_000
+
+
+def edit(target: int, text: str, *, user: str = "u_ann", key: str | None = None) -> Draft:
+    return replace(draft(text, user=user, key=key), kind=Kind.EDIT, target=target, window_ms=WINDOW_MS)
+
+
+def delete(target: int, *, user: str = "u_ann", as_moderator: bool = False, key: str | None = None) -> Draft:
+    change = replace(draft("", user=user, key=key), kind=Kind.DELETE, target=target, window_ms=WINDOW_MS)
+    return replace(change, as_moderator=as_moderator)
+
+
+def react(target: int, emoji: str = "👍", *, on: bool = True, user: str = "u_ann", key: str | None = None) -> Draft:
+    return replace(draft("", user=user, key=key), kind=Kind.REACTION, target=target, emoji=emoji, on=on)
+
+
+async def read(log: Log, room: str = "lobby") -> list[Record]:
+    return await log.read(room, after=0, limit=100)
+
+
+async def refusal(log: Log, change: Draft) -> RefusalReason:
+    with pytest.raises(Refused) as caught:
+        await append(log, change)
+    return caught.value.reason
+
+
+def without_alters(outcome: Stored | LogError) -> Record:
+    assert isinstance(outcome, Stored)
+    return replace(outcome.record, alters=())
+
+
+async def test_an_edit_is_a_record_and_the_message_shows_it(log: Log, clock: Clock, news: list[list[Record]]) -> None:
+    message = (await append(log, draft("helo"))).record
+    clock.ms += 5_000
+    stored = await append(log, edit(1, "hello"))
+    shown = replace(message, text="hello", state=State(edited=clock.ms, edit=2))
+    expected = Record("lobby", 2, clock.ms, "u_ann", "U_Ann", "hello", Kind.EDIT, 1, alters=(shown,))
+    assert stored == Stored(expected, fresh=True)
+    assert news == [[message], [expected]]
+    assert await read(log) == [shown, replace(expected, alters=())]
+
+
+async def test_only_the_last_edit_has_a_text(log: Log, news: list[list[Record]]) -> None:
+    """Who corrects a password that was pasted wants it gone."""
+    await append(log, draft("secret one"))
+    await append(log, edit(1, "secret two"))
+    await append(log, edit(1, "nothing"))
+    assert texts(await read(log)) == ["nothing", "", "nothing"]
+    assert [(altered.offset, altered.text) for altered in news[-1][0].alters] == [(1, "nothing"), (2, "")]
+
+
+async def test_a_deletion_takes_the_text_and_all_that_was_said_with_it(log: Log, news: list[list[Record]]) -> None:
+    await append(log, replace(draft("secret"), mentions=("u_bob",)))
+    await append(log, edit(1, "secret too"))
+    await append(log, react(1, user="u_bob"))
+    stored = await append(log, delete(1))
+    assert (stored.record.offset, stored.record.kind, stored.record.target, stored.record.text) == (
+        4, Kind.DELETE, 1, "",
+    )  # fmt: skip
+    records = await read(log)
+    assert texts(records) == [""] * 4
+    assert (records[0].state, records[0].mentions) == (State(deleted=True), ())
+    assert news[-1][0].alters == (records[0], records[1])
+    assert await log.head("lobby") == Head(1, 4)
+
+
+async def test_reactions_are_counted_one_for_each_user_and_emoji(log: Log) -> None:
+    await append(log, draft())
+    counts = [
+        (await append(log, change)).record.reaction
+        for change in (
+            react(1), react(1, user="u_bob"), react(1, "🎉"), react(1, on=False), react(1, "🎉", on=False),
+        )
+    ]  # fmt: skip
+    assert counts == [
+        Reaction("👍", True, 1), Reaction("👍", True, 2), Reaction("🎉", True, 1), Reaction("👍", False, 1),
+        Reaction("🎉", False, 0),
+    ]  # fmt: skip
+    records = await read(log)
+    assert records[0].state == State(reactions=(("👍", 1),))
+    assert [record.reaction for record in records[1:]] == counts
+    await append(log, react(1, on=False, user="u_bob"))
+    assert (await read(log))[0].state is None, "as if nothing had happened"
+
+
+async def test_a_reaction_that_changes_nothing_is_answered_and_not_stored(
+    log: Log, clock: Clock, news: list[list[Record]]
+) -> None:
+    await fill(log, 2)
+    await append(log, react(1))
+    clock.ms += 1
+    told = len(news)
+    for change, count in ((react(1), 1), (react(1, on=False, user="u_bob"), 1), (react(2, "🎉", on=False), 0)):
+        record = Record(
+            "lobby", 3, START_MS, change.user_id, change.user_name, "", Kind.REACTION, change.target,
+            reaction=Reaction(change.emoji, change.on, count),
+        )  # fmt: skip
+        assert await append(log, change) == Stored(record, fresh=False)
+    assert len(news) == told
+    assert await log.head("lobby") == Head(1, 3)
+
+
+async def test_what_is_refused(log: Log, clock: Clock) -> None:
+    """Each is that draft's alone: what is stored beside it in one group is stored."""
+    await fill(log, 3)
+    await append(log, react(2))
+    await append(log, delete(3))
+    refused = {
+        RefusalReason.MISSING: [
+            edit(9, "x"), edit(4, "an edit of a reaction"), delete(0), delete(1 << 52), react(9),
+            replace(edit(1, "x"), room="elsewhere"), replace(react(1), room="elsewhere"), replace(draft(), target=9),
+        ],
+        RefusalReason.DELETED: [edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3)],
+        RefusalReason.NOT_AUTHOR: [edit(1, "x", user="u_bob"), delete(1, user="u_bob")],
+        RefusalReason.TOO_LATE: [replace(edit(1, "x"), window_ms=0), replace(delete(1), window_ms=0)],
+    }  # fmt: skip
+    for reason, drafts in refused.items():
+        outcomes = await submit_all(log, [draft("before"), *drafts, draft("behind")])
+        assert [type(outcome) for outcome in outcomes] == [Stored, *[Refused] * len(drafts), Stored]
+        assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} == {reason}
+    assert texts(await read(log)) == ["1", "2", "", "", "", *["before", "behind"] * 4]
+    assert await log.head("elsewhere") == Head(1, 0)
+    assert [summary.room for summary in await log.rooms(10)] == ["lobby"], "no room was made for a refusal"
+    statistics = log.statistics()
+    assert statistics.failures == 0
+    clock.ms += WINDOW_MS
+    assert await refusal(log, edit(1, "x")) is RefusalReason.TOO_LATE
+    assert await refusal(log, delete(1)) is RefusalReason.TOO_LATE
+    assert (await append(log, delete(1, user="u_eve", as_moderator=True))).fresh
+
+
+async def test_a_message_has_so_many_different_emoji(log: Log) -> None:
+    await append(log, draft())
+    emoji = [chr(0x1F600 + number) for number in range(MAX_EMOJI + 1)]
+    outcomes = await submit_all(log, [react(1, one) for one in emoji])
+    assert [type(outcome) for outcome in outcomes] == [Stored] * MAX_EMOJI + [Refused]
+    assert await refusal(log, react(1, emoji[-1], user="u_bob")) is RefusalReason.TOO_MANY_EMOJI
+    assert (await append(log, react(1, emoji[0], user="u_bob"))).record.reaction == Reaction(emoji[0], True, 2)
+    await append(log, react(1, emoji[1], on=False))
+    assert (await append(log, react(1, emoji[-1]))).fresh
+
+
+async def test_replies_and_mentions_are_kept_with_the_message(log: Log, news: list[list[Record]]) -> None:
+    await append(log, draft("a question"))
+    reply = (await append(log, replace(draft("an answer"), target=1, mentions=("u_bob", "u_é")))).record
+    assert (reply.kind, reply.target, reply.mentions, reply.alters) == (Kind.MESSAGE, 1, ("u_bob", "u_é"), ())
+    assert await log.latest("lobby", 1) == [reply]
+    assert news[-1] == [reply]
+    await append(log, delete(1))
+    assert (await append(log, replace(draft("late"), target=1))).fresh, "a reply to what was just deleted is not lost"
+    assert await refusal(log, replace(draft(), target=3)) is RefusalReason.MISSING, "a deletion is no message"
+
+
+async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
+    """Offsets can be guessed: what comes in one group with its target finds it as it is by then."""
+    drafts: Sequence[Draft] = (
+        draft("one"), edit(1, "two"), edit(1, "three"), react(1), react(1, on=False), react(1, "🎉"), delete(1),
+        edit(1, "four"), replace(draft("reply"), target=1), delete(9),
+    )  # fmt: skip
+    outcomes = await submit_all(log, drafts)
+    assert [outcome.reason if isinstance(outcome, Refused) else None for outcome in outcomes] == [
+        *[None] * 7, RefusalReason.DELETED, None, RefusalReason.MISSING,
+    ]  # fmt: skip
+    records = await read(log)
+    assert offsets(records) == list(range(1, 9))
+    assert texts(records) == [""] * 7 + ["reply"]
+    assert records[0].state == State(deleted=True)
+
+
+@pytest.mark.parametrize("change", [edit(1, "new", key="k"), delete(1, key="k"), react(1, key="k")])
+async def test_a_key_is_used_once_whatever_it_is_for(log: Log, clock: Clock, change: Draft) -> None:
+    await append(log, draft())
+    first = await append(log, change)
+    again, other = await append(log, change), await append(log, draft("else", key="k"))
+    for answer in (again, other):
+        assert (answer.fresh, without_alters(answer)) == (False, without_alters(first))
+    clock.ms += int(KEY_LIFETIME * 1000)
+    assert (await append(log, draft("else", key="k"))).record.offset == 3
+
+
+async def test_a_used_key_does_not_keep_a_deleted_text(log: Log) -> None:
+    await append(log, draft("secret", key="k"))
+    await append(log, delete(1))
+    assert (await append(log, draft("secret", key="k"))).record.text == ""
+
+
+async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
+    await append(log, draft())
+    await append(log, react(1))
+    await append(log, draft("kept"))
+    assert await log.retain(max_messages=1, max_age_ms=0, now_ms=clock.ms) == {"lobby": 3}
+    assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
+    assert (await append(log, react(3))).record.offset == 4

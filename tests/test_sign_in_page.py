@@ -1,0 +1,82 @@
+"""The programs of docs/sign-in.md make tokens that the server takes."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chatserver.api.keys import KeyRing
+from chatserver.api.tokens import Tokens
+from chatserver.chat.principal import SignedIn, User
+from tests.support.peers import PATIENCE
+from tests.test_docs import DOCS, fences
+
+PAGE = DOCS / "sign-in.md"
+
+
+def same(thing: Any) -> Any:
+    return thing
+
+
+class FastApi:
+    """As much of FastAPI as the page needs."""
+
+    def post(self, path: str) -> Any:
+        return same
+
+
+STUBS: dict[str, dict[str, Any]] = {
+    "django.contrib.auth.decorators": {"login_required": same},
+    "django.http": {"JsonResponse": same},
+    "django.views.decorators.http": {"require_POST": same},
+    "fastapi": {"Depends": same, "FastAPI": FastApi},
+    "myapp": {"User": object, "current_user": None},
+}
+#: What a web framework gives of somebody who has signed in there.
+ANN = SimpleNamespace(pk=7, id=7, name="Ann", get_username=lambda: "Ann")
+
+
+def who(token: str, key: str) -> User:
+    tokens = Tokens(KeyRing([key]), b"0" * 16, clock=lambda: 0.0)
+    found = tokens.verify(token, "here")
+    return SignedIn(found.number, "here", found.packed, found.rights).face
+
+
+@pytest.fixture
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The file `chat.key` in the current directory, as the server makes it."""
+    monkeypatch.chdir(tmp_path)
+    KeyRing(["chat.key"])
+    return "chat.key"
+
+
+def test_the_python_programs(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, contents in STUBS.items():
+        module = ModuleType(name)
+        vars(module).update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+    programs = [text for _, text in fences(PAGE, "python")]
+    assert len(programs) == 2
+    for program, argument in zip(programs, (SimpleNamespace(user=ANN), ANN), strict=True):
+        names: dict[str, Any] = {}
+        exec(program, names)
+        assert who(names["chat_token"](argument)["token"], key) == User("u_7", "Ann")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
+def test_the_node_program(key: str) -> None:
+    app = """
+        export const requireLogin = null;
+        export const app = { post: (path, login, handle) =>
+          handle({ user: { id: 7, name: 'Ann' } }, { json: (body) => console.log(body.token) }) };
+    """
+    Path("app.js").write_text(app)
+    Path("package.json").write_text('{"type": "module"}')
+    [program] = [text for _, text in fences(PAGE, "js") if "createHmac" in text]
+    Path("sign-in.js").write_text(program)
+    ended = subprocess.run(["node", "sign-in.js"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert who(ended.stdout.strip(), key) == User("u_7", "Ann")
