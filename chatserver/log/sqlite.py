@@ -41,6 +41,7 @@ from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_sanctions import SqliteSanctions
+from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 
@@ -80,10 +81,11 @@ class SqliteLog:
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
-        self.index = SqliteIndex(self.change, wall_ms, cleaned=self._altered.set)
         self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
+        self.index = SqliteIndex(self.change, wall_ms, cleaned=self._note_altered)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
+        self.signouts = SqliteSignOuts(self)
 
     @property
     def identity(self) -> Identity:
@@ -150,6 +152,10 @@ class SqliteLog:
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a reading thread. Raises LogUnavailable."""
         return await self._open_parts().readers.ask(query)
+
+    def _note_altered(self) -> None:
+        """The files may have bytes of deleted texts: there is an event for each scrub."""
+        self._altered.set()
 
     async def _scrub(self, writer: SqliteWriter) -> None:
         """Have texts that were edited or deleted leave the files, soon after; all of some seconds at once."""
