@@ -64,6 +64,7 @@ class Interactive:
         self._all_sent = trio.Event()
         self._narrator = render.Narrator()
         self._queue, self._queued = trio.open_memory_channel[_Text](math.inf)
+        self._commands, self._commanded = trio.open_memory_channel[commands.Typed](math.inf)
         self._seen: dict[str, int] = {}  # offset shown to eyes, to be told to the server
         self._nursery: trio.Nursery
 
@@ -71,7 +72,7 @@ class Interactive:
         """Show what happens until the chat ends; raises Left, or what the chat raises."""
         self._nursery = nursery
         self._prompt()
-        for task in (self._publish_queue, self._tell_read, self._keep_shape, self._take_lines):
+        for task in (self._publish_queue, self._do_commands, self._tell_read, self._keep_shape, self._take_lines):
             nursery.start_soon(task)
         nursery.start_soon(self._enter, self._wanted)
         async for event in self._chat.events():
@@ -246,7 +247,7 @@ class Interactive:
         elif self._chat.trouble is not None:
             self._screen.note("there is no connection")
         else:
-            self._nursery.start_soon(self._say_failure, self._do(name, offset, rest))
+            self._commands.send_nowait(typed)
 
     def _answer(self, name: str, offset: int | None, text: str) -> None:
         if name == "/me":
@@ -255,6 +256,11 @@ class Interactive:
             self._screen.note("there is nothing to answer")
         else:
             self._say(text, target)
+
+    async def _do_commands(self) -> None:
+        """Do what asks the server, one after the other, so that a reaction does not overtake an edit."""
+        async for typed in self._commanded:
+            await self._say_failure(self._do(*typed))
 
     async def _do(self, name: str, offset: int | None, rest: str) -> None:
         """Do a command that asks the server."""

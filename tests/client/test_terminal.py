@@ -293,9 +293,8 @@ async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
         person.type("/reply yes, @Z\t indeed\r")
         await person.until("↳ #1 Zed: first\\x1b[2J words")
         await person.until("yes, @Zed  indeed\r\n")
-        person.type("/edit better\r")
+        person.type("/edit better\r/react :ta\t\r")  # one after the other, though both are typed at once
         await person.until("Me edited #2: better\x1b[0m\r\n")
-        person.type("/react :ta\t\r")
         await person.until("Me put 🎉 on #2 (1)")
         person.type("/react #1 -+1\r")
         await person.until("Me took 👍 off #1 (1)")
