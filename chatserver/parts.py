@@ -28,6 +28,7 @@ from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
+from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -112,15 +113,13 @@ def build(
     # Chat, over what it sees of the connections.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
-    hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
-    identities = _identities(settings, log.identity.secret, keys)
-    services = Services(
-        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
-        moderation=Moderation(log.identity.secret),
-        slow_mode=SlowMode(lambda room: identities.access.policies.of(room).slow_mode),
-        markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
+    audit = AuditTrail()
+    hub = Hub(
+        log, encoder, sink.as_sink(), sink, settings,
+        note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
     )  # fmt: skip
+    identities = _identities(settings, log.identity.secret, keys)
+    services = _services(settings, log, hub, encoder, identities, audit, faulted=connections.faults.caught)
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
     afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
     routes = Routes(
@@ -196,6 +195,23 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
     sign_in = tokens is not None or bool(settings.user_header)
     access = Access(Policies(settings.rooms), settings.guests, sign_in=sign_in)
     return Identities(secret, access, tokens, user_header=settings.user_header.lower())
+
+
+def _services(
+    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail, *,
+    faulted: Callable[[object], None],
+) -> Services:  # fmt: skip
+    clock = trio.current_time
+    return Services(
+        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
+        publish_limit=PublishLimit(settings, clock), search_results=ResultCache(clock), audit=audit,
+        moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
+        markers=ReadMarkers(log.markers, faulted=faulted),
+    )  # fmt: skip
+
+
+def _slow_mode(policies: Policies) -> SlowMode:
+    return SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode()
 
 
 def _refusals() -> list[bytes]:

@@ -84,7 +84,7 @@ class SqliteLog:
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
         self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
-        self.index = SqliteIndex(self.change, wall_ms, cleaned=lambda: self._altered.set())  # noqa: PLW0108  (replaced)
+        self.index = SqliteIndex(self.change, wall_ms, cleaned=self._note_altered)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
         self.signouts = SqliteSignOuts(self)
@@ -156,6 +156,10 @@ class SqliteLog:
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a reading thread. Raises LogUnavailable."""
         return await self._open_parts().readers.ask(query)
+
+    def _note_altered(self) -> None:
+        """The files may have bytes of deleted texts: there is an event for each scrub."""
+        self._altered.set()
 
     async def _scrub(self, writer: SqliteWriter) -> None:
         """Have texts that were edited or deleted leave the files, soon after; all of some seconds at once."""
