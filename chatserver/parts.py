@@ -141,8 +141,7 @@ def build(
         vouched=forwarded.vouches if forwarded is not None and settings.user_header else None,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
-    identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
-    services.moderation.expel = Expeller(connections, hub, exchanges).expel
+    _let_end(services, connections, exchanges, websockets)
     requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
     rows: dict[State, tuple[Handler, type | None]] = {
@@ -211,6 +210,14 @@ def _services(
 
 def _slow_mode(policies: Policies) -> SlowMode:
     return SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode()
+
+
+def _let_end(
+    services: Services, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler
+) -> None:  # fmt: skip
+    """Give those who may end other people's connections the means to."""
+    services.identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
+    services.moderation.expel = Expeller(connections, services.hub, exchanges).expel
 
 
 def _refusals() -> list[bytes]:

@@ -243,16 +243,18 @@ class Server:
                 self._attempt(chore)
 
     async def _retain(self) -> None:
-        settings = self.settings
-        if not settings.retain_messages and not settings.retain_age:
+        settings, policies = self.settings, self.parts.services.identities.access.policies
+        messages, age_ms = settings.retain_messages, int(settings.retain_age * 1000)
+        if not (messages or age_ms or policies.retain):
             return
         while True:
             await trio.sleep(RETENTION)
             try:
                 firsts = await self.parts.log.retain(
-                    max_messages=settings.retain_messages,
-                    max_age_ms=int(settings.retain_age * 1000),
+                    max_messages=messages,
+                    max_age_ms=age_ms,
                     now_ms=int(time.time() * 1000),
+                    by_room=partial(policies.keeps, messages, age_ms) if policies.retain else None,
                 )
             except LogError as error:
                 _log.warning("retention_failed", reason=str(error))

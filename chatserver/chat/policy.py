@@ -48,6 +48,17 @@ class Policies:
         self._default = RoomPolicy()
         self.of: Callable[[str], RoomPolicy] = lru_cache(ROOMS_REMEMBERED)(self._find)
 
+    @property
+    def retain(self) -> bool:
+        """Whether some rooms keep their messages by a rule of their own."""
+        return any(policy.retain_count is not None or policy.retain_age is not None for _, policy in self._rules)
+
+    def keeps(self, messages: int, age_ms: int, room: str) -> tuple[int, int]:
+        """How many messages a room keeps, and for how many ms, where others keep these; 0: no bound."""
+        policy = self.of(room)
+        count = messages if policy.retain_count is None else policy.retain_count
+        return count, age_ms if policy.retain_age is None else int(policy.retain_age * 1000)
+
     def __bool__(self) -> bool:
         return bool(self._rules)
 

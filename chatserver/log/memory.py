@@ -26,6 +26,7 @@ from chatserver.log.interface import (
     MAX_READ_BYTES,
     Draft,
     Head,
+    Keeps,
     Kind,
     LogError,
     LogUnavailable,
@@ -34,6 +35,7 @@ from chatserver.log.interface import (
     RoomSummary,
     Stored,
     bounded,
+    bounds_of,
     new_identity,
     within_bytes,
 )
@@ -124,15 +126,17 @@ class MemoryLog:
         newest = islice(reversed(self._rooms.items()), bounded(limit))
         return [RoomSummary(name, len(room.records), room.last) for name, room in newest]
 
-    async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
+    async def retain(
+        self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
+    ) -> dict[str, int]:
         """Remove the oldest records beyond a count or an age, RETAIN_STEP rooms or records at a time."""
         await self._checkpoint()
-        oldest_ms = now_ms - max_age_ms if max_age_ms else 0
+        bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
         lost: dict[str, int] = {}
         left = RETAIN_STEP
         for name in list(self._rooms):
             while True:
-                removed = self._forget(name, max_messages, oldest_ms, left)
+                removed = self._forget(name, *bounds(name), most=left)
                 if removed:
                     lost[name] = self._any(name).first
                 left -= 1 + removed
@@ -167,7 +171,7 @@ class MemoryLog:
     def _any(self, name: str) -> _Room:
         return self._rooms.get(name) or self._emptied.get(name) or _Room()
 
-    def _forget(self, name: str, max_messages: int, oldest_ms: int, most: int) -> int:
+    def _forget(self, name: str, max_messages: int, oldest_ms: int, *, most: int) -> int:
         """Remove up to `most` of a room's oldest records; how many they were."""
         room = self._any(name)
         before = room.first

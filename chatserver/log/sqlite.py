@@ -26,6 +26,7 @@ from chatserver.log.interface import (
     Draft,
     Head,
     Identity,
+    Keeps,
     Kind,
     LogUnavailable,
     News,
@@ -33,6 +34,7 @@ from chatserver.log.interface import (
     RoomSummary,
     Schedule,
     at_once,
+    bounds_of,
 )
 from chatserver.log.markers import Markers
 from chatserver.log.sqlite_audit import SqliteAudit
@@ -139,13 +141,15 @@ class SqliteLog:
         opened = self._open_parts()
         return await opened.readers.rooms(list(reversed(opened.written)), limit)
 
-    async def retain(self, *, max_messages: int, max_age_ms: int, now_ms: int) -> dict[str, int]:
+    async def retain(
+        self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
+    ) -> dict[str, int]:
         """Remove the oldest records, a step at a time in the writing thread, between commits."""
-        oldest_ms = now_ms - max_age_ms if max_age_ms else 0
+        bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
         first: dict[str, int] = {}
         after_room: int | None = 0
         while after_room is not None:
-            forget = partial(self._open_parts().writer.forget, after_room, max_messages, oldest_ms)
+            forget = partial(self._open_parts().writer.forget, after_room, bounds)
             # Not in a thread of trio's, which could not be cancelled while the disk hangs.
             lost, after_room = await self._writer_thread.run(forget)
             first |= lost

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TypeVar
 
 from chatserver.log.changes import plain
-from chatserver.log.interface import KEY_LIFETIME, Draft, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Stored
 from chatserver.log.sqlite_changes import Changes
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
 from chatserver.log.sqlite_rows import COLUMNS, RoomEnd, execute_rows, more_of, record_of, value_rows
@@ -55,12 +55,12 @@ class SqliteWriter:
         except LogUnavailable as error:
             return [error] * len(drafts)
 
-    def forget(self, after_room: int, max_messages: int, oldest_ms: int) -> tuple[dict[str, int], int | None]:
+    def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
         """One step of retention, over rooms with higher ids than this.
 
         Returns the new first offset of each room that lost something, and the id to go on with (None: done).
         """
-        return self._whole("retention", self._forget, after_room, max_messages, oldest_ms)
+        return self._whole("retention", self._forget, after_room, bounds)
 
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a transaction."""
@@ -213,7 +213,7 @@ class SqliteWriter:
         )
         self._keys_since_sweep = 0
 
-    def _forget(self, after_room: int, max_messages: int, oldest_ms: int) -> tuple[dict[str, int], int | None]:
+    def _forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
         first: dict[str, int] = {}
         budget = FORGET_STEP
         rooms = self._connection.execute(
@@ -221,7 +221,7 @@ class SqliteWriter:
         ).fetchall()
         go_on_after = rooms[-1][0] if len(rooms) == ROOMS_STEP else None
         for room_id, name in rooms:
-            removed_to, removed = self._forget_in_room(room_id, max_messages, oldest_ms, budget)
+            removed_to, removed = self._forget_in_room(room_id, *bounds(name), budget=budget)
             if removed:
                 first[name] = removed_to + 1
                 budget -= removed
@@ -230,7 +230,7 @@ class SqliteWriter:
                 break
         return first, go_on_after
 
-    def _forget_in_room(self, room_id: int, max_messages: int, oldest_ms: int, budget: int) -> tuple[int, int]:
+    def _forget_in_room(self, room_id: int, max_messages: int, oldest_ms: int, *, budget: int) -> tuple[int, int]:
         """Remove up to `budget` of the oldest records; returns the last removed offset and how many they were."""
         select = "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place"
         oldest = self._connection.execute(f"{select} LIMIT 1", _places(room_id)).fetchone()

@@ -50,8 +50,9 @@ class RoomPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     write: Who = Who.EVERYONE
     list: bool = False  # `GET /rooms` shows it to those as well who may not read it
     slow_mode: Annotated[float, msgspec.Meta(ge=0, le=DAY)] = 0.0  # s between two messages of a user
-    retain_count: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | None = None  # None: as in every room
-    retain_age: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None  # s
+    #: messages, and seconds, after which they go; None: as in every room, 0: never
+    retain_count: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | None = None
+    retain_age: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None
 
 
 def room_policies(tables: object, source: str) -> tuple[tuple[str, RoomPolicy], ...]:
@@ -69,7 +70,5 @@ def room_policies(tables: object, source: str) -> tuple[tuple[str, RoomPolicy], 
             policy = msgspec.convert(table, RoomPolicy)
         except msgspec.ValidationError as error:
             raise ConfigError("config", f"{where}: {error}") from None
-        if policy.retain_count is not None or policy.retain_age is not None:
-            raise ConfigError("config", f"{where}: retention by room is not there yet; --retain-messages is for all")
         found.append((pattern, policy))
     return tuple(found)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.api import tokens as tokens_module
+from chatserver.meters import KeyedBuckets
 from chatserver.settings.rooms import Guests, RoomPolicy, Who
 from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
@@ -137,7 +139,10 @@ async def test_a_bad_bearer_is_refused_even_where_guests_may(house: Serving) -> 
         assert (await peer.response()).status == 401
 
 
-async def test_who_forges_too_much_waits_on_each_transport(house: Serving) -> None:
+async def test_who_forges_too_much_waits_on_each_transport(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert house.server.parts.services.identities._tokens is not None
+    slow: KeyedBuckets[str] = KeyedBuckets(0.001, burst=tokens_module.FAILURE_BURST)
+    monkeypatch.setattr(house.server.parts.services.identities._tokens, "_failures", slow)
     async with connect(house.address) as peer:
         answers = [
             await peer.request("GET", "/session", headers=bearer(token(number=1, sub=f"u_{number}")))

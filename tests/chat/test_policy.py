@@ -98,6 +98,13 @@ def test_a_room_is_listed_to_those_who_may_read_it_and_on_demand_to_all() -> Non
     assert not access.sees_all(access.guests)
 
 
+def test_a_room_keeps_what_its_policy_says_or_what_all_keep() -> None:
+    policies = Policies([("logs", RoomPolicy(retain_count=5)), ("talk", RoomPolicy(retain_age=1.5, retain_count=0))])
+    assert [policies.keeps(100, 7, room) for room in ("logs", "talk", "lobby")] == [(5, 7), (0, 1500), (100, 7)]
+    assert policies.retain
+    assert not Policies([("logs", RoomPolicy(read=SIGNED_IN))]).retain
+
+
 @pytest.mark.parametrize(
     ("role", "rooms"),
     [

@@ -116,6 +116,17 @@ async def test_retain_by_whichever_bound_is_tighter(
     assert offsets(await log.read("lobby", after=0, limit=9)) == list(range(lost.get("lobby", 1), 6))
 
 
+async def test_a_room_may_have_bounds_of_its_own(log: Log, clock: Clock) -> None:
+    for room in ("short", "young", "all", "lobby"):
+        for _ in range(5):
+            await append(log, draft(room=room))
+            clock.ms += 1_000
+    own = {"short": (1, 0), "young": (0, 12_500), "all": (0, 0)}
+    lost = await log.retain(max_messages=9, max_age_ms=9, now_ms=clock.ms, by_room=lambda room: own.get(room, (3, 0)))
+    assert lost == {"short": 5, "young": 4, "lobby": 3}
+    assert await log.head("all") == Head(1, 5)
+
+
 async def test_an_emptied_room_goes_on_where_it_was(log: Log, clock: Clock) -> None:
     await fill(log, 5)
     clock.ms += 1_000

@@ -24,10 +24,12 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         list = true
         [rooms.lobby]
         slow_mode = 5
+        retain_count = 0
+        retain_age = 3600
     """
     assert load(tmp_path, text) == (
         ("staff-*", RoomPolicy(Who.GRANTED, Who.MODERATORS, True)),
-        ("lobby", RoomPolicy(slow_mode=5.0)),
+        ("lobby", RoomPolicy(slow_mode=5.0, retain_count=0, retain_age=3600.0)),
     )
     assert load(tmp_path, "port = 9000") == ()
 
@@ -44,7 +46,8 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("[rooms.a]\nslow_mode = -1", r"\$\.slow_mode"),
         ("[rooms.a]\nslow_mode = nan", r"\$\.slow_mode"),
         ("[rooms.a]\nlist = 1", r"\$\.list"),
-        ("[rooms.a]\nretain_count = 9", "retention by room is not there yet"),
+        ("[rooms.a]\nretain_count = 1.5", r"\$\.retain_count"),
+        ("[rooms.a]\nretain_age = -1", r"\$\.retain_age"),
         ("\n".join(f"[rooms.a{number}]" for number in range(MAX_PATTERNS + 1)), f"limit {MAX_PATTERNS}"),
     ],
 )
