@@ -30,6 +30,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e '.[dev]'
 	@touch $@
 
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(PIP) -e '.[bench]'
+	@touch $@
+
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,7 +46,7 @@ format: install-dev
 
 check: lint test
 
-bench: install-dev
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m tests.bench $(ARGS)
 
 fuzz: install-dev

@@ -28,6 +28,7 @@ from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
+from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -40,6 +41,7 @@ from chatserver.edge.expulsion import Expeller
 from chatserver.edge.http import Exchange, HttpExchanges
 from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
+from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import SEARCHES_AT_ONCE, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
@@ -111,16 +113,13 @@ def build(
     # Chat, over what it sees of the connections.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
-    hub = Hub(log, encoder, sink.as_sink(), sink, settings, note_failure=stats.publish_failed)
-    policies = Policies(settings.rooms)
-    identities = _identities(settings, log.identity.secret, policies, keys)
-    services = Services(
-        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, trio.current_time), search_results=ResultCache(trio.current_time),
-        moderation=Moderation(log.identity.secret),
-        slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
-        markers=ReadMarkers(log.markers, faulted=connections.faults.caught),
+    audit = AuditTrail()
+    hub = Hub(
+        log, encoder, sink.as_sink(), sink, settings,
+        note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
     )  # fmt: skip
+    identities = _identities(settings, log.identity.secret, keys)
+    services = _services(settings, log, hub, encoder, identities, audit, faulted=connections.faults.caught)
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
     afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
     routes = Routes(
@@ -140,8 +139,10 @@ def build(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
         slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
         forwarded=None if forwarded is None else forwarded.apply,
+        vouched=forwarded.vouches if forwarded is not None and settings.user_header else None,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
+    identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
     services.moderation.expel = Expeller(connections, hub, exchanges).expel
     requests = RequestHandler(connections, settings, exchanges.dispatch)
     waiting = (connections, exchanges, hub)
@@ -186,12 +187,31 @@ def build(
     return parts
 
 
-def _identities(settings: Settings, secret: bytes, policies: Policies, keys: KeyRing | None) -> Identities:
+def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Identities:
     """Who comes in, by which tokens, and what they may."""
     tokens = None
     if keys is not None:
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
-    return Identities(secret, Access(policies, settings.guests, sign_in=tokens is not None), tokens)
+    sign_in = tokens is not None or bool(settings.user_header)
+    access = Access(Policies(settings.rooms), settings.guests, sign_in=sign_in)
+    return Identities(secret, access, tokens, user_header=settings.user_header.lower())
+
+
+def _services(
+    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail, *,
+    faulted: Callable[[object], None],
+) -> Services:  # fmt: skip
+    clock = trio.current_time
+    return Services(
+        hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
+        publish_limit=PublishLimit(settings, clock), search_results=ResultCache(clock), audit=audit,
+        moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
+        markers=ReadMarkers(log.markers, faulted=faulted),
+    )  # fmt: skip
+
+
+def _slow_mode(policies: Policies) -> SlowMode:
+    return SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode()
 
 
 def _refusals() -> list[bytes]:

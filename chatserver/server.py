@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from chatserver.api.keys import KeyRing
+from chatserver.api.published_keys import PublishedKeys
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
@@ -86,7 +87,11 @@ class Server:
     def __init__(self, settings: Settings, *, total: int) -> None:
         self.settings = settings
         self._engine = TlsEngine(load_context(settings.tls_cert, settings.tls_key)) if settings.tls_cert else None
-        self._keys = KeyRing(settings.token_key) if settings.token_key else None
+        self._keys = KeyRing(settings.token_key) if settings.token_key or settings.token_jwks else None
+        self._published: PublishedKeys | None = None
+        if self._keys is not None and settings.token_jwks:
+            self._published = PublishedKeys(settings.token_jwks, self._keys)
+            self._keys.unknown = self._published.unknown
         self.loop = LoopMeter()
         self.addresses: list[str] = []
         self.metrics_address = ""
@@ -150,17 +155,19 @@ class Server:
                         operators=operators, nursery=nursery, loop=self.loop, garbage=garbage,
                         ready=lambda: self._ready, engine=self._engine, keys=self._keys,
                     )  # fmt: skip
-                    await self._restore_sanctions()
+                    await self._restore()
                     await self._serve(nursery, task_status)
             log_nursery.cancel_scope.cancel()
 
-    async def _restore_sanctions(self) -> None:
-        """Whoever was banned before a restart is banned after it, or there is no server."""
-        moderation = self.parts.services.moderation
+    async def _restore(self) -> None:
+        """Those who were banned or signed out before a restart are so after it, or there is no server."""
+        services, log = self.parts.services, self.parts.log
+        moderation, signed_out = services.moderation, services.identities.signed_out
         try:
-            moderation.restore(await self.parts.log.sanctions.load(moderation.wall_ms()))
+            moderation.restore(await log.sanctions.load(moderation.wall_ms()))
+            signed_out.restore(await log.signouts.load(signed_out.wall_ms()))
         except LogError as error:
-            raise LogOpenError(f"the sanctions cannot be read: {error}") from error
+            raise LogOpenError(f"sanctions and sign-outs cannot be read: {error}") from error
 
     def _hand_out(self, step: Callable[[], bool]) -> None:
         """The news and the first answers of a group at once, which mostly are all; the others when their turn comes."""
@@ -186,6 +193,8 @@ class Server:
         nursery.start_soon(self._turn_wheel)
         nursery.start_soon(self._keep_house)
         nursery.start_soon(self._retain)
+        if self._published is not None:
+            nursery.start_soon(self._published.run)
         await nursery.start(self._reload_at_hangup)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             self._ready = True
@@ -282,6 +291,8 @@ class Server:
             _log.error("token_keys_not_reloaded", reason=str(error))
         else:
             _log.info("token_keys_reloaded", keys=len(keys))
+        if self._published is not None:
+            self._published.fetch()
 
     def _reload_certificate(self, engine: TlsEngine) -> None:
         try:

@@ -93,6 +93,14 @@ async def test_a_kick_says_whether_anybody_was_there(server: Serving, admin: Adm
         assert (await friend.next("error"))["room"] == "lobby"
 
 
+async def test_a_message_is_deleted(server: Serving, admin: Admin) -> None:
+    await ask(server.address, "POST", "/rooms/lobby/messages", b"nonsense", headers=ANN)
+    assert await admin.done("delete", "--room", "lobby", "--offset", "1") == "deleted 1 in lobby\n"
+    assert b"nonsense" not in (await ask(server.address, "GET", "/rooms/lobby/messages")).body
+    code, _, err = await admin.run("delete", "--room", "lobby", "--offset", "7")
+    assert (code, err.startswith("chatserver: ")) == (1, True)
+
+
 async def test_what_the_server_refuses_names_the_flag(server: Serving, admin: Admin) -> None:
     moderator = await id_of(server.address, MODERATOR)
     for flags, code, said in (

@@ -17,21 +17,27 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
-from chatserver.api.tokens import RefusedError, Tokens, refused
-from chatserver.chat.policy import Access
+from chatserver.api.tokens import RefusedError, Tokens, name_of, refused
+from chatserver.chat.policy import Access, rights_of
 from chatserver.chat.principal import (
     REMEMBERED,
     TOKEN_MAX,
     NamedGuest,
     Principal,
     SignedIn,
+    User,
     new_token,
     number_of,
     opened,
+    pack,
     under,
+    user_number,
 )
+from chatserver.chat.signed_out import SignedOut
+from chatserver.protocol.errors import MessageError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import cookie
+from chatserver.protocol.validation import check_user_id
 
 COOKIE = "chat_session"
 #: Seconds a browser keeps a guest's: a year. The longest that Chromium allows is 400 days.
@@ -54,8 +60,12 @@ class Known(NamedTuple):
 class Identities:
     """The sources; one for the server. `secret` is the log's: with it tokens become numbers."""
 
-    def __init__(self, secret: bytes, access: Access, tokens: Tokens | None = None) -> None:
+    def __init__(
+        self, secret: bytes, access: Access, tokens: Tokens | None = None, *, user_header: str = "",
+    ) -> None:  # fmt: skip
         self.access = access
+        self.signed_out = SignedOut()
+        self._user_header = user_header
         self._tokens = tokens
         self._secret = secret
         self._guest = under(Principal, access)
@@ -64,56 +74,77 @@ class Identities:
         self.nobody = self._guest(0, "")  # a page of another site, which reads what everybody may
         # A client comes again, and may hold several polls: they share one object.
         self._remembered = lru_cache(REMEMBERED)(self._make_guest)
+        self._vouched_for = lru_cache(REMEMBERED)(self._make_user)
 
-    def of(self, head: Head, address: str, network: str) -> Principal:
+    def of(self, head: Head, address: str, network: str, *, vouched: bool = False) -> Principal:
         """Who sent a request. Raises RefusedError."""
-        known = self.known(head, network)
+        known = self.known(head, network, vouched=vouched)
         if known is not None:
             return known.principal
         # With a space in it, it looks like no token of ours.
         return self._remembered(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
 
-    def opening(self, head: Head, network: str) -> tuple[Principal, str, bool]:
+    def opening(self, head: Head, network: str, *, vouched: bool) -> tuple[Principal, str, bool]:
         """Who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
-        known = self.known(head, network)
+        known = self.known(head, network, vouched=vouched)
         if known is not None:
             return known.principal, known.token if known.principal.is_guest else "", False
         token = new_token()
         return self._make_guest(token, network), token, True
 
-    def known(self, head: Head, network: str) -> Known | None:
-        """Who a request names; None: nobody. Raises RefusedError."""
+    def known(self, head: Head, network: str, *, vouched: bool) -> Known | None:
+        """Who a request names; None: nobody. `vouched`: it came from a trusted proxy. Raises RefusedError."""
         scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":  # another scheme is for a proxy in front
             return self.by_token(bearer.strip(), network)
+        found = None
         sent = cookie_token(head)
-        if sent is None:
-            return None
-        with suppress(RefusedError):
-            return self.by_token(sent, network)
-        return None
+        if sent is not None:
+            with suppress(RefusedError):
+                found = self.by_token(sent, network)
+        if vouched and (found is None or found.principal.is_guest):
+            user = head.headers.get(self._user_header)
+            if user:
+                return Known(self._vouched_for(user, network))
+        return found
 
-    def wants_cookie(self, head: Head, network: str) -> bool:
+    def wants_cookie(self, head: Head, network: str, *, vouched: bool) -> bool:
         """Whether the page should bring a guest's token along."""
         if self.access.closed_to_guests:
             return False
         try:
-            return self.known(head, network) is None
+            return self.known(head, network, vouched=vouched) is None
         except RefusedError:
             return False
 
     def by_token(self, token: str, network: str) -> Known:
         """Who has a token. Raises RefusedError."""
         if _GUEST_TOKEN.fullmatch(token):
-            return Known(self._remembered(token, network), token)
+            guest = self._remembered(token, network)
+            if not self.signed_out.holds(guest.number):
+                raise refused()
+            return Known(guest, token)
         if self._tokens is None or "." not in token:
             raise refused()
         found = self._tokens.verify(token, network)
+        if not self.signed_out.holds(found.number, found.issued):
+            raise refused()
         return Known(self._signed_in(found.number, network, found.packed, found.rights), token)
 
     def guest(self, token: str, network: str) -> Principal:
         """The guest with a token of ours."""
         return self._remembered(token, network)
+
+    def _make_user(self, header: str, network: str) -> Principal:
+        """Whom a proxy names. Two values in one header are not one name: a client may have sent the first."""
+        try:
+            user_id = check_user_id(header.encode("latin-1").decode())
+            if "," in user_id:
+                raise refused()
+        except (MessageError, UnicodeError):
+            raise refused() from None
+        face = User(user_id, name_of(None, user_id))
+        return self._signed_in(user_number(user_id, self._secret), network, pack(face, None), rights_of())
 
     def sweep(self) -> None:
         """Forget what has passed."""

@@ -9,7 +9,7 @@ Owns: reading them, and which algorithm each is for: that comes from the key, ne
 
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -59,6 +59,7 @@ class KeyRing:
         self._paths = paths
         self._published: list[Key] = []
         self._keys: list[Key] = []
+        self.unknown: Callable[[], bool] = lambda: False  # told of a token whose key is not here; True: it may be soon
         self.generation = 0  # another one: what was verified before may not be any more
         self.reload()
 

@@ -6,11 +6,10 @@ itself. A refused request is noted, and its answer is the same whatever there is
 
 from itertools import islice
 
-import structlog
-
 from chatserver.api.answers import Answer, Pending, Response
 from chatserver.api.request import Request
 from chatserver.api.services import Services
+from chatserver.chat.audit import write_line
 from chatserver.chat.moderation import Expulsion
 from chatserver.chat.principal import Action, Principal
 from chatserver.log.audit import AuditEntry
@@ -26,8 +25,6 @@ from chatserver.reasons import ErrorCode
 _ANY_ROOM = (EVERYWHERE, "0" * 64)
 #: Sanctions or entries in one answer, unless another limit is asked for, and at most.
 LISTED, MAX_LISTED = 100, 1_000
-
-_log = structlog.get_logger("chatserver.moderation")
 
 
 class ModerationHandlers:
@@ -45,16 +42,11 @@ class ModerationHandlers:
             check_room(room)
         principal = request.principal
         if not all(principal.may(Action.MODERATE, each) for each in (_ANY_ROOM if room == EVERYWHERE else (room,))):
-            self._services.audit.note_minor(principal, "refused", room, detail=action)
+            self._services.audit.note_refusal(principal, action, room)
             nobody = principal.is_guest and principal.access.sign_in
             raise HttpError(ErrorCode.UNAUTHENTICATED if nobody else ErrorCode.FORBIDDEN, "this is for moderators")
         self._services.check(principal, Action.MODERATE, room)  # one moderator may have banned another
         return principal
-
-    def _done(self, entry: AuditEntry) -> None:
-        _log.info(
-            entry.action, by=entry.by_id, peer=entry.network, room=entry.room, target=entry.target, detail=entry.detail
-        )
 
     # -- sanctions ------------------------------------------------------------------------------------------------
 
@@ -96,7 +88,7 @@ class ModerationHandlers:
             sentence = "as many sanctions are in force as may be; lift one, or let them end by themselves"
             raise HttpError(ErrorCode.BAD_FIELD, sentence) from None
         expulsion = self._moderation.enforce(sanction)
-        self._done(entry)
+        write_line(entry)
         await _over(expulsion)
         return Response(201, [json_body(_shown(sanction))])
 
@@ -129,7 +121,7 @@ class ModerationHandlers:
         entry = self._entry(principal, f"un{sanction.kind}", sanction.room, target)
         await self._kept.lift(sanction.id, entry)
         self._moderation.lift(sanction.id)
-        self._done(entry)
+        write_line(entry)
         return Response(200, [json_body(_shown(sanction))])
 
     # -- the rest -------------------------------------------------------------------------------------------------
@@ -147,7 +139,7 @@ class ModerationHandlers:
         entry = self._entry(principal, "kick", room, user, reason)
         await self._trail.add([entry])
         expulsion = self._moderation.kick(user, room)
-        self._done(entry)
+        write_line(entry)
         await _over(expulsion)
         return Response(200, [json_body({"room": room, "user": user, "ended": expulsion.ended})])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from chatserver.api.identities import Identities
+from chatserver.api.identities import Identities, Known
 from chatserver.api.origins import forbidden
 from chatserver.chat.principal import Principal
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
@@ -30,6 +30,7 @@ class Request(msgspec.Struct, gc=False):
     network: str
     identities: Identities
     operators: bool = False  # came in where operators look: --metrics-listen
+    vouched: bool = False  # came from a proxy that may say who has signed in
     foreign: bool = False  # of a page of another site: it may read what everybody may, and is nobody
     _principal: Principal | None = None
 
@@ -39,8 +40,13 @@ class Request(msgspec.Struct, gc=False):
         if self.foreign:
             raise forbidden(self.head)
         if self._principal is None:
-            self._principal = self.identities.of(self.head, self.address, self.network)
+            self._principal = self.identities.of(self.head, self.address, self.network, vouched=self.vouched)
         return self._principal
+
+    @property
+    def known(self) -> Known | None:
+        """Who it says that it comes from; None: nobody. Raises RefusedError (401)."""
+        return self.identities.known(self.head, self.network, vouched=self.vouched)
 
     @property
     def reader(self) -> Principal:

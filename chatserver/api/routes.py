@@ -69,7 +69,7 @@ class Routes:
             "/unread": _readable(reading.show_unread),
             "/search": _readable(searches.search),
             "/audit": _readable(moderation.read_audit),
-            "/session": {**_readable(sessions.show), "POST": sessions.make},
+            "/session": {**_readable(sessions.show), "POST": sessions.make, "DELETE": sessions.end},
         }
         if operators is not None:
             del self._exact["/metrics"]
@@ -144,7 +144,7 @@ class Routes:
         return None, ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
-        principal, token, fresh = self._identities.opening(request.head, request.network)
+        principal, token, fresh = self._identities.opening(request.head, request.network, vouched=request.vouched)
         headers: Headers = (set_cookie(token, secure=self._secure),) if fresh else ()
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
         self._services.check_sanctions(principal, Action.READ, EVERYWHERE)

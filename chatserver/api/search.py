@@ -62,7 +62,7 @@ class SearchHandlers:
             before = None  # what stood before a place of another epoch is gone
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
         limit = parameters.limit(default=DEFAULT_RESULTS, most=MAX_HITS)
-        returning = request.identities.known(request.head, request.network) is not None
+        returning = request.known is not None
         return Slow(self._answer(Asked(question, limit, request.network, principal, returning)))
 
     async def _answer(self, asked: Asked) -> Answer:

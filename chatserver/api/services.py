@@ -88,7 +88,8 @@ class Services:
             if principal.is_guest and principal.access.sign_in:
                 raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_)
             raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
-        self.check_sanctions(principal, action, room, id_)
+        if self.moderation.in_force:
+            self.check_sanctions(principal, action, room, id_)
 
     def allows(self, principal: Principal, action: Action, room: str) -> bool:
         """Whether `check` would not refuse it."""
@@ -96,13 +97,11 @@ class Services:
 
     def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse what a sanction forbids; for "*" a ban from everywhere. Raises MessageError."""
-        if self.moderation.in_force:
-            _refuse(self.moderation.check(principal, action, room), id_)
+        _refuse(self.moderation.check(principal, action, room), id_)
 
     def check_network(self, network: str, room: str) -> None:
         """The same for somebody who only reads, as nobody."""
-        if self.moderation.in_force:
-            _refuse(self.moderation.check_network(network, room))
+        _refuse(self.moderation.check_network(network, room))
 
     def wait_to_publish(self, principal: Principal, room: str) -> float:
         """Count one message. 0.0 when it may be published, else the seconds until it may."""

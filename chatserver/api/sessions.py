@@ -5,13 +5,16 @@ Owns: the meaning of these requests. May not: decide who a request comes from; i
 
 import trio
 
-from chatserver.api.answers import Answer, Response
+from chatserver.api.answers import Answer, Pending, Response
 from chatserver.api.encoder import expiry_text
 from chatserver.api.identities import COOKIE_LIFETIME, Known, set_cookie
 from chatserver.api.request import Request
-from chatserver.api.services import Services, check_signed_in
+from chatserver.api.rooms import refusal
+from chatserver.api.services import Services, check_signed_in, too_often
+from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.chat.policy import Action
 from chatserver.chat.principal import Principal, named_token, new_token, opened
+from chatserver.log.signouts import SignOut
 from chatserver.protocol import encoders
 from chatserver.protocol.client_messages import decode_session
 from chatserver.protocol.errors import MessageError
@@ -22,6 +25,7 @@ class SessionHandlers:
     """See the module."""
 
     def __init__(self, services: Services, *, secure: bool) -> None:
+        self._services = services
         self._identities = services.identities
         self._secret = services.log.identity.secret
         self._secure = secure
@@ -29,7 +33,7 @@ class SessionHandlers:
     def make(self, request: Request) -> Answer:
         """`POST /session`: a guest with the name of its choice, the same guest as before if it has a token."""
         request.parameters()
-        known = self._identities.known(request.head, request.network)
+        known = request.known
         name = decode_session(request.body, request.head.headers.get("content-type"))
         token = new_token() if known is None else known.token
         if known is not None and not known.principal.is_guest:
@@ -46,6 +50,8 @@ class SessionHandlers:
         """A cookie for somebody who has signed in, until that runs out."""
         if name is not None:
             raise MessageError(ErrorCode.BAD_FIELD, "name: who has signed in has the name that the token gives")
+        if not known.token:  # a proxy says who it is, with each request
+            return Response(201, [self._body(known.principal, "")], headers=(NOT_STORED,))
         if len(known.token) > MAX_COOKIE_CHARS:
             sentence = f"a token of {len(known.token):,} characters does not fit a cookie, limit {MAX_COOKIE_CHARS:,}"
             raise MessageError(ErrorCode.TOO_LARGE, sentence)
@@ -60,6 +66,29 @@ class SessionHandlers:
         request.parameters()
         check_signed_in(request.principal)
         return Response(200, [self._body(request.principal)], headers=(NOT_STORED,))
+
+    def end(self, request: Request) -> Answer | Pending:
+        """`DELETE /session`: sign out everywhere. What was made for this person until now does not hold any more."""
+        request.parameters()
+        known = request.known
+        if known is None or not known.token:  # the guest of an address, or somebody that a proxy names each time
+            return self._ended()
+        wait = self._services.publish_limit.take(known.principal)
+        if wait:
+            return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
+        return self._end_later(known.principal)
+
+    async def _end_later(self, principal: Principal) -> Answer:
+        signed_out = self._identities.signed_out
+        now = signed_out.wall_ms()
+        lifetime = COOKIE_LIFETIME if principal.is_guest else MAX_LIFETIME
+        sign_out = SignOut(principal.number, principal.is_guest, now, now + int(lifetime * 1000))
+        await self._services.log.signouts.add(sign_out)
+        signed_out.note(sign_out)
+        return self._ended()
+
+    def _ended(self) -> Response:
+        return Response(204, [], headers=(set_cookie("", secure=self._secure, seconds=0), NOT_STORED))
 
     def _body(self, principal: Principal, token: str | None = None) -> bytes:
         face = principal.face

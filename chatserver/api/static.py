@@ -66,7 +66,7 @@ class StaticFiles:
         content_type, etag, body = self._files[path, takes_gzip]
         headers: Headers = (*_HEADERS, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
         known = fields.get("if-none-match", "")
-        if path == "/" and request.identities.wants_cookie(request.head, request.network):
+        if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
             headers = (*headers, set_cookie(new_token(), secure=self._secure))
         elif etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
             return Response(304, [], content_type, headers)

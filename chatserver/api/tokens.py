@@ -26,7 +26,7 @@ from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.observe.logs import Limiter
 from chatserver.protocol.client_messages import MAX_TOKEN_CHARS
 from chatserver.protocol.errors import MessageError
-from chatserver.protocol.validation import check_name, check_user_id
+from chatserver.protocol.validation import MAX_NAME_CHARS, check_name, check_user_id
 from chatserver.reasons import ErrorCode
 
 #: Seconds that an issuer's clock may be ahead of ours.
@@ -95,14 +95,13 @@ class Tokens:
 
     def __init__(
         self, keys: KeyRing, secret: bytes, *, issuer: str = "", audience: str = "",
-        unknown_key: Callable[[], bool] = lambda: False, wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
         self._keys = keys
         self._secret = secret
         self._issuer = issuer or None
         self._audience = audience or None
-        self._unknown_key = unknown_key  # told of a token whose key is not here; True: it may be here soon
         self._wall = wall
         self._clock = clock
         self._options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience), "verify_exp": False}
@@ -156,7 +155,7 @@ class Tokens:
         chat = claims.chat or _Chat()
         rights = rights_of(chat.role, None if chat.rooms is None else tuple(chat.rooms.items()))
         expires = self._clock() + left
-        face = User(user_id, _name_of(claims))
+        face = User(user_id, name_of(claims.name, user_id))
         return Verified(user_number(user_id, self._secret), pack(face, expires), rights, claims.iat or 0.0, expires)
 
     def _check_signature(self, token: str, header: _Header, network: str) -> None:
@@ -182,7 +181,7 @@ class Tokens:
         except Exception:
             self._failures.take(network, self._now())
             unknown = header.kid is not None and all(key.name != header.kid for key in keys)
-            if unknown and header.alg in PUBLISHED and self._unknown_key():
+            if unknown and header.alg in PUBLISHED and self._keys.unknown():
                 raise refused(KEYS_RETRY) from None
             raise
 
@@ -194,9 +193,9 @@ def _decoded(part: str) -> bytes:
         raise ValueError("base64") from error
 
 
-def _name_of(claims: _Claims) -> str:
-    """The name that a token gives; one that cannot be shown is no reason to keep somebody out."""
+def name_of(name: str | None, user_id: str) -> str:
+    """The name that somebody is given; one that cannot be shown is no reason to keep anybody out."""
     try:
-        return check_name(claims.name or claims.sub)
+        return check_name(name or user_id)
     except MessageError:
-        return claims.sub[:40]
+        return user_id[:MAX_NAME_CHARS]

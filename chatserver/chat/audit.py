@@ -15,19 +15,26 @@ import trio
 
 from chatserver.chat.principal import Principal
 from chatserver.log.audit import Audit, AuditEntry
-from chatserver.log.interface import LogError
+from chatserver.log.interface import Draft, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
 
-#: Entries that wait to be stored; a disk that hangs loses those beyond.
+#: Entries that wait to be stored, half of them refusals; a disk that hangs loses those beyond.
 MAX_WAITING = 1_000
 #: Seconds between two groups.
 GROUP_INTERVAL = 1.0
 #: Seconds that the last group may take when the server stops.
 LAST_GROUP = 2.0
-#: Minor entries that those of one network may have written at once, and a second after that.
-MINOR_BURST, MINOR_RATE = 5, 1 / 60
+#: Refusals that those of one network may have written down at once, and a second after that.
+REFUSAL_BURST, REFUSAL_RATE = 5, 1 / 60
 
 _log = structlog.get_logger("chatserver.audit")
+
+
+def write_line(entry: AuditEntry) -> None:
+    """A line in the log for what a moderator did."""
+    _log.info(
+        entry.action, by=entry.by_id, peer=entry.network, room=entry.room, target=entry.target, detail=entry.detail
+    )
 
 
 class AuditTrail:
@@ -40,7 +47,7 @@ class AuditTrail:
         self._wall_ms = wall_ms
         self._clock = clock
         self._waiting: deque[AuditEntry] = deque()
-        self._minor: KeyedBuckets[str] = KeyedBuckets(MINOR_RATE, burst=MINOR_BURST)
+        self._refusals: KeyedBuckets[str] = KeyedBuckets(REFUSAL_RATE, burst=REFUSAL_BURST)
         self.lost = 0  # entries for which there was no place
 
     def entry(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> AuditEntry:
@@ -48,18 +55,21 @@ class AuditTrail:
         face = principal.face
         return AuditEntry(self._wall_ms(), face.id, face.name, principal.network, action, room, target, detail)
 
-    def note(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
-        """Have a moderator's deed written down."""
-        self._add(self.entry(principal, action, room, target, detail))
+    def note_deletion(self, draft: Draft) -> None:
+        """Have it written down that a moderator has deleted a message."""
+        by = draft.user_id, draft.user_name, draft.network
+        entry = AuditEntry(self._wall_ms(), *by, "delete", draft.room, str(draft.target))
+        write_line(entry)
+        self._add(entry, MAX_WAITING)
 
-    def note_minor(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
-        """Have something written down that anybody can do, and so not each time."""
-        if not self._minor.take(principal.network, int(self._clock() / MICROSECOND)):
-            entry = self.entry(principal, action, room, target, detail)
-            self._add(msgspec.structs.replace(entry, minor=True))
+    def note_refusal(self, principal: Principal, action: str, room: str) -> None:
+        """Have it written down that somebody tried what only moderators may; not each time, since anybody can."""
+        if not self._refusals.take(principal.network, int(self._clock() / MICROSECOND)):
+            entry = self.entry(principal, "refused", room, detail=action)
+            self._add(msgspec.structs.replace(entry, minor=True), MAX_WAITING // 2)
 
-    def _add(self, entry: AuditEntry) -> None:
-        if len(self._waiting) < MAX_WAITING:
+    def _add(self, entry: AuditEntry, most: int) -> None:
+        if len(self._waiting) < most:
             self._waiting.append(entry)
         else:
             self.lost += 1
@@ -93,4 +103,4 @@ class AuditTrail:
 
     def sweep(self) -> None:
         """Forget the networks that may have as much written as any; called once a second."""
-        self._minor.sweep(int(self._clock() / MICROSECOND))
+        self._refusals.sweep(int(self._clock() / MICROSECOND))

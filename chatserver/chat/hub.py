@@ -51,7 +51,8 @@ class Hub:
 
     def __init__(
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
-        note_failure: Callable[[LogError], None], clock: Callable[[], float] = trio.current_time,
+        note_failure: Callable[[LogError], None], note_deletion: Callable[[Draft], None] = lambda draft: None,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
@@ -67,6 +68,7 @@ class Hub:
         self._sink = sink
         self._schedule = schedule
         self._note_failure = note_failure  # told of each message that the log did not take
+        self._note_deletion = note_deletion  # and of each that a moderator has deleted
         self._clock = clock
         self._lease_seconds = settings.presence_grace
         self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, those seen to first in front
@@ -96,6 +98,8 @@ class Hub:
         def answered(result: Stored | LogError) -> None:
             if isinstance(result, LogError) and not isinstance(result, Refused):
                 self._note_failure(result)
+            if draft.as_moderator and isinstance(result, Stored) and result.fresh:
+                self._note_deletion(draft)
             if room is not None:
                 room.pending -= 1
                 room.pending_bytes -= size

@@ -26,7 +26,7 @@ class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
 
 
 class Complaint(msgspec.Struct, frozen=True, tag_field="type", tag="complaint"):
-    """The server did not let us into `room`, or refused something that has no answer of its own."""
+    """The server did not let us into `room`, has taken us out of it, or refused what has no answer of its own."""
 
     room: str | None
     code: str

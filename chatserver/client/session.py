@@ -231,7 +231,9 @@ class Session:
         asked = self._writes.get(id_) or self._others.get(id_)
         if asked is None:
             if error.id is None:
-                yield events.Complaint(None, error.code, error.message)
+                if error.room is not None:
+                    self._rooms.pop(error.room, None)
+                yield events.Complaint(error.room, error.code, error.message)
             return
         name = asked.request.room
         if error.code in PASSING:

@@ -176,12 +176,13 @@ class GoingAway(msgspec.Struct, frozen=True, tag_field="type", tag="goaway"):
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
-    """A request failed; the connection lives."""
+    """A request failed; the connection lives. With a room and no id: a moderator has taken us out of it."""
 
     code: str
     message: str
     id: int | str | None = None
     retry_after: float | None = None
+    room: str | None = None
 
 
 Answer = Joined | Left | History | Members | Ack | Authenticated | Read

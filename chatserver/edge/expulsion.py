@@ -22,15 +22,15 @@ from chatserver.net.states import Priority
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode, Reason
 
-#: Places in the table of connections that are looked at in one step: 0.1 ms.
-SEARCH_STEP = 512
+#: Places in the table of connections that are looked at in one step, 0.1 ms, and for how many it counts to end one.
+SEARCH_STEP, END_COST = 512, 100
 
 
 class _Search(NamedTuple):
     """What is left to look at: an expulsion, and the next place in the table."""
 
     expulsion: Expulsion
-    begin: int
+    at: int
 
 
 class Expeller:
@@ -49,27 +49,30 @@ class Expeller:
         self._connections.scheduler.submit(Priority.ESTABLISHED, self._step, search)
 
     def _step(self, search: _Search) -> bool:
-        expulsion, begin = search
+        expulsion, at = search
         table = self._connections.table
-        end = begin + SEARCH_STEP
-        more = end < len(table)
-        if more:
-            self._go_on(_Search(expulsion, end))
+        left = SEARCH_STEP
         try:
-            for connection in table[begin:end]:
-                if connection is not None:
-                    self._look(connection, expulsion)
+            while at < len(table) and left > 0:
+                connection = table[at]
+                at, left = at + 1, left - 1
+                if connection is not None and self._expelled(connection, expulsion):
+                    left -= END_COST
         finally:
-            if not more:
+            if at < len(table):
+                self._go_on(_Search(expulsion, at))
+            else:
                 expulsion.over.set()  # a moderator waits for this, whatever failed
         return False
 
-    def _look(self, connection: Connection, expulsion: Expulsion) -> None:
-        principal = _principal_of(connection.context)
+    def _expelled(self, connection: Connection, expulsion: Expulsion) -> bool:
+        """Whether it is about this connection; then it has ended what it had to."""
+        principal = principal_of(connection.context)
         if principal is None or not expulsion.concerns(principal):
-            return
+            return False
         if self._connections.step(connection, self._end, expulsion):
             self._connections.resume(connection, later=True)
+        return True
 
     def _end(self, connection: Connection, expulsion: Expulsion) -> bool:
         """End what it has in the room. True: another request may be in the inbox."""
@@ -105,7 +108,7 @@ class Expeller:
             self._connections.send(connection, told)
 
 
-def _principal_of(context: object) -> Principal | None:
+def principal_of(context: object) -> Principal | None:
     """Whose connection it is, while it has something open in a room or may speak."""
     if isinstance(context, WebSocketSession | PollWaiter):
         return context.principal

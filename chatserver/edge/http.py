@@ -83,6 +83,7 @@ class HttpExchanges:
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
         upgrade: Callable[[Connection, Upgrade], bool], forwarded: Callable[[Connection, Head], None] | None,
+        vouched: Callable[[Connection], bool] | None = None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
@@ -93,6 +94,7 @@ class HttpExchanges:
         self._identities = identities
         self._tasks = tasks
         self._stats = stats
+        self._vouched = vouched
         self.draining = False
         self.forwarded = forwarded  # told of each request before it is handled; may raise HttpError
         self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
@@ -116,8 +118,11 @@ class HttpExchanges:
         try:
             if self.forwarded is not None:
                 self.forwarded(connection, head)
+            vouched = self._vouched is not None and self._vouched(connection)
             by_operator = connection in self._connections.operators
-            request = Request(head, body, connection.address, connection.network, self._identities, by_operator)
+            request = Request(
+                head, body, connection.address, connection.network, self._identities, by_operator, vouched
+            )
             answer = self._routes.handle(request)
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)

@@ -110,6 +110,10 @@ class ForwardedFor:
             )  # fmt: skip
         self._proxy_of[connection] = proxy
 
+    def vouches(self, connection: Connection) -> bool:
+        """Whether a trusted proxy is on the other end: one that speaks HTTP, since a PROXY header names its client."""
+        return self._trusted(self._proxy_of.get(connection, connection.address))
+
     def closed(self, connection: Connection) -> None:
         """Gone."""
         self._proxy_of.pop(connection, None)

@@ -10,14 +10,15 @@ The promises of an index:
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from heapq import nlargest
 from time import perf_counter
 from typing import Protocol
 
 import msgspec
 import trio
 
-from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Record
+from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Record, within_bytes
 from chatserver.log.words import Matcher, Snippet
 
 #: Words of one question, and characters of all of them: people type 3.
@@ -97,23 +98,22 @@ def worth(time_ms: int, now_ms: int) -> float:
     return LEAST_WORTH + (1 - LEAST_WORTH) * math.exp2(-max(now_ms - time_ms, 0) / HALF_LIFE)
 
 
-def best(hits: list[Hit]) -> list[Hit]:
-    """As many as one answer holds, best first, and the newest of equals."""
-    return sorted(hits, key=lambda hit: (hit.score, hit.record.time, hit.record.offset), reverse=True)[:MAX_HITS]
+def ranked(records: Iterable[Record], question: Question, now_ms: int) -> list[Hit]:
+    """Records that an index has found, ranked. Long ones beyond the bytes of a read are left out.
 
-
-def ranked(records: list[Record], question: Question, now_ms: int) -> list[Hit]:
-    """Records that an index has found, ranked. Long ones beyond the bytes of a read are left out."""
+    An index may be of another mind than the matcher, about a character that is new: then it is a hit without marks.
+    """
     matcher = question.matcher()
-    hits: list[Hit] = []
-    left = MAX_READ_BYTES
-    for record in records:
-        left -= len(record.text)
-        if left < 0 and hits:
-            break
-        score, snippet = matcher(record.text)
-        hits.append(Hit(record, score * worth(record.time, now_ms), snippet))
-    return best(hits)
+    scores = [
+        (matcher.score(record.text) * worth(record.time, now_ms), record)
+        for record in within_bytes(records, MAX_READ_BYTES)
+    ]
+    return [Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores)]
+
+
+def top(scores: list[tuple[float, Record]]) -> list[tuple[float, Record]]:
+    """As many as one answer holds, best first, and the newest of equals."""
+    return nlargest(MAX_HITS, scores, key=lambda each: (each[0], each[1].time, each[1].offset))
 
 
 class MemoryIndex:
@@ -131,19 +131,34 @@ class MemoryIndex:
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
         """See `Index.find`. It goes on behind as many messages as were looked at before."""
         await trio.lowlevel.checkpoint()
-        match = question.matcher().match
-        now_ms = self._wall_ms()
-        hits: list[Hit] = []
-        start = go_on or 0
-        step_ends = perf_counter() + SCAN_STEP
+        matcher = question.matcher()
+        now_ms, pace = self._wall_ms(), _Pace()
+        scores: list[tuple[float, Record]] = []
+        start, go_on_at = go_on or 0, None
         for place, record in enumerate(self._newest(question.room, question.before)):
-            if place == start + SCANNED or len(hits) == CANDIDATES:
-                return Found(best(hits), place)
+            if place == start + SCANNED or len(scores) == CANDIDATES:
+                go_on_at = place
+                break
             if place >= start and question.user in (None, record.user_id):
-                found = match(record.text)
-                if found is not None:
-                    hits.append(Hit(record, found.score * worth(record.time, now_ms), found.snippet))
-            if perf_counter() > step_ends:
-                await trio.lowlevel.checkpoint()
-                step_ends = perf_counter() + SCAN_STEP
-        return Found(best(hits), None)
+                score = matcher.score(record.text)
+                if score:
+                    scores.append((score * worth(record.time, now_ms), record))
+            await pace.rest()
+        hits = []
+        for score, record in top(scores):
+            hits.append(Hit(record, score, matcher.snippet(record.text)))
+            await pace.rest()
+        return Found(hits, go_on_at)
+
+
+class _Pace:
+    """Work on the loop, a SCAN_STEP at a time."""
+
+    def __init__(self) -> None:
+        self._step_ends = perf_counter() + SCAN_STEP
+
+    async def rest(self) -> None:
+        """Let other tasks run if it is time."""
+        if perf_counter() > self._step_ends:
+            await trio.lowlevel.checkpoint()
+            self._step_ends = perf_counter() + SCAN_STEP

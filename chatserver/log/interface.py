@@ -28,6 +28,7 @@ import msgspec
 import trio
 
 from chatserver.log.markers import Markers
+from chatserver.log.signouts import SignOuts
 
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
@@ -234,6 +235,10 @@ class Log(Protocol):
     @property
     def markers(self) -> Markers:
         """How far each user has read."""
+
+    @property
+    def signouts(self) -> SignOuts:
+        """Who has signed out everywhere."""
 
     @property
     def index(self) -> "Index":

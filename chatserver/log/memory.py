@@ -39,6 +39,7 @@ from chatserver.log.interface import (
 )
 from chatserver.log.markers import MemoryMarkers
 from chatserver.log.sanctions import MemorySanctions
+from chatserver.log.signouts import MemorySignOuts
 
 #: Rooms looked at and records removed before other tasks run: about 0.3 ms.
 RETAIN_STEP = 500
@@ -87,6 +88,7 @@ class MemoryLog:
         self.markers = MemoryMarkers(self._any, self._checkpoint)
         self.audit = MemoryAudit(self._checkpoint)
         self.sanctions = MemorySanctions(self.audit, self._checkpoint)
+        self.signouts = MemorySignOuts(self._checkpoint)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""

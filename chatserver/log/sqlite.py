@@ -42,6 +42,7 @@ from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_sanctions import SqliteSanctions
 from chatserver.log.sqlite_scrub import Scrubber
+from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 
@@ -88,6 +89,7 @@ class SqliteLog:
         self.index = SqliteIndex(self.change, wall_ms)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
+        self.signouts = SqliteSignOuts(self)
 
     @property
     def identity(self) -> Identity:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions
+from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions, sqlite_signouts
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
 
 #: "chat": marks the file as ours, for `file` and for this server.
@@ -87,6 +87,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE search_debris SET removals = removals + 1;
         END""",  # noqa: S608
     ),
+    sqlite_signouts.SCHEMA,
 )
 
 

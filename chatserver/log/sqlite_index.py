@@ -321,7 +321,7 @@ class _Search:
         finally:
             connection.set_progress_handler(None, 0)
         found |= {(record.room, record.offset): record for record in records}
-        return Found(ranked(list(found.values()), self._question, self._now_ms), go_on)
+        return Found(ranked(found.values(), self._question, self._now_ms), go_on)
 
     def _stopwatch(self) -> Callable[[], bool]:
         """What SQLite asks now and then whether to stop. Its own work is what counts, on a busy machine too."""
@@ -340,11 +340,11 @@ def _find_in_tail(
         "each_newest": -max(TAIL // len(behind), 1),
     }
     (rows,) = connection.execute(_TAIL, parameters).fetchone()
-    match = question.matcher().match
+    score = question.matcher().score
     return {
         (record.room, record.offset): record
         for record in _records(rows)
-        if question.user in (None, record.user_id) and match(record.text) is not None
+        if question.user in (None, record.user_id) and score(record.text)
     }
 
 

@@ -8,8 +8,8 @@ remove_diacritics 2` makes of a text in SQLite, but for characters that are youn
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 #: Characters of text in a snippet, and how many of them stand before the first hit.
 SNIPPET, SNIPPET_BEFORE = 160, 40
@@ -21,13 +21,6 @@ _WORD = re.compile("(?:[^\\W_]|[\u0300-\u036f])+")
 _MARKS = re.compile("[\u0300-\u036f]+")
 
 Snippet = list[tuple[str, bool]]
-
-
-class Match(NamedTuple):
-    """How a text matches: how well, and where, in pieces of which the true ones are hits."""
-
-    score: float
-    snippet: Snippet
 
 
 def words_of(text: str) -> list[str]:
@@ -49,54 +42,51 @@ class Matcher:
         self._words = [fold(word) for word in words]
         self._last = self._words[-1] if prefix else None
 
-    def match(self, text: str) -> Match | None:
-        """How a text matches, or None."""
+    def score(self, text: str) -> float:
+        """How well a text matches, by BM25; 0.0 if it does not.
+
+        Every word has one weight, since all of them occur in each text that is ranked.
+        """
         folded = fold(text)
         if not all(word in folded for word in self._words):
-            return None  # nearly all texts end here, after a quarter of a microsecond
-        counts = dict.fromkeys(self._words, 0)
-        hits = []
-        length = 0
-        for length, (start, end, word) in enumerate(_folded_words(text), 1):  # noqa: B007  the last is the number of words
-            hit = word if word in counts else self._last if self._last and word.startswith(self._last) else None
-            if hit is not None:
-                counts[hit] += 1
-                hits.append((start, end))
-        if not all(counts.values()):
-            return None
-        return Match(_score(counts.values(), length), snippet(text, hits))
+            return 0.0  # nearly all texts end here, after a quarter of a microsecond
+        found = _WORD.findall(folded)
+        norm = K1 * (1 - B + B * len(found) / USUAL_WORDS)
+        score = 0.0
+        for word in self._words:
+            count = sum(each.startswith(word) for each in found) if word == self._last else found.count(word)
+            if not count:
+                return 0.0
+            score += count * (K1 + 1) / (count + norm)
+        return score
 
-    def __call__(self, text: str) -> Match:
-        """The same for a text that an index has found: if it is of another mind, the text is a hit without marks."""
-        return self.match(text) or Match(0.0, snippet(text, []))
+    def snippet(self, text: str) -> Snippet:
+        """The part of a text around its first hit, in pieces; the true ones are hits."""
+        hits = self._hits(text)
+        first = next(hits, None)
+        if first is None:
+            return _cut(text, 0, [])
+        begin = max(first[0] - SNIPPET_BEFORE, 0)
+        if begin:  # at a word, if there is a gap between words near
+            begin = text.find(" ", begin, first[0]) + 1 or begin
+        return _cut(text, begin, [first, *takewhile(lambda hit: hit[0] < begin + SNIPPET, hits)])
+
+    def _hits(self, text: str) -> Iterator[tuple[int, int]]:
+        for found in _WORD.finditer(text):
+            word = fold(found[0])
+            if word in self._words or (self._last is not None and word.startswith(self._last)):
+                yield found.span()
 
 
-def _folded_words(text: str) -> Iterator[tuple[int, int, str]]:
-    for word in _WORD.finditer(text):
-        yield word.start(), word.end(), fold(word[0])
-
-
-def _score(counts: Iterable[int], length: int) -> float:
-    """BM25 with every word of one weight: all of them occur in each text that is ranked."""
-    norm = K1 * (1 - B + B * length / USUAL_WORDS)
-    return sum(count * (K1 + 1) / (count + norm) for count in counts)
-
-
-def snippet(text: str, hits: Sequence[tuple[int, int]]) -> Snippet:
-    """The part of a text around its first hit, in pieces; the true ones are hits."""
-    begin = max(hits[0][0] - SNIPPET_BEFORE, 0) if hits else 0
-    if begin:  # at a word, if there is a gap between words near
-        begin = text.find(" ", begin, hits[0][0]) + 1 or begin
+def _cut(text: str, begin: int, hits: Sequence[tuple[int, int]]) -> Snippet:
     end = begin + SNIPPET
-    pieces: list[tuple[str, bool]] = [(_ELLIPSIS, False)] if begin else []
+    pieces: Snippet = [(_ELLIPSIS, False)] if begin else []
     at = begin
     for start, stop in hits:
-        if start >= end:
-            break
         if start > at:
             pieces.append((text[at:start], False))
-        pieces.append((text[start : min(stop, end)], True))
         at = min(stop, end)
+        pieces.append((text[start:at], True))
     rest = text[at:end] + (_ELLIPSIS if end < len(text) else "")
     if rest:
         pieces.append((rest, False))

@@ -86,6 +86,14 @@ class Settings:
         "Key of tokens (JWT) to sign in with: a secret (made if missing), a PEM public key or a JWK set; repeatable.",
         placeholder="FILE", zero="none: everybody is a guest",
     )
+    token_jwks: str = service(
+        "", "Address at which a provider publishes further keys, as a JWK set; https, or http on the loopback.",
+        placeholder="URL", form=forms.keys_url, zero="none",
+    )
+    user_header: str = service(
+        "", "Header in which --trusted-proxy says who has signed in there.",
+        placeholder="NAME", form=forms.header_name, zero="none",
+    )
     token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
     token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
     log: str = service(
@@ -305,6 +313,10 @@ class Settings:
             raise ConfigError("host", "at least one address is needed")
         if self.proxy_protocol and not self.trusted_proxy:
             raise ConfigError("proxy-protocol", "needs --trusted-proxy: else anybody could say who he is")
+        if self.user_header and not self.trusted_proxy:
+            raise ConfigError("user-header", "needs --trusted-proxy: else anybody could say who he is")
+        if self.guests is Guests.NONE and not (self.token_key or self.token_jwks or self.user_header):
+            raise ConfigError("guests", "none needs a way to sign in: --token-key, --token-jwks or --user-header")
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")
             raise ConfigError(given, f"needs --{missing} beside it")

@@ -10,6 +10,7 @@ Each raises ValueError, whose words stand behind the flag. What is compared late
 import ipaddress
 import re
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 LOG_SCHEMES = ("memory:", "sqlite:")
 #: Ports that an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
@@ -18,6 +19,9 @@ DEFAULT_PORTS = {"http": "80", "https": "443"}
 _MOST_PORT = 65_535
 _NAME = r"[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?"
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+#: Fields that mean something else here.
+_TAKEN_HEADERS = frozenset(("authorization", "cookie", "host", "origin", "x-forwarded-for"))
 _HOST = re.compile(_NAME)
 _SPAN = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -62,6 +66,27 @@ def host(text: str) -> str:
     if address is None and not _HOST.fullmatch(name):
         raise ValueError(f"{text!r} is not the name or address of a host; it has no scheme and no port")
     return address or name
+
+
+def keys_url(text: str) -> str:
+    """Where keys are published: who could change them on their way could sign in as anybody."""
+    try:
+        parts = urlsplit(text)
+        name = parts.hostname or ""
+        loopback = name == "localhost" or (_address(name) is not None and ipaddress.ip_address(name).is_loopback)
+        good = bool(name) and parts.scheme in (("https", "http") if loopback else ("https",)) and not parts.username
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"{text!r} is not an https address, or an http address of the loopback")
+    return text
+
+
+def header_name(text: str) -> str:
+    """The name of a header field, in lower case."""
+    if not _HEADER.fullmatch(text) or text.lower() in _TAKEN_HEADERS:
+        raise ValueError(f"{text!r} is not the name of a header that could say this, like X-Forwarded-User")
+    return text.lower()
 
 
 def listen(text: str) -> tuple[str, int]:

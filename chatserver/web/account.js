@@ -17,6 +17,9 @@ export class Account {
   constructor(client) {
     this.client = client;
     client.addEventListener('identity', () => this.#show());
+    client.addEventListener('refused', ({ detail }) => {
+      if (detail.error.code === 'unauthenticated') this.#open(`#${detail.room} is for those who have signed in.`);
+    });
     this.#me.addEventListener('click', () => this.#open());
     byId('account-form').addEventListener('submit', (event) => this.#submit(event));
     byId('account-out').addEventListener('click', () => this.#change(() => client.api.signOut()));
@@ -35,12 +38,16 @@ export class Account {
     this.#me.title = `You are ${user.name}: change name, sign in or out`;
   }
 
-  #open() {
+  /** @param {string} [why] */
+  #open(why = '') {
+    if (this.#dialog.open) return;
     this.#name.value = this.client.identity.user?.name ?? '';
     this.#token.value = '';
-    this.#problem.textContent = '';
+    this.#problem.textContent = why;
+    /** @type {HTMLDetailsElement} */ (byId('account-by-token')).open = why !== '';
     this.#dialog.showModal();
-    this.#name.select();
+    if (why) this.#token.focus();
+    else this.#name.select();
   }
 
   /** @param {SubmitEvent} event */

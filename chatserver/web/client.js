@@ -20,7 +20,7 @@ import { readJson } from './storage.js';
 import { splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
-const READ_KEY = 'chat.read'; // a cursor for each room
+export const READ_KEY = 'chat.read'; // a cursor for each room
 const READ_AFTER = 500; // ms; whoever scrolls through a room tells the server once
 const RECORDS = ['message', 'edit', 'delete', 'reaction'];
 
@@ -114,9 +114,15 @@ export class ChatClient extends EventTarget {
 
   /** @param {string} name */
   leave(name) {
+    if (!this.rooms.has(name)) return;
+    this.connection.link?.unfollow(name);
+    this.forget(name);
+  }
+
+  /** @param {string} name of a room that another tab left, over the connection that all tabs share */
+  forget(name) {
     if (!this.rooms.delete(name)) return;
     this.outbox.leave(name);
-    this.connection.link?.unfollow(name);
     this.tell('left', { room: name });
   }
 
@@ -126,8 +132,7 @@ export class ChatClient extends EventTarget {
 
   /** Connect anew, as somebody else or with other rights. */
   reconnect() {
-    this.connection.stop();
-    this.connection.start();
+    this.connection.restart();
   }
 
   hurry() {
@@ -188,26 +193,44 @@ export class ChatClient extends EventTarget {
     const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
     this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
     clearTimeout(this.#reading.get(name));
-    if (!this.supports('read')) return;
+    if (!this.supports('read') || offset === 0) return;
     const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next one says more
     this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
 
-  /** Ask for the list of rooms, and how far each of ours is read. */
+  /** Another tab read further; the server is told by that one. */
+  readElsewhere() {
+    const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
+    for (const room of this.rooms.values()) {
+      const read = all[room.name];
+      const isFurther = read && (room.read === null || splitCursor(read).offset > splitCursor(room.read).offset);
+      if (isFurther) Object.assign(room, { read, counted: 0 });
+    }
+    this.tell('unread');
+  }
+
+  /** Ask for the list of rooms, how far each of ours is read, and who we are. */
   async survey() {
-    const [{ rooms }, unread] = await Promise.all([this.api.rooms(), this.#unread()]);
+    const [{ rooms }, unread, session] = await Promise.all([
+      this.api.rooms(),
+      this.#optional('unread', () => this.api.unread()),
+      this.#optional('session', () => this.api.session()),
+    ]);
+    // A WebSocket said it itself; a page of another site is somebody else over HTTP, where it sends no cookie.
+    if (session && !this.connection.link?.followsMany) this.identity.is(session.user);
+    this.identity.isModerator = session?.moderator === true && this.identity.owns(session);
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
       ours.head = cursor;
       if (room !== this.room && !this.connection.link?.followsMany) ours.members = members;
-      const marked = unread?.[room];
+      const marked = unread?.rooms[room];
       if (!marked) continue;
       const { epoch, offset } = splitCursor(ours.read ?? cursor);
       if (ours.read === null || (epoch === splitCursor(cursor).epoch && offset < marked.read)) {
         ours.read = `${splitCursor(cursor).epoch}-${marked.read}`;
       }
-      ours.mentions = marked.mentions ?? 0;
+      ours.counted = marked.mentions ?? 0;
     }
     this.tell('unread');
     return rooms;
@@ -217,22 +240,24 @@ export class ChatClient extends EventTarget {
    * @param {string} words
    * @param {AbortSignal} signal
    */
-  async search(words, signal) {
-    try {
-      return await this.api.search({ q: words, limit: 20 }, signal);
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      this.#unsupported.add('search');
-      return { results: [] };
-    }
+  search(words, signal) {
+    return this.#optional('search', () => this.api.search({ q: words, limit: 20 }, signal));
   }
 
-  async #unread() {
-    if (!this.supports('unread')) return null;
+  /**
+   * What an older server does not have: then null, and it is not asked again.
+   * @template T
+   * @param {string} feature
+   * @param {() => Promise<T>} request
+   * @returns {Promise<T | null>}
+   */
+  async #optional(feature, request) {
+    if (!this.supports(feature)) return null;
     try {
-      return (await this.api.unread()).rooms;
+      return await request();
     } catch (error) {
-      if (error.status === 404) this.#unsupported.add('unread');
+      if (error.status !== 404) throw error;
+      this.#unsupported.add(feature);
       return null;
     }
   }

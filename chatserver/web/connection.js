@@ -9,7 +9,7 @@
  * @import { ChatError, Page } from './wire.js'
  *
  * @typedef {'ws' | 'sse' | 'poll'} Kind
- * @typedef {{opened: boolean, retryAfter: number | null, forGood: boolean, reason: string}} Loss
+ * @typedef {{opened: boolean, retryAfter: number | null, forGood: boolean, reason: string, atOnce?: boolean}} Loss
  * @typedef {{type: string, [field: string]: any}} Json
  *
  * @typedef {object} Link
@@ -87,6 +87,13 @@ export class Connection {
     else if (this.link === null) this.start();
   }
 
+  /** Begin anew, with the best transport: as somebody else, whom the server may treat otherwise. */
+  restart() {
+    this.stop();
+    this.#rung = this.#failures = this.#shortLives = 0;
+    this.start();
+  }
+
   stop() {
     this.#waiting.abort();
     this.link?.close();
@@ -137,6 +144,7 @@ export class Connection {
     if (link !== this.link) return;
     this.link = null;
     this.handlers.down();
+    if (loss.atOnce) return this.start();
     if (loss.forGood) return this.#enter('stopped', { reason: loss.reason });
     const isSettled = loss.opened && performance.now() - this.#readyAt > SETTLED;
     if (isSettled) this.#failures = this.#shortLives = 0;

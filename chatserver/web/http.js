@@ -113,6 +113,8 @@ export class HttpApi {
         return this.#change(on ? 'PUT' : 'DELETE', `${message}/reactions/${encodeURIComponent(emoji)}`);
       case 'read':
         return this.#change('PUT', path(room, '/read'), { offset });
+      case 'typing':
+        return this.#change('POST', path(room, '/typing'));
       default:
         return Promise.reject(new ChatError('unknown_type', `${type} needs a WebSocket`));
     }
@@ -145,7 +147,7 @@ export class HttpApi {
     return this.json('/session', { method: 'POST', headers, body: JSON.stringify(name ? { name } : {}) });
   }
 
-  /** @returns {Promise<{user: User}>} */
+  /** @returns {Promise<{user: User, guest: boolean, moderator: boolean, expires: string | null}>} */
   session() {
     return this.json('/session');
   }

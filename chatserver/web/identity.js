@@ -58,8 +58,13 @@ export class Identity {
 
   /** @param {Message} message */
   learn({ room, offset, user }) {
-    this.#names.set(user.id, user.name);
+    this.meet(user);
     if (this.#published.delete(`${room}/${offset}`)) this.is(user);
+  }
+
+  /** @param {User} user */
+  meet({ id, name }) {
+    this.#names.set(id, name);
   }
 
   /** @param {string} id */

@@ -4,7 +4,7 @@
  */
 import { Account } from './account.js';
 import { Actions } from './actions.js';
-import { ChatClient } from './client.js';
+import { ChatClient, READ_KEY } from './client.js';
 import { Composer } from './composer.js';
 import { ConnectionLine, KINDS } from './connection-line.js';
 import { byId, hasFingers } from './dom.js';
@@ -13,9 +13,10 @@ import { Notifier } from './notify.js';
 import { closePanels } from './panels.js';
 import { PendingView } from './pending-view.js';
 import { PeopleView } from './people-view.js';
-import { RoomsView } from './rooms-view.js';
+import { OURS_KEY, RoomsView } from './rooms-view.js';
 import { openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
+import { TabLink, canShare } from './tab-link.js';
 import { ROOM_NAME } from './wire.js';
 
 const FIRST_ROOM = 'lobby';
@@ -24,7 +25,12 @@ const tab = openStorage('sessionStorage');
 const browser = openStorage('localStorage');
 const forced = new URLSearchParams(location.search).get('transport');
 const kind = Object.hasOwn(KINDS, forced ?? '') ? /** @type {keyof KINDS} */ (forced) : null;
-const client = new ChatClient(location.origin, { kind, tab, browser });
+const client = new ChatClient(location.origin, {
+  kind,
+  tab,
+  browser,
+  socket: canShare() ? (origin, handlers) => new TabLink(origin, handlers) : undefined,
+});
 new ConnectionLine(client);
 const messages = new MessagesView(client);
 new PendingView(client);
@@ -122,6 +128,12 @@ client.addEventListener('refused', ({ detail }) => {
 });
 client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
 byId('banner-close').addEventListener('click', () => (hideBanner(), composer.focus()));
+
+// What other tabs of this browser do
+addEventListener('storage', ({ key }) => {
+  if (key === READ_KEY) client.readElsewhere();
+  if (key === OURS_KEY) rooms.changedElsewhere();
+});
 
 enterFromAddress();
 if (!hasFingers()) composer.focus();

@@ -33,8 +33,8 @@ export class Room extends EventTarget {
   read = null;
   /** Where the log ends, as far as we heard. @type {string | null} */
   head = null;
-  /** Mentions of us, unread, that the server counted. */
-  mentions = 0;
+  /** Unread mentions of us that the server counted, when it was asked last. */
+  counted = 0;
   /** @type {Map<string, {user: User, timer: number}>} */
   #typists = new Map();
   #typedAt = -Infinity;
@@ -87,7 +87,8 @@ export class Room extends EventTarget {
   async askPeople() {
     const found = await this.#ask('members');
     this.members = found.count;
-    this.people = new Map(found.members.map((/** @type {User} */ user) => [user.id, user]));
+    this.people.clear();
+    this.#meet(found.members);
     this.tell('presence');
     return found;
   }
@@ -108,7 +109,7 @@ export class Room extends EventTarget {
   markRead(offset) {
     if (this.timeline.epoch === null || offset <= this.#readOffset) return;
     this.read = this.timeline.cursorAt(offset);
-    this.mentions = 0;
+    this.counted = 0;
     this.client.reads(this, offset);
     this.tell('unread');
   }
@@ -133,9 +134,17 @@ export class Room extends EventTarget {
     const read = this.#readOffset;
     const head = this.head === null ? 0 : splitCursor(this.head).offset;
     if (timeline.epoch === null) return Math.max(0, head - read);
-    const here = timeline.messages.slice(timeline.place(read + 1));
-    const foreign = here.filter((message) => !this.client.identity.owns(message) && !message.deleted).length;
-    return Math.max(0, timeline.first - 1 - read) + foreign + Math.max(0, head - Math.max(timeline.head, read));
+    return Math.max(0, timeline.first - 1 - read) + this.#unreadHere.length + Math.max(0, head - Math.max(timeline.head, read));
+  }
+
+  get mentions() {
+    if (this.read === null) return 0;
+    return Math.max(this.counted, this.#unreadHere.filter((message) => this.client.mentionsUs(message)).length);
+  }
+
+  get #unreadHere() {
+    const here = this.timeline.messages.slice(this.timeline.place(this.#readOffset + 1));
+    return here.filter((message) => !this.client.identity.owns(message) && !message.deleted);
   }
 
   /** @param {number} offset */
@@ -174,9 +183,13 @@ export class Room extends EventTarget {
     if (isFirst || isNewLog) timeline.begin(page);
     const { added, changed } = timeline.add(page.messages, { asPage: true });
     if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
+    for (const record of page.messages) this.#noteReaction(record);
     if (isNewLog) this.past = null;
     this.head = page.cursor;
-    this.read ??= timeline.cursorAt(timeline.head);
+    if (this.read === null) {
+      this.read = timeline.cursorAt(timeline.head);
+      this.client.reads(this, timeline.head);
+    }
     if (page.members != null) this.members = page.members;
     if (isNewLog) this.tell('restarted');
     this.#took(added, changed, !isFirst && !isNewLog);
@@ -185,12 +198,20 @@ export class Room extends EventTarget {
 
   /** @param {(Message | Change)[]} records pushed */
   take(records) {
+    for (const record of records) this.#noteReaction(record);
     const { added, changed } = this.timeline.add(records);
     if (this.past) changed.push(...this.past.change(records));
-    for (const record of records) this.#noteReaction(record);
     if (this.timeline.messages.length > TRIM_AT) this.timeline.trim(KEEP);
     for (const { user } of added) this.#stopsTyping(user.id);
     this.#took(added, changed, true);
+  }
+
+  /** @param {User[]} users who are here */
+  #meet(users) {
+    for (const user of users) {
+      this.people.set(user.id, user);
+      this.client.identity.meet(user);
+    }
   }
 
   /** @param {Message | Change} record */
@@ -207,7 +228,7 @@ export class Room extends EventTarget {
       this.#fill();
     } else if (type === 'presence') {
       this.members = pushed.members;
-      for (const user of pushed.joined) this.people.set(user.id, user);
+      this.#meet(pushed.joined);
       for (const user of pushed.left) this.people.delete(user.id);
       this.tell('presence', pushed);
     } else if (type === 'typing') this.#types(pushed.user);

@@ -12,7 +12,7 @@ import { ROOM_NAME } from './wire.js';
 
 const ASK_EVERY = 20_000; // ms, while the page is looked at, for rooms that are not ours
 const ASK_OFTEN = 4_000; // ms, over HTTP, where the news of our other rooms comes by asking
-const OURS_KEY = 'chat.rooms';
+export const OURS_KEY = 'chat.rooms';
 const MOST_OURS = 50;
 const MOST_OTHERS = 20;
 
@@ -32,7 +32,7 @@ export class RoomsView {
   constructor(client, storage) {
     this.client = client;
     this.storage = storage;
-    this.#ours = readJson(storage, OURS_KEY, Array.isArray, ['lobby']).filter((room) => ROOM_NAME.test(room));
+    this.#ours = this.#kept();
     client.addEventListener('room', () => this.#opened(client.room));
     client.addEventListener('caughtup', () => this.#ask());
     client.addEventListener('left', ({ detail }) => this.#forget(detail.room));
@@ -48,6 +48,20 @@ export class RoomsView {
     const unread = (/** @type {string} */ name) => this.client.rooms.get(name)?.unread ?? 0;
     const ours = [...this.#ours].sort((a, b) => Number(unread(b) > 0) - Number(unread(a) > 0));
     return [...new Set([...ours, ...this.#listed.map(({ room }) => room)])];
+  }
+
+  #kept() {
+    return readJson(this.storage, OURS_KEY, Array.isArray, ['lobby']).filter((room) => ROOM_NAME.test(room));
+  }
+
+  /** Another tab opened a room, or left one. */
+  changedElsewhere() {
+    const kept = this.#kept();
+    const left = this.#ours.filter((room) => !kept.includes(room));
+    this.#ours = kept;
+    for (const room of left) this.client.forget(room);
+    for (const room of kept) this.client.join(room);
+    this.#show();
   }
 
   /** @param {string} room */

@@ -74,13 +74,14 @@ export class Switcher {
     this.#searching = new AbortController();
     const { signal } = this.#searching;
     try {
-      const { results } = await this.client.search(words, signal);
+      const found = await this.client.search(words, signal);
       if (signal.aborted) return;
+      const results = found?.results ?? [];
       this.#list.append(...results.map((message) => this.#found(message)));
-      this.#note.textContent = results.length ? '' : 'Nobody said that.';
+      this.#note.textContent = results.length || !found ? '' : 'Nobody said that.';
       this.#choose(this.#chosen);
     } catch (error) {
-      if (!signal.aborted) this.#note.textContent = error.isUnsupported ? '' : `The search failed: ${error.message}`;
+      if (!signal.aborted) this.#note.textContent = `The search failed: ${error.message}`;
     }
   }
 

@@ -128,7 +128,8 @@ export class Timeline {
     const message = this.find(change.target ?? 0);
     const current = message && this.#current.get(message);
     const aspect = change.emoji ?? 'text';
-    if (!message || !current || change.offset <= (current.get(aspect) ?? current.get('') ?? 0)) return null;
+    if (change.type === 'edit' && !change.text) return null; // another one followed, and its text is gone
+    if (!message || message.deleted || !current || change.offset <= (current.get(aspect) ?? current.get('') ?? 0)) return null;
     current.set(aspect, change.offset);
     if (change.type === 'edit') Object.assign(message, { text: change.text, edited: change.time });
     else if (change.type === 'delete') Object.assign(message, { text: '', deleted: true, reactions: {} });

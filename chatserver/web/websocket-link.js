@@ -82,8 +82,10 @@ export class WebSocketLink {
   ask(request) {
     if (this.#ended) return Promise.reject(new ChatError('lost', 'the connection is gone'));
     const id = this.#nextId++;
+    // `typing` is answered only where it is not known; to hear of that, it has an id all the same.
+    const otherwise = request.type === 'typing' ? {} : new ChatError('lost', 'no answer in time');
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#answer(id, new ChatError('lost', 'no answer in time')), ANSWER_DEADLINE);
+      const timer = setTimeout(() => this.#answer(id, otherwise), ANSWER_DEADLINE);
       this.#waiting.set(id, { resolve, reject, timer });
       this.#socket.send(JSON.stringify({ ...request, id }));
     });

@@ -315,14 +315,14 @@ async def test_a_plain_user_is_refused_and_learns_nothing(who: dict[str, str], s
     assert foreign.status == 403
 
     async def noted() -> bool:
-        return len(await audit(address)) > audit_module.MINOR_BURST
+        return len(await audit(address)) > audit_module.REFUSAL_BURST
 
     await eventually(noted)
     if who is OF_OPS:
         assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=who)).status == 200
     name = await id_of(address, who)
     refused = [entry for entry in await audit(address) if entry["action"] == "refused"]
-    assert len(refused) == audit_module.MINOR_BURST, "and no more than so many, whoever tries how often"
+    assert len(refused) == audit_module.REFUSAL_BURST, "and no more than so many, whoever tries how often"
     assert [(entry["by"]["id"], entry["network"], entry["detail"]) for entry in refused[::3]] == [
         (name, "127.0.0.1", "list sanctions"), (name, "127.0.0.1", "sanction"),
     ]  # fmt: skip
@@ -445,6 +445,25 @@ async def test_the_trail_has_what_was_done_and_goes_on_after_an_id(server: Servi
     lines = [line for line in server.logs if line["event"] in ("mute", "ban", "unban")]
     assert [(line["event"], line["target"], line["peer"]) for line in lines] == [
         ("mute", "u_x", "127.0.0.1"), ("ban", "192.0.2.1", "127.0.0.1"), ("unban", "192.0.2.1", "127.0.0.1"),
+    ]  # fmt: skip
+
+
+async def test_a_deletion_by_a_moderator_is_written_down_and_one_by_its_author_is_not(address: Address) -> None:
+    for who in (ANN, BOB, BOB):
+        assert (await say(address, who)).status == 201
+    assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1", who=BOB)).status == 403
+    assert (await moderate(address, "DELETE", "/rooms/lobby/messages/2", who=BOB)).status == 200
+    assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 200
+    assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 410
+    async with chatter(address, headers=MODERATOR) as moderator:
+        assert (await moderator.ask("delete", room="lobby", offset=3))["type"] == "ack"
+
+    async def noted() -> bool:
+        return len(await audit(address)) >= 2
+
+    await eventually(noted)
+    assert [(each["action"], each["by"]["id"], each["room"], each["target"]) for each in await audit(address)] == [
+        ("delete", "u_mod", "lobby", "1"), ("delete", "u_mod", "lobby", "3"),
     ]  # fmt: skip
 
 

@@ -120,7 +120,7 @@ async def test_a_session_takes_a_name_and_nothing_odd(server: Serving, peer: Pee
         assert answer.error == code, body
     assert (await peer.request("POST", "/session", b"name=Ann")).error == "unsupported_media_type"
     assert (await peer.request("POST", "/session?name=Ann")).error == "bad_field"
-    assert (await peer.request("PUT", "/session")).headers["allow"] == "GET, HEAD, POST"
+    assert (await peer.request("PUT", "/session")).headers["allow"] == "DELETE, GET, HEAD, POST"
 
 
 async def test_a_name_with_a_message_is_not_ignored(server: Serving, peer: Peer) -> None:

@@ -1,9 +1,37 @@
 """All benches, in the order of the table. A new figure is a module with a `BENCH` and one word here."""
 
-from tests.bench import beside, broadcast, costly, flood, handshakes, idle, memory, publish, slow_readers, stalls, tls
+from tests.bench import (
+    beside,
+    broadcast,
+    costly,
+    drivers_sqlite,
+    flood,
+    handshakes,
+    idle,
+    memory,
+    pipeline,
+    publish,
+    slow_readers,
+    stalls,
+    tls,
+)
 from tests.bench.figures import Bench
 
 BENCHES: dict[str, Bench] = {
     module.BENCH.name: module.BENCH
-    for module in (memory, handshakes, broadcast, flood, idle, beside, publish, stalls, slow_readers, tls, costly)
+    for module in (
+        memory,
+        handshakes,
+        broadcast,
+        flood,
+        idle,
+        beside,
+        publish,
+        stalls,
+        slow_readers,
+        tls,
+        costly,
+        pipeline,
+        drivers_sqlite,
+    )
 }

@@ -7,10 +7,15 @@ import trio
 import trio.testing
 
 from chatserver.chat import audit as audit_module
-from chatserver.chat.audit import GROUP_INTERVAL, MINOR_BURST, MINOR_RATE, AuditTrail
+from chatserver.chat.audit import GROUP_INTERVAL, REFUSAL_BURST, REFUSAL_RATE, AuditTrail
 from chatserver.chat.principal import Principal
 from chatserver.log.audit import AuditEntry
-from chatserver.log.interface import LogUnavailable
+from chatserver.log.interface import Draft, Kind, LogUnavailable
+
+
+def deletion(target: int) -> Draft:
+    return Draft("lobby", "u_mod", "Mod", "", network="192.0.2.9", kind=Kind.DELETE, target=target, as_moderator=True)
+
 
 ANN, BOB = Principal(1, "192.0.2.1"), Principal(2, "192.0.2.2")
 
@@ -29,7 +34,7 @@ class Kept:
         if self.failing:
             self.failing -= 1
             raise LogUnavailable("the disk is full")
-        self.groups.append([entry.action for entry in entries])
+        self.groups.append([entry.target or entry.detail for entry in entries])
         self.entries += entries
 
     async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
@@ -52,39 +57,41 @@ async def test_entries_are_stored_together_and_the_last_ones_at_the_end(
             await trail.run(kept)
 
     nursery.start_soon(run)
-    for action in ("delete", "kick"):
-        trail.note(ANN, action, "lobby", "7", "why")
+    for target in (7, 8):
+        trail.note_deletion(deletion(target))
     await trio.sleep(3.5 * GROUP_INTERVAL)
-    assert kept.groups == [["delete", "kick"]]
-    face = ANN.face
-    assert kept.entries[0] == AuditEntry(5, face.id, face.name, "192.0.2.1", "delete", "lobby", "7", "why")
-    trail.note(ANN, "late", "lobby")
+    assert kept.groups == [["7", "8"]]
+    assert kept.entries[0] == AuditEntry(5, "u_mod", "Mod", "192.0.2.9", "delete", "lobby", "7")
+    trail.note_deletion(deletion(9))
     scope.cancel()
     await trio.sleep(GROUP_INTERVAL)
-    assert kept.groups[1:] == [["late"]]
+    assert kept.groups[1:] == [["9"]]
 
 
 async def test_what_could_not_be_stored_is_tried_again_in_its_order(trail: AuditTrail, nursery: trio.Nursery) -> None:
     kept = Kept()
     kept.failing = 2
     nursery.start_soon(trail.run, kept)
-    trail.note(ANN, "one", "lobby")
+    trail.note_deletion(deletion(1))
     await trio.sleep(1.5 * GROUP_INTERVAL)
-    trail.note(ANN, "two", "lobby")
+    trail.note_deletion(deletion(2))
     await trio.sleep(3 * GROUP_INTERVAL)
-    assert kept.groups == [["one", "two"]]
+    assert kept.groups == [["1", "2"]]
     nursery.cancel_scope.cancel()
 
 
 async def test_a_disk_that_hangs_costs_memory_for_so_many_and_time_at_the_end_for_so_long(
     trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(audit_module, "MAX_WAITING", 3)  # of which one may be a refusal
     kept = Kept()
     kept.delay = 1000.0
-    for _ in range(5):
-        trail.note(ANN, "delete", "lobby")
-    assert trail.lost == 2
+    for who in (ANN, BOB):
+        trail.note_refusal(who, "kick", "lobby")
+    assert trail.lost == 1, "half is for deeds"
+    for target in range(4):
+        trail.note_deletion(deletion(target))
+    assert trail.lost == 3
     began = trio.current_time()
     with trio.move_on_after(GROUP_INTERVAL / 2):
         await trail.run(kept)
@@ -94,16 +101,16 @@ async def test_a_disk_that_hangs_costs_memory_for_so_many_and_time_at_the_end_fo
 async def test_nobody_has_more_minor_entries_written_than_so_many(trail: AuditTrail) -> None:
     kept = Kept()
     for _ in range(100):
-        trail.note_minor(ANN, "refused", "lobby")
-    trail.note_minor(BOB, "refused too", "lobby")
-    trail.note(ANN, "delete", "lobby")
+        trail.note_refusal(ANN, "kick", "lobby")
+    trail.note_refusal(BOB, "ban", "lobby")
+    trail.note_deletion(deletion(7))
     with trio.move_on_after(GROUP_INTERVAL * 1.5):
         await trail.run(kept)
-    assert kept.groups == [["refused"] * MINOR_BURST + ["refused too", "delete"]]
-    assert [entry.minor for entry in kept.entries] == [True] * (MINOR_BURST + 1) + [False]
-    await trio.sleep(1 / MINOR_RATE)
+    assert kept.groups == [["kick"] * REFUSAL_BURST + ["ban", "7"]]
+    assert [entry.minor for entry in kept.entries] == [True] * (REFUSAL_BURST + 1) + [False]
+    await trio.sleep(1 / REFUSAL_RATE)
     trail.sweep()
-    trail.note_minor(ANN, "refused again", "lobby")
+    trail.note_refusal(ANN, "kick", "lobby")
     with trio.move_on_after(GROUP_INTERVAL * 1.5):
         await trail.run(kept)
-    assert kept.groups[1:] == [["refused again"]]
+    assert kept.groups[1:] == [["kick"]]

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from chatserver.client import Complaint, Connected, Entered, Gap, Reconnecting, TransportName, connect
+from chatserver.client import Complaint, Connected, Entered, Forbidden, Gap, Reconnecting, TransportName, connect
 from chatserver.client.feed import EVENTS_AHEAD
 from tests.client.listener import Listener, listening
+from tests.support.moderating import moderated, sanction
 from tests.support.peers import Address
 from tests.support.serving import free_flags, server_process, serving
 
@@ -105,6 +106,18 @@ async def test_a_room_that_cannot_be_is_said() -> None:
     async with serving() as server, listening(url(server.address), "No Such Name!") as listener:
         (complaint,) = await listener.until(Complaint)
         assert (complaint.room, complaint.code) == ("No Such Name!", "bad_room")
+
+
+async def test_who_is_banned_is_told_so_and_is_not_in_the_room_any_more(tmp_path: Path) -> None:
+    async with moderated(tmp_path) as server, listening(url(server.address)) as listener:
+        await listener.until(Entered)
+        assert listener.chat.user is not None
+        await sanction(server.address, kind="ban", user=listener.chat.user.id, reason="spam")
+        (complaint,) = await listener.until(Complaint)
+        assert (complaint.room, complaint.code) == ("lobby", "forbidden")
+        assert complaint.message == "you are banned in lobby: spam"
+        with pytest.raises(Forbidden):
+            await listener.chat.publish("lobby", "hi")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -355,6 +355,14 @@ def test_typing_has_no_answer_and_is_not_kept(peer: Peer) -> None:
     assert peer.sent()["type"] == "join"
 
 
+def test_a_room_that_a_moderator_takes_us_out_of_is_left(peer: Peer) -> None:
+    out = peer.give("error", room="lobby", code="forbidden", message="banned", retry_after=60)
+    assert out == [events.Complaint("lobby", "forbidden", "banned")]
+    assert (peer.push(9), peer.session.rooms, peer.sends_nothing()) == ([], [], True)
+    peer.session.join("lobby")
+    assert peer.sent()["type"] == "join", "a kick is no ban: it may be asked for again"
+
+
 @pytest.mark.parametrize(
     ("frame", "seen"),
     [

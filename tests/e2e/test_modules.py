@@ -1,5 +1,6 @@
 """The page's modules that need no page, run where they will run: imported by a browser from the server."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +66,53 @@ def test_links(page: Page) -> None:
         assert [part["href"] for part in parts if part["href"]] == LINKS[text]
 
 
+MARKUP = {
+    "plain": "<p>plain</p>",
+    "two\nlines": "<p>two\nlines</p>",
+    "**bold** *it* _it_ `code *x*`": "<p><strong>bold</strong> <em>it</em> <em>it</em> <code>code *x*</code></p>",
+    "***both*** **a *b* c**": "<p><strong><em>both</em></strong> <strong>a <em>b</em> c</strong></p>",
+    "2*3*4 snake_case_name * not *": "<p>2*3*4 snake_case_name * not *</p>",
+    "- a\n- *b*\n\nthen": "<ul><li>a</li><li><em>b</em></li></ul><p>then</p>",
+    "3. c\n4. d": '<ol start="3"><li>c</li><li>d</li></ol>',
+    "> said\nno": "<blockquote>said</blockquote><p>no</p>",
+    "see:\n```py\n<b> *x*\n```\nok": '<p>see:</p><pre tabindex="0"><code>&lt;b&gt; *x*</code></pre><p>ok</p>',
+    "``a ` b`` ```": "<p><code>a ` b</code> ```</p>",
+    "``` never closed": "<p>``` never closed</p>",
+    "[x](javascript:alert(1)) [y](data:,z)": "<p>[x](javascript:alert(1)) [y](data:,z)</p>",
+    "<img src=x onerror=alert(1)> &amp;": "<p>&lt;img src=x onerror=alert(1)&gt; &amp;amp;</p>",
+    "hi @Ann Lee, @Bo": '<p>hi <span class="mention">@Ann Lee</span>, @Bo</p>',
+}
+
+
+def test_markup_is_built_and_never_parsed(page: Page) -> None:
+    body = """
+        return a.map((text) => {
+          const holder = document.createElement('div');
+          holder.append(...m.markdown(text, ['Ann Lee']));
+          return holder.innerHTML;
+        });
+    """
+    assert run(page, "markdown.js", body, list(MARKUP)) == list(MARKUP.values())
+    (linked,) = run(page, "markdown.js", body, ["**[the plan](https://a.example/x_(y))**, https://b.example/*z*."])
+    assert re.findall('href="([^"]*)"', linked) == ["https://a.example/x_(y)", "https://b.example/*z"]
+    assert linked.count('rel="noopener noreferrer"') == 2
+
+
+def test_markup_takes_no_longer_for_hostile_text(page: Page) -> None:
+    """Eight kilobytes of half-open marks: backtracking without bound would take minutes."""
+    hostile = [
+        mark * (8000 // len(mark)) for mark in ("*", "**a", "_a ", "`", "``a`", "[", "[a](http://(", "> ", "```\n", "-")
+    ]
+    body = "return a.map((text) => m.markdown(text).length > 0)"
+    assert all(run(page, "markdown.js", body, hostile))
+
+
+def test_emoji_by_name(page: Page) -> None:
+    texts = ["a :tada: b", ":+1::heart:", "12:30:45", ":nothing:", "`:tada:`", "```\n:tada:\n```"]
+    shown = ["a 🎉 b", ":+1::heart:", "12:30:45", ":nothing:", "`:tada:`", "```\n:tada:\n```"]
+    assert run(page, "emoji.js", "return a.map(m.withEmoji)", texts) == shown
+
+
 TIMELINE = """
     const t = new m.Timeline();
     const at = (...offsets) => offsets.map((offset) => ({ offset, cursor: `e-${offset}` }));
@@ -103,6 +151,59 @@ def test_a_timeline_knows_what_was_skipped_and_what_is_gone(page: Page) -> None:
     """
     seen = run(page, "timeline.js", TIMELINE + body)
     assert seen == [["e-0", True], {"after": 0, "until": 6}, "e-5", None, [4], [True, False, True, False, True]]
+
+
+def test_what_happens_to_a_message_later_is_shown_in_order(page: Page) -> None:
+    """A page shows messages in their present state; records that come behind a hole wait for no order."""
+    body = """
+        const say = (offset, text) => ({ offset, text, user: { id: 'u' } });
+        const edit = (offset, target, text) => ({ type: 'edit', offset, target, text, time: `t${offset}` });
+        const react = (offset, target, count) => ({ type: 'reaction', offset, target, emoji: '👍', on: true, count });
+        t.begin({ cursor: 'e-0', messages: [] });
+        const texts = () => t.messages.map(({ text }) => text).join();
+        const seen = [];
+        t.add([say(1, 'now'), edit(2, 1, 'before'), edit(3, 1, 'now')], { asPage: true });
+        seen.push(texts());
+        t.add([say(4, 'four'), edit(5, 4, 'five'), { type: 'news', offset: 6 }]);
+        seen.push(texts(), t.cursor);
+        t.add([edit(9, 4, 'nine'), react(10, 4, 2)]);
+        seen.push(texts(), t.hole());
+        t.add([edit(7, 4, 'seven'), react(8, 4, 1)], { asPage: true });
+        seen.push(texts(), t.messages[1].reactions['👍'], t.cursor);
+        const { changed } = t.add([{ type: 'delete', offset: 11, target: 1 }, edit(12, 1, 'late')]);
+        seen.push(texts(), t.messages[0].deleted, changed.length);
+        return seen;
+    """
+    assert run(page, "timeline.js", TIMELINE + body) == [
+        *("now", "now,five", "e-6", "now,nine", {"after": 6, "until": 9}, "now,nine", 2, "e-10", ",nine", True, 1),
+    ]
+
+
+ROOM = """
+    const client = { identity: { owns: () => false, learn() {} }, tell() {}, reads() {}, isLive: false, outbox: {} };
+    const room = new m.Room(client, 'lobby');
+    const said = (...offsets) => offsets.map((offset) => ({ offset, text: 'x', user: { id: 'u' } }));
+"""
+
+
+def test_unread_counts_offsets_whatever_retention_took(page: Page) -> None:
+    body = """
+        const unread = [room.unread];
+        room.read = 'e-3';
+        room.head = 'e-20';
+        unread.push(room.unread);
+        room.page({ cursor: 'e-20', recovered: true, messages: said(18, 19, 20) });
+        unread.push(room.unread);
+        room.take(said(21));
+        unread.push(room.unread);
+        room.head = 'e-25';  // as the list of rooms says, ahead of what was pushed
+        unread.push(room.unread);
+        room.markRead(21);
+        unread.push(room.unread, room.read);
+        room.page({ cursor: 'f-2', recovered: false, messages: said(1, 2) });  // a new log: none of it is read
+        return [...unread, room.unread];
+    """
+    assert run(page, "room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
 
 
 def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Page) -> None:

@@ -12,7 +12,7 @@ from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
 
-BELOW = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight"
+AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
 #: Everything that can be pressed and is too small for a finger. A link in a sentence is as high as its line.
 SMALL = """() => [...document.querySelectorAll('button, a, input, select, textarea, summary')]
     .filter((each) => each.checkVisibility({ visibilityProperty: true }) && !each.closest('.text'))
@@ -37,7 +37,7 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     ann.open(shared_server, room="beside")
     ann.open(shared_server, room="fold")
     expect(ann.texts.last).to_have_text("message 44")
-    ann.page.wait_for_function(f"({BELOW})() === 0")
+    ann.page.wait_for_function(AT_BOTTOM)
     expect(ann.page.locator("#edge")).to_be_attached()
 
     ann.page.evaluate("scroller.scrollTop -= 700")
@@ -50,7 +50,7 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     enter(ann, "fold")
     assert held.bounding_box() == before
     ann.page.click("#jump")
-    ann.page.wait_for_function(f"({BELOW})() === 0")
+    ann.page.wait_for_function(AT_BOTTOM)
 
 
 def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Server, window: OpenWindow) -> None:
@@ -59,7 +59,7 @@ def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Serv
     ann.open(shared_server, room="news")
     ann.say("first")
     ann.expect_texts(["first"])
-    ann.page.wait_for_function("localStorage['chat.read']?.includes('news')")
+    ann.page.wait_for_function("() => localStorage['chat.read']?.includes('news')")
     ann.page.evaluate("location.hash = 'desk'")
     expect(ann.page.locator("#room-title")).to_have_text("desk")
     for text in ("second", "third"):
@@ -127,14 +127,14 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     shared_server.publish("quotes", "news")
     ann.page.click("#jump")
     expect(ann.texts.last).to_have_text("news")
-    ann.page.wait_for_function(f"({BELOW})() === 0")
+    ann.page.wait_for_function(AT_BOTTOM)
 
     ann.page.keyboard.press("Shift+Tab")  # to the messages from the field is a short way by keyboard as well
     ann.page.locator("#messages [tabindex='0']").focus()
     ann.page.keyboard.press("ArrowUp")
     expect(bar).to_be_visible()
     ann.page.keyboard.press("c")
-    ann.page.wait_for_function("navigator.clipboard.readText().then((text) => text === 'message 229')")
+    ann.page.wait_for_function("() => navigator.clipboard.readText().then((text) => text === 'message 229')")
 
 
 def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
@@ -196,7 +196,7 @@ def axe() -> str:
 
 
 def findings(window: Window, rules: str = "") -> list[Any]:
-    window.page.wait_for_function("!document.getAnimations().some((each) => each.playState === 'running')")
+    window.page.wait_for_function("() => !document.getAnimations().some((each) => each.playState === 'running')")
     found = window.page.evaluate("(rules) => axe.run(rules ? { runOnly: [rules] } : {})", rules)
     return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]]
 
@@ -238,3 +238,56 @@ def test_what_is_new_is_spoken_with_its_author(shared_server: Server, window: Op
     name = spoken.evaluate("() => document.querySelector('#messages .author').textContent")
     heard = ann.page.get_by_role("log").get_by_role("listitem").all_inner_texts()
     assert all(name in each for each in heard[:2]), heard  # a grouped message has its author as well
+
+
+# -- much of it ---------------------------------------------------------------------------------------------------
+
+
+def test_the_switcher_goes_to_a_room_by_a_few_letters(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    for room in ("switch-alpha", "switch-beta"):
+        ann.open(shared_server, room=room)
+    for typed, room in (("alph", "switch-alpha"), ("Switch Gamma", "switch-gamma")):
+        ann.page.keyboard.press("Control+k")
+        expect(ann.page.locator("#switcher-input")).to_be_focused()
+        ann.page.keyboard.type(typed)
+        expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_contain_text(f"#{room}")
+        ann.page.keyboard.press("Enter")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
+        expect(ann.page.locator("#text")).to_be_focused()
+
+
+def test_ten_thousand_messages_are_a_few_hundred_rows(shared_server: Server, window: OpenWindow) -> None:
+    """Played from within the page, as a flood would come: what exists is what is near, and that is the newest."""
+    ann = window()
+    ann.page.add_init_script(
+        "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.socket = this; } }"
+    )
+    ann.open(shared_server, room="flood")
+    ann.say("first")
+    ann.expect_texts(["first"])
+    flood = """() => {
+        const user = { id: 'u_flood', name: 'Flood' };
+        const epoch = JSON.parse(localStorage['chat.read']).flood.split('-')[0];
+        for (let offset = 2; offset <= 10_000; offset++) {
+            const message = { type: 'message', room: 'flood', offset, cursor: `${epoch}-${offset}`, user,
+                text: `message ${offset}`, time: new Date().toISOString() };
+            window.socket.onmessage({ data: JSON.stringify(message) });
+        }
+    }"""
+    ann.page.wait_for_function("() => localStorage['chat.read']?.includes('flood')")
+    ann.page.evaluate(flood)
+    expect(ann.texts.last).to_have_text("message 10000")
+    expect(ann.texts.last).to_be_in_viewport()
+    assert ann.texts.count() < 500
+    first = ann.texts.first
+    ann.page.locator("#scroller").hover()
+    seen = set()
+    for _ in range(12):
+        seen.add(first.inner_text())
+        ann.page.mouse.wheel(0, -30_000)
+        ann.page.wait_for_timeout(30)
+    assert len(seen) > 3  # further and further up
+    assert ann.texts.count() < 500
+    ann.page.click("#jump")
+    expect(ann.texts.last).to_have_text("message 10000")

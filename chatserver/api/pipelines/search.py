@@ -14,6 +14,7 @@ thousands of messages it finds those of some rooms only. Then the rooms that wer
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from heapq import nlargest
 from itertools import islice
 from typing import Protocol, TypeAlias
 
@@ -26,7 +27,7 @@ from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLi
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
-from chatserver.log.index import Found, Hit, Index, Question, best
+from chatserver.log.index import Found, Hit, Index, Question
 
 #: Rooms that are asked one by one, and rooms among which those are looked for that may be read.
 ROOMS_ASKED, ROOMS_CONSIDERED = 4, 20
@@ -188,7 +189,7 @@ class Ranking:
 
     def best(self, limit: int) -> list[Hit]:
         """The best so far, best first."""
-        return best(list(self._hits.values()))[:limit]
+        return nlargest(limit, self._hits.values(), key=lambda hit: (hit.score, hit.record.time, hit.record.offset))
 
     def __len__(self) -> int:
         return len(self._hits)

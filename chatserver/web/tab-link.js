@@ -1,0 +1,227 @@
+/**
+ * One WebSocket for all tabs of a browser: the tab that holds a lock has it, and the others speak through that tab.
+ * Owns: the lock, the channel between the tabs, the socket if this tab leads. May not: reconnect, know rooms.
+ *
+ * A browser gives the lock on when its tab is closed. A tab that it has frozen keeps the lock and says nothing: then a
+ * tab that waits for an answer takes the lock away.
+ *
+ * @import { Json, LinkHandlers, Loss } from './connection.js'
+ */
+import { WebSocketLink } from './websocket-link.js';
+import { ChatError, randomKey } from './wire.js';
+
+const NAME = 'chat.socket'; // of the lock and of the channel
+const FROZEN = 3_000; // ms without a word from the tab that leads
+const LEADER = 'leader';
+const ALL = 'all';
+
+/** Both are missing in old browsers, and locks also on pages that came by plain http from another machine. */
+export const canShare = () => 'locks' in navigator && 'BroadcastChannel' in window;
+
+/** This tab's end of the channel; there is one. */
+class Tabs {
+  id = randomKey(8);
+  /** @type {TabLink | null} of this tab, while it is in use */
+  link = null;
+  #channel = new BroadcastChannel(NAME);
+  #leads = false;
+  /** @type {WebSocketLink | null} of the tab that leads */
+  #socket = null;
+  /** @type {Json | null} once the socket is open */
+  #hello = null;
+  #silence = 0;
+
+  /** @param {string} origin */
+  constructor(origin) {
+    this.origin = origin;
+    this.#channel.onmessage = ({ data }) => this.#heard(data);
+    this.#lead(false);
+  }
+
+  /** @param {boolean} steal */
+  async #lead(steal) {
+    if (this.#leads) return;
+    try {
+      await navigator.locks.request(NAME, { steal }, () => {
+        this.#leads = true;
+        clearTimeout(this.#silence);
+        this.#tell({ to: ALL, type: 'lost', loss: handover('another tab has the connection now') });
+        return new Promise(() => {}); // until the tab is gone, or the lock is taken away
+      });
+    } catch (error) {
+      if (!this.#leads) return this.#leadAlone(error);
+      this.#leads = false;
+      this.#socket?.close();
+      this.#lost(handover('another tab took the connection over'));
+      this.#lead(false);
+    }
+  }
+
+  /**
+   * The browser gives this page no locks, as where it blocks storage: then it shares with nobody.
+   * @param {Error} error
+   */
+  #leadAlone(error) {
+    console.warn('this tab shares no connection:', error.message);
+    this.#leads = true;
+    this.link?.heard({ type: 'lost', loss: handover('no lock') });
+  }
+
+  /**
+   * Ask the tab that leads, which may be this one.
+   * @param {Json} message
+   */
+  ask(message) {
+    const asked = { ...message, to: LEADER, from: this.id };
+    if (this.#leads) return this.#serve(asked);
+    this.#channel.postMessage(asked);
+    this.#silence ||= setTimeout(() => this.#lead(true), FROZEN);
+  }
+
+  /** @param {Json} message */
+  #tell(message) {
+    if (message.to !== this.id) this.#channel.postMessage(message);
+    if (message.to === this.id || message.to === ALL) this.link?.heard(message);
+  }
+
+  /** @param {Json} message */
+  #heard(message) {
+    if (message.to === LEADER) return this.#leads && this.#serve(message);
+    if (message.to !== this.id && message.to !== ALL) return;
+    clearTimeout(this.#silence);
+    this.#silence = 0;
+    this.link?.heard(message);
+  }
+
+  /** @param {Json} message of a tab that follows, or of our own link */
+  async #serve({ type, from, number, request }) {
+    if (from !== this.id) this.#tell({ to: from, type: 'alive' });
+    if (type === 'open') return this.#open(from);
+    if (type === 'nudge') return this.#socket?.nudge();
+    if (type === 'close') {
+      this.#socket?.close();
+      return this.#lost(handover('another tab connects anew'));
+    }
+    try {
+      if (!this.#socket) throw new ChatError('lost', 'the connection is gone');
+      const answer = await this.#socket.ask(request);
+      this.#tell({ to: from, type: 'answer', number, answer });
+      // Joining again moves the one membership that all tabs share: what came with the answer is for all of them.
+      if (request.type === 'join') this.#tell({ to: ALL, type: 'page', from, room: request.room, page: { ...answer, recovered: true } });
+    } catch (error) {
+      const { code, message, status, retryAfter } = error;
+      this.#tell({ to: from, type: 'answer', number, error: { code, message, status, retryAfter } });
+    }
+  }
+
+  /** @param {string} from */
+  #open(from) {
+    if (this.#hello) return this.#tell({ to: from, type: 'ready', hello: this.#hello });
+    /** @type {Partial<LinkHandlers>} all that a socket can tell to one that asks it for pages */
+    const handlers = {
+      ready: (_, hello) => {
+        this.#hello = hello;
+        this.#tell({ to: ALL, type: 'ready', hello });
+      },
+      pushed: (_, pushed) => this.#tell({ to: ALL, type: 'pushed', pushed }),
+      lost: (_, loss) => this.#lost(loss),
+    };
+    this.#socket ??= new WebSocketLink(this.origin, /** @type {LinkHandlers} */ (handlers));
+  }
+
+  /** @param {Loss} loss */
+  #lost(loss) {
+    this.#socket = this.#hello = null;
+    // Behind the answers that came of it: they say more than that it is lost.
+    setTimeout(() => this.#tell({ to: ALL, type: 'lost', loss }));
+  }
+}
+
+/** @param {string} reason */
+const handover = (reason) => ({ opened: true, retryAfter: null, forGood: false, atOnce: true, reason });
+
+/** @type {Tabs | null} */
+let tabs = null;
+
+export class TabLink {
+  followsMany = true;
+  #isReady = false;
+  #numbers = 0;
+  /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
+  #waiting = new Map();
+
+  /**
+   * @param {string} origin
+   * @param {LinkHandlers} handlers
+   */
+  constructor(origin, handlers) {
+    this.handlers = handlers;
+    this.tabs = tabs ??= new Tabs(origin);
+    this.tabs.link = this;
+    queueMicrotask(() => this.tabs.ask({ type: 'open' })); // handlers want to know the link before it tells
+  }
+
+  /**
+   * @param {string} room
+   * @param {string | null} cursor
+   */
+  async follow(room, cursor) {
+    try {
+      this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
+    } catch (error) {
+      if (!error.isLost) this.handlers.refused(this, room, error);
+    }
+  }
+
+  /** @param {string} room */
+  unfollow(room) {
+    this.ask({ type: 'leave', room }).catch(() => {}); // another tab may have left it already
+  }
+
+  /**
+   * @param {Json} request
+   * @returns {Promise<any>}
+   */
+  ask(request) {
+    if (!this.#isReady) return Promise.reject(new ChatError('lost', 'the connection is gone'));
+    const number = ++this.#numbers;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(number, { resolve, reject });
+      this.tabs.ask({ type: 'ask', number, request });
+    });
+  }
+
+  nudge() {
+    this.tabs.ask({ type: 'nudge' });
+  }
+
+  close() {
+    this.#release();
+    this.tabs.ask({ type: 'close' });
+  }
+
+  /** @param {Json} message of the tab that leads */
+  heard({ type, from, number, answer, error, hello, pushed, room, page, loss }) {
+    if (type === 'answer') {
+      const waiting = this.#waiting.get(number);
+      this.#waiting.delete(number);
+      if (error) waiting?.reject(new ChatError(error.code, error.message, error));
+      else waiting?.resolve(answer);
+    } else if (type === 'ready' && !this.#isReady) {
+      this.#isReady = true;
+      this.handlers.ready(this, hello);
+    } else if (type === 'lost') {
+      if (!this.#isReady && loss.atOnce) return this.tabs.ask({ type: 'open' }); // a new leader: ask that one
+      this.#release();
+      this.handlers.lost(this, loss);
+    } else if (type === 'pushed') this.handlers.pushed(this, pushed);
+    else if (type === 'page' && from !== this.tabs.id) this.handlers.page(this, room, page);
+  }
+
+  #release() {
+    this.#isReady = false;
+    if (this.tabs.link === this) this.tabs.link = null;
+    for (const { reject } of this.#waiting.values()) reject(new ChatError('lost', 'the connection is gone'));
+    this.#waiting.clear();
+  }
+}

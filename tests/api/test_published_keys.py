@@ -1,0 +1,165 @@
+"""The keys that a provider publishes: fetched in a thread, when it is time, and never more than can be kept."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.api import published_keys
+from chatserver.api.keys import MAX_KEY_BYTES, KeyRing
+from chatserver.api.published_keys import FETCH_EVERY, PublishedKeys
+from chatserver.settings.forms import keys_url
+from tests.support.peers import ask
+from tests.support.serving import eventually, serving
+from tests.support.tokens import jwk, token
+
+
+class Provider:
+    """A web server with keys."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.body = b""
+        self.headers: dict[str, str] = {}
+        self.asked = 0
+        self.url = ""
+
+    def publish(self, *keys: dict[str, Any]) -> None:
+        self.body = json.dumps({"keys": keys}).encode()
+
+
+@contextmanager
+def provider() -> Iterator[Provider]:
+    it = Provider()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            it.asked += 1
+            self.send_response(it.status)
+            for name, value in it.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(it.body)))
+            self.end_headers()
+            self.wfile.write(it.body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        it.url = f"http://127.0.0.1:{server.server_port}/keys"
+        thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01))
+        thread.start()
+        yield it
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_key_that_is_rotated_is_fetched_when_a_token_names_it() -> None:
+    with provider() as it:
+        it.publish(jwk("ES256", kid="one"), jwk("HS256", kid="secret"))
+        async with serving(token_jwks=it.url) as server:
+
+            async def answer(number: int, kid: str, algorithm: str = "ES256") -> Any:
+                headers = {"Authorization": f"Bearer {token(algorithm, number, kid=kid)}"}
+                return await ask(server.address, "GET", "/session", headers=headers)
+
+            async def holds(number: int, kid: str) -> bool:
+                found: int = (await answer(number, kid)).status
+                return found == 200
+
+            await eventually(lambda: holds(0, "one"))
+            assert (await answer(0, "secret", "HS256")).status == 401, "a secret that is published is none"
+            it.publish(jwk("ES256", 1, kid="two"))
+            assert "retry-after" not in (await answer(1, "two")).headers, "it was fetched a moment ago"
+            assert it.asked == 1
+            published = server.server._published
+            assert published is not None
+            published._began -= FETCH_EVERY
+            assert (await answer(1, "two")).headers["retry-after"] == "1"
+            await eventually(lambda: holds(1, "two"))
+            assert not await holds(0, "one"), "it was withdrawn"
+            server.server._reload()
+            await eventually(lambda: it.asked == 3)
+
+
+class Looker:
+    """One `PublishedKeys` with a fetch that a test rules."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fetches: list[float] = []
+        self.answer: bytes | Exception = json.dumps(jwk("ES256")).encode()
+        self.takes = 0.0
+        self.keys = KeyRing()
+        self.published = PublishedKeys("https://id.example/keys", self.keys)
+        monkeypatch.setattr(trio.to_thread, "run_sync", self._run)
+
+    async def _run(self, fetch: object, url: str, *, abandon_on_cancel: bool) -> bytes:
+        assert (fetch, url, abandon_on_cancel) == (published_keys.fetched, "https://id.example/keys", True)
+        self.fetches.append(trio.current_time())
+        await trio.sleep(self.takes)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def test_it_is_asked_once_a_minute_at_most_and_until_it_has_answered(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looker = Looker(monkeypatch)
+    looker.answer = OSError("connection refused")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looker.published.run)
+        await trio.sleep(130)
+        assert looker.fetches == [0.0, 60.0, 120.0]
+        looker.answer = json.dumps(jwk("ES256")).encode()
+        await trio.sleep(1000)
+        assert looker.fetches == [0.0, 60.0, 120.0, 180.0]
+        assert len(looker.keys) == 1
+        looker.takes = 5.0
+        assert [looker.published.unknown() for _ in range(3)] == [True] * 3
+        await trio.sleep(1)
+        assert looker.published.unknown(), "it is under way"
+        await trio.sleep(30)
+        assert not looker.published.unknown()
+        looker.takes, looker.answer = 1000.0, b"{}"
+        await trio.sleep(40)
+        assert looker.published.unknown()
+        await trio.sleep(30)
+        assert len(looker.fetches) == 6
+        assert len(looker.keys) == 1, "what there was stays"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "why"),
+    [
+        (404, {}, b"", "404"),
+        (302, {"Location": "http://127.0.0.1:1/"}, b"", "302"),
+        (200, {}, b"x" * (MAX_KEY_BYTES + 1), "262,144"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error(status: int, headers: dict[str, str], body: bytes, why: str) -> None:
+    with provider() as it:
+        it.status, it.headers, it.body = status, headers, body
+        with pytest.raises((OSError, ValueError), match=why):
+            published_keys.fetched(it.url)
+
+
+def test_an_address_that_others_could_change_on_the_way_is_refused() -> None:
+    for good in ("https://id.example/keys", "http://127.0.0.1:9/k", "http://localhost/k", "http://[::1]:9/k"):
+        assert keys_url(good) == good
+    for bad in (
+        "http://id.example/keys",
+        "ftp://localhost/k",
+        "file:///etc/passwd",
+        "id.example",
+        "https://",
+        "http://[::1",
+    ):
+        with pytest.raises(ValueError, match="is not an https address"):
+            keys_url(bad)

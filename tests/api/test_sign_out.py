@@ -1,0 +1,168 @@
+"""Signing out everywhere: what was made before does not hold any more, on no transport and after no restart."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver.chat.signed_out import SignedOut
+from chatserver.edge import sign_outs as sign_outs_module
+from chatserver.log.interface import LogUnavailable
+from chatserver.log.signouts import SignOut
+from tests.support.peers import ask, chatter, connect, request
+from tests.support.serving import Serving, serving
+from tests.support.tokens import SECRET, token
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def cookie(token: str) -> dict[str, str]:
+    return {"Cookie": f"chat_session={token}"}
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    path = tmp_path / "token.key"
+    path.write_bytes(SECRET)
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture
+async def house(key: str) -> AsyncIterator[Serving]:
+    async with serving(token_key=(key,)) as server:
+        yield server
+
+
+def old(**claims: Any) -> str:
+    """A token of some seconds ago: what is made in the second of the sign-out does not hold."""
+    return token(iat=int(time.time()) - 5, **claims)
+
+
+async def sign_out(server: Serving, headers: dict[str, str]) -> None:
+    answer = await ask(server.address, "DELETE", "/session", headers=headers)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["set-cookie"].startswith("chat_session=; Path=/; Max-Age=0; HttpOnly")
+
+
+async def status(server: Serving, headers: dict[str, str]) -> int:
+    return (await ask(server.address, "GET", "/session", headers=headers)).status
+
+
+async def test_every_token_of_a_person_ends_and_later_ones_hold(house: Serving) -> None:
+    mine, other, without, bob = old(), old(extra=1), token(iat=None), old(sub="u_bob")
+    assert [await status(house, bearer(each)) for each in (mine, other, without, bob)] == [200] * 4
+    await sign_out(house, cookie(mine))
+    assert [await status(house, bearer(each)) for each in (mine, other, without, bob)] == [401, 401, 401, 200]
+    assert (await ask(house.address, "GET", "/session", headers=cookie(mine))).json["guest"], "a bad cookie is none"
+    assert await status(house, bearer(token(iat=int(time.time()) + 2))) == 200
+    assert (await ask(house.address, "DELETE", "/session", headers=bearer(mine))).status == 401
+
+
+async def test_it_ends_what_is_open_on_every_transport_and_nobody_elses(
+    house: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_outs_module, "SEARCH_STEP", 3)
+    mine, bob = old(), old(sub="u_bob")
+    async with (
+        chatter(house.address, headers=bearer(mine)) as by_bearer,
+        chatter(house.address) as by_auth,
+        chatter(house.address, headers=bearer(bob)) as neighbour,
+        connect(house.address) as stream,
+        connect(house.address) as poll,
+    ):
+        await by_auth.ask("auth", token=old(extra=2))
+        for each in (by_bearer, by_auth, neighbour):
+            await each.ask("join", room="lobby")
+        await stream.send(request("GET", "/rooms/lobby/events", headers=bearer(mine)))
+        assert (await stream.head()).status == 200
+        await poll.send(request("GET", "/rooms/lobby/messages?wait=60", headers=bearer(mine)))
+        await house.in_phase("held")
+        await sign_out(house, bearer(mine))
+        assert [(await each.closed()).code for each in (by_bearer, by_auth)] == [4503, 4503]
+        assert (await poll.response()).error == "unauthenticated"
+        await stream.rest()
+        await house.counted("expired", 3)
+        assert (await neighbour.ask("ping"))["type"] == "pong"
+
+
+async def test_several_at_a_time_are_all_found(house: Serving) -> None:
+    people = [f"u_{number}" for number in range(5)]
+    async with trio.open_nursery() as nursery:
+
+        async def one(sub: str) -> None:
+            async with chatter(house.address, headers=bearer(old(sub=sub))) as friend:
+                nursery.start_soon(sign_out, house, bearer(old(sub=sub, extra=1)))
+                assert (await friend.closed()).code == 4503
+
+        for sub in people:
+            nursery.start_soon(one, sub)
+
+
+async def test_a_guest_signs_out_and_is_somebody_new(house: Serving) -> None:
+    named = {"Content-Type": "application/json"}
+    made = (await ask(house.address, "POST", "/session", b'{"name": "Ann"}', headers=named)).json
+    async with chatter(house.address, headers=cookie(made["token"])) as friend:
+        assert friend.hello["user"] == made["user"]
+        await sign_out(house, cookie(made["token"]))
+        assert (await friend.closed()).code == 4503
+    base = made["token"].partition("~")[0]
+    assert [await status(house, bearer(each)) for each in (made["token"], base)] == [401, 401]
+    async with chatter(house.address, headers=cookie(base)) as again:
+        assert again.hello["user"] != made["user"]
+        assert "set-cookie" in again.handshake.headers, "and is given another token"
+
+
+async def test_who_has_no_token_has_nothing_to_sign_out_of(house: Serving) -> None:
+    await sign_out(house, {})
+    await sign_out(house, cookie("a.b.c"))
+    answer = await ask(house.address, "DELETE", "/session", headers={"Origin": "https://evil.example"})
+    assert answer.status == 403
+
+
+async def test_it_holds_after_a_restart(tmp_path: Path, key: str) -> None:
+    log, mine = f"sqlite:{tmp_path / 'chat.db'}", old()
+    async with serving(log=log, token_key=(key,)) as server:
+        guest = (await ask(server.address, "POST", "/session")).json["token"]
+        for each in (mine, guest):
+            await sign_out(server, bearer(each))
+    async with serving(log=log, token_key=(key,)) as server:
+        assert [await status(server, bearer(each)) for each in (mine, guest, old(sub="u_bob"))] == [401, 401, 200]
+
+
+async def test_what_is_not_kept_is_not_done(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(sign_out: SignOut) -> None:
+        raise LogUnavailable("the disk is full")
+
+    monkeypatch.setattr(house.server.parts.log.signouts, "add", failing)
+    answer = await ask(house.address, "DELETE", "/session", headers=bearer(old()))
+    assert (answer.status, answer.error) == (503, "unavailable")
+    assert await status(house, bearer(old())) == 200
+
+
+async def test_signing_out_has_the_rate_of_publishing(key: str) -> None:
+    """Each is a sync of the disk: a guest who makes sessions only to end them is as slow as one who writes."""
+    async with serving(token_key=(key,), publish_rate=1.0) as server:
+        codes = [
+            (await ask(server.address, "DELETE", "/session", headers=bearer(token(iat=int(time.time()) + 5)))).status
+            for _ in range(4)
+        ]
+        assert codes[0] == 204
+        assert codes[-1] == 429
+
+
+def test_the_table_forgets_what_forbids_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.chat.signed_out.SWEEP_EVERY", 3)
+    table = SignedOut(wall_ms=lambda: 0)
+    ended: list[int] = []
+    table.end = ended.append
+    for number, until in enumerate((10, 10_000, 10_000)):
+        table.note(SignOut(number, guest=False, time=1000 * number, until=until))
+    assert ended == [0, 1, 2]
+    assert [table.holds(number, 0.5) for number in range(3)] == [True, False, False]
+    assert [table.holds(2, issued) for issued in (0.0, 2.0, 2.001)] == [False, False, True]

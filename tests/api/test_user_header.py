@@ -1,0 +1,77 @@
+"""A proxy that signs people in: believed where it is trusted, and nobody else is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from chatserver.settings.fields import Settings
+from chatserver.settings.spec import ConfigError
+from tests.support.peers import ask, chatter, connect, request
+from tests.support.serving import Serving, serving
+
+TRUSTED: dict[str, Any] = {"user_header": "X-Forwarded-User", "trusted_proxy": ("127.0.0.1",)}
+STRANGER = "127.0.0.2"
+
+
+async def who(server: Serving, headers: Mapping[str, str], *, source: str = "") -> Any:
+    return (await ask(server.address, "GET", "/session", headers=headers, source=source)).json
+
+
+async def test_who_a_trusted_proxy_names_has_signed_in() -> None:
+    async with serving(**TRUSTED) as server:
+        ann = {"X-Forwarded-User": "ann", "X-Forwarded-For": "198.51.100.7"}
+        told = await who(server, ann)
+        assert (told["user"], told["guest"], told["expires"]) == ({"id": "ann", "name": "ann"}, False, None)
+        said = await ask(server.address, "POST", "/rooms/lobby/messages", b"hi", headers=ann)
+        assert said.json["user"]["id"] == "ann"
+        async with chatter(server.address, headers=ann) as friend:
+            assert friend.hello["user"]["id"] == "ann"
+            assert "set-cookie" not in friend.handshake.headers
+        assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=ann)).headers
+        made = await ask(server.address, "POST", "/session", headers=ann)
+        assert (made.status, made.json["token"], "set-cookie" in made.headers) == (201, "", False)
+        assert (await ask(server.address, "DELETE", "/session", headers=ann)).status == 204
+        for nobody in ({}, {"X-Forwarded-User": ""}):
+            assert (await who(server, {"X-Forwarded-For": "198.51.100.7", **nobody}))["guest"]
+        guest = (await ask(server.address, "POST", "/session")).json["token"]
+        assert (await who(server, {**ann, "Cookie": f"chat_session={guest}"}))["user"]["id"] == "ann"
+        assert (await who(server, {**ann, "Authorization": f"Bearer {guest}"}))["guest"], "a bearer comes first"
+
+
+async def test_nobody_else_is_believed() -> None:
+    async with serving(**TRUSTED) as server:
+        for _ in range(2):
+            assert (await who(server, {"X-Forwarded-User": "ann"}, source=STRANGER))["guest"]
+    async with serving(trusted_proxy=("127.0.0.1",)) as server:
+        assert (await who(server, {"X-Forwarded-User": "ann"}))["guest"], "it was not asked for"
+
+
+async def test_a_client_cannot_send_it_through_a_balancer_that_speaks_no_http() -> None:
+    """What names its client by a PROXY header passes on what the client says of itself."""
+    async with serving(**TRUSTED, proxy_protocol=True) as server, connect(server.address) as peer:
+        await peer.send(b"PROXY TCP4 198.51.100.7 127.0.0.1 5000 80\r\n")
+        await peer.send(request("GET", "/session", headers={"X-Forwarded-User": "ann"}))
+        assert (await peer.response()).json["guest"]
+
+
+@pytest.mark.parametrize("value", ["g_2d4a90c4b1f0e37", "ann, bob", "x" * 65, "a\x80b"])
+async def test_a_name_that_cannot_be_one_is_refused(value: str) -> None:
+    async with serving(**TRUSTED) as server:
+        answer = await ask(server.address, "GET", "/session", headers={"X-Forwarded-User": value})
+        assert (answer.status, answer.error) == (401, "unauthenticated")
+
+
+async def test_two_of_it_are_none() -> None:
+    """A proxy that adds its own behind that of a client."""
+    async with serving(**TRUSTED) as server, connect(server.address) as peer:
+        await peer.send(b"GET /session HTTP/1.1\r\nHost: t\r\nX-Forwarded-User: root\r\nX-Forwarded-User: ann\r\n\r\n")
+        assert (await peer.response()).status == 401
+
+
+def test_it_needs_a_proxy_and_a_header_of_its_own() -> None:
+    with pytest.raises(ConfigError, match="--user-header: needs --trusted-proxy"):
+        Settings(user_header="X-User")
+    for name in ("Cookie", "a b", "x:"):
+        with pytest.raises(ConfigError, match="--user-header: "):
+            Settings(user_header=name, trusted_proxy=("127.0.0.1",))

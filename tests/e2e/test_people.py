@@ -1,0 +1,60 @@
+"""People in the page: a name of one's own, who types, what somebody said long ago."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser import Server
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_name_of_ones_own_is_seen_by_all_and_kept(shared_server: Server, window: OpenWindow) -> None:
+    ann, ben = window(), window()
+    for each in (ann, ben):
+        each.open(shared_server, room="names")
+    ann.say("who am I?")
+    ben.expect_texts(["who am I?"])
+    ann.page.click("#me")
+    ann.page.fill("#account-name", "Ann Lee")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#account")).to_be_hidden()
+    expect(ann.page.locator("#me")).to_contain_text("Ann Lee")
+    ann.expect_live()
+    expect(ben.page.locator("#people")).to_contain_text("Ann Lee")
+    ann.say("now I know")
+    expect(ben.page.locator("#messages .author").last).to_have_text("Ann Lee")
+    expect(ann.page.locator("#messages .own")).to_have_count(2)  # the same person as before
+    ann.page.reload()
+    expect(ann.page.locator("#me")).to_contain_text("Ann Lee")
+
+    ann.page.click("#me")
+    ann.page.fill("#account-name", "\u202eAnn")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#account-problem")).to_contain_text("name")
+    ann.page.press("#account-name", "Escape")
+
+    ben.page.click("#text")
+    ben.page.keyboard.type("hm")
+    expect(ann.page.locator("#typing")).to_contain_text("is typing…")
+    ben.page.keyboard.press("Enter")
+    expect(ann.page.locator("#typing")).to_be_empty()  # at once: it is said
+
+
+def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: OpenWindow) -> None:
+    for number in range(120):
+        shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")
+    ann = window()
+    ann.open(shared_server, room="reading-room")
+    ann.page.keyboard.press("Control+k")
+    ann.page.keyboard.type("WALRUS")
+    found = ann.page.locator("#switcher-list a", has_text="walrus numbered")
+    expect(found.locator("mark")).to_have_text("walrus")
+    found.click()
+    expect(ann.page.locator("#room-title")).to_have_text("archives")
+    expect(ann.page.locator(".message.found")).to_contain_text("a walrus numbered 7")
+    expect(ann.page.locator(".message.found")).to_be_in_viewport()
+    expect(ann.page.locator("#jump")).to_be_visible()
+    ann.page.keyboard.press("Control+k")
+    ann.page.keyboard.type("zyzzyva")
+    expect(ann.page.locator("#switcher-note")).to_have_text("Nobody said that.")

@@ -1,0 +1,75 @@
+"""Many tabs of one browser: one connection, which outlives the tab that has it."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browser import Server
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+#: Counts the WebSockets that a tab opens.
+COUNT = """WebSocket = class extends WebSocket {
+    constructor(...all) {
+        super(...all);
+        window.opened = (window.opened ?? 0) + 1;
+    }
+}"""
+
+
+def texts(page: Page, wanted: list[str]) -> None:
+    expect(page.locator("#messages .text")).to_have_text(wanted)
+
+
+def test_tabs_share_a_connection_and_survive_its_tab(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.page.context.add_init_script(COUNT)
+    ann.open(shared_server, room="tabs")
+    ann.say("from the first")
+    ann.expect_texts(["from the first"])
+    others = [ann.page.context.new_page() for _ in range(2)]
+    for tab in others:
+        tab.goto(f"{shared_server.url}/#tabs")
+        expect(tab.locator("#connection-text")).to_contain_text("live · WebSocket")
+        texts(tab, ["from the first"])
+    assert [tab.evaluate("window.opened ?? 0") for tab in (ann.page, *others)] == [1, 0, 0]
+    second, third = others
+    second.fill("#text", "from the second")
+    second.press("#text", "Enter")
+    for tab in (ann.page, *others):
+        texts(tab, ["from the first", "from the second"])
+        expect(tab.locator("#pending .message")).to_have_count(0)
+        expect(tab.locator("#messages .own")).to_have_count(2)
+
+    second.evaluate("location.hash = 'tabs-too'")
+    expect(third.locator("#rooms a[href='#tabs-too']")).to_be_visible()
+    third.fill("#text", "for one who looks elsewhere")
+    third.press("#text", "Enter")
+    texts(ann.page, ["from the first", "from the second", "for one who looks elsewhere"])
+
+    ann.page.close()
+    shared_server.publish("tabs", "while they change over")
+    said = ["from the first", "from the second", "for one who looks elsewhere", "while they change over"]
+    texts(third, said)
+    third.fill("#text", "still here")
+    third.press("#text", "Enter")
+    texts(third, [*said, "still here"])
+    second.evaluate("location.hash = 'tabs'")
+    texts(second, [*said, "still here"])
+    assert sorted(tab.evaluate("window.opened ?? 0") for tab in others) == [0, 1]
+
+
+def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(shared_server, room="frozen")
+    ann.say("hello")
+    ann.expect_texts(["hello"])
+    other = ann.page.context.new_page()
+    other.goto(f"{shared_server.url}/#frozen")
+    texts(other, ["hello"])
+    # The tab with the connection hears nothing any more, as if it were frozen, and keeps its lock.
+    ann.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
+    other.fill("#text", "anybody?")
+    other.press("#text", "Enter")
+    texts(other, ["hello", "anybody?"])
+    expect(other.locator("#pending .message")).to_have_count(0)

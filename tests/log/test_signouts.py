@@ -1,0 +1,59 @@
+"""Sign-outs of every engine: one for each person, as long as it forbids something, and not too many of guests."""
+
+from pathlib import Path
+
+import pytest
+
+from chatserver.log import signouts as signouts_module
+from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.signouts import SignOut
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import START_MS, running
+
+
+def sign_out(number: int, *, time: int = START_MS, lasts: int = 1000, guest: bool = False) -> SignOut:
+    return SignOut(number, guest, time, time + lasts)
+
+
+async def numbers(log: Log, now_ms: int = START_MS) -> list[int]:
+    return [each.number for each in await log.signouts.load(now_ms)]
+
+
+async def test_they_come_back_as_they_were(log: Log) -> None:
+    assert await log.signouts.load(START_MS) == []
+    made = [sign_out((1 << 60) - 1), sign_out(0, guest=True)]
+    for each in made:
+        await log.signouts.add(each)
+    assert await log.signouts.load(START_MS) == made
+
+
+async def test_the_last_of_a_person_counts_and_those_that_forbid_nothing_go(log: Log) -> None:
+    for each in (sign_out(1), sign_out(2, lasts=10), sign_out(1, time=START_MS + 5)):
+        await log.signouts.add(each)
+    assert await log.signouts.load(START_MS + 6) == [sign_out(2, lasts=10), sign_out(1, time=START_MS + 5)]
+    assert await numbers(log, START_MS + 10) == [1]
+    await log.signouts.add(sign_out(3, time=START_MS + 20))
+    assert await numbers(log, START_MS) == [1, 3]
+
+
+async def test_of_guests_the_latest_are_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may be a guest, as often as he likes; nobody else is forgotten for it."""
+    monkeypatch.setattr(signouts_module, "MAX_GUESTS", 2)
+    await log.signouts.add(sign_out(9))
+    for number in range(5):
+        await log.signouts.add(sign_out(number, guest=True))
+    assert await numbers(log) == [9, 3, 4]
+
+
+async def test_a_closed_log_has_none(closed_log: Log) -> None:
+    with pytest.raises(LogUnavailable):
+        await closed_log.signouts.load(START_MS)
+    with pytest.raises(LogUnavailable):
+        await closed_log.signouts.add(sign_out(1))
+
+
+async def test_they_outlive_a_restart(path: Path) -> None:
+    async with running(SqliteLog(str(path))) as log:
+        await log.signouts.add(sign_out(1))
+    async with running(SqliteLog(str(path))) as log:
+        assert await numbers(log) == [1]
