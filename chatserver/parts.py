@@ -121,10 +121,9 @@ def build(
     identities = _identities(settings, log.identity.secret, keys)
     services = _services(settings, log, hub, encoder, identities, audit, faulted=connections.faults.caught)
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
-    afterwards = Afterwards(nursery, lambda: connections.faults.caught(afterwards))
     routes = Routes(
         services,
-        searches=search_handlers(services, limiters, afterwards),
+        searches=search_handlers(services, limiters, Afterwards(nursery, connections.faults.caught)),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)

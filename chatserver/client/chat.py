@@ -120,7 +120,8 @@ class Chat:
         self._credentials = who
         self._api = Api(HttpClient(target, who))
         self._name = name
-        self._named = False
+        self._named: str | None = None  # the name that the server gave us, if we asked for one
+        self._asked_again = False  # for the name, since we were connected by it
         self._timeout = timeout
         self._session = Session()
         self._rooms: dict[str, tuple[Room, Feed[Event]]] = {}
@@ -141,6 +142,8 @@ class Chat:
         """
         if room not in self._rooms:
             feed = Feed[Event](partial(self._resume, [room]))
+            if self._rejected is not None:
+                feed.end(self._rejected)
             self._rooms[room] = (Room(self, room, feed, after), feed)
             self._session.join(room, after=after, latest=latest)
             self._link.wake()
@@ -260,7 +263,7 @@ class Chat:
     async def rename(self, name: str) -> wire.User:
         """Be a guest of this name from now on; connects anew."""
         self.user = await self._within(self._api.sign_in(name))
-        self._name, self._named = name, True
+        self._name, self._named = name, self.user.name
         self._link.restart()
         return self.user
 
@@ -296,14 +299,13 @@ class Chat:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Conversation]:
-        if self._name and not self._named:
+        if self._name and self._named is None and not self._credentials.token:
             try:
-                await self._api.sign_in(self._name)
+                self._named = (await self._api.sign_in(self._name)).name
             except Unavailable as error:
                 raise EndedError(error.message, retry_after=error.retry_after) from error
             except ChatError as error:
                 raise EndedError(f"the name {self._name!r}: {error}", final=True) from error
-            self._named = True
         opener = websocket if self._transport == "ws" else partial(http_conversation, self._transport)
         async with opener(self._target, self._credentials) as conversation:
             yield conversation
@@ -316,7 +318,7 @@ class Chat:
             self._greeted.set()
             for wait in self._waits.values():
                 wait.end(rejected)
-            for feed in self._feeds(None):
+            for feed in (*(feed for _, feed in self._rooms.values()), *self._feeds(None)):
                 feed.end(rejected)
 
     def _feeds(self, room: str | None) -> list[Feed[Event]]:
@@ -343,6 +345,7 @@ class Chat:
             case wire.Connected(user):
                 self.user = user
                 self._greeted.set()
+                self._check_name(user)
             case events.Complaint(str(room), code, message) if room in self._rooms:
                 self._rooms.pop(room)[1].end(error_of(code, message))
         for feed in self._feeds(getattr(outcome, "room", None)):
@@ -352,6 +355,14 @@ class Chat:
             if feed.full and isinstance(outcome, wire.Record):
                 for name in self._session.rooms if feed is self._everything else [outcome.room]:
                     self._session.pause(name)
+
+    def _check_name(self, user: wire.User) -> None:
+        """Ask for our name again, once, if the server has forgotten it: its log began anew."""
+        if self._named is not None and user.name != self._named and not self._asked_again:
+            self._named, self._asked_again = None, True
+            self._link.restart()
+        elif user.name == self._named:
+            self._asked_again = False
 
     def _resume(self, rooms: Sequence[str]) -> None:
         for room in rooms:

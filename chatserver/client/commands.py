@@ -3,8 +3,10 @@
 Owns: the table, parsing, completion. May not: print, or do anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+MAX_MENTIONS = 20  # in one message, as the server takes them
 
 
 class Command(NamedTuple):
@@ -94,15 +96,14 @@ def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tup
     return before, ()
 
 
-def mentioned(text: str, people: dict[str, str]) -> list[str]:
-    """Return the ids, by name, of those whom a text names with an @, the longer name where two fit."""
+def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
+    """Return the ids of those whom a text names with an @, given names by id; the longer name where two fit."""
     found: list[str] = []
-    rest = text
-    for name in sorted(people, key=len, reverse=True):
-        if f"@{name}" in rest:
-            found.append(people[name])
-            rest = rest.replace(f"@{name}", "")
-    return found
+    for id_, name in sorted(people.items(), key=lambda known: len(known[1]), reverse=True):
+        if f"@{name}" in text:
+            found.append(id_)
+            text = text.replace(f"@{name}", "")
+    return found[:MAX_MENTIONS]
 
 
 def _matching(stem: str, words: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ class Entered(msgspec.Struct, frozen=True, tag_field="type", tag="entered"):
     room: str
     members: int | None  # None: this transport does not say
     resumed: bool  # this goes on from messages that we had before
+    until: int = 0  # offset of the last record that follows now; messages up to it are as they stand by now
 
 
 class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):

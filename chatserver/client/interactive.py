@@ -6,7 +6,6 @@ itself (`Screen` does), or put an event into words (render.py does).
 
 import math
 import signal
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
@@ -16,6 +15,7 @@ import trio
 from chatserver.client import commands, events, render, wire
 from chatserver.client.chat import Chat
 from chatserver.client.errors import ChatError, NotFound
+from chatserver.client.recall import Recall
 from chatserver.client.screen import Screen
 
 LATEST = 50  # messages shown of a room that is entered
@@ -24,7 +24,6 @@ UNREAD_PATIENCE = 2.0  # s for the server to say what is unread before a room is
 TYPING_EVERY = 3.0  # s between two tellings that we are typing, as the server takes them
 TYPING_SHOWN = 5.0  # s for which somebody else is shown to be typing
 READ_EVERY = 3.0  # s between two tellings of how far we have read
-REMEMBERED = 1000  # messages that can be quoted, and people who can be completed
 ROOMS_SHOWN = 40
 
 SEE_HELP = "/help tells what one can type"
@@ -53,8 +52,8 @@ class Interactive:
         self._screen = screen
         self._wanted = room  # to be written in once it is entered
         self._rooms: dict[str, int] = {}  # entered, with the offset up to which each has been read when we came
-        self._recent: OrderedDict[tuple[str, int], wire.Message] = OrderedDict()
-        self._people: OrderedDict[str, str] = OrderedDict()  # ids by name, the latest last
+        self._shown: dict[str, int] = {}  # offset up to which messages came with what has happened to them
+        self._recall = Recall()
         self._typing: dict[str, float] = {}  # until when somebody is shown to be typing
         self._told_typing = -math.inf
         self._came: list[str] = []  # folded into the last line of presence
@@ -80,7 +79,8 @@ class Interactive:
 
     def complete(self, before: str) -> tuple[str, list[str]]:
         """Return what Tab makes of a line."""
-        kept, endings = commands.complete(before, people=reversed(self._people), rooms=self._rooms)
+        rooms = {*self._recall.rooms, *self._rooms}
+        kept, endings = commands.complete(before, people=set(self._recall.people.values()), rooms=rooms)
         return kept, list(endings)
 
     # -- what happens -------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ class Interactive:
     def _show(self, event: events.Event) -> None:
         """Print an event, and what it changes in the prompt."""
         if isinstance(event, wire.Record):
-            self._know(event.user)
+            self._recall.take(event)
         if not isinstance(event, wire.Presence):
             self._came, self._went = [], []
         match event:
@@ -101,8 +101,10 @@ class Interactive:
                     self._nursery.start_soon(self._show_typing, render.name_of(user))
             case wire.Read() | events.Postponed(code="unavailable"):
                 pass
-            case events.Entered(room):
-                self._entered(room)
+            case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
+                pass  # the message that it changed was shown as it stands now
+            case events.Entered():
+                self._entered(event)
                 self._note(self._narrator.words(event))
             case events.Complaint(str(room)):
                 self._note(self._narrator.words(event))
@@ -115,19 +117,13 @@ class Interactive:
 
     def _message(self, message: wire.Message) -> None:
         self._typing.pop(render.name_of(message.user), None)
-        self._recent[message.room, message.offset] = message
-        if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
         if (day := render.local_time(message, "%A %-d %B %Y")) != self._day:
             self._day = day
             self._screen.note(day)
         ours = message.user == self._chat.user
         called = not ours and self._is_called(message)
         self._divide(message, ours=ours)
-        quote = ""
-        if message.reply_to is not None:
-            answered = self._recent.get((message.room, message.reply_to))
-            quote = f"#{message.reply_to}" + (f" {render.quoted(answered)}" if answered is not None else "")
+        quote = self._recall.quote(message.room, message.reply_to)
         room = message.room if len(self._rooms) > 1 else ""
         bell = "\a" if called and not self._screen.focused else ""
         self._screen.print(
@@ -154,7 +150,7 @@ class Interactive:
     def _presence(self, event: wire.Presence) -> None:
         """Say who came and who left, in one line for as long as nothing else happens."""
         for user in (*event.joined, *event.left):
-            self._know(user)
+            self._recall.know(user)
         if event.room != self.room:
             return
         for users, here, there in ((event.joined, self._came, self._went), (event.left, self._went, self._came)):
@@ -174,17 +170,11 @@ class Interactive:
             del self._typing[name]
             self._redraw()
 
-    def _entered(self, room: str) -> None:
-        self._rooms.setdefault(room, 0)
-        if room == self._wanted:
-            self.room = room
-
-    def _know(self, user: wire.User) -> None:
-        name = render.name_of(user)
-        self._people[name] = user.id
-        self._people.move_to_end(name)
-        if len(self._people) > REMEMBERED:
-            self._people.popitem(last=False)
+    def _entered(self, event: events.Entered) -> None:
+        self._rooms.setdefault(event.room, 0)
+        self._shown[event.room] = 0 if event.resumed else event.until
+        if event.room == self._wanted:
+            self.room = event.room
 
     def _prompt(self) -> None:
         """Say in the prompt what is not as usual."""
@@ -216,7 +206,7 @@ class Interactive:
                     self._say(text.removeprefix("/"))
             if self._screen.focused and not focused:
                 self._divided = False
-                self._seen.update(dict(self._recent.keys()))
+                self._seen.update(self._recall.newest())
             self._tell_typing()
 
     def _say(self, text: str, reply_to: int | None = None) -> None:
@@ -235,7 +225,7 @@ class Interactive:
 
     async def _publish_queue(self) -> None:
         async for room, text, reply_to in self._queued:
-            mentions = commands.mentioned(text, self._people)
+            mentions = commands.mentioned(text, self._recall.people)
             await self._say_failure(self._chat.publish(room, text, reply_to=reply_to, mentions=mentions), "not sent: ")
             self._unsent -= 1
             if not self._unsent:
@@ -261,7 +251,7 @@ class Interactive:
     def _answer(self, name: str, offset: int | None, text: str) -> None:
         if name == "/me":
             self._say(f"/me {text}")
-        elif (target := offset or self._last(ours=False)) is None:
+        elif (target := offset or self._recall.last(self.room, but=self._chat.user)) is None:
             self._screen.note("there is nothing to answer")
         else:
             self._say(text, target)
@@ -284,17 +274,17 @@ class Interactive:
             case "/who":
                 answer = await self._chat.members(room)
                 for user in answer.members:
-                    self._know(user)
+                    self._recall.know(user)
                 self._screen.note(render.members(answer))
             case "/nick" if rest:
-                self._screen.note(f"you are {render.name_of(await self._chat.rename(rest))} now")
+                await self._chat.rename(rest)  # and `Connected` says so
             case "/edit" if rest:
                 await self._change(offset, lambda at: self._chat.edit(room, at, rest))
             case "/delete":
                 await self._change(offset, lambda at: self._chat.delete(room, at))
             case "/react" if rest:
                 emoji, on = commands.emoji(rest.strip())
-                target = offset or self._last(ours=None)
+                target = offset or self._recall.last(room)
                 await self._change(target, lambda at: self._chat.react(room, at, emoji, on=on))
             case "/search" if rest:
                 await self._search(rest)
@@ -312,6 +302,8 @@ class Interactive:
                 if unread is not None and unread.unread:
                     self._rooms[room] = unread.read
         self._chat.join(room, latest=LATEST)
+        with suppress(ChatError):
+            self._recall.rooms.update(found.room for found in await self._chat.rooms())
 
     def _leave_room(self, room: str) -> None:
         if room not in self._rooms:
@@ -327,6 +319,7 @@ class Interactive:
 
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
+        self._recall.rooms.update(room.room for room in rooms)
         for room in rooms[:ROOMS_SHOWN]:
             mark = "*" if room.room in self._rooms else " "
             self._screen.note(f"{mark} {render.printable(room.room)}: {room.messages} messages, {room.members} here")
@@ -334,7 +327,7 @@ class Interactive:
             self._screen.note(f"and {len(rooms) - ROOMS_SHOWN} more")
 
     async def _change(self, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]) -> None:
-        target = offset or self._last(ours=True)
+        target = offset or self._recall.last(self.room, by=self._chat.user)
         if target is None:
             self._screen.note("which message? Name its number: #N")
         else:
@@ -352,13 +345,6 @@ class Interactive:
             await doing
         except ChatError as error:
             self._screen.note(f"{before}{render.failure(error)}")
-
-    def _last(self, *, ours: bool | None) -> int | None:
-        """Return the offset of the last message here: of ours, of somebody else's, or of anybody's."""
-        for (room, offset), message in reversed(self._recent.items()):
-            if room == self.room and (ours is None or (message.user == self._chat.user) == ours):
-                return offset
-        return None
 
     async def _tell_read(self) -> None:
         """Tell the server how far we have read, now and then, for as long as it wants to know."""

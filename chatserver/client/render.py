@@ -110,6 +110,8 @@ def status(event: events.Event) -> str | None:
     match event:
         case wire.Connected(user):
             return f"connected as {name_of(user)}"
+        case wire.Edit(text=""):
+            return None  # a later one has taken its place
         case wire.Edit() | wire.Deletion() | wire.Reaction():
             return f"{name_of(event.user)} {_change(event)}"
         case wire.Presence():

@@ -210,8 +210,7 @@ class Session:
     def _filled_in(self, request: requests.Request, id_: int) -> requests.Request:
         """Give a request its id, and ours the place where its room stands by now."""
         if isinstance(request, requests.Typing):
-            del self._others[id_]  # it has no answer
-            return request
+            del self._others[id_]  # it has no answer but an error, which nobody waits for
         asked = self._others.get(id_)
         if asked is not None and asked.ours and isinstance(request, requests.Join | requests.History):
             return msgspec.structs.replace(request, id=id_, after=self._rooms[request.room].cursor)
@@ -266,10 +265,10 @@ class Session:
             return
         room.entered = True
         resumed = room.cursor is not None
-        yield events.Entered(room.name, joined.members, resumed)
+        records = joined.records
+        yield events.Entered(room.name, joined.members, resumed, records[-1].offset if records else 0)
         if resumed and not joined.recovered:
             yield self._lose(room)
-        records = joined.records
         if not resumed:
             skipped, records = (records[: -room.latest], records[-room.latest :]) if room.latest else (records, [])
             for record in skipped[-1:]:

@@ -96,7 +96,7 @@ class WatchedStream(trio.abc.Stream):
         finally:
             self.listening = False
         if not data and not self.upgraded:
-            raise EndedError("hung up on")
+            raise EndedError("the server hung up")
         self.heard = trio.current_time()
         return data
 

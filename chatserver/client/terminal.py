@@ -149,7 +149,7 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 code = _complain(f"line {number} is not sent: {render.failure(error)}", EXIT_FAILED)
             else:
                 if options.json:
-                    _print_json(ack)
+                    _print_json(msgspec.structs.replace(ack, id=0))  # ours alone
     raise _Done(code)
 
 
@@ -187,7 +187,7 @@ async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> N
     with Screen(sys.stdin.fileno(), sys.stdout.fileno(), style=style) as screen:
         view = Interactive(chat, screen, options.room)
         screen.complete_by(view.complete)
-        screen.note(f"connecting to {parse_target(options.url)}; {SEE_HELP}")
+        screen.note(f"connecting to {render.printable(options.url)}; {SEE_HELP}")
         await nursery.start(_end_on_signal, screen)
         await view.run(nursery)
 

@@ -113,7 +113,7 @@ class Members(msgspec.Struct, frozen=True, tag_field="type", tag="members"):
     id: int = 0
 
 
-class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
+class Ack(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ack"):
     """Answer to a write: its record is durable, at this place."""
 
     room: str

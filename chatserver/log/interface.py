@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
-from chatserver.log.markers import Markers
 from chatserver.log.signouts import SignOuts
 
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
     from chatserver.log.index import Index
+    from chatserver.log.markers import Markers
     from chatserver.log.sanctions import Sanctions
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
@@ -233,7 +233,7 @@ class Log(Protocol):
         """Which log this is; valid once `run` has started."""
 
     @property
-    def markers(self) -> Markers:
+    def markers(self) -> "Markers":
         """How far each user has read."""
 
     @property

@@ -5,10 +5,12 @@ Owns: the values, the bounds, the `Markers` protocol. May not: know who is conne
 A marker is no message: it may be lost with the last second before a crash, and it never moves backwards.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
+
+from chatserver.log.interface import Kind, Record
 
 #: Rooms of one user whose markers are kept; the one that moved longest ago goes first. Discord has 100 servers a user.
 MAX_MARKED_ROOMS = 1_000
@@ -16,8 +18,11 @@ MAX_MARKED_ROOMS = 1_000
 MAX_MARKERS = 1_000_000
 #: Markers moved between two looks at how many there are.
 TRIM_EVERY = 10_000
-#: The highest number of unread messages that is told; it stands for itself and for anything above it.
+#: The highest number of unread messages that is told; it stands for itself and for anything above it. No more records
+#: are looked at in one room.
 MOST_UNREAD = 1_000
+#: Records that are looked at for one answer: 10 ms of a reading thread.
+MAX_COUNTED = 20_000
 
 
 class Marker(msgspec.Struct, frozen=True, gc=False):
@@ -32,8 +37,8 @@ class Unread(msgspec.Struct, frozen=True, gc=False):
     """What a user has not read in a room."""
 
     read: int  # the offset up to which it is read
-    unread: int  # up to MOST_UNREAD
-    mentions: int
+    unread: int  # messages of others, up to MOST_UNREAD
+    mentions: int  # those of them that mention the user, among the newest MOST_UNREAD records
 
 
 class Markers(Protocol):
@@ -51,15 +56,52 @@ class Markers(Protocol):
         """What a user has not read behind these offsets, by room; rooms never written are left out."""
 
 
-def unread_by_offsets(read: int, last: int) -> Unread:
-    """Counted by offsets, since retention may have removed what lies between."""
-    return Unread(min(read, last), max(0, min(last - read, MOST_UNREAD)), 0)
+class Place(NamedTuple):
+    """A user's marker in a room that keeps the offsets `first` to `last`."""
+
+    room: str
+    read: int
+    first: int
+    last: int
+
+
+class Span(NamedTuple):
+    """What is looked at behind a marker, from `low` to `high`, and how many records there are that are not."""
+
+    room: str
+    read: int
+    unseen: int
+    low: int
+    high: int
+
+    def unread(self, messages: int, mentions: int) -> Unread:
+        """With what was found. What is not looked at counts as messages, since retention may have removed it."""
+        return Unread(self.read, min(self.unseen + messages, MOST_UNREAD), mentions)
+
+
+def spans(places: Iterable[Place]) -> Iterator[Span]:
+    """What to look at behind each of these places: the newest MOST_UNREAD records, and MAX_COUNTED in all."""
+    left = MAX_COUNTED
+    for room, marked, first, last in places:
+        read = min(marked, last)
+        low = max(read + 1, first, last - MOST_UNREAD + 1)
+        if last - low >= left:
+            low = last + 1
+        left -= last - low + 1
+        yield Span(room, read, low - 1 - read, low, last)
+
+
+def _is_unread(record: Record, user_id: str) -> bool:
+    deleted = record.state is not None and record.state.deleted
+    return record.kind is Kind.MESSAGE and not deleted and record.user_id != user_id
 
 
 class Kept(Protocol):
     """A room of the log in memory."""
 
+    first: int
     last: int
+    records: dict[int, Record]
 
 
 class MemoryMarkers:
@@ -103,5 +145,12 @@ class MemoryMarkers:
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
         """See `Markers.unread`."""
         await self._checkpoint()
-        lasts = {room: self._room(room).last for room in places}
-        return {room: unread_by_offsets(read, lasts[room]) for room, read in places.items() if lasts[room]}
+        rooms = {name: self._room(name) for name in places}
+        found = {}
+        for span in spans(Place(name, places[name], room.first, room.last) for name, room in rooms.items()):
+            if not rooms[span.room].last:
+                continue
+            records = map(rooms[span.room].records.__getitem__, range(span.low, span.high + 1))
+            unread = [record for record in records if _is_unread(record, user_id)]
+            found[span.room] = span.unread(len(unread), sum(user_id in record.mentions for record in unread))
+        return found

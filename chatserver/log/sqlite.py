@@ -84,8 +84,8 @@ class SqliteLog:
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
-        self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
         self.markers: Markers = SqliteMarkers(self, wall_ms)
+        self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
         self.index = SqliteIndex(self.change, wall_ms)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)

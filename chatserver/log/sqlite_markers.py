@@ -12,24 +12,26 @@ from functools import cache, partial
 from itertools import chain
 from typing import Protocol, TypeVar
 
+from chatserver.log.interface import Kind
 from chatserver.log.markers import (
     MAX_MARKED_ROOMS,
     MAX_MARKERS,
     TRIM_EVERY,
     Marker,
+    Place,
     Unread,
-    unread_by_offsets,
+    spans,
 )
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 
 T = TypeVar("T")
 
-_LAST = f"""coalesce(
-    (SELECT max(place) FROM messages
-        WHERE place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1) % {OFFSETS},
-    rooms.forgotten
-)"""  # noqa: S608
-_OF_USER = "SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room WHERE user_id = ?"
+_IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
+_LAST = f"coalesce((SELECT max(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
+_OF_USER = """
+    SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
+    WHERE user_id = ? ORDER BY moved DESC
+"""
 _TRIM_USER = """
     DELETE FROM markers WHERE user_id = ?1 AND room IN
         (SELECT room FROM markers WHERE user_id = ?1 ORDER BY moved DESC LIMIT -1 OFFSET ?2)
@@ -92,8 +94,16 @@ def _of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
 
 def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
     rows = _padded(list(places.items()), ("", 0))
-    found = connection.execute(_lasts(len(rows)), list(chain.from_iterable(rows))).fetchall()
-    return {room: unread_by_offsets(read, last) for room, read, last in found if last}
+    found = connection.execute(_ends(len(rows)), list(chain.from_iterable(rows))).fetchall()
+    bases = {room: base for room, _, base, _, last in found if last}
+    wanted = list(spans(Place(room, read, first, last) for room, read, _, first, last in found if last))
+    looked_at = [span for span in wanted if span.low <= span.high]
+    ranges = _padded(
+        [(span.room, bases[span.room] + span.low, bases[span.room] + span.high) for span in looked_at], ("", 1, 0)
+    )
+    counts = connection.execute(_counts(len(ranges)), [*chain.from_iterable(ranges), user_id, user_id]).fetchall()
+    counted = {room: (messages, mentions) for room, messages, mentions in counts}
+    return {span.room: span.unread(*counted.get(span.room, (0, 0))) for span in wanted}
 
 
 def _padded(rows: list[tuple[object, ...]], empty: tuple[object, ...]) -> list[tuple[object, ...]]:
@@ -126,8 +136,25 @@ def _many_rooms(users: int) -> str:
 
 
 @cache
-def _lasts(rows: int) -> str:
+def _ends(rows: int) -> str:
     return f"""
         WITH asked (name, read) AS (VALUES {_values(rows, 2)})
-        SELECT asked.name, asked.read, {_LAST} FROM asked JOIN rooms ON rooms.name = asked.name
+        SELECT asked.name, asked.read, rooms.id << {OFFSET_BITS},
+            coalesce((SELECT min(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}
+        FROM asked JOIN rooms ON rooms.name = asked.name
+    """  # noqa: S608
+
+
+@cache
+def _counts(rows: int) -> str:
+    # What stands in `more` is JSON, in which a quotation mark of somebody's id has a backslash in front.
+    return f"""
+        WITH ranges (name, low, high) AS (VALUES {_values(rows, 3)})
+        SELECT ranges.name, count(*), sum(
+            CASE WHEN more = '' THEN 0
+            ELSE EXISTS (SELECT 1 FROM json_each(more, '$.mentions') WHERE json_each.value = ?) END
+        )
+        FROM ranges CROSS JOIN messages ON place BETWEEN low AND high
+        WHERE kind = {Kind.MESSAGE:d} AND user_id != ? AND instr(more, '"deleted":true') = 0
+        GROUP BY ranges.name
     """  # noqa: S608

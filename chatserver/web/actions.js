@@ -6,7 +6,7 @@
  * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
  */
-import { byId, make } from './dom.js';
+import { byId, hasFingers, make } from './dom.js';
 import { EMOJI, QUICK } from './emoji.js';
 
 export class Actions {
@@ -86,6 +86,7 @@ export class Actions {
     if (!button || !message) return;
     const { room, offset, text } = message;
     const { composer, client } = this;
+    if (hasFingers() && button.value !== 'delete') this.#bar.hidden = true; // nothing points at it any more
     if (button.value === 'react') return this.#openPicker();
     if (button.value === 'reply') return composer.reply(message);
     if (button.value === 'edit') return composer.edit(message);
@@ -141,6 +142,7 @@ export class Actions {
   }
 
   #openPicker() {
+    this.#bar.hidden = false;
     const { top, bottom, right } = this.#bar.getBoundingClientRect();
     this.#picker.showPopover();
     const { width, height } = this.#picker.getBoundingClientRect();

@@ -36,6 +36,8 @@ export class ChatClient extends EventTarget {
   #delivery = 0;
   /** @type {Map<string, number>} timers, by room */
   #reading = new Map();
+  /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} as the server keeps them for us */
+  #marks = {};
   #mayFollowMost = Infinity;
   #isStarted = false;
 
@@ -83,13 +85,16 @@ export class ChatClient extends EventTarget {
   /**
    * Follow a room.
    * @param {string} name
+   * @param {string} [head] where its log ends, if known: of a room that is read to its end, what is old need not come
    * @returns {Room}
    */
-  join(name) {
+  join(name, head) {
     const known = this.rooms.get(name);
     if (known) return known;
     const room = new Room(this, name);
     room.read = readJson(this.browser, READ_KEY, (value) => value !== null, {})[name] ?? null;
+    if (head !== undefined) this.#mark(room, head);
+    if (head !== undefined && room.read === head) room.timeline.begin({ room: name, cursor: head, recovered: true, messages: [] });
     this.rooms.set(name, room);
     if (!this.room) this.room = name;
     if (!this.#isStarted) {
@@ -219,18 +224,13 @@ export class ChatClient extends EventTarget {
     // A WebSocket said it itself; a page of another site is somebody else over HTTP, where it sends no cookie.
     if (session && !this.connection.link?.followsMany) this.identity.is(session.user);
     this.identity.isModerator = session?.moderator === true && this.identity.owns(session);
+    this.#marks = unread?.rooms ?? {};
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
       ours.head = cursor;
       if (room !== this.room && !this.connection.link?.followsMany) ours.members = members;
-      const marked = unread?.rooms[room];
-      if (!marked) continue;
-      const { epoch, offset } = splitCursor(ours.read ?? cursor);
-      if (ours.read === null || (epoch === splitCursor(cursor).epoch && offset < marked.read)) {
-        ours.read = `${splitCursor(cursor).epoch}-${marked.read}`;
-      }
-      ours.counted = marked.mentions ?? 0;
+      this.#mark(ours, cursor);
     }
     this.tell('unread');
     return rooms;
@@ -242,6 +242,21 @@ export class ChatClient extends EventTarget {
    */
   search(words, signal) {
     return this.#optional('search', () => this.api.search({ q: words, limit: 20 }, signal));
+  }
+
+  /**
+   * Read a room as far as it was read anywhere.
+   * @param {Room} room
+   * @param {string} head where its log ends
+   */
+  #mark(room, head) {
+    const marked = this.#marks[room.name];
+    if (!marked) return;
+    const { epoch } = splitCursor(head);
+    const ours = room.read === null ? null : splitCursor(room.read);
+    if (ours?.epoch === epoch && ours.offset > marked.read) return; // what it will hear from us soon
+    room.read = `${epoch}-${marked.read}`;
+    room.counted = marked.mentions ?? 0;
   }
 
   /**

@@ -140,7 +140,9 @@ export class Composer {
     const about = this.#about;
     if (about?.kind === 'edit') {
       if (text !== about.message.text) {
-        current.edit(about.message.offset, text).catch((error) => this.problem(`Not changed: ${error.message}`));
+        current.edit(about.message.offset, text).catch((error) => {
+          this.problem(`Not changed: ${error.isUnsupported ? 'this server cannot do that.' : error.message}`);
+        });
       }
       return this.stop();
     }

@@ -57,7 +57,12 @@ function body(client, { text, deleted, edited, mentions = [] }) {
   if (deleted) return make('p', { className: 'text gone' }, 'This message was deleted.');
   const names = mentions.map((id) => client.identity.nameOf(id)).filter((name) => name !== undefined);
   const blocks = markdown(text, names);
-  if (edited) blocks.push(make('span', { className: 'edited' }, 'edited'));
+  if (edited) {
+    const mark = make('span', { className: 'edited' }, 'edited');
+    const last = blocks.at(-1);
+    if (last instanceof HTMLParagraphElement) last.append(' ', mark);
+    else blocks.push(mark);
+  }
   return make('div', { className: 'text', dir: 'auto' }, ...blocks);
 }
 

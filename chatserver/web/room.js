@@ -18,6 +18,7 @@ const FILL_LIMIT = 100; // messages a request, when a hole is filled
 const HISTORY_LIMIT = 50; // messages a scroll-up
 const TYPING_EVERY = 3_000; // ms; the server passes on no more
 const TYPING_LASTS = 6_000; // ms without another word of it
+const TYPED_BEFORE = 1_000; // ms; the news of it may come behind the message itself
 const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
 const KEEP = 10_000;
 
@@ -38,6 +39,8 @@ export class Room extends EventTarget {
   /** @type {Map<string, {user: User, timer: number}>} */
   #typists = new Map();
   #typedAt = -Infinity;
+  /** @type {Map<string, number>} when somebody was heard last, by id */
+  #spokeAt = new Map();
   #filling = false;
 
   /**
@@ -202,7 +205,10 @@ export class Room extends EventTarget {
     const { added, changed } = this.timeline.add(records);
     if (this.past) changed.push(...this.past.change(records));
     if (this.timeline.messages.length > TRIM_AT) this.timeline.trim(KEEP);
-    for (const { user } of added) this.#stopsTyping(user.id);
+    for (const { user } of added) {
+      this.#spokeAt.set(user.id, performance.now());
+      this.#stopsTyping(user.id);
+    }
     this.#took(added, changed, true);
   }
 
@@ -245,7 +251,8 @@ export class Room extends EventTarget {
 
   /** @param {User} user */
   #types(user) {
-    if (user.id === this.client.identity.user?.id) return;
+    const hasJustSpoken = performance.now() - (this.#spokeAt.get(user.id) ?? -Infinity) < TYPED_BEFORE;
+    if (user.id === this.client.identity.user?.id || hasJustSpoken) return;
     clearTimeout(this.#typists.get(user.id)?.timer);
     this.#typists.set(user.id, { user, timer: setTimeout(() => this.#stopsTyping(user.id), TYPING_LASTS) });
     this.tell('typing');

@@ -12,6 +12,7 @@ import { ROOM_NAME } from './wire.js';
 
 const ASK_EVERY = 20_000; // ms, while the page is looked at, for rooms that are not ours
 const ASK_OFTEN = 4_000; // ms, over HTTP, where the news of our other rooms comes by asking
+const SHOW_AFTER = 50; // ms
 export const OURS_KEY = 'chat.rooms';
 const MOST_OURS = 50;
 const MOST_OTHERS = 20;
@@ -21,9 +22,10 @@ export class RoomsView {
   #hint = byId('room-hint');
   /** @type {string[]} newest first */
   #ours;
-  /** @type {{room: string, members: number}[]} what the server lists */
+  /** @type {{room: string, cursor: string, members: number}[]} what the server lists */
   #listed = [];
   #askedAt = -Infinity;
+  #showing = 0;
 
   /**
    * @param {ChatClient} client
@@ -36,7 +38,7 @@ export class RoomsView {
     client.addEventListener('room', () => this.#opened(client.room));
     client.addEventListener('caughtup', () => this.#ask());
     client.addEventListener('left', ({ detail }) => this.#forget(detail.room));
-    for (const event of ['unread', 'presence']) client.addEventListener(event, () => this.#show());
+    for (const event of ['unread', 'presence']) client.addEventListener(event, () => this.#showSoon());
     const form = byId('room-form');
     form.addEventListener('submit', (event) => this.#submit(event));
     form.addEventListener('input', () => (this.#hint.textContent = ''));
@@ -103,14 +105,22 @@ export class RoomsView {
     this.#askedAt = performance.now();
     try {
       this.#listed = await this.client.survey();
-      for (const name of this.#ours) this.client.join(name);
+      const heads = new Map(this.#listed.map(({ room, cursor }) => [room, cursor]));
+      for (const name of this.#ours) this.client.join(name, heads.get(name));
       this.#show();
     } catch (error) {
       console.warn('the list of rooms did not come:', error.message); // the old one stays; the next is near
     }
   }
 
+  /** In a flood of messages the list is made once for many. */
+  #showSoon() {
+    this.#showing ||= setTimeout(() => this.#show(), SHOW_AFTER);
+  }
+
   #show() {
+    clearTimeout(this.#showing);
+    this.#showing = 0;
     const { room: here, rooms } = this.client;
     const ours = [...this.#ours].sort();
     const others = this.#listed.filter(({ room }) => !ours.includes(room)).slice(0, MOST_OTHERS);

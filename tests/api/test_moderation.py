@@ -1,28 +1,28 @@
-"""Sanctions, kicks, slow mode and the audit trail, over HTTP and for those they are about (CONTRACT section 10)."""
+"""What moderators ask, who may, and what is written down of it; slow mode (CONTRACT section 10)."""
 
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 
 from chatserver.chat import audit as audit_module
-from chatserver.edge import expulsion as expulsion_module
 from chatserver.log import sanctions as sanctions_module
 from chatserver.settings.rooms import RoomPolicy
 from tests.support.moderating import (
     MODERATOR,
+    audit,
     guest,
     id_of,
     moderate,
     moderated,
+    read,
     sanction,
+    say,
     signed_in,
 )
-from tests.support.peers import Address, Answer, ask, chatter, connect, open_websocket, request, upgrade
-from tests.support.serving import Serving, eventually, neighbour
+from tests.support.peers import Address, ask, chatter, connect, open_websocket
+from tests.support.serving import Serving, eventually
 
 ANN, BOB = guest("ann"), guest("bob")
 #: A moderator of one room, and of those whose name is one letter.
@@ -36,7 +36,6 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Serving]:
-    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # so that a handful of connections is many steps
     monkeypatch.setattr(audit_module, "GROUP_INTERVAL", 0.01)
     async with moderated(tmp_path) as running:
         yield running
@@ -45,240 +44,6 @@ async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterat
 @pytest.fixture
 def address(server: Serving) -> Address:
     return server.address
-
-
-async def say(address: Address, who: dict[str, str], room: str = "lobby", source: str = "") -> Answer:
-    return await ask(address, "POST", f"/rooms/{room}/messages", b"hi", headers=who, source=source)
-
-
-async def read(address: Address, who: dict[str, str], room: str = "lobby", source: str = "") -> int:
-    return (await ask(address, "GET", f"/rooms/{room}/messages", headers=who, source=source)).status
-
-
-async def audit(address: Address, query: str = "") -> Any:
-    answer = await moderate(address, "GET", f"/audit{query}")
-    assert answer.status == 200, answer
-    return answer.json["entries"]
-
-
-# -- mutes ------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_muted_user_may_read_and_not_write_on_any_transport(address: Address) -> None:
-    ann = await id_of(address, ANN)
-    async with chatter(address, headers=ANN) as friend:
-        await friend.ask("join", room="lobby")
-        made = await sanction(address, kind="mute", user=ann, seconds=600, reason="spam")
-        refused = await friend.ask("publish", room="lobby", text="hi")
-        assert (refused["type"], refused["code"], "room" in refused) == ("error", "forbidden", False)
-        assert refused["message"].startswith("you may not write in lobby for another ")
-        assert 0 < refused["retry_after"] <= 600
-        assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack"
-        assert (await friend.ask("history", room="lobby"))["type"] == "history"
-        assert (await say(address, BOB)).status == 201
-        assert (await friend.next("message"))["text"] == "hi", "it is still there, and hears what others say"
-    answer = await say(address, ANN)
-    assert (answer.status, answer.error) == (403, "forbidden")
-    assert 0 < int(answer.headers["retry-after"]) <= 600
-    assert await read(address, ANN) == 200
-    assert {**made, "time": "", "until": ""} == {
-        "id": 1, "room": "lobby", "kind": "mute", "user": ann, "until": "", "reason": "spam",
-        "by": made["by"], "time": "",
-    }  # fmt: skip
-    assert TIME.fullmatch(made["until"])
-    assert made["by"]["id"] == await id_of(address, MODERATOR)
-
-
-async def test_it_ends_when_it_is_lifted_or_over(server: Serving) -> None:
-    address = server.address
-    ann = await id_of(address, ANN)
-    made = await sanction(address, "*", kind="mute", user=ann)
-    assert made["until"] is None
-    answer = await say(address, ANN)
-    assert (answer.status, "retry-after" in answer.headers) == (403, False)
-    assert (await moderate(address, "DELETE", f"{LOBBY}/{made['id']}")).status == 404, "it is not one of the lobby's"
-    lifted = await moderate(address, "DELETE", f"/rooms/*/sanctions/{made['id']}")
-    assert (lifted.status, lifted.json) == (200, made)
-    assert (await moderate(address, "DELETE", f"/rooms/*/sanctions/{made['id']}")).status == 404
-    assert (await say(address, ANN)).status == 201
-    await sanction(address, kind="mute", user=ann, seconds=1)
-    moderation = server.server.parts.services.moderation
-    now = moderation.wall_ms
-    moderation.wall_ms = lambda: now() + 1_000
-    assert (await say(address, ANN)).status == 201
-    assert (await moderate(address, "GET", LOBBY)).json == {"sanctions": []}
-
-
-# -- bans -------------------------------------------------------------------------------------------------------------
-
-
-async def poll(address: Address, path: str, who: dict[str, str], answers: list[Answer], source: str = "") -> None:
-    answers.append(await ask(address, "GET", path, headers=who, source=source))
-
-
-async def _all_transports(
-    server: Serving, who: dict[str, str], room: str, ban: dict[str, Any], *, where: str
-) -> tuple[Any, list[Answer], bytes]:
-    """Be in two rooms over a WebSocket and in one over events and two polls; what each hears of a ban, or of a kick."""
-    address = server.address
-    for each in ("lobby", "ops"):
-        assert (await say(address, BOB, each)).status == 201
-    answers: list[Answer] = []
-    async with (
-        chatter(address, headers=who, source=ELSEWHERE) as friend,
-        connect(address, source=ELSEWHERE) as events,
-        neighbour(server),
-        trio.open_nursery() as nursery,
-    ):
-        for each in ("lobby", "ops"):
-            await friend.ask("join", room=each)
-        await events.send(request("GET", "/rooms/lobby/events", headers=who))
-        await events.head()
-        for path in ("/rooms/lobby/messages?after=1&wait=60", "/poll?room=ops:1&room=lobby:1&wait=60"):
-            nursery.start_soon(poll, address, path, who, answers, ELSEWHERE)
-        await server.in_phase("held", 2)
-        answer = await moderate(address, "POST", f"/rooms/{room}/{where}", **ban)
-        assert answer.status in (200, 201), answer
-        told = await friend.next("error")
-        if room == "*" and where == "sanctions":
-            closed = await friend.closed()
-            assert (closed.code, closed.reason) == (4504, told["message"])
-        else:
-            assert (await friend.ask("ping"))["type"] == "pong", "the connection lives"
-            assert (await friend.ask("leave", room="lobby"))["code"] == "not_joined"
-            assert (await friend.ask("leave", room="ops"))["type"] == "left"
-            if where == "sanctions":
-                assert (await friend.ask("join", room="lobby"))["code"] == "forbidden"
-                assert (await friend.ask("history", room="lobby"))["code"] == "forbidden"
-                assert (await friend.ask("members", room="lobby"))["code"] == "forbidden"
-            else:
-                assert (await friend.ask("join", room="lobby"))["type"] == "joined"
-        rest = await events.rest()
-    return told, answers, rest
-
-
-@pytest.mark.parametrize("room", ["lobby", "*"])
-@pytest.mark.parametrize("by_network", [False, True])
-async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
-    server: Serving, room: str, *, by_network: bool
-) -> None:
-    address = server.address
-    whom = {"network": ELSEWHERE} if by_network else {"user": await id_of(address, ANN)}
-    ban = {"kind": "ban", "seconds": 600, "reason": "spam", **whom}
-    told, answers, rest = await _all_transports(server, ANN, room, ban, where="sanctions")
-    assert {**told, "message": "", "retry_after": 0} == {
-        "type": "error", "room": "lobby" if room == "lobby" else told["room"], "code": "forbidden", "message": "",
-        "retry_after": 0,
-    }  # fmt: skip
-    assert told["message"].endswith(": spam")
-    assert 0 < told["retry_after"] <= 600
-    assert [(answer.status, answer.error) for answer in answers] == [(403, "forbidden")] * 2
-    assert all("retry-after" in answer.headers for answer in answers)
-    assert await server.metric("chatserver_sanctions") == 1
-    assert await server.metric("chatserver_sanctioned_total", kind="mute") == 0
-    assert b"data:" not in rest
-    await server.counted("banned", 2 if room == "*" else 1)
-    # From now on everything is refused, and nobody else is.
-    assert await read(address, ANN, source=ELSEWHERE) == 403
-    assert (await say(address, ANN, source=ELSEWHERE)).status == 403
-    assert (await ask(address, "GET", "/rooms/lobby/events", headers=ANN, source=ELSEWHERE)).status == 403
-    assert (await ask(address, "GET", "/poll?room=ops:0&room=lobby:0", headers=ANN, source=ELSEWHERE)).status == 403
-    everywhere = 403 if room == "*" else 200
-    assert await read(address, ANN, "ops", source=ELSEWHERE) == everywhere
-    assert (await ask(address, "GET", "/rooms", headers=ANN, source=ELSEWHERE)).status == everywhere
-    async with connect(address, source=ELSEWHERE) as peer:
-        await peer.send(upgrade(headers=ANN))
-        assert (await peer.head()).status == (403 if room == "*" else 101)
-    assert await server.metric("chatserver_sanctioned_total", kind="ban") >= 4
-    assert await read(address, BOB) == 200
-    foreign = {"Origin": "https://elsewhere.example"}
-    assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "as nobody, from there"
-
-
-async def test_a_ban_from_everywhere_closes_websockets_of_any_dialect_and_in_no_room(tmp_path: Path) -> None:
-    async with (
-        moderated(tmp_path, echo=True) as server,
-        chatter(server.address, path="/echo", headers=ANN) as echo,
-        chatter(server.address) as other,
-    ):
-        await sanction(server.address, "*", kind="ban", user=await id_of(server.address, ANN))
-        assert (await echo.closed()).code == 4504
-        assert (await other.ask("ping"))["type"] == "pong"
-
-
-async def test_a_join_that_waits_for_the_log_does_not_slip_in(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was asked before a ban, and is answered after it, is refused on every transport."""
-    address, log = server.address, server.server.parts.log
-    ann = await id_of(address, ANN)
-    gate = trio.Event()
-    head = log.head
-    asked = []
-
-    async def slowly(room: str) -> Any:
-        asked.append(room)
-        await gate.wait()
-        return await head(room)
-
-    monkeypatch.setattr(log, "head", slowly)
-    answers: list[Answer] = []
-    async with chatter(address, headers=ANN) as friend, trio.open_nursery() as nursery:
-        await friend.say(type="join", id=1, room="lobby")
-        nursery.start_soon(poll, address, "/rooms/lobby/messages?wait=60", ANN, answers)
-        nursery.start_soon(poll, address, "/rooms/lobby/events", ANN, answers)
-        await eventually(lambda: len(asked) >= 2)
-        await sanction(address, kind="ban", user=ann)
-        gate.set()
-        refused = await friend.next("error")
-        assert (refused["id"], refused["code"]) == (1, "forbidden")
-    assert [answer.status for answer in answers] == [403, 403]
-    assert not server.server.parts.hub.rooms["lobby"].members
-
-
-async def test_who_becomes_somebody_else_on_an_open_websocket_is_bound_by_what_that_one_may(address: Address) -> None:
-    ann, bob = await id_of(address, ANN), await id_of(address, BOB)
-    token = ANN["Cookie"].partition("=")[2]
-    await sanction(address, kind="ban", user=ann)
-    async with chatter(address, headers=BOB) as friend:
-        for room in ("lobby", "ops"):
-            await friend.ask("join", room=room)
-        assert (await friend.ask("auth", token=token))["user"]["id"] == ann
-        assert (await friend.next("left"))["room"] == "lobby"
-        assert (await friend.ask("join", room="lobby"))["code"] == "forbidden"
-        await sanction(address, "*", kind="ban", user=bob)
-        refused = await friend.ask("auth", token=BOB["Cookie"].partition("=")[2])
-        assert (refused["type"], refused["code"]) == ("error", "forbidden")
-        assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack", "it is who it was"
-
-
-async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
-    log = f"sqlite:{tmp_path / 'chat.db'}"
-    async with moderated(tmp_path, log=log) as server:
-        ann = await id_of(server.address, ANN)
-        made = await sanction(server.address, kind="ban", user=ann)
-        await sanction(server.address, kind="mute", user="u_bob")
-    async with moderated(tmp_path, log=log) as server:
-        assert await read(server.address, ANN) == 403
-        assert (await say(server.address, signed_in("u_bob"))).status == 403
-        assert (await moderate(server.address, "GET", LOBBY)).json["sanctions"][1:] == [made]
-        assert [entry["action"] for entry in await audit(server.address)] == ["ban", "mute"]
-
-
-# -- kicks ------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server: Serving) -> None:
-    ann = await id_of(server.address, ANN)
-    told, answers, _ = await _all_transports(server, ANN, "lobby", {"user": ann, "reason": "noise"}, where="kick")
-    assert told == {
-        "type": "error", "room": "lobby", "code": "forbidden",
-        "message": "a moderator has taken you out of this room; you may come back",
-    }  # fmt: skip
-    assert [answer.status for answer in answers] == [200, 200]
-    await server.counted("kicked")
-    (entry,) = await audit(server.address)
-    assert (entry["action"], entry["room"], entry["target"], entry["detail"]) == ("kick", "lobby", ann, "noise")
-    answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
-    assert answer.json == {"room": "lobby", "user": ann, "ended": 0}, "it is not there any more"
 
 
 # -- who may, and what makes sense ------------------------------------------------------------------------------------

@@ -61,6 +61,19 @@ async def test_how_far_one_has_read_and_what_is_unread(server: Serving, peer: Pe
     assert await unread(peer) == {"lobby": counts(5, 0), "ops": counts(1, 1)}, "nobody has read what came later"
 
 
+async def test_mentions_and_what_is_no_message(server: Serving, peer: Peer) -> None:
+    async with joined(server, "lobby", ANN) as ann:
+        for mentions in ([ann.hello["user"]["id"]], ["u_x"], []):
+            await publish(server.address, "lobby", "hi", mentions=mentions)
+        await ann.ask("publish", room="lobby", text="mine")
+        await ann.ask("react", room="lobby", offset=1, emoji="👍", on=True)
+        await ann.say(type="read", room="lobby", offset=0)
+        assert (await ann.ask("read", room="lobby", offset=0))["offset"] == 0
+        assert await unread(peer) == {"lobby": counts(0, 3, 1)}
+        await put_read(peer, "lobby", {"offset": 1})
+        assert await unread(peer) == {"lobby": counts(1, 2)}
+
+
 async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "STORE_EVERY", 60.0)  # it is the end that stores them
     log = f"sqlite:{tmp_path / 'chat.db'}"

@@ -105,6 +105,7 @@ WITHOUT_END: dict[str, tuple[bytes, dict[str, float]]] = {
         {"joined": ROOMS, "too_many_rooms": 1, "rate_limited": 1},
     ),
     "joins and leaves": (say(type="join", room="r") + say(type="leave", room="r"), {"joined": 1, "left": 1}),
+    "read markers": (say(type="read", room="r", id=1, offset=1), {"rate_limited": REFUSALS}),
     "nonsense": (say(type="nonsense", room="r", id=1), {"unknown_type": REFUSALS}),  # at the price of an answer
     **{
         kind: (say(type=kind, room="r", id=1), {"rate_limited": REFUSALS})

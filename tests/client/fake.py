@@ -5,16 +5,19 @@ real server, so that client and server cannot agree on a mistake.
 """
 
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 ME, ZED = {"id": "u_me", "name": "Me"}, {"id": "u_z", "name": "Zed"}
+
+CHANGES = {"edit": "edit", "delete": "delete", "react": "reaction"}  # requests, and the records they become
 
 
 def message(offset: int, text: str = "", *, epoch: str = "e1", user: dict[str, str] = ME) -> dict[str, Any]:
@@ -43,8 +46,15 @@ class Log:
     def answer(self, request: dict[str, Any], *, limit: int) -> dict[str, Any]:
         if request["type"] == "publish":
             if request["key"] not in self.keys:
+                more: dict[str, Any] = {name: request[name] for name in ("reply_to", "mentions") if name in request}
                 self.keys[request["key"]] = self.append(request["text"])
+                self.keys[request["key"]].update(more)
             return {**self.keys[request["key"]], "type": "ack", "id": request["id"]}
+        if request["type"] in CHANGES:
+            place = self.append("")
+            change: dict[str, Any] = {name: request[name] for name in ("text", "emoji", "on") if name in request}
+            place.update(change, type=CHANGES[request["type"]], target=request["offset"], count=1)
+            return {**place, "type": "ack", "id": request["id"]}
         latest = f"{self.epoch}-{max(0, len(self.log) - 50)}"
         epoch, _, offset = request.get("after", latest).partition("-")
         recovered = epoch == self.epoch
@@ -86,9 +96,9 @@ class FakeServer(Log):
     async def running(self) -> AsyncIterator[None]:
         """Listen, at the same port each time; leaving the block is a crash."""
         async with trio.open_nursery() as nursery:
-            serve = partial(serve_websocket, self._handle, "127.0.0.1", self.port, ssl_context=None)
-            server = await nursery.start(serve)
-            self.port = server.port
+            serve = partial(trio.serve_tcp, self._accept, self.port, host="127.0.0.1")
+            (listener,) = await nursery.start(serve)
+            self.port = listener.socket.getsockname()[1]
             yield
             nursery.cancel_scope.cancel()
         self.connections.clear()
@@ -107,6 +117,16 @@ class FakeServer(Log):
         """Close every connection in good order."""
         for connection in set(self.connections):
             await connection.aclose(code, reason)
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        """Speak WebSocket; there is nothing at other paths."""
+        with suppress(OSError, trio.BrokenResourceError):
+            if await stream.socket.recv(7, socket.MSG_PEEK) == b"GET /ws":
+                async with trio.open_nursery() as nursery:
+                    await self._handle(await wrap_server_stream(nursery, stream))
+            elif await stream.receive_some():
+                body = b'{"error": {"code": "not_found", "message": "there is nothing here"}}'
+                await stream.send_all(b"HTTP/1.1 404 X\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
     async def _handle(self, request: WebSocketRequest) -> None:
         cookie = dict(request.headers).get(b"cookie")
@@ -161,4 +181,4 @@ class FakeServer(Log):
             self.pushes_to_lose -= 1
             return
         for connection in set(self.members):
-            await connection.send_message(json.dumps({"type": "message", **fresh}))
+            await connection.send_message(json.dumps({"type": "message"} | fresh))

@@ -94,3 +94,24 @@ def test_the_view_fits_and_shows_the_cursor(width: int) -> None:
         assert editor.before.endswith(before)
         assert editor.after.startswith(after)
         editor.feed(LEFT.encode())
+
+
+def test_tab_offers_one_after_the_other_and_then_what_was_typed() -> None:
+    editor = Editor()
+    editor.complete = lambda before: ("say ", ["ann ", "bob "]) if before == "say " else (before, ())
+    editor.feed(b"say ")
+    shown = []
+    for key in (b"\t", b"\t", b"\t", b"\t", b"\x1b[Z"):
+        editor.feed(key)
+        shown.append(editor.before)
+    assert shown == ["say ann ", "say bob ", "say ", "say ann ", "say "]
+    editor.feed(b"\tx\t")
+    assert editor.before == "say ann x"
+
+
+def test_the_terminal_tells_whether_it_is_looked_at() -> None:
+    editor = Editor()
+    assert [(editor.feed(keys), editor.focused)[1] for keys in (b"a", b"\x1b[O", b"b", b"\x1b[I")] == [
+        True, False, False, True,
+    ]  # fmt: skip
+    assert editor.before == "ab"

@@ -148,7 +148,7 @@ async def test_a_server_that_hangs_up_at_once_is_not_waited_for() -> None:
         (server,) = await nursery.start(partial(trio.serve_tcp, trio.aclose_forcefully, 0, host="127.0.0.1"))
         async with listening(f"127.0.0.1:{server.socket.getsockname()[1]}") as listener:
             (event,) = await listener.until(Reconnecting)
-            assert event.why == "hung up on"
+            assert event.why == "the server hung up"
         nursery.cancel_scope.cancel()
 
 

@@ -1,5 +1,6 @@
 """`chatserver chat` as a process: what a pipe, a script and a person at a terminal get."""
 
+import json
 import os
 import pty
 import signal
@@ -10,12 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from chatserver.client.terminal import LONGEST_LINE
-from tests.client.fake import FakeServer
+from tests.client.fake import ZED, FakeServer
 
 SOON = 60.0  # s; never reached unless something is broken
 COMMAND = [sys.executable, "-c", "from chatserver.cli import main; main()", "chat"]
@@ -113,11 +115,11 @@ async def test_send_to_a_server_that_does_not_want_us(server: FakeServer) -> Non
 
 
 @asynccontextmanager
-async def plain(server: FakeServer) -> AsyncIterator[trio.Process]:
+async def plain(server: FakeServer, flag: str = "--plain") -> AsyncIterator[trio.Process]:
     """`chatserver chat --plain` in its room, until it ends by itself."""
     async with trio.open_nursery() as nursery:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False}
-        start = partial(trio.run_process, [*COMMAND, server.url, "--plain"], **pipes)
+        start = partial(trio.run_process, [*COMMAND, server.url, flag], **pipes)
         process: trio.Process = await nursery.start(start)
         await wait_until(lambda: server.members)
         with trio.fail_after(SOON):
@@ -143,6 +145,27 @@ async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeS
         r"2026-11-20T12:00:00.123Z Zed: two\nlines",
     ]
     assert process.returncode == 128 + signal.SIGTERM
+
+
+async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> None:
+    got: list[dict[str, Any]] = []
+    async with plain(server, "--json") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdin.send_all(b"hello\n")
+        await wait_until(lambda: server.log)
+        await server.say("bye")
+        text = b""
+        while text.count(b"\n") < 4:
+            text += await process.stdout.receive_some()
+        got = [json.loads(line) for line in text.splitlines()]
+        process.terminate()
+    assert [event["type"] for event in got] == ["hello", "entered", "message", "message"]
+    assert {name: got[-1][name] for name in ("room", "offset", "text", "user")} == {
+        "room": "lobby", "offset": 2, "text": "bye", "user": ZED,
+    }  # fmt: skip
+    sent = await chat(server, b"a\nb\n", "--send", "--json")
+    assert [json.loads(line)["offset"] for line in sent.stdout.splitlines()] == [3, 4]
 
 
 async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
@@ -261,6 +284,66 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
         await person.until("you are in no room")
         person.type("/quit\r")
     assert server.asked == [("members", "lobby"), ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
+
+
+async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        await server.say("first\x1b[2J words")
+        await person.until("#1")
+        person.type("/reply yes, @Z\t indeed\r")
+        await person.until("↳ #1 Zed: first\\x1b[2J words")
+        await person.until("yes, @Zed  indeed\r\n")
+        person.type("/edit better\r")
+        await person.until("Me edited #2: better\x1b[0m\r\n")
+        person.type("/react :ta\t\r")
+        await person.until("Me put 🎉 on #2 (1)")
+        person.type("/react #1 -+1\r")
+        await person.until("Me took 👍 off #1 (1)")
+        person.type("/me waves\r")
+        await person.until("waves\r\n")
+        person.type("/delete #1\r")
+        await person.until("Me deleted #1")
+        person.type("/reply #1 what was it?\r")
+        await person.until("↳ #1 Zed: (deleted)")
+        person.type("/edit\r")
+        await person.until("/edit [#N] TEXT: change a message")
+        person.type("/search words\r")  # the fake has nothing but a WebSocket
+        await person.until("there is nothing here (not_found)")
+        person.type("/quit\r")
+    reply, edit = server.log[1:3]
+    assert (reply["reply_to"], reply["mentions"]) == (1, ["u_z"])
+    assert (edit["type"], edit["target"]) == ("edit", 2)
+
+
+async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: FakeServer) -> None:
+    ann, bob, cy, dee = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy", "Dee"))
+    async with terminal(server) as person:
+        await server.tell(type="presence", room="lobby", joined=[ann, bob], left=[], members=3)
+        await person.until("Ann, Bob joined · 3 here")
+        await server.tell(type="presence", room="lobby", joined=[cy, dee], left=[ann], members=4)
+        assert "\x1b[1A" in await person.until("Bob, Cy, Dee joined · 4 here")
+        await server.tell(type="presence", room="lobby", joined=[ann], left=[], members=5)
+        assert "\x1b[1A" in await person.until("4 people joined · 5 here")
+        await server.say("hello")
+        await person.until("hello")
+        await server.tell(type="presence", room="lobby", joined=[], left=[dee], members=4)
+        assert "\x1b[1A" not in await person.until("Dee left · 4 here")
+        person.type("\x04")
+
+
+async def test_a_line_divides_what_came_while_nobody_looked(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        await server.say("seen")
+        assert "─── new" not in await person.until("seen")
+        person.type("\x1b[Oa")
+        await person.until("lobby> a")
+        await server.say("@Me, are you there?")
+        assert "─── new" in await person.until("are you there?")
+        await server.say("hello?")
+        assert "─── new" not in await person.until("hello?")
+        await server.tell(type="typing", room="lobby", user=ZED)
+        await person.until("lobby (Zed typing)> ")
+        person.type("\x15\x04")
 
 
 async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:

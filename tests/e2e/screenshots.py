@@ -1,6 +1,7 @@
 """The README's pictures, taken from the real server: `python -m tests.e2e.screenshots docs`.
 
-Owns: a small cast and what it says. May not: show anything that the page does not do by itself.
+Owns: a small cast and what it says. May not: show anything that the page does not do by itself. Emoji are in colour
+where the machine has a font for them (on Debian: fonts-noto-color-emoji).
 """
 
 import sys
@@ -11,45 +12,63 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, find_chromium, serving
 
+CAST = ("Ann Lee", "Ben Okafor", "Chiara Rossi", "Dmitri")
 TALK = (
     (0, "Good morning! Is everything still here?"),
-    (1, "It is. I killed the server in the middle of a sentence and started it again."),
+    (1, "It is. I killed the server in the **middle of a sentence** and started it again."),
     (1, "The other half of the sentence came in by itself."),
     (2, "Lovely. And nothing twice?"),
-    (3, "Nothing twice. I wrote three lines while it was away; they went out when it was back, once each."),
+    (3, "Nothing twice. Try it:\n```\nmake run\nkill -9 $(pgrep chatserver)\n```"),
     (0, "I was on a train for most of it, with hardly any network. I just kept reading."),
-    (2, "The plan for today is in https://example.org/plans/loris_(friday).html, please add to it"),
-    (3, "Will do.\nBack after tea."),
+    (2, "The plan for today is in https://example.org/plans/loris_(friday).html, please add to it @Ann Lee"),
 )
-ELSEWHERE = (
-    ("garden", "The tomatoes are in."),
-    ("ops", "Restart at noon."),
-    ("ops", "Done, nobody noticed."),
-    ("night-shift", "All quiet."),
-)
+REACTIONS = ((0, "🎉"), (1, "🎉"), (2, "👀"))
+
+
+def sign_up(person: Window, name: str, server: Server) -> None:
+    person.open(server, room="ops")
+    person.open(server, room="garden")
+    person.open(server)
+    person.page.evaluate("document.querySelector('#me').click()")
+    person.page.fill("#account-name", name)
+    person.page.press("#account-name", "Enter")
+    expect(person.page.locator("#me")).to_contain_text(name)
+    person.expect_live()
+
+
+def act(person: Window, text: str, action: str) -> None:
+    person.page.locator("#messages .text", has_text=text).hover()
+    person.page.locator(f"#actions [value={action}]").click()
 
 
 def take(browser: Browser, server: Server, folder: Path) -> None:
-    sizes = [{"width": 1200, "height": 760}, {"width": 375, "height": 720}, {}, {}]
+    sizes = [{"width": 1200, "height": 760}, {"width": 390, "height": 760}, {}, {}]
     cast = [Window(browser, **size, color_scheme="dark" if at == 1 else "light") for at, size in enumerate(sizes)]
-    for room, text in ELSEWHERE[:2]:
-        server.publish(room, text)
-    for person in cast:
-        person.open(server)
-    expect(cast[0].page.locator("#rooms li")).to_have_count(3)
+    for person, name in zip(cast, CAST, strict=True):
+        sign_up(person, name, server)
     for count, (who, text) in enumerate(TALK, start=1):
-        cast[who].say(text)
+        if "Nothing twice" in text:
+            act(cast[who], "And nothing twice", "reply")
+        cast[who].page.fill("#text", text)
+        cast[who].page.press("#text", "Enter")
         for person in cast:
             expect(person.texts).to_have_count(count)
-    for room, text in ELSEWHERE[2:]:
-        server.publish(room, text)
+    for who, emoji in REACTIONS:
+        act(cast[who], "Try it", "react")
+        cast[who].page.locator(f"#quick-reactions [value='{emoji}']").click()
+    server.publish("ops", "Restart at noon.")
     for person in cast:
+        expect(person.page.locator(".chip")).to_have_count(2)
         expect(person.page.locator("#people li")).to_have_count(len(cast))
-        expect(person.page.locator("#rooms .badge")).to_have_count(1)  # asked for every 15 s
-    cast[0].page.fill("#text", "Then it is settled: tea first")
-    cast[0].page.wait_for_timeout(500)  # the button fades in
-    cast[0].page.screenshot(path=folder / "screenshot-desktop.png")
-    cast[1].page.screenshot(path=folder / "screenshot-phone.png")
+        expect(person.page.locator("#rooms .badge")).to_have_count(1)
+    cast[3].page.click("#text")
+    cast[3].page.keyboard.type("W")
+    expect(cast[0].page.locator("#typing")).not_to_be_empty()
+    for person, name in ((cast[0], "desktop"), (cast[1], "phone")):
+        person.page.mouse.move(2, 2)
+        person.page.evaluate("actions.hidden = true")
+        person.page.evaluate("scroller.scrollTop = scroller.scrollHeight")
+        person.page.screenshot(path=folder / f"screenshot-{name}.png")
     for person in cast:
         person.close()
         assert not person.complaints, person.complaints

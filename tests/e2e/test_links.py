@@ -191,3 +191,31 @@ def test_a_silent_line_is_asked_and_then_given_up(ann: Window, shared_server: Se
     ann.page.clock.resume()
     ann.expect_live("ws")
     assert script.connections == 2
+
+
+def test_an_older_server_is_done_without(ann: Window, script: Script) -> None:
+    """What it does not know is tried once, said plainly if somebody wanted it, and not offered again."""
+    unknown = {"type": "error", "code": "unknown_type", "message": "type: not known here"}
+    script.answers["typing"] = script.answers["read"] = script.answers["edit"] = lambda _: unknown
+    script.answers["publish"] = lambda _: {"type": "ack", **place(3)}
+    ann.page.click("#text")
+    ann.page.keyboard.type("a")
+    script.wait_for("typing")
+    script.wait_for("read")
+    ann.say("mine")
+    script.say(message(3, "mine", SELF))
+    ann.expect_texts([*texts(1, 2), "mine"])
+    edit = ann.page.locator("#actions [value=edit]")
+    ann.texts.last.hover()
+    edit.click()
+    ann.say("not mine")
+    expect(ann.page.locator("#banner")).to_have_text("Not changed: this server cannot do that.")
+    ann.expect_texts([*texts(1, 2), "mine"])
+    ann.texts.first.hover()
+    ann.texts.last.hover()
+    expect(edit).to_be_hidden()
+    script.say(message(4), message(5))
+    ann.expect_texts([*texts(1, 2), "mine", *texts(4, 5)])
+    ann.say("and on")
+    script.wait_for("publish", 2)
+    assert len(script.asked("typing")) == len(script.asked("read")) == 1

@@ -58,3 +58,56 @@ def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: Open
     ann.page.keyboard.press("Control+k")
     ann.page.keyboard.type("zyzzyva")
     expect(ann.page.locator("#switcher-note")).to_have_text("Nobody said that.")
+
+
+def test_notifications_come_where_they_were_asked_for(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.page.add_init_script("""
+        window.notes = [];
+        window.Notification = class {
+            static permission = 'default';
+            static async requestPermission() { return (this.permission = 'granted'); }
+            constructor(title, { body }) { window.notes.push(`${title}: ${body}`); }
+        };
+    """)
+    ann.open(shared_server, room="loud")
+    expect(ann.page.locator("#people li")).to_have_count(1)
+    ann.page.evaluate("location.hash = 'quiet'")
+    expect(ann.page.locator("#room-title")).to_have_text("quiet")
+    badge = ann.page.locator("#rooms a[href='#loud'] .badge")
+    shared_server.publish("loud", "nobody asked")
+    expect(badge).to_have_text("1 unread")
+    ann.page.click("#rooms a[href='#loud']")
+    ann.page.click("#room-menu-button")
+    ann.page.select_option("#notify", "all")
+    ann.page.keyboard.press("Escape")
+    ann.page.evaluate("location.hash = 'quiet'")
+    expect(ann.page.locator("#room-title")).to_have_text("quiet")
+    shared_server.publish("loud", "now they did")
+    expect(badge).to_have_text("1 unread")
+    ann.page.wait_for_function("() => window.notes.length > 0")
+    (note,) = ann.page.evaluate("window.notes")
+    assert note.endswith(" in #loud: now they did")
+    ann.page.reload()
+    ann.page.click("#rooms a[href='#loud']")
+    expect(ann.page.locator("#notify")).to_have_value("all")
+
+
+def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, window: OpenWindow) -> None:
+    """Two browsers of one person: the second has the first one's cookie, and nothing else of it."""
+    ann = window()
+    ann.open(shared_server, room="devices")
+    shared_server.publish("devices", "one")
+    expect(ann.texts).to_have_count(1)
+    other = window()
+    other.page.context.add_cookies(ann.page.context.cookies())  # type: ignore[arg-type]
+    other.page.add_init_script("""localStorage['chat.rooms'] ??= '["devices"]'""")
+    other.open(shared_server, room="devices-desk")
+    badge = other.page.locator("#rooms a[href='#devices'] .badge")
+    expect(other.page.locator("#rooms a[href='#devices']")).to_be_visible()
+    ann.page.evaluate("location.hash = 'elsewhere'")
+    expect(ann.page.locator("#room-title")).to_have_text("elsewhere")
+    shared_server.publish("devices", "two")
+    expect(badge).to_have_text("1 unread")
+    ann.page.evaluate("location.hash = 'devices'")
+    expect(badge).to_have_count(0)

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_markers
-from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.interface import Draft, Kind, Log, LogUnavailable
 from chatserver.log.markers import MOST_UNREAD, Marker, Unread
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, fill, running
+from tests.log.support import Clock, draft, fill, running
+from tests.support.groups import append
 
 
 async def moved(log: Log, user: str = "u_ann", /, **places: int) -> None:
@@ -45,7 +47,7 @@ async def test_a_room_never_written_has_none(log: Log) -> None:
     await fill(log, 1)
     await moved(log, nowhere=7, lobby=1)
     assert await log.markers.of_user("u_ann") == {"lobby": 1}
-    assert await log.markers.unread("u_ann", {"nowhere": 7, "lobby": 0}) == {"lobby": Unread(0, 1, 0)}
+    assert await log.markers.unread("u_eve", {"nowhere": 7, "lobby": 0}) == {"lobby": Unread(0, 1, 0)}
 
 
 async def test_unread_is_counted_by_offsets_whatever_retention_has_removed(log: Log) -> None:
@@ -55,18 +57,56 @@ async def test_unread_is_counted_by_offsets_whatever_retention_has_removed(log: 
     await fill(log, 2, "den")
     places = {"lobby": 2, "ops": 4, "den": 99}
     expected = {"lobby": Unread(2, 7, 0), "ops": Unread(4, 0, 0), "den": Unread(2, 0, 0)}
-    assert await log.markers.unread("u_ann", places) == expected
+    assert await log.markers.unread("u_eve", places) == expected
     await log.retain(max_messages=3, max_age_ms=0, now_ms=0)
-    assert await log.markers.unread("u_ann", places) == expected
+    assert await log.markers.unread("u_eve", places) == expected
     await log.retain(max_messages=0, max_age_ms=1, now_ms=1 << 50)
     assert (await log.head("lobby")).first == 10
-    assert await log.markers.unread("u_ann", places) == expected
-    assert await log.markers.unread("u_ann", {}) == {}
+    assert await log.markers.unread("u_eve", places) == expected
+    assert await log.markers.unread("u_eve", {}) == {}
+
+
+async def test_unread_are_messages_of_others_that_are_still_there(log: Log) -> None:
+    bob = draft("hello", user="u_bob")
+    await append(log, bob)
+    await append(log, draft("mine", user="u_ann"))
+    await append(log, replace(bob, mentions=("u_eve", "u_ann")))
+    await append(log, replace(bob, kind=Kind.EDIT, target=1, window_ms=1000))
+    await append(log, Draft("lobby", "u_ann", "Ann", "", kind=Kind.REACTION, target=1, emoji="👍"))
+    await append(log, replace(bob, mentions=("u_ann",)))
+    await append(log, replace(bob, kind=Kind.DELETE, target=6, window_ms=1000, text=""))
+    await append(log, draft("more", room="ops", user="u_bob"))
+    places = {"lobby": 0, "ops": 0}
+    for user, lobby in (("u_ann", Unread(0, 2, 1)), ("u_bob", Unread(0, 1, 0)), ("u_eve", Unread(0, 3, 1))):
+        ops = Unread(0, user != "u_bob", 0)
+        assert await log.markers.unread(user, places) == {"lobby": lobby, "ops": ops}, user
+    assert await log.markers.unread("u_ann", {"lobby": 2}) == {"lobby": Unread(2, 1, 1)}
+    assert await log.markers.unread("u_ann", {"lobby": 3}) == {"lobby": Unread(3, 0, 0)}
+
+
+@pytest.mark.parametrize("user", ['"', 'u","deleted":true', '"],"state":{"deleted":true}', "u_%", "\\", "u_é"])
+async def test_a_mention_of_any_id(log: Log, user: str) -> None:
+    await append(log, replace(draft(user="u_bob"), mentions=(user,)))
+    await append(log, replace(draft(user="u_bob"), mentions=("u_a" + user,)))
+    assert await log.markers.unread(user, {"lobby": 0}) == {"lobby": Unread(0, 2, 1)}
+
+
+async def test_what_is_not_looked_at_counts_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, MAX_COUNTED=7, MOST_UNREAD=4)
+    for room in ("a", "b", "c"):
+        await append(log, draft(room=room, user="u_bob"))
+        for number in range(4):
+            emoji = Draft(room, "u_bob", "Bob", "", kind=Kind.REACTION, target=1, emoji="👍", on=number % 2 == 0)
+            await append(log, emoji)
+    found = await log.markers.unread("u_ann", {"a": 0, "b": 2, "c": 2})
+    assert found == {"a": Unread(0, 1, 0), "b": Unread(2, 0, 0), "c": Unread(2, 3, 0)}
+    await log.retain(max_messages=1, max_age_ms=0, now_ms=0)
+    assert await log.markers.unread("u_ann", {"a": 1}) == {"a": Unread(1, 3, 0)}
 
 
 async def test_more_unread_than_is_told(log: Log) -> None:
     await fill(log, MOST_UNREAD + 5)
-    found = await log.markers.unread("u_ann", {"lobby": 3})
+    found = await log.markers.unread("u_eve", {"lobby": 3})
     assert found == {"lobby": Unread(3, MOST_UNREAD, 0)}
 
 
@@ -111,7 +151,7 @@ async def test_a_closed_log_has_none(closed_log: Log) -> None:
     async with running(closed_log):
         await fill(closed_log, 1)
     for asking in (
-        moved(closed_log, lobby=1), closed_log.markers.of_user("u_ann"), closed_log.markers.unread("u_ann", {}),
+        moved(closed_log, lobby=1), closed_log.markers.of_user("u_ann"), closed_log.markers.unread("u_eve", {}),
     ):  # fmt: skip
         with pytest.raises(LogUnavailable):
             await asking

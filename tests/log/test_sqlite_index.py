@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from chatserver.log import sqlite_index as index_module
 from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import Log
 from chatserver.log.sqlite import SqliteLog
-from chatserver.log.sqlite_writer import SqliteWriter
 from tests.log.support import Clock, draft, running, submit_all
 from tests.log.test_index import find, never
 from tests.support.groups import append
@@ -190,27 +188,6 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
         assert len((await cleaned.find(APPLE)).hits) == 50
     assert not has_bytes(path, secret.encode()[1:])
     assert len(in_index(path)) == 239
-
-
-async def test_each_cleaning_of_the_index_is_followed_by_a_scrub(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Merged pages leave what they were before in the write-ahead log. Only the first cleaning told of itself."""
-    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    monkeypatch.setattr(index_module, "CLEAN_AFTER_DELETION", 0.01)
-    monkeypatch.setattr("chatserver.log.sqlite.SCRUB_AFTER", 0.01)
-    scrubs: list[int] = []
-
-    def scrub(writer: SqliteWriter) -> bool:
-        scrubs.append(len(scrubs))
-        return True
-
-    monkeypatch.setattr(SqliteWriter, "scrub", scrub)
-    async with running(SqliteLog(str(path))) as log:
-        assert isinstance(log, SqliteLog)
-        for number in (1, 2, 3):
-            await append(log, draft("apple"))
-            await indexed(log)
-            await log.change("deleting", partial(set_text, offset=number, text=""))
-            await eventually(lambda: len(scrubs) == number)  # noqa: B023  called in this turn
 
 
 # -- what a search may not do

@@ -98,6 +98,18 @@ async def test_a_text_that_was_edited_away_leaves_every_file(path: Path, monkeyp
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
 
 
+async def test_each_deletion_is_followed_by_a_scrub_that_takes_its_words_out_of_the_index(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged pages of the index leave what they were before in the write-ahead log."""
+    async with hurried(path, monkeypatch) as log:
+        for word in ("antimony", "beryllium", "caesium"):
+            stored = await append(log, draft(f"apple {word}"))
+            await eventually(lambda: not log.index.behind)
+            await append(log, delete(stored.record.offset))
+            await eventually(lambda word=word: word.encode()[1:] not in bytes_on_disk(path))  # type: ignore[misc]
+
+
 async def test_another_reader_of_the_file_only_delays_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -61,3 +61,20 @@ async def sanction(address: Address, room: str = "lobby", *, source: str = "", *
     answer = await moderate(address, "POST", f"/rooms/{room}/sanctions", source=source, **fields)
     assert answer.status == 201, answer
     return answer.json
+
+
+async def say(address: Address, who: dict[str, str], room: str = "lobby", source: str = "") -> Answer:
+    """Publish something over HTTP."""
+    return await ask(address, "POST", f"/rooms/{room}/messages", b"hi", headers=who, source=source)
+
+
+async def read(address: Address, who: dict[str, str], room: str = "lobby", source: str = "") -> int:
+    """The status of a request for a room's messages."""
+    return (await ask(address, "GET", f"/rooms/{room}/messages", headers=who, source=source)).status
+
+
+async def audit(address: Address, query: str = "") -> Any:
+    """Entries of the audit trail."""
+    answer = await moderate(address, "GET", f"/audit{query}")
+    assert answer.status == 200, answer
+    return answer.json["entries"]

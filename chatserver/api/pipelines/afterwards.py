@@ -23,7 +23,7 @@ Start: TypeAlias = Callable[..., None]
 class Afterwards:
     """Runs steps in a nursery that outlives requests; `caught` is called in the except clause for what one raises."""
 
-    def __init__(self, nursery: trio.Nursery, caught: Callable[[], object]) -> None:
+    def __init__(self, nursery: trio.Nursery, caught: Callable[[object], object]) -> None:
         self._nursery = nursery
         self._caught = caught
 
@@ -38,4 +38,4 @@ class Afterwards:
             except LogError as error:
                 _log.warning("not_stored", reason=str(error))
             except Exception:  # noqa: BLE001  it is logged, and the other steps go on
-                self._caught()
+                self._caught(self)

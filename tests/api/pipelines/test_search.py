@@ -95,11 +95,11 @@ async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, s
 
 
 async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, systems: Systems) -> None:
-    caught = []
+    caught: list[object] = []
     for error in (LogUnavailable("planted"), ZeroDivisionError("planted")):
         systems.errors = {"audit": error}
         async with trio.open_nursery() as nursery:
-            stage = Stage(systems, nursery, Afterwards(nursery, lambda: caught.append(True)).start)
+            stage = Stage(systems, nursery, Afterwards(nursery, caught.append).start)
             assert found(await stage.search()) == ["c", "b", "a"]
         assert len(stage.results) == 6, "the other step was done"
     assert len(caught) == 1, "the failure of a system is a line in the log, and no fault of ours"
@@ -108,7 +108,7 @@ async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, syste
 async def test_what_hangs_afterwards_ends(autojump_clock: Clock, systems: Systems) -> None:
     systems.seconds = {"audit": 1e6}
     async with trio.open_nursery() as nursery:
-        stage = Stage(systems, nursery, Afterwards(nursery, lambda: None).start)
+        stage = Stage(systems, nursery, Afterwards(nursery, print).start)
         await stage.search()
     assert systems.running == 0
 

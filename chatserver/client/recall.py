@@ -1,0 +1,65 @@
+"""What the terminal client remembers of rooms: messages that can be quoted, people and rooms that can be completed.
+
+Owns: these, bounded. May not: print, or ask the server.
+"""
+
+from collections import OrderedDict
+
+import msgspec
+
+from chatserver.client import render, wire
+
+REMEMBERED = 1000  # messages, and people
+
+
+class Recall:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.rooms: set[str] = set()  # that the server has
+        self.people: OrderedDict[str, str] = OrderedDict()  # names by id, the latest last
+        self._messages: OrderedDict[tuple[str, int], wire.Message] = OrderedDict()
+
+    def know(self, user: wire.User) -> None:
+        """Remember somebody, under the newest name."""
+        self.people[user.id] = render.name_of(user)
+        self.people.move_to_end(user.id)
+        if len(self.people) > REMEMBERED:
+            self.people.popitem(last=False)
+
+    def take(self, record: wire.Record) -> None:
+        """Remember a message, or what has happened to it."""
+        self.know(record.user)
+        match record:
+            case wire.Message():
+                self._messages[record.room, record.offset] = record
+                if len(self._messages) > REMEMBERED:
+                    self._messages.popitem(last=False)
+            case wire.Edit(target=target, text=text):
+                self._replace(record.room, target, text=text, edited=True)
+            case wire.Deletion(target=target):
+                self._replace(record.room, target, text="", deleted=True)
+            case _:
+                pass
+
+    def quote(self, room: str, offset: int | None) -> str:
+        """Return what a message answers, as one line; empty if it answers none."""
+        if offset is None:
+            return ""
+        message = self._messages.get((room, offset))
+        return f"#{offset}" if message is None else f"#{offset} {render.quoted(message)}"
+
+    def last(self, room: str | None, *, by: wire.User | None = None, but: wire.User | None = None) -> int | None:
+        """Return the offset of the last message in a room: by somebody, or by anybody but somebody."""
+        for (name, offset), message in reversed(self._messages.items()):
+            if name == room and (by is None or message.user.id == by.id) and (but is None or message.user.id != but.id):
+                return offset
+        return None
+
+    def newest(self) -> dict[str, int]:
+        """Return the offset of the last message of each room."""
+        return dict(self._messages.keys())
+
+    def _replace(self, room: str, offset: int, **changes: object) -> None:
+        if (message := self._messages.get((room, offset))) is not None:
+            self._messages[room, offset] = msgspec.structs.replace(message, **changes)

@@ -1,0 +1,204 @@
+"""The library against the real server: what each call promises, on each transport."""
+
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+
+from chatserver.client import (
+    Chat,
+    ChatError,
+    Entered,
+    Forbidden,
+    Gap,
+    Invalid,
+    Message,
+    NotFound,
+    Presence,
+    RateLimited,
+    Rejected,
+    Room,
+    TransportName,
+    Unauthenticated,
+    Unavailable,
+    connect,
+)  # fmt: skip
+from chatserver.client.feed import EVENTS_AHEAD, LOW_WATER, Feed
+from tests.client.fake import FakeServer, message
+from tests.client.listener import SOON
+from tests.support.serving import Serving, serving
+
+TRANSPORTS: tuple[TransportName, ...] = ("ws", "poll", "sse")
+each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
+
+
+def url(server: Serving) -> str:
+    return f"{server.address.host}:{server.address.port}"
+
+
+async def texts(room: Room, count: int) -> list[str]:
+    with trio.fail_after(SOON):
+        return [(await anext(room)).text for _ in range(count)]
+
+
+async def publish_all(chat: Chat, room: str, *said: str) -> None:
+    for text in said:
+        await chat.publish(room, text)
+
+
+@each_transport
+async def test_a_bot_hears_several_rooms_from_now_on_and_answers(transport: TransportName) -> None:
+    async with serving() as server, connect(url(server)) as other:
+        await publish_all(other, "a", "before")
+        async with connect(url(server), name="Bot", transport=transport) as bot:
+            assert (await bot.connected()).name == "Bot"
+            rooms = [bot.join(name) for name in ("a", "b")]
+            for room in rooms:
+                assert isinstance(await until(room, Entered), Entered)
+            await publish_all(other, "a", "one", "two")
+            await publish_all(other, "b", "three")
+            assert await texts(rooms[0], 2) == ["one", "two"]
+            assert await texts(rooms[1], 1) == ["three"]
+            ack = await rooms[1].publish("four", reply_to=1)
+            page = await other.history("b", after=rooms[1].cursor)
+            (message,) = page.records
+            assert isinstance(message, Message)
+            assert (message.offset, message.cursor, message.text, message.user.name) == (2, ack.cursor, "four", "Bot")
+            assert page.recovered
+            names = {user.name for user in (await bot.members("b")).members}
+            assert "Bot" in names
+            assert {room.room for room in await bot.rooms()} == {"a", "b"}
+
+
+async def until(room: Room, kind: type) -> object:
+    with trio.fail_after(SOON):
+        async for event in room.events():
+            if isinstance(event, kind):
+                return event
+    raise AssertionError("the room was left")
+
+
+@each_transport
+async def test_another_run_goes_on_where_the_last_one_stopped(transport: TransportName) -> None:
+    async with serving() as server, connect(url(server)) as other:
+        await publish_all(other, "lobby", "1", "2", "3", "4")
+        async with connect(url(server), transport=transport) as first:
+            room = first.join("lobby", latest=3)
+            assert await texts(room, 2) == ["2", "3"]
+            assert room.cursor is not None
+        async with connect(url(server), transport=transport, cookie=first.cookie) as second:
+            assert await texts(second.join("lobby", after=room.cursor), 1) == ["4"]
+            assert second.user == first.user
+
+
+@each_transport
+async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
+    async with (
+        serving(publish_rate=1.0) as server,
+        connect(url(server), transport=transport, answer_timeout=3.0) as chat,
+    ):
+        await publish_all(chat, "lobby", "1", "2")
+        with pytest.raises(Invalid, match="bad_room"):
+            await chat.publish("No Room!", "x")
+        with pytest.raises(Invalid, match="bad_cursor"):
+            await chat.history("lobby", after="?")
+        with pytest.raises(NotFound):
+            await chat.edit("lobby", 999, "x")
+        with pytest.raises(Invalid, match="bad_room"):
+            await anext(chat.join("No Room!"))
+
+
+@each_transport
+async def test_a_server_without_guests_says_who_may_come(transport: TransportName) -> None:
+    async with serving(guests="none") as server, connect(url(server), transport=transport) as chat:
+        with pytest.raises(ChatError) as raised:
+            await chat.publish("lobby", "x")
+        assert isinstance(raised.value, Unauthenticated | Forbidden | Rejected)
+
+
+async def test_leaving_a_room_ends_its_iteration() -> None:
+    async with serving() as server, connect(url(server)) as chat:
+        room = chat.join("lobby")
+        assert chat.join("lobby") is room
+        await room.publish("last words")
+        assert await texts(room, 1) == ["last words"]
+        room.leave()
+        assert [message async for message in room] == []
+
+
+async def test_a_limit_longer_than_the_caller_waits_is_told_at_once() -> None:
+    server = FakeServer(errors=[{"code": "rate_limited", "message": "slowly", "retry_after": 1e6}])
+    async with server.running(), connect(server.url, answer_timeout=1000.0) as chat:
+        with pytest.raises(RateLimited) as raised:
+            await chat.publish("lobby", "a")
+        assert raised.value.retry_after == 1e6
+        await chat.publish("lobby", "b")
+
+
+@pytest.mark.jumping_clock
+async def test_no_call_waits_for_ever_and_a_repeated_one_is_made_once() -> None:
+    server = FakeServer()
+    async with server.running():
+        pass  # takes a port
+    async with connect(server.url, answer_timeout=5.0) as chat:
+        for call in (partial(chat.publish, "lobby", "a", key="k"), partial(chat.members, "lobby"), chat.connected):
+            with pytest.raises(Unavailable, match="cannot connect"):
+                await call()
+        assert chat.unacknowledged == 0
+    async with server.running(), connect(server.url) as chat:
+        first = await chat.publish("lobby", "a", key="k")
+        with trio.move_on_after(0):
+            await chat.publish("lobby", "a", key="k")
+        assert (await chat.publish("lobby", "a", key="k")).offset == first.offset
+
+
+@pytest.mark.jumping_clock
+async def test_a_client_that_is_not_wanted_back_raises_everywhere() -> None:
+    server = FakeServer(refusals=[403])
+    async with server.running(), connect(server.url) as chat:
+        room = chat.join("lobby")
+        for call in (
+            chat.connected,
+            partial(chat.publish, "lobby", "a"),
+            partial(anext, room),
+            partial(anext, chat.events()),
+        ):
+            with pytest.raises(Rejected, match="403"):
+                await call()
+
+
+@pytest.mark.jumping_clock
+async def test_what_is_gone_before_a_slow_reader_came_to_it_is_told_as_a_gap() -> None:
+    server = FakeServer()
+    async with server.running(), connect(server.url) as chat:
+        room = chat.join("lobby")
+        await until(room, Entered)
+        for number in range(2 * EVENTS_AHEAD):
+            await server.say(str(number))
+        await trio.testing.wait_all_tasks_blocked()
+        server.epoch, server.log[:] = "e2", [message(offset, "anew", epoch="e2") for offset in (1, 2, 3)]
+        seen: list[str] = []
+        with trio.fail_after(SOON):
+            async for event in room.events():
+                seen += ["gap"] if isinstance(event, Gap) else [event.text] if isinstance(event, Message) else []
+                if seen[-3:] == ["anew"] * 3:
+                    break
+    kept = len(seen) - 4
+    assert EVENTS_AHEAD <= kept < 2 * EVENTS_AHEAD
+    assert seen == [*(str(number) for number in range(kept)), "gap", *["anew"] * 3]
+
+
+async def test_a_feed_is_bounded_by_its_readers() -> None:
+    drained: list[int] = []
+    feed = Feed[Presence](lambda: drained.append(len(drained)))
+    for number in range(EVENTS_AHEAD):
+        assert not feed.full
+        feed.put(Presence("lobby", members=number))
+    assert feed.full
+    for number in range(EVENTS_AHEAD):
+        assert (await anext(feed)).members == number
+        assert len(drained) == int(number + 1 >= EVENTS_AHEAD - LOW_WATER)
+    feed.end()
+    with pytest.raises(StopAsyncIteration):
+        await anext(feed)

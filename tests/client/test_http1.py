@@ -1,0 +1,146 @@
+"""The HTTP client over real connections to a script: what is kept, what is tried again, and what ends it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+
+from chatserver.client import http1
+from chatserver.client.credentials import Credentials
+from chatserver.client.http1 import HttpClient
+from chatserver.client.stream import EndedError, parse_target
+
+pytestmark = pytest.mark.jumping_clock
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+CLOSE, SILENCE = b"", b"..."
+
+
+class Script:
+    """Connections and what they answer to each request in turn; `CLOSE` hangs up, `SILENCE` says nothing."""
+
+    def __init__(self, *connections: list[bytes]) -> None:
+        self.heads: list[list[bytes]] = []
+        self._connections = list(connections)
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        answers, heads = self._connections.pop(0), list[bytes]()
+        self.heads.append(heads)
+        for answer in answers:
+            if answer == CLOSE:
+                return
+            data = b""
+            while b"\r\n\r\n" not in data:
+                more = await stream.receive_some()
+                if not more:
+                    return
+                data += more
+            heads.append(data)
+            if answer == SILENCE:
+                await trio.sleep_forever()
+            await stream.send_all(answer)
+        await stream.receive_some()
+
+
+@asynccontextmanager
+async def talking(script: Script, credentials: Credentials | None = None, path: str = "") -> AsyncIterator[HttpClient]:
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, script.serve, 0, host="127.0.0.1"))
+        target = parse_target(f"http://127.0.0.1:{listener.socket.getsockname()[1]}{path}")
+        client = HttpClient(target, credentials or Credentials())
+        yield client
+        await client.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_is_kept_and_says_who_we_are() -> None:
+    script = Script([b"HTTP/1.1 200 OK\r\nSet-Cookie: s=1; Path=/\r\nContent-Length: 2\r\n\r\n{}", OK])
+    async with talking(script, path="/behind/a/path") as client:
+        assert (await client.request("GET", "/rooms")).body == b"{}"
+        await client.request("POST", "/session", {"name": "Ann"})
+    (heads,) = script.heads
+    assert heads[0].startswith(b"GET /behind/a/path/rooms HTTP/1.1\r\n")
+    assert b"Cookie" not in heads[0]
+    assert b"Cookie: s=1\r\n" in heads[1]
+    assert heads[1].endswith(b'{"name":"Ann"}')
+
+
+async def test_a_token_goes_in_a_field_and_nowhere_else() -> None:
+    script = Script([OK])
+    async with talking(script, Credentials(token="secret", cookie="s=1")) as client:
+        await client.request("GET", "/")
+    assert b"Authorization: Bearer secret\r\n" in script.heads[0][0]
+    assert script.heads[0][0].count(b"secret") == 1
+    assert b"Cookie" not in script.heads[0][0]
+
+
+async def test_a_kept_connection_that_the_server_closed_is_made_anew() -> None:
+    script = Script([OK, CLOSE], [OK])
+    async with talking(script) as client:
+        await client.request("GET", "/1")
+        await client.request("GET", "/2")
+    assert [len(heads) for heads in script.heads] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ([CLOSE], "the server hung up"),
+        ([SILENCE], "no answer within 30 s"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", CLOSE], "the server hung up"),
+        ([b"SSH-2.0-OpenSSH\r\n\r\n"], "the server does not speak HTTP"),
+    ],
+)
+async def test_what_is_no_answer_is_said(answers: list[bytes], why: str) -> None:
+    async with talking(Script(answers)) as client:
+        with pytest.raises(EndedError, match=why):
+            await client.request("GET", "/")
+
+
+async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http1, "MAX_ANSWER", 1000)
+    async with talking(Script([b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000])) as client:
+        with pytest.raises(EndedError, match="more than 1,000 B"):
+            await client.request("GET", "/")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "retry_after", "final"),
+    [
+        (b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}', ("full", "later"), 7.0, False),
+        (b"502 Bad Gateway\r\n\r\n<html>", ("unavailable", "the server answered 502"), None, False),
+        (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", ("http_404", "the server answered 404"), None, True),
+    ],
+)
+async def test_errors_are_read_whoever_sends_them(
+    answer: bytes, error: tuple[str, str], retry_after: float | None, final: bool
+) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    wire = b"HTTP/1.1 " + head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with talking(Script([wire])) as client:
+        response = await client.request("GET", "/")
+    assert (response.error, response.retry_after, response.ending.final) == (error, retry_after, final)
+
+
+async def test_a_stream_has_its_own_connection_and_its_silence_is_its_end() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    script = Script(
+        [OK],
+        [head + b"2\r\nab\r\n"],
+        [head + b"2\r\ncd\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"],
+    )
+    async with talking(script) as client:
+        await client.request("GET", "/")
+        async with client.stream("/events", silence=50.0) as body:
+            assert await body.chunk() == b"ab"
+            with pytest.raises(EndedError, match="silent"):
+                await body.chunk()
+        async with client.stream("/events", silence=50.0) as body:
+            assert await body.chunk() == b"cd"
+            assert await body.chunk() is None
+        with pytest.raises(EndedError, match="503"):
+            async with client.stream("/events", silence=50.0):
+                pass

@@ -1,0 +1,159 @@
+"""Clients that others wrote, as they are: `websockets`, node's `ws` and `eventsource`; join, publish, resume."""
+
+import json
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from websockets.trio.client import connect
+
+from tests.support.peers import Address, publish
+from tests.support.serving import serving
+
+SOON = 60.0  # s; never reached unless something is broken
+PACKAGES = ("ws@8", "eventsource@3")
+
+WS = """
+import WebSocket from 'ws';
+
+const [, , origin] = process.argv;
+
+function talk(requests, enough) {
+  const socket = new WebSocket(`${origin.replace('http', 'ws')}/ws`, 'chat.v1');
+  const seen = [];
+  return new Promise((resolve, reject) => {
+    socket.on('error', reject);
+    socket.on('open', () => requests.forEach((request) => socket.send(JSON.stringify(request))));
+    socket.on('message', (data) => {
+      seen.push(JSON.parse(data));
+      if (!enough(seen.at(-1))) return;
+      socket.terminate();
+      resolve(seen);
+    });
+  });
+}
+
+const said = { type: 'publish', id: 'two', room: 'lobby', text: 'from ws', key: 'k1' };
+const first = await talk([{ type: 'join', id: 1, room: 'lobby' }, said], ({ type }) => type === 'message');
+await fetch(`${origin}/rooms/lobby/messages`, { method: 'POST', body: 'while away' });
+const after = first.at(-1).cursor;
+const again = await talk([{ type: 'join', id: 3, room: 'lobby', after }], ({ type }) => type === 'joined');
+console.log(JSON.stringify({ first, again }));
+"""
+
+EVENTSOURCE = """
+import { EventSource } from 'eventsource';
+
+const source = new EventSource(`${process.argv[2]}/rooms/lobby/events`);
+source.addEventListener('message', ({ data, lastEventId }) => {
+  const { text } = JSON.parse(data);
+  console.log(JSON.stringify({ text, lastEventId }));
+  if (text === 'the end') source.close();
+});
+"""
+
+
+async def test_websockets() -> None:
+    async with serving() as server:
+        address = server.address
+        url = f"ws://{address.host}:{address.port}/ws"
+        with trio.fail_after(SOON):
+            async with connect(url, subprotocols=["chat.v1"]) as socket:  # type: ignore[list-item]
+                assert socket.subprotocol == "chat.v1"
+                await socket.send(json.dumps({"type": "join", "id": 1, "room": "lobby"}))
+                await socket.send(json.dumps({"type": "publish", "id": 2, "room": "lobby", "text": "hi"}))
+                message = await heard(socket, "message")
+                assert message["text"] == "hi"
+            await publish(address, "lobby", "while away")
+            async with connect(url) as socket:
+                await socket.send(json.dumps({"type": "join", "id": 1, "room": "lobby", "after": message["cursor"]}))
+                joined = await heard(socket, "joined")
+    assert joined["recovered"]
+    assert [missed["text"] for missed in joined["messages"]] == ["while away"]
+
+
+async def heard(socket: Any, kind: str) -> dict[str, Any]:
+    while True:
+        frame: dict[str, Any] = json.loads(await socket.recv())
+        if frame["type"] == kind:
+            return frame
+
+
+@pytest.fixture(scope="module")
+def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder beside whose scripts node finds the packages."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool} on this machine")
+    home = tmp_path_factory.mktemp("node")
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), *PACKAGES]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=SOON, stdin=subprocess.DEVNULL)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"npm cannot install {', '.join(PACKAGES)}: {error}")
+    (home / "ws.mjs").write_text(WS)
+    (home / "eventsource.mjs").write_text(EVENTSOURCE)
+    return home
+
+
+async def test_node_ws(node_home: Path) -> None:
+    async with serving() as server:
+        origin = f"http://{server.address.host}:{server.address.port}"
+        with trio.fail_after(SOON):
+            done = await trio.run_process(["node", str(node_home / "ws.mjs"), origin], capture_stdout=True)
+    seen = json.loads(done.stdout)
+    assert {frame["type"] for frame in seen["first"]} >= {"hello", "joined", "message"}
+    joined = seen["again"][-1]
+    assert joined["recovered"]
+    assert [missed["text"] for missed in joined["messages"]] == ["while away"]
+
+
+async def test_node_eventsource_resumes_by_itself_when_its_connection_is_cut(node_home: Path) -> None:
+    async with serving() as server, trio.open_nursery() as nursery:
+        line = Line(server.address)
+        (listener,) = await nursery.start(partial(trio.serve_tcp, line.carry, 0, host="127.0.0.1"))
+        origin = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        node = ["node", str(node_home / "eventsource.mjs"), origin]
+        with trio.fail_after(SOON):
+            process: trio.Process = await nursery.start(partial(trio.run_process, node, stdout=subprocess.PIPE))
+            assert process.stdout is not None
+            await line.up.wait()
+            await publish(server.address, "lobby", "first")
+            told = b""
+            while b"\n" not in told:
+                told += await process.stdout.receive_some()
+            line.scope.cancel()
+            await publish(server.address, "lobby", "while away")
+            await publish(server.address, "lobby", "the end")
+            while more := await process.stdout.receive_some():
+                told += more
+        nursery.cancel_scope.cancel()
+    messages = [json.loads(text) for text in told.splitlines()]
+    assert [message["text"] for message in messages] == ["first", "while away", "the end"]
+    assert all(message["lastEventId"] for message in messages)
+
+
+class Line:
+    """Carries connections to a server; `up` once the server has answered, cut by `scope`."""
+
+    def __init__(self, address: Address) -> None:
+        self.up = trio.Event()
+        self.scope = trio.CancelScope()
+        self._address = address
+
+    async def carry(self, near: trio.SocketStream) -> None:
+        with trio.CancelScope() as self.scope:
+            far = await trio.open_tcp_stream(self._address.host, self._address.port)
+            async with far, near, trio.open_nursery() as nursery:
+                nursery.start_soon(self._copy, near, far)
+                nursery.start_soon(self._copy, far, near)
+
+    async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        async for data in source:
+            await sink.send_all(data)
+            if data.startswith(b"HTTP/1.1 200"):
+                self.up.set()

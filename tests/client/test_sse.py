@@ -1,0 +1,31 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.client.sse import LONGEST_EVENT, EventStream, StreamEvent
+from chatserver.client.wire import ProtocolError
+
+STREAM = (
+    b"retry: 2000\n\n: a comment\nid: k-1\nevent: message\ndata: {\"a\":1}\n\n"
+    b"data: two\r\ndata:lines\r\n\r\nevent: nothing\n\nretry: soon\ndata: \xf0\x9f\x91\x8d\n\ndata: not yet"
+)  # fmt: skip
+EVENTS = [StreamEvent("message", '{"a":1}'), StreamEvent("message", "two\nlines"), StreamEvent("message", "👍")]
+
+
+@given(st.lists(st.integers(0, len(STREAM))))
+def test_events_are_the_same_however_the_stream_is_cut(cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), len(STREAM)]
+    stream = EventStream()
+    found = [event for start, end in pairwise(places) for event in stream.feed(STREAM[start:end])]
+    assert found == EVENTS
+    assert stream.retry == 2.0
+
+
+@pytest.mark.parametrize("filler", [b"x", b"x\ndata: "])
+def test_an_event_without_end_is_not_kept_for_ever(filler: bytes) -> None:
+    stream = EventStream()
+    data = (b"data: " + filler * 1000) * (LONGEST_EVENT // 1000)
+    with pytest.raises(ProtocolError):
+        list(stream.feed(data))

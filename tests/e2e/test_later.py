@@ -1,0 +1,82 @@
+"""What happens to a message later, seen by two people: replies, mentions, edits, deletions, reactions."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser import Server, Window
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+
+def act(window: Window, text: str, action: str) -> None:
+    """Press a button of the toolbar at a message."""
+    window.page.locator("#messages .text", has_text=text).last.hover()
+    window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=action, exact=True).click()
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+def test_two_people_change_what_was_said(shared_server: Server, window: OpenWindow, transport: str) -> None:
+    ann, ben = window(), window()
+    for each in (ann, ben):
+        each.open(shared_server, transport=transport, room=f"later-{transport}")
+    ann.say("frist", "the word is swordfish")
+    ben.expect_texts(["frist", "the word is swordfish"])
+
+    act(ben, "frist", "Reply")
+    ben.say("you mean first?")
+    expect(ann.page.locator(".quote")).to_contain_text("You frist")
+
+    act(ben, "frist", "React")
+    ben.page.locator("#reaction-picker").get_by_role("button", name="👍").first.click()
+    chip = ann.page.locator(".chip")
+    expect(chip).to_have_text("👍 1")
+    chip.click()
+    for each in (ann, ben):
+        expect(each.page.locator(".chip")).to_have_text("👍 2")
+        expect(each.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
+    ben.page.locator(".chip").click()
+    expect(chip).to_have_text("👍 1")
+
+    act(ann, "frist", "Edit")
+    expect(ann.page.locator("#text")).to_have_value("frist")
+    ann.say("first")
+    expect(ben.texts.first).to_have_text("first edited")
+    ann.page.press("#text", "ArrowUp")
+    expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
+    ann.page.press("#text", "Escape")
+
+    act(ann, "swordfish", "Delete")
+    act(ann, "swordfish", "Delete")  # and again, to be sure
+    for each in (ann, ben):
+        each.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
+    ann.page.reload()
+    ann.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    assert "swordfish" not in ann.page.content()
+
+
+def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
+    ann, ben = window(), window()
+    ann.open(shared_server, room="mentions")
+    ben.open(shared_server, room="mentions")
+    name = ben.page.locator("#me .name").inner_text()
+    ben.page.evaluate("location.hash = 'mentions-desk'")
+    expect(ben.page.locator("#room-title")).to_have_text("mentions-desk")
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    ann.page.click("#text")
+    ann.page.keyboard.type(f"look, @{name[:3]}")
+    expect(ann.page.locator("#completions li").first).to_have_text(name)
+    ann.page.keyboard.press("Tab")
+    ann.page.keyboard.type("and :tad")
+    expect(ann.page.locator("#completions li").first).to_contain_text(":tada:")
+    ann.page.keyboard.press("Enter")
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator(".mention")).to_have_text(f"@{name}")
+    expect(ann.texts.last).to_have_text(f"look, @{name} and 🎉")
+    expect(ben.page.locator("#rooms a[href='#mentions'] .badge")).to_have_text("@1 mentions of you")
+    ben.page.reload()
+    expect(ben.page.locator("#rooms a[href='#mentions'] .badge")).to_have_text("@1 mentions of you")
+    ben.page.click("#rooms a[href='#mentions']")
+    expect(ben.page.locator(".for-us")).to_have_count(1)
+    expect(ben.page.locator("#rooms .badge")).to_have_count(0)
