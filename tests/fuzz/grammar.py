@@ -77,6 +77,12 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "publish chunked": _chunked(b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"),
     "publish after a question": _post(b"hi", _QUESTION),
     "a question alone": _post(b"", {**_QUESTION, "Content-Length": "4"}),
+    "edit": request("PATCH", "/rooms/lobby/messages/1", b"otherwise"),
+    "delete": request("DELETE", "/rooms/den/messages/1"),
+    "react, and not": request("PUT", "/rooms/lobby/messages/1/reactions/%F0%9F%91%8D")
+    + request("DELETE", "/rooms/lobby/messages/1/reactions/%F0%9F%91%8D"),
+    "react to nothing": request("PUT", "/rooms/lobby/messages/0/reactions/x"),
+    "messages alone": _get("/rooms/lobby/messages?kinds=message&wait=2"),
     "events": _get("/rooms/lobby/events"),
     "events from the beginning": _get("/rooms/ops/events?after=0"),
     "events after": _get("/rooms/lobby/events", Last_Event_ID="2"),
@@ -179,6 +185,14 @@ RIGHT_FRAMES: dict[str, bytes] = {
     "ask for members": say(type="members", id=19, room=LOBBY),
     "typing": say(type="typing", room=LOBBY) + say(type="typing", room=OPS),
     "how far it has read": say(type="read", id=38, room=LOBBY, offset=3) + say(type="read", room=OPS, offset=99),
+    "reply": say(type="publish", id=39, room=LOBBY, text="you", reply_to=1, mentions=["g_1"]),
+    "say it otherwise": b"".join(
+        say(type="publish", id=40, room=OPS, text="helo") + say(type="edit", id=41, room=OPS, offset=at, text="hello")
+        for at in (1, 2, 3)
+    ),
+    "take it back": b"".join(say(type="delete", id=42, room=OPS, offset=offset) for offset in (1, 2, 4, 999)),
+    "react": b"".join(say(type="react", id=43, room=LOBBY, offset=1, emoji="👍", on=on) for on in (True, False, True)),
+    "react with a word": say(type="react", id=44, room=LOBBY, offset=1, emoji="no", on=True),
     "are you there": say(type="ping", id=33),
     "in two pieces": frame('{"type":"ping",', fin=False) + frame('"id":34}', opcode=0),
     "ping": frame(b"x", opcode=9),

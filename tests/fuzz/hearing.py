@@ -21,7 +21,7 @@ class Hearing:
         self.statuses: list[int] = []  # of answers
         self.kinds: list[str] = []  # of chat messages and events
         self.reached: dict[str, int] = {}  # the offset up to which each room was heard, while joined
-        self.heard: dict[tuple[str, int], str] = {}  # texts, by room and offset
+        self.heard: dict[tuple[str, int], set[str]] = {}  # texts, by room and offset: one, unless it was changed
         self.promised: set[tuple[str, int]] = set()  # room and offset of what it was told to be durable
         self.close_code: int | None = None
         self.replies = b""  # pongs and the answer to a close, to be sent if the client is polite
@@ -92,7 +92,7 @@ class Hearing:
         """Remember what was said; at which offset."""
         offset = int(message["offset"])
         place = message["room"], offset
-        assert self.heard.setdefault(place, message["text"]) == message["text"], f"another text at {place}"
+        self.heard.setdefault(place, set()).add(message.get("text", ""))
         return offset
 
     # -- frames -----------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Hearing:
             self.reached[room] = offset_of(message["cursor"])
         elif kind == "left":
             self.reached.pop(room, None)
-        elif kind == "message":
+        elif kind in ("message", "edit", "delete", "reaction"):
             assert room in self.reached, f"a message of {room}, which this client has not joined"
             self._follow(room, self._note(message))
         elif kind == "ack":

@@ -3,6 +3,7 @@
 Owns: whether somebody waits for it, and all that was ever said. May not: judge.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -20,7 +21,7 @@ class MoodyLog(ControlledLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.committed: dict[tuple[str, int], str] = {}
+        self.committed: defaultdict[tuple[str, int], set[str]] = defaultdict(set)  # all that a record ever said
         self._put_off_until = -1.0
 
     @property
@@ -35,7 +36,8 @@ class MoodyLog(ControlledLog):
         outcomes = super()._commit(drafts)
         for outcome in outcomes:
             if isinstance(outcome, Stored):
-                self.committed[outcome.record.room, outcome.record.offset] = outcome.record.text
+                for record in (outcome.record, *outcome.record.alters):
+                    self.committed[record.room, record.offset].add(record.text)
         return outcomes
 
     @asynccontextmanager

@@ -98,6 +98,18 @@ async def test_a_text_that_was_edited_away_leaves_every_file(path: Path, monkeyp
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
 
 
+async def test_each_deletion_is_followed_by_a_scrub_that_takes_its_words_out_of_the_index(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged pages of the index leave what they were before in the write-ahead log."""
+    async with hurried(path, monkeypatch) as log:
+        for word in ("antimony", "beryllium", "caesium"):
+            stored = await append(log, draft(f"apple {word}"))
+            await eventually(lambda: not log.index.behind)
+            await append(log, delete(stored.record.offset))
+            await eventually(lambda word=word: word.encode()[1:] not in bytes_on_disk(path))  # type: ignore[misc]
+
+
 async def test_another_reader_of_the_file_only_delays_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,6 +128,14 @@ async def test_another_reader_of_the_file_only_delays_it(
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
 
 
+def plant(path: Path) -> None:
+    """Leave a text where SQLite may: between the list of cells and the cells, in a leaf of few rows."""
+    pages = bytearray(path.read_bytes())
+    leaf = next(at for at in range(4096, len(pages), 4096) if pages[at] == 13)
+    pages[leaf + 100 : leaf + 100 + len(SECRET)] = SECRET.encode()
+    path.write_bytes(pages)
+
+
 async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,11 +150,7 @@ async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(
     async with running(SqliteLog(str(path))) as log:
         assert SECRET.encode() not in bytes_on_disk(path)
         assert texts(await log.read("lobby", after=0, limit=9)) == ["", ""]
-    with path.open("r+b") as file:
-        pages = file.read()
-        page = next(at for at in range(4096, len(pages), 4096) if pages[at] == 13)  # a leaf, of few rows
-        file.seek(page + 100)
-        file.write(SECRET.encode())
+    plant(path)
     async with hurried(path, monkeypatch):
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
 
