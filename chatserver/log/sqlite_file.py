@@ -70,8 +70,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # Offsets up to this one are in the index.
         "ALTER TABLE rooms ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",
+        # No phrases are looked for, and ranks are made elsewhere: without positions and lengths a message costs half.
         f"""CREATE VIRTUAL TABLE search USING fts5(
-            text, content = 'messages', content_rowid = 'place',
+            text, content = 'messages', content_rowid = 'place', detail = none, columnsize = 0,
             tokenize = "unicode61 remove_diacritics 2 separators '{_PICTURES}'"
         )""",
         # How often something was taken out of the index since it was last merged: by people, and by retention.
