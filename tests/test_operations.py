@@ -1,0 +1,175 @@
+"""What docs/operations.md gives an operator to copy works: flags, backup, alerts, dashboard, log lines, image."""
+
+import ast
+import json
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import trio
+
+from chatserver.reasons import Reason
+from chatserver.settings.fields import SPECS
+from tests.support.peers import ask, publish
+from tests.support.serving import serving
+from tests.test_docs import DOCS, ROOT, fences
+
+OPERATIONS = DOCS / "operations.md"
+CONTAINERFILE = ROOT / "Containerfile"
+EVERYTHING = OPERATIONS.read_text(encoding="utf-8") + CONTAINERFILE.read_text(encoding="utf-8")
+
+_METRIC = re.compile(r"\b(?:chatserver|process)_[a-z_]+\b")
+_LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
+
+
+def fence(kind: str) -> str:
+    [(_, text)] = fences(OPERATIONS, kind)
+    return text
+
+
+def image(instruction: str) -> list[str]:
+    """What stands behind an instruction of the Containerfile, once for each time that it is there."""
+    text = CONTAINERFILE.read_text(encoding="utf-8").replace("\\\n", "")
+    return re.findall(rf"^{instruction} +(.*)$", text, re.MULTILINE)
+
+
+def test_flags_and_variables_exist() -> None:
+    commands = [line for _, text in fences(OPERATIONS) for line in text.splitlines() if "chatserver serve" in line]
+    flags = {flag.replace("-", "_") for line in commands for flag in re.findall(r"--([a-z-]+)", line)}
+    assert flags - {"config"} <= set(SPECS)
+    variables = re.findall(r"CHATSERVER_([A-Z_]+)", EVERYTHING)
+    assert variables
+    assert {name.lower() for name in variables} <= set(SPECS)
+
+
+# -- backup and restore -----------------------------------------------------------------------------------------------
+
+
+def statement(kind: str) -> str:
+    """The SQL that a fence gives to `sqlite3`."""
+    [found] = re.findall(r'^sqlite3 \S+ "(.+)"$', fence(kind), re.MULTILINE)
+    return str(found)
+
+
+def run(database: Path, sql: str) -> None:
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute(sql)
+    connection.close()
+
+
+async def test_a_restored_backup_has_a_new_epoch(tmp_path: Path) -> None:
+    """A cursor from before is known to be of another life of the log; guests are who they were, and search works."""
+    database, backup = tmp_path / "chat.db", tmp_path / "backup.db"
+    async with serving(log=f"sqlite:{database}") as server:
+        before = await publish(server.address, "lobby", "kept")
+        run(database, statement("sh backup").replace("/var/backups/chat.db", str(backup)))
+        lost = await publish(server.address, "lobby", "lost")
+    database.write_bytes(backup.read_bytes())
+    run(database, statement("sh restore"))
+    async with serving(log=f"sqlite:{database}") as server:
+        after = await publish(server.address, "lobby", "instead")
+        assert after["offset"] == lost["offset"]
+        assert after["cursor"] != lost["cursor"]
+        assert after["user"] == before["user"]
+        page = (await ask(server.address, "GET", f"/rooms/lobby/messages?after={lost['cursor']}")).json
+        assert page["recovered"] is False
+        assert [each["text"] for each in page["messages"]] == ["kept", "instead"]
+        page = (await ask(server.address, "GET", f"/rooms/lobby/messages?after={after['cursor']}")).json
+        assert page["recovered"] is True
+
+
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def expressions() -> Iterator[str]:
+    """Of the dashboard and of the alerts."""
+    dashboard = json.loads((DOCS / "grafana.json").read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            yield variable["query"]["query"]
+    yield from re.findall(r"expr: (.+)$", fence("yaml alerts"), re.MULTILINE)
+
+
+async def test_what_dashboard_and_alerts_ask_for_is_measured() -> None:
+    asked = list(expressions())
+    assert len(asked) > 30
+    async with serving() as server:
+        told = (await ask(server.address, "GET", "/metrics")).body.decode()
+    names = set(re.findall(r"^(\w+)", told, re.MULTILINE))
+    labels = set(re.findall(r'[{,](\w+)="', told)) | {"instance"}
+    for each in asked:
+        assert set(_METRIC.findall(each)) <= names, each
+        for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", each):
+            assert set(group.split(", ")) <= labels, each
+
+
+def test_reasons_that_the_page_names_exist() -> None:
+    [line] = re.findall(r"how many were (.+?),? and a log line", OPERATIONS.read_text().replace("\n", " "))
+    assert set(re.findall(r"`([a-z-]+)`", line)) <= {reason.label for reason in Reason}
+
+
+# -- log lines --------------------------------------------------------------------------------------------------------
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.expr, set[str]]]:
+    """Level, event and fields of each line that a module writes, by itself or through a limiter."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            for level, arguments in ((node.func, node.args), (next(iter(node.args), None), node.args[1:])):
+                if isinstance(level, ast.Attribute) and ast.unparse(level.value) == "_log" and arguments:
+                    yield level.attr, arguments[0], {each.arg for each in node.keywords if each.arg is not None}
+
+
+def test_the_page_lists_every_line_of_the_log() -> None:
+    levels: defaultdict[str, set[str]] = defaultdict(set)
+    fields: defaultdict[str, set[str]] = defaultdict(set)
+    computed = 0
+    for file in sorted((ROOT / "chatserver").rglob("*.py")):
+        if "client" in file.parts:
+            continue
+        for level, event, names in calls(ast.parse(file.read_text(encoding="utf-8"))):
+            if level == "debug":  # never written
+                continue
+            computed += not isinstance(event, ast.Constant)
+            # What a moderator did has its name from the audit trail; a fault, from where it happened.
+            constants = {"event": ("fault", "fault_in_close"), "entry.action": ()}
+            found = (event.value,) if isinstance(event, ast.Constant) else constants[ast.unparse(event)]
+            for each in found:
+                levels[str(each)].add(_LEVELS[level])
+                fields[str(each)] |= names
+    assert computed == 2
+    table = re.search(r"<!-- events -->\n(.*?)<!-- end of events -->", EVERYTHING, re.DOTALL)
+    assert table is not None
+    told = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \| (.*?) \| \S.* \|$", table[1], re.MULTILINE)
+    assert {event: set(level.split(", ")) for event, level, _ in told} == levels
+    assert {event: set(re.findall(r"\w+", names)) for event, _, names in told} == fields
+
+
+# -- the image --------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_is_made_of_what_there_is() -> None:
+    sources = [word for line in image("COPY") if "--from" not in line for word in line.split()[:-1]]
+    assert {"pyproject.toml", "constraints.txt", "chatserver", "loadgen"} <= set(sources)
+    for source in sources:
+        assert (ROOT / source).exists(), source
+    [user] = image("USER")
+    assert int(user) > 0
+    assert image("ENTRYPOINT") == ['["chatserver", "serve"]']
+
+
+async def test_the_image_knows_whether_it_is_well() -> None:
+    """The command of HEALTHCHECK, on another port: quiet while the server answers, an error when it does not."""
+    [line] = image("HEALTHCHECK")
+    _, _, code = json.loads(line[line.index("[") :])
+    async with serving(host=("0.0.0.0",)) as server:
+        command = compile(code.replace("127.0.0.1:8000", f"127.0.0.1:{server.address.port}"), "HEALTHCHECK", "exec")
+        await trio.to_thread.run_sync(exec, command)
+    with pytest.raises(URLError):
+        await trio.to_thread.run_sync(exec, command)
