@@ -11,7 +11,8 @@ from chatserver.api.rooms import refusal, stored
 from chatserver.api.services import Services, change_draft, too_often
 from chatserver.chat.principal import Action
 from chatserver.log.interface import LogError, Stored
-from chatserver.protocol.client_messages import Change, Delete, Edit, React, decode_edit, decode_key
+from chatserver.protocol.bodies import decode_edit, decode_key
+from chatserver.protocol.client_messages import Change, Delete, Edit, React
 from chatserver.protocol.validation import check_emoji, check_offset, check_room
 from chatserver.reasons import ErrorCode
 

@@ -18,7 +18,8 @@ from chatserver.api.session import WebSocketSession
 from chatserver.chat.principal import Action, Principal
 from chatserver.log.interface import LogBusy
 from chatserver.protocol import encoders
-from chatserver.protocol.client_messages import Read, Typing, decode_read
+from chatserver.protocol.bodies import decode_read
+from chatserver.protocol.client_messages import Read, Typing
 from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode

@@ -23,7 +23,7 @@ from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ, LogError, Stored
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders, sse
-from chatserver.protocol.client_messages import decode_publish
+from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_body, json_body, retry_after
 from chatserver.protocol.validation import Place, check_room, parse_cursor

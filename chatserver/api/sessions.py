@@ -16,7 +16,7 @@ from chatserver.chat.policy import Action
 from chatserver.chat.principal import Principal, named_token, new_token, opened
 from chatserver.log.signouts import SignOut
 from chatserver.protocol import encoders
-from chatserver.protocol.client_messages import decode_session
+from chatserver.protocol.bodies import decode_session
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 

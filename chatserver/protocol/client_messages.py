@@ -18,7 +18,6 @@ from chatserver.protocol.validation import (
     check_emoji,
     check_key,
     check_mentions,
-    check_name,
     check_offset,
     check_room,
     check_text,
@@ -33,11 +32,8 @@ MAX_TOKEN_CHARS = 4096  # what a cookie holds; an RS256 token with a page of cla
 
 # Bytes of a message as JSON: an encoder for ASCII needs three for one, and 2 KiB are for what is around the text.
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
-_MAX_PLAIN_BYTES = 2 * MAX_TEXT_BYTES  # each CR LF becomes LF
 
 _OBJECT = "a message is a JSON object"
-_JSON, _TEXT = "application/json", "text/plain"
-_PLAIN = frozenset((_TEXT, "application/x-www-form-urlencoded", "application/octet-stream"))
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
 _ID_RULE = f"id: a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
@@ -154,55 +150,15 @@ _MESSAGE_TYPES = frozenset(
 )  # fmt: skip
 
 
-class PublishBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a POST of a message."""
-
-    text: str
-    key: str | None = None
-    reply_to: int | None = None
-    mentions: tuple[str, ...] | None = None
-    name: object = None  # refused: see `decode_publish`
-
-
-class EditBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a PATCH of a message."""
-
-    text: str
-    key: str | None = None
-
-
-class KeyBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a request that says everything else in its path."""
-
-    key: str | None = None
-
-
-class SessionBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of `POST /session`."""
-
-    name: str | None = None
-
-
-class ReadBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a PUT of a read marker."""
-
-    offset: int
-
-
 _T = TypeVar("_T", bound=msgspec.Struct)
 _messages: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
-_publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
-_read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
-_edit_bodies: msgspec.json.Decoder[EditBody] = msgspec.json.Decoder(EditBody)
-_key_bodies: msgspec.json.Decoder[KeyBody] = msgspec.json.Decoder(KeyBody)
-_session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
 _scalars: msgspec.json.Decoder[MessageId] = msgspec.json.Decoder(MessageId)
 
 
 def decode(data: str | bytes) -> ClientMessage:
     """The message in a text frame, every field checked."""
     try:
-        message = _parse(data, _messages)
+        message = parse_json(data, _messages)
     except MessageError as error:
         raise _explain(data, error) from None
     try:
@@ -212,91 +168,20 @@ def decode(data: str | bytes) -> ClientMessage:
         raise
 
 
-def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
-    """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it."""
-    media = _media_type(content_type)
-    if media == _JSON:
-        message = _parse(body, _publish_bodies)
-        if message.name is not None:
-            sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
-            raise MessageError(ErrorCode.BAD_FIELD, sentence)
-        _check_key(message.key)
-        if message.reply_to is not None:
-            check_offset(message.reply_to, "reply_to")
-        mentions = None if message.mentions is None else check_mentions(message.mentions)
-        return PublishBody(check_text(message.text), message.key, message.reply_to, mentions)
-    return PublishBody(_plain_text(body, media))
-
-
-def decode_edit(body: bytes, content_type: str | None) -> EditBody:
-    """What to say instead: as `decode_publish`."""
-    media = _media_type(content_type)
-    if media == _JSON:
-        edit = _parse(body, _edit_bodies)
-        _check_key(edit.key)
-        return EditBody(check_text(edit.text), edit.key)
-    return EditBody(_plain_text(body, media))
-
-
-def decode_key(body: bytes, content_type: str | None) -> str | None:
-    """The key in an HTTP body that has nothing else; most have no body."""
-    return _check_key(parse_body(body, content_type, _key_bodies).key) if body else None
-
-
-def _media_type(content_type: str | None) -> str:
-    """`application/json`, `text/plain`, or nothing for what is not understood.
-
-    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: both are text.
-    """
-    media, _, parameters = (content_type or _TEXT).partition(";")
-    media = media.strip().lower()
-    if media == _JSON:
-        return media
-    charset = parameters.lower().replace(" ", "").replace('"', "")
-    utf8 = "charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset
-    return _TEXT if utf8 and media in _PLAIN else ""
-
-
-def _plain_text(body: bytes, media: str) -> str:
-    if media != _TEXT:
-        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
-    if len(body) > _MAX_PLAIN_BYTES:
-        raise MessageError(ErrorCode.BAD_FIELD, f"text: {len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
-    try:
-        return check_text(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise MessageError(ErrorCode.BAD_FIELD, "text: not UTF-8") from None
-
-
-def _check_key(key: str | None) -> str | None:
+def optional_key(key: str | None) -> str | None:
+    """A key, if there is one, checked."""
     return key if key is None else check_key(key)
 
 
-def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
-    """The JSON in an HTTP body; a body of another type is refused."""
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
-        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-    return _parse(body, decoder)
-
-
-def decode_read(body: bytes, content_type: str | None) -> int:
-    """The offset in the body of a PUT of a read marker."""
-    return _check_offset(parse_body(body, content_type, _read_bodies).offset)
-
-
-def _check_offset(offset: int) -> int:
+def marker_offset(offset: int) -> int:
+    """How far somebody has read, checked; 0 is nothing."""
     if not 0 <= offset < _ID_LIMIT:
         raise MessageError(ErrorCode.BAD_FIELD, "offset: a whole number from 0 to 2^53")
     return offset
 
 
-def decode_session(body: bytes, content_type: str | None) -> str | None:
-    """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
-    name = parse_body(body, content_type, _session_bodies).name if body else None
-    return None if name is None else check_name(name)
-
-
-def _parse(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
+def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """What JSON says, if it is not too long and no field is there twice. Raises MessageError."""
     if len(data) > MAX_JSON_BYTES:
         raise MessageError(ErrorCode.TOO_LARGE, f"{len(data):,} bytes of JSON, limit {MAX_JSON_BYTES:,}")
     try:
@@ -371,7 +256,7 @@ def _checked(message: ClientMessage) -> ClientMessage:
         return message
     check_room(message.room)
     if isinstance(message, Read):
-        _check_offset(message.offset)
+        marker_offset(message.offset)
     if isinstance(message, Publish):
         return _checked_publish(message)
     if isinstance(message, Change):

@@ -7,7 +7,7 @@ import ipaddress
 
 import msgspec
 
-from chatserver.protocol.client_messages import parse_body
+from chatserver.protocol.bodies import parse_body
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import MAX_USER_ID_CHARS, check_text
 from chatserver.reasons import ErrorCode

@@ -10,6 +10,7 @@ import pytest
 from tests.support.certificates import certificate
 from tests.support.peers import Answer, Chatter, Peer, ask, chatter, publish
 from tests.support.serving import Serving, serving
+from tests.support.tokens import bearer
 
 JSON = {"Content-Type": "application/json"}
 
@@ -18,10 +19,6 @@ async def make(server: Serving, body: object = None, *, headers: Mapping[str, st
     """`POST /session`."""
     sent = b"" if body is None else json.dumps(body).encode()
     return await ask(server.address, "POST", "/session", sent, headers={**JSON, **(headers or {})})
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def cookie(token: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from chatserver.meters import KeyedBuckets
 from chatserver.settings.rooms import Guests, RoomPolicy, Who
 from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
-from tests.support.tokens import SECRET, token
+from tests.support.tokens import SECRET, bearer, secret_file, token
 
 ANN = {"id": "u_ann", "name": "Ann"}
 JSON = {"Content-Type": "application/json"}
@@ -26,10 +26,7 @@ ROOMS = (
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    path = tmp_path / "token.key"
-    path.write_bytes(SECRET)
-    path.chmod(0o600)
-    return str(path)
+    return secret_file(tmp_path)
 
 
 @pytest.fixture
@@ -37,10 +34,6 @@ async def house(key: str) -> AsyncIterator[Serving]:
     """A server where people sign in."""
     async with serving(token_key=(key,), rooms=ROOMS) as server:
         yield server
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def cookie(token: str) -> dict[str, str]:

@@ -14,11 +14,7 @@ from chatserver.log.interface import LogUnavailable
 from chatserver.log.signouts import SignOut
 from tests.support.peers import ask, chatter, connect, request
 from tests.support.serving import Serving, serving
-from tests.support.tokens import SECRET, token
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+from tests.support.tokens import bearer, secret_file, token
 
 
 def cookie(token: str) -> dict[str, str]:
@@ -27,10 +23,7 @@ def cookie(token: str) -> dict[str, str]:
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    path = tmp_path / "token.key"
-    path.write_bytes(SECRET)
-    path.chmod(0o600)
-    return str(path)
+    return secret_file(tmp_path)
 
 
 @pytest.fixture

@@ -1,15 +1,14 @@
 """`chat.js` on a page of another site: the example of docs/embed.md, as it stands there."""
 
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, serving
+from tests.e2e.browser import Server, another_site, serving
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -35,12 +34,8 @@ class Shop(BaseHTTPRequestHandler):
 @pytest.fixture
 def shop() -> Iterator[str]:
     """The origin of another site."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{site.server_port}"
-        site.shutdown()
-        thread.join()
+    with another_site(Shop) as origin:
+        yield origin
 
 
 @pytest.fixture

@@ -4,15 +4,13 @@ The other site is another port of the same machine. To the browser that is the n
 cookies are sent along (cookies know no ports), and `Sec-Fetch-Site` says `same-site`.
 """
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import Server, Window, serving
+from tests.e2e.browser import Server, Window, another_site, serving
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -46,15 +44,10 @@ async (server) => {
 """  # noqa: E501  (a line of JavaScript is a line)
 
 
-@pytest.fixture(scope="module")
-def another_site() -> Iterator[str]:
-    """Its origin. All that it serves is the library's page of an error."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{site.server_port}"
-        site.shutdown()
-        thread.join()
+@pytest.fixture(scope="module", name="another_site")
+def _another_site() -> Iterator[str]:
+    with another_site() as origin:
+        yield origin
 
 
 @pytest.fixture

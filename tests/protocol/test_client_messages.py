@@ -3,6 +3,7 @@ import json
 import msgspec
 import pytest
 
+from chatserver.protocol.bodies import PublishBody, decode_publish, decode_read
 from chatserver.protocol.client_messages import (
     MAX_JSON_BYTES,
     ClientMessage,
@@ -12,12 +13,9 @@ from chatserver.protocol.client_messages import (
     Members,
     Ping,
     Publish,
-    PublishBody,
     Read,
     Typing,
     decode,
-    decode_publish,
-    decode_read,
 )
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode

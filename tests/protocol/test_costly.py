@@ -11,7 +11,8 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from chatserver.protocol.client_messages import MAX_JSON_BYTES, decode, decode_publish
+from chatserver.protocol.bodies import decode_publish
+from chatserver.protocol.client_messages import MAX_JSON_BYTES, decode
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import MAX_TEXT_BYTES, check_text
 from chatserver.reasons import ErrorCode

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.protocol.client_messages import decode, decode_publish
+from chatserver.protocol.bodies import decode_publish
+from chatserver.protocol.client_messages import decode
 from chatserver.protocol.duplicates import MAX_OTHER_BYTES, MAX_OTHER_COLONS, refuse_duplicates
 from chatserver.protocol.errors import MessageError
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.body import BodyLimits, ChunkedBody, LengthBody, body_reader
-from chatserver.protocol.client_messages import decode, decode_publish
+from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import FrameError, HttpError, MessageError
 from chatserver.protocol.head import HeadLimits, parse_head
 from chatserver.protocol.response import cookie, query_fields

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.body import BodyLimits, ChunkedBody
-from chatserver.protocol.client_messages import decode, decode_publish
+from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import ProtocolError
 from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import FrameLimits, Violation

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
+from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.body import BodyLimits, body_reader
-from chatserver.protocol.client_messages import decode, decode_publish
+from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
 from chatserver.protocol.proxy import client_of

@@ -12,22 +12,19 @@ from typing import Any
 
 from tests.support.peers import Address, Answer, ask, chatter
 from tests.support.serving import Serving, serving
-from tests.support.tokens import SECRET, token
+from tests.support.tokens import bearer, secret_file, token
 
 
 @asynccontextmanager
 async def moderated(folder: Path, **settings: Any) -> AsyncIterator[Serving]:
     """A server where people sign in, moderators among them."""
-    key = folder / "token.key"
-    key.write_bytes(SECRET)
-    key.chmod(0o600)
-    async with serving(token_key=(str(key),), **settings) as server:
+    async with serving(token_key=(secret_file(folder),), **settings) as server:
         yield server
 
 
 def signed_in(sub: str, **chat: Any) -> dict[str, str]:
     """The headers of somebody with a token; `chat` is its claim of that name."""
-    return {"Authorization": f"Bearer {token(sub=sub, name=sub.title(), chat=chat or None)}"}
+    return bearer(token(sub=sub, name=sub.title(), chat=chat or None))
 
 
 def guest(name: str) -> dict[str, str]:

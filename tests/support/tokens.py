@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -50,6 +51,19 @@ def jwk(algorithm: str, number: int = 0, **fields: Any) -> dict[str, Any]:
         "ES256": jwt.algorithms.ECAlgorithm, "EdDSA": jwt.algorithms.OKPAlgorithm,
     }  # fmt: skip
     return {**json.loads(kinds[algorithm].to_jwk(public)), **fields}
+
+
+def secret_file(folder: Path) -> str:
+    """The path of a file with SECRET, for --token-key."""
+    path = folder / "token.key"
+    path.write_bytes(SECRET)
+    path.chmod(0o600)
+    return str(path)
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header field that says who asks."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 def token(algorithm: str = "HS256", number: int = 0, *, kid: str | None = None, **claims: Any) -> str:

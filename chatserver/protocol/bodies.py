@@ -1,0 +1,136 @@
+"""What the body of an HTTP request may say: JSON, or of a message its text alone.
+
+Owns: the shapes of bodies, and which content types are taken. What is checked about a field is the same as over
+WebSocket (client_messages.py). May not: know what a request means.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from chatserver.protocol.client_messages import marker_offset, optional_key, parse_json
+from chatserver.protocol.errors import MessageError
+from chatserver.protocol.validation import MAX_TEXT_BYTES, check_mentions, check_name, check_offset, check_text
+from chatserver.reasons import ErrorCode
+
+#: Bytes of a plain text: each CR LF becomes LF.
+_MAX_PLAIN_BYTES = 2 * MAX_TEXT_BYTES
+_JSON, _TEXT = "application/json", "text/plain"
+_PLAIN = frozenset((_TEXT, "application/x-www-form-urlencoded", "application/octet-stream"))
+
+
+class PublishBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a POST of a message."""
+
+    text: str
+    key: str | None = None
+    reply_to: int | None = None
+    mentions: tuple[str, ...] | None = None
+    name: object = None  # refused: see `decode_publish`
+
+
+class EditBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a PATCH of a message."""
+
+    text: str
+    key: str | None = None
+
+
+class KeyBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a request that says everything else in its path."""
+
+    key: str | None = None
+
+
+class SessionBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of `POST /session`."""
+
+    name: str | None = None
+
+
+class ReadBody(msgspec.Struct, frozen=True, gc=False):
+    """The body of a PUT of a read marker."""
+
+    offset: int
+
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+_publish_bodies: msgspec.json.Decoder[PublishBody] = msgspec.json.Decoder(PublishBody)
+_read_bodies: msgspec.json.Decoder[ReadBody] = msgspec.json.Decoder(ReadBody)
+_edit_bodies: msgspec.json.Decoder[EditBody] = msgspec.json.Decoder(EditBody)
+_key_bodies: msgspec.json.Decoder[KeyBody] = msgspec.json.Decoder(KeyBody)
+_session_bodies: msgspec.json.Decoder[SessionBody] = msgspec.json.Decoder(SessionBody)
+
+
+def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
+    """The message in an HTTP body: JSON, or the text itself. Ask only once the sender's rate allows it."""
+    media = _media_type(content_type)
+    if media == _JSON:
+        message = parse_json(body, _publish_bodies)
+        if message.name is not None:
+            sentence = 'name: a message does not say who one is; POST /session {"name": ...} gives a token that does'
+            raise MessageError(ErrorCode.BAD_FIELD, sentence)
+        optional_key(message.key)
+        if message.reply_to is not None:
+            check_offset(message.reply_to, "reply_to")
+        mentions = None if message.mentions is None else check_mentions(message.mentions)
+        return PublishBody(check_text(message.text), message.key, message.reply_to, mentions)
+    return PublishBody(_plain_text(body, media))
+
+
+def decode_edit(body: bytes, content_type: str | None) -> EditBody:
+    """What to say instead: as `decode_publish`."""
+    media = _media_type(content_type)
+    if media == _JSON:
+        edit = parse_json(body, _edit_bodies)
+        optional_key(edit.key)
+        return EditBody(check_text(edit.text), edit.key)
+    return EditBody(_plain_text(body, media))
+
+
+def decode_key(body: bytes, content_type: str | None) -> str | None:
+    """The key in an HTTP body that has nothing else; most have no body."""
+    return optional_key(parse_body(body, content_type, _key_bodies).key) if body else None
+
+
+def _media_type(content_type: str | None) -> str:
+    """`application/json`, `text/plain`, or nothing for what is not understood.
+
+    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: both are text.
+    """
+    media, _, parameters = (content_type or _TEXT).partition(";")
+    media = media.strip().lower()
+    if media == _JSON:
+        return media
+    charset = parameters.lower().replace(" ", "").replace('"', "")
+    utf8 = "charset=" not in charset or "charset=utf-8" in charset or "charset=us-ascii" in charset
+    return _TEXT if utf8 and media in _PLAIN else ""
+
+
+def _plain_text(body: bytes, media: str) -> str:
+    if media != _TEXT:
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, or text/plain in UTF-8")
+    if len(body) > _MAX_PLAIN_BYTES:
+        raise MessageError(ErrorCode.BAD_FIELD, f"text: {len(body):,} bytes, limit {MAX_TEXT_BYTES:,}")
+    try:
+        return check_text(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise MessageError(ErrorCode.BAD_FIELD, "text: not UTF-8") from None
+
+
+def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """The JSON in an HTTP body; a body of another type is refused."""
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    return parse_json(body, decoder)
+
+
+def decode_read(body: bytes, content_type: str | None) -> int:
+    """The offset in the body of a PUT of a read marker."""
+    return marker_offset(parse_body(body, content_type, _read_bodies).offset)
+
+
+def decode_session(body: bytes, content_type: str | None) -> str | None:
+    """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
+    name = parse_body(body, content_type, _session_bodies).name if body else None
+    return None if name is None else check_name(name)
