@@ -347,9 +347,16 @@ def _size_of(struct: type) -> int:
 
 def dependencies() -> str:
     """What the program is built on, with the line of reason that pyproject.toml gives."""
-    text = PYPROJECT.read_text(encoding="utf-8")
-    wanted = tomllib.loads(text)["project"]["dependencies"]
-    found = _DEPENDENCY.findall(text[: text.index("[project.optional-dependencies]")])
-    if [name + bound for name, bound, _ in found] != wanted:
-        raise ValueError("a dependency in pyproject.toml has no line of reason")
-    return table(("package", "why"), ((f"`{name}{bound}`", reason) for name, bound, reason in found))
+    return _packages(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"])
+
+
+def development_dependencies() -> str:
+    """The same for what `make check` and `make bench` need besides."""
+    groups = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    return _packages([each for group in groups.values() for each in group])
+
+
+def _packages(wanted: list[str]) -> str:
+    found = _DEPENDENCY.findall(PYPROJECT.read_text(encoding="utf-8"))
+    reasons = {name + bound: reason for name, bound, reason in found}
+    return table(("package", "why"), ((f"`{each}`", reasons[each]) for each in wanted))

@@ -36,6 +36,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "connection-memory": from_server.connection_memory,
     "metrics": from_server.metrics,
     "dependencies": from_server.dependencies,
+    "development-dependencies": from_server.development_dependencies,
     "persona-hooks": from_loadgen.persona_hooks,
     "persona-acts": from_loadgen.persona_acts,
     "personas-attackers": from_loadgen.personas_attackers,

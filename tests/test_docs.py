@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,19 @@ def test_a_stale_table_is_found(tmp_path: Path) -> None:
     check = check_tables(script)
     assert check.returncode == 1
     assert "protocol.md is stale" in check.stdout
+
+
+def test_every_package_that_is_imported_is_in_the_table() -> None:
+    """Those of the program itself: `loadgen/peers/` are other people's servers, each started if it is installed."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"<!-- from code: dependencies -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    named = re.findall(r"^\| `([\w.-]+)", shown, re.MULTILINE)
+    sources = [file for root in ("chatserver", "loadgen") for file in (ROOT / root).rglob("*.py")]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in sources if file.parent.name != "peers")
+    packages = packages_distributions()
+    modules = set(re.findall(r"^ *(?:import|from) (\w+)", code, re.MULTILINE)) - {"chatserver", "loadgen"}
+    imported = {packages[module][0].replace("_", "-") for module in modules & packages.keys()}
+    assert sorted(imported, key=str.lower) == sorted(named, key=str.lower)
 
 
 def test_pushed_messages_are_what_the_encoders_make() -> None:
