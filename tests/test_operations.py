@@ -14,6 +14,7 @@ import trio
 
 from chatserver.reasons import Reason
 from chatserver.settings.fields import SPECS
+from chatserver.settings.sources import load_settings
 from tests.support.peers import ask, publish
 from tests.support.serving import serving
 from tests.test_docs import DOCS, ROOT, fences
@@ -37,7 +38,10 @@ def image(instruction: str) -> list[str]:
     return re.findall(rf"^{instruction} +(.*)$", text, re.MULTILINE)
 
 
-def test_flags_and_variables_exist() -> None:
+def test_flags_settings_and_variables_exist(tmp_path: Path) -> None:
+    file = tmp_path / "chatserver.toml"
+    file.write_text(fence("toml"))
+    assert load_settings({}, {}, file).allow_host == ("chat.example.org",)
     commands = [line for _, text in fences(OPERATIONS) for line in text.splitlines() if "chatserver serve" in line]
     flags = {flag.replace("-", "_") for line in commands for flag in re.findall(r"--([a-z-]+)", line)}
     assert flags - {"config"} <= set(SPECS)
@@ -66,7 +70,7 @@ async def test_a_restored_backup_has_a_new_epoch(tmp_path: Path) -> None:
     database, backup = tmp_path / "chat.db", tmp_path / "backup.db"
     async with serving(log=f"sqlite:{database}") as server:
         before = await publish(server.address, "lobby", "kept")
-        run(database, statement("sh backup").replace("/var/backups/chat.db", str(backup)))
+        run(database, statement("sh backup").replace("/var/backups/chat-$(date +%F).db", str(backup)))
         lost = await publish(server.address, "lobby", "lost")
     database.write_bytes(backup.read_bytes())
     run(database, statement("sh restore"))
