@@ -6,7 +6,7 @@
  * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
  */
-import { byId, hasFingers, make } from './dom.js';
+import { byId, hasFingers, isSure, make, openAt } from './dom.js';
 import { EMOJI, QUICK } from './emoji.js';
 
 export class Actions {
@@ -92,24 +92,9 @@ export class Actions {
     if (button.value === 'edit') return composer.edit(message);
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
     if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
-    this.#confirm(button, () => client.rooms.get(room)?.delete(offset));
-  }
-
-  /**
-   * A second press within three seconds, on the same button, does it.
-   * @param {HTMLButtonElement} button
-   * @param {() => Promise<unknown> | undefined} action
-   */
-  async #confirm(button, action) {
-    if (!button.classList.contains('sure')) {
-      button.classList.add('sure');
-      this.tell('Press again to delete this message.');
-      setTimeout(() => button.classList.remove('sure'), 3_000);
-      return;
-    }
-    button.classList.remove('sure');
-    await this.#try(action, 'Not deleted');
-    this.composer.focus();
+    if (!isSure(button)) return this.tell('Press again to delete this message.');
+    await this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
+    composer.focus();
   }
 
   /**
@@ -143,12 +128,7 @@ export class Actions {
 
   #openPicker() {
     this.#bar.hidden = false;
-    const { top, bottom, right } = this.#bar.getBoundingClientRect();
-    this.#picker.showPopover();
-    const { width, height } = this.#picker.getBoundingClientRect();
-    const below = bottom + height + 8 < innerHeight ? bottom + 4 : Math.max(8, top - height - 4);
-    Object.assign(this.#picker.style, { top: `${below}px`, left: `${Math.max(8, Math.min(right - width, innerWidth - width - 8))}px` });
-    this.#picker.querySelector('button')?.focus();
+    openAt(this.#picker, this.#bar);
   }
 
   /** @param {MouseEvent} event */

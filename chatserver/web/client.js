@@ -114,7 +114,7 @@ export class ChatClient extends EventTarget {
     const isNew = !this.rooms.has(name);
     const room = this.join(name);
     this.tell('room');
-    if (!isNew && this.connection.link?.followsMany === false) this.follow(room);
+    if (!isNew && (room.out || this.connection.link?.followsMany === false)) this.follow(room);
   }
 
   /** @param {string} name */
@@ -222,8 +222,7 @@ export class ChatClient extends EventTarget {
       this.#optional('session', () => this.api.session()),
     ]);
     // A WebSocket said it itself; a page of another site is somebody else over HTTP, where it sends no cookie.
-    if (session && !this.connection.link?.followsMany) this.identity.is(session.user);
-    this.identity.isModerator = session?.moderator === true && this.identity.owns(session);
+    if (session && (!this.connection.link?.followsMany || this.identity.owns(session))) this.identity.is(session.user, session.moderator);
     this.#marks = unread?.rooms ?? {};
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);

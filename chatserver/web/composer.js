@@ -50,10 +50,13 @@ export class Composer {
     this.#turnTo('reply', message);
   }
 
-  /** @param {Message} message */
-  edit(message) {
+  /**
+   * @param {Message} message
+   * @param {string} [text] what becomes of it
+   */
+  edit(message, text = message.text) {
     this.#turnTo('edit', message);
-    this.#text.value = message.text;
+    this.#text.value = text;
     this.#fit();
   }
 
@@ -139,9 +142,13 @@ export class Composer {
     const { current } = this.client;
     const about = this.#about;
     if (about?.kind === 'edit') {
-      if (text !== about.message.text) {
-        current.edit(about.message.offset, text).catch((error) => {
+      const { message } = about;
+      if (text !== withEmoji(message.text)) {
+        current.edit(message.offset, text).catch((error) => {
           this.problem(`Not changed: ${error.isUnsupported ? 'this server cannot do that.' : error.message}`);
+          // What was typed is offered again, unless something else is being written.
+          const isFree = current === this.client.current && !this.#about && this.#text.value === '';
+          if (isFree && !error.isUnsupported) this.edit(message, text);
         });
       }
       return this.stop();

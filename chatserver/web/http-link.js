@@ -53,7 +53,10 @@ export class HttpLink {
       if (!(error instanceof ChatError)) throw error;
       if (signal.aborted) return;
       if (error.isTemporary) this.#end(error);
-      else this.handlers.refused(this, room, error);
+      else {
+        this.#prove(); // the server answered: it is this room alone that we may not enter
+        this.handlers.refused(this, room, error);
+      }
     }
   }
 

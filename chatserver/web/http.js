@@ -113,6 +113,10 @@ export class HttpApi {
         return this.#change(on ? 'PUT' : 'DELETE', `${message}/reactions/${encodeURIComponent(emoji)}`);
       case 'read':
         return this.#change('PUT', path(room, '/read'), { offset });
+      case 'sanction':
+        return this.#change('POST', path(room, '/sanctions'), body);
+      case 'kick':
+        return this.#change('POST', path(room, '/kick'), body);
       case 'typing':
         return this.#change('POST', path(room, '/typing'));
       default:

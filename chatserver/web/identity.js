@@ -34,10 +34,14 @@ export class Identity {
     this.#reacted = new Set(readJson(storage, REACTED_KEY, Array.isArray, []));
   }
 
-  /** @param {User} user */
-  is({ id, name }) {
+  /**
+   * @param {User} user
+   * @param {boolean} [isModerator] as the server says; without its word, the same person is what it was
+   */
+  is({ id, name }, isModerator = this.isModerator && this.user?.id === id) {
     this.#names.set(id, name);
-    if (this.user?.id === id && this.user.name === name) return;
+    if (this.user?.id === id && this.user.name === name && this.isModerator === isModerator) return;
+    this.isModerator = isModerator;
     this.user = { id, name };
     this.storage.setItem(STORAGE_KEY, JSON.stringify(this.user));
     this.changed();

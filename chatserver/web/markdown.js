@@ -3,6 +3,7 @@
  * message says, it can become no other element than these, and no link but http and https.
  */
 import { make } from './dom.js';
+import { withEmoji } from './emoji.js';
 import { splitLinks } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
@@ -55,7 +56,7 @@ function mentions(text, names) {
     const mark = make('span', { className: 'mention' }, text.slice(at, end));
     return [...mentions(text.slice(0, at), names), mark, ...mentions(text.slice(end), names)];
   }
-  return text ? [text] : [];
+  return text ? [withEmoji(text)] : [];
 }
 
 /**

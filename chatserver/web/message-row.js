@@ -7,7 +7,8 @@
  */
 import { avatar, make } from './dom.js';
 import { markdown } from './markdown.js';
-import { clock, fullTime, isOnlyEmoji } from './text.js';
+import { withEmoji } from './emoji.js';
+import { actionIn, clock, fullTime, inShort, isOnlyEmoji } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 
@@ -44,7 +45,8 @@ export function messageRow(client, message) {
   );
   row.classList.toggle('own', isOwn);
   row.classList.toggle('for-us', client.mentionsUs(message));
-  row.classList.toggle('jumbo', !deleted && isOnlyEmoji(text));
+  row.classList.toggle('jumbo', !deleted && isOnlyEmoji(withEmoji(text)));
+  row.classList.toggle('action', actionIn(message) !== null);
   if (offset) row.dataset.offset = String(offset);
   return row;
 }
@@ -53,10 +55,16 @@ export function messageRow(client, message) {
  * @param {ChatClient} client
  * @param {Message} message
  */
-function body(client, { text, deleted, edited, mentions = [] }) {
+function body(client, message) {
+  const { user, text, deleted, edited, mentions = [] } = message;
   if (deleted) return make('p', { className: 'text gone' }, 'This message was deleted.');
   const names = mentions.map((id) => client.identity.nameOf(id)).filter((name) => name !== undefined);
-  const blocks = markdown(text, names);
+  const action = actionIn(message);
+  const blocks = markdown(action ?? text, names);
+  if (action !== null) {
+    if (!(blocks[0] instanceof HTMLParagraphElement)) blocks.unshift(make('p'));
+    /** @type {HTMLElement} */ (blocks[0]).prepend('* ', make('b', {}, user.name), ' ');
+  }
   if (edited) {
     const mark = make('span', { className: 'edited' }, 'edited');
     const last = blocks.at(-1);
@@ -74,7 +82,7 @@ function quote(client, { room, reply_to, deleted }) {
   if (!reply_to || deleted) return [];
   const answered = client.rooms.get(room)?.find(reply_to);
   const shown = answered
-    ? [make('b', { dir: 'auto' }, client.identity.owns(answered) ? 'You' : answered.user.name), ` ${answered.text || '…'}`]
+    ? [make('b', { dir: 'auto' }, client.identity.owns(answered) ? 'You' : answered.user.name), ` ${inShort(answered) || '…'}`]
     : ['an earlier message'];
   return [make('a', { className: 'quote', href: `#${room}/${reply_to}`, dir: 'auto' }, ...shown)];
 }

@@ -9,7 +9,7 @@
  */
 import { byId, make } from './dom.js';
 import { messageRow, startsGroup } from './message-row.js';
-import { dayName, isSameDay, plural } from './text.js';
+import { actionIn, dayName, inShort, isSameDay, plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px; closer than this counts as reading along
 const NEAR_EDGE = 600; // px; more rows are made before the person gets there
@@ -161,7 +161,7 @@ export class MessagesView {
 
   /** @param {Message[]} messages */
   #speak(messages) {
-    const words = messages.map(({ user, text }) => `${user.name}: ${text}`);
+    const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
     this.#spoken.textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
   }
 

@@ -8,6 +8,7 @@
  */
 import { byId } from './dom.js';
 import { readJson } from './storage.js';
+import { inShort } from './text.js';
 
 /** @typedef {'mentions' | 'all' | 'nothing'} Level */
 const KEY = 'chat.notify';
@@ -62,8 +63,9 @@ export class Notifier {
   }
 
   /** @param {Message} message */
-  #show({ room, offset, user, text }) {
-    const shown = new Notification(`${user.name} in #${room}`, { body: text.slice(0, LONGEST), tag: `chat-${room}` });
+  #show(message) {
+    const { room, offset, user } = message;
+    const shown = new Notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, LONGEST), tag: `chat-${room}` });
     shown.onclick = () => {
       window.focus();
       location.hash = `${room}/${offset}`;

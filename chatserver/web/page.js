@@ -13,10 +13,12 @@ import { Notifier } from './notify.js';
 import { closePanels } from './panels.js';
 import { PendingView } from './pending-view.js';
 import { PeopleView } from './people-view.js';
+import { PersonMenu } from './person-menu.js';
 import { OURS_KEY, RoomsView } from './rooms-view.js';
 import { openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
 import { TabLink, canShare } from './tab-link.js';
+import { duration } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const FIRST_ROOM = 'lobby';
@@ -35,7 +37,7 @@ new ConnectionLine(client);
 const messages = new MessagesView(client);
 new PendingView(client);
 const rooms = new RoomsView(client, browser);
-new PeopleView(client);
+new PeopleView(client, new PersonMenu(client, showToast));
 new Account(client);
 new Notifier(client, browser);
 new Switcher(client, rooms);
@@ -110,9 +112,17 @@ function showToast(text) {
   toasting = setTimeout(() => (byId('toast').textContent = ''), TOAST);
 }
 
-/** @param {string} text */
-function showBanner(text) {
+/** The room that the banner is about, if one can come back to it. */
+let outOf = '';
+
+/**
+ * @param {string} text
+ * @param {string} [room] that one is out of
+ */
+function showBanner(text, room = '') {
+  outOf = room;
   byId('banner-text').textContent = text;
+  byId('banner-action').hidden = room === '';
   byId('banner').hidden = false;
 }
 
@@ -124,8 +134,14 @@ client.addEventListener('restarted', ({ detail }) => {
   if (detail.room === client.room) showBanner('The server began a new log: some messages are gone.');
 });
 client.addEventListener('refused', ({ detail }) => {
-  if (detail.room === client.room) showBanner(`#${detail.room} did not open: ${detail.error.message}`);
+  const { room, error } = detail;
+  if (room !== client.room) return;
+  const wasIn = client.current.timeline.epoch !== null;
+  const span = error.retryAfter === null ? '' : ` for ${duration(error.retryAfter)}`;
+  showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}${span}: ${error.message}.`, error.code === 'forbidden' ? room : '');
 });
+client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hideBanner());
+byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.comeBack());
 client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
 byId('banner-close').addEventListener('click', () => (hideBanner(), composer.focus()));
 

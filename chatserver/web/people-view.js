@@ -3,6 +3,7 @@
  * Owns: the list, and how often the server is asked for it. May not: know how presence is told.
  *
  * @import { ChatClient } from './client.js'
+ * @import { PersonMenu } from './person-menu.js'
  */
 import { avatar, byId, make } from './dom.js';
 import { plural } from './text.js';
@@ -18,9 +19,13 @@ export class PeopleView {
   #count = byId('people-count');
   #asking = 0;
 
-  /** @param {ChatClient} client */
-  constructor(client) {
+  /**
+   * @param {ChatClient} client
+   * @param {PersonMenu} menu
+   */
+  constructor(client, menu) {
     this.client = client;
+    this.menu = menu;
     client.addEventListener('room', () => this.#opened());
     client.addEventListener('identity', () => this.#show());
     client.addEventListener('presence', ({ detail }) => detail.room === client.room && this.#changed());
@@ -72,9 +77,11 @@ export class PeopleView {
     const shown = sorted.slice(0, MOST_SHOWN);
     const rows = shown.map((user) => {
       const name = make('span', { className: 'name', title: user.name }, user.name);
-      return make('li', {}, avatar(user), name, ...(user.id === own ? [make('span', { className: 'you' }, 'you')] : []));
+      return make('li', {}, avatar(user), name, ...(user.id === own ? [make('span', { className: 'you' }, 'you')] : []), ...this.menu.button(user));
     });
+    const focused = document.activeElement instanceof HTMLButtonElement && this.#list.contains(document.activeElement) ? document.activeElement.value : '';
     this.#list.replaceChildren(...rows);
+    if (focused) /** @type {HTMLElement | null} */ (this.#list.querySelector(`[value="${CSS.escape(focused)}"]`))?.focus();
     const total = members ?? 0;
     const rest = total - shown.length;
     this.#more.hidden = rest <= 0;

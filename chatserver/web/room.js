@@ -8,11 +8,11 @@
  * @import { ChatClient } from './client.js'
  * @import { Json } from './connection.js'
  * @import { Extras } from './outbox.js'
- * @import { Change, ChatError, Message, Page, User } from './wire.js'
+ * @import { Change, Message, Page, User } from './wire.js'
  */
 import { delayBefore, sleep } from './backoff.js';
 import { Timeline } from './timeline.js';
-import { splitCursor } from './wire.js';
+import { ChatError, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
 const HISTORY_LIMIT = 50; // messages a scroll-up
@@ -26,6 +26,8 @@ export class Room extends EventTarget {
   timeline = new Timeline();
   /** @type {Timeline | null} an older stretch that is looked at, from a search or a link */
   past = null;
+  /** @type {ChatError | null} why we are not in it: a moderator took us out, or it did not let us in */
+  out = null;
   /** @type {number | null} how many are here */
   members = null;
   /** @type {Map<string, User>} those of them whom the server named, by id */
@@ -61,6 +63,7 @@ export class Room extends EventTarget {
    * @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable
    */
   publish(text, extras) {
+    if (this.out) this.comeBack(); // else the message would be stored, and not seen here
     return this.client.outbox.add(this.name, text, extras);
   }
 
@@ -98,6 +101,11 @@ export class Room extends EventTarget {
 
   leave() {
     this.client.leave(this.name);
+  }
+
+  /** Enter again, after a moderator took us out. */
+  comeBack() {
+    this.client.follow(this);
   }
 
   /** Tell the others that we type, as often as the server passes it on. */
@@ -180,6 +188,7 @@ export class Room extends EventTarget {
 
   /** @param {Page} page */
   page(page) {
+    this.out = null;
     const { timeline } = this;
     const isFirst = timeline.epoch === null;
     const isNewLog = !timeline.isSameLog(page);
@@ -239,14 +248,25 @@ export class Room extends EventTarget {
       this.tell('presence', pushed);
     } else if (type === 'typing') this.#types(pushed.user);
     else if (type === 'read') this.markRead(pushed.offset);
+    else if (type === 'error') this.#isOut(new ChatError(pushed.code, pushed.message, { retryAfter: pushed.retry_after ?? null }));
   }
 
   /** @param {ChatError} error */
   async refused(error) {
     if (error.code === 'bad_cursor' && this.timeline.epoch !== null) this.timeline = new Timeline();
-    else if (!error.isTemporary) return this.tell('refused', { error });
+    else if (!error.isTemporary) return this.#isOut(error);
     await sleep(delayBefore(0, error.retryAfter));
     this.client.follow(this);
+  }
+
+  /** @param {ChatError} error that ended our membership, or kept us from it */
+  #isOut(error) {
+    this.out = error;
+    this.members = 0;
+    this.people.clear();
+    for (const id of this.#typists.keys()) this.#stopsTyping(id);
+    this.tell('presence');
+    this.tell('refused', { error });
   }
 
   /** @param {User} user */

@@ -38,7 +38,7 @@ export class RoomsView {
     client.addEventListener('room', () => this.#opened(client.room));
     client.addEventListener('caughtup', () => this.#ask());
     client.addEventListener('left', ({ detail }) => this.#forget(detail.room));
-    for (const event of ['unread', 'presence']) client.addEventListener(event, () => this.#showSoon());
+    for (const event of ['unread', 'presence', 'caughtup']) client.addEventListener(event, () => this.#showSoon());
     const form = byId('room-form');
     form.addEventListener('submit', (event) => this.#submit(event));
     form.addEventListener('input', () => (this.#hint.textContent = ''));
@@ -143,7 +143,8 @@ export class RoomsView {
     const unread = room?.unread ?? 0;
     const mentions = room?.mentions ?? 0;
     const link = make('a', { href: `#${name}` }, make('span', { className: 'name' }, name));
-    if (unread > 0) {
+    if (room?.out) link.append(make('span', { className: 'count', title: room.out.message }, 'out'));
+    else if (unread > 0) {
       const spoken = make('span', { className: 'visually-hidden' }, mentions ? ' mentions of you' : ' unread');
       const shown = mentions ? `@${mentions}` : unread > 99 ? '99+' : String(unread);
       link.append(make('span', { className: mentions ? 'badge mentioned' : 'badge' }, shown, spoken));

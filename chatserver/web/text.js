@@ -1,6 +1,9 @@
 /**
  * What the view writes, worked out without a DOM: links in a text, times and days in words, the look of a name.
+ *
+ * @import { Message } from './wire.js'
  */
+import { withEmoji } from './emoji.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"`]+/gi;
 
@@ -64,6 +67,28 @@ export function dayName(day, today = new Date()) {
  * @param {Date} b
  */
 export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
+
+/**
+ * A length of time as people say it: the largest unit that leaves a whole number, or nearly.
+ * @param {number} seconds
+ */
+export function duration(seconds) {
+  const units = /** @type {[number, string][]} */ ([[86_400, 'day'], [3_600, 'hour'], [60, 'minute'], [1, 'second']]);
+  const [unit, name] = units.find(([each]) => seconds > 0.95 * each) ?? [1, 'second'];
+  return plural(Math.max(1, Math.round(seconds / unit)), name);
+}
+
+/**
+ * What somebody says to be doing, by `/me`.
+ * @param {Pick<Message, 'text' | 'deleted'>} message
+ */
+export const actionIn = ({ text, deleted }) => (!deleted && text.startsWith('/me ') ? text.slice(4) : null);
+
+/**
+ * A message on one line, behind the name of its author.
+ * @param {Message} message
+ */
+export const inShort = (message) => withEmoji(actionIn(message) ?? message.text);
 
 /**
  * One or two letters for a name: "Brisk Otter 42" is BO.

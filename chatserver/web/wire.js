@@ -47,8 +47,9 @@ export class ChatError extends Error {
     return this.code === 'lost';
   }
 
-  /** The server could not serve us now; the same request may succeed later. */
+  /** The server could not serve us now; the same request may succeed later. A mute or a ban is for people to wait for. */
   get isTemporary() {
+    if (this.code === 'forbidden') return false;
     return this.isLost || this.retryAfter !== null || this.status >= 500 || this.code === 'rate_limited';
   }
 

@@ -209,7 +209,7 @@ def test_an_older_server_is_done_without(ann: Window, script: Script) -> None:
     ann.texts.last.hover()
     edit.click()
     ann.say("not mine")
-    expect(ann.page.locator("#banner")).to_have_text("Not changed: this server cannot do that.")
+    expect(ann.page.locator("#banner-text")).to_have_text("Not changed: this server cannot do that.")
     ann.expect_texts([*texts(1, 2), "mine"])
     ann.texts.first.hover()
     ann.texts.last.hover()

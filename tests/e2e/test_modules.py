@@ -80,6 +80,8 @@ MARKUP = {
     "``` never closed": "<p>``` never closed</p>",
     "[x](javascript:alert(1)) [y](data:,z)": "<p>[x](javascript:alert(1)) [y](data:,z)</p>",
     "<img src=x onerror=alert(1)> &amp;": "<p>&lt;img src=x onerror=alert(1)&gt; &amp;amp;</p>",
+    ":tada: **:tada:** `:tada:` :no:": "<p>🎉 <strong>🎉</strong> <code>:tada:</code> :no:</p>",
+    "```\n:tada:\n```": '<pre tabindex="0"><code>:tada:</code></pre>',
     "hi @Ann Lee, @Bo": '<p>hi <span class="mention">@Ann Lee</span>, @Bo</p>',
 }
 
@@ -111,6 +113,20 @@ def test_emoji_by_name(page: Page) -> None:
     texts = ["a :tada: b", ":+1::heart:", "12:30:45", ":nothing:", "`:tada:`", "```\n:tada:\n```"]
     shown = ["a 🎉 b", ":+1::heart:", "12:30:45", ":nothing:", "`:tada:`", "```\n:tada:\n```"]
     assert run(page, "emoji.js", "return a.map(m.withEmoji)", texts) == shown
+
+
+def test_lengths_of_time_in_words(page: Page) -> None:
+    seconds = [0, 1, 59.2, 60, 599.5, 3599.7, 3600, 90_000]
+    words = ["1 second", "1 second", "1 minute", "1 minute", "10 minutes", "1 hour", "1 hour", "1 day"]
+    assert run(page, "text.js", "return a.map(m.duration)", seconds) == words
+
+
+def test_what_a_moderator_forbids_is_not_tried_again_by_itself(page: Page) -> None:
+    body = """
+        const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
+        return cases.map(([code, retryAfter]) => new m.ChatError(code, '', { retryAfter }).isTemporary);
+    """
+    assert run(page, "wire.js", body) == [False, False, True, True]
 
 
 TIMELINE = """

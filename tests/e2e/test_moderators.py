@@ -1,0 +1,131 @@
+"""A moderator in the page, and what those notice whom it concerns."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.e2e.browser import Server, Window, serving
+from tests.e2e.conftest import OpenWindow
+from tests.e2e.test_later import act
+from tests.support.tokens import SECRET, token
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One where people sign in with tokens; each test has rooms and people of its own."""
+    folder = tmp_path_factory.mktemp("moderated")
+    key = folder / "token.key"
+    key.write_bytes(SECRET)
+    key.chmod(0o600)
+    with serving(folder, flags=["--token-key", str(key)]) as running:
+        yield running
+
+
+def sign_in(person: Window, server: Server, sub: str, **chat: Any) -> None:
+    """By the cookie that a sign-in leaves."""
+    bearer = {"Authorization": f"Bearer {token(sub=sub, name=sub.title(), chat=chat or None)}"}
+    assert person.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok
+
+
+def moderate(moderator: Window, name: str, deed: str) -> None:
+    """Choose it from the menu of a person, and again, to be sure."""
+    moderator.page.get_by_role("button", name=f"Moderate {name}").click()
+    button = moderator.page.locator("#person-menu").get_by_role("button", name=deed)
+    button.click()
+    expect(moderator.page.locator("#toast")).to_contain_text("Press again")
+    button.click()
+
+
+def banner(person: Window) -> Locator:
+    return person.page.locator("#banner")
+
+
+def come_back(person: Window) -> None:
+    banner(person).get_by_role("button", name="Come back").click()
+
+
+def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWindow) -> None:
+    mo, ann = window(), window()
+    sign_in(mo, server, "mo", role="moderator")
+    sign_in(ann, server, "ann")
+    for each in (mo, ann):
+        each.open(server, room="bar")
+    ann.say("buy pills")
+    mo.expect_texts(["buy pills"])
+    expect(mo.page.get_by_role("button", name="Moderate Ann")).to_be_visible()
+    expect(ann.page.get_by_role("button", name="Moderate Mo")).to_have_count(0)
+    act(mo, "pills", "Delete")
+    act(mo, "pills", "Delete")
+    ann.expect_texts(["This message was deleted."])
+
+    ann.say("a word")
+    mo.expect_texts(["This message was deleted.", "a word"])
+    moderate(mo, "Ann", "Mute for 10 minutes")
+    expect(mo.page.locator("#toast")).to_have_text("Ann may not write for 10 minutes.")
+    ann.say("another word")
+    expect(ann.page.locator("#pending .problem")).to_contain_text("you may not write in bar for another")
+    act(ann, "a word", "Edit")
+    ann.say("a longer word")
+    expect(banner(ann)).to_contain_text("Not changed: you may not write in bar")
+    expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
+    expect(ann.page.locator("#text")).to_have_value("a longer word")
+    (mute,) = mo.page.request.get(f"{server.url}/rooms/bar/sanctions").json()["sanctions"]
+    assert mo.page.request.delete(f"{server.url}/rooms/bar/sanctions/{mute['id']}").ok
+    ann.page.press("#text", "Enter")
+    ann.page.get_by_role("button", name="Send again").click()
+    for each in (mo, ann):
+        each.expect_texts(["This message was deleted.", "a longer word edited", "another word"])
+
+    moderate(mo, "Ann", "Kick out")
+    expect(banner(ann)).to_contain_text("You are out of #bar: a moderator has taken you out of this room")
+    expect(mo.page.locator("#people li")).to_have_count(1)
+    expect(ann.page.locator("#people li")).to_have_count(0)
+    expect(ann.page.locator("#rooms a[href='#bar'] .count")).to_have_text("out")
+    mo.say("while she is out")
+    come_back(ann)
+    expect(banner(ann)).to_be_hidden()
+    expect(ann.texts.last).to_have_text("while she is out")
+    expect(mo.page.locator("#people li")).to_have_count(2)
+
+    moderate(mo, "Ann", "Ban for 1 hour")
+    expect(banner(ann)).to_contain_text("You are out of #bar for 1 hour: you are banned in bar")
+    come_back(ann)
+    ann.say("let me in")
+    expect(ann.page.locator("#pending .problem")).to_contain_text("you are banned in bar")
+    expect(banner(ann)).to_contain_text("You are out of #bar for 1 hour")
+    ann.open(server, room="garden")  # all other rooms are as they were
+    ann.say("quiet here")
+    ann.expect_texts(["quiet here"])
+
+
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: str) -> None:
+    bob = window()
+    bob.open(server, transport=transport, room=f"den-{transport}")
+    bob.say("hello")
+    bob.expect_texts(["hello"])
+    user = bob.page.request.get(f"{server.url}/session").json()["user"]["id"]
+    bearer = {"Authorization": f"Bearer {token(sub='mo', chat={'role': 'moderator'})}"}
+    ban = {"kind": "ban", "user": user, "seconds": 600, "reason": "noise"}
+    answer = bob.page.request.post(f"{server.url}/rooms/den-{transport}/sanctions", headers=bearer, data=ban)
+    assert answer.ok, answer.text()
+    expect(banner(bob)).to_contain_text(f"You are out of #den-{transport} for 10 minutes: you are banned")
+    expect(banner(bob)).to_contain_text("noise")
+    bob.expect_live(transport)
+    bob.page.reload()
+    expect(banner(bob)).to_contain_text(f"#den-{transport} did not open for 10 minutes: you are banned")
+
+
+def test_what_came_over_the_api_is_shown_as_meant(server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(server, room="stage")
+    for text in ("/me waves :tada:", "`:tada:` is :tada:", "/me", "/mean it"):
+        server.publish("stage", text)
+    expect(ann.texts).to_have_count(4)
+    author = ann.page.locator("#messages .author").first.inner_text()
+    ann.expect_texts([f"* {author} waves 🎉", ":tada: is 🎉", "/me", "/mean it"])
+    expect(ann.page.locator("#messages .action")).to_have_count(1)
