@@ -1,24 +1,29 @@
 """A few threads for blocking work: jobs begin in the order they were asked for, and their outcomes come on the loop.
 
-Owns: the queue of jobs, and how an outcome comes back. May not: know what a job does.
+Owns: the threads and the queue of jobs. May not: know what a job does.
 
 Why not `trio.to_thread.run_sync`: it needs a task for each job, and takes a pass of the loop to begin and another to
 end. Beside thousands of busy connections a pass takes some two milliseconds, and a commit is what a whole room waits
-for. Here a job begins when it is asked for, and its outcome is one callback.
+for. Here a thread takes the next job itself, and an outcome is one callback.
 """
 
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
+from threading import Condition, Lock, Thread
 from typing import Any, TypeAlias, TypeVar
 
 import trio
-from outcome import Error, Outcome
+from outcome import Error, Outcome, capture
 
 from chatserver.log.interface import LogUnavailable
 
+#: Seconds after which a thread without a job ends, as in trio's own cache of threads.
+IDLE_TIMEOUT = 10.0
+
 T = TypeVar("T")
-Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object]]
+Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], trio.lowlevel.TrioToken]
 
 
 class ThreadPool:
@@ -28,54 +33,74 @@ class ThreadPool:
     """
 
     def __init__(self, size: int) -> None:
-        self._free = size
         self._size = size
+        self._changed = Condition(Lock())  # guards the three below; never held during a job
         self._waiting: deque[Job] = deque()
+        self._threads = 0
+        self._idle = 0  # threads that are not in a job; some may be about to take one that waits
 
     @property
     def busy(self) -> bool:
         """Whether a job is under way."""
-        return self._free < self._size
+        with self._changed:
+            return self._idle - len(self._waiting) < self._threads
 
     def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object]) -> Job:
         """Do this in a thread, behind what was asked for before.
 
         `done` gets the outcome on the loop, later. It may not raise. It is not called once the loop has ended.
         """
-        job = work, done
-        self._waiting.append(job)
-        self._begin()
+        token = trio.lowlevel.current_trio_token()
+        job = work, done, token
+        with self._changed:
+            try:
+                if self._idle <= len(self._waiting) and self._threads < self._size:
+                    Thread(target=self._serve, name="log", daemon=True).start()
+                    self._threads += 1
+                    self._idle += 1
+            except (RuntimeError, MemoryError) as error:  # what Python raises when the system gives no more threads
+                token.run_sync_soon(done, Error(LogUnavailable(f"no thread for the log: {error}")))
+            else:
+                self._waiting.append(job)
+                self._changed.notify()
         return job
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do this in a thread and wait for it. Cancelled, it does not begin, or its outcome is dropped."""
-        answer, answered = trio.open_memory_channel[Outcome[T]](1)
-        job = self.start(work, answer.send_nowait)
-        try:
-            outcome = await answered.receive()
-        except trio.Cancelled:
-            with suppress(ValueError):
-                self._waiting.remove(job)
-            raise
-        return outcome.unwrap()
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
-    def _begin(self) -> None:
-        if not (self._free and self._waiting):
-            return
-        self._free -= 1
-        work, done = self._waiting.popleft()
-        token = trio.lowlevel.current_trio_token()
+        def wake(outcome: Outcome[T]) -> None:
+            if task is not None:
+                trio.lowlevel.reschedule(task, outcome)
 
-        def report(outcome: Outcome[Any]) -> None:
-            with suppress(trio.RunFinishedError):
-                token.run_sync_soon(self._finish, done, outcome)
+        def withdraw(_: object) -> trio.lowlevel.Abort:
+            nonlocal task
+            task = None
+            with self._changed:
+                if job in islice(self._waiting, self._idle, None):  # those in front have a thread, and so have begun
+                    self._waiting.remove(job)
+            return trio.lowlevel.Abort.SUCCEEDED
 
-        try:
-            trio.lowlevel.start_thread_soon(work, report)
-        except (RuntimeError, MemoryError) as error:  # what Python raises when the system gives no more threads
-            token.run_sync_soon(self._finish, done, Error(LogUnavailable(f"no thread for the log: {error}")))
+        job = self.start(work, wake)
+        result: T = await trio.lowlevel.wait_task_rescheduled(withdraw)
+        return result
 
-    def _finish(self, done: Callable[[Outcome[Any]], object], outcome: Outcome[Any]) -> None:
-        self._free += 1
-        self._begin()
-        done(outcome)  # may ask for another job
+    def _serve(self) -> None:
+        while self._do_next():
+            pass
+
+    def _do_next(self) -> bool:
+        """Do a job, or find that there is none any more. Nothing of a job is held while the thread is idle."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: self._waiting, IDLE_TIMEOUT)
+            self._idle -= 1
+            if not found:
+                self._threads -= 1
+                return False
+            work, done, token = self._waiting.popleft()
+        outcome = capture(work)
+        with self._changed:
+            self._idle += 1  # before the outcome is known: what is asked for then needs no other thread
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(done, outcome)
+        return True

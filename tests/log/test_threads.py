@@ -1,12 +1,15 @@
 """Jobs in order, so many at a time; outcomes on the loop; a job that hangs holds up its own thread only."""
 
 import threading
+import weakref
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import trio
 from outcome import Error, Outcome
 
+from chatserver.log import threads
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.threads import ThreadPool
 
@@ -97,22 +100,87 @@ def test_a_loop_that_ends_before_the_job_is_not_called(pool: ThreadPool, seen: l
     trio.run(main)
     hanging.go_on.set()
     assert hanging.came_back.wait(60)
+    assert trio.run(pool.run, lambda: "in the next loop") == "in the next loop"
     assert seen == []
+    assert not pool.busy
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError("no room for its stack")])
 async def test_a_system_without_threads(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     """To a publisher or reader the log is unavailable, as with a full disk; and the next one is served."""
-
-    def no_thread(*_: object) -> None:
-        raise fault
-
     with monkeypatch.context() as patch:
-        patch.setattr(trio.lowlevel, "start_thread_soon", no_thread)
+        patch.setattr(threading.Thread, "start", Mock(side_effect=fault))
         for _ in range(3):
             with pytest.raises(LogUnavailable, match=str(fault)):
                 await pool.run(lambda: None)
     assert await pool.run(lambda: "a thread again") == "a thread again"
+
+
+async def test_no_second_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job that needs one fails at once, even if another thread is idle later."""
+    pool, hanging = ThreadPool(2), Hanging()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, hanging)
+        await trio.testing.wait_all_tasks_blocked()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+            with pytest.raises(LogUnavailable, match="no thread for the log"):
+                await pool.run(lambda: None)
+        assert await pool.run(lambda: "a second thread") == "a second thread"
+        assert pool.busy
+        hanging.go_on.set()
+    assert not pool.busy
+
+
+async def test_jobs_one_after_another_have_one_thread() -> None:
+    pool = ThreadPool(2)
+    assert len({await pool.run(threading.current_thread) for _ in range(50)}) == 1
+
+
+async def test_an_idle_thread_ends_and_the_next_job_has_a_new_one(
+    pool: ThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.01)
+    for _ in range(3):
+        thread = await pool.run(threading.current_thread)
+        thread.join(60)
+        assert not thread.is_alive()
+        assert not pool.busy
+
+
+async def test_jobs_that_are_asked_for_as_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job found neither a thread nor got a new one. With many pools at once, since it is a matter of chance."""
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.0)
+    used: set[threading.Thread] = set()
+
+    async def ask(pool: ThreadPool) -> None:
+        for _ in range(20):
+            used.add(await pool.run(threading.current_thread))
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for pool in [ThreadPool(size) for size in (1, 2, 3) for _ in range(4)]:
+                for _ in range(4):
+                    nursery.start_soon(ask, pool)
+    for thread in used:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in used)
+
+
+async def test_an_idle_thread_holds_nothing_of_its_last_job(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 600.0)
+    work = Hanging()
+    work.go_on.set()
+    await pool.run(work)
+    held = weakref.ref(work)
+    del work
+    with trio.fail_after(60):
+        while held() is not None:  # noqa: ASYNC110  it changes in another thread
+            await trio.sleep(0.001)
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.0)
+    thread = await pool.run(threading.current_thread)
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 async def test_so_many_jobs_at_a_time_and_the_others_in_order() -> None:
@@ -162,3 +230,15 @@ async def test_a_cancelled_job_does_not_begin_and_makes_way_for_those_behind_it(
         await trio.testing.wait_all_tasks_blocked()
         hanging.go_on.set()
     assert ran == ["third"]
+
+
+async def test_a_job_that_has_a_thread_has_begun(pool: ThreadPool) -> None:
+    """Even if the thread is slow to wake: a list that took longer than its deadline was withdrawn each time."""
+    for number in range(100):
+        ran = threading.Event()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await pool.run(ran.set)
+        assert ran.wait(60), number
+        while pool.busy:
+            await trio.lowlevel.checkpoint()
