@@ -13,7 +13,7 @@ from chatserver.net.connection import network_of
 from tests.support import examples
 
 examples.load()
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.jumping_clock
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ class Asking:
 
 
 @pytest.fixture
-def asking(autojump_clock: Clock) -> Asking:
+def asking() -> Asking:
     return Asking()
 
 

@@ -350,14 +350,14 @@ async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeSe
         await server.close_all(1012, "restart")
         await person.until("1012 restart; reconnecting in")
         await person.until("back in lobby")
-        server.refusals = [503] * 50
+        server.refusals, server.retry_after = [503] * 50, "1"
         await server.close_all(1012, "restart")
         await person.until("1012 restart; reconnecting in")
         await person.until("lobby (offline)> ")
         await person.until("the server answered 503")
         person.type("/who\r")
         await person.until("there is no connection")
-        await wait_until(lambda: len(server.refusals) < 48)
+        await wait_until(lambda: len(server.refusals) < 49)
         server.refusals.clear()
         assert "503" not in await person.until("back in lobby"), "it is said once"
         person.type("\x04")

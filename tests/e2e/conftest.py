@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for tests that neither stop it nor mind each other's messages."""
     with serving(tmp_path_factory.mktemp("shared"), flags=["--publish-rate", "0"]) as running:

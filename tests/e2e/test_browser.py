@@ -17,6 +17,8 @@ def test_two_windows_chat_through_a_kill(server: Server, window: OpenWindow) -> 
     """Nothing is lost, nothing doubled, over each transport and whenever the server dies. A room for each transport."""
     pairs = {transport: (window(), window()) for transport in TRANSPORTS}
     for transport, (ann, ben) in pairs.items():
+        ann.cut_back_off()
+        ben.cut_back_off()
         ann.open(server, transport=transport, room=transport)
         ben.open(server, transport=transport, room=transport)
         ann.say("hello", "anybody here?")
@@ -150,6 +152,7 @@ def test_a_log_that_began_anew_is_never_a_silent_gap(tmp_path: Path, window: Ope
     windows = {transport: window() for transport in TRANSPORTS}
     with serving(tmp_path, log="memory:") as server:
         for transport, ann in windows.items():
+            ann.cut_back_off()
             ann.open(server, transport=transport, room=transport)
             ann.say("forgotten", "this too")
             ann.expect_texts(["forgotten", "this too"])
@@ -176,6 +179,7 @@ def test_a_hasty_writer_is_slowed_down_and_loses_nothing(tmp_path: Path, window:
 def test_what_was_written_offline_goes_out_later(server: Server, window: OpenWindow) -> None:
     """Drafts stay per room, Shift+Enter is a line, and a room's messages stay in their room."""
     ann = window()
+    ann.cut_back_off()
     ann.open(server)
     ann.say("first")
     ann.expect_texts(["first"])

@@ -181,14 +181,15 @@ def test_a_silent_line_is_asked_and_then_given_up(ann: Window, shared_server: Se
     """Browsers hide the server's pings: a page that only listens would sit on a dead line for ever."""
     ann.page.clock.install()  # before the page has a timer
     script = play_for(ann, shared_server)
-    ann.page.clock.run_for(28_000)
+    ann.page.clock.fast_forward(28_000)
     script.wait_for("ping")
+    script.say(message(3))
+    ann.expect_texts(texts(1, 2, 3))  # so it has heard the pong before it
     expect(ann.page.locator("#connection-text")).to_contain_text("live")
     del script.answers["ping"]
-    ann.page.clock.run_for(28_000)
+    ann.page.clock.fast_forward(28_000)
     script.wait_for("ping", 2)
-    ann.page.clock.run_for(14_000)
-    ann.page.clock.resume()
+    ann.page.clock.fast_forward(14_000)
     ann.expect_live("ws")
     assert script.connections == 2
 

@@ -79,12 +79,14 @@ def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Serv
 
 def test_over_http_the_news_of_other_rooms_comes_by_asking(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
+    ann.page.clock.install()
     ann.open(shared_server, transport="sse", room="slow-news")
     expect(ann.page.locator("#people li")).to_have_count(1)
     ann.page.evaluate("location.hash = 'slow-desk'")
     expect(ann.page.locator("#room-title")).to_have_text("slow-desk")
     ann.expect_live("sse")
     shared_server.publish("slow-news", "one")
+    ann.page.clock.fast_forward(4_000)  # what lies between two questions
     expect(ann.page.locator("#rooms a[href='#slow-news'] .badge")).to_have_text("1 unread")
 
 

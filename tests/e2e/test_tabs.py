@@ -61,6 +61,7 @@ def test_tabs_share_a_connection_and_survive_its_tab(shared_server: Server, wind
 
 def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
+    ann.page.clock.install()
     ann.open(shared_server, room="frozen")
     ann.say("hello")
     ann.expect_texts(["hello"])
@@ -71,5 +72,7 @@ def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server
     ann.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
     other.fill("#text", "anybody?")
     other.press("#text", "Enter")
+    expect(other.locator("#pending .message")).to_have_count(1)
+    other.clock.fast_forward(3_000)  # without a word from it
     texts(other, ["hello", "anybody?"])
     expect(other.locator("#pending .message")).to_have_count(0)

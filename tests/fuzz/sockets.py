@@ -36,7 +36,7 @@ GROWTH = 64 << 20
 FLAGS = (
     "--port 0 --log-format json --max-connections 95 --per-ip 50 --evict-after 4 --tls-deadline 1 --head-deadline 1 "
     "--body-deadline 1 --body-deadline-max 2 --keepalive-deadline 6 --poll-wait-max 3 --heartbeat-interval 2 "
-    "--ping-interval 3 --pong-deadline 6 --message-deadline 1 --flush-window 6 --close-deadline 0.5 --drain-timeout 8 "
+    "--ping-interval 3 --pong-deadline 6 --message-deadline 1 --flush-window 6 --close-deadline 0.5 --drain-timeout 4 "
     "--send-buffer 8192 --ring-messages 32 --ring-bytes 65536 --retain-messages 20000 "
     "--all-unfinished-bytes 65536"
 ).split()

@@ -11,8 +11,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
 
-#: Of 60 ms each: 5 s in all; `make fuzz` goes on for five minutes.
-EXAMPLES = 40
+#: Of 60 ms each: 3 s in all; `make fuzz` goes on for five minutes.
+EXAMPLES = 25
 
 
 @pytest.mark.parametrize("machine", [ConnectionMachine, SecureMachine])
