@@ -26,6 +26,7 @@ from loadgen.personas import registry
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
 from loadgen.verdict import busy, suspects
+from tests.loadgen.plays import SETTLE_SECONDS
 
 #: What a machine that is loaded by other programs says of itself; no fault of a target.
 OF_THE_MACHINE = ("the generator", "other programs", "the host", "the server waited", "the baseline is too loud")
@@ -88,7 +89,7 @@ def call(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -
             stack.callback(threads.submit(beside, errors).result)
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(errors))
-        stack.enter_context(patch("loadgen.common.Plan", partial(Plan, settle_seconds=0.2)))
+        stack.enter_context(patch("loadgen.common.Plan", partial(Plan, settle_seconds=SETTLE_SECONDS)))
         # Beside other tests a crowd that gives way may not come at all; that it gives way is test_processes.py's.
         stack.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
         try:

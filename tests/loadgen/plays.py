@@ -22,6 +22,11 @@ from loadgen.target import Endpoint
 #: A loaded machine costs no victim an operation; where a server never answers, a test says how long is waited.
 PATIENCE = 30.0
 
+#: The planted servers put nothing off, so that nothing need be waited for; but memory is read when a heap has come to
+#: rest.
+SETTLE_SECONDS = 0.05
+SETTLE_MEMORY_SECONDS = 0.3
+
 
 def plan(
     url: str,
@@ -42,7 +47,7 @@ def plan(
         progress=Progress(),
         processes=processes,
         endpoint=Endpoint(path=path, websocket_path=websocket_path),
-        settle_seconds=0.3,
+        settle_seconds=SETTLE_SECONDS if server_pid is None else SETTLE_MEMORY_SECONDS,
         personas=personas,
     )
 

@@ -8,19 +8,28 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from loadgen import flags
+from loadgen import common, flags
 from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.report import SCHEMA
+from loadgen.session import Plan
 from tests.loadgen.commandline import call
 from tests.loadgen.planted import Plant, planted
+from tests.loadgen.plays import SETTLE_SECONDS
 
 ROOT = Path(__file__).parents[2]
+
+#: `python -m loadgen`, but for the seconds that a server is given to finish what it put off.
+AT_ONCE = (
+    "from functools import partial; from loadgen import cli, common;"
+    f" common.Plan = partial(common.Plan, settle_seconds={SETTLE_SECONDS}); cli.main()"
+)
 
 
 def _exit_code(*arguments: str) -> int:
@@ -108,18 +117,20 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Usage: loadgen" in capsys.readouterr().out
 
 
-def test_json_is_all_that_is_on_standard_output_and_thresholds_decide() -> None:
-    command = [sys.executable, "-m", "loadgen", "run"]
+def test_json_is_all_that_is_on_standard_output_and_thresholds_decide(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the processes of its crowd as well, which have the same descriptors."""
+    monkeypatch.setattr(common, "Plan", partial(Plan, settle_seconds=SETTLE_SECONDS))
     asked = ["--clients", "20", "--duration", "0.2", "--json", "--seed", "7", "--fail-if", "held>19,lag_max_ms<0"]
     with planted() as server:
-        done = subprocess.run(
-            [*command, server.url, *asked], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
-        )
-    assert done.returncode in {1, 3}, done.stderr
-    report = json.loads(done.stdout)
+        code = _exit_code("run", server.url, *asked)
+    out, err = capfd.readouterr()
+    assert code in {1, 3}, err
+    report = json.loads(out)
     assert (report["schema"], report["seed"], report["figures"]["held"]) == (SCHEMA, 7, 20)
     assert "held is 20 (held>19)" in report["verdict"]["reasons"]
-    assert "seed 7" in done.stderr
+    assert "seed 7" in err
 
 
 def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_report(tmp_path: Path) -> None:
@@ -197,9 +208,11 @@ def test_what_listens_already_is_not_started(capsys: pytest.CaptureFixture[str])
 
 
 @contextmanager
-def running(*arguments: str, until: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def running(
+    *arguments: str, until: str, program: tuple[str, str] = ("-m", "loadgen"), **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """The program in a session of its own, once it has said this on standard error."""
-    command = [sys.executable, "-m", "loadgen", *arguments]
+    command = [sys.executable, *program, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, **pipes) as process:  # type: ignore[call-overload]
         assert any(until in line for line in process.stderr)
@@ -230,7 +243,11 @@ def test_ctrl_c_at_the_floor_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("everywhere", [False, True], ids=["ctrl-c", "sigterm-to-the-group"])
 def test_a_stop_ends_with_the_report_so_far(everywhere: bool) -> None:
     """Supervisors send SIGTERM to all: the generator's own processes died of it, and there was no report."""
-    with planted() as server, running("run", server.url, "--clients=20", "--duration=600", until="steady") as process:
+    told = ("--clients=20", "--duration=600")
+    with (
+        planted() as server,
+        running("run", server.url, *told, until="steady", program=("-c", AT_ONCE)) as process,
+    ):
         os.killpg(process.pid, signal.SIGTERM) if everywhere else process.send_signal(signal.SIGINT)
         assert "idle  wanted 16  held 16" in ended(process)
 

@@ -101,7 +101,7 @@ async def test_a_late_floor_is_a_suspect() -> None:
     """One that failed its victims is none: test_verdicts.py."""
     with planted() as server:
         beside = Floor(baseline_p99_ms=2.0, p50_ms=3.0, p99_ms=10_000.0)
-        report = await Player(plan(server.url), config({"idle-connect": 3}), beside).play()
+        report = await Player(plan(server.url), config({"idle-connect": 3}, seconds=1.2), beside).play()
     figures = report.figures
     during = figures["attack_p99_ms"]
     assert during is not None
@@ -112,7 +112,9 @@ async def test_a_late_floor_is_a_suspect() -> None:
 
 async def test_a_floor_that_was_not_played_is_among_the_reasons() -> None:
     with planted() as server:
-        report = await Player(plan(server.url), config({"idle-connect": 3}), Floor(fault="the floor fell")).play()
+        report = await Player(
+            plan(server.url), config({"idle-connect": 3}, seconds=0.6), Floor(fault="the floor fell")
+        ).play()
     assert report.verdict.notes[-1] == "nothing to compare with at the floor: the floor fell"
     assert report.figures["floor_p99_ms"] is report.figures["floor_p99_ratio"] is None
 

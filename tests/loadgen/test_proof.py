@@ -33,7 +33,7 @@ async def test_honest_slow_readers_thrown_out_are_collateral(throws_out: bool, m
     monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_TEXT_BYTES", 2000)
     with planted(Plant(send_buffer=16_384 if throws_out else 0)) as server:
         report = await play_attack(
-            server.url, {"idle-connect": 5}, neighbours={"phone-2g": 3, "sleepy-tab": 2}, seconds=6.0
+            server.url, {"idle-connect": 5}, neighbours={"phone-2g": 3, "sleepy-tab": 2}, seconds=4.0
         )
     assert report.figures["neighbours"] == 5, "without the one who speaks to them"
     if throws_out:

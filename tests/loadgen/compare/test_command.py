@@ -14,6 +14,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
 from loadgen.target import UsageError
 from tests.loadgen.planted import planted
+from tests.loadgen.plays import SETTLE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,19 @@ def test_bad_flags(flags: dict[str, object], error: str) -> None:
     assert str(refused.value).startswith(error)
 
 
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for before anything is read: no figure is looked at here."""
+    monkeypatch.setattr("loadgen.compare.command.SETTLE_SECONDS", SETTLE_SECONDS)
+
+
 def test_more_than_this_machine_can_hold() -> None:
     with pytest.raises(InvalidRunError, match="descriptors"):
         compare(clients=100_000)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("settled")
 def test_tables_as_markdown_and_a_report_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +82,7 @@ def test_two_servers_or_more_are_compared(urls: list[str]) -> None:
         compare(*urls)
 
 
+@pytest.mark.usefixtures("settled")
 def test_servers_that_run_already_are_compared_in_turns(capsys: pytest.CaptureFixture[str]) -> None:
     with planted() as one, planted() as other:
         code = compare(one.url, other.url, clients=4, rate=20.0, duration=0.4, repeats=1)

@@ -17,10 +17,18 @@ from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
-from tests.loadgen.plays import plan
+from tests.loadgen.plays import SETTLE_SECONDS, plan
 
-SIZES = Sizes(idle_seconds=1.0, busy_seconds=1.0, attack_seconds=2.0).scaled(1.0, 20)
+SIZES = Sizes(idle_seconds=0.6, busy_seconds=0.6, attack_seconds=2.0).scaled(1.0, 20)
 EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
+
+
+@pytest.fixture(autouse=True)
+def short_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as in the other tests of runs and attacks."""
+    monkeypatch.setattr("loadgen.compare.scenarios._BRIEF_SECONDS", 0.6)
+    monkeypatch.setattr("loadgen.compare.measure.BASELINE_SECONDS", 0.6)
+    monkeypatch.setattr("loadgen.compare.measure.RECOVERY_SECONDS", 0.6)
 
 
 def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> ComparePlan:
@@ -35,7 +43,7 @@ def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: i
             arguments="loadgen compare",
             progress=Progress(Console(quiet=True)),
             endpoint=ENDPOINT,
-            settle_seconds=0.05,
+            settle_seconds=SETTLE_SECONDS,
         ),
         say=told.append,
     )
@@ -126,7 +134,9 @@ while True:
 async def test_servers_take_turns_and_one_that_lets_nobody_in_is_a_row(tmp_path: Path) -> None:
     told: list[str] = []
     peers = [peer(tmp_path, name, SHUTS_OUT) for name in ("bouncer", "doorman")]
-    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], repeats=2, told=told)).play()
+    made = match(tmp_path, peers, [EVERYTHING["idle"]], repeats=2, told=told)
+    empty = replace(SIZES, idle_seconds=0.1)  # nobody is there
+    report = await Comparison(replace(made, sizes=empty)).play()
     turns = [f"idle, round {number} of 2: {each.name}" for number in (1, 2) for each in peers]
     assert [line for line in told if "round" in line] == turns
     assert report.outcome is Outcome.INVALID, "nothing was measured"
@@ -141,11 +151,11 @@ time.sleep(600)
 
 
 async def test_a_measurement_that_takes_too_long_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "MEASUREMENT_SECONDS", 2.0)  # clients give up after 30
+    monkeypatch.setattr(comparison, "MEASUREMENT_SECONDS", 0.5)  # clients give up after 30
     told: list[str] = []
     peers = [peer(tmp_path, "silent", SILENT)]
     report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], told=told)).play()
-    assert table(report, "Idle").rows[0][1] == "not measured in 2 s"
+    assert table(report, "Idle").rows[0][1] == "not measured in 0.5 s"
 
 
 async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -> None:

@@ -89,14 +89,17 @@ def served() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """http.server of the standard library: threads, and no deadline at all."""
+def test_a_run_ends_with_a_report_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """http.server of the standard library: threads, and no deadline at all. All goes at twice the pace."""
     import msgspec
 
+    monkeypatch.setattr("loadgen.fingerprint.command.LEAST_SECONDS", 6.0)
     with served() as url:
         code = fingerprint(
             url,
-            options=Options(within=10.0, connections=20),
+            options=Options(within=6.0, pace=0.5, connections=20),
             common=Common(json=True, no_bar=True, fail_if=("limits_harsh>0",)),
         )
     out, err = capsys.readouterr()

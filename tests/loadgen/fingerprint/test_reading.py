@@ -1,9 +1,11 @@
 """Slow readers, in real time: the windows and timers of the kernel do not follow a clock that jumps."""
 
 import dataclasses
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from loadgen.fingerprint import Options
@@ -21,9 +23,18 @@ FLOOR = Plant(send_stall=1.5)
 
 
 async def probe(plant: Plant, **changes: float) -> tuple[Finding, Finding]:
+    """What both find, side by side, as a fingerprint has them."""
+    found: dict[str, Finding] = {}
+
+    async def note(name: str, what: Callable[[Site], Awaitable[Finding]], site: Site) -> None:
+        found[name] = await what(site)
+
     async with planted(plant) as server:
-        site = Site(server.target, dataclasses.replace(OPTIONS, **changes))  # type: ignore[arg-type]
-        return await floor(site), await never(Site(server.target, site.options))
+        options = dataclasses.replace(OPTIONS, **changes)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(note, "floor", floor, Site(server.target, options))
+            nursery.start_soon(note, "never", never, Site(server.target, options))
+    return found["floor"], found["never"]
 
 
 @pytest.mark.slow
