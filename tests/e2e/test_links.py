@@ -190,6 +190,7 @@ def test_a_silent_line_is_asked_and_then_given_up(ann: Window, shared_server: Se
     ann.page.clock.fast_forward(28_000)
     script.wait_for("ping", 2)
     ann.page.clock.fast_forward(14_000)
+    script.wait_for("join", 2)
     ann.expect_live("ws")
     assert script.connections == 2
 
