@@ -17,7 +17,7 @@ AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientH
 SMALL = """() => [...document.querySelectorAll('button, a, input, select, textarea, summary')]
     .filter((each) => each.checkVisibility({ visibilityProperty: true }) && !each.closest('.text'))
     .map((each) => [each.id || each.outerHTML.slice(0, 60), each.getBoundingClientRect()])
-    .filter(([, { width, height }]) => width < 44 || height < 44)
+    .filter(([, { width, height }]) => Math.round(width) < 44 || Math.round(height) < 44)
     .map(([name, { width, height }]) => `${name}: ${width} by ${height}`)"""
 
 
