@@ -21,7 +21,7 @@ import { splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
 export const READ_KEY = 'chat.read'; // a cursor for each room
-const READ_AFTER = 500; // ms; whoever scrolls through a room tells the server once
+const READ_AFTER = 500; // ms of scrolling after which the server is told how far the user has read
 const RECORDS = ['message', 'edit', 'delete', 'reaction'];
 
 export class ChatClient extends EventTarget {

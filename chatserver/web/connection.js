@@ -38,7 +38,7 @@ import { delayBefore, sleep } from './backoff.js';
 
 /** @type {Kind[]} best first */
 export const LADDER = ['ws', 'sse', 'poll'];
-const SETTLED = 10_000; // ms; a link that lived this long was a good one, and the count of failures starts anew
+const STABLE_AFTER = 10_000; // ms for which a link has to be open before the back-off starts from its beginning again
 const SHORT_LIVES = 3; // in a row, and the rung is taken for broken: some proxies let a WebSocket open, then cut it
 const LOOK_UP_FIRST = 30_000; // ms on a lower rung before the first look at the WebSocket
 const LOOK_UP_LONGEST = 10 * 60_000; // ms; each look that fails doubles the wait up to this
@@ -146,8 +146,8 @@ export class Connection {
     this.handlers.down();
     if (loss.atOnce) return this.start();
     if (loss.forGood) return this.#enter('stopped', { reason: loss.reason });
-    const isSettled = loss.opened && performance.now() - this.#readyAt > SETTLED;
-    if (isSettled) this.#failures = this.#shortLives = 0;
+    const wasStable = loss.opened && performance.now() - this.#readyAt > STABLE_AFTER;
+    if (wasStable) this.#failures = this.#shortLives = 0;
     else if (loss.opened) {
       this.#shortLives += 1;
       this.#failures = Math.min(this.#failures, SHORT_LIVES); // it does open: do not hold old outages against it

@@ -168,7 +168,7 @@ class SearchPipeline:
     # -- afterwards -------------------------------------------------------------------------------------------------
 
     async def _keep_results(self, searched: Searched) -> None:
-        """Whoever asks the same in the next few seconds gets the same."""
+        """The same question within the next few seconds gets the same answer."""
         await trio.lowlevel.checkpoint()
         for part, found in searched.parts.items():
             self._results.put(part, found, searched.generation)

@@ -41,7 +41,7 @@ def test_bad_flags(flags: dict[str, object], error: str) -> None:
 
 
 @pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for before anything is read: no figure is looked at here."""
     monkeypatch.setattr("loadgen.compare.command.SETTLE_SECONDS", SETTLE_SECONDS)
 
@@ -52,7 +52,7 @@ def test_more_than_this_machine_can_hold() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("settled")
+@pytest.mark.usefixtures("without_pauses")
 def test_tables_as_markdown_and_a_report_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +82,7 @@ def test_two_servers_or_more_are_compared(urls: list[str]) -> None:
         compare(*urls)
 
 
-@pytest.mark.usefixtures("settled")
+@pytest.mark.usefixtures("without_pauses")
 def test_servers_that_run_already_are_compared_in_turns(capsys: pytest.CaptureFixture[str]) -> None:
     with planted() as one, planted() as other:
         code = compare(one.url, other.url, clients=4, rate=20.0, duration=0.4, repeats=1)
