@@ -123,7 +123,6 @@ class Follower:
                 return False
             altered = await self._altered_by(room, records)
             altered |= {offset: record for offset, record in altered_meanwhile.items() if offset in altered}
-            records = [altered_meanwhile.get(record.offset, record) for record in records]
         self._reader.altered(room.name, altered.values())
         # The last one brings them all: what is read of a message is its present state.
         records[-1] = replace(records[-1], alters=tuple(altered.values()))

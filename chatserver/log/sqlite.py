@@ -251,7 +251,7 @@ class SqliteLog:
             connection, identity = connect_writer(path, writing)
             self.index.open(path, cleaning)
             writer = SqliteWriter(connection, self._wall_ms, writing)
-            scrubber = Scrubber(connection, path, shared=self.shared)
+            scrubber = Scrubber(connection, path)
             readers = SqliteReaders(path, shared=self.shared)
             return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, OrderedDict())
 

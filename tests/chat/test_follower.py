@@ -281,6 +281,29 @@ async def test_our_own_alterations_are_newer_than_a_read_under_way(shared: Chatt
     assert b"secret" not in late.wire
 
 
+async def test_what_we_delete_is_not_shown_by_a_read_though_an_older_one_ends_later(shared: Chatting) -> None:
+    """A look at what an edit has altered is on its way, the deletion is told, and then the look arrives."""
+    await shared.publish("lobby", "one")
+    await shared.join(shared.peer(), "lobby")
+    found: list[str] = []
+
+    async def read() -> None:
+        found.extend(record.text for record in await shared.hub.reader.read("lobby", after=0, limit=1))
+
+    shared.log.delay = 1.0
+    edited = shared.log.commit_elsewhere([change(Kind.EDIT, 1, "two")])
+    shared.hub.heard({"lobby": 2})
+    async with trio.open_nursery() as nursery:
+        await trio.sleep(2.4)
+        nursery.start_soon(read)  # looks at 3.4
+        await trio.sleep(0.1)
+        shared.hub.news(edited)
+        await trio.sleep(1.0)  # the look at what was altered was at 3, and arrives at 4
+        shared.hub.news(shared.log.commit_elsewhere([change(Kind.DELETE, 1)]))
+        assert shared.hub.rooms["lobby"].last == 3
+    assert found == [""]
+
+
 # -- places that are ahead --------------------------------------------------------------------------------------------
 
 

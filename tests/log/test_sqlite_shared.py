@@ -20,7 +20,7 @@ from chatserver.log.interface import MAX_GROUP, Head, LogOpenError, RefusalReaso
 from chatserver.log.sanctions import Kind, Sanction
 from chatserver.log.signouts import SignOut
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, fill, ignore, neighbours_in, offsets, shared_log, submit_all, texts
+from tests.log.support import Clock, draft, fill, ignore, neighbours_in, offsets, running, shared_log, submit_all, texts
 from tests.log.test_records import delete, edit, react
 from tests.log.test_sqlite_records import SECRET
 from tests.support.groups import append
@@ -125,6 +125,25 @@ async def test_a_failed_group_leaves_no_hole_and_the_turn_to_the_other(pair: Pai
     assert (await append(pair.first, draft("three"))).record.offset == 3
 
 
+async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) -> None:
+    """The clock is asked first of all; a program that knows nothing of turns has to wait for the end by then."""
+    refused: list[str] = []
+
+    class Meddler(Clock):
+        def __call__(self) -> int:
+            other = sqlite3.connect(tmp_path / "chat.db", timeout=0, isolation_level=None)
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+            other.close()
+            return super().__call__()
+
+    async with running(shared_log(tmp_path, clock=Meddler())) as log:
+        await append(log, draft())
+    assert refused == ["database is locked"]
+
+
 async def test_time_never_decreases_in_a_room_though_clocks_differ(tmp_path: Path) -> None:
     ahead, behind = Clock(), Clock()
     ahead.ms += 300_000
@@ -185,6 +204,21 @@ async def test_a_deleted_text_leaves_every_file_though_another_process_has_its_p
     connection = sqlite3.connect(pair.path)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
+
+
+async def test_behind_each_step_of_a_scrub_others_read_every_page_again(pair: Pair) -> None:
+    """Also where nothing was written since the step before: SQLite says so by the version of the data."""
+    await append(pair.first, draft("one"))
+    assert pair.first._opened is not None
+    other = sqlite3.connect(pair.path, isolation_level=None)
+    versions = set()
+    for number in range(3):
+        assert other.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+        versions.add(other.execute("PRAGMA data_version").fetchone())
+        assert len(versions) == number + 1
+        opened = pair.first._opened
+        await pair.first._writer_thread.run(partial(opened.writer.in_turn, partial(opened.scrubber.step, 1)))
+    other.close()
 
 
 def bytes_in(path: Path) -> bytes:

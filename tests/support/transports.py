@@ -82,7 +82,7 @@ class EventsSubscriber:
         if event["event"] == "gap":
             self.told_of_loss = True
             return []
-        assert event["event"] == "message"
+        assert event["event"] in ("message", "edit", "delete", "reaction")  # a stranger may react
         message = json.loads(event["data"])
         assert message["cursor"] == self.cursor
         return [message]
