@@ -14,8 +14,9 @@ from typing import TypeAlias
 
 from chatserver.log import changes
 from chatserver.log.interface import Draft, Kind, Record, Refused, Stored
+from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_file import OFFSETS
-from chatserver.log.sqlite_rows import COLUMNS, RoomEnd, execute_rows, more_of, record_of, value_rows
+from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
 
 _Reaction: TypeAlias = tuple[int, str, str]  # the message's place, emoji, user
 

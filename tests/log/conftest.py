@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from chatserver.log.interface import Log, Record
+from chatserver.log.postgres import PostgresLog
 from tests.log.support import ENGINES, Clock, running
+from tests.support.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 
 @pytest.fixture
@@ -25,8 +29,10 @@ def news() -> list[list[Record]]:
     return []
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, "postgresql"])
 def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Log:
+    if request.param == "postgresql":
+        return PostgresLog(request.getfixturevalue("postgres_url"), wall_ms=clock)
     return ENGINES[request.param](tmp_path, clock)
 
 
