@@ -15,6 +15,7 @@ from chatserver.log import audit
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import bounded
 from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_rows import restored_row, stored_row
 
 if TYPE_CHECKING:
     from chatserver.log.postgres import PostgresLog
@@ -52,12 +53,8 @@ def append(entries: Sequence[AuditEntry], connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             _INSERT,
-            [
-                (each.time, each.by_id, each.by_name, each.network, each.action, each.room, each.target, each.detail,
-                 each.minor)
-                for each in entries
-            ],
-        )  # fmt: skip
+            [stored_row(getattr(each, column) for column in _COLUMNS.split(", ")) for each in entries],
+        )
     for minor, most in ((False, audit.MAX_ENTRIES), (True, audit.MAX_MINOR_ENTRIES)):
         connection.execute(
             """DELETE FROM audit WHERE minor = %(minor)s AND id <= (
@@ -81,4 +78,4 @@ def _read(after: int | None, limit: int, connection: Connection) -> list[AuditEn
         rows = connection.execute(
             f"SELECT {_COLUMNS}, id FROM audit WHERE id > %s ORDER BY id LIMIT %s", (after, limit)  # noqa: S608
         ).fetchall()
-    return [AuditEntry(*row) for row in rows]
+    return [AuditEntry(*restored_row(row)) for row in rows]

@@ -13,6 +13,7 @@ from chatserver.log import sanctions
 from chatserver.log.audit import AuditEntry
 from chatserver.log.postgres_audit import append
 from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_rows import restored_row, stored_row
 from chatserver.log.sanctions import Kind, Sanction, TooManySanctionsError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ SCHEMA = (
 )
 _COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time'
 _INSERT = f"INSERT INTO sanctions ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id"  # noqa: S608
+#: What the other servers are told.
+CHANGED = "*sanctions"
 _LOCK = "LOCK TABLE sanctions IN SHARE ROW EXCLUSIVE MODE"
 
 
@@ -44,18 +47,24 @@ class PostgresSanctions:
 
     async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
         """See `Sanctions`."""
-        return await self._log.change("keeping a sanction", partial(_add, sanction, entry))
+        return await self._log.change("keeping a sanction", partial(_add, sanction, entry), hint=CHANGED)
 
     async def lift(self, id_: int, entry: AuditEntry) -> bool:
         """See `Sanctions`."""
-        return await self._log.change("lifting a sanction", partial(_lift, id_, entry))
+        return await self._log.change("lifting a sanction", partial(_lift, id_, entry), hint=CHANGED)
 
 
 def _load(now_ms: int, connection: Connection) -> list[Sanction]:
     rows = connection.execute(
         f"SELECT {_COLUMNS}, id FROM sanctions WHERE until = 0 OR until > %s ORDER BY id", (now_ms,)  # noqa: S608
     ).fetchall()  # fmt: skip
-    return [Sanction(room, Kind(kind), *rest) for room, kind, *rest in rows]
+    return [Sanction(room, Kind(kind), *rest) for room, kind, *rest in map(restored_row, rows)]
+
+
+def _place(sanction: Sanction) -> tuple[str, str, str, str]:
+    """What there is one sanction for, as its columns."""
+    room, kind, user, network = sanction.place
+    return room, kind.value, user, network
 
 
 def _add(sanction: Sanction, entry: AuditEntry, connection: Connection) -> Sanction:
@@ -63,20 +72,20 @@ def _add(sanction: Sanction, entry: AuditEntry, connection: Connection) -> Sanct
     connection.execute(
         """DELETE FROM sanctions
         WHERE until BETWEEN 1 AND %s OR (room = %s AND kind = %s AND "user" = %s AND network = %s)""",
-        (sanction.time, sanction.room, sanction.kind.value, sanction.user, sanction.network),
+        stored_row((sanction.time, *_place(sanction))),
     )
     made = connection.execute(
         _INSERT,
-        (sanction.room, sanction.kind.value, sanction.user, sanction.network, sanction.until, sanction.reason,
-         sanction.by_id, sanction.by_name, sanction.time),
-    ).fetchone()  # fmt: skip
+        stored_row(
+            (*_place(sanction), sanction.until, sanction.reason, sanction.by_id, sanction.by_name, sanction.time)
+        ),
+    ).fetchone()
     count = connection.execute("SELECT count(*) FROM sanctions").fetchone()
     assert made is not None
     assert count is not None
     if count[0] > sanctions.MAX_SANCTIONS:
         raise TooManySanctionsError  # which undoes the change
     append([entry], connection)
-    hint(connection)
     return msgspec.structs.replace(sanction, id=made[0])
 
 
@@ -84,5 +93,4 @@ def _lift(id_: int, entry: AuditEntry, connection: Connection) -> bool:
     found = connection.execute("DELETE FROM sanctions WHERE id = %s", (id_,)).rowcount > 0
     if found:
         append([entry], connection)
-        hint(connection)
-    return found
+        return found

@@ -21,6 +21,8 @@ SCHEMA = (
     )""",
     "CREATE INDEX signouts_by_end ON signouts (until)",
 )
+#: What the other servers are told.
+CHANGED = "*signouts"
 
 
 class PostgresSignOuts:
@@ -35,7 +37,7 @@ class PostgresSignOuts:
 
     async def add(self, sign_out: SignOut) -> None:
         """See `SignOuts`."""
-        await self._log.change("keeping a sign-out", partial(_add, sign_out))
+        await self._log.change("keeping a sign-out", partial(_add, sign_out), hint=CHANGED)
 
 
 def _load(now_ms: int, connection: Connection) -> list[SignOut]:
@@ -57,4 +59,3 @@ def _add(sign_out: SignOut, connection: Connection) -> None:
             )""",
             (signouts.MAX_GUESTS,),
         )
-    hint(connection)

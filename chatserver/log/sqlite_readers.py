@@ -28,8 +28,8 @@ from chatserver.log.interface import (
     bounded,
     within_bytes,
 )
+from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
-from chatserver.log.sqlite_rows import COLUMNS, record_of
 from chatserver.log.threads import ThreadPool
 
 #: Connections and threads. History is mostly in the page cache, where more threads only wait for each other.
