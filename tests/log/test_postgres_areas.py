@@ -172,22 +172,26 @@ async def test_the_index_is_merged_beside_the_commits(postgres_url: str, monkeyp
 async def test_a_search_that_takes_too_long_fails_and_holds_up_nothing(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(index_module, "_SETTINGS", ("statement_timeout = 200",))
+    question = Question(("apple",), room="lobby")
     async with nodes(postgres_url) as (first, _):
         await append(first.log, draft("apple"))
-        assert len((await first.log.index.find(Question(("apple",)))).hits) == 1
         with monkeypatch.context() as patch:
-            patch.setattr(index_module, "_ROOM", "SELECT pg_sleep(10) WHERE %s IS NOT NULL")
-            patch.setattr(index_module, "SLOWEST_SEARCH_MS", 100)
+            patch.setattr(index_module, "_ROOM", "SELECT pg_sleep(10) WHERE %s::text IS NOT NULL")
             async with trio.open_nursery() as nursery:
-                failed = trio.Event()
 
                 async def search() -> None:
                     with pytest.raises(SearchFailed, match="statement timeout"):
-                        await first.log.index.find(Question(("apple",), room="lobby"))
-                    failed.set()
+                        await first.log.index.find(question)
 
                 nursery.start_soon(search)
                 assert (await append(first.log, draft("pear"))).record.offset == 2
                 assert len(await first.log.latest("lobby", 9)) == 2
-                await failed.wait()
-        assert len((await first.log.index.find(Question(("apple",), room="lobby"))).hits) == 1
+
+        async def found() -> bool:
+            try:
+                return len((await first.log.index.find(question)).hits) == 1
+            except SearchFailed:  # on a machine that is that busy
+                return False
+
+        await eventually(found)
