@@ -125,11 +125,12 @@ class PostgresLog:
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
         self._parts = parts = _Parts(opened.identity, writer, side, PostgresReaders(server))
+        self.index.open(server)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(Listener(server, self._node, heard).run)
                 nursery.start_soon(self._end_when_replaced)
-                nursery.start_soon(self.index.run, server)
+                nursery.start_soon(self.index.run)
                 await self._groups.run(partial(self._note, news), schedule=schedule, task_status=task_status)
         finally:
             self._parts = None
@@ -219,6 +220,7 @@ class PostgresLog:
 
     async def _close(self, parts: _Parts) -> None:
         """Close each connection in its thread. What still hangs there ends by its own deadline, or with the process."""
+        self.index.close()
         parts.readers.close()
         with trio.move_on_after(DRAIN_DEADLINE, shield=True):
             await self._side_thread.run(parts.side.close)

@@ -11,7 +11,7 @@ The index only appends to a list what a commit brings, and searches read that li
 several times as much, so that is done here, beside the commits, and not by a publisher whose list has become long.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from chatserver.log.index import CANDIDATES, Found, Question, SearchFailed, ranked
-from chatserver.log.interface import Kind, LogUnavailable, Record
+from chatserver.log.interface import LogUnavailable, Record
 from chatserver.log.postgres_connection import Connection, Server
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
 from chatserver.log.postgres_rows import read_record, restored, stored, text_array
@@ -87,6 +87,16 @@ class PostgresIndex:
         self._unmerged = 0  # messages of this server
         self._some, self._many = trio.Event(), trio.Event()
 
+    def open(self, server: Server) -> None:
+        """Be ready to search."""
+        self._readers = PostgresReaders(server, 1, _SETTINGS)
+
+    def close(self) -> None:
+        """Search no more."""
+        if self._readers is not None:
+            self._readers.close()
+            self._readers = None
+
     # -- searching --------------------------------------------------------------------------------------------------
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
@@ -108,18 +118,13 @@ class PostgresIndex:
         if self._unmerged >= MERGE_AFTER:
             self._many.set()
 
-    async def run(self, server: Server) -> None:
-        """Be ready to search, and merge what was written, until cancelled."""
-        self._readers = PostgresReaders(server, 1, _SETTINGS)
-        try:
-            while True:
-                await self._some.wait()
-                with trio.move_on_after(MERGE_INTERVAL):
-                    await self._many.wait()
-                await self._merge()
-        finally:
-            self._readers.close()
-            self._readers = None
+    async def run(self) -> None:
+        """Merge what was written until cancelled."""
+        while True:
+            await self._some.wait()
+            with trio.move_on_after(MERGE_INTERVAL):
+                await self._many.wait()
+            await self._merge()
 
     async def _merge(self) -> None:
         unmerged, self._unmerged = self._unmerged, 0
@@ -143,12 +148,14 @@ def vectors(records: Sequence[Record]) -> str:
 
     Words are letters and digits alone, so nothing in them needs a quotation mark.
     """
-    return text_array(
-        [
-            "" if record.kind else " ".join(word[:MAX_WORD] for word in distinct_words(record.text))
-            for record in records
-        ]
-    )
+    return text_array(["" if record.kind else _words(record.text) for record in records])
+
+
+def _words(text: str) -> str:
+    words: Iterable[str] = distinct_words(text)
+    if len(text) > MAX_WORD:
+        words = (word[:MAX_WORD] for word in words)
+    return " ".join(words)
 
 
 def _merge(connection: Connection) -> None:
@@ -183,5 +190,5 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
 
 def _expressions(question: Question) -> list[str]:
     """The question as a `tsquery`, and as one in which the last word stands for longer ones as well."""
-    whole = " & ".join(fold(word)[:MAX_WORD] for word in question.words)
+    whole = " & ".join(f"'{fold(word)[:MAX_WORD]}'" for word in question.words)
     return [whole, f"{whole}:*"] if question.prefix else [whole]
