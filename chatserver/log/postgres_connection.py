@@ -11,6 +11,7 @@ import random
 import select
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TypeAlias, TypeVar
 
@@ -19,7 +20,7 @@ import structlog
 from psycopg import errors
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import TupleRow
 
 from chatserver.log.interface import LogOpenError, LogUnavailable
@@ -176,7 +177,7 @@ class Session:
             self._connection = None
 
     def _connected(self, deadline: float) -> Connection:
-        if self._connection is not None and not is_alive(self._connection):
+        if self._connection is not None and not _is_idle(self._connection):
             self.close()
         if self._connection is None:
             connection = self._server.connect(deadline)
@@ -192,30 +193,26 @@ class Session:
     def _tidy(self) -> None:
         """Roll back what was begun; a connection on which that fails is of no use any more."""
         connection = self._connection
-        if connection is None or connection.pgconn.transaction_status == TransactionStatus.IDLE:
+        if connection is None:
             return
-        try:
-            if connection.pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
-                connection.execute("ROLLBACK")
+        pgconn = connection.pgconn
+        if pgconn.pipeline_status == PipelineStatus.OFF:
+            if pgconn.transaction_status == TransactionStatus.IDLE:
                 return
-        except psycopg.Error:
-            pass  # the connection is closed below, which rolls back as well
+            if pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
+                with suppress(psycopg.Error):  # to close the connection rolls back as well
+                    connection.execute("ROLLBACK")
+                    return
         self.close()
 
 
-def is_alive(connection: Connection) -> bool:
-    """Whether the server has not closed the connection meanwhile, as far as is known here."""
+def _is_idle(connection: Connection) -> bool:
+    """Whether the server has said nothing since the last answer; what it says then is mostly why it closes."""
     if connection.closed:
         return False
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    if not poll.poll(0):
-        return True
-    try:
-        connection.pgconn.consume_input()
-    except psycopg.Error:
-        return False
-    return connection.pgconn.status == ConnStatus.OK
+    return not poll.poll(0)
 
 
 def _set_up(connection: Connection) -> None:
