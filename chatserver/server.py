@@ -42,7 +42,7 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_response, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
-from chatserver.settings.forms import listen
+from chatserver.settings.forms import listen, redacted
 from chatserver.settings.spec import ConfigError
 
 EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
@@ -115,7 +115,7 @@ class Server:
             except* LogOpenError as group:
                 failures.extend(group.exceptions)
         for failure in failures:
-            _complain(f"--log {self.settings.log}: {failure}")
+            _complain(f"--log {redacted(self.settings.log)}: {failure}")
         return EXIT_LOG if failures else EXIT_CLEAN
 
     def _bind(self, host: str, port: int, stack: ExitStack, *, flag: str = "") -> socket.socket:

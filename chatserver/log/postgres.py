@@ -231,6 +231,7 @@ def _open(server: Server) -> Opened:
     """Connect for the first time, and make what is missing."""
     session = Session(server)
     try:
+        session.run("opening the database", lambda connection: None)  # which may take as long as any job, and no longer
         return session.run("opening the database", migrate, seconds=MIGRATION_DEADLINE)
     except LogUnavailable as error:
         raise LogOpenError(str(error)) from error

@@ -11,13 +11,16 @@ import random
 import select
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import psycopg
+import structlog
 from psycopg import errors
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import TupleRow
 
 from chatserver.log.interface import LogOpenError, LogUnavailable
@@ -36,20 +39,7 @@ IDLE_IN_TRANSACTION_MS, LOCK_MS, STATEMENT_MS = 2_000, 3_000, 3_500
 #: Seconds to the second attempt to connect, and at most between two; each time is twice the one before, less a part.
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 
-#: What the server may spend on us, and how soon it sees that we are gone.
-_SETTINGS = {
-    "search_path": SCHEMA_NAME,
-    "statement_timeout": str(STATEMENT_MS),
-    "lock_timeout": str(LOCK_MS),
-    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
-    "idle_session_timeout": "0",
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-    "default_transaction_isolation": "read committed",
-    "jit": "off",
-}
-#: The same for our end, and what libpq needs besides. What the URL says goes before these.
+#: Of libpq, to see soon that the server is gone. What the URL says goes before these.
 _PARAMETERS: dict[str, str | int] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives": 1,
@@ -61,6 +51,8 @@ _PARAMETERS: dict[str, str | int] = {
     "client_encoding": "utf8",
 }
 
+_log = structlog.get_logger("chatserver.log")
+
 T = TypeVar("T")
 
 
@@ -69,7 +61,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
     deadline = 0.0
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server. What the driver asks for itself is shorter than the deadline, or has none."""
         left = max(self.deadline - monotonic(), 0.0)
         return super().wait(gen, interval, left if timeout is None else min(left, timeout))
@@ -115,13 +107,13 @@ class Server:
         """Seconds until the next attempt to connect makes sense."""
         return max(self._not_before - monotonic(), 0.0)
 
-    def connect(self) -> Connection:
-        """A new connection, checked; LogUnavailable at once while the back-off lasts."""
+    def connect(self, deadline: float) -> Connection:
+        """A new connection, checked by then; LogUnavailable at once while the back-off lasts."""
         with self._lock:
             if monotonic() < self._not_before:
                 raise LogUnavailable(f"the database cannot be reached: {self._reason}")
         try:
-            connection = self._connect()
+            connection = self._connect(deadline)
         except LogOpenError as error:
             self._failed(str(error))
             if self._check is None:
@@ -131,13 +123,15 @@ class Server:
             self._failed(sentence(error))
             raise LogUnavailable(f"the database cannot be reached: {self._reason}") from error
         with self._lock:
-            self._failures, self._not_before = 0, 0.0
+            was_lost, self._failures, self._not_before = self._failures > 0, 0, 0.0
+        if was_lost:
+            _log.info("database_reached")
         return connection
 
-    def _connect(self) -> Connection:
+    def _connect(self, deadline: float) -> Connection:
         connection = Connection.connect(self._conninfo, autocommit=True, prepare_threshold=0)
         try:
-            connection.deadline = monotonic() + JOB_DEADLINE
+            connection.deadline = deadline
             _set_up(connection)
             if self._check is not None:
                 self._check(connection)
@@ -151,7 +145,9 @@ class Server:
             most = min(RETRY_FIRST * 2.0**self._failures, RETRY_MOST)
             self._failures = min(self._failures + 1, 16)
             self._not_before = monotonic() + most * random.uniform(0.5, 1.0)  # noqa: S311  not a secret
-            self._reason = reason
+            was_lost, self._reason = self._failures > 1, reason
+        if not was_lost and self._check is not None:  # at the start the reason is what the server ends with
+            _log.warning("database_lost", reason=reason)
 
 
 class Session:
@@ -165,12 +161,10 @@ class Session:
         self._prepare = prepare
         self._connection: Connection | None = None
 
-    def run(self, doing: str, work: Callable[[Connection], T], *, seconds: float = JOB_DEADLINE) -> T:
-        """Do this, and leave no transaction open. Raises LogUnavailable."""
+    def run(self, doing: str, work: Callable[[Connection], T], *, seconds: float | None = None) -> T:
+        """Do this within JOB_DEADLINE, and leave no transaction open. Raises LogUnavailable."""
         try:
-            connection = self._connected()
-            connection.deadline = monotonic() + seconds
-            return work(connection)
+            return work(self._connected(monotonic() + (JOB_DEADLINE if seconds is None else seconds)))
         except psycopg.Error as error:
             raise unavailable(doing, error) from error
         finally:
@@ -182,47 +176,43 @@ class Session:
             self._connection.close()
             self._connection = None
 
-    def _connected(self) -> Connection:
-        if self._connection is not None and not is_alive(self._connection):
+    def _connected(self, deadline: float) -> Connection:
+        if self._connection is not None and not _is_idle(self._connection):
             self.close()
         if self._connection is None:
-            connection = self._server.connect()
+            connection = self._server.connect(deadline)
             try:
-                connection.deadline = monotonic() + JOB_DEADLINE
                 self._prepare(connection)
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
+        self._connection.deadline = deadline
         return self._connection
 
     def _tidy(self) -> None:
         """Roll back what was begun; a connection on which that fails is of no use any more."""
         connection = self._connection
-        if connection is None or connection.pgconn.transaction_status == TransactionStatus.IDLE:
+        if connection is None:
             return
-        try:
-            if connection.pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
-                connection.execute("ROLLBACK")
+        pgconn = connection.pgconn
+        if pgconn.pipeline_status == PipelineStatus.OFF:
+            if pgconn.transaction_status == TransactionStatus.IDLE:
                 return
-        except psycopg.Error:
-            pass  # the connection is closed below, which rolls back as well
+            if pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
+                with suppress(psycopg.Error):  # to close the connection rolls back as well
+                    connection.execute("ROLLBACK")
+                    return
         self.close()
 
 
-def is_alive(connection: Connection) -> bool:
-    """Whether the server has not closed the connection meanwhile, as far as is known here."""
+def _is_idle(connection: Connection) -> bool:
+    """Whether the server has said nothing since the last answer; what it says then is mostly why it closes."""
     if connection.closed:
         return False
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    if not poll.poll(0):
-        return True
-    try:
-        connection.pgconn.consume_input()
-    except psycopg.Error:
-        return False
-    return connection.pgconn.status == ConnStatus.OK
+    return not poll.poll(0)
 
 
 def _set_up(connection: Connection) -> None:
@@ -232,7 +222,19 @@ def _set_up(connection: Connection) -> None:
         raise LogOpenError(
             f"PostgreSQL {version // 10_000} is too old, {MINIMUM_VERSION // 10_000} is needed; upgrade the server"
         )
-    names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+    settings = {
+        "search_path": SCHEMA_NAME,
+        "statement_timeout": STATEMENT_MS,
+        "lock_timeout": LOCK_MS,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+        "idle_session_timeout": 0,
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
+        "default_transaction_isolation": "read committed",
+        "jit": "off",
+    }
+    names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     row = connection.execute(
         f"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "  # noqa: S608  constants
         "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),"

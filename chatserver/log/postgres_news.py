@@ -9,13 +9,14 @@ at that were written since the last one was known to be whole.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 
 import msgspec
 import psycopg
 import trio
 
-from chatserver.log.interface import LogUnavailable
-from chatserver.log.postgres_connection import RETRY_FIRST, Connection, Server, Session
+from chatserver.log.interface import DRAIN_DEADLINE, LogUnavailable
+from chatserver.log.postgres_connection import JOB_DEADLINE, RETRY_FIRST, Connection, Server, unavailable
 from chatserver.log.postgres_rows import restored
 from chatserver.log.threads import ThreadPool
 
@@ -43,21 +44,21 @@ def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
         connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
         return
     items = list(hints.items())
+    assert len(items) > 1, "the name of a room is short"
     for half in (items[: len(items) // 2], items[len(items) // 2 :]):
         notify(connection, node, dict(half))
 
 
 class Listener:
-    """The connection that listens, and makes itself again. `heard` is called on the loop."""
+    """The connection that listens, and is made again when it is lost. `heard` is called on the loop."""
 
     def __init__(self, server: Server, node: str, heard: Callable[[Mapping[str, int]], None]) -> None:
         self._server = server
         self._node = node
         self._heard = heard
-        self._session = Session(server, self._listen)
         self._thread = ThreadPool(1)
-        self._new: Connection | None = None  # of which it is not known what was written before it
-        self._whole_until = 0  # ms by the database's clock; 0: it was never connected
+        self._connection: Connection | None = None
+        self._whole_until = 0  # ms by the database's clock, up to which all hints have come; 0: it never listened
         self._arrived: list[str] = []
 
     async def run(self) -> None:
@@ -65,40 +66,41 @@ class Listener:
         try:
             while True:
                 try:
-                    await self._hear()
+                    await self._listen()
                 except LogUnavailable:
+                    await self._thread.run(self._close)
                     await trio.sleep(max(self._server.retry_in, RETRY_FIRST))
         finally:
-            self._session.close()
+            with trio.move_on_after(DRAIN_DEADLINE, shield=True):
+                await self._thread.run(self._close)
 
-    async def _hear(self) -> None:
-        connection = await self._check()
+    async def _listen(self) -> None:
+        connection, missed = await self._thread.run(self._connect)
+        if missed:
+            self._heard(missed)
+        self._hint_arrived()
         while True:
             with trio.move_on_after(CHECK_AFTER) as quiet:
                 await trio.lowlevel.wait_readable(connection.fileno())
             if quiet.cancelled_caught:
-                connection = await self._check()
+                await self._thread.run(self._check)
+                self._hint_arrived()
             else:
                 self._read(connection)
-
-    async def _check(self) -> Connection:
-        """A connection that is whole, and hints at what was written while there was none."""
-        connection, missed = await self._thread.run(lambda: self._session.run("listening", self._try))
-        arrived, self._arrived = self._arrived, []
-        self._hint(arrived)
-        if missed:
-            self._heard(missed)
-        return connection
 
     def _read(self, connection: Connection) -> None:
         try:
             connection.pgconn.consume_input()
         except psycopg.Error as error:
-            raise LogUnavailable(f"listening failed: {error}") from error
+            raise unavailable("listening", error) from error
         payloads = []
         while (notification := connection.pgconn.notifies()) is not None:
             payloads.append(notification.extra)
         self._hint(payloads)
+
+    def _hint_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        self._hint(arrived)
 
     def _hint(self, payloads: Sequence[str | bytes]) -> None:
         hints: dict[str, int] = {}
@@ -112,21 +114,39 @@ class Listener:
         if hints:
             self._heard(hints)
 
-    # -- in the thread --------------------------------------------------------------------------------------------
+    # -- in the thread -------------------------------------------------------------------------------------------------
 
-    def _listen(self, connection: Connection) -> None:
+    def _connect(self) -> tuple[Connection, dict[str, int]]:
+        """Listen; and what was written while nobody did."""
+        self._connection = connection = self._server.connect(monotonic() + JOB_DEADLINE)
         # The driver takes what comes while it waits for an answer.
         connection.add_notify_handler(lambda notification: self._arrived.append(notification.payload))
-        connection.execute(f"LISTEN {CHANNEL}")
-        self._new = connection
+        try:
+            connection.execute(f"LISTEN {CHANNEL}")
+            missed = {}
+            if self._whole_until:
+                found = connection.execute(_WRITTEN, (self._whole_until - MARGIN_MS,)).fetchall()
+                missed = {restored(name): last for name, last in found}
+            self._note_time(connection)
+        except psycopg.Error as error:
+            raise unavailable("listening", error) from error
+        return connection, missed
 
-    def _try(self, connection: Connection) -> tuple[Connection, dict[str, int]]:
+    def _check(self) -> None:
+        """Whether the connection is whole. Raises LogUnavailable."""
+        assert self._connection is not None
+        self._connection.deadline = monotonic() + JOB_DEADLINE
+        try:
+            self._note_time(self._connection)
+        except psycopg.Error as error:
+            raise unavailable("listening", error) from error
+
+    def _note_time(self, connection: Connection) -> None:
         row = connection.execute(_NOW).fetchone()
         assert row is not None
-        missed = {}
-        if self._new is connection and self._whole_until:
-            found = connection.execute(_WRITTEN, (self._whole_until - MARGIN_MS,)).fetchall()
-            missed = {restored(name): last for name, last in found}
-        self._new = None
         self._whole_until = row[0]
-        return connection, missed
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -19,7 +19,6 @@ from chatserver.log.interface import (
     Record,
     RoomSummary,
     bounded,
-    within_bytes,
 )
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import read_record, restored, stored, text_array
@@ -43,12 +42,12 @@ def _records(*, last: bool, messages_only: bool) -> str:
     kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
     return f"""
         SELECT place, {COLUMNS} FROM (
-            SELECT *, sum(octet_length(text)) OVER (ORDER BY place {order}) AS bytes, row_number() OVER () AS number
+            SELECT *, sum(octet_length(text)) OVER so_far AS bytes, row_number() OVER so_far AS number
             FROM (
                 SELECT place, {COLUMNS} FROM messages
                 WHERE room = (SELECT id FROM rooms WHERE name = %s) AND place BETWEEN %s AND %s {kinds}
                 ORDER BY place {order} LIMIT %s
-            ) AS found
+            ) AS found WINDOW so_far AS (ORDER BY place {order})
         ) AS counted
         WHERE bytes <= %s OR number = 1 ORDER BY place
     """  # noqa: S608
@@ -79,8 +78,8 @@ class PostgresReaders:
     ) -> list[Record]:  # fmt: skip
         """The first or the last records with `low <= offset <= high`, oldest first."""
         statement = _RECORDS[last, messages_only]
-        bounds = max(low, 1), min(high, MAX_OFFSET), bounded(limit), max(max_bytes, 0)
-        return await self.ask(partial(_read, statement, room, bounds, last))
+        bounds = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0), bounded(limit), max(max_bytes, 0)
+        return await self.ask(partial(_read, statement, room, bounds))
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
@@ -128,13 +127,9 @@ def _heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
     return {restored(name): Head(first, last) for name, first, last in found}
 
 
-def _read(
-    statement: str, room: str, bounds: tuple[int, int, int, int], last: bool, connection: Connection
-) -> list[Record]:  # fmt: skip
+def _read(statement: str, room: str, bounds: tuple[int, int, int, int], connection: Connection) -> list[Record]:
     rows = connection.execute(statement, (stored(room), *bounds)).fetchall()
-    found = [read_record(room, *row) for row in rows]
-    # Characters that are escaped in the table are fewer bytes here, so this only cuts what the query already has.
-    return within_bytes(found, bounds[3])
+    return [read_record(room, *row) for row in rows]
 
 
 def _rooms(limit: int, connection: Connection) -> list[RoomSummary]:

@@ -150,7 +150,7 @@ class PostgresWriter:
         if len(ends) < len(ids):
             self._ids.clear()
             raise LogUnavailable("storing a message failed: rooms are missing, since somebody has removed them")
-        now = ends[0][3] if ends and self._wall_ms is None else self._now()
+        now = max((row[3] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         by_id = {id_: RoomEnd(id_, last, time) for id_, last, time, _ in ends}
         rooms = {name: by_id[id_] for name, id_ in ids.items()}
         used = _used_keys(found.fetchall(), keyed, now) if uses else {}
@@ -197,10 +197,6 @@ class PostgresWriter:
             notify(connection, self._node, {name: room.last for name, room in written.items()})
             connection.execute("COMMIT")
         return outcomes
-
-    def _now(self) -> int:
-        assert self._wall_ms is not None
-        return self._wall_ms()
 
     def _find_rooms(self, connection: Connection, drafts: Sequence[Draft]) -> dict[str, int]:
         """The ids of their rooms. Those that a message is for are made, in a transaction of their own.

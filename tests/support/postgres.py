@@ -62,11 +62,13 @@ class PostgresServer:
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
 
     def make(self) -> None:
-        """The folder and an empty cluster in it."""
+        """An empty cluster in the folder. Members of the role `locked` must show a password."""
         if os.getuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
         self.run("initdb", "-D", str(self.data), "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8",
                  "--locale=C", "--wal-segsize=1")  # fmt: skip
+        rules = self.data / "pg_hba.conf"
+        rules.write_text(f"host all +locked 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
     def run(self, program: str, *arguments: str) -> None:
         """One of PostgreSQL's programs, as the user that owns the folder."""
@@ -85,10 +87,18 @@ class PostgresServer:
         return path.read_text() if path.exists() else ""
 
     def start(self, **settings: str) -> None:
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         options = " ".join(f"-c {name}='{value}'" for name, value in ({**_SETTINGS, **settings}).items())
         self.run("pg_ctl", "-D", str(self.data), "-l", str(self.folder / "log"), "-w", "-t", str(PATIENCE),
                  "-o", f"-p {self.port} {options}", "start")  # fmt: skip
+
+    def add_standby(self, folder: Path) -> "PostgresServer":
+        """A copy that follows this one; not started."""
+        standby = PostgresServer(folder)
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+        self.run("pg_basebackup", "-D", str(standby.data), "-d", self.url(), "-c", "fast", "-R", "--no-sync")
+        return standby
 
     def stop(self, mode: str = "fast") -> None:
         """`immediate` is a crash."""
@@ -100,7 +110,7 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -147,6 +157,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
             server = PostgresServer(Path(tempfile.mkdtemp(prefix="chat-postgres-")))
             server.make()
             server.start()
+            server.execute("CREATE ROLE locked")
             note.write_text(json.dumps({"folder": str(server.folder), "port": server.port}))
         fcntl.flock(users, fcntl.LOCK_SH)
         fcntl.flock(lock, fcntl.LOCK_UN)
