@@ -350,7 +350,9 @@ def _size_of(struct: type) -> int:
 def dependencies() -> str:
     """What the program is built on, with the line of reason that pyproject.toml gives."""
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    extras = [each for name, group in project["optional-dependencies"].items() if name not in _ONLY_HERE for each in group]
+    extras = [
+        each for name, group in project["optional-dependencies"].items() if name not in _ONLY_HERE for each in group
+    ]
     return _packages(project["dependencies"] + extras)
 
 

@@ -23,6 +23,8 @@ def open_log(url: str) -> Log:
         try:
             from chatserver.log.postgres import PostgresLog  # noqa: PLC0415  (see above)
         except ImportError as error:
-            raise LogOpenError(f"the driver is missing ({error}); install it: pip install 'chatserver[postgresql]'") from error
+            raise LogOpenError(
+                f"the driver is missing ({error}); install it: pip install 'chatserver[postgresql]'"
+            ) from error
         return PostgresLog(url)
     raise LogOpenError("it names no log; use memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE")

@@ -128,7 +128,7 @@ class PostgresLog:
         self.index.open(server)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(Listener(server, self._node, heard).run)
+                await nursery.start(Listener(server, self._node, heard).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
                 nursery.start_soon(self.index.run)
                 await self._groups.run(partial(self._note, news), schedule=schedule, task_status=task_status)

@@ -76,6 +76,7 @@ def _read(after: int | None, limit: int, connection: Connection) -> list[AuditEn
         ).fetchall()[::-1]  # fmt: skip
     else:
         rows = connection.execute(
-            f"SELECT {_COLUMNS}, id FROM audit WHERE id > %s ORDER BY id LIMIT %s", (after, limit)  # noqa: S608
+            f"SELECT {_COLUMNS}, id FROM audit WHERE id > %s ORDER BY id LIMIT %s",
+            (after, limit),  # noqa: S608
         ).fetchall()
     return [AuditEntry(*restored_row(row)) for row in rows]

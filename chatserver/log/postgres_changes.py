@@ -20,7 +20,9 @@ _FIND_RECORDS = f"""
     FROM unnest(%s::bigint[], %s::bigint[]) AS asked (room, place) JOIN messages USING (room, place)
 """  # noqa: S608
 _REACTED = "unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS asked (room, place, emoji, user_id)"
-_FIND_REACTIONS = f"SELECT room, place, emoji, user_id FROM {_REACTED} JOIN reactions USING (room, place, emoji, user_id)"  # noqa: S608
+_FIND_REACTIONS = (
+    f"SELECT room, place, emoji, user_id FROM {_REACTED} JOIN reactions USING (room, place, emoji, user_id)"  # noqa: S608
+)
 _RESTATE = """
     UPDATE messages SET more = altered.more
     FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS altered (room, place, more)

@@ -17,7 +17,6 @@ from typing import TypeAlias, TypeVar
 
 import psycopg
 import structlog
-from psycopg import errors
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
@@ -163,9 +162,13 @@ class Session:
 
     def run(self, doing: str, work: Callable[[Connection], T], *, seconds: float | None = None) -> T:
         """Do this within JOB_DEADLINE, and leave no transaction open. Raises LogUnavailable."""
+        seconds = JOB_DEADLINE if seconds is None else seconds
+        deadline = monotonic() + seconds
         try:
-            return work(self._connected(monotonic() + (JOB_DEADLINE if seconds is None else seconds)))
+            return work(self._connected(deadline))
         except psycopg.Error as error:
+            if monotonic() >= deadline:  # the driver's own words are about what it could not tidy up
+                raise LogUnavailable(f"{doing} failed: the database did not answer in {seconds:g} s") from error
             raise unavailable(doing, error) from error
         finally:
             self._tidy()
@@ -254,7 +257,5 @@ def unavailable(doing: str, error: psycopg.Error) -> LogUnavailable:
 
 def sentence(error: psycopg.Error) -> str:
     """What the driver says, on one line, with the name of the error if the server gave one."""
-    if isinstance(error, errors._WaitTimeout):  # noqa: SLF001  it has no other name
-        return f"the database did not answer in {JOB_DEADLINE:g} s"
     message = error.diag.message_primary or " ".join(str(error).split())
     return f"{message} ({type(error).__name__})" if error.sqlstate else message

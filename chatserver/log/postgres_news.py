@@ -61,12 +61,12 @@ class Listener:
         self._whole_until = 0  # ms by the database's clock, up to which all hints have come; 0: it never listened
         self._arrived: list[str] = []
 
-    async def run(self) -> None:
-        """Listen until cancelled."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; it has started when it listens."""
         try:
             while True:
                 try:
-                    await self._listen()
+                    await self._listen(task_status)
                 except LogUnavailable:
                     await self._thread.run(self._close)
                     await trio.sleep(max(self._server.retry_in, RETRY_FIRST))
@@ -74,8 +74,11 @@ class Listener:
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
                 await self._thread.run(self._close)
 
-    async def _listen(self) -> None:
+    async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
+        is_first = not self._whole_until
         connection, missed = await self._thread.run(self._connect)
+        if is_first:
+            task_status.started()
         if missed:
             self._heard(missed)
         self._hint_arrived()

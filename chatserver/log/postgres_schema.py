@@ -43,7 +43,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         # used: a digest of user and key, since an entry of an index has a bound.
         """CREATE TABLE keys (
-            room bigint NOT NULL, used bytea NOT NULL, place bigint NOT NULL, time bigint NOT NULL,
+            room bigint NOT NULL, used uuid NOT NULL, place bigint NOT NULL, time bigint NOT NULL,
             PRIMARY KEY (room, used)
         )""",
         "CREATE INDEX keys_by_time ON keys (time)",
@@ -88,10 +88,15 @@ def migrate(connection: Connection) -> Opened:
 
 
 def _migrate(connection: Connection) -> None:
-    row = connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA_NAME}.version",)).fetchone()
+    row = connection.execute(
+        "SELECT to_regnamespace(%s) IS NULL, to_regclass(%s) IS NULL", (SCHEMA_NAME, f"{SCHEMA_NAME}.version")
+    ).fetchone()
+    assert row is not None
+    lacks_schema, is_empty = row
     version = 0
-    if row == (None,):
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME}")
+    if lacks_schema:  # without this look a user would need the right to make one
+        connection.execute(f"CREATE SCHEMA {SCHEMA_NAME}")
+    if is_empty:
         connection.execute("CREATE TABLE version (version integer NOT NULL)")
         connection.execute("INSERT INTO version VALUES (0)")
     else:

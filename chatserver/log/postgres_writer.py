@@ -41,7 +41,9 @@ _Key = tuple[str, str, str]  # room, user, key
 # Only constants of this package are formatted into statements.
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _FIND_ROOMS = "SELECT name, id FROM rooms WHERE name = ANY(%s::text[])"
-_MAKE_ROOMS = "INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING"
+_MAKE_ROOMS = (
+    "INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING"
+)
 _LOCK = f"""
     SELECT id, last, time, {_NOW} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """  # noqa: S608
@@ -313,7 +315,9 @@ def _forget(after_room: int, bounds: Keeps, connection: Connection) -> tuple[dic
     most = max(FORGET_STEP // len(asked), 1)
     ids, lows, keeps, oldest = (plain_array(column) for column in zip(*asked, strict=True))
     connection.execute(_LOCK_IDS, (ids,))
-    removed = connection.execute(_FORGET, (ids, lows, plain_array(low + most - 1 for _, low, _, _ in asked), keeps, oldest))
+    removed = connection.execute(
+        _FORGET, (ids, lows, plain_array(low + most - 1 for _, low, _, _ in asked), keeps, oldest)
+    )
     firsts: dict[str, int] = {}
     highs = {id_: low + most - 1 for id_, low, _, _ in asked}
     for id_, name, forgotten in removed.fetchall():

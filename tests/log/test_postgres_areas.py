@@ -124,7 +124,14 @@ async def test_a_deleted_text_leaves_the_tables_with_the_commit(postgres_url: st
 
 async def test_words_that_postgresql_would_take_for_something_else(postgres_url: str) -> None:
     """Its parser makes one word of an address, and refuses longer words than 2,046 bytes."""
-    said = ["mail ann@example.org", "http://example.org/page?x=1", "1e5 -7 0x1f", "x" * 65_536, "w\u00f6rd " * 9_000, "a:b'c\\d & !e"]
+    said = [
+        "mail ann@example.org",
+        "http://example.org/page?x=1",
+        "1e5 -7 0x1f",
+        "x" * 65_536,
+        "w\u00f6rd " * 9_000,
+        "a:b'c\\d & !e",
+    ]
     async with two(postgres_url) as (first, _):
         await submit_all(first.log, [draft(text) for text in said])
         for words, number in (

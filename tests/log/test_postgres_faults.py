@@ -2,8 +2,9 @@
 
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from time import monotonic
 
 import psycopg
 import pytest
@@ -55,7 +56,7 @@ async def publish_until_stored(log: PostgresLog, text: str, key: str) -> Stored:
 
 def kill_all(shell: psycopg.Connection) -> int:
     row = shell.execute(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        f"SELECT count(pg_terminate_backend(pid, {PATIENCE}000)) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid != pg_backend_pid()"
     ).fetchone()
     assert row is not None
@@ -82,7 +83,7 @@ async def test_a_backend_that_is_killed_in_a_commit(log: PostgresLog, shell: psy
         refused = []
 
         async def publish() -> None:
-            with pytest.raises(LogUnavailable, match="storing a message failed: terminating connection"):
+            with pytest.raises(LogUnavailable, match="storing a message failed: .*connection"):
                 await append(log, draft("two", key="k"))
             refused.append(True)
 
@@ -107,27 +108,28 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
     )
     group = [draft(str(number), key=str(number), room=f"room-{number % 2}") for number in range(20)]
     for table in ("messages", "keys"):
-        shell.execute(f"CREATE TRIGGER full BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION full_disk()")  # type: ignore[call-overload]
+        shell.execute(f"CREATE TRIGGER fill BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION full_disk()")
         for outcome in await submit_all(log, group):
             assert isinstance(outcome, LogUnavailable)
             assert "No space left on device (DiskFull)" in str(outcome)
         assert await log.head("room-0") == Head(1, 0)
         assert shell.execute("SELECT count(*) FROM messages").fetchone() == (3,)
         assert shell.execute("SELECT count(*) FROM keys").fetchone() == (0,)
-        shell.execute(f"DROP TRIGGER full ON {table}")  # type: ignore[call-overload]
+        shell.execute(f"DROP TRIGGER fill ON {table}")
     outcomes = await submit_all(log, group)
     assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
     assert offsets(await log.latest("room-0", 99)) == list(range(1, 11))
     assert log.statistics().failures == 2
 
 
-async def test_another_server_that_died_with_locks(log: PostgresLog, shell: psycopg.Connection) -> None:
+async def test_another_server_that_died_with_locks(log: PostgresLog, postgres_url: str) -> None:
     """Its transaction is ended by the database, so that a room is not locked until TCP notices."""
     await append(log, draft("one"))
-    shell.execute(f"SET idle_in_transaction_session_timeout = {connection_module.IDLE_IN_TRANSACTION_MS}")
-    shell.execute("BEGIN")
-    shell.execute("SELECT * FROM rooms FOR UPDATE")
+    dead = connection_module.Server(postgres_url).connect(monotonic() + PATIENCE)
+    dead.execute("BEGIN")
+    dead.execute("SELECT * FROM rooms FOR UPDATE")
     assert (await publish_until_stored(log, "two", "k")).record.offset == 2
+    dead.close()
 
 
 async def test_a_lock_that_stays_is_an_error_in_time(log: PostgresLog, shell: psycopg.Connection) -> None:
@@ -164,12 +166,11 @@ async def test_expired_keys_are_dropped_as_new_ones_come(
 
 async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
-    every_room = [draft(room=f"room-{number}") for number in range(10)]
-    await submit_all(log, every_room)
-    for one in every_room:
-        assert (await append(log, one)).record.offset == 2
     assert log._parts is not None
-    assert len(log._parts.writer._ids) <= 4
+    for offset in (1, 2):
+        for number in range(10):
+            assert (await append(log, draft(room=f"room-{number}"))).record.offset == offset
+            assert len(log._parts.writer._ids) <= 4
 
 
 async def test_a_network_that_is_cut(
@@ -265,5 +266,8 @@ async def test_a_restart_and_a_failover(short: None) -> None:
 
 async def _until_standby_has(standby: PostgresServer, text: str) -> None:
     with trio.fail_after(PATIENCE):
-        while not standby.execute(f"SELECT 1 FROM chatserver.messages WHERE text = '{text}'"):
+        while True:
+            with suppress(psycopg.errors.UndefinedTable):
+                if standby.execute(f"SELECT 1 FROM chatserver.messages WHERE text = '{text}'"):
+                    return
             await trio.sleep(0.05)
