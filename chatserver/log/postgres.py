@@ -129,19 +129,21 @@ class PostgresLog:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(Listener(server, self._node, heard).run)
-                nursery.start_soon(self._end_when_replaced)
+                nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
                 nursery.start_soon(self.index.run)
                 await self._groups.run(partial(self._note, news), schedule=schedule, task_status=task_status)
+            if self._replaced.is_set():
+                raise LogOpenError(
+                    "the database has another history than when this server was started (a standby was promoted, or a "
+                    "backup restored), so offsets may come again; start the server anew, and clients are told"
+                )
         finally:
             self._parts = None
             await self._close(parts)
 
-    async def _end_when_replaced(self) -> None:
+    async def _end_when_replaced(self, scope: trio.CancelScope) -> None:
         await self._replaced.wait()
-        raise LogOpenError(
-            "the database has another history than when this server was started (a standby was promoted, or a backup "
-            "restored), so offsets may come again; start the server anew, and clients are told"
-        )
+        scope.cancel()
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
