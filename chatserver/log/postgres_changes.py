@@ -20,7 +20,9 @@ _FIND_RECORDS = f"""
     FROM unnest(%s::bigint[], %s::bigint[]) AS asked (room, place) JOIN messages USING (room, place)
 """  # noqa: S608
 _REACTED = "unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS asked (room, place, emoji, user_id)"
-_FIND_REACTIONS = f"SELECT room, place, emoji, user_id FROM {_REACTED} JOIN reactions USING (room, place, emoji, user_id)"  # noqa: S608
+_FIND_REACTIONS = (
+    f"SELECT room, place, emoji, user_id FROM {_REACTED} JOIN reactions USING (room, place, emoji, user_id)"  # noqa: S608
+)
 _RESTATE = """
     UPDATE messages SET more = altered.more
     FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS altered (room, place, more)
@@ -100,5 +102,5 @@ class PostgresChanges:
 
     def _reacted(self, reactions: Collection[Reacted]) -> tuple[str, ...]:
         places = self._arrays([(room, offset) for room, offset, _, _ in reactions])
-        emoji, users = ([reaction[column] for reaction in reactions] for column in (2, 3))
-        return *places, text_array(emoji), text_array(users)
+        emoji = [each for _, _, each, _ in reactions]
+        return *places, text_array(emoji), text_array([user_id for *_, user_id in reactions])

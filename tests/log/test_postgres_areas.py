@@ -1,4 +1,4 @@
-"""What is beside the messages in PostgreSQL when two servers use one database, and what the index does beside commits."""
+"""What is beside the messages in PostgreSQL, when two servers use one database; and what its index does by itself."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from chatserver.log import postgres_index as index_module
 from chatserver.log.audit import AuditEntry
 from chatserver.log.index import Question, SearchFailed
-from chatserver.log.interface import Kind, Log, Refused, RefusalReason
+from chatserver.log.interface import Kind, Log, RefusalReason, Refused
 from chatserver.log.markers import Marker
 from chatserver.log.postgres_connection import Connection
 from tests.log.support import START_MS, draft, fill, submit_all, texts
@@ -124,7 +124,14 @@ async def test_a_deleted_text_leaves_the_tables_with_the_commit(postgres_url: st
 
 async def test_words_that_postgresql_would_take_for_something_else(postgres_url: str) -> None:
     """Its parser makes one word of an address, and refuses longer words than 2,046 bytes."""
-    said = ["mail ann@example.org", "http://example.org/page?x=1", "1e5 -7 0x1f", "x" * 65_536, "w\u00f6rd " * 9_000, "a:b'c\\d & !e"]
+    said = [
+        "mail ann@example.org",
+        "http://example.org/page?x=1",
+        "1e5 -7 0x1f",
+        "x" * 65_536,
+        "w\u00f6rd " * 9_000,
+        "a:b'c\\d & !e",
+    ]
     async with two(postgres_url) as (first, _):
         await submit_all(first.log, [draft(text) for text in said])
         for words, number in (
