@@ -43,7 +43,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         # used: a digest of user and key, since an entry of an index has a bound.
         """CREATE TABLE keys (
-            room bigint NOT NULL, used bytea NOT NULL, place bigint NOT NULL, time bigint NOT NULL,
+            room bigint NOT NULL, used uuid NOT NULL, place bigint NOT NULL, time bigint NOT NULL,
             PRIMARY KEY (room, used)
         )""",
         "CREATE INDEX keys_by_time ON keys (time)",
