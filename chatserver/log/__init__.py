@@ -1,8 +1,8 @@
 """Where messages live, behind one small interface.
 
-Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder. What a log promises is in
-`interface`; `groups` shares the cost of a sync among publishers; `memory`, `sqlite` and `postgres` are the engines. The
-driver of the last is an extra, and imported only for a URL that needs it.
+Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder but `fair`. What a log
+promises is in `interface`; `groups` shares the cost of a sync among publishers; `memory`, `sqlite` and `postgres` are
+the engines. The driver of the last is an extra, and imported only for a URL that needs it.
 """
 
 from chatserver.log.interface import Log, LogOpenError

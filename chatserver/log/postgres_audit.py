@@ -76,7 +76,6 @@ def _read(after: int | None, limit: int, connection: Connection) -> list[AuditEn
         ).fetchall()[::-1]  # fmt: skip
     else:
         rows = connection.execute(
-            f"SELECT {_COLUMNS}, id FROM audit WHERE id > %s ORDER BY id LIMIT %s",
-            (after, limit),  # noqa: S608
-        ).fetchall()
+            f"SELECT {_COLUMNS}, id FROM audit WHERE id > %s ORDER BY id LIMIT %s", (after, limit)  # noqa: S608
+        ).fetchall()  # fmt: skip
     return [AuditEntry(*restored_row(row)) for row in rows]

@@ -102,5 +102,5 @@ class PostgresChanges:
 
     def _reacted(self, reactions: Collection[Reacted]) -> tuple[str, ...]:
         places = self._arrays([(room, offset) for room, offset, _, _ in reactions])
-        emoji, users = ([reaction[column] for reaction in reactions] for column in (2, 3))
-        return *places, text_array(emoji), text_array(users)
+        emoji = [each for _, _, each, _ in reactions]
+        return *places, text_array(emoji), text_array([user_id for *_, user_id in reactions])

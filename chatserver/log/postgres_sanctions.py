@@ -93,4 +93,4 @@ def _lift(id_: int, entry: AuditEntry, connection: Connection) -> bool:
     found = connection.execute("DELETE FROM sanctions WHERE id = %s", (id_,)).rowcount > 0
     if found:
         append([entry], connection)
-        return found
+    return found

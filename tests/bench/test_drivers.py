@@ -1,4 +1,4 @@
-"""The bench of drivers: each of them does what it is asked, a proxy holds answers back, tables say what was measured."""
+"""The bench of drivers: each does what it is asked, a proxy holds answers back, tables say what was measured."""
 
 from collections.abc import Callable
 

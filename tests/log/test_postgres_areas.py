@@ -1,4 +1,4 @@
-"""What is beside the messages in PostgreSQL when two servers use one database, and what the index does beside commits."""
+"""What is beside the messages in PostgreSQL, when two servers use one database; and what its index does by itself."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from chatserver.log import postgres_index as index_module
 from chatserver.log.audit import AuditEntry
 from chatserver.log.index import Question, SearchFailed
-from chatserver.log.interface import Kind, Log, Refused, RefusalReason
+from chatserver.log.interface import Kind, Log, RefusalReason, Refused
 from chatserver.log.markers import Marker
 from chatserver.log.postgres_connection import Connection
 from tests.log.support import START_MS, draft, fill, submit_all, texts
@@ -101,7 +101,7 @@ async def test_edits_of_two_servers_at_once_leave_one_text(postgres_url: str) ->
         records = await first.log.read("lobby", after=0, limit=20)
         with_text = [record for record in records if record.text]
         assert [record.kind for record in with_text] == [Kind.MESSAGE, Kind.EDIT]
-        assert with_text[0].text == with_text[1].text == f"{with_text[1].text}"
+        assert with_text[0].text == with_text[1].text
         assert with_text[1].offset == 9, "the last edit"
 
 
@@ -151,10 +151,10 @@ async def test_the_index_is_merged_beside_the_commits(postgres_url: str, monkeyp
         if failures:
             connection.execute(f"SELECT 1 / {failures.pop()}")
         merge(connection)
-        merged.append(len(pending(connection)))
+        merged.append(apples(connection))
 
-    def pending(connection: Connection) -> list[object]:
-        return connection.execute("SELECT 1 FROM messages WHERE words @@ 'apple'").fetchall()
+    def apples(connection: Connection) -> int:
+        return connection.execute("SELECT 1 FROM messages WHERE words @@ 'apple'").rowcount
 
     monkeypatch.setattr(index_module, "_merge", counted)
     async with two(postgres_url) as (first, _):

@@ -59,7 +59,7 @@ async def test_what_is_over_is_not_read_again(log: Log) -> None:
 async def test_a_lifted_one_is_gone_and_its_id_is_not_used_again(log: Log) -> None:
     await log.sanctions.add(sanction(), ENTRY)
     assert await log.sanctions.lift(1, ENTRY)
-    assert not await log.sanctions.lift(1, ENTRY)
+    assert await log.sanctions.lift(1, ENTRY) is False
     assert await entries(log) == 2, "one for the making, one for the end that there was"
     assert (await log.sanctions.add(sanction(), ENTRY)).id == 2
 

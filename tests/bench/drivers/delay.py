@@ -16,21 +16,21 @@ _CHUNK = 65_536
 async def _serve(server_port: int, delay: float, client: trio.SocketStream) -> None:
     server = await trio.open_tcp_stream("127.0.0.1", server_port)
     send, receive = trio.open_memory_channel[tuple[float, bytes]](_UNDER_WAY)
-    async with client, server, trio.open_nursery() as nursery:
-        nursery.start_soon(_hear, server, delay, send)
-        nursery.start_soon(_answer, client, receive)
-        try:
+    try:
+        async with client, server, trio.open_nursery() as nursery:
+            nursery.start_soon(_hear, server, delay, send)
+            nursery.start_soon(_answer, client, receive)
             while data := await client.receive_some(_CHUNK):
                 await server.send_all(data)
-        except trio.BrokenResourceError:
-            pass  # a client that was killed
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+    except* trio.BrokenResourceError:
+        pass  # one of them was killed, or has closed before it had read all; the other sees that
 
 
 async def _hear(server: trio.SocketStream, delay: float, send: trio.MemorySendChannel[tuple[float, bytes]]) -> None:
-    while data := await server.receive_some(_CHUNK):
-        await send.send((trio.current_time() + delay, data))
-    await send.aclose()
+    async with send:
+        while data := await server.receive_some(_CHUNK):
+            await send.send((trio.current_time() + delay, data))
 
 
 async def _answer(client: trio.SocketStream, receive: trio.MemoryReceiveChannel[tuple[float, bytes]]) -> None:

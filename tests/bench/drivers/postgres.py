@@ -28,9 +28,8 @@ def fill(url: str) -> None:
 
 
 class _Threads(Statements):
-    together = staticmethod(by_trio)
-
     def __init__(self, url: str) -> None:
+        super().__init__(by_trio)
         self._threads = ThreadPool(POOL)
         self._idle: SimpleQueue[psycopg.Connection] = SimpleQueue()
         for _ in range(POOL):
@@ -53,9 +52,8 @@ class _Threads(Statements):
 
 
 class _Psycopg(Statements):
-    together = staticmethod(by_asyncio)
-
     def __init__(self, connections: list[psycopg.AsyncConnection]) -> None:
+        super().__init__(by_asyncio)
         self._idle: asyncio.Queue[psycopg.AsyncConnection] = asyncio.Queue()
         for connection in connections:
             self._idle.put_nowait(connection)
@@ -70,9 +68,8 @@ class _Psycopg(Statements):
 
 
 class _Asyncpg(Statements):
-    together = staticmethod(by_asyncio)
-
     def __init__(self, connections: list[Any]) -> None:
+        super().__init__(by_asyncio)
         self._idle: asyncio.Queue[Any] = asyncio.Queue()
         for connection in connections:
             self._idle.put_nowait(connection)

@@ -28,9 +28,8 @@ def fill(path: str) -> None:
 
 
 class _Threads(Statements):
-    together = staticmethod(by_trio)
-
     def __init__(self, path: str) -> None:
+        super().__init__(by_trio)
         self._readers, self._writer = ThreadPool(READERS), ThreadPool(1)
         self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         for _ in range(READERS):
@@ -62,9 +61,8 @@ def _connected(path: str) -> sqlite3.Connection:
 
 
 class _Aiosqlite(Statements):
-    together = staticmethod(by_asyncio)
-
     def __init__(self, readers: list[Any], writer: Any) -> None:
+        super().__init__(by_asyncio)
         self._idle: asyncio.Queue[Any] = asyncio.Queue()
         for connection in readers:
             self._idle.put_nowait(connection)

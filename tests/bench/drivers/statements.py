@@ -5,7 +5,7 @@ Owns: the statements, with `%s` for a value, as psycopg has it. May not: know a 
 
 import random
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, TEXT, Together, check, some_place, some_room
 
@@ -22,7 +22,8 @@ ALL = (READ, LAST, MARKER, WRITE)
 class Statements(ABC):
     """A `Driver` made of one method that asks a statement."""
 
-    together: ClassVar[Together]
+    def __init__(self, together: Together) -> None:
+        self._together = together
 
     @abstractmethod
     async def rows(self, statement: str, *values: object) -> list[Any]:
@@ -47,7 +48,7 @@ class Statements(ABC):
         async def marker() -> None:
             check(len(await self.rows(MARKER, "u_ann", room)), 1)
 
-        await self.together([page, marker])
+        await self._together([page, marker])
 
 
 def tables(key: str) -> str:
@@ -64,4 +65,4 @@ def tables(key: str) -> str:
         INSERT INTO markers SELECT 'u_ann', id, 7 FROM {rooms} AS room;
         INSERT INTO messages SELECT room.id, number.id, number.id, 'u_ann', 'Ann', '{TEXT}'
             FROM {rooms} AS room CROSS JOIN {numbers} AS number;
-    """  # noqa: S608  only counts and a text of ours
+    """
