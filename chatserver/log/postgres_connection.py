@@ -239,7 +239,7 @@ def _set_up(connection: Connection) -> None:
     }
     names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     row = connection.execute(
-        f"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "  # noqa: S608  constants
+        f"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "
         "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),"
         f"{names}"
     ).fetchone()

@@ -68,7 +68,8 @@ _INSERT_RECORDS = f"""
 """  # noqa: S608
 # A key may be used again after its lifetime, before its row was removed.
 _INSERT_KEYS = """
-    INSERT INTO keys (room, used, place, time) SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::bigint[], %s::bigint[])
+    INSERT INTO keys (room, used, place, time)
+    SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::bigint[], %s::bigint[])
     ON CONFLICT (room, used) DO UPDATE SET place = excluded.place, time = excluded.time
 """
 _EXPIRE_KEYS = """
@@ -224,8 +225,13 @@ class PostgresWriter:
         self._ids.update((restored(name), id_) for name, id_ in found)
 
     def _write_keys(
-        self, connection: Connection, keys: dict[_Key, Record], rooms: dict[str, RoomEnd], uses: dict[_Key, str], now: int
-    ) -> None:  # fmt: skip
+        self,
+        connection: Connection,
+        keys: dict[_Key, Record],
+        rooms: dict[str, RoomEnd],
+        uses: dict[_Key, str],
+        now: int,
+    ) -> None:
         connection.execute(
             _INSERT_KEYS,
             (

@@ -1,7 +1,7 @@
 """A server that goes, hangs, is full or is cut off: publishers are told in time, and it goes on by itself."""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
@@ -54,6 +54,13 @@ async def publish_until_stored(log: PostgresLog, text: str, key: str) -> Stored:
                 await trio.sleep(0.05)
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Of a server, which does not say when."""
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
 def kill_all(shell: psycopg.Connection) -> int:
     row = shell.execute(
         f"SELECT count(pg_terminate_backend(pid, {PATIENCE}000)) FROM pg_stat_activity "
@@ -83,14 +90,12 @@ async def test_a_backend_that_is_killed_in_a_commit(log: PostgresLog, shell: psy
         refused = []
 
         async def publish() -> None:
-            with pytest.raises(LogUnavailable, match="storing a message failed: .*connection"):
+            with pytest.raises(LogUnavailable, match="storing a message failed"):
                 await append(log, draft("two", key="k"))
             refused.append(True)
 
         nursery.start_soon(publish)
-        with trio.fail_after(PATIENCE):
-            while not shell.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone():
-                await trio.sleep(0.01)
+        await until(lambda: shell.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone())
         kill_all(shell)
     shell.execute("ROLLBACK")
     assert refused
@@ -230,11 +235,11 @@ async def test_a_restart_and_a_failover(short: None) -> None:
         with pytest.raises(LogOpenError, match="it is a standby"):
             await PostgresLog(standby.url()).run(lambda records: None)
         log = PostgresLog(url)
-        with pytest.raises(ExceptionGroup) as caught:
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
             async with running(log):
                 epoch = log.identity.epoch
                 await append(log, draft("one", key="1"))
-                await _until_standby_has(standby, "one")
+                await until(lambda: has(standby, "one"))
 
                 primary.stop("immediate")
                 with pytest.raises(LogUnavailable):
@@ -244,13 +249,11 @@ async def test_a_restart_and_a_failover(short: None) -> None:
                 primary.start()
                 assert (await publish_until_stored(log, "two", "2")).record.offset == 2
                 assert log.identity.epoch == epoch
-                await _until_standby_has(standby, "two")
+                await until(lambda: has(standby, "two"))
 
                 standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
                 standby.execute("SELECT pg_reload_conf()")
-                with trio.fail_after(PATIENCE):
-                    while standby.execute("SELECT pid FROM pg_stat_wal_receiver"):
-                        await trio.sleep(0.05)
+                await until(lambda: not standby.execute("SELECT pid FROM pg_stat_wal_receiver"))
                 await append(log, draft("lost", key="3"))
                 primary.stop("immediate")
                 standby.execute("SELECT pg_promote(wait => false)")
@@ -264,10 +267,8 @@ async def test_a_restart_and_a_failover(short: None) -> None:
         standby.stop("immediate")
 
 
-async def _until_standby_has(standby: PostgresServer, text: str) -> None:
-    with trio.fail_after(PATIENCE):
-        while True:
-            with suppress(psycopg.errors.UndefinedTable):
-                if standby.execute(f"SELECT 1 FROM chatserver.messages WHERE text = '{text}'"):
-                    return
-            await trio.sleep(0.05)
+def has(server: PostgresServer, text: str) -> bool:
+    """Whether a message is there."""
+    with suppress(psycopg.errors.UndefinedTable):
+        return bool(server.execute(f"SELECT 1 FROM chatserver.messages WHERE text = '{text}'"))
+    return False

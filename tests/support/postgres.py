@@ -77,7 +77,8 @@ class PostgresServer:
             as_user = {"user": "postgres", "group": "postgres", "extra_groups": ()}
         done = subprocess.run(
             [self._programs / program, *arguments], cwd=self.folder, check=False, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE, env={"PATH": "/usr/bin:/bin"}, **as_user,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE, env={"PATH": "/usr/bin:/bin"},
+            **as_user,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stdout.decode()}\n{self.log}"
 
