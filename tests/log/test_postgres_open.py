@@ -1,5 +1,6 @@
 """Opening a database: what is wrong with it is one sentence, and never has the password."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_schema as schema_module
 from chatserver.log.interface import LogOpenError
 from chatserver.log.postgres import PostgresLog
+from chatserver.server import EXIT_LOG
 from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.postgres import PostgresServer, free_port
@@ -135,12 +137,24 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_url: st
         nursery.cancel_scope.cancel()
 
 
+async def test_a_server_that_cannot_open_it_says_so_without_the_password(postgres_server: PostgresServer) -> None:
+    url = with_password(postgres_server.url("nowhere"))
+    done = await trio.run_process(
+        [sys.executable, "-m", "chatserver", "serve", "--port", "0", "--log", url],
+        capture_stdout=True, capture_stderr=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == EXIT_LOG
+    shown = url.replace(SECRET, "***")
+    assert done.stderr.decode().startswith(f"chatserver: --log {shown}: the database cannot be reached: ")
+    assert SECRET not in done.stderr.decode() + done.stdout.decode()
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
 def test_the_urls(scheme: str) -> None:
     assert isinstance(open_log(f"{scheme}://ann@db/chat"), PostgresLog)
 
 
 def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "chatserver.log.postgres", None)
+    monkeypatch.setitem(sys.modules, "chatserver.log.postgres", None)
     with pytest.raises(LogOpenError, match=r"the driver is missing .*pip install 'chatserver\[postgresql\]'"):
         open_log("postgresql://ann@db/chat")
