@@ -43,6 +43,7 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_response, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
+from chatserver.settings.forms import redacted
 from chatserver.settings.spec import ConfigError
 from chatserver.supervised import Supervised
 
@@ -119,7 +120,7 @@ class Server:
             except* LogOpenError as group:
                 failures.extend(group.exceptions)
         for failure in failures:
-            complain(f"--log {self.settings.log}: {failure}")
+            complain(f"--log {redacted(self.settings.log)}: {failure}")
         return EXIT_LOG if failures else EXIT_CLEAN
 
     async def _open_and_serve(self, listening: Listening, task_status: trio.TaskStatus[None]) -> None:

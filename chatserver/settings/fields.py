@@ -103,7 +103,7 @@ class Settings:
     token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
     token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
     log: str = service(
-        "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
+        "sqlite:chat.db", "Where messages live: memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE.",
         placeholder="URL", form=forms.log_url,
     )
     log_format: LogFormat = service(  # noqa: RUF009  (it is dataclasses.field)
