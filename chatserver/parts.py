@@ -122,13 +122,12 @@ def build(
     identities = _identities(settings, log.identity.secret, keys)
     together = Together(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
     services = _services(settings, log, hub, encoder, identities, audit, together, faulted=connections.faults.caught)
-    shared = None if together is None else together.search
-    limiters = Limiters(
-        local_shards(trio.current_time) if shared is None else shared.limits, trio.current_time
-    )  # fmt: skip
+    limiters = _limiters(together)
     routes = Routes(
         services,
-        searches=search_handlers(services, limiters, Afterwards(nursery, connections.faults.caught), shared),
+        searches=search_handlers(
+            services, limiters, Afterwards(nursery, connections.faults.caught), together and together.search
+        ),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
@@ -215,6 +214,11 @@ def _services(
     if together is not None:
         together.attach(services, faulted)
     return services
+
+
+def _limiters(together: Together | None) -> Limiters:
+    clock = trio.current_time
+    return Limiters(local_shards(clock) if together is None else together.search.limits, clock)
 
 
 def _slow_mode(policies: Policies) -> SlowMode:

@@ -112,7 +112,7 @@ def _words(text: str | None) -> tuple[str, ...]:
 
 
 def search_handlers(
-    services: Services, limiters: Limiters, afterwards: Afterwards, shared: SharedSearch | None = None
+    services: Services, limiters: Limiters, afterwards: Afterwards, shared: SharedSearch | None
 ) -> SearchHandlers:
     """The handlers, with the pipeline as it is in a server; `shared` is what it asks the shards of --shared."""
 

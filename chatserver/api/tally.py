@@ -14,7 +14,7 @@ from chatserver.api.services import PublishLimit
 from chatserver.chat.principal import Principal
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.shared.limits import Spent, spend
-from chatserver.shared.shards import Shard, SharedError, Shards
+from chatserver.shared.shards import Shard, Shards, SharedError
 
 #: Seconds between two rounds.
 TELL_EVERY = 1.0
@@ -80,7 +80,7 @@ class PublishTally:
         try:
             levels = await spend(shard, [each.spent for each in entries])
         except SharedError:  # what is not told is forgotten: this process has its own buckets
-            self.untold += sum(each.spent.count for each in entries)
+            self.untold += sum(each.spent.tokens for each in entries)
             return
         now = int(self._clock() / MICROSECOND)
         for entry, level in zip(entries, levels, strict=True):

@@ -1,7 +1,7 @@
 """What several processes share and may forget, on N Valkey servers: `--shared valkey://HOST:PORT[,HOST:PORT…]`.
 
 Owns: the servers, which of them keeps a key, and the calls. May not: import anything of ours outside this folder but
-the settings and meters.py, or keep what somebody would miss. All of it may be gone at any moment, and nobody waits for it.
+the settings and meters.py, or keep what somebody would miss. All of it may be gone at any moment, and nobody waits.
 
     shards.py    which shard keeps a key, and the messages to all other processes
     valkey.py    one server: a connection that is kept up, calls with a deadline

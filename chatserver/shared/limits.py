@@ -20,6 +20,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local function state_of(key, most)
   local state = tonumber(redis.call('GET', key) or 0) or 0
+  if state ~= state then state = 0 end -- nan
   return math.min(math.max(state, now), now + most)
 end
 local function keep(key, state)
@@ -27,7 +28,8 @@ local function keep(key, state)
 end
 """
 _TAKE = Script(
-    _READ + """
+    _READ
+    + """
 local interval, span = tonumber(ARGV[1]), tonumber(ARGV[2])
 local state = state_of(KEYS[1], span) + interval
 if state - now > span then return math.ceil(state - now - span) end
@@ -36,7 +38,8 @@ return 0
 """
 )
 _SPEND = Script(
-    _READ + f"""
+    _READ
+    + f"""
 local levels = {{}}
 for index, key in ipairs(KEYS) do
   local interval, span, count = tonumber(ARGV[index * 3 - 2]), tonumber(ARGV[index * 3 - 1]), tonumber(ARGV[index * 3])
@@ -56,7 +59,7 @@ class Spent(NamedTuple):
     key: str
     interval: int
     span: int
-    count: int
+    tokens: int
 
 
 async def take(shard: Shard, key: str, interval: int, span: int) -> float:
@@ -72,7 +75,7 @@ async def take(shard: Shard, key: str, interval: int, span: int) -> float:
 
 async def spend(shard: Shard, spent: Sequence[Spent]) -> list[int]:
     """Tell what was spent: how many microseconds from now each bucket is full again. Raises SharedError."""
-    arguments = [number for each in spent for number in (each.interval, each.span, each.count)]
+    arguments = [number for each in spent for number in (each.interval, each.span, each.tokens)]
     levels = await shard.run_script(_SPEND, [each.key for each in spent], *arguments)
     if not isinstance(levels, list) or len(levels) != len(spent):
         raise SharedError(f"{shard.name}: {len(spent)} levels were asked for")

@@ -49,8 +49,9 @@ class Air:
         async with chatting() as it, trio.open_nursery() as nursery:
             elsewhere = Elsewhere(it.hub, self)
             self._hearing.append(elsewhere)
-            nursery.start_soon(elsewhere.run)
-            yield Process(it, elsewhere, nursery.cancel_scope)
+            process = Process(it, elsewhere)
+            nursery.start_soon(process.run)
+            yield process
             self._hearing.remove(elsewhere)
             nursery.cancel_scope.cancel()
 
@@ -58,10 +59,14 @@ class Air:
 class Process:
     """A chat that is one of several."""
 
-    def __init__(self, it: Chatting, elsewhere: Elsewhere, running: trio.CancelScope) -> None:
+    def __init__(self, it: Chatting, elsewhere: Elsewhere) -> None:
         self.it = it
         self.elsewhere = elsewhere
-        self._running = running
+        self._running = trio.CancelScope()
+
+    async def run(self) -> None:
+        with self._running:
+            await self.elsewhere.run()
 
     def stop(self) -> None:
         """It says nothing any more."""
@@ -126,6 +131,7 @@ async def test_somebody_in_two_processes_is_there_once(pair: Pair) -> None:
 async def test_a_reconnect_to_another_process_is_no_departure(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
+    await trio.sleep(SAID)
     peer = await other.join(2)
     await trio.sleep(SAID)
     other.it.sink.die(peer)
@@ -138,6 +144,7 @@ async def test_a_reconnect_to_another_process_is_no_departure(pair: Pair) -> Non
 async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
+    await trio.sleep(SAID)
     for room in ("lobby", "den", *(f"room-{number}" for number in range(module.ROOMS_A_STEP))):
         await other.join(2, room)
     await trio.sleep(SAID)
@@ -248,7 +255,9 @@ async def test_two_that_do_not_hear_each_other_for_a_while(air: Air, pair: Pair)
     assert [process.people() for process in pair] == [{0, 1}] * 2
 
 
-async def test_everything_is_told_when_it_takes_many_rounds(air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+async def test_everything_is_told_when_it_takes_many_rounds(
+    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PEOPLE_A_ROUND", 20)
     monkeypatch.setattr(module, "PEOPLE_A_MESSAGE", 7)
     ours, other = pair

@@ -1,4 +1,4 @@
-"""Two servers of one chat on real shards: what people see of each other, what limits them, and what a lost shard costs."""
+"""Two servers of one chat on real shards: what people see of each other, what limits them, what a lost shard costs."""
 
 import sys
 from collections.abc import AsyncIterator

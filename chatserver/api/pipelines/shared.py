@@ -18,7 +18,7 @@ from chatserver.chat.principal import Principal
 from chatserver.log.index import Found
 from chatserver.meters import TokenBucket
 from chatserver.shared import limits
-from chatserver.shared.shards import Shard, SharedError, Shards
+from chatserver.shared.shards import Shard, Shards, SharedError
 
 #: Seconds without a search after which a session is forgotten.
 SESSION_LIFETIME = 1800
