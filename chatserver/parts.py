@@ -126,7 +126,10 @@ def build(
     routes = Routes(
         services,
         searches=search_handlers(
-            services, limiters, Afterwards(nursery, connections.faults.caught), together and together.search
+            services,
+            limiters,
+            Afterwards(nursery, connections.faults.caught),
+            None if together is None else together.search,
         ),
         dialects=dialects(encoder, settings),
         ready=ready,

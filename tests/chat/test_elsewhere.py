@@ -150,9 +150,9 @@ async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> N
     await trio.sleep(SAID)
     assert (watcher.presence("lobby")[-1], ours.count("den")) == (("2", "-", 2), 1)
     other.stop()
-    await trio.sleep(EXPIRY - TELL_EVERY)
+    await trio.sleep(EXPIRY - 2 * TELL_EVERY)
     assert ours.people() == {1, 2}
-    await trio.sleep(SAID)
+    await trio.sleep(2 * SAID)
     assert watcher.presence("lobby")[-1] == ("-", "2", 1)
     assert ours.count("den") == ours.count("room-7") == 0
     assert ours.elsewhere.statistics() == {"processes": 0, "people": 0}
