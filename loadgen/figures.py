@@ -67,8 +67,6 @@ _VICTIMS: Final = (
            " was not answered there waited for as long as victims do", column=_wide("the floor's p99, ms")),
     Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's during the same"
            " (--floor)", column=_wide("ratio to the floor"), late=True),
-    Figure("floor_over_ms", "ms",
-           "the floor's 99th percentile above its baseline, where it did not fail its victims (--floor)"),
     Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that is furthest from it; the bar"
            " is 1.5 times its baseline's or 25 ms above it, whichever is more", _NONE),
     Figure("recovery_p99_over_bar_ms", "ms", "the same after the attack", _NONE),
@@ -192,6 +190,8 @@ _NOISE: Final = (
     Figure("lag_p99_ms", "ms", "how late the processes that measure ran while they measured, 99th percentile, the"
            " latest of them"),
     Figure("lag_max_ms", "ms", "how late the processes that measure ran while they measured, at worst"),
+    Figure("backlog_p99_ms", "ms", "how long what came for the processes that measure lay in their kernel before they"
+           " read it, at least, 99th percentile, the latest of them"),
     Figure("own_bytes_per_client", "B", "memory of the generator for each virtual client"),
     Figure("own_cpu_percent", "%", "CPU that the busiest process that measures used, of one core"),
     Figure("own_cpu_wait_percent", "%",

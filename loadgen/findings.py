@@ -57,7 +57,7 @@ class Findings(Measured):
                 faults=tuple(self._faults(figures)),
                 busy=busy(figures),
                 loose=tuple(self._operations.loud_baseline()) if self.experiment.probes else (),
-                noise=suspects(figures),
+                noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(self._floor.fault))),
                 not_exercised=tuple(self._not_exercised()),
                 notes=self._notes(figures),
                 interrupted=self._session.stopped,
@@ -120,7 +120,7 @@ class Findings(Measured):
             notes.append(expected.words(taken))
         if found is not None and found.unreadable:
             notes.append(f"not exercised: acknowledged messages could not all be read again ({found.unreadable})")
-        if self._floor.fault:  # the target is judged without it, as it is where nobody asked for a floor
+        if self._floor.fault:
             notes.append(f"nothing to compare with at the floor: {self._floor.fault}")
         return tuple(notes)
 

@@ -30,7 +30,6 @@ class Floor:
     baseline_p99_ms: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
-    failed: int = 0  # operations of its victims
     attempts_per_s: float | None = None  # of its attackers
     bytes_per_s: float | None = None  # that these sent
     fault: str = ""  # why there are no figures
@@ -179,15 +178,11 @@ class Measured:
 
     def _at_the_floor(self, attack_p99: float | None) -> dict[str, float | None]:
         floor = self._floor
-        over = None
-        if not floor.failed and floor.p99_ms is not None and floor.baseline_p99_ms is not None:
-            over = round(floor.p99_ms - floor.baseline_p99_ms, 3)
         return {
             "floor_baseline_p99_ms": floor.baseline_p99_ms,
             "floor_p50_ms": floor.p50_ms,
             "floor_p99_ms": floor.p99_ms,
             "floor_p99_ratio": ratio(attack_p99, floor.p99_ms),
-            "floor_over_ms": over,
         }
 
     def _groups(self, name: str) -> list[GroupStatus]:

@@ -124,7 +124,7 @@ class SecureEngine(Engine):
         if not records:
             client.on_hangup(CLOSED)
             return
-        client.cohort.received_bytes += len(records)
+        self._count_read(client, len(records))
         try:
             self._unwrap(client, link, records)
         except ssl.SSLError as error:

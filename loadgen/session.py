@@ -24,7 +24,7 @@ from loadgen.report import CohortRow, Sample, timestamp
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
-from loadgen.workers import Worker, Workers, merge, merge_groups, spawn
+from loadgen.workers import ANSWER_SECONDS, Worker, Workers, merge, merge_groups, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -120,10 +120,12 @@ class Session:
         self.plan.progress.phase(phase)
 
     async def enter(self, phase: str) -> None:
-        """Begin a phase that is measured: all workers book under its name from now on."""
+        """Begin a phase that is measured: all workers book under its name by the time that this returns."""
         self.begin(phase)
         for worker in self._workers:
             await worker.order(BeginPhase(phase=phase))
+        if not await self.until(lambda: all(worker.up_to_date for worker in self._workers), ANSWER_SECONDS):
+            raise InvalidRunError(f"a process of the generator's own did not begin the {phase}")
 
     async def pause(self, seconds: float) -> None:
         """Let the run go on for a while."""
@@ -278,6 +280,7 @@ class Session:
         return {
             "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
             "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
+            "backlog_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases, "reading")),
             "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
             **self._spent,
         }

@@ -14,7 +14,7 @@ import trio
 
 from loadgen import messages
 from loadgen.experiment import Group
-from loadgen.latency import Latency, Recent
+from loadgen.latency import Late, Recent
 from loadgen.messages import AnyAnswer, AnyOrder, GroupStatus, PhaseResult, Reread, Result, Status, TrafficResult
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
@@ -120,15 +120,18 @@ class Totals:
     groups: list[GroupStatus]
     traffic: TrafficResult
     phases: list[PhaseResult]
-    lags: list[tuple[str, str, Latency]]  # role, phase and lateness of each process
+    lags: list[tuple[str, str, Late]]  # role, phase and lateness of each process
     oldest: float | None
     reread: Reread | None
     own_faults: Counter[str] = field(default_factory=Counter)
     listeners: dict[str, Counter[str]] = field(default_factory=dict)  # by persona and room
 
-    def lag(self, role: str, percentile: float, phases: Container[str]) -> float | None:
+    def lag(
+        self, role: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
+    ) -> float | None:
         """How late the latest process of a role was in the worst of these phases, in seconds."""
-        found = (lag.at(percentile) for each, phase, lag in self.lags if each == role and phase in phases)
+        lates = (late for each, phase, late in self.lags if each == role and phase in phases)
+        found = (getattr(late, what).at(percentile) for late in lates)
         return max((seconds for seconds in found if seconds is not None), default=None)
 
     def missed(self) -> int:
