@@ -124,7 +124,6 @@ class Engine:
     # What clients use
 
     def hold(self, client: Client) -> None:
-        """Count the client as established."""
         if client.stage is Stage.HELD:
             return
         client.stage = Stage.HELD
@@ -166,7 +165,6 @@ class Engine:
         self._watch(client)
 
     def resume_reading(self, client: Client) -> None:
-        """Read again."""
         self._not_reading.discard(client)
         self._watch(client)
 
@@ -177,7 +175,6 @@ class Engine:
         sockets.finish_sending(client.fd)
 
     def go_dark(self, client: Client) -> None:
-        """Vanish, to the server's eye."""
         try:
             sockets.deafen(client.fd)
         except PermissionError:
@@ -186,13 +183,11 @@ class Engine:
             self._dark.add(client)
 
     def come_back(self, client: Client) -> None:
-        """Hear the server again."""
         if client in self._dark:
             self._dark.remove(client)
             sockets.undeafen(client.fd)
 
     def is_dark(self, client: Client) -> bool:
-        """Whether it has vanished."""
         return client in self._dark
 
     def is_forgotten(self, client: Client) -> bool | None:
@@ -328,7 +323,6 @@ class Engine:
         client.on_connected()
 
     def _made(self, client: Client) -> None:
-        """Book that the connection stands."""
         client.stage = Stage.OPENING
         if client.honest:
             client.cohort.connects.record(now() - client.born)

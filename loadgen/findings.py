@@ -9,8 +9,7 @@ from loadgen import expected
 from loadgen import format as fmt
 from loadgen.exercise import not_exercised
 from loadgen.experiment import BESIDE, Counts
-from loadgen.figure import When
-from loadgen.figures import Condition, Figures, bar_of, meanings
+from loadgen.figures import Condition, Figures, When, bar_of, meanings
 from loadgen.measured import Measured
 from loadgen.messages import PhaseResult
 from loadgen.protocols import NEWCOMERS, WHAT
@@ -24,10 +23,7 @@ _STOOD_STILL: Final = 0.5
 
 
 class Findings(Measured):
-    """Everything that one experiment showed."""
-
     def report(self) -> Report:
-        """All of it."""
         session, figures = self._session, self.figures()
         personas = {persona for group in self.experiment.groups for persona in group.counts}
         return Report(

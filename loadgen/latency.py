@@ -34,8 +34,6 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency:
-    """One distribution of durations."""
-
     __slots__ = ("_histogram", "_longest", "count")
 
     def __init__(self) -> None:
@@ -71,7 +69,6 @@ class Latency:
 
     @classmethod
     def unpacked(cls, count: int, longest: float, encoded: str) -> Self:
-        """What another process packed."""
         latency = cls()
         if encoded:
             latency._made().decode_and_add(encoded.encode())
@@ -101,7 +98,6 @@ class Latency:
         return self._longest if self.count else None
 
     def spread(self) -> Spread:
-        """The row for a report."""
         found = self._made().get_percentile_to_value_dict(list(_SHOWN.values())) if self.count else {}
         percentiles = {name: found[at] / 1000 if found else None for name, at in _SHOWN.items()}
         return Spread(count=self.count, **percentiles, max_ms=milliseconds(self.longest))
@@ -120,7 +116,6 @@ class Recent(msgspec.Struct, kw_only=True):
         return taken
 
     def merge(self, other: "Recent") -> None:
-        """Add what another process counted."""
         self.latency.merge(other.latency)
         self.failed += other.failed
 
@@ -146,7 +141,6 @@ class Lag:
         self.begin(_BEFORE)
 
     def begin(self, phase: str) -> None:
-        """Begin a phase now."""
         self._current = self.phases.setdefault(phase, Late(Latency(), Latency()))
 
     def record(self, seconds: float) -> None:

@@ -20,7 +20,7 @@ from loadgen.messages import BeginPhase, GroupStatus, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import CohortRow, Sample, timestamp
+from loadgen.report import CohortRow, Sample, Started
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
@@ -61,14 +61,12 @@ class Plan:
 
 
 class Session:
-    """The surroundings of one experiment."""
-
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.timeline: list[Sample] = []
         self.totals = merge(())
         self.stopped = False
-        self.started = timestamp()
+        self.started = Started().at
         self.seconds = 0.0
         self.phase = "start"
         self._workers: list[Worker] = []
@@ -143,12 +141,10 @@ class Session:
         return True
 
     def own_bytes(self) -> int:
-        """Memory of all workers."""
         usages = [worker.watched.usage() for worker in self._workers]
         return sum(usage.pss_bytes for usage in usages if usage is not None)
 
     def groups(self) -> list[GroupStatus]:
-        """How all clients stand."""
         return merge_groups(worker.status.groups for worker in self._workers if worker.status is not None)
 
     async def look(self) -> list[Page]:

@@ -89,7 +89,6 @@ def deafen(fd: int) -> None:
 
 
 def undeafen(fd: int) -> None:
-    """Let segments in again."""
     _set(fd, _SO_DETACH_FILTER, 0)
 
 
@@ -113,7 +112,6 @@ def unread_seconds(tcp_info: bytes) -> float:
 
 
 def seconds_unread(fd: int) -> float:
-    """The same of a descriptor."""
     with borrowed(fd) as sock:
         return unread_seconds(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES))
 

@@ -35,7 +35,6 @@ class Facts:
 
 
 def decide(facts: Facts) -> Verdict:
-    """Decide how a run ended."""
     outcome, reasons = _decide(facts)
     return verdict(outcome, reasons, facts.notes)
 
@@ -67,7 +66,6 @@ _BY_GRAVITY: Final = (Outcome.FELL_SHORT, Outcome.INVALID, Outcome.HELD, Outcome
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
-    """What several outcomes come to."""
     return next((each for each in _BY_GRAVITY if each in outcomes), Outcome.NOT_EXERCISED)
 
 
@@ -124,7 +122,7 @@ def busy(figures: Figures) -> tuple[str, ...]:
     """Why the generator cannot be believed: it was too late itself."""
     late = [words.format(value) for name, words in _LATE if (value := figures.get(name)) and value > LAG_LIMIT_MS]
     why = ", ".join(words.format(value) for name, words in _WHY_LATE if (value := figures.get(name)))
-    return tuple(f"{each} ({why})" if why else each for each in late)
+    return (f"{late[0]} ({why})" if why else late[0], *late[1:]) if late else ()
 
 
 def suspects(figures: Figures) -> tuple[str, ...]:

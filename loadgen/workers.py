@@ -29,8 +29,6 @@ _DIED: Final = "a process of the generator's own died; what it said is above"
 
 
 class Worker:
-    """One child process."""
-
     def __init__(self, process: trio.Process) -> None:
         self.watched = Process(process.pid)
         self.status: Status | None = None
@@ -81,7 +79,6 @@ class Worker:
         return self.current.heard >= self._sent
 
     async def send_result(self) -> Result:
-        """Ask for everything."""
         await self.order(messages.SendResult())
         with trio.move_on_after(ANSWER_SECONDS):
             try:
@@ -91,7 +88,6 @@ class Worker:
         raise InvalidRunError("a process of the generator's own does not answer")
 
     async def leave(self) -> None:
-        """End the process."""
         assert self._process.stdin is not None
         with trio.move_on_after(LEAVE_SECONDS, shield=True):
             await self._process.stdin.aclose()
@@ -147,7 +143,6 @@ class Totals:
 
 
 def merge(results: Iterable[Result]) -> Totals:
-    """One result out of many."""
     results = list(results)
     totals = Totals(
         groups=merge_groups(result.groups for result in results),
@@ -212,7 +207,6 @@ class Workers:
                 await worker.order(order)
 
     async def order(self, order: AnyOrder) -> None:
-        """Give each the same order."""
         for worker in self.workers:
             await worker.order(order)
 

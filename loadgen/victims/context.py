@@ -31,7 +31,6 @@ class _Watched(trio.abc.ReceiveStream):
         self._lag = lag
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive."""
         data = await self._stream.receive_some(max_bytes)
         if data:
             info = self._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
@@ -39,7 +38,6 @@ class _Watched(trio.abc.ReceiveStream):
         return data
 
     async def aclose(self) -> None:
-        """Close."""
         await self._stream.aclose()
 
 
@@ -63,7 +61,6 @@ class Context:
         return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
 
     async def dial(self, index: int) -> Stream:
-        """Connect from there."""
         target = self.target
         sock = await trio.open_tcp_stream(target.address, target.port, local_address=self.source(index))
         stream = trio.StapledStream(sock, _Watched(sock, self.clock.lag))

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from loadgen import bar
-from loadgen.figure import Figure, When
-from loadgen.figures import ATTACK, RUN, Condition, bar_of
+from loadgen.figures import ATTACK, RUN, Condition, Figure, When, bar_of
 from loadgen.report import Outcome, Verdict
 from loadgen.verdict import Facts, busy, decide, suspects, worst
 

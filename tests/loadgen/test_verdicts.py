@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -14,7 +15,7 @@ from loadgen.measured import Floor
 from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
-from tests.loadgen.planted_web import Site, serving
+from tests.loadgen.planted_web import NGINX, Site, nginx, serving
 
 Serving = AbstractContextManager[tuple[str, int]]
 
@@ -147,6 +148,13 @@ def test_v1_and_v4_a_plain_web_server_is_held_with_its_neighbours() -> None:
     """A request that is typed by hand is served, and the honest slow that need a chat are not asked to come."""
     with with_short_cycles(2.0):
         ended = held(partial(serving, "static"), "slow-head", "--victim", "GET /", neighbours=2)
+    assert ended.figure("collateral") == 0
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed here")
+def test_v1_the_first_run_of_the_guide_holds_nginx(tmp_path: Path) -> None:
+    with with_short_cycles(2.0):
+        ended = held(partial(nginx, tmp_path), "slow-head", "--victim", "GET /", neighbours=2)
     assert ended.figure("collateral") == 0
 
 
