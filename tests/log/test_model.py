@@ -302,7 +302,7 @@ async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[
     return outcomes
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(steps, max_size=25))
 def test_engines_agree_with_the_model(steps: list[Step]) -> None:
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
