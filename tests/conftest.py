@@ -17,8 +17,6 @@ from hypothesis import settings
 from tests.support.clock import run_at_once, run_with_jumps
 
 TESTS = Path(__file__).parent
-#: Folders of tests that start no process and wait for no clock but their own.
-QUICK = frozenset(("api", "chat", "net", "observe", "protocol", "settings"))
 
 _examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 # No deadline: the machine may be busy, and no test here is about time.
@@ -33,23 +31,14 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Choose clocks; give each worker of xdist long tests first, so that what is left or taken at the end is short."""
-    parts: tuple[list[pytest.Item], list[pytest.Item]] = [], []
+    """Choose clocks."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        parts[folder in QUICK].append(item)
         jumps = folder == "chat" or item.get_closest_marker("jumping_clock") is not None
         if jumps and iscoroutinefunction(getattr(item, "obj", None)):
             # In front of pytest-trio's own mark, which names `trio.run`.
             run = run_at_once if folder == "chat" else run_with_jumps
             item.add_marker(pytest.mark.trio(run=run), append=False)
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    items[:] = [
-        item
-        for number in range(workers)
-        for part in parts
-        for item in part[len(part) * number // workers : len(part) * (number + 1) // workers]
-    ]
 
 
 def pytest_collection_finish() -> None:
