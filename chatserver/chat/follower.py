@@ -8,7 +8,7 @@ something, as are the hints of other processes, which may be lost, late, doubled
 compared with a shared log now and then, and a hint for which the log has nothing costs one read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import structlog
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from chatserver.chat.catch_up import READ_RETRY, READERS
 from chatserver.chat.log_reader import LogReader
+from chatserver.chat.registry import Registry
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
 from chatserver.fair import SingleFlight
@@ -36,15 +37,18 @@ class Follower:
     """See the module. `run` is a task; `take_in` appends to a room what follows its last record."""
 
     def __init__(
-        self, log: Log, reader: LogReader, rooms: Mapping[str, Room], schedule: Schedule, *,
+        self, log: Log, reader: LogReader, registry: Registry, schedule: Schedule, *,
         take_in: Callable[[Room, list[Record]], None], retained: Callable[[dict[str, int]], None],
+        note_altered: Callable[[Iterable[str]], None],
     ) -> None:  # fmt: skip
         self._log = log
         self._reader = reader
-        self._rooms = rooms
+        self._registry = registry
+        self._rooms = registry.rooms
         self._schedule = schedule
         self._take_in = take_in
         self._retained = retained
+        self._note_altered = note_altered
         self._following: SingleFlight[Room, int] = SingleFlight()
         self._waiting: dict[Room, None] = {}  # to be read for, the first that asked in front
         self._asked = trio.Event()
@@ -123,11 +127,16 @@ class Follower:
                 return False
             altered = await self._altered_by(room, records)
             altered |= {offset: record for offset, record in altered_meanwhile.items() if offset in altered}
-        self._reader.altered(room.name, altered.values())
-        # The last one brings them all: what is read of a message is its present state.
-        records[-1] = replace(records[-1], alters=tuple(altered.values()))
-        if self._rooms.get(room.name) is room:
-            self._take_in(room, records)
+        if any(record.kind for record in records):
+            self._note_altered((room.name,))
+        if altered:
+            self._reader.altered(room.name, altered.values())
+            # The last one brings them all: what is read of a message is its present state.
+            records[-1] = replace(records[-1], alters=tuple(altered.values()))
+        lacking = [record for record in records if record.offset > room.last]  # our own news may have come meanwhile
+        if lacking and self._rooms.get(room.name) is room:
+            self._take_in(room, lacking)
+            self._registry.relieve()
         return True
 
     async def _altered_by(self, room: Room, records: list[Record]) -> dict[int, Record]:

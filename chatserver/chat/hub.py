@@ -67,8 +67,9 @@ class Hub:
         self.catch_up.broadcaster = self.broadcaster
         self.deliver = self.broadcaster.deliver
         self._follower = Follower(
-            log, self.reader, self.rooms, schedule, take_in=self._take_in_read, retained=self.retained
-        )
+            log, self.reader, self.registry, schedule,
+            take_in=self._take_in, retained=self.retained, note_altered=note_altered,
+        )  # fmt: skip
         self.heard, self.reach = self._follower.heard, self._follower.reach
         self.registry.loaded = self._follower.loaded
         self._log = log
@@ -149,15 +150,6 @@ class Hub:
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()
-
-    def _take_in_read(self, room: Room, records: list[Record]) -> None:
-        """What was read because the room lacked it; news of our own may have come meanwhile."""
-        if records[-1].alters:
-            self._note_altered((room.name,))
-        batch = [record for record in records if record.offset > room.last]
-        if batch:
-            self._take_in(room, batch)
-            self.registry.relieve()
 
     def _take_in(self, room: Room, batch: list[Record]) -> None:
         ring = room.ring

@@ -221,6 +221,23 @@ async def test_a_reaction_that_others_take_away_is_away_in_the_ring(shared: Chat
     assert [(record.offset, record.state) for record in encoded] == [(3, None), (1, None)]
 
 
+async def test_results_of_searches_are_forgotten_where_others_alter_something(
+    shared: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of messages that the ring does not have any more."""
+    forgotten: list[str] = []
+    monkeypatch.setattr(shared.hub._follower, "_note_altered", forgotten.extend)
+    await shared.publish("lobby", "one", "two")
+    await shared.join(shared.peer(), "lobby")
+    shared.hub.rooms["lobby"].cut(0)
+    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "three")})
+    await shared.until_idle()
+    assert forgotten == []
+    shared.hub.heard({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
+    await shared.until_idle()
+    assert forgotten == ["lobby"]
+
+
 @pytest.mark.parametrize("then", [Kind.EDIT, Kind.DELETE])
 async def test_the_text_of_an_earlier_edit_is_gone_as_well(shared: Chatting, then: Kind) -> None:
     await shared.publish("lobby", "one")
