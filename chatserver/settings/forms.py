@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-LOG_SCHEMES = ("memory:", "sqlite:")
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+LOG_SCHEMES = ("memory:", "sqlite:", *POSTGRES_SCHEMES)
 SHARED_SCHEME = "valkey://"
 #: Ports that an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
 DEFAULT_PORTS = {"http": "80", "https": "443"}
@@ -25,6 +26,8 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 #: Fields that mean something else here.
 _TAKEN_HEADERS = frozenset(("authorization", "cookie", "host", "origin", "x-forwarded-for"))
 _HOST = re.compile(_NAME)
+#: In front of the last @, and as a parameter.
+_PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|(password=)[^&\s]*", re.IGNORECASE)
 _SPAN = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -40,8 +43,16 @@ class LogFormat(StrEnum):
 def log_url(text: str) -> str:
     """Where messages live."""
     if not text.startswith(LOG_SCHEMES):
-        raise ValueError(f"{text!r} is none of memory: and sqlite:PATH")
+        raise ValueError(f"{redacted(text)!r} is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE")
+    user = text.partition("://")[2].rpartition("@")[0]
+    if text.startswith(POSTGRES_SCHEMES) and not {"@", "/"}.isdisjoint(user):
+        raise ValueError("it has an @ or a / in its password; write %40 and %2F")
     return text
+
+
+def redacted(url: str) -> str:
+    """A URL without the passwords in it, to be shown."""
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 def network(text: str) -> str:

@@ -276,7 +276,7 @@ async def test_everything_is_told_when_it_takes_many_rounds(
 
 @cache
 def a_hub() -> Hub:
-    return Chatting(SmallSettings()).hub
+    return Chatting(SmallSettings(), shared=False).hub
 
 
 @given(st.binary(max_size=200))

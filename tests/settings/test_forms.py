@@ -128,3 +128,32 @@ def test_an_origin_that_is_read_stays_as_it_is(text: str) -> None:
 @given(st.ip_addresses())
 def test_an_address_is_a_host_however_it_is_written(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert forms.host(address.exploded) == forms.host(str(address).upper()) == str(address)
+
+
+# -- logs
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:a@b:c.db", "sqlite:a@b:c.db"),
+        ("postgresql://ann@db/chat", "postgresql://ann@db/chat"),
+        ("postgresql://ann:pw@db:5432/chat", "postgresql://ann:***@db:5432/chat"),
+        ("postgresql://:pw@db/chat", "postgresql://:***@db/chat"),
+        ("postgresql://ann:p@w:/x@db/chat", "postgresql://ann:***@db/chat"),
+        ("postgresql://db/chat?user=ann&password=pw&sslmode=require", "postgresql://db/chat?user=ann&password=***&sslmode=require"),
+        ("postgresql://ann:pw@db/chat?sslpassword=pw", "postgresql://ann:***@db/chat?sslpassword=***"),
+        ("postgre://ann:pw@db1,db2/chat", "postgre://ann:***@db1,db2/chat"),
+    ],
+)  # fmt: skip
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert forms.redacted(url) == shown
+
+
+def test_a_complaint_about_a_log_shows_no_password() -> None:
+    with pytest.raises(ValueError, match=r"^'mysql://ann:\*\*\*@db' is none of"):
+        forms.log_url("mysql://ann:pw@db")
+    for url in ("postgresql://ann:p@w@db/chat", "postgresql://ann:p/w@db/chat"):
+        with pytest.raises(ValueError, match=r"^it has an @ or a / in its password; write %40 and %2F$"):
+            forms.log_url(url)
+    assert forms.log_url("postgresql://ann:p%40w@db/chat") == "postgresql://ann:p%40w@db/chat"
