@@ -46,6 +46,8 @@ from chatserver.workers.metrics import WorkersMetrics
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
+#: Extras that no server needs.
+_ONLY_HERE = ("dev", "bench")
 _DEPENDENCY = re.compile(r'^  "([A-Za-z0-9-]+)([^"]*)", +# (.+)$', re.MULTILINE)
 _CONTRACTS = {
     Contract.COME_BACK: "come back",
@@ -358,13 +360,17 @@ def _size_of(struct: type) -> int:
 
 def dependencies() -> str:
     """What the program is built on, with the line of reason that pyproject.toml gives."""
-    return _packages(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"])
+    project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    extras = [
+        each for name, group in project["optional-dependencies"].items() if name not in _ONLY_HERE for each in group
+    ]
+    return _packages(project["dependencies"] + extras)
 
 
 def development_dependencies() -> str:
     """The same for what `make check` and `make bench` need besides."""
     groups = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    return _packages([each for group in groups.values() for each in group])
+    return _packages([each for name in _ONLY_HERE for each in groups[name]])
 
 
 def _packages(wanted: list[str]) -> str:

@@ -1,7 +1,8 @@
 """Where messages live, behind one small interface.
 
 Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder but `fair`. What a log
-promises is in `interface`; `groups` shares the cost of a sync among publishers; `memory` and `sqlite` are the engines.
+promises is in `interface`; `groups` shares the cost of a sync among publishers; `memory`, `sqlite` and `postgres` are
+the engines. The driver of the last is an extra, and imported only for a URL that needs it.
 """
 
 from chatserver.log.interface import Log, LogOpenError
@@ -21,4 +22,12 @@ def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
         return MemoryLog()
     if url.startswith("sqlite:"):
         return SqliteLog(url.removeprefix("sqlite:"), neighbours=neighbours)
-    raise LogOpenError(f"{url!r} names no log; use memory: or sqlite:PATH")
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from chatserver.log.postgres import PostgresLog  # noqa: PLC0415  (see above)
+        except ImportError as error:
+            raise LogOpenError(
+                f"the driver is missing ({error}); install it: pip install 'chatserver[postgresql]'"
+            ) from error
+        return PostgresLog(url)
+    raise LogOpenError("it names no log; use memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE")

@@ -35,9 +35,9 @@ from chatserver.log.index import (
     ranked,
 )
 from chatserver.log.interface import Kind, LogUnavailable, Record
+from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_readers import SqliteReaders
-from chatserver.log.sqlite_rows import COLUMNS, record_of
 from chatserver.log.turns import FileLock
 
 #: Seconds that a message waits for the index at most, and messages that make it begin earlier.

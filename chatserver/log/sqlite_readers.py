@@ -31,8 +31,8 @@ from chatserver.log.interface import (
     bounded,
     within_bytes,
 )
+from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
-from chatserver.log.sqlite_rows import COLUMNS, record_of
 from chatserver.log.threads import ThreadPool
 
 #: Of a shared file, how many times longer than it took to find the rooms written last they are taken for that.

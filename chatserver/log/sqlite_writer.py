@@ -22,10 +22,12 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.log.changes import plain
+from chatserver.log.group_changes import Changes
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Stored
-from chatserver.log.sqlite_changes import Changes
+from chatserver.log.rows import COLUMNS, more_of, record_of
+from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
-from chatserver.log.sqlite_rows import COLUMNS, RoomEnd, execute_rows, more_of, record_of, value_rows
+from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
 from chatserver.log.turns import FileLock
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
@@ -125,7 +127,7 @@ class SqliteWriter:
         self._load_rooms({draft.room for draft in drafts}, written)
         used = self._used_keys([draft for draft in drafts if draft.key is not None], now)
         rooms = self._rooms
-        changes = Changes(self._connection, rooms, rich) if rich else None
+        changes = Changes(SqliteChanges(self._connection, rooms), rooms, rich) if rich else None
         outcomes: list[Stored | LogError] = []
         rows: list[object] = []
         keys: list[object] = []
@@ -149,7 +151,7 @@ class SqliteWriter:
                 rows += (room.base + offset, time, user_id, draft.user_name, draft.text)
                 record = Record(name, offset, time, user_id, draft.user_name, draft.text)
             else:
-                record = changes.make(draft, room, offset, time)
+                record = changes.make(draft, offset, time)
                 rows += (
                     room.base + offset, time, user_id, record.user_name, record.text, record.kind.value, record.target,
                     more_of(record),

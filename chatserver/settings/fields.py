@@ -103,8 +103,12 @@ class Settings:
     token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
     token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
     log: str = service(
-        "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
+        "sqlite:chat.db", "Where messages live: memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE.",
         placeholder="URL", form=forms.log_url,
+    )
+    shared: str = service(
+        "", "Valkey servers for what processes share and may forget: valkey://HOST:PORT[,HOST:PORT...].",
+        placeholder="URL", form=forms.shards, zero="nothing is shared",
     )
     log_format: LogFormat = service(  # noqa: RUF009  (it is dataclasses.field)
         LogFormat.AUTO, "Log lines: auto is pretty on a terminal, json elsewhere.",

@@ -23,6 +23,7 @@ from chatserver.log.interface import LogOpenError
 from chatserver.net.descriptors import raise_descriptor_limit
 from chatserver.observe import logs
 from chatserver.settings.fields import Settings, flag_name
+from chatserver.settings.forms import redacted
 from chatserver.settings.sharing import share_of
 from chatserver.settings.spec import ConfigError
 from chatserver.workers.child import END_PATIENCE, Child, Spawn, spawn_worker
@@ -87,7 +88,7 @@ class Supervisor:
                 complain(str(error))
                 return EXIT_BIND
             except LogOpenError as error:
-                complain(f"--log {self._settings.log}: {error}")
+                complain(f"--log {redacted(self._settings.log)}: {error}")
                 return EXIT_LOG
             self.addresses = self._listening.urls(self._settings)
             self.metrics_address = self._listening.operators_url(self._settings)
