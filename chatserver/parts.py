@@ -65,6 +65,7 @@ from chatserver.protocol.response import error_body, response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import listen
+from chatserver.supervised import Supervised
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
@@ -86,7 +87,7 @@ def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
     operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
-    keys: KeyRing | None = None,
+    keys: KeyRing | None = None, supervised: Supervised | None = None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
 
@@ -114,12 +115,16 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     audit = AuditTrail()
+    search_results = ResultCache(trio.current_time)
     hub = Hub(
         log, encoder, sink.as_sink(), sink, settings,
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
+        note_altered=search_results.forget,
     )  # fmt: skip
     identities = _identities(settings, log.identity.secret, keys)
-    services = _services(settings, log, hub, encoder, identities, audit, faulted=connections.faults.caught)
+    services = _services(
+        settings, log, hub, encoder, identities, audit, search_results, faulted=connections.faults.caught
+    )
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
     routes = Routes(
         services,
@@ -127,13 +132,15 @@ def build(
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
+        all_metrics=None if supervised is None else supervised.metrics,
         policy=page_policy(settings.host, *listening),
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
-    conversation = Conversation(services, sink.as_sink(), Reading(services).commands())
-    websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
+    websockets = WebSocketHandler(
+        connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
+    )
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
         slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
@@ -196,13 +203,13 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 
 def _services(
-    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail, *,
-    faulted: Callable[[object], None],
+    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
+    search_results: ResultCache, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock = trio.current_time
     return Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, clock), search_results=ResultCache(clock), audit=audit,
+        publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
         markers=ReadMarkers(log.markers, faulted=faulted),
     )  # fmt: skip

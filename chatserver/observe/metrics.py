@@ -9,14 +9,14 @@ asks when that is used up gets the text that was made last.
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import perf_counter
+from functools import partial
 
 from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.hub import Hub
@@ -31,6 +31,8 @@ from chatserver.net.states import State
 from chatserver.net.tls_handshake import Handshakes
 from chatserver.observe.loop import BUCKETS, Durations, LoopMeter
 from chatserver.observe.memory import Collector as GarbageCollector
+from chatserver.observe.numbers import Family, families_of
+from chatserver.observe.rationed import Rationed
 from chatserver.reasons import Reason
 
 #: The share of a core that goes into making the text, and what may be used at once: 100 scrapes. Prometheus asks every
@@ -57,21 +59,13 @@ class MeasuredParts:
 
 
 class ServerMetrics:
-    """Reads the parts; `text` is the body of the answer."""
+    """Reads the parts; `text` is the body of the answer, `families` what a worker tells its supervisor instead."""
 
     def __init__(self, parts: MeasuredParts) -> None:
         self._parts = parts
-        self._text = b""
-        self._paid = 0.0  # when what was used of the share is made up for
-
-    def text(self) -> tuple[bytes, str]:
-        """The exposition and its content type."""
-        began = perf_counter()
-        if self._paid - began <= AT_ONCE_SECONDS / SHARE:
-            self._text = generate_latest(self)
-            took = perf_counter() - began
-            self._paid = max(self._paid, began) + took / SHARE
-        return self._text, CONTENT_TYPE_LATEST
+        rationed = partial(Rationed, share=SHARE, at_once=AT_ONCE_SECONDS)
+        self.text: Callable[[], bytes] = rationed(lambda: generate_latest(self)).get
+        self.families: Callable[[], list[Family]] = rationed(lambda: families_of(self.collect())).get
 
     def collect(self) -> Iterator[Metric]:
         """Everything; prometheus_client calls it."""
