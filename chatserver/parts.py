@@ -27,7 +27,7 @@ from chatserver.api.routes import Routes
 from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
-from chatserver.api.together import Together
+from chatserver.api.together import Nearby, Together
 from chatserver.api.tokens import Tokens
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
@@ -125,8 +125,9 @@ def build(
     identities = _identities(settings, log.identity.secret, keys)
     together = Together(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
     services = _services(
-        settings, log, hub, encoder, identities, audit, search_results, together, faulted=connections.faults.caught
-    )
+        settings, log, hub, encoder, identities, audit, search_results,
+        together or _nearby(supervised, hub, nursery), faulted=connections.faults.caught,
+    )  # fmt: skip
     limiters = _limiters(together)
     routes = Routes(
         services,
@@ -212,7 +213,7 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 def _services(
     settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
-    search_results: ResultCache, together: Together | None, *, faulted: Callable[[object], None],
+    search_results: ResultCache, together: Together | Nearby | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock = trio.current_time
     services = Services(
@@ -224,6 +225,15 @@ def _services(
     if together is not None:
         together.attach(services, faulted)
     return services
+
+
+def _nearby(supervised: Supervised | None, hub: Hub, nursery: trio.Nursery) -> Nearby | None:
+    """The other workers, where there are some and no --shared."""
+    if supervised is None or supervised.carrier is None:
+        return None
+    nearby = Nearby(supervised.carrier, hub)
+    nursery.start_soon(nearby.run)
+    return nearby
 
 
 def _limiters(together: Together | None) -> Limiters:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from chatserver.listening import Listening
 from chatserver.log.neighbours import Neighbours
+from chatserver.shared.datagrams import Datagrams
 
 
 class Supervised(Protocol):
@@ -20,6 +21,10 @@ class Supervised(Protocol):
     @property
     def neighbours(self) -> Neighbours | None:
         """The other processes that write to the same log."""
+
+    @property
+    def carrier(self) -> Datagrams | None:
+        """What carries messages to the other workers."""
 
     @property
     def stops(self) -> AsyncIterator[int]:

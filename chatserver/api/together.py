@@ -1,6 +1,8 @@
 """What a server shares with the other processes of its chat, when --shared tells it to: put together, and run.
 
 Owns: which of the parts exist then. May not: be there without the flag, or let what another process says end anything.
+
+Workers of one machine without the flag have `Nearby`: they know of each other's people, and share nothing else.
 """
 
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from chatserver.api.tally import PublishTally
 from chatserver.chat.elsewhere import Elsewhere
 from chatserver.chat.hub import Hub
 from chatserver.shared import open_shards
+from chatserver.shared.datagrams import Datagrams
 
 
 class Together:
@@ -28,15 +31,7 @@ class Together:
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
         """Give the services their share. `faulted` is called in the except clause for a fault of ours."""
-
-        def hear(message: bytes) -> None:
-            try:
-                self.elsewhere.heard(message)
-            except Exception:  # noqa: BLE001
-                faulted(self.elsewhere)
-
-        self.shards.heard = hear
-        self.elsewhere.heard_kick = services.moderation.kick
+        self.shards.heard = _hearing(self.elsewhere, services, faulted)
         self.tally = PublishTally(services.publish_limit, self.shards, self._clock)
         services.search_results.forgotten = self.search.results.forget
 
@@ -46,3 +41,34 @@ class Together:
             nursery.start_soon(self.shards.run)
             nursery.start_soon(self.elsewhere.run)
             nursery.start_soon(self.tally.run)
+
+
+class Nearby:
+    """The people of the other workers of this machine."""
+
+    def __init__(self, carrier: Datagrams, hub: Hub) -> None:
+        self._carrier = carrier
+        self.elsewhere = Elsewhere(hub, carrier)
+
+    def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
+        """As `Together.attach`."""
+        self._carrier.heard = _hearing(self.elsewhere, services, faulted)
+
+    async def run(self) -> None:
+        """Keep in touch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._carrier.run)
+            nursery.start_soon(self.elsewhere.run)
+
+
+def _hearing(elsewhere: Elsewhere, services: Services, faulted: Callable[[object], None]) -> Callable[[bytes], None]:
+    """What takes in a message of another process."""
+    elsewhere.heard_kick = services.moderation.kick
+
+    def hear(message: bytes) -> None:
+        try:
+            elsewhere.heard(message)
+        except Exception:  # noqa: BLE001
+            faulted(elsewhere)
+
+    return hear

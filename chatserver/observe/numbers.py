@@ -7,18 +7,24 @@ A counter that fell because a worker ended would be a reset to Prometheus, which
 had counted as new. So what an ended worker has counted stays in the sums.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import add
 from typing import TypeAlias
 
 import msgspec
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 
-#: Gauges of which every worker has the same or its own worst: the largest counts, not the sum.
-_LARGEST = frozenset((
-    "chatserver_sanctions", "chatserver_loop_stall_max_seconds", "chatserver_loop_lag_max_seconds",
-    "chatserver_gc_max_seconds",
-))  # fmt: skip
+#: Gauges of which every worker has the same or its own worst: one of the values counts, not the sum.
+_CHOSEN: Mapping[str, Callable[[float, float], float]] = {
+    "chatserver_sanctions": max,
+    "chatserver_loop_stall_max_seconds": max,
+    "chatserver_loop_lag_max_seconds": max,
+    "chatserver_gc_max_seconds": max,
+    "chatserver_processes": max,
+    "chatserver_members_elsewhere": max,
+    "chatserver_shard_up": min,
+}
 #: Kinds that only ever grow.
 _GROWING = frozenset(("counter", "histogram"))
 
@@ -91,8 +97,8 @@ def _merged(parts: Iterable[Iterable[Family]]) -> list[Family]:
         _, values = found.setdefault(family.name, (family, {}))
         for name, labels, value in family.samples:
             key = (name, tuple(labels.items()))
-            before = values.get(key, 0.0)
-            values[key] = max(before, value) if family.name in _LARGEST else before + value
+            both: Callable[[float, float], float] = _CHOSEN.get(family.name, add)
+            values[key] = both(values[key], value) if key in values else value
     return [
         Family(family.name, family.help, family.kind, [(name, dict(labels), value) for (name, labels), value in
                                                        values.items()])

@@ -26,6 +26,7 @@ from chatserver.protocol.errors import HttpError
 from chatserver.reasons import ErrorCode
 from chatserver.server import Server, prepared
 from chatserver.settings.spec import ConfigError
+from chatserver.shared.datagrams import Datagrams
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 
 #: Seconds between signs of life.
@@ -45,6 +46,7 @@ class Worker:
         operators = None if setup.operators is None else _inherited(setup.operators)
         self.listening = Listening([[_inherited(each) for each in setup.listening]], operators)
         self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count) if setup.folder else None
+        self.carrier = Datagrams(Path(setup.folder), setup.number, setup.count) if setup.folder else None
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False
         self._alone = False  # the supervisor is gone

@@ -112,6 +112,15 @@ async def test_two_workers_are_one_server(tmp_path: Path) -> None:
             while message["offset"] != ack["offset"]:
                 message = await friends[listener].next("message")
             assert message["text"] == f"from {sender}"
+
+        async def everybody() -> bool:
+            counts = [
+                (await ask(server.address, "GET", f"/rooms/{ROOM}/members", source=f"127.0.0.{number}")).json["count"]
+                for number in range(7, 11)
+            ]
+            return set(counts) == {2}
+
+        await eventually(everybody)
         for source in ("127.0.0.7", "127.0.0.8", "127.0.0.9"):
             text = (await ask(server.address, "GET", "/metrics", source=source)).body
             assert sample(text, "chatserver_messages_total") == 2

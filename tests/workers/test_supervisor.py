@@ -93,10 +93,11 @@ async def test_no_folder_for_the_sockets_is_a_log_that_cannot_be_opened(
 ) -> None:
     """A container whose files are read-only, and which has no /tmp."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
-    on_stage = stage(tmp_path)
+    on_stage = stage(tmp_path, log="postgresql://chat:secret@db.example/chat")
     await on_stage.run()
     shown = capsys.readouterr()
     assert (on_stage.code, shown.out, on_stage.started) == (4, "", [])
+    assert "secret" not in shown.err
     assert "cannot make a folder for the workers' sockets: No such file or directory" in shown.err
 
 

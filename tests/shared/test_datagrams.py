@@ -1,0 +1,52 @@
+"""Messages between the workers of one machine: each hears the others, and nobody waits for one that is gone or busy."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from chatserver.shared.datagrams import MAX_MESSAGE, Datagrams
+from tests.support.serving import eventually
+
+
+@asynccontextmanager
+async def hearing(folder: Path, number: int) -> AsyncIterator[tuple[Datagrams, list[bytes]]]:
+    heard: list[bytes] = []
+    one = Datagrams(folder, number, 3)
+    one.heard = heard.append
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await eventually(lambda: one._socket is not None)
+        yield one, heard
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_others_hear_and_one_that_is_not_there_is_nobody_s_trouble(tmp_path: Path) -> None:
+    first = Datagrams(tmp_path, 0, 3)
+    first.tell(b"too early")
+    async with hearing(tmp_path, 0) as (first, of_first), hearing(tmp_path, 1) as (second, of_second):
+        first.tell(b"a" * (MAX_MESSAGE // 2))
+        second.tell(b"b")
+        await eventually(lambda: bool(of_first and of_second))
+        assert (of_first, of_second) == ([b"b"], [b"a" * (MAX_MESSAGE // 2)])
+        # The next process with its number hears in its place.
+        async with hearing(tmp_path, 2) as (_, before):
+            first.tell(b"c")
+            await eventually(lambda: bool(before))
+        async with hearing(tmp_path, 2) as (_, after):
+            first.tell(b"d")
+            await eventually(lambda: bool(after))
+        assert (before, after) == ([b"c"], [b"d"])
+
+
+async def test_one_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
+    """What it has no room for is lost, and it hears again when it reads."""
+    async with hearing(tmp_path, 0) as (first, _), hearing(tmp_path, 1) as (_, slow):
+        for number in range(2000):
+            first.tell(b"%d" % number)
+        await eventually(lambda: bool(slow))
+        count = len(slow)
+        assert count < 2000
+        first.tell(b"again")
+        await eventually(lambda: slow[-1] == b"again")
