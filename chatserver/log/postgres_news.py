@@ -8,7 +8,7 @@ listen and not for those who have lost their connection. So after each connectio
 at that were written since the last one was known to be whole.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 
 import msgspec

@@ -23,6 +23,7 @@ from chatserver.log.interface import LogOpenError
 from chatserver.net.descriptors import raise_descriptor_limit
 from chatserver.observe import logs
 from chatserver.settings.fields import Settings, flag_name
+from chatserver.settings.forms import redacted
 from chatserver.settings.sharing import share_of
 from chatserver.settings.spec import ConfigError
 from chatserver.workers.child import END_PATIENCE, Child, Spawn, spawn_worker
