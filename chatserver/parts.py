@@ -27,6 +27,7 @@ from chatserver.api.routes import Routes
 from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
+from chatserver.api.together import Together
 from chatserver.api.tokens import Tokens
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
@@ -122,19 +123,26 @@ def build(
         note_altered=search_results.forget,
     )  # fmt: skip
     identities = _identities(settings, log.identity.secret, keys)
+    together = Together(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
     services = _services(
-        settings, log, hub, encoder, identities, audit, search_results, faulted=connections.faults.caught
+        settings, log, hub, encoder, identities, audit, search_results, together, faulted=connections.faults.caught
     )
-    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    limiters = _limiters(together)
     routes = Routes(
         services,
-        searches=search_handlers(services, limiters, Afterwards(nursery, connections.faults.caught)),
+        searches=search_handlers(
+            services,
+            limiters,
+            Afterwards(nursery, connections.faults.caught),
+            None if together is None else together.search,
+        ),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
         all_metrics=None if supervised is None else supervised.metrics,
         policy=page_policy(settings.host, *listening),
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
+        shards=None if together is None else together.shards,
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
@@ -186,7 +194,7 @@ def build(
         input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
         websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
         poller=Poller(connections, readiness, listeners),
-        handshakes=handshakes,
+        handshakes=handshakes, together=together,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
@@ -204,15 +212,23 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 def _services(
     settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
-    search_results: ResultCache, *, faulted: Callable[[object], None],
+    search_results: ResultCache, together: Together | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock = trio.current_time
-    return Services(
+    services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
-        markers=ReadMarkers(log.markers, faulted=faulted),
+        markers=ReadMarkers(log.markers, faulted=faulted), elsewhere=None if together is None else together.elsewhere,
     )  # fmt: skip
+    if together is not None:
+        together.attach(services, faulted)
+    return services
+
+
+def _limiters(together: Together | None) -> Limiters:
+    clock = trio.current_time
+    return Limiters(local_shards(clock) if together is None else together.search.limits, clock)
 
 
 def _slow_mode(policies: Policies) -> SlowMode:

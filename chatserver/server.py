@@ -45,6 +45,7 @@ from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import redacted
 from chatserver.settings.spec import ConfigError
+from chatserver.shared import check_client
 from chatserver.supervised import Supervised
 
 #: Ticks of the wheel between house-keeping rounds: a second. Seconds between rounds of retention.
@@ -96,6 +97,8 @@ class Server:
         if self._keys is not None and settings.token_jwks:
             self._published = PublishedKeys(settings.token_jwks, self._keys)
             self._keys.unknown = self._published.unknown
+        if settings.shared:
+            check_client()
         self.loop = LoopMeter()
         self.addresses: list[str] = []
         self.metrics_address = ""
@@ -183,6 +186,8 @@ class Server:
         nursery.start_soon(self._retain)
         if self._published is not None:
             nursery.start_soon(self._published.run)
+        if parts.together is not None:
+            nursery.start_soon(parts.together.run)
         await nursery.start(self._reload_at_hangup)
         with self._stops() as signals:
             self._ready = True

@@ -29,6 +29,7 @@ from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
+from chatserver.shared.shards import Shards
 
 #: Seconds after which a client should look again while the server is starting or draining.
 READY_RETRY = 2.0
@@ -47,8 +48,9 @@ class Routes:
     def __init__(
         self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
         metrics: Callable[[], bytes], ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
-        all_metrics: Callable[[], Awaitable[bytes]] | None = None,
+        all_metrics: Callable[[], Awaitable[bytes]] | None = None, shards: Shards | None = None,
     ) -> None:  # fmt: skip
+        self._shards = shards
         self._policy = policy
         self._operators = operators
         self._secure = secure = policy.scheme == "https"
@@ -161,8 +163,13 @@ class Routes:
     def _readiness(self, request: Request) -> Response:
         request.parameters()
         if self._ready():
-            return Response(200, [json_body({"status": "ready"})])
+            return Response(200, [json_body({"status": "ready", **self._reachable()})])
         return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
+
+    def _reachable(self) -> dict[str, object]:
+        """What can be forgotten can be missing: without a shard a server is as ready as others, which miss it too."""
+        shards = self._shards
+        return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
 
     def _show_metrics(self, request: Request) -> Answer | Pending:
         request.parameters()

@@ -19,6 +19,7 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
 from chatserver.api.session import WebSocketSession
+from chatserver.api.together import Together
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -56,6 +57,7 @@ class MeasuredParts:
     loop: LoopMeter
     handshakes: Handshakes | None
     garbage: GarbageCollector
+    together: Together | None
 
 
 class ServerMetrics:
@@ -70,6 +72,8 @@ class ServerMetrics:
     def collect(self) -> Iterator[Metric]:
         """Everything; prometheus_client calls it."""
         yield from self._by_label()
+        if self._parts.together is not None:
+            yield from _of_processes(self._parts.together)
         for family, name, meaning, value in self._numbers():
             yield family(name, meaning, value)
         loop, garbage = self._parts.loop, self._parts.garbage
@@ -137,6 +141,23 @@ class ServerMetrics:
         kib = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
         yield Gauge, "process_max_resident_memory_bytes", "Largest resident set", usage.ru_maxrss * kib
     # fmt: on
+
+
+def _of_processes(together: Together) -> Iterator[Metric]:
+    """With --shared: the shards, and what is heard of other processes."""
+    up = Gauge("chatserver_shard_up", "Whether a shard may be asked", labels=("shard",))
+    failures = Counter("chatserver_shard_failures", "Calls that a shard did not answer well", labels=("shard",))
+    alone = Counter("chatserver_shard_alone", "Limits decided without the shard", labels=("shard",))
+    for shard, limits in zip(together.shards.all, together.search.limits, strict=True):
+        up.add_metric((shard.name,), shard.up)
+        failures.add_metric((shard.name,), shard.failures)
+        alone.add_metric((shard.name,), limits.alone)
+    yield from (up, failures, alone)
+    elsewhere, search = together.elsewhere.statistics(), together.search
+    yield Gauge("chatserver_processes", "Other processes of this chat that are heard", elsewhere["processes"])
+    yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", elsewhere["people"])
+    yield Counter("chatserver_search_shared", "Search results that another process had found", search.results.found)
+    yield Counter("chatserver_sessions", "Visitors who searched first, or after a long time", search.sessions.made)
 
 
 def _histogram(name: str, help_text: str, durations: Durations) -> Metric:

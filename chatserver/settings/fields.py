@@ -106,6 +106,10 @@ class Settings:
         "sqlite:chat.db", "Where messages live: memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE.",
         placeholder="URL", form=forms.log_url,
     )
+    shared: str = service(
+        "", "Valkey servers for what processes share and may forget: valkey://HOST:PORT[,HOST:PORT...].",
+        placeholder="URL", form=forms.shards, zero="nothing is shared",
+    )
     log_format: LogFormat = service(  # noqa: RUF009  (it is dataclasses.field)
         LogFormat.AUTO, "Log lines: auto is pretty on a terminal, json elsewhere.",
         placeholder="FORMAT",
