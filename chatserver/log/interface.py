@@ -253,6 +253,10 @@ class Log(Protocol):
         """Whether other processes may write to it too."""
 
     @property
+    def reachable(self) -> bool:
+        """Whether the engine answered last time, as far as is known; of an engine in this process it always did."""
+
+    @property
     def markers(self) -> "Markers":
         """How far each user has read."""
 

@@ -78,6 +78,7 @@ class MemoryLog:
     """A `Log` that keeps nothing when it ends."""
 
     shared = False
+    reachable = True
 
     def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self._wall_ms = wall_ms

@@ -63,6 +63,7 @@ T = TypeVar("T")
 class _Parts(NamedTuple):
     """What exists while the log is open."""
 
+    server: Server
     identity: Identity
     writer: PostgresWriter
     side: Session
@@ -89,6 +90,11 @@ class PostgresLog:
         self.audit: Audit = PostgresAudit(self)
         self.sanctions: Sanctions = PostgresSanctions(self)
         self.signouts: SignOuts = PostgresSignOuts(self)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the last connection that was needed could be made."""
+        return self._parts is not None and self._parts.server.reachable
 
     @property
     def identity(self) -> Identity:
@@ -120,7 +126,7 @@ class PostgresLog:
         server.opened(check)
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
-        self._parts = parts = _Parts(opened.identity, writer, side, PostgresReaders(server))
+        self._parts = parts = _Parts(server, opened.identity, writer, side, PostgresReaders(server))
         self.index.open(server)
         try:
             async with trio.open_nursery() as nursery:

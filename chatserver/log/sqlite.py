@@ -89,6 +89,8 @@ class SqliteLog:
     Who starts those keeps the lock on the file for all of them, see `lock_file`.
     """
 
+    reachable = True
+
     def __init__(
         self, path: str, *, neighbours: Neighbours | None = None,
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,

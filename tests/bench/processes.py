@@ -63,10 +63,10 @@ class Process:
 
 
 @contextmanager
-def chatserver(*flags: str) -> Iterator[Process]:
+def chatserver(*flags: str, log: str | None = None) -> Iterator[Process]:
     """Our server on a fresh SQLite file, with the limits lifted that a single loopback client would run into."""
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
-        lifted = ["--port", "0", *_LIFTED, "--quiet", "--log", f"sqlite:{folder}/log.db"]
+        lifted = ["--port", "0", *_LIFTED, "--quiet", "--log", log or f"sqlite:{folder}/log.db"]
         with _running([sys.executable, "-c", _SERVE, *lifted, *flags], Path(folder)) as process:
             yield process
 

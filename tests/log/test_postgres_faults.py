@@ -198,9 +198,11 @@ async def test_a_network_that_is_cut(
             for _ in range(20):
                 with pytest.raises(LogUnavailable):
                     await log.latest("lobby", 1)
+            reachable = [log.reachable]
         link.mend()
         stored = await publish_until_stored(log, "two", "k")
         assert stored.record.offset == 2
+        assert [*reachable, log.reachable] == [False, True]
         assert texts(await log.latest("lobby", 9)) == ["one", "two"]
     nursery.cancel_scope.cancel()
 

@@ -1,0 +1,61 @@
+"""Durable publishes in PostgreSQL: how many a second, and the CPU of ours for each beside that of SQLite.
+
+How: 200 publishers over WebSocket, each with one publish under way in one room; on a PostgreSQL that syncs each
+commit, and in turns on SQLite with `synchronous=FULL`. CPU is that of our process, the log's threads included.
+What would fool it: a PostgreSQL that does not sync; another machine for the database, since here it takes part of the
+same cores, and with it part of the publishes.
+"""
+
+from collections.abc import Iterator
+
+from tests.bench.broadcast import TEXT
+from tests.bench.clients import Crowd, Step
+from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.flood import Publisher
+from tests.bench.processes import Process, chatserver
+from tests.bench.publish import measure
+from tests.bench.wire import publish
+from tests.support.peers import upgrade
+from tests.support.postgres import private_server
+
+RATE = Figure(
+    name="durable publishes a second in PostgreSQL", unit=" publishes/s", bound=8_000, aim=10_000, better=Better.HIGHER
+)
+CPU = Figure(
+    name="durable publish in PostgreSQL: CPU of ours, of SQLite's", unit=TIMES, bound=1.5, aim=1.1, better=Better.LOWER
+)
+ROUNDS = 3
+PUBLISHERS = 200
+SYNCED = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "shared_buffers": "128MB"}
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """Take turns."""
+    seconds = scale.of(3.0, 0.3)
+    with private_server() as database:
+        database.start(**SYNCED)
+        with chatserver(log=database.url()) as ours, chatserver() as other:
+            sides = [_side(ours, seconds), _side(other, seconds)]
+            for side in sides:
+                next(side)  # which warms it up
+            samples = [[next(side) for side in sides] for _ in range(scale.of(ROUNDS, 1))]
+    rates = [postgres[1] for postgres, _ in samples]
+    yield Result(figure=RATE, samples=rates, details=f"SQLite {median([each[1] for _, each in samples]):,.0f}")
+    used = [[side[0] for side in sample] for sample in samples]
+    yield Result(
+        figure=CPU,
+        samples=[postgres / sqlite for postgres, sqlite in used],
+        details=f"{spread([each[0] for each in used])} µs against {spread([each[1] for each in used])}",
+    )
+
+
+def _side(server: Process, seconds: float) -> Iterator[tuple[float, float]]:
+    with Crowd(server.address) as crowd:
+        publisher = Publisher(publish("bench", TEXT))
+        clients = crowd.open(PUBLISHERS, [Step(upgrade(), b'"hello"')], publisher)
+        yield measure(server, crowd, publisher, clients, 0.3)
+        while True:
+            yield measure(server, crowd, publisher, clients, seconds)
+
+
+BENCH = Bench(name="publish-postgres", run=run)
