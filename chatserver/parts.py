@@ -114,12 +114,16 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     audit = AuditTrail()
+    search_results = ResultCache(trio.current_time)
     hub = Hub(
         log, encoder, sink.as_sink(), sink, settings,
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
+        note_altered=search_results.forget,
     )  # fmt: skip
     identities = _identities(settings, log.identity.secret, keys)
-    services = _services(settings, log, hub, encoder, identities, audit, faulted=connections.faults.caught)
+    services = _services(
+        settings, log, hub, encoder, identities, audit, search_results, faulted=connections.faults.caught
+    )
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
     routes = Routes(
         services,
@@ -196,13 +200,13 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 
 def _services(
-    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail, *,
-    faulted: Callable[[object], None],
+    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
+    search_results: ResultCache, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock = trio.current_time
     return Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, clock), search_results=ResultCache(clock), audit=audit,
+        publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
         markers=ReadMarkers(log.markers, faulted=faulted),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -23,6 +23,7 @@ from chatserver.api.keys import KeyRing
 from chatserver.api.published_keys import PublishedKeys
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.reloader import Reloader
 from chatserver.chat.room import Room
 from chatserver.edge.http import Exchange, return_after
 from chatserver.log import open_log
@@ -97,6 +98,7 @@ class Server:
         self.metrics_address = ""
         self._total = total
         self._ready = False
+        self._reloader: Reloader | None = None  # there are parts
         self.parts: Parts  # what runs, from the moment `main` has started
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
@@ -144,7 +146,7 @@ class Server:
         log = open_log(self.settings.log)
         # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
-            await log_nursery.start(partial(log.run, schedule=self._hand_out), self._news)
+            await log_nursery.start(partial(log.run, heard=self._heard, schedule=self._hand_out), self._news)
             with ExitStack() as stack:
                 readiness = Readiness()
                 stack.callback(readiness.close)
@@ -161,11 +163,12 @@ class Server:
 
     async def _restore(self) -> None:
         """Those who were banned or signed out before a restart are so after it, or there is no server."""
-        services, log = self.parts.services, self.parts.log
-        moderation, signed_out = services.moderation, services.identities.signed_out
+        parts, services = self.parts, self.parts.services
+        self._reloader = Reloader(
+            parts.log, services.moderation, services.identities.signed_out, faulted=parts.connections.faults.caught
+        )
         try:
-            moderation.restore(await log.sanctions.load(moderation.wall_ms()))
-            signed_out.restore(await log.signouts.load(signed_out.wall_ms()))
+            await self._reloader.restore()
         except LogError as error:
             raise LogOpenError(f"sanctions and sign-outs cannot be read: {error}") from error
 
@@ -179,10 +182,12 @@ class Server:
         return False
 
     def _news(self, records: Sequence[Record]) -> None:
-        altered = {record.room for record in records if record.alters}
-        if altered:
-            self._attempt(partial(self.parts.services.search_results.forget, altered))
         self._attempt(partial(self.parts.hub.news, records))
+
+    def _heard(self, hints: Mapping[str, int]) -> None:
+        if self._reloader is not None:  # else nothing is in memory yet
+            self._attempt(partial(self._reloader.heard, hints))
+            self._attempt(partial(self.parts.hub.heard, hints))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
@@ -190,6 +195,8 @@ class Server:
         nursery.start_soon(parts.services.markers.run)
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(parts.services.audit.run, parts.log.audit)
+        if parts.log.shared and self._reloader is not None:
+            nursery.start_soon(self._reloader.run)
         nursery.start_soon(self._turn_wheel)
         nursery.start_soon(self._retain)
         if self._published is not None:

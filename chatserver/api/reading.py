@@ -16,6 +16,7 @@ from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.room import Room
 from chatserver.log.interface import LogBusy
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_read
@@ -43,7 +44,9 @@ class Reading:
     def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
         self._services.check(session.principal, Action.READ, message.room, message.id)
         room = self._hub.room(message.room)
-        return self._hear_later if room is None else self._heard(connection, session, message, room.last)
+        if room is None or self._is_ahead(room, message.offset):
+            return self._hear_later
+        return self._heard(connection, session, message, room.last)
 
     async def _hear_later(self, connection: object, session: WebSocketSession, message: Read) -> SessionAnswer:
         return self._heard(connection, session, message, await self._last(message.room))
@@ -71,7 +74,7 @@ class Reading:
         self._services.check(request.principal, Action.READ, name)
         offset = decode_read(request.body, request.head.headers.get("content-type"))
         room = self._hub.room(name)
-        if room is None:
+        if room is None or self._is_ahead(room, offset):
             return self._put_later(request.principal, name, offset)
         return self._put(request.principal, name, offset, room.last)
 
@@ -102,6 +105,10 @@ class Reading:
         may_read = partial(self._services.allows, principal, Action.READ)
         found = await self._markers.unread(principal.author.id, may_read)
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
+
+    def _is_ahead(self, room: Room, offset: int) -> bool:
+        """Whether another process may have written this record, and ours has not heard of it yet."""
+        return self._log.shared and offset > room.last
 
     async def _last(self, room: str) -> int:
         """Where a marker ends: what comes later is not read, whatever offset was named."""

@@ -45,6 +45,7 @@ class Registry:
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
         self._of_network: Counter[str] = Counter()  # rooms that are in memory because of each
         self._clock = clock
+        self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub: told of each when it is ready
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # in which nothing was ever said
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
@@ -97,12 +98,9 @@ class Registry:
         return room
 
     async def _load(self, room: Room) -> Room:
-        while True:
-            head = await self._log.head(room.name)
-            records = await self._log.latest(room.name, LATEST) if head.last else []  # most names are nobody's yet
-            last = records[-1].offset if records else head.last
-            if last >= room.seen:
-                break  # else news came while we read: it is in the log by now
+        head = await self._log.head(room.name)
+        records = await self._log.latest(room.name, LATEST) if head.last else []  # most names are nobody's yet
+        last = records[-1].offset if records else head.last
         room.first = max(room.first, head.first)  # retention may have been told meanwhile
         if last:
             room.make_ring(last - len(records)).add(records)
@@ -111,6 +109,7 @@ class Registry:
             self._unwritten[room] = None
         room.all_offered()
         room.ready = True
+        self.loaded(room)
         return room
 
     def note_written(self, room: Room) -> None:

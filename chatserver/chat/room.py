@@ -25,9 +25,9 @@ class Room:
     """See the module."""
 
     __slots__ = (
-        "_size", "answering", "broadcast", "cache", "first", "members", "name", "network", "notices", "offered",
-        "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring", "seen", "telling",
-        "uninformed", "waiters",
+        "_size", "answering", "broadcast", "cache", "first", "heard", "members", "name", "network", "notices",
+        "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring",
+        "telling", "uninformed", "waiters",
     )  # fmt: skip
 
     def __init__(self, name: str, size: RingSize, *, network: str) -> None:
@@ -49,7 +49,7 @@ class Room:
         self.offered = self.offered_bytes = 0  # every member was offered what comes up to here
         self.cache: dict[object, bytes] | None = None  # answers that are the same for everybody, see `remember`
         self.ready = False  # while its newest messages are read from the log, news is noted and not kept
-        self.seen = 0  # highest offset in the news while loading
+        self.heard = 0  # the highest offset that it may lack, see `Follower`
         self.pins = 0  # tasks that will use it after a wait
         self._size = size
 

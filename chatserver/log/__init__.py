@@ -7,18 +7,21 @@ the engines. The driver of the last is an extra, and imported only for a URL tha
 
 from chatserver.log.interface import Log, LogOpenError
 from chatserver.log.memory import MemoryLog
+from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite import SqliteLog
 
 
-def open_log(url: str) -> Log:
-    """The log that a URL names. `run` opens it.
+def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
+    """The log that a URL names. `run` opens it. A file is shared with these processes of one machine.
 
-    Raises LogOpenError for a URL that names no engine.
+    Raises LogOpenError for a URL that names no engine, or one that cannot be shared.
     """
     if url == "memory:":
+        if neighbours is not None:
+            raise LogOpenError("memory: is of one process; several need a file, as in sqlite:chat.db")
         return MemoryLog()
     if url.startswith("sqlite:"):
-        return SqliteLog(url.removeprefix("sqlite:"))
+        return SqliteLog(url.removeprefix("sqlite:"), neighbours=neighbours)
     if url.startswith(("postgresql://", "postgres://")):
         try:
             from chatserver.log.postgres import PostgresLog  # noqa: PLC0415  (see above)

@@ -10,7 +10,7 @@ memory of the database never decides anything.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import time_ns
 from typing import NamedTuple, TypeVar
@@ -26,6 +26,7 @@ from chatserver.log.interface import (
     MAX_READ_BYTES,
     Draft,
     Head,
+    Heard,
     Identity,
     Keeps,
     LogOpenError,
@@ -36,6 +37,7 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
     bounds_of,
+    unheard,
 )
 from chatserver.log.markers import Markers
 from chatserver.log.postgres_audit import PostgresAudit
@@ -55,13 +57,7 @@ from chatserver.log.threads import ThreadPool
 #: Seconds between the beginnings of two groups, as in SQLite.
 GROUP_INTERVAL = 0.001
 
-Heard = Callable[[Mapping[str, int]], None]
-
 T = TypeVar("T")
-
-
-def nobody_hears(hints: Mapping[str, int]) -> None:
-    """For a server that is alone."""
 
 
 class _Parts(NamedTuple):
@@ -103,7 +99,7 @@ class PostgresLog:
         self,
         news: News,
         *,
-        heard: Heard = nobody_hears,
+        heard: Heard = unheard,
         schedule: Schedule = at_once,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:

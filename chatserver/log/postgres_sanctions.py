@@ -11,6 +11,7 @@ import msgspec
 
 from chatserver.log import sanctions
 from chatserver.log.audit import AuditEntry
+from chatserver.log.interface import SANCTIONS_CHANGED
 from chatserver.log.postgres_audit import append
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import restored_row, stored_row
@@ -30,8 +31,6 @@ SCHEMA = (
 )
 _COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time'
 _INSERT = f"INSERT INTO sanctions ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id"  # noqa: S608
-#: What the other servers are told.
-CHANGED = "*sanctions"
 _LOCK = "LOCK TABLE sanctions IN SHARE ROW EXCLUSIVE MODE"
 
 
@@ -47,11 +46,11 @@ class PostgresSanctions:
 
     async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
         """See `Sanctions`."""
-        return await self._log.change("keeping a sanction", partial(_add, sanction, entry), hint=CHANGED)
+        return await self._log.change("keeping a sanction", partial(_add, sanction, entry), hint=SANCTIONS_CHANGED)
 
     async def lift(self, id_: int, entry: AuditEntry) -> bool:
         """See `Sanctions`."""
-        return await self._log.change("lifting a sanction", partial(_lift, id_, entry), hint=CHANGED)
+        return await self._log.change("lifting a sanction", partial(_lift, id_, entry), hint=SANCTIONS_CHANGED)
 
 
 def _load(now_ms: int, connection: Connection) -> list[Sanction]:

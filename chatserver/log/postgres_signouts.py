@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chatserver.log import signouts
+from chatserver.log.interface import SIGNOUTS_CHANGED
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.signouts import SignOut
 
@@ -21,8 +22,6 @@ SCHEMA = (
     )""",
     "CREATE INDEX signouts_by_end ON signouts (until)",
 )
-#: What the other servers are told.
-CHANGED = "*signouts"
 
 
 class PostgresSignOuts:
@@ -37,7 +36,7 @@ class PostgresSignOuts:
 
     async def add(self, sign_out: SignOut) -> None:
         """See `SignOuts`."""
-        await self._log.change("keeping a sign-out", partial(_add, sign_out), hint=CHANGED)
+        await self._log.change("keeping a sign-out", partial(_add, sign_out), hint=SIGNOUTS_CHANGED)
 
 
 def _load(now_ms: int, connection: Connection) -> list[SignOut]:

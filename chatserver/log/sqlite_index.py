@@ -38,6 +38,7 @@ from chatserver.log.interface import Kind, LogUnavailable, Record
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.turns import FileLock
 
 #: Seconds that a message waits for the index at most, and messages that make it begin earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
@@ -131,10 +132,12 @@ class SqliteIndex:
         self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
         self._cleaned = -CLEAN_AFTER_RETENTION
         self._cleaning = trio.Lock()
+        self._cleaning_turn: FileLock | None = None  # of a file that other processes clean as well
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, cleaning: FileLock | None = None) -> None:
         """Connect, with a thread of its own."""
         self._readers = SqliteReaders(path, 1)
+        self._cleaning_turn = cleaning
 
     def close(self) -> None:
         """Search no more."""
@@ -233,14 +236,27 @@ class SqliteIndex:
         age = trio.current_time() - self._cleaned
         await self.clean(deletions=age >= CLEAN_AFTER_DELETION, removals=age >= CLEAN_AFTER_RETENTION)
 
-    async def clean(self, *, deletions: bool, removals: bool = False) -> None:
-        """Merge the index if there are words in it of what people deleted, or of what retention removed."""
+    async def clean(self, *, deletions: bool, removals: bool = False) -> bool:
+        """Merge the index if there are words in it of what people deleted, or of what retention removed.
+
+        False: another process is about to do so.
+        """
         async with self._cleaning:
-            if self._readers is None:
-                raise LogUnavailable("the log is closed")
-            debris = await self._readers.ask(_debris)
-            if not ((debris.deletions and deletions) or (debris.removals and removals)):
-                return
+            turn = self._cleaning_turn
+            if turn is not None and not turn.try_acquire():
+                return False
+            try:
+                await self._clean(deletions, removals)
+            finally:
+                if turn is not None:
+                    turn.release()
+            return True
+
+    async def _clean(self, deletions: bool, removals: bool) -> None:
+        if self._readers is None:
+            raise LogUnavailable("the log is closed")
+        debris = await self._readers.ask(_debris)
+        if (debris.deletions and deletions) or (debris.removals and removals):
             pages = -CLEAN_PAGES  # first all segments become one job
             while await self._change("cleaning the index", partial(_merge, pages)):
                 pages = CLEAN_PAGES
