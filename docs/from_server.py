@@ -41,7 +41,8 @@ from chatserver.protocol.body import LengthBody
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
 from chatserver.settings.describe import shown_value
 from chatserver.settings.fields import SPECS, Settings, flag_name
-from chatserver.settings.spec import Section
+from chatserver.settings.spec import Section, Sharing
+from chatserver.workers.metrics import WorkersMetrics
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
@@ -94,6 +95,16 @@ def limits() -> str:
         if spec.section in shown
     )
     return table(("flag", "default", "what it bounds"), rows)
+
+
+def worker_limits() -> str:
+    """How limits hold where several workers serve."""
+    rows = (
+        (f"`--{flag_name(name)}`", spec.sharing.value)
+        for name, spec in SPECS.items()
+        if spec.sharing is not Sharing.ALIKE
+    )
+    return table(("flag", "with several workers"), rows)
 
 
 # -- the table of states ----------------------------------------------------------------------------------------------
@@ -314,7 +325,7 @@ def step_sizes() -> str:
 def metrics() -> str:
     """The names in `/metrics`."""
     rows = []
-    for each in built().metrics:
+    for each in [*built().metrics, *WorkersMetrics(list).collect()]:
         name = f"{each.name}_total" if each.type == "counter" else each.name
         rows.append((f"`{name}`", each.type, each.documentation))
     return table(("metric", "kind", "what it is"), rows)

@@ -64,7 +64,7 @@ class Reading:
 
     def _hear_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
         self._services.check(session.principal, Action.WRITE, message.room, message.id)
-        self._hub.types(message.room, session.principal)
+        self._type(message.room, session.principal)
         return SILENT
 
     def put(self, request: Request, name: str) -> Answer | Pending:
@@ -93,8 +93,13 @@ class Reading:
         check_room(name)
         request.parameters()
         self._services.check(request.principal, Action.WRITE, name)
-        self._hub.types(name, request.principal)
+        self._type(name, request.principal)
         return Response(HTTPStatus.NO_CONTENT, [])
+
+    def _type(self, room: str, principal: Principal) -> None:
+        self._hub.types(room, principal)
+        if self._services.elsewhere is not None:
+            self._services.elsewhere.types(room, principal)
 
     def show_unread(self, request: Request) -> Pending:
         """`GET /unread`: what the user has not read, in each room that it has a marker in."""
@@ -118,3 +123,5 @@ class Reading:
         """Move a marker, and tell the user's other connections. Raises LogBusy."""
         self._markers.move(principal.author.id, room, offset)
         self._hub.moved(room, principal, offset, connection)
+        if self._services.elsewhere is not None:
+            self._services.elsewhere.moved(room, principal, offset)

@@ -220,13 +220,17 @@ class Hub:
         self._informed(member)
         return member.room.members.pop(member)
 
+    def note_presence(self, room: Room) -> None:
+        """Somebody may have come or gone, perhaps in another process: it is told in time."""
+        if room.presence.changed:
+            self._changed[room] = None
+
     def change_principal(self, member: Member, principal: Principal) -> None:
         """A member has signed in, or has another name: others see it where it was."""
         room = member.room
         before, room.members[member] = room.members[member], principal
         room.presence.change(before, principal)
-        if room.presence.changed:
-            self._changed[room] = None
+        self.note_presence(room)
 
     def _enter(self, room: Room, principal: Principal) -> None:
         self.registry.note_entered(room)

@@ -49,6 +49,8 @@ class Registry:
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # in which nothing was ever said
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
+        #: who is in a room that comes into memory; others may be there, in other processes
+        self.make_presence: Callable[[str], Presence] = lambda name: Presence()
 
     def room(self, name: str) -> Room | None:
         """The room, if it is in memory and ready: then everything about its newest messages needs no waiting."""
@@ -62,7 +64,7 @@ class Registry:
     def presence(self, name: str) -> Presence:
         """Who is in a room."""
         room = self.room(name)
-        return Presence() if room is None else room.presence
+        return self.make_presence(name) if room is None else room.presence
 
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
@@ -94,7 +96,7 @@ class Registry:
         if self._of_network[network] >= self._max_of_network:
             raise RoomsFullError(f"{self._max_of_network} rooms are in memory for this network, as many as may be")
         self._of_network[network] += 1
-        room = self.rooms[name] = Room(name, self._size, network=network)
+        room = self.rooms[name] = Room(name, self._size, self.make_presence(name), network=network)
         return room
 
     async def _load(self, room: Room) -> Room:

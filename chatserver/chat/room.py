@@ -30,7 +30,7 @@ class Room:
         "telling", "uninformed", "waiters",
     )  # fmt: skip
 
-    def __init__(self, name: str, size: RingSize, *, network: str) -> None:
+    def __init__(self, name: str, size: RingSize, presence: Presence, *, network: str) -> None:
         self.name = name
         self.network = network  # of the connection for which it came into memory: it counts for its share of rooms
         self.ring: Ring | None = None
@@ -38,7 +38,7 @@ class Room:
         self.members: dict[Member, Principal] = {}
         self.uninformed: set[Member] | None = None  # those who were behind when presence was told
         self.waiters: dict[PollWaiter, None] | None = None
-        self.presence = Presence()
+        self.presence = presence
         self.telling: float | None = None  # since when presence waits to be told by the next pass
         self.notices: Notices | None = None  # what else waits to be told
         self.broadcast: Broadcast | None = None  # the pass over its members that is under way
@@ -67,7 +67,7 @@ class Room:
     def empty(self) -> bool:
         """Whether nobody would miss it in memory."""
         # Not `pending` or `broadcast`: they hold the room themselves, and nobody would look again when they end.
-        return not (self.members or self.waiters or self.pins or self.presence)
+        return not (self.members or self.waiters or self.pins or self.presence.here)
 
     @property
     def congested(self) -> bool:

@@ -10,10 +10,12 @@ Each raises ValueError, whose words stand behind the flag. What is compared late
 import ipaddress
 import re
 from enum import StrEnum
-from urllib.parse import urlsplit
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 LOG_SCHEMES = ("memory:", "sqlite:", *POSTGRES_SCHEMES)
+SHARED_SCHEME = "valkey://"
 #: Ports that an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -109,6 +111,27 @@ def listen(text: str) -> tuple[str, int]:
     if int(port) > _MOST_PORT:
         raise ValueError(f"port {port} is above the maximum, {_MOST_PORT}")
     return bare, int(port)
+
+
+class ShardAddresses(NamedTuple):
+    """The servers that --shared names, and how to sign in there."""
+
+    addresses: tuple[tuple[str, int], ...]
+    user: str | None
+    password: str | None
+
+
+def shards(text: str) -> ShardAddresses:
+    """Servers, in an order of their own: what keeps a key does not depend on how they were listed."""
+    rest = text.removeprefix(SHARED_SCHEME)
+    credentials, _, listed = rest.rpartition("@")
+    if rest == text or not listed:  # no complaint repeats a password
+        raise ValueError(f"it is not {SHARED_SCHEME}HOST:PORT[,HOST:PORT...]")
+    addresses = [listen(each) for each in listed.split(",")]
+    if len(set(addresses)) < len(addresses):
+        raise ValueError(f"{listed!r} names a server twice")
+    user, _, password = credentials.partition(":")
+    return ShardAddresses(tuple(sorted(addresses)), unquote(user) or None, unquote(password) or None)
 
 
 def span(text: str) -> int:

@@ -308,7 +308,7 @@ async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[
     return outcomes
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(steps, max_size=25), st.booleans())
 def test_engines_agree_with_the_model(steps: list[Step], shared: bool) -> None:
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:

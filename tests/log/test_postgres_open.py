@@ -8,12 +8,12 @@ import psycopg
 import pytest
 import trio
 
+from chatserver.exits import EXIT_LOG
 from chatserver.log import open_log
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_schema as schema_module
 from chatserver.log.interface import LogOpenError
 from chatserver.log.postgres import PostgresLog
-from chatserver.server import EXIT_LOG
 from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.postgres import PostgresServer, free_port

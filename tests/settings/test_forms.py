@@ -58,7 +58,34 @@ def test_where_to_listen(text: str, means: tuple[str, int]) -> None:
     assert forms.listen(text) == means
 
 
+@pytest.mark.parametrize(
+    ("text", "addresses", "user", "password"),
+    [
+        ("valkey://127.0.0.1:6379", [("127.0.0.1", 6379)], None, None),
+        ("valkey://b:2,a:1", [("a", 1), ("b", 2)], None, None),
+        ("valkey://[::1]:6379,a:1", [("::1", 6379), ("a", 1)], None, None),
+        ("valkey://:s%40cret@a:1", [("a", 1)], None, "s@cret"),
+        ("valkey://ann:s:cret@a:1,b:2", [("a", 1), ("b", 2)], "ann", "s:cret"),
+    ],
+)
+def test_shards(text: str, addresses: list[tuple[str, int]], user: str | None, password: str | None) -> None:
+    assert forms.shards(text) == (tuple(addresses), user, password)
+
+
+def test_no_complaint_tells_a_password() -> None:
+    for text in ("redis://:s3cret@a:1", "valkey://:s3cret@", "valkey://:s3cret@a", "valkey://:s3cret@a:1,a:1"):
+        with pytest.raises(ValueError, match=r"is not|names a server twice") as caught:
+            forms.shards(text)
+        assert "s3cret" not in str(caught.value)
+
+
 WRONG = [
+    (
+        forms.shards,
+        "is not",
+        ["", "valkey://", "valkey:a:1", "redis://a:1", "a:1", "valkey://a", "valkey://a:", "valkey://a:1,", "valkey://a:1/0",
+         "valkey://:1", "valkey://a:1;b:2", "valkey://::1:6379"],
+    ),
     (
         forms.origin,
         "is not an origin",

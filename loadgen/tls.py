@@ -1,4 +1,4 @@
-"""A TLS 1.3 client that can send any record, which OpenSSL cannot; and a ClientHello alone. No persona itself.
+"""TLS of a client on buffers in memory; a TLS 1.3 client that can send any record; and a ClientHello alone.
 
 Owns: the handshake and reading, by OpenSSL on buffers in memory; and the sealing of single records by hand (RFC 8446
 sections 5.2 and 7.3), with the traffic secret that OpenSSL writes to its key log. May not: touch a socket.
@@ -22,43 +22,77 @@ _SEALED_HEAD: Final = b"\x17\x03\x03"
 _TAG_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 #: Most of a record's payload (RFC 8446 section 5.1).
-_RECORD_BYTES: Final = 16 * 1024
+RECORD_BYTES: Final = 16 * 1024
 _SECRET: Final = b"CLIENT_TRAFFIC_SECRET_0"
 
 
-class Tls13:
-    """One connection."""
+class Link:
+    """One connection of a client: OpenSSL on buffers in memory. Raises ssl.SSLError."""
 
-    __slots__ = ("_received", "_records", "_secret", "_tls", "_to_send", "established")
+    __slots__ = ("_received", "_to_send", "established", "tls")
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext, host: str | None = None) -> None:
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = _logging_context()[0].wrap_bio(self._received, self._to_send)
-        self._secret = b""
-        self._records = 0  # sealed with the traffic secret
+        self.tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
         self.established = False
 
     def handshake(self, records: bytes = b"") -> bytes:
-        """Go on with what has come; returns what is to be sent. Raises ssl.SSLError."""
+        """Go on with what has come; returns what is to be sent."""
         self._received.write(records)
         with suppress(ssl.SSLWantReadError):
-            self._tls.do_handshake()
+            self.tls.do_handshake()
             self.established = True
-            self._secret = _logged_secret()
         return self._to_send.read()
 
-    def open(self, records: bytes = b"") -> bytes:
-        """Turn records into bytes. Raises ssl.SSLError."""
+    def encrypted(self, data: bytes) -> bytes:
+        """Turn bytes into records."""
+        self.tls.write(data)
+        return self._to_send.read()
+
+    def decrypted(self, records: bytes = b"") -> tuple[bytes, bool]:
+        """Turn records into bytes; the second value is whether the peer said goodbye."""
         self._received.write(records)
         parts = []
-        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-            while part := self._tls.read(_RECORD_BYTES):
+        try:
+            while part := self.tls.read(RECORD_BYTES):
                 parts.append(part)
-        return b"".join(parts)
+        except ssl.SSLWantReadError:
+            return b"".join(parts), False
+        except ssl.SSLZeroReturnError:
+            pass  # as an empty read, when we have said goodbye before
+        return b"".join(parts), True
+
+    def goodbye(self) -> bytes:
+        """Say that nothing more will be sent."""
+        with suppress(ssl.SSLError):  # it waits for the other's goodbye, and minds other things; we do not
+            self.tls.unwrap()
+        return self._to_send.read()
+
+    @property
+    def to_send(self) -> bytes:
+        """Records that OpenSSL wants sent."""
+        return self._to_send.read()
+
+
+class Tls13(Link):
+    """The same, which can also seal a record of its own."""
+
+    __slots__ = ("_records", "_secret")
+
+    def __init__(self) -> None:
+        super().__init__(_logging_context()[0])
+        self._secret = b""
+        self._records = 0  # sealed with the traffic secret
+
+    def handshake(self, records: bytes = b"") -> bytes:
+        """Go on; when it is done, the secret is in the log."""
+        said, before = super().handshake(records), self._secret
+        self._secret = before or (_logged_secret() if self.established else b"")
+        return said
 
     def seal(self, content_type: int, content: bytes) -> bytes:
         """Make a record of any type that holds anything. Raises ImportError without `cryptography`."""
-        suite = self._tls.cipher()
+        suite = self.tls.cipher()
         assert suite is not None, "there is a suite once the handshake is over"
         self._records += 1
         return seal(suite[0], self._secret, self._records - 1, content_type, content)
@@ -93,7 +127,6 @@ def _expand(digest: str, secret: bytes, label: bytes, length: int) -> bytes:
 
 @cache
 def client_hello(host: str = "localhost") -> bytes:
-    """What OpenSSL says first."""
     said = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):  # it waits for the server's answer
         client_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname=host).do_handshake()
