@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from tests.bench import __main__ as bench
 from tests.bench.drivers import _delayed, measured, results
 from tests.bench.drivers.engines import ENGINES
 from tests.bench.drivers.idle import Idle
@@ -93,3 +94,16 @@ def test_requests_get_a_connection_in_the_order_in_which_they_came() -> None:
 
     asyncio.run(clients())
     assert used == [0, 1, 2, 3] * 3
+
+
+def test_ctrl_c_ends_a_bench_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(names: object, scale: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "measure", interrupted)
+    monkeypatch.setattr(bench, "_prepare", lambda: None)  # this process goes on with its collector
+    monkeypatch.setattr("sys.argv", ["bench", "drivers"])
+    assert bench.main() == bench.STOPPED
+    assert capsys.readouterr().err == "stopped\n"
