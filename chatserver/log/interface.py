@@ -16,7 +16,7 @@ The promises:
   lost, late, doubled or wrong: what there is, only a read says. A read that begins after a commit finds it, whichever
   process has made it.
 - What is read of a message is its present state. A text that was edited or deleted is nowhere in the log any more, and
-  within SCRUB_WITHIN in none of its files.
+  within SCRUB_WITHIN in none of its files, if the log has files of its own: a database vacuums when it does.
 - Whether an edit, a deletion or a reaction may happen is decided in its commit; a refusal is that draft's alone.
 - Every draft and every read is answered within ANSWER_DEADLINE, with an error if the disk hangs. When the disk works
   again, the log does too.

@@ -10,6 +10,9 @@ from tests.bench import report
 from tests.bench.figures import Result, Scale, Verdict
 from tests.bench.registry import BENCHES
 
+#: Of a program that Ctrl-C has ended, as shells have it.
+STOPPED = 130
+
 
 def main() -> int:
     """Run the benches that were named, or all."""
@@ -22,7 +25,11 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(BENCHES)}")
     _prepare()
-    results = measure(arguments.names or list(BENCHES), Scale.QUICK if arguments.quick else Scale.FULL)
+    try:
+        results = measure(arguments.names or list(BENCHES), Scale.QUICK if arguments.quick else Scale.FULL)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return STOPPED
     report.show(results)
     if arguments.json:
         report.write_json(results, arguments.json)

@@ -1,12 +1,15 @@
 """The bench of drivers: each does what it is asked, a proxy holds answers back, tables say what was measured."""
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
+from tests.bench import __main__ as bench
 from tests.bench.drivers import _delayed, measured, results
 from tests.bench.drivers.engines import ENGINES
+from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import Cell, Plan
 from tests.bench.drivers.table import Row, markdown
 from tests.support.postgres import postgres_server, postgres_url
@@ -71,3 +74,36 @@ def test_tables_and_ratios() -> None:
     assert [line.split("|")[3].strip() for line in lines[4:]] == ["a", "b", "c"] * 2
     rate, cost = results(rows)
     assert (rate.samples, cost.samples) == ([0.25, 0.25], [4.0, 4.0])
+
+
+def test_requests_get_a_connection_in_the_order_in_which_they_came() -> None:
+    """With `asyncio.Queue` eight tasks of a thousand kept the connections, and the others waited for the end."""
+    used: list[int] = []
+
+    async def client(idle: Idle[str], number: int) -> None:
+        for _ in range(3):
+            connection = await idle.take()
+            assert connection == "one"
+            used.append(number)
+            await asyncio.sleep(0)
+            idle.give(connection)
+
+    async def clients() -> None:
+        idle = Idle(["one"])
+        await asyncio.gather(*(client(idle, number) for number in range(4)))
+
+    asyncio.run(clients())
+    assert used == [0, 1, 2, 3] * 3
+
+
+def test_ctrl_c_ends_a_bench_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(names: object, scale: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "measure", interrupted)
+    monkeypatch.setattr(bench, "_prepare", lambda: None)  # this process goes on with its collector
+    monkeypatch.setattr("sys.argv", ["bench", "drivers"])
+    assert bench.main() == bench.STOPPED
+    assert capsys.readouterr().err == "stopped\n"

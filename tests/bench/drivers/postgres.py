@@ -16,6 +16,7 @@ import psycopg
 import trio
 
 from chatserver.log.threads import ThreadPool
+from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import POOL, Plan, by_asyncio, by_trio, measure
 from tests.bench.drivers.statements import Statements, tables
 
@@ -54,32 +55,28 @@ class _Threads(Statements):
 class _Psycopg(Statements):
     def __init__(self, connections: list[psycopg.AsyncConnection]) -> None:
         super().__init__(by_asyncio)
-        self._idle: asyncio.Queue[psycopg.AsyncConnection] = asyncio.Queue()
-        for connection in connections:
-            self._idle.put_nowait(connection)
+        self._idle = Idle(connections)
 
     async def rows(self, statement: str, *values: object) -> list[Any]:
-        connection = await self._idle.get()
+        connection = await self._idle.take()
         try:
             cursor = await connection.execute(statement, values)
             return await cursor.fetchall() if cursor.description else []
         finally:
-            self._idle.put_nowait(connection)
+            self._idle.give(connection)
 
 
 class _Asyncpg(Statements):
     def __init__(self, connections: list[Any]) -> None:
         super().__init__(by_asyncio)
-        self._idle: asyncio.Queue[Any] = asyncio.Queue()
-        for connection in connections:
-            self._idle.put_nowait(connection)
+        self._idle = Idle(connections)
 
     async def rows(self, statement: str, *values: object) -> list[Any]:
-        connection = await self._idle.get()
+        connection = await self._idle.take()
         try:
             return list(await connection.fetch(_numbered(statement), *values))
         finally:
-            self._idle.put_nowait(connection)
+            self._idle.give(connection)
 
 
 @cache

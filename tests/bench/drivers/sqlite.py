@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from chatserver.log.threads import ThreadPool
+from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import Plan, by_asyncio, by_trio, measure
 from tests.bench.drivers.statements import ALL, WRITE, Statements, tables
 
@@ -63,19 +64,17 @@ def _connected(path: str) -> sqlite3.Connection:
 class _Aiosqlite(Statements):
     def __init__(self, readers: list[Any], writer: Any) -> None:
         super().__init__(by_asyncio)
-        self._idle: asyncio.Queue[Any] = asyncio.Queue()
-        for connection in readers:
-            self._idle.put_nowait(connection)
+        self._idle = Idle(readers)
         self._writing = writer
 
     async def rows(self, statement: str, *values: object) -> list[Any]:
         if statement is WRITE:
             return list(await self._writing.execute_fetchall(_MARKED[statement], values))
-        connection = await self._idle.get()
+        connection = await self._idle.take()
         try:
             return list(await connection.execute_fetchall(_MARKED[statement], values))
         finally:
-            self._idle.put_nowait(connection)
+            self._idle.give(connection)
 
 
 async def _by_threads(path: str, plan: Plan) -> None:

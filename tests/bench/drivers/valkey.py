@@ -1,7 +1,8 @@
 """Valkey by its blocking client in threads and by coredis, both under trio, over as many connections.
 
 A room is a list of 1,000 texts and a hash with its end; the same commands in the same order from both. A write is as
-durable as Valkey's defaults have it, so not at once.
+durable as Valkey's defaults have it, so not at once. coredis sends a request while others are under way on the same
+connection, which a blocking client cannot.
 """
 
 import random
