@@ -187,6 +187,7 @@ class Server:
         if self._published is not None:
             nursery.start_soon(self._published.run)
         if parts.together is not None:
+            parts.together.elsewhere.heard_hint = lambda name: self._heard({name: 0})
             nursery.start_soon(parts.together.run)
         await nursery.start(self._reload_at_hangup)
         with self._stops() as signals:

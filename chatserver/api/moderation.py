@@ -13,6 +13,7 @@ from chatserver.chat.audit import write_line
 from chatserver.chat.moderation import Expulsion
 from chatserver.chat.principal import Action, Principal
 from chatserver.log.audit import AuditEntry
+from chatserver.log.interface import SANCTIONS_CHANGED
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
 from chatserver.protocol.encoders import time_text
 from chatserver.protocol.errors import HttpError
@@ -87,6 +88,7 @@ class ModerationHandlers:
         except TooManySanctionsError:
             sentence = "as many sanctions are in force as may be; lift one, or let them end by themselves"
             raise HttpError(ErrorCode.BAD_FIELD, sentence) from None
+        self._services.hint(SANCTIONS_CHANGED)
         expulsion = self._moderation.enforce(sanction)
         write_line(entry)
         await _over(expulsion)
@@ -121,6 +123,7 @@ class ModerationHandlers:
         entry = self._entry(principal, f"un{sanction.kind}", sanction.room, target)
         await self._kept.lift(sanction.id, entry)
         self._moderation.lift(sanction.id)
+        self._services.hint(SANCTIONS_CHANGED)
         write_line(entry)
         return Response(200, [json_body(_shown(sanction))])
 

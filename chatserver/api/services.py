@@ -112,6 +112,11 @@ class Services:
         """The same for somebody who only reads, as nobody."""
         _refuse(self.moderation.check_network(network, room))
 
+    def hint(self, name: str) -> None:
+        """Have other processes look up what has changed in the log, sooner than they would by themselves."""
+        if self.elsewhere is not None:
+            self.elsewhere.hint(name)
+
     def wait_to_publish(self, principal: Principal, room: str) -> float:
         """Count one message. 0.0 when it may be published, else the seconds until it may."""
         return self.publish_limit.take(principal) or self.slow_mode.take(principal, room)

@@ -14,6 +14,7 @@ from chatserver.api.services import Services, check_signed_in, too_often
 from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.chat.policy import Action
 from chatserver.chat.principal import Principal, named_token, new_token, opened
+from chatserver.log.interface import SIGNOUTS_CHANGED
 from chatserver.log.signouts import SignOut
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_session
@@ -85,6 +86,7 @@ class SessionHandlers:
         sign_out = SignOut(principal.number, principal.is_guest, now, now + int(lifetime * 1000))
         await self._services.log.signouts.add(sign_out)
         signed_out.note(sign_out)
+        self._services.hint(SIGNOUTS_CHANGED)
         return self._ended()
 
     def _ended(self) -> Response:

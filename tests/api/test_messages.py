@@ -75,7 +75,7 @@ async def test_what_cannot_be_published(server: Serving, peer: Peer) -> None:
 
 async def test_201_comes_only_when_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
     log = GatedLog()
-    monkeypatch.setattr("chatserver.server.open_log", lambda url: log)
+    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: log)
     async with serving() as server, connect(server.address) as peer:
         await peer.send(request("POST", PATH, b"hi"))
         await log.asked.wait()
@@ -130,7 +130,7 @@ async def test_a_full_log_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch
         def _commit(self, drafts: Any) -> Outcomes:
             raise OSError("disk on fire at /secret/path")
 
-    monkeypatch.setattr("chatserver.server.open_log", lambda url: Broken())
+    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: Broken())
     async with serving() as server, connect(server.address) as peer:
         answer = await post(peer, "hi")
         assert (answer.status, answer.error) == (503, "unavailable")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import quote
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 
 from chatserver.chat.principal import Principal
 from tests.support.peers import Peer, ask, chatter, connect, publish
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, eventually, serving
 
 
 async def search(peer: Peer, words: str, query: str = "") -> Any:
@@ -164,3 +165,34 @@ async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkey
         assert "took too long" in answer.json["error"]["message"]
         monkeypatch.undo()
         assert await texts(peer, "hi") == ["hi there"]
+
+
+async def test_who_looks_through_what_another_has_written_is_in_the_audit_trail(server: Serving, peer: Peer) -> None:
+    """Without what was looked for; looking for one's own messages is nobody's business."""
+    async with chatter(server.address) as ann:
+        await ann.ask("publish", room="lobby", text="tea")
+        user = ann.hello["user"]["id"]
+    mine = (await peer.request("GET", "/session")).json["user"]["id"]
+    for wanted in (mine, user):
+        await search(peer, "tea", f"&user={wanted}&room=lobby")
+    audit = server.server.parts.log.audit
+
+    async def written() -> bool:
+        return bool(await audit.read(after=None, limit=10))
+
+    await eventually(written)
+    [entry] = await audit.read(after=None, limit=10)
+    assert (entry.action, entry.target, entry.room, entry.by_id, entry.minor) == ("search", user, "lobby", mine, True)
+    assert "tea" not in entry.detail
+
+
+async def test_a_search_stores_the_markers_of_who_asks(server: Serving, peer: Peer) -> None:
+    stored = await publish(server.address, "lobby", "tea")
+    markers = server.server.parts.services.markers
+    with mock.patch("chatserver.chat.reading.STORE_EVERY", 3600.0):
+        body = b'{"offset":%d}' % stored["offset"]
+        headers = {"Content-Type": "application/json"}
+        assert (await peer.request("PUT", "/rooms/lobby/read", body, headers=headers)).status == 204
+        assert markers.waiting == 1
+        await search(peer, "tea")
+        await eventually(lambda: markers.waiting == 0)

@@ -136,7 +136,7 @@ class HangingLog(LateLog):
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> HangingLog:
     made = HangingLog()
-    monkeypatch.setattr("chatserver.server.open_log", lambda url: made)
+    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: made)
     monkeypatch.setattr("chatserver.log.groups.DRAIN_DEADLINE", 0.1)
     return made
 

@@ -63,7 +63,7 @@ async def test_publishers_that_are_gone_when_their_room_has_room_again(
 ) -> None:
     """Each has read its 201, and waits in the room until what was said after it is told: half a ring of it."""
     log = SteppedLog()
-    monkeypatch.setattr("chatserver.server.open_log", lambda url: log)
+    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: log)
     async with (
         serving() as server,
         reader(server),
@@ -120,7 +120,7 @@ class BreakingLog(MemoryLog):
 
 @pytest.mark.jumping_clock
 async def test_a_fault_in_feeding_a_member_from_the_log_costs_that_member(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatserver.server.open_log", lambda url: BreakingLog())
+    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: BreakingLog())
     async with (
         serving(faults=1, ring_messages=16, send_buffer=8192) as server,
         neighbour(server),

@@ -36,7 +36,7 @@ from tests.support.valkeys import Valkey, valkeys
 
 #: Milliseconds that a shard is farther away, and the least that side by side should gain: nothing, some, three waits
 #: for one.
-SHARDS = ((0, 0.7, 1.0), (1, 1.2, 1.5), (20, 2.0, 2.8))
+SHARDS = ((0, 0.7, 1.0), (1, 1.0, 1.5), (20, 2.0, 2.8))
 FIGURES = {
     delay: Figure(
         name=f"search, shards of {delay} ms: one step after another, of side by side", unit=TIMES, bound=bound,

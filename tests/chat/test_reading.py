@@ -136,3 +136,38 @@ async def test_no_more_may_wait_than_so_many(monkeypatch: pytest.MonkeyPatch) ->
         await trio.sleep(2 * STORE_EVERY)
         for room in "abc":
             markers.move("bob", room, 1)
+
+
+async def test_the_markers_of_one_user_can_be_stored_at_once() -> None:
+    notebook = Notebook()
+    async with storing(notebook) as (markers, _):
+        for user in ("ann", "bob"):
+            markers.move(user, "lobby", 3)
+        notebook.delay = 0.1
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(markers.store, "ann")
+            await trio.sleep(0.05)
+            markers.move("ann", "lobby", 4)
+            markers.move("ann", "den", 1)
+        assert set(notebook.rows) == {("ann", "lobby", 3)}
+        assert (markers.waiting, await places(markers)) == (3, {"lobby": 4, "den": 1})
+        await markers.store("ann")
+        assert markers.waiting == 1
+        await markers.store("ann")
+        await markers.store("nobody")
+        await trio.sleep(2 * STORE_EVERY)
+        assert notebook.rows[-3:] == [("ann", "lobby", 4), ("ann", "den", 1), ("bob", "lobby", 3)]
+        assert markers.waiting == 0
+
+
+async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> None:
+    notebook = Notebook()
+    async with storing(notebook) as (markers, _):
+        markers.move("ann", "lobby", 3)
+        notebook.failures.append(LogUnavailable("planted"))
+        with pytest.raises(LogUnavailable):
+            await markers.store("ann")
+        assert markers.waiting == 1
+        await trio.sleep(2 * STORE_EVERY)
+        assert notebook.rows == [("ann", "lobby", 3)]

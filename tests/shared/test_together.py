@@ -80,6 +80,16 @@ async def two_there(server: Serving) -> bool:
     return await count(server) == 2
 
 
+async def test_who_signs_out_at_one_has_the_other_look_into_the_log(servers: list[Valkey]) -> None:
+    """Where the log has the sign-out; it is not believed from here."""
+    async with pair(servers) as (ours, other):
+        cookie = (await ask(ours.address, "POST", "/session")).headers["set-cookie"].partition(";")[0]
+        assert (await ask(ours.address, "DELETE", "/session", headers={"Cookie": cookie})).status == 204
+        reloader = other.server._reloader
+        assert reloader is not None
+        await eventually(reloader._asked.is_set)
+
+
 async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) -> None:
     async with pair(servers, search_rate=0.01) as (ours, other):
         assert (await ask(ours.address, "GET", "/search?q=tea")).status == 200
