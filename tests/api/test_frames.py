@@ -153,8 +153,10 @@ async def test_echo_sends_everything_back() -> None:
 async def test_an_operator_may_let_long_messages_in(fragments: int) -> None:
     """Autobahn's cases 9 send 16 MiB. What came before was copied with each read and each fragment."""
     size = 2 << 20
-    limits = {"max_message_bytes": size, "all_unfinished_bytes": 2 * size}
-    async with serving(echo=True, **limits) as server, chatter(server.address, path="/echo") as friend:
+    async with (
+        serving(echo=True, max_message_bytes=size, all_unfinished_bytes=2 * size) as server,
+        chatter(server.address, path="/echo") as friend,
+    ):
         payload = bytes(range(256)) * (size // 256)
         part = size // fragments
         async with trio.open_nursery() as nursery:

@@ -73,10 +73,9 @@ async def test_what_cannot_be_published(server: Serving, peer: Peer) -> None:
     assert await texts(server.address) == ["hällo a=b&c"], "the body may be the text itself"
 
 
-async def test_201_comes_only_when_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_201_comes_only_when_it_is_durable() -> None:
     log = GatedLog()
-    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: log)
-    async with serving() as server, connect(server.address) as peer:
+    async with serving(engine=log) as server, connect(server.address) as peer:
         await peer.send(request("POST", PATH, b"hi"))
         await log.asked.wait()
         with trio.move_on_after(0.2) as waited:
@@ -125,13 +124,12 @@ async def test_too_many_messages_are_told_when_to_try_again_before_their_content
         assert await texts(server.address) == ["hi"]
 
 
-async def test_a_full_log_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_log_says_when_to_come_back() -> None:
     class Broken(MemoryLog):
         def _commit(self, drafts: Any) -> Outcomes:
             raise OSError("disk on fire at /secret/path")
 
-    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: Broken())
-    async with serving() as server, connect(server.address) as peer:
+    async with serving(engine=Broken()) as server, connect(server.address) as peer:
         answer = await post(peer, "hi")
         assert (answer.status, answer.error) == (503, "unavailable")
         assert int(answer.headers["retry-after"]) >= 1

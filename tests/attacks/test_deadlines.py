@@ -135,10 +135,8 @@ class HangingLog(LateLog):
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> HangingLog:
-    made = HangingLog()
-    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: made)
     monkeypatch.setattr("chatserver.log.groups.DRAIN_DEADLINE", 0.1)
-    return made
+    return HangingLog()
 
 
 async def test_serving_with_a_log_that_hangs(log: HangingLog) -> None:
@@ -149,7 +147,7 @@ async def test_serving_with_a_log_that_hangs(log: HangingLog) -> None:
         request("GET", "/rooms/elsewhere/messages?after=0&wait=60"),
         request("GET", "/rooms/elsewhere/events"),
     ]
-    async with serving(serving_deadline=0.5) as server, chatter(server.address) as friend:
+    async with serving(serving_deadline=0.5, engine=log) as server, chatter(server.address) as friend:
         await friend.ask("join", room="lobby")
         log.hangs = True
 

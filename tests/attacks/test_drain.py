@@ -101,12 +101,15 @@ async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> N
         await check_sent_away(late)
 
 
-async def test_a_publish_on_its_way_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_publish_on_its_way_is_acknowledged() -> None:
     """Whether it waits for the log, or half of its body has come."""
     log = GatedLog()
-    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: log)
     wire = request("POST", "/rooms/lobby/messages", b"last words")
-    async with serving(drain_timeout=60.0) as server, connect(server.address) as whole, connect(server.address) as half:
+    async with (
+        serving(drain_timeout=60.0, engine=log) as server,
+        connect(server.address) as whole,
+        connect(server.address) as half,
+    ):
         await whole.send(wire)
         await half.send(wire[:-5])
         await log.asked.wait()

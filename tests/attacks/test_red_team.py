@@ -58,14 +58,11 @@ class SteppedLog(LateLog):
 
 
 @pytest.mark.parametrize("how", ["reset", "end"])
-async def test_publishers_that_are_gone_when_their_room_has_room_again(
-    how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_publishers_that_are_gone_when_their_room_has_room_again(how: str) -> None:
     """Each has read its 201, and waits in the room until what was said after it is told: half a ring of it."""
     log = SteppedLog()
-    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: log)
     async with (
-        serving() as server,
+        serving(engine=log) as server,
         reader(server),
         chatter(server.address) as friend,
         AsyncExitStack() as stack,
@@ -119,10 +116,9 @@ class BreakingLog(MemoryLog):
 
 
 @pytest.mark.jumping_clock
-async def test_a_fault_in_feeding_a_member_from_the_log_costs_that_member(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatserver.server.open_log", lambda url, neighbours: BreakingLog())
+async def test_a_fault_in_feeding_a_member_from_the_log_costs_that_member() -> None:
     async with (
-        serving(faults=1, ring_messages=16, send_buffer=8192) as server,
+        serving(faults=1, engine=BreakingLog(), ring_messages=16, send_buffer=8192) as server,
         neighbour(server),
         chatter(server.address, receive_buffer=4096) as unlucky,
         chatter(server.address, receive_buffer=4096) as slow,

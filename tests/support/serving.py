@@ -24,6 +24,8 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
+from chatserver.log import open_log
+from chatserver.log.interface import Log
 from chatserver.net.states import State
 from chatserver.observe import metrics
 from chatserver.observe.memory import Collector
@@ -129,15 +131,20 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    *, total: int = 1000, faults: int = 0, collector: Any = CalmCollector, **settings: Any
+    *, total: int = 1000, faults: int = 0, collector: Any = CalmCollector, engine: Log | None = None, **settings: Any
 ) -> AsyncIterator[Serving]:
-    """Serve until the block ends. No address cap and no rates, unless the test gives them; `faults` that it plants."""
+    """Serve until the block ends. No address cap and no rates, unless the test gives them; `faults` that it plants.
+
+    With an `engine`, that is the log.
+    """
     options = {
         "port": 0, "log": "memory:", "per_ip": 0, "allow_host": (SHORT_HOST,), **dict.fromkeys(RATES, 0.0), **settings,
     }  # fmt: skip
     server = Server(Settings(**options), total=total)
+    opening = open_log if engine is None else lambda *_: engine
     with (
         mock.patch.object(server_module, "Collector", collector),
+        mock.patch.object(server_module, "open_log", opening),
         # A busy machine uses up the share of time that /metrics may take, and would be shown what was true before.
         mock.patch.object(metrics, "AT_ONCE_SECONDS", math.inf),
         capture_logs() as logs,
