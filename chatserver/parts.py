@@ -121,9 +121,10 @@ def build(
     identities = _identities(settings, log.identity.secret, keys)
     services = _services(settings, log, hub, encoder, identities, audit, faulted=connections.faults.caught)
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    searches = search_handlers(services, limiters, Afterwards(nursery, connections.faults.caught))
     routes = Routes(
         services,
-        searches=search_handlers(services, limiters, Afterwards(nursery, connections.faults.caught)),
+        searches=searches,
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
@@ -175,11 +176,10 @@ def build(
     if operators is not None:
         listeners.append(listener(operators, operators=first))
     parts = Parts(
-        loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
-        websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
-        poller=Poller(connections, readiness, listeners),
-        handshakes=handshakes,
+        loop=loop, garbage=garbage, log=log, searches=searches.counts, connections=connections, admission=admission,
+        stats=stats, input_budget=connections.input_budget, hub=hub, moderation=services.moderation,
+        exchanges=exchanges, websockets=websockets, publish_limit=services.publish_limit, services=services,
+        limiters=limiters, poller=Poller(connections, readiness, listeners), handshakes=handshakes,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts

@@ -183,7 +183,7 @@ class SqliteLog:
 
     async def _try_to_scrub(self, scrubber: Scrubber) -> bool:
         try:
-            await self.index.clean(deletions=True)
+            await self.index.clean()
             page: int | None = 1
             while page:
                 page = await self._writer_thread.run(partial(scrubber.step, page))

@@ -51,9 +51,8 @@ INDEX_PAUSE = 2.0
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something. A scrub of the
-#: files cleans as well.
-CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 20.0, 3600.0
+#: Seconds from one cleaning to the next, for what retention has removed. What people delete goes with a scrub.
+CLEAN_EVERY = 3600.0
 #: Pages that are merged in one step: about 5 ms.
 CLEAN_PAGES = 16
 #: Seconds that a search may last, however little of it is work: then the disk is slow.
@@ -125,11 +124,12 @@ class SqliteIndex:
         self._readers: SqliteReaders | None = None
         self._turn = trio.Lock()  # one search at a time: its budget begins with its turn
         self._behind: dict[str, int] = {}  # rooms with messages that are not in the index, by the number of their news
+        self._behind_since = 0.0  # when the oldest message that is not in the index came, or before
         self._news = 0
         self._waiting = 0  # messages
         self._some, self._many = trio.Event(), trio.Event()
         self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
-        self._cleaned = -CLEAN_AFTER_RETENTION
+        self._cleaned = -CLEAN_EVERY
         self._cleaning = trio.Lock()
 
     def open(self, path: Path) -> None:
@@ -165,6 +165,8 @@ class SqliteIndex:
     def written(self, rooms: Iterable[str], messages: int) -> None:
         """These rooms have so many new messages, all together."""
         self._news += 1
+        if not self._behind:
+            self._behind_since = trio.current_time()
         for room in rooms:
             self._behind.pop(room, None)
             self._behind[room] = self._news
@@ -178,12 +180,18 @@ class SqliteIndex:
         """Rooms with messages that are not in the index."""
         return len(self._behind)
 
+    @property
+    def lag(self) -> float:
+        """See `Index.lag`."""
+        return trio.current_time() - self._behind_since if self._behind else 0.0
+
     async def run(self) -> None:
         """Bring messages into the index until cancelled."""
         while True:
             try:
                 await self._catch_up()
-                await self._clean_when_due()
+                if trio.current_time() - self._cleaned >= CLEAN_EVERY:
+                    await self.clean()
             except LogUnavailable as error:
                 _log.warning("indexing_failed", reason=str(error))
                 await trio.sleep(INDEX_RETRY)
@@ -195,7 +203,7 @@ class SqliteIndex:
 
     async def _wait(self) -> None:
         """Until there is something to index, and either much of it or some time has passed."""
-        with trio.move_on_after(CLEAN_AFTER_DELETION):
+        with trio.move_on_after(CLEAN_EVERY):
             await self._some.wait()
             with trio.move_on_after(INDEX_INTERVAL):
                 await self._many.wait()
@@ -204,7 +212,7 @@ class SqliteIndex:
         self._some, self._many = trio.Event(), trio.Event()
         self._waiting = 0
         await self._look_for_backlog()
-        until, whole = self._news, True
+        until, whole, came = self._news, True, trio.current_time()
         while self._behind and (not whole or next(iter(self._behind.values())) <= until):
             began = trio.current_time()
             rooms = dict(islice(self._behind.items(), INDEX_ROOMS))
@@ -214,6 +222,7 @@ class SqliteIndex:
                 if self._behind[room] == rooms[room]:
                     del self._behind[room]
             await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
+        self._behind_since = came  # all that came before is in it
 
     async def _look_for_backlog(self) -> None:
         """Find the rooms that have messages from before the log was opened."""
@@ -223,30 +232,27 @@ class SqliteIndex:
             rooms = await self._readers.ask(partial(_rooms_behind, self._backlog_after))
             for _, room, is_behind in rooms:
                 if is_behind:
+                    if not self._behind:
+                        self._behind_since = trio.current_time()
                     self._behind.setdefault(room, 0)
             self._backlog_after = rooms[-1][0] if len(rooms) == BACKLOG_ROOMS else None
 
     # -- cleaning ---------------------------------------------------------------------------------------------------
 
-    async def _clean_when_due(self) -> None:
-        """Merge the index if words of deleted texts may be in it."""
-        age = trio.current_time() - self._cleaned
-        await self.clean(deletions=age >= CLEAN_AFTER_DELETION, removals=age >= CLEAN_AFTER_RETENTION)
-
-    async def clean(self, *, deletions: bool, removals: bool = False) -> None:
-        """Merge the index if there are words in it of what people deleted, or of what retention removed."""
+    async def clean(self) -> None:
+        """Merge the index if there are words in it of what people deleted or edited, or of what retention removed."""
         async with self._cleaning:
             if self._readers is None:
                 raise LogUnavailable("the log is closed")
             debris = await self._readers.ask(_debris)
-            if not ((debris.deletions and deletions) or (debris.removals and removals)):
+            self._cleaned = trio.current_time()
+            if not any(debris):
                 return
             pages = -CLEAN_PAGES  # first all segments become one job
             while await self._change("cleaning the index", partial(_merge, pages)):
                 pages = CLEAN_PAGES
                 await trio.sleep(INDEX_STEP)
             await self._change("cleaning the index", partial(_cleaned, debris))
-            self._cleaned = trio.current_time()
 
 
 # -- in the writing thread ---------------------------------------------------------------------------------------------

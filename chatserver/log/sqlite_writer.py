@@ -111,26 +111,26 @@ class SqliteWriter:
                     continue
             room = rooms.get(name)
             if changes is not None:
-                instead = changes.instead(draft, room, now)
-                if instead is not None:
-                    outcomes.append(instead)
+                taken = changes.take(draft, room, now)
+                if not isinstance(taken, Record):
+                    outcomes.append(taken)
                     continue
-            assert room is not None, "the first message makes it"
-            room.last = offset = room.last + 1
-            room.time = time = max(now, room.time)
-            if changes is None:
+                record = taken
+                assert room is not None
+                rows += (
+                    room.base + record.offset, record.time, user_id, record.user_name, record.text, record.kind.value,
+                    record.target, more_of(record),
+                )  # fmt: skip
+            else:
+                assert room is not None, "it was made"
+                room.last = offset = room.last + 1
+                room.time = time = max(now, room.time)
                 rows += (room.base + offset, time, user_id, draft.user_name, draft.text)
                 record = Record(name, offset, time, user_id, draft.user_name, draft.text)
-            else:
-                record = changes.make(draft, room, offset, time)
-                rows += (
-                    room.base + offset, time, user_id, record.user_name, record.text, record.kind.value, record.target,
-                    more_of(record),
-                )  # fmt: skip
             outcomes.append(Stored(record, True))
             if key is not None:
                 used[name, user_id, key] = record
-                keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, time)
+                keys += (room.base >> OFFSET_BITS, user_id, key, room.base + record.offset, record.time)
         if keys or (rows and changes is not None):
             self._begin()
         if rows:

@@ -107,12 +107,16 @@ async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
     monkeypatch.setattr(index_module, "INDEX_SOON", 20)
     async with running(SqliteLog(str(path))) as log:
         await indexed(log)  # so that it waits for news
+        assert log.index.lag == 0.0
+        began = trio.current_time()
         for number in range(19):
             await append(log, draft("apple", room="ab"[number % 2]))
+        assert 0.0 < log.index.lag <= trio.current_time() - began
         assert steps == []
         await append(log, draft("apple"))
         await indexed(log)
         assert steps == [["b", "a", "lobby"]]
+        assert log.index.lag == 0.0
     assert len(in_index(path)) == 20
 
 
@@ -171,7 +175,7 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 ) -> None:
     """FTS5 only notes that a text is gone; its words are there until the index is merged."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    monkeypatch.setattr(index_module, "CLEAN_AFTER_DELETION", 0.02)
+    monkeypatch.setattr(index_module, "CLEAN_EVERY", 0.02)
     secret = "xylophonist"
     async with running(SqliteLog(str(path))) as log:
         assert isinstance(log, SqliteLog)
