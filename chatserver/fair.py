@@ -5,7 +5,7 @@ what a network is.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 import trio
@@ -18,14 +18,16 @@ Value = TypeVar("Value")
 class FairQueue(Generic[Entry]):
     """Entries of many networks: those of one in their order, the networks in turns."""
 
-    __slots__ = ("_lines", "_turns")
+    __slots__ = ("_length", "_lines", "_turns")
 
     def __init__(self) -> None:
+        self._length = 0
         self._lines: dict[str, deque[Entry]] = {}
         self._turns: deque[str] = deque()  # each network that has a line, once
 
     def push(self, network: str, entry: Entry) -> None:
         """Behind the network's others."""
+        self._length += 1
         line = self._lines.get(network)
         if line is None:
             self._lines[network] = deque((entry,))
@@ -36,6 +38,7 @@ class FairQueue(Generic[Entry]):
     def pop(self) -> Entry:
         """The next entry of the network whose turn it is. Raises IndexError when there is none."""
         network = self._turns.popleft()
+        self._length -= 1
         line = self._lines[network]
         entry = line.popleft()
         if line:
@@ -44,11 +47,26 @@ class FairQueue(Generic[Entry]):
             del self._lines[network]
         return entry
 
+    def has_share(self, network: str) -> bool:
+        """Whether it has as many entries as the mean of those that have some, and is not the only one."""
+        line = self._lines.get(network)
+        return line is not None and len(line) * len(self._lines) >= self._length > len(line)
+
+    def firsts(self) -> Iterator[tuple[str, Entry]]:
+        """Each network with its oldest entry."""
+        return ((network, line[0]) for network, line in self._lines.items())
+
+    def pop_from(self, network: str) -> Entry:
+        """The oldest entry of a network that has some, though it is not its turn."""
+        self._turns.remove(network)
+        self._turns.appendleft(network)
+        return self.pop()
+
     def __bool__(self) -> bool:
         return bool(self._turns)
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
+        return self._length
 
 
 class _Flight(Generic[Value]):

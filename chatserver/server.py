@@ -47,8 +47,8 @@ from chatserver.settings.spec import ConfigError
 
 EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
 
-#: Seconds between house-keeping rounds, and between rounds of retention.
-HOUSEKEEPING, RETENTION = 1.0, 60.0
+#: Ticks of the wheel between house-keeping rounds: a second. Seconds between rounds of retention.
+HOUSEKEEPING, RETENTION = 10, 60.0
 #: Connections told to go before other tasks run.
 DRAIN_BATCH = 64
 #: Seconds between looks at who is still there while draining.
@@ -172,7 +172,7 @@ class Server:
     def _hand_out(self, step: Callable[[], bool]) -> None:
         """The news and the first answers of a group at once, which mostly are all; the others when their turn comes."""
         if step():
-            self.parts.connections.scheduler.submit(Priority.ESTABLISHED, self._hand_out_more, step)
+            self.parts.connections.scheduler.submit(Priority.ANSWER, self._hand_out_more, step)
 
     def _hand_out_more(self, step: Callable[[], bool]) -> bool:
         self._hand_out(step)
@@ -191,7 +191,6 @@ class Server:
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(parts.services.audit.run, parts.log.audit)
         nursery.start_soon(self._turn_wheel)
-        nursery.start_soon(self._keep_house)
         nursery.start_soon(self._retain)
         if self._published is not None:
             nursery.start_soon(self._published.run)
@@ -221,26 +220,28 @@ class Server:
     # -- tasks ------------------------------------------------------------------------------------------------------
 
     async def _turn_wheel(self) -> None:
-        parts = self.parts
+        parts, heap = self.parts, Heap(find_trim())
+        wheel, due = parts.connections.wheel, HOUSEKEEPING
 
         def on_tick(late: float) -> None:
+            nonlocal due
             self.loop.ticks_late.add(late)
+            if wheel.current >= due:
+                due = wheel.current + HOUSEKEEPING
+                self._keep_house(heap)
             parts.garbage.tick(trio.current_time())
 
         await parts.poller.run_wheel(on_tick=on_tick)
 
-    async def _keep_house(self) -> None:
-        parts, heap = self.parts, Heap(find_trim())
-        services = parts.services
-        while True:
-            await trio.sleep(HOUSEKEEPING)
-            for chore in (
-                parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.limiters.sweep,
-                services.search_results.sweep, parts.stats.report, services.identities.sweep,
-                services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
-                partial(heap.tick, parts.connections.held),
-            ):  # fmt: skip
-                self._attempt(chore)
+    def _keep_house(self, heap: Heap) -> None:
+        parts, services = self.parts, self.parts.services
+        for chore in (
+            parts.hub.tick, parts.admission.tick, parts.publish_limit.sweep, parts.limiters.sweep,
+            services.search_results.sweep, parts.stats.report, services.identities.sweep,
+            services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
+            partial(heap.tick, parts.connections.held),
+        ):  # fmt: skip
+            self._attempt(chore)
 
     async def _retain(self) -> None:
         settings, policies = self.settings, self.parts.services.identities.access.policies

@@ -47,6 +47,7 @@ class AuditTrail:
         self._wall_ms = wall_ms
         self._clock = clock
         self._waiting: deque[AuditEntry] = deque()
+        self._asked = trio.Event()  # set once entries wait to be stored
         self._refusals: KeyedBuckets[str] = KeyedBuckets(REFUSAL_RATE, burst=REFUSAL_BURST)
         self.lost = 0  # entries for which there was no place
 
@@ -71,6 +72,7 @@ class AuditTrail:
     def _add(self, entry: AuditEntry, most: int) -> None:
         if len(self._waiting) < most:
             self._waiting.append(entry)
+            self._asked.set()
         else:
             self.lost += 1
 
@@ -79,14 +81,17 @@ class AuditTrail:
         failing = False
         try:
             while True:
-                await trio.sleep(GROUP_INTERVAL)
-                try:
-                    await self._store(audit)
-                    failing = False
-                except LogError as error:  # they stay, and are tried again
-                    if not failing:
-                        _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
-                    failing = True
+                await self._asked.wait()
+                self._asked = trio.Event()
+                while self._waiting:
+                    await trio.sleep(GROUP_INTERVAL)
+                    try:
+                        await self._store(audit)
+                        failing = False
+                    except LogError as error:  # they stay, and are tried again
+                        if not failing:
+                            _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
+                        failing = True
         finally:
             with trio.move_on_after(LAST_GROUP, shield=True):
                 try:

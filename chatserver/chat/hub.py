@@ -319,12 +319,13 @@ class Hub:
 
     def tick(self) -> None:
         """Once a second: leases end, presence is told, empty rooms leave memory."""
+        self.registry.evict_due()
+        self.registry.relieve()  # what was sent since is kept as well
         if self._round is None:  # else the last one is not over, and goes on
             self._round = _Round(deque(self._leasing), deque(self._changed), deque(self._noticing))
             self._told = 0
-            self._schedule.later(self._keep_house, self)
-        self.registry.evict_due()
-        self.registry.relieve()  # what was sent since is kept as well
+            if self._keep_house(self):
+                self._schedule.later(self._keep_house, self)
 
     def _keep_house(self, _: object) -> bool:
         """The next rooms of a round. True: there are more."""

@@ -37,6 +37,7 @@ from chatserver.net.wheel import TICK, TICK_MICROSECONDS, ticks
 from chatserver.protocol.errors import FrameError, MessageError
 from chatserver.protocol.websocket import (
     EMPTY_PING,
+    EMPTY_PONG,
     Binary,
     Close,
     Event,
@@ -65,6 +66,7 @@ REFUSAL, CONTROL = 3, 3
 NOTICE = 30.0
 #: Refusals after which a client that heeds none of them is closed.
 REFUSALS = 64
+_PONG_BYTES = len(EMPTY_PONG) + 4  # and four of mask, which mask nothing
 
 
 class WebSocketHandler(Handler):
@@ -103,8 +105,12 @@ class WebSocketHandler(Handler):
 
     def received(self, connection: Connection, data: bytes) -> bool:
         """Bytes of frames."""
+        session = session_of(connection)
+        if len(data) == _PONG_BYTES and connection.state is State.PINGED and data.startswith(EMPTY_PONG):
+            self._rest(connection, session)  # what an idle peer sends, and all it sends
+            return False
         inbox = connection.inbox
-        return self._take(connection, session_of(connection), inbox + data if inbox else data)
+        return self._take(connection, session, inbox + data if inbox else data)
 
     def resumed(self, connection: Connection) -> bool:
         """What the inbox holds."""
@@ -289,17 +295,19 @@ class WebSocketHandler(Handler):
         if state is State.OPEN:
             session = session_of(connection)
             principal = session.principal
-            if self._has_expired(connection, session):
-                return
             if principal.is_guest and principal.access.closed_to_guests:  # it has had its time to sign in
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
                 return
             expires = principal.expires
-            if expires is not None and expires - trio.current_time() <= NOTICE + 2 * TICK:
-                self._rest(connection, session)
-                self._connections.send(connection, session.dialect.expiring(expires - trio.current_time()))
-                return
-            connection.rate = self._bucket.at_rest(connection.rate, self._now())
+            if expires is not None:
+                if self._has_expired(connection, session):
+                    return
+                if expires - trio.current_time() <= NOTICE + 2 * TICK:
+                    self._rest(connection, session)
+                    self._connections.send(connection, session.dialect.expiring(expires - trio.current_time()))
+                    return
+            if connection.rate:
+                connection.rate = self._bucket.at_rest(connection.rate, self._now())
             self._connections.enter(connection, State.PINGED, session)
             self._connections.send(connection, EMPTY_PING)  # last: it may find that the peer is gone
             return

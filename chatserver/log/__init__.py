@@ -1,7 +1,7 @@
 """Where messages live, behind one small interface.
 
-Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder. What a log promises is in
-`interface`; `groups` shares the cost of a sync among publishers; `memory` and `sqlite` are the engines.
+Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder but `fair`. What a log
+promises is in `interface`; `groups` shares the cost of a sync among publishers; `memory` and `sqlite` are the engines.
 """
 
 from chatserver.log.interface import Log, LogOpenError

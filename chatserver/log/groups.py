@@ -1,6 +1,7 @@
 """Group commit: drafts that arrive while one group is being stored are the next group.
 
-Owns: the queue of drafts, its bounds, the order of news and answers, the end of a log's life. May not: know how a group
+Owns: the queue of drafts, in which networks take turns, its bounds, the order of news and answers, the end of a log's
+life. May not: know how a group
 is stored: an engine gives it one function for that.
 
 Making one message durable costs a sync of the disk whatever its size, so all that wait share one. A group begins with
@@ -15,15 +16,17 @@ after all is news as any other, and a publisher that tries again with its key ge
 
 import logging
 import math
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
 import trio
 from outcome import Error, Outcome
 
+from chatserver.fair import FairQueue
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
     DRAIN_DEADLINE,
@@ -49,10 +52,11 @@ Outcomes: TypeAlias = Sequence[Stored | LogError]
 #: with the exception that the engine raised.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 _Entry: TypeAlias = tuple[Draft, Answer, float]  # the last is the deadline of the answer, on trio's clock
+_deadline = itemgetter(2)
 
 logger = logging.getLogger(__name__)
 
-#: News and answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
+#: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_A_STEP = 8
 
 
@@ -64,12 +68,11 @@ class GroupWriter:
         self._interval = interval  # s, at least, from the beginning of a group to that of the next
         self._next_begin = -math.inf
         self.accepting = False  # from the start of `run` until it is cancelled
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: FairQueue[_Entry] = FairQueue()
         self._waiting_text = 0
-        self._waiting_of: Counter[str] = Counter()  # drafts by network
         self._committing: Sequence[_Entry] = ()
         self._overdue = 0  # so many of these, from the first, were answered at their deadline
-        self._outgoing: deque[tuple[Callable[[Any], None], Any]] = deque()  # receivers, with what each is to get
+        self._unanswered: FairQueue[tuple[Answer, Stored | LogError]] = FairQueue()
         self._idle = trio.Event()  # set when a commit has ended and no other follows
         self._counts = Statistics()
         # Set by `run`.
@@ -90,16 +93,14 @@ class GroupWriter:
             raise LogBusy(f"a commit has been under way for more than {ANSWER_DEADLINE:g} s")
         if len(self._waiting) >= MAX_PENDING:
             raise LogBusy(f"{len(self._waiting):,} messages wait to be stored, limit {MAX_PENDING:,}")
-        of_network = self._waiting_of[draft.network]
-        if len(self._waiting) >= SHARED_PENDING and of_network * len(self._waiting_of) > len(self._waiting):
-            raise LogBusy(f"{of_network:,} messages of {draft.network} wait to be stored, more than its share")
+        if len(self._waiting) >= SHARED_PENDING and self._waiting.has_share(draft.network):
+            raise LogBusy(f"the messages of {draft.network} that wait to be stored have its share of the queue")
         waiting_text = self._waiting_text + len(draft.text)
         if waiting_text > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
         refuse_surrogates(draft)
-        self._waiting.append((draft, done, self._now() + ANSWER_DEADLINE))
+        self._waiting.push(draft.network, (draft, done, self._now() + ANSWER_DEADLINE))
         self._waiting_text = waiting_text
-        self._waiting_of[draft.network] += 1
         if not self._committing:
             self._begin_when_due()
 
@@ -127,46 +128,39 @@ class GroupWriter:
 
     async def _keep_deadlines(self) -> None:
         """Begin groups when they are due, and answer drafts whose deadline has come, until cancelled."""
+        look = self._now()
         while True:
             now = self._now()
-            answered = 0
-            while self._oldest_due() <= now and answered < MAX_GROUP:
-                self._answer_oldest()
-                answered += 1
-            # A draft that comes during this sleep is due after it.
-            with trio.CancelScope(deadline=min(self._oldest_due(), now + ANSWER_DEADLINE)) as self._nap:
+            if now >= look:
+                look = self._answer_overdue(now)
+            with trio.CancelScope(deadline=look) as self._nap:
                 if not self._committing:
                     self._begin_when_due()
                 await trio.sleep_forever()
 
-    def _oldest_due(self) -> float:
-        if self._overdue < len(self._committing):
-            return self._committing[self._overdue][2]
-        return self._waiting[0][2] if self._waiting else math.inf
-
-    def _answer_oldest(self) -> None:
-        self._counts.late += 1
-        if self._overdue < len(self._committing):
-            _, done, _ = self._committing[self._overdue]
+    def _answer_overdue(self, now: float) -> float:
+        """Answer the next drafts whose deadline has come. Returns when to look again."""
+        committing = self._committing
+        while self._overdue < len(committing) and committing[self._overdue][2] <= now:
+            _, done, _ = committing[self._overdue]
             self._overdue += 1
+            self._counts.late += 1
             _tell(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
-        else:
-            draft, done, _ = self._waiting.popleft()
+        late = [network for network, (_, _, due) in self._waiting.firsts() if due <= now][:MAX_GROUP]
+        for network in late:
+            draft, done, _ = self._waiting.pop_from(network)
             self._waiting_text -= len(draft.text)
-            self._take_out(draft)
+            self._counts.late += 1
             _tell(done, LogBusy("the message waited too long for its turn, and was not stored"))
-
-    def _take_out(self, draft: Draft) -> None:
-        """It does not wait any more."""
-        left = self._waiting_of[draft.network] - 1
-        if left:
-            self._waiting_of[draft.network] = left
-        else:
-            del self._waiting_of[draft.network]
+        if late:
+            return now
+        dues = [due for _, _, due in islice(committing, self._overdue, self._overdue + 1)]
+        dues += [due for _, (_, _, due) in self._waiting.firsts()]
+        return min(dues, default=now + ANSWER_DEADLINE)  # a draft that comes until then is due after it
 
     def _begin_when_due(self) -> None:
         # What is stored and not yet told waits as well: beyond that the next group would only be stored too early.
-        if not self._waiting or (len(self._outgoing) > SHARED_PENDING and self.accepting):
+        if not self._waiting or (len(self._unanswered) > SHARED_PENDING and self.accepting):
             return
         if self._now() >= self._next_begin or not self.accepting:
             self._begin_group()
@@ -175,16 +169,10 @@ class GroupWriter:
 
     def _begin_group(self) -> None:
         self._next_begin = self._now() + self._interval
-        if len(self._waiting) <= MAX_GROUP:
-            group = list(self._waiting)
-            self._waiting.clear()
-            self._waiting_text = 0
-            self._waiting_of.clear()
-        else:
-            group = [self._waiting.popleft() for _ in range(MAX_GROUP)]
-            self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
-            for draft, _, _ in group:
-                self._take_out(draft)
+        waiting = self._waiting
+        group = [waiting.pop() for _ in range(min(len(waiting), MAX_GROUP))]
+        group.sort(key=_deadline)  # the networks took turns to be in it; in it they are in the order they came
+        self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
         self._committing = group
         finish = partial(self._finish_group, group)
         try:
@@ -204,7 +192,7 @@ class GroupWriter:
             self._idle.set()
 
     def _send(self, waiting: Sequence[_Entry], outcomes: Outcomes) -> None:
-        """Schedule the news of a whole group, and the answers to those of its drafts that still wait, its last."""
+        """Tell the news of a whole group, and schedule the answers to those of its drafts that still wait, its last."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         fresh = [one.record for one in stored if one.fresh]
         refused = 0 if len(stored) == len(outcomes) else sum(isinstance(outcome, Refused) for outcome in outcomes)
@@ -213,32 +201,31 @@ class GroupWriter:
         else:
             self._counts.failures += 1
         self._counts.records += len(fresh)
-        is_scheduled = bool(self._outgoing)
         if fresh:
-            self._outgoing.append((self._news, fresh))
-        answered = len(outcomes) - len(waiting)
-        self._outgoing.extend([(done, outcomes[index]) for index, (_, done, _) in enumerate(waiting, answered)])
+            _tell(self._news, fresh)
+        is_scheduled = bool(self._unanswered)
+        for index, (draft, done, _) in enumerate(waiting, len(outcomes) - len(waiting)):
+            self._unanswered.push(draft.network, (done, outcomes[index]))
         if not is_scheduled:
             self._schedule(self._hand_out)
 
     def _hand_out(self) -> bool:
-        """Hand out the next few news and answers, in order; whether there are more."""
-        outgoing = self._outgoing
-        for _ in range(min(len(outgoing), ANSWERS_A_STEP)):
-            _tell(*outgoing.popleft())
+        """Hand out the next few answers, to each network in turn; whether there are more."""
+        unanswered = self._unanswered
+        for _ in range(min(len(unanswered), ANSWERS_A_STEP)):
+            _tell(*unanswered.pop())
         if self._waiting and not self._committing:
             self._begin_when_due()
-        return bool(outgoing)
+        return bool(unanswered)
 
     def _end(self) -> None:
         """Answer every draft that is left, and hand out everything."""
-        left = [*self._committing[self._overdue :], *self._waiting]
+        left = [*self._committing[self._overdue :], *[self._waiting.pop() for _ in range(len(self._waiting))]]
         self._committing, self._overdue = (), 0
-        self._waiting.clear()
         self._waiting_text = 0
-        self._waiting_of.clear()
         closed = LogUnavailable("the log was closed before this message was known to be stored")
-        self._outgoing.extend((done, closed) for _, done, _ in left)
+        for draft, done, _ in left:
+            self._unanswered.push(draft.network, (done, closed))
         at_once(self._hand_out)
 
 

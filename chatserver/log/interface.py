@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
-#: Drafts waiting beyond which no network may have more of them than its share: four groups, 0.1 s of work with all that
-#: comes of them. First come, first served would let 8,000 publishers have everybody wait 3 s.
+#: Drafts waiting beyond which no network may have more of them than its share: four groups, 50 ms of work with all that
+#: comes of them.
 SHARED_PENDING = 1_000
 #: Characters of text in them: 64 MiB if each takes four bytes, a tenth of that for ordinary chat.
 MAX_PENDING_TEXT = 16 * 1024 * 1024
@@ -259,7 +259,7 @@ class Log(Protocol):
     ) -> None:
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
-        `schedule` is given a step that hands out the news and answers of finished groups, a few in each call, in order.
+        `schedule` is given a step that hands out the answers of finished groups, a few in each call.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable
         to the rest, hands out all that is left, and closes. Raises LogOpenError if it cannot open.

@@ -20,6 +20,8 @@ APPLICATION_ID = 0x63686174
 MINIMUM_SQLITE = (3, 37, 0)
 #: Seconds that another program (a backup, a shell) may lock the file before a call fails.
 BUSY_TIMEOUT = 2.0
+#: KiB of pages that each of the four connections keeps. SQLite's 2,000 are as fast, and 4 MB more after a burst.
+PAGE_CACHE = 512
 #: Bytes of write-ahead log left on disk after a burst.
 WAL_KEPT = 64 * 1024 * 1024
 #: Bytes up to which a file is checked whole when it is opened, in about 0.3 s.
@@ -186,6 +188,7 @@ def _opening(path: Path) -> Iterator[sqlite3.Connection]:
             # The module opens no transactions by itself, and does not check that one thread alone uses the connection.
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             undo.callback(connection.close)
+            connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
             yield connection
         except sqlite3.Error as error:
             raise _open_error(path, error) from error

@@ -107,15 +107,17 @@ class Poller:
                 self._connections.faults.caught(wheel)
             for alike in filter(None, expired):
                 self._connections.expire(*alike)
-            self._scheduler.submit(Priority.ESTABLISHED, self._tick, partial(on_tick, late))
+            try:  # here and not in a step: with nothing expired the poller need not wake
+                self._tick()
+                on_tick(late)
+            except Exception:  # noqa: BLE001
+                self._connections.faults.caught(on_tick)
 
-    def _tick(self, on_tick: Callable[[], None]) -> bool:
+    def _tick(self) -> None:
         for listener in self._listeners.values():
             listener.tick()
             if not listener.resting:
                 self._readiness.arm(listener.descriptor, READ)  # a fault in accepting costs a tick, not the listener
-        on_tick()
-        return False
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; what is connected stays."""

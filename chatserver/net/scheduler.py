@@ -29,7 +29,9 @@ Step: TypeAlias = Callable[[Any], bool]
 
 #: Seconds of each class in a round. A pass of trio's loop costs 30 µs besides, so rounds are not much shorter. A
 #: newcomer's whole handshake is 0.1 ms.
-QUANTUM: dict[Priority, float] = {Priority.ESTABLISHED: 0.002, Priority.NEW: 0.001, Priority.BULK: 0.0005}
+QUANTUM: dict[Priority, float] = {
+    Priority.ANSWER: 0.002, Priority.ESTABLISHED: 0.002, Priority.NEW: 0.001, Priority.BULK: 0.0005
+}  # fmt: skip
 
 
 class Scheduler:
@@ -52,8 +54,8 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do."""
-        established, new, bulk = self._queues
-        return not (established or new or bulk)
+        answer, established, new, bulk = self._queues
+        return not (established or answer or new or bulk)
 
     def round(self) -> None:
         """Each class for its share of time, or until it has nothing to do."""

@@ -43,9 +43,10 @@ class State(IntEnum):
 class Priority(IntEnum):
     """The scheduler's classes, each with a share of the loop's time of its own."""
 
-    ESTABLISHED = 0  # connections that have asked for something
-    NEW = 1  # accept, handshake, first request; and departures, since the place may be the newcomer's
-    BULK = 2  # what is left of long work
+    ANSWER = 0  # answers of the log: with the established they would wait for a turn of each network that sends more
+    ESTABLISHED = 1  # connections that have asked for something
+    NEW = 2  # accept, handshake, first request; and departures, since the place may be the newcomer's
+    BULK = 3  # what is left of long work
 
 
 class Reclaim(IntEnum):

@@ -90,7 +90,6 @@ LONG_FRAME = 64 * 1024
 _FIN = 0x80
 _MASKED = 0x80
 _OPCODE, _CONTROL = 0x0F, 0x08
-_EMPTY_PONG = b"\x8a\x80"  # and four bytes of mask, which mask nothing
 # First bytes without reserved bits or opcodes, and no control frame in fragments: of a new message, and inside one.
 _CONTROLS = frozenset((0x88, 0x89, 0x8A))
 _NEW_TEXT = _CONTROLS | {0x01, 0x81}
@@ -114,8 +113,6 @@ def receive(
 
     It takes no more frames than a turn has. Behind a `Close` or a `Violation` nothing is left.
     """
-    if len(buffer) == 6 and buffer[:2] == _EMPTY_PONG and (assembly is None or not assembly.lacking):
-        return [PONG], b"", assembly, False  # what an idle peer sends, and all it sends
     ready, at, assembly, error, more = _split(buffer, assembly, limits, limits.turn if turn is None else turn)
     events: list[Event] = []
     for frames in ready:
@@ -290,7 +287,7 @@ def _broken(error: ParseFailed) -> FrameError:
 
 
 _SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))
-EMPTY_PING = b"\x89\x00"
+EMPTY_PING, EMPTY_PONG = b"\x89\x00", b"\x8a\x80"  # ours, and what begins a client's: its mask comes behind
 
 
 def text_frame(payload: bytes) -> bytes:

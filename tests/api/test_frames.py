@@ -51,7 +51,7 @@ async def test_repeats_of_stored_messages_do_not_stop_a_publisher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that resends everything it had no ack for: repeats make no news, so nobody else would wake it."""
-    monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 0.1)
+    monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 1)
     async with (
         serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16, serving_deadline=2.0) as server,
         chatter(server.address) as member,

@@ -60,8 +60,8 @@ def _without_bulk() -> None:
 
     def init(self: scheduler.Scheduler, **options: object) -> None:
         run(self, **options)  # type: ignore[arg-type]
-        established, new, _ = self._queues
-        self._queues = (established, new, established)
+        answer, established, new, _ = self._queues
+        self._queues = (answer, established, new, established)
 
     scheduler.Scheduler.__init__ = init  # type: ignore[method-assign]
 

@@ -1,8 +1,8 @@
 """The queue and the loop that every engine shares, with engines that a test controls."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-import msgspec
 import pytest
 import trio
 from outcome import Error, Outcome, Value
@@ -94,21 +94,58 @@ async def test_the_queue_is_bounded(
 
 async def test_where_many_wait_no_network_has_more_than_its_share(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "SHARED_PENDING", 6)
-
-    def say(network: str, text: str) -> None:
-        it.writer.submit(msgspec.structs.replace(draft(text), network=network), it.answer)
-
+    say = it.submit_from
     for _ in range(3):
         with together(it.writer):
             for number in range(8):
                 say("crowd", str(number))  # by itself it may have all
             say("office", "8")
-            with pytest.raises(LogBusy, match="8 messages of crowd wait to be stored, more than its share"):
+            with pytest.raises(LogBusy, match="the messages of crowd that wait to be stored have its share"):
                 say("crowd", "refused")
             say("office", "9")
             say("visitor", "10")
         await wait_all_tasks_blocked()
-    assert it.seen == [str(number) for number in range(11)] * 3
+    assert sorted(map(str, it.seen)) == sorted([str(number) for number in range(11)] * 3)
+
+
+async def test_the_queue_does_not_creep_up_among_many_networks(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all have the same share, none of them has more than it: else they would take turns at one more each."""
+    monkeypatch.setattr(groups_module, "SHARED_PENDING", 6)
+    accepted = 0
+    with together(it.writer):
+        for number in range(60):
+            with suppress(LogBusy):
+                it.submit_from(str(number % 3), str(number))
+                accepted += 1
+    assert accepted == 6
+
+
+async def test_networks_take_turns_to_be_stored_and_come_in_order_within_a_group(
+    it: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups_module, "MAX_GROUP", 4)
+    with together(it.writer):
+        for number in range(6):
+            it.submit_from("crowd", str(number))
+        it.submit_from("office", "6")
+        it.submit_from("visitor", "7")
+    await wait_all_tasks_blocked()
+    assert it.engine.groups == [["0", "1", "6", "7"], ["2", "3", "4", "5"]]
+
+
+async def test_what_waits_too_long_is_answered_whatever_its_network(it: Written, autojump_clock: MockClock) -> None:
+    gate = it.close_gate()
+    it.submit("running")
+    await wait_all_tasks_blocked()
+    for number in range(3 * MAX_GROUP):
+        it.submit_from(str(number % 7), str(number))
+    await trio.sleep(1)
+    it.submit_from("3", "later")
+    await trio.sleep(ANSWER_DEADLINE - 0.5)
+    assert it.seen == [LogUnavailable, *[LogBusy] * (3 * MAX_GROUP)]
+    gate.set()
+    await wait_all_tasks_blocked()
+    assert it.seen[-1] == "later"
 
 
 async def test_the_end_waits_for_the_commit_that_runs_and_for_what_waits() -> None:

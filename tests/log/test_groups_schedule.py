@@ -1,4 +1,4 @@
-"""News and answers of finished groups as steps of a schedule: in order, a few at a time, none lost."""
+"""Answers of finished groups as steps of a schedule: networks in turns, a few at a time, none lost."""
 
 import pytest
 import trio
@@ -8,6 +8,7 @@ from chatserver.log.groups import ANSWERS_A_STEP
 from chatserver.log.interface import Step
 from tests.log.support import draft
 from tests.log.writers import Written
+from tests.support.groups import together
 
 
 class Turns:
@@ -39,12 +40,13 @@ async def it(nursery: trio.Nursery, turns: Turns) -> Written:
     return it
 
 
-async def test_nothing_is_told_before_its_turn_and_then_in_order(it: Written, turns: Turns) -> None:
+async def test_news_is_told_at_once_and_nobody_is_answered_before_its_turn(it: Written, turns: Turns) -> None:
     it.submit("a", "b", "c")  # "a" is a group of its own, since it found none under way
     await wait_all_tasks_blocked()
-    assert (it.heard, len(turns.steps)) == ([], 1), "one step for both groups, since the first has not had its turn"
+    assert it.heard == [["a"], ["b", "c"]]
+    assert len(turns.steps) == 1, "one step for both groups, since the first has not had its turn"
     assert not turns.turn()
-    assert it.heard == [["a"], "a", ["b", "c"], "b", "c"]
+    assert it.heard[2:] == ["a", "b", "c"]
     it.submit("d")
     await wait_all_tasks_blocked()
     assert len(turns.steps) == 1
@@ -52,12 +54,25 @@ async def test_nothing_is_told_before_its_turn_and_then_in_order(it: Written, tu
     assert it.heard[5:] == [["d"], "d"]
 
 
+async def test_networks_take_turns_to_be_answered(it: Written, turns: Turns) -> None:
+    with together(it.writer):
+        for number in range(2 * ANSWERS_A_STEP):
+            it.submit_from("crowd", str(number))
+        it.submit_from("visitor", "visitor's")
+    await wait_all_tasks_blocked()
+    assert turns.turn()
+    assert it.seen[:3] == ["0", "visitor's", "1"]
+    while turns.steps:
+        turns.turn()
+    assert len(it.seen) == 2 * ANSWERS_A_STEP + 1
+
+
 async def test_a_step_answers_a_few(it: Written, turns: Turns) -> None:
     texts = [str(number) for number in range(3 * ANSWERS_A_STEP)]
     it.submit_together(texts)
     await wait_all_tasks_blocked()
     assert turns.turn()
-    assert len(it.seen) == ANSWERS_A_STEP - 1  # and the news
+    assert len(it.seen) == ANSWERS_A_STEP
     assert turns.turn()
     it.submit("another")
     await wait_all_tasks_blocked()

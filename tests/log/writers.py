@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import trio
 
 from chatserver.log.groups import Begin, GroupWriter
@@ -66,6 +67,9 @@ class Written:
     def submit(self, *texts: str) -> None:
         for text in texts:
             self.writer.submit(draft(text), self.answer)
+
+    def submit_from(self, network: str, text: str) -> None:
+        self.writer.submit(msgspec.structs.replace(draft(text), network=network), self.answer)
 
     def submit_together(self, texts: Sequence[str]) -> None:
         """In as few groups as may be."""

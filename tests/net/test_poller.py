@@ -177,7 +177,7 @@ def test_what_is_left_is_bulk_and_departures_take_turns_with_newcomers(it: Parke
     _, peer = it.place(state)
     peer.shutdown(socket.SHUT_WR)
     it.poller._gather()
-    assert it.connections.scheduler.statistics() == {"established": 0, "new": 1, "bulk": 1}
+    assert it.connections.scheduler.statistics() == {"answer": 0, "established": 0, "new": 1, "bulk": 1}
 
 
 async def test_asking_from_another_task_wakes_a_sleeping_poller() -> None:
