@@ -43,8 +43,9 @@ from chatserver.log.sqlite_rows import COLUMNS, record_of
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
 #: Seconds of one step: a commit that comes meanwhile waits for it.
 INDEX_STEP = 0.01
-#: Messages between two looks at the clock in a step; 32 of the longest take 20 ms.
-INDEX_CHUNK = 32
+#: Messages between two looks at the clock in a step, and as many if these have more characters: 32 of the longest take
+#: 20 ms. Each statement leaves a segment of its own to be merged: with many in one, a message costs a third less.
+INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 256, 32, 256 * 1024
 #: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
 INDEX_PAUSE = 2.0
 #: Rooms in one step, and rooms at a time that are looked at for a backlog when the log is opened.
@@ -91,6 +92,10 @@ _TAIL = f"""
 _BRING = f"""
     INSERT INTO search(rowid, text) SELECT place, text FROM messages WHERE place > ? AND place <= ? AND {_IS_MESSAGE}
 """  # noqa: S608
+_CHUNK = """
+    SELECT count(*), max(place), sum(length(text))
+    FROM (SELECT place, text FROM messages WHERE place > ? AND place < ? ORDER BY place LIMIT ?)
+"""
 _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages
         WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0)
@@ -268,12 +273,12 @@ def _index(rooms: Sequence[str], connection: sqlite3.Connection) -> list[str]:
         place = first + indexed
         complete = False
         while not complete and perf_counter() < ends:
-            count, last = connection.execute(
-                "SELECT count(*), max(place) FROM (SELECT place FROM messages WHERE place > ? AND place < ? "
-                "ORDER BY place LIMIT ?)",
-                (place, first + OFFSETS, INDEX_CHUNK),
-            ).fetchone()
-            complete = count < INDEX_CHUNK
+            wanted = INDEX_CHUNK
+            count, last, size = connection.execute(_CHUNK, (place, first + OFFSETS, wanted)).fetchone()
+            if count > INDEX_LONG_CHUNK and size > INDEX_CHUNK_CHARS:
+                wanted = INDEX_LONG_CHUNK
+                count, last, _ = connection.execute(_CHUNK, (place, first + OFFSETS, wanted)).fetchone()
+            complete = count < wanted
             if count:
                 connection.execute(_BRING, (place, last))
                 place = last

@@ -120,6 +120,28 @@ async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
     assert len(in_index(path)) == 20
 
 
+async def test_long_texts_are_brought_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk is bounded in characters, so that a commit waits for milliseconds whatever people write."""
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
+    long = "apple " * 1_300
+    chunks: list[int] = []
+
+    def traced(rooms: Any, connection: sqlite3.Connection) -> list[str]:
+        connection.set_trace_callback(lambda statement: chunks.append(1) if "INTO search(rowid" in statement else None)
+        try:
+            return index_module_index(rooms, connection)
+        finally:
+            connection.set_trace_callback(None)
+
+    index_module_index = index_module._index
+    monkeypatch.setattr(index_module, "_index", traced)
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft(long) for _ in range(2 * index_module.INDEX_CHUNK_CHARS // len(long))])
+        await indexed(log)
+        assert len(chunks) >= 2
+        assert len((await log.index.find(APPLE)).hits) > 0
+
+
 async def test_a_step_that_fails_is_done_again(path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "INDEX_RETRY", 0.01)
     index, failures = index_module._index, [ZeroDivisionError("planted"), sqlite3.OperationalError("planted")]
