@@ -12,6 +12,9 @@ PIP    := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK
 run: install
 	@exec $(BIN)/chatserver serve $(ARGS)
 
+# A run starts some hundred processes: they share what Python has compiled, also where the environment forbids to keep it.
+test bench fuzz: export PYTHONDONTWRITEBYTECODE =
+
 test: install-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
@@ -54,3 +57,4 @@ fuzz: install-dev
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find chatserver loadgen tests docs -name __pycache__ -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,16 +19,15 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from chatserver import __version__
 from chatserver.cli_admin import admin
+from chatserver.exits import EXIT_BAD_FLAGS, complain
 from chatserver.settings.describe import limits_json, print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError, Section
 
-EXIT_BAD_FLAGS = 2
-
 #: What `--help` shows; the other flags, which few people ever need, are in `--help-all`.
 COMMON = frozenset((
-    "host", "port", "tls_cert", "tls_key", "allow_origin", "trusted_proxy", "guests", "log", "quiet",
+    "host", "port", "workers", "tls_cert", "tls_key", "allow_origin", "trusted_proxy", "guests", "log", "quiet",
     "max_connections", "per_ip", "publish_rate", "retain_messages",
 ))  # fmt: skip
 
@@ -100,13 +100,20 @@ def serve(
     go to standard error. Exit codes: 0 clean stop, 2 bad flags or config, 3 could not bind, 4 the message
     log cannot be opened.
 
+    With --workers N, N processes serve on one port, and SIGHUP replaces them one by one.
+
     Every limit has a flag as well: `chatserver limits` tells their values and reasons, --help-all their flags.
     """
     if help_all:
         return _show_every_flag()
+    settings = _settings(flags, config)
+    if settings.workers > 1:
+        from chatserver.workers.supervisor import run as supervise  # noqa: PLC0415  (quick --help)
+
+        return supervise(settings, partial(_settings, flags, config))
     from chatserver.server import run  # noqa: PLC0415  (quick --help)
 
-    return run(_settings(flags, config))
+    return run(settings)
 
 
 def _show_every_flag() -> int:
@@ -255,7 +262,7 @@ def run_command(tokens: list[str]) -> int:
 
 
 def _refuse(message: str) -> int:
-    print(f"chatserver: {message}", file=sys.stderr)
+    complain(message)
     return EXIT_BAD_FLAGS
 
 

@@ -17,22 +17,22 @@ class TokenBucket:
     """The generic cell rate algorithm (ITU-T I.371; Brandur Leach, "Rate Limiting, Cells, and GCRA").
 
     A holder's whole state is the time at which its bucket is full again, 0 at first. `rate` is in tokens a second,
-    `burst` in tokens; a rate of 0 is no limit.
+    `burst` in tokens; a rate of 0 is no limit. `interval` and `span` are the microseconds of a token and of the burst.
     """
 
-    __slots__ = ("_interval", "_now", "_shared", "_span")
+    __slots__ = ("_now", "_shared", "interval", "span")
 
     def __init__(self, rate: float, *, burst: float) -> None:
-        self._interval = max(1, round(1 / rate / MICROSECOND)) if rate else 0
-        self._span = round(burst * self._interval)
+        self.interval = max(1, round(1 / rate / MICROSECOND)) if rate else 0
+        self.span = round(burst * self.interval)
         self._now = -1
         self._shared: dict[int, int] = {}
 
     def spend(self, state: int, now: int, cost: float = 1) -> int:
         """The state after `cost` more tokens."""
-        if not self._interval:
+        if not self.interval:
             return 0
-        state = (max(now, state)) + int(self._interval * cost)
+        state = (max(now, state)) + int(self.interval * cost)
         # Equal states of one moment are one object: thousands of polls that were parked together share it.
         if now != self._now:
             self._now = now
@@ -41,11 +41,11 @@ class TokenBucket:
 
     def over(self, state: int, now: int, *, patience: float = 0) -> bool:
         """Whether more than the burst, and `patience` tokens on top, has been spent."""
-        return state - now > self._span + patience * self._interval and self._interval > 0
+        return state - now > self.span + patience * self.interval and self.interval > 0
 
     def wait(self, state: int, now: int, cost: float = 1) -> float:
         """Seconds until `cost` more tokens would not be over."""
-        return max(0.0, (state + self._interval * cost - now - self._span) * MICROSECOND) if self._interval else 0.0
+        return max(0.0, (state + self.interval * cost - now - self.span) * MICROSECOND) if self.interval else 0.0
 
     def at_rest(self, state: int, now: int) -> int:
         """The state of a holder that was silent: 0, which costs no memory, once its bucket is full."""
@@ -55,24 +55,29 @@ class TokenBucket:
 class KeyedBuckets(Generic[Key]):
     """One bucket for each key that spent lately; those that are full are forgotten by `sweep`."""
 
-    __slots__ = ("_bucket", "_states")
+    __slots__ = ("_states", "bucket")
 
     def __init__(self, rate: float, *, burst: float) -> None:
-        self._bucket = TokenBucket(rate, burst=burst)
+        self.bucket = TokenBucket(rate, burst=burst)
         self._states: dict[Key, int] = {}
 
     def take(self, key: Key, now: int) -> float:
         """Spend one token: 0.0 when it was there, else the seconds until it will be, and nothing is spent."""
         state = max(self._states.get(key, now), now)
-        wait = self._bucket.wait(state, now)
+        wait = self.bucket.wait(state, now)
         if wait <= 0.0:
-            self._states[key] = self._bucket.spend(state, now)
+            self._states[key] = self.bucket.spend(state, now)
             return 0.0
         return wait
 
     def wait(self, key: Key, now: int) -> float:
         """Seconds until there is a token for this key; nothing is spent."""
-        return self._bucket.wait(max(self._states.get(key, now), now), now)
+        return self.bucket.wait(max(self._states.get(key, now), now), now)
+
+    def lower(self, key: Key, level: int, now: int) -> None:
+        """More was spent, elsewhere: the bucket is full again in so many microseconds, or later."""
+        if level > 0:
+            self._states[key] = max(self._states.get(key, 0), now + level)
 
     def sweep(self, now: int) -> None:
         """Forget the keys whose bucket is full."""

@@ -27,6 +27,7 @@ from chatserver.api.routes import Routes
 from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
+from chatserver.api.together import Together
 from chatserver.api.tokens import Tokens
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
@@ -65,6 +66,7 @@ from chatserver.protocol.response import error_body, response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import listen
+from chatserver.supervised import Supervised
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
@@ -86,7 +88,7 @@ def build(
     settings: Settings, *, total: int, log: Log, readiness: Readiness, listening: Sequence[socket.socket],
     operators: socket.socket | None,
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
-    keys: KeyRing | None = None,
+    keys: KeyRing | None = None, supervised: Supervised | None = None,
 ) -> Parts:  # fmt: skip
     """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
 
@@ -114,27 +116,39 @@ def build(
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     audit = AuditTrail()
+    search_results = ResultCache(trio.current_time)
     hub = Hub(
         log, encoder, sink.as_sink(), sink, settings,
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
+        note_altered=search_results.forget,
     )  # fmt: skip
     identities = _identities(settings, log.identity.secret, keys)
-    services = _services(settings, log, hub, encoder, identities, audit, faulted=connections.faults.caught)
-    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
-    searches = search_handlers(services, limiters, Afterwards(nursery, connections.faults.caught))
+    together = Together(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
+    services = _services(
+        settings, log, hub, encoder, identities, audit, search_results, together, faulted=connections.faults.caught
+    )
+    limiters = _limiters(together)
     routes = Routes(
         services,
-        searches=searches,
+        searches=search_handlers(
+            services,
+            limiters,
+            Afterwards(nursery, connections.faults.caught),
+            None if together is None else together.search,
+        ),
         dialects=dialects(encoder, settings),
         ready=ready,
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
+        all_metrics=None if supervised is None else supervised.metrics,
         policy=page_policy(settings.host, *listening),
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
+        shards=None if together is None else together.shards,
     )
     # The handlers of the table's states.
     tasks = Tasks(connections, nursery)
-    conversation = Conversation(services, sink.as_sink(), Reading(services).commands())
-    websockets = WebSocketHandler(connections, hub, conversation, settings, tasks, stats)
+    websockets = WebSocketHandler(
+        connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
+    )
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
         slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
@@ -176,10 +190,11 @@ def build(
     if operators is not None:
         listeners.append(listener(operators, operators=first))
     parts = Parts(
-        loop=loop, garbage=garbage, log=log, searches=searches.counts, connections=connections, admission=admission,
-        stats=stats, input_budget=connections.input_budget, hub=hub, moderation=services.moderation,
-        exchanges=exchanges, websockets=websockets, publish_limit=services.publish_limit, services=services,
-        limiters=limiters, poller=Poller(connections, readiness, listeners), handshakes=handshakes,
+        loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=connections,
+        admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,
+        moderation=services.moderation, exchanges=exchanges, websockets=websockets,
+        publish_limit=services.publish_limit, services=services, limiters=limiters,
+        poller=Poller(connections, readiness, listeners), handshakes=handshakes, together=together,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
@@ -196,16 +211,24 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 
 def _services(
-    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail, *,
-    faulted: Callable[[object], None],
+    settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
+    search_results: ResultCache, together: Together | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock = trio.current_time
-    return Services(
+    services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
-        publish_limit=PublishLimit(settings, clock), search_results=ResultCache(clock), audit=audit,
+        publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
-        markers=ReadMarkers(log.markers, faulted=faulted),
+        markers=ReadMarkers(log.markers, faulted=faulted), elsewhere=None if together is None else together.elsewhere,
     )  # fmt: skip
+    if together is not None:
+        together.attach(services, faulted)
+    return services
+
+
+def _limiters(together: Together | None) -> Limiters:
+    clock = trio.current_time
+    return Limiters(local_shards(clock) if together is None else together.search.limits, clock)
 
 
 def _slow_mode(policies: Policies) -> SlowMode:

@@ -9,11 +9,10 @@ Owns: the life of everything. Read it as the table of contents. May not: do any 
 import math
 import random
 import signal
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import structlog
@@ -23,13 +22,15 @@ from chatserver.api.keys import KeyRing
 from chatserver.api.published_keys import PublishedKeys
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.reloader import Reloader
 from chatserver.chat.room import Room
 from chatserver.edge.http import Exchange, return_after
+from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain
+from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Record
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, make_room, raise_descriptor_limit
-from chatserver.net.listener import bind
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority, State
 from chatserver.net.tls import TlsEngine, load_context
@@ -42,10 +43,10 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.response import error_response, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
-from chatserver.settings.forms import listen
+from chatserver.settings.forms import redacted
 from chatserver.settings.spec import ConfigError
-
-EXIT_CLEAN, EXIT_BIND, EXIT_LOG = 0, 3, 4
+from chatserver.shared import check_client
+from chatserver.supervised import Supervised
 
 #: Ticks of the wheel between house-keeping rounds: a second. Seconds between rounds of retention.
 HOUSEKEEPING, RETENTION = 10, 60.0
@@ -66,94 +67,80 @@ _log = structlog.get_logger("chatserver")
 
 def run(settings: Settings) -> int:
     """Serve until told to stop. Returns the exit code; raises ConfigError for what this process cannot keep or read."""
+    with prepared(settings) as server:
+        return trio.run(server.main, instruments=(server.loop,))
+
+
+@contextmanager
+def prepared(settings: Settings, supervised: Supervised | None = None) -> Iterator["Server"]:
+    """A server, in a process that is made ready to run it. Raises ConfigError."""
     total = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
     make_room(total)  # before there are threads
     sys.setswitchinterval(THREAD_SWITCH)
     with logs.configured(settings.log_format, quiet=settings.quiet):
-        server = Server(settings, total=total)
-        return trio.run(server.main, instruments=(server.loop,))
-
-
-class CannotListenError(Exception):
-    """An address that cannot be bound; says which, and why."""
+        yield Server(settings, total=total, supervised=supervised)
 
 
 class Server:
     """The life of one server. Raises ConfigError.
 
     Once `main` has started, `addresses` holds the URLs, and `metrics_address` that of --metrics-listen.
+    With `supervised` it is one of several workers, and leaves to its supervisor what is done once for all.
     """
 
-    def __init__(self, settings: Settings, *, total: int) -> None:
+    def __init__(self, settings: Settings, *, total: int, supervised: Supervised | None = None) -> None:
         self.settings = settings
+        self._supervised = supervised
         self._engine = TlsEngine(load_context(settings.tls_cert, settings.tls_key)) if settings.tls_cert else None
         self._keys = KeyRing(settings.token_key) if settings.token_key or settings.token_jwks else None
         self._published: PublishedKeys | None = None
         if self._keys is not None and settings.token_jwks:
             self._published = PublishedKeys(settings.token_jwks, self._keys)
             self._keys.unknown = self._published.unknown
+        if settings.shared:
+            check_client()
         self.loop = LoopMeter()
         self.addresses: list[str] = []
         self.metrics_address = ""
         self._total = total
         self._ready = False
+        self._reloader: Reloader | None = None  # there are parts
         self.parts: Parts  # what runs, from the moment `main` has started
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
         """Open, serve until a signal, drain, close. Returns the exit code."""
         with ExitStack() as stack:
             try:
-                listening = [self._bind(host, self.settings.port, stack) for host in self.settings.host]
-                operators = self._bind_for_operators(stack)
+                listening = self._supervised.listening if self._supervised else bind_all(self.settings, stack)
             except CannotListenError as error:
-                _complain(str(error))
+                complain(str(error))
                 return EXIT_BIND
-            self.addresses.extend(map(self._url, self.settings.host, listening))
+            self.addresses.extend(listening.urls(self.settings))
+            self.metrics_address = listening.operators_url(self.settings)
             failures: list[BaseException] = []
             try:
-                await self._open_and_serve(listening, operators, task_status)
+                await self._open_and_serve(listening, task_status)
             except* LogOpenError as group:
                 failures.extend(group.exceptions)
         for failure in failures:
-            _complain(f"--log {self.settings.log}: {failure}")
+            complain(f"--log {redacted(self.settings.log)}: {failure}")
         return EXIT_LOG if failures else EXIT_CLEAN
 
-    def _bind(self, host: str, port: int, stack: ExitStack, *, flag: str = "") -> socket.socket:
-        try:
-            return stack.enter_context(bind(host, port, send_buffer=self.settings.send_buffer))
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise CannotListenError(f"{flag}cannot listen on {host} port {port}: {why}") from error
-
-    def _bind_for_operators(self, stack: ExitStack) -> socket.socket | None:
-        if not self.settings.metrics_listen:
-            return None
-        host, port = listen(self.settings.metrics_listen)
-        listening = self._bind(host, port, stack, flag="--metrics-listen: ")
-        self.metrics_address = self._url(host, listening)
-        return listening
-
-    def _url(self, host: str, listening: socket.socket) -> str:
-        shown = f"[{host.strip('[]')}]" if ":" in host else host
-        scheme = "http" if self._engine is None else "https"
-        return f"{scheme}://{shown}:{listening.getsockname()[1]}"
-
-    async def _open_and_serve(
-        self, listening: Sequence[socket.socket], operators: socket.socket | None, task_status: trio.TaskStatus[None]
-    ) -> None:
-        log = open_log(self.settings.log)
+    async def _open_and_serve(self, listening: Listening, task_status: trio.TaskStatus[None]) -> None:
+        log = open_log(self.settings.log, None if self._supervised is None else self._supervised.neighbours)
         # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
-            await log_nursery.start(partial(log.run, schedule=self._hand_out), self._news)
+            await log_nursery.start(partial(log.run, heard=self._heard, schedule=self._hand_out), self._news)
             with ExitStack() as stack:
                 readiness = Readiness()
                 stack.callback(readiness.close)
                 garbage = stack.enter_context(Collector())
                 async with trio.open_nursery() as nursery:
                     self.parts = build(
-                        self.settings, total=self._total, log=log, readiness=readiness, listening=listening,
-                        operators=operators, nursery=nursery, loop=self.loop, garbage=garbage,
-                        ready=lambda: self._ready, engine=self._engine, keys=self._keys,
+                        self.settings, total=self._total, log=log, readiness=readiness,
+                        listening=listening.workers[0], operators=listening.operators, nursery=nursery,
+                        loop=self.loop, garbage=garbage, ready=lambda: self._ready, engine=self._engine,
+                        keys=self._keys, supervised=self._supervised,
                     )  # fmt: skip
                     await self._restore()
                     await self._serve(nursery, task_status)
@@ -161,11 +148,12 @@ class Server:
 
     async def _restore(self) -> None:
         """Those who were banned or signed out before a restart are so after it, or there is no server."""
-        services, log = self.parts.services, self.parts.log
-        moderation, signed_out = services.moderation, services.identities.signed_out
+        parts, services = self.parts, self.parts.services
+        self._reloader = Reloader(
+            parts.log, services.moderation, services.identities.signed_out, faulted=parts.connections.faults.caught
+        )
         try:
-            moderation.restore(await log.sanctions.load(moderation.wall_ms()))
-            signed_out.restore(await log.signouts.load(signed_out.wall_ms()))
+            await self._reloader.restore()
         except LogError as error:
             raise LogOpenError(f"sanctions and sign-outs cannot be read: {error}") from error
 
@@ -179,10 +167,12 @@ class Server:
         return False
 
     def _news(self, records: Sequence[Record]) -> None:
-        altered = {record.room for record in records if record.alters}
-        if altered:
-            self._attempt(partial(self.parts.services.search_results.forget, altered))
         self._attempt(partial(self.parts.hub.news, records))
+
+    def _heard(self, hints: Mapping[str, int]) -> None:
+        if self._reloader is not None:  # else nothing is in memory yet
+            self._attempt(partial(self._reloader.heard, hints))
+            self._attempt(partial(self.parts.hub.heard, hints))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
@@ -190,17 +180,21 @@ class Server:
         nursery.start_soon(parts.services.markers.run)
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(parts.services.audit.run, parts.log.audit)
+        if parts.log.shared and self._reloader is not None:
+            nursery.start_soon(self._reloader.run)
         nursery.start_soon(self._turn_wheel)
         nursery.start_soon(self._retain)
         if self._published is not None:
             nursery.start_soon(self._published.run)
+        if parts.together is not None:
+            nursery.start_soon(parts.together.run)
         await nursery.start(self._reload_at_hangup)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with self._stops() as signals:
             self._ready = True
-            for address in self.addresses:
-                print(f"listening on {address}", flush=True)  # noqa: T201  the contract's one line
-            if self.metrics_address:
-                _log.info("metrics_listening", address=self.metrics_address)
+            if self._supervised is not None:
+                self._supervised.ready()
+            else:
+                announce(self.addresses, self.metrics_address)
             task_status.started()
             name = signal.Signals(await anext(signals)).name
             _log.info("draining", signal=name, connections=parts.connections.held)
@@ -211,6 +205,14 @@ class Server:
                 draining.cancel_scope.cancel()
             _log.info("stopped", connections=parts.connections.held)
         nursery.cancel_scope.cancel()
+
+    @contextmanager
+    def _stops(self) -> Iterator[AsyncIterator[int]]:
+        if self._supervised is not None:
+            yield self._supervised.stops
+        else:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                yield signals
 
     async def _stop_at_second_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         async for _ in signals:
@@ -305,6 +307,10 @@ class Server:
         else:
             _log.info("certificate_reloaded", path=self.settings.tls_cert)
 
+    def stop_accepting(self) -> None:
+        """Leave the peers that wait in the listening sockets' queues to others that have these sockets."""
+        self._attempt(self.parts.poller.stop_accepting)
+
     # -- draining ---------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
@@ -312,7 +318,7 @@ class Server:
         self._ready = False
         parts = self.parts
         connections = parts.connections
-        self._attempt(parts.poller.stop_accepting)
+        self.stop_accepting()
         parts.exchanges.draining = True
         departing = [connection for connection in connections.table if connection is not None]
         random.shuffle(departing)  # those who came together are neighbours in the table, and would return together
@@ -354,7 +360,3 @@ class Server:
     async def _until_gone(self) -> None:
         while self.parts.connections.held:  # noqa: ASYNC110  an event at each close would cost the hot path for this
             await trio.sleep(DRAIN_LOOK)
-
-
-def _complain(message: str) -> None:
-    print(f"chatserver: {message}", file=sys.stderr, flush=True)  # noqa: T201  it is for the person who started us

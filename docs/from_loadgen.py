@@ -16,7 +16,7 @@ from loadgen import figures, report
 from loadgen.client import Attacker, Client, Threat
 from loadgen.conform import catalogue as conform_catalogue
 from loadgen.conform import report as conform_report
-from loadgen.figure import Figure
+from loadgen.figures import Figure
 from loadgen.fingerprint import probes
 from loadgen.latency import Spread
 from loadgen.personas import registry, summary

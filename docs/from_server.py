@@ -41,10 +41,13 @@ from chatserver.protocol.body import LengthBody
 from chatserver.reasons import CloseCode, Contract, ErrorCode, Reason
 from chatserver.settings.describe import shown_value
 from chatserver.settings.fields import SPECS, Settings, flag_name
-from chatserver.settings.spec import Section
+from chatserver.settings.spec import Section, Sharing
+from chatserver.workers.metrics import WorkersMetrics
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
+#: Extras that no server needs.
+_ONLY_HERE = ("dev", "bench")
 _DEPENDENCY = re.compile(r'^  "([A-Za-z0-9-]+)([^"]*)", +# (.+)$', re.MULTILINE)
 _CONTRACTS = {
     Contract.COME_BACK: "come back",
@@ -92,6 +95,16 @@ def limits() -> str:
         if spec.section in shown
     )
     return table(("flag", "default", "what it bounds"), rows)
+
+
+def worker_limits() -> str:
+    """How limits hold where several workers serve."""
+    rows = (
+        (f"`--{flag_name(name)}`", spec.sharing.value)
+        for name, spec in SPECS.items()
+        if spec.sharing is not Sharing.ALIKE
+    )
+    return table(("flag", "with several workers"), rows)
 
 
 # -- the table of states ----------------------------------------------------------------------------------------------
@@ -312,7 +325,7 @@ def step_sizes() -> str:
 def metrics() -> str:
     """The names in `/metrics`."""
     rows = []
-    for each in built().metrics:
+    for each in [*built().metrics, *WorkersMetrics(list).collect()]:
         name = f"{each.name}_total" if each.type == "counter" else each.name
         rows.append((f"`{name}`", each.type, each.documentation))
     return table(("metric", "kind", "what it is"), rows)
@@ -347,13 +360,17 @@ def _size_of(struct: type) -> int:
 
 def dependencies() -> str:
     """What the program is built on, with the line of reason that pyproject.toml gives."""
-    return _packages(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["dependencies"])
+    project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    extras = [
+        each for name, group in project["optional-dependencies"].items() if name not in _ONLY_HERE for each in group
+    ]
+    return _packages(project["dependencies"] + extras)
 
 
 def development_dependencies() -> str:
     """The same for what `make check` and `make bench` need besides."""
     groups = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    return _packages([each for group in groups.values() for each in group])
+    return _packages([each for name in _ONLY_HERE for each in groups[name]])
 
 
 def _packages(wanted: list[str]) -> str:

@@ -18,9 +18,8 @@ from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ADAPTERS
-from loadgen.report import Outcome, Report, Table, timestamp, verdict
+from loadgen.report import Outcome, Report, Started, Table, verdict
 from loadgen.session import Plan
-from loadgen.timers import now
 
 #: Victims beside newcomers, and speakers beside idle connections: enough to feel a stall.
 WATCHERS: Final = 5
@@ -31,8 +30,6 @@ EACH_PER_S: Final = 10.0
 
 
 class Of(StrEnum):
-    """What is looked for."""
-
     IDLE = "idle"  # connections that do nothing
     NEWCOMERS = "newcomers"  # a second: connect, one operation, leave
     MESSAGES = "messages"  # a second; over HTTP requests
@@ -101,19 +98,15 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
 
 
 class Capacity:
-    """One search."""
-
     def __init__(self, plan: Plan, of: Of, protocol: str, search: Search, *, seconds: float) -> None:
         self._plan = plan
         self._of = of
         self._protocol = protocol
         self._search = search
         self._seconds = seconds
-        self._started = timestamp()
+        self._started = Started()
 
     async def play(self) -> Report:
-        """Search and report."""
-        begun = now()
         ended = await self._search.run(self._try)
         search = self._search
         figures: Figures = {"capacity": search.held or None, "fell_short_at": search.fell_short}
@@ -122,8 +115,8 @@ class Capacity:
             arguments=self._plan.arguments,
             target=self._plan.target.url,
             seed=self._plan.seed,
-            started=self._started,
-            seconds=round(now() - begun, 2),
+            started=self._started.at,
+            seconds=self._started.seconds,
             verdict=verdict(*self._outcome(figures, ended)),
             figures=dict(figures),
             meanings=meanings(CAPACITY),

@@ -102,18 +102,18 @@ class Connections(Protocol):
     wheel: Wheel[Client]
     own_faults: Counter[str]  # what this machine, not the target, refused
 
-    def send(self, client: Client, data: bytes) -> bool: ...  # noqa: D102
-    def finish_sending(self, client: Client) -> None: ...  # noqa: D102
-    def stop_reading(self, client: Client) -> None: ...  # noqa: D102
-    def resume_reading(self, client: Client) -> None: ...  # noqa: D102
-    def go_dark(self, client: Client) -> None: ...  # noqa: D102
-    def come_back(self, client: Client) -> None: ...  # noqa: D102
-    def is_dark(self, client: Client) -> bool: ...  # noqa: D102
-    def is_forgotten(self, client: Client) -> bool | None: ...  # noqa: D102
-    def leave(self, client: Client, *, return_in: float, reset: bool) -> None: ...  # noqa: D102
-    def hold(self, client: Client) -> None: ...  # noqa: D102
-    def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None: ...  # noqa: D102
-    def reopen(self, client: Client) -> None: ...  # noqa: D102
+    def send(self, client: Client, data: bytes) -> bool: ...
+    def finish_sending(self, client: Client) -> None: ...
+    def stop_reading(self, client: Client) -> None: ...
+    def resume_reading(self, client: Client) -> None: ...
+    def go_dark(self, client: Client) -> None: ...
+    def come_back(self, client: Client) -> None: ...
+    def is_dark(self, client: Client) -> bool: ...
+    def is_forgotten(self, client: Client) -> bool | None: ...
+    def leave(self, client: Client, *, return_in: float, reset: bool) -> None: ...
+    def hold(self, client: Client) -> None: ...
+    def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None: ...
+    def reopen(self, client: Client) -> None: ...
 
 
 @dataclass(kw_only=True, eq=False)
@@ -360,6 +360,30 @@ class Attacker(Client):
     def pace(self, seconds: float) -> float:
         """Spread an interval by a fifth either way, so that a crowd does not act in step."""
         return seconds * self.cohort.place.random.uniform(0.8, 1.2)
+
+
+class Speaking(Client):
+    """A client that the schedule calls upon, from when it says so until it fails."""
+
+    __slots__ = ("_traffic",)
+
+    honest = True
+    speaks = True
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        traffic = cohort.place.traffic
+        assert traffic is not None, "a run with speakers has traffic"
+        self._traffic: Traffic = traffic
+
+    def publish(self, number: int, text: str) -> None:
+        """Send `text`, to be acknowledged under `number`."""
+        raise NotImplementedError
+
+    def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Leave the schedule too."""
+        self._traffic.leave(self)
+        super().fail(reason, turned_away=turned_away)
 
 
 def source_index(client: Client) -> int:

@@ -146,15 +146,7 @@ def make_plan(
         target.await_open(where, loading.wait)
         target.probe(where)
     seed = make_seed(common)
-    progress = Progress()
-    progress.banner(
-        [
-            arguments(),
-            f"target {where.url} ({where.address} port {where.port}), {whose(where)}",
-            f"{connections:,} connections for about {seconds:,.0f} s, seed {seed}; Ctrl-C ends it with what there is",
-            *notes,
-        ]
-    )
+    progress = announce(where, f"{connections:,} connections for about {seconds:,.0f} s, seed {seed}", notes)
     return Plan(
         target=where,
         connect_rate=connect_rate,
@@ -181,9 +173,13 @@ def arguments() -> str:
     return shlex.join(["loadgen", *sys.argv[1:]]).encode("utf-8", "replace").decode()
 
 
-def whose(where: Target) -> str:
-    """Why the target may be loaded."""
-    return "on this machine" if where.on_loopback else "permitted by --allow-target and by its own consent"
+def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str = "") -> Progress:
+    """Say what will be done to which target, and why it may be."""
+    whose = "on this machine" if where.on_loopback else "permitted by --allow-target and by its own consent"
+    progress = Progress()
+    target_line = f"target {where.url}{path} ({where.address} port {where.port}), {whose}"
+    progress.banner([arguments(), target_line, f"{what}; Ctrl-C ends it with what there is", *notes])
+    return progress
 
 
 def finish(report: Report, common: Common) -> int:

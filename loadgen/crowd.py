@@ -33,7 +33,6 @@ class _MadeGroup:
         self._closed: list[GroupStatus] | None = None
 
     def stands(self) -> list[GroupStatus]:
-        """How its cohorts stand now."""
         return [_status(cohort, self.name) for cohort in self.cohorts]
 
     def result(self) -> list[GroupStatus]:
@@ -72,8 +71,6 @@ def _status(cohort: Cohort, group: str, *, starved: int = 0, **more: Any) -> Gro
 
 
 class Crowd:
-    """See the module."""
-
     def __init__(self, role: Role) -> None:
         for file in role.personas:
             load(file)
@@ -84,11 +81,9 @@ class Crowd:
         self._made: dict[str, _MadeGroup] = {}
 
     async def run(self) -> None:
-        """Run the engine."""
         await self._engine.run()
 
     async def obey(self, order: AnyOrder) -> None:
-        """Do what was ordered."""
         match order:
             case messages.MakeClients():
                 self._make(order)
@@ -131,7 +126,6 @@ class Crowd:
         self._made[order.group] = _MadeGroup(order.group, list(cohorts.values()), clients)
 
     def status(self, heard: int) -> Status:
-        """How the crowd stands."""
         made = self._made.values()
         return Status(
             heard=heard,
@@ -144,7 +138,6 @@ class Crowd:
         )
 
     def result(self) -> Result:
-        """Everything."""
         made = self._made.values()
         return Result(
             groups=[status for each in made for status in each.result()],

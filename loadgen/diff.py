@@ -19,7 +19,7 @@ from loadgen import format as fmt
 from loadgen.common import Common, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.fingerprint import probes
-from loadgen.report import SCHEMA, Outcome, Report, Table, timestamp, verdict
+from loadgen.report import SCHEMA, Outcome, Report, Started, Table, verdict
 from loadgen.target import UsageError
 
 
@@ -92,7 +92,6 @@ def _read(name: str) -> Report:
 
 
 def compare(a: Report, b: Report, what: str) -> Report:
-    """The differences, as a report."""
     if a.command != b.command:
         raise UsageError(f"{what}: the first is of `loadgen {a.command}`, the second of `loadgen {b.command}`")
     before, after = _samples(a), _samples(b)
@@ -110,7 +109,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
         arguments=arguments(),
         target=what,
         seed=0,
-        started=timestamp(),
+        started=Started().at,
         seconds=0.0,
         verdict=verdict(outcome, told, notes),
         tables=[Table(title="what moved", columns=["part", "figure", "before", "after", "mark"], rows=rows)],
@@ -130,7 +129,7 @@ def _samples(report: Report) -> dict[str, list[Report]]:
 def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Iterator[list[str]]:
     held = [all(each.outcome is Outcome.HELD for each in reports) for reports in (before, after)]
     if held[0] != held[1]:
-        words = [fmt.worded(Outcome.HELD if each else Outcome.FELL_SHORT) for each in held]
+        words = [(Outcome.HELD if each else Outcome.FELL_SHORT).words for each in held]
         yield [name, "verdict", *words, "better" if held[1] else "worse"]
     for figure in before[0].figures:
         a, b = _values(before, figure), _values(after, figure)

@@ -12,34 +12,21 @@ from typing import Final
 REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
     "RFC 9112 section 3.2, Host": ("no Host", "two Hosts", "Host with a path", "Host with a user", "Host with a space"),
     "RFC 9112 section 5.1, field names": (
-        "field name with a space",
-        "field name with a NUL",
-        "space before the colon",
+        "field name with a space", "field name with a NUL", "space before the colon",
         "space before the colon of chunked",
     ),
     "RFC 9112 section 6.3, lengths": (
-        "two lengths",
-        "negative length",
-        "length with a sign",
-        "hexadecimal length",
-        "length in words",
+        "two lengths", "negative length", "length with a sign", "hexadecimal length", "length in words",
     ),
     "RFC 9112 section 6.3, a length beside chunks ought to be an error": ("length and chunks", "chunks and length"),
     "RFC 9112 section 6.1, codings": (
-        "chunked twice",
-        "chunked, but not last",
-        "nearly chunked",
-        "unknown coding",
+        "chunked twice", "chunked, but not last", "nearly chunked", "unknown coding",
     ),
     "RFC 9112 section 7.1, chunks": (
-        "chunk size in words",
-        "chunk size with 0x",
-        "negative chunk size",
-        "chunk longer than its size",
-        "chunk size ended by a bare LF",
-        "chunk ended by two other bytes",
+        "chunk size in words", "chunk size with 0x", "negative chunk size", "chunk longer than its size",
+        "chunk size ended by a bare LF", "chunk ended by two other bytes",
     ),
-}
+}  # fmt: skip
 
 _MUST_BE_REFUSED: Final = frozenset(case for cases in REFUSED.values() for case in cases)
 
@@ -55,5 +42,4 @@ def accepted(answers: Mapping[str, int]) -> dict[str, int]:
 
 
 def words(cases: Iterable[str]) -> str:
-    """The cases, for a reason."""
     return f"taken although a proxy may read them differently: {', '.join(sorted(cases))}"

@@ -11,8 +11,7 @@ from enum import Enum
 from typing import Final
 
 from loadgen.client import Client, Needs
-from loadgen.figure import Figure
-from loadgen.figures import ALL, ATTACK, RUN
+from loadgen.figures import ALL, ATTACK, RUN, Figure
 from loadgen.personas.honest import Chat
 
 #: Names of the groups that the presets have.
@@ -46,8 +45,6 @@ POLL_WAIT_SECONDS: Final = 25.0
 
 
 class Counts(Enum):
-    """What a phase is for."""
-
     OPENING = "opening"  # clients come; it lasts until each that was to come is established or has failed
     BASELINE = "baseline"  # what the others are compared with
     LOAD = "load"  # what is judged
@@ -69,19 +66,15 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Clients in all."""
         return sum(self.counts.values())
 
     @property
     def attacks(self) -> bool:
-        """Whether they do harm."""
         return any(not persona.honest for persona in self.counts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What happens for a while."""
-
     name: str
     counts_as: Counts
     seconds: float = 0.0  # of an opening: at most so many, 0 = no limit
@@ -103,8 +96,6 @@ class Probes:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that is played."""
-
     command: str
     groups: tuple[Group, ...]
     phases: tuple[Phase, ...]
@@ -114,7 +105,6 @@ class Experiment:
 
     @property
     def known(self) -> Mapping[str, Figure]:
-        """The figures that it has."""
         if self.probes is None:
             return RUN
         return ALL if self.load else ATTACK
@@ -135,13 +125,11 @@ class Experiment:
 
     @property
     def neighbours(self) -> Mapping[type[Client], int]:
-        """The honest slow."""
         beside = next((group.counts for group in self.groups if group.name == BESIDE), {})
         return {persona: number for persona, number in beside.items() if persona.slow}
 
     @property
     def victims(self) -> Mapping[str, int]:
-        """The victims, by kind."""
         return self.probes.victims if self.probes else {}
 
     @property
@@ -180,7 +168,6 @@ class Experiment:
         return [(phase.name, phase.seconds) for phase in self.phases if phase.counts_as in MEASURED]
 
     def against(self, counts: Mapping[type[Client], int]) -> "Experiment":
-        """The same with these attackers."""
         groups = tuple(replace(each, counts=counts) if each.name == ATTACKERS else each for each in self.groups)
         return replace(self, groups=groups)
 

@@ -60,7 +60,6 @@ class _Measured(Collector):
         self._report = report
 
     def collect(self) -> Iterable[Metric]:
-        """A gauge for each figure that is in the closed list."""
         parts = parts_of(self._report)
         for name, figure in figures.ALL.items():
             values = [(part, each, value) for part, each in parts if (value := each.figures.get(name)) is not None]
@@ -102,7 +101,6 @@ def _histograms(report: Report) -> Iterator[tuple[str, float, HdrHistogram]]:
 
 
 def junit_of(report: Report) -> str:
-    """The report as test cases."""
     suite = _suite(report)
     root = ET.Element("testsuites", {name: suite.get(name, "") for name in ("tests", "failures", "errors", "time")})
     root.append(suite)

@@ -1,18 +1,71 @@
 """Every figure of a run and of an attack; `--fail-if` and every output know these and no others.
 
-Owns: the closed list, in the order in which reports show it. A new figure is a new row here, and the code that measures
-it in measured.py.
+Owns: the closed list, in the order in which reports show it. A figure is one declaration: its unit and meaning, what it
+must be (`bar`), its column in a table of attacks, and whether the page shows it large. A new one is a row here, and the
+code that measures it in measured.py.
 """
 
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from loadgen import bar
-from loadgen.figure import MARKDOWN_ONLY, Bar, Column, Figure, When
 from loadgen.target import UsageError
+
+
+class When(Enum):
+    """What an experiment must have for a figure to be judged."""
+
+    ALWAYS = "always"
+    SPEAKERS = "clients speak on a schedule"
+    ECHOES = "what is said comes back"
+    GATHERED = "what is said comes back, and no client comes after the first message"
+    NEWCOMERS = "newcomers came"
+    NEIGHBOURS = "honest slow clients are beside it"
+    KEPT = "messages were read again"
+    MALFORMED = "malformed requests were sent"
+    WATCHED = "the server's process is known"
+    SHOWN = "never: only the colour of what is shown goes by it"
+
+
+class Bar(NamedTuple):
+    """What a figure must not be."""
+
+    sign: str = ">"
+    limit: float = 0
+    when: When = When.ALWAYS
+    far: bool = False  # the way to the target and back is added to the limit
+
+
+class Column(NamedTuple):
+    """A column of the tables that have a row for each attack. Figures of one heading share a cell."""
+
+    heading: str
+    spare: int  # what a narrow terminal may lose; the highest goes first
+
+
+#: Columns from here on are in Markdown alone: docs have room for all that an attack is judged by.
+MARKDOWN_ONLY: Final = 9
+
+
+class Figure(NamedTuple):
+    name: str
+    unit: str
+    meaning: str
+    bar: Bar | None = None
+    column: Column | None = None
+    tile: str = ""  # the words below it where the page shows it large
+    late: bool = False  # about how long something took, though its unit is no time
+    group: str = ""
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is about how long something took."""
+        return self.late or self.unit == "ms"
+
 
 Figures = Mapping[str, float | None]
 
@@ -67,8 +120,6 @@ _VICTIMS: Final = (
            " was not answered there waited for as long as victims do", column=_wide("the floor's p99, ms")),
     Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's during the same"
            " (--floor)", column=_wide("ratio to the floor"), late=True),
-    Figure("floor_over_ms", "ms",
-           "the floor's 99th percentile above its baseline, where it did not fail its victims (--floor)"),
     Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that is furthest from it; the bar"
            " is 1.5 times its baseline's or 25 ms above it, whichever is more", _NONE),
     Figure("recovery_p99_over_bar_ms", "ms", "the same after the attack", _NONE),
@@ -143,6 +194,7 @@ _ATTACKERS: Final = (
 )  # fmt: skip
 
 _RUN_COST: Final = (
+    Figure("own_cpu_us_per_client", "µs", "CPU of the generator to open each client, in us"),
     Figure("server_bytes_per_connection", "B", "growth of the server's memory for each connection (--server-pid)",
            tile="of server memory for each connection"),
     Figure("server_bytes_per_further_connection", "B",
@@ -192,6 +244,8 @@ _NOISE: Final = (
     Figure("lag_p99_ms", "ms", "how late the processes that measure ran while they measured, 99th percentile, the"
            " latest of them"),
     Figure("lag_max_ms", "ms", "how late the processes that measure ran while they measured, at worst"),
+    Figure("backlog_p99_ms", "ms", "how long what came for the processes that measure lay in their kernel before they"
+           " read it, at least, 99th percentile, the latest of them"),
     Figure("own_bytes_per_client", "B", "memory of the generator for each virtual client"),
     Figure("own_cpu_percent", "%", "CPU that the busiest process that measures used, of one core"),
     Figure("own_cpu_wait_percent", "%",
@@ -275,7 +329,6 @@ def meanings(known: Mapping[str, Figure]) -> dict[str, str]:
 
 
 def unit_of(name: str) -> str:
-    """The unit of a figure."""
     return ALL[name].unit if name in ALL else _BY_LAST_WORD.get(name.rpartition("_")[2], "")
 
 

@@ -9,8 +9,7 @@ from loadgen import expected
 from loadgen import format as fmt
 from loadgen.exercise import not_exercised
 from loadgen.experiment import BESIDE, Counts
-from loadgen.figure import When
-from loadgen.figures import Condition, Figures, bar_of, meanings
+from loadgen.figures import Condition, Figures, When, bar_of, meanings
 from loadgen.measured import Measured
 from loadgen.messages import PhaseResult
 from loadgen.protocols import NEWCOMERS, WHAT
@@ -24,10 +23,7 @@ _STOOD_STILL: Final = 0.5
 
 
 class Findings(Measured):
-    """Everything that one experiment showed."""
-
     def report(self) -> Report:
-        """All of it."""
         session, figures = self._session, self.figures()
         personas = {persona for group in self.experiment.groups for persona in group.counts}
         return Report(
@@ -57,7 +53,7 @@ class Findings(Measured):
                 faults=tuple(self._faults(figures)),
                 busy=busy(figures),
                 loose=tuple(self._operations.loud_baseline()) if self.experiment.probes else (),
-                noise=suspects(figures),
+                noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(self._floor.fault))),
                 not_exercised=tuple(self._not_exercised()),
                 notes=self._notes(figures),
                 interrupted=self._session.stopped,
@@ -120,7 +116,7 @@ class Findings(Measured):
             notes.append(expected.words(taken))
         if found is not None and found.unreadable:
             notes.append(f"not exercised: acknowledged messages could not all be read again ({found.unreadable})")
-        if self._floor.fault:  # the target is judged without it, as it is where nobody asked for a floor
+        if self._floor.fault:
             notes.append(f"nothing to compare with at the floor: {self._floor.fault}")
         return tuple(notes)
 

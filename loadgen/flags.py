@@ -44,7 +44,6 @@ T = TypeVar("T")
 
 
 def names(text: str) -> list[str]:
-    """Split at commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

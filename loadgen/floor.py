@@ -88,5 +88,4 @@ def told(report: Report) -> Floor:
         p99_ms=figures["attack_p99_ms"],
         attempts_per_s=figures["attempts_per_s"],
         bytes_per_s=figures["attacker_bytes_per_s"],
-        failed=sum(int(figures[name] or 0) for name in ("baseline_failed", "attack_failed", "newcomers_failed")),
     )

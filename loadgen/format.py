@@ -36,15 +36,8 @@ class Amount(NamedTuple):
 
 
 class FigureGroup(NamedTuple):
-    """Figures that are read together."""
-
     title: str
     figures: Mapping[str, float]
-
-
-def worded(outcome: Outcome) -> str:
-    """An outcome as a verdict has it."""
-    return outcome.name.lower().replace("_", " ")
 
 
 class Tone(Enum):
@@ -64,7 +57,7 @@ TONES: Final[Mapping[Outcome, Tone]] = {
 }
 
 _WORDS: Final[Mapping[str, Tone]] = {
-    **{worded(outcome): tone for outcome, tone in TONES.items()},
+    **{outcome.words: tone for outcome, tone in TONES.items()},
     # what a fingerprint calls a limit
     "good": Tone.GOOD,
     "lenient": Tone.DOUBT,
@@ -110,7 +103,6 @@ def span(seconds: float) -> str:
 
 
 def figure(name: str, value: float) -> Amount:
-    """A figure of the report."""
     unit = figures.unit_of(name)
     if unit == "B":
         return size(value)
@@ -130,7 +122,6 @@ def grouped(report: Report) -> list[FigureGroup]:
 
 
 def total(reasons: Mapping[str, int]) -> int:
-    """How many, for whatever reason."""
     return sum(reasons.values())
 
 

@@ -5,7 +5,7 @@ with them: operations of late, and how late a process was itself. Merging is wha
 cohorts and processes without ever averaging a percentile.
 """
 
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 from hdrh.histogram import HdrHistogram
@@ -34,8 +34,6 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency:
-    """One distribution of durations."""
-
     __slots__ = ("_histogram", "_longest", "count")
 
     def __init__(self) -> None:
@@ -71,7 +69,6 @@ class Latency:
 
     @classmethod
     def unpacked(cls, count: int, longest: float, encoded: str) -> Self:
-        """What another process packed."""
         latency = cls()
         if encoded:
             latency._made().decode_and_add(encoded.encode())
@@ -101,7 +98,6 @@ class Latency:
         return self._longest if self.count else None
 
     def spread(self) -> Spread:
-        """The row for a report."""
         found = self._made().get_percentile_to_value_dict(list(_SHOWN.values())) if self.count else {}
         percentiles = {name: found[at] / 1000 if found else None for name, at in _SHOWN.items()}
         return Spread(count=self.count, **percentiles, max_ms=milliseconds(self.longest))
@@ -120,13 +116,19 @@ class Recent(msgspec.Struct, kw_only=True):
         return taken
 
     def merge(self, other: "Recent") -> None:
-        """Add what another process counted."""
         self.latency.merge(other.latency)
         self.failed += other.failed
 
 
+class Late(NamedTuple):
+    """How late a process was in one phase."""
+
+    schedule: Latency  # at its own moments
+    reading: Latency  # at what had come for it: how long that had lain in the kernel, at least
+
+
 class Lag:
-    """How late a process of the generator's own was, one histogram a phase.
+    """How late a process of the generator's own was, phase by phase.
 
     A process that was busy while the crowd connected and on time while victims were measured measured them well; one
     histogram over everything hides both.
@@ -135,16 +137,19 @@ class Lag:
     __slots__ = ("_current", "phases")
 
     def __init__(self) -> None:
-        self._current = Latency()
-        self.phases = {_BEFORE: self._current}
+        self.phases: dict[str, Late] = {}
+        self.begin(_BEFORE)
 
     def begin(self, phase: str) -> None:
-        """Begin a phase now."""
-        self._current = self.phases.setdefault(phase, Latency())
+        self._current = self.phases.setdefault(phase, Late(Latency(), Latency()))
 
     def record(self, seconds: float) -> None:
-        """Add one lateness."""
-        self._current.record(seconds)
+        """Add one lateness of the schedule."""
+        self._current.schedule.record(seconds)
+
+    def record_read(self, seconds: float) -> None:
+        """Add how long what was read just now had waited."""
+        self._current.reading.record(seconds)
 
 
 def milliseconds(seconds: float | None) -> float | None:

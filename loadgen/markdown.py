@@ -27,7 +27,6 @@ def write(file: str, tables: Iterable[Table]) -> None:
 
 
 def markdown(tables: Iterable[Table]) -> str:
-    """One table after the other."""
     return "\n".join(_lines(table) for table in tables)
 
 

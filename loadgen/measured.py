@@ -5,7 +5,7 @@ as it happens; nothing here waits, judges or touches a socket.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +14,12 @@ from loadgen.client import Threat
 from loadgen.experiment import BESIDE, MEASURED, Counts, Experiment
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
-from loadgen.memory import Growth, Size
 from loadgen.messages import GroupStatus
 from loadgen.operations import PHASES, Operations
 from loadgen.report import Sample
 from loadgen.scrape import Counters
 from loadgen.session import Plan, Session
-from loadgen.span import Span, bytes_each, joined, per, ratio
+from loadgen.span import Growth, Size, Span, bytes_each, joined, per, ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,6 @@ class Floor:
     baseline_p99_ms: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
-    failed: int = 0  # operations of its victims
     attempts_per_s: float | None = None  # of its attackers
     bytes_per_s: float | None = None  # that these sent
     fault: str = ""  # why there are no figures
@@ -44,8 +42,6 @@ _NAMES: Final = dict(zip(PHASES, MEASURED, strict=True))
 
 
 class Measured:
-    """What one experiment measured."""
-
     def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Floor | None = None) -> None:
         self.experiment = experiment
         self.spans: list[Span] = []
@@ -119,6 +115,7 @@ class Measured:
             "message_errors": sum(traffic.errors.values()),
             "messages_per_s": per(sum(traffic.acknowledged_in.values()), seconds),
             "deliveries_per_s": steady.rate("deliveries"),
+            "own_cpu_us_per_client": _cpu_each(openings),
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if len(openings) > 1 else None,
             "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
             "server_cpu_us_per_connection_s": per(None if cpu is None else cpu * 1e6, held * seconds),
@@ -179,15 +176,11 @@ class Measured:
 
     def _at_the_floor(self, attack_p99: float | None) -> dict[str, float | None]:
         floor = self._floor
-        over = None
-        if not floor.failed and floor.p99_ms is not None and floor.baseline_p99_ms is not None:
-            over = round(floor.p99_ms - floor.baseline_p99_ms, 3)
         return {
             "floor_baseline_p99_ms": floor.baseline_p99_ms,
             "floor_p50_ms": floor.p50_ms,
             "floor_p99_ms": floor.p99_ms,
             "floor_p99_ratio": ratio(attack_p99, floor.p99_ms),
-            "floor_over_ms": over,
         }
 
     def _groups(self, name: str) -> list[GroupStatus]:
@@ -287,6 +280,14 @@ class Measured:
             return None
         bad = [number for number, sample in enumerate(samples) if not _good(sample, bar_ms)]
         return float(bad[-1] + 1) if bad else 0.0
+
+
+def _cpu_each(openings: Sequence[Span]) -> float | None:
+    """The crowd's own CPU for each client that came after the warm-up, in microseconds."""
+    if len(openings) < 2:
+        return None
+    before, after = openings[0].after, openings[-1].after
+    return per(1e6 * (after.crowd_cpu_seconds - before.crowd_cpu_seconds), after.held - before.held)
 
 
 def _spread(latency: Latency) -> dict[str, float | None]:

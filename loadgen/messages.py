@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from loadgen.latency import Latency, Recent
+from loadgen.latency import Late, Latency, Recent
 from loadgen.target import Endpoint, Target
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -179,7 +179,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     phases: list[PhaseResult] = []
     reread: Reread | None = None
     role: Literal["crowd", "victims"]
-    lags: dict[str, Latency]  # how late this process was, by phase
+    lags: dict[str, Late]  # how late this process was, by phase
     oldest: float | None = None  # age of the oldest attacker still connected
     own_faults: dict[str, int] = {}
     listeners: dict[str, dict[str, int]] = {}  # quick honest clients held now, by persona and room

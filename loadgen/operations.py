@@ -18,8 +18,6 @@ PHASES: Final = ("baseline", "attack", "recovery")
 
 @dataclass(frozen=True)
 class Operations:
-    """All of them."""
-
     phases: Sequence[PhaseResult]
     counts_as: Mapping[str, str]  # by a phase's name
 
@@ -37,7 +35,6 @@ class Operations:
         return self._named([name for name, counts_as in self.counts_as.items() if counts_as == phase])
 
     def kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
-        """The same, of some kinds."""
         return [result for result in self.results(phase) if result.kind in kinds]
 
     def latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
@@ -48,7 +45,6 @@ class Operations:
         return latency
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:
-        """How many failed."""
         return sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
@@ -68,7 +64,6 @@ class Operations:
         return {name: milliseconds(latency.judged()) for name, latency in self.pooled(phase).items()}
 
     def p50s(self, phase: str) -> dict[str, float | None]:
-        """The medians of the same."""
         return {name: milliseconds(latency.at(50)) for name, latency in self.pooled(phase).items()}
 
     def worst_victim_over_bar(self) -> float | None:

@@ -17,7 +17,6 @@ from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
 from loadgen.findings import Findings
 from loadgen.liveness import cause_of_death
 from loadgen.measured import Floor
-from loadgen.memory import Size
 from loadgen.messages import Close, EndProbes, MakeVictims, Open, StopTraffic
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
@@ -25,7 +24,7 @@ from loadgen.protocols import KEEPS_MESSAGES
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scrape import scrape
 from loadgen.session import Plan, Session
-from loadgen.span import Reading, Span
+from loadgen.span import Reading, Size, Span
 from loadgen.timers import now
 from loadgen.workers import Worker, Workers
 
@@ -63,8 +62,6 @@ _WATCH_SECONDS: Final = 0.5
 
 
 class Player:
-    """Plays one experiment."""
-
     def __init__(
         self, plan: Plan, experiment: Experiment, floor: Floor | None = None, *, left_out: Iterable[str] = ()
     ) -> None:
@@ -79,7 +76,6 @@ class Player:
         self._load_names = {group.name for group in experiment.load}
 
     async def play(self) -> Report:
-        """Play it and report."""
         pages = await self._session.look()
         self._findings.round_trip_seconds = min(page.seconds for page in pages)
         if self._experiment.neighbours:

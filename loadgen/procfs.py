@@ -38,14 +38,11 @@ class Share(NamedTuple):
 
 
 class Process:
-    """A process that is watched."""
-
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
     @classmethod
     def ourselves(cls) -> Self:
-        """The process that asks."""
         return cls(os.getpid())
 
     def require(self) -> None:

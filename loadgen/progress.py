@@ -1,8 +1,8 @@
-"""What goes on, on standard error: a live view on a terminal, now and then a plain line elsewhere.
+"""What goes on, on standard error: a line that is kept up to date on a terminal, now and then a plain one elsewhere.
 
-Owns: the terminal while a command runs, and the banner before it. The view is drawn by the caller of `tick`, on its
-time; there is no thread. May not: write to standard output, which belongs to the report, or end a run: where
-a terminal is too narrow, too short or too dumb, less is shown.
+Owns: the terminal while a command runs, the banner before it, and the arithmetic of the time left. The line is drawn by
+the caller of `tick`, on its time; there is no thread, and time is what the samples say. May not: write to standard
+output, which belongs to the report, or end a run.
 
     progress.banner(["attack http://127.0.0.1:8000 with ..."])
     progress.plan([("baseline", 5), ("attack", 20), ("recovery", 5)], attackers={"slow-head"})
@@ -11,6 +11,7 @@ a terminal is too narrow, too short or too dumb, less is shown.
     progress.done()
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -19,12 +20,88 @@ from rich.live import Live
 from rich.text import Text
 
 from loadgen import format as fmt
-from loadgen import liveview
-from loadgen.liveview import Course
 from loadgen.report import Sample
 
 #: Between plain lines: a log of a run should be short.
 PLAIN_EVERY_SECONDS: Final = 5.0
+
+#: A sample of the timeline covers so much; those between count up to it.
+SAMPLE_SECONDS: Final = 1.0
+
+
+class Course:
+    """The phases of a run, which of them it is in, and how things stand."""
+
+    def __init__(self, phases: Sequence[tuple[str, float]] = (), *, attackers: Collection[str] = ()) -> None:
+        self.phases = tuple(phases)
+        self.attackers = frozenset(attackers)
+        self.phase = ""
+        self.at = -1  # in `phases`; -1 before the first of them
+        self.latest: Sample | None = None
+        self._failed_before = 0  # this second
+        self._second_began = 0.0
+        self._phase_began = 0.0
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase: the next of this name, or an unplanned phase."""
+        self.phase, self._phase_began = phase, self.seconds
+        ahead = (at for at in range(self.at + 1, len(self.phases)) if self.phases[at][0] == phase)
+        self.at = next(ahead, self.at)
+
+    def add(self, sample: Sample) -> None:
+        """Note how things stand. A sample that goes on counting where the former stopped takes its place."""
+        former, self.latest = self.latest, sample
+        if former is None:
+            self._second_began = sample.seconds
+            return
+        counts_on = sample.succeeded >= former.succeeded and sample.failed >= former.failed
+        if not counts_on or sample.seconds - self._second_began >= SAMPLE_SECONDS:
+            self._failed_before += former.failed
+            self._second_began = sample.seconds
+
+    @property
+    def seconds(self) -> float:
+        return self.latest.seconds if self.latest else 0.0
+
+    @property
+    def failed(self) -> int:
+        """Operations of victims that failed so far."""
+        return self._failed_before + (self.latest.failed if self.latest else 0)
+
+    @property
+    def phase_seconds(self) -> float:
+        """Planned seconds of the phase; 0 if it is not planned."""
+        return self.phases[self.at][1] if self.at >= 0 and self.phases[self.at][0] == self.phase else 0.0
+
+    @property
+    def left(self) -> float:
+        """Planned seconds to come; a phase that takes longer than planned waits at its end."""
+        if self.at < 0:
+            return sum(seconds for _, seconds in self.phases)
+        gone = (
+            min(self.seconds - self._phase_began, self.phase_seconds) if self.phase_seconds else self.phases[self.at][1]
+        )
+        return sum(seconds for _, seconds in self.phases[self.at :]) - gone
+
+    def line(self) -> str:
+        """How things stand. Of honest clients beside attackers only those are named to whom something happened."""
+        sample = self.latest
+        if sample is None:
+            return self.phase
+        parts, unhurt = [self.phase or sample.phase], 0
+        for name, held in sample.held.items():
+            lost = [(sample.refused.get(name, 0), "refused"), (sample.ended.get(name, 0), "ended")]
+            if self.attackers and name not in self.attackers and not any(number for number, _ in lost):
+                unhurt += held
+            else:
+                parts.append(
+                    f"{name} {held:,} held" + "".join(f" {number:,} {what}" for number, what in lost if number)
+                )
+        parts += [f"{unhurt:,} honest unhurt"] if unhurt else []
+        parts += [f"p99 {fmt.number(sample.p99_ms)} ms"] if sample.p99_ms is not None else []
+        parts += [f"{self.failed:,} FAILED"] if self.failed else []
+        parts += [f"{fmt.span(math.ceil(self.left))} left"] if self.phases else []
+        return ", ".join(parts)
 
 
 class Progress:
@@ -44,14 +121,13 @@ class Progress:
     def plan(self, phases: Sequence[tuple[str, float]], *, attackers: Collection[str] = ()) -> None:
         """Name the phases to come with their seconds, and the personas that are to be thrown out.
 
-        What is refused or ended of all others is shown as the failure that it is. A new plan begins a new view: a
-        scorecard has one for each attack.
+        What is refused or ended of all others is told as the failure that it is. A scorecard has one for each attack.
         """
         self._course = Course(phases, attackers=attackers)
         self._told = 0.0
 
     def phase(self, name: str) -> None:
-        """Begin the next phase of this name; an unplanned phase takes no part in the bar."""
+        """Begin the next phase of this name."""
         course = self._course
         course.enter(name)
         if not self._is_live:
@@ -64,15 +140,15 @@ class Progress:
         if self._is_live:
             self._draw()
         elif sample.seconds - self._told >= PLAIN_EVERY_SECONDS:
-            self._print(liveview.line(self._course))
+            self._print(self._course.line())
             self._told = sample.seconds
 
     def say(self, text: str) -> None:
-        """Print a line that stays, above the view."""
+        """Print a line that stays, above the other."""
         self._print(text)
 
     def done(self) -> None:
-        """Take the view away and give the cursor back; harmless when there is none."""
+        """Take the line away and give the cursor back; harmless when there is none."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -87,14 +163,9 @@ class Progress:
     def _draw(self) -> None:
         if self._live is None:
             self._live = Live(
-                console=self._console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-                vertical_overflow="crop",
+                console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
             )
             self._live.start()
-        options = self._console.options
-        view = liveview.draw(self._course, self._console.width, ascii_only=options.ascii_only)
-        self._live.update(view, refresh=True)
+        style = "bold red" if self._course.failed else ""
+        line = Text(fmt.printable(self._course.line()), style, no_wrap=True, overflow="crop")
+        self._live.update(line, refresh=True)

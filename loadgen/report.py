@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from loadgen.latency import Spread
+from loadgen.timers import now
 
 #: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
 SCHEMA: Final = 3
@@ -28,6 +29,11 @@ class Outcome(IntEnum):
     INVALID = 3
     NOT_EXERCISED = 5  # as a program it ends like an invalid run
     INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
+
+    @property
+    def words(self) -> str:
+        """As a verdict has it."""
+        return self.name.lower().replace("_", " ")
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,9 +146,17 @@ class Report(msgspec.Struct, kw_only=True):
 
 def verdict(outcome: Outcome, reasons: list[str], notes: Iterable[str] = ()) -> Verdict:
     """Word an outcome."""
-    return Verdict(outcome=outcome.name.lower().replace("_", " "), reasons=reasons, notes=list(notes))
+    return Verdict(outcome=outcome.words, reasons=reasons, notes=list(notes))
 
 
-def timestamp() -> str:
-    """Now, as reports have it."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+class Started:
+    """When something began, and how long it has taken."""
+
+    def __init__(self) -> None:
+        self.at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._begun = now()
+
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return round(now() - self._begun, 2)

@@ -67,8 +67,6 @@ class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The whole file."""
-
     phases: list[_Phase]
     name: str = "scenario"
     groups: list[_Group] = []
@@ -80,8 +78,6 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Scenario(NamedTuple):
-    """What a file says."""
-
     experiment: Experiment
     fail_if: tuple[str, ...]
     no_bar: bool

@@ -22,17 +22,14 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.protocols import served
-from loadgen.report import Outcome, Report, timestamp, verdict
+from loadgen.report import Outcome, Report, Started, verdict
 from loadgen.session import Plan
 from loadgen.stopping import stoppable
 from loadgen.target import UsageError
-from loadgen.timers import now
 from loadgen.verdict import worst
 
 
 class Scorecard:
-    """One scorecard."""
-
     def __init__(
         self,
         plan: Plan,
@@ -49,8 +46,7 @@ class Scorecard:
         self._clients = clients
         self._with_floor = with_floor
         self._start = start  # the command that starts the target; empty: it runs
-        self._started = timestamp()
-        self._begun = now()
+        self._started = Started()
         self._parts: list[Report] = []
         self._stop = trio.Event()
 
@@ -147,8 +143,8 @@ class Scorecard:
             arguments=self._plan.arguments,
             target=self._plan.target.url,
             seed=self._plan.seed,
-            started=self._started,
-            seconds=round(now() - self._begun, 2),
+            started=self._started.at,
+            seconds=self._started.seconds,
             verdict=verdict(outcome, reasons),
             figures={
                 "attacks": len(parts),

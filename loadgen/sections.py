@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from loadgen import figures as known
 from loadgen import format as fmt
-from loadgen.figure import MARKDOWN_ONLY
+from loadgen.figures import MARKDOWN_ONLY
 from loadgen.format import Tone
 from loadgen.report import CohortRow, PhaseRow, Report, Table
 
@@ -20,8 +20,6 @@ _JUDGING: Final = frozenset({"verdict", "mark"})
 
 
 class Column(NamedTuple):
-    """A column."""
-
     name: str
     spare: int = 0  # what a narrow terminal may lose has a number; the highest goes first
     alarming: bool = False  # more than 0 is bad

@@ -7,71 +7,17 @@ and writes carry the records. A client notices only that `on_connected` comes af
 
 import os
 import ssl
-from contextlib import suppress
-from typing import Final
 
 from loadgen.client import CLOSED, Client
 from loadgen.engine import Engine
 from loadgen.target import Target, client_context, describe_tls
+from loadgen.tls import RECORD_BYTES, Link
 from loadgen.wire import WireError
-
-#: Most of a record's payload (RFC 8446 section 5.1); one read of this takes a record whole.
-_RECORD_BYTES: Final = 16 * 1024
 
 
 def engine_for(target: Target, *, connect_rate: float = 0.0) -> Engine:
     """The engine that speaks as the target's URL says."""
     return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate)
-
-
-class _Link:
-    """TLS of one connection."""
-
-    __slots__ = ("_received", "_to_send", "established", "tls")
-
-    def __init__(self, context: ssl.SSLContext, host: str) -> None:
-        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
-        self.established = False
-
-    def handshake(self, records: bytes = b"") -> bool:
-        """Go on with what has come; whether that was the end of it."""
-        self._received.write(records)
-        try:
-            self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        self.established = True
-        return True
-
-    def encrypted(self, data: bytes) -> bytes:
-        """Turn bytes into records."""
-        self.tls.write(data)
-        return self._to_send.read()
-
-    def decrypted(self, records: bytes) -> tuple[bytes, bool]:
-        """Turn records into bytes; the second value is whether the peer said goodbye."""
-        self._received.write(records)
-        parts = []
-        try:
-            while part := self.tls.read(_RECORD_BYTES):
-                parts.append(part)
-        except ssl.SSLWantReadError:
-            return b"".join(parts), False
-        except ssl.SSLZeroReturnError:
-            pass  # as an empty read, when we have said goodbye before
-        return b"".join(parts), True
-
-    def goodbye(self) -> bytes:
-        """Say that nothing more will be sent."""
-        with suppress(ssl.SSLError):  # it waits for the other's goodbye, and minds other things; we do not
-            self.tls.unwrap()
-        return self._to_send.read()
-
-    @property
-    def to_send(self) -> bytes:
-        """Records that OpenSSL wants sent."""
-        return self._to_send.read()
 
 
 class SecureEngine(Engine):
@@ -81,7 +27,7 @@ class SecureEngine(Engine):
         super().__init__(target, connect_rate=connect_rate)
         self._context = client_context()
         self._host = target.host
-        self._links: dict[Client, _Link] = {}
+        self._links: dict[Client, Link] = {}
 
     def send(self, client: Client, data: bytes) -> bool:
         """Write now what the kernel takes of the records."""
@@ -105,9 +51,8 @@ class SecureEngine(Engine):
     def _first_bytes(self, client: Client) -> bytes:
         if client.below_tls:
             return client.opening()
-        link = self._links[client] = _Link(self._context, self._host)
-        link.handshake()
-        return link.to_send
+        link = self._links[client] = Link(self._context, self._host)
+        return link.handshake()
 
     def _connected(self, client: Client) -> None:
         if client.below_tls:
@@ -124,17 +69,17 @@ class SecureEngine(Engine):
         if not records:
             client.on_hangup(CLOSED)
             return
-        client.cohort.received_bytes += len(records)
+        self._count_read(client, len(records))
         try:
             self._unwrap(client, link, records)
         except ssl.SSLError as error:
             raise WireError(f"TLS: {describe_tls(error)}") from None
 
-    def _unwrap(self, client: Client, link: _Link, records: bytes) -> None:
-        if not link.established:
-            established = link.handshake(records)
-            super().send(client, link.to_send)
-            if not established:
+    def _unwrap(self, client: Client, link: Link, records: bytes) -> None:
+        was_established = link.established
+        if not was_established:
+            super().send(client, link.handshake(records))
+            if not link.established:
                 return
             records = b""  # OpenSSL has them, with what followed the handshake
             opening = client.opening()
@@ -144,7 +89,7 @@ class SecureEngine(Engine):
                 client.on_connected()
         data, over = link.decrypted(records)
         # A client that reads in sips paces itself by each that it took, though none of it makes a whole record yet.
-        if (data or client.read_bytes < _RECORD_BYTES) and client.fd >= 0:
+        if (data or client.read_bytes < RECORD_BYTES) and client.fd >= 0:
             client.on_data(data)
         if over and client.fd >= 0:
             client.on_hangup(CLOSED)

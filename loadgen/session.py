@@ -20,11 +20,11 @@ from loadgen.messages import BeginPhase, GroupStatus, Role
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import CohortRow, Sample, timestamp
+from loadgen.report import CohortRow, Sample, Started
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
-from loadgen.workers import Worker, Workers, merge, merge_groups, spawn
+from loadgen.workers import ANSWER_SECONDS, Worker, Workers, merge, merge_groups, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -61,14 +61,12 @@ class Plan:
 
 
 class Session:
-    """The surroundings of one experiment."""
-
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.timeline: list[Sample] = []
         self.totals = merge(())
         self.stopped = False
-        self.started = timestamp()
+        self.started = Started().at
         self.seconds = 0.0
         self.phase = "start"
         self._workers: list[Worker] = []
@@ -120,10 +118,12 @@ class Session:
         self.plan.progress.phase(phase)
 
     async def enter(self, phase: str) -> None:
-        """Begin a phase that is measured: all workers book under its name from now on."""
+        """Begin a phase that is measured: all workers book under its name by the time that this returns."""
         self.begin(phase)
         for worker in self._workers:
             await worker.order(BeginPhase(phase=phase))
+        if not await self.until(lambda: all(worker.up_to_date for worker in self._workers), ANSWER_SECONDS):
+            raise InvalidRunError(f"a process of the generator's own did not begin the {phase}")
 
     async def pause(self, seconds: float) -> None:
         """Let the run go on for a while."""
@@ -141,12 +141,10 @@ class Session:
         return True
 
     def own_bytes(self) -> int:
-        """Memory of all workers."""
         usages = [worker.watched.usage() for worker in self._workers]
         return sum(usage.pss_bytes for usage in usages if usage is not None)
 
     def groups(self) -> list[GroupStatus]:
-        """How all clients stand."""
         return merge_groups(worker.status.groups for worker in self._workers if worker.status is not None)
 
     async def look(self) -> list[Page]:
@@ -278,6 +276,7 @@ class Session:
         return {
             "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
             "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
+            "backlog_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases, "reading")),
             "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
             **self._spent,
         }

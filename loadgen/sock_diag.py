@@ -52,7 +52,6 @@ class SockDiag:
         return state == _LISTEN or (inode == 0 and state != _ESTABLISHED)
 
     def close(self) -> None:
-        """Give the descriptor back."""
         self._netlink.close()
 
     def _ask(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> tuple[int, int] | None:

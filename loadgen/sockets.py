@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -27,6 +28,11 @@ _SO_DETACH_FILTER: Final = 27
 # sock_fprog {u16 length; sock_filter *first} that points there.
 _KEEP_NOTHING: Final = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 _FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
+
+#: Where `struct tcp_info` (linux/tcp.h) has the milliseconds since data last came.
+_LAST_RECEIVED: Final = slice(52, 56)
+TCP_INFO_BYTES: Final = _LAST_RECEIVED.stop
+_TICK_SECONDS: Final = 0.01
 
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
@@ -83,7 +89,6 @@ def deafen(fd: int) -> None:
 
 
 def undeafen(fd: int) -> None:
-    """Let segments in again."""
     _set(fd, _SO_DETACH_FILTER, 0)
 
 
@@ -96,6 +101,19 @@ def pending_error(fd: int) -> int:
     """The errno that the next call would raise, which is cleared; 0 if there is none."""
     with borrowed(fd) as sock:
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def unread_seconds(tcp_info: bytes) -> float:
+    """How long ago the last bytes came, at least, by the first `TCP_INFO_BYTES` of a `TCP_INFO`.
+
+    The kernel counts in ticks of its own clock, of 10 ms at most: one is taken off.
+    """
+    return max(int.from_bytes(tcp_info[_LAST_RECEIVED], sys.byteorder) / 1000 - _TICK_SECONDS, 0.0)
+
+
+def seconds_unread(fd: int) -> float:
+    with borrowed(fd) as sock:
+        return unread_seconds(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES))
 
 
 def _set(fd: int, option: int, value: int | bytes) -> None:

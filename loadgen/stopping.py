@@ -25,18 +25,20 @@ async def watch_signals(stop: trio.Event, say: Callable[[str], None]) -> None:
     await trio.sleep_forever()
 
 
+async def cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    """Cancel a scope as soon as the event is set."""
+    await event.wait()
+    scope.cancel()
+
+
 @asynccontextmanager
 async def stoppable(say: Callable[[str], None]) -> AsyncIterator[trio.Event]:
     """Cancel what is within as soon as the event is set: by us, by SIGINT or by SIGTERM."""
     stop = trio.Event()
 
-    async def cancel_when_stopped(scope: trio.CancelScope) -> None:
-        await stop.wait()
-        scope.cancel()
-
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals, stop, say)
-        nursery.start_soon(cancel_when_stopped, nursery.cancel_scope)
+        nursery.start_soon(cancel_after, stop, nursery.cancel_scope)
         yield stop
         nursery.cancel_scope.cancel()
 

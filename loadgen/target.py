@@ -84,8 +84,6 @@ class TargetDownError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A resolved target."""
-
     url: str
     host: str  # as written, for the Host field
     address: str
@@ -109,7 +107,6 @@ class Target:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether it is this machine."""
         return ipaddress.ip_address(self.address).is_loopback
 
     @property
@@ -160,8 +157,6 @@ def _demand_consent(target: Target, allow: str | None) -> None:
 
 
 class Page(NamedTuple):
-    """How a plain GET went."""
-
     status: int | None  # None without an answer
     seconds: float  # until it began, connecting included
     body: bytes = b""
@@ -233,7 +228,6 @@ def await_open(target: Target, seconds: float) -> None:
 
 
 def is_open(target: Target) -> bool:
-    """Whether anything listens there."""
     try:
         _connected(target).close()
     except OSError:

@@ -62,7 +62,6 @@ class Wheel(Generic[T]):
 
     @property
     def next_time(self) -> float:
-        """When to look again."""
         return self._ticks[0] * TICK_SECONDS if self._ticks else NEVER
 
     def pop_due(self, moment: float) -> list[T]:
@@ -145,5 +144,4 @@ class WakeUp:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def close(self) -> None:
-        """Give the descriptor back."""
         os.close(self.fd)

@@ -26,8 +26,6 @@ _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 
 
 class Speaker(Protocol):
-    """A client that can publish."""
-
     index: int  # its number in the run
     room: str  # where it speaks
     echoes: ClassVar[bool]  # whether what it says comes back to it
@@ -83,7 +81,6 @@ class Traffic:
             self.speakers.insert(place, speaker)
 
     def leave(self, speaker: Speaker) -> None:
-        """Leave them."""
         if speaker in self.speakers:
             self.speakers.remove(speaker)
 
@@ -129,7 +126,6 @@ class Traffic:
         speaker.publish(number, f"{self.tag} {number} {self._text}")
 
     def acknowledged(self, number: int) -> None:
-        """Book an acknowledgement."""
         sent = self._unacknowledged.pop(number, None)
         if sent is not None:
             due, room = sent

@@ -35,7 +35,6 @@ class Facts:
 
 
 def decide(facts: Facts) -> Verdict:
-    """Decide how a run ended."""
     outcome, reasons = _decide(facts)
     return verdict(outcome, reasons, facts.notes)
 
@@ -67,7 +66,6 @@ _BY_GRAVITY: Final = (Outcome.FELL_SHORT, Outcome.INVALID, Outcome.HELD, Outcome
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
-    """What several outcomes come to."""
     return next((each for each in _BY_GRAVITY if each in outcomes), Outcome.NOT_EXERCISED)
 
 
@@ -79,7 +77,8 @@ LATE_MS: Final = MARGIN_MS / 5
 #: ATTACKS.md: a run counts in which the host took less than this.
 STEAL_PERCENT: Final = 4.0
 
-#: ATTACKS.md: and in which the bare loop, attacked in the same run, kept within this.
+#: ATTACKS.md: and in which the bare loop, attacked in the same run, kept within this. One that failed its victims did
+#: not: each of those operations took the whole timeout.
 FLOOR_MS: Final = 15.0
 
 #: A program ready to run waited for this part of the baseline, or of the recovery, in which a server and its victims
@@ -91,6 +90,12 @@ WAIT_PERCENT: Final = 20.0
 
 #: A process that uses this much of one processor is not on time for all that it has to measure.
 CPU_PERCENT: Final = 85.0
+
+#: Where a generator is late itself: at what it does by itself, and at what comes for it.
+_LATE: Final = (
+    ("lag_p99_ms", "the generator's own schedule was {:g} ms late at the 99th percentile: it lacked CPU"),
+    ("backlog_p99_ms", "what came for the generator lay unread for {:g} ms at the 99th percentile: it lacked CPU"),
+)
 
 #: What else a generator that was late has to say, of what was measured.
 _WHY_LATE: Final = (
@@ -108,18 +113,16 @@ _SUSPECTS: Final = (
     ("recovery_pressure_percent", PRESSURE_PERCENT, "other programs kept this machine busy: {:g}% after the attack"),
     ("baseline_steal_percent", STEAL_PERCENT, "the host took {:g}% of the processors' time before the attack"),
     ("steal_percent", STEAL_PERCENT, "the host took {:g}% of the processors' time"),
-    ("floor_over_ms", FLOOR_MS, "the bare floor, attacked as well, was {:g} ms late"),
+    ("floor_p99_ms", FLOOR_MS, "the floor itself was late: {:g} ms"),
+    ("backlog_p99_ms", LATE_MS, "the generator read {:g} ms late"),
 )
 
 
 def busy(figures: Figures) -> tuple[str, ...]:
     """Why the generator cannot be believed: it was too late itself."""
-    lag = figures["lag_p99_ms"]
-    if lag is None or lag <= LAG_LIMIT_MS:
-        return ()
+    late = [words.format(value) for name, words in _LATE if (value := figures.get(name)) and value > LAG_LIMIT_MS]
     why = ", ".join(words.format(value) for name, words in _WHY_LATE if (value := figures.get(name)))
-    late = f"the generator's own schedule was {lag:g} ms late at the 99th percentile: it lacked CPU"
-    return (f"{late} ({why})" if why else late,)
+    return (f"{late[0]} ({why})" if why else late[0], *late[1:]) if late else ()
 
 
 def suspects(figures: Figures) -> tuple[str, ...]:

@@ -10,14 +10,24 @@ import base64
 import hashlib
 from typing import Final, NamedTuple
 
+from wsproto.frame_protocol import XorMaskerSimple
+
 FIN: Final = 0x80
+RSV1: Final = 0x40
+RSV2: Final = 0x20
+RSV3: Final = 0x10
+MORE: Final = 0x00  # a continuation frame's opcode
 TEXT: Final = 0x1
+BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
 #: A legal mask that leaves the payload as it is, at no cost.
 NO_MASKING: Final = bytes(4)
+
+#: A server's close frame: two bytes of head, two of code, at most 123 of reason (RFC 6455 section 5.5).
+LAST_WORD_BYTES: Final = 127
 
 #: A response head longer than this is taken for garbage. Browsers stop at 256 KiB, h11 at 16 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -38,16 +48,12 @@ class WireError(Exception):
 
 
 class Head(NamedTuple):
-    """A parsed response head."""
-
     status: int
     fields: dict[str, str]
     size: int  # bytes, blank line included: where the body begins
 
 
 class Response(NamedTuple):
-    """A whole response."""
-
     status: int
     fields: dict[str, str]
     body: bytes
@@ -73,7 +79,6 @@ class Frame(NamedTuple):
 
 
 def request(method: str, target: str, host: str, *fields: str) -> bytes:
-    """Encode a request head."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]
     return "\r\n".join(lines).encode("ascii")
 
@@ -199,9 +204,13 @@ def read_frames(data: bytes) -> tuple[list[Frame], bytes]:
     return frames, data[at:]
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    """Encode a client's frame. The mask is zero: a legal mask that leaves the payload as it is, at no cost."""
-    return frame_head(FIN | opcode, 0x80, len(payload)) + NO_MASKING + payload
+def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = NO_MASKING) -> bytes:
+    """Encode a client's frame; `announced` is a length other than the payload's, no mask is illegal."""
+    length = len(payload) if announced is None else announced
+    head = frame_head(first, 0 if mask is None else 0x80, length)
+    if mask is None or mask == NO_MASKING:
+        return head + (mask or b"") + payload
+    return head + mask + XorMaskerSimple(mask).process(bytearray(payload))
 
 
 def frame_head(first: int, mask_bit: int, length: int) -> bytes:
@@ -211,3 +220,15 @@ def frame_head(first: int, mask_bit: int, length: int) -> bytes:
     if length < 1 << 16:
         return bytes((first, mask_bit | 126)) + length.to_bytes(2)
     return bytes((first, mask_bit | 127)) + length.to_bytes(8)
+
+
+def close_code(tail: bytes) -> int | None:
+    """Find the code of a close frame with which the bytes end, or `None`.
+
+    A close frame is the last thing that a server sends. So a client that is sent millions of pongs need not read them
+    all to know why it was thrown out: it keeps the last few bytes and looks there when the connection ends.
+    """
+    for start in range(max(len(tail) - LAST_WORD_BYTES, 0), len(tail) - 1):
+        if tail[start] == FIN | CLOSE and tail[start + 1] == len(tail) - start - 2:
+            return int.from_bytes(tail[start + 2 : start + 4]) if tail[start + 1] >= 2 else 1005
+    return None

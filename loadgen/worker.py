@@ -23,8 +23,6 @@ _CHUNK: Final = 64 * 1024
 
 
 class Part(Protocol):
-    """What a worker plays."""
-
     async def run(self) -> None:
         """Play until cancelled."""
 

@@ -14,7 +14,7 @@ import trio
 
 from loadgen import messages
 from loadgen.experiment import Group
-from loadgen.latency import Latency, Recent
+from loadgen.latency import Late, Recent
 from loadgen.messages import AnyAnswer, AnyOrder, GroupStatus, PhaseResult, Reread, Result, Status, TrafficResult
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
@@ -29,8 +29,6 @@ _DIED: Final = "a process of the generator's own died; what it said is above"
 
 
 class Worker:
-    """One child process."""
-
     def __init__(self, process: trio.Process) -> None:
         self.watched = Process(process.pid)
         self.status: Status | None = None
@@ -81,7 +79,6 @@ class Worker:
         return self.current.heard >= self._sent
 
     async def send_result(self) -> Result:
-        """Ask for everything."""
         await self.order(messages.SendResult())
         with trio.move_on_after(ANSWER_SECONDS):
             try:
@@ -91,7 +88,6 @@ class Worker:
         raise InvalidRunError("a process of the generator's own does not answer")
 
     async def leave(self) -> None:
-        """End the process."""
         assert self._process.stdin is not None
         with trio.move_on_after(LEAVE_SECONDS, shield=True):
             await self._process.stdin.aclose()
@@ -120,15 +116,18 @@ class Totals:
     groups: list[GroupStatus]
     traffic: TrafficResult
     phases: list[PhaseResult]
-    lags: list[tuple[str, str, Latency]]  # role, phase and lateness of each process
+    lags: list[tuple[str, str, Late]]  # role, phase and lateness of each process
     oldest: float | None
     reread: Reread | None
     own_faults: Counter[str] = field(default_factory=Counter)
     listeners: dict[str, Counter[str]] = field(default_factory=dict)  # by persona and room
 
-    def lag(self, role: str, percentile: float, phases: Container[str]) -> float | None:
+    def lag(
+        self, role: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
+    ) -> float | None:
         """How late the latest process of a role was in the worst of these phases, in seconds."""
-        found = (lag.at(percentile) for each, phase, lag in self.lags if each == role and phase in phases)
+        lates = (late for each, phase, late in self.lags if each == role and phase in phases)
+        found = (getattr(late, what).at(percentile) for late in lates)
         return max((seconds for seconds in found if seconds is not None), default=None)
 
     def missed(self) -> int:
@@ -144,7 +143,6 @@ class Totals:
 
 
 def merge(results: Iterable[Result]) -> Totals:
-    """One result out of many."""
     results = list(results)
     totals = Totals(
         groups=merge_groups(result.groups for result in results),
@@ -209,7 +207,6 @@ class Workers:
                 await worker.order(order)
 
     async def order(self, order: AnyOrder) -> None:
-        """Give each the same order."""
         for worker in self.workers:
             await worker.order(order)
 

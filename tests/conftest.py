@@ -1,21 +1,48 @@
-"""What all tests share: the mark `jumping_clock`, and a garbage collector that does not look at what was imported."""
+"""What all tests share: the mark `jumping_clock`, Hypothesis's examples, and a garbage collector that does not look at
+what was imported.
+
+Hypothesis tries the same examples every time, so that a red run is about the change at hand.
+
+    HYPOTHESIS_EXAMPLES=5000 python -m pytest tests/chat    goes looking for new ones
+"""
 
 import gc
+import os
 from inspect import iscoroutinefunction
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from tests.support.clock import run_with_jumps
+from tests.support.clock import run_at_once, run_with_jumps
+
+TESTS = Path(__file__).parent
+
+_examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
+# No deadline: the machine may be busy, and no test here is about time.
+settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
+settings.register_profile("explore", deadline=None, max_examples=max(_examples, 1), database=None)
+settings.load_profile("explore" if _examples else "fixed")
+
+
+def pytest_collection() -> None:
+    """What is collected stays: to look for garbage in it again and again would take a second."""
+    gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In front of pytest-trio's own mark, which names `trio.run`."""
+    """Choose clocks."""
     for item in items:
-        if item.get_closest_marker("jumping_clock") is not None and iscoroutinefunction(getattr(item, "obj", None)):
-            item.add_marker(pytest.mark.trio(run=run_with_jumps), append=False)
+        folder = item.path.relative_to(TESTS).parts[0]
+        jumps = folder == "chat" or item.get_closest_marker("jumping_clock") is not None
+        if jumps and iscoroutinefunction(getattr(item, "obj", None)):
+            # In front of pytest-trio's own mark, which names `trio.run`.
+            run = run_at_once if folder == "chat" else run_with_jumps
+            item.add_marker(pytest.mark.trio(run=run), append=False)
 
 
 def pytest_collection_finish() -> None:
     """Half a million imported objects live as long as the run, and made each full collection take 80 ms."""
     gc.collect()
     gc.freeze()
+    gc.enable()

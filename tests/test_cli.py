@@ -95,7 +95,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["serve", "--tls-key", "server.key"], "--tls-key: "),
         (["limits", "--head-deadline", "0"], "--head-deadline: 0 s is below the minimum, 0.1 s"),
         (["limits", "--config", "none.toml"], "--config: cannot read none.toml"),
-        (["limits", "--log", "x"], "--log: 'x' is none of memory: and sqlite:PATH"),
+        (["limits", "--log", "x"], "--log: 'x' is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE"),
         (["sevre"], "sevre"),
         (["chat"], "URL"),
         (["chat", "ftp://x"], "URL: 'ftp://x'"),

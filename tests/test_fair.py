@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from chatserver.fair import FairQueue, SingleFlight
 from chatserver.net.connection import network_of
-from tests.support import examples
 
-examples.load()
 pytestmark = pytest.mark.jumping_clock
 
 

@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 
 from chatserver.edge.websocket import MESSAGE_BURST, REFUSAL
 from chatserver.meters import MICROSECOND, ByteBudget, KeyedBuckets, TokenBucket
-from tests.support import examples
-
-examples.load()
 
 NOW = 12_345_000_000  # microseconds
 SECOND = 1_000_000

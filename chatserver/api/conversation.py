@@ -169,8 +169,9 @@ class Conversation:
         if room is not None:
             if before is None and room.ring is None:
                 self._check_empty_rooms(session, message)
-            start = self._pages.start(room, _place(message.after), LATEST)
-            page = self._pages.after_now(room, start, LATEST)
+            after = _place(message.after)
+            start = self._pages.start(room, after, LATEST)
+            page = None if self._pages.is_ahead(room, after) else self._pages.after_now(room, start, LATEST)
             if page is not None:
                 return self._enter(connection, session, message, room, page)
         return self._join_from_log

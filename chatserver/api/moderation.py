@@ -139,6 +139,8 @@ class ModerationHandlers:
         entry = self._entry(principal, "kick", room, user, reason)
         await self._trail.add([entry])
         expulsion = self._moderation.kick(user, room)
+        if self._services.elsewhere is not None:
+            self._services.elsewhere.kick(user, room)
         write_line(entry)
         await _over(expulsion)
         return Response(200, [json_body({"room": room, "user": user, "ended": expulsion.ended})])

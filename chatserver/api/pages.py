@@ -68,6 +68,7 @@ class Pages:
     def __init__(self, log: LogReader, encoder: WireEncoder) -> None:
         self._log = log
         self._encoder = encoder
+        self.shared = log.shared
         self.events, self.message_events = encoder.events, encoder.message_events
 
     def is_ours(self, place: Place) -> bool:
@@ -79,6 +80,12 @@ class Pages:
         return resolve(
             place, epoch=self._encoder.epoch, first=room.first, last=room.last, newest=limit, coming=room.pending
         )
+
+    def is_ahead(self, room: Room, place: Place | None) -> bool:
+        """Whether another process may have written up to a place that this one has not heard of yet."""
+        if not self.shared or place is None:
+            return False
+        return place.offset > room.last + room.pending and self.is_ours(place)
 
     def after_now(
         self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES, messages_only: bool = False
@@ -96,7 +103,7 @@ class Pages:
         self, room: Room | None, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
     ) -> Page | None:  # fmt: skip
         """The page behind a cursor, or with `before` the one that ends there, if the room's ring holds it."""
-        if room is None:
+        if room is None or self.is_ahead(room, after or before):
             return None
         if before is None:
             return self.after_now(room, self.start(room, after, limit), limit, messages_only=messages_only)

@@ -16,6 +16,7 @@ from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.principal import Action, Principal
+from chatserver.chat.room import Room
 from chatserver.log.interface import LogBusy
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_read
@@ -43,7 +44,9 @@ class Reading:
     def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
         self._services.check(session.principal, Action.READ, message.room, message.id)
         room = self._hub.room(message.room)
-        return self._hear_later if room is None else self._heard(connection, session, message, room.last)
+        if room is None or self._is_ahead(room, message.offset):
+            return self._hear_later
+        return self._heard(connection, session, message, room.last)
 
     async def _hear_later(self, connection: object, session: WebSocketSession, message: Read) -> SessionAnswer:
         return self._heard(connection, session, message, await self._last(message.room))
@@ -61,7 +64,7 @@ class Reading:
 
     def _hear_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
         self._services.check(session.principal, Action.WRITE, message.room, message.id)
-        self._hub.types(message.room, session.principal)
+        self._type(message.room, session.principal)
         return SILENT
 
     def put(self, request: Request, name: str) -> Answer | Pending:
@@ -71,7 +74,7 @@ class Reading:
         self._services.check(request.principal, Action.READ, name)
         offset = decode_read(request.body, request.head.headers.get("content-type"))
         room = self._hub.room(name)
-        if room is None:
+        if room is None or self._is_ahead(room, offset):
             return self._put_later(request.principal, name, offset)
         return self._put(request.principal, name, offset, room.last)
 
@@ -90,8 +93,13 @@ class Reading:
         check_room(name)
         request.parameters()
         self._services.check(request.principal, Action.WRITE, name)
-        self._hub.types(name, request.principal)
+        self._type(name, request.principal)
         return Response(HTTPStatus.NO_CONTENT, [])
+
+    def _type(self, room: str, principal: Principal) -> None:
+        self._hub.types(room, principal)
+        if self._services.elsewhere is not None:
+            self._services.elsewhere.types(room, principal)
 
     def show_unread(self, request: Request) -> Pending:
         """`GET /unread`: what the user has not read, in each room that it has a marker in."""
@@ -103,6 +111,10 @@ class Reading:
         found = await self._markers.unread(principal.author.id, may_read)
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
 
+    def _is_ahead(self, room: Room, offset: int) -> bool:
+        """Whether another process may have written this record, and ours has not heard of it yet."""
+        return self._log.shared and offset > room.last
+
     async def _last(self, room: str) -> int:
         """Where a marker ends: what comes later is not read, whatever offset was named."""
         return (await self._log.head(room)).last
@@ -111,3 +123,5 @@ class Reading:
         """Move a marker, and tell the user's other connections. Raises LogBusy."""
         self._markers.move(principal.author.id, room, offset)
         self._hub.moved(room, principal, offset, connection)
+        if self._services.elsewhere is not None:
+            self._services.elsewhere.moved(room, principal, offset)

@@ -127,12 +127,14 @@ class RoomHandlers:
         messages_only = parameters.messages_only()
         return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)
 
-    def _poll(self, request: Request, poll: _Poll) -> Answer | Pending | None:
-        """None if a room is not in memory."""
+    def _poll(self, request: Request, poll: _Poll, *, reached: bool = False) -> Answer | Pending | None:
+        """None if a room is not in memory, or a place may be ahead of it, unless that has been looked at."""
         places, limit, many, messages_only = poll.places, poll.limit, poll.many, poll.messages_only
         principal = request.principal  # asked first: a page of another site has none, and no room is loaded for it
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
+            return None
+        if self._pages.shared and not reached and any(map(self._pages.is_ahead, rooms, (place for _, place in places))):
             return None
         self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
         starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
@@ -163,10 +165,17 @@ class RoomHandlers:
         while answer is None:
             await self._check_names(name for name, _ in places)
             await self._hub.load((name for name, _ in places), request.network)
+            for name, place in places:
+                await self._reach(self._hub.room(name), place)
             for name, _ in places:  # it may have been banned meanwhile
                 self._check_reader(request, name)
-            answer = self._poll(request, poll)
+            answer = self._poll(request, poll, reached=True)
         return await answer if isinstance(answer, Coroutine) else answer
+
+    async def _reach(self, room: Room | None, place: Place | None) -> None:
+        """Have a room take in what lies before a place that is ahead of it."""
+        if room is not None and place is not None and self._pages.is_ahead(room, place):
+            await self._hub.reach(room, place.offset)
 
     async def _check_names(self, names: Iterable[str]) -> None:
         """One after the other, so that names that somebody made up are not all looked up."""
@@ -186,7 +195,7 @@ class RoomHandlers:
         after = parameters.place("after") if not last_id else parse_cursor(last_id)
         self._check_reader(request, name)
         room = self._hub.room(name)
-        if room is None:
+        if room is None or self._pages.is_ahead(room, after):
             return self._stream_later(request, name, after, messages_only)
         return self._stream(room, request.principal, after, messages_only)
 
@@ -194,6 +203,7 @@ class RoomHandlers:
         self, request: Request, name: str, after: Place | None, messages_only: bool
     ) -> Answer:  # fmt: skip
         async with self._hub.using(name, request.network) as room:
+            await self._reach(room, after)
             self._check_reader(request, name)  # it may have been banned meanwhile
             return self._stream(room, request.principal, after, messages_only)
 

@@ -4,8 +4,10 @@ Owns: the table of paths and methods. May not: answer anything but 404, 405 and 
 pages may ask; origins.py does, and is asked here before any path is looked at.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.changes import ChangeHandlers
@@ -27,6 +29,7 @@ from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
+from chatserver.shared.shards import Shards
 
 #: Seconds after which a client should look again while the server is starting or draining.
 READY_RETRY = 2.0
@@ -39,18 +42,22 @@ class Routes:
     """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here.
 
     `operators` is the policy of a listener of their own, if there is one: /metrics is there, and nowhere else.
+    `all_metrics` asks for the text of all workers, where this process is one of several.
     """
 
     def __init__(
         self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
-        metrics: Callable[[], tuple[bytes, str]], ready: Callable[[], bool], policy: Policy,
-        operators: Policy | None = None,
+        metrics: Callable[[], bytes], ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
+        all_metrics: Callable[[], Awaitable[bytes]] | None = None, shards: Shards | None = None,
     ) -> None:  # fmt: skip
+        self._shards = shards
         self._policy = policy
         self._operators = operators
         self._secure = secure = policy.scheme == "https"
         self._identities = services.identities
+        self.searches = searches
         self._metrics = metrics
+        self._all_metrics = all_metrics
         self._ready = ready
         self._static = StaticFiles(secure=secure)
         rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
@@ -157,13 +164,25 @@ class Routes:
     def _readiness(self, request: Request) -> Response:
         request.parameters()
         if self._ready():
-            return Response(200, [json_body({"status": "ready"})])
+            return Response(200, [json_body({"status": "ready", **self._reachable()})])
         return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
 
-    def _show_metrics(self, request: Request) -> Response:
+    def _reachable(self) -> dict[str, object]:
+        """What can be forgotten can be missing: without a shard a server is as ready as others, which miss it too."""
+        shards = self._shards
+        return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
+
+    def _show_metrics(self, request: Request) -> Answer | Pending:
         request.parameters()
-        body, content_type = self._metrics()
-        return Response(200, [body], content_type)
+        return _exposition(self._metrics()) if self._all_metrics is None else _later(self._all_metrics)
+
+
+def _exposition(text: bytes) -> Response:
+    return Response(200, [text], CONTENT_TYPE_LATEST)
+
+
+async def _later(ask: Callable[[], Awaitable[bytes]]) -> Answer:
+    return _exposition(await ask())
 
 
 def _readable(handler: _Handler) -> _Methods:

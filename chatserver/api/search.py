@@ -6,18 +6,21 @@ Owns: what a question may be, and the JSON of results. May not: search; `pipelin
 from functools import partial
 
 import msgspec
+import trio
 
 from chatserver.api.answers import Answer, Response, Slow
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.afterwards import Afterwards
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
 from chatserver.api.pipelines.search import Asked, RequestSessions, Searched, SearchPipeline
+from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
 from chatserver.api.services import Services, check_signed_in, too_often
 from chatserver.chat.principal import Action
 from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed
 from chatserver.log.interface import LogError
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.log.words import words_of
 from chatserver.observe.loop import Durations
 from chatserver.protocol.errors import HttpError
@@ -129,21 +132,36 @@ def _words(text: str | None) -> tuple[str, ...]:
     return tuple(words)
 
 
-def search_handlers(services: Services, limiters: Limiters, afterwards: Afterwards) -> SearchHandlers:
-    """The handlers, with the pipeline as it is in a server."""
+def search_handlers(
+    services: Services, limiters: Limiters, afterwards: Afterwards, shared: SharedSearch | None
+) -> SearchHandlers:
+    """The handlers, with the pipeline as it is in a server; `shared` is what it asks the shards of --shared."""
 
     async def recent_rooms(limit: int) -> list[str]:
         return [summary.room for summary in await services.log.rooms(limit)]
 
+    async def write_audit(searched: Searched) -> None:
+        """Who looks through what one user has written can be seen by moderators; what people look for, by nobody."""
+        await trio.lowlevel.checkpoint()
+        question = searched.asked.question
+        if question.user not in (None, searched.principal.author.id):
+            services.audit.note_search(searched.principal, question.user, question.room or EVERYWHERE)
+
+    async def store_markers(searched: Searched) -> None:
+        """Who searches has left the end of the room: how far it has read is known wherever it asks next."""
+        await services.markers.store(searched.principal.author.id)
+
     limits = search_limits(services.settings)
     pipeline = SearchPipeline(
         index=services.log.index,
-        sessions=RequestSessions(),
+        sessions=RequestSessions() if shared is None else shared.sessions,
         limiters=limiters,
         limits=limits,
         may_read=partial(services.allows, action=Action.READ),
         results=services.search_results,
+        far_results=None if shared is None else shared.results,
         recent_rooms=recent_rooms,
         start_afterwards=afterwards.start,
+        after_steps=(write_audit, store_markers),
     )
     return SearchHandlers(services, pipeline, limiters, limits)

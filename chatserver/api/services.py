@@ -11,6 +11,7 @@ from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.chat.audit import AuditTrail
+from chatserver.chat.elsewhere import Elsewhere
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
 from chatserver.chat.principal import Action, Principal
@@ -35,14 +36,18 @@ LOG_RETRY = 1.0
 
 
 class PublishLimit:
-    """A user's rate, and for all users of one network `NETWORK_SHARE` times that."""
+    """A user's rate, and for all users of one network `NETWORK_SHARE` times that.
+
+    With --shared, `note` is told of each message, and the buckets are lowered by what other processes have allowed.
+    """
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         rate = settings.publish_rate
         self._limited = rate > 0
         burst = max(rate * BURST_SECONDS, 1.0)
-        self._users: KeyedBuckets[int] = KeyedBuckets(rate, burst=burst)
-        self._networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
+        self.users: KeyedBuckets[int] = KeyedBuckets(rate, burst=burst)
+        self.networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
+        self.note: Callable[[Principal], None] | None = None
         self._clock = clock
 
     def take(self, principal: Principal) -> float:
@@ -50,16 +55,19 @@ class PublishLimit:
         if not self._limited:
             return 0.0
         now = int(self._clock() / MICROSECOND)
-        return self._users.take(principal.number, now) or self._networks.take(principal.network, now)
+        wait = self.users.take(principal.number, now) or self.networks.take(principal.network, now)
+        if self.note is not None and not wait:
+            self.note(principal)
+        return wait
 
     def sweep(self) -> None:
         """Forget the users and networks whose allowance is whole."""
         now = int(self._clock() / MICROSECOND)
-        self._users.sweep(now)
-        self._networks.sweep(now)
+        self.users.sweep(now)
+        self.networks.sweep(now)
 
     def __len__(self) -> int:
-        return len(self._users) + len(self._networks)
+        return len(self.users) + len(self.networks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +86,7 @@ class Services:
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)
     audit: AuditTrail = field(default_factory=AuditTrail)
+    elsewhere: Elsewhere | None = None  # the other processes of this chat, if there are any
 
     def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse what somebody may not do in a room, or not now. Raises MessageError.

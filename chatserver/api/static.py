@@ -6,6 +6,7 @@ is not in the table; there is nothing to traverse.
 
 import gzip
 import re
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,20 +41,26 @@ _HEADERS = (
 _TAKES_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[^,]*)?\s*(?:,|$)", re.IGNORECASE)
 
 
+@cache
+def _read_all() -> dict[tuple[str, bool], tuple[str, str, bytes]]:
+    """Type, entity tag and bytes by path and whether it is compressed; each coding has a tag of its own."""
+    files = {}
+    for file in sorted(WEB.iterdir()):
+        if file.suffix in _TYPES:
+            plain = file.read_bytes()
+            path = "/" if file.name == "index.html" else f"/{file.name}"
+            for body in (plain, gzip.compress(plain, mtime=0)):
+                etag = f'"{sha256(body).hexdigest()[:20]}"'
+                files[path, body is not plain] = (_TYPES[file.suffix], etag, body)
+    return files
+
+
 class StaticFiles:
     """A table from path to file; `index.html` is `/`."""
 
-    def __init__(self, folder: Path = WEB, *, secure: bool) -> None:
+    def __init__(self, *, secure: bool) -> None:
         self._secure = secure
-        #: by path and whether it is compressed: type, entity tag, bytes; each coding has a tag of its own
-        self._files: dict[tuple[str, bool], tuple[str, str, bytes]] = {}
-        for file in sorted(folder.iterdir()):
-            if file.suffix in _TYPES:
-                plain = file.read_bytes()
-                path = "/" if file.name == "index.html" else f"/{file.name}"
-                for body in (plain, gzip.compress(plain, mtime=0)):
-                    etag = f'"{sha256(body).hexdigest()[:20]}"'
-                    self._files[path, body is not plain] = (_TYPES[file.suffix], etag, body)
+        self._files = _read_all()
 
     def __contains__(self, path: str) -> bool:
         return (path, False) in self._files

@@ -24,7 +24,7 @@ MAX_WAITING = 1_000
 GROUP_INTERVAL = 1.0
 #: Seconds that the last group may take when the server stops.
 LAST_GROUP = 2.0
-#: Refusals that those of one network may have written down at once, and a second after that.
+#: Refusals, and other minor entries, that those of one network may have written down at once, and a second after that.
 REFUSAL_BURST, REFUSAL_RATE = 5, 1 / 60
 
 _log = structlog.get_logger("chatserver.audit")
@@ -65,8 +65,15 @@ class AuditTrail:
 
     def note_refusal(self, principal: Principal, action: str, room: str) -> None:
         """Have it written down that somebody tried what only moderators may; not each time, since anybody can."""
+        self._note_minor(principal, "refused", room, detail=action)
+
+    def note_search(self, principal: Principal, user: str, room: str) -> None:
+        """Have it written down that somebody looks through what one user has written; the same holds."""
+        self._note_minor(principal, "search", room, user)
+
+    def _note_minor(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
         if not self._refusals.take(principal.network, int(self._clock() / MICROSECOND)):
-            entry = self.entry(principal, "refused", room, detail=action)
+            entry = self.entry(principal, action, room, target, detail)
             self._add(msgspec.structs.replace(entry, minor=True), MAX_WAITING // 2)
 
     def _add(self, entry: AuditEntry, most: int) -> None:

@@ -14,6 +14,7 @@ import trio
 
 from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.catch_up import READERS, CatchUp
+from chatserver.chat.follower import Follower
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, PollWaiter, Source, Wait
 from chatserver.chat.notices import Notices
@@ -52,6 +53,7 @@ class Hub:
     def __init__(
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
         note_failure: Callable[[LogError], None], note_deletion: Callable[[Draft], None] = lambda draft: None,
+        note_altered: Callable[[Iterable[str]], None] = lambda rooms: None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
@@ -64,11 +66,17 @@ class Hub:
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster
         self.deliver = self.broadcaster.deliver
+        self._follower = Follower(
+            log, self.reader, self.rooms, schedule, take_in=self._take_in_read, retained=self.retained
+        )
+        self.heard, self.reach = self._follower.heard, self._follower.reach
+        self.registry.loaded = self._follower.loaded
         self._log = log
         self._sink = sink
         self._schedule = schedule
         self._note_failure = note_failure  # told of each message that the log did not take
         self._note_deletion = note_deletion  # and of each that a moderator has deleted
+        self._note_altered = note_altered  # and of the rooms in which something was edited, deleted or reacted to
         self._clock = clock
         self._lease_seconds = settings.presence_grace
         self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, those seen to first in front
@@ -80,8 +88,9 @@ class Hub:
         self._members = self._waits = 0  # memberships, and rooms waited for, over all rooms
 
     async def run(self) -> None:
-        """Read the log for members behind their rings, until cancelled."""
+        """Read the log for members behind their rings, and for rooms behind the log, until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follower.run)
             for _ in range(READERS):
                 nursery.start_soon(self.catch_up.run)
 
@@ -121,39 +130,50 @@ class Hub:
         """Take in what the log has made durable, in its order. A fault in one room's costs that room's."""
         self.published += len(records)
         by_room: dict[str, list[Record]] = {}
+        altered = set()
         for record in records:
             by_room.setdefault(record.room, []).append(record)
             if record.alters:
                 self.reader.altered(record.room, record.alters)
+                altered.add(record.room)
+        if altered:
+            self._note_altered(altered)
         for name, batch in by_room.items():
             room = self.rooms.get(name)
             if room is not None:
                 try:
-                    self._take_in(room, batch)
+                    if room.ready and batch[0].offset == room.last + 1:
+                        self._take_in(room, batch)
+                    else:  # another process has written in between, or it is being loaded
+                        self._follower.hear(room, batch[-1].offset)
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()
 
+    def _take_in_read(self, room: Room, records: list[Record]) -> None:
+        """What was read because the room lacked it; news of our own may have come meanwhile."""
+        if records[-1].alters:
+            self._note_altered((room.name,))
+        batch = [record for record in records if record.offset > room.last]
+        if batch:
+            self._take_in(room, batch)
+            self.registry.relieve()
+
     def _take_in(self, room: Room, batch: list[Record]) -> None:
-        if not room.ready:
-            room.seen = batch[-1].offset
-            return
         ring = room.ring
         if ring is None:
             self.registry.note_written(room)
             ring = room.make_ring(0)
-        if batch[0].offset <= ring.last:
-            batch = [record for record in batch if record.offset > ring.last]
         ring.add(batch)
         room.forget_answers()
         self.broadcaster.announce(room)
 
     def retained(self, firsts: dict[str, int]) -> None:
-        """Retention has moved the oldest offset of some rooms."""
+        """Retention, of this process or another, may have moved the oldest offset of these rooms."""
         for name, first in firsts.items():
             room = self.rooms.get(name)
-            if room is not None:
-                room.first = max(room.first, first)
+            if room is not None and first > room.first:
+                room.first = first
                 room.forget_answers()
 
     # -- publishers that wait ---------------------------------------------------------------------------------------
@@ -200,13 +220,17 @@ class Hub:
         self._informed(member)
         return member.room.members.pop(member)
 
+    def note_presence(self, room: Room) -> None:
+        """Somebody may have come or gone, perhaps in another process: it is told in time."""
+        if room.presence.changed:
+            self._changed[room] = None
+
     def change_principal(self, member: Member, principal: Principal) -> None:
         """A member has signed in, or has another name: others see it where it was."""
         room = member.room
         before, room.members[member] = room.members[member], principal
         room.presence.change(before, principal)
-        if room.presence.changed:
-            self._changed[room] = None
+        self.note_presence(room)
 
     def _enter(self, room: Room, principal: Principal) -> None:
         self.registry.note_entered(room)

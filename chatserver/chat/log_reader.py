@@ -6,7 +6,8 @@ A read may look at a message before it is edited or deleted, and arrive after ev
 the old text for ever. So the news of each change is put on top of every read of its room that is under way.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from chatserver.fair import SingleFlight
@@ -33,6 +34,12 @@ class LogReader:
         self._log = log
         self._flights: SingleFlight[_Key, list[Record]] = SingleFlight()
         self._under_way: dict[str, dict[_Key, _Reading]] = {}  # by room
+        self._noting: dict[str, list[_Reading]] = {}  # see `altered_meanwhile`
+
+    @property
+    def shared(self) -> bool:
+        """As of `Log`."""
+        return self._log.shared
 
     async def head(self, room: str) -> Head:
         """As of `Log`."""
@@ -74,10 +81,27 @@ class LogReader:
         altered = reading.altered
         return [altered.get(record.offset, record) for record in records] if altered else records
 
+    def is_reading(self, room: str) -> bool:
+        """Whether a read of this room is under way."""
+        return room in self._under_way
+
+    @contextmanager
+    def altered_meanwhile(self, room: str) -> Iterator[dict[int, Record]]:
+        """What is altered in a room during the block, by offset, for somebody who reads the log itself."""
+        reading = _Reading()
+        noting = self._noting.setdefault(room, [])
+        noting.append(reading)
+        try:
+            yield reading.altered
+        finally:
+            noting.remove(reading)
+            if not noting:
+                del self._noting[room]
+
     def altered(self, room: str, records: Iterable[Record]) -> None:
         """These records of a room read otherwise from now on."""
-        for reading in self._under_way.get(room, {}).values():
+        for reading in (*self._under_way.get(room, {}).values(), *self._noting.get(room, ())):
             reading.altered.update((record.offset, record) for record in records)
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return len(self._under_way) + len(self._noting)

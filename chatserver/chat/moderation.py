@@ -138,6 +138,18 @@ class Moderation:
         for each in sanctions:
             self._add(each)
 
+    def renew(self, sanctions: Iterable[Sanction], before: Iterable[int]) -> None:
+        """What the log has, of which these ids were in force before it was read.
+
+        What was made or lifted here while it was read is as it is here.
+        """
+        known = set(before)
+        found = {each.id: each for each in sanctions}
+        for id_ in known - found.keys():
+            self.lift(id_)
+        for id_ in found.keys() - known - self.in_force.keys():
+            self.enforce(found[id_])
+
     def lift(self, id_: int) -> None:
         """It is not in force any more; harmless when it was not."""
         sanction = self.in_force.pop(id_, None)

@@ -57,19 +57,24 @@ class Presence:
 
     def enter(self, principal: Principal) -> None:
         """One more connection of this person."""
+        if self._leases is not None and self._leases.pop(principal.number, None) is not None:
+            if self._people[principal.number].label != principal.label:
+                self._rename(principal)
+            return  # the lease's place is taken over
+        self._add(principal)
+
+    def _add(self, principal: Principal) -> None:
         number = principal.number
         before = self._people.get(number)
-        if before is not None and before.label != principal.label:
-            self._rename(principal)
-        if self._leases is not None and self._leases.pop(number, None) is not None:
-            return  # the lease's place is taken over
-        if before is not None:
-            if self._connections is None:
-                self._connections = {}
-            self._connections[number] = self._connections.get(number, 1) + 1
+        if before is None:
+            self._people[number] = principal
+            self._note(principal, joined=True)
             return
-        self._people[number] = principal
-        self._note(principal, joined=True)
+        if before.label != principal.label:
+            self._rename(principal)
+        if self._connections is None:
+            self._connections = {}
+        self._connections[number] = self._connections.get(number, 1) + 1
 
     def leave(self, number: int) -> None:
         """One less."""
@@ -138,6 +143,11 @@ class Presence:
             if self._changes is None:
                 self._changes = {}
             self._changes[principal.number] = (principal, True)
+
+    @property
+    def here(self) -> bool:
+        """Whether somebody is here in this process."""
+        return bool(self._people)
 
     @property
     def changed(self) -> bool:

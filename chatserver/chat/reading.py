@@ -51,6 +51,22 @@ class ReadMarkers:
         if before is None or before < offset:
             rooms[room] = offset
 
+    async def store(self, user_id: str) -> None:
+        """Store what one user has moved now, since it goes on elsewhere. Raises LogError."""
+        moved = self._moved.get(user_id)
+        if moved is None:
+            return
+        stored = dict(moved)
+        await self._markers.move([Marker(user_id, room, offset) for room, offset in stored.items()])
+        if self._moved.get(user_id) is not moved:
+            return  # another round has these
+        for room, offset in stored.items():
+            if moved.get(room) == offset:
+                del moved[room]
+                self.waiting -= 1
+        if not moved:
+            del self._moved[user_id]
+
     async def unread(self, user_id: str, may_read: Callable[[str], bool]) -> dict[str, Unread]:
         """What a user has not read, in rooms that it has a marker in and may read. Raises LogError."""
         places = await self._markers.of_user(user_id)

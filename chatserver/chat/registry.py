@@ -45,9 +45,12 @@ class Registry:
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
         self._of_network: Counter[str] = Counter()  # rooms that are in memory because of each
         self._clock = clock
+        self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub: told of each when it is ready
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # in which nothing was ever said
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
+        #: who is in a room that comes into memory; others may be there, in other processes
+        self.make_presence: Callable[[str], Presence] = lambda name: Presence()
 
     def room(self, name: str) -> Room | None:
         """The room, if it is in memory and ready: then everything about its newest messages needs no waiting."""
@@ -61,7 +64,7 @@ class Registry:
     def presence(self, name: str) -> Presence:
         """Who is in a room."""
         room = self.room(name)
-        return Presence() if room is None else room.presence
+        return self.make_presence(name) if room is None else room.presence
 
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
@@ -93,16 +96,13 @@ class Registry:
         if self._of_network[network] >= self._max_of_network:
             raise RoomsFullError(f"{self._max_of_network} rooms are in memory for this network, as many as may be")
         self._of_network[network] += 1
-        room = self.rooms[name] = Room(name, self._size, network=network)
+        room = self.rooms[name] = Room(name, self._size, self.make_presence(name), network=network)
         return room
 
     async def _load(self, room: Room) -> Room:
-        while True:
-            head = await self._log.head(room.name)
-            records = await self._log.latest(room.name, LATEST) if head.last else []  # most names are nobody's yet
-            last = records[-1].offset if records else head.last
-            if last >= room.seen:
-                break  # else news came while we read: it is in the log by now
+        head = await self._log.head(room.name)
+        records = await self._log.latest(room.name, LATEST) if head.last else []  # most names are nobody's yet
+        last = records[-1].offset if records else head.last
         room.first = max(room.first, head.first)  # retention may have been told meanwhile
         if last:
             room.make_ring(last - len(records)).add(records)
@@ -111,6 +111,7 @@ class Registry:
             self._unwritten[room] = None
         room.all_offered()
         room.ready = True
+        self.loaded(room)
         return room
 
     def note_written(self, room: Room) -> None:

@@ -25,12 +25,12 @@ class Room:
     """See the module."""
 
     __slots__ = (
-        "_size", "answering", "broadcast", "cache", "first", "members", "name", "network", "notices", "offered",
-        "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring", "seen", "telling",
-        "uninformed", "waiters",
+        "_size", "answering", "broadcast", "cache", "first", "heard", "members", "name", "network", "notices",
+        "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "ready", "ring",
+        "telling", "uninformed", "waiters",
     )  # fmt: skip
 
-    def __init__(self, name: str, size: RingSize, *, network: str) -> None:
+    def __init__(self, name: str, size: RingSize, presence: Presence, *, network: str) -> None:
         self.name = name
         self.network = network  # of the connection for which it came into memory: it counts for its share of rooms
         self.ring: Ring | None = None
@@ -38,7 +38,7 @@ class Room:
         self.members: dict[Member, Principal] = {}
         self.uninformed: set[Member] | None = None  # those who were behind when presence was told
         self.waiters: dict[PollWaiter, None] | None = None
-        self.presence = Presence()
+        self.presence = presence
         self.telling: float | None = None  # since when presence waits to be told by the next pass
         self.notices: Notices | None = None  # what else waits to be told
         self.broadcast: Broadcast | None = None  # the pass over its members that is under way
@@ -49,7 +49,7 @@ class Room:
         self.offered = self.offered_bytes = 0  # every member was offered what comes up to here
         self.cache: dict[object, bytes] | None = None  # answers that are the same for everybody, see `remember`
         self.ready = False  # while its newest messages are read from the log, news is noted and not kept
-        self.seen = 0  # highest offset in the news while loading
+        self.heard = 0  # the highest offset that it may lack, see `Follower`
         self.pins = 0  # tasks that will use it after a wait
         self._size = size
 
@@ -67,7 +67,7 @@ class Room:
     def empty(self) -> bool:
         """Whether nobody would miss it in memory."""
         # Not `pending` or `broadcast`: they hold the room themselves, and nobody would look again when they end.
-        return not (self.members or self.waiters or self.pins or self.presence)
+        return not (self.members or self.waiters or self.pins or self.presence.here)
 
     @property
     def congested(self) -> bool:

@@ -30,6 +30,13 @@ class SignedOut:
         """Those of before a restart."""
         self._table = {each.number: each for each in sign_outs}
 
+    def renew(self, sign_outs: Iterable[SignOut]) -> None:
+        """What the log has: those that were made elsewhere end what is open here."""
+        for each in sign_outs:
+            found = self._table.get(each.number)
+            if found is None or found.time < each.time:
+                self.note(each)
+
     def note(self, sign_out: SignOut) -> None:
         """It is stored: what was made before ends now."""
         self._table.pop(sign_out.number, None)

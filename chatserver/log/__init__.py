@@ -1,21 +1,33 @@
 """Where messages live, behind one small interface.
 
 Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder but `fair`. What a log
-promises is in `interface`; `groups` shares the cost of a sync among publishers; `memory` and `sqlite` are the engines.
+promises is in `interface`; `groups` shares the cost of a sync among publishers; `memory`, `sqlite` and `postgres` are
+the engines. The driver of the last is an extra, and imported only for a URL that needs it.
 """
 
 from chatserver.log.interface import Log, LogOpenError
 from chatserver.log.memory import MemoryLog
+from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite import SqliteLog
 
 
-def open_log(url: str) -> Log:
-    """The log that a URL names. `run` opens it.
+def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
+    """The log that a URL names. `run` opens it. A file is shared with these processes of one machine.
 
-    Raises LogOpenError for a URL that names no engine.
+    Raises LogOpenError for a URL that names no engine, or one that cannot be shared.
     """
     if url == "memory:":
+        if neighbours is not None:
+            raise LogOpenError("memory: is of one process; several need a file, as in sqlite:chat.db")
         return MemoryLog()
     if url.startswith("sqlite:"):
-        return SqliteLog(url.removeprefix("sqlite:"))
-    raise LogOpenError(f"{url!r} names no log; use memory: or sqlite:PATH")
+        return SqliteLog(url.removeprefix("sqlite:"), neighbours=neighbours)
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from chatserver.log.postgres import PostgresLog  # noqa: PLC0415  (see above)
+        except ImportError as error:
+            raise LogOpenError(
+                f"the driver is missing ({error}); install it: pip install 'chatserver[postgresql]'"
+            ) from error
+        return PostgresLog(url)
+    raise LogOpenError("it names no log; use memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE")

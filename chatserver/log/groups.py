@@ -36,6 +36,7 @@ from chatserver.log.interface import (
     SHARED_PENDING,
     Answer,
     Draft,
+    Heard,
     LogBusy,
     LogError,
     LogUnavailable,
@@ -45,6 +46,7 @@ from chatserver.log.interface import (
     Statistics,
     Stored,
     at_once,
+    unheard,
 )
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
@@ -105,9 +107,10 @@ class GroupWriter:
             self._begin_when_due()
 
     async def run(
-        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE."""
+        self, news: News, *, heard: Heard = unheard, schedule: Schedule = at_once,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:  # fmt: skip
+        """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE. Of others it hears nothing."""
         if self.accepting:
             raise RuntimeError("this log runs already")
         self._news, self._schedule = news, schedule

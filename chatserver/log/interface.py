@@ -10,7 +10,11 @@ know an engine, a wire format or a connection. The conformance suite in tests/lo
 The promises:
 - The offsets of a room start at 1 and have no holes. No offset is used twice within an epoch.
 - A message that was answered with `Stored` is durable. A group is stored whole or not at all.
-- The news has every fresh record once, in commit order, before the answers of its group.
+- The news has every fresh record of this process once, in commit order, before the answers of its group. The records
+  of one room in one call follow each other without a hole.
+- A shared log is written by other processes as well. Of theirs `heard` is told now and then, with hints that may be
+  lost, late, doubled or wrong: what there is, only a read says. A read that begins after a commit finds it, whichever
+  process has made it.
 - What is read of a message is its present state. A text that was edited or deleted is nowhere in the log any more, and
   within SCRUB_WITHIN in none of its files.
 - Whether an edit, a deletion or a reaction may happen is decided in its commit; a refusal is that draft's alone.
@@ -20,7 +24,7 @@ The promises:
 
 import secrets
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -59,6 +63,9 @@ ANSWER_DEADLINE = 5.0
 MAX_EMOJI = 20
 #: Seconds after which no file of the log has a text that was deleted, while the disk works.
 SCRUB_WITHIN = 60.0
+#: What no name of a room begins with; and the hints that sanctions or sign-outs have changed.
+NOT_A_ROOM = "*"
+SANCTIONS_CHANGED, SIGNOUTS_CHANGED = "*sanctions", "*signouts"
 #: Letters of an epoch, of 36 different ones: 2 thousand million epochs, so two lives of a log do not get the same one.
 EPOCH_LENGTH = 6
 _EPOCH_LETTERS = string.ascii_lowercase + string.digits
@@ -208,6 +215,9 @@ class Statistics(msgspec.Struct):
 
 
 News = Callable[[Sequence[Record]], None]
+#: Told of rooms that another process has written, with their last offset as far as is known. A name that begins with
+#: NOT_A_ROOM says that something kept beside the messages has changed.
+Heard = Callable[[Mapping[str, int]], None]
 Answer = Callable[[Stored | LogError], None]
 #: Does a small part of some work, and says whether there is more.
 Step = Callable[[], bool]
@@ -215,6 +225,10 @@ Step = Callable[[], bool]
 Keeps = Callable[[str], tuple[int, int]]
 #: Calls a step on the loop, at once or later, until it says that there is no more.
 Schedule = Callable[[Step], None]
+
+
+def unheard(hints: Mapping[str, int]) -> None:
+    """What hints are for a program that reads the log only when it is asked."""
 
 
 def at_once(step: Step) -> None:
@@ -233,6 +247,10 @@ class Log(Protocol):
     @property
     def identity(self) -> Identity:
         """Which log this is; valid once `run` has started."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may write to it too."""
 
     @property
     def markers(self) -> "Markers":
@@ -255,11 +273,13 @@ class Log(Protocol):
         """What moderators did."""
 
     async def run(
-        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+        self, news: News, *, heard: Heard = unheard, schedule: Schedule = at_once,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:  # fmt: skip
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
-        `schedule` is given a step that hands out the answers of finished groups, a few in each call.
+        `heard` is called on the loop, and never by a log that is not shared. `schedule` is given a step that hands out
+        the answers of finished groups, a few in each call.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable
         to the rest, hands out all that is left, and closes. Raises LogOpenError if it cannot open.
@@ -274,6 +294,9 @@ class Log(Protocol):
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """The first and the last offset of up to MAX_READ rooms, in one query; those never written are left out."""
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records behind offset `after`, oldest first: up to `limit`, and up to `max_bytes` of text.

@@ -77,6 +77,8 @@ class _Use(msgspec.Struct, frozen=True, gc=False):
 class MemoryLog:
     """A `Log` that keeps nothing when it ends."""
 
+    shared = False
+
     def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self._wall_ms = wall_ms
         self.identity = new_identity()
@@ -96,6 +98,12 @@ class MemoryLog:
         """The first and the last offset of a room."""
         found = await self._find(room)
         return Head(found.first, found.last)
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """The first and the last offset of these rooms; see `Log.heads`."""
+        await self._checkpoint()
+        found = {name: self._any(name) for name in rooms[:MAX_READ]}
+        return {name: Head(room.first, room.last) for name, room in found.items() if room.last}
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records behind offset `after`; see `Log.read`."""

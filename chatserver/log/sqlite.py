@@ -9,7 +9,8 @@ import logging
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from time import time_ns
 from typing import NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from chatserver.log.interface import (
     MAX_READ_BYTES,
     Draft,
     Head,
+    Heard,
     Identity,
     Keeps,
     Kind,
@@ -35,8 +37,10 @@ from chatserver.log.interface import (
     Schedule,
     at_once,
     bounds_of,
+    unheard,
 )
 from chatserver.log.markers import Markers
+from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite_audit import SqliteAudit
 from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
@@ -47,6 +51,7 @@ from chatserver.log.sqlite_scrub import Scrubber
 from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
+from chatserver.log.turns import FileLock
 
 #: Seconds more at the end for a writing thread that is still busy: with a step of retention, or a disk that hangs.
 BUSY_PATIENCE = 1.0
@@ -68,19 +73,29 @@ T = TypeVar("T")
 class _Opened(NamedTuple):
     """What exists while the log is open."""
 
-    lock: int  # a descriptor; closing it lets another server open the file
+    locks: ExitStack  # closing it lets another server open the file
+    retention: FileLock | None  # of a shared file: one process sees to it, and has this for good
     identity: Identity
     writer: SqliteWriter
     scrubber: Scrubber
     readers: SqliteReaders
-    written: OrderedDict[str, None]  # the rooms written last since it was opened, up to MAX_READ, the newest at the end
+    # The rooms that we have written since it was opened, up to MAX_READ, and when; the newest at the end.
+    written: OrderedDict[str, int]
 
 
 class SqliteLog:
-    """A `Log` in the file at `path`."""
+    """A `Log` in the file at `path`, for this process alone or with its `neighbours`.
 
-    def __init__(self, path: str, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
+    Who starts those keeps the lock on the file for all of them, see `lock_file`.
+    """
+
+    def __init__(
+        self, path: str, *, neighbours: Neighbours | None = None,
+        wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
+    ) -> None:  # fmt: skip
         self._path = path
+        self._neighbours = neighbours
+        self.shared = neighbours is not None
         self._wall_ms = wall_ms
         self._writer_thread = ThreadPool(1)
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
@@ -99,14 +114,17 @@ class SqliteLog:
         return self._open_parts().identity
 
     async def run(
-        self, news: News, *, schedule: Schedule = at_once, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+        self, news: News, *, heard: Heard = unheard, schedule: Schedule = at_once,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         try:
             news = partial(self._note, opened.written, news)
             async with trio.open_nursery() as nursery:
+                if self._neighbours is not None:
+                    nursery.start_soon(self._neighbours.run, heard)
                 nursery.start_soon(self.index.run)
                 nursery.start_soon(self._scrub, opened.scrubber)
                 await self._groups.run(news, schedule=schedule, task_status=task_status)
@@ -117,6 +135,10 @@ class SqliteLog:
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
         return await self._open_parts().readers.head(room)
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """The first and the last offset of these rooms; see `Log.heads`."""
+        return await self._open_parts().readers.heads(rooms[:MAX_READ])
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records behind offset `after`; see `Log.read`."""
@@ -139,12 +161,15 @@ class SqliteLog:
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
         opened = self._open_parts()
-        return await opened.readers.rooms(list(reversed(opened.written)), limit)
+        return await opened.readers.rooms(opened.written.copy(), limit)
 
     async def retain(
         self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
     ) -> dict[str, int]:
         """Remove the oldest records, a step at a time in the writing thread, between commits."""
+        retention = self._open_parts().retention
+        if retention is not None and not retention.try_acquire():
+            return {}  # another process sees to it
         bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
         first: dict[str, int] = {}
         after_room: int | None = 0
@@ -163,6 +188,11 @@ class SqliteLog:
         with trio.move_on_after(ANSWER_DEADLINE):
             return await self._writer_thread.run(partial(self._open_parts().writer.change, doing, work))
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
+
+    def tell(self, hints: Mapping[str, int]) -> None:
+        """Tell the neighbours of what we have stored."""
+        if self._neighbours is not None:
+            self._neighbours.tell(hints)
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a reading thread. Raises LogUnavailable."""
@@ -183,10 +213,12 @@ class SqliteLog:
 
     async def _try_to_scrub(self, scrubber: Scrubber) -> bool:
         try:
-            await self.index.clean()
+            if not await self.index.clean():
+                return False
             page: int | None = 1
             while page:
-                page = await self._writer_thread.run(partial(scrubber.step, page))
+                in_turn = partial(self._open_parts().writer.in_turn, partial(scrubber.step, page))
+                page = await self._writer_thread.run(in_turn)
                 await trio.sleep(SCRUB_PAUSE)
         except LogUnavailable as error:
             logger.warning("%s", error)
@@ -205,16 +237,23 @@ class SqliteLog:
 
     def _open(self) -> _Opened:
         path = checked_path(self._path)
-        lock = lock_file(path)
-        try:
+        with ExitStack() as undo:
+            writing = cleaning = retention = None
+            if self._neighbours is None:
+                undo.callback(os.close, lock_file(path))
+            else:
+                self._neighbours.open()
+                undo.callback(self._neighbours.close)
+                writing = undo.enter_context(closing(self._neighbours.lock("writing")))
+                cleaning = undo.enter_context(closing(self._neighbours.lock("cleaning")))
+                retention = undo.enter_context(closing(self._neighbours.lock("retention")))
             create_private(path)
-            connection, identity = connect_writer(path)
-            self.index.open(path)
-            writer, scrubber = SqliteWriter(connection, self._wall_ms), Scrubber(connection, path)
-            return _Opened(lock, identity, writer, scrubber, SqliteReaders(path), OrderedDict())
-        except BaseException:
-            os.close(lock)
-            raise
+            connection, identity = connect_writer(path, writing)
+            self.index.open(path, cleaning)
+            writer = SqliteWriter(connection, self._wall_ms, writing)
+            scrubber = Scrubber(connection, path, shared=self.shared)
+            readers = SqliteReaders(path, shared=self.shared)
+            return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, OrderedDict())
 
     async def _close(self, opened: _Opened) -> None:
         """Close, unless a commit still hangs in the thread: then the end of the process closes the file.
@@ -228,16 +267,18 @@ class SqliteLog:
         with trio.move_on_after(patience, shield=True) as limit:
             await self._writer_thread.run(opened.writer.close)
             opened.scrubber.close()
-            os.close(opened.lock)
+            opened.locks.close()
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
 
-    def _note(self, written: OrderedDict[str, None], news: News, records: Sequence[Record]) -> None:
+    def _note(self, written: OrderedDict[str, int], news: News, records: Sequence[Record]) -> None:
         """Note whether texts went, and the order in which rooms are written: a list need not look at each of them."""
-        rooms = {record.room for record in records}
-        for room in rooms:
-            written[room] = None
+        rooms = {record.room: record for record in records}
+        for room, record in rooms.items():
+            written[room] = record.time
             written.move_to_end(room)
+        if self._neighbours is not None:
+            self._neighbours.tell({room: record.offset for room, record in rooms.items()})
         while len(written) > MAX_READ:
             written.popitem(last=False)
         if any(record.kind in _TAKE_TEXT for record in records):

@@ -1,121 +1,72 @@
-"""Edits, deletions and reactions of one group, in SQLite: what they are about is read first, and written last.
+"""The rows that edits, deletions and reactions are about, in SQLite.
 
-Owns: the records that a group alters, and the table of reactions. May not: begin or end a transaction, or decide what
-may happen; `changes` does.
-
-A few statements serve a whole group. What one of its drafts alters, the next one finds so: they happen in offset order.
+Owns: their statements. May not: begin or end a transaction, or decide what may happen; `changes` does.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
-from typing import TypeAlias
 
-from chatserver.log import changes
-from chatserver.log.interface import Draft, Kind, Record, Refused, Stored
+from chatserver.log.group_changes import Place, Reacted
+from chatserver.log.interface import Record
+from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_file import OFFSETS
-from chatserver.log.sqlite_rows import COLUMNS, RoomEnd, execute_rows, more_of, record_of, value_rows
-
-_Reaction: TypeAlias = tuple[int, str, str]  # the message's place, emoji, user
+from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
 
 
-class Changes:
-    """The drafts of a group that are about other records, as they are taken up one after the other."""
+class SqliteChanges:
+    """`Rows`; a place in the file is made of a room's id and an offset."""
 
-    def __init__(self, connection: sqlite3.Connection, rooms: Mapping[str, RoomEnd], drafts: Sequence[Draft]) -> None:
+    def __init__(self, connection: sqlite3.Connection, rooms: Mapping[str, RoomEnd]) -> None:
         self._connection = connection
-        self._records: dict[int, Record] = {}  # what the group is about, and what it has made, by place
-        self._rewritten: set[int] = set()  # places of records with another text
-        self._restated: set[int] = set()  # of those with other reactions; the index of texts need not know
-        self._reacted: dict[_Reaction, bool] = {}
-        self._switched: set[_Reaction] = set()
-        self._deleted: list[int] = []
-        targets: dict[int, str] = {}
-        reactions: list[object] = []
-        for draft in drafts:
-            room = rooms.get(draft.room)
-            if room is not None and 0 < draft.target <= room.last:
-                place = room.base + draft.target
-                targets[place] = draft.room
-                if draft.kind is Kind.REACTION:
-                    reactions += (place, draft.emoji, draft.user_id)
-        self._read(targets)
-        self._read(
-            {
-                place - record.offset + edit: record.room
-                for place, record in self._records.items()
-                if record.state and (edit := changes.last_edit(record))
-            }
-        )
-        if reactions:
-            found = execute_rows(connection, _find_reactions, reactions, 3).fetchall()
-            self._reacted = dict.fromkeys(found, True)
+        self._rooms = rooms
 
-    def _read(self, rooms: Mapping[int, str]) -> None:
-        """The records at these places, of these rooms."""
-        if rooms:
-            for place, *row in execute_rows(self._connection, _find_records, list(rooms), 1).fetchall():
-                self._records[place] = record_of(rooms[place], place % OFFSETS, *row)
+    def _place(self, room: str, offset: int) -> int:
+        return self._rooms[room].base + offset
 
-    def take(self, draft: Draft, room: RoomEnd | None, now: int) -> Record | Stored | Refused:
-        """The record of the next draft, with the next offset of its room; or what it is answered with instead."""
-        place = 0 if room is None else room.base + draft.target
-        message = self._records.get(place)
-        reaction = place, draft.emoji, draft.user_id
-        reacted = self._reacted.get(reaction, False)
-        if draft.target or draft.kind:
-            refusal = changes.refusal(draft, message, now, reacted=reacted)
-            if refusal is not None:
-                return Refused(refusal)
-        assert room is not None, "the first message makes it"
-        if draft.kind is Kind.REACTION and draft.on == reacted:
-            assert message is not None
-            return Stored(changes.unchanged(draft, room.last, room.time, message), fresh=False)
-        room.last = offset = room.last + 1
-        room.time = time = max(now, room.time)
-        if not draft.kind:
-            record = changes.plain(draft, offset, time)
-        else:
-            assert message is not None
-            record = changes.happened(draft, offset, time, message, self._last_edit(room, message))
-            self._alter(draft, room, record.alters)
-            if draft.kind is Kind.REACTION:
-                self._reacted[reaction] = draft.on
-                self._switched.add(reaction)
-            elif draft.kind is Kind.DELETE:
-                self._deleted.append(place)
-        self._records[room.base + offset] = record
-        return record
+    def records(self, places: Collection[Place]) -> Iterator[Record]:
+        """See `Rows`."""
+        rooms = {self._place(*place): place[0] for place in places}
+        for place, *row in execute_rows(self._connection, _find_records, list(rooms), 1).fetchall():
+            yield record_of(rooms[place], place % OFFSETS, *row)
 
-    def _last_edit(self, room: RoomEnd, message: Record) -> Record | None:
-        edit = changes.last_edit(message)
-        return self._records.get(room.base + edit) if edit else None
+    def reactions(self, asked: Collection[Reacted]) -> Iterator[Reacted]:
+        """See `Rows`."""
+        rooms = {self._place(room, offset): room for room, offset, _, _ in asked}
+        found = execute_rows(self._connection, _find_reactions, self._values(asked), 3).fetchall()
+        return ((rooms[place], place % OFFSETS, emoji, user_id) for place, emoji, user_id in found)
 
-    def _alter(self, draft: Draft, room: RoomEnd, altered: Sequence[Record]) -> None:
-        places = self._restated if draft.kind is Kind.REACTION else self._rewritten
-        for record in altered:
-            self._records[room.base + record.offset] = record
-            places.add(room.base + record.offset)
+    def rewrite(self, records: Sequence[Record]) -> None:
+        """See `Rows`."""
+        values: list[object] = []
+        for record in records:
+            values += (self._place(record.room, record.offset), more_of(record), record.text)
+        execute_rows(self._connection, _update_texts, values, 3)
 
-    def write(self) -> None:
-        """Bring what was altered up to date, behind the group's own records."""
-        texts: list[object] = []
-        for place in self._rewritten:
-            texts += (place, more_of(self._records[place]), self._records[place].text)
-        self._execute(_update_texts, texts, 3)
-        states: list[object] = []
-        for place in self._restated - self._rewritten:
-            states += (place, more_of(self._records[place]))
-        self._execute(_update_states, states, 2)
-        for statement, on in ((_insert_reactions, True), (_delete_reactions, False)):
-            switched = [reaction for reaction in self._switched if self._reacted[reaction] is on]
-            self._execute(statement, list(chain.from_iterable(switched)), 3)
-        self._execute(_delete_all_reactions, list(self._deleted), 1)
+    def restate(self, records: Sequence[Record]) -> None:
+        """See `Rows`."""
+        values: list[object] = []
+        for record in records:
+            values += (self._place(record.room, record.offset), more_of(record))
+        execute_rows(self._connection, _update_states, values, 2)
 
-    def _execute(self, statement: Callable[[int], str], values: list[object], width: int) -> None:
-        if values:
-            execute_rows(self._connection, statement, values, width)
+    def react(self, reactions: Sequence[Reacted]) -> None:
+        """See `Rows`."""
+        execute_rows(self._connection, _insert_reactions, self._values(reactions), 3)
+
+    def unreact(self, reactions: Sequence[Reacted]) -> None:
+        """See `Rows`."""
+        execute_rows(self._connection, _delete_reactions, self._values(reactions), 3)
+
+    def forget_reactions(self, messages: Sequence[Place]) -> None:
+        """See `Rows`."""
+        execute_rows(self._connection, _delete_all_reactions, [self._place(*place) for place in messages], 1)
+
+    def _values(self, reactions: Collection[Reacted]) -> list[object]:
+        values: list[object] = []
+        for room, offset, emoji, user_id in reactions:
+            values += (self._place(room, offset), emoji, user_id)
+        return values
 
 
 # Only ? marks and constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few
@@ -137,20 +88,13 @@ def _find_reactions(rows: int) -> str:
 
 @cache
 def _update_states(rows: int) -> str:
-    # `UPDATE ... FROM` makes a table of the values first, and takes twice as long. No row is inserted: all are there.
-    return f"""
-        INSERT INTO messages (place, time, user_id, user_name, text, more)
-        SELECT column1, 0, '', '', '', column2 FROM ({value_rows(rows, 2)}) WHERE column1 > 0
-        ON CONFLICT (place) DO UPDATE SET more = excluded.more
-    """  # noqa: S608
+    return f"UPDATE messages SET more = column2 FROM ({value_rows(rows, 2)}) WHERE place = column1"  # noqa: S608
 
 
 @cache
 def _update_texts(rows: int) -> str:
     return f"""
-        INSERT INTO messages (place, time, user_id, user_name, text, more)
-        SELECT column1, 0, '', '', column3, column2 FROM ({value_rows(rows, 3)}) WHERE column1 > 0
-        ON CONFLICT (place) DO UPDATE SET more = excluded.more, text = excluded.text
+        UPDATE messages SET more = column2, text = column3 FROM ({value_rows(rows, 3)}) WHERE place = column1
     """  # noqa: S608
 
 

@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions, sqlite_signouts
@@ -146,8 +146,8 @@ def create_private(path: Path) -> None:
         raise LogOpenError(f"cannot open {path}: {error.strerror}; check its owner and permissions") from error
 
 
-def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
-    """The one connection that writes, on a database that has our schema."""
+def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None) -> tuple[sqlite3.Connection, Identity]:
+    """A connection that writes, on a database that has our schema: the only one, unless there are turns at writing."""
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         wanted = ".".join(map(str, MINIMUM_SQLITE))
         raise LogOpenError(f"SQLite {sqlite3.sqlite_version} is too old, {wanted} is needed; use another Python")
@@ -157,15 +157,17 @@ def connect_writer(path: Path) -> tuple[sqlite3.Connection, Identity]:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if small else "ok"
         if found != "ok":
             raise _damaged(path, found)
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
-            raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
-        connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
-        connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only unlinked
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
-        identity = _migrate(connection, path)
-        # What was deleted shortly before a crash may still be in it.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with turn or nullcontext():
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
+            connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
+            connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only unlinked
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
+            identity = _migrate(connection, path)
+        if turn is None:  # else the others would wait for it
+            # What was deleted shortly before a crash may still be in it.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return connection, identity
 
 

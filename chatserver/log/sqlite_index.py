@@ -35,16 +35,17 @@ from chatserver.log.index import (
     ranked,
 )
 from chatserver.log.interface import Kind, LogUnavailable, Record
+from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_readers import SqliteReaders
-from chatserver.log.sqlite_rows import COLUMNS, record_of
+from chatserver.log.turns import FileLock
 
 #: Seconds that a message waits for the index at most, and messages that make it begin earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
 #: Seconds of one step: a commit that comes meanwhile waits for it.
 INDEX_STEP = 0.01
-#: Messages between two looks at the clock in a step, and as many if these have more characters: 32 of the longest take
-#: 20 ms. Each statement leaves a segment of its own to be merged: with many in one, a message costs a third less.
+#: Messages between two looks at the clock in a step, and as many if these have more characters (32 of the longest take
+#: 20 ms). Each statement leaves a segment to be merged: with many in one, a message costs a third less.
 INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 256, 32, 256 * 1024
 #: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
 INDEX_PAUSE = 2.0
@@ -129,17 +130,18 @@ class SqliteIndex:
         self._readers: SqliteReaders | None = None
         self._turn = trio.Lock()  # one search at a time: its budget begins with its turn
         self._behind: dict[str, int] = {}  # rooms with messages that are not in the index, by the number of their news
-        self._behind_since = 0.0  # when the oldest message that is not in the index came, or before
-        self._news = 0
+        self._behind_since, self._news = 0.0, 0  # the first: when the oldest message outside the index came, or before
         self._waiting = 0  # messages
         self._some, self._many = trio.Event(), trio.Event()
         self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
         self._cleaned = -CLEAN_EVERY
         self._cleaning = trio.Lock()
+        self._cleaning_turn: FileLock | None = None  # of a file that other processes clean as well
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, cleaning: FileLock | None = None) -> None:
         """Connect, with a thread of its own."""
         self._readers = SqliteReaders(path, 1)
+        self._cleaning_turn = cleaning
 
     def close(self) -> None:
         """Search no more."""
@@ -237,22 +239,31 @@ class SqliteIndex:
             rooms = await self._readers.ask(partial(_rooms_behind, self._backlog_after))
             for _, room, is_behind in rooms:
                 if is_behind:
-                    if not self._behind:
-                        self._behind_since = trio.current_time()
+                    self._behind_since = self._behind_since if self._behind else trio.current_time()
                     self._behind.setdefault(room, 0)
             self._backlog_after = rooms[-1][0] if len(rooms) == BACKLOG_ROOMS else None
 
     # -- cleaning ---------------------------------------------------------------------------------------------------
 
-    async def clean(self) -> None:
-        """Merge the index if there are words in it of what people deleted or edited, or of what retention removed."""
+    async def clean(self) -> bool:
+        """Merge the index if words of what is gone are in it. False: another process is about to do so."""
         async with self._cleaning:
-            if self._readers is None:
-                raise LogUnavailable("the log is closed")
-            debris = await self._readers.ask(_debris)
-            self._cleaned = trio.current_time()
-            if not any(debris):
-                return
+            turn = self._cleaning_turn
+            if turn is not None and not turn.try_acquire():
+                return False
+            try:
+                await self._clean()
+            finally:
+                if turn is not None:
+                    turn.release()
+            return True
+
+    async def _clean(self) -> None:
+        if self._readers is None:
+            raise LogUnavailable("the log is closed")
+        debris = await self._readers.ask(_debris)
+        self._cleaned = trio.current_time()
+        if any(debris):
             pages = -CLEAN_PAGES  # first all segments become one job
             while await self._change("cleaning the index", partial(_merge, pages)):
                 pages = CLEAN_PAGES
@@ -273,11 +284,10 @@ def _index(rooms: Sequence[str], connection: sqlite3.Connection) -> list[str]:
         place = first + indexed
         complete = False
         while not complete and perf_counter() < ends:
-            wanted = INDEX_CHUNK
-            count, last, size = connection.execute(_CHUNK, (place, first + OFFSETS, wanted)).fetchone()
-            if count > INDEX_LONG_CHUNK and size > INDEX_CHUNK_CHARS:
-                wanted = INDEX_LONG_CHUNK
-                count, last, _ = connection.execute(_CHUNK, (place, first + OFFSETS, wanted)).fetchone()
+            for wanted in (INDEX_CHUNK, INDEX_LONG_CHUNK):
+                count, last, size = connection.execute(_CHUNK, (place, first + OFFSETS, wanted)).fetchone()
+                if not count or size <= INDEX_CHUNK_CHARS:
+                    break
             complete = count < wanted
             if count:
                 connection.execute(_BRING, (place, last))

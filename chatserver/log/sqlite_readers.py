@@ -7,14 +7,17 @@ A read that hangs is given up at its deadline, but its thread keeps the connecti
 takes a connection and gives it back, not the task that waits for it.
 """
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 from typing import TypeVar
 
+import msgspec
 import trio
 
 from chatserver.log.interface import (
@@ -28,10 +31,12 @@ from chatserver.log.interface import (
     bounded,
     within_bytes,
 )
+from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
-from chatserver.log.sqlite_rows import COLUMNS, record_of
 from chatserver.log.threads import ThreadPool
 
+#: Of a shared file, how many times longer than it took to find the rooms written last they are taken for that.
+NEWEST_LASTS = 20
 #: Connections and threads. History is mostly in the page cache, where more threads only wait for each other.
 READERS = 2
 
@@ -43,32 +48,47 @@ _LOWEST = f"(SELECT min(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 _HIGHEST = f"(SELECT max(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 
 _ENDS = f"SELECT forgotten, {_LOWEST}, {_HIGHEST} FROM rooms WHERE name = ?"  # noqa: S608
+# One row, whatever their number: for each row SQLite gives the interpreter lock away and waits for it again.
+_HEADS = f"""
+    SELECT json_group_array(json_array(name, json_array(forgotten, {_LOWEST}, {_HIGHEST})))
+    FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value
+"""  # noqa: S608
 _RECORDS = f"""
     SELECT name, place % {OFFSETS}, {COLUMNS}
     FROM rooms CROSS JOIN messages
         ON place BETWEEN (rooms.id << {OFFSET_BITS}) + ? AND (rooms.id << {OFFSET_BITS}) + ?
     WHERE name = ?
 """  # noqa: S608
-# Looks at each room there is: 0.14 s for 100,000 of them, so it is asked once.
+# Looks at each room there is: 0.14 s for 100,000 of them, so it is asked once, or of a shared file now and then.
 _NEWEST = f"""
-    SELECT name FROM rooms CROSS JOIN messages AS newest ON newest.place = {_HIGHEST}
+    SELECT name, newest.time FROM rooms CROSS JOIN messages AS newest ON newest.place = {_HIGHEST}
     ORDER BY newest.time DESC LIMIT ?
 """  # noqa: S608
+
+
+_decode_heads = msgspec.json.Decoder(list[tuple[str, tuple[int, int | None, int | None]]]).decode
 
 
 class SqliteReaders:
     """The reading connections. Made in a thread; used and closed on the trio loop."""
 
-    def __init__(self, path: Path, readers: int = READERS) -> None:
+    def __init__(self, path: Path, readers: int = READERS, *, shared: bool = False) -> None:
         self._idle: list[sqlite3.Connection] | None = [connect_reader(path) for _ in range(readers)]  # None: closed
         # SQLite's side files stay if the last two connections close at once, so the lock is held for that too.
         self._lock = threading.Lock()
-        self._earlier: list[str] | None = None  # rooms by their last write, as they were when a list first needed them
+        self._shared = shared  # other processes write as well
+        # Rooms by their last write, with its time, as they were when a list needed them.
+        self._earlier: dict[str, int] | None = None
+        self._earlier_until = math.inf
         self._threads = ThreadPool(readers)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
         return await self._run(_head, room)
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """The same of many that were ever written."""
+        return await self._run(_heads, rooms)
 
     async def read(
         self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
@@ -76,8 +96,11 @@ class SqliteReaders:
         """The first or the last records with `low <= offset <= high`, oldest first."""
         return await self._run(_read, room, low, high, limit, max_bytes, last, messages_only)
 
-    async def rooms(self, written: Sequence[str], limit: int) -> list[RoomSummary]:
-        """Rooms that hold something: these, which were written since the log was opened, and then the others."""
+    async def rooms(self, written: dict[str, int], limit: int) -> list[RoomSummary]:
+        """Rooms that hold something, the last written first.
+
+        These were written since the log was opened, at these times, in the order of their last write.
+        """
         return await self._run(self._rooms, written, limit)
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -108,7 +131,7 @@ class SqliteReaders:
             return await self._threads.run(work)
         raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
 
-    def _rooms(self, connection: sqlite3.Connection, written: Sequence[str], limit: int) -> list[RoomSummary]:
+    def _rooms(self, connection: sqlite3.Connection, written: dict[str, int], limit: int) -> list[RoomSummary]:
         names = self._names(connection, written)
         heads = ((name, _head(connection, name)) for name in names)
         held = (
@@ -116,13 +139,29 @@ class SqliteReaders:
         )
         return list(islice(held, bounded(limit)))
 
-    def _names(self, connection: sqlite3.Connection, written: Sequence[str]) -> Iterator[str]:
-        """Rooms by their last write: those written since the log was opened, then the earlier ones."""
-        yield from written
-        if self._earlier is None:
-            self._earlier = [name for (name,) in connection.execute(_NEWEST, (MAX_READ,)).fetchall()]
-        seen = set(written)
-        yield from (name for name in self._earlier if name not in seen)
+    def _names(self, connection: sqlite3.Connection, written: dict[str, int]) -> Iterator[str]:
+        """Rooms by their last write: those written since the log was opened, then the earlier ones.
+
+        Of a shared file, those that others have written are found among the latter, and the times say the order.
+        """
+        if self._shared:
+            newest = self._newest(connection)
+            times = {name: max(time, newest.get(name, 0)) for name, time in reversed(written.items())}
+            for name, time in newest.items():
+                times.setdefault(name, time)
+            yield from sorted(times, key=times.__getitem__, reverse=True)
+            return
+        yield from reversed(written)
+        yield from (name for name in self._newest(connection) if name not in written)
+
+    def _newest(self, connection: sqlite3.Connection) -> dict[str, int]:
+        began = perf_counter()
+        if self._earlier is None or began > self._earlier_until:
+            self._earlier = dict(connection.execute(_NEWEST, (MAX_READ,)).fetchall())
+            if self._shared:
+                ended = perf_counter()
+                self._earlier_until = ended + NEWEST_LASTS * (ended - began)
+        return self._earlier
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._lock:
@@ -136,8 +175,17 @@ def _head(connection: sqlite3.Connection, room: str) -> Head:
     row = connection.execute(_ENDS, (room,)).fetchone()
     if row is None:
         return Head(1, 0)
-    forgotten, lowest, highest = row
-    if lowest is None:
+    return _head_of(*row)
+
+
+def _heads(connection: sqlite3.Connection, rooms: Sequence[str]) -> dict[str, Head]:
+    (found,) = connection.execute(_HEADS, (msgspec.json.encode(rooms).decode(),)).fetchone()
+    heads = {name: _head_of(*ends) for name, ends in _decode_heads(found)}
+    return {name: head for name, head in heads.items() if head.last}
+
+
+def _head_of(forgotten: int, lowest: int | None, highest: int | None) -> Head:
+    if lowest is None or highest is None:
         return Head(forgotten + 1, forgotten)
     return Head(lowest % OFFSETS, highest % OFFSETS)
 

@@ -1,7 +1,6 @@
-"""Rows: how a record stands in the file, and statements that take many rows at a time.
+"""Statements that take many rows at a time, and the tables of what is more than a plain message.
 
-Owns: the columns of messages, and what is in `more`. May not: know what is stored why. A plain message has nothing in
-the last three columns, so storing and reading it costs nothing for the others.
+Owns: the form of such statements. May not: know what is stored why.
 
 Each statement gives the interpreter lock away and waits for it again, up to 5 ms behind a busy loop; each further row
 in it costs hardly anything. A statement has a power of two of rows, so 9 prepared statements serve every group. Rows
@@ -14,8 +13,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from chatserver.log.interface import Kind, Reaction, Record, State
-
 SCHEMA = (
     "ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE messages ADD COLUMN target INTEGER NOT NULL DEFAULT 0",  # an offset
@@ -25,8 +22,6 @@ SCHEMA = (
         place INTEGER NOT NULL, emoji TEXT NOT NULL, user_id TEXT NOT NULL, PRIMARY KEY (place, emoji, user_id)
     ) STRICT, WITHOUT ROWID""",
 )
-#: Of a record in the table of messages, in the order that `record_of` takes them.
-COLUMNS = "time, user_id, user_name, text, kind, target, more"
 
 
 class RoomEnd(msgspec.Struct, gc=False):
@@ -35,39 +30,6 @@ class RoomEnd(msgspec.Struct, gc=False):
     base: int  # the place of its offset 0
     last: int
     time: int
-
-
-class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What few records have, as JSON."""
-
-    mentions: tuple[str, ...] = ()
-    state: State | None = None
-    reaction: Reaction | None = None
-
-
-_NOTHING = _More()
-_KINDS = tuple(Kind)
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_More).decode
-
-
-def more_of(record: Record) -> str:
-    """What of a record stands in `more`."""
-    if not (record.mentions or record.state or record.reaction):
-        return ""
-    return _encode(_More(record.mentions, record.state, record.reaction)).decode()
-
-
-def record_of(
-    room: str, offset: int, time: int, user_id: str, user_name: str, text: str, kind: int, target: int, more: str
-) -> Record:
-    """The record in a row."""
-    if not (kind or target or more):
-        return Record(room, offset, time, user_id, user_name, text)
-    rest = _decode(more) if more else _NOTHING
-    return Record(
-        room, offset, time, user_id, user_name, text, _KINDS[kind], target, rest.mentions, rest.state, rest.reaction
-    )
 
 
 def execute_rows(

@@ -10,6 +10,7 @@ import msgspec
 
 from chatserver.log import sanctions
 from chatserver.log.audit import AuditEntry
+from chatserver.log.interface import SANCTIONS_CHANGED
 from chatserver.log.sanctions import Kind, Sanction, TooManySanctionsError
 from chatserver.log.sqlite_audit import append
 
@@ -41,11 +42,15 @@ class SqliteSanctions:
 
     async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
         """See `Sanctions`."""
-        return await self._log.change("keeping a sanction", lambda connection: _add(connection, sanction, entry))
+        kept = await self._log.change("keeping a sanction", lambda connection: _add(connection, sanction, entry))
+        self._log.tell({SANCTIONS_CHANGED: kept.id})
+        return kept
 
     async def lift(self, id_: int, entry: AuditEntry) -> bool:
         """See `Sanctions`."""
-        return await self._log.change("lifting a sanction", lambda connection: _lift(connection, id_, entry))
+        was_there = await self._log.change("lifting a sanction", lambda connection: _lift(connection, id_, entry))
+        self._log.tell({SANCTIONS_CHANGED: id_})
+        return was_there
 
 
 def _load(connection: sqlite3.Connection, now_ms: int) -> list[Sanction]:

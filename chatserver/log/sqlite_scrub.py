@@ -10,6 +10,9 @@ for some gigabytes, during which nobody could write.
 
 A gap is zeroed in the file while nothing is in the write-ahead log, nobody may write, and before the writer's page
 cache is dropped; so no older image of the page is left that could be written back. Readers never look into a gap.
+
+Other processes that write to the file have page caches as well. So for them each step ends with a commit of its own,
+behind which they read every page again.
 """
 
 import os
@@ -34,8 +37,9 @@ _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 class Scrubber:
     """For one database. Made in a thread; `step` and `close` are called in the writing one."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, shared: bool = False) -> None:
         self._connection = connection
+        self._shared = shared  # other processes write to it too
         self._wal = path.with_name(f"{path.name}-wal")
         # It stays open: to close any descriptor of the file drops SQLite's locks on it.
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -82,6 +86,8 @@ class Scrubber:
         for at, end in dirty_gaps(chunk, size, usable, first=page == 1):
             os.pwrite(self._file, bytes(end - at), begin + at)
         self._connection.execute("PRAGMA shrink_memory")
+        if self._shared:
+            self._connection.execute("UPDATE identity SET epoch = epoch")
         following: int = page + len(chunk) // size
         if following <= count and chunk:
             return following

@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from chatserver.log import signouts
+from chatserver.log.interface import SIGNOUTS_CHANGED
 from chatserver.log.signouts import SignOut
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class SqliteSignOuts:
     async def add(self, sign_out: SignOut) -> None:
         """See `SignOuts`."""
         await self._log.change("keeping a sign-out", lambda connection: _add(connection, sign_out))
+        self._log.tell({SIGNOUTS_CHANGED: sign_out.time})
 
 
 def _load(connection: sqlite3.Connection, now_ms: int) -> list[SignOut]:

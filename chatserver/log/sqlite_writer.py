@@ -1,13 +1,16 @@
 """Writing to SQLite: a group of drafts in, a commit, an outcome for each draft out.
 
-Owns: the writing connection, the next offset of each room, idempotency keys, retention. May not: know trio. It runs in
-a thread, one call at a time.
+Owns: the writing connection and its turn, the next offset of each room, idempotency keys, retention. May not: know
+trio. It runs in a thread, one call at a time.
 
 A group of plain messages without keys is one statement and so one transaction of its own (see `sqlite_rows`). What is
 about other records is decided and written by `sqlite_changes`, in the same transaction.
 
 Invariant: the offsets in memory are those on disk plus this group's. After any failure they are dropped and read again,
 so a failed group leaves no hole.
+
+Of a file that other processes write to as well, nothing is in memory: inside the write transaction it is asked where
+the rooms of the group end, in one query.
 """
 
 import sqlite3
@@ -16,11 +19,16 @@ from functools import cache, partial
 from itertools import chain
 from typing import TypeVar
 
+import msgspec
+
 from chatserver.log.changes import plain
+from chatserver.log.group_changes import Changes
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Stored
-from chatserver.log.sqlite_changes import Changes
+from chatserver.log.rows import COLUMNS, more_of, record_of
+from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
-from chatserver.log.sqlite_rows import COLUMNS, RoomEnd, execute_rows, more_of, record_of, value_rows
+from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
+from chatserver.log.turns import FileLock
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -31,16 +39,21 @@ FORGET_STEP = 500
 #: Rooms that one step of retention may look at.
 ROOMS_STEP = 200
 
+_decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
+
 T = TypeVar("T")
 _Key = tuple[str, str, str]  # room, user, key
 
 
 class SqliteWriter:
-    """The connection that writes."""
+    """The connection that writes. With a `turn`, other processes may have one to the same file."""
 
-    def __init__(self, connection: sqlite3.Connection, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, wall_ms: Callable[[], int], turn: FileLock | None = None
+    ) -> None:
         self._connection = connection
         self._wall_ms = wall_ms
+        self._turn = turn  # of a file that other processes write to as well
         self._rooms: dict[str, RoomEnd] = {}
         self._keys_since_sweep = 0
 
@@ -62,6 +75,13 @@ class SqliteWriter:
         """
         return self._whole("retention", self._forget, after_room, bounds)
 
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Do this while no other process writes."""
+        if self._turn is None:
+            return work()
+        with self._turn:
+            return work()
+
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a transaction."""
         return self._whole(doing, partial(self._change, work))
@@ -72,9 +92,18 @@ class SqliteWriter:
 
     def _whole(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
         """Do this and commit it, or undo all of it."""
+        if self._turn is None:
+            return self._whole_now(doing, work, *arguments)
+        with self._turn:
+            return self._whole_now(doing, work, *arguments)
+
+    def _whole_now(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
         try:
             if self._connection.in_transaction:  # since a rollback has failed
                 self._undo()
+            if self._turn is not None:
+                self._begin()
+                self._rooms.clear()
             done = work(*arguments)
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
@@ -98,7 +127,7 @@ class SqliteWriter:
         self._load_rooms({draft.room for draft in drafts}, written)
         used = self._used_keys([draft for draft in drafts if draft.key is not None], now)
         rooms = self._rooms
-        changes = Changes(self._connection, rooms, rich) if rich else None
+        changes = Changes(SqliteChanges(self._connection, rooms), rooms, rich) if rich else None
         outcomes: list[Stored | LogError] = []
         rows: list[object] = []
         keys: list[object] = []
@@ -111,26 +140,26 @@ class SqliteWriter:
                     continue
             room = rooms.get(name)
             if changes is not None:
-                taken = changes.take(draft, room, now)
-                if not isinstance(taken, Record):
-                    outcomes.append(taken)
+                instead = changes.instead(draft, room, now)
+                if instead is not None:
+                    outcomes.append(instead)
                     continue
-                record = taken
-                assert room is not None
-                rows += (
-                    room.base + record.offset, record.time, user_id, record.user_name, record.text, record.kind.value,
-                    record.target, more_of(record),
-                )  # fmt: skip
-            else:
-                assert room is not None, "it was made"
-                room.last = offset = room.last + 1
-                room.time = time = max(now, room.time)
+            assert room is not None, "the first message makes it"
+            room.last = offset = room.last + 1
+            room.time = time = max(now, room.time)
+            if changes is None:
                 rows += (room.base + offset, time, user_id, draft.user_name, draft.text)
                 record = Record(name, offset, time, user_id, draft.user_name, draft.text)
+            else:
+                record = changes.make(draft, offset, time)
+                rows += (
+                    room.base + offset, time, user_id, record.user_name, record.text, record.kind.value, record.target,
+                    more_of(record),
+                )  # fmt: skip
             outcomes.append(Stored(record, True))
             if key is not None:
                 used[name, user_id, key] = record
-                keys += (room.base >> OFFSET_BITS, user_id, key, room.base + record.offset, record.time)
+                keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, time)
         if keys or (rows and changes is not None):
             self._begin()
         if rows:
@@ -155,29 +184,18 @@ class SqliteWriter:
         if len(self._rooms) + len(missing) > MAX_CACHED_ROOMS:
             self._rooms.clear()
             missing = names
-        for name in sorted(missing):
-            room = self._load_room(name, make=written is None or name in written)
-            if room is not None:
-                self._rooms[name] = room
-
-    def _load_room(self, name: str, *, make: bool) -> RoomEnd | None:
-        row = self._connection.execute(
-            "SELECT id, forgotten, forgotten_time FROM rooms WHERE name = ?", (name,)
-        ).fetchone()
-        if row is None and not make:
-            return None
-        if row is None:
-            self._begin()
-            made = self._connection.execute("INSERT INTO rooms (name) VALUES (?)", (name,))
-            assert made.lastrowid is not None
-            return RoomEnd(made.lastrowid << OFFSET_BITS, 0, 0)
-        room_id, *forgotten = row
-        newest = self._connection.execute(
-            "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
-            _places(room_id),
-        ).fetchone()
-        place, time = newest or forgotten
-        return RoomEnd(room_id << OFFSET_BITS, place % OFFSETS, time)
+        if not missing:
+            return
+        asked = sorted(missing)
+        ends = execute_rows(self._connection, _find_ends, list(chain.from_iterable(enumerate(asked, 1))), 2)
+        for number, room_id, place, time in _decode_ends(ends.fetchone()[0]):
+            self._rooms[asked[number - 1]] = RoomEnd(room_id << OFFSET_BITS, place % OFFSETS, time)
+        for name in asked:
+            if name not in self._rooms and (written is None or name in written):
+                self._begin()
+                made = self._connection.execute("INSERT INTO rooms (name) VALUES (?)", (name,))
+                assert made.lastrowid is not None
+                self._rooms[name] = RoomEnd(made.lastrowid << OFFSET_BITS, 0, 0)
 
     def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[_Key, Record]:
         """The keys of these that were used within their lifetime, with the messages they were used for.
@@ -258,6 +276,20 @@ class SqliteWriter:
 def _places(room_id: int) -> tuple[int, int]:
     """The lowest and the highest place that a message of a room can have."""
     return (room_id << OFFSET_BITS) + 1, (room_id << OFFSET_BITS) + OFFSETS - 1
+
+
+@cache
+def _find_ends(rows: int) -> str:
+    # One row of JSON, whatever their number; a room that keeps nothing goes on behind what it has forgotten.
+    return f"""
+        SELECT json_group_array(json_array(
+            number, rooms.id, coalesce(place, forgotten), coalesce(messages.time, forgotten_time)
+        ))
+        FROM (SELECT column1 AS number, column2 AS asked FROM ({value_rows(rows, 2)}) WHERE column1 > 0)
+        CROSS JOIN rooms ON rooms.name = asked
+        LEFT JOIN messages ON place = (SELECT max(place) FROM messages
+            WHERE place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND (rooms.id << {OFFSET_BITS}) + {OFFSETS - 1})
+    """  # noqa: S608
 
 
 @cache

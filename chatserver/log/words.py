@@ -35,6 +35,11 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text))).lower()
 
 
+def distinct_words(text: str) -> set[str]:
+    """The words of a text, as an index that looks for whole words has them."""
+    return set(_WORD.findall(fold(text)))
+
+
 class Matcher:
     """Compares texts with words, all of which must occur; the last also stands for words that begin with it."""
 

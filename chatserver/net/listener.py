@@ -156,9 +156,10 @@ def _open_spare() -> int | None:
         return None  # taken meanwhile by another thread; `tick` tries again
 
 
-def bind(host: str, port: int, *, send_buffer: int) -> socket.socket:
+def bind(host: str, port: int, *, send_buffer: int, reuse_port: bool = False) -> socket.socket:
     """A listening, non-blocking socket with the options that every accepted one inherits.
 
+    With `reuse_port` others may be bound to the same address, and the kernel gives each new peer to one of them.
     Raises OSError when the address cannot be bound, socket.gaierror when it cannot be resolved.
     """
     bare = host.removeprefix("[").removesuffix("]")
@@ -168,6 +169,8 @@ def bind(host: str, port: int, *, send_buffer: int) -> socket.socket:
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

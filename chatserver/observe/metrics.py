@@ -9,17 +9,18 @@ asks when that is used up gets the text that was made last.
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import perf_counter
+from functools import partial
 
 from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 
 from chatserver.api.search import SearchCounts
 from chatserver.api.session import WebSocketSession
+from chatserver.api.together import Together
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -32,6 +33,8 @@ from chatserver.net.states import State
 from chatserver.net.tls_handshake import Handshakes
 from chatserver.observe.loop import BUCKETS, Durations, LoopMeter
 from chatserver.observe.memory import Collector as GarbageCollector
+from chatserver.observe.numbers import Family, families_of
+from chatserver.observe.rationed import Rationed
 from chatserver.reasons import Reason
 
 #: The share of a core that goes into making the text, and what may be used at once: 100 scrapes. Prometheus asks every
@@ -56,28 +59,23 @@ class MeasuredParts:
     loop: LoopMeter
     handshakes: Handshakes | None
     garbage: GarbageCollector
+    together: Together | None
 
 
 class ServerMetrics:
-    """Reads the parts; `text` is the body of the answer."""
+    """Reads the parts; `text` is the body of the answer, `families` what a worker tells its supervisor instead."""
 
     def __init__(self, parts: MeasuredParts) -> None:
         self._parts = parts
-        self._text = b""
-        self._paid = 0.0  # when what was used of the share is made up for
-
-    def text(self) -> tuple[bytes, str]:
-        """The exposition and its content type."""
-        began = perf_counter()
-        if self._paid - began <= AT_ONCE_SECONDS / SHARE:
-            self._text = generate_latest(self)
-            took = perf_counter() - began
-            self._paid = max(self._paid, began) + took / SHARE
-        return self._text, CONTENT_TYPE_LATEST
+        rationed = partial(Rationed, share=SHARE, at_once=AT_ONCE_SECONDS)
+        self.text: Callable[[], bytes] = rationed(lambda: generate_latest(self)).get
+        self.families: Callable[[], list[Family]] = rationed(lambda: families_of(self.collect())).get
 
     def collect(self) -> Iterator[Metric]:
         """Everything; prometheus_client calls it."""
         yield from self._by_label()
+        if self._parts.together is not None:
+            yield from _of_processes(self._parts.together)
         for family, name, meaning, value in self._numbers():
             yield family(name, meaning, value)
         loop, garbage = self._parts.loop, self._parts.garbage
@@ -152,6 +150,23 @@ class ServerMetrics:
         kib = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
         yield Gauge, "process_max_resident_memory_bytes", "Largest resident set", usage.ru_maxrss * kib
     # fmt: on
+
+
+def _of_processes(together: Together) -> Iterator[Metric]:
+    """With --shared: the shards, and what is heard of other processes."""
+    up = Gauge("chatserver_shard_up", "Whether a shard may be asked", labels=("shard",))
+    failures = Counter("chatserver_shard_failures", "Calls that a shard did not answer well", labels=("shard",))
+    alone = Counter("chatserver_shard_alone", "Limits decided without the shard", labels=("shard",))
+    for shard, limits in zip(together.shards.all, together.search.limits, strict=True):
+        up.add_metric((shard.name,), shard.up)
+        failures.add_metric((shard.name,), shard.failures)
+        alone.add_metric((shard.name,), limits.alone)
+    yield from (up, failures, alone)
+    elsewhere, search = together.elsewhere.statistics(), together.search
+    yield Gauge("chatserver_processes", "Other processes of this chat that are heard", elsewhere["processes"])
+    yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", elsewhere["people"])
+    yield Counter("chatserver_search_shared", "Search results that another process had found", search.results.found)
+    yield Counter("chatserver_sessions", "Visitors who searched first, or after a long time", search.sessions.made)
 
 
 def _histogram(name: str, help_text: str, durations: Durations) -> Metric:

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from chatserver.settings.fields import SPECS, Settings, flag_name
+from chatserver.settings.sharing import share
 from chatserver.settings.sources import variable_name
-from chatserver.settings.spec import Section, Spec, Unit, plain
+from chatserver.settings.spec import Section, Sharing, Spec, Unit, plain
 
 
 def print_limits(settings: Settings, file: IO[str]) -> None:
@@ -21,11 +22,19 @@ def print_limits(settings: Settings, file: IO[str]) -> None:
     if file.isatty():
         _print_table(settings, Console(file=file, width=shutil.get_terminal_size().columns))
         return
-    rows = [(f"--{flag_name(name)}", shown_value(name, getattr(settings, name)), spec) for name, spec in _limits()]
-    flag_width = max(len(flag) for flag, _, _ in rows)
-    value_width = max(len(value) for _, value, _ in rows)
-    for flag, value, spec in rows:
-        print(f"{flag:<{flag_width}}  {value:<{value_width}}  {spec.meaning} [{spec.reason}]", file=file)
+    rows = [
+        (
+            f"--{flag_name(name)}",
+            shown_value(name, getattr(settings, name)),
+            _meaning(name, spec, settings),
+            spec.reason,
+        )
+        for name, spec in _limits()
+    ]
+    flag_width = max(len(flag) for flag, *_ in rows)
+    value_width = max(len(value) for _, value, *_ in rows)
+    for flag, value, meaning, reason in rows:
+        print(f"{flag:<{flag_width}}  {value:<{value_width}}  {meaning} [{reason}]", file=file)
 
 
 def limits_json(settings: Settings) -> str:
@@ -42,6 +51,7 @@ def limits_json(settings: Settings) -> str:
             "section": spec.section.value,
             "meaning": spec.meaning,
             "reason": spec.reason,
+            "workers": spec.sharing.value,
         }
         for name, spec in _limits()
     ]
@@ -75,8 +85,16 @@ def _print_table(settings: Settings, console: Console) -> None:
             section = spec.section
             table.add_row(f"[bold]{section.value}[/]", style="default")
         value = shown_value(name, getattr(settings, name))
-        table.add_row(f"--{flag_name(name)}", value, spec.meaning, spec.reason)
+        table.add_row(f"--{flag_name(name)}", value, _meaning(name, spec, settings), spec.reason)
     console.print(table)
+
+
+def _meaning(name: str, spec: Spec, settings: Settings) -> str:
+    """With how the limit holds for several workers, where there are several."""
+    if settings.workers == 1 or spec.sharing is Sharing.ALIKE:
+        return spec.meaning
+    one = "" if spec.sharing is Sharing.PER_WORKER else f": {shown_value(name, share(name, settings))} each"
+    return f"{spec.meaning} With {settings.workers} workers {spec.sharing.value}{one}."
 
 
 def _limits() -> list[tuple[str, Spec]]:

@@ -20,14 +20,16 @@ from typing import Any, get_type_hints
 from chatserver.settings import forms
 from chatserver.settings.forms import LogFormat
 from chatserver.settings.rooms import Guests, RoomPolicy
-from chatserver.settings.spec import DAY, ConfigError, Section, Spec, Unit, plain, setting
+from chatserver.settings.spec import DAY, ConfigError, Section, Sharing, Spec, Unit, plain, setting
 
 BODY_SECONDS_PER_KIB = 1.0  # s more of body_deadline for each KiB received: Apache 2, Kestrel 4
+
+MAX_WORKERS = 256  # processes: one for each core of the largest machines
 
 _MIB = 1 << 20
 _MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
 #: Settings that may not be below another one.
-_AT_LEAST = {"body_deadline_max": ("body_deadline",), "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes")}
+AT_LEAST = {"body_deadline_max": ("body_deadline",), "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes")}
 
 #: What is no limit: where the server is, and what it does there.
 service = partial(setting, Section.SERVICE)
@@ -51,6 +53,10 @@ class Settings:
         placeholder="ADDRESS",
     )
     port: int = service(8000, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)
+    workers: int = service(
+        1, "Processes that serve side by side on the same port; more than 1 need a log that they can share.",
+        minimum=1, maximum=MAX_WORKERS,
+    )
     tls_cert: str = service(
         "", "Certificate chain in PEM form: serve https and wss only.",
         placeholder="FILE", zero="plain http",
@@ -97,8 +103,12 @@ class Settings:
     token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
     token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
     log: str = service(
-        "sqlite:chat.db", "Where messages live: memory: or sqlite:PATH.",
+        "sqlite:chat.db", "Where messages live: memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE.",
         placeholder="URL", form=forms.log_url,
+    )
+    shared: str = service(
+        "", "Valkey servers for what processes share and may forget: valkey://HOST:PORT[,HOST:PORT...].",
+        placeholder="URL", form=forms.shards, zero="nothing is shared",
     )
     log_format: LogFormat = service(  # noqa: RUF009  (it is dataclasses.field)
         LogFormat.AUTO, "Log lines: auto is pretty on a terminal, json elsewhere.",
@@ -110,12 +120,12 @@ class Settings:
     max_connections: int = admission(
         0, "Connections held at once; more are refused politely.",
         "what descriptors allow, less a reserve; refusing early is kinder than EMFILE",
-        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE",
+        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE", sharing=Sharing.DIVIDED,
     )
     per_ip: int = admission(
         512, "Connections from one IPv4 address or one IPv6 /64.",
         "an office behind one address fits, one machine cannot take all places",
-        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="no cap",
+        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="no cap", sharing=Sharing.SPREAD,
     )
     evict_after: float = admission(
         2.0,
@@ -231,12 +241,12 @@ class Settings:
         20.0,
         "Messages that one user may publish a second, with a burst of twice that; fifty times that from one address.",
         "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
-        Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit",
+        Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit", sharing=Sharing.PER_WORKER,
     )
     search_rate: float = rate(
         3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
         "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
-        Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit",
+        Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit", sharing=Sharing.PER_WORKER,
     )
     edit_window: float = rate(
         900.0, "Seconds after a message in which its author may edit and delete it; moderators may delete at any time.",
@@ -274,17 +284,17 @@ class Settings:
         256 * _MIB,
         "Memory for what all rooms keep encoded; beyond it the oldest of each goes, and is read from the log.",
         "1,000 busy rooms keep 0.4 MiB each; many rooms with long messages would have 3 MiB each",
-        Unit.BYTES, _MIB, _MIB * _MIB,
+        Unit.BYTES, _MIB, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     all_unfinished_bytes: int = memory(
         4 * _MIB, "Memory for heads, bodies, messages, TLS records not whole, of all; beyond it long ones are refused.",
         "64 of the largest, each a tenth of a second on its way; 2 KiB are anybody's, and not counted",
-        Unit.BYTES, 65_536, _MIB * _MIB,
+        Unit.BYTES, 65_536, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     max_rooms: int = memory(
         100_000, "Rooms in memory at once, with somebody in them or not long ago; beyond it no other is opened.",
         "250 MB of rooms; two addresses with all that --per-ip and --max-rooms-per-connection allow",
-        Unit.ROOMS, 100, 100 * _MIB,
+        Unit.ROOMS, 100, 100 * _MIB, sharing=Sharing.DIVIDED,
     )
     send_buffer: int = memory(
         65_536, "SO_SNDBUF of a connection, before the kernel doubles it for its own bookkeeping.",
@@ -311,6 +321,8 @@ class Settings:
             spec.check(flag_name(name), getattr(self, name))
         if not self.host:
             raise ConfigError("host", "at least one address is needed")
+        if self.workers > 1 and self.log.startswith("memory:"):
+            raise ConfigError("workers", "needs a log that processes can share, like sqlite:PATH; memory: is in one")
         if self.proxy_protocol and not self.trusted_proxy:
             raise ConfigError("proxy-protocol", "needs --trusted-proxy: else anybody could say who he is")
         if self.user_header and not self.trusted_proxy:
@@ -320,7 +332,7 @@ class Settings:
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")
             raise ConfigError(given, f"needs --{missing} beside it")
-        for name, least in ((name, least) for name, several in _AT_LEAST.items() for least in several):
+        for name, least in ((name, least) for name, several in AT_LEAST.items() for least in several):
             value, bound, unit = getattr(self, name), getattr(self, least), SPECS[name].unit.value
             if value < bound:
                 raise ConfigError(

@@ -10,9 +10,12 @@ Each raises ValueError, whose words stand behind the flag. What is compared late
 import ipaddress
 import re
 from enum import StrEnum
-from urllib.parse import urlsplit
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
-LOG_SCHEMES = ("memory:", "sqlite:")
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+LOG_SCHEMES = ("memory:", "sqlite:", *POSTGRES_SCHEMES)
+SHARED_SCHEME = "valkey://"
 #: Ports that an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -23,6 +26,8 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 #: Fields that mean something else here.
 _TAKEN_HEADERS = frozenset(("authorization", "cookie", "host", "origin", "x-forwarded-for"))
 _HOST = re.compile(_NAME)
+#: In front of the last @, and as a parameter.
+_PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|(password=)[^&\s]*", re.IGNORECASE)
 _SPAN = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -38,8 +43,16 @@ class LogFormat(StrEnum):
 def log_url(text: str) -> str:
     """Where messages live."""
     if not text.startswith(LOG_SCHEMES):
-        raise ValueError(f"{text!r} is none of memory: and sqlite:PATH")
+        raise ValueError(f"{redacted(text)!r} is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE")
+    user = text.partition("://")[2].rpartition("@")[0]
+    if text.startswith(POSTGRES_SCHEMES) and not {"@", "/"}.isdisjoint(user):
+        raise ValueError("it has an @ or a / in its password; write %40 and %2F")
     return text
+
+
+def redacted(url: str) -> str:
+    """A URL without the passwords in it, to be shown."""
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 def network(text: str) -> str:
@@ -98,6 +111,27 @@ def listen(text: str) -> tuple[str, int]:
     if int(port) > _MOST_PORT:
         raise ValueError(f"port {port} is above the maximum, {_MOST_PORT}")
     return bare, int(port)
+
+
+class ShardAddresses(NamedTuple):
+    """The servers that --shared names, and how to sign in there."""
+
+    addresses: tuple[tuple[str, int], ...]
+    user: str | None
+    password: str | None
+
+
+def shards(text: str) -> ShardAddresses:
+    """Servers, in an order of their own: what keeps a key does not depend on how they were listed."""
+    rest = text.removeprefix(SHARED_SCHEME)
+    credentials, _, listed = rest.rpartition("@")
+    if rest == text or not listed:  # no complaint repeats a password
+        raise ValueError(f"it is not {SHARED_SCHEME}HOST:PORT[,HOST:PORT...]")
+    addresses = [listen(each) for each in listed.split(",")]
+    if len(set(addresses)) < len(addresses):
+        raise ValueError(f"{listed!r} names a server twice")
+    user, _, password = credentials.partition(":")
+    return ShardAddresses(tuple(sorted(addresses)), unquote(user) or None, unquote(password) or None)
 
 
 def span(text: str) -> int:

@@ -42,6 +42,19 @@ class Unit(Enum):
     ROOMS = "rooms"
 
 
+class Sharing(Enum):
+    """What a limit bounds where several workers serve; the value is what `chatserver limits` says of it then."""
+
+    #: one peer, room or message: the number of workers does not matter
+    ALIKE = ""
+    #: all workers together: each has its share
+    DIVIDED = "divided among the workers"
+    #: the same, of connections that the kernel spreads at random: a share has room for the unevenness
+    SPREAD = "divided among the workers, with room for the kernel's uneven spread"
+    #: each worker by itself: all together allow up to so many times as much
+    PER_WORKER = "in each worker by itself"
+
+
 #: What stands for the value in `--help`; any other unit counts something: N.
 _PLACEHOLDERS = {Unit.SECONDS: "SECONDS", Unit.BYTES: "BYTES", Unit.BYTES_PER_SECOND: "BYTES"}
 
@@ -72,6 +85,7 @@ class Spec:
     placeholder: str = ""  # stands for a text in `--help`
     #: reads a text, or each of several; raises ValueError for one of another form
     form: Callable[[str], object] | None = None
+    sharing: Sharing = Sharing.ALIKE
 
     @property
     def metavar(self) -> str:

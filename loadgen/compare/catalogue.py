@@ -26,8 +26,6 @@ class Can(Flag):
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A server."""
-
     name: str
     title: str
     can: Can
@@ -41,60 +39,25 @@ OURS: Final = "chatserver"
 
 _PEERS: Final = (
     Peer(name=OURS, title="this project's server, default limits", can=Can.ALL, kit=Chatserver()),
-    Peer(
-        name="chatserver-memory",
-        title="the same with its log in memory, as all others have it",
-        can=Can.ALL,
-        kit=Chatserver("--log", "memory:"),
-        groups=frozenset(("fanout", "beside")),
-    ),
-    Peer(
-        name="floor",
-        title="a bare epoll loop in Python: no validation, no deadlines",
-        can=Can.ALL,
-        kit=Script("floor.py"),
-    ),
-    Peer(
-        name="threaded",
-        title="a thread for each connection, standard library",
-        can=Can.ALL,
-        kit=Script("threaded.py"),
-    ),
-    Peer(
-        name="thread-pool",
-        title="the same with 256 threads, as many as Apache has",
-        can=Can.ALL,
-        kit=Script("threaded.py", "--workers", "256"),
-        groups=frozenset(("attack",)),  # no crowd fits in
-    ),
-    Peer(
-        name="websockets",
-        title="websockets on asyncio, its broadcast()",
-        can=Can.HTTP | Can.WEBSOCKET | Can.CHAT,
-        kit=Script("websockets_asyncio.py"),
-    ),
-    Peer(
-        name="trio-websocket",
-        title="trio-websocket, a task for each member",
-        can=Can.WEBSOCKET | Can.CHAT,
-        kit=Script("trio_websocket_chat.py"),
-    ),
+    Peer(name="chatserver-memory", title="the same with its log in memory, as all others have it", can=Can.ALL,
+         kit=Chatserver("--log", "memory:"), groups=frozenset(("fanout", "beside"))),
+    Peer(name="floor", title="a bare epoll loop in Python: no validation, no deadlines", can=Can.ALL,
+         kit=Script("floor.py")),
+    Peer(name="threaded", title="a thread for each connection, standard library", can=Can.ALL,
+         kit=Script("threaded.py")),
+    Peer(name="thread-pool", title="the same with 256 threads, as many as Apache has", can=Can.ALL,
+         kit=Script("threaded.py", "--workers", "256"), groups=frozenset(("attack",))),
+    Peer(name="websockets", title="websockets on asyncio, its broadcast()", can=Can.HTTP | Can.WEBSOCKET | Can.CHAT,
+         kit=Script("websockets_asyncio.py")),
+    Peer(name="trio-websocket", title="trio-websocket, a task for each member", can=Can.WEBSOCKET | Can.CHAT,
+         kit=Script("trio_websocket_chat.py")),
     Peer(name="aiohttp", title="aiohttp", can=Can.ALL, kit=Script("aiohttp_chat.py")),
-    Peer(
-        name="uvicorn",
-        title="Starlette on uvicorn with uvloop and httptools",
-        can=Can.ALL,
-        kit=Script("uvicorn_starlette.py"),
-    ),
+    Peer(name="uvicorn", title="Starlette on uvicorn with uvloop and httptools", can=Can.ALL,
+         kit=Script("uvicorn_starlette.py")),
     Peer(name="hypercorn", title="Starlette on hypercorn, on trio", can=Can.ALL, kit=Script("hypercorn_starlette.py")),
     Peer(name="node-ws", title="ws on node", can=Can.ALL, kit=Node("node_ws")),
-    Peer(
-        name="nchan",
-        title="nginx with nchan, one worker; no chat.v1",
-        can=Can.HTTP | Can.WEBSOCKET,
-        kit=Nginx("nchan"),
-        relay="/publish",
-    ),
-)
+    Peer(name="nchan", title="nginx with nchan, one worker; no chat.v1", can=Can.HTTP | Can.WEBSOCKET,
+         kit=Nginx("nchan"), relay="/publish"),
+)  # fmt: skip
 
 PEERS: Final[Mapping[str, Peer]] = MappingProxyType({peer.name: peer for peer in _PEERS})

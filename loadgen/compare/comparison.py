@@ -20,10 +20,9 @@ from loadgen.compare.process import DiedError, Running, Server, running
 from loadgen.compare.relay import Relay
 from loadgen.compare.results import Entry, Results
 from loadgen.compare.scenario import Sample, Scenario, Sizes
-from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Table, timestamp, verdict
+from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Started, Table, verdict
 from loadgen.session import Plan
 from loadgen.stopping import StoppedError, first, stoppable
-from loadgen.timers import now
 
 #: --scale may say far too much for a server, or a server may hang: a measurement that takes longer has failed.
 MEASUREMENT_SECONDS: Final = 300.0
@@ -45,26 +44,21 @@ class ComparePlan:
 
     @property
     def seconds(self) -> float:
-        """About how long it takes."""
         takes_part = [scenario.seconds for scenario in self.scenarios for peer in self.peers if scenario.takes(peer)]
         return self.repeats * sum(takes_part)
 
 
 class Comparison:
-    """One comparison."""
-
     def __init__(self, plan: ComparePlan) -> None:
         self._plan = plan
         self._say = plan.say
-        self._started = timestamp()
-        self._begun = now()
+        self._started = Started()
         self._skipped: dict[str, str] = {}
         self._results: list[Results] = []
         self._parts: list[Report] = []
         self._stop = trio.Event()
 
     async def play(self) -> Report:
-        """Install, measure, report."""
         async with stoppable(self._say) as self._stop:  # while a measurement is made, it has its own
             await self._install()
             for scenario in self._plan.scenarios:
@@ -137,8 +131,8 @@ class Comparison:
             arguments=plan.measured.arguments,
             target=", ".join(peer.name for peer in plan.peers if peer.name not in self._skipped),
             seed=plan.measured.seed,
-            started=self._started,
-            seconds=round(now() - self._begun, 2),
+            started=self._started.at,
+            seconds=self._started.seconds,
             verdict=verdict(self._outcome(), self._reasons()),
             tables=[*(table for each in self._results for table in each.tables(plan.peers)), self._servers()],
             parts=self._parts,

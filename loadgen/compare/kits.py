@@ -77,7 +77,6 @@ class Chatserver(Kit):
         self._arguments = arguments
 
     def find(self) -> str:
-        """Find the command."""
         beside = Path(sys.executable).with_name("chatserver")
         found = str(beside) if beside.exists() else shutil.which("chatserver")
         if found is None:
@@ -85,12 +84,10 @@ class Chatserver(Kit):
         return found
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """Serve with the default limits."""
         told = ["--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
         return [self.find(), "serve", *told, *self._arguments]
 
     def versions(self, home: Path) -> str:
-        """Ask it."""
         return _ask([self.find(), "--version"])
 
 
@@ -102,7 +99,6 @@ class Script(Kit):
         self._arguments = arguments
 
     def requirements(self) -> list[str]:
-        """What the header names."""
         header = _HEADER.search(self._path.read_text(encoding="utf-8"))
         if header is None:
             return []
@@ -116,7 +112,6 @@ class Script(Kit):
         return all(map(_is_here, wanted)) or _made_from(home) == _python_stamp(wanted)
 
     def install(self, home: Path) -> None:
-        """Make a virtual environment."""
         wanted = self.requirements()
         _clear(home)
         _run([sys.executable, "-m", "venv", str(home)], "python -m venv (on Debian: apt install python3-venv)")
@@ -130,7 +125,6 @@ class Script(Kit):
         return [self._interpreter(home), str(self._path), *told]
 
     def versions(self, home: Path) -> str:
-        """Ask that interpreter."""
         python = f"Python {sys.version.split()[0]}"
         names = [wanted.partition("[")[0] for wanted in self.requirements()]
         return f"{_ask([self._interpreter(home), '-c', _VERSIONS, *names])}, {python}" if names else python
@@ -146,7 +140,6 @@ class Node(Kit):
         self._folder = PEERS / folder
 
     def find(self) -> None:
-        """Find node and npm."""
         for tool in ("node", "npm"):
             if shutil.which(tool) is None:
                 raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
@@ -164,11 +157,9 @@ class Node(Kit):
         (home / _STAMP).write_text(self._stamp())
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """Run it."""
         return ["node", str(home / "server.mjs"), "--port", str(port), "--ping", f"{ping_seconds:g}"]
 
     def versions(self, home: Path) -> str:
-        """Read what npm installed."""
         found = sorted((home / "node_modules").glob("*/package.json"))
         told = [msgspec.json.decode(path.read_bytes(), type=_Package) for path in found]
         return ", ".join([*(f"{package.name} {package.version}" for package in told), f"node {_ask(['node', '-v'])}"])

@@ -45,8 +45,6 @@ class Running:
 
 
 class Server(Running):
-    """A server of ours."""
-
     def __init__(self, child: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
         super().__init__(f"http://{HOST}:{port}")
         self.port = port
@@ -75,7 +73,6 @@ class Server(Running):
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
     def post(self, path: str, body: bytes) -> None:
-        """Post something to it, once."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=_PRIME_SECONDS)
         try:
             connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})

@@ -46,7 +46,6 @@ class Results:
         self.rounds: list[dict[str, Entry]] = []
 
     def begin_round(self) -> None:
-        """Begin a round."""
         self.rounds.append({})
 
     def add(self, entry: Entry) -> None:
@@ -61,11 +60,9 @@ class Results:
 
     @property
     def measured(self) -> bool:
-        """Whether there is any figure."""
         return any(entry.sound for entry in self._entries())
 
     def tables(self, peers: Iterable[Peer]) -> list[Table]:
-        """The servers side by side."""
         names = [peer.name for peer in peers if self._of(peer.name)]
         return [self._table(layout, names) for layout in self.scenario.layouts]
 

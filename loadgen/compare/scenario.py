@@ -20,8 +20,6 @@ LEAST_CROWD: Final = 6_000
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One figure."""
-
     name: str
     title: str
     compared: bool = False  # whether a ratio to ours says something
@@ -29,8 +27,6 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A table."""
-
     title: str
     columns: Sequence[Column]
     note: str
@@ -89,5 +85,4 @@ class Scenario:
     seconds: float  # about how long, for each server: an estimate for the user
 
     def takes(self, peer: Peer) -> bool:
-        """Whether a server takes part."""
         return self.needs in peer.can and (not peer.groups or self.group in peer.groups)

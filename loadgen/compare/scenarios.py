@@ -319,7 +319,6 @@ _ATTACK_COLUMNS: Final = (
 
 
 def _survival(kind: type[Client]) -> Scenario:
-    """The table of one attack."""
     return Scenario(
         name=f"attack-{kind.name}",
         group="attack",
@@ -331,7 +330,6 @@ def _survival(kind: type[Client]) -> Scenario:
 
 
 def scenarios(attacks: Iterable[type[Client]]) -> list[Scenario]:
-    """All scenarios, with these attacks."""
     return [_IDLE, _POLL, _FAN_OUT, _BESIDE, *map(_survival, attacks)]
 
 

@@ -11,8 +11,8 @@ from enum import Enum, StrEnum
 from functools import partial
 from typing import Final, NamedTuple
 
-from loadgen import frames
-from loadgen.frames import BINARY, CLOSE, FIN, MORE, PING, TEXT
+from loadgen import wire
+from loadgen.wire import BINARY, CLOSE, FIN, MORE, PING, TEXT
 
 #: The mask of the RFC's own examples (section 5.7).
 MASK: Final = bytes((0x37, 0xFA, 0x21, 0x3D))
@@ -24,8 +24,6 @@ TOO_BIG: Final = 1009
 
 
 class Kind(StrEnum):
-    """What a server may say."""
-
     TEXT = "text"
     BINARY = "binary"
     PONG = "pong"
@@ -70,8 +68,6 @@ class Opening:
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What happens in a case."""
-
     sends: Sequence[bytes] = ()  # each is written by itself
     hears: Sequence[Said] = ()  # in this order
     end: End = End.OPEN
@@ -104,8 +100,7 @@ class Case:
 
 
 def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = MASK) -> bytes:
-    """A client's frame."""
-    return frames.frame(first, payload, announced=announced, mask=mask)
+    return wire.frame(first, payload, announced=announced, mask=mask)
 
 
 def text(payload: bytes) -> bytes:
@@ -114,12 +109,10 @@ def text(payload: bytes) -> bytes:
 
 
 def ping(payload: bytes) -> bytes:
-    """A ping."""
     return frame(FIN | PING, payload)
 
 
 def close(code: int | None = None, reason: bytes = b"") -> bytes:
-    """A close frame."""
     return frame(FIN | CLOSE, (b"" if code is None else code.to_bytes(2)) + reason)
 
 
@@ -140,7 +133,6 @@ def echo(payload: bytes, opcode: int = TEXT) -> Said:
 
 
 def pong(payload: bytes) -> Said:
-    """What answers a ping."""
     return Said(Kind.PONG, payload)
 
 

@@ -10,10 +10,9 @@ from types import MappingProxyType
 from typing import Final
 
 from loadgen.conform.case import Case
-from loadgen.conform.closing import closing
 from loadgen.conform.framing import fragmented, framing, pings, reserved
+from loadgen.conform.handshakes import closing, opening
 from loadgen.conform.limits import limits
-from loadgen.conform.opening import opening
 from loadgen.conform.utf8 import utf8
 from loadgen.target import UsageError
 

@@ -10,13 +10,12 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import figures, flags
-from loadgen.common import COMMON, Common, arguments, find, finish, whose
+from loadgen.common import COMMON, Common, announce, arguments, find, finish
 from loadgen.conform.catalogue import select
 from loadgen.conform.report import FIGURES, Options
 from loadgen.conform.suite import SIDE_BY_SIDE, play
 from loadgen.output import require
 from loadgen.preflight import InvalidRunError
-from loadgen.progress import Progress
 from loadgen.target import TargetDownError, UsageError
 
 
@@ -67,14 +66,7 @@ def conform(
         target = find(parts._replace(path="", query="", fragment="").geturl(), common)
     except TargetDownError as error:
         raise InvalidRunError(str(error)) from None
-    progress = Progress()
-    progress.banner(
-        [
-            arguments(),
-            f"target {target.url}{path} ({target.address} port {target.port}), {whose(target)}",
-            f"{len(cases)} cases, {SIDE_BY_SIDE} at a time; Ctrl-C ends it with what there is",
-        ]
-    )
+    progress = announce(target, f"{len(cases)} cases, {SIDE_BY_SIDE} at a time", path=path)
     options = Options(
         target=target,
         path=path,

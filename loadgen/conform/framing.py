@@ -20,7 +20,7 @@ from loadgen.conform.case import (
     pong,
     text,
 )
-from loadgen.frames import BINARY, CLOSE, FIN, MORE, NO_MASKING, PING, PONG, RSV1, RSV2, RSV3, TEXT
+from loadgen.wire import BINARY, CLOSE, FIN, MORE, NO_MASKING, PING, PONG, RSV1, RSV2, RSV3, TEXT
 
 HELLO: Final = b"Hello, world!"
 _BYTES: Final = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"

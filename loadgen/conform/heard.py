@@ -24,8 +24,6 @@ _CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 
 
 
 class Heard:
-    """What was heard so far."""
-
     def __init__(self, script: Script) -> None:
         self.head: wire.Head | None = None
         self.missing = deque(script.hears)
@@ -47,7 +45,6 @@ class Heard:
         return self.head is not None and self.head.status == 101
 
     def feed(self, data: bytes) -> None:
-        """Take what came."""
         try:
             if self.head is None:
                 self._unread += data

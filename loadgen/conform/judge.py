@@ -36,14 +36,11 @@ class Mark(StrEnum):
 
 
 class Finding(NamedTuple):
-    """A mark and why."""
-
     mark: Mark
     why: str = ""
 
 
 def judge(script: Script, heard: Heard) -> Finding:
-    """Decide."""
     if heard.fault:
         return Finding(Mark.WRONG, heard.fault)
     if heard.head is not None and heard.head.status in _TURNED_AWAY and heard.head.status not in script.codes:

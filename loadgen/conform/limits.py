@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from loadgen.conform.case import Case, Script, cut, echo, fragments, frame
-from loadgen.frames import BINARY, FIN, TEXT
+from loadgen.wire import BINARY, FIN, TEXT
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB

@@ -15,8 +15,8 @@ from loadgen.conform.case import End, Script, close, cut, ping
 from loadgen.conform.heard import PROBE, Heard
 from loadgen.fingerprint.exchange import word
 from loadgen.fingerprint.line import EndedError, Line, dial
-from loadgen.frames import FIN, PONG, frame
 from loadgen.target import Target
+from loadgen.wire import FIN, PONG, frame
 
 #: After a violation, before more is sent. A strict server has noticed by then; it is asked whether it lives, and the
 #: ping must not meet a closed socket, since a reset would take the close frame away.

@@ -6,19 +6,17 @@ Owns: the words and the figures. May not: wait, or touch a socket.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import groupby
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
 
-from loadgen import format as fmt
 from loadgen.conform.case import Case
 from loadgen.conform.catalogue import FAMILIES
 from loadgen.conform.judge import Finding, Mark
 from loadgen.figures import Condition
-from loadgen.report import Outcome, Report, Table, Verdict, verdict
+from loadgen.report import Outcome, Report, Started, Table, Verdict, verdict
 from loadgen.target import Target
 
 FIGURES: Final[Mapping[str, str]] = MappingProxyType(
@@ -55,15 +53,15 @@ class Result(NamedTuple):
     seconds: float
 
 
-def make_report(options: Options, results: Sequence[Result], *, started: datetime, stopped: bool) -> Report:
+def make_report(options: Options, results: Sequence[Result], *, started: Started, stopped: bool) -> Report:
     """Everything in one."""
     whole = Report(
         command="conform",
         arguments=options.arguments,
         target=options.target.url + options.path,
         seed=0,  # nothing is left to chance
-        started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        seconds=round((datetime.now(UTC) - started).total_seconds(), 2),
+        started=started.at,
+        seconds=started.seconds,
         verdict=_judge(options, results, stopped=stopped),
         figures=_figures(results),
         meanings=dict(FIGURES),
@@ -112,7 +110,7 @@ def _judge(options: Options, results: Sequence[Result], *, stopped: bool) -> Ver
     notes, found = [counts(results)], _verdict(results)
     if stopped:
         return verdict(Outcome.INTERRUPTED, ["stopped before the end; the tables cover what was played"], notes)
-    if found.outcome == fmt.worded(Outcome.NOT_EXERCISED):
+    if found.outcome == Outcome.NOT_EXERCISED.words:
         return verdict(Outcome.NOT_EXERCISED, found.reasons, notes)
     figures = _figures(results)
     broken = [why for condition in options.conditions if (why := condition.judge(figures))]

@@ -4,7 +4,6 @@ Owns: what is played when, that the target is an echo at all, and the stop butto
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import trio
@@ -14,11 +13,11 @@ from loadgen.conform.case import Case, Script, echo
 from loadgen.conform.catalogue import FAMILIES
 from loadgen.conform.judge import Mark, judge
 from loadgen.conform.report import Options, Result, counts, make_report
-from loadgen.frames import FIN, TEXT, frame
 from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
-from loadgen.report import Report
-from loadgen.stopping import watch_signals
+from loadgen.report import Report, Started
+from loadgen.stopping import stoppable
+from loadgen.wire import FIN, TEXT, frame
 
 #: Cases at a time; most of one is waiting. Below the smallest listen backlogs, and any cap per address.
 SIDE_BY_SIDE: Final = 8
@@ -30,7 +29,6 @@ _HELLO: Final = b"is this an echo?"
 
 
 async def play(options: Options, cases: Sequence[Case], progress: Progress) -> Report:
-    """Play these cases and report."""
     return await _Suite(options, cases, progress).play()
 
 
@@ -40,26 +38,17 @@ class _Suite:
         self._cases = cases
         self._progress = progress
         self._found: dict[str, Result] = {}
-        self._stop = trio.Event()
         self._places = trio.CapacityLimiter(SIDE_BY_SIDE)
         self._heavy_places = trio.CapacityLimiter(HEAVY_SIDE_BY_SIDE)
 
     async def play(self) -> Report:
-        started = datetime.now(UTC)
+        started = Started()
         await self._demand_echo()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_signals, self._stop, self._progress.say)
-            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
-            async with trio.open_nursery() as playing:
-                for case in sorted(self._cases, key=lambda case: case.heavy):
-                    playing.start_soon(self._play_one, case)
-            nursery.cancel_scope.cancel()
+        async with stoppable(self._progress.say) as stop, trio.open_nursery() as playing:
+            for case in sorted(self._cases, key=lambda case: case.heavy):
+                playing.start_soon(self._play_one, case)
         found = [self._found[case.id] for case in self._cases if case.id in self._found]
-        return make_report(self._options, found, started=started, stopped=self._stop.is_set())
-
-    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
-        await self._stop.wait()
-        scope.cancel()
+        return make_report(self._options, found, started=started, stopped=stop.is_set())
 
     async def _demand_echo(self) -> None:
         """Say in one line that this is no echo, rather than in each case. An echo may break rules."""

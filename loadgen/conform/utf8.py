@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from loadgen.conform.case import BAD_TEXT, Case, cut, echo, fails, fragments, holds, text
-from loadgen.frames import TEXT
+from loadgen.wire import TEXT
 
 _SECTION: Final = "8.1"
 _WORD: Final = "κόσμε".encode()
@@ -46,7 +46,6 @@ _SEQUENCES: Final = (
 
 
 def is_valid(payload: bytes) -> bool:
-    """Whether it is UTF-8."""
     try:
         payload.decode()
     except UnicodeDecodeError:

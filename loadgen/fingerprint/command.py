@@ -10,12 +10,11 @@ from typing import Final
 import trio
 
 from loadgen import figures, flags, preflight
-from loadgen.common import COMMON, Common, Url, arguments, find, finish, whose
+from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
 from loadgen.fingerprint.play import play
 from loadgen.fingerprint.probes import FIGURES, PROBES
 from loadgen.fingerprint.site import WAIT, Options
 from loadgen.output import require
-from loadgen.progress import Progress
 from loadgen.target import UsageError
 
 #: The honest slow take 8 s; less would fail them, not the server.
@@ -52,14 +51,6 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
         require(common.report)
     target = find(url, common)
     notes = preflight.check(target, max(options.connections, _SLOW_CONNECTIONS), 1)
-    progress = Progress()
-    progress.banner(
-        [
-            arguments(),
-            f"target {target.url} ({target.address} port {target.port}), {whose(target)}",
-            f"{len(PROBES)} probes for {options.within:g} s; Ctrl-C ends it with what there is",
-            *notes,
-        ]
-    )
+    progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
     options = replace(options, arguments=arguments())
     return finish(trio.run(partial(play, target, options, progress, conditions, no_bar=common.no_bar)), common)

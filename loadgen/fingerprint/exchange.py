@@ -70,8 +70,6 @@ async def tried(play: Callable[[], Awaitable[T]]) -> T | Failed | NotApplicable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a server answered."""
-
     status: int
     fields: Mapping[str, str]  # by lower-case name
     size: int  # bytes of body and head

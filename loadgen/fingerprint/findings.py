@@ -15,8 +15,6 @@ _SAME: Final = 0.1
 
 
 class Unit(Enum):
-    """What a value counts."""
-
     SECONDS = "s"
     BYTES = "B"
     RATE = "B/s"
@@ -27,7 +25,6 @@ class Unit(Enum):
     YES_NO = ""
 
     def show(self, value: float) -> str:
-        """Word a value."""
         if self is Unit.YES_NO:
             return "yes" if value else "no"
         if self is Unit.SECONDS:
@@ -53,12 +50,10 @@ class Found:
 
     @property
     def least(self) -> float:
-        """The least of all samples."""
         return min(self.value, *self.others) if self.others else self.value
 
     @property
     def most(self) -> float:
-        """The most of all samples."""
         return max(self.value, *self.others) if self.others else self.value
 
 
@@ -150,7 +145,6 @@ def _sentence(*parts: str) -> str:
 
 
 def describe(finding: Finding, unit: Unit) -> str:
-    """Word what was found."""
     match finding:
         case Found() if unit is Unit.YES_NO and finding.least != finding.most:
             return "not always"

@@ -36,23 +36,18 @@ class Ending(StrEnum):
 
 
 class EndedError(Exception):
-    """The server ended the connection."""
-
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.value)
         self.ending = ending
 
 
 class Line:
-    """A connection that stands."""
-
     def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream) -> None:
         self._sock = sock
         self._stream = stream
         self._sending = trio.Lock()  # a dripper and the answers to pings share the line
 
     async def send(self, data: bytes) -> None:
-        """Send all of it."""
         async with self._sending:
             try:
                 await self._stream.send_all(data)

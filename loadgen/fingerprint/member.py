@@ -24,7 +24,7 @@ from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.exchange import Exchange, GarbledError, NotServedError, TurnedAwayError, while_sending
 from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
-from loadgen.frames import FIN, frame
+from loadgen.wire import FIN, frame
 
 #: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
 RESERVED_OPCODE: Final = 0x3
@@ -46,8 +46,6 @@ def new_key() -> str:
 
 
 class Member:
-    """An open WebSocket."""
-
     def __init__(self, line: Line, rest: bytes, *, answering: bool = False) -> None:
         self.line = line
         self.answering = answering
@@ -74,7 +72,6 @@ class Member:
             raise GarbledError(f"what comes is no WebSocket: {error}") from None
 
     async def answer(self, ping: Ping) -> None:
-        """Send the pong."""
         await self.line.send(frame(FIN | Opcode.PONG, bytes(ping.payload)))
 
     async def listen(self) -> str:
@@ -115,13 +112,11 @@ class Member:
 
 
 def word_close(event: CloseConnection) -> str:
-    """A close frame in words."""
     return f"close {int(event.code)}" + (f" {event.reason!r}" if event.reason else "")
 
 
 @asynccontextmanager
 async def join(site: Site, *, answering: bool = False) -> AsyncIterator[Member]:
-    """Open a WebSocket."""
     async with site.dial() as line:
         talk, key = Exchange(), new_key()
         with trio.fail_after(ANSWER_SECONDS):

@@ -29,8 +29,6 @@ MEANWHILE: Final = Limit(
 
 
 class Neighbour:
-    """The client."""
-
     def __init__(self, site: Site) -> None:
         self.last_alive = site.begun
         self.died = trio.Event()
@@ -68,7 +66,6 @@ class Neighbour:
         return answer.status == self._site.survey.plain_status
 
     def finding(self) -> Finding:
-        """How many were answered."""
         lack = self._site.survey.lacks.get(Need.HTTP)
         if lack is not None:
             return lack if isinstance(lack, Failed) else Found(value=0, how=remark(lack))

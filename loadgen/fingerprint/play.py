@@ -5,7 +5,6 @@ row of the table and never the end of the others. May not: know what a probe doe
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -22,8 +21,8 @@ from loadgen.fingerprint.results import Result, make_report
 from loadgen.fingerprint.site import Options, Site
 from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
-from loadgen.report import Report, Sample
-from loadgen.stopping import watch_signals
+from loadgen.report import Report, Sample, Started
+from loadgen.stopping import cancel_after, stoppable
 from loadgen.target import Target
 
 #: A probe ends by itself when patience does; this much later it is ended.
@@ -71,8 +70,6 @@ async def sampled(site: Site, probe: Probe) -> Finding:
 
 
 class Fingerprint:
-    """One fingerprint."""
-
     def __init__(self, site: Site, progress: Progress) -> None:
         self._site = site
         self._progress = progress
@@ -82,14 +79,11 @@ class Fingerprint:
 
     async def play(self, conditions: tuple[Condition, ...], *, no_bar: bool) -> Report:
         """Play all probes, as many as there is time for, and report."""
-        started = datetime.now(UTC)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_signals, self._stop, self._progress.say)
+        started = Started()
+        async with stoppable(self._progress.say) as self._stop, trio.open_nursery() as nursery:
             nursery.start_soon(neighbour.watch_lag, self._site)
-            with trio.CancelScope() as acting:
-                nursery.start_soon(_cancel_after, self._stop, acting)
-                nursery.start_soon(_cancel_after, self._neighbour.died, acting)
-                await self._act(nursery)
+            nursery.start_soon(cancel_after, self._neighbour.died, nursery.cancel_scope)
+            await self._act(nursery)
             nursery.cancel_scope.cancel()
         self._progress.done()
         return make_report(
@@ -160,8 +154,3 @@ class Fingerprint:
         if not self._neighbour.died.is_set():
             return ""
         return f"the server died {self._neighbour.last_alive - self._site.begun:.0f} s into the run"
-
-
-async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()

@@ -45,7 +45,6 @@ class Limit:
 
     @property
     def bounds(self) -> str:
-        """The good range in words."""
         if self.unit is Unit.YES_NO:
             return "yes"
         if self.absent is Mark.GOOD:
@@ -72,7 +71,6 @@ class Probe(Limit):
 
     @property
     def samples(self) -> int:
-        """How often it is played."""
         return SAMPLES if self.unit in _SAMPLED else 1
 
 

@@ -5,7 +5,6 @@ Owns: the words. May not: wait, or touch a socket.
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from loadgen import report
@@ -14,31 +13,26 @@ from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotAp
 from loadgen.fingerprint.practice import Limit, Mark, mark
 from loadgen.fingerprint.probes import FIGURES
 from loadgen.fingerprint.site import Site
-from loadgen.report import Outcome, Report, Table, Verdict
+from loadgen.report import Outcome, Report, Started, Table, Verdict
 
 #: Our own schedule being later than this makes times of seconds doubtful.
 LAG_LIMIT_SECONDS: Final = 1.0
 
 
 class Result(NamedTuple):
-    """One row."""
-
     limit: Limit
     finding: Finding
 
     @property
     def name(self) -> str:
-        """The probe, for people."""
         return self.limit.name
 
     @property
     def mark(self) -> Mark:
-        """How it compares."""
         return mark(self.limit, self.finding)
 
     @property
     def words(self) -> str:
-        """What was found."""
         return describe(self.finding, self.limit.unit)
 
 
@@ -48,19 +42,17 @@ def make_report(
     *,
     conditions: Sequence[Condition],
     no_bar: bool,
-    started: datetime,
+    started: Started,
     died: str,
     stopped: bool,
 ) -> Report:
-    """Everything in one."""
-    seconds = (datetime.now(UTC) - started).total_seconds()
     return Report(
         command="fingerprint",
         arguments=site.options.arguments,
         target=site.target.url,
         seed=0,  # nothing is left to chance
-        started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        seconds=round(seconds, 2),
+        started=started.at,
+        seconds=started.seconds,
         verdict=judge(results, conditions, no_bar=no_bar, lag=site.worst_lag, died=died, stopped=stopped),
         figures=figures(results),
         meanings=dict(FIGURES),

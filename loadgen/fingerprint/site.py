@@ -98,8 +98,6 @@ class Survey:
 
 
 class Site:
-    """One server under probe."""
-
     def __init__(self, target: Target, options: Options) -> None:
         self.target = target
         self.options = options
@@ -137,7 +135,6 @@ class Site:
         return self.target.source(_SOURCES * PER_SOURCE)
 
     def get(self, path: str, *fields: str) -> bytes:
-        """A request."""
         return wire.request("GET", path, self.target.authority, *fields)
 
     def plain_request(self, *more: str) -> bytes:

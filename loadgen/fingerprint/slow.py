@@ -77,7 +77,6 @@ class HttpClient:
 
 @asynccontextmanager
 async def http(site: Site) -> AsyncIterator[HttpClient]:
-    """Connect."""
     async with site.dial() as line:
         yield HttpClient(line)
 

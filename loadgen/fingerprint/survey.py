@@ -18,7 +18,6 @@ _SMALL_BODY: Final = BODY_BEGIN + b" " * 15
 
 
 async def survey(site: Site) -> None:
-    """Look around."""
     lacks = site.survey.lacks
     if not site.target.tls:
         lacks[Need.TLS] = NotApplicable(why="the target is plain http")

@@ -1,6 +1,8 @@
 """The plots of a report that have a time: latency, connections, what the server used.
 
 Owns: what is drawn over time, in which colour and with which words, and how its lines, bands and names are drawn.
+Places across are percentages of the width, places down are pixels, so that a plot stretches and its words do not; the
+margins for labels are padding, and colours are classes (style.css).
 """
 
 import math
@@ -13,7 +15,6 @@ import msgspec
 from loadgen import format as fmt
 from loadgen.page import scales
 from loadgen.page.elements import Element, node
-from loadgen.page.plots import Chart, Series, clipped, frame, percent, times
 from loadgen.page.scales import Scale
 from loadgen.report import CohortRow, Report, Sample
 
@@ -43,9 +44,24 @@ _LETTER: Final = 6.5
 _CANVAS: Final = 1000
 
 
-class Crowd(NamedTuple):
-    """Personas that share a line."""
+class Series(NamedTuple):
+    name: str
+    colour: str  # a class of the style sheet: s1, s2, ...
+    values: Sequence[float | None]
+    style: str = ""  # more classes: faint, dashed
+    named_at: float | None = None  # the value beside which the name stands; the last one if there is no better
 
+
+class Chart(NamedTuple):
+    """A plot with what stands above it."""
+
+    caption: str
+    note: str
+    key: Sequence[Series]  # for where the plot has no room for their names
+    drawing: Element
+
+
+class Crowd(NamedTuple):
     name: str
     colour: str
     members: tuple[str, ...]
@@ -56,8 +72,6 @@ class Crowd(NamedTuple):
 
 
 class Band(NamedTuple):
-    """A phase."""
-
     name: str
     begins: float
     ends: float
@@ -198,7 +212,7 @@ class _Timeline:
     ) -> Chart:
         ident, summary = caption.lower().replace(" ", "-"), " ".join(_summary(each, unit) for each in series)
         tall = _ABOVE + height + _BELOW
-        svg = frame(caption, note, summary, f"{self._ident}-{ident}", height=tall, labels="time")
+        svg = _frame(caption, note, summary, f"{self._ident}-{ident}", height=tall)
 
         def down(value: float) -> float:
             return height * (1 - values.at(value))
@@ -223,7 +237,7 @@ class _Timeline:
         for tick in values.ticks:
             place = _ABOVE + down(tick) + 4
             svg.append(node("text", f"{tick:,g}", class_="tick", x=-8, y=place, text_anchor="end"))
-        svg.extend(times(self._time, _ABOVE + height + 15))
+        svg.extend(_times(self._time, _ABOVE + height + 15))
         svg.extend(_names(series, down, _ABOVE + height + 4))
         return Chart(caption, note, [each for each in series if each.name], svg)
 
@@ -264,7 +278,7 @@ class _Timeline:
             needed = len(band.name) * _LETTER + 10
             if share * _WIDE >= needed:
                 kind = "band-name" if share * _NARROW >= needed else "band-name roomy"
-                yield node("text", band.name, class_=kind, x=percent(begins), y=_ABOVE - 6, dx=4)
+                yield node("text", band.name, class_=kind, x=_percent(begins), y=_ABOVE - 6, dx=4)
 
 
 def _amount(value: float, unit: str) -> str:
@@ -289,7 +303,7 @@ def _names(series: Iterable[Series], down: Callable[[float], float], lowest: flo
             ends.append((_ABOVE + down(place) + 4, each))
     ends.sort(key=lambda end: end[0])
     for place, (_, each) in zip(_apart([place for place, _ in ends], lowest), ends, strict=True):
-        yield node("text", clipped(each.name, 22), class_=f"name {each.colour}", x="100%", dx=8, y=place)
+        yield node("text", _clipped(each.name, 22), class_=f"name {each.colour}", x="100%", dx=8, y=place)
 
 
 def _apart(places: Iterable[float], most: float) -> list[float]:
@@ -301,3 +315,35 @@ def _apart(places: Iterable[float], most: float) -> list[float]:
         apart[at] = min(apart[at], most)
         most = apart[at] - _LINE
     return apart
+
+
+def _frame(caption: str, note: str, summary: str, ident: str, *, height: float) -> Element:
+    return node(
+        "svg",
+        node("title", f"{caption}, {note}", id=f"{ident}-title"),
+        node("desc", summary, id=f"{ident}-desc"),
+        class_="plot labels-time",
+        width="100%",
+        height=height,
+        role="img",
+        aria_labelledby=f"{ident}-title",
+        aria_describedby=f"{ident}-desc",
+    )
+
+
+def _times(time: Scale, down: float) -> Iterable[Element]:
+    """The ticks of an axis of seconds."""
+    for tick in time.ticks:
+        place = time.at(tick)
+        anchor = "start" if place < 0.02 else "end" if place > 0.98 else "middle"
+        yield node("text", f"{tick:g} s", class_="tick", x=_percent(place), y=down, text_anchor=anchor)
+
+
+def _clipped(name: str, most: int) -> str:
+    """A name, or its beginning where that is too long."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _percent(place: float) -> str:
+    """A place across, as SVG wants it."""
+    return f"{100 * place:.2f}%"

@@ -12,9 +12,8 @@ from typing import Final
 from loadgen import format as fmt
 from loadgen import sections
 from loadgen.figures import ALL, Condition
-from loadgen.page import charts, distributions
+from loadgen.page import charts
 from loadgen.page.elements import Element, node, serialised
-from loadgen.page.plots import Chart
 from loadgen.report import Outcome, Report
 from loadgen.sections import Section
 
@@ -34,7 +33,6 @@ _MOST_METRICS: Final = 100_000
 
 
 def page_of(report: Report) -> str:
-    """The whole page."""
     html = node(
         "html",
         node(
@@ -130,12 +128,7 @@ def _body(
 
 
 def _plots(report: Report, ident: str, level: int) -> Iterable[Element]:
-    drawn = [
-        *charts.over_time(report, ident),
-        distributions.spreads(report.phases, ident),
-        distributions.kills(report.cohorts, ident),
-    ]
-    found = [chart for chart in drawn if chart is not None]
+    found = charts.over_time(report, ident)
     if found:
         yield node(f"h{level}", "What happened")
         yield from map(_figure, found)
@@ -170,7 +163,7 @@ def _amount(amount: fmt.Amount) -> list[Element | str]:
     return [amount.value, unit] if amount.unit else [amount.value]
 
 
-def _figure(chart: Chart) -> Element:
+def _figure(chart: charts.Chart) -> Element:
     key = [node("li", each.name, class_=f"{each.colour} {each.style}") for each in chart.key]
     return node(
         "figure",

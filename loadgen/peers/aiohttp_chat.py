@@ -23,7 +23,6 @@ async def page(_: web.Request) -> web.Response:
 
 
 async def websocket(request: web.Request) -> web.WebSocketResponse:
-    """One client."""
     client = web.WebSocketResponse(heartbeat=told.ping, compress=False)
     await client.prepare(request)
     try:
@@ -39,14 +38,12 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
 
 
 async def tell(members: Collection[web.WebSocketResponse], event: str) -> None:
-    """Send to all."""
     for member in members:
         with suppress(ConnectionError):  # gone meanwhile
             await member.send_str(event)
 
 
 async def publish(request: web.Request) -> web.Response:
-    """Take a message."""
     text = chatroom.text_of(await request.read(), request.content_type)
     receipt, event, members = chat.say(request.match_info["room"], text)
     await tell(members, event)
@@ -54,7 +51,6 @@ async def publish(request: web.Request) -> web.Response:
 
 
 async def messages(request: web.Request) -> web.Response:
-    """Answer a long-poll."""
     room = chat.room(request.match_info["room"])
     after, wait = chatroom.asked(request.query)
     if after == room.offset and wait:

@@ -14,8 +14,6 @@ PONG: Final = 0xA
 
 
 class Frame(NamedTuple):
-    """A client's frame."""
-
     opcode: int
     payload: bytes
 
@@ -30,7 +28,6 @@ def accept_upgrade(key: str) -> bytes:
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """Encode a frame."""
     size = len(payload)
     if size < 126:
         return bytes((0x80 | opcode, size)) + payload

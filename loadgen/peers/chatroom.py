@@ -29,7 +29,6 @@ _USER: Final = {"id": "g_000000000000000", "name": "Guest"}
 
 
 def encode(message: dict[str, Any]) -> str:
-    """JSON without the blanks."""
     return json.dumps(message, separators=(",", ":"))
 
 
@@ -65,14 +64,11 @@ class Reply(NamedTuple):
 
 
 class Chat:
-    """All rooms."""
-
     def __init__(self, make_news: Callable[[], Any]) -> None:
         self._make_news = make_news
         self._rooms: dict[str, Room] = {}
 
     def room(self, name: str) -> Room:
-        """The room of that name."""
         if name not in self._rooms:
             self._rooms[name] = Room(name, self._make_news())
         return self._rooms[name]

@@ -26,8 +26,6 @@ _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
 
 class Client:
-    """One connection."""
-
     __slots__ = ("inbox", "outbox", "socket", "talks")
 
     def __init__(self, connected: socket.socket) -> None:
@@ -41,14 +39,11 @@ class Waiting(list["Poll"]):
     """The polls that wait for a room."""
 
     def set(self) -> None:
-        """Answer them all."""
         for poll in self:
             poll.answer()
 
 
 class Poll:
-    """A poll that is held."""
-
     __slots__ = ("after", "client", "room")
 
     def __init__(self, client: Client, room: chatroom.Room, after: int) -> None:
@@ -57,7 +52,6 @@ class Poll:
         self.after = after
 
     def answer(self) -> None:
-        """Answer once."""
         client, self.client = self.client, None
         if client is not None:
             respond(client, 200, self.room.page(self.after))
@@ -72,7 +66,6 @@ order = count()
 
 
 def serve() -> None:
-    """Serve until killed."""
     listener = socket.create_server(("127.0.0.1", told.port), backlog=chatroom.BACKLOG)
     listener.setblocking(False)
     epoll.register(listener, select.EPOLLIN)
@@ -92,7 +85,6 @@ def serve() -> None:
 
 
 def accept(listener: socket.socket) -> None:
-    """Take all that wait."""
     while True:
         try:
             connected, _ = listener.accept()
@@ -105,7 +97,6 @@ def accept(listener: socket.socket) -> None:
 
 
 def ping_all() -> None:
-    """Ping every WebSocket."""
     ping = frame(PING, b"")
     for client in list(clients.values()):
         if client.talks:
@@ -141,7 +132,6 @@ def listen(client: Client) -> None:
 
 
 def converse(client: Client) -> None:
-    """Answer frames."""
     frames, client.inbox = split(client.inbox)
     for opcode, payload in frames:
         if opcode == TEXT:
@@ -213,7 +203,6 @@ def as_event(event: str) -> bytes:
 
 
 def respond(client: Client, status: int, body: str) -> None:
-    """Answer a request."""
     payload = body.encode()
     send(client, b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%s" % (status, len(payload), payload))
 
@@ -238,7 +227,6 @@ def send(client: Client, data: bytes) -> None:
 
 
 def close(client: Client) -> None:
-    """Forget a client."""
     if client.socket.fileno() >= 0:
         del clients[client.socket.fileno()]
         chat.leave(client)

@@ -6,7 +6,7 @@ Events come from anyio, so that it runs on asyncio and on trio.
 from collections.abc import Collection
 from contextlib import suppress
 
-import anyio  # type: ignore[import-not-found]
+import anyio
 from chatroom import HELLO, PAGE, Chat, asked, encode, text_of  # type: ignore[import-not-found]
 from starlette.applications import Starlette  # type: ignore[import-not-found]
 from starlette.requests import Request  # type: ignore[import-not-found]
@@ -23,7 +23,6 @@ async def page(_: Request) -> Response:
 
 
 async def websocket(client: WebSocket) -> None:
-    """One client."""
     await client.accept()
     try:
         await client.send_text(HELLO)
@@ -45,7 +44,6 @@ async def tell(members: Collection[WebSocket], event: str) -> None:
 
 
 async def publish(request: Request) -> Response:
-    """Take a message."""
     text = text_of(await request.body(), request.headers.get("content-type", ""))
     receipt, event, members = chat.say(request.path_params["room"], text)
     await tell(members, event)
@@ -53,7 +51,6 @@ async def publish(request: Request) -> Response:
 
 
 async def messages(request: Request) -> Response:
-    """Answer a long-poll."""
     room = chat.room(request.path_params["room"])
     after, wait = asked(request.query_params)
     if after == room.offset and wait:

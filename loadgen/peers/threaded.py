@@ -36,8 +36,6 @@ class Member:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     members: set[Member] = set()  # noqa: RUF012  shared by all handlers on purpose
@@ -56,7 +54,6 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, chatroom.PAGE)
 
     def do_POST(self) -> None:
-        """Take a message."""
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         text = chatroom.text_of(body, self.headers.get("Content-Type", ""))
         with speaking:
@@ -124,7 +121,6 @@ def tell(members: Collection[Member], event: str) -> None:
 
 
 def heartbeat() -> None:
-    """Ping all members, for ever."""
     while True:
         time.sleep(told.ping)
         for member in list(Handler.members):

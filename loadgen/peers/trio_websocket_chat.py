@@ -18,7 +18,6 @@ told = arguments()
 
 
 async def handler(request: WebSocketRequest) -> None:
-    """One client."""
     connection = await request.accept()
     try:
         async with trio.open_nursery() as nursery:
@@ -39,7 +38,6 @@ async def heartbeat(connection: WebSocketConnection) -> None:
 
 
 async def converse(connection: WebSocketConnection) -> None:
-    """Answer until the client goes."""
     await connection.send_message(HELLO)
     while True:
         reply = chat.attend(connection, await connection.get_message())
@@ -59,7 +57,6 @@ async def tell(member: WebSocketConnection, event: str) -> None:
 
 
 async def main() -> None:
-    """Serve until killed."""
     await serve_websocket(handler, "127.0.0.1", told.port, ssl_context=None)
 
 

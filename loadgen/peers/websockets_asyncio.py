@@ -17,7 +17,6 @@ chat = Chat(asyncio.Event)
 
 
 async def handler(connection: ServerConnection) -> None:
-    """One client."""
     try:
         await connection.send(HELLO)
         async for text in connection:
@@ -30,14 +29,12 @@ async def handler(connection: ServerConnection) -> None:
 
 
 def page(connection: ServerConnection, request: Request) -> Response | None:
-    """Answer what is no WebSocket."""
     if request.path == "/ws":
         return None
     return connection.respond(HTTPStatus.OK, PAGE)
 
 
 async def main() -> None:
-    """Serve until killed."""
     told = arguments()
     async with serve(
         handler,

@@ -24,8 +24,6 @@ CLIENTS: Final = 100
 
 
 class CaseByCase(Attacker):
-    """Plays one case a connection."""
-
     __slots__ = ("_is_answered", "_played", "_size", "_unsent")
 
     threat = Threat.MALFORMED
@@ -40,7 +38,6 @@ class CaseByCase(Attacker):
         self._is_answered = False
 
     def cases(self) -> Mapping[str, bytes]:
-        """Return the catalogue."""
         raise NotImplementedError
 
     @property
@@ -49,7 +46,6 @@ class CaseByCase(Attacker):
         return list(self.cases())[self._played % len(self.cases())]
 
     def play(self) -> None:
-        """Begin with the next case."""
         self._played += 1
         self._is_answered = False
         self._unsent = self.cases()[self.case]

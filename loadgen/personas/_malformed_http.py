@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from loadgen.personas._tls13 import client_hello
+from loadgen.tls import client_hello
 
 _UPGRADE, _CONNECTION, _VERSION = b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13"
 _KEY = b"Sec-WebSocket-Key: bG9hZGdlbi1sb2FkZ2VuIQ=="

@@ -34,7 +34,6 @@ class Planner(Client):
         self._planned = 0  # things with the same time are done in the order in which they were planned
 
     def begin(self) -> None:
-        """Be established, with nothing planned."""
         self._agenda.clear()
         self.hold()
 
@@ -45,7 +44,6 @@ class Planner(Client):
         self.wake_in(self._agenda[0][0] - now())
 
     def on_time(self, moment: float) -> None:
-        """Do what is due."""
         while self._agenda and self._agenda[0][0] <= moment:
             heapq.heappop(self._agenda)[2]()
             if self.stage is not Stage.HELD:
@@ -76,13 +74,11 @@ class Neighbour(Planner, Member):
         self._next_offset = 0  # of the room's next message, as soon as it is known
 
     def on_joined(self, message: Envelope) -> None:
-        """Begin to live."""
         self._next_offset = 0
         self.begin()
         self.plan_first()
 
     def plan_first(self) -> None:
-        """Plan speaking and losing touch."""
         self.plan(self.between(self.speaks_first or self.speaks_every), self._speak)
         if self.in_touch is not None:
             self.plan(self.between(self.in_touch), self.lose_touch)
@@ -93,7 +89,6 @@ class Neighbour(Planner, Member):
             self.say()
 
     def say(self) -> None:
-        """Say something, and have it acknowledged in time."""
         self._said += 1
         self.send(publish(self.room, self._said, "hello, it is me again"))
         self.plan(self.patience_seconds, partial(self._check, self._said))
@@ -103,7 +98,6 @@ class Neighbour(Planner, Member):
             self.fail(f"a message not acknowledged in {self.patience_seconds:g} s")
 
     def lose_touch(self) -> None:
-        """Acknowledge nothing for a while."""
         self.go_dark()
         self.plan(self.dark_seconds, self.regain_touch)
 
@@ -114,7 +108,6 @@ class Neighbour(Planner, Member):
             self.plan(self.between(self.in_touch), self.lose_touch)
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Follow the room."""
         message = decode(frame)
         match message.type:
             case "message":
@@ -170,7 +163,6 @@ class SlowUser(Planner):
         self.ask()
 
     def ask(self) -> None:
-        """Begin the next request."""
         self._asked += 1
         self.unread = b""
         self._unsent = self.request(self._asked)
@@ -193,7 +185,6 @@ class SlowUser(Planner):
             self.plan(self.patience_seconds, partial(self._check, number, self._heard))
 
     def on_data(self, data: bytes) -> None:
-        """Take an answer, and pause after it."""
         self._heard += 1
         if self._done == self._asked:
             return  # what is left of it scrolls by
@@ -219,7 +210,6 @@ class SlowUser(Planner):
         """React to a part of an answer."""
 
     def on_hangup(self, how: str) -> None:
-        """Connect again, if that was between two requests."""
         if self._done < self._asked:
             self.fail(how)
         else:

@@ -37,12 +37,10 @@ class Dripper(Attacker):
         return self.piece if number < self.most_pieces else b""
 
     def on_connected(self) -> None:
-        """Wait for the first moment."""
         super().on_connected()
         self.drip()
 
     def drip(self) -> None:
-        """Begin."""
         self._sent = 0
         self.wake_in(self.pace(self.every_seconds))
 
@@ -66,7 +64,6 @@ class Asker(Attacker):
     needs = Needs.CHAT
 
     def request(self) -> bytes:
-        """Return what to ask next."""
         raise NotImplementedError
 
     def pause(self, status: int) -> float:
@@ -74,7 +71,6 @@ class Asker(Attacker):
         raise NotImplementedError
 
     def opening(self) -> bytes:
-        """Ask for the first time."""
         return self.request()
 
     def on_data(self, data: bytes) -> None:
@@ -94,7 +90,6 @@ class Asker(Attacker):
             self.send(self.request())
 
     def on_time(self, moment: float) -> None:
-        """Ask again."""
         self.send(self.request())
 
 
@@ -136,7 +131,6 @@ class Flooder(Attacker):
         return self.blocks[self.number % len(self.blocks)]
 
     def on_connected(self) -> None:
-        """Begin."""
         super().on_connected()
         self.flood()
 
@@ -155,7 +149,6 @@ class Flooder(Attacker):
             self.wake_in(0.0)
 
     def on_time(self, moment: float) -> None:
-        """Send the next block."""
         self.on_drained()
 
 
@@ -185,16 +178,13 @@ class Vanishing(Attacker):
     knock_every_seconds: ClassVar[float] = KNOCK_EVERY_SECONDS
 
     def on_connected(self) -> None:
-        """Stay for a moment."""
         super().on_connected()
         self.vanish_soon()
 
     def vanish_soon(self) -> None:
-        """Start that second."""
         self.wake_in(self.pace(self.alive_seconds))
 
     def on_time(self, moment: float) -> None:
-        """Vanish, or find out."""
         forgotten = self.is_forgotten()
         if forgotten:
             self.fail("closed while it was dark")

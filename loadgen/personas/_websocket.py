@@ -7,9 +7,9 @@ import msgspec
 
 from loadgen import wire
 from loadgen.client import CLOSED_FOR_NOW, Attacker, Client, Needs, Stage
-from loadgen.frames import LAST_WORD_BYTES, close_code
 from loadgen.personas._requests import upgrade
 from loadgen.personas._shapes import Flooder
+from loadgen.wire import LAST_WORD_BYTES, close_code
 
 
 class Envelope(msgspec.Struct):
@@ -43,7 +43,6 @@ class WebSocketClient(Client):
         """React to a message."""
 
     def on_upgraded(self, head: wire.Head) -> None:
-        """React to the 101."""
         self.on_open()
 
     def awaits_head(self, data: bytes) -> bool:
@@ -69,7 +68,6 @@ class WebSocketClient(Client):
             self.hear(rest)
 
     def hear(self, data: bytes) -> None:
-        """Take frame after frame."""
         frames, self.unread = wire.read_frames(self.unread + data if self.unread else data)
         for frame in frames:
             if self.fd < 0:
@@ -82,12 +80,10 @@ class WebSocketClient(Client):
                 self.on_text(frame)
 
     def on_ping(self, payload: bytes) -> None:
-        """Answer, as a browser does."""
-        self.send(wire.frame(wire.PONG, payload))
+        self.send(wire.frame(wire.FIN | wire.PONG, payload))
 
     def on_close(self, frame: wire.Frame) -> None:
-        """Answer, and go."""
-        self.send(wire.frame(wire.CLOSE, frame.payload[:2]))
+        self.send(wire.frame(wire.FIN | wire.CLOSE, frame.payload[:2]))
         self.fail(f"close {frame.close_code}", turned_away=frame.close_code in CLOSED_FOR_NOW)
 
 
@@ -106,7 +102,6 @@ class Lingerer(WebSocketClient, Attacker):
         self.answered = 0
 
     def on_upgraded(self, head: wire.Head) -> None:
-        """Be held, and begin."""
         self.hold()
         self.on_open()
 
@@ -127,7 +122,6 @@ class LastWord(Lingerer):
     """
 
     def hear(self, data: bytes) -> None:
-        """Keep only what may be the server's last word."""
         if len(data) < LAST_WORD_BYTES:
             data = self.unread + data
         self.unread = data[-LAST_WORD_BYTES:]
@@ -147,7 +141,6 @@ class FrameFlooder(LastWord, Flooder):
     starts: ClassVar[Sequence[bytes]] = ()  # what is sent before the blocks; the clients take them in turn
 
     def on_open(self) -> None:
-        """Begin."""
         if self.starts:
             self.send(self.starts[self.number % len(self.starts)])
         self.flood()
@@ -161,11 +154,9 @@ class Member(WebSocketClient):
         return self.stage is Stage.OPENING and (self.unread + data).startswith(b"HTTP/")
 
     def joining(self) -> bytes:
-        """Return the first frame."""
         return join(JOIN_ID, self.room)
 
     def on_open(self) -> None:
-        """Ask to be let into the room."""
         self.send(self.joining())
 
     def on_text(self, frame: wire.Frame) -> None:
@@ -195,7 +186,7 @@ def decode(frame: wire.Frame) -> Envelope:
 
 def encoded(**message: object) -> bytes:
     """Encode a chat.v1 message as a frame."""
-    return wire.frame(wire.TEXT, msgspec.json.encode(message))
+    return wire.frame(wire.FIN | wire.TEXT, msgspec.json.encode(message))
 
 
 def join(number: int, room: str, after: str = "") -> bytes:

@@ -43,7 +43,6 @@ class AskTheLog(Asker):
         self._wrote = False
 
     def request(self) -> bytes:
-        """Write once, then ask."""
         place = self.cohort.place
         if not self._wrote:
             self._wrote = True
@@ -67,7 +66,6 @@ class _ChatAsker(Lingerer):
     answers: ClassVar[tuple[str, ...]] = ("ack", "joined", "error")
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Count messages, and book answers."""
         message = decode(frame)
         if message.type == "message":
             self.cohort.deliveries += 1
@@ -76,7 +74,6 @@ class _ChatAsker(Lingerer):
             self.on_answer(message)
 
     def on_answer(self, message: Envelope) -> None:
-        """Go on."""
         raise NotImplementedError
 
 
@@ -112,11 +109,9 @@ class CatchUp(_ChatAsker):
         self.wake_in(self.pace(REFUSED_SECONDS))
 
     def on_answer(self, message: Envelope) -> None:
-        """Plan the next join."""
         self.wake_in(self.pace(AGAIN_SECONDS if message.type == "joined" else REFUSED_SECONDS))
 
     def on_time(self, moment: float) -> None:
-        """Join from the beginning."""
         self.send(join(0, CATCH_UP_ROOM, after=_BEGINNING))
 
 
@@ -165,13 +160,11 @@ class CostlyText(Asker):
     usual_clients = 500
 
     def request(self) -> bytes:
-        """Post."""
         content_type, make = _KINDS[self.number % len(_KINDS)]
         body = make()
         return post_head(self.cohort.place, self.room, f"Content-Length: {len(body)}", content_type=content_type) + body
 
     def pause(self, status: int) -> float:
-        """Return the same after every answer."""
         return POST_EVERY_SECONDS
 
 
@@ -197,7 +190,6 @@ class FillRooms(_ChatAsker):
         self._joined = 0
 
     def on_open(self) -> None:
-        """Begin with the first room."""
         self._joined = 0
         self._write()
 
@@ -212,7 +204,6 @@ class FillRooms(_ChatAsker):
             self.wake_in(self.pace(REFUSED_SECONDS))
 
     def on_time(self, moment: float) -> None:
-        """Try again."""
         self._write()
 
     @property
@@ -251,12 +242,10 @@ class JoinMany(_ChatAsker):
         self._open = 0  # joins that are not answered
 
     def on_open(self) -> None:
-        """Begin with the first rooms."""
         self._asked = self._open = 0
         self._ask()
 
     def on_answer(self, message: Envelope) -> None:
-        """Go on when half of what was asked is answered."""
         self._open -= 1
         if self._open <= WINDOW // 2:
             self._ask()

@@ -42,17 +42,14 @@ class ReconnectStorm(Member):
         self._cursor = ""
 
     def joining(self) -> bytes:
-        """Join, and ask for what was missed."""
         return join(JOIN_ID, self.room, self._cursor)
 
     def on_joined(self, message: Envelope) -> None:
-        """Wait for the storm."""
         self._cursor = message.cursor
         until_storm = STORM_EVERY_SECONDS - now() % STORM_EVERY_SECONDS
         self.wake_in(until_storm + self.cohort.place.random.uniform(0.0, DROP_WITHIN_SECONDS))
 
     def on_time(self, moment: float) -> None:
-        """Be dropped."""
         if self.number < ROOMS:
             self.send(publish(self.room, 0, "here we go again"))
         return_in = self.cohort.place.random.uniform(0.0, RETURN_WITHIN_SECONDS)
@@ -97,7 +94,6 @@ class ThunderingPoll(Poll):
         return b"" if self._rings else super().opening()
 
     def on_connected(self) -> None:
-        """Wait for the bell, in one way or the other."""
         if self._rings:
             self.hold()
             self._await_bell()
@@ -105,7 +101,6 @@ class ThunderingPoll(Poll):
             super().on_connected()
 
     def on_time(self, moment: float) -> None:
-        """Ring."""
         if not self._rings:
             super().on_time(moment)
             return
@@ -154,7 +149,6 @@ class DescriptorExhaust(Attacker):
     opening = page
 
     def on_connected(self) -> None:
-        """Plan the next request."""
         super().on_connected()
         self.wake_in(self.pace(ASK_EVERY_SECONDS))
 
@@ -165,6 +159,5 @@ class DescriptorExhaust(Attacker):
             self.answered = 0
 
     def on_time(self, moment: float) -> None:
-        """Prove to be alive."""
         self.wake_in(self.pace(ASK_EVERY_SECONDS))
         self.send(self.opening())

@@ -9,11 +9,11 @@ import msgspec
 
 from loadgen import wire
 from loadgen.client import Attacker, Needs, Place, Threat
-from loadgen.frames import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, nothing, page, post_head, upgrading
 from loadgen.personas._shapes import BLOCK_BYTES, Flooder, fill
 from loadgen.personas._websocket import FrameFlooder, encoded, join, publish
+from loadgen.wire import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 
 
 def _smallest_and_largest(opcode: int) -> tuple[bytes, bytes]:
@@ -84,7 +84,6 @@ class RoomChurn(FrameFlooder):
     needs = Needs.CHAT
 
     def block(self) -> bytes:
-        """In and out."""
         return fill(join(1, self.room) + encoded(type="leave", id=2, room=self.room))
 
 
@@ -103,7 +102,6 @@ class ConnectFlood(Attacker):
     opening = nothing
 
     def on_connected(self) -> None:
-        """Go, and come again."""
         super().on_connected()
         if self.number % 2:
             self.abort(return_in=0.0)
@@ -123,12 +121,10 @@ class Pipeline(Flooder):
     opening = page
 
     def on_connected(self) -> None:
-        """Read nothing."""
         self.stop_reading()
         super().on_connected()
 
     def block(self) -> bytes:
-        """Return as many requests as fit."""
         return fill(self.opening())
 
 
@@ -172,7 +168,6 @@ class CompressBomb(FrameFlooder):
     opening = upgrading(f"Sec-WebSocket-Extensions: {_EXTENSION}")
 
     def on_upgraded(self, head: wire.Head) -> None:
-        """See whether the server unpacks."""
         accepted = _EXTENSION in head.fields.get("sec-websocket-extensions", "")
         self.cohort.answers[f"{_EXTENSION} {'' if accepted else 'not '}accepted"] += 1
         self.hold()
@@ -182,7 +177,6 @@ class CompressBomb(FrameFlooder):
             self.send(frame(FIN | RSV1 | BINARY, b"\0"))
 
     def block(self) -> bytes:
-        """Return a bomb."""
         return bomb()
 
 
@@ -231,7 +225,6 @@ class LongMessages(FrameFlooder):
     )
 
     def block(self) -> bytes:
-        """Return one of the blocks, or questions about the room."""
         if self.number % 3 < 2:
             return self.blocks[self.number % 3]
         question = {"type": "history", "id": 1, "room": self.room, "limit": 200, "more": "x" * (MIDDLING_BYTES - 70)}
@@ -288,11 +281,9 @@ class LongRequests(Flooder):
     needs = Needs.CHAT
 
     def opening(self) -> bytes:
-        """Begin with the first."""
         return _request(self.cohort.place, self.number % _ROOMS)
 
     def block(self) -> bytes:
-        """Return as many as fit, or one."""
         return fill(self.opening())
 
     def on_data(self, data: bytes) -> None:

@@ -6,10 +6,9 @@ from urllib.parse import quote
 import msgspec
 
 from loadgen import wire
-from loadgen.client import Client, Cohort, Stage
+from loadgen.client import Client, Cohort, Speaking, Stage
 from loadgen.personas import persona
 from loadgen.personas._websocket import Envelope, Member, decode, publish
-from loadgen.traffic import Traffic
 
 
 @persona
@@ -23,36 +22,19 @@ class Idle(Member):
 
 
 @persona
-class Chat(Member):
+class Chat(Speaking, Member):
     """WebSocket joined to a room that publishes on the open-loop schedule and times acks and echoes."""
 
-    __slots__ = ("_traffic",)
-
     name = "chat"
-    speaks = True
     echoes = True
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        traffic = cohort.place.traffic
-        assert traffic is not None, "a run with chatters has traffic"
-        self._traffic: Traffic = traffic
-
     def on_joined(self, message: Envelope) -> None:
-        """Be called upon by the schedule."""
         self._traffic.enter(self)
 
-    def fail(self, reason: str, *, turned_away: bool = False) -> None:
-        """Leave the schedule too."""
-        self._traffic.leave(self)
-        super().fail(reason, turned_away=turned_away)
-
     def publish(self, number: int, text: str) -> None:
-        """Say something."""
         self.send(publish(self.room, number, text))
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Time what comes back."""
         message = decode(frame)
         if message.type == "message":
             self.cohort.deliveries += 1
@@ -95,12 +77,10 @@ class Poll(Client):
         return self.request() if self._cursor else self._get("limit=1")
 
     def on_connected(self) -> None:
-        """Be held already when this is a poll again on a new connection."""
         if self._cursor:
             self.wait()
 
     def on_data(self, data: bytes) -> None:
-        """Take an answer and ask for the next."""
         self.unread += data
         answer = wire.read_response(self.unread)
         if answer is None:
@@ -122,7 +102,6 @@ class Poll(Client):
             self.cohort.engine.reopen(self)
 
     def on_answered(self) -> None:
-        """Ask for what comes next."""
         self.send(self.request())
         self.wait()
 
@@ -155,7 +134,6 @@ class Sse(Client):
     honest = True
 
     def opening(self) -> bytes:
-        """Ask for the stream."""
         return wire.request("GET", f"/rooms/{self.room}/events", self.cohort.place.host, "Accept: text/event-stream")
 
     def on_data(self, data: bytes) -> None:

@@ -1,13 +1,18 @@
 """What no server should understand, and pages of other sites."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
 from loadgen import wire
 from loadgen.client import Needs
-from loadgen.personas import _malformed_chat, _malformed_frames, _malformed_http, persona
+from loadgen.conform.case import End
+from loadgen.conform.framing import fragmented, framing, pings, reserved
+from loadgen.conform.handshakes import closing
+from loadgen.conform.utf8 import utf8
+from loadgen.personas import _malformed_chat, _malformed_http, persona
 from loadgen.personas._cases import CaseByCase
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import LastWord, Lingerer, decode
@@ -25,13 +30,11 @@ class MalformedHttp(CaseByCase):
     opening = nothing
 
     def cases(self) -> Mapping[str, bytes]:
-        """Return the catalogue for this target's paths."""
         place = self.cohort.place
         post_path = place.post_path.format(room=self.room)
         return _malformed_http.cases(place.host, place.path, post_path, place.websocket_path)
 
     def on_connected(self) -> None:
-        """Begin."""
         super().on_connected()
         self.play()
 
@@ -52,6 +55,14 @@ class MalformedHttp(CaseByCase):
         super().on_hangup(how)
 
 
+@cache
+def malformed_frames() -> Mapping[str, bytes]:
+    """What `loadgen conform` sends to be thrown out for: frames that RFC 6455 forbids, by name."""
+    found = chain(framing(), pings(), reserved(), fragmented(), utf8(), closing())
+    scripts = {f"{case.title} ({case.id})": case.script() for case in found}
+    return {name: b"".join([*each.sends, *each.then]) for name, each in scripts.items() if each.end is End.FAILED}
+
+
 @persona
 class MalformedFrames(LastWord, CaseByCase):
     """WebSocket that breaks RFC 6455, in one way on each connection, and notes how it is closed.
@@ -63,16 +74,14 @@ class MalformedFrames(LastWord, CaseByCase):
     name = "malformed-frames"
 
     def cases(self) -> Mapping[str, bytes]:
-        """Return the catalogue."""
-        return _malformed_frames.CASES
+        return malformed_frames()
 
     def on_open(self) -> None:
-        """Begin."""
         self.play()
 
 
 _MESSAGES: Final[Mapping[str, bytes]] = MappingProxyType(
-    {name: wire.frame(wire.TEXT, text) for name, text in _malformed_chat.CASES.items()}
+    {name: wire.frame(wire.FIN | wire.TEXT, text) for name, text in _malformed_chat.CASES.items()}
 )
 
 #: What a server says without being asked.
@@ -92,20 +101,16 @@ class MalformedChat(Lingerer, CaseByCase):
     pieces = (1,)
 
     def cases(self) -> Mapping[str, bytes]:
-        """Return the catalogue."""
         return _MESSAGES
 
     def on_open(self) -> None:
-        """Begin."""
         self.play()
 
     def on_close(self, frame: wire.Frame) -> None:
-        """Book the case, too."""
         self.book(f"close {frame.close_code}")
         super().on_close(frame)
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Book what is answered."""
         message = decode(frame)
         if message.type in _UNASKED:
             return
@@ -116,7 +121,6 @@ class MalformedChat(Lingerer, CaseByCase):
         self.note_answer()
 
     def go_on(self) -> None:
-        """Go to the next case, on this connection."""
         self.play()
 
 
@@ -145,7 +149,6 @@ class ForeignPage(MalformedHttp):
     needs = Needs.CHAT
 
     def cases(self) -> Mapping[str, bytes]:
-        """Return the requests for this target's paths."""
         place = self.cohort.place
         return foreign_cases(place.host, place.path, place.post_path.format(room=ROOM), place.websocket_path)
 

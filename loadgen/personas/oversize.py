@@ -3,11 +3,11 @@
 from typing import Final
 
 from loadgen.client import Attacker, Threat
-from loadgen.frames import FIN, MORE, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import getting, open_head, post_head
 from loadgen.personas._shapes import BLOCK_BYTES, Flooder
 from loadgen.personas._websocket import FrameFlooder
+from loadgen.wire import FIN, MORE, TEXT, frame
 
 _PLAIN: Final = b"x" * BLOCK_BYTES
 
@@ -71,7 +71,6 @@ class BigBody(Flooder):
     most_bytes = SENT_BYTES
 
     def opening(self) -> bytes:
-        """Send the head."""
         framing = "Transfer-Encoding: chunked" if self.number % 2 else f"Content-Length: {BODY_BYTES}"
         return post_head(self.cohort.place, self.room, framing)
 
@@ -100,7 +99,6 @@ class HugeLength(Attacker):
     threat = Threat.GREEDY
 
     def opening(self) -> bytes:
-        """Send a head, and the beginning of a body."""
         field, body = LENGTHS[self.number % len(LENGTHS)]
         return post_head(self.cohort.place, self.room, field) + body
 

@@ -7,7 +7,7 @@ from loadgen.client import Attacker, Needs
 from loadgen.personas import persona
 from loadgen.personas._requests import Opening, nothing, open_head, page, posting, upgrade
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Dripper
-from loadgen.personas._tls13 import client_hello
+from loadgen.tls import client_hello
 
 
 @persona
@@ -39,7 +39,6 @@ class SlowHead(Dripper):
     opening = open_head
 
     def drop(self, number: int) -> bytes:
-        """Return a line."""
         return b"X-Line-%d: %d\r\n" % (number, number)
 
 
@@ -169,7 +168,6 @@ class SlowRead(Attacker):
         return self.number % 2 == 1
 
     def opening(self) -> bytes:
-        """Ask for everything at once."""
         return page(self) * REQUESTS
 
     def on_data(self, data: bytes) -> None:
@@ -180,7 +178,6 @@ class SlowRead(Attacker):
             self.wake_in(self.pace(SIP_EVERY_SECONDS if self._sips else LOOK_EVERY_SECONDS))
 
     def on_time(self, moment: float) -> None:
-        """Take the next sip, unless all is over."""
         if self.is_forgotten():
             self.fail("closed with its answers unread")
         elif self._sips:
@@ -210,7 +207,6 @@ class SlowTls(Dripper):
     returns_seconds = GENTLE_RETURN_SECONDS  # a plain port refuses its first byte
 
     def opening(self) -> bytes:
-        """Send the first byte, or all."""
         return client_hello() if self.number % 2 else client_hello()[:1]
 
     def drop(self, number: int) -> bytes:

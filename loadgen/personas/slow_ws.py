@@ -4,11 +4,11 @@ from typing import Final
 
 from loadgen import wire
 from loadgen.client import CLOSED, Needs, Stage
-from loadgen.frames import FIN, MORE, PING, TEXT, frame
 from loadgen.personas import persona
 from loadgen.personas._shapes import Dripper
 from loadgen.personas._websocket import Lingerer, join, publish
 from loadgen.personas.slow_http import LOOK_EVERY_SECONDS, RECEIVE_BUFFER_BYTES, SEGMENT_BYTES
+from loadgen.wire import FIN, MORE, PING, TEXT, frame
 
 #: Within what every server takes for a message (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB).
 FRAME_BYTES: Final = 16 * 1024
@@ -20,7 +20,6 @@ class _FrameDripper(Lingerer, Dripper):
     beginning = b""
 
     def on_open(self) -> None:
-        """Begin."""
         self.drip()
         self.send(self.beginning)
 
@@ -79,7 +78,6 @@ class SlowReadWs(Lingerer):
         return self.number % LISTENERS_PER_SPEAKER == 0
 
     def on_open(self) -> None:
-        """Join, and read no more."""
         self.send(join(0, self.room))
         self.stop_reading()
         self._wait()
@@ -88,7 +86,6 @@ class SlowReadWs(Lingerer):
         self.wake_in(self.pace(SPEAK_EVERY_SECONDS if self._speaks else LOOK_EVERY_SECONDS))
 
     def on_time(self, moment: float) -> None:
-        """Speak if it is a speaker, unless all is over."""
         if self.is_forgotten():
             self.fail("closed with messages unread")
             return
@@ -130,7 +127,6 @@ class NoClose(Lingerer):
     returns_seconds = RETURNS_SECONDS
 
     def on_open(self) -> None:
-        """Be wrong on purpose."""
         self.send(frame(FIN | TEXT, b"\xff"))
 
     def on_close(self, frame: wire.Frame) -> None:
@@ -147,5 +143,4 @@ class NoClose(Lingerer):
             self.fail(f"close {self.answered}, unanswered" if self.answered else how)
 
     def on_time(self, moment: float) -> None:
-        """Look whether that was enough."""
         self.on_hangup(CLOSED)

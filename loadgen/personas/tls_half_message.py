@@ -7,9 +7,9 @@ from loadgen import wire
 from loadgen.client import Needs
 from loadgen.personas import persona
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS
-from loadgen.personas._tls13 import APPLICATION_DATA, HANDSHAKE, Tls13
 from loadgen.personas._websocket import Lingerer, decode, join
 from loadgen.target import describe_tls
+from loadgen.tls import APPLICATION_DATA, HANDSHAKE, Tls13
 
 #: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): its type, three of length, and whether the other side shall follow.
 HALF_KEY_UPDATE: Final = b"\x18\x00\x00\x01"
@@ -38,14 +38,13 @@ class TlsHalfMessage(Lingerer):
     _tls: Tls13
 
     def opening(self) -> bytes:
-        """Send the ClientHello."""
         self._tls = Tls13()
         return self._tls.handshake()
 
     def on_data(self, data: bytes) -> None:
         """Finish the handshake and upgrade; then read what is inside."""
         try:
-            heard = self._tls.open(data) if self._tls.established else self._go_on(data)
+            heard = self._tls.decrypted(data)[0] if self._tls.established else self._go_on(data)
         except ssl.SSLError as error:
             raise wire.WireError(f"TLS: {describe_tls(error)}") from None
         if heard and self.fd >= 0:
@@ -57,10 +56,9 @@ class TlsHalfMessage(Lingerer):
         if not self._tls.established:
             return b""
         self._seal_and_send(APPLICATION_DATA, super().opening())
-        return self._tls.open()
+        return self._tls.decrypted()[0]
 
     def on_open(self) -> None:
-        """Join."""
         self._seal_and_send(APPLICATION_DATA, join(0, self.room))
 
     def on_ping(self, payload: bytes) -> None:

@@ -4,11 +4,11 @@ from typing import Final
 
 from loadgen import wire
 from loadgen.client import Attacker, Cohort, Needs, Threat
-from loadgen.frames import FIN, PONG, frame
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, held_poll, post_head
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Vanishing
 from loadgen.personas._websocket import Lingerer, join
+from loadgen.wire import FIN, PONG, frame
 
 
 @persona
@@ -68,7 +68,6 @@ class PollHalfclose(Attacker):
     opening = held_poll
 
     def on_connected(self) -> None:
-        """Say that this was all."""
         super().on_connected()
         self.finish_sending()
 
@@ -105,7 +104,6 @@ class PublishReset(Lingerer):
         return self.number % 2 == 1
 
     def opening(self) -> bytes:
-        """Post at once, or ask for the upgrade."""
         if not self._publishes:
             return super().opening()
         # Servers that know guests by address and agent give each of these its own rate.
@@ -119,11 +117,9 @@ class PublishReset(Lingerer):
             self.hold()
 
     def on_open(self) -> None:
-        """Join."""
         self.send(join(0, self.room))
 
     def hear(self, data: bytes) -> None:
-        """Reset at the answer's first line, or listen as a member."""
         if not self._publishes:
             super().hear(data)
             return

@@ -13,8 +13,7 @@ from loadgen.messages import Reread
 from loadgen.protocols import chat_v1, http, ws_echo
 from loadgen.protocols.protocol import Protocol
 from loadgen.victims.context import Context
-from loadgen.victims.newcomer import Newcomer
-from loadgen.victims.victim import Victim
+from loadgen.victims.victim import Newcomer, Victim
 
 #: In the order of reports.
 ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)

@@ -19,9 +19,10 @@ from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.protocol import Protocol
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
 from loadgen.victims.context import Context, Stream
-from loadgen.victims.newcomer import ADDRESSES, Newcomer
 from loadgen.victims.victim import (
+    ADDRESSES,
     CONNECT_TIMEOUT_SECONDS,
+    Newcomer,
     OperationFailedError,
     Victim,
     describe,
@@ -79,7 +80,6 @@ class WebSocketVictim(Victim):
     keeps_messages = True
 
     async def live(self) -> None:
-        """Join, then publish on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await upgrade(self.context, nursery, stream)
@@ -181,7 +181,6 @@ class StreamVictim(_Poster):
 
 
 async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
-    """What a newcomer does."""
     room = f"{context.tag}-new-{number % ADDRESSES}"
     async with trio.open_nursery() as nursery:
         peer = await upgrade(context, nursery, stream)

@@ -12,14 +12,12 @@ import h11
 import trio
 
 from loadgen import wire
-from loadgen.client import Client, Cohort, Needs
+from loadgen.client import Cohort, Needs, Speaking
 from loadgen.personas import persona
 from loadgen.protocols.protocol import Protocol
 from loadgen.target import Endpoint
-from loadgen.traffic import Traffic
 from loadgen.victims.context import Context, Stream
-from loadgen.victims.newcomer import Newcomer
-from loadgen.victims.victim import OperationFailedError, Victim
+from loadgen.victims.victim import Newcomer, OperationFailedError, Victim
 
 _CHUNK: Final = 64 * 1024
 
@@ -123,7 +121,6 @@ class GetVictim(Victim):
 
 
 async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
-    """What a newcomer does."""
     status = await _ask(HttpPeer(stream, context.target.authority), context.endpoint)
     if not 200 <= status < 400:
         raise OperationFailedError(f"answered {status}")
@@ -131,40 +128,32 @@ async def _come(context: Context, stream: Stream, number: int, done: Callable[[]
 
 
 @persona
-class Request(Client):
+class Request(Speaking):
     """Connection that sends plain requests on the open-loop schedule, one after the other (what wrk2 does).
 
     The schedule calls upon connections in turns. A request that is due while the one before it is unanswered waits,
     and the wait is in its latency. A connection that the server closes between two requests is made anew.
     """
 
-    __slots__ = ("_asked", "_queue", "_traffic")
+    __slots__ = ("_asked", "_queue")
 
     name = "request"
-    honest = True
     needs = Needs.HTTP
-    speaks = True
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        traffic = cohort.place.traffic
-        assert traffic is not None, "a run with speakers has traffic"
-        self._traffic: Traffic = traffic
         self._queue: deque[int] | None = None  # due, and not sent: an empty one would be four times the client
         self._asked: int | None = None  # sent, and not answered
 
     def opening(self) -> bytes:
-        """Connect, and wait to be called upon."""
         return b""
 
     def on_connected(self) -> None:
-        """Join the schedule's speakers."""
         self.hold()
         self._traffic.enter(self)
         self._send_next()
 
     def publish(self, number: int, text: str) -> None:
-        """Ask, as soon as the request before it is answered."""
         del text  # what is asked is the same each time
         if self._queue is None:
             self._queue = deque()
@@ -179,7 +168,6 @@ class Request(Client):
             self.send(encoded(self.cohort.place.endpoint, self.cohort.place.host))
 
     def on_data(self, data: bytes) -> None:
-        """Take an answer, and send what is due."""
         self.unread += data
         bodiless = self.cohort.place.endpoint.method == "HEAD"
         answer = wire.read_response(self.unread, bodiless=bodiless)
@@ -198,9 +186,7 @@ class Request(Client):
         self.cohort.engine.reopen(self)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
-        """Leave the schedule too."""
         self._book(reason)
-        self._traffic.leave(self)
         super().fail(reason, turned_away=turned_away)
 
     def _book(self, failure: str) -> None:
@@ -214,7 +200,6 @@ class Request(Client):
 
 
 def encoded(endpoint: Endpoint, host: str) -> bytes:
-    """The bytes of a request."""
     fields = list(endpoint.fields)
     if endpoint.body:
         fields.append(f"Content-Length: {len(endpoint.body)}")

@@ -9,14 +9,11 @@ from dataclasses import dataclass, field
 from loadgen.client import Needs
 from loadgen.messages import Reread
 from loadgen.victims.context import Context
-from loadgen.victims.newcomer import Newcomer
-from loadgen.victims.victim import Victim
+from loadgen.victims.victim import Newcomer, Victim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A protocol that targets speak."""
-
     name: str
     victims: tuple[type[Victim], ...]  # those that stay connected
     newcomer: Newcomer

@@ -10,14 +10,12 @@ import trio
 import trio_websocket
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs, Stage
+from loadgen.client import Needs, Speaking, Stage
 from loadgen.personas import persona
 from loadgen.personas._websocket import WebSocketClient
 from loadgen.protocols.protocol import Protocol
-from loadgen.traffic import Traffic
 from loadgen.victims.context import Context, Stream
-from loadgen.victims.newcomer import Newcomer
-from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, OperationFailedError, Victim, text_of
+from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, Newcomer, OperationFailedError, Victim, text_of
 
 #: How long a newcomer may take to say goodbye; its operation is booked by then.
 LEAVE_SECONDS: Final = 1.0
@@ -37,7 +35,6 @@ class _Handshake(trio.abc.ReceiveStream):
         self.is_done = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive."""
         if self.is_done:
             return await self._stream.receive_some(max_bytes)
         try:
@@ -49,7 +46,6 @@ class _Handshake(trio.abc.ReceiveStream):
         return data
 
     async def aclose(self) -> None:
-        """Close."""
         await self._stream.aclose()
 
 
@@ -86,7 +82,6 @@ class EchoVictim(Victim):
     words = "WebSocket echo"
 
     async def live(self) -> None:
-        """Connect, then echo on schedule."""
         async with await self.dial() as stream, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await upgrade(self.context, nursery, stream)
@@ -103,7 +98,6 @@ class EchoVictim(Victim):
 
 
 async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
-    """What a newcomer does."""
     async with trio.open_nursery() as nursery:
         peer = await upgrade(context, nursery, stream)
         text = f"newcomer {number}"
@@ -116,38 +110,20 @@ async def _come(context: Context, stream: Stream, number: int, done: Callable[[]
 
 
 @persona
-class Echo(WebSocketClient):
+class Echo(Speaking, WebSocketClient):
     """WebSocket that sends texts on the open-loop schedule and times their echoes."""
 
-    __slots__ = ("_traffic",)
-
     name = "echo"
-    honest = True
     needs = Needs.WEBSOCKET
-    speaks = True
-
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        traffic = cohort.place.traffic
-        assert traffic is not None, "a run with speakers has traffic"
-        self._traffic: Traffic = traffic
 
     def on_open(self) -> None:
-        """Join the schedule's speakers."""
         self.hold()
         self._traffic.enter(self)
 
-    def fail(self, reason: str, *, turned_away: bool = False) -> None:
-        """Leave the schedule too."""
-        self._traffic.leave(self)
-        super().fail(reason, turned_away=turned_away)
-
     def publish(self, number: int, text: str) -> None:
-        """Say something."""
-        self.send(wire.frame(wire.TEXT, text.encode()))
+        self.send(wire.frame(wire.FIN | wire.TEXT, text.encode()))
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Time the echo."""
         if self.stage is Stage.HELD:
             self.cohort.deliveries += 1
             number = self._traffic.number_in(frame.payload.decode("utf-8", "replace"))

@@ -20,13 +20,10 @@ LOOK_SECONDS: Final = 0.005
 
 
 class Schedule(NamedTuple):
-    """Moments at a fixed interval."""
-
     first: float  # when the first operation is due
     interval: float  # seconds between two
 
     def due(self, number: int) -> float:
-        """When an operation is due."""
         return self.first + number * self.interval
 
     def count_between(self, begin: float, end: float) -> int:
@@ -53,7 +50,6 @@ class Clock:
         self._look = now()  # when the next one is due
 
     async def run(self) -> None:
-        """Ring until cancelled."""
         try:
             self._look = now()
             self._arm()
@@ -71,7 +67,6 @@ class Clock:
             self._wake.close()
 
     async def sleep_until(self, when: float) -> None:
-        """Sleep to the microsecond."""
         reached = trio.Event()
         self._alarms.add(when, reached.set)
         self._arm()

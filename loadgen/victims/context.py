@@ -4,20 +4,41 @@ Owns: the connections' addresses, the count of those that are connected, and the
 May not: know any kind of victim.
 """
 
+import socket
 from abc import ABC, abstractmethod
 from typing import Final
 
 import trio
 
+from loadgen.latency import Lag
+from loadgen.sockets import TCP_INFO_BYTES, unread_seconds
 from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target, client_context
 from loadgen.timers import NEVER, now
 from loadgen.victims.clock import Clock, Schedule
 from loadgen.victims.recorder import Recorder
 
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Stream = trio.abc.Stream
 
 #: Victims take source addresses behind all that a crowd of 100,000 could use.
 _FIRST_SOURCE_INDEX: Final = 100_000
+
+
+class _Watched(trio.abc.ReceiveStream):
+    """What a victim reads, watched for how long it had lain in the kernel."""
+
+    def __init__(self, stream: trio.SocketStream, lag: Lag) -> None:
+        self._stream = stream
+        self._lag = lag
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        if data:
+            info = self._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+            self._lag.record_read(unread_seconds(bytes(info)))
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class Context:
@@ -40,9 +61,9 @@ class Context:
         return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
 
     async def dial(self, index: int) -> Stream:
-        """Connect from there."""
         target = self.target
-        stream = await trio.open_tcp_stream(target.address, target.port, local_address=self.source(index))
+        sock = await trio.open_tcp_stream(target.address, target.port, local_address=self.source(index))
+        stream = trio.StapledStream(sock, _Watched(sock, self.clock.lag))
         if not target.tls:
             return stream
         secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)

@@ -19,8 +19,6 @@ WARM_UP: Final = "warm-up"
 
 
 class _Entry:
-    """One kind in one phase."""
-
     def __init__(self) -> None:
         self.latency = Latency()
         self.failed: Counter[str] = Counter()
@@ -33,8 +31,6 @@ class _Entry:
 
 
 class Recorder:
-    """All phases so far."""
-
     def __init__(self) -> None:
         self.recent = Recent()
         self.timeout_seconds = 0.0
@@ -42,7 +38,6 @@ class Recorder:
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def begin(self, phase: str) -> None:
-        """Begin a phase now."""
         self.phases.append((now(), phase))
 
     def _entry(self, kind: str, due: float) -> _Entry:

@@ -14,13 +14,10 @@ from loadgen.messages import AnyOrder, MakeVictims, Reread, Result, Role, Status
 from loadgen.timers import now
 from loadgen.victims.clock import Schedule
 from loadgen.victims.context import Context, Probe
-from loadgen.victims.newcomer import ADDRESSES, Newcomers
-from loadgen.victims.victim import UNANSWERED, Victim
+from loadgen.victims.victim import ADDRESSES, UNANSWERED, Newcomers, Victim
 
 
 class ProbeRunner:
-    """See the module."""
-
     def __init__(self, role: Role) -> None:
         tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  names, no secrets
         self._context = Context(role.target, tag)
@@ -32,7 +29,6 @@ class ProbeRunner:
     # What a worker does
 
     async def run(self) -> None:
-        """Play all victims until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._context.clock.run)
             await self._made.wait()
@@ -40,7 +36,6 @@ class ProbeRunner:
                 nursery.start_soon(probe.run)
 
     async def obey(self, order: AnyOrder) -> None:
-        """Do what was ordered."""
         match order:
             case MakeVictims():
                 self._make_victims(order)
@@ -98,7 +93,6 @@ class ProbeRunner:
         return expected
 
     def status(self, heard: int) -> Status:
-        """How the victims stand."""
         return Status(
             heard=heard,
             outstanding=sum(len(probe.pending) for probe in self._probes),
@@ -109,7 +103,6 @@ class ProbeRunner:
         )
 
     def result(self) -> Result:
-        """Everything."""
         return Result(
             phases=self._context.recorder.results(self._expected()),
             reread=self._reread,

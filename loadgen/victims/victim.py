@@ -1,14 +1,16 @@
-"""What all victims have in common: the schedule, and coming back.
+"""Victims that stay, and newcomers that connect, do one operation and leave.
 
-Owns: the loop that connects again whatever happened. The schedule runs whether or not the victim is connected: a victim
-that is locked out goes on to fail. A kind of victim only says what one connection is like.
+Owns: the loop that connects again whatever happened. The schedule runs whether or not a victim is connected: a victim
+without a connection goes on to fail, and a newcomer comes when it is due, however many before it still wait. A kind of
+victim only says what one connection is like.
 """
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Final
+from functools import partial
+from typing import ClassVar, Final, NamedTuple
 
 import h11
 import msgspec
@@ -17,6 +19,7 @@ import trio_websocket
 import wsproto.utilities
 
 from loadgen.stopping import first
+from loadgen.timers import now
 from loadgen.victims.clock import Schedule
 from loadgen.victims.context import Context, Probe, Stream
 
@@ -34,8 +37,6 @@ class OperationFailedError(Exception):
 
 
 class Victim(Probe):
-    """One healthy client."""
-
     name: ClassVar[str]  # what --victim calls its kind
     words: ClassVar[str]  # what reports call it
     keeps_messages: ClassVar[bool] = False  # the server says that it keeps what this one says
@@ -53,7 +54,6 @@ class Victim(Probe):
         """One connection: make it, then `next_operation` and book until something fails, which raises."""
 
     async def run(self) -> None:
-        """Connect again and again."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keep_schedule)
             while True:
@@ -112,7 +112,6 @@ class Victim(Probe):
 
 
 def text_of(number: int) -> str:
-    """What an operation says."""
     return f"{_WORD} {number}"
 
 
@@ -157,3 +156,48 @@ def describe(error: BaseException) -> str:
     if isinstance(error, trio_websocket.ConnectionClosed):
         return f"closed: {error.reason}" if error.reason else "closed"
     return str(error) or type(error).__name__
+
+
+#: Addresses, and rooms, that newcomers take in turns: more than one, so that no cap by address is what they meet.
+ADDRESSES: Final = 64
+
+
+class Newcomer(NamedTuple):
+    kind: str
+    words: str  # what reports call it
+    #: What it does on its connection: it is given its number, and what to call when the operation is done.
+    operation: Callable[[Context, Stream, int, Callable[[], None]], Awaitable[None]]
+
+
+class Newcomers(Probe):
+    def __init__(self, context: Context, newcomer: Newcomer, schedule: Schedule, first_index: int) -> None:
+        super().__init__(context, newcomer.kind, 0, schedule)
+        self._operation = newcomer.operation
+        self._first_index = first_index  # of the source addresses
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Let a newcomer come whenever one is due."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await self.keep_schedule()
+
+    def issue(self, moment: float) -> None:
+        """Begin all that are due by now, as soon as they can."""
+        if self._nursery is not None:
+            super().issue(moment)
+
+    def begin(self, number: int) -> None:
+        """Let a newcomer come, however many before it still wait."""
+        assert self._nursery is not None, "nothing is issued before"
+        self._nursery.start_soon(self._come, number, self.pending[number])
+
+    async def _come(self, number: int, due: float) -> None:
+        index = self._first_index + number % ADDRESSES
+        try:
+            with trio.fail_after(max(due + self.context.timeout_seconds - now(), 0)):
+                stream = await self.context.dial(index)
+                async with stream:
+                    await self._operation(self.context, stream, number, partial(self.book, number))
+        except BaseException as error:  # noqa: BLE001  everything but the server's failures is raised again
+            self.book(number, describe(failure_in(error)))  # how the goodbye went does not count

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from chatserver.api.dialect import Dialect
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member
+from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import RingSize
 from chatserver.chat.room import Room
@@ -17,7 +18,7 @@ SIZE = RingSize(LineEncoder(), max_count=16, max_bytes=1000, budget=ByteBudget(1
 
 
 def member_of(name: str) -> Member:
-    return Member(Room(name, SIZE, network="here"), None, LineEncoder().frames, 0)
+    return Member(Room(name, SIZE, Presence(), network="here"), None, LineEncoder().frames, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=40))

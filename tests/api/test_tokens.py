@@ -117,7 +117,7 @@ BAD: dict[str, Any] = {
     "expired": token(exp=int(time.time()) - 1),
     "expired long ago": token(exp=1),
     "negative": token(exp=-5),
-    "too long": token(exp=int(time.time() + MAX_LIFETIME + 86_400)),  # a run of all tests may take a while
+    "too long": token(exp=int(time.time() + MAX_LIFETIME + 86_400)),  # a test begins minutes after its module
     "endless": unsigned({"alg": "HS256"}, b'{"sub":"u","exp":1e999}'),
     "true": token(exp=True),
     "not yet": token(nbf=int(time.time()) + 3600),

@@ -95,7 +95,7 @@ async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> N
     """A request whose head was half here: it would hold up the end, and be cut off by it."""
     async with serving(drain_timeout=60.0) as server, connect(server.address) as late:
         await late.send(wire[:20])
-        await server.in_phase("head", 2)
+        await server.in_phase("head")
         await drain(server)
         await late.send(wire[20:])
         await check_sent_away(late)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from loadgen.personas._tls13 import HANDSHAKE
+from loadgen.tls import HANDSHAKE
 from tests.support.certificates import certificate
 from tests.support.handsealed import KEY_UPDATE, Sealer, handsealed
 from tests.support.peers import PATIENCE, Peer, chatter, open_websocket, publish, request, say, upgrade

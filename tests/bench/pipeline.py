@@ -1,32 +1,42 @@
-"""A search as a pipeline, beside the same steps one after another, for rate limiters that are near and far.
+"""A search as a pipeline, beside the same steps one after another, on real shards that are near and far.
 
-How: the server's own pipeline over an SQLite log with an index, for a word that is in every message, so that four
-rooms are asked besides; in turns with a loop that awaits the same steps in their order. A shard, and the session's
-store, take 0, 1 and 20 ms to answer: this process, the next rack, another region. What is told is how many times as
-long one after another takes; no result comes from a cache.
-What would fool it: steps that the loop has and the pipeline has not; queries side by side that could not be in a
-server, where one thread searches (they share that thread here as well).
+How: the server's own pipeline over an SQLite log with an index and two Valkey servers, for a word that is in every
+message, so that four rooms are asked besides; in turns with a loop that awaits the same steps in their order. Each
+visitor is new, so its session is made and stored, and no result is cached: shared results are asked for, found to be
+out of date, and kept. The servers are on this machine, or 1 and 20 ms farther away through a relay: the next rack,
+another region. What is told is how many times as long one after another takes.
+What would fool it: steps that the loop has and the pipeline has not (what is kept for later is kept beside the answer
+in both); queries side by side that could not be in a server, where one thread searches (they share that thread here
+as well).
 """
 
 import tempfile
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from pathlib import Path
 from time import perf_counter
 
 import msgspec
 import trio
 
-from chatserver.api.pipelines.limiters import Limit, Limiters, search_limits
+from chatserver.api.pipelines.limiters import Limiters, search_limits
 from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.pipelines.search import ROOMS_ASKED, ROOMS_CONSIDERED, Asked, Ranking, SearchPipeline
+from chatserver.api.pipelines.search import ROOMS_ASKED, ROOMS_CONSIDERED, Asked, Ranking, Searched, SearchPipeline
+from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
 from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
+from chatserver.shared import open_shards
+from tests.bench.delay import farther
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
+from tests.support.valkeys import Valkey, valkeys
 
-#: Milliseconds until a shard answers, and the least that side by side should gain: nothing, some, three waits for one.
-SHARDS = ((0, 0.7, 1.0), (1, 1.0, 1.5), (20, 2.0, 2.8))
+#: Milliseconds that a shard is farther away, and the least that side by side should gain: nothing, some, three waits
+#: for one.
+SHARDS = ((0, 0.7, 1.0), (1, 1.2, 1.5), (20, 2.0, 2.8))
 FIGURES = {
     delay: Figure(
         name=f"search, shards of {delay} ms: one step after another, of side by side", unit=TIMES, bound=bound,
@@ -34,69 +44,60 @@ FIGURES = {
     )
     for delay, bound, aim in SHARDS
 }  # fmt: skip
-LIMITS = search_limits(Settings(search_rate=1000.0))
-VISITOR = Principal(7, "192.0.2.7")
-
-
-class FarSystems:
-    """Shards and a store of sessions that answer after a while."""
-
-    def __init__(self, delay: float) -> None:
-        self._delay = delay
-
-    async def take(self, limit: Limit, key: Hashable) -> float:
-        """There is always a token."""
-        await trio.sleep(self._delay)
-        return 0.0
-
-    async def find(self, asked: Asked) -> Principal | None:
-        """The session is missing."""
-        await trio.sleep(self._delay)
-        return None
-
-    def make(self, asked: Asked) -> Principal:
-        """And made."""
-        return asked.visitor
-
-    async def store(self, asked: Asked, principal: Principal) -> None:
-        """And stored."""
-        await trio.sleep(self._delay)
+LIMITS = search_limits(Settings(search_rate=10_000.0))
 
 
 class Searching:
     """The pipeline and the loop, over the same systems."""
 
-    def __init__(self, log: SqliteLog, systems: FarSystems, later: Callable[..., None]) -> None:
+    def __init__(self, log: SqliteLog, shared: SharedSearch, later: Callable[..., None]) -> None:
         self._log = log
-        self._systems = systems
+        self._shared = shared
         self._later = later
-        self._limiters = Limiters([systems], trio.current_time)
+        self._limiters = Limiters(shared.limits, trio.current_time)
+        self._visitors = count(1)
+
+    def asked(self) -> Asked:
+        """A visitor who comes for the first time, when all that was found before is out of date."""
+        self._shared.results.forget()
+        visitor = Principal(next(self._visitors), "192.0.2.7")
+        return Asked(Question(("kettle",)), 20, visitor.network, visitor, False)
 
     async def side_by_side(self, asked: Asked) -> int:
         """As the server does; how many messages are found."""
         pipeline = SearchPipeline(
-            index=self._log.index, sessions=self._systems, limiters=self._limiters, limits=LIMITS,
-            results=ResultCache(trio.current_time), recent_rooms=self._recent_rooms,
+            index=self._log.index, sessions=self._shared.sessions, limiters=self._limiters, limits=LIMITS,
+            results=ResultCache(trio.current_time), far_results=self._shared.results, recent_rooms=self._recent_rooms,
             may_read=lambda principal, *, room: True, start_afterwards=self._later,
         )  # fmt: skip
         return len((await pipeline.search(asked)).hits)
 
     async def one_after_another(self, asked: Asked) -> int:
         """The same steps."""
+        sessions = self._shared.sessions
         for limit in LIMITS.network:
             await self._limiters.take(limit, asked.network)
-        principal = await self._systems.find(asked)
+        principal = await sessions.find(asked)
         if principal is None:
-            principal = self._systems.make(asked)
-            await self._systems.store(asked, principal)
+            principal = sessions.make(asked)
+            await sessions.store(asked, principal)
         await self._limiters.take(LIMITS.user, principal.number)
         ranking = Ranking(0)
-        found = await self._log.index.find(asked.question)
-        ranking.add(found.hits)
-        if found.go_on is not None:
+        if await self._rank(asked.question, ranking) is not None:
             for room in (await self._recent_rooms(ROOMS_CONSIDERED))[:ROOMS_ASKED]:
-                ranking.add((await self._log.index.find(msgspec.structs.replace(asked.question, room=room))).hits)
-        return len(ranking.best(asked.limit))
+                await self._rank(msgspec.structs.replace(asked.question, room=room), ranking)
+        hits = ranking.best(asked.limit)
+        self._later(sessions.touch, Searched(asked, principal, hits, {}, 0, [], False, 0.0))
+        return len(hits)
+
+    async def _rank(self, question: Question, ranking: Ranking) -> int | None:
+        lookup = await self._shared.results.get((question, None))
+        if lookup is None or lookup.found is not None:
+            raise RuntimeError("a shard is away, or a result was cached")
+        found = await self._log.index.find(question)
+        self._later(self._shared.results.put, (question, None), found, lookup.generation)
+        ranking.add(found.hits)
+        return found.go_on
 
     async def _recent_rooms(self, limit: int) -> list[str]:
         return [summary.room for summary in await self._log.rooms(limit)]
@@ -104,21 +105,35 @@ class Searching:
 
 def run(scale: Scale) -> Iterator[Result]:
     """In turns, in this process."""
-    yield from trio.run(_measure_all, scale)
+    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder, valkeys(Path(folder), 2) as servers:
+        yield from trio.run(_measure_all, folder, servers, scale)
 
 
-async def _measure_all(scale: Scale) -> list[Result]:
-    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
-        log = SqliteLog(f"{folder}/log.db")
-        async with trio.open_nursery() as nursery:
-            await nursery.start(log.run, lambda records: None)
-            await fill(log, scale.of(20_000, 600))
-            results = [
-                await _measure(Searching(log, FarSystems(delay / 1000), nursery.start_soon), FIGURES[delay], scale)
-                for delay, _, _ in SHARDS
-            ]
-            nursery.cancel_scope.cancel()
+async def _measure_all(folder: str, servers: list[Valkey], scale: Scale) -> list[Result]:
+    log, results = SqliteLog(f"{folder}/log.db"), []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(log.run, lambda records: None)
+        await fill(log, scale.of(20_000, 600))
+        for delay, _, _ in SHARDS:
+            async with shards(servers, delay / 1000) as shared:
+                results.append(await _measure(Searching(log, shared, nursery.start_soon), FIGURES[delay], scale))
+        nursery.cancel_scope.cancel()
     return results
+
+
+@asynccontextmanager
+async def shards(servers: list[Valkey], seconds: float) -> AsyncIterator[SharedSearch]:
+    """The servers, so much farther away."""
+    async with AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(farther(server.port, seconds)) for server in servers]
+        url = "valkey://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        opened = open_shards(url, f"bench-{seconds}")
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(opened.run)
+        while opened.reachable < len(servers):  # noqa: ASYNC110  it is connected in its own time
+            await trio.sleep(0.01)
+        yield SharedSearch(opened, trio.current_time)
+        nursery.cancel_scope.cancel()
 
 
 async def _measure(searching: Searching, figure: Figure, scale: Scale) -> Result:
@@ -126,8 +141,8 @@ async def _measure(searching: Searching, figure: Figure, scale: Scale) -> Result
     together: list[float] = []
     apart: list[float] = []
     for _ in range(scale.of(7, 1)):
-        together.append(await _time(searching.side_by_side, searches))
-        apart.append(await _time(searching.one_after_another, searches))
+        together.append(await _time(searching, searching.side_by_side, searches))
+        apart.append(await _time(searching, searching.one_after_another, searches))
     ratios = [slow / quick for slow, quick in zip(apart, together, strict=True)]
     details = (
         f"{spread([each * 1e3 for each in apart])} ms against {spread([each * 1e3 for each in together])} ms a search;"
@@ -156,11 +171,11 @@ async def fill(log: SqliteLog, count: int) -> None:
         await trio.sleep(0.05)
 
 
-async def _time(search: Callable[[Asked], Awaitable[int]], times: int) -> float:
+async def _time(searching: Searching, search: Callable[[Asked], Awaitable[int]], times: int) -> float:
     """Seconds that one search takes, of so many."""
-    asked = Asked(Question(("kettle",)), 20, VISITOR.network, VISITOR, False)
     start = perf_counter()
     for _ in range(times):
+        asked = searching.asked()
         if await search(asked) != asked.limit:
             raise RuntimeError("a search found too little")
     return (perf_counter() - start) / times

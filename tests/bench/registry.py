@@ -4,6 +4,7 @@ from tests.bench import (
     beside,
     broadcast,
     costly,
+    drivers,
     drivers_sqlite,
     flood,
     handshakes,
@@ -33,5 +34,6 @@ BENCHES: dict[str, Bench] = {
         costly,
         pipeline,
         drivers_sqlite,
+        drivers,
     )
 }

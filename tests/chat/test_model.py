@@ -1,6 +1,7 @@
 """The hub and its broadcasts against everything at once: each message once, in order, or an explicit gap.
 
-Random joins, leaves, publishes, deaths, slow peers, partial takes, polls, retention, a slow and failing log. At any
+Random joins, leaves, publishes, deaths, slow peers, partial takes, polls, retention, a slow and failing log, another
+process that writes to it. At any
 quiet moment, each peer that is not behind has everything (no wake-up was lost); in the end all have all.
 """
 
@@ -32,7 +33,8 @@ ACTS = st.lists(
     st.tuples(
         st.sampled_from(
             "publish publish publish publish join join join leave take take take slow die poll poll wait wait "
-            "until_idle retain slow_log fail_reads fail_commits doomed publisher publisher types types reads".split()
+            "until_idle retain slow_log fail_reads fail_commits doomed publisher publisher types types reads "
+            "elsewhere elsewhere elsewhere".split()
         ),
         st.integers(0, PEERS - 1),
         st.integers(0, 40),
@@ -64,6 +66,21 @@ class Play:
                 Draft(ROOMS[which % 3], "u_1", "Ann", f"text-{self.published}" + "." * (amount * 3)),
                 self.answered.append,
             )
+
+    async def elsewhere(self, which: int, amount: int) -> None:
+        """Another process writes, and says so rightly, wrongly, twice or not at all."""
+        name = ROOMS[which % 3]
+        if self.it.log.shared:
+            last = self.it.elsewhere_said(name, *(f"elsewhere-{number}" for number in range(amount % 5 + 1)))
+            hints: list[dict[str, int]] = [
+                {name: last},
+                {},
+                {name: last + amount},
+                {name: last - amount},
+                {"no": amount},
+            ]
+            self.it.hub.heard(hints[amount % 7 % 5])
+            self.it.hub.heard(hints[amount % 3])
 
     async def publisher(self, which: int, amount: int) -> None:
         """Waits for the members if it is ahead of them, and may be gone before it is told to go on."""
@@ -252,14 +269,14 @@ def _small_limits() -> Iterator[None]:
         yield
 
 
-async def play(acts: list[Act]) -> None:
-    async with chatting(ring_messages=10, ring_bytes=600) as it, trio.open_nursery() as nursery:
+async def play(acts: list[Act], shared: bool) -> None:
+    async with chatting(ring_messages=10, ring_bytes=600, shared=shared) as it, trio.open_nursery() as nursery:
         players = Play(it, nursery)
         for act in acts:
             await players.act(act)
         await players.end()
 
 
-@given(ACTS)
-def test_everybody_gets_everything_once_and_in_order(acts: list[Act]) -> None:
-    trio.run(play, acts, clock=trio.testing.MockClock(autojump_threshold=0))
+@given(ACTS, st.booleans())
+def test_everybody_gets_everything_once_and_in_order(acts: list[Act], shared: bool) -> None:
+    trio.run(play, acts, shared, clock=trio.testing.MockClock(autojump_threshold=0))

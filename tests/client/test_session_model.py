@@ -107,7 +107,7 @@ W = World
 ACTIONS = [W.say, W.publish, W.push, W.gap, W.reconnect, W.answer, W.answer, W.lose_answer, W.wait, W.pause, W.resume]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 4)), max_size=60))
 def test_once_and_in_order(story: list[tuple[Any, int]]) -> None:
     world = World()

@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import subprocess
 import sys
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
+from loadgen import target
 from tests.loadgen.plants import in_process, is_crowd
 
 #: As nginx has it; the default of many small servers would drop SYNs of a crowd.
@@ -92,6 +98,36 @@ async def _main(kind: str, site: Site) -> None:
 def serving(kind: str, site: Site | None = None) -> AbstractContextManager[tuple[str, int]]:
     """Serve in a process of its own; its URL and pid."""
     return in_process("tests.loadgen.planted_web", kind, fault=site or Site())
+
+
+#: The real one, where the machine has it.
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+_CONFIGURATION = """
+daemon off; master_process off; pid nginx.pid; error_log stderr error;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[tuple[str, int]]:
+    """Stock nginx with a static page; its URL and pid."""
+    assert NGINX is not None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "index.html").write_text("hello\n")
+    (folder / "nginx.conf").write_text(_CONFIGURATION.format(port=port, root=folder))
+    with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"]) as process:
+        try:
+            target.await_open(target.find(f"http://127.0.0.1:{port}"), 30.0)
+            yield f"http://127.0.0.1:{port}", process.pid
+        finally:
+            process.terminate()
 
 
 if __name__ == "__main__":

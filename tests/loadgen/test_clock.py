@@ -1,5 +1,6 @@
 """When operations are due, what counts as the generator's own lateness, and what does not."""
 
+import os
 import time
 from itertools import pairwise
 from random import Random
@@ -7,8 +8,11 @@ from random import Random
 import pytest
 import trio
 
+from loadgen import target
 from loadgen.timers import now
 from loadgen.victims.clock import LOOK_SECONDS, Clock, Schedule
+from loadgen.victims.context import Context
+from tests.loadgen.stage import listening
 
 
 async def test_it_wakes_at_the_moment_and_not_before() -> None:
@@ -29,7 +33,7 @@ async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> No
             await clock.sleep_until(now() - 60)
         await clock.sleep_until(now() + 0.05)
         nursery.cancel_scope.cancel()
-    [found] = clock.lag.phases.values()
+    [(found, _)] = clock.lag.phases.values()
     assert 0 < (found.longest or 0) < 30
 
 
@@ -42,10 +46,22 @@ async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None
         time.sleep(0.5)  # noqa: ASYNC251  that nothing else runs is the point
         await clock.sleep_until(now())
         nursery.cancel_scope.cancel()
-    before, still = clock.lag.phases.values()
+    (before, _), (still, _) = clock.lag.phases.values()
     assert (before.longest or 0) < (still.longest or 0), "lateness is booked in its own phase"
     assert (still.longest or 0) >= 0.49
     assert still.count >= 0.49 / LOOK_SECONDS
+
+
+async def test_what_a_victim_read_late_is_noted() -> None:
+    async with listening() as server:
+        context = Context(target.find(server.url), "late")
+        stream, peer = await context.dial(0), await server.accept()
+        os.write(peer.socket.fileno(), b"answer")
+        time.sleep(0.3)  # noqa: ASYNC251  that nothing else runs is the point
+        assert await stream.receive_some() == b"answer"
+        await stream.aclose()
+    [(_, reading)] = context.clock.lag.phases.values()
+    assert (reading.longest or 0) >= 0.2
 
 
 @pytest.mark.parametrize(

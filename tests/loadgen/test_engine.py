@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -125,7 +126,29 @@ async def test_alarms_are_kept_when_nothing_else_happens() -> None:
                 rang = trio.Event()
                 play.engine.at(now() - 1, rang.set)
                 await rang.wait()
-        assert [each.count for each in play.engine.lag.phases.values()] == [5]
+        assert [each.schedule.count for each in play.engine.lag.phases.values()] == [5]
+
+
+async def test_what_lay_unread_is_how_late_we_were() -> None:
+    """There may be no alarm to tell, and alarms go off between two batches of sockets."""
+    async with established() as (_, stream, play):
+        os.write(stream.socket.fileno(), b"answer")
+        time.sleep(0.3)  # noqa: ASYNC251  the whole process stands still
+        await until(lambda: Probe.received)
+        [(schedule, reading)] = play.engine.lag.phases.values()
+        assert not schedule.count
+        assert (reading.longest or 0) >= 0.2
+
+
+async def test_what_a_slow_client_leaves_unread_is_its_own_doing() -> None:
+    class Slow(Probe):
+        slow = True
+
+    async with established(Slow) as (_, stream, play):
+        await stream.send_all(b"answer")
+        await until(lambda: Slow.received)
+        [(_, reading)] = play.engine.lag.phases.values()
+        assert not reading.count
 
 
 async def test_cancelling_closes_every_descriptor() -> None:

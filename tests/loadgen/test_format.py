@@ -116,7 +116,7 @@ def test_figures_of_other_commands_stay_together() -> None:
 
 
 def test_verdicts_and_marks_have_a_tone() -> None:
-    assert {fmt.tone_of(fmt.worded(outcome)) for outcome in Outcome} == set(fmt.Tone)
+    assert {fmt.tone_of(outcome.words) for outcome in Outcome} == set(fmt.Tone)
     assert fmt.tone_of("harsh") is fmt.Tone.BAD
     assert fmt.tone_of("408") is None
 

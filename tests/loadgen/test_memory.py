@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.memory import Growth, Size
+from loadgen.span import Growth, Size
 
 MB = 1_000_000
 

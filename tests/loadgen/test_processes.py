@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from loadgen.latency import Latency
+from loadgen.latency import Late, Latency
 from loadgen.messages import GroupStatus, Open, Result, decoder, encode
 from loadgen.preflight import InvalidRunError
 from loadgen.session import Session
@@ -62,6 +62,29 @@ async def test_an_attacking_crowd_gives_way_and_victims_do_not() -> None:
 
             assert await session.until(lambda: beside_ours(crowd.workers[0].watched.pid) == way, 30)
             assert beside_ours(victims.watched.pid) == 0
+
+        await session.play(act)
+
+
+async def test_a_phase_has_begun_when_everybody_books_in_it() -> None:
+    """Attackers came while a busy process of victims had not yet heard that the baseline was over."""
+    with planted() as server:
+        session, entered = Session(plan(server.url)), []
+
+        async def enter() -> None:
+            await session.enter("attack")
+            entered.append("attack")
+
+        async def act() -> None:
+            victims = await session.spawn_victims()
+            os.kill(victims.watched.pid, signal.SIGSTOP)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(enter)
+                await trio.sleep(0.3)
+                assert not entered
+                os.kill(victims.watched.pid, signal.SIGCONT)
+            assert entered
+            assert victims.up_to_date
 
         await session.play(act)
 
@@ -135,7 +158,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     return Result(
         groups=[group],
         role="crowd",
-        lags={"attack": lived},
+        lags={"attack": Late(lived, Latency())},
         oldest=max(ages, default=None),
         own_faults={"no ports": held},
         listeners={persona: {"lobby": held}},

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from loadgen import floor
 from loadgen.measured import Floor
 from loadgen.report import Outcome
-from tests.loadgen import reports
 from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
-from tests.loadgen.planted_web import Site, serving
+from tests.loadgen.planted_web import NGINX, Site, nginx, serving
 
 Serving = AbstractContextManager[tuple[str, int]]
 
@@ -150,6 +151,13 @@ def test_v1_and_v4_a_plain_web_server_is_held_with_its_neighbours() -> None:
     assert ended.figure("collateral") == 0
 
 
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed here")
+def test_v1_the_first_run_of_the_guide_holds_nginx(tmp_path: Path) -> None:
+    with with_short_cycles(2.0):
+        ended = held(partial(nginx, tmp_path), "slow-head", "--victim", "GET /", neighbours=2)
+    assert ended.figure("collateral") == 0
+
+
 def test_v1_a_plain_echo_server_is_held() -> None:
     kinds = "slow-head,idle-connect,slow-frame"
     ended = held(partial(serving, "echo"), kinds, "--victim", "ws-echo", "--ws-path", "/", neighbours=2)
@@ -219,41 +227,60 @@ def test_v6_a_server_that_is_slow_to_accept_met_less_than_was_asked_for() -> Non
 # V7: the floor
 
 
-def test_v7_a_floor_that_failed_its_victims_excuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was later than the target, and lost one operation: how late it was is its own weakness."""
-    report = reports.attack()
-    report.figures |= {"baseline_p99_ms": 2.0, "attack_p99_ms": 5000.0, "attempts_per_s": 10.0}
-    report.figures |= {"attacker_bytes_per_s": 0.0, "baseline_failed": 0, "attack_failed": 1, "newcomers_failed": 0}
+def beside_floor(plant: Plant, floor_p99_ms: float, good: Callable[[Ended], bool], **how: object) -> Ended:
+    """A row of a scorecard, beside a floor whose victims met this."""
 
-    async def recorded(*_: object) -> Floor:
-        return floor.told(report)
-
-    monkeypatch.setattr(floor, "play", recorded)
+    async def met(*_: object) -> Floor:
+        return Floor(baseline_p99_ms=2.0, p50_ms=2.0, p99_ms=floor_p99_ms)
 
     def play() -> Ended:
-        with planted_process(Plant(slow_when_attacked=0.6)) as (url, _):
-            return attack(url, "idle-connect", "--victim", "ws", "--floor", command="scorecard")
+        with planted_process(plant) as (url, _), patch.object(floor, "play", met):
+            return attack(url, "idle-connect", "--victim", "ws", "--floor", command="scorecard", **how)  # type: ignore[arg-type]
 
-    ended = tried(play, lambda ended: "attack_p99_ms is " in ended.reasons)
-    [part] = ended.report.parts
-    assert (part.figures["floor_p99_ms"], part.figures["floor_over_ms"]) == (5000.0, None)
+    return tried(play, good)
+
+
+def test_v7_a_slow_server_beside_a_good_floor_falls_short() -> None:
+    ended = beside_floor(
+        Plant(slow_when_attacked=0.6), 4.0, lambda ended: ended.code == 1 and "attack_p99_ms is " in ended.reasons
+    )
     assert "attack_p99_ms is " in ended.reasons
-    assert "the bare floor" not in ended.reasons
+    assert "the floor itself" not in ended.reasons
     assert ended.code == 1 or ended.was_disturbed, ended
+
+
+def test_v7_beside_a_late_floor_a_late_answer_is_nobodys() -> None:
+    """A floor that failed its victims was late by the whole timeout, and holds nobody either."""
+    ended = beside_floor(Plant(slow_when_attacked=0.6), 5000.0, lambda ended: "attack_p99_ms is " in ended.reasons)
+    assert ended.code == 3, ended
+    assert "the floor itself was late: 5000 ms" in ended.reasons
+    assert "attack_p99_ms is " in ended.reasons
+
+
+def test_v7_a_late_floor_excuses_no_failure() -> None:
+    ended = beside_floor(
+        Plant(no_newcomers=True), 5000.0, lambda ended: "newcomers_failed is " in ended.reasons, timeout=IMPATIENT
+    )
+    assert ended.code == 1, ended
+    assert "newcomers_failed is " in ended.reasons
 
 
 # V11: the row that did it
 
 
-def test_v11_the_row_that_did_it_is_blamed() -> None:
+@pytest.mark.parametrize("watched", [True, False])
+def test_v11_the_row_that_did_it_is_blamed(watched: bool) -> None:
+    """Whether its process is known, or nothing listens any more."""
     with planted_process(Plant(dies=True)) as (url, pid):
         ended = attack(
-            url, "slow-head,idle-connect", "--server-pid", str(pid), timeout=IMPATIENT, command="scorecard"
+            url, "slow-head,idle-connect", *(("--server-pid", str(pid)) if watched else ()), timeout=IMPATIENT,
+            command="scorecard",
         )  # fmt: skip
+    cause = f"process {pid} is gone" if watched else f"nothing listens at 127.0.0.1 port {url.rpartition(':')[2]}"
     assert ended.code == 1, ended
     first, second = ended.report.parts
     assert (first.command, first.outcome) == ("slow-head", Outcome.FELL_SHORT)
-    assert first.verdict.reasons[0] == f"the server died: process {pid} is gone"
+    assert first.verdict.reasons[0].startswith(f"the server died: {cause}")
     assert (second.command, second.outcome) == ("idle-connect", Outcome.NOT_EXERCISED)
     assert "gone before this attack" in second.verdict.reasons[0]
     assert "Traceback" not in ended.errors

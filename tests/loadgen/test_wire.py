@@ -106,7 +106,7 @@ def test_frames_of_wsproto_survive_any_cut(payloads: list[bytes], step: int) -> 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 def test_our_frames_are_read_by_wsproto(size: int) -> None:
     server = Connection(ConnectionType.SERVER)
-    server.receive_data(wire.frame(wire.TEXT, b"x" * size))
+    server.receive_data(wire.frame(wire.FIN | wire.TEXT, b"x" * size))
     text = "".join(event.data for event in server.events() if isinstance(event, events.TextMessage))
     assert text == "x" * size
 

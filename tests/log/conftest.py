@@ -1,12 +1,16 @@
 """Every engine, closed and running, for the suites that hold for all of them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from chatserver.log.interface import Log, Record
+from chatserver.log.postgres import PostgresLog
 from tests.log.support import ENGINES, Clock, running
+from tests.support.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 
 @pytest.fixture
@@ -25,9 +29,20 @@ def news() -> list[list[Record]]:
     return []
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, "postgresql"])
 def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Log:
+    if request.param == "postgresql":
+        return PostgresLog(request.getfixturevalue("postgres_url"), wall_ms=clock)
     return ENGINES[request.param](tmp_path, clock)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[[], Log]:
+    """Opens the same log as often as it is called; of engines that keep something when they end."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+        return lambda: PostgresLog(url, wall_ms=clock)
+    return lambda: ENGINES[request.param](tmp_path, clock)
 
 
 @pytest.fixture

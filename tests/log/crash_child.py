@@ -1,25 +1,27 @@
-"""The process that test_crash kills: `python -m tests.log.crash_child PATH STARTS`.
+"""The process that test_crash kills: `python -m tests.log.crash_child PATH STARTS [NUMBER COUNT]`.
 
-One publisher for each number in STARTS (JSON) sends "0", "1", … from there on, each keyed by its text, as a client
+One publisher for each key of STARTS (JSON) sends "0", "1", … from its value on, each keyed by its text, as a client
 does that retries what it had no answer to. Each answer is one line on standard output, written only once it is here.
+With NUMBER and COUNT it is one of so many processes that share the file.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 
 import trio
 
 from chatserver.log import open_log
 from chatserver.log.interface import Draft
-from tests.log.support import ignore
+from tests.log.support import ignore, neighbours_in
 from tests.support.groups import append
 
 ROOMS = 3
 
 
-async def publish(log_path: str, starts: list[int]) -> None:
-    log = open_log(f"sqlite:{log_path}")
+async def publish(log_path: str, starts: dict[int, int], *place: int) -> None:
+    log = open_log(f"sqlite:{log_path}", neighbours_in(Path(log_path).parent, *place) if place else None)
 
     async def publisher(number: int, start: int) -> None:
         for message in range(start, 1_000_000):
@@ -31,9 +33,10 @@ async def publish(log_path: str, starts: list[int]) -> None:
 
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, ignore)
-        for number, start in enumerate(starts):
+        for number, start in starts.items():
             nursery.start_soon(publisher, number, start)
 
 
 if __name__ == "__main__":
-    trio.run(publish, sys.argv[1], json.loads(sys.argv[2]))
+    path, given, *where = sys.argv[1:]
+    trio.run(publish, path, {int(number): start for number, start in json.loads(given).items()}, *map(int, where))

@@ -10,6 +10,7 @@ import trio
 from chatserver.log.groups import GroupWriter
 from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 from chatserver.log.memory import MemoryLog
+from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite import SqliteLog
 from tests.support.groups import together
 
@@ -26,9 +27,23 @@ class Clock:
         return self.ms
 
 
+def neighbours_in(folder: Path, number: int = 0, count: int = 1) -> Neighbours:
+    """Of processes that share a file in this folder, the one of this number."""
+    private = folder / "n"
+    private.mkdir(mode=0o700, exist_ok=True)
+    return Neighbours(private, number, count)
+
+
+def shared_log(folder: Path, number: int = 0, count: int = 1, *, clock: Clock | None = None) -> SqliteLog:
+    """The log of that process."""
+    neighbours = neighbours_in(folder, number, count)
+    return SqliteLog(str(folder / "chat.db"), neighbours=neighbours, wall_ms=clock or Clock())
+
+
 ENGINES: dict[str, Callable[[Path, Clock], Log]] = {
     "memory": lambda folder, clock: MemoryLog(wall_ms=clock),
     "sqlite": lambda folder, clock: SqliteLog(str(folder / "chat.db"), wall_ms=clock),
+    "shared": lambda folder, clock: shared_log(folder, clock=clock),
 }
 
 

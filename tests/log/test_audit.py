@@ -1,6 +1,6 @@
 """The audit trail of every engine: in order, after a place, bounded, and never at a moderator's cost."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -8,7 +8,6 @@ import pytest
 from chatserver.log import audit as audit_module
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import Log, LogUnavailable
-from chatserver.log.sqlite import SqliteLog
 from tests.log.support import START_MS, running
 
 
@@ -63,9 +62,9 @@ async def test_a_closed_log_has_no_trail(closed_log: Log) -> None:
         await closed_log.audit.read(after=0, limit=1)
 
 
-async def test_it_outlives_a_restart(path: Path) -> None:
-    async with running(SqliteLog(str(path))) as log:
+async def test_it_outlives_a_restart(reopen: Callable[[], Log]) -> None:
+    async with running(reopen()) as log:
         await log.audit.add([entry("mute")])
-    async with running(SqliteLog(str(path))) as log:
+    async with running(reopen()) as log:
         await log.audit.add([entry("ban")])
         assert await actions(log) == ["mute", "ban"]

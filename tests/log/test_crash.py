@@ -20,7 +20,7 @@ ANSWERS_BEFORE_KILL = (1, 40, 333, 1_000, 2_500)  # a kill at the first commit, 
 
 def run_and_kill(path: Path, starts: list[int], answers: int) -> list[tuple[int, int, int]]:
     """Let a child publish, kill it after so many answers; returns (publisher, message, offset) of all it had."""
-    command = [sys.executable, "-m", "tests.log.crash_child", str(path), json.dumps(starts)]
+    command = [sys.executable, "-m", "tests.log.crash_child", str(path), json.dumps(dict(enumerate(starts)))]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         lines = [child.stdout.readline() for _ in range(answers)]

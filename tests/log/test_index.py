@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.log import postgres_index
 from chatserver.log.index import MAX_HITS, Found, Question
 from chatserver.log.interface import Log
+from chatserver.log.postgres import PostgresLog
+from chatserver.log.postgres_connection import Connection
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_index import SqliteIndex
 from tests.log.support import ENGINES, Clock, draft, running, submit_all, texts
@@ -22,15 +25,27 @@ async def never(index: SqliteIndex) -> None:
     await trio.sleep_forever()
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite, not indexed"])
+_merge = postgres_index._merge
+
+
+def _leave(connection: Connection) -> None:
+    """Leave everything in the list of what is to be merged."""
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite, not indexed", "postgresql", "postgresql, merged"])
 async def searched(
     tmp_path: Path, clock: Clock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Log]:
     monkeypatch.setattr("chatserver.log.sqlite_index.INDEX_INTERVAL", 0)
-    engine, _, not_indexed = request.param.partition(", ")
-    if not_indexed:
+    engine, _, how = request.param.partition(", ")
+    if how == "not indexed":
         monkeypatch.setattr(SqliteIndex, "run", never)
-    async with running(ENGINES[engine](tmp_path, clock)) as log:
+    if engine == "postgresql":
+        monkeypatch.setattr(postgres_index, "_merge", _merge if how else _leave)
+        closed: Log = PostgresLog(request.getfixturevalue("postgres_url"), wall_ms=clock)
+    else:
+        closed = ENGINES[engine](tmp_path, clock)
+    async with running(closed) as log:
         yield log
 
 
@@ -40,6 +55,8 @@ async def indexed(log: Log) -> None:
         with trio.fail_after(30):
             while log.index.behind:  # noqa: ASYNC110  an event for this would be for tests alone
                 await trio.sleep(0.005)
+    if isinstance(log, PostgresLog):
+        await log.change("merging", postgres_index._merge)  # which does nothing in one of the cases
 
 
 async def find(log: Log, words: str, **more: Any) -> list[str]:
@@ -152,7 +169,7 @@ async def test_what_retention_removed_is_not_found(searched: Log, clock: Clock) 
 async def test_no_answer_is_longer_than_its_bound_and_one_goes_on_behind_another(
     searched: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("index", "sqlite_index"):
+    for module in ("index", "sqlite_index", "postgres_index"):
         monkeypatch.setattr(f"chatserver.log.{module}.CANDIDATES", 20, raising=False)
     await submit_all(searched, [draft(f"plum {n}") for n in range(MAX_HITS + 7)])
     await indexed(searched)

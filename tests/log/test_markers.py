@@ -1,6 +1,6 @@
 """What every engine promises of read markers: one suite, run against each."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
@@ -9,7 +9,6 @@ from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_markers
 from chatserver.log.interface import Draft, Kind, Log, LogUnavailable
 from chatserver.log.markers import MOST_UNREAD, Marker, Unread
-from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, fill, running
 from tests.support.groups import append
 
@@ -157,9 +156,9 @@ async def test_a_closed_log_has_none(closed_log: Log) -> None:
             await asking
 
 
-async def test_markers_outlive_a_restart(path: Path) -> None:
-    async with running(SqliteLog(str(path))) as log:
+async def test_markers_outlive_a_restart(reopen: Callable[[], Log]) -> None:
+    async with running(reopen()) as log:
         await fill(log, 3)
         await moved(log, lobby=2)
-    async with running(SqliteLog(str(path))) as log:
+    async with running(reopen()) as log:
         assert await log.markers.of_user("u_ann") == {"lobby": 2}

@@ -1,6 +1,6 @@
 """Sanctions of every engine: one of a kind for each user or network in a room, with its entry, and not too many."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +8,6 @@ from chatserver.log import sanctions as sanctions_module
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import Log, LogUnavailable
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
-from chatserver.log.sqlite import SqliteLog
 from tests.log.support import START_MS, running
 
 ENTRY = AuditEntry(START_MS, "u_mod", "Mod", "192.0.2.1", "mute", "lobby")
@@ -60,7 +59,7 @@ async def test_what_is_over_is_not_read_again(log: Log) -> None:
 async def test_a_lifted_one_is_gone_and_its_id_is_not_used_again(log: Log) -> None:
     await log.sanctions.add(sanction(), ENTRY)
     assert await log.sanctions.lift(1, ENTRY)
-    assert not await log.sanctions.lift(1, ENTRY)
+    assert await log.sanctions.lift(1, ENTRY) is False
     assert await entries(log) == 2, "one for the making, one for the end that there was"
     assert (await log.sanctions.add(sanction(), ENTRY)).id == 2
 
@@ -88,8 +87,8 @@ async def test_a_closed_log_has_none(closed_log: Log) -> None:
         await closed_log.sanctions.lift(1, ENTRY)
 
 
-async def test_they_outlive_a_restart(path: Path) -> None:
-    async with running(SqliteLog(str(path))) as log:
+async def test_they_outlive_a_restart(reopen: Callable[[], Log]) -> None:
+    async with running(reopen()) as log:
         made = await log.sanctions.add(sanction(), ENTRY)
-    async with running(SqliteLog(str(path))) as log:
+    async with running(reopen()) as log:
         assert await log.sanctions.load(START_MS) == [made]

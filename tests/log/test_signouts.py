@@ -1,13 +1,12 @@
 """Sign-outs of every engine: one for each person, as long as it forbids something, and not too many of guests."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from chatserver.log import signouts as signouts_module
 from chatserver.log.interface import Log, LogUnavailable
 from chatserver.log.signouts import SignOut
-from chatserver.log.sqlite import SqliteLog
 from tests.log.support import START_MS, running
 
 
@@ -52,8 +51,8 @@ async def test_a_closed_log_has_none(closed_log: Log) -> None:
         await closed_log.signouts.add(sign_out(1))
 
 
-async def test_they_outlive_a_restart(path: Path) -> None:
-    async with running(SqliteLog(str(path))) as log:
+async def test_they_outlive_a_restart(reopen: Callable[[], Log]) -> None:
+    async with running(reopen()) as log:
         await log.signouts.add(sign_out(1))
-    async with running(SqliteLog(str(path))) as log:
+    async with running(reopen()) as log:
         assert await numbers(log) == [1]

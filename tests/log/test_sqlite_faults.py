@@ -1,7 +1,6 @@
 """A disk that is full, locked or broken while the log is open: all of a group fails, no hole stays, it goes on."""
 
 import gc
-import os
 import sqlite3
 import threading
 import time
@@ -234,7 +233,7 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
     disk.go_on.set()
     await log._writer_thread.run(lambda: None)  # behind what hung
     opened.writer.close()
-    os.close(opened.lock)
+    opened.locks.close()
 
 
 async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def execute(path: Path, statement: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "memory", "mongo:x", "chat.db", "SQLITE:x", "memory:x"])
 def test_an_unknown_url_names_the_choices(url: str) -> None:
-    with pytest.raises(LogOpenError, match=r"memory: or sqlite:PATH"):
+    with pytest.raises(LogOpenError, match=r"memory:, sqlite:PATH or postgresql:"):
         open_log(url)
 
 

@@ -52,7 +52,7 @@ async def test_only_so_many_rooms_are_kept_and_listed(tmp_path: Path, monkeypatc
 
 SLOW = """
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000)
-    SELECT name FROM rooms WHERE id < (SELECT max(n) FROM numbers) ORDER BY id DESC LIMIT ?
+    SELECT name, 0 FROM rooms WHERE id < (SELECT max(n) FROM numbers) ORDER BY id DESC LIMIT ?
 """
 
 

@@ -1,15 +1,12 @@
-"""Hypothesis as in tests/protocol: the same examples every time; HYPOTHESIS_EXAMPLES=5000 goes looking for others."""
+"""What most tests here begin with: connections without a poller, with TLS and without."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support import examples
 from tests.support.house import House
 from tests.support.parked import Parked, parked
 from tests.support.sealed import KINDS, Either, Sealed, either, sealed
-
-examples.load()
 
 
 @pytest.fixture

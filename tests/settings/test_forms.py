@@ -58,7 +58,34 @@ def test_where_to_listen(text: str, means: tuple[str, int]) -> None:
     assert forms.listen(text) == means
 
 
+@pytest.mark.parametrize(
+    ("text", "addresses", "user", "password"),
+    [
+        ("valkey://127.0.0.1:6379", [("127.0.0.1", 6379)], None, None),
+        ("valkey://b:2,a:1", [("a", 1), ("b", 2)], None, None),
+        ("valkey://[::1]:6379,a:1", [("::1", 6379), ("a", 1)], None, None),
+        ("valkey://:s%40cret@a:1", [("a", 1)], None, "s@cret"),
+        ("valkey://ann:s:cret@a:1,b:2", [("a", 1), ("b", 2)], "ann", "s:cret"),
+    ],
+)
+def test_shards(text: str, addresses: list[tuple[str, int]], user: str | None, password: str | None) -> None:
+    assert forms.shards(text) == (tuple(addresses), user, password)
+
+
+def test_no_complaint_tells_a_password() -> None:
+    for text in ("redis://:s3cret@a:1", "valkey://:s3cret@", "valkey://:s3cret@a", "valkey://:s3cret@a:1,a:1"):
+        with pytest.raises(ValueError, match=r"is not|names a server twice") as caught:
+            forms.shards(text)
+        assert "s3cret" not in str(caught.value)
+
+
 WRONG = [
+    (
+        forms.shards,
+        "is not",
+        ["", "valkey://", "valkey:a:1", "redis://a:1", "a:1", "valkey://a", "valkey://a:", "valkey://a:1,", "valkey://a:1/0",
+         "valkey://:1", "valkey://a:1;b:2", "valkey://::1:6379"],
+    ),
     (
         forms.origin,
         "is not an origin",
@@ -101,3 +128,32 @@ def test_an_origin_that_is_read_stays_as_it_is(text: str) -> None:
 @given(st.ip_addresses())
 def test_an_address_is_a_host_however_it_is_written(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert forms.host(address.exploded) == forms.host(str(address).upper()) == str(address)
+
+
+# -- logs
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:a@b:c.db", "sqlite:a@b:c.db"),
+        ("postgresql://ann@db/chat", "postgresql://ann@db/chat"),
+        ("postgresql://ann:pw@db:5432/chat", "postgresql://ann:***@db:5432/chat"),
+        ("postgresql://:pw@db/chat", "postgresql://:***@db/chat"),
+        ("postgresql://ann:p@w:/x@db/chat", "postgresql://ann:***@db/chat"),
+        ("postgresql://db/chat?user=ann&password=pw&sslmode=require", "postgresql://db/chat?user=ann&password=***&sslmode=require"),
+        ("postgresql://ann:pw@db/chat?sslpassword=pw", "postgresql://ann:***@db/chat?sslpassword=***"),
+        ("postgre://ann:pw@db1,db2/chat", "postgre://ann:***@db1,db2/chat"),
+    ],
+)  # fmt: skip
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert forms.redacted(url) == shown
+
+
+def test_a_complaint_about_a_log_shows_no_password() -> None:
+    with pytest.raises(ValueError, match=r"^'mysql://ann:\*\*\*@db' is none of"):
+        forms.log_url("mysql://ann:pw@db")
+    for url in ("postgresql://ann:p@w@db/chat", "postgresql://ann:p/w@db/chat"):
+        with pytest.raises(ValueError, match=r"^it has an @ or a / in its password; write %40 and %2F$"):
+            forms.log_url(url)
+    assert forms.log_url("postgresql://ann:p%40w@db/chat") == "postgresql://ann:p%40w@db/chat"

@@ -11,6 +11,7 @@ Owns: a hub at work over the fakes of `scripted`, and the log. May not: know soc
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from itertools import count
 
 import trio
@@ -34,10 +35,11 @@ class SmallSettings(Settings):
 
 
 class ControlledLog(MemoryLog):
-    """The real log in memory, slow and failing where a test wants it."""
+    """The real log in memory, slow and failing where a test wants it, and written by others if it is shared."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         super().__init__()
+        self.shared = shared
         self.delay = 0.0  # s before a read looks, and again before its answer arrives
         self.failing_reads = 0
         self.failing_commits = 0
@@ -47,6 +49,10 @@ class ControlledLog(MemoryLog):
     async def head(self, room: str) -> Head:
         async with self._slowly():
             return await super().head(room)
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        async with self._slowly():
+            return await super().heads(rooms)
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         async with self._slowly():
@@ -78,6 +84,11 @@ class ControlledLog(MemoryLog):
         finally:
             self.waiting -= 1
 
+    def commit_elsewhere(self, drafts: Sequence[Draft]) -> list[Record]:
+        """What another process stores: nobody here is told."""
+        outcomes = MemoryLog._commit(self, drafts)
+        return [outcome.record for outcome in outcomes if isinstance(outcome, Stored)]
+
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         if self.failing_commits:
             self.failing_commits -= 1
@@ -88,8 +99,8 @@ class ControlledLog(MemoryLog):
 class Chatting:
     """A hub at work. `faults` are those that a test plants: any other fails it."""
 
-    def __init__(self, settings: SmallSettings) -> None:
-        self.log = ControlledLog()
+    def __init__(self, settings: SmallSettings, *, shared: bool) -> None:
+        self.log = ControlledLog(shared=shared)
         self.encoder = LineEncoder()
         self.sink = ScriptedSink()
         self.schedule = StepSchedule()
@@ -109,6 +120,16 @@ class Chatting:
         for record in records:
             self.told[record.room, record.offset] = record.text
         self.hub.news(records)
+
+    def elsewhere(self, *drafts: Draft) -> int:
+        """Another process stores these, and no hint of it comes; the offset of the last one."""
+        records = self.log.commit_elsewhere(drafts)
+        self.told.update({(record.room, record.offset): record.text for record in records})
+        return records[-1].offset
+
+    def elsewhere_said(self, name: str, *texts: str) -> int:
+        """The same for messages in one room."""
+        return self.elsewhere(*(Draft(name, "u_9", "Zoe", text) for text in texts))
 
     async def join(self, peer: Peer, name: str, *, back: int = 0, encoding: LineEncoding | None = None) -> Member:
         """Become a member from `back` messages ago on. Raises LogError."""
@@ -173,7 +194,7 @@ class Chatting:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.log.run, self.news)
+            await nursery.start(partial(self.log.run, heard=self.hub.heard), self.news)
             nursery.start_soon(self.hub.run)
             nursery.start_soon(self.schedule.run)
             nursery.start_soon(self._keep_house)
@@ -188,13 +209,14 @@ class Chatting:
 @asynccontextmanager
 async def chatting(
     *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000,
-    faults: int = 0,
+    faults: int = 0, shared: bool = False,
 ) -> AsyncIterator[Chatting]:  # fmt: skip
     """Runs until the end of the block. So many `faults` are planted; one more or less is a bug."""
     it = Chatting(
         SmallSettings(
             ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes, max_rooms=max_rooms
-        )
+        ),
+        shared=shared,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)

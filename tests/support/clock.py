@@ -6,6 +6,7 @@ kernel's own timers take part, since time would run ahead of those; nor for peer
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -18,8 +19,13 @@ PACE = 0.2
 
 
 def run_with_jumps(
-    test: Callable[[], Awaitable[Any]], *, clock: trio.abc.Clock | None, instruments: Sequence[trio.abc.Instrument]
-) -> Any:
+    test: Callable[[], Awaitable[Any]], *, clock: trio.abc.Clock | None, instruments: Sequence[trio.abc.Instrument],
+    pace: float = PACE, quiet: float = QUIET,
+) -> Any:  # fmt: skip
     """What pytest-trio calls in place of `trio.run`."""
-    jumping = trio.testing.MockClock(rate=PACE, autojump_threshold=QUIET)
+    jumping = trio.testing.MockClock(rate=pace, autojump_threshold=quiet)
     return trio.run(test, clock=clock or jumping, instruments=instruments)
+
+
+#: Where nobody has a socket: time stands still while there is work, and jumps as soon as there is none.
+run_at_once = partial(run_with_jumps, pace=0.0, quiet=0.0)

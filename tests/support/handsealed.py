@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from loadgen.personas._tls13 import seal
+from loadgen.tls import seal
 from tests.support.certificates import trusting
 from tests.support.peers import Address, Peer, connect
 

@@ -253,7 +253,8 @@ def frame(payload: bytes | str, *, opcode: int = 1, fin: bool = True, rsv: int =
         length = bytes([mask_bit | 127]) + len(data).to_bytes(8, "big")
     if not masked:
         return start + length + data
-    return start + length + MASK + bytes(byte ^ MASK[at % 4] for at, byte in enumerate(data))
+    mask = (MASK * (len(data) // len(MASK) + 1))[: len(data)]
+    return start + length + MASK + (int.from_bytes(data) ^ int.from_bytes(mask)).to_bytes(len(data))
 
 
 def say(**message: Any) -> bytes:

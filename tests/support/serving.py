@@ -1,7 +1,7 @@
 """The real server for tests: in this process, on a real port; or in one of its own, to be killed.
 
-Owns: starting and ending it, reading its counts over HTTP, the healthy neighbour. May not: reach into its parts,
-except to see at the end that no fault of its own was hidden.
+Owns: starting and ending it, its counts, the healthy neighbour. What is asserted is read over HTTP. May not: reach into
+the server's parts, except to wait cheaply for what is then read, and to see that no fault of its own was hidden.
 
     async with serving(head_deadline=0.5) as server, neighbour(server):
         ...
@@ -24,8 +24,10 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
+from chatserver.net.states import State
 from chatserver.observe import metrics
 from chatserver.observe.memory import Collector
+from chatserver.reasons import Reason
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
@@ -95,13 +97,14 @@ class Serving:
     async def closes(self, reason: str) -> int:
         return int(await self.metric("chatserver_closes_total", reason=reason))
 
+    def ended(self, *reasons: Reason) -> int:
+        """How many connections have ended for one of these, as the server itself counts."""
+        return sum(self.server.parts.stats.closes[reason] for reason in reasons)
+
     async def counted(self, reason: str, times: int = 1) -> None:
         """Wait until so many connections have ended for a reason; one more would be wrong."""
-
-        async def enough() -> bool:
-            return await self.closes(reason) >= times
-
-        await eventually(enough)
+        [named] = [each for each in Reason if each.label == reason]
+        await eventually(lambda: self.ended(named) >= times)
         assert await self.closes(reason) == times, (reason, self.logs)
 
     async def held(self, connections: int) -> None:
@@ -110,14 +113,17 @@ class Serving:
         async def so_many() -> bool:
             return await self.metric("chatserver_connections") == connections + 1
 
+        await eventually(lambda: self.server.parts.connections.held == connections)
         await eventually(so_many)
 
     async def in_phase(self, phase: str, count: int = 1) -> None:
-        """Wait until so many connections are in a phase."""
+        """Wait until so many connections are in a phase; what was sent before has arrived then as well."""
+        table, state = self.server.parts.connections.table, State[phase.upper()]
 
         async def so_many() -> bool:
             return await self.metric("chatserver_connections", phase=phase) >= count
 
+        await eventually(lambda: sum(each is not None and each.state is state for each in table) >= count)
         await eventually(so_many)
 
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from tests.support.peers import Address, Answer, Chatter, Peer, chatter, connect
 
 TRANSPORTS = ("websocket", "poll", "events")
+#: What has a place in a room's order.
+RECORDS = ("message", "edit", "delete", "reaction")
 
 
 class Subscriber(Protocol):
@@ -35,11 +37,13 @@ class WebSocketSubscriber:
         if self._missed:
             missed, self._missed = self._missed, []
             return list(missed)
-        message = await self._friend.next("message", "gap")
-        if message.pop("type") == "gap":
+        message = await self._friend.next(*RECORDS, "gap")
+        if message["type"] == "gap":
             self.told_of_loss = True
             self.cursor = message["until"]
             return []
+        if message["type"] == "message":
+            del message["type"]  # as in pages
         self.cursor = message["cursor"]
         return [message]
 
@@ -82,7 +86,7 @@ class EventsSubscriber:
         if event["event"] == "gap":
             self.told_of_loss = True
             return []
-        assert event["event"] == "message"
+        assert event["event"] in RECORDS
         message = json.loads(event["data"])
         assert message["cursor"] == self.cursor
         return [message]

@@ -39,6 +39,8 @@ class JoinPipeline:
             if after is not None and self._hub.room(name) is None:
                 nursery.start_soon(self._read_missed, name, after, missed)
             async with self._hub.using(name, network) as room:
+                if after is not None and self._pages.is_ahead(room, after):
+                    await self._hub.reach(room, after.offset)
                 start = self._pages.start(room, after, LATEST)
                 page = self._pages.after_now(room, start, LATEST)
                 if page is None and missed.start == start:

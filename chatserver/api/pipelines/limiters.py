@@ -3,7 +3,7 @@
 Owns: which limits a search has, which shard keeps which bucket, and who was refused a moment ago. May not: refuse
 anybody by itself; `OverLimitError` says that a limit does.
 
-The shards are in this process today. They become servers of their own, so a limit is asked for in the way of a server:
+The shards are in this process, or with --shared the servers of shared.py: a limit is asked for in the way of a server,
 with an await, and side by side with the others.
 """
 
@@ -65,7 +65,10 @@ class Shard(Protocol):
     """Keeps the buckets of some keys."""
 
     async def take(self, limit: Limit, key: Hashable) -> float:
-        """Spend one token: 0.0 when it was there, else the seconds until it will be. Raises LogError if it cannot."""
+        """Spend one token: 0.0 when it was there, else the seconds until it will be."""
+
+    def sweep(self) -> None:
+        """Forget, in this process, the keys whose bucket is full."""
 
 
 class LocalShard:
@@ -104,7 +107,7 @@ class Limiters:
         self._refused: dict[tuple[str, Hashable], float] = {}  # until when
 
     async def take(self, limit: Limit, key: Hashable) -> None:
-        """Spend one token of a limit. Raises OverLimitError, and LogError if the shard cannot be asked."""
+        """Spend one token of a limit. Raises OverLimitError."""
         if not limit.rate:
             return
         shard = self._shards[crc32(f"{limit.name} {key}".encode()) % len(self._shards)]
@@ -123,12 +126,11 @@ class Limiters:
             self._refused[refusal.limit.name, refusal.key] = self._clock() + refusal.wait
 
     def sweep(self) -> None:
-        """Forget refusals whose time has come, and full buckets of shards in this process."""
+        """Forget refusals whose time has come, and full buckets in this process."""
         now = self._clock()
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         for shard in self._shards:
-            if isinstance(shard, LocalShard):
-                shard.sweep()
+            shard.sweep()
 
     def __len__(self) -> int:
         return len(self._refused)

@@ -31,6 +31,7 @@ class ResultCache:
         self._clock = clock
         self._kept: dict[Part, _Kept] = {}  # the oldest first
         self.generation = 0  # how often something was taken out of a room
+        self.forgotten: Callable[[], None] = lambda: None  # told of that
 
     def get(self, part: Part) -> Found | None:
         """What was found for it a moment ago."""
@@ -51,6 +52,7 @@ class ResultCache:
     def forget(self, rooms: Iterable[str]) -> None:
         """Something in these rooms was edited, deleted, or removed by retention."""
         self.generation += 1
+        self.forgotten()
         gone = frozenset(rooms)
         self._kept = {part: kept for part, kept in self._kept.items() if gone.isdisjoint(kept.rooms)}
 

@@ -2,9 +2,9 @@
 
     the network's limiters, each on its shard ─────────────────────────────────┐
     the session ─┬─ made and stored, if it is missing ──────────────────────────┤
-                 ├─ the user's limiter ──────────────────────────────────────────┼─ the answer ─┬─ the result cache
-                 └─ the cache, else the index: everywhere ─┬─ room ─ ranked ─┐   │              └─ what else is given
-                                                           └─ room ─ ranked ─┴───┘                 at construction
+                 ├─ the user's limiter ──────────────────────────────────────────┼─ the answer ─┬─ the result caches
+                 └─ the caches, else the index: everywhere ┬─ room ─ ranked ─┐   │              ├─ the session, again
+                                                           └─ room ─ ranked ─┴───┘              └─ what else is given
 
 Owns: this order. All stands in one nursery until the answer is made: a limiter that says no, or a step that fails,
 cancels everything else. May not: know HTTP; what a step does is in its own module, or given at construction.
@@ -14,9 +14,10 @@ thousands of messages it finds those of some rooms only. Then the rooms that wer
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from heapq import nlargest
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -53,14 +54,11 @@ class Searched(msgspec.Struct, frozen=True):
     asked: Asked
     principal: Principal
     hits: list[Hit]
-    parts: dict[Part, Found]  # that had to be asked for
-    generation: int  # of the result cache, when they were
+    parts: dict[Part, Found]  # that were not in this process
+    generation: int  # of the result cache, when they were asked for
+    unshared: "list[Unshared]"
+    cached: bool  # the index had to find nothing
     seconds: float
-
-    @property
-    def cached(self) -> bool:
-        """Whether nothing had to be asked for."""
-        return not self.parts
 
 
 class Sessions(Protocol):
@@ -74,6 +72,34 @@ class Sessions(Protocol):
 
     async def store(self, asked: Asked, principal: Principal) -> None:
         """Keep a session that was made, for the next request."""
+
+    async def touch(self, searched: Searched) -> None:
+        """Keep it for longer: it was of use."""
+
+
+class Lookup(NamedTuple):
+    """What others have found, and what to keep another result with."""
+
+    found: Found | None
+    generation: bytes | None
+
+
+class Unshared(NamedTuple):
+    """What the index has found, for other processes."""
+
+    part: Part
+    found: Found
+    generation: bytes | None
+
+
+class FarResults(Protocol):
+    """Results that processes share."""
+
+    async def get(self, part: Part) -> Lookup | None:
+        """What was found for it a moment ago; None: nothing is known, and nothing can be kept."""
+
+    async def put(self, part: Part, found: Found, generation: bytes | None) -> None:
+        """Keep a result that was asked for after a lookup in this generation."""
 
 
 #: A step for when the answer is on its way.
@@ -93,7 +119,7 @@ class SearchPipeline:
     def __init__(
         self, *, index: Index, sessions: Sessions, limiters: Limiters, limits: SearchLimits, results: ResultCache,
         recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_afterwards: Start,
-        after_steps: Sequence[AfterStep] = (),
+        after_steps: Sequence[AfterStep] = (), far_results: FarResults | None = None,
     ) -> None:  # fmt: skip
         self._index = index
         self._sessions = sessions
@@ -103,8 +129,9 @@ class SearchPipeline:
         self._may_read = may_read
         self._recent_rooms = recent_rooms
         self._start_afterwards = start_afterwards
-        self._after_steps = (self._keep_results, *after_steps)
-        self._flights: SingleFlight[Part, Found] = SingleFlight()
+        self._after_steps = (self._keep_results, self._share_results, sessions.touch, *after_steps)
+        self._far_results = far_results
+        self._flights: SingleFlight[Part, _Asked] = SingleFlight()
 
     async def search(self, asked: Asked) -> Searched:
         """Do all of it. Raises OverLimitError and LogError."""
@@ -124,8 +151,9 @@ class SearchPipeline:
             self._start_afterwards(self._limiters.remember, refusal)
             raise
         searched = Searched(
-            asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, trio.current_time() - began
-        )
+            asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
+            not ranking.found, trio.current_time() - began,
+        )  # fmt: skip
         for step in self._after_steps:
             self._start_afterwards(step, searched)
         return searched
@@ -159,11 +187,22 @@ class SearchPipeline:
         """Add what a part of the question finds; returns where it would go on."""
         found = self._results.get(part)
         if found is None:
-            question, go_on = part
-            found = await self._flights.get(part, lambda: self._index.find(question, go_on=go_on))
+            found, by_index = await self._flights.get(part, partial(self._ask, part, ranking))
             ranking.parts[part] = found
+            ranking.found |= by_index
         ranking.add(hit for hit in found.hits if self._may_read(principal, room=hit.record.room))
         return found.go_on
+
+    async def _ask(self, part: Part, ranking: "Ranking") -> "_Asked":
+        """Other processes first, and then the index."""
+        lookup = None if self._far_results is None else await self._far_results.get(part)
+        if lookup is not None and lookup.found is not None:
+            return _Asked(lookup.found, by_index=False)
+        question, go_on = part
+        found = await self._index.find(question, go_on=go_on)
+        if lookup is not None:
+            ranking.unshared.append(Unshared(part, found, lookup.generation))
+        return _Asked(found, by_index=True)
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
@@ -173,12 +212,26 @@ class SearchPipeline:
         for part, found in searched.parts.items():
             self._results.put(part, found, searched.generation)
 
+    async def _share_results(self, searched: Searched) -> None:
+        """And so in other processes."""
+        if self._far_results is not None:
+            async with side_by_side() as nursery:
+                for each in searched.unshared:
+                    nursery.start_soon(self._far_results.put, *each)
+
+
+class _Asked(NamedTuple):
+    found: Found
+    by_index: bool
+
 
 class Ranking:
     """Hits of all parts, each message once."""
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
+        self.found = False  # by the index
+        self.unshared: list[Unshared] = []
         self.parts: dict[Part, Found] = {}
         self._hits: dict[tuple[str, int], Hit] = {}
 
@@ -209,4 +262,8 @@ class RequestSessions:
 
     async def store(self, asked: Asked, principal: Principal) -> None:
         """The same request makes the same principal."""
+        await trio.lowlevel.checkpoint()
+
+    async def touch(self, searched: Searched) -> None:
+        """Nothing is kept."""
         await trio.lowlevel.checkpoint()

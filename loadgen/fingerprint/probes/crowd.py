@@ -118,16 +118,9 @@ class _Crowd:
 
 
 PROBES: Final = (
-    Probe(
-        name="connections from one address",
-        figure="connections_per_address",
-        meaning="connections that one address may hold",
-        why="an office of 300 sits behind one address; without a cap one machine can take all places",
-        unit=Unit.CONNECTIONS,
-        good=(300, None),
-        absent=Mark.LENIENT,
-        enough=Options.connections,
-        need=Need.CROWD,
-        play=per_address,
-    ),
-)
+    Probe(name="connections from one address", figure="connections_per_address",
+          meaning="connections that one address may hold",
+          why="an office of 300 sits behind one address; without a cap one machine can take all places",
+          unit=Unit.CONNECTIONS, good=(300, None), absent=Mark.LENIENT, enough=Options.connections, need=Need.CROWD,
+          play=per_address),
+)  # fmt: skip

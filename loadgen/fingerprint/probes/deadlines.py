@@ -17,7 +17,7 @@ from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Site
 from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Script, Sign, Slow, first_sign, http, kept, script, tls
-from loadgen.personas._tls13 import client_hello
+from loadgen.tls import client_hello
 
 #: More than comes at a byte a second, and less than any server of messages takes.
 _BODY_BYTES: Final = 4096
@@ -128,7 +128,6 @@ def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
 
 
 def in_bytes(hello: bytes) -> list[bytes]:
-    """The message byte by byte."""
     return [bytes((byte,)) for byte in hello]
 
 
@@ -138,137 +137,70 @@ def in_records(hello: bytes) -> list[bytes]:
     return [kind_and_version + b"\0\1" + byte for byte in in_bytes(hello[_RECORD_HEAD_BYTES:])]
 
 
+_SLOW_HELLO: Final = {
+    "stalled": _half, "a byte a second": _in_pieces(in_bytes), "a record a second": _in_pieces(in_records)
+}  # fmt: skip
+_SLOW_HEAD: Final = {
+    **_STALLED_HEAD,
+    "a byte a second": script(_field, b"a"),
+    "a line a second": script(_lines, b"X-Slow: a\r\n"),
+    _FAST: script(_lines, b"X-Slow: %b\r\n" % (b"a" * (_FAST_BYTES - 10))),
+}
+_SLOW_BODY: Final = {
+    **_STALLED_BODY,
+    "a byte a second": script(_body(_BODY_BYTES), b" "),
+    _FAST: script(_body(_FAST_BODY_BYTES), b" " * _FAST_BYTES, most=_FAST_BODY_BYTES // _FAST_BYTES),
+}
+_SLOW_CHUNKS: Final = {
+    "stalled": script(_chunks), "a chunk a second": script(_chunks, _CHUNK), _FAST: script(_chunks, _chunk(_FAST_BYTES))
+}  # fmt: skip
+
 PROBES: Final = (
-    Probe(
-        name="TLS hello, stalled",
-        figure="tls_stall_deadline_s",
-        meaning="until half a TLS ClientHello without the rest ends the connection",
-        why="ranch 5, asyncio and nginx 60; the four flights of a phone 600 ms away fit in any of them",
-        good=(5, 60),
-        need=Need.TLS,
-        play=Slow(tls, {"stalled": _half}),
-    ),
-    Probe(
-        name="TLS hello, slowly",
-        figure="tls_deadline_s",
-        meaning="until a TLS ClientHello that comes by a byte or a record a second ends the connection",
-        why="as above, in total: a byte a second must not extend it",
-        good=(5, 60),
-        need=Need.TLS,
-        play=Slow(
-            tls,
-            {"stalled": _half, "a byte a second": _in_pieces(in_bytes), "a record a second": _in_pieces(in_records)},
-        ),
-    ),
-    Probe(
-        name="connected, silent",
-        figure="first_byte_deadline_s",
-        meaning="until a connection that sends nothing is ended",
-        why="cowboy 5, uWS and websockets 10, Apache 20-40, nginx 60; browsers open connections ahead of need",
-        good=(5, 60),
-        need=Need.NOTHING,
-        play=Slow(http, {"silent": script(b"")}, at_once=""),
-    ),
-    Probe(
-        name="head, stalled",
-        figure="head_stall_deadline_s",
-        meaning="until a request head that was begun and not continued ends the connection",
-        why="cowboy 5, uWS and websockets 10, Apache 20, Kestrel 30, nginx 60",
-        good=(5, 30),
-        play=Slow(http, _STALLED_HEAD),
-    ),
-    Probe(
-        name="head, slowly",
-        figure="head_deadline_s",
-        meaning="until a request head that comes by a byte or a line a second ends the connection: a total deadline",
-        why="cowboy 5, set once; uWS and websockets 10; Apache 20-40; Kestrel 30. Started anew by each line it is none",
-        good=(5, 30),
-        play=Slow(
-            http,
-            {
-                **_STALLED_HEAD,
-                "a byte a second": script(_field, b"a"),
-                "a line a second": script(_lines, b"X-Slow: a\r\n"),
-                _FAST: script(_lines, b"X-Slow: %b\r\n" % (b"a" * (_FAST_BYTES - 10))),
-            },
-            fast=_FAST,
-        ),
-    ),
-    Probe(
-        name="body, stalled",
-        figure="body_stall_deadline_s",
-        meaning="until a request body that was begun and not continued ends the connection",
-        why="Kestrel 5 of grace, uWS 10, Apache 20, nginx 60",
-        good=(5, 60),
-        need=Need.BODY,
-        play=Slow(http, _STALLED_BODY),
-    ),
-    Probe(
-        name="body, slowly",
-        figure="body_deadline_s",
-        meaning="until a request body that comes at a byte a second ends the connection",
-        why="Apache 20 and 1 per 500 B, Kestrel 240 B/s after 5; nginx has none, hypercorn and aiohttp neither",
-        good=(5, 60),
-        need=Need.BODY,
-        play=Slow(
-            http,
-            {
-                **_STALLED_BODY,
-                "a byte a second": script(_body(_BODY_BYTES), b" "),
-                _FAST: script(_body(_FAST_BODY_BYTES), b" " * _FAST_BYTES, most=_FAST_BODY_BYTES // _FAST_BYTES),
-            },
-            fast=_FAST,
-        ),
-    ),
-    Probe(
-        name="body in chunks, slowly",
-        figure="chunked_body_deadline_s",
-        meaning="the same for a chunked body, a small chunk a second",
-        why="as for a body with a length",
-        good=(5, 60),
-        need=Need.BODY,
-        play=Slow(
-            http,
-            {
-                "stalled": script(_chunks),
-                "a chunk a second": script(_chunks, _CHUNK),
-                _FAST: script(_chunks, _chunk(_FAST_BYTES)),
-            },
-            fast=_FAST,
-        ),
-    ),
-    Probe(
-        name="Expect: 100-continue, silent",
-        figure="continue_deadline_s",
-        meaning="until silence after `Expect: 100-continue` ends the connection",
-        why="as for a body: the server has asked for it, or not, and waits",
-        good=(5, 60),
-        need=Need.BODY,
-        play=Slow(http, {"silent": script(_expectation)}),
-    ),
-    Probe(
-        name="keep-alive",
-        figure="keepalive_deadline_s",
-        meaning="until an idle connection that was answered before is ended",
-        why="Apache, node, uvicorn and hypercorn 5, nginx and aiohttp 75, Kestrel 120; a page's next comes in 2",
-        good=(2, 90),
-        need=Need.KEEPALIVE,
-        play=Slow(kept, {"silent": script(b"")}, at_once="it closes after an answer without saying so"),
-    ),
-    Probe(
-        name="after the last word",
-        figure="linger_deadline_s",
-        meaning="until the server, after its last word, stops reading what we still send",
-        why="nginx lingers 5 between reads and 30 in all, Apache 30",
-        good=(None, 30),
-        play=linger,
-    ),
-    Probe(
-        name="long-poll",
-        figure="poll_hold_s",
-        meaning="how long a long-poll that asks for an hour is held",
-        why="25-30 is usual and many proxies give up at 60; shorter makes every client ask all the time",
-        good=(10, 90),
-        play=held_poll,
-    ),
-)
+    Probe(name="TLS hello, stalled", figure="tls_stall_deadline_s",
+          meaning="until half a TLS ClientHello without the rest ends the connection",
+          why="ranch 5, asyncio and nginx 60; the four flights of a phone 600 ms away fit in any of them", good=(5, 60),
+          need=Need.TLS, play=Slow(tls, {"stalled": _half})),
+    Probe(name="TLS hello, slowly", figure="tls_deadline_s",
+          meaning="until a TLS ClientHello that comes by a byte or a record a second ends the connection",
+          why="as above, in total: a byte a second must not extend it", good=(5, 60), need=Need.TLS,
+          play=Slow(tls, _SLOW_HELLO)),
+    Probe(name="connected, silent", figure="first_byte_deadline_s",
+          meaning="until a connection that sends nothing is ended",
+          why="cowboy 5, uWS and websockets 10, Apache 20-40, nginx 60; browsers open connections ahead of need",
+          good=(5, 60), need=Need.NOTHING, play=Slow(http, {"silent": script(b"")}, at_once="")),
+    Probe(name="head, stalled", figure="head_stall_deadline_s",
+          meaning="until a request head that was begun and not continued ends the connection",
+          why="cowboy 5, uWS and websockets 10, Apache 20, Kestrel 30, nginx 60", good=(5, 30),
+          play=Slow(http, _STALLED_HEAD)),
+    Probe(name="head, slowly", figure="head_deadline_s",
+          meaning="until a request head that comes by a byte or a line a second ends the connection: a total deadline",
+          why="cowboy 5, set once; uWS and websockets 10; Apache 20-40; Kestrel 30. Started anew by each line it is"
+              " none",
+          good=(5, 30), play=Slow(http, _SLOW_HEAD, fast=_FAST)),
+    Probe(name="body, stalled", figure="body_stall_deadline_s",
+          meaning="until a request body that was begun and not continued ends the connection",
+          why="Kestrel 5 of grace, uWS 10, Apache 20, nginx 60", good=(5, 60), need=Need.BODY,
+          play=Slow(http, _STALLED_BODY)),
+    Probe(name="body, slowly", figure="body_deadline_s",
+          meaning="until a request body that comes at a byte a second ends the connection",
+          why="Apache 20 and 1 per 500 B, Kestrel 240 B/s after 5; nginx has none, hypercorn and aiohttp neither",
+          good=(5, 60), need=Need.BODY, play=Slow(http, _SLOW_BODY, fast=_FAST)),
+    Probe(name="body in chunks, slowly", figure="chunked_body_deadline_s",
+          meaning="the same for a chunked body, a small chunk a second", why="as for a body with a length",
+          good=(5, 60), need=Need.BODY, play=Slow(http, _SLOW_CHUNKS, fast=_FAST)),
+    Probe(name="Expect: 100-continue, silent", figure="continue_deadline_s",
+          meaning="until silence after `Expect: 100-continue` ends the connection",
+          why="as for a body: the server has asked for it, or not, and waits", good=(5, 60), need=Need.BODY,
+          play=Slow(http, {"silent": script(_expectation)})),
+    Probe(name="keep-alive", figure="keepalive_deadline_s",
+          meaning="until an idle connection that was answered before is ended",
+          why="Apache, node, uvicorn and hypercorn 5, nginx and aiohttp 75, Kestrel 120; a page's next comes in 2",
+          good=(2, 90), need=Need.KEEPALIVE,
+          play=Slow(kept, {"silent": script(b"")}, at_once="it closes after an answer without saying so")),
+    Probe(name="after the last word", figure="linger_deadline_s",
+          meaning="until the server, after its last word, stops reading what we still send",
+          why="nginx lingers 5 between reads and 30 in all, Apache 30", good=(None, 30), play=linger),
+    Probe(name="long-poll", figure="poll_hold_s", meaning="how long a long-poll that asks for an hour is held",
+          why="25-30 is usual and many proxies give up at 60; shorter makes every client ask all the time",
+          good=(10, 90), play=held_poll),
+)  # fmt: skip

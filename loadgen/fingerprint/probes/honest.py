@@ -24,7 +24,6 @@ _TOO_LARGE: Final = 413
 
 
 async def typist(site: Site) -> Finding:
-    """Type a head by hand."""
     head = site.plain_request()
     step = len(head) / TYPING_PACES
     pieces = [head[round(at * step) : round((at + 1) * step)] for at in range(TYPING_PACES)]
@@ -56,23 +55,9 @@ async def _served(site: Site, pieces: Sequence[bytes]) -> Finding:
 
 
 PROBES: Final = (
-    Probe(
-        name="head, typed in 8 s",
-        figure="slow_typist_served",
-        meaning="whether a request head that is typed in 8 s is answered",
-        why="people with telnet, lines that lose touch for seconds",
-        unit=Unit.YES_NO,
-        good=(1, None),
-        play=typist,
-    ),
-    Probe(
-        name="body at 3 KB/s",
-        figure="slow_poster_served",
-        meaning="whether a body of 24 KiB at 3 KB/s is taken",
-        why="a phone on 2G sends no faster",
-        unit=Unit.YES_NO,
-        good=(1, None),
-        need=Need.BODY,
-        play=poster,
-    ),
-)
+    Probe(name="head, typed in 8 s", figure="slow_typist_served",
+          meaning="whether a request head that is typed in 8 s is answered",
+          why="people with telnet, lines that lose touch for seconds", unit=Unit.YES_NO, good=(1, None), play=typist),
+    Probe(name="body at 3 KB/s", figure="slow_poster_served", meaning="whether a body of 24 KiB at 3 KB/s is taken",
+          why="a phone on 2G sends no faster", unit=Unit.YES_NO, good=(1, None), need=Need.BODY, play=poster),
+)  # fmt: skip

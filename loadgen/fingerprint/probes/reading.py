@@ -47,7 +47,6 @@ class Fate:
 
 
 async def never(site: Site) -> Finding:
-    """Read nothing."""
     fate = await _read_at(site, 0, await _page(site))
     if not fate.ended:
         return NoneSeen(looked=fate.seconds)
@@ -176,24 +175,11 @@ async def _take(line: Line, rate: int, tick: float, until: float, kernel: SockDi
 
 
 PROBES: Final = (
-    Probe(
-        name="slow readers",
-        figure="slow_read_floor_bps",
-        meaning="slowest reader of answers that is not ended",
-        why="Kestrel 240 B/s after 5 s; a phone on 2G reads 3 KB/s, and less while it shares the line",
-        unit=Unit.RATE,
-        good=(None, 1024),
-        above=Mark.HARSH,
-        enough=60,
-        nothing=0,
-        play=floor,
-    ),
-    Probe(
-        name="never reads",
-        figure="never_read_deadline_s",
-        meaning="until a client that asks for much and reads nothing is ended",
-        why="Kestrel 5, uWS 10, nginx 60; a tunnel or a lift takes the line away for 5 to 25",
-        good=(5, 90),
-        play=never,
-    ),
-)
+    Probe(name="slow readers", figure="slow_read_floor_bps", meaning="slowest reader of answers that is not ended",
+          why="Kestrel 240 B/s after 5 s; a phone on 2G reads 3 KB/s, and less while it shares the line",
+          unit=Unit.RATE, good=(None, 1024), above=Mark.HARSH, enough=60, nothing=0, play=floor),
+    Probe(name="never reads", figure="never_read_deadline_s",
+          meaning="until a client that asks for much and reads nothing is ended",
+          why="Kestrel 5, uWS 10, nginx 60; a tunnel or a lift takes the line away for 5 to 25", good=(5, 90),
+          play=never),
+)  # fmt: skip

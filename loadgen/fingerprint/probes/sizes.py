@@ -1,8 +1,9 @@
 """Size limits, each found by a search with a new connection for every step.
 
-Owns: how a request or a message is made to a size, and what counts as let through: the same answer as a small one gets,
-the connection kept or closed like after that; or a pong that comes back behind it. What the content means does not
-matter; it is of a kind that a chat server answers with an error and keeps nowhere.
+Owns: the order of the steps (doubling until it is refused, halving the gap, asking at both edges again); how a request
+or a message is made to a size; and what counts as let through: the same answer as a small one gets, the connection kept
+or closed like after that, or a pong that comes back behind it. What the content means does not matter; it is of a kind
+that a chat server answers with an error and keeps nowhere.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -15,13 +16,99 @@ import trio
 from wsproto.frame_protocol import Opcode
 
 from loadgen.fingerprint.exchange import GarbledError, NotServedError, TurnedAwayError, exchange, word
-from loadgen.fingerprint.findings import Failed, Finding, NotApplicable, Unit
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.line import EndedError, Ending
 from loadgen.fingerprint.member import join
 from loadgen.fingerprint.practice import Probe
-from loadgen.fingerprint.search import UnclearError, search
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
-from loadgen.frames import FIN, frame
+from loadgen.wire import FIN, frame
+
+#: Below this, limits are found to the last byte; above, to one part in 256: each step there costs megabytes.
+_EXACT_BELOW: Final = 1 << 17
+_PART: Final = 256
+
+#: An unclear step (no answer in time, 503) is tried once more after this long.
+RETRY_SECONDS: Final = 1.0
+
+#: Edges that answer otherwise when asked again so often are no edges: one connection in a few dozen may meet an
+#: accident, and a search has some twenty.
+_SURPRISES: Final = 3
+
+Try = Callable[[int], Awaitable[str | None]]
+
+
+class UnclearError(Exception):
+    """A step that says nothing about the size."""
+
+
+async def search(attempt: Try, *, first: int, most: int, until: float) -> Finding:
+    """Find the largest size from `first` to `most` that is let through."""
+    gap = _Search(attempt, first, most)
+    unclear = ""
+    with trio.move_on_at(until):
+        try:
+            await gap.narrow()
+        except UnclearError as error:
+            unclear = str(error)
+    if gap.surprises > _SURPRISES:
+        return Failed(why=f"the same size is let through and refused: {gap.passed:,}")
+    if gap.refused is not None:
+        how = gap.how if not unclear else f"{gap.how}; then {unclear}"
+        return Found(value=gap.passed, uncertainty=gap.refused - gap.passed, how=how)
+    if not gap.passed:
+        return Failed(why=unclear or "no step of the search was answered in time")
+    return NoneSeen(looked=gap.passed, how="" if gap.passed >= most else unclear or "time was over")
+
+
+class _Search:
+    """What is known so far: the limit lies from `passed` to below `refused`."""
+
+    def __init__(self, attempt: Try, first: int, most: int) -> None:
+        self.passed = 0
+        self.refused: int | None = None
+        self.how = ""
+        self.surprises = 0
+        self._attempt = attempt
+        self._first = first
+        self._most = most
+
+    async def narrow(self) -> None:
+        """Close the gap until both its edges answer the same again."""
+        while self.surprises <= _SURPRISES:
+            while (size := self._next()) is not None:
+                await self._try(size)
+            refused, passed = self.refused, self.passed
+            if refused is not None:
+                await self._try(refused)
+            if self.refused == refused and passed:
+                await self._try(passed)
+            if (self.refused, self.passed) == (refused, passed):
+                return
+            self.surprises += 1
+
+    def _next(self) -> int | None:
+        if not self.passed:
+            return self._first if self.refused is None or self.refused > self._first else None
+        if self.refused is None:
+            return min(self.passed * 2, self._most) if self.passed < self._most else None
+        near = 1 if self.passed < _EXACT_BELOW else self.passed // _PART
+        return (self.passed + self.refused) // 2 if self.refused - self.passed > near else None
+
+    async def _try(self, size: int) -> None:
+        try:
+            refusal = await self._attempt(size)
+        except UnclearError:
+            await trio.sleep(RETRY_SECONDS)
+            refusal = await self._attempt(size)
+        if refusal is None:
+            self.passed = size
+            if self.refused == size:
+                self.refused = None
+        else:
+            self.refused, self.how = size, refusal
+            if self.passed == size:
+                self.passed = 0
+
 
 #: A field of this size passes servers that limit a line to 8 KiB.
 _LINE_BYTES: Final = 4000
@@ -117,7 +204,6 @@ def _chunks(site: Site, overhead: int) -> Iterable[bytes]:
 
 
 def _frame(site: Site, size: int) -> Iterable[bytes]:
-    """A message in one frame."""
     return chain([frame(FIN | Opcode.TEXT, _MESSAGE, announced=size)], blank(size - len(_MESSAGE)))
 
 
@@ -143,7 +229,6 @@ def padding(size: int, line_bytes: int) -> tuple[str, ...]:
 
 
 def blank(size: int) -> Iterator[bytes]:
-    """So many blanks."""
     yield from repeat(_BLOCK, size // len(_BLOCK))
     yield _BLOCK[: size % len(_BLOCK)]
 
@@ -162,71 +247,32 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
 #: The largest that are tried are beyond what any server of messages takes, and small enough to be sent twenty times in
 #: a few seconds.
 PROBES: Final = (
-    Probe(
-        name="head size",
-        figure="head_bytes",
-        meaning="largest request head, in fields of up to 4 KB",
-        why="node and h11 16 KiB, Kestrel 32, Tomcat 8; cookies alone reach 4",
-        unit=Unit.BYTES,
-        good=(4096, 128 * 1024),
-        play=Search(make=partial(_head, line_bytes=_LINE_BYTES), small=0, first=2048, most=1 << 20, send=_ask),
-    ),
-    Probe(
-        name="field size",
-        figure="field_bytes",
-        meaning="largest request head with all of it in one field",
-        why="Apache, websockets and aiohttp 8 KiB a line, http.server 64; one cookie is 4 at most",
-        unit=Unit.BYTES,
-        good=(2048, 128 * 1024),
-        play=Search(make=partial(_head, line_bytes=1 << 20), small=0, first=2048, most=1 << 20, send=_ask),
-    ),
-    Probe(
-        name="fields",
-        figure="head_fields",
-        meaning="most fields in one request head",
-        why="Kestrel, Apache and http.server 100, websockets and aiohttp 128; browsers send 20",
-        unit=Unit.FIELDS,
-        good=(50, 1000),
-        play=Search(make=_fields, small=0, first=8, most=8192, send=_ask),
-    ),
-    Probe(
-        name="body size",
-        figure="body_bytes",
-        meaning="largest request body",
-        why="nginx and aiohttp 1 MiB, Kestrel 30 MB; for a chat 64 KiB are plenty",
-        unit=Unit.BYTES,
-        good=(4096, 32_000_000),
-        need=Need.BODY,
-        play=Search(make=_body, small=16, first=1024, most=1 << 25, send=_ask),
-    ),
-    Probe(
-        name="chunk extensions",
-        figure="chunk_overhead_bytes",
-        meaning="most bytes of chunk extensions that one request may bring",
-        why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; no client has a use for any",
-        unit=Unit.BYTES,
-        good=(None, 64 * 1024),
-        need=Need.BODY,
-        play=Search(make=_chunks, small=0, first=128, most=1 << 20, send=_ask),
-    ),
-    Probe(
-        name="message size",
-        figure="ws_message_bytes",
-        meaning="largest WebSocket message, in one frame",
-        why="Centrifugo 64 KiB, websockets and trio-websocket 1 MiB, aiohttp 4, uvicorn 16, node ws 100",
-        unit=Unit.BYTES,
-        good=(4096, 4 * 1024 * 1024),
-        need=Need.WEBSOCKET,
-        play=Search(make=_frame, small=len(_MESSAGE), first=256, most=1 << 25, send=_say),
-    ),
-    Probe(
-        name="fragments",
-        figure="ws_fragments",
-        meaning="most fragments of one WebSocket message, empty ones included",
-        why="websockets 4,096; trio-websocket kept 200,001 empty ones",
-        unit=Unit.FRAGMENTS,
-        good=(8, 4096),
-        need=Need.WEBSOCKET,
-        play=Search(make=_fragments, small=1, first=2, most=65_536, send=_say),
-    ),
-)
+    Probe(name="head size", figure="head_bytes", meaning="largest request head, in fields of up to 4 KB",
+          why="node and h11 16 KiB, Kestrel 32, Tomcat 8; cookies alone reach 4", unit=Unit.BYTES,
+          good=(4096, 128 * 1024),
+          play=Search(make=partial(_head, line_bytes=_LINE_BYTES), small=0, first=2048, most=1 << 20, send=_ask)),
+    Probe(name="field size", figure="field_bytes", meaning="largest request head with all of it in one field",
+          why="Apache, websockets and aiohttp 8 KiB a line, http.server 64; one cookie is 4 at most", unit=Unit.BYTES,
+          good=(2048, 128 * 1024),
+          play=Search(make=partial(_head, line_bytes=1 << 20), small=0, first=2048, most=1 << 20, send=_ask)),
+    Probe(name="fields", figure="head_fields", meaning="most fields in one request head",
+          why="Kestrel, Apache and http.server 100, websockets and aiohttp 128; browsers send 20", unit=Unit.FIELDS,
+          good=(50, 1000), play=Search(make=_fields, small=0, first=8, most=8192, send=_ask)),
+    Probe(name="body size", figure="body_bytes", meaning="largest request body",
+          why="nginx and aiohttp 1 MiB, Kestrel 30 MB; for a chat 64 KiB are plenty", unit=Unit.BYTES,
+          good=(4096, 32_000_000), need=Need.BODY,
+          play=Search(make=_body, small=16, first=1024, most=1 << 25, send=_ask)),
+    Probe(name="chunk extensions", figure="chunk_overhead_bytes",
+          meaning="most bytes of chunk extensions that one request may bring",
+          why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; no client has a use for any", unit=Unit.BYTES,
+          good=(None, 64 * 1024), need=Need.BODY,
+          play=Search(make=_chunks, small=0, first=128, most=1 << 20, send=_ask)),
+    Probe(name="message size", figure="ws_message_bytes", meaning="largest WebSocket message, in one frame",
+          why="Centrifugo 64 KiB, websockets and trio-websocket 1 MiB, aiohttp 4, uvicorn 16, node ws 100",
+          unit=Unit.BYTES, good=(4096, 4 * 1024 * 1024), need=Need.WEBSOCKET,
+          play=Search(make=_frame, small=len(_MESSAGE), first=256, most=1 << 25, send=_say)),
+    Probe(name="fragments", figure="ws_fragments",
+          meaning="most fragments of one WebSocket message, empty ones included",
+          why="websockets 4,096; trio-websocket kept 200,001 empty ones", unit=Unit.FRAGMENTS, good=(8, 4096),
+          need=Need.WEBSOCKET, play=Search(make=_fragments, small=1, first=2, most=65_536, send=_say)),
+)  # fmt: skip

@@ -18,7 +18,7 @@ from loadgen.fingerprint.member import RESERVED_OPCODE, Member, join, word_close
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Site
 from loadgen.fingerprint.slow import OPEN, Sign, Slow, elapsed, ending_of, first_sign, script
-from loadgen.frames import FIN, frame
+from loadgen.wire import FIN, frame
 
 #: The frame that is begun: below what any server takes, so that no size limit ends it.
 _FRAME_BYTES: Final = 4000
@@ -60,7 +60,6 @@ def _ended_before_a_ping(member: Member, how: str) -> Finding:
 
 
 async def no_pong(site: Site) -> Finding:
-    """Answer no ping."""
     async with join(site) as member:
         sign = await first_sign(member, site.until)
         if not member.pinged:
@@ -71,7 +70,6 @@ async def no_pong(site: Site) -> Finding:
 
 
 async def only_pongs(site: Site) -> Finding:
-    """Say nothing but pong."""
     async with join(site, answering=True) as member:
         sign = await first_sign(member, site.until)
         finding = elapsed(site, member.line, member.opened, sign)
@@ -123,87 +121,41 @@ _FRAGMENTS: Final = script(
 )
 
 
+_SLOW_FRAME: Final = {
+    **_STALLED_FRAME,
+    "a byte a second": script(_FRAME, b" "),
+    _FAST: script(_FRAME, b" " * _FAST_BYTES, most=_FRAME_BYTES // _FAST_BYTES),
+}
+
 PROBES: Final = (
-    Probe(
-        name="WebSocket, silent",
-        figure="ws_ping_s",
-        meaning="silence on a WebSocket until the server sends a ping",
-        why="websockets 20, Centrifugo and Engine.IO 25; proxies and carriers forget a silent connection after 30-60",
-        good=(5, 60),
-        need=Need.WEBSOCKET,
-        play=silence,
-    ),
-    Probe(
-        name="WebSocket, no pong",
-        figure="ws_pong_deadline_s",
-        meaning="from an unanswered ping until the WebSocket is ended",
-        why="Centrifugo 8, Engine.IO and websockets 20",
-        good=(5, 30),
-        need=Need.WEBSOCKET,
-        play=no_pong,
-    ),
-    Probe(
-        name="WebSocket, only pongs",
-        figure="ws_idle_deadline_s",
-        meaning="until a silent WebSocket that answers every ping is ended all the same",
-        why="a background tab says nothing for hours and is no attacker",
-        good=(3600, None),
-        absent=Mark.GOOD,
-        enough=60,
-        need=Need.WEBSOCKET,
-        play=only_pongs,
-    ),
-    Probe(
-        name="frame, stalled",
-        figure="ws_frame_stall_deadline_s",
-        meaning="until a WebSocket frame that was begun and not continued ends the connection",
-        why="only few servers have one of its own; an unanswered ping ends the others after 40",
-        good=(5, 60),
-        need=Need.WEBSOCKET,
-        play=Slow(join, _STALLED_FRAME),
-    ),
-    Probe(
-        name="frame, slowly",
-        figure="ws_frame_deadline_s",
-        meaning="the same for a frame that comes at a byte a second",
-        why="16 KiB at 1 KB/s take 16; a frame that never ends must",
-        good=(5, 60),
-        need=Need.WEBSOCKET,
-        play=Slow(
-            join,
-            {
-                **_STALLED_FRAME,
-                "a byte a second": script(_FRAME, b" "),
-                _FAST: script(_FRAME, b" " * _FAST_BYTES, most=_FRAME_BYTES // _FAST_BYTES),
-            },
-            fast=_FAST,
-        ),
-    ),
-    Probe(
-        name="fragments without end",
-        figure="ws_message_deadline_s",
-        meaning="until a fragmented message that never ends, with pings in between, ends the connection",
-        why="as for a frame; a ping is no progress",
-        good=(5, 60),
-        need=Need.WEBSOCKET,
-        play=Slow(partial(join, answering=True), {"a fragment each 4 s": _FRAGMENTS}),
-    ),
-    Probe(
-        name="server's close unanswered",
-        figure="ws_close_deadline_s",
-        meaning="from the server's close frame until it ends a connection that does not answer it",
-        why="websockets, aiohttp and trio-websocket 10; no client waits for what comes after goodbye",
-        good=(None, 15),
-        need=Need.WEBSOCKET,
-        play=close_unanswered,
-    ),
-    Probe(
-        name="our close",
-        figure="ws_goodbye_deadline_s",
-        meaning="from our close frame until the server ends the connection, which RFC 6455 leaves to it",
-        why="RFC 6455 section 7.1.1: the server closes first, and at once",
-        good=(None, 15),
-        need=Need.WEBSOCKET,
-        play=goodbye,
-    ),
-)
+    Probe(name="WebSocket, silent", figure="ws_ping_s", meaning="silence on a WebSocket until the server sends a ping",
+          why="websockets 20, Centrifugo and Engine.IO 25; proxies and carriers forget a silent connection after 30-60",
+          good=(5, 60), need=Need.WEBSOCKET, play=silence),
+    Probe(name="WebSocket, no pong", figure="ws_pong_deadline_s",
+          meaning="from an unanswered ping until the WebSocket is ended",
+          why="Centrifugo 8, Engine.IO and websockets 20", good=(5, 30), need=Need.WEBSOCKET, play=no_pong),
+    Probe(name="WebSocket, only pongs", figure="ws_idle_deadline_s",
+          meaning="until a silent WebSocket that answers every ping is ended all the same",
+          why="a background tab says nothing for hours and is no attacker", good=(3600, None), absent=Mark.GOOD,
+          enough=60, need=Need.WEBSOCKET, play=only_pongs),
+    Probe(name="frame, stalled", figure="ws_frame_stall_deadline_s",
+          meaning="until a WebSocket frame that was begun and not continued ends the connection",
+          why="only few servers have one of its own; an unanswered ping ends the others after 40", good=(5, 60),
+          need=Need.WEBSOCKET, play=Slow(join, _STALLED_FRAME)),
+    Probe(name="frame, slowly", figure="ws_frame_deadline_s",
+          meaning="the same for a frame that comes at a byte a second",
+          why="16 KiB at 1 KB/s take 16; a frame that never ends must", good=(5, 60), need=Need.WEBSOCKET,
+          play=Slow(join, _SLOW_FRAME, fast=_FAST)),
+    Probe(name="fragments without end", figure="ws_message_deadline_s",
+          meaning="until a fragmented message that never ends, with pings in between, ends the connection",
+          why="as for a frame; a ping is no progress", good=(5, 60), need=Need.WEBSOCKET,
+          play=Slow(partial(join, answering=True), {"a fragment each 4 s": _FRAGMENTS})),
+    Probe(name="server's close unanswered", figure="ws_close_deadline_s",
+          meaning="from the server's close frame until it ends a connection that does not answer it",
+          why="websockets, aiohttp and trio-websocket 10; no client waits for what comes after goodbye",
+          good=(None, 15), need=Need.WEBSOCKET, play=close_unanswered),
+    Probe(name="our close", figure="ws_goodbye_deadline_s",
+          meaning="from our close frame until the server ends the connection, which RFC 6455 leaves to it",
+          why="RFC 6455 section 7.1.1: the server closes first, and at once", good=(None, 15), need=Need.WEBSOCKET,
+          play=goodbye),
+)  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 import trio
 
 from chatserver.api.pipelines.limiters import Limit, Limiters, SearchLimits
-from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
+from chatserver.api.pipelines.results import Part, ResultCache
+from chatserver.api.pipelines.search import Asked, Lookup, Searched, SearchPipeline
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found, Hit, Question
 from chatserver.log.interface import Record
@@ -31,6 +31,7 @@ class Systems:
         self.missing = False  # the session
         self.readable = "abc"
         self.go_on: int | None = None  # what the search of everywhere says
+        self.far: dict[Part, Found] = {}  # results that processes share
 
     async def step(self, name: str) -> None:
         """Take the time of a step, and perhaps fail."""
@@ -48,6 +49,9 @@ class Systems:
         await self.step(limit.name)
         return self.waits.get(limit.name, 0.0)
 
+    def sweep(self) -> None:
+        """Nothing is kept."""
+
     async def find(self, asked: Asked) -> Principal | None:
         await self.step("session")
         return None if self.missing else asked.visitor
@@ -58,12 +62,27 @@ class Systems:
     async def store(self, asked: Asked, principal: Principal) -> None:
         await self.step("store")
 
+    async def touch(self, searched: Searched) -> None:
+        await self.step("touch")
+
     async def rooms(self, limit: int) -> Sequence[str]:
         await self.step("rooms")
         return ["a", "b"]
 
+    async def get(self, part: Part) -> Lookup | None:
+        await self.step("get")
+        return Lookup(self.far.get(part), b"1")
+
+    async def put(self, part: Part, found: Found, generation: bytes | None) -> None:
+        await self.step("put")
+        assert generation == b"1"
+        self.far[part] = found
+
     async def audit(self, searched: Searched) -> None:
         await self.step("audit")
+
+    async def marker(self, searched: Searched) -> None:
+        await self.step("marker")
 
 
 class Finding:
@@ -92,7 +111,8 @@ class Stage:
         self.pipeline = SearchPipeline(
             index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
             recent_rooms=systems.rooms, may_read=lambda principal, *, room: room in systems.readable,
-            start_afterwards=start or nursery.start_soon, after_steps=[systems.audit],
+            start_afterwards=start or nursery.start_soon, after_steps=[systems.audit, systems.marker],
+            far_results=systems,
         )  # fmt: skip
 
     async def search(self, word: str = "hi", *, room: str | None = None, limit: int = 20) -> Searched:

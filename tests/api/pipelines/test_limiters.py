@@ -30,6 +30,9 @@ class NotedShard:
         self.asked.append((limit.name, key))
         return 0.0
 
+    def sweep(self) -> None:
+        """Nothing is kept."""
+
 
 async def test_so_many_at_once_and_so_many_a_second(autojump_clock: Clock) -> None:
     limiters = Limiters(local_shards(trio.current_time), trio.current_time)

@@ -13,8 +13,8 @@ from tests.api.pipelines.stage import CancelAt, Stage, Systems, found
 
 Clock = trio.testing.MockClock
 #: Steps that a search of everywhere waits for, when there is more than one answer holds.
-STEPS = ("network", "minute", "session", "store", "user", "everywhere", "rooms", "a", "b")
-AFTER = ("audit",)
+STEPS = ("network", "minute", "session", "store", "user", "get", "everywhere", "rooms", "a", "b")
+AFTER = ("audit", "marker", "touch", "put")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def test_the_steps_in_their_order(autojump_clock: Clock, systems: Systems)
         stage = Stage(systems, nursery)
         searched = await stage.search()
         assert found(searched) == ["c", "b", "a"]
-        assert "audit" not in systems.log, "the answer is there first"
+        assert not set(systems.log) & set(AFTER), "the answer is there first"
     assert set(systems.log) == {*STEPS, *AFTER, *(f".{step}" for step in (*STEPS, *AFTER))}
 
 
@@ -82,7 +82,7 @@ async def test_a_limiter_that_says_no_cancels_the_queries(autojump_clock: Clock,
 async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, systems: Systems, step: str) -> None:
     """With a failure of the system, or a fault of ours: all others are cancelled, and the next search is well."""
     for error, raised in ((LogUnavailable("planted"), LogUnavailable), (ZeroDivisionError("planted"), ExceptionGroup)):
-        systems.errors = {step: error}
+        systems.errors, systems.far = {step: error}, {}
         systems.seconds = {each: 0.0 if each == step else 0.01 for each in STEPS}
         async with trio.open_nursery() as nursery:
             stage = Stage(systems, nursery)
@@ -94,19 +94,23 @@ async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, s
             assert found(await stage.search()) == ["c", "b", "a"]
 
 
-async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, systems: Systems) -> None:
+@pytest.mark.parametrize("step", AFTER)
+async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, systems: Systems, step: str) -> None:
     caught: list[object] = []
     for error in (LogUnavailable("planted"), ZeroDivisionError("planted")):
-        systems.errors = {"audit": error}
+        systems.errors, systems.far = {step: error}, {}
+        systems.log.clear()
         async with trio.open_nursery() as nursery:
             stage = Stage(systems, nursery, Afterwards(nursery, caught.append).start)
             assert found(await stage.search()) == ["c", "b", "a"]
-        assert len(stage.results) == 6, "the other step was done"
-    assert len(caught) == 1, "the failure of a system is a line in the log, and no fault of ours"
+        assert {f".{each}" for each in AFTER if each != step} <= set(systems.log), "the others were done"
+        assert len(stage.results) == 6
+    assert len(caught) == 1, "the failure of a system is a line, and no fault of ours"
 
 
-async def test_what_hangs_afterwards_ends(autojump_clock: Clock, systems: Systems) -> None:
-    systems.seconds = {"audit": 1e6}
+@pytest.mark.parametrize("step", AFTER)
+async def test_what_hangs_afterwards_ends(autojump_clock: Clock, systems: Systems, step: str) -> None:
+    systems.seconds = {step: 1e6}
     async with trio.open_nursery() as nursery:
         stage = Stage(systems, nursery, Afterwards(nursery, print).start)
         await stage.search()
@@ -143,6 +147,31 @@ async def cancel_and_search_again(steps: int) -> bool:
     return scope.cancelled_caught
 
 
+async def test_what_is_done_afterwards_is_cancelled_with_the_server(autojump_clock: Clock, systems: Systems) -> None:
+    """At every await: nothing is left running, and each step has stored all that it should, or nothing."""
+    for after in range(20):
+        systems.seconds = dict.fromkeys(AFTER, 1.0)
+        systems.far = {}
+        async with trio.open_nursery() as nursery:
+            stage = Stage(systems, nursery, Afterwards(nursery, print).start)
+            await stage.search()
+            with trio.move_on_after(0.1 * after + 0.05):
+                await trio.sleep_forever()
+            nursery.cancel_scope.cancel()
+        assert systems.running == 0
+        assert len(systems.far) in (0, 6)
+
+
+async def test_what_others_have_found_is_not_looked_for(autojump_clock: Clock, systems: Systems) -> None:
+    async with trio.open_nursery() as nursery:
+        assert not (await Stage(systems, nursery).search()).cached
+    systems.log.clear()
+    async with trio.open_nursery() as nursery:
+        again = await Stage(systems, nursery).search()
+    assert (again.cached, found(again)) == (True, ["c", "b", "a"])
+    assert not {"everywhere", "a", "b", "put"} & set(systems.log)
+
+
 # -- cache and rights -------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +185,7 @@ async def test_cache_first(autojump_clock: Clock, systems: Systems) -> None:
         assert (again.cached, found(again)) == (True, ["c", "b", "a"])
         assert "everywhere" not in systems.log
         await trio.sleep(RESULT_LIFETIME)
+        systems.far.clear()
         assert not (await stage.search()).cached
 
 

@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from loadgen.conform import Options, play
 from loadgen.conform.case import Case
 from loadgen.conform.catalogue import select
+from loadgen.conform.report import Options
+from loadgen.conform.suite import play
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
 from tests.loadgen.conform.marks import marks, only, reasons

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen
-from loadgen.fingerprint.search import UnclearError, search
+from loadgen.fingerprint.probes.sizes import UnclearError, search
 
 FOREVER = float("inf")
 

@@ -7,7 +7,7 @@ import trustme
 from trio.testing import MockClock
 
 from loadgen.fingerprint.probes.deadlines import in_bytes, in_records
-from loadgen.personas._tls13 import client_hello
+from loadgen.tls import client_hello
 
 
 @pytest.mark.parametrize("cut", [in_bytes, in_records])

@@ -5,11 +5,9 @@ from itertools import chain, pairwise
 from xml.etree.ElementTree import Element
 
 import msgspec
-import pytest
 
-from loadgen.page import charts, distributions
-from loadgen.page.charts import MOST_COLOURS, MOST_MOMENTS
-from loadgen.page.plots import Chart
+from loadgen.page import charts
+from loadgen.page.charts import MOST_COLOURS, MOST_MOMENTS, Chart
 from loadgen.report import Outcome, Sample
 from tests.loadgen import reports
 
@@ -42,8 +40,6 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     assert list(by_caption(charts.over_time(reports.run(), "r"))) == ["Latency", "Connections held"]
     assert charts.over_time(reports.interrupted(), "r") == []
     assert charts.over_time(reports.fingerprint(), "r") == []
-    assert distributions.spreads([], "r") is None
-    assert distributions.kills(reports.run().cohorts, "r") is None
 
 
 def test_latency_has_its_percentiles_phases_and_failures() -> None:
@@ -122,33 +118,10 @@ def test_long_runs_are_thinned_to_the_worst() -> None:
     assert sum("p99 900 ms" in tip for tip in found) == 1
 
 
-def test_spreads_have_a_row_for_each_group_and_phase() -> None:
-    chart = distributions.spreads(reports.attack().phases, "r")
-    assert chart is not None
-    assert texts(chart.drawing, "group") == list(reports.GROUPS)
-    assert texts(chart.drawing, "tick")[1:4] == ["baseline", "attack", "recovery"]
-    assert len(list(chart.drawing.iter("circle"))) == 9
-
-
-def test_kill_times_are_where_they_belong() -> None:
-    report = reports.attack("slow-head", clients=100)
-    chart = distributions.kills(report.cohorts, "r")
-    assert chart is not None
-    [tall] = [tip for tip in tips(chart.drawing) if tip.startswith("10 to 10.5 s")]
-    assert tall == f"10 to 10.5 s: {dict(report.cohorts[0].kills)[10.5]:,}"
-    [bar] = [
-        rect for rect in chart.drawing.iter("rect") if (found := rect.find("title")) is not None and found.text == tall
-    ]
-    assert float((bar.get("x") or "").rstrip("%")) == pytest.approx(100 * 10 / 12, abs=0.1)
-    assert float(bar.get("height") or 0) == 44, "the highest"
-
-
 def test_every_plot_has_a_title_and_a_description_in_words() -> None:
     report = reports.attack(outcome=Outcome.FELL_SHORT)
-    others = distributions.spreads(report.phases, "r"), distributions.kills(report.cohorts, "r")
     idents = []
-    for chart in (*charts.over_time(report, "r"), *others):
-        assert chart is not None
+    for chart in charts.over_time(report, "r"):
         title, description = chart.drawing[0], chart.drawing[1]
         assert (title.tag, description.tag) == ("title", "desc")
         assert title.text

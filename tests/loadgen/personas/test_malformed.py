@@ -11,8 +11,9 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from loadgen.client import Client
 from loadgen.engine import Engine
-from loadgen.frames import CLOSE, FIN, PONG, close_code, frame
-from loadgen.personas import _cases, _malformed_chat, _malformed_frames, _malformed_http
+from loadgen.personas import _cases, _malformed_chat, _malformed_http
+from loadgen.personas.malformed import malformed_frames
+from loadgen.wire import CLOSE, FIN, PONG, close_code, frame
 from tests.loadgen.stage import Server, WebSocket, answer, listening, playing, reset, until
 
 _HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
@@ -32,9 +33,6 @@ _TAKEN = frozenset((
 #: What is not wrong before more of it has come.
 _BEGINNINGS = frozenset(("bare CR everywhere", "HTTP/0.9", "SSH", "SMTP", "Redis", "blank lines", "PROXY protocol"))
 
-#: What wsproto lets through: RFC 6455 leaves it to the endpoint, or wsproto does.
-_FRAMES_TAKEN = frozenset(("close in fragments",))
-
 
 @pytest.mark.parametrize("name", sorted(set(_HTTP) - _TAKEN - _BEGINNINGS))
 def test_requests_are_refused_by_an_independent_parser(name: str) -> None:
@@ -52,16 +50,16 @@ def _read(request: bytes, *, upgrade: bool) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", sorted(set(_malformed_frames.CASES) - _FRAMES_TAKEN))
+@pytest.mark.parametrize("name", malformed_frames())
 def test_frames_are_refused_by_an_independent_parser(name: str) -> None:
     server = Connection(ConnectionType.SERVER)
     try:
-        server.receive_data(_malformed_frames.CASES[name])
+        server.receive_data(malformed_frames()[name])
         heard = list(server.events())
     except LocalProtocolError:
         return  # what follows a close
     assert isinstance(heard[-1], events.CloseConnection)
-    assert heard[-1].code in {1002, 1007, 1009} or name == "text after a close"
+    assert heard[-1].code in {1002, 1007, 1009}
 
 
 @pytest.mark.parametrize("name", sorted(_malformed_chat.CASES))

@@ -11,7 +11,7 @@ import trio
 from wsproto import events
 
 from loadgen.client import Stage
-from loadgen.personas import registry, slow_members, slow_users
+from loadgen.personas import registry, slow_honest
 from tests.loadgen.stage import (
     Play,
     Server,
@@ -33,15 +33,15 @@ SLOW = (*MEMBERS, "slow-typist", "curl", "bandwidth")
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
-        (slow_members, {"ROUND_TRIP_SECONDS": 0.05, "READ_EVERY_SECONDS": 0.02}),
-        (slow_users, {"TYPES_IN_SECONDS": 0.5, "READS_AFTER_SECONDS": 0.1, "CURL_PAUSE_SECONDS": 0.05}),
-        (slow_users, {"MOVES_EVERY_SECONDS": 0.02}),
-        (slow_users.SlowTypist, {"pause_seconds": 0.05}),
-        (slow_users.Bandwidth, {"pause_seconds": 0.05}),
-        (slow_members.Office, {"speaks_every": (0.1, 0.2)}),
-        (slow_members.Phone2G, {"speaks_every": (0.1, 0.2), "in_touch": (600.0, 600.0), "dark_seconds": 0.1}),
-        (slow_members.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
-        (slow_members.Tunnel, {"first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1}),
+        (slow_honest, {"ROUND_TRIP_SECONDS": 0.05, "READ_EVERY_SECONDS": 0.02}),
+        (slow_honest, {"TYPES_IN_SECONDS": 0.5, "READS_AFTER_SECONDS": 0.1, "CURL_PAUSE_SECONDS": 0.05}),
+        (slow_honest, {"MOVES_EVERY_SECONDS": 0.02}),
+        (slow_honest.SlowTypist, {"pause_seconds": 0.05}),
+        (slow_honest.Bandwidth, {"pause_seconds": 0.05}),
+        (slow_honest.Office, {"speaks_every": (0.1, 0.2)}),
+        (slow_honest.Phone2G, {"speaks_every": (0.1, 0.2), "in_touch": (600.0, 600.0), "dark_seconds": 0.1}),
+        (slow_honest.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
+        (slow_honest.Tunnel, {"first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1}),
     ):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)
@@ -139,15 +139,15 @@ async def test_the_phone_reads_little_at_a_time() -> None:
         for number in range(20):
             await room.say(type="message", room="lobby", offset=number + 1, text=text)
         await until(lambda: play.cohort.deliveries == 20)
-        reads = (play.cohort.received_bytes - before) / slow_members.Phone2G.read_bytes
-        assert trio.current_time() - begun >= (reads - 2) * slow_members.READ_EVERY_SECONDS
+        reads = (play.cohort.received_bytes - before) / slow_honest.Phone2G.read_bytes
+        assert trio.current_time() - begun >= (reads - 2) * slow_honest.READ_EVERY_SECONDS
 
 
 async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_members.Phone2G, "in_touch", (0.1, 0.1))
+    monkeypatch.setattr(slow_honest.Phone2G, "in_touch", (0.1, 0.1))
     async with _joined("phone-2g") as (play, room):
         await until(lambda: play.client.is_dark)
-        monkeypatch.setattr(slow_members.Phone2G, "in_touch", (600.0, 600.0))
+        monkeypatch.setattr(slow_honest.Phone2G, "in_touch", (600.0, 600.0))
         await _tell(room, 1)
         assert not play.cohort.deliveries
         await until(lambda: play.cohort.deliveries == 1)
@@ -234,7 +234,7 @@ async def _poll(server: Server) -> trio.SocketStream:
 
 
 async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_users, "READS_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr(slow_honest, "READS_AFTER_SECONDS", 1.0)
     async with listening() as server, playing(server.url, "curl") as play:
         stream = await _poll(server)
         for number in range(2):
@@ -260,7 +260,7 @@ async def test_curl_bears_a_close_between_two_polls_and_none_within() -> None:
 async def _post(stream: trio.SocketStream) -> int:
     """Take a message, and say in how many pieces it came."""
     pieces, got = 0, b""
-    while not got.endswith(b"x" * slow_users.TEXT_BYTES):
+    while not got.endswith(b"x" * slow_honest.TEXT_BYTES):
         got += await stream.receive_some(1 << 20)
         pieces += 1
     request, _ = parsed(got)
@@ -280,8 +280,8 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> Non
             before, begun = play.cohort.received_bytes, trio.current_time()
             await answer(stream, 200, body)
             await until(lambda before=before: play.cohort.received_bytes > before + len(body))  # type: ignore[misc]
-            reads = len(body) / slow_users.Bandwidth.read_bytes
-            assert trio.current_time() - begun >= (reads - 2) * slow_users.MOVES_EVERY_SECONDS
+            reads = len(body) / slow_honest.Bandwidth.read_bytes
+            assert trio.current_time() - begun >= (reads - 2) * slow_honest.MOVES_EVERY_SECONDS
         assert not play.cohort.ended
 
 
@@ -308,7 +308,7 @@ async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
 
 
 async def test_a_typist_that_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_users.SlowTypist, "patience_seconds", 0.2)
+    monkeypatch.setattr(slow_honest.SlowTypist, "patience_seconds", 0.2)
     async with listening() as server, playing(server.url, "slow-typist") as play:
         await server.accept()
         await until(lambda: play.cohort.ended == {"nothing came in 0.2 s": 1})
@@ -316,7 +316,7 @@ async def test_a_typist_that_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
 async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_users.Bandwidth, "patience_seconds", 0.3)
+    monkeypatch.setattr(slow_honest.Bandwidth, "patience_seconds", 0.3)
     async with listening() as server, playing(server.url, "bandwidth") as play:
         stream = await server.accept()
         await _post(stream)

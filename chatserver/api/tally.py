@@ -1,0 +1,87 @@
+"""What is published, counted with the other processes: each allows what it knows of, and hears of the rest in a second.
+
+Owns: what is still to be told to the shards. May not: let a publish wait. Each process decides by its own buckets, at
+once: a user who publishes through several has a burst in each, and from then on the one rate for all of them.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import trio
+
+from chatserver.api.services import PublishLimit
+from chatserver.chat.principal import Principal
+from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.shared.limits import Spent, spend
+from chatserver.shared.shards import Shard, Shards, SharedError
+
+#: Seconds between two rounds.
+TELL_EVERY = 1.0
+#: Buckets in one script, which holds its server up for 1 ms then.
+BUCKETS_A_SCRIPT = 200
+
+
+@dataclass(slots=True)
+class _Kind:
+    """One limit: its name, its buckets in this process, and what was spent of each."""
+
+    name: str
+    buckets: KeyedBuckets[int] | KeyedBuckets[str]
+    spent: Counter[int | str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Entry:
+    kind: _Kind
+    key: int | str
+    spent: Spent
+
+
+class PublishTally:
+    """See the module; `run` tells."""
+
+    def __init__(self, limit: PublishLimit, shards: Shards, clock: Callable[[], float]) -> None:
+        self._users = _Kind("publish-user", limit.users)
+        self._networks = _Kind("publish-network", limit.networks)
+        self._shards = shards
+        self._clock = clock
+        self.untold = 0  # messages that no shard has heard of
+        limit.note = self.note
+
+    def note(self, principal: Principal) -> None:
+        """Somebody has published."""
+        self._users.spent[principal.number] += 1
+        self._networks.spent[principal.network] += 1
+
+    async def run(self) -> None:
+        """Tell the shards until cancelled."""
+        while True:
+            await trio.sleep(TELL_EVERY)
+            async with trio.open_nursery() as nursery:
+                for shard, entries in self._rounds():
+                    nursery.start_soon(self._tell, shard, entries)
+
+    def _rounds(self) -> Iterator[tuple[Shard, list[_Entry]]]:
+        """What is told to each shard, a script at a time."""
+        by_shard: defaultdict[int, list[_Entry]] = defaultdict(list)
+        for kind in (self._users, self._networks):
+            spent, kind.spent = kind.spent, Counter()
+            bucket = kind.buckets.bucket
+            for key, count in spent.items():
+                name = f"{kind.name}:{key}"
+                entry = _Entry(kind, key, Spent(self._shards.key(name), bucket.interval, bucket.span, count))
+                by_shard[self._shards.index(name)].append(entry)
+        for index, entries in by_shard.items():
+            for start in range(0, len(entries), BUCKETS_A_SCRIPT):
+                yield self._shards.all[index], entries[start : start + BUCKETS_A_SCRIPT]
+
+    async def _tell(self, shard: Shard, entries: list[_Entry]) -> None:
+        try:
+            levels = await spend(shard, [each.spent for each in entries])
+        except SharedError:  # what is not told is forgotten: this process has its own buckets
+            self.untold += sum(each.spent.tokens for each in entries)
+            return
+        now = int(self._clock() / MICROSECOND)
+        for entry, level in zip(entries, levels, strict=True):
+            entry.kind.buckets.lower(entry.key, level, now)  # type: ignore[arg-type]

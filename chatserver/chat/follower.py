@@ -1,0 +1,189 @@
+"""Rooms in which another process has written: what they lack is read from the log.
+
+Owns: which rooms in memory may lack something, and the reads for them. May not: believe a hint, or tell anybody; the
+hub takes in what is read as it takes in news.
+
+A room takes in record k+1 only behind record k. News that does not follow is no more than a hint that there is
+something, as are the hints of other processes, which may be lost, late, doubled or wrong. So each room in memory is
+compared with a shared log now and then, and a hint for which the log has nothing costs one read.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import structlog
+import trio
+from msgspec.structs import replace
+
+from chatserver.chat.catch_up import READ_RETRY, READERS
+from chatserver.chat.log_reader import LogReader
+from chatserver.chat.room import Room
+from chatserver.chat.sink import Schedule
+from chatserver.fair import SingleFlight
+from chatserver.log.interface import MAX_GROUP, MAX_READ, Head, Kind, Log, LogError, Record
+
+#: Records read at a time: as many as a group of our own has, so that they are as much work at once.
+FOLLOW_PAGE = MAX_GROUP
+#: Seconds between two comparisons of rooms with a shared log: so late is what a lost hint was about.
+COMPARE_EVERY = 1.0
+#: Reactions in one page of which each message is read by itself; for more, all that the ring has is read again.
+FEW_TARGETS = 8
+
+_log = structlog.get_logger("chatserver.chat")
+
+
+class Follower:
+    """See the module. `run` is a task; `take_in` appends to a room what follows its last record."""
+
+    def __init__(
+        self, log: Log, reader: LogReader, rooms: Mapping[str, Room], schedule: Schedule, *,
+        take_in: Callable[[Room, list[Record]], None], retained: Callable[[dict[str, int]], None],
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._reader = reader
+        self._rooms = rooms
+        self._schedule = schedule
+        self._take_in = take_in
+        self._retained = retained
+        self._following: SingleFlight[Room, int] = SingleFlight()
+        self._waiting: dict[Room, None] = {}  # to be read for, the first that asked in front
+        self._asked = trio.Event()
+        self._uncompared: list[str] = []  # rooms that this round of comparisons has still to look at
+
+    def hear(self, room: Room, offset: int) -> None:
+        """The room may have records up to this offset; one that is being loaded is looked at afterwards."""
+        room.heard = max(room.heard, offset)
+        if room.ready and room.heard > room.last:
+            self._waiting[room] = None
+            self._asked.set()
+
+    def heard(self, hints: Mapping[str, int]) -> None:
+        """Other processes may have written to these rooms, up to these offsets."""
+        for name, offset in hints.items():
+            room = self._rooms.get(name)
+            if room is not None:
+                self.hear(room, offset)
+
+    def loaded(self, room: Room) -> None:
+        """It is ready, and more may have been heard of it meanwhile."""
+        self.hear(room, room.heard)
+
+    async def reach(self, room: Room, offset: int) -> None:
+        """Take in what the log has up to this offset, if it is there. Raises LogError."""
+        room.heard = max(room.heard, offset)
+        await self._follow(room)
+
+    async def run(self) -> None:
+        """Read for rooms until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS):
+                nursery.start_soon(self._serve)
+            if self._log.shared:
+                nursery.start_soon(self._compare)
+
+    async def _serve(self) -> None:
+        while True:
+            while self._waiting:
+                room = next(iter(self._waiting))
+                del self._waiting[room]
+                try:
+                    await self._follow(room)
+                except LogError as error:
+                    _log.warning("catch_up_failed", room=room.name, reason=str(error))
+                    await trio.sleep(READ_RETRY)
+                    self.hear(room, room.heard)
+                except Exception:  # noqa: BLE001  a fault of ours costs what this room lacks, until more is heard of it
+                    self._schedule.faulted(room)
+            if self._asked.is_set():
+                self._asked = trio.Event()
+            await self._asked.wait()
+
+    async def _follow(self, room: Room) -> None:
+        await self._following.get(room, partial(self._read_on, room))
+
+    async def _read_on(self, room: Room) -> int:
+        """Read until the room has all that was heard of, or the log says that there is no more."""
+        while room.heard > room.last and self._rooms.get(room.name) is room:
+            heard, room.heard = room.heard, 0  # what is heard from now on may be behind what is read
+            found = False
+            try:
+                found = await self._read_page(room)
+            except BaseException:
+                room.heard = max(room.heard, heard)
+                raise
+            if found:
+                room.heard = max(room.heard, heard)
+        return room.last
+
+    async def _read_page(self, room: Room) -> bool:
+        """Whether there was anything behind the room's last record."""
+        with self._reader.altered_meanwhile(room.name) as altered_meanwhile:
+            records = await self._log.read(room.name, after=room.last, limit=FOLLOW_PAGE)
+            if not records:
+                return False
+            altered = await self._altered_by(room, records)
+            altered |= {offset: record for offset, record in altered_meanwhile.items() if offset in altered}
+            records = [altered_meanwhile.get(record.offset, record) for record in records]
+        self._reader.altered(room.name, altered.values())
+        # The last one brings them all: what is read of a message is its present state.
+        records[-1] = replace(records[-1], alters=tuple(altered.values()))
+        if self._rooms.get(room.name) is room:
+            self._take_in(room, records)
+        return True
+
+    async def _altered_by(self, room: Room, records: list[Record]) -> dict[int, Record]:
+        """Earlier records that read otherwise because of these, as they are now, by offset.
+
+        Those that nobody has in memory or is about to get are left out.
+        """
+        targets = {record.target for record in records if record.kind and record.target < records[0].offset}
+        if not targets:
+            return {}
+        first = records[0].offset if room.ring is None else room.ring.first
+        reacted_only = all(record.kind in (Kind.MESSAGE, Kind.REACTION) for record in records)
+        single = {target for target in targets if target < first} if self._reader.is_reading(room.name) else set()
+        if reacted_only and len(targets) <= FEW_TARGETS:
+            single |= {target for target in targets if target >= first}
+            targets.clear()
+        found: dict[int, Record] = {}
+        for target in single:
+            for record in await self._log.read(room.name, after=target - 1, limit=1):
+                found[record.offset] = record
+        if targets:
+            begin = max(first, min(targets))
+            found |= await self._about(room.name, targets, range(begin, records[0].offset))
+        return found
+
+    async def _about(self, room: str, targets: set[int], where: range) -> dict[int, Record]:
+        """These messages, as far as they are in this part of a room, and all edits of them."""
+        found: dict[int, Record] = {}
+        at = where.start
+        while at < where.stop:
+            page = await self._log.read(room, after=at - 1, limit=MAX_READ)
+            for record in page:
+                # The edit before an edit loses its text; which one that was is not told.
+                about = record.target if record.kind is Kind.EDIT else record.offset
+                if record.offset < where.stop and about in targets:
+                    found[record.offset] = record
+            at = page[-1].offset + 1 if page else where.stop
+        return found
+
+    async def _compare(self) -> None:
+        """Compare rooms in memory with the log, up to MAX_READ of them each time."""
+        while True:
+            await trio.sleep(COMPARE_EVERY)
+            if not self._uncompared:
+                self._uncompared = list(self._rooms)
+            names = self._uncompared[-MAX_READ:]
+            del self._uncompared[-MAX_READ:]
+            if names:
+                try:
+                    heads = await self._log.heads(names)
+                except LogError as error:
+                    _log.warning("rooms_not_compared", reason=str(error))
+                else:
+                    self._compared(heads)
+
+    def _compared(self, heads: Mapping[str, Head]) -> None:
+        self._retained({name: head.first for name, head in heads.items()})
+        self.heard({name: head.last for name, head in heads.items()})

@@ -1,0 +1,111 @@
+"""The people of one room, here and in other processes.
+
+Owns: who of them is here, and how what another process says becomes arrivals and departures. May not: know how it was
+said; elsewhere.py does.
+
+A user who is connected to two processes is present once. Of a large room a process names some only: the others are a
+number, and somebody who is in two processes may count twice there.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import NamedTuple
+
+from chatserver.chat.presence import Presence
+from chatserver.chat.principal import Principal
+
+
+class There(NamedTuple):
+    """Who is in one room in one other process."""
+
+    people: dict[int, Principal]  # by number
+    unnamed: int  # so many more
+
+
+NOBODY = There({}, 0)
+
+
+class WiderPresence(Presence):
+    """The people of one room, here and in other processes; `noted` is told when those who are here have changed."""
+
+    __slots__ = ("_here", "_name", "_noted", "_unnamed_others")
+
+    def __init__(self, name: str, noted: Callable[[str, "WiderPresence"], None]) -> None:
+        super().__init__()
+        self._name = name
+        self._noted = noted
+        self._here: dict[int, tuple[Principal, int]] = {}  # by number; how many connections in this process
+        self._unnamed_others = 0
+
+    def __len__(self) -> int:
+        return len(self._people) + self._unnamed_others
+
+    @property
+    def here(self) -> bool:
+        """See `Presence.here`."""
+        return bool(self._here)
+
+    @property
+    def count_here(self) -> int:
+        """How many are in this process."""
+        return len(self._here)
+
+    def people_here(self, limit: int) -> list[Principal]:
+        """Some of them, by the names that they have here."""
+        return [principal for principal, _ in islice(self._here.values(), limit)]
+
+    def enter(self, principal: Principal) -> None:
+        """See `Presence.enter`."""
+        super().enter(principal)
+        self._name_here(principal)
+
+    def change(self, before: Principal, now: Principal) -> None:
+        """See `Presence.change`."""
+        super().change(before, now)
+        self._name_here(now)
+
+    def _name_here(self, principal: Principal) -> None:
+        known, count = self._here[principal.number]
+        if known.label != principal.label:
+            self._here[principal.number] = principal, count
+            self._noted(self._name, self)
+
+    def _add(self, principal: Principal) -> None:
+        super()._add(principal)
+        known, count = self._here.get(principal.number, (principal, 0))
+        self._here[principal.number] = known, count + 1
+        if not count:
+            self._noted(self._name, self)
+
+    def leave(self, number: int) -> None:
+        """See `Presence.leave`."""
+        super().leave(number)
+        known, count = self._here.pop(number)
+        if count > 1:
+            self._here[number] = known, count - 1
+        else:
+            self._noted(self._name, self)
+
+    def hear(self, before: "There", now: "There") -> None:
+        """Take in that those of another process have changed."""
+        large = before.unnamed or now.unnamed
+        if large and (before.unnamed != now.unnamed or before.people.keys() != now.people.keys()):
+            self._unnamed = True  # others are named, who may have been there before
+            self._changes = None
+            self.listing = None
+        self._unnamed_others += now.unnamed - before.unnamed
+        for number, principal in now.people.items():
+            known = before.people.get(number)
+            if known is None:
+                super()._add(principal)
+            elif known.label != principal.label:
+                self._rename(principal)
+        for number in before.people:
+            if number not in now.people:
+                super().leave(number)
+
+    def begin_with(self, there: "There") -> None:
+        """Those who are in another process already are nothing to tell."""
+        self.hear(NOBODY, there)
+        self._changes = None
+        self._unnamed = False

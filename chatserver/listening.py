@@ -1,0 +1,94 @@
+"""The sockets that a server listens on: one for each --host, and one for --metrics-listen.
+
+Owns: binding them as the settings say, the complaint when that cannot be, and their addresses as URLs. May not: accept.
+
+Several workers have a socket each for one address (SO_REUSEPORT), all made here, before there is a worker. A worker
+that ends leaves its socket and the queue of peers in it to the next.
+"""
+
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from chatserver.net.listener import bind
+from chatserver.settings.fields import Settings
+from chatserver.settings.forms import listen
+
+_log = structlog.get_logger("chatserver")
+
+
+class CannotListenError(Exception):
+    """An address that cannot be bound; says which, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What is bound: `workers[n]` are the sockets of one worker, one for each --host."""
+
+    workers: list[list[socket.socket]]
+    operators: socket.socket | None
+
+    def urls(self, settings: Settings) -> list[str]:
+        """Where clients come in."""
+        return [_url(settings, host, bound) for host, bound in zip(settings.host, self.workers[0], strict=True)]
+
+    def operators_url(self, settings: Settings) -> str:
+        """Where --metrics-listen is, or nothing."""
+        if self.operators is None:
+            return ""
+        return _url(settings, listen(settings.metrics_listen)[0], self.operators)
+
+
+def announce(addresses: Sequence[str], metrics_address: str) -> None:
+    """Say where clients come in, as the contract has it, and in the log where operators do."""
+    for address in addresses:
+        print(f"listening on {address}", flush=True)  # noqa: T201
+    if metrics_address:
+        _log.info("metrics_listening", address=metrics_address)
+
+
+def bind_all(settings: Settings, stack: ExitStack) -> Listening:
+    """Bind everything; `stack` closes it. Raises CannotListenError."""
+    binder = _Binder(settings, stack)
+    by_host = [binder.for_each_worker(host) for host in settings.host]
+    operators = None
+    if settings.metrics_listen:
+        host, port = listen(settings.metrics_listen)
+        operators = binder.bind(host, port, flag="--metrics-listen: ")
+    return Listening([list(sockets) for sockets in zip(*by_host, strict=True)], operators)
+
+
+class _Binder:
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+
+    def for_each_worker(self, host: str) -> list[socket.socket]:
+        port, count = self._settings.port, self._settings.workers
+        if count == 1:
+            return [self.bind(host, port)]
+        if port:
+            # Another server's sockets of several workers would let ours join them, and take half of its clients.
+            self.bind(host, port).close()
+        sockets: list[socket.socket] = []
+        for _ in range(count):
+            sockets.append(self.bind(host, port, reuse_port=True))
+            port = sockets[0].getsockname()[1]
+        return sockets
+
+    def bind(self, host: str, port: int, *, flag: str = "", reuse_port: bool = False) -> socket.socket:
+        try:
+            bound = bind(host, port, send_buffer=self._settings.send_buffer, reuse_port=reuse_port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise CannotListenError(f"{flag}cannot listen on {host} port {port}: {why}") from error
+        return self._stack.enter_context(bound)
+
+
+def _url(settings: Settings, host: str, bound: socket.socket) -> str:
+    shown = f"[{host.strip('[]')}]" if ":" in host else host
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://{shown}:{bound.getsockname()[1]}"

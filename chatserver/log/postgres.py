@@ -1,0 +1,237 @@
+"""The log in a PostgreSQL database: for servers on many machines.
+
+Owns: which thread does what, and the order of opening and closing. May not: contain SQL; that is in `postgres_schema`,
+`postgres_writer`, `postgres_readers` and `postgres_news`, and for what is kept beside the messages in what `change` and
+`ask` are given. The driver blocks, so it runs in threads: one commits groups, one changes what is beside them, three
+read, one listens, each with a connection of its own.
+
+Other servers write to the same database. What they write is hinted at (see `postgres_news`), and what this one keeps in
+memory of the database never decides anything.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import time_ns
+from typing import NamedTuple, TypeVar
+
+import trio
+from outcome import Outcome
+
+from chatserver.log.audit import Audit
+from chatserver.log.groups import GroupWriter, Outcomes
+from chatserver.log.interface import (
+    ANSWER_DEADLINE,
+    DRAIN_DEADLINE,
+    MAX_READ_BYTES,
+    Draft,
+    Head,
+    Heard,
+    Identity,
+    Keeps,
+    LogOpenError,
+    LogUnavailable,
+    News,
+    Record,
+    RoomSummary,
+    Schedule,
+    at_once,
+    bounds_of,
+    unheard,
+)
+from chatserver.log.markers import Markers
+from chatserver.log.postgres_audit import PostgresAudit
+from chatserver.log.postgres_connection import Connection, Server, Session
+from chatserver.log.postgres_index import PostgresIndex
+from chatserver.log.postgres_markers import PostgresMarkers
+from chatserver.log.postgres_news import Listener, notify
+from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
+from chatserver.log.postgres_sanctions import PostgresSanctions
+from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
+from chatserver.log.postgres_signouts import PostgresSignOuts
+from chatserver.log.postgres_writer import PostgresWriter
+from chatserver.log.sanctions import Sanctions
+from chatserver.log.signouts import SignOuts
+from chatserver.log.threads import ThreadPool
+
+#: Seconds between the beginnings of two groups, as in SQLite.
+GROUP_INTERVAL = 0.001
+
+T = TypeVar("T")
+
+
+class _Parts(NamedTuple):
+    """What exists while the log is open."""
+
+    identity: Identity
+    writer: PostgresWriter
+    side: Session
+    readers: PostgresReaders
+
+
+class PostgresLog:
+    """A `Log` in the database at `url`. `wall_ms`: None for the clock of the database, which all servers share."""
+
+    shared = True
+
+    def __init__(self, url: str, *, wall_ms: Callable[[], int] | None = None) -> None:
+        self._url = url
+        self._wall_ms = wall_ms
+        self._own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for what no other server compares
+        self._node = secrets.token_hex(4)
+        self._writer_thread, self._side_thread = ThreadPool(1), ThreadPool(1)
+        self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
+        self.submit, self.statistics = groups.submit, groups.statistics
+        self._parts: _Parts | None = None
+        self._replaced = trio.Event()
+        self.index = PostgresIndex(self.change, self._own_ms)
+        self.markers: Markers = PostgresMarkers(self, self._own_ms)
+        self.audit: Audit = PostgresAudit(self)
+        self.sanctions: Sanctions = PostgresSanctions(self)
+        self.signouts: SignOuts = PostgresSignOuts(self)
+
+    @property
+    def identity(self) -> Identity:
+        """Which log this is; valid once `run` has started."""
+        return self._open_parts().identity
+
+    async def run(
+        self,
+        news: News,
+        *,
+        heard: Heard = unheard,
+        schedule: Schedule = at_once,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Open, commit groups and listen until cancelled, close.
+
+        Raises LogOpenError also later, if the database comes back with another history: the epoch is another one then,
+        and what this server has told its clients is not to be gone on with.
+        """
+        token = trio.lowlevel.current_trio_token()
+        server = await trio.to_thread.run_sync(Server, self._url)
+        opened = await trio.to_thread.run_sync(_open, server)
+
+        def check(connection: Connection) -> None:
+            if not is_same(connection, opened):
+                token.run_sync_soon(self._replaced.set)
+                raise LogUnavailable("the database has another history")
+
+        server.opened(check)
+        side = Session(server)
+        writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
+        self._parts = parts = _Parts(opened.identity, writer, side, PostgresReaders(server))
+        self.index.open(server)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(Listener(server, self._node, heard).run)
+                nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
+                nursery.start_soon(self.index.run)
+                await self._groups.run(partial(self._note, news), schedule=schedule, task_status=task_status)
+            if self._replaced.is_set():
+                raise LogOpenError(
+                    "the database has another history than when this server was started (a standby was promoted, or a "
+                    "backup restored), so offsets may come again; start the server anew, and clients are told"
+                )
+        finally:
+            self._parts = None
+            await self._close(parts)
+
+    async def _end_when_replaced(self, scope: trio.CancelScope) -> None:
+        await self._replaced.wait()
+        scope.cancel()
+
+    async def head(self, room: str) -> Head:
+        """The first and the last offset of a room."""
+        return (await self.heads([room])).get(room, Head(1, 0))
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """The first and the last offset of these rooms; see `Log.heads`."""
+        return await self._open_parts().readers.heads(rooms)
+
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        """The first records behind offset `after`; see `Log.read`."""
+        return await self._open_parts().readers.read(room, after + 1, MAX_OFFSET, limit, max_bytes, last=False)
+
+    async def latest(
+        self,
+        room: str,
+        limit: int,
+        *,
+        before: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        messages_only: bool = False,
+    ) -> list[Record]:
+        """The last records; see `Log.latest`."""
+        high = MAX_OFFSET if before is None else before - 1
+        readers = self._open_parts().readers
+        return await readers.read(room, 1, high, limit, max_bytes, last=True, messages_only=messages_only)
+
+    async def rooms(self, limit: int) -> list[RoomSummary]:
+        """Rooms that hold something, most recently written first."""
+        return await self._open_parts().readers.rooms(limit)
+
+    async def retain(
+        self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
+    ) -> dict[str, int]:
+        """Remove the oldest records, a step at a time beside the commits. Other servers may do the same."""
+        bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
+        first: dict[str, int] = {}
+        after_room: int | None = 0
+        while after_room is not None:
+            forget = partial(self._open_parts().writer.forget, after_room, bounds)
+            lost, after_room = await self._side_thread.run(forget)
+            first |= lost
+        return first
+
+    async def change(self, doing: str, work: Callable[[Connection], T], *, hint: str = "") -> T:
+        """Do this as one transaction, in the thread for changes. Raises LogUnavailable.
+
+        For what is kept beside the messages. `hint` is told to the other servers, so that they look again.
+        """
+
+        def hinting(connection: Connection) -> T:
+            done = work(connection)
+            if hint:
+                notify(connection, self._node, {hint: 0})
+            return done
+
+        with trio.move_on_after(ANSWER_DEADLINE):
+            return await self._side_thread.run(partial(self._open_parts().writer.change, doing, hinting))
+        raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
+
+    async def ask(self, query: Callable[[Connection], T]) -> T:
+        """Do this in a reading thread. Raises LogUnavailable."""
+        return await self._open_parts().readers.ask(query)
+
+    def _note(self, news: News, records: Sequence[Record]) -> None:
+        self.index.written(len(records))
+        news(records)
+
+    def _open_parts(self) -> _Parts:
+        if self._parts is None:
+            raise LogUnavailable("the log is closed")
+        return self._parts
+
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        self._writer_thread.start(partial(self._open_parts().writer.commit, drafts), done)
+
+    async def _close(self, parts: _Parts) -> None:
+        """Close each connection in its thread. What still hangs there ends by its own deadline, or with the process."""
+        self.index.close()
+        parts.readers.close()
+        with trio.move_on_after(DRAIN_DEADLINE, shield=True):
+            await self._side_thread.run(parts.side.close)
+            await self._writer_thread.run(parts.writer.close)
+
+
+def _open(server: Server) -> Opened:
+    """Connect for the first time, and make what is missing."""
+    session = Session(server)
+    try:
+        session.run("opening the database", lambda connection: None)  # which may take as long as any job, and no longer
+        return session.run("opening the database", migrate, seconds=MIGRATION_DEADLINE)
+    except LogUnavailable as error:
+        raise LogOpenError(str(error)) from error
+    finally:
+        session.close()

@@ -1,0 +1,106 @@
+"""The rows that edits, deletions and reactions are about, in PostgreSQL.
+
+Owns: their statements. May not: begin or end a transaction, or decide what may happen; `changes` does. It is used
+behind the locks on the rooms of a group, so no other server alters these rows meanwhile.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from chatserver.log.group_changes import Place, Reacted
+from chatserver.log.interface import Record
+from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_index import vectors
+from chatserver.log.postgres_rows import plain_array, read_record, restored, text_array
+from chatserver.log.rows import COLUMNS, more_of
+
+# Only constants of this package are formatted into statements.
+_FIND_RECORDS = f"""
+    SELECT room, place, {COLUMNS}
+    FROM unnest(%s::bigint[], %s::bigint[]) AS asked (room, place) JOIN messages USING (room, place)
+"""  # noqa: S608
+_REACTED = "unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS asked (room, place, emoji, user_id)"
+_FIND_REACTIONS = (
+    f"SELECT room, place, emoji, user_id FROM {_REACTED} JOIN reactions USING (room, place, emoji, user_id)"  # noqa: S608
+)
+_RESTATE = """
+    UPDATE messages SET more = altered.more
+    FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS altered (room, place, more)
+    WHERE messages.room = altered.room AND messages.place = altered.place
+"""
+_REWRITE = """
+    UPDATE messages SET more = altered.more, text = altered.text, words = nullif(altered.words, '')::tsvector
+    FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+        AS altered (room, place, more, text, words)
+    WHERE messages.room = altered.room AND messages.place = altered.place
+"""
+_REACT = f"INSERT INTO reactions (room, place, emoji, user_id) SELECT * FROM {_REACTED} ON CONFLICT DO NOTHING"  # noqa: S608
+_UNREACT = f"""
+    DELETE FROM reactions USING {_REACTED}
+    WHERE (reactions.room, reactions.place, reactions.emoji, reactions.user_id)
+        = (asked.room, asked.place, asked.emoji, asked.user_id)
+"""  # noqa: S608
+_FORGET_REACTIONS = """
+    DELETE FROM reactions USING unnest(%s::bigint[], %s::bigint[]) AS asked (room, place)
+    WHERE reactions.room = asked.room AND reactions.place = asked.place
+"""
+
+
+class _Room(Protocol):
+    id: int
+
+
+class PostgresChanges:
+    """`Rows`."""
+
+    def __init__(self, connection: Connection, rooms: Mapping[str, _Room]) -> None:
+        self._connection = connection
+        self._rooms = rooms
+
+    def records(self, places: Collection[Place]) -> Iterator[Record]:
+        """See `Rows`."""
+        names = self._names(room for room, _ in places)
+        for room, place, *row in self._connection.execute(_FIND_RECORDS, self._arrays(places)).fetchall():
+            yield read_record(names[room], place, *row)
+
+    def reactions(self, asked: Collection[Reacted]) -> Iterator[Reacted]:
+        """See `Rows`."""
+        names = self._names(room for room, *_ in asked)
+        found = self._connection.execute(_FIND_REACTIONS, self._reacted(asked)).fetchall()
+        return ((names[room], place, restored(emoji), restored(user_id)) for room, place, emoji, user_id in found)
+
+    def rewrite(self, records: Sequence[Record]) -> None:
+        """See `Rows`."""
+        texts = text_array([record.text for record in records])
+        self._connection.execute(_REWRITE, (*self._states(records), texts, vectors(records)))
+
+    def restate(self, records: Sequence[Record]) -> None:
+        """See `Rows`."""
+        self._connection.execute(_RESTATE, self._states(records))
+
+    def react(self, reactions: Sequence[Reacted]) -> None:
+        """See `Rows`."""
+        self._connection.execute(_REACT, self._reacted(reactions))
+
+    def unreact(self, reactions: Sequence[Reacted]) -> None:
+        """See `Rows`."""
+        self._connection.execute(_UNREACT, self._reacted(reactions))
+
+    def forget_reactions(self, messages: Sequence[Place]) -> None:
+        """See `Rows`."""
+        self._connection.execute(_FORGET_REACTIONS, self._arrays(messages))
+
+    def _names(self, rooms: Iterable[str]) -> dict[int, str]:
+        return {self._rooms[room].id: room for room in rooms}
+
+    def _arrays(self, places: Collection[Place]) -> tuple[str, str]:
+        return plain_array(self._rooms[room].id for room, _ in places), plain_array(offset for _, offset in places)
+
+    def _states(self, records: Sequence[Record]) -> tuple[str, ...]:
+        places = self._arrays([(record.room, record.offset) for record in records])
+        return *places, text_array([more_of(record) for record in records])
+
+    def _reacted(self, reactions: Collection[Reacted]) -> tuple[str, ...]:
+        places = self._arrays([(room, offset) for room, offset, _, _ in reactions])
+        emoji = [each for _, _, each, _ in reactions]
+        return *places, text_array(emoji), text_array([user_id for *_, user_id in reactions])

@@ -1,0 +1,196 @@
+"""Full text in PostgreSQL: a column of words and a GIN index over it.
+
+Owns: what stands in the index, when it is brought in order, and the thread that searches. May not: hold up a commit, or
+the reading threads.
+
+The words are those of `words`, and not of PostgreSQL's parser, which takes what looks like an address for one word and
+folds letters as the database's locale has it. They are written with the message, in its transaction, so a message is
+found as soon as it is durable, by every server, and is not when it was edited or deleted.
+
+The index only appends to a list what a commit brings, 4 µs a message, and searches read that list too. To merge it into
+the tree is done here, beside the commits: 6 µs a message, and 14 µs if commits did it with shorter lists.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import structlog
+import trio
+
+from chatserver.log.index import CANDIDATES, Found, Question, SearchFailed, ranked
+from chatserver.log.interface import LogUnavailable, Record
+from chatserver.log.postgres_connection import Connection, Server
+from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
+from chatserver.log.postgres_rows import read_record, restored, stored, text_array
+from chatserver.log.rows import COLUMNS
+from chatserver.log.words import distinct_words, fold
+
+#: Kilobytes of the list from which on a commit merges it itself: 100,000 messages, if all servers stopped merging.
+PENDING_KB = 65_536
+SCHEMA = (
+    "ALTER TABLE messages ADD COLUMN words tsvector",
+    f"""CREATE INDEX messages_words ON messages USING gin (words)
+        WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
+)
+#: Characters of a word that count: PostgreSQL takes 2,046 bytes, and a question has 256.
+MAX_WORD = 256
+#: Messages after which the list is merged, and seconds after which it is if there are fewer.
+MERGE_AFTER, MERGE_INTERVAL = 5_000, 10.0
+#: Seconds of pause for each second of merging, and until another attempt after it has failed.
+MERGE_PAUSE, MERGE_RETRY = 2.0, 10.0
+#: Milliseconds that a search may last, on a busy machine too; it has one connection, and one search at a time.
+SLOWEST_SEARCH_MS = 2_000
+#: Of the connection that searches. What a word costs is known only when the plan is made for that word; the whole table
+#: is never cheaper to look at; and one search has one core.
+_SETTINGS = (
+    f"statement_timeout = {SLOWEST_SEARCH_MS}",
+    "plan_cache_mode = force_custom_plan",
+    "enable_seqscan = off",
+    "max_parallel_workers_per_gather = 0",
+)
+#: Bits of a place to go on from that are the offset; the room's id is above them.
+_OFFSET_BITS = 36
+#: Of the advisory lock for merging: "word".
+_LOCK = 0x776F7264
+
+_log = structlog.get_logger("chatserver.log")
+
+T = TypeVar("T")
+
+_COLUMNS = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
+_ROOM = "SELECT id FROM rooms WHERE name = %s"
+_FIND = f"""
+    SELECT name, room, place, {_COLUMNS} FROM messages JOIN rooms ON rooms.id = room
+    WHERE words @@ %(words)s::tsquery AND (room, place) BETWEEN (%(low_room)s, 1) AND (%(high_room)s, %(high)s)
+"""  # noqa: S608
+_BY_USER = " AND user_id = %(user)s"
+_NEWEST = " ORDER BY room DESC, place DESC LIMIT %(most)s"
+_MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_xact_lock(%s)"
+
+
+class Change(Protocol):
+    """`PostgresLog.change`."""
+
+    def __call__(self, doing: str, work: Callable[[Connection], T]) -> Awaitable[T]:
+        """Do this as one transaction."""
+
+
+class PostgresIndex:
+    """The index of a log."""
+
+    lag = 0.0  # a message's words are stored with it
+
+    def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
+        self._change = change
+        self._wall_ms = wall_ms
+        self._readers: PostgresReaders | None = None
+        self._turn = trio.Lock()  # one search at a time
+        self._unmerged = 0  # messages of this server
+        self._some, self._many = trio.Event(), trio.Event()
+
+    def open(self, server: Server) -> None:
+        """Be ready to search."""
+        self._readers = PostgresReaders(server, 1, _SETTINGS)
+
+    def close(self) -> None:
+        """Search no more."""
+        if self._readers is not None:
+            self._readers.close()
+            self._readers = None
+
+    # -- searching --------------------------------------------------------------------------------------------------
+
+    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+        """See `Index.find`; `go_on` is the place below which to look."""
+        try:
+            async with self._turn:
+                if self._readers is None:
+                    raise LogUnavailable("the log is closed")
+                return await self._readers.ask(partial(_find, question, go_on, self._wall_ms()))
+        except LogUnavailable as error:
+            raise SearchFailed(str(error)) from error
+
+    # -- merging ----------------------------------------------------------------------------------------------------
+
+    def written(self, messages: int) -> None:
+        """This server has committed so many."""
+        self._unmerged += messages
+        self._some.set()
+        if self._unmerged >= MERGE_AFTER:
+            self._many.set()
+
+    async def run(self) -> None:
+        """Merge what was written until cancelled."""
+        while True:
+            await self._some.wait()
+            with trio.move_on_after(MERGE_INTERVAL):
+                await self._many.wait()
+            await self._merge()
+
+    async def _merge(self) -> None:
+        unmerged, self._unmerged = self._unmerged, 0
+        self._some, self._many = trio.Event(), trio.Event()
+        began = trio.current_time()
+        try:
+            await self._change("merging the index", _merge)
+        except LogUnavailable as error:
+            _log.warning("indexing_failed", reason=str(error))
+            self.written(unmerged)
+            await trio.sleep(MERGE_RETRY)
+        else:
+            await trio.sleep(MERGE_PAUSE * (trio.current_time() - began))
+
+
+# -- in threads --------------------------------------------------------------------------------------------------------
+
+
+def vectors(records: Sequence[Record]) -> str:
+    """The words of each of these, as an array of texts that can become `tsvector`; of no message an empty one.
+
+    Words are letters and digits alone, so nothing in them needs a quotation mark.
+    """
+    return text_array(["" if record.kind else _words(record.text) for record in records])
+
+
+def _words(text: str) -> str:
+    words: Iterable[str] = distinct_words(text)
+    if len(text) > MAX_WORD:
+        words = (word[:MAX_WORD] for word in words)
+    return " ".join(words)
+
+
+def _merge(connection: Connection) -> None:
+    """Another server may be at it already."""
+    connection.execute(_MERGE, (_LOCK,))
+
+
+def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:
+    parameters: dict[str, Any] = {"low_room": 0, "high_room": MAX_OFFSET, "high": MAX_OFFSET, "most": CANDIDATES}
+    if question.room is not None:
+        row = connection.execute(_ROOM, (stored(question.room),)).fetchone()
+        if row is None:
+            return Found([], None)
+        high = MAX_OFFSET if question.before is None else min(question.before - 1, MAX_OFFSET)
+        parameters |= {"low_room": row[0], "high_room": row[0], "high": high}
+    if go_on is not None:
+        high_room, high = divmod(go_on - 1, 1 << _OFFSET_BITS)
+        parameters |= {"high_room": high_room, "high": high}
+    statement = _FIND + (_NEWEST if question.user is None else _BY_USER + _NEWEST)
+    if question.user is not None:
+        parameters["user"] = stored(question.user)
+    rows: Sequence[tuple[Any, ...]] = ()
+    # As a whole word first: if it is in many messages, all that begin with it need not be looked for.
+    for words in _expressions(question):
+        rows = connection.execute(statement, {**parameters, "words": words}).fetchall()
+        if len(rows) == CANDIDATES:
+            break
+    found = [read_record(restored(name), place, *row) for name, _, place, *row in rows]
+    more = (rows[-1][1] << _OFFSET_BITS) + rows[-1][2] if len(rows) == CANDIDATES else None
+    return Found(ranked(found, question, now_ms), more)
+
+
+def _expressions(question: Question) -> list[str]:
+    """The question as a `tsquery`, and as one in which the last word stands for longer ones as well."""
+    whole = " & ".join(f"'{fold(word)[:MAX_WORD]}'" for word in question.words)
+    return [whole, f"{whole}:*"] if question.prefix else [whole]

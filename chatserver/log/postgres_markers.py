@@ -1,0 +1,132 @@
+"""Read markers in PostgreSQL: a few statements of many rows.
+
+Owns: the SQL of the table `markers`. May not: know a thread; `PostgresLog.change` and `ask` have them.
+
+One server moves markers at a time, for a millisecond: two that move those of the same users would wait for each other
+otherwise. A marker may be lost with the last second before a crash, so its commit waits for no disk.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from chatserver.log import markers as limits
+from chatserver.log.interface import Kind
+from chatserver.log.markers import Marker, Place, Unread, spans
+from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_rows import plain_array, restored, stored, text_array
+
+if TYPE_CHECKING:
+    from chatserver.log.postgres import PostgresLog
+
+SCHEMA = (
+    # How far each user has read. Those that moved longest ago are looked for so rarely that no index pays.
+    """CREATE TABLE markers (
+        user_id text NOT NULL, room bigint NOT NULL, read bigint NOT NULL, moved bigint NOT NULL,
+        PRIMARY KEY (user_id, room)
+    ) WITH (fillfactor = 80)""",
+)
+#: Of the advisory lock for moving markers: "mark".
+_LOCK = 0x6D61726B
+
+# Only constants of this package are formatted into statements.
+_UPSERT = """
+    INSERT INTO markers (user_id, room, read, moved)
+    SELECT user_id, rooms.id, max(least(read, last)), %s
+    FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS moved (user_id, name, read) JOIN rooms USING (name)
+    WHERE last > 0 GROUP BY user_id, rooms.id
+    ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
+    WHERE excluded.read > markers.read
+"""
+_MANY_ROOMS = "SELECT user_id FROM markers WHERE user_id = ANY(%s::text[]) GROUP BY user_id HAVING count(*) > %s"
+_TRIM_USER = """
+    DELETE FROM markers WHERE user_id = %(user)s AND room IN
+        (SELECT room FROM markers WHERE user_id = %(user)s ORDER BY moved DESC OFFSET %(most)s)
+"""
+_COUNT = "SELECT count(*) FROM markers"
+_TRIM = """
+    DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT %s)
+"""
+_OF_USER = """
+    SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
+    WHERE user_id = %s ORDER BY moved DESC
+"""
+_ENDS = "SELECT name, id, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
+# In the JSON of `more` a quotation mark of somebody's text has a backslash in front. The type `json` keeps each element
+# as it is written, and the same encoder has written the user's id.
+_COUNTS = f"""
+    SELECT ranges.room, messages, mentions
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS ranges (room, low, high)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS messages, count(*) FILTER (WHERE CASE WHEN more = '' THEN false ELSE EXISTS (
+            SELECT 1 FROM json_array_elements(more::json -> 'mentions') AS mention WHERE mention::text = %s
+        ) END) AS mentions
+        FROM messages
+        WHERE messages.room = ranges.room AND place BETWEEN low AND high AND kind = {Kind.MESSAGE:d} AND user_id <> %s
+            AND position('"deleted":true' IN more) = 0
+    ) AS counted
+"""  # noqa: S608
+
+
+class PostgresMarkers:
+    """`Markers`."""
+
+    def __init__(self, log: "PostgresLog", wall_ms: Callable[[], int]) -> None:
+        self._log = log
+        self._wall_ms = wall_ms
+        self._since_trim = 0
+
+    async def move(self, markers: Sequence[Marker]) -> None:
+        """See `Markers.move`."""
+        self._since_trim += len(markers)
+        trim = self._since_trim >= limits.TRIM_EVERY
+        await self._log.change("storing read markers", partial(_move, markers, self._wall_ms(), trim))
+        if trim:
+            self._since_trim = 0
+
+    async def of_user(self, user_id: str) -> dict[str, int]:
+        """See `Markers.of_user`."""
+        return await self._log.ask(partial(_of_user, user_id))
+
+    async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
+        """See `Markers.unread`."""
+        return await self._log.ask(partial(_unread, user_id, places))
+
+
+def _move(markers: Sequence[Marker], now_ms: int, trim: bool, connection: Connection) -> None:
+    connection.execute("SET LOCAL synchronous_commit = off")
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    users = text_array([marker.user_id for marker in markers])
+    rooms = text_array([marker.room for marker in markers])
+    connection.execute(_UPSERT, (now_ms, users, rooms, plain_array(marker.offset for marker in markers)))
+    for (user_id,) in connection.execute(_MANY_ROOMS, (users, limits.MAX_MARKED_ROOMS)).fetchall():
+        connection.execute(_TRIM_USER, {"user": user_id, "most": limits.MAX_MARKED_ROOMS})
+    if trim:
+        row = connection.execute(_COUNT).fetchone()
+        assert row is not None
+        if row[0] > limits.MAX_MARKERS:
+            connection.execute(_TRIM, (row[0] - limits.MAX_MARKERS,))
+
+
+def _of_user(user_id: str, connection: Connection) -> dict[str, int]:
+    rows = connection.execute(_OF_USER, (stored(user_id),)).fetchall()
+    return {restored(room): read for room, read in rows}
+
+
+def _unread(user_id: str, places: Mapping[str, int], connection: Connection) -> dict[str, Unread]:
+    ends = {restored(row[0]): row[1:] for row in connection.execute(_ENDS, (text_array(list(places)),)).fetchall()}
+    wanted = list(spans(Place(room, read, *ends[room][1:]) for room, read in places.items() if room in ends))
+    looked_at = [span for span in wanted if span.low <= span.high]
+    counted: dict[int, tuple[int, int]] = {}
+    if looked_at:
+        ranges = (
+            plain_array(ends[span.room][0] for span in looked_at),
+            plain_array(span.low for span in looked_at),
+            plain_array(span.high for span in looked_at),
+        )
+        written = msgspec.json.encode(user_id).decode()
+        rows = connection.execute(_COUNTS, (*ranges, written, stored(user_id))).fetchall()
+        counted = {room: (messages, mentions) for room, messages, mentions in rows}
+    return {span.room: span.unread(*counted.get(ends[span.room][0], (0, 0))) for span in wanted}

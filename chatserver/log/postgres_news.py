@@ -1,0 +1,155 @@
+"""News from other servers on the same database: LISTEN and NOTIFY.
+
+Owns: the channel, what is said on it, the connection that listens. May not: believe what it hears; a notification is a
+hint to look into the log.
+
+A group sends one notification, and more only when its rooms do not fit into one. PostgreSQL keeps them for those who
+listen and not for those who have lost their connection. So after each connection, behind LISTEN, all rooms are hinted
+at that were written since the last one was known to be whole.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+
+import msgspec
+import psycopg
+import trio
+
+from chatserver.log.interface import DRAIN_DEADLINE, LogUnavailable
+from chatserver.log.postgres_connection import JOB_DEADLINE, RETRY_FIRST, Connection, Server, unavailable
+from chatserver.log.postgres_rows import restored
+from chatserver.log.threads import ThreadPool
+
+CHANNEL = "chatserver"
+#: Bytes of one notification; PostgreSQL takes less than 8,000.
+MAX_PAYLOAD = 7_900
+#: Seconds without a notification until the connection is tried.
+CHECK_AFTER = 10.0
+#: Milliseconds by which a room's last record may be older than its commit: several times what a group may take.
+MARGIN_MS = 60_000
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(tuple[str, dict[str, int]]).decode
+_NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_WRITTEN = "SELECT name, last FROM rooms WHERE time >= %s"
+
+
+def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
+    """Tell the other servers, when the transaction that is under way is committed: rooms, with their last offsets.
+
+    A name that begins with `*` is no room, and tells to read something else again.
+    """
+    payload = _encode((node, hints)).decode()
+    if len(payload.encode()) <= MAX_PAYLOAD:
+        connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+        return
+    items = list(hints.items())
+    assert len(items) > 1, "the name of a room is short"
+    for half in (items[: len(items) // 2], items[len(items) // 2 :]):
+        notify(connection, node, dict(half))
+
+
+class Listener:
+    """The connection that listens, and is made again when it is lost. `heard` is called on the loop."""
+
+    def __init__(self, server: Server, node: str, heard: Callable[[Mapping[str, int]], None]) -> None:
+        self._server = server
+        self._node = node
+        self._heard = heard
+        self._thread = ThreadPool(1)
+        self._connection: Connection | None = None
+        self._whole_until = 0  # ms by the database's clock, up to which all hints have come; 0: it never listened
+        self._arrived: list[str] = []
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; it has started when it listens."""
+        try:
+            while True:
+                try:
+                    await self._listen(task_status)
+                except LogUnavailable:
+                    await self._thread.run(self._close)
+                    await trio.sleep(max(self._server.retry_in, RETRY_FIRST))
+        finally:
+            with trio.move_on_after(DRAIN_DEADLINE, shield=True):
+                await self._thread.run(self._close)
+
+    async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
+        is_first = not self._whole_until
+        connection, missed = await self._thread.run(self._connect)
+        if is_first:
+            task_status.started()
+        if missed:
+            self._heard(missed)
+        self._hint_arrived()
+        while True:
+            with trio.move_on_after(CHECK_AFTER) as quiet:
+                await trio.lowlevel.wait_readable(connection.fileno())
+            if quiet.cancelled_caught:
+                await self._thread.run(self._check)
+                self._hint_arrived()
+            else:
+                self._read(connection)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            connection.pgconn.consume_input()
+        except psycopg.Error as error:
+            raise unavailable("listening", error) from error
+        payloads = []
+        while (notification := connection.pgconn.notifies()) is not None:
+            payloads.append(notification.extra)
+        self._hint(payloads)
+
+    def _hint_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        self._hint(arrived)
+
+    def _hint(self, payloads: Sequence[str | bytes]) -> None:
+        hints: dict[str, int] = {}
+        for payload in payloads:
+            try:
+                node, rooms = _decode(payload)
+            except msgspec.MsgspecError:  # of another program
+                continue
+            if node != self._node:
+                hints |= rooms
+        if hints:
+            self._heard(hints)
+
+    # -- in the thread -------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> tuple[Connection, dict[str, int]]:
+        """Listen; and what was written while nobody did."""
+        self._connection = connection = self._server.connect(monotonic() + JOB_DEADLINE)
+        # The driver takes what comes while it waits for an answer.
+        connection.add_notify_handler(lambda notification: self._arrived.append(notification.payload))
+        try:
+            connection.execute(f"LISTEN {CHANNEL}")
+            missed = {}
+            if self._whole_until:
+                found = connection.execute(_WRITTEN, (self._whole_until - MARGIN_MS,)).fetchall()
+                missed = {restored(name): last for name, last in found}
+            self._note_time(connection)
+        except psycopg.Error as error:
+            raise unavailable("listening", error) from error
+        return connection, missed
+
+    def _check(self) -> None:
+        """Whether the connection is whole. Raises LogUnavailable."""
+        assert self._connection is not None
+        self._connection.deadline = monotonic() + JOB_DEADLINE
+        try:
+            self._note_time(self._connection)
+        except psycopg.Error as error:
+            raise unavailable("listening", error) from error
+
+    def _note_time(self, connection: Connection) -> None:
+        row = connection.execute(_NOW).fetchone()
+        assert row is not None
+        self._whole_until = row[0]
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,136 @@
+"""Reading from PostgreSQL beside the writer: a few connections, each used by one thread at a time.
+
+Owns: the reading sessions and the queries. May not: write.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from chatserver.log.interface import (
+    ANSWER_DEADLINE,
+    MAX_READ,
+    Head,
+    Kind,
+    LogUnavailable,
+    Record,
+    RoomSummary,
+    bounded,
+)
+from chatserver.log.postgres_connection import Connection, Server, Session
+from chatserver.log.postgres_rows import read_record, restored, stored, text_array
+from chatserver.log.rows import COLUMNS
+from chatserver.log.threads import ThreadPool
+
+#: Connections and threads. A thread waits for the network most of the time, so they are more than SQLite's.
+READERS = 3
+#: The highest offset there can be.
+MAX_OFFSET = (1 << 63) - 1
+
+T = TypeVar("T")
+
+_HEADS = "SELECT name, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
+_ROOMS = "SELECT name, last - forgotten, last FROM rooms WHERE last > forgotten ORDER BY time DESC LIMIT %s"
+
+
+def _records(*, last: bool, messages_only: bool) -> str:
+    # The length of a text is known without reading it, so no more of them are read than are asked for.
+    order = "DESC" if last else "ASC"
+    kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
+    return f"""
+        SELECT place, {COLUMNS} FROM (
+            SELECT *, sum(octet_length(text)) OVER so_far AS bytes, row_number() OVER so_far AS number
+            FROM (
+                SELECT place, {COLUMNS} FROM messages
+                WHERE room = (SELECT id FROM rooms WHERE name = %s) AND place BETWEEN %s AND %s {kinds}
+                ORDER BY place {order} LIMIT %s
+            ) AS found WINDOW so_far AS (ORDER BY place {order})
+        ) AS counted
+        WHERE bytes <= %s OR number = 1 ORDER BY place
+    """  # noqa: S608
+
+
+_RECORDS = {
+    (last, messages_only): _records(last=last, messages_only=messages_only)
+    for last in (False, True)
+    for messages_only in (False, True)
+}
+
+
+class PostgresReaders:
+    """The reading sessions. Used and closed on the trio loop."""
+
+    def __init__(self, server: Server, readers: int = READERS, settings: Sequence[str] = ()) -> None:
+        prepare = partial(_prepare, settings)
+        self._idle: list[Session] | None = [Session(server, prepare) for _ in range(readers)]  # None: closed
+        self._lock = threading.Lock()
+        self._threads = ThreadPool(readers)
+
+    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+        """The ends of those of these rooms that were ever written."""
+        return await self.ask(partial(_heads, rooms))
+
+    async def read(
+        self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
+    ) -> list[Record]:  # fmt: skip
+        """The first or the last records with `low <= offset <= high`, oldest first."""
+        statement = _RECORDS[last, messages_only]
+        bounds = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0), bounded(limit), max(max_bytes, 0)
+        return await self.ask(partial(_read, statement, room, bounds))
+
+    async def rooms(self, limit: int) -> list[RoomSummary]:
+        """Rooms that hold something, most recently written first."""
+        return await self.ask(partial(_rooms, min(bounded(limit), MAX_READ)))
+
+    async def ask(self, query: Callable[[Connection], T]) -> T:
+        """What a query finds. Raises LogUnavailable."""
+
+        def work() -> T:
+            with self._lock:
+                if self._idle is None:
+                    raise LogUnavailable("the log is closed")
+                session = self._idle.pop()  # there are as many as threads
+            try:
+                return session.run("reading messages", query)
+            finally:
+                self._give_back(session)
+
+        with trio.move_on_after(ANSWER_DEADLINE):
+            return await self._threads.run(work)
+        raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
+
+    def close(self) -> None:
+        """Close the connections that are idle, and the others when they are given back."""
+        with self._lock:
+            for session in self._idle or ():
+                session.close()
+            self._idle = None
+
+    def _give_back(self, session: Session) -> None:
+        with self._lock:
+            if self._idle is None:
+                session.close()
+            else:
+                self._idle.append(session)
+
+
+def _prepare(settings: Sequence[str], connection: Connection) -> None:
+    for setting in ("default_transaction_read_only = on", *settings):
+        connection.execute(f"SET {setting}")
+
+
+def _heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
+    found = connection.execute(_HEADS, (text_array(rooms),)).fetchall()
+    return {restored(name): Head(first, last) for name, first, last in found}
+
+
+def _read(statement: str, room: str, bounds: tuple[int, int, int, int], connection: Connection) -> list[Record]:
+    rows = connection.execute(statement, (stored(room), *bounds)).fetchall()
+    return [read_record(room, *row) for row in rows]
+
+
+def _rooms(limit: int, connection: Connection) -> list[RoomSummary]:
+    return [RoomSummary(restored(name), kept, last) for name, kept, last in connection.execute(_ROOMS, (limit,))]

@@ -1,0 +1,333 @@
+"""Writing to PostgreSQL: a group of drafts in, a commit, an outcome for each draft out.
+
+Owns: the transaction of a group, idempotency keys, retention. May not: know trio. It runs in a thread, one call at a
+time.
+
+A group is two round trips. The first locks its rooms, in the order of their ids so that no two servers wait for each
+other, and looks its keys up; each statement behind the locks sees what others committed before. The second inserts,
+moves the ends of the rooms, tells the other servers, and commits. Until then nobody else gets an offset in these rooms.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgspec
+from psycopg.rows import TupleRow
+
+from chatserver.log.changes import plain
+from chatserver.log.group_changes import Changes
+from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Stored
+from chatserver.log.postgres_changes import PostgresChanges
+from chatserver.log.postgres_connection import Connection, Session
+from chatserver.log.postgres_index import vectors
+from chatserver.log.postgres_news import notify
+from chatserver.log.postgres_rows import plain_array, read_record, restored, text_array
+from chatserver.log.rows import COLUMNS, more_of
+
+#: Rooms whose ids are kept in memory: about 10 MB.
+MAX_CACHED_ROOMS = 50_000
+#: Keys written between two removals of expired ones, so that most groups need no statement for it.
+EXPIRE_EVERY = 512
+#: Records that one step of retention may remove: some milliseconds, in which their rooms are locked.
+FORGET_STEP = 500
+#: Rooms that one step of retention may look at.
+ROOMS_STEP = 200
+
+T = TypeVar("T")
+_Key = tuple[str, str, str]  # room, user, key
+
+# Only constants of this package are formatted into statements.
+_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_FIND_ROOMS = "SELECT name, id FROM rooms WHERE name = ANY(%s::text[])"
+_MAKE_ROOMS = (
+    "INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING"
+)
+_LOCK = f"""
+    SELECT id, last, time, {_NOW} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+"""  # noqa: S608
+_FIND_KEYS = f"""
+    SELECT number, keys.place, keys.time, {", ".join(f"messages.{column}" for column in COLUMNS.split(", "))}
+    FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY AS asked (room, used, number)
+    JOIN keys USING (room, used)
+    LEFT JOIN messages ON messages.room = keys.room AND messages.place = keys.place
+"""  # noqa: S608
+_INSERT_MESSAGES = """
+    INSERT INTO messages (room, place, words, time, user_id, user_name, text)
+    SELECT room, place, nullif(words, '')::tsvector, time, user_id, user_name, text FROM unnest(
+        %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[]
+    ) AS fresh (room, place, words, time, user_id, user_name, text)
+"""
+_INSERT_RECORDS = f"""
+    INSERT INTO messages (room, place, words, {COLUMNS})
+    SELECT room, place, nullif(words, '')::tsvector, {COLUMNS} FROM unnest(
+        %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
+        %s::smallint[], %s::bigint[], %s::text[]
+    ) AS fresh (room, place, words, {COLUMNS})
+"""  # noqa: S608
+# A key may be used again after its lifetime, before its row was removed.
+_INSERT_KEYS = """
+    INSERT INTO keys (room, used, place, time)
+    SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::bigint[], %s::bigint[])
+    ON CONFLICT (room, used) DO UPDATE SET place = excluded.place, time = excluded.time
+"""
+_EXPIRE_KEYS = """
+    DELETE FROM keys WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM keys WHERE time <= %s ORDER BY time LIMIT %s FOR UPDATE SKIP LOCKED
+    ))
+"""
+_MOVE_ENDS = """
+    UPDATE rooms SET last = moved.last, time = moved.time
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS moved (id, last, time) WHERE rooms.id = moved.id
+"""
+_TO_FORGET = """
+    SELECT rooms.id, name, forgotten, last, messages.time
+    FROM rooms LEFT JOIN messages ON messages.room = rooms.id AND messages.place = forgotten + 1
+    WHERE rooms.id > %s AND last > forgotten ORDER BY rooms.id LIMIT %s
+"""
+_LOCK_IDS = "SELECT id FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+# Time never decreases within a room, so what is too old is at its beginning.
+_FORGET = """
+    WITH gone AS (
+        DELETE FROM messages USING unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+            AS asked (id, low, high, keep_from, oldest)
+        WHERE room = id AND place BETWEEN low AND high AND (place < keep_from OR time < oldest)
+        RETURNING room, place
+    ), ends AS (
+        SELECT room, max(place) AS place FROM gone GROUP BY room
+    ), reacted AS (
+        DELETE FROM reactions USING ends WHERE reactions.room = ends.room AND reactions.place <= ends.place
+    )
+    UPDATE rooms SET forgotten = ends.place FROM ends WHERE id = ends.room RETURNING id, name, forgotten
+"""
+
+
+class RoomEnd(msgspec.Struct, gc=False):
+    """Where the next record of a room goes."""
+
+    id: int
+    last: int
+    time: int
+
+
+class PostgresWriter:
+    """Groups over one session, and retention over another. `wall_ms`: None for the clock of the database."""
+
+    def __init__(self, session: Session, side: Session, node: str, wall_ms: Callable[[], int] | None) -> None:
+        self._session = session
+        self._side = side
+        self._node = node
+        self._wall_ms = wall_ms
+        self._ids: dict[str, int] = {}  # of rooms, which never change
+        self._keys_since_sweep = 0
+
+    def close(self) -> None:
+        """Close the connection that commits."""
+        self._session.close()
+
+    def commit(self, drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
+        """Store a group whole or not at all."""
+        try:
+            return self._session.run("storing a message", partial(self._commit, drafts))
+        except LogUnavailable as error:
+            return [error] * len(drafts)
+
+    def _commit(self, drafts: Sequence[Draft], connection: Connection) -> list[Stored | LogError]:
+        rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
+        ids = self._find_rooms(connection, drafts)
+        keyed = {
+            (draft.room, draft.user_id, draft.key): draft
+            for draft in drafts
+            if draft.key is not None and draft.room in ids
+        }
+        uses = {key: _digest(key) for key in keyed}
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            locked = connection.execute(_LOCK, (plain_array(sorted(ids.values())),))
+            if uses:
+                found = connection.execute(
+                    _FIND_KEYS, (plain_array([ids[key[0]] for key in uses]), plain_array(uses.values()))
+                )
+        ends = locked.fetchall()
+        if len(ends) < len(ids):
+            self._ids.clear()
+            raise LogUnavailable("storing a message failed: rooms are missing, since somebody has removed them")
+        now = max((row[3] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
+        by_id = {id_: RoomEnd(id_, last, time) for id_, last, time, _ in ends}
+        rooms = {name: by_id[id_] for name, id_ in ids.items()}
+        used = _used_keys(found.fetchall(), keyed, now) if uses else {}
+        changes = Changes(PostgresChanges(connection, rooms), rooms, rich) if rich else None
+        outcomes: list[Stored | LogError] = []
+        fresh: list[Record] = []
+        new_keys: dict[_Key, Record] = {}
+        for draft in drafts:
+            key = None if draft.key is None else (draft.room, draft.user_id, draft.key)
+            if key is not None and (first := used.get(key)) is not None:
+                outcomes.append(Stored(first, False))
+                continue
+            if changes is not None:
+                instead = changes.instead(draft, rooms.get(draft.room), now)
+                if instead is not None:
+                    outcomes.append(instead)
+                    continue
+            room = rooms[draft.room]
+            room.last = offset = room.last + 1
+            room.time = time = max(now, room.time)
+            record = plain(draft, offset, time) if changes is None else changes.make(draft, offset, time)
+            fresh.append(record)
+            outcomes.append(Stored(record, True))
+            if key is not None:
+                used[key] = new_keys[key] = record
+        if not fresh:
+            connection.execute("ROLLBACK")
+            return outcomes
+        written = {record.room: rooms[record.room] for record in fresh}
+        with connection.pipeline():
+            _insert(connection, fresh, rooms, rich=bool(rich))
+            if changes is not None:
+                changes.write()
+            if new_keys:
+                self._write_keys(connection, new_keys, rooms, uses, now)
+            connection.execute(
+                _MOVE_ENDS,
+                (
+                    plain_array(room.id for room in written.values()),
+                    plain_array(room.last for room in written.values()),
+                    plain_array(room.time for room in written.values()),
+                ),
+            )
+            notify(connection, self._node, {name: room.last for name, room in written.items()})
+            connection.execute("COMMIT")
+        return outcomes
+
+    def _find_rooms(self, connection: Connection, drafts: Sequence[Draft]) -> dict[str, int]:
+        """The ids of their rooms. Those that a message is for are made, in a transaction of their own.
+
+        Made in the group's one, two servers could wait for each other: for a room that is locked, and for one that is
+        being made.
+        """
+        names = {draft.room for draft in drafts}
+        missing = names - self._ids.keys()
+        if missing:
+            if len(self._ids) + len(missing) > MAX_CACHED_ROOMS:
+                self._ids.clear()
+                missing = names
+            self._look_up(connection, missing)
+            to_make = sorted({draft.room for draft in drafts if not draft.kind} - self._ids.keys())
+            if to_make:
+                connection.execute(_MAKE_ROOMS, (text_array(to_make),))
+                self._look_up(connection, to_make)
+        return {name: self._ids[name] for name in names if name in self._ids}
+
+    def _look_up(self, connection: Connection, names: Iterable[str]) -> None:
+        found = connection.execute(_FIND_ROOMS, (text_array(list(names)),)).fetchall()
+        self._ids.update((restored(name), id_) for name, id_ in found)
+
+    def _write_keys(
+        self,
+        connection: Connection,
+        keys: dict[_Key, Record],
+        rooms: dict[str, RoomEnd],
+        uses: dict[_Key, str],
+        now: int,
+    ) -> None:
+        connection.execute(
+            _INSERT_KEYS,
+            (
+                plain_array(rooms[key[0]].id for key in keys),
+                plain_array(uses[key] for key in keys),
+                plain_array(record.offset for record in keys.values()),
+                plain_array(record.time for record in keys.values()),
+            ),
+        )
+        self._keys_since_sweep += len(keys)
+        if self._keys_since_sweep >= EXPIRE_EVERY:  # twice as many as came, so that the table stays small
+            connection.execute(_EXPIRE_KEYS, (now - int(KEY_LIFETIME * 1000), 2 * self._keys_since_sweep))
+            self._keys_since_sweep = 0
+
+    def change(self, doing: str, work: Callable[[Connection], T]) -> T:
+        """Do this in a transaction, beside the groups."""
+
+        def whole(connection: Connection) -> T:
+            connection.execute("BEGIN")
+            done = work(connection)
+            connection.execute("COMMIT")
+            return done
+
+        return self._side.run(doing, whole)
+
+    def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
+        """One step of retention, over rooms with higher ids than this.
+
+        Returns the new first offset of each room that lost something, and the id to go on with (None: done).
+        """
+        return self.change("retention", partial(_forget, after_room, bounds))
+
+
+def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd], *, rich: bool) -> None:
+    values: list[str] = [
+        plain_array(rooms[record.room].id for record in records),
+        plain_array(record.offset for record in records),
+        vectors(records),
+        plain_array(record.time for record in records),
+        text_array([record.user_id for record in records]),
+        text_array([record.user_name for record in records]),
+        text_array([record.text for record in records]),
+    ]
+    if rich:
+        values += (
+            plain_array(record.kind.value for record in records),
+            plain_array(record.target for record in records),
+            text_array([more_of(record) for record in records]),
+        )
+    connection.execute(_INSERT_RECORDS if rich else _INSERT_MESSAGES, values)
+
+
+def _digest(key: _Key) -> str:
+    """Of user and key; the room stands beside it."""
+    _, user_id, name = key
+    return blake2b(f"{len(user_id)} {user_id}{name}".encode(), digest_size=16).hexdigest()
+
+
+def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) -> dict[_Key, Record]:
+    """The keys of these that were used within their lifetime, with the messages they were used for.
+
+    If retention has removed the message, its text is the draft's, which is the same message again.
+    """
+    keys = list(keyed)
+    used: dict[_Key, Record] = {}
+    for number, place, time, *row in found:
+        if time <= now - KEY_LIFETIME * 1000:
+            continue
+        key = keys[number - 1]
+        draft = keyed[key]
+        used[key] = plain(draft, place, time) if row[0] is None else read_record(draft.room, place, *row)
+    return used
+
+
+def _forget(after_room: int, bounds: Keeps, connection: Connection) -> tuple[dict[str, int], int | None]:
+    connection.execute("SET LOCAL synchronous_commit = off")  # what a crash undoes is removed again
+    rows = connection.execute(_TO_FORGET, (after_room, ROOMS_STEP)).fetchall()
+    go_on_after: int | None = rows[-1][0] if len(rows) == ROOMS_STEP else None
+    asked: list[tuple[int, int, int, int]] = []  # room, first, first to keep, oldest time
+    for id_, name, forgotten, last, time in rows:
+        max_messages, oldest_ms = bounds(restored(name))
+        keep_from = last - max_messages + 1 if max_messages else 0
+        if forgotten + 1 < keep_from or (time is not None and time < oldest_ms):
+            asked.append((id_, forgotten + 1, keep_from, oldest_ms))
+    if not asked:
+        return {}, go_on_after
+    most = max(FORGET_STEP // len(asked), 1)
+    ids, lows, keeps, oldest = (plain_array(column) for column in zip(*asked, strict=True))
+    connection.execute(_LOCK_IDS, (ids,))
+    removed = connection.execute(
+        _FORGET, (ids, lows, plain_array(low + most - 1 for _, low, _, _ in asked), keeps, oldest)
+    )
+    firsts: dict[str, int] = {}
+    highs = {id_: low + most - 1 for id_, low, _, _ in asked}
+    for id_, name, forgotten in removed.fetchall():
+        firsts[restored(name)] = forgotten + 1
+        if forgotten == highs[id_]:  # there may be more
+            go_on_after = id_ - 1 if go_on_after is None else min(go_on_after, id_ - 1)
+    return firsts, go_on_after

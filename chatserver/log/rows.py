@@ -1,0 +1,45 @@
+"""Rows: how a record stands in the tables of every database.
+
+Owns: the columns of messages, and what is in `more`. May not: know a database. A plain message has nothing in the last
+three columns, so storing and reading it costs nothing for the others.
+"""
+
+import msgspec
+
+from chatserver.log.interface import Kind, Reaction, Record, State
+
+#: Of a record in the table of messages, in the order that `record_of` takes them.
+COLUMNS = "time, user_id, user_name, text, kind, target, more"
+
+
+class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What few records have, as JSON."""
+
+    mentions: tuple[str, ...] = ()
+    state: State | None = None
+    reaction: Reaction | None = None
+
+
+_NOTHING = _More()
+_KINDS = tuple(Kind)
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_More).decode
+
+
+def more_of(record: Record) -> str:
+    """What of a record stands in `more`."""
+    if not (record.mentions or record.state or record.reaction):
+        return ""
+    return _encode(_More(record.mentions, record.state, record.reaction)).decode()
+
+
+def record_of(
+    room: str, offset: int, time: int, user_id: str, user_name: str, text: str, kind: int, target: int, more: str
+) -> Record:
+    """The record in a row."""
+    if not (kind or target or more):
+        return Record(room, offset, time, user_id, user_name, text)
+    rest = _decode(more) if more else _NOTHING
+    return Record(
+        room, offset, time, user_id, user_name, text, _KINDS[kind], target, rest.mentions, rest.state, rest.reaction
+    )

@@ -1,0 +1,100 @@
+"""The numbers of several workers as those of one server.
+
+Owns: what the sum of two workers' numbers is, and what ended workers leave to the counters. May not: know where the
+numbers come from, or how they get from process to process.
+
+A counter that fell because a worker ended would be a reset to Prometheus, which would then count all that the others
+had counted as new. So what an ended worker has counted stays in the sums.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+import msgspec
+from prometheus_client.core import Metric
+from prometheus_client.exposition import generate_latest
+
+#: Gauges of which every worker has the same or its own worst: the largest counts, not the sum.
+_LARGEST = frozenset((
+    "chatserver_sanctions", "chatserver_loop_stall_max_seconds", "chatserver_loop_lag_max_seconds",
+    "chatserver_gc_max_seconds",
+))  # fmt: skip
+#: Kinds that only ever grow.
+_GROWING = frozenset(("counter", "histogram"))
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Family(msgspec.Struct):
+    """A metric with its samples: name, labels and value."""
+
+    name: str
+    help: str
+    kind: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
+def families_of(metrics: Iterable[Metric]) -> list[Family]:
+    """What can be sent to another process."""
+    return [
+        Family(
+            metric.name,
+            metric.documentation,
+            metric.type,
+            [(sample.name, dict(sample.labels), sample.value) for sample in metric.samples],
+        )
+        for metric in metrics
+    ]
+
+
+class Totals:
+    """The numbers of workers together, ended ones included."""
+
+    def __init__(self) -> None:
+        self._ended: list[Family] = []
+
+    def retire(self, families: Iterable[Family]) -> None:
+        """A worker has ended: keep what it has counted."""
+        self._ended = _merged([self._ended, [each for each in families if each.kind in _GROWING]])
+
+    def text(self, workers: Iterable[list[Family]], own: Iterable[Metric] = ()) -> bytes:
+        """The exposition: the workers' numbers together, then others that are of nobody else."""
+        return generate_latest(_Exposition(_merged([*workers, self._ended]), own))
+
+
+class _Exposition:
+    """A registry, as far as prometheus_client asks one."""
+
+    def __init__(self, families: Iterable[Family], own: Iterable[Metric]) -> None:
+        self._families = families
+        self._own = own
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything; prometheus_client calls it."""
+        for family in self._families:
+            metric = Metric(family.name, family.help, family.kind)
+            for sample in family.samples:
+                metric.add_sample(*sample)
+            yield metric
+        yield from self._own
+
+
+def value_of(families: Iterable[Family], name: str) -> float:
+    """The sum of all samples of one metric."""
+    return sum(value for family in families if family.name == name for _, _, value in family.samples)
+
+
+def _merged(parts: Iterable[Iterable[Family]]) -> list[Family]:
+    """One family for each name, one sample for each name and labels, in the order in which they come first."""
+    found: dict[str, tuple[Family, dict[tuple[str, Labels], float]]] = {}
+    for family in (family for part in parts for family in part):
+        _, values = found.setdefault(family.name, (family, {}))
+        for name, labels, value in family.samples:
+            key = (name, tuple(labels.items()))
+            before = values.get(key, 0.0)
+            values[key] = max(before, value) if family.name in _LARGEST else before + value
+    return [
+        Family(family.name, family.help, family.kind, [(name, dict(labels), value) for (name, labels), value in
+                                                       values.items()])
+        for family, values in found.values()
+    ]  # fmt: skip

@@ -1,0 +1,40 @@
+"""What one worker of several is given: its share of the limits that bound all of them together.
+
+Owns: the arithmetic of a share. May not: know a limit by name; fields.py says of each how it is shared.
+
+    settings = share_of(Settings(workers=4, max_connections=10_000))  # max_connections=2500
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from chatserver.settings.fields import AT_LEAST, SPECS, Settings
+from chatserver.settings.spec import Sharing
+
+#: Standard deviations above the mean that a share of what is spread at random has: a network that is
+#: at the limit is refused by a worker in 1 of 700 cases.
+SPREAD_DEVIATIONS = 3.0
+
+
+def share_of(settings: Settings) -> Settings:
+    """The settings of one worker; the same ones where there is only one."""
+    if settings.workers == 1:
+        return settings
+    shares: dict[str, Any] = {name: share(name, settings) for name, spec in SPECS.items() if _is_divided(spec.sharing)}
+    return dataclasses.replace(settings, **shares)
+
+
+def share(name: str, settings: Settings) -> int:
+    """What one worker has of a limit that is divided; 0 stays what it means."""
+    total, spec = int(getattr(settings, name)), SPECS[name]
+    if not total or settings.workers == 1:
+        return total
+    mean = total / settings.workers
+    slack = SPREAD_DEVIATIONS * math.sqrt(mean) if spec.sharing is Sharing.SPREAD else 0.0
+    floor: float = max(spec.minimum, *(getattr(settings, least) for least in AT_LEAST.get(name, ())), 0)
+    return min(total, math.ceil(max(mean + slack, floor)))
+
+
+def _is_divided(sharing: Sharing) -> bool:
+    return sharing in (Sharing.DIVIDED, Sharing.SPREAD)

@@ -1,0 +1,85 @@
+"""Rate limits on a shard: the generic cell rate algorithm of meters.py, as scripts that a server runs in one step.
+
+Owns: the scripts, and what may be believed of an answer. May not: decide who is limited.
+
+A bucket is one key: the time, on the server's clock, at which it is full again. It expires then. Whatever stands there,
+and however the server's clock was set, nobody is refused for longer than MAX_DEBT bursts take to come back.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from chatserver.meters import MICROSECOND
+from chatserver.shared.shards import Script, Shard, SharedError
+
+#: Bursts by which a bucket may be overdrawn by what was spent before it was told: one for each of eight processes.
+MAX_DEBT = 8
+
+_READ = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local function state_of(key, most)
+  local state = tonumber(redis.call('GET', key) or 0) or 0
+  if state ~= state then state = 0 end -- nan
+  return math.min(math.max(state, now), now + most)
+end
+local function keep(key, state)
+  redis.call('SET', key, string.format('%.0f', state), 'PX', math.max(1, math.ceil((state - now) / 1000)))
+end
+"""
+_TAKE = Script(
+    _READ
+    + """
+local interval, span = tonumber(ARGV[1]), tonumber(ARGV[2])
+local state = state_of(KEYS[1], span) + interval
+if state - now > span then return math.ceil(state - now - span) end
+keep(KEYS[1], state)
+return 0
+"""
+)
+_SPEND = Script(
+    _READ
+    + f"""
+local levels = {{}}
+for index, key in ipairs(KEYS) do
+  local interval, span, count = tonumber(ARGV[index * 3 - 2]), tonumber(ARGV[index * 3 - 1]), tonumber(ARGV[index * 3])
+  local most = span * {MAX_DEBT}
+  local state = math.min(state_of(key, most) + interval * count, now + most)
+  keep(key, state)
+  levels[index] = math.ceil(state - now)
+end
+return levels
+"""
+)
+
+
+class Spent(NamedTuple):
+    """Tokens that were spent of one bucket."""
+
+    key: str
+    interval: int
+    span: int
+    tokens: int
+
+
+async def take(shard: Shard, key: str, interval: int, span: int) -> float:
+    """Spend one token: 0.0 when it was there, else the seconds until it will be. Raises SharedError.
+
+    `interval` and `span` are microseconds, see `TokenBucket`.
+    """
+    wait = await shard.run_script(_TAKE, [key], interval, span)
+    if type(wait) is not int or not 0 <= wait <= interval + 1:
+        raise SharedError(f"{shard.name}: a wait of {wait!r} us")
+    return wait * MICROSECOND
+
+
+async def spend(shard: Shard, spent: Sequence[Spent]) -> list[int]:
+    """Tell what was spent: how many microseconds from now each bucket is full again. Raises SharedError."""
+    arguments = [number for each in spent for number in (each.interval, each.span, each.tokens)]
+    levels = await shard.run_script(_SPEND, [each.key for each in spent], *arguments)
+    if not isinstance(levels, list) or len(levels) != len(spent):
+        raise SharedError(f"{shard.name}: {len(spent)} levels were asked for")
+    for level, each in zip(levels, spent, strict=True):
+        if type(level) is not int or not 0 <= level <= each.span * MAX_DEBT + 1:
+            raise SharedError(f"{shard.name}: a level of {level!r} us")
+    return levels

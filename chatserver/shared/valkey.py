@@ -1,0 +1,162 @@
+"""One Valkey server: a connection that is kept up, and calls that cost little when it is not.
+
+Owns: the connection, its deadlines, and the lines in the log when it is lost and found. May not: know what is kept.
+
+Nobody but `run` connects. While the server is away a call fails at once, so that a slow server costs one deadline and
+not one for each request; what is sent meanwhile is dropped, so that nothing piles up. One connection carries calls and
+messages alike (RESP3).
+"""
+
+import random
+from collections.abc import Callable, Sequence
+
+import structlog
+import trio
+from coredis.connection import TCPConnection, TCPLocation
+from coredis.exceptions import NoScriptError, RedisError, ResponseError
+
+from chatserver.shared.shards import Script, SharedError
+
+#: Seconds for a connection with its first answers.
+CONNECT_DEADLINE = 2.0
+#: Seconds for an answer: a server in another region takes 0.1.
+CALL_DEADLINE = 0.25
+#: Seconds between two looks at whether it still answers and takes writes, and for the answer to that.
+LOOK_EVERY, LOOK_DEADLINE = 1.0, 1.0
+#: Seconds between two attempts to connect, from half of it to one and a half.
+RETRY_EVERY = 1.0
+#: Milliseconds for which the key of a look is kept.
+LOOK_KEPT_MS = 10_000
+
+_log = structlog.get_logger("chatserver.shared")
+
+
+class ValkeyShard:
+    """See the module and `Shard`."""
+
+    def __init__(self, host: str, port: int, *, user: str | None = None, password: str | None = None) -> None:
+        self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.failures = 0
+        self._location = TCPLocation(host, port)
+        self._user, self._password = user, password
+        self._connection: TCPConnection | None = None  # while it may be asked
+        self._lost = trio.Event()
+        self._reason = ""  # why it is away; "" until that is in the log
+
+    @property
+    def up(self) -> bool:
+        """See `Shard.up`."""
+        return self._connection is not None
+
+    async def call(self, command: bytes, *arguments: bytes | str | int) -> object:
+        """See `Shard.call`."""
+        connection = self._connection
+        if connection is None:
+            raise SharedError(f"{self.name} is away")
+        try:
+            return await connection.create_request(command, *arguments, timeout=CALL_DEADLINE)
+        except NoScriptError:
+            raise
+        except ResponseError as error:
+            self.failures += 1
+            raise SharedError(f"{self.name}: {error}") from error
+        except Exception as error:  # what a parser raises for garbage is no closed list
+            self.failures += 1
+            self._lose(connection, error)
+            raise SharedError(f"{self.name}: {error}") from error
+
+    async def run_script(self, script: Script, keys: Sequence[str], *arguments: bytes | str | int) -> object:
+        """See `Shard.run_script`."""
+        try:
+            return await self.call(b"EVALSHA", script.digest, len(keys), *keys, *arguments)
+        except NoScriptError:  # the server is new, or was restarted
+            return await self.call(b"EVAL", script.text, len(keys), *keys, *arguments)
+
+    def send(self, command: bytes, *arguments: bytes | str | int) -> bool:
+        """See `Shard.send`."""
+        connection = self._connection
+        if connection is None:
+            return False
+        try:
+            connection.create_request(command, *arguments)
+        except Exception as error:  # noqa: BLE001  it has just closed
+            self._lose(connection, error)
+            return False
+        return True
+
+    async def run(self, channel: str, heard: Callable[[bytes], None]) -> None:
+        """See `Shard.run`."""
+        while True:
+            try:
+                await self._stay_connected(channel, heard)
+            except* (RedisError, OSError, trio.TooSlowError) as group:
+                self._note(_innermost(group))
+            finally:
+                self._connection = None
+            await trio.sleep(RETRY_EVERY * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not secrecy
+
+    async def _stay_connected(self, channel: str, heard: Callable[[bytes], None]) -> None:
+        """Connect, and return when the server is lost. Raises what the client library does, in a group."""
+        connection = TCPConnection(
+            self._location, username=self._user, password=self._password, connect_timeout=CONNECT_DEADLINE,
+            stream_timeout=LOOK_DEADLINE,
+        )  # fmt: skip
+        self._lost = trio.Event()
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(CONNECT_DEADLINE):
+                await nursery.start(connection.run)
+                await self._look(connection, channel)
+            connection.send_command(b"SUBSCRIBE", channel)
+            nursery.start_soon(self._listen, connection, heard)
+            nursery.start_soon(self._watch, connection, channel)
+            self._connection = connection
+            if self._reason:
+                _log.info("shard_found", shard=self.name)
+                self._reason = ""
+            await self._lost.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _look(self, connection: TCPConnection, channel: str) -> None:
+        """Whether it answers and takes writes: a replica answers too. Raises RedisError and TimeoutError."""
+        await connection.create_request(b"SET", f"{channel}:look", b"", b"PX", LOOK_KEPT_MS)
+
+    async def _watch(self, connection: TCPConnection, channel: str) -> None:
+        """A server that does not answer is lost, whether anybody asks it something or not."""
+        while not self._lost.is_set():
+            await trio.sleep(LOOK_EVERY)
+            try:
+                await self._look(connection, channel)
+            except Exception as error:  # noqa: BLE001  as in `call`
+                self._lose(connection, error)
+
+    async def _listen(self, connection: TCPConnection, heard: Callable[[bytes], None]) -> None:
+        try:
+            async for message in connection.push_messages:
+                match message:
+                    case [b"message", _, bytes() as data]:
+                        heard(data)
+        except RedisError as error:
+            self._lose(connection, error)
+
+    def _lose(self, connection: TCPConnection, error: Exception) -> None:
+        if self._connection is connection:
+            self._connection = None
+            self._note(error)
+            self._lost.set()
+
+    def _note(self, error: BaseException) -> None:
+        """One line for each time that the server goes away, however often it is looked for."""
+        if not self._reason:
+            self._reason = " ".join(str(error).split()) or type(error).__name__
+            _log.warning("shard_lost", shard=self.name, reason=self._reason[:200])
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What the system said, below the words of the libraries."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            return error

@@ -1,0 +1,77 @@
+"""One `/metrics` for all workers, whichever of them is asked.
+
+Owns: the round in which all tell their numbers, and what only the supervisor knows. May not: start or end a worker.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+
+import structlog
+import trio
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from chatserver.fair import SingleFlight
+from chatserver.observe.numbers import Totals, value_of
+from chatserver.observe.rationed import Rationed
+from chatserver.workers.child import Child
+
+#: The share of a core that goes into the text, and the seconds of it that may be used at once. Each worker bounds what
+#: its own numbers cost it.
+SHARE, AT_ONCE_SECONDS = 0.1, 0.3
+
+_log = structlog.get_logger("chatserver.workers")
+
+
+class WorkersMetrics:
+    """See the module. `children` gives those that run."""
+
+    def __init__(self, children: Callable[[], Collection[Child]]) -> None:
+        self._children = children
+        self._totals = Totals()
+        self._deaths = {"died": 0, "hung": 0}
+        self._text = Rationed(self._make_text, share=SHARE, at_once=AT_ONCE_SECONDS)
+        self._asking: SingleFlight[str, bytes] = SingleFlight()
+
+    def ended(self, child: Child) -> None:
+        """What it has counted stays counted."""
+        self._totals.retire(child.numbers)
+
+    def died(self, child: Child) -> None:
+        """It ended, and nobody had told it to."""
+        self._deaths["hung" if child.hung else "died"] += 1
+
+    async def answer(self, child: Child) -> None:
+        """Give a worker the text for all of them."""
+        try:
+            text = await self._asking.get("", self._collect)
+        except Exception:  # noqa: BLE001
+            _log.exception("worker_metrics_failed")
+        else:
+            await child.tell(text.decode())
+
+    async def _collect(self) -> bytes:
+        if not self._text.used_up:
+            async with trio.open_nursery() as nursery:
+                for child in self._children():
+                    nursery.start_soon(child.collect)
+        return self._text.get()
+
+    def _make_text(self) -> bytes:
+        return self._totals.text((child.numbers for child in self._children()), self.collect())
+
+    def collect(self) -> Iterator[Metric]:
+        """What no worker knows."""
+        ready = GaugeMetricFamily("chatserver_workers_ready", "Workers that accept connections")
+        ready.add_metric((), sum(child.ready.is_set() for child in self._children()))
+        yield ready
+        held = GaugeMetricFamily("chatserver_worker_connections", "Connections held, by worker", labels=("worker",))
+        numbers: Counter[int] = Counter()  # one that drains has the number of its replacement
+        for child in self._children():
+            numbers[child.number] += int(value_of(child.numbers, "chatserver_connections"))
+        for number, count in sorted(numbers.items()):
+            held.add_metric((str(number),), count)
+        yield held
+        deaths = CounterMetricFamily("chatserver_worker_deaths", "Workers that ended by themselves", labels=("how",))
+        for how, count in self._deaths.items():
+            deaths.add_metric((how,), count)
+        yield deaths

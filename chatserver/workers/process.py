@@ -1,0 +1,159 @@
+"""One worker: a `Server` on sockets that its supervisor made, which hears and tells its supervisor how it is.
+
+Owns: the worker's end of the link. May not: bind, or say anything on standard output.
+
+It is started as `python -m chatserver.workers.process NUMBER DESCRIPTOR`, with a link at that descriptor.
+"""
+
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+import trio
+
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, complain
+from chatserver.fair import SingleFlight
+from chatserver.listening import Listening
+from chatserver.log.neighbours import Neighbours
+from chatserver.observe.metrics import ServerMetrics
+from chatserver.observe.numbers import Family
+from chatserver.protocol.errors import HttpError
+from chatserver.reasons import ErrorCode
+from chatserver.server import Server, prepared
+from chatserver.settings.spec import ConfigError
+from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
+
+#: Seconds between signs of life.
+HEARTBEAT = 1.0
+#: Seconds for which the requests of peers that have just been accepted are waited for, when others accept already.
+ARRIVAL = 0.5
+#: Seconds for which the supervisor may collect the text of /metrics, and for which it may take our last numbers.
+METRICS_PATIENCE, LAST_NUMBERS = 3.0, 1.0
+
+_log = structlog.get_logger("chatserver.workers")
+
+
+class Worker:
+    """The server's supervisor, as far as the server sees it: a `Supervised`."""
+
+    def __init__(self, link: Link, setup: Setup) -> None:
+        operators = None if setup.operators is None else _inherited(setup.operators)
+        self.listening = Listening([[_inherited(each) for each in setup.listening]], operators)
+        self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count) if setup.folder else None
+        self._stop, self.stops = trio.open_memory_channel[int](2)
+        self._told_to_stop = False
+        self._alone = False  # the supervisor is gone
+        self._folder = setup.folder
+        self._link = link
+        self._families: Callable[[], list[Family]] = list  # of no server yet
+        self._text = ""
+        self._answered = trio.Event()
+        self._asking: SingleFlight[str, bytes] = SingleFlight()
+        self._nursery: trio.Nursery
+        self._server: Server
+
+    async def run(self, server: Server) -> int:
+        """Serve until the end. Returns the exit code."""
+        async with trio.open_nursery() as nursery:
+            self._nursery, self._server = nursery, server
+            nursery.start_soon(self._beat)
+            nursery.start_soon(self._obey)
+            nursery.start_soon(self._stop_at_signal)
+            code = await server.main()
+            with trio.move_on_after(LAST_NUMBERS):
+                await self._link.send(Numbers(self._families()))
+            nursery.cancel_scope.cancel()
+        self._link.close()
+        if self._alone:  # nobody else is left to remove it; neighbours that still drain have open what they need
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return code
+
+    def ready(self) -> None:
+        """See `Supervised.ready`."""
+        self._families = ServerMetrics(self._server.parts).families
+        self._tell(Ready())
+
+    async def metrics(self) -> bytes:
+        """See `Supervised.metrics`."""
+        return await self._asking.get("", self._ask)
+
+    async def _ask(self) -> bytes:
+        self._answered = trio.Event()
+        self._tell(Ask())
+        with trio.move_on_after(METRICS_PATIENCE):
+            await self._answered.wait()
+            return self._text.encode()
+        raise HttpError(ErrorCode.UNAVAILABLE, "the supervisor does not tell the numbers of all workers")
+
+    def _tell(self, message: Message) -> None:
+        """By a task of its own: a line that is cancelled half-way would spoil those behind it."""
+        self._nursery.start_soon(self._link.send, message)
+
+    async def _beat(self) -> None:
+        while True:
+            await self._link.send(Alive())
+            await trio.sleep(HEARTBEAT)
+
+    async def _obey(self) -> None:
+        while (message := await self._link.receive()) is not None:
+            match message:
+                case Stop():
+                    self._told_to_stop = True
+                    if message.replaced:
+                        self._server.stop_accepting()
+                        await trio.sleep(ARRIVAL)
+                    self._hand_on(signal.SIGTERM)
+                case Collect():
+                    self._tell(Numbers(self._families()))
+                case Text():
+                    self._text = message.text
+                    self._answered.set()
+        self._alone = True
+        _log.warning("supervisor_gone")
+        self._drain(signal.SIGTERM)
+
+    async def _stop_at_signal(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                self._drain(number)
+
+    def _drain(self, number: int) -> None:
+        """Once: a service manager that signals every process would else stop it at once."""
+        if not self._told_to_stop:
+            self._told_to_stop = True
+            self._hand_on(number)
+
+    def _hand_on(self, number: int) -> None:
+        with suppress(trio.WouldBlock):  # it has been told to stop at once
+            self._stop.send_nowait(number)
+
+
+def run(number: int, descriptor: int) -> int:
+    """Be the worker of this number at the link's other end. Returns the exit code."""
+    link = Link(_inherited(descriptor))
+    setup = trio.run(link.receive)
+    if not isinstance(setup, Setup):
+        return EXIT_CLEAN  # the supervisor is gone already
+    structlog.contextvars.bind_contextvars(worker=number)
+    worker = Worker(link, setup)
+    try:
+        with prepared(setup.settings, worker) as server:
+            return trio.run(worker.run, server, instruments=(server.loop,))
+    except ConfigError as error:
+        complain(str(error))
+        return EXIT_BAD_FLAGS
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    inherited = socket.socket(fileno=descriptor)
+    inherited.set_inheritable(False)
+    return inherited
+
+
+if __name__ == "__main__":
+    sys.exit(run(*map(int, sys.argv[1:])))

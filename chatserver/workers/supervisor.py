@@ -1,0 +1,238 @@
+"""The supervisor: has so many workers serve, whatever becomes of one, and speaks for all of them.
+
+Owns: the sockets, what the workers share of the log, the order in which workers start and go. May not: serve anybody,
+or wait for one worker without a limit; a fault of its own costs one worker a restart at most.
+
+A place is one of the N sets of sockets, with the worker on it. The sockets are open here as well, so peers that are in
+a set's queue wait while its worker is replaced. On a reload the replacement accepts before the old worker drains.
+
+The first worker starts alone: what keeps one from starting (a flag, the log) mostly keeps all, and is said once.
+"""
+
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+
+import structlog
+import trio
+
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_BIND, EXIT_CLEAN, EXIT_FAULT, EXIT_LOG, complain
+from chatserver.listening import CannotListenError, Listening, announce, bind_all
+from chatserver.log.interface import LogOpenError
+from chatserver.net.descriptors import raise_descriptor_limit
+from chatserver.observe import logs
+from chatserver.settings.fields import Settings, flag_name
+from chatserver.settings.forms import redacted
+from chatserver.settings.sharing import share_of
+from chatserver.settings.spec import ConfigError
+from chatserver.workers.child import END_PATIENCE, Child, Spawn, spawn_worker
+from chatserver.workers.link import Setup
+from chatserver.workers.metrics import WorkersMetrics
+from chatserver.workers.shared_log import SharedLog, shared_log
+
+#: Seconds before a worker that died is started again, doubled for each time that it dies young, and the most: systemd's
+#: RestartSec is 0.1 s, and peers in the queue of its socket wait that long.
+RESTART_PAUSE, MAX_RESTART_PAUSE = 0.1, 5.0
+#: Seconds after which a worker that dies did not die young.
+STABLE = 10.0
+#: What a reload leaves as it is: the sockets are bound, all workers share one log, and the supervisor writes lines too.
+FIXED = ("host", "port", "workers", "metrics_listen", "send_buffer", "log", "log_format", "quiet")
+
+_log = structlog.get_logger("chatserver.workers")
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where one worker after the other serves."""
+
+    index: int
+    child: Child | None = None  # the one that serves, or that did last
+    generation: int = 0  # workers that were started here
+    failures: int = 0  # deaths in a row that came young
+
+
+def run(settings: Settings, load: Callable[[], Settings]) -> int:
+    """Supervise until told to stop. Returns the exit code; `load` reads the settings again, at SIGHUP."""
+    raise_descriptor_limit()  # a socket for each worker and address
+    with logs.configured(settings.log_format, quiet=settings.quiet):
+        return trio.run(Supervisor(settings, load).main)
+
+
+class Supervisor:
+    """See the module. Once `main` has started, `addresses` and `metrics_address` are those of a server."""
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings], *, spawn: Spawn = spawn_worker) -> None:
+        self.addresses: list[str] = []
+        self.metrics_address = ""
+        self._settings = settings
+        self._load = load
+        self._spawn = spawn
+        self._places = [Place(index) for index in range(settings.workers)]
+        self._children: dict[Child, None] = {}
+        self._metrics = WorkersMetrics(self._children.keys)
+        self._serving = False
+        self._stopping = trio.Event()
+        self._hang_up, self._hangups = trio.open_memory_channel[None](1)
+        self._listening: Listening
+        self._shared_log: SharedLog
+        self._nursery: trio.Nursery
+
+    async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
+        """Bind, start, serve until a signal, drain all. Returns the exit code."""
+        with ExitStack() as stack:
+            try:
+                self._listening = bind_all(self._settings, stack)
+                self._shared_log = stack.enter_context(shared_log(self._settings.log))
+            except CannotListenError as error:
+                complain(str(error))
+                return EXIT_BIND
+            except LogOpenError as error:
+                complain(f"--log {redacted(self._settings.log)}: {error}")
+                return EXIT_LOG
+            self.addresses = self._listening.urls(self._settings)
+            self.metrics_address = self._listening.operators_url(self._settings)
+            async with trio.open_nursery() as self._nursery:
+                await self._nursery.start(self._obey_signals)
+                code = await self._start_all()
+                if code is None:
+                    self._serving = True
+                    announce(self.addresses, self.metrics_address)
+                    task_status.started()
+                    self._nursery.start_soon(self._replace_at_hangup)
+                    await self._stopping.wait()
+                else:
+                    self._stop()
+                await self._until_all_ended()
+                self._nursery.cancel_scope.cancel()
+        return code or EXIT_CLEAN
+
+    async def _obey_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    with suppress(trio.WouldBlock):  # a replacement of all is to come anyway
+                        self._hang_up.send_nowait(None)
+                else:
+                    _log.info("stopping_workers", signal=signal.Signals(number).name, at_once=self._stopping.is_set())
+                    self._stop()
+
+    # -- starting and stopping ----------------------------------------------------------------------------------------
+
+    async def _start_all(self) -> int | None:
+        """The first alone, then the others side by side. Returns the exit code when one cannot start."""
+        for places in (self._places[:1], self._places[1:]):
+            children = [self._launch(place, self._settings) for place in places]
+            for child in children:
+                await child.changed.wait()
+                if self._stopping.is_set():
+                    return EXIT_CLEAN
+                if not child.ready.is_set():
+                    return _start_failure(child)
+        return None
+
+    def _launch(self, place: Place, settings: Settings) -> Child:
+        """Start a worker; it serves at the place from now on, unless there is one that does."""
+        place.generation += 1
+        count = len(self._places)
+        operators = self._listening.operators
+        setup = Setup(
+            settings=share_of(settings),
+            listening=[each.fileno() for each in self._listening.workers[place.index]],
+            operators=None if operators is None else operators.fileno(),
+            folder=str(self._shared_log.folder),
+            # Two numbers for each place: while a worker is replaced, it and its replacement write to the log.
+            number=place.index + count * (place.generation % 2),
+            count=2 * count,
+        )
+        child = Child(place.index + 1, setup, inherited=self._shared_log.inherited, ask=self._metrics.answer)
+        if place.child is None or place.child.ended.is_set():
+            place.child = child
+        self._children[child] = None
+        self._nursery.start_soon(self._attend, place, child)
+        return child
+
+    async def _attend(self, place: Place, child: Child) -> None:
+        """Be with a worker until its end; if it is the one that serves and was not told to go, start another."""
+        began = trio.current_time()
+        try:
+            await child.run(self._spawn)
+        except OSError as error:
+            _log.error("worker_not_started", worker=child.number, reason=str(error))
+        except Exception:  # noqa: BLE001
+            _log.exception("worker_fault", worker=child.number)
+        del self._children[child]
+        self._metrics.ended(child)
+        if place.child is child and (self._serving or child.ready.is_set()) and not self._stopping.is_set():
+            await self._restart(place, child, trio.current_time() - began)
+
+    async def _restart(self, place: Place, child: Child, lived: float) -> None:
+        self._metrics.died(child)
+        place.failures = 0 if lived >= STABLE else place.failures + 1
+        pause = min(RESTART_PAUSE * 2.0**place.failures, MAX_RESTART_PAUSE)
+        _log.warning("worker_died", worker=child.number, code=child.code, again_in=pause)
+        await trio.sleep(pause)
+        if place.child is child and not self._stopping.is_set():
+            self._launch(place, self._settings)
+
+    def _stop(self) -> None:
+        """Have all drain, side by side; the second time, stop at once."""
+        self._stopping.set()
+        for child in self._children:
+            child.stop()
+
+    async def _until_all_ended(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for child in self._children:
+                nursery.start_soon(child.end_within, self._settings.drain_timeout + END_PATIENCE)
+
+    # -- replacing ----------------------------------------------------------------------------------------------------
+
+    async def _replace_at_hangup(self) -> None:
+        async for _ in self._hangups:
+            try:
+                settings = self._reload()
+                if settings is not None and await self._replace_all(settings):
+                    _log.info("workers_replaced", workers=len(self._places))
+            except Exception:  # noqa: BLE001
+                _log.exception("workers_not_replaced")
+
+    def _reload(self) -> Settings | None:
+        """What the settings are now; None if they cannot be used."""
+        try:
+            found = self._load()
+            kept = {name: getattr(self._settings, name) for name in FIXED}
+            settings = replace(found, **kept)
+        except ConfigError as error:
+            _log.error("settings_not_reloaded", reason=str(error))
+            return None
+        for name, value in kept.items():
+            if getattr(found, name) != value:
+                _log.warning("needs_restart", setting=flag_name(name))
+        return settings
+
+    async def _replace_all(self, settings: Settings) -> bool:
+        """One after the other: none is begun before the last one's worker has ended. False: one cannot start."""
+        for place in self._places:
+            if self._stopping.is_set():
+                return False
+            new = self._launch(place, settings)
+            await new.changed.wait()
+            if not new.ready.is_set() or new.ended.is_set():
+                _log.error("worker_not_replaced", worker=new.number, code=new.code)
+                return False
+            self._settings = settings
+            old, place.child, place.failures = place.child, new, 0
+            if old is not None and old is not new:
+                old.stop(replaced=True)
+                await old.end_within(settings.drain_timeout + END_PATIENCE)
+        return True
+
+
+def _start_failure(child: Child) -> int:
+    """The exit code; a worker that knew what was wrong has said so."""
+    if child.code in (EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG):
+        return child.code
+    complain(f"worker {child.number} ended at its start, with code {child.code}")
+    return EXIT_FAULT

@@ -1,0 +1,262 @@
+"""Honest members and users on a bad line, over WebSocket and over HTTP: no attack may hurt them."""
+
+from enum import Enum, auto
+from functools import partial
+from typing import Final
+
+from loadgen import wire
+from loadgen.client import Cohort, Needs, Stage
+from loadgen.personas import persona
+from loadgen.personas._neighbour import Neighbour, SlowUser
+from loadgen.personas._requests import page, post_head
+from loadgen.personas.honest import Poll
+
+PEOPLE: Final = 300
+
+
+@persona
+class Office(Neighbour):
+    """One of 300 members behind one address, each of which says something once a minute.
+
+    Offices, schools, mobile carriers and whole countries come from one address. A cap on connections, requests or
+    messages by address that is meant for one greedy machine hurts them first.
+    """
+
+    name = "office"
+    usual_clients = PEOPLE
+    one_address = True
+    speaks_every = (30.0, 90.0)
+    patience_seconds = 10.0
+    cycle_seconds = speaks_every[0] + patience_seconds  # when some of them have spoken
+
+
+ROUND_TRIP_SECONDS: Final = 0.6
+READ_EVERY_SECONDS: Final = 0.5
+
+#: 3 KB/s is what EDGE gives at the edge: 24 kbit/s.
+BYTES_A_SECOND: Final = 3072
+
+
+@persona
+class Phone2G(Neighbour):
+    """A member on a phone: 600 ms away, 3 KB/s, out of touch for 10 s now and then.
+
+    Its window is small and opens in bursts, its pong comes late and behind everything else, and while it is out of
+    touch nothing is acknowledged at all. A server that judges by one silent moment loses it; so does a kernel that is
+    told to (TCP_USER_TIMEOUT). The kernel still acknowledges at once what fits the window: the distance is in what
+    the phone itself does.
+    """
+
+    name = "phone-2g"
+    receive_buffer_bytes = 4096
+    read_bytes = int(BYTES_A_SECOND * READ_EVERY_SECONDS)
+    speaks_every = (20.0, 40.0)
+    patience_seconds = 120.0  # its messages arrive behind everything that the server has for it, at 3 KB/s
+    in_touch = (20.0, 40.0)
+    dark_seconds = 10.0  # behind a hill, in a lift, between two cells
+    cycle_seconds = in_touch[1] + dark_seconds
+
+    def plan_first(self) -> None:
+        super().plan_first()
+        self.plan(READ_EVERY_SECONDS, self._read)
+
+    def on_data(self, data: bytes) -> None:
+        """Take what the line carries in a while, and no more for that while."""
+        super().on_data(data)
+        if self.stage is Stage.HELD:
+            self.stop_reading()
+
+    def _read(self) -> None:
+        self.plan(READ_EVERY_SECONDS, self._read)
+        if not self.is_dark:
+            self.resume_reading()
+
+    def on_ping(self, payload: bytes) -> None:
+        self.plan(ROUND_TRIP_SECONDS, partial(self._pong, payload))
+
+    def _pong(self, payload: bytes) -> None:
+        if self.is_dark:
+            self.on_ping(payload)
+        else:
+            self.send(wire.frame(wire.FIN | wire.PONG, payload))
+
+
+@persona
+class SleepyTab(Neighbour):
+    """A member in a background tab: its timers fire once a minute, its browser answers pings.
+
+    What a page does to be kept (a heartbeat of its own every 20 s, say) does not happen in the background. A server
+    that waits for one instead of pinging throws out every user with another tab in front.
+    """
+
+    name = "sleepy-tab"
+    speaks_first = (0.0, 60.0)
+    speaks_every = (60.0, 60.0)  # what Chrome and Firefox leave a background tab: one timer a minute
+    patience_seconds = 60.0  # it learns of a missing acknowledgement when it next wakes
+    cycle_seconds = speaks_every[1]
+
+
+@persona
+class Tunnel(Neighbour):
+    """A member on a train: vanished for 25 s, then back on the same connection with something to say.
+
+    Nothing is acknowledged in a tunnel, neither a ping nor a byte, and TCP carries on as if nothing had been. A pong
+    whose deadline is shorter than that closes a connection that was never broken.
+    """
+
+    name = "tunnel"
+    first_in_touch = (5.0, 15.0)
+    # TCP's waits double, so after the tunnel it may not try for as long as the tunnel was. A member that is in the next
+    # tunnel by then is cut off by TCP, not by the server.
+    in_touch = (30.0, 60.0)
+    dark_seconds = 25.0
+    patience_seconds = 60.0  # until TCP has tried, and the server has said all that there was meanwhile
+    cycle_seconds = first_in_touch[1] + dark_seconds
+
+    def plan_first(self) -> None:
+        self.plan(self.between(self.first_in_touch), self.lose_touch)
+
+    def regain_touch(self) -> None:
+        super().regain_touch()
+        self.say()
+
+
+#: How long the proxy leaves an answer lying before it takes it.
+READS_AFTER_SECONDS: Final = 5.0
+
+#: `sleep 3` in the script's loop.
+CURL_PAUSE_SECONDS: Final = 3.0
+
+
+class _Doing(Enum):
+    PAUSING = auto()  # the proxy keeps the connection meanwhile
+    DEAF = auto()  # it has asked, and does not read yet
+    WAITING = auto()
+
+
+@persona
+class Curl(Poll):
+    """A script that long-polls again and again, through a proxy that buffers and reads late.
+
+    The proxy keeps its connection to the server open between two polls, and does not look at it for seconds after it
+    asked. Closed between polls it makes a new one, unnoticed; closed in a poll, the script has lost something.
+    """
+
+    __slots__ = ("_doing",)
+
+    name = "curl"
+    cycle_seconds = 2 * (CURL_PAUSE_SECONDS + READS_AFTER_SECONDS)
+    slow = True
+    usual_clients = 50
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._doing = _Doing.WAITING
+
+    def on_answered(self) -> None:
+        self._doing = _Doing.PAUSING
+        self.hold()
+        self.wake_in(CURL_PAUSE_SECONDS)
+
+    def on_time(self, moment: float) -> None:
+        """Ask; look; give up."""
+        match self._doing:
+            case _Doing.PAUSING:
+                self._doing = _Doing.DEAF
+                self.stop_reading()
+                self.wake_in(READS_AFTER_SECONDS)
+                self.send(self.request())
+            case _Doing.DEAF:
+                self._doing = _Doing.WAITING
+                self.resume_reading()
+                self.wait()
+            case _Doing.WAITING:
+                super().on_time(moment)
+
+    def on_hangup(self, how: str) -> None:
+        if self._doing is _Doing.PAUSING:
+            self._doing = _Doing.WAITING
+            self.cohort.engine.reopen(self)
+        else:
+            self.fail(how)
+
+
+TYPES_IN_SECONDS: Final = 8.0
+REQUESTS: Final = 2
+
+
+@persona
+class SlowTypist(SlowUser):
+    """Opens a socket by hand, types a request in 8 s, reads the answer for 5 s, and types another.
+
+    A head may take a while and still be honest; what an attacker's does is never end. On a server that closes after an
+    answer it connects again; closed or told off in the middle of a line it is hurt.
+    """
+
+    name = "slow-typist"
+    needs = Needs.HTTP
+    usual_clients = 20
+    piece_bytes = 1
+    pause_seconds = 5.0  # to read, and to think
+    patience_seconds = 10.0
+    cycle_seconds = REQUESTS * (TYPES_IN_SECONDS + pause_seconds)
+
+    def request(self, number: int) -> bytes:
+        return page(self)
+
+    def piece_every(self) -> float:
+        return TYPES_IN_SECONDS / len(page(self))
+
+    def read_answer(self) -> wire.Head | None:
+        """Look at the first line; the rest scrolls by."""
+        return wire.read_head(self.unread)
+
+    def go_on(self) -> None:
+        if self._done % REQUESTS:
+            self.ask()
+        else:
+            self.leave(return_in=self.pause_seconds)
+
+
+#: 64 kbit/s: ISDN, and mobile plans whose volume is used up.
+MODEM_BYTES_A_SECOND: Final = 8 * 1024
+MOVES_EVERY_SECONDS: Final = 0.25
+
+#: Half a second at that rate.
+TEXT_BYTES: Final = 4000
+
+#: At 4 KB each this page takes five seconds.
+QUERY: Final = "limit=10"
+
+#: A room of their own: `phone-2g` could not take 4 KB a message.
+ROOM: Final = "bandwidth"
+
+
+@persona
+class Bandwidth(SlowUser):
+    """Posts a message of 4 KB and reads a page of them at 8 KB/s each way, over HTTP, again and again.
+
+    It is never silent and never fast. A minimum rate above this, for a body or for what is taken of an answer, closes
+    such a connection; so does a total deadline for a whole answer.
+    """
+
+    name = "bandwidth"
+    receive_buffer_bytes = 4096
+    piece_bytes = read_bytes = int(MODEM_BYTES_A_SECOND * MOVES_EVERY_SECONDS)
+    pause_seconds = 2.0
+    patience_seconds = 10.0
+    cycle_seconds = 2 * (pause_seconds + patience_seconds)  # a message posted, and a page read
+
+    def request(self, number: int) -> bytes:
+        place = self.cohort.place
+        if number % 2:
+            return post_head(place, ROOM, f"Content-Length: {TEXT_BYTES}") + b"x" * TEXT_BYTES
+        return wire.request("GET", f"/rooms/{ROOM}/messages?{QUERY}", place.host)
+
+    def piece_every(self) -> float:
+        return MOVES_EVERY_SECONDS
+
+    def wait_for_more(self) -> None:
+        """Take what the line carries in one interval, and no more before its end."""
+        self.stop_reading()
+        self.plan(MOVES_EVERY_SECONDS, self.resume_reading)

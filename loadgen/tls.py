@@ -1,0 +1,155 @@
+"""TLS of a client on buffers in memory; a TLS 1.3 client that can send any record; and a ClientHello alone.
+
+Owns: the handshake and reading, by OpenSSL on buffers in memory; and the sealing of single records by hand (RFC 8446
+sections 5.2 and 7.3), with the traffic secret that OpenSSL writes to its key log. May not: touch a socket.
+"""
+
+import hmac
+import os
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Final
+
+from loadgen.target import client_context
+
+HANDSHAKE: Final = 22
+APPLICATION_DATA: Final = 23
+
+#: Sealed records say that they are application data of TLS 1.2 (RFC 8446 section 5.2).
+_SEALED_HEAD: Final = b"\x17\x03\x03"
+_TAG_BYTES: Final = 16
+_NONCE_BYTES: Final = 12
+#: Most of a record's payload (RFC 8446 section 5.1).
+RECORD_BYTES: Final = 16 * 1024
+_SECRET: Final = b"CLIENT_TRAFFIC_SECRET_0"
+
+
+class Link:
+    """One connection of a client: OpenSSL on buffers in memory. Raises ssl.SSLError."""
+
+    __slots__ = ("_received", "_to_send", "established", "tls")
+
+    def __init__(self, context: ssl.SSLContext, host: str | None = None) -> None:
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
+        self.established = False
+
+    def handshake(self, records: bytes = b"") -> bytes:
+        """Go on with what has come; returns what is to be sent."""
+        self._received.write(records)
+        with suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+            self.established = True
+        return self._to_send.read()
+
+    def encrypted(self, data: bytes) -> bytes:
+        """Turn bytes into records."""
+        self.tls.write(data)
+        return self._to_send.read()
+
+    def decrypted(self, records: bytes = b"") -> tuple[bytes, bool]:
+        """Turn records into bytes; the second value is whether the peer said goodbye."""
+        self._received.write(records)
+        parts = []
+        try:
+            while part := self.tls.read(RECORD_BYTES):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            return b"".join(parts), False
+        except ssl.SSLZeroReturnError:
+            pass  # as an empty read, when we have said goodbye before
+        return b"".join(parts), True
+
+    def goodbye(self) -> bytes:
+        """Say that nothing more will be sent."""
+        with suppress(ssl.SSLError):  # it waits for the other's goodbye, and minds other things; we do not
+            self.tls.unwrap()
+        return self._to_send.read()
+
+    @property
+    def to_send(self) -> bytes:
+        """Records that OpenSSL wants sent."""
+        return self._to_send.read()
+
+
+class Tls13(Link):
+    """The same, which can also seal a record of its own."""
+
+    __slots__ = ("_records", "_secret")
+
+    def __init__(self) -> None:
+        super().__init__(_logging_context()[0])
+        self._secret = b""
+        self._records = 0  # sealed with the traffic secret
+
+    def handshake(self, records: bytes = b"") -> bytes:
+        """Go on; when it is done, the secret is in the log."""
+        said, before = super().handshake(records), self._secret
+        self._secret = before or (_logged_secret() if self.established else b"")
+        return said
+
+    def seal(self, content_type: int, content: bytes) -> bytes:
+        """Make a record of any type that holds anything. Raises ImportError without `cryptography`."""
+        suite = self.tls.cipher()
+        assert suite is not None, "there is a suite once the handshake is over"
+        self._records += 1
+        return seal(suite[0], self._secret, self._records - 1, content_type, content)
+
+
+def seal(suite: str, secret: bytes, number: int, content_type: int, content: bytes) -> bytes:
+    """Make the `number`th record, from 0 on, under a traffic secret; suites as in `TLS_AES_128_GCM_SHA256`."""
+    digest = suite.rpartition("_")[2].lower()
+    key_bytes = 16 if "AES_128" in suite else 32
+    aead = "ChaCha20Poly1305" if "CHACHA20" in suite else "AESGCM"
+    nonce = int.from_bytes(_expand(digest, secret, b"iv", _NONCE_BYTES)) ^ number
+    plaintext = content + bytes((content_type,))
+    head = _SEALED_HEAD + (len(plaintext) + _TAG_BYTES).to_bytes(2)
+    encrypt = _aead(aead, _expand(digest, secret, b"key", key_bytes))
+    return head + encrypt(nonce.to_bytes(_NONCE_BYTES), plaintext, head)
+
+
+def _aead(name: str, key: bytes) -> Callable[[bytes, bytes, bytes], bytes]:
+    # Imported when it is needed: all processes of a run load all personas, and this is 10 MB in each.
+    from cryptography.hazmat.primitives.ciphers import aead  # noqa: PLC0415
+
+    encrypt: Callable[[bytes, bytes, bytes], bytes] = getattr(aead, name)(key).encrypt
+    return encrypt
+
+
+def _expand(digest: str, secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label without context (RFC 8446 section 7.1), for what is no longer than one digest."""
+    label = b"tls13 " + label
+    info = length.to_bytes(2) + bytes((len(label),)) + label + b"\0"
+    return hmac.digest(secret, info + b"\x01", digest)[:length]
+
+
+@cache
+def client_hello(host: str = "localhost") -> bytes:
+    said = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):  # it waits for the server's answer
+        client_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname=host).do_handshake()
+    return said.read()
+
+
+@cache
+def _logging_context() -> tuple[ssl.SSLContext, int]:
+    """One context for all, and the descriptor of its key log, which is a file in memory."""
+    log = os.memfd_create("key log")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["http/1.1"])
+    context.keylog_filename = f"/proc/self/fd/{log}"
+    return context, log
+
+
+def _logged_secret() -> bytes:
+    """The secret that was logged last: that of the handshake which has just ended."""
+    log = _logging_context()[1]
+    lines = os.pread(log, os.fstat(log).st_size, 0).splitlines()
+    os.ftruncate(log, 0)
+    secret = [line.split()[2] for line in lines if line.startswith(_SECRET)][-1]
+    return bytes.fromhex(secret.decode())

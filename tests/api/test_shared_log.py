@@ -1,0 +1,187 @@
+"""A log that other processes write to: who comes with the cursor of another process is understood before any hint."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from chatserver import server as server_module
+from chatserver.chat import follower, reloader
+from chatserver.chat.principal import number_behind
+from chatserver.log.audit import AuditEntry
+from chatserver.log.interface import SANCTIONS_CHANGED, Draft, LogUnavailable
+from chatserver.log.sanctions import Kind, Sanction
+from chatserver.log.signouts import SignOut
+from tests.support.chatting import ControlledLog
+from tests.support.moderating import guest, id_of
+from tests.support.peers import Address, ask, chatter, connect, publish, request
+from tests.support.serving import Serving, eventually, serving
+
+ANN = guest("ann")
+ENTRY = AuditEntry(1, "u_mod", "Mod", "192.0.2.1", "ban", "lobby", "u_ann", "", minor=False)
+
+
+@pytest.fixture
+def log() -> ControlledLog:
+    return ControlledLog(shared=True)
+
+
+@pytest.fixture
+async def server(log: ControlledLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
+    monkeypatch.setattr(follower, "COMPARE_EVERY", 3600.0)  # a hint that is lost stays so
+    with mock.patch.object(server_module, "open_log", return_value=log):
+        async with serving() as running:
+            yield running
+
+
+@pytest.fixture
+def address(server: Serving) -> Address:
+    return server.address
+
+
+async def two_here_and_two_elsewhere(address: Address, log: ControlledLog) -> None:
+    """And the room is in memory, without the latter."""
+    for text in ("one", "two"):
+        await publish(address, "lobby", text)
+    await ask(address, "GET", "/rooms/lobby/messages?wait=0.01")
+    log.commit_elsewhere([Draft("lobby", "u_9", "Zoe", text) for text in ("three", "four")])
+
+
+def texts(page: Any) -> list[str]:
+    return [message["text"] for message in page["messages"]]
+
+
+@pytest.mark.parametrize("path", ["/rooms/lobby/messages?after=4&wait=20", "/poll?room=lobby:4&wait=20"])
+async def test_a_poll_waits_behind_a_record_of_another_process(
+    server: Serving, address: Address, log: ControlledLog, path: str
+) -> None:
+    await two_here_and_two_elsewhere(address, log)
+    async with connect(address) as peer:
+        await peer.send(request("GET", path))
+        await server.in_phase("held")
+        await publish(address, "lobby", "five")
+        answer = (await peer.response()).json
+        page = answer.get("rooms", {}).get("lobby", answer)
+        assert (page["recovered"], texts(page)) == (True, ["five"])
+
+
+async def test_a_poll_from_a_place_that_nobody_has_written_is_told_so(address: Address, log: ControlledLog) -> None:
+    await two_here_and_two_elsewhere(address, log)
+    page = (await ask(address, "GET", "/rooms/lobby/messages?after=5&wait=20")).json
+    assert (page["recovered"], texts(page)) == (False, ["one", "two", "three", "four"])
+
+
+@pytest.mark.parametrize(
+    ("query", "found"), [("after=3", ["four"]), ("before=5", ["one", "two", "three", "four"]), ("after=4", [])]
+)
+async def test_history_at_a_place_of_another_process(
+    address: Address, log: ControlledLog, query: str, found: list[str]
+) -> None:
+    await two_here_and_two_elsewhere(address, log)
+    page = (await ask(address, "GET", f"/rooms/lobby/messages?{query}")).json
+    assert (page["recovered"], texts(page)) == (True, found)
+    name, number = query.split("=")
+    async with chatter(address) as friend:
+        told = await friend.ask("history", room="lobby", **{name: int(number)})
+        assert (told["recovered"], texts(told)) == (True, found)
+
+
+async def test_a_join_and_a_stream_go_on_from_there(address: Address, log: ControlledLog) -> None:
+    await two_here_and_two_elsewhere(address, log)
+    async with chatter(address) as friend, connect(address) as peer:
+        joined = await friend.ask("join", room="lobby", after=4)
+        assert (joined["recovered"], texts(joined)) == (True, [])
+        log.commit_elsewhere([Draft("lobby", "u_9", "Zoe", "five")])
+        await peer.send(request("GET", "/rooms/lobby/events?after=5"))
+        assert (await peer.head()).status == 200
+        await publish(address, "lobby", "six")
+        assert [(await friend.next("message"))["text"] for _ in range(2)] == ["five", "six"]
+        text = await peer.until(b'"six"')
+        assert b"gap" not in text
+        assert b"five" not in text
+
+
+async def test_a_read_marker_may_be_on_a_record_of_another_process(address: Address, log: ControlledLog) -> None:
+    await two_here_and_two_elsewhere(address, log)
+    async with chatter(address) as friend:
+        assert (await friend.ask("read", room="lobby", offset=4))["offset"] == 4
+        assert (await friend.ask("read", room="lobby", offset=9))["offset"] == 4
+
+
+async def test_what_is_said_elsewhere_is_heard_by_a_hint(server: Serving, address: Address, log: ControlledLog) -> None:
+    async with chatter(address) as friend:
+        await friend.ask("join", room="lobby")
+        log.commit_elsewhere([Draft("lobby", "u_9", "Zoe", "hello")])
+        server.server._heard({"lobby": 1})
+        assert (await friend.next("message"))["text"] == "hello"
+
+
+# -- what is kept beside the messages ---------------------------------------------------------------------------------
+
+
+def ban(user: str, **fields: Any) -> Sanction:
+    return Sanction("lobby", Kind.BAN, user, "", 0, "", "u_mod", "Mod", 1, **fields)
+
+
+@pytest.mark.parametrize("hint", [True, False])
+async def test_a_ban_from_elsewhere_is_enforced_and_lifted(
+    address: Address, server: Serving, log: ControlledLog, monkeypatch: pytest.MonkeyPatch, hint: bool
+) -> None:
+    """At once by a hint, and after some seconds without one."""
+    if not hint:
+        monkeypatch.setattr(reloader, "RELOAD_EVERY", 0.05)
+        server.server._heard({SANCTIONS_CHANGED: 1})  # so that the wait of before is over
+    ann = await id_of(address, ANN)
+    async with chatter(address, headers=ANN) as friend:
+        await friend.ask("join", room="lobby")
+        kept = await log.sanctions.add(ban(ann), ENTRY)
+        if hint:
+            server.server._heard({SANCTIONS_CHANGED: 1})
+        assert (await friend.next("error"))["code"] == "forbidden"
+        await log.sanctions.lift(kept.id, ENTRY)
+        if hint:
+            server.server._heard({SANCTIONS_CHANGED: 1})
+        moderation = server.server.parts.services.moderation
+        await eventually(lambda: not moderation.in_force)
+        assert (await friend.ask("join", room="lobby"))["type"] == "joined"
+
+
+async def test_what_is_made_or_lifted_here_meanwhile_stays_so(server: Serving, log: ControlledLog) -> None:
+    """The log was read before that, and its answer comes behind."""
+    moderation = server.server.parts.services.moderation
+    first = await log.sanctions.add(ban("u_1"), ENTRY)
+    moderation.enforce(first)
+    before, read = set(moderation.in_force), await log.sanctions.load(0)
+    moderation.lift(first.id)
+    second = await log.sanctions.add(ban("u_2"), ENTRY)
+    moderation.enforce(second)
+    moderation.renew(read, before)
+    assert list(moderation.in_force) == [second.id]
+
+
+async def test_a_sign_out_elsewhere_ends_what_is_open_here(
+    address: Address, server: Serving, log: ControlledLog
+) -> None:
+    ann = await id_of(address, ANN)
+    number = number_behind(ann, log.identity.secret)
+    now = int(time.time() * 1000)
+    async with chatter(address, headers=ANN) as friend, chatter(address) as other:
+        await log.signouts.add(SignOut(number, True, now + 1, now + 3_600_000))
+        server.server._heard({"*signouts": 1})
+        await friend.closed()
+        assert (await other.ask("ping"))["type"] == "pong"
+
+
+async def test_sanctions_that_cannot_be_read_are_read_later(
+    address: Address, server: Serving, log: ControlledLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reloader, "RELOAD_EVERY", 0.05)
+    failing = mock.AsyncMock(side_effect=LogUnavailable("the disk is having a moment"))
+    with mock.patch.object(log.sanctions, "load", failing):
+        server.server._heard({SANCTIONS_CHANGED: 1})
+        await eventually(lambda: any(line["event"] == "sanctions_not_reloaded" for line in server.logs))
+        kept = await log.sanctions.add(ban("u_1"), ENTRY)
+    moderation = server.server.parts.services.moderation
+    await eventually(lambda: kept.id in moderation.in_force)

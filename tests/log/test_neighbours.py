@@ -1,0 +1,159 @@
+"""Hints between processes: what is told arrives, what cannot be is kept or lost, and garbage is nothing."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.log import neighbours as neighbours_module
+from chatserver.log.interface import LogOpenError
+from chatserver.log.neighbours import MAX_PATH, MAX_UNSENT, Neighbours
+from tests.log.support import neighbours_in
+from tests.support.parked import descriptors
+from tests.support.serving import eventually
+
+
+@contextmanager
+def opened(folder: Path, number: int, count: int = 3) -> Iterator[Neighbours]:
+    found = neighbours_in(folder, number, count)
+    found.open()
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@asynccontextmanager
+async def hearing(neighbours: Neighbours) -> AsyncIterator[dict[str, int]]:
+    """What it hears until the end of the block."""
+    heard: dict[str, int] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(neighbours.run, heard.update)
+        yield heard
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_others_hear_and_oneself_does_not(tmp_path: Path) -> None:
+    with opened(tmp_path, 0) as ours, opened(tmp_path, 1) as first, opened(tmp_path, 2) as second:
+        async with hearing(ours) as own, hearing(first) as one, hearing(second) as two:
+            ours.tell({"lobby": 3, "ops": 7})
+            ours.tell({"lobby": 4, "*sanctions": 1})
+            expected = {"lobby": 4, "ops": 7, "*sanctions": 1}
+            await eventually(lambda: one == two == expected)
+            assert own == {}
+
+
+async def test_a_neighbour_that_is_not_there_or_gone_is_no_error(tmp_path: Path) -> None:
+    with opened(tmp_path, 0) as ours, opened(tmp_path, 1) as first:
+        ours.tell({"lobby": 1})  # 2 was never there
+        first.close()
+        ours.tell({"lobby": 2})
+        with opened(tmp_path, 1) as again:  # a process with the same number takes its place
+            async with hearing(again) as heard:
+                ours.tell({"lobby": 3})
+                await eventually(lambda: heard == {"lobby": 3})
+
+
+async def test_what_is_too_much_at_a_time_is_told_a_little_later(tmp_path: Path) -> None:
+    """The kernel keeps ten datagrams. Of each room the newest is what arrives in the end."""
+    with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2) as other:
+        for number in range(1, 2_000):
+            ours.tell({"lobby": number, f"room-{number % 7}": number})
+        async with hearing(ours), hearing(other) as heard:
+            expected = {"lobby": 1_999, **{f"room-{number % 7}": number for number in range(1_993, 2_000)}}
+            await eventually(lambda: heard == expected)
+        assert not any(ours._unsent.values())
+
+
+async def test_no_more_than_a_bound_is_kept_for_one_that_hangs(tmp_path: Path) -> None:
+    with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2):
+        for number in range(3 * MAX_UNSENT):
+            ours.tell({f"room-{number}": 1})
+        (unsent,) = ours._unsent.values()
+        assert list(unsent) == [f"room-{number}" for number in range(2 * MAX_UNSENT, 3 * MAX_UNSENT)]
+
+
+async def test_many_rooms_are_several_datagrams(tmp_path: Path) -> None:
+    hints = {f"{number:064}": 1 << 36 for number in range(200)}
+    with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2) as other:
+        ours.tell(hints)
+        async with hearing(other) as heard:
+            await eventually(lambda: heard == hints)
+
+
+@given(
+    st.lists(st.binary(max_size=200) | st.sampled_from([b"", b"{}", b"[]", b'{"a":-1}', b'{"a":"b"}', b'{"a":1e9}']))
+)
+def test_garbage_is_ignored(datagrams: list[bytes]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.setblocking(False)
+        neighbours = Neighbours(Path("/nowhere"), 0, 2)
+        for datagram in datagrams:
+            theirs.send(datagram)
+            assert all(offset >= 0 for offset in neighbours._receive(ours).values())
+        theirs.send(b'{"lobby":4}')
+        assert neighbours._receive(ours) == {"lobby": 4}
+
+
+async def test_a_receiver_that_fails_hears_what_comes_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[object] = []
+
+    def hear(hints: object) -> None:
+        heard.append(hints)
+        if len(heard) == 1:
+            raise ValueError("planted")
+
+    with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2) as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.run, hear)
+            for number in range(1, 3):
+                ours.tell({"lobby": number})
+                await eventually(lambda number=number: len(heard) == number)  # type: ignore[misc]
+            nursery.cancel_scope.cancel()
+    assert heard == [{"lobby": 1}, {"lobby": 2}]
+    assert "planted" in caplog.text
+
+
+def test_who_may_not_be_trusted_or_reached_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * MAX_PATH)
+    with pytest.raises(LogOpenError, match="too long for a socket"):
+        Neighbours(long, 0, 2).open()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(LogOpenError, match="open to others"):
+        Neighbours(Path("open"), 0, 2).open()
+    with pytest.raises(LogOpenError, match="cannot listen at no/0: No such file"):
+        Neighbours(Path("no"), 0, 2).open()
+    with pytest.raises(LogOpenError, match="cannot make no/writing: No such file"):
+        Neighbours(Path("no"), 0, 2).lock("writing")
+
+
+def test_a_lock_is_had_by_one_at_a_time(tmp_path: Path) -> None:
+    first, second = (neighbours_in(tmp_path, number, 2).lock("retention") for number in range(2))
+    try:
+        assert first.try_acquire()
+        assert first.try_acquire(), "it has it already"
+        assert not second.try_acquire()
+        first.release()
+        with second:
+            assert not first.try_acquire()
+        assert first.try_acquire()
+        first.close()
+        assert second.try_acquire(), "the end of the one that had it gives it back"
+    finally:
+        second.close()
+
+
+def test_hints_cost_no_descriptor_but_one(tmp_path: Path) -> None:
+    before = descriptors()
+    with opened(tmp_path, 0) as ours:
+        ours.tell({"lobby": 1})
+        assert descriptors() == before + 1
+    assert descriptors() == before
+    assert neighbours_module.ROOMS_A_DATAGRAM * 100 < neighbours_module.MAX_DATAGRAM

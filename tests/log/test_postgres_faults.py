@@ -1,0 +1,274 @@
+"""A server that goes, hangs, is full or is cut off: publishers are told in time, and it goes on by itself."""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+import pytest
+import trio
+
+from chatserver.log import postgres_connection as connection_module
+from chatserver.log import postgres_writer as writer_module
+from chatserver.log.interface import ANSWER_DEADLINE, KEY_LIFETIME, Head, LogOpenError, LogUnavailable, Stored
+from chatserver.log.postgres import PostgresLog
+from tests.log.support import Clock, draft, fill, offsets, running, submit_all, texts
+from tests.support.groups import append
+from tests.support.partition import Link
+from tests.support.postgres import PostgresServer, private_server
+
+PATIENCE = 60
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines for which a test can wait."""
+    monkeypatch.setattr(connection_module, "JOB_DEADLINE", 1.0)
+    monkeypatch.setattr(connection_module, "LOCK_MS", 300)
+    monkeypatch.setattr(connection_module, "IDLE_IN_TRANSACTION_MS", 200)
+
+
+@pytest.fixture
+async def log(postgres_url: str, clock: Clock, short: None) -> AsyncIterator[PostgresLog]:
+    log = PostgresLog(postgres_url, wall_ms=clock)
+    async with running(log):
+        yield log
+
+
+@pytest.fixture
+def shell(postgres_url: str) -> AsyncIterator[psycopg.Connection]:  # type: ignore[misc]
+    """Of somebody else."""
+    with psycopg.connect(postgres_url, autocommit=True, options="-c search_path=chatserver") as connection:
+        yield connection
+
+
+async def publish_until_stored(log: PostgresLog, text: str, key: str) -> Stored:
+    """As a client does that tries again with its key."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            try:
+                return await append(log, draft(text, key=key))
+            except LogUnavailable:
+                await trio.sleep(0.05)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Of a server, which does not say when."""
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+def kill_all(shell: psycopg.Connection) -> int:
+    row = shell.execute(
+        f"SELECT count(pg_terminate_backend(pid, {PATIENCE}000)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid != pg_backend_pid()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_connections_that_were_killed_while_idle_cost_nobody_anything(
+    log: PostgresLog, shell: psycopg.Connection
+) -> None:
+    for number in range(1, 4):
+        assert (await append(log, draft(str(number)))).record.offset == number
+        assert len(await log.latest("lobby", 9)) == number
+        await log.change("a test", lambda connection: None)
+        assert kill_all(shell) >= 3
+    assert await log.head("lobby") == Head(1, 3)
+
+
+async def test_a_backend_that_is_killed_in_a_commit(log: PostgresLog, shell: psycopg.Connection) -> None:
+    """The group waits for a lock that the shell holds, and its backend is killed there."""
+    await append(log, draft("one"))
+    shell.execute("BEGIN")
+    shell.execute("SELECT * FROM rooms FOR UPDATE")
+    async with trio.open_nursery() as nursery:
+        refused = []
+
+        async def publish() -> None:
+            with pytest.raises(LogUnavailable, match="storing a message failed"):
+                await append(log, draft("two", key="k"))
+            refused.append(True)
+
+        nursery.start_soon(publish)
+        await until(lambda: shell.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone())
+        kill_all(shell)
+    shell.execute("ROLLBACK")
+    assert refused
+    stored = await publish_until_stored(log, "two", "k")
+    assert (stored.record.offset, stored.fresh) == (2, True)
+
+
+async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
+    log: PostgresLog, shell: psycopg.Connection
+) -> None:
+    await fill(log, 3)
+    shell.execute(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.place >= 5 THEN "
+        "RAISE disk_full USING MESSAGE = 'No space left on device'; END IF; RETURN new; END $$"
+    )
+    group = [draft(str(number), key=str(number), room=f"room-{number % 2}") for number in range(20)]
+    for table in ("messages", "keys"):
+        shell.execute(f"CREATE TRIGGER fill BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION full_disk()")
+        for outcome in await submit_all(log, group):
+            assert isinstance(outcome, LogUnavailable)
+            assert "No space left on device (DiskFull)" in str(outcome)
+        assert await log.head("room-0") == Head(1, 0)
+        assert shell.execute("SELECT count(*) FROM messages").fetchone() == (3,)
+        assert shell.execute("SELECT count(*) FROM keys").fetchone() == (0,)
+        shell.execute(f"DROP TRIGGER fill ON {table}")
+    outcomes = await submit_all(log, group)
+    assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
+    assert offsets(await log.latest("room-0", 99)) == list(range(1, 11))
+    assert log.statistics().failures == 2
+
+
+async def test_another_server_that_died_with_locks(log: PostgresLog, postgres_url: str) -> None:
+    """Its transaction is ended by the database, so that a room is not locked until TCP notices."""
+    await append(log, draft("one"))
+    dead = connection_module.Server(postgres_url).connect(monotonic() + PATIENCE)
+    dead.execute("BEGIN")
+    dead.execute("SELECT * FROM rooms FOR UPDATE")
+    assert (await publish_until_stored(log, "two", "k")).record.offset == 2
+    dead.close()
+
+
+async def test_a_lock_that_stays_is_an_error_in_time(log: PostgresLog, shell: psycopg.Connection) -> None:
+    await append(log, draft("one"))
+    shell.execute("BEGIN")
+    shell.execute("SELECT * FROM rooms FOR UPDATE")
+    with pytest.raises(LogUnavailable, match="canceling statement due to lock timeout"):
+        await append(log, draft("two", key="k"))
+    with pytest.raises(LogUnavailable, match="lock timeout"):
+        await log.retain(max_messages=0, max_age_ms=1, now_ms=2**60)
+    assert texts(await log.latest("lobby", 9)) == ["one"]
+    shell.execute("ROLLBACK")
+    assert (await append(log, draft("two", key="k"))).record.offset == 2
+
+
+async def test_rooms_that_somebody_removed(log: PostgresLog, shell: psycopg.Connection) -> None:
+    await append(log, draft("one"))
+    shell.execute("DELETE FROM messages")
+    shell.execute("DELETE FROM rooms")
+    with pytest.raises(LogUnavailable, match="rooms are missing"):
+        await append(log, draft("two"))
+    assert (await append(log, draft("two"))).record.offset == 1
+
+
+async def test_expired_keys_are_dropped_as_new_ones_come(
+    log: PostgresLog, shell: psycopg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
+    for _ in range(4):
+        await submit_all(log, [draft(key=f"{clock.ms} {number}") for number in range(50)])
+        clock.ms += int(KEY_LIFETIME * 1000)
+    assert shell.execute("SELECT count(*) FROM keys").fetchone() == (50,)
+
+
+async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
+    assert log._parts is not None
+    for offset in (1, 2):
+        for number in range(10):
+            assert (await append(log, draft(room=f"room-{number}"))).record.offset == offset
+            assert len(log._parts.writer._ids) <= 4
+
+
+async def test_a_network_that_is_cut(
+    postgres_server: PostgresServer, postgres_url: str, short: None, nursery: trio.Nursery
+) -> None:
+    """Nothing arrives and nothing is refused: publishers and readers are told in time, and it goes on afterwards."""
+    link = Link(postgres_server.port)
+    await nursery.start(link.run)
+    log = PostgresLog(postgres_url.replace(str(postgres_server.port), str(link.port)))
+    async with running(log):
+        await append(log, draft("one"))
+        await log.latest("lobby", 1)
+        link.cut()
+        with trio.fail_after(ANSWER_DEADLINE + PATIENCE):
+            with pytest.raises(LogUnavailable, match="did not answer in 1 s"):
+                await append(log, draft("two", key="k"))
+            with pytest.raises(LogUnavailable):
+                await log.latest("lobby", 1)
+            # While nothing arrives, few jobs wait for that; the others are told at once.
+            for _ in range(20):
+                with pytest.raises(LogUnavailable):
+                    await log.latest("lobby", 1)
+        link.mend()
+        stored = await publish_until_stored(log, "two", "k")
+        assert stored.record.offset == 2
+        assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_commit_whose_answer_is_lost_is_stored_once(
+    postgres_server: PostgresServer, postgres_url: str, short: None, nursery: trio.Nursery
+) -> None:
+    link = Link(postgres_server.port)
+    await nursery.start(link.run)
+    log = PostgresLog(postgres_url.replace(str(postgres_server.port), str(link.port)))
+    async with running(log):
+        link.cut_behind(b"COMMIT")
+        with pytest.raises(LogUnavailable, match="did not answer"):
+            await append(log, draft("one", key="k"))
+        link.mend()
+        stored = await publish_until_stored(log, "one", "k")
+        assert (stored.record.offset, stored.fresh) == (1, False)
+        assert await log.head("lobby") == Head(1, 1)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_restart_and_a_failover(short: None) -> None:
+    """A server that crashes and comes back is the same log. A standby that did not have everything is another one."""
+    with private_server() as primary, ExitStack() as stack:
+        primary.start()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-standby-")))
+        standby = primary.add_standby(folder)
+        standby.start()
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        url = f"postgresql://postgres@{hosts}/postgres"
+        with pytest.raises(LogOpenError, match="it is a standby"):
+            await PostgresLog(standby.url()).run(lambda records: None)
+        log = PostgresLog(url)
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with running(log):
+                epoch = log.identity.epoch
+                await append(log, draft("one", key="1"))
+                await until(lambda: has(standby, "one"))
+
+                primary.stop("immediate")
+                with pytest.raises(LogUnavailable):
+                    await append(log, draft("two", key="2"))
+                with pytest.raises(LogUnavailable):
+                    await log.head("lobby")
+                primary.start()
+                assert (await publish_until_stored(log, "two", "2")).record.offset == 2
+                assert log.identity.epoch == epoch
+                await until(lambda: has(standby, "two"))
+
+                standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
+                standby.execute("SELECT pg_reload_conf()")
+                await until(lambda: not standby.execute("SELECT pid FROM pg_stat_wal_receiver"))
+                await append(log, draft("lost", key="3"))
+                primary.stop("immediate")
+                standby.execute("SELECT pg_promote(wait => false)")
+                await trio.sleep_forever()
+        assert caught.group_contains(LogOpenError, match="another history")
+        log = PostgresLog(url)
+        async with running(log):
+            assert log.identity.epoch != epoch
+            assert (await append(log, draft("instead"))).record.offset == 3
+            assert texts(await log.latest("lobby", 9)) == ["one", "two", "instead"]
+        standby.stop("immediate")
+
+
+def has(server: PostgresServer, text: str) -> bool:
+    """Whether a message is there."""
+    with suppress(psycopg.errors.UndefinedTable):
+        return bool(server.execute(f"SELECT 1 FROM chatserver.messages WHERE text = '{text}'"))
+    return False

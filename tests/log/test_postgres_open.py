@@ -1,0 +1,160 @@
+"""Opening a database: what is wrong with it is one sentence, and never has the password."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import trio
+
+from chatserver.exits import EXIT_LOG
+from chatserver.log import open_log
+from chatserver.log import postgres_connection as connection_module
+from chatserver.log import postgres_schema as schema_module
+from chatserver.log.interface import LogOpenError
+from chatserver.log.postgres import PostgresLog
+from tests.log.support import draft, ignore, running
+from tests.support.groups import append
+from tests.support.postgres import PostgresServer, free_port
+
+SECRET = "correct-horse"
+
+
+async def complaint(url: str) -> str:
+    """Why a log cannot be opened."""
+    with pytest.raises(LogOpenError) as caught:
+        await PostgresLog(url).run(ignore)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert SECRET not in message
+    return message
+
+
+def with_password(url: str) -> str:
+    return url.replace("@", f":{SECRET}@")
+
+
+def execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/chat")
+    assert "cannot be reached" in message
+    assert "Connection refused" in message
+
+
+async def test_a_host_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = trio.socket.socket()
+    await listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    with listener, trio.fail_after(60):
+        assert "timeout expired" in await complaint(f"postgresql://ann@127.0.0.1:{listener.getsockname()[1]}/chat")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://ann:{SECRET}@127.0.0.1/chat?no=such",
+        f"postgresql://ann:12/{SECRET}/chat?password={SECRET}&x",
+    ],
+)
+async def test_what_is_no_url(url: str) -> None:
+    assert "it is no URL of a database" in await complaint(url)
+
+
+async def test_a_database_that_does_not_exist(postgres_server: PostgresServer) -> None:
+    message = await complaint(with_password(postgres_server.url("nowhere")))
+    assert 'database "nowhere" does not exist' in message
+
+
+@pytest.fixture
+def user(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+    """A user that must show a password, and owns nothing."""
+    name = postgres_url.rpartition("/")[2]
+    execute(postgres_url, f"CREATE ROLE u_{name} LOGIN PASSWORD '{SECRET}' IN ROLE locked")
+    yield f"u_{name}"
+    execute(postgres_url, f"DROP OWNED BY u_{name}", f"DROP ROLE u_{name}")
+
+
+async def test_a_wrong_password(postgres_server: PostgresServer, postgres_url: str, user: str) -> None:
+    url = postgres_url.replace("postgres@", f"{user}:{SECRET}x@")
+    assert f'password authentication failed for user "{user}"' in await complaint(url)
+
+
+async def test_a_user_that_may_make_no_tables(postgres_url: str, user: str) -> None:
+    url = postgres_url.replace("postgres@", f"{user}:{SECRET}@")
+    assert "permission denied" in await complaint(url)
+    execute(postgres_url, f"CREATE SCHEMA chatserver AUTHORIZATION {user}")
+    async with running(PostgresLog(url)) as log:
+        assert (await append(log, draft())).record.offset == 1
+
+
+async def test_a_database_that_may_not_be_written(postgres_url: str) -> None:
+    name = postgres_url.rpartition("/")[2]
+    execute(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    assert "it is read-only" in await complaint(with_password(postgres_url))
+
+
+async def test_a_server_that_is_too_old(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "MINIMUM_VERSION", 99_00_00)
+    assert "is too old, 99 is needed" in await complaint(postgres_url)
+
+
+async def test_tables_of_a_newer_server(postgres_url: str) -> None:
+    async with running(PostgresLog(postgres_url)):
+        pass
+    execute(postgres_url, "UPDATE chatserver.version SET version = 99")
+    assert "its tables have version 99, this server knows up to" in await complaint(postgres_url)
+
+
+async def test_the_tables_of_a_version_before_are_brought_up_to_date(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(PostgresLog(postgres_url)) as log:
+        epoch = log.identity.epoch
+        await append(log, draft("kept"))
+    added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
+    monkeypatch.setattr(schema_module, "MIGRATIONS", added)
+    for _ in range(2):
+        async with running(PostgresLog(postgres_url)) as log:
+            assert log.identity.epoch == epoch
+            assert [record.text for record in await log.latest("lobby", 9)] == ["kept"]
+    execute(postgres_url, "SELECT colour FROM chatserver.rooms")
+
+
+async def test_servers_that_start_together_make_the_tables_once(postgres_url: str) -> None:
+    logs = [PostgresLog(postgres_url) for _ in range(4)]
+    async with trio.open_nursery() as nursery, trio.open_nursery() as starting:
+        for log in logs:
+            starting.start_soon(nursery.start, log.run, ignore)
+        while not all(log._parts for log in logs):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        assert len({log.identity for log in logs}) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_cannot_open_it_says_so_without_the_password(postgres_server: PostgresServer) -> None:
+    url = with_password(postgres_server.url("nowhere"))
+    done = await trio.run_process(
+        [sys.executable, "-m", "chatserver", "serve", "--port", "0", "--log", url],
+        capture_stdout=True, capture_stderr=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == EXIT_LOG
+    shown = url.replace(SECRET, "***")
+    assert done.stderr.decode().startswith(f"chatserver: --log {shown}: the database cannot be reached: ")
+    assert SECRET not in done.stderr.decode() + done.stdout.decode()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_the_urls(scheme: str) -> None:
+    assert isinstance(open_log(f"{scheme}://ann@db/chat"), PostgresLog)
+
+
+def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "chatserver.log.postgres", None)
+    with pytest.raises(LogOpenError, match=r"the driver is missing .*pip install 'chatserver\[postgresql\]'"):
+        open_log("postgresql://ann@db/chat")

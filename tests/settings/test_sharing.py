@@ -1,0 +1,72 @@
+"""What one worker of several has of each limit, and what `chatserver limits` says of it."""
+
+import io
+import json
+
+import pytest
+
+from chatserver.settings.describe import limits_json, print_limits
+from chatserver.settings.fields import SPECS, Settings
+from chatserver.settings.sharing import share, share_of
+from chatserver.settings.spec import ConfigError, Section, Sharing
+
+DIVIDED = {name for name, spec in SPECS.items() if spec.sharing in (Sharing.DIVIDED, Sharing.SPREAD)}
+
+
+def of(workers: int, **options: object) -> Settings:
+    return Settings(workers=workers, log="sqlite:chat.db", **options)  # type: ignore[arg-type]
+
+
+def test_one_process_has_everything() -> None:
+    settings = of(1, max_connections=1000)
+    assert share_of(settings) is settings
+
+
+@pytest.mark.parametrize("workers", [2, 3, 16, 256])
+def test_what_is_divided_adds_up_to_the_limit_and_the_rest_is_the_same(workers: int) -> None:
+    settings = of(workers, max_connections=100_000, all_unfinished_bytes=1 << 30, all_rings_bytes=1 << 40)
+    one = share_of(settings)
+    assert {"max_connections", "per_ip", "all_rings_bytes", "all_unfinished_bytes", "max_rooms"} == DIVIDED
+    for name in SPECS:
+        total, mine = getattr(settings, name), getattr(one, name)
+        if name not in DIVIDED:
+            assert mine == total, name
+        elif name != "per_ip":
+            assert total <= mine * workers < total + workers, name
+
+
+def test_the_connections_of_one_network_have_room_for_an_uneven_spread() -> None:
+    """512 connections that the kernel spreads over two are 256 and 256 hardly ever."""
+    assert [share("per_ip", of(workers)) for workers in (1, 2, 16)] == [512, 304, 49]
+    assert share("per_ip", of(2, per_ip=2)) == 2
+    assert share("per_ip", of(2, per_ip=0)) == 0
+    assert share("max_connections", of(2)) == 0, "from RLIMIT_NOFILE, which is each process's own"
+
+
+def test_a_share_is_never_below_what_one_peer_may_need() -> None:
+    one = share_of(of(256, max_message_bytes=1 << 20, all_unfinished_bytes=4 << 20))
+    assert one.all_unfinished_bytes == 1 << 20
+    assert one.max_rooms >= SPECS["max_rooms"].minimum
+
+
+def test_a_log_in_memory_has_one_process() -> None:
+    with pytest.raises(ConfigError, match="--workers: needs a log that processes can share"):
+        Settings(workers=2, log="memory:")
+
+
+def test_limits_say_how_they_hold_for_several() -> None:
+    """And nothing of it where there is one."""
+    file = io.StringIO()
+    print_limits(of(2, max_connections=1001), file)
+    lines = {line.split()[0]: line for line in file.getvalue().splitlines()}
+    assert "divided among the workers: 501 connections each" in lines["--max-connections"]
+    assert "uneven spread: 304 connections each" in lines["--per-ip"]
+    assert "With 2 workers in each worker by itself." in lines["--publish-rate"]
+    assert "worker" not in lines["--head-deadline"]
+    alone = io.StringIO()
+    print_limits(of(1), alone)
+    assert "worker" not in alone.getvalue()
+    found = {record["flag"]: record["workers"] for record in json.loads(limits_json(of(1)))}
+    assert len(found) == sum(spec.section is not Section.SERVICE for spec in SPECS.values())
+    assert found["--search-rate"] == Sharing.PER_WORKER.value
+    assert found["--head-deadline"] == ""

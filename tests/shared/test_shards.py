@@ -1,0 +1,240 @@
+"""One server and many: asked while it is there, not waited for while it is not, found again when it is back."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from chatserver.shared import open_shards, valkey
+from chatserver.shared.shards import Script, SharedError
+from tests.shared.keeping import PATIENCE, keeping
+from tests.support.serving import eventually
+from tests.support.valkeys import Valkey, url_of, valkeys
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost servers are looked for often."""
+    monkeypatch.setattr(valkey, "RETRY_EVERY", 0.05)
+    monkeypatch.setattr(valkey, "LOOK_EVERY", 0.05)
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[Valkey]:
+    with valkeys(tmp_path, 1) as [server]:
+        yield server
+
+
+ECHO = Script("return {KEYS[1], ARGV[1]}")
+
+
+async def test_calls_and_scripts(servers: list[Valkey]) -> None:
+    async with keeping(url_of(servers[:1])) as it:
+        await it.up()
+        shard, key = it.shard, it.shards.key("a")
+        assert await shard.call(b"SET", key, b"1", b"PX", 60_000) == b"OK"
+        assert await shard.call(b"GET", key) == b"1"
+        for _ in range(2):
+            assert await shard.run_script(ECHO, [key], "x") == [key.encode(), b"x"]
+        await shard.call(b"SCRIPT", b"FLUSH")
+        assert await shard.run_script(ECHO, [key], "y") == [key.encode(), b"y"]
+        assert shard.failures == 0
+        with pytest.raises(SharedError, match="wrong kind"):
+            await shard.call(b"LPUSH", key, b"1")
+        assert (shard.failures, shard.up) == (1, True), "it says no, and is well"
+
+
+async def test_a_message_is_heard_by_all_of_one_chat_and_by_no_other(servers: list[Valkey]) -> None:
+    url = url_of(servers)
+    async with keeping(url, "ours") as ann, keeping(url, "ours") as bob, keeping(url, "theirs") as eve:
+        for each in (ann, bob, eve):
+            await each.up(2)
+        ann.shards.tell(b"hi")
+        await eventually(lambda: ann.heard == bob.heard == [b"hi"])
+        assert (eve.heard, ann.shards.untold) == ([], 0)
+
+
+async def test_keys_are_spread_and_have_the_same_shard_however_the_servers_are_listed(servers: list[Valkey]) -> None:
+    shards = [open_shards(url_of(listed), "chat") for listed in (servers, servers[::-1])]
+    keys = [f"key {number}" for number in range(50)]
+    places = [[each.of(key).name for key in keys] for each in shards]
+    assert places[0] == places[1]
+    assert len(set(places[0])) == 2
+
+
+async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
+    async with keeping(url_of([doomed])) as it:
+        await it.up()
+        await it.shard.run_script(ECHO, ["a"], "x")
+        await it.shard.call(b"SET", "a", b"1")
+        doomed.kill()
+        await it.up(0)
+        with pytest.raises(SharedError, match="away"):
+            await it.shard.call(b"GET", "a")
+        it.shards.tell(b"hi")
+        assert it.shards.untold == 1
+        await trio.sleep(0.3)
+        assert it.events() == ["shard_lost"], "once, however often it is looked for"
+        doomed.start()
+        await it.up()
+        assert it.events() == ["shard_lost", "shard_found"]
+        assert await it.shard.call(b"GET", "a") is None
+        assert await it.shard.run_script(ECHO, ["a"], "x") == [b"a", b"x"]
+        it.shards.tell(b"hi")
+        await eventually(lambda: it.heard == [b"hi"])
+
+
+async def test_another_shard_takes_the_message_of_one_that_is_away(servers: list[Valkey], doomed: Valkey) -> None:
+    url = url_of([*servers[:1], doomed])
+    async with keeping(url, "ours") as ann, keeping(url, "ours") as bob:
+        for each in (ann, bob):
+            await each.up(2)
+        doomed.kill()
+        for each in (ann, bob):
+            await each.up(1)
+        ann.shards.tell(b"hi")
+        await eventually(lambda: bob.heard == [b"hi"])
+
+
+async def test_a_server_that_hangs_costs_one_deadline(doomed: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(valkey, "LOOK_EVERY", PATIENCE)
+    async with keeping(url_of([doomed])) as it:
+        await it.up()
+        with doomed.held_up():
+            with pytest.raises(SharedError, match="timed out"):
+                await it.shard.call(b"GET", "a")
+            assert not it.shard.up
+            for _ in range(100):
+                with pytest.raises(SharedError, match="away"):
+                    await it.shard.call(b"GET", "a")
+        await it.up()
+        assert await it.shard.call(b"GET", "a") is None
+
+
+async def test_a_server_that_hangs_is_noticed_although_nobody_asks(
+    doomed: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey, "LOOK_DEADLINE", 0.2)
+    async with keeping(url_of([doomed])) as it:
+        await it.up()
+        with doomed.held_up():
+            await it.up(0)
+        await it.up()
+
+
+async def test_a_call_that_is_cancelled_spoils_no_other(servers: list[Valkey]) -> None:
+    async with keeping(url_of(servers[:1])) as it:
+        await it.up()
+        key = it.shards.key("a")
+        await it.shard.call(b"SET", key, b"1", b"PX", 60_000)
+        for _ in range(20):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await it.shard.call(b"PING", b"not this")
+            assert await it.shard.call(b"GET", key) == b"1"
+        assert it.shard.failures == 0
+
+
+async def test_a_server_that_takes_no_writes_is_away(tmp_path: Path) -> None:
+    with valkeys(tmp_path, 1, "--min-replicas-to-write", "1") as [server]:
+        async with keeping(url_of([server])) as it:
+            await eventually(lambda: "shard_lost" in it.events())
+            assert "replicas" in it.reasons()[0]
+            assert it.shards.reachable == 0
+
+
+async def test_a_password_is_used_and_never_told(tmp_path: Path) -> None:
+    with valkeys(tmp_path, 1, "--requirepass", "s3cret") as [server]:
+        url = url_of([server])
+        async with keeping(url.replace("//", "//:s3cret@")) as it:
+            await it.up()
+        async with keeping(url) as it:
+            await eventually(lambda: "shard_lost" in it.events())
+            assert "AUTH" in it.reasons()[0].upper()
+        async with keeping(url.replace("//", "//default:wr0ng@")) as it:
+            await eventually(lambda: "shard_lost" in it.events())
+            assert "wr0ng" not in str(it.reasons())
+
+
+# -- what is no Valkey server -----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
+    """Something else that listens; the URL."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            try:
+                await answer(stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the client has had enough
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        yield f"valkey://127.0.0.1:{listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+async def says_nothing(stream: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
+async def hangs_up(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+
+
+async def speaks_http(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+async def is_too_old(stream: trio.SocketStream) -> None:
+    async for _ in stream:
+        await stream.send_all(b"-ERR unknown command `HELLO`\r\n")
+
+
+async def says_something_else(stream: trio.SocketStream) -> None:
+    async for _ in stream:
+        await stream.send_all(b":42\r\n")
+
+
+async def turns_bad(stream: trio.SocketStream) -> None:
+    """Well until a call, whose answer is garbage."""
+    async for data in stream:
+        for line in data.split(b"\r\n"):
+            if line == b"HELLO":
+                await stream.send_all(b"%3\r\n+proto\r\n:3\r\n+version\r\n+6.2\r\n+id\r\n:1\r\n")
+            elif line == b"SET":
+                await stream.send_all(b"+OK\r\n")
+            elif line == b"GET":
+                await stream.send_all(b"\x00\xff?\r\n" * 50)
+
+
+@pytest.mark.parametrize("other", [says_nothing, hangs_up, speaks_http, is_too_old, says_something_else])
+async def test_what_is_no_valkey_server_is_away(
+    other: Callable[[trio.SocketStream], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey, "CONNECT_DEADLINE", 0.2)
+    async with serving(other) as url, keeping(url) as it:
+        await eventually(lambda: it.events() == ["shard_lost"])
+        [reason] = it.reasons()
+        assert reason
+        assert it.shards.reachable == 0
+
+
+async def test_garbage_in_an_answer_loses_the_connection_and_nothing_else() -> None:
+    async with serving(turns_bad) as url, keeping(url) as it:
+        await it.up()
+        with pytest.raises(SharedError):
+            await it.shard.call(b"GET", "a")
+        await eventually(lambda: it.events()[:2] == ["shard_lost", "shard_found"])
+
+
+async def test_nobody_is_there() -> None:
+    async with keeping("valkey://127.0.0.1:1") as it:
+        await eventually(lambda: it.events() == ["shard_lost"])
+        assert "refused" in it.reasons()[0].lower()

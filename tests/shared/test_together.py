@@ -1,0 +1,186 @@
+"""Two servers of one chat on real shards: what people see of each other, what limits them, what a lost shard costs."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import trio
+
+from chatserver.api import tally
+from chatserver.chat import elsewhere
+from chatserver.log.interface import new_identity
+from chatserver.meters import MICROSECOND
+from chatserver.server import Server
+from chatserver.settings.fields import Settings
+from chatserver.settings.spec import ConfigError
+from chatserver.shared import valkey
+from tests.support.peers import ask, chatter
+from tests.support.serving import Serving, eventually, neighbour, serving
+from tests.support.valkeys import Valkey, url_of, valkeys
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "TELL_EVERY", 0.1)
+    monkeypatch.setattr(tally, "TELL_EVERY", 0.1)
+    monkeypatch.setattr(valkey, "RETRY_EVERY", 0.05)
+
+
+def reachable(server: Serving) -> int:
+    together = server.server.parts.together
+    assert together is not None
+    return together.shards.reachable
+
+
+@asynccontextmanager
+async def pair(servers: list[Valkey], **settings: Any) -> AsyncIterator[tuple[Serving, Serving]]:
+    """Two that have one log, as far as the shards know."""
+    identity = new_identity()
+    with mock.patch("chatserver.log.memory.new_identity", return_value=identity):
+        async with (
+            serving(shared=url_of(servers), **settings) as ours,
+            serving(shared=url_of(servers), **settings) as other,
+        ):
+            for each in (ours, other):
+                await eventually(lambda each=each: reachable(each) == len(servers))  # type: ignore[misc]
+            yield ours, other
+
+
+async def count(server: Serving, room: str = "lobby") -> int:
+    answer = await ask(server.address, "GET", f"/rooms/{room}/members")
+    return int(answer.json["count"])
+
+
+async def test_people_of_both_are_members_and_hear_of_each_other(servers: list[Valkey]) -> None:
+    async with pair(servers) as (ours, other), chatter(ours.address) as ann, chatter(other.address) as bob:
+        await ann.ask("join", room="lobby")
+        await bob.ask("join", room="lobby")
+        names = {each.hello["user"]["name"] for each in (ann, bob)}
+        for server in (ours, other):
+            await eventually(lambda server=server: two_there(server))  # type: ignore[misc]
+        members = await ann.ask("members", room="lobby")
+        assert {each["name"] for each in members["members"]} == names
+        assert (await ask(other.address, "GET", "/rooms/lobby")).json["members"] == 2
+        told: list[str] = []
+        while bob.hello["user"]["name"] not in told:
+            told += [each["name"] for each in (await ann.next("presence"))["joined"]]
+        await bob.say(type="typing", room="lobby")
+        assert (await ann.next("typing"))["user"]["name"] == bob.hello["user"]["name"]
+        assert (await ask(ours.address, "GET", "/readyz")).json["shards"] == {"reachable": 2, "of": 2}
+        assert await ours.metric("chatserver_shard_up") == 2
+        assert await ours.metric("chatserver_processes") == 1
+        assert await ours.metric("chatserver_members_elsewhere") == 1
+
+
+async def two_there(server: Serving) -> bool:
+    return await count(server) == 2
+
+
+async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) -> None:
+    async with pair(servers, search_rate=0.01) as (ours, other):
+        assert (await ask(ours.address, "GET", "/search?q=tea")).status == 200
+        refused = await ask(other.address, "GET", "/search?q=tea")
+        assert (refused.status, refused.error) == (429, "rate_limited")
+        assert 10 < int(refused.headers["retry-after"]) <= 100
+
+
+async def test_what_one_found_the_other_does_not_look_for_until_something_is_taken_out(
+    servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The logs are two here, so it can be seen whose result it is."""
+    monkeypatch.setattr("chatserver.api.pipelines.shared.RESULT_LIFETIME", 600.0)
+    async with pair(servers) as (ours, other), chatter(ours.address) as ann:
+
+        async def found(server: Serving) -> list[str]:
+            server.server.parts.services.search_results._kept.clear()
+            return [each["text"] for each in (await ask(server.address, "GET", "/search?q=kettle")).json["results"]]
+
+        async def kept() -> bool:
+            return await found(ours) == ["a kettle"] and await ours.metric("chatserver_search_shared_total") > 0
+
+        stored = await ann.ask("publish", room="lobby", text="a kettle")
+        await eventually(kept)
+        assert await found(other) == ["a kettle"]
+        deleted = await ann.ask("delete", room="lobby", offset=stored["offset"])
+        assert deleted["type"] == "ack"
+
+        async def taken_out() -> bool:
+            return await found(other) == []
+
+        await eventually(taken_out)
+
+
+async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:
+    async with pair(servers, publish_rate=0.01) as (ours, other):
+        together, limit = ours.server.parts.together, other.server.parts.publish_limit
+        assert together is not None
+        assert await say_hi(ours) == 201
+        [number] = ours.server.parts.publish_limit.users._states
+        name = f"publish-user:{number}"
+
+        async def told() -> bool:
+            return await together.shards.of(name).call(b"EXISTS", together.shards.key(name)) == 1
+
+        def wait() -> float:
+            return limit.users.wait(number, int(trio.current_time() / MICROSECOND))
+
+        await eventually(told)
+        assert await say_hi(other) == 201, "it has not heard of it"
+        assert 0.0 < wait() <= 100.0
+        await eventually(lambda: wait() > 150.0)
+        assert await say_hi(other) == 429
+
+
+async def say_hi(server: Serving) -> int:
+    return (await ask(server.address, "POST", "/rooms/lobby/messages", b'{"text":"hi"}')).status
+
+
+async def test_a_shard_that_dies_hangs_and_forgets_is_noticed_by_no_client(tmp_path: Path) -> None:
+    with valkeys(tmp_path, 2) as (first, second):
+        async with serving(shared=url_of([first, second]), search_rate=1000.0) as server, neighbour(server):
+            await eventually(lambda: reachable(server) == 2)
+            assert await searches(server) == [200] * 5
+            first.kill()
+            assert await searches(server) == [200] * 5
+            with second.held_up():
+                assert await searches(server) == [200] * 5
+                await eventually(lambda: reachable(server) == 0)
+                ready = await ask(server.address, "GET", "/readyz")
+                assert (ready.status, ready.json["shards"]["reachable"]) == (200, 0)
+                assert await searches(server) == [200] * 5
+            first.start()
+            await eventually(lambda: reachable(server) == 2)
+            assert await searches(server) == [200] * 5
+            assert await server.metric("chatserver_shard_alone_total") > 0
+
+
+async def searches(server: Serving) -> list[int]:
+    return [(await ask(server.address, "GET", f"/search?q=tea{number}")).status for number in range(5)]
+
+
+async def test_a_server_starts_without_its_shards() -> None:
+    async with serving(shared="valkey://127.0.0.1:1") as server, neighbour(server):
+        assert (await ask(server.address, "GET", "/readyz")).json["status"] == "ready"
+        assert await searches(server) == [200] * 5
+        assert await count(server, "neighbours") == 1
+    lost = [line for line in server.logs if line["event"] == "shard_lost"]
+    assert [line["shard"] for line in lost] == ["127.0.0.1:1"]
+
+
+async def test_without_the_flag_there_is_nothing_of_it() -> None:
+    async with serving() as server:
+        assert server.server.parts.together is None
+        assert (await ask(server.address, "GET", "/readyz")).json == {"status": "ready"}
+        assert b"shard" not in (await ask(server.address, "GET", "/metrics")).body
+        assert server.server.parts.publish_limit.note is None
+
+
+def test_the_client_library_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "coredis.connection", None)
+    monkeypatch.delitem(sys.modules, "chatserver.shared.valkey", raising=False)
+    with pytest.raises(ConfigError, match=r"^--shared: needs coredis.*pip install 'chatserver\[valkey\]'"):
+        Server(Settings(shared="valkey://127.0.0.1:1"), total=10)

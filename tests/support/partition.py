@@ -1,0 +1,53 @@
+"""A TCP proxy that stops forwarding, as a network does that is cut: connections stay open, and nothing arrives."""
+
+import socket
+
+import trio
+
+
+class Link:
+    """Forwards to a port of this host while it is whole: `port` is its own."""
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self._whole = trio.Event()
+        self._whole.set()
+        self._last_words = b""
+        self.port = 0
+
+    def cut(self) -> None:
+        """Nothing arrives from now on."""
+        self._whole = trio.Event()
+
+    def cut_behind(self, words: bytes) -> None:
+        """What has these words from the client arrives yet, and nothing else."""
+        self._last_words = words
+
+    def mend(self) -> None:
+        """What was held back arrives, and what follows."""
+        self._last_words = b""
+        self._whole.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.port = listeners[0].socket.getsockname()[1]
+        await trio.serve_listeners(self._serve, listeners, task_status=task_status)  # type: ignore[arg-type]
+
+    async def _serve(self, client: trio.SocketStream) -> None:
+        async with client, await trio.open_tcp_stream("127.0.0.1", self._to) as server:
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump, client, server, nursery.cancel_scope)
+                nursery.start_soon(self._pump, server, client, nursery.cancel_scope)
+
+    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, ends: trio.CancelScope) -> None:
+        with trio.CancelScope():
+            try:
+                async for data in source:
+                    await self._whole.wait()
+                    await sink.send_all(data)
+                    if self._last_words and self._last_words in data:
+                        self.cut()
+            except trio.BrokenResourceError:
+                pass
+        ends.cancel()

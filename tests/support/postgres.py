@@ -1,0 +1,183 @@
+"""A PostgreSQL server of the tests' own: one for all workers of a run, and a database for each test.
+
+It is skipped where PostgreSQL is not installed, which is an error when REQUIRE_SERVERS is set. initdb refuses root, so
+root runs it as the user `postgres`, in a folder that this user may enter. It keeps nothing safe from a power cut, which
+makes it five times as fast.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+#: A server that is slow to start or to stop on a busy machine.
+PATIENCE = 60
+
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "16MB",
+    "max_connections": "200",
+    "wal_level": "replica",
+    "max_wal_senders": "4",
+    "log_min_messages": "fatal",
+}
+
+
+def find_programs() -> Path | None:
+    """Where initdb and postgres are; the newest of those that Debian has beside each other."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    if found:
+        return found[-1].parent
+    return Path(on_path).parent if on_path else None
+
+
+class PostgresServer:
+    """A server in a folder. `start` also starts it again."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = port
+        programs = find_programs()
+        assert programs is not None
+        self._programs = programs
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", port: int | None = None) -> str:
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
+
+    def make(self) -> None:
+        """An empty cluster in the folder. Members of the role `locked` must show a password."""
+        if os.getuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self.run("initdb", "-D", str(self.data), "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8",
+                 "--locale=C", "--wal-segsize=1")  # fmt: skip
+        rules = self.data / "pg_hba.conf"
+        rules.write_text(f"host all +locked 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+
+    def run(self, program: str, *arguments: str) -> None:
+        """One of PostgreSQL's programs, as the user that owns the folder."""
+        as_user: dict[str, Any] = {}
+        if os.getuid() == 0:
+            as_user = {"user": "postgres", "group": "postgres", "extra_groups": ()}
+        done = subprocess.run(
+            [self._programs / program, *arguments], cwd=self.folder, check=False, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE, env={"PATH": "/usr/bin:/bin"},
+            **as_user,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{program}: {done.stdout.decode()}\n{self.log}"
+
+    @property
+    def log(self) -> str:
+        path = self.folder / "log"
+        return path.read_text() if path.exists() else ""
+
+    def start(self, **settings: str) -> None:
+        self.port = self.port or free_port()
+        options = " ".join(f"-c {name}='{value}'" for name, value in ({**_SETTINGS, **settings}).items())
+        self.run("pg_ctl", "-D", str(self.data), "-l", str(self.folder / "log"), "-w", "-t", str(PATIENCE),
+                 "-o", f"-p {self.port} {options}", "start")  # fmt: skip
+
+    def add_standby(self, folder: Path) -> "PostgresServer":
+        """A copy that follows this one; not started."""
+        standby = PostgresServer(folder)
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+        self.run("pg_basebackup", "-D", str(standby.data), "-d", self.url(), "-c", "fast", "-R", "--no-sync")
+        return standby
+
+    def stop(self, mode: str = "fast") -> None:
+        """`immediate` is a crash."""
+        self.run("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "-t", str(PATIENCE), "stop")
+
+    def execute(self, statement: str, *, database: str = "postgres") -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def private_server() -> Iterator[PostgresServer]:
+    """A server for one test, which may stop it; made and not started."""
+    skip_without_programs()
+    folder = Path(tempfile.mkdtemp(prefix="chat-postgres-"))
+    server = PostgresServer(folder)
+    try:
+        server.make()
+        yield server
+    finally:
+        if (server.data / "postmaster.pid").exists():
+            with suppress(AssertionError):
+                server.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def skip_without_programs() -> None:
+    if find_programs() is None:
+        reason = "PostgreSQL is not installed; on Debian: apt install postgresql"
+        if os.environ.get("REQUIRE_SERVERS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """The server of this run. The first worker that needs it starts it, and the last that ends stops it."""
+    skip_without_programs()
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    note = shared / "postgres.json"
+    with (shared / "postgres.lock").open("w") as lock, (shared / "postgres.users").open("w") as users:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if note.exists():
+            noted = json.loads(note.read_text())
+            server = PostgresServer(Path(noted["folder"]), noted["port"])
+        else:
+            server = PostgresServer(Path(tempfile.mkdtemp(prefix="chat-postgres-")))
+            server.make()
+            server.start()
+            server.execute("CREATE ROLE locked")
+            note.write_text(json.dumps({"folder": str(server.folder), "port": server.port}))
+        fcntl.flock(users, fcntl.LOCK_SH)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        yield server
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            note.unlink()
+            server.stop("immediate")
+            shutil.rmtree(server.folder, ignore_errors=True)
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """Of an empty database."""
+    name = f"chat_{os.getpid()}_{next(_numbers)}"
+    postgres_server.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+    yield postgres_server.url(name)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")

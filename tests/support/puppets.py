@@ -1,0 +1,165 @@
+"""Workers that are tasks: they speak to a supervisor as a worker does, and are no processes.
+
+Owns: what each does until a test says otherwise. May not: serve anybody.
+
+    async with supervised(tmp_path) as stage:
+        stage.started[0].end(-9)
+"""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import trio
+from structlog.testing import capture_logs
+
+from chatserver.observe.numbers import Family
+from chatserver.settings.fields import Settings
+from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
+from chatserver.workers.supervisor import Supervisor
+
+#: Seconds of a test's own clock after which it has failed.
+LIFE = 300.0
+#: Exit code of a process that was killed.
+KILLED = -9
+
+
+class Puppet:
+    """One worker, which does what a good one does unless its `ready`, `beats` or `drains` says otherwise."""
+
+    def __init__(self, number: int, descriptor: int) -> None:
+        self.number = self.pid = number
+        self.returncode: int | None = None
+        self.link = Link(socket.socket(fileno=os.dup(descriptor)))
+        self.setup: Setup
+        self.heard: list[Message] = []
+        self.ready = self.beats = self.drains = True
+        self.code_at_start: int | None = None
+        self.numbers: list[Family] = []
+        self.began = trio.current_time()
+        self._ended = trio.Event()
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self) -> None:
+        self.end(KILLED)
+
+    def end(self, code: int) -> None:
+        if self.returncode is None:
+            self.returncode = code
+            self._ended.set()
+            self.link.close()
+
+    @property
+    def stops(self) -> int:
+        """How often it was told to stop."""
+        return sum(isinstance(message, Stop) for message in self.heard)
+
+    @property
+    def texts(self) -> list[str]:
+        """What it was told of all workers."""
+        return [message.text for message in self.heard if isinstance(message, Text)]
+
+    async def act(self) -> None:
+        """Live."""
+        setup = await self.link.receive()
+        if not isinstance(setup, Setup):
+            assert self.returncode is not None
+            return  # it was ended before it began
+        self.setup = setup
+        if self.code_at_start is not None:
+            self.end(self.code_at_start)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beat)
+            if self.ready:
+                await self.link.send(Ready())
+            while (message := await self.link.receive()) is not None:
+                self.heard.append(message)
+                if isinstance(message, Stop) and (self.drains or self.stops > 1):
+                    self.end(0)
+                elif isinstance(message, Collect) and self.beats:
+                    await self.link.send(Numbers(self.numbers))
+            nursery.cancel_scope.cancel()
+
+    async def _beat(self) -> None:
+        while True:
+            if self.beats:
+                await self.link.send(Alive())
+            await trio.sleep(1.0)
+
+    async def ask(self) -> str:
+        """The text of /metrics, as its supervisor tells it."""
+        asked = len(self.texts)
+        await self.link.send(Ask())
+        while len(self.texts) == asked:  # noqa: ASYNC110  the answer is heard by another task
+            await trio.sleep(0.01)
+        return self.texts[-1]
+
+
+class Stage:
+    """A supervisor, and the puppets that it has started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings  # what the supervisor reads at a hangup
+        self.supervisor = Supervisor(settings, lambda: self.settings, spawn=self.spawn)
+        self.started: list[Puppet] = []
+        self.logs: list[Any] = []
+        self.code: int | None = None
+        self.failing: list[OSError] = []  # of the next starts
+        self.direct: Callable[[Puppet], None] = lambda puppet: None  # told of each before it acts
+        self._nursery: trio.Nursery
+
+    async def spawn(self, number: int, descriptor: int, inherited: Sequence[int]) -> Puppet:
+        await trio.lowlevel.checkpoint()
+        if self.failing:
+            raise self.failing.pop()
+        puppet = Puppet(number, descriptor)
+        self.started.append(puppet)
+        self.direct(puppet)
+        self._nursery.start_soon(puppet.act)
+        return puppet
+
+    @property
+    def running(self) -> list[Puppet]:
+        return [puppet for puppet in self.started if puppet.returncode is None]
+
+    def events(self, name: str) -> list[Any]:
+        """The log's lines of one kind."""
+        return [line for line in self.logs if line["event"] == name]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        with trio.fail_after(LIFE):
+            while not condition():  # noqa: ASYNC110  time jumps
+                await trio.sleep(0.2)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The supervisor's whole life, and its puppets'."""
+        with capture_logs() as self.logs:
+            async with trio.open_nursery() as self._nursery:
+                self.code = await self.supervisor.main(task_status=task_status)
+                for puppet in self.running:
+                    puppet.kill()
+
+
+def stage(folder: Path, **options: Any) -> Stage:
+    """A stage for two workers, unless the options say otherwise."""
+    return Stage(Settings(**{"port": 0, "workers": 2, "log": f"sqlite:{folder / 'chat.db'}", **options}))
+
+
+@asynccontextmanager
+async def supervised(folder: Path, **options: Any) -> AsyncIterator[Stage]:
+    """Two workers that are ready, until the block ends."""
+    found = stage(folder, **options)
+    with mock.patch("chatserver.workers.metrics.AT_ONCE_SECONDS", 1e9):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(found.run)
+            yield found
+            nursery.cancel_scope.cancel()

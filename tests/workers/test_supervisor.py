@@ -1,0 +1,346 @@
+"""The supervisor and workers that are puppets: starts, deaths, hangs, replacements, the end."""
+
+import errno
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import trio
+
+from chatserver.listening import bind_all
+from chatserver.observe.numbers import Family
+from chatserver.settings.fields import Settings
+from chatserver.settings.spec import ConfigError
+from chatserver.workers.child import MAX_SILENT_LOOKS, MAX_STARTING_LOOKS
+from chatserver.workers.link import Ready
+from chatserver.workers.supervisor import MAX_RESTART_PAUSE, RESTART_PAUSE, STABLE
+from tests.support.puppets import KILLED, Puppet, Stage, stage, supervised
+
+pytestmark = pytest.mark.jumping_clock
+
+
+# -- start ------------------------------------------------------------------------------------------------------------
+
+
+async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first worker is ready before there is a second."""
+    on_stage = stage(tmp_path, workers=3, host=("127.0.0.1", "127.0.0.2"))
+    ready_at: list[int] = []
+
+    def direct(puppet: Puppet) -> None:
+        ready_at.append(sum(child.ready.is_set() for child in on_stage.supervisor._children))
+        puppet.ready = puppet.number < 3
+
+    on_stage.direct = direct
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(on_stage.run)
+        await on_stage.until(lambda: len(on_stage.started) == 3)
+        await trio.sleep(1)
+        assert capsys.readouterr().out == ""
+        [third] = [puppet for puppet in on_stage.started if puppet.number == 3]
+        await third.link.send(Ready())
+        await on_stage.until(lambda: on_stage.supervisor.addresses and on_stage.supervisor._serving)
+        urls = on_stage.supervisor.addresses
+        assert capsys.readouterr().out == "".join(f"listening on {url}\n" for url in urls)
+        assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://127.0.0.2"]
+        nursery.cancel_scope.cancel()
+    assert ready_at == [0, 1, 1]
+    assert sorted(puppet.setup.number for puppet in on_stage.started) == [3, 4, 5], "of six: a replacement has another"
+
+
+@pytest.mark.parametrize(("code", "ends_with"), [(2, 2), (3, 3), (4, 4), (1, 1), (0, 1), (KILLED, 1)])
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_worker_that_cannot_start_is_the_end(
+    tmp_path: Path, number: int, code: int, ends_with: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has said why itself where it knows; the others are not left behind."""
+    on_stage = stage(tmp_path)
+
+    def direct(puppet: Puppet) -> None:
+        puppet.code_at_start = code if puppet.number == number else None
+
+    on_stage.direct = direct
+    await on_stage.run()
+    shown = capsys.readouterr()
+    assert (on_stage.code, shown.out) == (ends_with, "")
+    assert shown.err == ("" if ends_with > 1 else f"chatserver: worker {number} ended at its start, with code {code}\n")
+    assert [puppet.returncode for puppet in on_stage.started] == ([code] if number == 1 else [0, code])
+
+
+async def test_a_port_of_another_server_s_workers_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SO_REUSEPORT would let ours join theirs."""
+    async with supervised(tmp_path) as on_stage:
+        port = int(on_stage.supervisor.addresses[0].rpartition(":")[2])
+        capsys.readouterr()
+        for options, code, words in (
+            ({"port": port}, 3, f"cannot listen on 127.0.0.1 port {port}: Address already in use"),
+            ({"metrics_listen": f"127.0.0.1:{port}"}, 3, "--metrics-listen: cannot listen on 127.0.0.1 port "),
+            ({}, 4, "--log sqlite:"),
+        ):
+            other = stage(tmp_path, **options)
+            await other.run()
+            shown = capsys.readouterr()
+            assert (other.code, shown.out, shown.err.count("\n"), words in shown.err) == (code, "", 1, True), shown
+            assert other.started == []
+
+
+async def test_a_signal_while_it_starts_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    on_stage = stage(tmp_path)
+    on_stage.direct = lambda puppet: setattr(puppet, "ready", False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(on_stage.run)
+        await on_stage.until(lambda: on_stage.started)
+        signal.raise_signal(signal.SIGTERM)
+    assert (on_stage.code, len(on_stage.started), on_stage.started[0].stops) == (0, 1, 1)
+    assert capsys.readouterr().out == ""
+
+
+# -- death ------------------------------------------------------------------------------------------------------------
+
+
+async def test_who_dies_young_again_and_again_comes_back_later_and_later(tmp_path: Path) -> None:
+    """The other worker is left alone; who lived for a while is back at once."""
+    async with supervised(tmp_path) as on_stage:
+        first, second = on_stage.started
+        for deaths in range(1, 9):
+            on_stage.started[-1].end(KILLED)
+            await on_stage.until(lambda deaths=deaths: len(on_stage.started) == 2 + deaths)  # type: ignore[misc]
+        pauses = [line["again_in"] for line in on_stage.events("worker_died")]
+        assert pauses[:3] == [RESTART_PAUSE * 2, RESTART_PAUSE * 4, RESTART_PAUSE * 8]
+        assert all(0 < former <= latter <= MAX_RESTART_PAUSE for former, latter in pairwise(pauses))
+        assert pauses[-1] == MAX_RESTART_PAUSE
+        for (before, after), pause in zip(pairwise(on_stage.started[1:]), pauses, strict=True):
+            assert after.began - before.began >= pause
+        await trio.sleep(STABLE + 1)
+        on_stage.started[-1].end(1)
+        await on_stage.until(lambda: len(on_stage.started) == 11)
+        assert on_stage.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
+        assert [puppet.number for puppet in on_stage.started] == [1, *[2] * 10]
+        assert first.returncode is None
+        assert second.setup.number != on_stage.started[2].setup.number, "the sockets of two that overlap differ"
+
+
+async def test_one_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as on_stage:
+        on_stage.failing = [OSError(errno.EAGAIN, "no more processes"), OSError(errno.ENOMEM, "no memory")]
+        on_stage.started[0].end(KILLED)
+        await on_stage.until(lambda: len(on_stage.started) == 3)
+        assert len(on_stage.events("worker_not_started")) == 2
+        assert on_stage.started[2].number == 1
+
+
+async def test_one_that_says_nothing_is_killed_and_replaced(tmp_path: Path) -> None:
+    """The other one, which is well, lives through it."""
+    async with supervised(tmp_path) as on_stage:
+        await trio.sleep(3 * MAX_SILENT_LOOKS)
+        assert len(on_stage.started) == 2
+        well, stuck = on_stage.started
+        stuck.beats, began = False, trio.current_time()
+        await on_stage.until(lambda: len(on_stage.started) == 3)
+        assert MAX_SILENT_LOOKS - 1 <= trio.current_time() - began <= MAX_SILENT_LOOKS + 5
+        assert stuck.returncode == KILLED
+        [line] = on_stage.events("worker_hung")
+        assert (line["worker"], line["log_level"]) == (2, "error")
+        assert well.returncode is None
+        assert 'chatserver_worker_deaths_total{how="hung"} 1.0' in (await well.ask()).splitlines()
+
+
+async def test_one_that_never_says_anything_is_given_longer(tmp_path: Path) -> None:
+    on_stage = stage(tmp_path)
+
+    def mute(puppet: Puppet) -> None:
+        puppet.ready = puppet.beats = False
+
+    on_stage.direct = mute
+    began = trio.current_time()
+    await on_stage.run()
+    assert on_stage.code == 1
+    assert trio.current_time() - began >= MAX_STARTING_LOOKS - 1
+
+
+async def test_the_queue_of_a_dead_worker_s_socket_is_the_next_one_s(tmp_path: Path) -> None:
+    """Who has connected meanwhile is neither refused nor reset."""
+    async with supervised(tmp_path) as on_stage:
+        port = int(on_stage.supervisor.addresses[0].rpartition(":")[2])
+        peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        for puppet in on_stage.started[:2]:
+            puppet.end(KILLED)
+        await on_stage.until(lambda: len(on_stage.started) == 4)
+        accepted = []
+        for puppet in on_stage.running:
+            [number] = puppet.setup.listening
+            with socket.socket(fileno=os.dup(number)) as listening:
+                while True:
+                    try:
+                        taken, peer = listening.accept()
+                    except BlockingIOError:
+                        break
+                    accepted.append(peer)
+                    taken.close()
+        assert sorted(accepted) == sorted(peer.getsockname() for peer in peers)
+        for peer in peers:
+            peer.close()
+
+
+# -- replacing --------------------------------------------------------------------------------------------------------
+
+
+async def hang_up(on_stage: Stage) -> None:
+    signal.raise_signal(signal.SIGHUP)
+    await trio.sleep(0.1)
+
+
+async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
+    """Each replacement is ready before anybody is told to go; settings are read again, but for what is bound."""
+    ready: list[tuple[int, int]] = []
+    async with supervised(tmp_path) as on_stage:
+        old = list(on_stage.started)
+
+        def direct(puppet: Puppet) -> None:
+            ready.append((puppet.number, sum(each.stops == 0 for each in on_stage.running)))
+
+        on_stage.direct = direct
+        on_stage.settings = Settings(workers=5, port=1, log="sqlite:other.db", per_ip=7, head_deadline=3.0)
+        await hang_up(on_stage)
+        await on_stage.until(lambda: on_stage.events("workers_replaced"))
+        new = on_stage.started[2:]
+        assert [(puppet.number, puppet.stops) for puppet in on_stage.started] == [(1, 1), (2, 1), (1, 0), (2, 0)]
+        assert ready == [(1, 3), (2, 3)], "the two that are not told to go, and itself"
+        assert [puppet.setup.settings.head_deadline for puppet in new] == [3.0, 3.0]
+        assert [puppet.setup.settings.log for puppet in new] == [old[0].setup.settings.log] * 2
+        assert [line["setting"] for line in on_stage.events("needs_restart")] == ["port", "workers", "log"]
+        assert on_stage.events("worker_died") == []
+        new[0].end(KILLED)
+        await on_stage.until(lambda: len(on_stage.started) == 5)
+        assert on_stage.started[4].setup.settings.head_deadline == 3.0, "what dies now comes back with the new settings"
+
+
+async def test_settings_that_are_none_replace_nobody(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as on_stage:
+
+        def load() -> Settings:
+            raise ConfigError("config", "chat.toml is not TOML")
+
+        on_stage.supervisor._load = load
+        await hang_up(on_stage)
+        await on_stage.until(lambda: on_stage.events("settings_not_reloaded"))
+        assert len(on_stage.started) == 2
+
+
+@pytest.mark.parametrize("how", ["ends", "hangs", "cannot be made"])
+async def test_a_replacement_that_cannot_serve_replaces_nobody(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.workers.child.MAX_STARTING_LOOKS", 5)
+    async with supervised(tmp_path) as on_stage:
+        if how == "cannot be made":
+            on_stage.failing = [OSError(errno.ENOMEM, "no memory")]
+
+        def direct(puppet: Puppet) -> None:
+            puppet.ready = puppet.beats = False
+            puppet.code_at_start = 2 if how == "ends" else None
+
+        on_stage.direct = direct
+        await hang_up(on_stage)
+        await on_stage.until(lambda: on_stage.events("worker_not_replaced"))
+        await trio.sleep(60)
+        assert [(puppet.number, puppet.stops) for puppet in on_stage.running] == [(1, 0), (2, 0)]
+        assert len(on_stage.started) == 2 + (how != "cannot be made")
+
+
+async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as on_stage:
+        on_stage.direct = lambda puppet: on_stage.started[puppet.number - 1].end(KILLED)
+        await hang_up(on_stage)
+        await on_stage.until(lambda: on_stage.events("workers_replaced"))
+        await trio.sleep(60)
+        assert sorted(puppet.number for puppet in on_stage.running) == [1, 2]
+
+
+async def test_one_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None:
+    async with supervised(tmp_path, drain_timeout=5.0) as on_stage:
+        for puppet in on_stage.started:
+            puppet.drains = False
+        began = trio.current_time()
+        await hang_up(on_stage)
+        await on_stage.until(lambda: on_stage.events("workers_replaced"))
+        assert 16 <= trio.current_time() - began <= 20
+        assert [puppet.returncode for puppet in on_stage.started] == [KILLED, KILLED, None, None]
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_all_drain_side_by_side_and_a_second_signal_ends_it_at_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    for signals in (1, 2):
+        on_stage = stage(tmp_path, drain_timeout=20.0)
+        on_stage.direct = lambda puppet: setattr(puppet, "drains", False)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(on_stage.run)
+            began = trio.current_time()
+            for _ in range(signals):
+                signal.raise_signal(number)
+                await trio.sleep(0.1)
+            assert [puppet.stops for puppet in on_stage.started] == [signals] * 2
+        assert on_stage.code == 0
+        took = trio.current_time() - began
+        assert (took < 5) if signals == 2 else (20 <= took <= 28)
+        assert [puppet.returncode for puppet in on_stage.started] == [KILLED if signals == 1 else 0] * 2
+
+
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def counted(messages: float, open_connections: float, stall: float) -> list[Family]:
+    return [
+        Family("chatserver_messages", "Messages", "counter", [("chatserver_messages_total", {}, messages)]),
+        Family(
+            "chatserver_connections", "Held", "gauge",
+            [("chatserver_connections", {"phase": "open"}, open_connections)],
+        ),
+        Family("chatserver_gc_max_seconds", "Longest", "gauge", [("chatserver_gc_max_seconds", {}, stall)]),
+    ]  # fmt: skip
+
+
+async def test_whoever_is_asked_tells_the_numbers_of_all(tmp_path: Path) -> None:
+    """What the dead have counted stays counted, and one that says nothing counts with what it said last."""
+    async with supervised(tmp_path) as on_stage:
+        first, second = on_stage.started
+        first.numbers, second.numbers = counted(100, 5, 0.25), counted(11, 2, 0.5)
+        for asked in (first, second):
+            lines = (await asked.ask()).splitlines()
+            assert {
+                "chatserver_messages_total 111.0", 'chatserver_connections{phase="open"} 7.0',
+                "chatserver_gc_max_seconds 0.5", "chatserver_workers_ready 2.0",
+                'chatserver_worker_connections{worker="1"} 5.0', 'chatserver_worker_connections{worker="2"} 2.0',
+            } <= set(lines)  # fmt: skip
+        second.end(KILLED)
+        await on_stage.until(lambda: len(on_stage.started) == 3)
+        lines = (await first.ask()).splitlines()
+        assert {
+            "chatserver_messages_total 111.0", 'chatserver_connections{phase="open"} 5.0',
+            'chatserver_worker_deaths_total{how="died"} 1.0',
+        } <= set(lines)  # fmt: skip
+        third = on_stage.started[2]
+        third.numbers, third.beats = counted(1000, 1, 0), False
+        assert "chatserver_messages_total 111.0" in (await first.ask()).splitlines()
+
+
+def test_sockets_of_one_address_share_a_port(tmp_path: Path) -> None:
+    settings = Settings(
+        workers=3, port=0, host=("127.0.0.1", "127.0.0.2"), log="sqlite:x", metrics_listen="127.0.0.1:0"
+    )
+    with ExitStack() as stack:
+        listening = bind_all(settings, stack)
+        ports = [[each.getsockname()[1] for each in sockets] for sockets in listening.workers]
+        assert ports == [ports[0]] * 3
+        assert len({each.fileno() for sockets in listening.workers for each in sockets}) == 6
+        assert listening.operators is not None
+    assert all(each.fileno() == -1 for sockets in listening.workers for each in sockets)
