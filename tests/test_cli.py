@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -70,6 +71,20 @@ def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch)
     assert seen == [Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0)]
 
 
+def test_several_workers_have_a_supervisor_which_reads_the_settings_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Settings] = []
+
+    def fake_run(settings: Settings, load: Callable[[], Settings]) -> int:
+        Path("chat.toml").write_text("workers = 3\nper-ip = 8")
+        found.extend((settings, load()))
+        return 4
+
+    monkeypatch.setattr("chatserver.workers.supervisor.run", fake_run)
+    Path("chat.toml").write_text("workers = 3\nper-ip = 7")
+    assert run("serve", "--port", "0", "--config", "chat.toml") == 4
+    assert found == [Settings(port=0, workers=3, per_ip=7), Settings(port=0, workers=3, per_ip=8)]
+
+
 def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.server.run", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(SystemExit, match="130"):
@@ -82,6 +97,8 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["serve", "--port", "x"], "--port: 'x' is not a whole number"),
         (["serve", "--port"], "--port"),
         (["serve", "--port", "9" * 400], "is above the maximum, 65535"),
+        (["serve", "--workers", "0"], "--workers: 0 is below the minimum, 1"),
+        (["serve", "--workers", "2", "--log", "memory:"], "--workers: needs a log that processes can share"),
         (["serve", "--prot", "1"], "Did you mean --port?"),
         (["serve", "extra"], "extra"),
         (["serve", "--max-body-bytes", "-1"], "--max-body-bytes: "),

@@ -8,14 +8,14 @@ listen and not for those who have lost their connection. So after each connectio
 at that were written since the last one was known to be whole.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 
 import msgspec
 import psycopg
 import trio
 
-from chatserver.log.interface import DRAIN_DEADLINE, LogUnavailable
+from chatserver.log.interface import DRAIN_DEADLINE, Heard, LogUnavailable
 from chatserver.log.postgres_connection import JOB_DEADLINE, RETRY_FIRST, Connection, Server, unavailable
 from chatserver.log.postgres_rows import restored
 from chatserver.log.threads import ThreadPool
@@ -52,7 +52,7 @@ def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
 class Listener:
     """The connection that listens, and is made again when it is lost. `heard` is called on the loop."""
 
-    def __init__(self, server: Server, node: str, heard: Callable[[Mapping[str, int]], None]) -> None:
+    def __init__(self, server: Server, node: str, heard: Heard) -> None:
         self._server = server
         self._node = node
         self._heard = heard

@@ -93,8 +93,11 @@ def _meaning(name: str, spec: Spec, settings: Settings) -> str:
     """With how the limit holds for several workers, where there are several."""
     if settings.workers == 1 or spec.sharing is Sharing.ALIKE:
         return spec.meaning
-    one = "" if spec.sharing is Sharing.PER_WORKER else f": {shown_value(name, share(name, settings))} each"
-    return f"{spec.meaning} With {settings.workers} workers {spec.sharing.value}{one}."
+    sharing, one = spec.sharing, share(name, settings)
+    if not one:
+        sharing = Sharing.PER_WORKER  # nothing that could be divided
+    each = "" if sharing is Sharing.PER_WORKER else f", {shown_value(name, one)} each"
+    return f"{spec.meaning} With {settings.workers} workers: {sharing.value}{each}."
 
 
 def _limits() -> list[tuple[str, Spec]]:

@@ -91,8 +91,6 @@ class ValkeyShard:
                 await self._stay_connected(channel, heard)
             except* (RedisError, OSError, trio.TooSlowError) as group:
                 self._note(_innermost(group))
-            finally:
-                self._connection = None
             await trio.sleep(RETRY_EVERY * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not secrecy
 
     async def _stay_connected(self, channel: str, heard: Callable[[bytes], None]) -> None:
@@ -113,7 +111,10 @@ class ValkeyShard:
             if self._reason:
                 _log.info("shard_found", shard=self.name)
                 self._reason = ""
-            await self._lost.wait()
+            try:
+                await self._lost.wait()
+            finally:
+                self._connection = None  # before calls under way fail: this is no loss
             nursery.cancel_scope.cancel()
 
     async def _look(self, connection: TCPConnection, channel: str) -> None:

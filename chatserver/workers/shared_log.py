@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite_file import checked_path, lock_file
 
 SQLITE = "sqlite:"
@@ -30,7 +31,11 @@ class SharedLog:
 def shared_log(url: str) -> Iterator[SharedLog]:
     """Have it for all workers until the block ends. Raises LogOpenError."""
     with ExitStack() as stack:
-        shared = SharedLog(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chatserver-"))))
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chatserver-"))
+        except OSError as error:
+            raise LogOpenError(f"cannot make a folder for the workers' sockets: {error.strerror}") from error
+        shared = SharedLog(Path(folder))
         if url.startswith(SQLITE):
             lock = lock_file(checked_path(url.removeprefix(SQLITE)))
             stack.callback(os.close, lock)

@@ -6,7 +6,7 @@ Events come from anyio, so that it runs on asyncio and on trio.
 from collections.abc import Collection
 from contextlib import suppress
 
-import anyio
+import anyio  # type: ignore[import-not-found, unused-ignore]  # only where a dependency of a tool has it
 from chatroom import HELLO, PAGE, Chat, asked, encode, text_of  # type: ignore[import-not-found]
 from starlette.applications import Starlette  # type: ignore[import-not-found]
 from starlette.requests import Request  # type: ignore[import-not-found]

@@ -59,10 +59,14 @@ def test_limits_say_how_they_hold_for_several() -> None:
     file = io.StringIO()
     print_limits(of(2, max_connections=1001), file)
     lines = {line.split()[0]: line for line in file.getvalue().splitlines()}
-    assert "divided among the workers: 501 connections each" in lines["--max-connections"]
-    assert "uneven spread: 304 connections each" in lines["--per-ip"]
-    assert "With 2 workers in each worker by itself." in lines["--publish-rate"]
+    assert "With 2 workers: divided among the workers, 501 connections each." in lines["--max-connections"]
+    assert "uneven spread, 304 connections each." in lines["--per-ip"]
+    assert "With 2 workers: in each worker by itself." in lines["--publish-rate"]
     assert "worker" not in lines["--head-deadline"]
+    file = io.StringIO()
+    print_limits(of(2), file)
+    [line] = [line for line in file.getvalue().splitlines() if line.startswith("--max-connections")]
+    assert "With 2 workers: in each worker by itself." in line, "what descriptors allow, each its own"
     alone = io.StringIO()
     print_limits(of(1), alone)
     assert "worker" not in alone.getvalue()

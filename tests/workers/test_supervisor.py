@@ -88,6 +88,18 @@ async def test_a_port_of_another_server_s_workers_is_taken(tmp_path: Path, capsy
             assert other.started == []
 
 
+async def test_no_folder_for_the_sockets_is_a_log_that_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container whose files are read-only, and which has no /tmp."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    on_stage = stage(tmp_path)
+    await on_stage.run()
+    shown = capsys.readouterr()
+    assert (on_stage.code, shown.out, on_stage.started) == (4, "", [])
+    assert "cannot make a folder for the workers' sockets: No such file or directory" in shown.err
+
+
 async def test_a_signal_while_it_starts_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     on_stage = stage(tmp_path)
     on_stage.direct = lambda puppet: setattr(puppet, "ready", False)
