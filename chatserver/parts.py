@@ -191,11 +191,11 @@ def build(
     if operators is not None:
         listeners.append(listener(operators, operators=first))
     parts = Parts(
-        loop=loop, garbage=garbage, log=log, connections=connections, admission=admission, stats=stats,
-        input_budget=connections.input_budget, hub=hub, moderation=services.moderation, exchanges=exchanges,
-        websockets=websockets, publish_limit=services.publish_limit, services=services, limiters=limiters,
-        poller=Poller(connections, readiness, listeners),
-        handshakes=handshakes, together=together,
+        loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=connections,
+        admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,
+        moderation=services.moderation, exchanges=exchanges, websockets=websockets,
+        publish_limit=services.publish_limit, services=services, limiters=limiters,
+        poller=Poller(connections, readiness, listeners), handshakes=handshakes, together=together,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts

@@ -89,10 +89,6 @@ class Dialect(Encoding):
         """Not done, and why; the connection lives."""
         raise NotImplementedError
 
-    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
-        """A moderator has ended its membership in a room ("*": in all), and why. Empty for nothing."""
-        return b""
-
     def goaway(self, reason: str, retry_after: float) -> bytes:
         """The server will close; when to come back, in seconds. Empty for nothing."""
         return b""

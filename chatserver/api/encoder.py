@@ -13,6 +13,7 @@ from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
 from chatserver.log.interface import Kind, Record, State
 from chatserver.protocol import encoders, record_json, sse
+from chatserver.reasons import ErrorCode
 
 
 class WireEncoder:
@@ -88,6 +89,10 @@ class Events(Encoding):
     def read(self, room: str, offset: int) -> bytes:
         """How far this user has read."""
         return sse.notice("read", encoders.read(room, offset))
+
+    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
+        """The stream's last event. It is not named `error`, which a browser takes for a broken line."""
+        return sse.notice("expelled", encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
 
 
 def expiry_text(principal: Principal) -> str | None:

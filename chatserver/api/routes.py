@@ -55,6 +55,7 @@ class Routes:
         self._operators = operators
         self._secure = secure = policy.scheme == "https"
         self._identities = services.identities
+        self.searches = searches
         self._metrics = metrics
         self._all_metrics = all_metrics
         self._ready = ready

@@ -22,6 +22,7 @@ from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Questio
 from chatserver.log.interface import LogError
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.log.words import words_of
+from chatserver.observe.loop import Durations
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
@@ -30,6 +31,19 @@ from chatserver.reasons import ErrorCode
 DEFAULT_RESULTS = 20
 #: Characters of a user's id that is asked for.
 MAX_USER = 128
+
+
+class SearchCounts:
+    """What `/metrics` shows of searches."""
+
+    def __init__(self) -> None:
+        self.outcomes = dict.fromkeys(("found", "cached", "limited", "failed"), 0)
+        self.took = Durations()  # of those that were answered
+
+    def answered(self, searched: Searched) -> None:
+        """One more; `cached` if nothing had to be asked for."""
+        self.outcomes["cached" if searched.cached else "found"] += 1
+        self.took.add(searched.seconds)
 
 
 class SearchHandlers:
@@ -42,6 +56,7 @@ class SearchHandlers:
         self._pipeline = pipeline
         self._limiters = limiters
         self._limits = limits
+        self.counts = SearchCounts()
 
     def search(self, request: Request) -> Answer:
         """`GET /search?q=&room=&user=&before=&limit=`."""
@@ -49,6 +64,7 @@ class SearchHandlers:
         limits = ((self._limits.user, principal.number), *((limit, request.network) for limit in self._limits.network))
         wait = max(self._limiters.refused(limit, key) for limit, key in limits)
         if wait:
+            self.counts.outcomes["limited"] += 1
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait, "searches"), wait)
         parameters = request.parameters("q", "room", "user", "before", "limit")
         room, user = parameters.one("room"), parameters.one("user")
@@ -69,14 +85,19 @@ class SearchHandlers:
         return Slow(self._answer(Asked(question, limit, request.network, principal, returning)))
 
     async def _answer(self, asked: Asked) -> Answer:
+        outcomes = self.counts.outcomes
         try:
             searched = await self._pipeline.search(asked)
         except OverLimitError as error:
+            outcomes["limited"] += 1
             return refusal(ErrorCode.RATE_LIMITED, too_often(error.wait, "searches"), error.wait)
         except SearchFailed:
+            outcomes["failed"] += 1
             raise
         except LogError as error:  # of another step than the search itself
+            outcomes["failed"] += 1
             raise SearchFailed(str(error)) from error
+        self.counts.answered(searched)
         return Response(200, self._body(searched))
 
     def _body(self, searched: Searched) -> list[bytes]:

@@ -95,8 +95,8 @@ class Services:
         """
         if not principal.may(action, room):
             if principal.is_guest and principal.access.sign_in:
-                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_)
-            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_)
+                raise MessageError(ErrorCode.UNAUTHENTICATED, f"sign in to do this in {room}", id_, room=room)
+            raise MessageError(ErrorCode.FORBIDDEN, f"not allowed in {room}", id_, room=room)
         if self.moderation.in_force:
             self.check_sanctions(principal, action, room, id_)
 
@@ -106,11 +106,11 @@ class Services:
 
     def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse what a sanction forbids; for "*" a ban from everywhere. Raises MessageError."""
-        _refuse(self.moderation.check(principal, action, room), id_)
+        _refuse(self.moderation.check(principal, action, room), room, id_)
 
     def check_network(self, network: str, room: str) -> None:
         """The same for somebody who only reads, as nobody."""
-        _refuse(self.moderation.check_network(network, room))
+        _refuse(self.moderation.check_network(network, room), room)
 
     def hint(self, name: str) -> None:
         """Have other processes look up what has changed in the log, sooner than they would by themselves."""
@@ -133,9 +133,9 @@ class Services:
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
 
 
-def _refuse(refusal: Refusal | None, id_: MessageId = None) -> None:
+def _refuse(refusal: Refusal | None, room: str, id_: MessageId = None) -> None:
     if refusal is not None:
-        raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left)
+        raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left, room=room)
 
 
 def check_signed_in(principal: Principal) -> None:

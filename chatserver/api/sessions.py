@@ -12,7 +12,6 @@ from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
 from chatserver.api.services import Services, check_signed_in, too_often
 from chatserver.api.tokens import MAX_LIFETIME
-from chatserver.chat.policy import Action
 from chatserver.chat.principal import Principal, named_token, new_token, opened
 from chatserver.log.interface import SIGNOUTS_CHANGED
 from chatserver.log.signouts import SignOut
@@ -95,14 +94,12 @@ class SessionHandlers:
     def _body(self, principal: Principal, token: str | None = None) -> bytes:
         face = principal.face
         return encoders.session_body(
-            (face.id, face.name), guest=principal.is_guest, moderator=principal.may(Action.MODERATE, EVERYWHERE),
+            (face.id, face.name), guest=principal.is_guest, moderates=principal.rights.moderates,
             expires=expiry_text(principal), token=token,
         )  # fmt: skip
 
 
 #: Characters of a token that fit into a cookie with its name and flags: browsers take 4,096.
 MAX_COOKIE_CHARS = 3900
-#: The room of which a moderator may moderate all.
-EVERYWHERE = "*"
 #: No cache between us and the client keeps a token, or who one was.
 NOT_STORED = ("Cache-Control", "no-store")

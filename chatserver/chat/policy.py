@@ -93,6 +93,8 @@ class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
     allowed: frozenset[Action]  # at most, in any room
     #: the rooms that a token names and what is allowed in each; None: it names none, and none is closed to it
     grants: tuple[tuple[Callable[[str], object], frozenset[Action]], ...] | None = None
+    #: patterns of the rooms that it moderates, to be told; what counts is `grants`
+    moderates: tuple[str, ...] = ()
 
     def standing(self, action: Action, room: str) -> int:
         """The rank of `Who` that it has for this in a room; -1: none at all."""
@@ -126,20 +128,21 @@ def _rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> R
         raise ValueError("role: only `moderator` is known")
     who = Who.SIGNED_IN if role is None else Who.MODERATORS
     if rooms is None:
-        return Rights(who, frozenset(Action))
+        return Rights(who, frozenset(Action), moderates=("*",) if who is Who.MODERATORS else ())
     if len(rooms) > MAX_GRANTS:
         raise ValueError(f"rooms: {len(rooms)} patterns, limit {MAX_GRANTS}")
     if sum(1 for pattern, _ in rooms if _SPECIAL.search(pattern) and not _is_prefix(pattern)) > MAX_COSTLY_GRANTS:
         raise ValueError(f"rooms: more than {MAX_COSTLY_GRANTS} patterns that are not like team or team-*")
-    grants = []
+    grants, moderates = [], []
     for pattern, letters in rooms:
         if letters not in ("r", "w", "rw") or not 0 < len(pattern) <= MAX_GRANT_CHARS:
             raise ValueError("rooms: a pattern, and r, w or rw for each")
         granted = (_READ if "r" in letters else frozenset()) | (_WRITE if "w" in letters else frozenset())
-        # A moderator of a room that it may write in, and of no other.
-        moderates = who is Who.MODERATORS and "w" in letters
-        grants.append((matcher(pattern), granted | {Action.MODERATE} if moderates else granted))
-    return Rights(who, frozenset(Action), tuple(grants))
+        if who is Who.MODERATORS and "w" in letters:  # a moderator of a room that it may write in, and of no other
+            granted |= {Action.MODERATE}
+            moderates.append(pattern)
+        grants.append((matcher(pattern), granted))
+    return Rights(who, frozenset(Action), tuple(grants), tuple(moderates))
 
 
 class Access:

@@ -52,6 +52,10 @@ class Encoding:
         """How far this user has read, on another connection; None where that is not told."""
         return None
 
+    def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
+        """A moderator has ended its membership in a room ("*": in all), and why. Empty for nothing."""
+        return b""
+
 
 class MessageEncoder(Protocol):
     """What turns records into the JSON that all encodings share."""

@@ -60,11 +60,32 @@ class Response(NamedTuple):
             raise ProtocolError(f"not an answer of a chat server: {error}") from error
 
     @property
-    def ending(self) -> EndedError:
+    def room(self) -> str | None:
+        """The room that was refused, of a request for many ("*": all of them); None: the answer names none."""
+        try:
+            return str(json.loads(self.body)["error"]["room"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    @property
+    def is_about_rooms(self) -> bool:
+        """Whether it refuses what we asked of a room, and not who we are, or everybody for a while."""
+        ours = 400 <= self.status < 500 and self.status not in _STATUS_MAY_PASS
+        return ours and (self.status != 401 or self.room is not None)
+
+    @property
+    def ending(self) -> "RefusedError":
         """This answer as the end of a connection: to an upgrade, a poll or a stream."""
         why, (_, message) = f"the server answered {self.status}", self.error
-        why = why if message == why else f"{why}: {message}"
-        return EndedError(why, retry_after=self.retry_after, final=self.status not in _STATUS_MAY_PASS)
+        return RefusedError(self, why if message == why else f"{why}: {message}")
+
+
+class RefusedError(EndedError):
+    """The server answered, and not with what was asked for."""
+
+    def __init__(self, response: Response, why: str) -> None:
+        super().__init__(why, retry_after=response.retry_after, final=response.status not in _STATUS_MAY_PASS)
+        self.response = response
 
 
 class _Connection:

@@ -15,7 +15,7 @@ import trio
 
 from chatserver.client import requests, wire
 from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import HttpClient, Response
+from chatserver.client.http1 import HttpClient, RefusedError, Response
 from chatserver.client.sse import EventStream
 from chatserver.client.stream import EndedError, Target
 
@@ -24,6 +24,7 @@ STREAM_SILENCE = 50.0  # s; the server's heartbeat comes every 20
 HASTY = 1.0  # s; an empty answer to a poll sooner than this is no long-poll: the server stops, or a proxy cuts it
 ENTRY_LIMIT = 50  # records at the beginning, as a WebSocket's join brings
 FRAMES_AHEAD = 16  # that wait for the session
+EVERYWHERE = "*"  # in the place of a room: all of them
 
 Frame = wire.Frame | wire.Record | None
 _A = TypeVar("_A", bound=wire.Answer)
@@ -164,7 +165,11 @@ class HttpConversation:
         rooms = "&".join(f"room={quote(f'{room}:{place}', safe='')}" for room, place in self._places.items())
         response = await self._held.request("GET", f"/poll?{rooms}&wait={POLL_WAIT:g}", wait=POLL_WAIT)
         if response.status != 200:
-            raise response.ending
+            if not response.is_about_rooms:
+                raise response.ending
+            for room in self._refused(response):
+                await self._lose(room, response)
+            return True
         news = False
         for room, page in response.decode(_Pages).rooms.items():
             news = news or bool(page.messages) or not page.recovered
@@ -177,15 +182,44 @@ class HttpConversation:
                 self._places[room] = page.cursor
         return news
 
+    def _refused(self, response: Response) -> list[str]:
+        """The rooms of a poll that we are out of: if the answer names none, the last, since without it there was one.
+
+        A server may hold a poll of some rooms, and not of one more.
+        """
+        if response.room in self._places:
+            return [response.room]
+        return list(self._places) if response.room == EVERYWHERE else list(self._places)[-1:]
+
+    async def _lose(self, room: str, response: Response) -> None:
+        """Be out of a room, and go on in the others: the session hears of it as over a WebSocket."""
+        self._places.pop(room, None)
+        self._streams.pop(room, None)
+        await self._tell.send(wire.Error(*response.error, room=room, retry_after=response.retry_after))
+
     async def _stream(self, room: str, cursor: str, scope: trio.CancelScope) -> None:
+        with scope:
+            try:
+                await self._hear_stream(room, cursor)
+            except RefusedError as error:
+                if not error.response.is_about_rooms:
+                    raise
+                await self._lose(room, error.response)
+
+    async def _hear_stream(self, room: str, cursor: str) -> None:
+        """Until the server has taken us out of the room; any other end raises EndedError."""
         path = f"/rooms/{quote(room, safe='')}/events?{_query(after=cursor)}"
         events = EventStream()
-        with scope:
-            async with self._held.stream(path, silence=STREAM_SILENCE) as body:
-                while (chunk := await body.chunk()) is not None:
-                    for event in events.feed(chunk):
-                        await self._tell.send(wire.decode(event.data))
-            raise EndedError("the event stream has ended", retry_after=events.retry)
+        async with self._held.stream(path, silence=STREAM_SILENCE) as body:
+            while (chunk := await body.chunk()) is not None:
+                for event in events.feed(chunk):
+                    frame = wire.decode(event.data)
+                    if isinstance(frame, wire.Error):
+                        self._streams.pop(room, None)
+                        await self._tell.send(frame)
+                        return
+                    await self._tell.send(frame)
+        raise EndedError("the event stream has ended", retry_after=events.retry)
 
 
 @asynccontextmanager

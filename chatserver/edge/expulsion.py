@@ -3,8 +3,8 @@
 Owns: the search for their connections, and how each kind of them ends. May not: know why somebody has to go, or
 whether it may come back; those who come meanwhile have been asked already (chat/moderation.py).
 
-A WebSocket is told and leaves the room, a held poll is answered, an event stream ends. A ban from everywhere closes
-WebSockets too.
+A WebSocket is told and leaves the room, a held poll is refused, an event stream is told and ends: each client can say
+why. A ban from everywhere closes WebSockets too.
 """
 
 from typing import NamedTuple
@@ -82,13 +82,14 @@ class Expeller:
                 self._end_memberships(connection, session, expulsion)
             case PollWaiter() as waiter if any(expulsion.is_from(room.name) for room, _ in waiter.places()):
                 expulsion.ended += 1
-                if not expulsion.banned:
-                    return self._exchanges.answer_held(connection, waiter)
-                error = MessageError(ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left)
+                error = MessageError(
+                    ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left, room=expulsion.room
+                )  # fmt: skip
                 return self._exchanges.refuse_held(connection, waiter, error)
             case Member() as member if expulsion.is_from(member.room.name):
                 expulsion.ended += 1
-                self._connections.finish(connection, Reason.BANNED if expulsion.banned else Reason.KICKED)
+                told = member.encoding.expelled(member.room.name, refusal.sentence, refusal.seconds_left)
+                self._connections.finish(connection, Reason.BANNED if expulsion.banned else Reason.KICKED, told)
         return False
 
     def _end_memberships(self, connection: Connection, session: WebSocketSession, expulsion: Expulsion) -> None:

@@ -124,10 +124,11 @@ class HttpExchanges:
                 head, body, connection.address, connection.network, self._identities, by_operator, vouched
             )
             answer = self._routes.handle(request)
+            if isinstance(answer, Coroutine):
+                _shrink(request, answer)
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)
         if isinstance(answer, Coroutine):
-            request.shrink()
             return self._wait_for(connection, exchange, answer, self._tasks)
         return self._answer(connection, exchange, answer)
 
@@ -302,3 +303,12 @@ class HttpExchanges:
         self._connections.send(connection, with_headers(answer.preface, exchange.headers))
         self._hub.deliver(member)
         return False
+
+
+def _shrink(request: Request, pending: Pending) -> None:
+    """Keep little of a request while it waits. Raises HttpError if it turns out now that it comes from nobody."""
+    try:
+        request.shrink()
+    except (HttpError, MessageError):
+        pending.close()
+        raise

@@ -45,22 +45,32 @@ def plain(draft: Draft, offset: int, time: int) -> Record:
 
 
 def happened(draft: Draft, offset: int, time: int, message: Record, edit: Record | None) -> Record:
-    """The record of an edit, a deletion or a reaction to this message; `edit` is its last edit, if it has one."""
-    record = plain(draft, offset, time)
+    """The record of an edit, a deletion or a reaction to this message; `edit` is its last edit, if it has one.
+
+    Records are made in one go: `replace` takes twice as long.
+    """
     state = message.state or _UNTOUCHED
+    text, mentions, reaction = message.text, message.mentions, None
     if draft.kind is Kind.REACTION:
         counts = dict(state.reactions)
         count = counts[draft.emoji] = counts.get(draft.emoji, 0) + (1 if draft.on else -1)
         if not count:
             del counts[draft.emoji]
-        state = replace(state, reactions=tuple(counts.items()))
-        altered = replace(message, state=None if state == _UNTOUCHED else state)
-        return replace(record, reaction=Reaction(draft.emoji, draft.on, count), alters=(altered,))
-    if draft.kind is Kind.EDIT:
-        altered = replace(message, text=draft.text, state=replace(state, edited=time, edit=offset))
+        reaction = Reaction(draft.emoji, draft.on, count)
+        state = State(state.edited, state.edit, False, tuple(counts.items()))
+        edit = None  # it stays as it is
+    elif draft.kind is Kind.EDIT:
+        text, state = draft.text, State(time, offset, False, state.reactions)
     else:
-        altered = replace(message, text="", mentions=(), state=State(deleted=True))
-    return replace(record, alters=(altered,) if edit is None else (altered, replace(edit, text="")))
+        text, mentions, state = "", (), State(deleted=True)
+    altered = Record(
+        message.room, message.offset, message.time, message.user_id, message.user_name, text, Kind.MESSAGE,
+        message.target, mentions, None if state == _UNTOUCHED else state,
+    )  # fmt: skip
+    return Record(
+        draft.room, offset, time, draft.user_id, draft.user_name, draft.text, draft.kind, draft.target, (), None,
+        reaction, (altered,) if edit is None else (altered, replace(edit, text="")),
+    )  # fmt: skip
 
 
 def unchanged(draft: Draft, offset: int, time: int, message: Record) -> Record:

@@ -86,6 +86,10 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 class Index(Protocol):
     """The full text of one log."""
 
+    @property
+    def lag(self) -> float:
+        """Seconds for which the oldest message that is not in the index has waited, at most; 0.0: all are in it."""
+
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
         """The best of the newest matches, or of those behind a place that an earlier answer named.
 
@@ -121,6 +125,8 @@ class MemoryIndex:
 
     `newest` gives the records of a room ahead of an offset, or of all rooms, the newest of each room first.
     """
+
+    lag = 0.0  # it looks at the messages themselves
 
     def __init__(
         self, newest: Callable[[str | None, int | None], Iterator[Record]], wall_ms: Callable[[], int]

@@ -79,6 +79,8 @@ class Change(Protocol):
 class PostgresIndex:
     """The index of a log."""
 
+    lag = 0.0  # a message's words are stored with it
+
     def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
         self._change = change
         self._wall_ms = wall_ms

@@ -215,7 +215,7 @@ class SqliteLog:
 
     async def _try_to_scrub(self, scrubber: Scrubber) -> bool:
         try:
-            if not await self.index.clean(deletions=True):
+            if not await self.index.clean():
                 return False
             page: int | None = 1
             while page:

@@ -44,17 +44,17 @@ from chatserver.log.turns import FileLock
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
 #: Seconds of one step: a commit that comes meanwhile waits for it.
 INDEX_STEP = 0.01
-#: Messages between two looks at the clock in a step; 32 of the longest take 20 ms.
-INDEX_CHUNK = 32
+#: Messages between two looks at the clock in a step, and as many if these have more characters (32 of the longest take
+#: 20 ms). Each statement leaves a segment to be merged: with many in one, a message costs a third less.
+INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 256, 32, 256 * 1024
 #: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
 INDEX_PAUSE = 2.0
 #: Rooms in one step, and rooms at a time that are looked at for a backlog when the log is opened.
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Seconds from one cleaning to the next: after a deletion, and after retention has removed something. A scrub of the
-#: files cleans as well.
-CLEAN_AFTER_DELETION, CLEAN_AFTER_RETENTION = 20.0, 3600.0
+#: Seconds from one cleaning to the next, for what retention has removed. What people delete goes with a scrub.
+CLEAN_EVERY = 3600.0
 #: Pages that are merged in one step: about 5 ms.
 CLEAN_PAGES = 16
 #: Seconds that a search may last, however little of it is work: then the disk is slow.
@@ -93,6 +93,10 @@ _TAIL = f"""
 _BRING = f"""
     INSERT INTO search(rowid, text) SELECT place, text FROM messages WHERE place > ? AND place <= ? AND {_IS_MESSAGE}
 """  # noqa: S608
+_CHUNK = """
+    SELECT count(*), max(place), sum(length(text))
+    FROM (SELECT place, text FROM messages WHERE place > ? AND place < ? ORDER BY place LIMIT ?)
+"""
 _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages
         WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0)
@@ -126,11 +130,11 @@ class SqliteIndex:
         self._readers: SqliteReaders | None = None
         self._turn = trio.Lock()  # one search at a time: its budget begins with its turn
         self._behind: dict[str, int] = {}  # rooms with messages that are not in the index, by the number of their news
-        self._news = 0
+        self._behind_since, self._news = 0.0, 0  # the first: when the oldest message outside the index came, or before
         self._waiting = 0  # messages
         self._some, self._many = trio.Event(), trio.Event()
         self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
-        self._cleaned = -CLEAN_AFTER_RETENTION
+        self._cleaned = -CLEAN_EVERY
         self._cleaning = trio.Lock()
         self._cleaning_turn: FileLock | None = None  # of a file that other processes clean as well
 
@@ -168,6 +172,8 @@ class SqliteIndex:
     def written(self, rooms: Iterable[str], messages: int) -> None:
         """These rooms have so many new messages, all together."""
         self._news += 1
+        if not self._behind:
+            self._behind_since = trio.current_time()
         for room in rooms:
             self._behind.pop(room, None)
             self._behind[room] = self._news
@@ -181,12 +187,18 @@ class SqliteIndex:
         """Rooms with messages that are not in the index."""
         return len(self._behind)
 
+    @property
+    def lag(self) -> float:
+        """See `Index.lag`."""
+        return trio.current_time() - self._behind_since if self._behind else 0.0
+
     async def run(self) -> None:
         """Bring messages into the index until cancelled."""
         while True:
             try:
                 await self._catch_up()
-                await self._clean_when_due()
+                if trio.current_time() - self._cleaned >= CLEAN_EVERY:
+                    await self.clean()
             except LogUnavailable as error:
                 _log.warning("indexing_failed", reason=str(error))
                 await trio.sleep(INDEX_RETRY)
@@ -198,7 +210,7 @@ class SqliteIndex:
 
     async def _wait(self) -> None:
         """Until there is something to index, and either much of it or some time has passed."""
-        with trio.move_on_after(CLEAN_AFTER_DELETION):
+        with trio.move_on_after(CLEAN_EVERY):
             await self._some.wait()
             with trio.move_on_after(INDEX_INTERVAL):
                 await self._many.wait()
@@ -207,7 +219,7 @@ class SqliteIndex:
         self._some, self._many = trio.Event(), trio.Event()
         self._waiting = 0
         await self._look_for_backlog()
-        until, whole = self._news, True
+        until, whole, came = self._news, True, trio.current_time()
         while self._behind and (not whole or next(iter(self._behind.values())) <= until):
             began = trio.current_time()
             rooms = dict(islice(self._behind.items(), INDEX_ROOMS))
@@ -217,6 +229,7 @@ class SqliteIndex:
                 if self._behind[room] == rooms[room]:
                     del self._behind[room]
             await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
+        self._behind_since = came  # all that came before is in it
 
     async def _look_for_backlog(self) -> None:
         """Find the rooms that have messages from before the log was opened."""
@@ -226,43 +239,36 @@ class SqliteIndex:
             rooms = await self._readers.ask(partial(_rooms_behind, self._backlog_after))
             for _, room, is_behind in rooms:
                 if is_behind:
+                    self._behind_since = self._behind_since if self._behind else trio.current_time()
                     self._behind.setdefault(room, 0)
             self._backlog_after = rooms[-1][0] if len(rooms) == BACKLOG_ROOMS else None
 
     # -- cleaning ---------------------------------------------------------------------------------------------------
 
-    async def _clean_when_due(self) -> None:
-        """Merge the index if words of deleted texts may be in it."""
-        age = trio.current_time() - self._cleaned
-        await self.clean(deletions=age >= CLEAN_AFTER_DELETION, removals=age >= CLEAN_AFTER_RETENTION)
-
-    async def clean(self, *, deletions: bool, removals: bool = False) -> bool:
-        """Merge the index if there are words in it of what people deleted, or of what retention removed.
-
-        False: another process is about to do so.
-        """
+    async def clean(self) -> bool:
+        """Merge the index if words of what is gone are in it. False: another process is about to do so."""
         async with self._cleaning:
             turn = self._cleaning_turn
             if turn is not None and not turn.try_acquire():
                 return False
             try:
-                await self._clean(deletions, removals)
+                await self._clean()
             finally:
                 if turn is not None:
                     turn.release()
             return True
 
-    async def _clean(self, deletions: bool, removals: bool) -> None:
+    async def _clean(self) -> None:
         if self._readers is None:
             raise LogUnavailable("the log is closed")
         debris = await self._readers.ask(_debris)
-        if (debris.deletions and deletions) or (debris.removals and removals):
+        self._cleaned = trio.current_time()
+        if any(debris):
             pages = -CLEAN_PAGES  # first all segments become one job
             while await self._change("cleaning the index", partial(_merge, pages)):
                 pages = CLEAN_PAGES
                 await trio.sleep(INDEX_STEP)
             await self._change("cleaning the index", partial(_cleaned, debris))
-            self._cleaned = trio.current_time()
 
 
 # -- in the writing thread ---------------------------------------------------------------------------------------------
@@ -278,12 +284,11 @@ def _index(rooms: Sequence[str], connection: sqlite3.Connection) -> list[str]:
         place = first + indexed
         complete = False
         while not complete and perf_counter() < ends:
-            count, last = connection.execute(
-                "SELECT count(*), max(place) FROM (SELECT place FROM messages WHERE place > ? AND place < ? "
-                "ORDER BY place LIMIT ?)",
-                (place, first + OFFSETS, INDEX_CHUNK),
-            ).fetchone()
-            complete = count < INDEX_CHUNK
+            for wanted in (INDEX_CHUNK, INDEX_LONG_CHUNK):
+                count, last, size = connection.execute(_CHUNK, (place, first + OFFSETS, wanted)).fetchone()
+                if not count or size <= INDEX_CHUNK_CHARS:
+                    break
+            complete = count < wanted
             if count:
                 connection.execute(_BRING, (place, last))
                 place = last

@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
+from chatserver.api.search import SearchCounts
 from chatserver.api.session import WebSocketSession
 from chatserver.api.together import Together
 from chatserver.chat.hub import Hub
@@ -54,6 +55,7 @@ class MeasuredParts:
     hub: Hub
     moderation: Moderation
     log: Log
+    searches: SearchCounts
     loop: LoopMeter
     handshakes: Handshakes | None
     garbage: GarbageCollector
@@ -79,6 +81,7 @@ class ServerMetrics:
         loop, garbage = self._parts.loop, self._parts.garbage
         yield _histogram("chatserver_loop_pass_seconds", "Time one pass of the loop took", loop.passes)
         yield _histogram("chatserver_loop_lag_seconds", "How late the wheel's ticks came", loop.ticks_late)
+        yield _histogram("chatserver_search_seconds", "Time a search took", self._parts.searches.took)
         yield _histogram("chatserver_gc_seconds", "Time one garbage collection took", garbage.runs)
 
     def _by_label(self) -> Iterator[Metric]:
@@ -100,6 +103,10 @@ class ServerMetrics:
         for kind, count in parts.moderation.refused.items():
             sanctions.add_metric((kind.value,), count)
         yield sanctions
+        searches = Counter("chatserver_searches", "Searches, by what became of them", labels=("outcome",))
+        for outcome, count in parts.searches.outcomes.items():
+            searches.add_metric((outcome,), count)
+        yield searches
         waiting = Gauge("chatserver_scheduler_items", "Items waiting for their turn", labels=("priority",))
         for name, items in parts.connections.scheduler.statistics().items():
             waiting.add_metric((name,), items)
@@ -133,6 +140,8 @@ class ServerMetrics:
         yield Counter, "chatserver_log_commits", "Groups of messages committed", log.groups
         yield Counter, "chatserver_log_failures", "Groups that could not be committed", log.failures
         yield Counter, "chatserver_log_late", "Messages that the disk did not answer in time", log.late
+        yield (Gauge, "chatserver_index_lag_seconds",
+               "Time the oldest message outside the search index has waited, at most", parts.log.index.lag)
         passes, late, runs = parts.loop.passes, parts.loop.ticks_late, parts.garbage.runs
         yield Gauge, "chatserver_loop_stall_max_seconds", "Longest pass of the loop since start", passes.longest
         yield Gauge, "chatserver_loop_lag_max_seconds", "Latest tick since start", late.longest

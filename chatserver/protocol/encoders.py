@@ -188,10 +188,14 @@ def error(
     return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{string(message)}{retry}}}'.encode()
 
 
-def session_body(user: User, *, guest: bool, moderator: bool, expires: str | None, token: str | None = None) -> bytes:
-    """Who somebody is, over HTTP; with the token for it in the answer that makes one."""
+def session_body(
+    user: User, *, guest: bool, moderates: Sequence[str], expires: str | None, token: str | None = None
+) -> bytes:  # fmt: skip
+    """Who somebody is, over HTTP; with the token for it in the answer that makes one. `moderates` are patterns."""
     shown = {"id": user[0], "name": user[1]}
-    said = {"user": shown, "guest": guest, "moderator": moderator, "expires": expires}
+    said = {
+        "user": shown, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires,
+    }  # fmt: skip
     return _encode(said if token is None else {"token": token, **said}) + b"\n"
 
 

@@ -46,13 +46,16 @@ class MessageError(ProtocolError):
     """A chat.v1 message or a field that makes no sense; answer an error, and the connection lives.
 
     `id` is the message's own, whenever it could be read. Over HTTP the answer goes out with the status of `code`.
-    `wait` is how many seconds from now it would be right, if that is known.
+    `wait` is how many seconds from now it would be right, if that is known. `room` is the room that was refused, as
+    one of many in a poll ("*": all of them).
     """
 
     def __init__(
         self, code: ErrorCode, message: str, id: MessageId = None, *, wait: float | None = None,  # noqa: A002 (as sent)
+        room: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.code = code
         self.id = id
         self.wait = wait
+        self.room = room

@@ -85,9 +85,10 @@ def with_headers(wire: bytes, headers: Headers) -> bytes:
     return b"%b\r\n%b%b" % (line, header_lines(headers), rest)
 
 
-def error_body(code: ErrorCode, message: str) -> bytes:
-    """The JSON of an error answer."""
-    return json_body({"error": {"code": code.code, "message": message}})
+def error_body(code: ErrorCode, message: str, room: str | None = None) -> bytes:
+    """The JSON of an error answer; `room` is what was refused of a request for many."""
+    place = {} if room is None else {"room": room}
+    return json_body({"error": {"code": code.code, "message": message, **place}})
 
 
 def json_body(content: object) -> bytes:
@@ -99,10 +100,10 @@ def error_response(
     error: HttpError | MessageError, *, headers: Headers = (), keep_alive: bool = False, head_only: bool = False
 ) -> bytes:
     """The answer to a request that was refused."""
-    own = error.headers if isinstance(error, HttpError) else retry_after(error.wait)
+    own, room = (error.headers, None) if isinstance(error, HttpError) else (retry_after(error.wait), error.room)
     if error.code is ErrorCode.UNAUTHENTICATED:
         own += CHALLENGE
-    body = error_body(error.code, error.message)
+    body = error_body(error.code, error.message, room)
     return response(error.code.status, body, headers=own + headers, keep_alive=keep_alive, head_only=head_only)
 
 

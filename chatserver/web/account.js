@@ -62,7 +62,7 @@ export class Account {
   async #change(request) {
     try {
       const answer = await request();
-      if (answer?.user) this.client.identity.is(answer.user, answer.moderator);
+      if (answer?.user) this.client.identity.is(answer.user, answer.moderates);
       this.#dialog.close();
       this.client.reconnect(); // a connection is somebody's from its beginning
     } catch (error) {

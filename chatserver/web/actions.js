@@ -48,7 +48,7 @@ export class Actions {
       react: this.client.supports('react'),
       reply: true,
       edit: isOwn && this.client.supports('edit'),
-      delete: (isOwn || this.client.identity.isModerator) && this.client.supports('delete'),
+      delete: (isOwn || this.client.identity.moderates(this.client.room)) && this.client.supports('delete'),
     };
     for (const [name, value] of Object.entries(may)) {
       /** @type {HTMLElement} */ (this.#bar.querySelector(`[value="${name}"]`)).hidden = !value;

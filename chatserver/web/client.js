@@ -114,7 +114,7 @@ export class ChatClient extends EventTarget {
     const isNew = !this.rooms.has(name);
     const room = this.join(name);
     this.tell('room');
-    if (!isNew && (room.out || this.connection.link?.followsMany === false)) this.follow(room);
+    if (!isNew && (room.out || this.connection.link?.isSocket === false)) this.follow(room);
   }
 
   /** @param {string} name */
@@ -147,10 +147,11 @@ export class ChatClient extends EventTarget {
   /** @param {Room} room */
   follow(room) {
     const { link } = this.connection;
-    if (!link || (link.followsMany && this.state.phase !== 'live') || this.rooms.get(room.name) !== room) return;
     const isOpen = room.name === this.room;
+    const isReady = this.state.phase === 'live' || (isOpen && !link?.isSocket);
+    if (!link || !isReady || this.rooms.get(room.name) !== room) return;
     const mayFollow = [...this.rooms.keys()].indexOf(room.name) < this.#mayFollowMost;
-    if (isOpen || (link.followsMany && mayFollow)) link.follow(room.name, room.timeline.cursor);
+    if (isOpen || mayFollow) link.follow(room.name, room.timeline.cursor, isOpen);
   }
 
   /**
@@ -222,13 +223,13 @@ export class ChatClient extends EventTarget {
       this.#optional('session', () => this.api.session()),
     ]);
     // A WebSocket said it itself; a page of another site is somebody else over HTTP, where it sends no cookie.
-    if (session && (!this.connection.link?.followsMany || this.identity.owns(session))) this.identity.is(session.user, session.moderator);
+    if (session && (!this.connection.link?.isSocket || this.identity.owns(session))) this.identity.is(session.user, session.moderates ?? (session.moderator ? ['*'] : []));
     this.#marks = unread?.rooms ?? {};
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
       ours.head = cursor;
-      if (room !== this.room && !this.connection.link?.followsMany) ours.members = members;
+      if (room !== this.room && !this.connection.link?.isSocket) ours.members = members;
       this.#mark(ours, cursor);
     }
     this.tell('unread');
@@ -284,7 +285,7 @@ export class ChatClient extends EventTarget {
 
   /** @param {Link} link */
   opening(link) {
-    if (!link.followsMany) link.follow(this.room, this.current.timeline.cursor);
+    if (!link.isSocket) link.follow(this.room, this.current.timeline.cursor, true);
   }
 
   /**
@@ -294,7 +295,7 @@ export class ChatClient extends EventTarget {
   up(link, hello) {
     if (hello?.user) this.identity.is(hello.user);
     this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
-    if (link.followsMany) for (const room of new Set([this.current, ...this.rooms.values()])) this.follow(room);
+    for (const room of new Set([this.current, ...this.rooms.values()])) if (link.isSocket || room !== this.current) this.follow(room);
     this.outbox.resume(({ room, text, key, extras }) => {
       const { replyTo, mentions } = extras;
       return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });

@@ -14,8 +14,8 @@
  *
  * @typedef {object} Link
  * @property {LinkHandlers} handlers
- * @property {boolean} followsMany whether it can follow many rooms at a time
- * @property {(room: string, cursor: string | null) => void} follow
+ * @property {boolean} isSocket whether it says who we are and who is here, and keeps all rooms alike
+ * @property {(room: string, cursor: string | null, isOpen: boolean) => void} follow
  * @property {(room: string) => void} unfollow
  * @property {(request: Json) => Promise<any>} ask
  * @property {() => void} nudge make sure, quickly, that the line is alive

@@ -1,10 +1,11 @@
 /**
- * Following a room over plain HTTP: an event stream (`sse`), or long-polls (`poll`) where nothing else gets through.
- * Owns: one stream or one held request at a time. May not: reconnect, remember messages, touch the DOM.
+ * Following rooms over plain HTTP: the open one by an event stream (`sse`), and the others, or all of them where nothing
+ * else gets through (`poll`), by one long-poll.
+ * Owns: one stream at most, and one held request. May not: reconnect, remember messages, touch the DOM.
  *
- * Both begin with ordinary pages up to the present: their `recovered` says what a stream has no field for.
- * A browser opens six connections to a server over HTTP/1.1, for all its tabs together; so one held request per
- * page, for the room that is open, and never more.
+ * A room without a cursor begins with an ordinary page of the present, and so does one that is streamed: a page says
+ * `recovered`, for which a stream has no field. A browser opens six connections to a server over HTTP/1.1, for all its
+ * tabs together; so no page holds more than two.
  *
  * @import { HttpApi } from './http.js'
  * @import { Json, LinkHandlers } from './connection.js'
@@ -21,10 +22,17 @@ const FIRST_BYTES = 8_000; // ms; a proxy that buffers streams shows by keeping 
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
 export class HttpLink {
-  followsMany = false;
+  isSocket = false;
   #stop = new AbortController();
-  /** @type {AbortController | null} what ends the following of the current room */
-  #following = null;
+  /** @type {Set<string>} rooms that are followed, or will be when their first page is here */
+  #wanted = new Set();
+  /** @type {Map<string, string>} cursors of the rooms that are polled */
+  #polled = new Map();
+  /** The poll that is held; another set of rooms ends it. */
+  #holding = new AbortController();
+  #isPolling = false;
+  /** @type {{room: string, ends: AbortController, cursor: string | null} | null} the room that is streamed */
+  #streamed = null;
   #opened = false;
 
   /**
@@ -41,26 +49,65 @@ export class HttpLink {
   /**
    * @param {string} room
    * @param {string | null} cursor
+   * @param {boolean} isOpen whether it is the one that is looked at
    */
-  async follow(room, cursor) {
-    this.#following?.abort();
-    this.#following = new AbortController();
-    const signal = AbortSignal.any([this.#following.signal, this.#stop.signal]);
+  async follow(room, cursor, isOpen) {
+    this.#wanted.add(room);
+    if (this.kind === 'sse' && isOpen) return this.#followByStream(room, cursor);
+    if (this.#polled.has(room)) return;
+    const { signal } = this.#stop;
     try {
-      const here = await this.#catchUp(room, cursor, signal);
-      await (this.kind === 'sse' ? this.#stream(room, here, signal) : this.#poll(room, here, signal));
+      const here = cursor !== null && !isOpen ? cursor : await this.#catchUp(room, cursor, signal);
+      this.#prove();
+      if (this.#wanted.has(room)) this.#poll(room, here);
     } catch (error) {
-      if (!(error instanceof ChatError)) throw error;
-      if (signal.aborted) return;
-      if (error.isTemporary) this.#end(error);
-      else {
-        this.#prove(); // the server answered: it is this room alone that we may not enter
-        this.handlers.refused(this, room, error);
-      }
+      this.#failed(room, error, signal);
     }
   }
 
-  unfollow() {} // the next room's request takes the place of this one's
+  /**
+   * @param {string} room
+   * @param {string | null} cursor
+   */
+  async #followByStream(room, cursor) {
+    const before = this.#streamed;
+    before?.ends.abort();
+    const streamed = { room, ends: new AbortController(), cursor };
+    this.#streamed = streamed;
+    if (before && before.room !== room) this.follow(before.room, before.cursor, false);
+    if (this.#polled.delete(room)) this.#holding.abort();
+    const signal = AbortSignal.any([streamed.ends.signal, this.#stop.signal]);
+    try {
+      streamed.cursor = await this.#catchUp(room, cursor, signal);
+      await this.#stream(streamed, signal);
+      if (this.#streamed === streamed) this.#streamed = null; // we are out of it, and the page has been told why
+    } catch (error) {
+      this.#failed(room, error, signal);
+    }
+  }
+
+  /**
+   * @param {string} room
+   * @param {Error} error
+   * @param {AbortSignal} signal
+   */
+  #failed(room, error, signal) {
+    if (!(error instanceof ChatError)) throw error;
+    if (signal.aborted) return;
+    if (error.isTemporary) return this.#end(error);
+    if (this.#streamed?.room === room) this.#streamed = null;
+    this.#prove(); // the server answered: it is this room alone that we may not enter
+    this.handlers.refused(this, room, error);
+  }
+
+  /** @param {string} room */
+  unfollow(room) {
+    this.#wanted.delete(room);
+    if (this.#polled.delete(room)) this.#holding.abort();
+    if (this.#streamed?.room !== room) return;
+    this.#streamed.ends.abort();
+    this.#streamed = null;
+  }
 
   /** @param {Json} request */
   ask(request) {
@@ -97,30 +144,60 @@ export class HttpLink {
   }
 
   /**
+   * One room more in the poll.
    * @param {string} room
    * @param {string} cursor
-   * @param {AbortSignal} signal
    */
-  async #poll(room, cursor, signal) {
-    for (;;) {
-      this.#prove();
-      const asked = performance.now();
-      const page = await this.api.page(room, { after: cursor, limit: PAGE_LIMIT, wait: POLL_WAIT, signal });
-      this.#deliver(room, page, signal);
-      cursor = page.messages.at(-1)?.cursor ?? page.cursor;
-      // Sent away early and empty-handed: the server drains, or something in between does not hold requests.
-      const isHasty = page.messages.length === 0 && performance.now() - asked < HASTY;
-      if (isHasty) await sleep(delayBefore(1, null), signal);
+  #poll(room, cursor) {
+    this.#polled.set(room, cursor);
+    this.#holding.abort();
+    if (!this.#isPolling) this.#pollOn();
+  }
+
+  async #pollOn() {
+    this.#isPolling = true;
+    await null; // whatever else is followed now is in the first poll
+    while (this.#polled.size && !this.#stop.signal.aborted) {
+      this.#holding = new AbortController();
+      const signal = AbortSignal.any([this.#holding.signal, this.#stop.signal]);
+      try {
+        const asked = performance.now();
+        const { rooms } = await this.api.poll(this.#polled, { limit: PAGE_LIMIT, wait: POLL_WAIT, signal });
+        const news = Object.entries(rooms).filter(([, page]) => page.messages.length || !page.recovered);
+        for (const [room, page] of news) {
+          if (this.#polled.has(room)) this.#polled.set(room, page.messages.at(-1)?.cursor ?? page.cursor);
+          this.#deliver(room, { ...page, room }, signal);
+        }
+        // Sent away early and empty-handed: the server drains, or something in between does not hold requests.
+        if (!news.length && performance.now() - asked < HASTY) await sleep(delayBefore(1, null), signal);
+      } catch (error) {
+        if (!(error instanceof ChatError)) throw error;
+        if (!signal.aborted) this.#pollFailed(error);
+      }
     }
+    this.#isPolling = false;
   }
 
   /**
-   * @param {string} room
-   * @param {string} cursor
+   * Be out of the room that was refused. If none is named, they are too many: the last has to wait to be looked at.
+   * @param {ChatError} error
+   */
+  #pollFailed(error) {
+    if (error.isTemporary) return this.#end(error);
+    const rooms = [...this.#polled.keys()];
+    const refused = rooms.filter((room) => room === error.room || error.room === '*');
+    for (const room of refused.length ? refused : rooms.slice(-1)) this.#polled.delete(room);
+    if (rooms.length === 1 && !refused.length) refused.push(rooms[0]);
+    for (const room of refused) this.handlers.refused(this, room, error);
+  }
+
+  /**
+   * Until the server takes us out of the room; any other end is an error.
+   * @param {{room: string, cursor: string | null}} streamed
    * @param {AbortSignal} signal
    */
-  async #stream(room, cursor, signal) {
-    const path = `/rooms/${encodeURIComponent(room)}/events?after=${encodeURIComponent(cursor)}`;
+  async #stream(streamed, signal) {
+    const path = `/rooms/${encodeURIComponent(streamed.room)}/events?after=${encodeURIComponent(streamed.cursor ?? '')}`;
     const body = await this.api.fetch(path, (response) => response.body, { signal });
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     const parser = new EventStreamParser();
@@ -135,7 +212,10 @@ export class HttpLink {
         clearTimeout(timer);
         timer = setTimeout(() => reader.cancel(), STREAM_SILENCE);
         for (const { event, data } of parser.feed(value)) {
-          this.handlers.pushed(this, { type: event, room, ...JSON.parse(data) });
+          const told = { type: event, room: streamed.room, ...JSON.parse(data) };
+          if (told.cursor) streamed.cursor = told.cursor;
+          this.handlers.pushed(this, told);
+          if (event === 'expelled') return;
         }
       }
     } catch (error) {

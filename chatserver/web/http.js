@@ -16,7 +16,7 @@ async function refusal(response) {
   const details = { status: response.status, retryAfter: Number.isFinite(seconds) ? seconds : null };
   try {
     const { error } = await response.json();
-    return new ChatError(String(error.code), String(error.message), details);
+    return new ChatError(String(error.code), String(error.message), { ...details, room: error.room ?? null });
   } catch {
     // Not our server's JSON: a proxy in between speaks for it, and its status is all there is to know.
     return new ChatError('unavailable', `the server answered ${response.status}`, details);
@@ -92,6 +92,18 @@ export class HttpApi {
   }
 
   /**
+   * What is new in any of these rooms; the server holds the request for `wait` (s) until there is something.
+   * @param {Map<string, string>} places cursors, by room
+   * @param {{wait: number, limit: number, signal: AbortSignal}} options
+   * @returns {Promise<{rooms: {[room: string]: Page}}>}
+   */
+  poll(places, { wait, limit, signal }) {
+    const query = new URLSearchParams({ wait: String(wait), limit: String(limit) });
+    for (const [room, cursor] of places) query.append('room', `${room}:${cursor}`);
+    return this.json(`/poll?${query}`, { signal, deadline: REQUEST_DEADLINE + wait * 1000 });
+  }
+
+  /**
    * What a WebSocket is asked, as a request.
    * @param {Json} request
    * @returns {Promise<any>}
@@ -151,7 +163,7 @@ export class HttpApi {
     return this.json('/session', { method: 'POST', headers, body: JSON.stringify(name ? { name } : {}) });
   }
 
-  /** @returns {Promise<{user: User, guest: boolean, moderator: boolean, expires: string | null}>} */
+  /** @returns {Promise<{user: User, guest: boolean, moderator: boolean, moderates?: string[], expires: string | null}>} */
   session() {
     return this.json('/session');
   }

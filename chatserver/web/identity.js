@@ -12,10 +12,21 @@ const STORAGE_KEY = 'chat.me'; // beside the cookie, which scripts cannot read a
 const REACTED_KEY = 'chat.reacted';
 const MOST_REACTED = 500;
 
+/**
+ * A pattern of rooms (`team-*`). Of what stands in brackets any character will do: the server knows better, and says so.
+ * @param {string} pattern
+ */
+export function patternOf(pattern) {
+  const parts = pattern.match(/\[.[^\]]*\]|./g) ?? [];
+  const known = parts.map((part) => (part === '*' ? '.*' : part === '?' || part.length > 1 ? '.' : part.replace(/\W/, '\\$&')));
+  return new RegExp(`^${known.join('')}$`);
+}
+
 export class Identity {
   /** @type {User | null} */
   user = null;
-  isModerator = false;
+  /** Patterns of the rooms that we moderate. @type {string[]} */
+  #moderates = [];
   /** @type {Map<string, string>} by id */
   #names = new Map();
   /** @type {Set<string>} `room/offset` of what this page published and has not yet seen come in */
@@ -36,15 +47,20 @@ export class Identity {
 
   /**
    * @param {User} user
-   * @param {boolean} [isModerator] as the server says; without its word, the same person is what it was
+   * @param {string[]} [moderates] as the server says; without its word, the same person is what it was
    */
-  is({ id, name }, isModerator = this.isModerator && this.user?.id === id) {
+  is({ id, name }, moderates = this.user?.id === id ? this.#moderates : []) {
     this.#names.set(id, name);
-    if (this.user?.id === id && this.user.name === name && this.isModerator === isModerator) return;
-    this.isModerator = isModerator;
+    if (this.user?.id === id && this.user.name === name && String(this.#moderates) === String(moderates)) return;
+    this.#moderates = moderates;
     this.user = { id, name };
     this.storage.setItem(STORAGE_KEY, JSON.stringify(this.user));
     this.changed();
+  }
+
+  /** @param {string} room */
+  moderates(room) {
+    return this.#moderates.some((pattern) => patternOf(pattern).test(room));
   }
 
   /** @param {{user: User}} message */

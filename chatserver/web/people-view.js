@@ -50,7 +50,7 @@ export class PeopleView {
   }
 
   #repeat() {
-    if (this.client.state.phase === 'live' && !this.client.connection.link?.followsMany && !document.hidden) this.#askSoon();
+    if (this.client.state.phase === 'live' && !this.client.connection.link?.isSocket && !document.hidden) this.#askSoon();
   }
 
   #askSoon() {

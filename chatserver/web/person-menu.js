@@ -34,7 +34,7 @@ export class PersonMenu {
    * @param {User} user
    */
   button(user) {
-    if (!this.client.identity.isModerator || this.client.identity.owns({ user })) return [];
+    if (!this.client.identity.moderates(this.client.room) || this.client.identity.owns({ user })) return [];
     const label = `Moderate ${user.name}`;
     const onclick = (/** @type {MouseEvent} */ { currentTarget }) => this.#open(user, /** @type {HTMLElement} */ (currentTarget));
     return [make('button', { className: 'quiet', type: 'button', value: user.id, title: label, ariaLabel: label, onclick }, '⋯')];

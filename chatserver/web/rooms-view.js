@@ -11,7 +11,6 @@ import { plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const ASK_EVERY = 20_000; // ms, while the page is looked at, for rooms that are not ours
-const ASK_OFTEN = 4_000; // ms, over HTTP, where the news of our other rooms comes by asking
 const SHOW_AFTER = 50; // ms
 export const OURS_KEY = 'chat.rooms';
 const MOST_OURS = 50;
@@ -100,8 +99,7 @@ export class RoomsView {
 
   async #ask() {
     const { phase } = this.client.state;
-    const every = this.client.connection.link?.followsMany === false ? ASK_OFTEN : ASK_EVERY;
-    if (document.hidden || phase !== 'live' || performance.now() - this.#askedAt < every) return;
+    if (document.hidden || phase !== 'live' || performance.now() - this.#askedAt < ASK_EVERY) return;
     this.#askedAt = performance.now();
     try {
       this.#listed = await this.client.survey();

@@ -144,7 +144,7 @@ const handover = (reason) => ({ opened: true, retryAfter: null, forGood: false, 
 let tabs = null;
 
 export class TabLink {
-  followsMany = true;
+  isSocket = true;
   #isReady = false;
   #numbers = 0;
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */

@@ -15,7 +15,7 @@ const WATCH_EVERY = 2_000; // ms
 const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
 
 export class WebSocketLink {
-  followsMany = true;
+  isSocket = true;
   /** @type {WebSocket} */
   #socket;
   /** @type {number} the interval that looks for silence */

@@ -32,14 +32,16 @@ export class ChatError extends Error {
   /**
    * @param {string} code the server's code, or `lost` (no answer: nothing is known) or `aborted` (we stopped waiting)
    * @param {string} message
-   * @param {{status?: number, retryAfter?: number | null}} [details] `retryAfter` in seconds
+   * @param {{status?: number, retryAfter?: number | null, room?: string | null}} [details] `retryAfter` in seconds;
+   *   `room` is what was refused of a request for many ("*": all of them)
    */
-  constructor(code, message, { status = 0, retryAfter = null } = {}) {
+  constructor(code, message, { status = 0, retryAfter = null, room = null } = {}) {
     super(message);
     this.name = 'ChatError';
     this.code = code;
     this.status = status;
     this.retryAfter = retryAfter;
+    this.room = room;
   }
 
   /** No answer came: the request may or may not have been carried out, and is safe to repeat only with its key. */

@@ -1,5 +1,6 @@
 """Mutes, bans and kicks, for those they are about: on every transport, at once."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -94,6 +95,14 @@ async def test_it_ends_when_it_is_lifted_or_over(server: Serving) -> None:
 # -- bans -------------------------------------------------------------------------------------------------------------
 
 
+def last_event(rest: bytes, *, room: str, message: str) -> None:
+    """An event stream ends with why, under a name that a browser does not take for a broken line."""
+    *_, name, data, end, nothing = rest.decode().split("\n")
+    assert (name, end, nothing) == ("event: expelled", "", "")
+    told = json.loads(data.removeprefix("data: "))
+    assert (told["type"], told["room"], told["code"], told["message"]) == ("error", room, "forbidden", message)
+
+
 async def poll(address: Address, path: str, who: dict[str, str], answers: list[Answer], source: str = "") -> None:
     answers.append(await ask(address, "GET", path, headers=who, source=source))
 
@@ -156,9 +165,10 @@ async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
     assert 0 < told["retry_after"] <= 600
     assert [(answer.status, answer.error) for answer in answers] == [(403, "forbidden")] * 2
     assert all("retry-after" in answer.headers for answer in answers)
+    assert [answer.json["error"]["room"] for answer in answers] == [room] * 2
     assert await server.metric("chatserver_sanctions") == 1
     assert await server.metric("chatserver_sanctioned_total", kind="mute") == 0
-    assert b"data:" not in rest
+    last_event(rest, room="lobby", message=told["message"])
     await server.counted("banned", 2 if room == "*" else 1)
     # From now on everything is refused, and nobody else is.
     assert await read(address, ANN, source=ELSEWHERE) == 403
@@ -250,12 +260,14 @@ async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
 
 async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server: Serving) -> None:
     ann = await id_of(server.address, ANN)
-    told, answers, _ = await _all_transports(server, ANN, "lobby", {"user": ann, "reason": "noise"}, where="kick")
+    told, answers, rest = await _all_transports(server, ANN, "lobby", {"user": ann, "reason": "noise"}, where="kick")
     assert told == {
         "type": "error", "room": "lobby", "code": "forbidden",
         "message": "a moderator has taken you out of this room; you may come back",
     }  # fmt: skip
-    assert [answer.status for answer in answers] == [200, 200]
+    error = {"code": "forbidden", "message": told["message"], "room": "lobby"}
+    assert [(answer.status, answer.json) for answer in answers] == [(403, {"error": error})] * 2
+    last_event(rest, room="lobby", message=told["message"])
     await server.counted("kicked")
     (entry,) = await audit(server.address)
     assert (entry["action"], entry["room"], entry["target"], entry["detail"]) == ("kick", "lobby", ann, "noise")

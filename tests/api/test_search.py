@@ -36,6 +36,18 @@ async def test_a_result_is_the_message_with_what_was_found_in_it(server: Serving
     assert result["cursor"] == stored["cursor"]
 
 
+async def test_what_became_of_searches_is_measured(server: Serving, peer: Peer) -> None:
+    await publish(server.address, "lobby", "Is the kettle on?")
+    for _ in range(3):
+        await search(peer, "kettle")
+    assert (await peer.request("GET", "/search?q=")).status == 400
+    assert await server.metric("chatserver_searches_total", outcome="found") == 1
+    assert await server.metric("chatserver_searches_total", outcome="cached") == 2
+    assert await server.metric("chatserver_searches_total") == 3
+    assert await server.metric("chatserver_search_seconds_count") == 3
+    assert await server.metric("chatserver_search_seconds_bucket", le="+Inf") == 3
+
+
 async def test_in_a_room_of_a_user_before_a_place(server: Serving, peer: Peer) -> None:
     async with chatter(server.address) as ann:
         for room in ("a", "b"):

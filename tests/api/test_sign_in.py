@@ -44,7 +44,7 @@ async def test_one_token_is_one_person_over_every_transport(house: Serving) -> N
     mine = token()
     made = await ask(house.address, "POST", "/session", headers=bearer(mine))
     assert (made.status, made.json["token"], made.json["user"]) == (201, mine, ANN)
-    assert (made.json["guest"], made.json["moderator"]) == (False, False)
+    assert (made.json["guest"], made.json["moderator"], made.json["moderates"]) == (False, False, [])
     left = int(made.headers["set-cookie"].partition("Max-Age=")[2].partition(";")[0])
     assert 3500 < left <= 3600, "no longer than the token holds"
     async with chatter(house.address) as other, chatter(house.address, headers=bearer(mine)) as friend:
@@ -130,6 +130,15 @@ async def test_a_bad_bearer_is_refused_even_where_guests_may(house: Serving) -> 
     async with connect(house.address) as peer:
         await peer.send(request("GET", "/ws", headers={"Upgrade": "websocket", "Connection": "Upgrade", **bearer(bad)}))
         assert (await peer.response()).status == 401
+
+
+async def test_a_moderator_is_told_of_which_rooms(house: Serving) -> None:
+    for rooms, moderator, moderates in (
+        (None, True, ["*"]), ({"team-*": "rw", "ops": "r"}, False, ["team-*"]), ({"*": "rw"}, True, ["*"]),
+    ):  # fmt: skip
+        chat = {"role": "moderator", **({"rooms": rooms} if rooms else {})}
+        said = await ask(house.address, "GET", "/session", headers=bearer(token(chat=chat)))
+        assert (said.json["moderator"], said.json["moderates"]) == (moderator, moderates)
 
 
 async def test_who_forges_too_much_waits_on_each_transport(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

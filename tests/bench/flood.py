@@ -33,10 +33,13 @@ class Publisher:
     """Keeps a number of publishes under way on a WebSocket."""
 
     def __init__(self, frame: bytes) -> None:
-        self.frame = frame
+        self._frame = frame
         self.running = False
         self.acknowledged = 0
-        self.frame_bytes = 0  # of an ack's message, as members get it
+
+    def frames(self, count: int) -> bytes:
+        """The next so many."""
+        return self._frame * count
 
     def __call__(self, client: Client, data: bytes) -> None:
         """Acks: as many new publishes."""
@@ -49,7 +52,7 @@ class Publisher:
                 client.socket.send(wire.EMPTY_PONG)
         self.acknowledged += acks
         if self.running and acks:
-            client.socket.send(self.frame * acks)
+            client.socket.send(self.frames(acks))
 
 
 def run(scale: Scale) -> Iterator[Result]:
@@ -86,7 +89,7 @@ def _ours(
     cpu, read, acknowledged = server.cpu(), crowd.drained, publisher.acknowledged
     publisher.running = True
     for client in publishers:
-        client.socket.send(publisher.frame * WINDOW)
+        client.socket.send(publisher.frames(WINDOW))
     crowd.run(seconds)
     publisher.running = False
     crowd.run(DRAIN)

@@ -67,6 +67,8 @@ def test_a_moderator_of_some_rooms_is_none_elsewhere() -> None:
     assert access.may(moderator, READ, "ops")
     assert access.may(rights_of("moderator", (("*", "rw"),)), MODERATE, "*")
     assert access.may(rights_of("moderator"), MODERATE, "*")
+    told = [moderator, rights_of("moderator"), rights_of(), rights_of(None, (("*", "rw"),))]
+    assert [each.moderates for each in told] == [("team-*",), ("*",), (), ()]
 
 
 def test_the_first_pattern_that_fits_counts() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
+from tests.support.ports import steady_port
+
 ME, ZED = {"id": "u_me", "name": "Me"}, {"id": "u_z", "name": "Zed"}
 
 CHANGES = {"edit": "edit", "delete": "delete", "react": "reaction"}  # requests, and the records they become
@@ -74,7 +76,7 @@ class Log:
 class FakeServer(Log):
     """Faults are counters or lists that are used up; what happened is recorded for the test to look at."""
 
-    port: int = 0
+    port: int = field(default_factory=steady_port)
     connections: set[WebSocketConnection] = field(default_factory=set)
     members: set[WebSocketConnection] = field(default_factory=set)
     # what the client did
@@ -97,8 +99,7 @@ class FakeServer(Log):
         """Listen, at the same port each time; leaving the block is a crash."""
         async with trio.open_nursery() as nursery:
             serve = partial(trio.serve_tcp, self._accept, self.port, host="127.0.0.1")
-            (listener,) = await nursery.start(serve)
-            self.port = listener.socket.getsockname()[1]
+            await nursery.start(serve)
             yield
             nursery.cancel_scope.cancel()
         self.connections.clear()

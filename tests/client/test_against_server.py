@@ -1,6 +1,7 @@
 """The client and the real server: what each promises, together."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -8,9 +9,10 @@ import trio
 from chatserver.client import Complaint, Connected, Entered, Forbidden, Gap, Reconnecting, TransportName, connect
 from chatserver.client.feed import EVENTS_AHEAD
 from tests.client.listener import Listener, listening
-from tests.support.moderating import moderated, sanction
+from tests.support.moderating import moderate, moderated, sanction
 from tests.support.peers import Address
-from tests.support.serving import free_flags, server_process, serving
+from tests.support.ports import steady_port
+from tests.support.serving import eventually, free_flags, server_process, serving
 
 TRANSPORTS: tuple[TransportName, ...] = ("ws", "poll", "sse")
 TEXTS = [f"text {number}" for number in range(200)]
@@ -48,14 +50,13 @@ async def live(target: str, transport: TransportName, *, task_status: trio.TaskS
 
 async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     """Acknowledged, in flight or not yet sent when the server dies: each text is there once, in its order."""
-    flags = list(free_flags(tmp_path))
+    port = steady_port()
+    flags, target = free_flags(tmp_path, port=port), f"127.0.0.1:{port}"
     people: dict[str, Listener] = {}
     async with trio.open_nursery() as nursery:
         for life in range(4):
-            async with server_process(tmp_path, *flags) as server:
+            async with server_process(tmp_path, *flags):
                 if life == 0:
-                    target = url(server.address)
-                    flags[flags.index("--port") + 1] = target.rpartition(":")[2]
                     for transport in TRANSPORTS:
                         people[transport] = await nursery.start(live, target, transport)
                 for name, person in people.items():
@@ -75,11 +76,10 @@ async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path)
 
 
 async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp_path: Path) -> None:
-    flags = list(free_flags(tmp_path))
+    port = steady_port()
+    flags, target = free_flags(tmp_path, port=port), f"127.0.0.1:{port}"
     async with trio.open_nursery() as nursery:
         async with server_process(tmp_path, *flags) as server:
-            target = url(server.address)
-            flags[flags.index("--port") + 1] = target.rpartition(":")[2]
             listener: Listener = await nursery.start(live, target, "ws")
             await listener.until(Entered)
             server.process.terminate()
@@ -123,6 +123,49 @@ async def test_who_is_banned_is_told_so_and_is_not_in_the_room_any_more(tmp_path
         assert complaint.message == "you are banned in lobby: spam"
         with pytest.raises(Forbidden):
             await listener.chat.publish("lobby", "hi")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("where", ["sanctions", "kick"])
+async def test_who_is_taken_out_of_a_room_is_told_why_and_is_in_the_others_still(
+    tmp_path: Path, transport: TransportName, where: str
+) -> None:
+    """Over plain HTTP a refused poll or stream is the end of one room, not of the conversation."""
+    async with moderated(tmp_path) as server, listening(url(server.address), transport=transport) as listener:
+        ops = listener.chat.join("ops")
+        await listener.until(Entered, times=2)
+        user = await listener.chat.connected()
+        ban: dict[str, Any] = {"kind": "ban"} if where == "sanctions" else {}
+
+        async def taken_out() -> bool:  # a kick finds a poll only while it is held
+            answer = await moderate(server.address, "POST", f"/rooms/ops/{where}", user=user.id, **ban)
+            return bool(answer.json.get("ended", True))
+
+        await eventually(taken_out)
+        (complaint,) = await listener.until(Complaint)
+        assert (complaint.room, complaint.code) == ("ops", "forbidden")
+        assert complaint.message.startswith("you are banned" if ban else "a moderator has taken you out")
+        listener.say("still here")
+        assert await listener.texts(1) == ["still here"]
+        assert not listener.events(Reconnecting)
+        with pytest.raises(Forbidden):
+            await anext(aiter(ops))
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+async def test_one_room_too_many_is_that_room_s_alone(transport: TransportName) -> None:
+    """A poll of many rooms that is refused without a room's name loses the room that came last."""
+    async with (
+        serving(max_empty_rooms=1) as server,
+        listening(url(server.address), transport=transport) as listener,
+    ):
+        await listener.until(Entered)
+        listener.chat.join("empty")
+        (complaint,) = await listener.until(Complaint)
+        assert (complaint.room, complaint.code) == ("empty", "too_many_rooms")
+        listener.say("still here")
+        assert await listener.texts(1) == ["still here"]
+        assert not listener.events(Reconnecting)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

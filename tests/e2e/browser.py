@@ -20,6 +20,8 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
+from tests.support.ports import steady_port
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_FLAGS = (
     "--no-sandbox",  # containers and CI run as root; the only page it opens is ours
@@ -46,7 +48,7 @@ class Server:
         self._directory = directory
         self._log = log or f"sqlite:{directory / 'chat.db'}"
         self._flags = flags
-        self._port = 0
+        self._port = steady_port()
         self._process: subprocess.Popen[str] | None = None
 
     @property

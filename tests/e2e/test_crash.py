@@ -15,6 +15,7 @@ import trio
 
 from tests.support.peers import Address, ClosedError, EndOfStreamError, ask, chatter, connect, open_websocket
 from tests.support.peers import request as request_bytes
+from tests.support.ports import steady_port
 from tests.support.serving import free_flags, server_process
 
 ROUNDS = (1, 400, 40, 150)  # acknowledgements until the next kill
@@ -111,10 +112,9 @@ async def read_all(address: Address) -> list[Any]:
 
 
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    story, port = Story(), 0
-    for acks in ROUNDS:
-        async with server_process(tmp_path, *free_flags(tmp_path, "--quiet")) as server:
-            port = server.address.port
+    story, port = Story(), steady_port()
+    for acks in ROUNDS:  # the same port again at once, however many connections the last one had there
+        async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port)) as server:
             story.begin(acks)
             async with trio.open_nursery() as nursery:
                 for number in range(PUBLISHERS):
@@ -125,7 +125,6 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
                 server.process.kill()
                 await server.process.wait()
             assert server.errors == ""
-    # The same port again at once, however many connections the last one had there.
     async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port)) as server:
         stored = await read_all(server.address)
         assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))

@@ -102,6 +102,17 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.expect_texts(["quiet here"])
 
 
+def test_a_moderator_of_some_rooms_is_shown_as_one_there_alone(server: Server, window: OpenWindow) -> None:
+    mo, ann = window(), window()
+    sign_in(mo, server, "sam", role="moderator", rooms={"team-*": "rw", "plaza": "r"})
+    sign_in(ann, server, "ann")
+    for room, count in (("team-a", 1), ("plaza", 0)):
+        for each in (mo, ann):
+            each.open(server, room=room)
+        expect(mo.page.locator("#people li")).to_have_count(2)
+        expect(mo.page.get_by_role("button", name="Moderate Ann")).to_have_count(count)
+
+
 @pytest.mark.parametrize("transport", ["sse", "poll"])
 def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: str) -> None:
     bob = window()
@@ -118,6 +129,36 @@ def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: 
     bob.expect_live(transport)
     bob.page.reload()
     expect(banner(bob)).to_contain_text(f"#den-{transport} did not open for 10 minutes: you are banned")
+
+
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+def test_a_kick_is_said_over_http_and_the_other_rooms_go_on(server: Server, window: OpenWindow, transport: str) -> None:
+    bob, den, hall = window(), f"nook-{transport}", f"hall-{transport}"
+    for room in (hall, den):
+        bob.open(server, transport=transport, room=room)
+        bob.say("hello")
+        bob.expect_texts(["hello"])
+    user = bob.page.request.get(f"{server.url}/session").json()["user"]["id"]
+    bearer = {"Authorization": f"Bearer {token(sub='mo', chat={'role': 'moderator'})}"}
+
+    def kicked() -> bool:  # a poll is found only while it is held
+        answer = bob.page.request.post(f"{server.url}/rooms/{den}/kick", headers=bearer, data={"user": user})
+        return bool(answer.json()["ended"])
+
+    for _ in range(100):
+        if kicked():
+            break
+        bob.page.wait_for_timeout(50)
+    expect(banner(bob)).to_contain_text(f"You are out of #{den}: a moderator has taken you out of this room")
+    bob.expect_live(transport)
+    server.publish(hall, "not in the open room")
+    expect(bob.page.locator(f"#rooms a[href='#{hall}']")).to_contain_text("1 unread")
+    asked = bob.page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert [each for each in asked if "/poll?" in each and hall in each], "not with the list of rooms"
+    come_back(bob)
+    expect(banner(bob)).to_be_hidden()
+    server.publish(den, "welcome back")
+    bob.expect_texts(["hello", "welcome back"])
 
 
 def test_what_came_over_the_api_is_shown_as_meant(server: Server, window: OpenWindow) -> None:

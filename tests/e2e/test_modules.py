@@ -48,6 +48,22 @@ def test_event_streams_mean_the_same_in_any_cuts(page: Page) -> None:
     assert run(page, "event-stream.js", body, STREAM) == [EVENTS] * 5
 
 
+PATTERNS = {
+    "*": [True] * 3,
+    "lobby": [True, False, False],
+    "team-*": [False, True, True],
+    "team-?": [False, True, False],
+    "team-[!b-a]": [False, True, False],
+    "team.a": [False] * 3,
+    "(": [False] * 3,
+}
+
+
+def test_patterns_of_rooms(page: Page) -> None:
+    body = "return a.map((pattern) => ['lobby', 'team-a', 'team-ab'].map((room) => m.patternOf(pattern).test(room)))"
+    assert run(page, "identity.js", body, list(PATTERNS)) == list(PATTERNS.values())
+
+
 LINKS = {
     "plain": [],
     "see https://a.example/x.": ["https://a.example/x"],

@@ -8,7 +8,7 @@ import pytest
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.observe.logs import LINES_PER_SECOND
-from tests.support.peers import ask, chatter
+from tests.support.peers import ask, chatter, connect
 from tests.support.serving import Serving, serving
 
 TIMES = 3 * LINES_PER_SECOND
@@ -30,6 +30,16 @@ async def in_one_second(server: Serving, ask_once: Callable[[int], Any], event: 
     lines = [line for line in server.logs if line["event"] == event]
     assert len(lines) == LINES_PER_SECOND
     return {(line["reason"], line.get("detail", "")) for line in lines}
+
+
+async def test_a_wait_for_somebody_who_turns_out_to_be_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that did not ask who it is for, and waits: the token is looked at before its field is dropped."""
+    async with serving() as server:
+        monkeypatch.setattr(server.server.parts.exchanges._routes, "handle", lambda request: failing(KeyError())())
+        async with connect(server.address) as peer:
+            for _ in range(2):
+                answer = await peer.request("GET", "/rooms", headers={"Authorization": "Bearer not.a.token"})
+                assert (answer.status, answer.error) == (401, "unauthenticated")
 
 
 async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,13 +107,39 @@ async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
     monkeypatch.setattr(index_module, "INDEX_SOON", 20)
     async with running(SqliteLog(str(path))) as log:
         await indexed(log)  # so that it waits for news
+        assert log.index.lag == 0.0
+        began = trio.current_time()
         for number in range(19):
             await append(log, draft("apple", room="ab"[number % 2]))
+        assert 0.0 < log.index.lag <= trio.current_time() - began
         assert steps == []
         await append(log, draft("apple"))
         await indexed(log)
         assert steps == [["b", "a", "lobby"]]
+        assert log.index.lag == 0.0
     assert len(in_index(path)) == 20
+
+
+async def test_long_texts_are_brought_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk is bounded in characters, so that a commit waits for milliseconds whatever people write."""
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
+    long = "apple " * 1_300
+    chunks: list[int] = []
+
+    def traced(rooms: Any, connection: sqlite3.Connection) -> list[str]:
+        connection.set_trace_callback(lambda statement: chunks.append(1) if "INTO search(rowid" in statement else None)
+        try:
+            return index_module_index(rooms, connection)
+        finally:
+            connection.set_trace_callback(None)
+
+    index_module_index = index_module._index
+    monkeypatch.setattr(index_module, "_index", traced)
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft(long) for _ in range(2 * index_module.INDEX_CHUNK_CHARS // len(long))])
+        await indexed(log)
+        assert len(chunks) >= 2
+        assert len((await log.index.find(APPLE)).hits) > 0
 
 
 async def test_a_step_that_fails_is_done_again(path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +197,7 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 ) -> None:
     """FTS5 only notes that a text is gone; its words are there until the index is merged."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    monkeypatch.setattr(index_module, "CLEAN_AFTER_DELETION", 0.02)
+    monkeypatch.setattr(index_module, "CLEAN_EVERY", 0.02)
     secret = "xylophonist"
     async with running(SqliteLog(str(path))) as log:
         assert isinstance(log, SqliteLog)

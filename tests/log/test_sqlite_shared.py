@@ -291,7 +291,7 @@ async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
         cleaned: list[bool] = []
 
         async def clean(log: SqliteLog) -> None:
-            cleaned.append(await log.index.clean(deletions=True))
+            cleaned.append(await log.index.clean())
 
         async with trio.open_nursery() as nursery:
             for log in pair.logs:

@@ -88,6 +88,8 @@ class Systems:
 class Finding:
     """An index."""
 
+    lag = 0.0
+
     def __init__(self, systems: Systems) -> None:
         self._systems = systems
 

@@ -1,0 +1,50 @@
+"""Steps behind an answer: bounded in number and time, and no fault of one reaches another."""
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from chatserver.api.pipelines import afterwards as module
+from chatserver.api.pipelines.afterwards import AFTER_DEADLINE, Afterwards
+from chatserver.log.interface import LogUnavailable
+
+
+async def test_steps_beyond_the_bound_are_left_out_and_that_is_said_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """As behind a disk that is silent, while searches are answered from the cache."""
+    monkeypatch.setattr(module, "MAX_RUNNING", 3)
+    done: list[int] = []
+
+    async def step(number: int) -> None:
+        await trio.sleep(1)
+        done.append(number)
+
+    with capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            after = Afterwards(nursery, print)
+            for number in range(6):
+                after.start(step, number)
+            assert after.running == 3
+            await trio.sleep(2)
+            after.start(step, 6)
+            assert after.running == 1
+    assert sorted(done) == [0, 1, 2, 6]
+    assert [line["event"] for line in lines] == ["not_stored"]
+
+
+async def test_a_step_that_hangs_or_fails_gives_its_place_back(autojump_clock: trio.testing.MockClock) -> None:
+    caught: list[object] = []
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    async with trio.open_nursery() as nursery:
+        after = Afterwards(nursery, caught.append)
+        after.start(trio.sleep_forever)
+        after.start(fail, LogUnavailable("the disk is full"))
+        after.start(fail, ZeroDivisionError())
+        await trio.sleep(AFTER_DEADLINE / 2)
+        assert after.running == 1
+    assert after.running == 0
+    assert caught == [after]

@@ -1,0 +1,30 @@
+"""Ports for servers that come back at the same address.
+
+Owns: the choice of one that nobody takes meanwhile. May not: keep it; a port is free until the server listens.
+"""
+
+import random
+import socket
+from pathlib import Path
+
+#: Where Linux says which ports outgoing connections are given, and the first of them where nothing says.
+_RANGE, _FIRST = Path("/proc/sys/net/ipv4/ip_local_port_range"), 49_152
+#: The lowest that is taken: below are servers that people run on fixed ports.
+_LEAST = 10_000
+
+
+def steady_port() -> int:
+    """A free port that no outgoing connection is given: while its server is down, other tests connect by thousands.
+
+    A port that the system had chosen was taken by one of these connections, and the server could not come back.
+    """
+    first = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else _FIRST
+    while True:
+        port = random.randrange(_LEAST, max(first, _LEAST + 1_000))
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
