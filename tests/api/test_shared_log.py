@@ -7,7 +7,6 @@ from unittest import mock
 
 import pytest
 
-from chatserver import server as server_module
 from chatserver.chat import follower, reloader
 from chatserver.chat.principal import number_behind
 from chatserver.log.audit import AuditEntry
@@ -31,9 +30,8 @@ def log() -> ControlledLog:
 @pytest.fixture
 async def server(log: ControlledLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
     monkeypatch.setattr(follower, "COMPARE_EVERY", 3600.0)  # a hint that is lost stays so
-    with mock.patch.object(server_module, "open_log", return_value=log):
-        async with serving() as running:
-            yield running
+    async with serving(engine=log) as running:
+        yield running
 
 
 @pytest.fixture
