@@ -197,7 +197,7 @@ class Hub:
         """End a membership whose client says so; harmless when it has ended."""
         if member.source is not Source.NOTHING:
             principal = self._detach(member)
-            member.room.presence.leave(principal.number)
+            member.room.presence.leave_at_once(principal.number)
             self._left(member.room)
 
     def lost(self, member: Member) -> None:

@@ -85,6 +85,12 @@ class Presence:
             return
         self._note(self._people.pop(number), joined=False)
 
+    def leave_at_once(self, number: int) -> None:
+        """One less, who says so or was told to go: a connection that it lost a moment ago does not keep it here."""
+        if self._leases is not None and self._leases.pop(number, None) is not None:
+            self.leave(number)
+        self.leave(number)
+
     def change(self, before: Principal, now: Principal) -> None:
         """A connection of one person is now that of another, or of the same with another name."""
         if before.number != now.number:

@@ -111,3 +111,16 @@ def test_against_a_model(acts: list[tuple[str, int]], named_room: int) -> None:
             assert set(it.users()) == there
             assert len(it) == len(there)
             assert it.leased == bool(leases)
+
+
+def test_who_leaves_or_is_sent_away_is_not_kept_by_a_connection_that_was_lost() -> None:
+    it = Presence()
+    it.come(7)
+    it.come(7)  # a page that was loaded again comes before its old connection is missed
+    it.leave_by(7, 45.0)
+    it.told(1.0)
+    it.leave_at_once(7)
+    assert (it.users(), it.leased, it.told(2.0)) == ([], False, ([], [7]))
+    it.come(7, 7)
+    it.leave_at_once(7)
+    assert it.users() == [7], "another tab is still here"
