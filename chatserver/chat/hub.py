@@ -197,8 +197,8 @@ class Hub:
         """End a membership whose client says so; harmless when it has ended."""
         if member.source is not Source.NOTHING:
             principal = self._detach(member)
-            member.room.presence.leave_at_once(principal.number)
-            self._left(member.room)
+            member.room.presence.leave(principal.number)
+            self.forget_lost(member.room, principal)
 
     def lost(self, member: Member) -> None:
         """End a membership whose connection has ended: the person may be back in a moment. Harmless as `leave` is."""
@@ -290,6 +290,11 @@ class Hub:
     def _lease(self, room: Room, principal: Principal) -> None:
         room.presence.leave_by(principal.number, self._clock() + self._lease_seconds)
         self._leasing[room] = None
+        self._left(room)
+
+    def forget_lost(self, room: Room, principal: Principal) -> None:
+        """Who goes, or was sent away, is not kept in a room by a connection or a poll that has ended."""
+        room.presence.end_lease(principal.number)
         self._left(room)
 
     # -- notices ----------------------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ TELL_EVERY = 1.0
 TELL_RATE = 200
 #: Members up to which arrivals and departures are told by name.
 NAMED_ROOM = 100
+#: Changes told by name at a time: as if one such room went and another came. Connections that come and go by the
+#: thousand in a small room would otherwise be told to each of its members.
+MAX_CHANGES = 2 * NAMED_ROOM
 #: Leases ended in one step: 0.1 ms.
 EXPIRE_STEP = 200
 #: Names in one answer to `members`.
@@ -37,8 +40,8 @@ class Presence:
         self._people: dict[int, Principal] = {}
         self._connections: dict[int, int] | None = None  # how many, of those who are here more than once
         self._leases: dict[int, float] | None = None
-        self._changes: dict[int, tuple[Principal, bool]] | None = None  # True: it has joined
-        self._unnamed = False  # the room was large when something changed: only the count is told
+        self._changes: dict[int, tuple[Principal, bool]] | None = None  # the last of each person; True: it is here
+        self._unnamed = False  # the room was large when something changed, or too much did: only the count is told
         self.told_at = -math.inf
         #: `users` as clients read it, kept by its maker; in a large room, where making it takes a millisecond, it is as
         #: old as the last telling
@@ -68,7 +71,7 @@ class Presence:
         before = self._people.get(number)
         if before is None:
             self._people[number] = principal
-            self._note(principal, joined=True)
+            self._note(principal, here=True)
             return
         if before.label != principal.label:
             self._rename(principal)
@@ -83,13 +86,12 @@ class Presence:
             if count > 2 and self._connections is not None:
                 self._connections[number] = count - 1
             return
-        self._note(self._people.pop(number), joined=False)
+        self._note(self._people.pop(number), here=False)
 
-    def leave_at_once(self, number: int) -> None:
-        """One less, who says so or was told to go: a connection that it lost a moment ago does not keep it here."""
+    def end_lease(self, number: int) -> None:
+        """Who has a lease says that it goes, or is told to; harmless without one."""
         if self._leases is not None and self._leases.pop(number, None) is not None:
             self.leave(number)
-        self.leave(number)
 
     def change(self, before: Principal, now: Principal) -> None:
         """A connection of one person is now that of another, or of the same with another name."""
@@ -101,10 +103,9 @@ class Presence:
 
     def leave_by(self, number: int, deadline: float) -> None:
         """One less, at a later time, unless the person comes back before."""
+        self.end_lease(number)
         if self._leases is None:
             self._leases = {}
-        if self._leases.pop(number, None) is not None:
-            self.leave(number)
         self._leases[number] = deadline  # at the end: deadlines only grow
 
     def expire(self, now: float) -> bool:
@@ -127,28 +128,24 @@ class Presence:
         """Whether somebody is present by lease only."""
         return bool(self._leases)
 
-    def _note(self, principal: Principal, *, joined: bool) -> None:
-        if len(self._people) > NAMED_ROOM:
+    def _note(self, principal: Principal, *, here: bool) -> None:
+        is_large = len(self._people) > NAMED_ROOM
+        if not is_large:
+            self.listing = None
+        if is_large or len(self._changes or ()) >= MAX_CHANGES:
             self._unnamed = True
             self._changes = None
-        else:
-            self.listing = None
         if self._unnamed:
             return
         if self._changes is None:
             self._changes = {}
-        # Who came and went between two tellings, or the other way round, is nothing to tell.
-        if self._changes.pop(principal.number, None) is None:
-            self._changes[principal.number] = (principal, joined)
+        # Who came and went since the last telling is told all the same: somebody may have asked for the list between.
+        self._changes[principal.number] = (principal, here)
 
     def _rename(self, principal: Principal) -> None:
         """Who is told to join and is here already has another name."""
         self._people[principal.number] = principal
-        if len(self._people) <= NAMED_ROOM:
-            self.listing = None
-            if self._changes is None:
-                self._changes = {}
-            self._changes[principal.number] = (principal, True)
+        self._note(principal, here=True)
 
     @property
     def here(self) -> bool:
@@ -165,10 +162,13 @@ class Presence:
         return now >= self.told_at + max(TELL_EVERY, len(self._people) / TELL_RATE)
 
     def tell(self, now: float) -> tuple[list[Principal], list[Principal]]:
-        """Who joined and who left since the last call; both empty in a large room, where only the count is told."""
+        """Who is here and who is not, of those who came, went or changed their names since the last call.
+
+        Both are empty in a large room, where only the count is told.
+        """
         changes = [] if self._changes is None else list(self._changes.values())
         self._changes = None
         self._unnamed = False
         self.listing = None
         self.told_at = now
-        return [who for who, joined in changes if joined], [who for who, joined in changes if not joined]
+        return [who for who, here in changes if here], [who for who, here in changes if not here]

@@ -80,17 +80,27 @@ class Expeller:
         match connection.context:
             case WebSocketSession() as session:
                 self._end_memberships(connection, session, expulsion)
-            case PollWaiter() as waiter if any(expulsion.is_from(room.name) for room, _ in waiter.places()):
-                expulsion.ended += 1
-                error = MessageError(
-                    ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left, room=expulsion.room
-                )  # fmt: skip
-                return self._exchanges.refuse_held(connection, waiter, error)
+            case PollWaiter() as waiter:
+                return self._refuse_held(connection, waiter, expulsion)
             case Member() as member if expulsion.is_from(member.room.name):
                 expulsion.ended += 1
-                told = member.encoding.expelled(member.room.name, refusal.sentence, refusal.seconds_left)
+                room, principal = member.room, member.room.members[member]
+                told = member.encoding.expelled(room.name, refusal.sentence, refusal.seconds_left)
                 self._connections.finish(connection, Reason.BANNED if expulsion.banned else Reason.KICKED, told)
+                self._hub.forget_lost(room, principal)
         return False
+
+    def _refuse_held(self, connection: Connection, waiter: PollWaiter, expulsion: Expulsion) -> bool:
+        left = [room for room, _ in waiter.places() if expulsion.is_from(room.name)]
+        if not left:
+            return False
+        expulsion.ended += 1
+        sentence, seconds_left = expulsion.refusal.sentence, expulsion.refusal.seconds_left
+        error = MessageError(ErrorCode.FORBIDDEN, sentence, wait=seconds_left, room=expulsion.room)
+        more = self._exchanges.refuse_held(connection, waiter, error)
+        for room in left:
+            self._hub.forget_lost(room, waiter.principal)
+        return more
 
     def _end_memberships(self, connection: Connection, session: WebSocketSession, expulsion: Expulsion) -> None:
         refusal, dialect = expulsion.refusal, session.dialect

@@ -40,6 +40,7 @@ export class ChatClient extends EventTarget {
   #marks = {};
   #mayFollowMost = Infinity;
   #isStarted = false;
+  #isAnew = false; // the next connection is somebody else's
 
   /**
    * @param {string} origin
@@ -137,6 +138,7 @@ export class ChatClient extends EventTarget {
 
   /** Connect anew, as somebody else or with other rights. */
   reconnect() {
+    this.#isAnew = true;
     this.connection.restart();
   }
 
@@ -295,7 +297,11 @@ export class ChatClient extends EventTarget {
   up(link, hello) {
     if (hello?.user) this.identity.is(hello.user);
     this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
-    for (const room of new Set([this.current, ...this.rooms.values()])) if (link.isSocket || room !== this.current) this.follow(room);
+    for (const room of new Set([this.current, ...this.rooms.values()])) {
+      // Where a moderator took us out we come back when the person says so, and not because a connection was lost.
+      if (link.isSocket ? !room.out || this.#isAnew : room !== this.current) this.follow(room);
+    }
+    this.#isAnew = false;
     this.outbox.resume(({ room, text, key, extras }) => {
       const { replyTo, mentions } = extras;
       return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });

@@ -28,7 +28,7 @@ export class PeopleView {
     this.menu = menu;
     client.addEventListener('room', () => this.#opened());
     client.addEventListener('identity', () => this.#show());
-    client.addEventListener('presence', ({ detail }) => detail.room === client.room && this.#changed());
+    client.addEventListener('presence', ({ detail }) => detail.room === client.room && this.#changed(detail.joined?.length + detail.left?.length === 0));
     client.addEventListener('caughtup', ({ detail }) => {
       // Over HTTP every answer of a poll passes here; asking once per room is enough, the interval does the rest.
       if (detail.room === client.room && (detail.members !== null || client.current.members === null)) this.#changed();
@@ -42,10 +42,10 @@ export class PeopleView {
     this.#changed();
   }
 
-  #changed() {
+  #changed(isUnnamed = false) {
     const { people, members, timeline } = this.client.current;
     // A large room tells only its count; and a count that does not fit the names shows that something was missed.
-    if (people.size !== members && timeline.epoch !== null) this.#askSoon();
+    if ((isUnnamed || people.size !== members) && timeline.epoch !== null) this.#askSoon();
     this.#show();
   }
 

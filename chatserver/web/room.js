@@ -92,6 +92,7 @@ export class Room extends EventTarget {
   /** @returns {Promise<{members: User[], count: number}>} who is here, as many as the server names */
   async askPeople() {
     const found = await this.#ask('members');
+    if (this.out) return found; // meanwhile
     this.members = found.count;
     this.people.clear();
     this.#meet(found.members);

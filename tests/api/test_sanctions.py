@@ -107,6 +107,11 @@ async def poll(address: Address, path: str, who: dict[str, str], answers: list[A
     answers.append(await ask(address, "GET", path, headers=who, source=source))
 
 
+async def _is_listed(address: Address, user: object, room: str) -> bool:
+    answer = await moderate(address, "GET", f"/rooms/{room}/members")
+    return user in answer.json["members"]
+
+
 async def _all_transports(
     server: Serving, who: dict[str, str], room: str, ban: dict[str, Any], *, where: str
 ) -> tuple[Any, list[Answer], bytes]:
@@ -130,6 +135,8 @@ async def _all_transports(
         await server.in_phase("held", 2)
         answer = await moderate(address, "POST", f"/rooms/{room}/{where}", **ban)
         assert answer.status in (200, 201), answer
+        gone_from = ["lobby", "ops"] if room == "*" else [room]
+        assert [await _is_listed(address, friend.hello["user"], each) for each in gone_from] == [False] * len(gone_from)
         told = await friend.next("error")
         if room == "*" and where == "sanctions":
             closed = await friend.closed()

@@ -27,7 +27,7 @@ async def watcher_of(it: Chatting, name: str, others: int = 0) -> Peer:
     return watcher
 
 
-async def test_arrivals_and_departures_are_told_together_and_who_returns_at_once_is_not(it: Chatting) -> None:
+async def test_arrivals_and_departures_are_told_together_as_they_stand_then(it: Chatting) -> None:
     watcher = await watcher_of(it, "lobby")
     peers = [it.peer() for _ in range(3)]
     members = [await it.join(peer, "lobby") for peer in peers]
@@ -37,7 +37,13 @@ async def test_arrivals_and_departures_are_told_together_and_who_returns_at_once
         it.leave(member)
     await it.join(Peer(peers[1].principal.number), "lobby")
     await trio.sleep(3.0)
-    assert watcher.presence("lobby")[2:] == [("-", "2,4", 2)]
+    assert watcher.presence("lobby")[2:] == [("3", "2,4", 2)]
+    await it.join(peers[0], "lobby")
+    assert [who.number for who in it.hub.rooms["lobby"].presence.people()][-1] == 2, "who asks for the list is told so"
+    it.sink.die(peers[0])
+    it.hub.forget_lost(it.hub.rooms["lobby"], peers[0].principal)
+    await trio.sleep(3.0)
+    assert watcher.presence("lobby")[3:] == [("-", "2", 2)], "and hears that it has gone"
 
 
 async def test_a_reload_is_no_departure_and_a_closed_window_is_one_after_the_grace(it: Chatting) -> None:

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.chat import presence as presence_module
-from chatserver.chat.presence import MAX_LISTED, NAMED_ROOM, TELL_EVERY, TELL_RATE
-from chatserver.chat.principal import Principal
+from chatserver.chat.presence import MAX_CHANGES, MAX_LISTED, NAMED_ROOM, TELL_EVERY, TELL_RATE
+from chatserver.chat.principal import NamedGuest, Principal
 
 
 class Presence(presence_module.Presence):
@@ -46,7 +46,10 @@ def test_what_is_listed_and_what_changed_is_bounded() -> None:
 
 
 USERS = st.integers(0, 4)
-ACTS = st.lists(st.tuples(st.sampled_from(["window", "close", "poll", "answer", "time", "tell"]), USERS), max_size=80)
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["window", "close", "poll", "answer", "gone", "name", "time", "tell"]), USERS),
+    max_size=80,
+)
 
 
 def acts_of(text: str) -> list[tuple[str, int]]:
@@ -56,6 +59,7 @@ def acts_of(text: str) -> list[tuple[str, int]]:
 
 @example(acts_of("window1 window1 window1 tell close1 close1 tell close1 tell"), NAMED_ROOM)  # present once
 @example(acts_of("window1 tell window2 close2 close1 window1 tell"), NAMED_ROOM)  # came and went in between
+@example(acts_of("window1 tell name1 close1 tell"), NAMED_ROOM)  # another name is no reason to miss that it went
 @example(acts_of("poll1 tell answer1 time time poll1 tell answer1 time time time tell"), NAMED_ROOM)  # bridged
 @example(acts_of("poll1 poll1 answer1 answer1 time time time tell"), NAMED_ROOM)  # two polls end with one lease
 @example(acts_of("window1 poll1 answer1 time time time tell"), NAMED_ROOM)  # a window stays
@@ -63,54 +67,89 @@ def acts_of(text: str) -> list[tuple[str, int]]:
 @example(acts_of("window0 window1 tell window2 window3 close0 close1 tell window4 tell"), 3)  # not half the names
 @given(ACTS, st.sampled_from([3, NAMED_ROOM]))
 def test_against_a_model(acts: list[tuple[str, int]], named_room: int) -> None:
-    """Somebody with a window, a held poll or a lease is there; names told add up, unless only a count was told."""
+    """Somebody with a window, a held poll or a lease is there.
+
+    A client that listens knows who, unless it was told a count only; one that asks for the list at any moment does too.
+    """
     it = Presence()
     windows: Counter[int] = Counter()
     polls: Counter[int] = Counter()
     leases: dict[int, int] = {}
+    names: Counter[int] = Counter()
     there: set[int] = set()
-    known: set[int] | None = set()  # what a client knows that listens to names; None when only counts were told
+    known: dict[int, object] | None = {}  # what a client knows that listens to names; None when only counts were told
+    asked: list[dict[int, object]] = []  # and what those know who have asked since the last telling
     large = False  # since it was told last
     now = 0
+
+    def come(user: int) -> None:
+        it.enter(NamedGuest(user, "192.0.2.1", str(names[user])))
+        leases.pop(user, None)
+
     with mock.patch.object(presence_module, "NAMED_ROOM", named_room):
         for act, user in acts:
             if act == "window":
-                it.come(user)
+                come(user)
                 windows[user] += 1
-                leases.pop(user, None)
             elif act == "close" and windows[user]:
                 it.leave(user)
                 windows[user] -= 1
             elif act == "poll":
-                it.come(user)
+                come(user)
                 polls[user] += 1
-                leases.pop(user, None)
             elif act == "answer" and polls[user]:
                 it.leave_by(user, now + 3)
                 polls[user] -= 1
                 leases[user] = now + 3
+            elif act == "gone":
+                it.end_lease(user)
+                leases.pop(user, None)
+            elif act == "name":
+                names[user] += 1
+                person = it.person(user)
+                if person is not None:
+                    large = large or len(there) > named_room
+                    it.change(person, NamedGuest(user, "192.0.2.1", str(names[user])))
             elif act == "time":
                 now += 1
                 it.expire(now)
                 leases = {user: until for user, until in leases.items() if until > now}
             elif act == "tell":
                 changed = it.changed
-                joined, left = it.told(now)
-                assert changed == bool(joined or left or large)
+                joined, left = it.tell(now)
                 if large:
                     assert joined == left == []
                     known = None
-                elif known is not None:
-                    assert known.isdisjoint(joined)
-                    assert known.issuperset(left)
-                    known = (known | set(joined)) - set(left)
-                    assert known == there
+                else:
+                    assert changed == bool(joined or left)
+                for each in [*asked, known]:
+                    if each is not None and not large:
+                        each.update({who.number: who.label for who in joined})
+                        for who in left:
+                            each.pop(who.number, None)
+                        assert each == {who.number: who.label for who in it.people()}
+                asked = []
                 large = False
+            asked.append({who.number: who.label for who in it.people()})
             before, there = there, set(+windows) | set(+polls) | set(leases)
             large = large or (before != there and max(len(there), len(before) - 1) > named_room)
             assert set(it.users()) == there
             assert len(it) == len(there)
             assert it.leased == bool(leases)
+
+
+def test_so_many_come_and_go_that_only_the_count_is_told() -> None:
+    it = Presence()
+    it.come(0)
+    it.told(1.0)
+    it.listing = b"as it was"
+    for number in range(1, 2 * MAX_CHANGES):
+        it.come(number)
+        it.leave(number)
+    assert (it.changed, it.listing, len(it._changes or ())) == (True, None, 0)
+    assert it.told(2.0) == ([], [])
+    it.come(1)
+    assert it.told(3.0) == ([1], [])
 
 
 def test_who_leaves_or_is_sent_away_is_not_kept_by_a_connection_that_was_lost() -> None:
@@ -119,8 +158,10 @@ def test_who_leaves_or_is_sent_away_is_not_kept_by_a_connection_that_was_lost() 
     it.come(7)  # a page that was loaded again comes before its old connection is missed
     it.leave_by(7, 45.0)
     it.told(1.0)
-    it.leave_at_once(7)
+    it.leave(7)
+    it.end_lease(7)
     assert (it.users(), it.leased, it.told(2.0)) == ([], False, ([], [7]))
     it.come(7, 7)
-    it.leave_at_once(7)
+    it.leave(7)
+    it.end_lease(7)
     assert it.users() == [7], "another tab is still here"
