@@ -173,7 +173,7 @@ class Routes:
         if not self._ready():
             return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
         if not self._services.log.reachable:
-            return refusal(ErrorCode.UNAVAILABLE, "the database of its log cannot be reached", READY_RETRY)
+            return refusal(ErrorCode.UNAVAILABLE, "the database of its log cannot be used", READY_RETRY)
         now = encoders.time_text(time_ns() // 1_000_000)
         about = {"status": "ready", "version": __version__, "log": self._engine, "time": now}
         return Response(200, [json_body({**about, **self._reachable()})])
