@@ -20,6 +20,7 @@ class Trouble(StrEnum):
     FOREIGN = "not-a-chatserver"
     NOT_READY = "not-ready"
     REFUSED = "refused"  # it does not let us read or write
+    MISDIRECTED = "misdirected"  # it has other names
 
 
 class Shards(msgspec.Struct, frozen=True):

@@ -17,12 +17,14 @@ _ADVICE = {
     Trouble.UNREACHABLE: "see that it runs, and that this is its address: when ready, it prints `listening on URL`",
     Trouble.FOREIGN: "give the URL under which the page of the chat opens; a proxy must pass on all paths",
     Trouble.NOT_READY: "its own log says why; it is ready by itself when what it waits for is there",
+    Trouble.MISDIRECTED: "give a URL with a name that its --allow-host has",
     Trouble.REFUSED: "give --token with a token that may read and write in --room, or a room in which everybody may",
 }
 _WORDS = {
     Trouble.UNREACHABLE: "cannot be reached",
     Trouble.FOREIGN: "is not a chatserver",
     Trouble.NOT_READY: "is not ready",
+    Trouble.MISDIRECTED: "goes by other names",
     Trouble.REFUSED: "does not let the doctor in",
 }
 

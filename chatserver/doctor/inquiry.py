@@ -83,7 +83,7 @@ def _note_refusal(node: Node, response: Response, path: str) -> None:
     elif code == f"http_{response.status}":  # without a word of ours
         node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}")
     else:
-        node.fail(Trouble.REFUSED, message)
+        node.fail(Trouble.MISDIRECTED if response.status == 421 else Trouble.REFUSED, message)
 
 
 def seconds_of(text: str) -> float:

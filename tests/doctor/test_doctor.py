@@ -181,10 +181,14 @@ async def answer_with(data: bytes, stream: trio.SocketStream) -> None:
             b'HTTP/1.1 200 OK\r\nContent-Length: 37\r\n\r\n{"status":"ready","time":"yesterday"}',
             Trouble.FOREIGN, "its answers are not a chat server's",
         ),
+        (
+            b'HTTP/1.1 421 Other\r\nContent-Length: 51\r\n\r\n{"error":{"code":"misdirected","message":"not me"}}',
+            Trouble.MISDIRECTED, "not me",
+        ),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Trouble.UNREACHABLE, "does not speak HTTP"),
         (b"", Trouble.UNREACHABLE, "no answer within 0.5 s"),
     ],
-    ids=("another page", "another 200", "another time", "another protocol", "silence"),
+    ids=("another page", "another 200", "another time", "another name", "another protocol", "silence"),
 )  # fmt: skip
 async def test_a_peer_that_is_no_chatserver(
     data: bytes, trouble: Trouble, words: str, monkeypatch: pytest.MonkeyPatch

@@ -186,6 +186,25 @@ async def test_the_tables_of_a_version_before_are_brought_up_to_date(
     execute(postgres_url, "SELECT colour FROM chatserver.rooms")
 
 
+async def test_a_server_that_runs_goes_on_when_a_newer_one_changes_the_tables(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rolling update."""
+    added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
+    async with running(PostgresLog(postgres_url)) as old:
+        await append(old, draft("one", key="1"))
+        assert len(await old.latest("lobby", 9)) == 1
+        with monkeypatch.context() as newer:
+            newer.setattr(schema_module, "MIGRATIONS", added)
+            async with running(PostgresLog(postgres_url)) as new:
+                for log, text in ((old, "two"), (new, "three"), (old, "four")):
+                    await append(log, draft(text, key=text))
+                for log in (old, new):
+                    assert [each.text for each in await log.latest("lobby", 9)] == ["one", "two", "three", "four"]
+                    assert [each.last for each in await log.rooms(9)] == [4]
+    assert "its tables have version" in await complaint(postgres_url)
+
+
 async def test_servers_that_start_together_make_the_tables_once(postgres_url: str) -> None:
     logs = [PostgresLog(postgres_url) for _ in range(4)]
     async with trio.open_nursery() as nursery, trio.open_nursery() as starting:
