@@ -45,14 +45,14 @@ def _verdict(report: Report) -> str:
 
 def _nodes(nodes: Sequence[Node]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("", "node", "ready", "version", "log", "epoch", "shared", "clock", "answers in", "publishes in"):
-        table.add_column(column, overflow="fold", justify="right" if column.endswith(" in") else "left")
+    for column in ("", "node", "ready", "version", "log", "epoch", "shared", "clock"):
+        table.add_column(column, overflow="fold", justify="right" if column == "clock" else "left")
     for number, node in enumerate(nodes, 1):
-        ready = Text("yes", "green") if node.trouble is None else Text(str(node.trouble), "red")
+        ready = Text("yes", "green") if node.trouble is None else Text("no", "red")
         shards = f"{node.shards.reachable} of {node.shards.of}" if node.shards else _NONE
         table.add_row(
             str(number), Text(node.url), ready, node.version or _NONE, node.log or _NONE, node.epoch or _NONE, shards,
-            _clock(node), _span(node.answer_ms), _span(node.publish_ms),
+            _clock(node),
         )  # fmt: skip
     return table
 
@@ -60,13 +60,14 @@ def _nodes(nodes: Sequence[Node]) -> Table:
 def _matrix(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> Table:
     """Rows send, columns receive, by the numbers of the table above."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("arrives after")
+    table.add_column("messages")
+    table.add_column("acknowledged", justify="right")
     for number in range(1, len(nodes) + 1):
         table.add_column(f"at {number}", justify="right")
     found = {(each.sender, each.receiver): each for each in deliveries}
     for number, sender in enumerate(nodes, 1):
         cells = (found.get((sender.url, receiver.url)) for receiver in nodes)
-        table.add_row(f"from {number}", *map(_cell, cells))
+        table.add_row(f"from {number}", _span(sender.publish_ms), *map(_cell, cells))
     return table
 
 
