@@ -1,5 +1,6 @@
 # make run    start the server (ARGS="--port 9000" for flags)      make test   the whole test suite
 # make check  lint, types, import rules, tests                       make bench  the figures of docs/performance.md
+# make million  as many idle WebSockets as fit here, up to a million: 20 minutes, most of the memory
 # make fuzz   five minutes of garbage against a real server
 PYTHON ?= python3
 VENV   := .venv
@@ -7,13 +8,13 @@ BIN    := $(VENV)/bin
 WORKERS := 4
 PIP    := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: run test install install-dev check lint format bench fuzz clean
+.PHONY: run test install install-dev check lint format bench million fuzz clean
 
 run: install
 	@exec $(BIN)/chatserver serve $(ARGS)
 
 # A run starts some hundred processes: they share what Python has compiled, also where the environment forbids to keep it.
-test bench fuzz: export PYTHONDONTWRITEBYTECODE =
+test bench million fuzz: export PYTHONDONTWRITEBYTECODE =
 
 test: install-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -51,6 +52,9 @@ check: lint test
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m tests.bench $(ARGS)
+
+million: install-dev
+	$(BIN)/python -m tests.million $(ARGS)
 
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz --seconds 300 $(ARGS)
