@@ -46,7 +46,7 @@ from chatserver.log.interface import (
     Statistics,
     Stored,
     at_once,
-    unheard,
+    ignore_hints,
 )
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
@@ -107,7 +107,7 @@ class GroupWriter:
             self._begin_when_due()
 
     async def run(
-        self, news: News, *, heard: Heard = unheard, schedule: Schedule = at_once,
+        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE. Of others it hears nothing."""

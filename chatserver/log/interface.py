@@ -227,7 +227,7 @@ Keeps = Callable[[str], tuple[int, int]]
 Schedule = Callable[[Step], None]
 
 
-def unheard(hints: Mapping[str, int]) -> None:
+def ignore_hints(hints: Mapping[str, int]) -> None:
     """What hints are for a program that reads the log only when it is asked."""
 
 
@@ -277,7 +277,7 @@ class Log(Protocol):
         """What moderators did."""
 
     async def run(
-        self, news: News, *, heard: Heard = unheard, schedule: Schedule = at_once,
+        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.

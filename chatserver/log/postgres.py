@@ -19,16 +19,13 @@ import trio
 from outcome import Outcome
 
 from chatserver.log.audit import Audit
+from chatserver.log.database import DatabaseLog
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
-    ANSWER_DEADLINE,
     DRAIN_DEADLINE,
-    MAX_READ_BYTES,
     Draft,
-    Head,
     Heard,
     Identity,
-    Keeps,
     LogOpenError,
     LogUnavailable,
     News,
@@ -36,8 +33,7 @@ from chatserver.log.interface import (
     RoomSummary,
     Schedule,
     at_once,
-    bounds_of,
-    unheard,
+    ignore_hints,
 )
 from chatserver.log.markers import Markers
 from chatserver.log.postgres_audit import PostgresAudit
@@ -70,7 +66,7 @@ class _Parts(NamedTuple):
     readers: PostgresReaders
 
 
-class PostgresLog:
+class PostgresLog(DatabaseLog[Connection]):
     """A `Log` in the database at `url`. `wall_ms`: None for the clock of the database, which all servers share."""
 
     shared = True
@@ -81,6 +77,7 @@ class PostgresLog:
         self._own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for what no other server compares
         self._node = secrets.token_hex(4)
         self._writer_thread, self._side_thread = ThreadPool(1), ThreadPool(1)
+        super().__init__(self._side_thread, MAX_OFFSET)
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._parts: _Parts | None = None
@@ -105,7 +102,7 @@ class PostgresLog:
         self,
         news: News,
         *,
-        heard: Heard = unheard,
+        heard: Heard = ignore_hints,
         schedule: Schedule = at_once,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -147,48 +144,9 @@ class PostgresLog:
         await self._replaced.wait()
         scope.cancel()
 
-    async def head(self, room: str) -> Head:
-        """The first and the last offset of a room."""
-        return (await self.heads([room])).get(room, Head(1, 0))
-
-    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms; see `Log.heads`."""
-        return await self._open_parts().readers.heads(rooms)
-
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records behind offset `after`; see `Log.read`."""
-        return await self._open_parts().readers.read(room, after + 1, MAX_OFFSET, limit, max_bytes, last=False)
-
-    async def latest(
-        self,
-        room: str,
-        limit: int,
-        *,
-        before: int | None = None,
-        max_bytes: int = MAX_READ_BYTES,
-        messages_only: bool = False,
-    ) -> list[Record]:
-        """The last records; see `Log.latest`."""
-        high = MAX_OFFSET if before is None else before - 1
-        readers = self._open_parts().readers
-        return await readers.read(room, 1, high, limit, max_bytes, last=True, messages_only=messages_only)
-
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
         return await self._open_parts().readers.rooms(limit)
-
-    async def retain(
-        self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
-    ) -> dict[str, int]:
-        """Remove the oldest records, a step at a time beside the commits. Other servers may do the same."""
-        bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
-        first: dict[str, int] = {}
-        after_room: int | None = 0
-        while after_room is not None:
-            forget = partial(self._open_parts().writer.forget, after_room, bounds)
-            lost, after_room = await self._side_thread.run(forget)
-            first |= lost
-        return first
 
     async def change(self, doing: str, work: Callable[[Connection], T], *, hint: str = "") -> T:
         """Do this as one transaction, in the thread for changes. Raises LogUnavailable.
@@ -202,13 +160,7 @@ class PostgresLog:
                 notify(connection, self._node, {hint: 0})
             return done
 
-        with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._side_thread.run(partial(self._open_parts().writer.change, doing, hinting))
-        raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
-
-    async def ask(self, query: Callable[[Connection], T]) -> T:
-        """Do this in a reading thread. Raises LogUnavailable."""
-        return await self._open_parts().readers.ask(query)
+        return await super().change(doing, hinting)
 
     def _note(self, news: News, records: Sequence[Record]) -> None:
         self.index.written(len(records))
@@ -218,6 +170,12 @@ class PostgresLog:
         if self._parts is None:
             raise LogUnavailable("the log is closed")
         return self._parts
+
+    def _open_readers(self) -> PostgresReaders:
+        return self._open_parts().readers
+
+    def _open_writer(self) -> PostgresWriter:
+        return self._open_parts().writer
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         self._writer_thread.start(partial(self._open_parts().writer.commit, drafts), done)

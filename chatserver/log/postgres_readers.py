@@ -3,19 +3,15 @@
 Owns: the reading sessions and the queries. May not: write.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-import trio
-
+from chatserver.log.connections import ConnectionPool
 from chatserver.log.interface import (
-    ANSWER_DEADLINE,
     MAX_READ,
     Head,
     Kind,
-    LogUnavailable,
     Record,
     RoomSummary,
     bounded,
@@ -23,7 +19,6 @@ from chatserver.log.interface import (
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import read_record, restored, stored, text_array
 from chatserver.log.rows import COLUMNS
-from chatserver.log.threads import ThreadPool
 
 #: Connections and threads. A thread waits for the network most of the time, so they are more than SQLite's.
 READERS = 3
@@ -65,9 +60,7 @@ class PostgresReaders:
 
     def __init__(self, server: Server, readers: int = READERS, settings: Sequence[str] = ()) -> None:
         prepare = partial(_prepare, settings)
-        self._idle: list[Session] | None = [Session(server, prepare) for _ in range(readers)]  # None: closed
-        self._lock = threading.Lock()
-        self._threads = ThreadPool(readers)
+        self._pool = ConnectionPool([Session(server, prepare) for _ in range(readers)])
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """The ends of those of these rooms that were ever written."""
@@ -87,34 +80,11 @@ class PostgresReaders:
 
     async def ask(self, query: Callable[[Connection], T]) -> T:
         """What a query finds. Raises LogUnavailable."""
-
-        def work() -> T:
-            with self._lock:
-                if self._idle is None:
-                    raise LogUnavailable("the log is closed")
-                session = self._idle.pop()  # there are as many as threads
-            try:
-                return session.run("reading messages", query)
-            finally:
-                self._give_back(session)
-
-        with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._threads.run(work)
-        raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
+        return await self._pool.run(lambda session: session.run("reading messages", query))
 
     def close(self) -> None:
-        """Close the connections that are idle, and the others when they are given back."""
-        with self._lock:
-            for session in self._idle or ():
-                session.close()
-            self._idle = None
-
-    def _give_back(self, session: Session) -> None:
-        with self._lock:
-            if self._idle is None:
-                session.close()
-            else:
-                self._idle.append(session)
+        """See `ConnectionPool.close`."""
+        self._pool.close()
 
 
 def _prepare(settings: Sequence[str], connection: Connection) -> None:

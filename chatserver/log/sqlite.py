@@ -18,14 +18,12 @@ from typing import NamedTuple, TypeVar
 import trio
 from outcome import Outcome
 
+from chatserver.log.database import DatabaseLog
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
-    ANSWER_DEADLINE,
     DRAIN_DEADLINE,
     MAX_READ,
-    MAX_READ_BYTES,
     Draft,
-    Head,
     Heard,
     Identity,
     Keeps,
@@ -36,8 +34,7 @@ from chatserver.log.interface import (
     RoomSummary,
     Schedule,
     at_once,
-    bounds_of,
-    unheard,
+    ignore_hints,
 )
 from chatserver.log.markers import Markers
 from chatserver.log.neighbours import Neighbours
@@ -83,7 +80,7 @@ class _Opened(NamedTuple):
     written: OrderedDict[str, int]
 
 
-class SqliteLog:
+class SqliteLog(DatabaseLog[sqlite3.Connection]):
     """A `Log` in the file at `path`, for this process alone or with its `neighbours`.
 
     Who starts those keeps the lock on the file for all of them, see `lock_file`.
@@ -100,6 +97,7 @@ class SqliteLog:
         self.shared = neighbours is not None
         self._wall_ms = wall_ms
         self._writer_thread = ThreadPool(1)
+        super().__init__(self._writer_thread, OFFSETS)
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
@@ -116,7 +114,7 @@ class SqliteLog:
         return self._open_parts().identity
 
     async def run(
-        self, news: News, *, heard: Heard = unheard, schedule: Schedule = at_once,
+        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
@@ -134,32 +132,6 @@ class SqliteLog:
             self._opened = None
             await self._close(opened)
 
-    async def head(self, room: str) -> Head:
-        """The first and the last offset of a room."""
-        return await self._open_parts().readers.head(room)
-
-    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms; see `Log.heads`."""
-        return await self._open_parts().readers.heads(rooms[:MAX_READ])
-
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records behind offset `after`; see `Log.read`."""
-        return await self._open_parts().readers.read(room, after + 1, OFFSETS, limit, max_bytes, last=False)
-
-    async def latest(
-        self,
-        room: str,
-        limit: int,
-        *,
-        before: int | None = None,
-        max_bytes: int = MAX_READ_BYTES,
-        messages_only: bool = False,
-    ) -> list[Record]:
-        """The last records; see `Log.latest`."""
-        high = OFFSETS if before is None else before - 1
-        readers = self._open_parts().readers
-        return await readers.read(room, 1, high, limit, max_bytes, last=True, messages_only=messages_only)
-
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
         opened = self._open_parts()
@@ -172,33 +144,12 @@ class SqliteLog:
         retention = self._open_parts().retention
         if retention is not None and not retention.try_acquire():
             return {}  # another process sees to it
-        bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
-        first: dict[str, int] = {}
-        after_room: int | None = 0
-        while after_room is not None:
-            forget = partial(self._open_parts().writer.forget, after_room, bounds)
-            # Not in a thread of trio's, which could not be cancelled while the disk hangs.
-            lost, after_room = await self._writer_thread.run(forget)
-            first |= lost
-        return first
-
-    async def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do this in the writing thread, between two commits, as one transaction. Raises LogUnavailable.
-
-        For what is kept beside the messages. It has the disk's deadline, but what hangs may be stored all the same.
-        """
-        with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._writer_thread.run(partial(self._open_parts().writer.change, doing, work))
-        raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
+        return await super().retain(max_messages=max_messages, max_age_ms=max_age_ms, now_ms=now_ms, by_room=by_room)
 
     def tell(self, hints: Mapping[str, int]) -> None:
         """Tell the neighbours of what we have stored."""
         if self._neighbours is not None:
             self._neighbours.tell(hints)
-
-    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Do this in a reading thread. Raises LogUnavailable."""
-        return await self._open_parts().readers.ask(query)
 
     async def _scrub(self, scrubber: Scrubber) -> None:
         """Have texts that were edited or deleted leave the files, soon after; all of some seconds at once."""
@@ -233,6 +184,12 @@ class SqliteLog:
         if self._opened is None:
             raise LogUnavailable("the log is closed")
         return self._opened
+
+    def _open_readers(self) -> SqliteReaders:
+        return self._open_parts().readers
+
+    def _open_writer(self) -> SqliteWriter:
+        return self._open_parts().writer
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         self._writer_thread.start(partial(self._open_parts().writer.commit, drafts), done)

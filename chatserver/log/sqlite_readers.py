@@ -2,30 +2,25 @@
 
 Owns: the reading connections and the queries. May not: write. With a write-ahead log readers do not wait for the
 writer, nor the writer for them. A query is one statement, and its cursor is closed at its end, so no snapshot is held.
-
-A read that hangs is given up at its deadline, but its thread keeps the connection until the disk answers. So the thread
-takes a connection and gives it back, not the task that waits for it.
 """
 
 import math
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
 import msgspec
-import trio
 
+from chatserver.log.connections import ConnectionPool
 from chatserver.log.interface import (
-    ANSWER_DEADLINE,
     MAX_READ,
     Head,
     Kind,
-    LogUnavailable,
     Record,
     RoomSummary,
     bounded,
@@ -33,7 +28,6 @@ from chatserver.log.interface import (
 )
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
-from chatserver.log.threads import ThreadPool
 
 #: Of a shared file, how many times longer than it took to find the rooms written last they are taken for that.
 NEWEST_LASTS = 20
@@ -73,65 +67,45 @@ class SqliteReaders:
     """The reading connections. Made in a thread; used and closed on the trio loop."""
 
     def __init__(self, path: Path, readers: int = READERS, *, shared: bool = False) -> None:
-        self._idle: list[sqlite3.Connection] | None = [connect_reader(path) for _ in range(readers)]  # None: closed
-        # SQLite's side files stay if the last two connections close at once, so the lock is held for that too.
-        self._lock = threading.Lock()
+        self._pool = ConnectionPool([connect_reader(path) for _ in range(readers)])
         self._shared = shared  # other processes write as well
         # Rooms by their last write, with its time, as they were when a list needed them.
         self._earlier: dict[str, int] | None = None
         self._earlier_until = math.inf
-        self._threads = ThreadPool(readers)
-
-    async def head(self, room: str) -> Head:
-        """The first and the last offset of a room."""
-        return await self._run(_head, room)
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The same of many that were ever written."""
-        return await self._run(_heads, rooms)
+        """The first and the last offset of these rooms, of those that were ever written."""
+        return await self.ask(partial(_heads, rooms))
 
     async def read(
         self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
     ) -> list[Record]:  # fmt: skip
         """The first or the last records with `low <= offset <= high`, oldest first."""
-        return await self._run(_read, room, low, high, limit, max_bytes, last, messages_only)
+        return await self.ask(partial(_read, room, low, high, limit, max_bytes, last, messages_only))
 
     async def rooms(self, written: dict[str, int], limit: int) -> list[RoomSummary]:
         """Rooms that hold something, the last written first.
 
         These were written since the log was opened, at these times, in the order of their last write.
         """
-        return await self._run(self._rooms, written, limit)
+        return await self.ask(partial(self._rooms, written, limit))
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """What a query of another module finds; it closes its cursors."""
-        return await self._run(query)
+        """What a query finds; it closes its cursors."""
 
-    def close(self) -> None:
-        """Close the connections that are idle, and the others when they are given back."""
-        with self._lock:
-            for connection in self._idle or ():
-                connection.close()
-            self._idle = None
-
-    async def _run(self, query: Callable[..., T], *arguments: object) -> T:
-        def work() -> T:
-            with self._lock:
-                if self._idle is None:
-                    raise LogUnavailable("the log is closed")
-                connection = self._idle.pop()  # there are as many as threads
+        def translating(connection: sqlite3.Connection) -> T:
             try:
-                return query(connection, *arguments)
+                return query(connection)
             except sqlite3.Error as error:
                 raise unavailable("reading messages", error) from error
-            finally:
-                self._give_back(connection)
 
-        with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._threads.run(work)
-        raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
+        return await self._pool.run(translating)
 
-    def _rooms(self, connection: sqlite3.Connection, written: dict[str, int], limit: int) -> list[RoomSummary]:
+    def close(self) -> None:
+        """See `ConnectionPool.close`."""
+        self._pool.close()
+
+    def _rooms(self, written: dict[str, int], limit: int, connection: sqlite3.Connection) -> list[RoomSummary]:
         names = self._names(connection, written)
         heads = ((name, _head(connection, name)) for name in names)
         held = (
@@ -163,13 +137,6 @@ class SqliteReaders:
                 self._earlier_until = ended + NEWEST_LASTS * (ended - began)
         return self._earlier
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        with self._lock:
-            if self._idle is None:
-                connection.close()
-            else:
-                self._idle.append(connection)
-
 
 def _head(connection: sqlite3.Connection, room: str) -> Head:
     row = connection.execute(_ENDS, (room,)).fetchone()
@@ -178,7 +145,7 @@ def _head(connection: sqlite3.Connection, room: str) -> Head:
     return _head_of(*row)
 
 
-def _heads(connection: sqlite3.Connection, rooms: Sequence[str]) -> dict[str, Head]:
+def _heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, Head]:
     (found,) = connection.execute(_HEADS, (msgspec.json.encode(rooms).decode(),)).fetchone()
     heads = {name: _head_of(*ends) for name, ends in _decode_heads(found)}
     return {name: head for name, head in heads.items() if head.last}
@@ -191,8 +158,8 @@ def _head_of(forgotten: int, lowest: int | None, highest: int | None) -> Head:
 
 
 def _read(
-    connection: sqlite3.Connection, room: str, low: int, high: int, limit: int, max_bytes: int, last: bool,
-    messages_only: bool,
+    room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool,
+    connection: sqlite3.Connection,
 ) -> list[Record]:  # fmt: skip
     # Within the places of one room, and so within SQLite's integers.
     parameters = (min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, bounded(limit))

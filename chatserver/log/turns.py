@@ -3,7 +3,10 @@
 Owns: the descriptor. May not: know what is done in a turn.
 
 SQLite's own lock would do, but who waits for it sleeps up to 0.1 s between two looks, and a busy neighbour has it again
-by then. Here the kernel wakes the one that waits.
+by then. Here the kernel wakes a thread that waits.
+
+A wait for a turn has no end of its own. A process that is stopped in its turn looks to the others like a disk that
+hangs: what waits is refused at its deadline, and goes on when the supervisor has ended that process.
 """
 
 import fcntl

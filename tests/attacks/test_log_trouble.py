@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trio
 
-from chatserver.log import groups, sqlite_readers
+from chatserver.log import connections, groups, sqlite_readers
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, Peer, ask, chatter, connect, request
@@ -135,10 +135,10 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         await poller.send(request("GET", "/rooms/lobby/messages?after=1&wait=60"))
         await listener.send(request("GET", "/rooms/lobby/events"))
         await server.in_phase("held")
-        writer, commit, head = writer_of(server), writer_of(server).commit, sqlite_readers._head
+        writer, commit, heads = writer_of(server), writer_of(server).commit, sqlite_readers._heads
         monkeypatch.setattr(writer, "commit", lambda drafts: go_on.wait(PATIENCE) and commit(drafts))
-        monkeypatch.setattr(sqlite_readers, "_head", lambda *arguments: go_on.wait(PATIENCE) and head(*arguments))
-        monkeypatch.setattr(sqlite_readers, "ANSWER_DEADLINE", ANSWER)
+        monkeypatch.setattr(sqlite_readers, "_heads", lambda *arguments: go_on.wait(PATIENCE) and heads(*arguments))
+        monkeypatch.setattr(connections, "ANSWER_DEADLINE", ANSWER)
         for number in range(100):  # more than may be in flight: the others wait unread
             await speaker.say(type="publish", id=number, room="lobby", text=f"ws {number}", key=f"ws {number}")
         assert not await stored("http")
@@ -154,7 +154,7 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         assert await server.metric("chatserver_log_late_total") > 0
         await server.in_phase("held")
 
-        for module in (groups, sqlite_readers):  # a busy disk is not late behind this
+        for module in (groups, connections):  # a busy disk is not late behind this
             monkeypatch.setattr(module, "ANSWER_DEADLINE", PATIENCE)
         go_on.set()
         assert (await speaker.next("message"))["offset"] == 2, "what the disk had taken is news, though it came late"

@@ -88,7 +88,7 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
     """Four times as many ask for history as tasks may be: each is told when its time is up, not one after another."""
 
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=1.0) as server:
-        monkeypatch.setattr(SqliteReaders, "_run", silent)
+        monkeypatch.setattr(SqliteReaders, "ask", silent)
         answers: list[int] = []
 
         async def read() -> None:
@@ -122,7 +122,7 @@ async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
 
     asking = request("GET", target, headers={"x": "x" * HEAD_BYTES})
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
-        monkeypatch.setattr(SqliteReaders, "_run", silent)
+        monkeypatch.setattr(SqliteReaders, "ask", silent)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE * 3)]
         tasks = server.server.parts.exchanges._tasks
         for peer in peers[:AT_ONCE]:
@@ -144,7 +144,7 @@ async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
 async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands who asked and went would otherwise keep the log busy for those who came after them."""
     asked, go_on = 0, trio.Event()
-    original = SqliteReaders._run
+    original = SqliteReaders.ask
 
     async def slow(self: SqliteReaders, *arguments: Any) -> Any:
         nonlocal asked
@@ -153,7 +153,7 @@ async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, m
         return await original(self, *arguments)
 
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}") as server, AsyncExitStack() as stack:
-        monkeypatch.setattr(SqliteReaders, "_run", slow)
+        monkeypatch.setattr(SqliteReaders, "ask", slow)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE + 20)]
         friends = [await stack.enter_async_context(chatter(server.address)) for _ in range(20)]
         tasks = server.server.parts.exchanges._tasks

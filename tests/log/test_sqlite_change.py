@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.log import sqlite as sqlite_module
+from chatserver.log import database as database_module
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import fill, running
@@ -55,7 +55,7 @@ async def test_a_change_is_whole_or_not_at_all_and_outlives_a_restart(tmp_path: 
 
 
 async def test_a_change_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_module, "ANSWER_DEADLINE", 0.05)
+    monkeypatch.setattr(database_module, "ANSWER_DEADLINE", 0.05)
     async with running(SqliteLog(str(tmp_path / "chat.db"))) as log:
         assert isinstance(log, SqliteLog)
         with pytest.raises(LogUnavailable, match=r"hanging took longer than 0\.05 s"):

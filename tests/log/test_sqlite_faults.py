@@ -3,14 +3,14 @@
 import gc
 import sqlite3
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trio
 
+from chatserver.log import connections as connections_module
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
@@ -262,37 +262,11 @@ async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path, monk
     assert listing(path.parent) == ["chat.db", "chat.db-lock"]
 
 
-def test_readers_that_come_back_together_close_one_after_the_other(path: Path) -> None:
-    """Two that closed at once each left the side files to the other: once in seventy times."""
-    closing, at_once = 0, []
-
-    class Connection:
-        def close(self) -> None:
-            nonlocal closing
-            closing += 1
-            time.sleep(0.05)
-            at_once.append(closing)
-            closing -= 1
-
-    file_module.create_private(path)
-    file_module.connect_writer(path)[0].close()
-    readers = readers_module.SqliteReaders(path)
-    readers.close()
-    threads = [
-        threading.Thread(target=readers._give_back, args=(cast(sqlite3.Connection, Connection()),)) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert at_once == [1, 1]
-
-
 async def test_reads_that_hang_are_given_up_and_the_log_recovers(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both threads hang, so a third read waits for a thread: all are answered in time, writing goes on meanwhile."""
-    monkeypatch.setattr(readers_module, "ANSWER_DEADLINE", 0.2)
+    monkeypatch.setattr(connections_module, "ANSWER_DEADLINE", 0.2)
     await submit_all(log, [draft() for _ in range(9)])
     reads = Hanging(readers_module, "_read", monkeypatch)
     refused = []
@@ -309,6 +283,6 @@ async def test_reads_that_hang_are_given_up_and_the_log_recovers(
     assert len(refused) == 5
     await reads.hang(2)
     assert reads.hanging == 2, "no thread but these two"
-    monkeypatch.setattr(readers_module, "ANSWER_DEADLINE", 60.0)
+    monkeypatch.setattr(connections_module, "ANSWER_DEADLINE", 60.0)
     reads.go_on.set()
     assert len(await log.latest("lobby", 99)) == 10

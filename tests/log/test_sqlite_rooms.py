@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from chatserver.log import connections as connections_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log.interface import Log, LogUnavailable, RoomSummary
@@ -67,7 +68,7 @@ async def test_the_file_is_asked_for_its_order_once_even_if_that_takes_longer_th
     async with running(log):
         monkeypatch.setattr(readers_module, "_NEWEST", SLOW)
         with monkeypatch.context() as patch:
-            patch.setattr(readers_module, "ANSWER_DEADLINE", 0.01)
+            patch.setattr(connections_module, "ANSWER_DEADLINE", 0.01)
             with pytest.raises(LogUnavailable, match="took longer than"):
                 await log.rooms(9)
         assert log._opened is not None

@@ -1,0 +1,69 @@
+"""A few connections to read with, each used by one thread at a time: what the readers of all databases share.
+
+Owns: which connection is idle, and the deadline of a query. May not: know a database.
+
+A read that hangs is given up at its deadline, but its thread keeps the connection until the database answers. So the
+thread takes a connection and gives it back, not the task that waits for it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
+
+import trio
+
+from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable
+from chatserver.log.threads import ThreadPool
+
+T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """A connection."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class ConnectionPool(Generic[C]):
+    """These connections, and as many threads. Made in any thread; used and closed on the trio loop."""
+
+    def __init__(self, connections: Iterable[C]) -> None:
+        self._idle: list[C] | None = list(connections)  # None: closed
+        # SQLite's side files stay if the last two connections close at once, so the lock is held for that too.
+        self._lock = threading.Lock()
+        self._threads = ThreadPool(len(self._idle))
+
+    async def run(self, query: Callable[[C], T]) -> T:
+        """Do this with a connection, in a thread. Raises LogUnavailable."""
+
+        def work() -> T:
+            with self._lock:
+                if self._idle is None:
+                    raise LogUnavailable("the log is closed")
+                connection = self._idle.pop()  # there are as many as threads
+            try:
+                return query(connection)
+            finally:
+                self._give_back(connection)
+
+        with trio.move_on_after(ANSWER_DEADLINE):
+            return await self._threads.run(work)
+        raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
+
+    def close(self) -> None:
+        """Close the connections that are idle, and the others when they are given back."""
+        with self._lock:
+            for connection in self._idle or ():
+                connection.close()
+            self._idle = None
+
+    def _give_back(self, connection: C) -> None:
+        with self._lock:
+            if self._idle is None:
+                connection.close()
+            else:
+                self._idle.append(connection)

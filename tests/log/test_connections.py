@@ -1,0 +1,49 @@
+"""Connections to read with, which threads take and give back."""
+
+import threading
+import time
+
+import pytest
+import trio
+
+from chatserver.log.connections import ConnectionPool
+from chatserver.log.interface import LogUnavailable
+
+
+class Connection:
+    """Notes how many of its kind are closed at the same time."""
+
+    closing = 0
+
+    def __init__(self, at_once: list[int]) -> None:
+        self._at_once = at_once
+
+    def close(self) -> None:
+        Connection.closing += 1
+        time.sleep(0.05)
+        self._at_once.append(Connection.closing)
+        Connection.closing -= 1
+
+
+async def test_those_that_come_back_together_close_one_after_the_other() -> None:
+    """Two of SQLite's that closed at once each left the side files to the other: once in seventy times."""
+    at_once: list[int] = []
+    pool = ConnectionPool([Connection(at_once) for _ in range(3)])
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def query(_: Connection) -> None:
+        begun.release()
+        go_on.wait()
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(pool.run, query)
+            for _ in range(2):
+                await trio.to_thread.run_sync(begun.acquire)
+            pool.close()
+            assert at_once == [1], "what is idle is closed at once"
+            with pytest.raises(LogUnavailable, match="closed"):
+                await pool.run(query)
+            go_on.set()
+    assert at_once == [1, 1, 1]
