@@ -7,6 +7,7 @@ a machine that does not allow it; 130 when interrupted, with the steps that were
 import argparse
 import gc
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main() -> int:
     except KeyboardInterrupt:
         stopped = True
         outcome.stopped = outcome.stopped or "it was interrupted"
-    except (HolderDiedError, ClosedError, TimeoutError) as error:
+    except (HolderDiedError, ClosedError, TimeoutError, RuntimeError) as error:
         outcome.faults.append(str(error))
     finally:
         progress.done()
@@ -87,6 +88,7 @@ def _banner(planned: Plan, machine: Machine) -> list[str]:
 
 
 def _prepare() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     gc.disable()  # the same in all processes of clients: thousands of their events would look like garbage
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

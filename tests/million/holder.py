@@ -257,7 +257,8 @@ def _name(error: OSError) -> str:
 
 def main(orders: "Connection[Any, Any]", others: "list[Connection[Any, Any]]", descriptors: int) -> None:
     """What a forked process does. `others` are ends of pipes that are not its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, which ends the others
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are the driver's, which ends the others
     for other in others:
         other.close()
     gc.disable()
