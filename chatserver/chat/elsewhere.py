@@ -3,9 +3,10 @@
 Owns: what the others have said, and what is still to be said to them. May not: know what carries it, keep anything for
 longer than a few seconds after its process has gone silent, or trust it: it is shown to people, and decides nothing.
 
-Each process says once a second who is in the rooms in which that has changed, each room completely, and so that it is
-alive. Messages may be lost, late or doubled: each has a number, and who misses one asks for everything again, which
-comes between two marks. A process that is silent for EXPIRY is gone, with everybody in it.
+Each process says once a second who is in the rooms in which that has changed, each room completely. Where nothing has,
+it says every other second that it is alive. Messages may be lost, late or doubled: each has a number, and who misses
+one asks for everything again, which comes between two marks. A process that is silent for EXPIRY is gone, with
+everybody in it.
 """
 
 import math
@@ -36,11 +37,15 @@ from chatserver.chat.wider_presence import NOBODY, There, WiderPresence
 
 #: Seconds between two messages of a process.
 TELL_EVERY = 1.0
+#: Seconds after which a process says that it is alive, in its next round: 53 that each woke all others every second
+#: took a core for it.
+ALIVE_EVERY = 1.5
 #: Seconds without a message after which a process is gone: a restart of the carrier takes 2, and who was there is
 #: present for longer than that after a reload anyway.
 EXPIRY = 6.0
-#: Seconds between two times that one process is asked for everything, or tells it.
-AGAIN_EVERY = 3.0
+#: Seconds between two times that one process is asked for everything, or tells it; longer where that is much: so many
+#: rooms a second, each counted for each process that hears of it, which takes them 2% of a core.
+AGAIN_EVERY, ROOMS_AGAIN = 3.0, 2_000
 #: People in one message, about 5 KB, and in all of a second: 5 ms of it. The rooms that are left wait for the next.
 PEOPLE_A_MESSAGE, PEOPLE_A_ROUND = 100, 4_000
 #: Seconds between two messages of one second: Linux keeps 10 datagrams for a process that does not read just now.
@@ -85,6 +90,7 @@ class Elsewhere:
         self._clock = clock
         self._me = secrets.randbelow(_PROCESSES)
         self._sent = 0  # messages
+        self._told_at = -math.inf  # when the last of them was
         self._processes: dict[int, _Process] = {}
         self._named = 0  # people in them whose names are kept
         self._here: dict[str, WiderPresence] = {}  # rooms with somebody in this process
@@ -134,11 +140,17 @@ class Elsewhere:
             self._kicked.append(Kicked(room, user))
 
     def _messages(self) -> Iterator[bytes]:
-        """Those of this round: at least one, so that the others hear from us."""
-        if self._all_wanted and self._clock() >= self._told_all + AGAIN_EVERY:
+        """Those of this round."""
+        pause = max(AGAIN_EVERY, len(self._here) * len(self._processes) / ROOMS_AGAIN)
+        if self._all_wanted and self._clock() >= self._told_all + pause:
             self._tell_all()
+        again, now = self._lacking(), self._clock()
+        news = (again, self._untold, self._typed, self._moved, self._hints, self._kicked)
+        if not any(news) and now < self._told_at + ALIVE_EVERY:
+            return
+        self._told_at = now
         said = self._next()
-        said.again = self._lacking()
+        said.again = again
         said.typed = list(self._typed.values())
         said.moved = list(self._moved.values())
         said.hints, said.kicked = list(self._hints), list(self._kicked)
@@ -267,7 +279,10 @@ class Elsewhere:
 
     def _take_in(self, process: _Process, name: str, there: There) -> None:
         """Who is in a room in one process now: told in the room, if it is in memory."""
-        before = process.rooms.pop(name, NOBODY)
+        before = process.rooms.get(name, NOBODY)
+        if before.same_as(there):
+            return  # everything was told again
+        process.rooms.pop(name, None)
         self._named += len(there.people) - len(before.people)
         if there.people or there.unnamed:
             process.rooms[sys.intern(name)] = there  # one string for all processes that are in the room

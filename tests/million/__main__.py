@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.million", description=__doc__)
     parser.add_argument("--connections", type=int, default=1_000_000, metavar="N", help="how many (default 1,000,000)")
     parser.add_argument("--workers", type=int, metavar="N", help="of the server (default: as many as descriptors ask)")
-    parser.add_argument("--room-size", type=int, default=1_000, metavar="N", help="members of a room (default 1,000)")
+    parser.add_argument("--room-size", type=int, default=10_000, metavar="N", help="members of a room (default 10,000)")
     parser.add_argument(
         "--ping-interval", type=float, default=120.0, metavar="SECONDS",
         help="of the server (default 120; its own default of 25 is 40,000 pings a second for a million)",

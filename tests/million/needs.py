@@ -49,6 +49,7 @@ class Machine:
     ports: int  # for one pair of addresses
     backlog: int  # connections that wait for one listener's accept
     tracked: int | None  # connections that the firewall can follow; None: it follows none
+    datagrams: int  # of other workers that wait for one to read them
     processors: int
 
     @classmethod
@@ -68,6 +69,7 @@ class Machine:
             ports=high - low + 1,
             backlog=int(_sys("net/core/somaxconn")),
             tracked=int(_sys("net/netfilter/nf_conntrack_max")) if tracks else None,
+            datagrams=int(_sys("net/unix/max_dgram_qlen")),
             processors=len(os.sched_getaffinity(0)),
         )
 
@@ -115,6 +117,11 @@ def plan(connections: int, machine: Machine, *, workers: int | None = None, fina
         notes.append(
             f"{workers} workers share {machine.processors} processors: it is descriptors that make so many necessary"
             f" ({machine.descriptors:,} a process), and each costs its memory and a sign of life a second"
+        )
+    if workers > machine.datagrams:
+        notes.append(
+            f"{machine.datagrams} messages of other workers wait for one that is busy (net.unix.max_dgram_qlen), and"
+            f" {workers} tell who came: some will be lost, and told again; {4 * workers} would be enough"
         )
     return Plan(
         connections=connections, workers=workers, holders=holders, each=each, bytes=needed, seconds=seconds,

@@ -42,7 +42,7 @@ END_PATIENCE = 60.0
 class Options:
     """What may be asked for."""
 
-    room_size: int = 1_000
+    room_size: int = 10_000
     ping_interval: float = 120.0
     idle_seconds: float = 5.0  # for which nothing is done at a step but to idle
     beside_seconds: float = 10.0

@@ -26,7 +26,7 @@ from tests.million.run import Idle, Options, Outcome, Row
 GIB = 1 << 30
 MACHINE = Machine(
     descriptors=20_000, files=2_466_177, watches=5_491_511, available=22 * GIB, ports=28_232, backlog=4_096,
-    tracked=None, processors=2,
+    tracked=None, datagrams=10, processors=2,
 )  # fmt: skip
 COMMAND = [sys.executable, "-m", "tests.million", "--workers", "2", "--idle-seconds", "0.2", "--beside-seconds", "0.3"]
 #: Seconds after which a run of some hundred connections is stuck.
@@ -100,6 +100,7 @@ def test_a_million_here() -> None:
     assert (million.workers, million.holders, million.each) == (53, 53, 19_000)
     assert million.steps == [10_000, 50_000, 100_000, 200_000, 400_000, 600_000, 800_000, 1_000_000]
     assert any("53 workers share 2 processors" in note for note in million.notes)
+    assert any("10 messages of other workers wait" in note for note in million.notes)
 
 
 def test_few_are_one_step() -> None:
