@@ -50,10 +50,10 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 LogLine = MutableMapping[str, Any]
 
 
-async def eventually(look: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Look again and again until it is so."""
+async def eventually(look: Callable[[], bool | Awaitable[bool]], *, within: float = PATIENCE) -> None:
+    """Look again and again until it is so. Raises trio.TooSlowError."""
     pause = LOOK
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(within):
         # What it waits for is on the other side of a socket.
         while not (await found if isinstance(found := look(), Awaitable) else found):
             await trio.sleep(pause)
