@@ -21,11 +21,13 @@ class Air:
 
     def __init__(self) -> None:
         self.said: list[Said] = []
+        self.times: list[float] = []
         self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
         self._hearing: list[Elsewhere] = []
 
     def tell(self, message: bytes) -> None:
         self.said.append(decode(message))
+        self.times.append(trio.current_time())
         for each in self._hearing:
             for heard in self.spoil(message):
                 each.heard(heard)

@@ -235,11 +235,11 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    directory: Path, *flags: str, lines: int = 1, descriptors: int = 0, life: float = LIFE
+    directory: Path, *flags: str, lines: int = 1, descriptors: int = 0, life: float = LIFE, group: int | None = None
 ) -> AsyncIterator[ServerProcess]:
     """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends.
 
-    With `descriptors`, under that `ulimit -n`.
+    With `descriptors`, under that `ulimit -n`. With a `group` of 0 a Ctrl-C at the terminal is not for it.
     """
     command = [str(Path(sys.executable).with_name("chatserver")), "serve", *flags]
     errors = directory / "server.err"
@@ -247,6 +247,7 @@ async def server_process(
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory,
             preexec_fn=partial(_limit_descriptors, descriptors) if descriptors else None,
+            process_group=group,
         )  # fmt: skip
     try:
         assert process.stdout is not None

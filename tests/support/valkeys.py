@@ -50,7 +50,7 @@ class Valkey:
             where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder)
             self._process = subprocess.Popen(
                 [program, *where, "--save", "", *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C at a terminal is not for it
+                process_group=0,  # a Ctrl-C at the terminal is not for it
             )  # fmt: skip
             if self._answers(port):
                 self.port = port
