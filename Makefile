@@ -1,6 +1,6 @@
 # make run    start the server (ARGS="--port 9000" for flags)      make test   the whole test suite
 # make check  lint, types, import rules, tests                       make bench  the figures of docs/performance.md
-# make million  as many idle WebSockets as fit here, up to a million: 20 minutes, most of the memory
+# make million  as many idle WebSockets as fit here, up to a million: 15 minutes, most of the memory
 # make fuzz   five minutes of garbage against a real server
 PYTHON ?= python3
 VENV   := .venv

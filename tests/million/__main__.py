@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--margin", type=float, default=MARGIN_BYTES / 2**30, metavar="GIB", help="memory to leave free (default 2)"
     )
-    parser.add_argument("--minutes", type=float, default=20.0, metavar="N", help="open no more after so many")
+    parser.add_argument("--minutes", type=float, default=15.0, metavar="N", help="open no more after so many")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     return parser
 
