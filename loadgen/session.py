@@ -7,7 +7,7 @@ the next of those raise `StoppedError`, which ends that function; what was found
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import trio
@@ -24,7 +24,7 @@ from loadgen.report import CohortRow, Sample, Started
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
-from loadgen.workers import ANSWER_SECONDS, Worker, Workers, merge, merge_groups, spawn
+from loadgen.workers import ANSWER_SECONDS, Part, Worker, Workers, merge, merge_groups, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -95,7 +95,7 @@ class Session:
         self._heard = [victims]
         return victims
 
-    async def _spawn(self, part: Literal["crowd", "victims"], connect_rate: float, niceness: int = 0) -> Worker:
+    async def _spawn(self, part: Part, connect_rate: float, niceness: int = 0) -> Worker:
         assert self._nursery is not None, "workers are spawned within `play`"
         # each worker makes its own choices, and the same ones again in a replay
         seed = self.plan.seed * 1000 + len(self._workers)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import trio
 
@@ -24,6 +24,8 @@ from loadgen.worker import lines
 #: How long a worker may take to start, to answer, or to end. Generous: a machine under attack is slow.
 ANSWER_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 10.0
+
+Part: TypeAlias = Literal["crowd", "victims"]
 
 _DIED: Final = "a process of the generator's own died; what it said is above"
 
@@ -96,11 +98,14 @@ class Worker:
             self._process.kill()
 
 
-async def spawn(nursery: trio.Nursery, part: Literal["crowd", "victims"], role: messages.Role) -> Worker:
+async def start(part: Part) -> trio.Process:
+    """Start a process that plays this part; its complaints go where ours go."""
+    return await trio.lowlevel.open_process([sys.executable, "-m", "loadgen.worker", part], stdin=-1, stdout=-1)
+
+
+async def spawn(nursery: trio.Nursery, part: Part, role: messages.Role) -> Worker:
     """Start a worker and wait for its first word."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "loadgen.worker", part], stdin=-1, stdout=-1
-    )  # its complaints go where ours go
+    process = await start(part)
     assert process.stdin is not None
     worker = Worker(process)
     await process.stdin.send_all(messages.encode(role))

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from subprocess import CompletedProcess
 from unittest.mock import patch
 
@@ -26,6 +25,7 @@ from loadgen.personas import registry
 from loadgen.report import Outcome, Report
 from loadgen.session import Plan
 from loadgen.verdict import busy, suspects
+from tests.loadgen import forked
 from tests.loadgen.plays import SETTLE_SECONDS
 
 #: What a machine that is loaded by other programs says of itself; no fault of a target.
@@ -169,19 +169,9 @@ def stand_still(part: str, progress: io.StringIO) -> None:
     while "attack: " not in progress.getvalue():
         assert time.monotonic() < deadline, progress.getvalue()
         time.sleep(0.02)
-    parts = [pid for pid in _children(os.getpid()) if _command(pid)[-1] == part]
+    parts = sorted(forked.playing[part])
     assert parts
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for pid in parts:
             os.kill(pid, number)
         time.sleep(1.2)
-
-
-def _children(pid: int) -> list[int]:
-    """Of all its threads."""
-    told = (task / "children" for task in Path(f"/proc/{pid}/task").iterdir())
-    return [int(child) for children in told for child in children.read_text().split()]
-
-
-def _command(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")

@@ -23,6 +23,11 @@ from tests.loadgen.plays import plan, play_run
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def workers_start() -> None:
+    """As the program starts them."""
+
+
 async def test_three_processes_play_one_crowd() -> None:
     with planted() as server:
         report = await play_run(
