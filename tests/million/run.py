@@ -88,6 +88,7 @@ class Outcome:
     empty_idle: Idle | None = None
     rows: list[Row] = field(default_factory=list)
     stopped: str = ""  # why fewer fit than were asked for
+    interrupted: bool = False
     faults: list[str] = field(default_factory=list)  # connections that were lost, counts that differ
     seconds: float = 0.0
 
