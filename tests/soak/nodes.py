@@ -100,13 +100,18 @@ class Node:
             )  # fmt: skip
         self._sessions.append(process.pid)
         assert process.stdout is not None
-        async with process.stdout:
-            with trio.fail_after(START_PATIENCE):
-                said = await process.stdout.receive_some()
-            if said:
-                self.starts += 1
-                self.up.set()
-            return await process.wait()
+        try:
+            async with process.stdout:
+                with trio.fail_after(START_PATIENCE):
+                    said = await process.stdout.receive_some()
+                if said:
+                    self.starts += 1
+                    self.up.set()
+                return await process.wait()
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
 
     async def stop(self) -> None:
         """Drain, in time and in good order."""

@@ -231,7 +231,7 @@ async def forget_all(it: Scene) -> None:
 
 
 def _flush(shard: Valkey) -> None:
-    with socket.create_connection(("127.0.0.1", shard.port), timeout=10.0) as peer:
+    with socket.create_connection(("127.0.0.1", shard.port), timeout=60.0) as peer:
         peer.sendall(b"FLUSHALL\r\n")
         assert peer.recv(64) == b"+OK\r\n"
 
