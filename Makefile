@@ -1,19 +1,21 @@
 # make run    start the server (ARGS="--port 9000" for flags)      make test   the whole test suite
 # make check  lint, types, import rules, tests                       make bench  the figures of docs/performance.md
-# make fuzz   five minutes of garbage against a real server
+# make fuzz   five minutes of garbage against a real server          make cluster  two nodes on PostgreSQL and Valkey, to try
+# make soak   ten minutes in which everything is killed
+# make million  as many idle WebSockets as fit here, up to a million: 20 minutes, most of the memory
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS := 4
 PIP    := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: run test install install-dev check lint format bench fuzz clean
+.PHONY: run test install install-dev check lint format bench million fuzz cluster soak clean
 
 run: install
 	@exec $(BIN)/chatserver serve $(ARGS)
 
 # A run starts some hundred processes: they share what Python has compiled, also where the environment forbids to keep it.
-test bench fuzz: export PYTHONDONTWRITEBYTECODE =
+test bench million fuzz cluster soak: export PYTHONDONTWRITEBYTECODE =
 
 test: install-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -52,8 +54,17 @@ check: lint test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m tests.bench $(ARGS)
 
+million: install-dev
+	$(BIN)/python -m tests.million $(ARGS)
+
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz --seconds 300 $(ARGS)
+
+cluster: install-dev
+	@exec $(BIN)/python -m tests.cluster $(ARGS)
+
+soak: install-dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -238,6 +238,39 @@ def token(
     return 0
 
 
+@app.command
+def doctor(
+    url: str,
+    /,
+    *more: str,
+    token: str = "",
+    room: str = "doctor",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Examine a server that runs, or all nodes of a cluster.
+
+    For each node: is it there and ready, which version, log and shared servers, how its clock differs. Among them: is
+    it one log, and how long does a message from each take to each. Publishes three messages on each node. Exit codes:
+    0 all is well, 1 something is wrong, 2 bad flags.
+
+    Parameters
+    ----------
+    url
+        A node, not a load balancer: http://host:port, ws://host:port or host:port.
+    more
+        The other nodes of the cluster.
+    token
+        Be the user of this token; @FILE reads it from a file, where other users cannot see it.
+    room
+        The room to write in, and the beginning of the names of rooms to be seen in.
+    json
+        Print JSON, for programs.
+    """
+    from chatserver.doctor.command import run  # noqa: PLC0415  (quick --help)
+
+    return run((url, *more), token=token, room=room, json=json)
+
+
 app.command(admin)
 
 

@@ -65,7 +65,7 @@ from chatserver.observe.metrics import MeasuredParts, ServerMetrics
 from chatserver.protocol.response import error_body, response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
-from chatserver.settings.forms import listen
+from chatserver.settings.forms import engine_of, listen
 from chatserver.supervised import Supervised
 
 #: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
@@ -139,6 +139,7 @@ def build(
         ),
         dialects=dialects(encoder, settings),
         ready=ready,
+        engine=engine_of(settings.log),
         metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
         all_metrics=None if supervised is None else supervised.metrics,
         policy=page_policy(settings.host, *listening),

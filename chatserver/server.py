@@ -139,7 +139,7 @@ class Server:
                     self.parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness,
                         listening=listening.workers[0], operators=listening.operators, nursery=nursery,
-                        loop=self.loop, garbage=garbage, ready=lambda: self._ready and log.reachable,
+                        loop=self.loop, garbage=garbage, ready=lambda: self._ready,
                         engine=self._engine, keys=self._keys, supervised=self._supervised,
                     )  # fmt: skip
                     await self._restore()

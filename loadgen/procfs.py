@@ -91,11 +91,11 @@ class Process:
 
     def _sum(self, read: Callable[[int], N]) -> N | int | None:
         try:
-            return sum(map(read, self._tree()))
+            return sum(map(read, self.tree()))
         except OSError:
             return None
 
-    def _tree(self) -> list[int]:
+    def tree(self) -> list[int]:
         tree = [self.pid]
         for pid in tree:  # grows while it is walked
             tree += _children(pid)

@@ -38,6 +38,7 @@ _FORMS = {
     "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
     "edited": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
     "token": re.compile(r"[\w~-]{22,260}", re.ASCII),
+    "version": re.compile(r"\d+\.\d+\.\d+"),
     "session": re.compile(r"[A-Za-z0-9_-]{22}"),
     "user.id": re.compile(r"g_[0-9a-f]{15}"),
     "user.name": re.compile(r"[A-Z][a-z]+ [A-Z][a-z]+ \d\d"),

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,8 +14,9 @@ import pytest
 import trio
 
 from chatserver.reasons import Reason
-from chatserver.settings.fields import SPECS
+from chatserver.settings.fields import SPECS, Settings
 from chatserver.settings.sources import load_settings
+from chatserver.workers.child import END_PATIENCE
 from tests.support.peers import ask, publish
 from tests.support.serving import serving
 from tests.test_docs import DOCS, ROOT, fences
@@ -153,6 +155,48 @@ def test_the_page_lists_every_line_of_the_log() -> None:
     told = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \| (.*?) \| \S.* \|$", table[1], re.MULTILINE)
     assert {event: set(level.split(", ")) for event, level, _ in told} == levels
     assert {event: set(re.findall(r"\w+", names)) for event, _, names in told} == fields
+
+
+# -- many nodes -------------------------------------------------------------------------------------------------------
+
+_YAML_LINE = re.compile(r"(?:- )?\{.*\}|(?:- )?(?:[\w.-]+|<<):(?: .+)?")
+
+
+@pytest.mark.parametrize("kind", ["yaml compose", "yaml kubernetes"])
+def test_the_yaml_is_laid_out_as_yaml_is(kind: str) -> None:
+    """Not parsed, for want of a parser."""
+    lines = [line for line in fence(kind).splitlines() if line != "---"]
+    assert len(lines) > 20
+    for line, following in pairwise(lines):
+        text = line.lstrip(" ")
+        assert _YAML_LINE.fullmatch(text), line
+        assert all(text.count(one) == text.count(other) for one, other in ("[]", "{}")), line
+        assert text.count('"') % 2 == 0, line
+        deeper = len(following) - len(following.lstrip(" ")) - (len(line) - len(text))
+        if deeper > 0:
+            assert deeper == 2, following
+            assert re.search(r"(^- .*|:|: &\w+)$", text), f"nothing can be in {line}"
+
+
+def number(name: str, text: str) -> int:
+    [found] = re.findall(rf"{name}\W+(\d+)", text)
+    return int(found)
+
+
+def test_a_pod_has_time_to_drain() -> None:
+    text = fence("yaml kubernetes")
+    waits = number("sleep", text) + number("--drain-timeout", text)
+    assert number("terminationGracePeriodSeconds", text) >= waits + END_PATIENCE
+    assert number("stop_grace_period", fence("yaml compose")) >= Settings().drain_timeout + END_PATIENCE
+
+
+async def test_what_the_probes_ask_is_answered() -> None:
+    paths = re.findall(r"path: (/\w+)", fence("yaml kubernetes"))
+    assert paths == ["/readyz", "/healthz", "/healthz"]
+    async with serving(host=("0.0.0.0",), allow_host=()) as server:
+        for path in paths:  # with the pod's address as Host
+            answer = await ask(server.address, "GET", path, headers={"Host": "10.1.2.3:8000"})
+            assert answer.status == 200, path
 
 
 # -- the image --------------------------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ pages may ask; origins.py does, and is asked here before any path is looked at.
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from time import time_ns
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from chatserver import __version__
 from chatserver.api.answers import Answer, Pending, Response, Upgrade
 from chatserver.api.changes import ChangeHandlers
 from chatserver.api.dialect import Dialect
@@ -24,6 +26,7 @@ from chatserver.api.sessions import SessionHandlers
 from chatserver.api.static import StaticFiles
 from chatserver.chat.principal import Action
 from chatserver.log.sanctions import EVERYWHERE
+from chatserver.protocol import encoders
 from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
@@ -31,7 +34,7 @@ from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
 from chatserver.shared.shards import Shards
 
-#: Seconds after which a client should look again while the server is starting or draining.
+#: Seconds after which a client should look again while the server is starting, draining or without its log.
 READY_RETRY = 2.0
 
 _Handler = Callable[..., Answer | Pending]
@@ -39,16 +42,18 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether to send traffic here.
+    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether the server runs.
 
+    `engine` is what /readyz says of the log: the scheme of its URL.
     `operators` is the policy of a listener of their own, if there is one: /metrics is there, and nowhere else.
     `all_metrics` asks for the text of all workers, where this process is one of several.
     """
 
     def __init__(
         self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
-        metrics: Callable[[], bytes], ready: Callable[[], bool], policy: Policy, operators: Policy | None = None,
-        all_metrics: Callable[[], Awaitable[bytes]] | None = None, shards: Shards | None = None,
+        metrics: Callable[[], bytes], ready: Callable[[], bool], engine: str, policy: Policy,
+        operators: Policy | None = None, all_metrics: Callable[[], Awaitable[bytes]] | None = None,
+        shards: Shards | None = None,
     ) -> None:  # fmt: skip
         self._shards = shards
         self._policy = policy
@@ -59,6 +64,7 @@ class Routes:
         self._metrics = metrics
         self._all_metrics = all_metrics
         self._ready = ready
+        self._engine = engine
         self._static = StaticFiles(secure=secure)
         rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
         reading = Reading(services)
@@ -162,10 +168,15 @@ class Routes:
         return Response(200, [json_body({"status": "ok"})])
 
     def _readiness(self, request: Request) -> Response:
+        """Whether to send traffic here, and what two nodes of one cluster must have in common (`chatserver doctor`)."""
         request.parameters()
-        if self._ready():
-            return Response(200, [json_body({"status": "ready", **self._reachable()})])
-        return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
+        if not self._ready():
+            return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
+        if not self._services.log.reachable:
+            return refusal(ErrorCode.UNAVAILABLE, "the database of its log cannot be used", READY_RETRY)
+        now = encoders.time_text(time_ns() // 1_000_000)
+        about = {"status": "ready", "version": __version__, "log": self._engine, "time": now}
+        return Response(200, [json_body({**about, **self._reachable()})])
 
     def _reachable(self) -> dict[str, object]:
         """What can be forgotten can be missing: without a shard a server is as ready as others, which miss it too."""

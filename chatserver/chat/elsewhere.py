@@ -3,13 +3,15 @@
 Owns: what the others have said, and what is still to be said to them. May not: know what carries it, keep anything for
 longer than a few seconds after its process has gone silent, or trust it: it is shown to people, and decides nothing.
 
-Each process says once a second who is in the rooms in which that has changed, each room completely, and so that it is
-alive. Messages may be lost, late or doubled: each has a number, and who misses one asks for everything again, which
-comes between two marks. A process that is silent for EXPIRY is gone, with everybody in it.
+Each process says once a second who is in the rooms in which that has changed, each room completely. Where nothing has,
+it says every other second that it is alive. Messages may be lost, late or doubled: each has a number, and who misses
+one asks for everything again, which comes between two marks. A process that is silent for EXPIRY is gone, with
+everybody in it.
 """
 
 import math
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,13 +37,23 @@ from chatserver.chat.wider_presence import NOBODY, There, WiderPresence
 
 #: Seconds between two messages of a process.
 TELL_EVERY = 1.0
+#: Seconds after which a process says that it is alive, in its next round: 53 that each woke all others every second
+#: took a core for it.
+ALIVE_EVERY = 1.5
 #: Seconds without a message after which a process is gone: a restart of the carrier takes 2, and who was there is
 #: present for longer than that after a reload anyway.
 EXPIRY = 6.0
-#: Seconds between two times that one process is asked for everything, or tells it.
-AGAIN_EVERY = 3.0
-#: People in one message, about 10 KB, and in all of a second: 5 ms of it. The rooms that are left wait for the next.
-PEOPLE_A_MESSAGE, PEOPLE_A_ROUND = 200, 4_000
+#: Seconds between two times that one process is asked for everything, or tells it; longer where that is much: so many
+#: rooms a second, each counted for each process that hears of it, which takes them 2% of a core.
+AGAIN_EVERY, ROOMS_AGAIN = 3.0, 2_000
+#: People in one message, about 5 KB, and in all of a second: 5 ms of it. The rooms that are left wait for the next.
+PEOPLE_A_MESSAGE, PEOPLE_A_ROUND = 100, 4_000
+#: Seconds between two messages of one second: Linux keeps 10 datagrams for a process that does not read just now.
+PAUSE = 0.02
+#: Names that all processes together give of a large room: clients list 500, and each is kept in each process.
+NAMED_TOGETHER = 2 * NAMED_ROOM
+#: People elsewhere whose names are kept, at 0.3 KB. Rooms that are told beyond it are counts until they are told again.
+MAX_NAMED = 100_000
 #: Notices of a second: who types, and whose read marker has moved.
 MAX_NOTICES = 500
 #: Rooms looked at in one step when a process has gone.
@@ -78,7 +90,9 @@ class Elsewhere:
         self._clock = clock
         self._me = secrets.randbelow(_PROCESSES)
         self._sent = 0  # messages
+        self._told_at = -math.inf  # when the last of them was
         self._processes: dict[int, _Process] = {}
+        self._named = 0  # people in them whose names are kept
         self._here: dict[str, WiderPresence] = {}  # rooms with somebody in this process
         self._untold: dict[str, None] = {}  # rooms that have changed since they were told, the longest ago first
         self._all_wanted = False  # somebody lacks something
@@ -97,9 +111,10 @@ class Elsewhere:
     async def run(self) -> None:
         """Tell the others until cancelled."""
         while True:
-            for message in self._messages():
+            for index, message in enumerate(self._messages()):
+                if index:
+                    await trio.sleep(PAUSE)
                 self._carrier.tell(message)
-                await trio.lowlevel.checkpoint()
             await trio.sleep(TELL_EVERY)
             await self._expire()
 
@@ -125,11 +140,17 @@ class Elsewhere:
             self._kicked.append(Kicked(room, user))
 
     def _messages(self) -> Iterator[bytes]:
-        """Those of this round: at least one, so that the others hear from us."""
-        if self._all_wanted and self._clock() >= self._told_all + AGAIN_EVERY:
+        """Those of this round."""
+        pause = max(AGAIN_EVERY, len(self._here) * len(self._processes) / ROOMS_AGAIN)
+        if self._all_wanted and self._clock() >= self._told_all + pause:
             self._tell_all()
+        again, now = self._lacking(), self._clock()
+        news = (again, self._untold, self._typed, self._moved, self._hints, self._kicked)
+        if not any(news) and now < self._told_at + ALIVE_EVERY:
+            return
+        self._told_at = now
         said = self._next()
-        said.again = self._lacking()
+        said.again = again
         said.typed = list(self._typed.values())
         said.moved = list(self._moved.values())
         said.hints, said.kicked = list(self._hints), list(self._kicked)
@@ -155,13 +176,19 @@ class Elsewhere:
             room = next(iter(self._untold))
             del self._untold[room]
             presence = self._here.get(room)
-            people = [] if presence is None else [named(each) for each in presence.people_here(NAMED_ROOM)]
+            people = [] if presence is None else [named(each) for each in self._people(presence)]
             said.rooms.append(RoomSaid(room, 0 if presence is None else presence.count_here, people))
             size += len(people) + 1
             if room == self._last:
                 self._last, said.end = None, True
                 break  # what is behind it has changed since
         return size
+
+    def _people(self, presence: WiderPresence) -> list[Principal]:
+        """Those here who are named to the others."""
+        is_large = len(presence) > NAMED_ROOM
+        share = NAMED_TOGETHER // (len(self._processes) + 1) if is_large else NAMED_ROOM
+        return presence.people_here(min(NAMED_ROOM, max(1, share)))
 
     def _tell_all(self) -> None:
         self._all_wanted, self._told_all = False, self._clock()
@@ -211,7 +238,7 @@ class Elsewhere:
         if said.begin:
             process.incomplete, process.unconfirmed = False, set(process.rooms)
         for room in said.rooms:
-            self._take_in(process, room.room, _there(room))
+            self._take_in(process, room.room, self._there(process, room))
             if process.unconfirmed is not None:
                 process.unconfirmed.discard(room.room)
         if said.end and process.unconfirmed is not None:
@@ -242,15 +269,30 @@ class Elsewhere:
         process.number, process.heard = said.number, self._clock()
         return process
 
+    def _there(self, process: _Process, said: RoomSaid) -> There:
+        """Who is in a room in one process, with as many names as may be kept."""
+        known = len(process.rooms.get(said.room, NOBODY).people)
+        if not said.people or self._named - known + len(said.people) > MAX_NAMED:
+            return There(NOBODY.people, said.count)
+        people = {each.number: principal_of(each) for each in said.people}
+        return There(people, max(0, said.count - len(people)))
+
     def _take_in(self, process: _Process, name: str, there: There) -> None:
         """Who is in a room in one process now: told in the room, if it is in memory."""
-        before = process.rooms.pop(name, NOBODY)
+        before = process.rooms.get(name, NOBODY)
+        if before.same_as(there):
+            return  # everything was told again
+        process.rooms.pop(name, None)
+        self._named += len(there.people) - len(before.people)
         if there.people or there.unnamed:
-            process.rooms[name] = there
+            process.rooms[sys.intern(name)] = there  # one string for all processes that are in the room
         room = self._hub.rooms.get(name)
         if room is not None and isinstance(room.presence, WiderPresence):
+            was_large = len(room.presence) > NAMED_ROOM
             room.presence.hear(before, there)
             self._hub.note_presence(room)
+            if was_large != (len(room.presence) > NAMED_ROOM) and room.presence.here:
+                self._untold[name] = None  # fewer of ours are to be named, or all again
 
     async def _expire(self) -> None:
         """Forget the processes that have gone silent, with everybody in them."""
@@ -264,7 +306,8 @@ class Elsewhere:
                         await trio.lowlevel.checkpoint()
 
     def _is_elsewhere(self, room: str, number: int) -> bool:
-        return any(room in each.rooms and number in each.rooms[room].people for each in self._processes.values())
+        there = (each.rooms.get(room, NOBODY) for each in self._processes.values())
+        return any(number in each.people or each.unnamed for each in there)
 
     def statistics(self) -> dict[str, int]:
         """Other processes that are heard, and people in rooms there."""
@@ -272,8 +315,3 @@ class Elsewhere:
         return {
             "processes": len(self._processes), "people": sum(len(each.people) + each.unnamed for each in there)
         }  # fmt: skip
-
-
-def _there(said: RoomSaid) -> There:
-    people = {each.number: principal_of(each) for each in said.people}
-    return There(people, max(0, said.count - len(people)))

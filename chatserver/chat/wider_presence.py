@@ -21,6 +21,14 @@ class There(NamedTuple):
     people: dict[int, Principal]  # by number
     unnamed: int  # so many more
 
+    def same_as(self, other: "There") -> bool:
+        """Whether nobody would see a difference."""
+        return (
+            self.unnamed == other.unnamed
+            and self.people.keys() == other.people.keys()
+            and all(other.people[number].label == each.label for number, each in self.people.items())
+        )
+
 
 NOBODY = There({}, 0)
 

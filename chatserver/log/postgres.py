@@ -10,7 +10,8 @@ memory of the database never decides anything.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from time import time_ns
 from typing import NamedTuple, TypeVar
@@ -37,10 +38,10 @@ from chatserver.log.interface import (
 )
 from chatserver.log.markers import Markers
 from chatserver.log.postgres_audit import PostgresAudit
-from chatserver.log.postgres_connection import Connection, Server, Session
+from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
 from chatserver.log.postgres_markers import PostgresMarkers
-from chatserver.log.postgres_news import Listener, notify
+from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
 from chatserver.log.postgres_sanctions import PostgresSanctions
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
@@ -127,7 +128,14 @@ class PostgresLog(DatabaseLog[Connection]):
         self.index.open(server)
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(Listener(server, self._node, heard).run)
+
+                def hear(hints: Mapping[str, int]) -> None:
+                    if OPENED in hints:
+                        nursery.start_soon(self._look_again, check)
+                    if rooms := {name: last for name, last in hints.items() if name != OPENED}:
+                        heard(rooms)
+
+                await nursery.start(Listener(server, self._node, hear).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
                 nursery.start_soon(self.index.run)
                 await self._groups.run(partial(self._note, news), schedule=schedule, task_status=task_status)
@@ -139,6 +147,11 @@ class PostgresLog(DatabaseLog[Connection]):
         finally:
             self._parts = None
             await self._close(parts)
+
+    async def _look_again(self, check: Callable[[Connection], None]) -> None:
+        """Whether this is still the log that was opened; `check` notes it if not."""
+        with suppress(LogUnavailable):  # then the next connection is checked
+            await self.ask(check)
 
     async def _end_when_replaced(self, scope: trio.CancelScope) -> None:
         await self._replaced.wait()
@@ -193,7 +206,7 @@ def _open(server: Server) -> Opened:
     """Connect for the first time, and make what is missing."""
     session = Session(server)
     try:
-        session.run("opening the database", lambda connection: None)  # which may take as long as any job, and no longer
+        session.run("opening the database", compare_clocks)  # this may take as long as any job, and no longer
         return session.run("opening the database", migrate, seconds=MIGRATION_DEADLINE)
     except LogUnavailable as error:
         raise LogOpenError(str(error)) from error

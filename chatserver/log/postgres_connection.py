@@ -12,7 +12,7 @@ import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, time
 from typing import TypeAlias, TypeVar
 
 import psycopg
@@ -35,6 +35,10 @@ JOB_DEADLINE = 4.0
 #: Milliseconds after which the server gives up, in this order: on a transaction whose client is silent, which holds
 #: locks; on a lock; on a statement. Each is before JOB_DEADLINE, so that its reason is known.
 IDLE_IN_TRANSACTION_MS, LOCK_MS, STATEMENT_MS = 2_000, 3_000, 3_500
+#: Of the database, in which every character is itself; in LATIN1 a message with an emoji would fail with its group.
+ENCODING = "UTF8"
+#: Seconds by which the clock of the database may differ from ours; etcd warns at as much.
+CLOCK_DIFFERENCE = 1.0
 #: Seconds to the second attempt to connect, and at most between two; each time is twice the one before, less a part.
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 
@@ -225,6 +229,12 @@ def _set_up(connection: Connection) -> None:
         raise LogOpenError(
             f"PostgreSQL {version // 10_000} is too old, {MINIMUM_VERSION // 10_000} is needed; upgrade the server"
         )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != ENCODING:
+        raise LogOpenError(
+            f"its encoding is {encoding}, {ENCODING} is needed; make one with CREATE DATABASE ... TEMPLATE template0 "
+            f"ENCODING '{ENCODING}'"
+        )
     settings = {
         "search_path": SCHEMA_NAME,
         "statement_timeout": STATEMENT_MS,
@@ -248,6 +258,17 @@ def _set_up(connection: Connection) -> None:
         raise LogOpenError("it is a standby, which cannot be written; name the primary, or all of them: host1,host2")
     if row[1]:
         raise LogOpenError("it is read-only (default_transaction_read_only); name a database that may be written")
+
+
+def compare_clocks(connection: Connection) -> None:
+    """Warn of a difference. Messages have the database's times, and tokens and sanctions end by this machine's."""
+    began = time()
+    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    ended = time()
+    assert row is not None
+    ahead = row[0] - (began + ended) / 2
+    if abs(ahead) - (ended - began) / 2 > CLOCK_DIFFERENCE:
+        _log.warning("clocks_differ", database_ahead=round(ahead, 1))
 
 
 def unavailable(doing: str, error: psycopg.Error) -> LogUnavailable:

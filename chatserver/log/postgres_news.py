@@ -21,6 +21,8 @@ from chatserver.log.postgres_rows import restored
 from chatserver.log.threads import ThreadPool
 
 CHANNEL = "chatserver"
+#: What is said beside names of rooms: another server has opened the database, and may have found it to be another log.
+OPENED = "*opened"
 #: Bytes of one notification; PostgreSQL takes less than 8,000.
 MAX_PAYLOAD = 7_900
 #: Seconds without a notification until the connection is tried.

@@ -5,7 +5,8 @@ Owns: the schema, its versions, the epoch. May not: store or read messages. It r
 The epoch belongs to one history of the database. A standby that is promoted begins a new timeline, and what the old
 primary had not sent is lost: offsets come again. So the identity notes the system and its timeline, and when these are
 others, the first server that connects makes another epoch. It is random and not made of the timeline's number, since
-two standbys that are promoted one after the other may both begin timeline 2.
+two standbys that are promoted one after the other may both begin timeline 2. Servers that run are told to look at it
+again whenever another one opens the database.
 """
 
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from psycopg import errors
 from chatserver.log import postgres_audit, postgres_index, postgres_markers, postgres_sanctions, postgres_signouts
 from chatserver.log.interface import Identity, LogOpenError, new_identity
 from chatserver.log.postgres_connection import SCHEMA_NAME, Connection, sentence
+from chatserver.log.postgres_news import OPENED, notify
 
 #: Of the advisory lock under which tables are made: "chat", as SQLite's APPLICATION_ID.
 MIGRATION_LOCK = 0x63686174
@@ -78,11 +80,19 @@ def migrate(connection: Connection) -> Opened:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _migrate(connection)
         identity = _identify(connection, cluster)
+        notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
         raise LogOpenError(
             f"its tables cannot be made or used: {sentence(error)}; let this user own the database, or the schema "
             f"{SCHEMA_NAME} in it"
+        ) from error
+    except (
+        errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
+    ) as error:  # fmt: skip
+        raise LogOpenError(
+            f"its schema {SCHEMA_NAME} has not the tables that a server makes: {sentence(error)}; restore it whole, or "
+            "name another database"
         ) from error
     return Opened(identity, cluster)
 

@@ -50,6 +50,11 @@ def log_url(text: str) -> str:
     return text
 
 
+def engine_of(url: str) -> str:
+    """The name of the engine that such a URL is for."""
+    return "postgresql" if url.startswith(POSTGRES_SCHEMES) else url.partition(":")[0]
+
+
 def redacted(url: str) -> str:
     """A URL without the passwords in it, to be shown."""
     return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)

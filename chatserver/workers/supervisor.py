@@ -9,6 +9,7 @@ a set's queue wait while its worker is replaced. On a reload the replacement acc
 The first worker starts alone: what keeps one from starting (a flag, the log) mostly keeps all, and is said once.
 """
 
+import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -36,6 +37,8 @@ from chatserver.workers.shared_log import SharedLog, shared_log
 RESTART_PAUSE, MAX_RESTART_PAUSE = 0.1, 5.0
 #: Seconds after which a worker that dies did not die young.
 STABLE = 10.0
+#: Workers that start side by side, for each processor: a start is half a second of one.
+STARTING = 4
 #: What a reload leaves as it is: the sockets are bound, all workers share one log, and the supervisor writes lines too.
 FIXED = ("host", "port", "workers", "metrics_listen", "send_buffer", "log", "log_format", "quiet")
 
@@ -121,8 +124,9 @@ class Supervisor:
     # -- starting and stopping ----------------------------------------------------------------------------------------
 
     async def _start_all(self) -> int | None:
-        """The first alone, then the others side by side. Returns the exit code when one cannot start."""
-        for places in (self._places[:1], self._places[1:]):
+        """The first alone, then the others some at a time. Returns the exit code when one cannot start."""
+        batch = STARTING * (os.cpu_count() or 1)
+        for places in (self._places[:1], *(self._places[at : at + batch] for at in range(1, len(self._places), batch))):
             children = [self._launch(place, self._settings) for place in places]
             for child in children:
                 await child.changed.wait()

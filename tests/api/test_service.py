@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import trio
 
+from chatserver import __version__
 from chatserver.chat.room import Room
 from chatserver.reasons import Reason
 from tests.support.peers import Chatter, Peer, ask, chatter, publish, request, upgrade
@@ -71,7 +72,9 @@ async def test_members_are_people_not_connections(server: Serving, friend: Chatt
 
 
 async def test_metrics_name_every_reason_and_phase_and_count_messages(server: Serving, friend: Chatter) -> None:
-    assert (await ask(server.address, "GET", "/readyz")).json == {"status": "ready"}
+    ready = (await ask(server.address, "GET", "/readyz")).json
+    assert (ready["status"], ready["version"], ready["log"]) == ("ready", __version__, "memory")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", ready["time"])
     await friend.ask("join", room="lobby")
     for _ in range(3):
         await publish(server.address, "lobby", "hi")

@@ -4,6 +4,8 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
+from itertools import pairwise
+from unittest import mock
 
 import msgspec
 import pytest
@@ -34,11 +36,13 @@ class Air:
 
     def __init__(self) -> None:
         self.said: list[Said] = []
+        self.times: list[float] = []
         self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
         self._hearing: list[Elsewhere] = []
 
     def tell(self, message: bytes) -> None:
         self.said.append(decode(message))
+        self.times.append(trio.current_time())
         for each in self._hearing:
             for heard in self.spoil(message):
                 each.heard(heard)
@@ -178,7 +182,7 @@ async def test_where_nothing_changes_nothing_is_said_of_rooms(air: Air, pair: Pa
     await trio.sleep(MENDED)
     air.said.clear()
     await trio.sleep(20.0)
-    assert 38 <= len(air.said) <= 42, "one message a second and process: that it lives"
+    assert 18 <= len(air.said) <= 22, "a message of each process every other second: that it lives"
     assert all(not said.rooms and not said.again for said in air.said)
     assert len(msgspec.msgpack.encode(air.said[-1])) < 40
 
@@ -267,11 +271,46 @@ async def test_everything_is_told_when_it_takes_many_rounds(
     await trio.sleep(SAID)
     rounds = [said for said in air.said if said.number > before and said.rooms]
     assert max(len(said.rooms) for said in rounds) <= 4
+    times = [when for when, said in zip(air.times, air.said, strict=True) if said.number > before and said.rooms]
+    assert all(later - sooner > 0.9 * module.PAUSE for sooner, later in pairwise(times)), "a socket holds ten"
     await trio.sleep(10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
     ours.elsewhere._processes.clear()  # as if they had not been heard of
     await trio.sleep(MENDED + 10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
+
+
+async def test_what_is_told_again_is_no_news(air: Air, pair: Pair) -> None:
+    ours, other = pair
+    await ours.join(1)
+    for number in range(2, 6):
+        await other.join(number)
+    await trio.sleep(SAID)
+    air.said.clear()
+    with mock.patch.object(ours.it.hub, "note_presence") as noted:
+        other.elsewhere._all_wanted = True
+        await trio.sleep(MENDED)
+        assert [room.count for said in air.said for room in said.rooms if room.room == "lobby"] == [4]
+        assert not noted.called
+        await other.join(6)
+        await trio.sleep(SAID)
+        assert noted.called
+
+
+async def test_everything_is_told_the_less_often_the_more_it_is(
+    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """53 processes that lost a message each now and then asked all others for a thousand rooms, every three seconds."""
+    monkeypatch.setattr(module, "ROOMS_AGAIN", 1)
+    _, other = pair
+    for number in range(20):
+        await other.join(1, f"room-{number}")
+    await trio.sleep(SAID)
+    air.said.clear()
+    for _ in range(60):
+        other.elsewhere._all_wanted = True
+        await trio.sleep(1.0)
+    assert 2 <= sum(said.begin for said in air.said) <= 4
 
 
 @cache
@@ -303,6 +342,47 @@ async def test_of_a_large_room_the_number_is_told_and_some_names(pair: Pair) -> 
     await trio.sleep(SAID)
     assert ours.people() == {1000, *range(count - 10, count)}
     assert watcher.presence("lobby")[-1] == ("-", "-", 11), "who is named now may have been there before"
+
+
+async def test_a_large_room_names_fewer_in_each_process_until_it_is_small_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 53 processes each knew the names of all in rooms of a thousand: 14 KB for each connection."""
+    monkeypatch.setattr(module, "NAMED_TOGETHER", 20)
+    ours, other = pair
+    mine = [await ours.join(number) for number in range(30)]
+    for number in range(30, 120):
+        await other.join(number)  # each process is told of a small room, and finds that together it is large
+    await trio.sleep(2 * SAID)
+    assert (ours.count(), other.count()) == (120, 120)
+    assert (len(ours.people()), len(other.people())) == (30 + 10, 90 + 10)
+    for peer in mine[:25]:
+        ours.it.leave(peer.members[0])
+    await trio.sleep(2 * SAID)
+    assert ours.people() == other.people() == set(range(25, 120))
+
+
+async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_NAMED", 5)
+    ours, other = pair
+    rooms = [f"room-{number}" for number in range(4)]
+    peers = {room: [await other.join(number, room) for number in (1, 2)] for room in rooms}
+    await trio.sleep(SAID)
+    assert [len(ours.people(room)) for room in rooms] == [2, 2, 0, 0]
+    assert [ours.count(room) for room in rooms] == [2, 2, 2, 2]
+    assert ours.elsewhere.statistics()["people"] == 8
+    for room in rooms[:2]:
+        for peer in peers[room]:
+            other.it.leave(peer.members[0])
+    for room in rooms[2:]:
+        await other.join(3, room)
+    await trio.sleep(SAID)
+    assert [len(ours.people(room)) for room in rooms] == [0, 0, 3, 0], "told again, and there is room for three"
+    assert [ours.count(room) for room in rooms] == [0, 0, 3, 3]
+    other.stop()
+    await trio.sleep(EXPIRY + SAID)
+    assert ours.elsewhere.statistics() == {"processes": 0, "people": 0}
+    assert ours.elsewhere._named == 0
 
 
 async def test_a_new_name_is_told_everywhere_and_two_names_do_not_fight(air: Air, pair: Pair) -> None:
@@ -362,6 +442,17 @@ async def test_a_read_marker_is_told_to_the_same_person_elsewhere(air: Air, pair
     await trio.sleep(SAID)
     assert window.reads("lobby") == [41]
     assert sum(len(said.moved) for said in air.said) == 1, "the other person has no connection elsewhere"
+
+
+async def test_a_read_marker_is_told_where_only_the_count_is_known(pair: Pair) -> None:
+    ours, other = pair
+    for number in range(NAMED_ROOM + 50):
+        window = await ours.join(number)  # the last one is not among those who are named
+    await trio.sleep(SAID)
+    assert NAMED_ROOM + 49 not in other.people()
+    other.elsewhere.moved("lobby", Principal(NAMED_ROOM + 49, HERE), 41)
+    await trio.sleep(SAID)
+    assert window.reads("lobby") == [41]
 
 
 async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:

@@ -1,12 +1,15 @@
 """Opening a database: what is wrong with it is one sentence, and never has the password."""
 
+import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.exits import EXIT_LOG
 from chatserver.log import open_log
@@ -99,6 +102,63 @@ async def test_a_database_that_may_not_be_written(postgres_url: str) -> None:
     assert "it is read-only" in await complaint(with_password(postgres_url))
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_in_another_encoding(postgres_server: PostgresServer, encoding: str) -> None:
+    """It was opened, and then each message with an emoji failed, with all others of its group."""
+    name = f"chat_{encoding.lower()}_{os.getpid()}"
+    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'")
+    try:
+        assert f"its encoding is {encoding}, UTF8 is needed" in await complaint(postgres_server.url(name))
+    finally:
+        postgres_server.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE chatserver.version (colour text)",
+        "CREATE TABLE chatserver.version (version integer); INSERT INTO chatserver.version VALUES (1)",
+        "CREATE TABLE chatserver.rooms (door text)",
+    ],
+    ids=("another program's", "half of ours", "one that stands in the way"),
+)
+async def test_a_schema_with_other_tables(postgres_url: str, statement: str) -> None:
+    execute(postgres_url, "CREATE SCHEMA chatserver", *statement.split("; "))
+    message = await complaint(with_password(postgres_url))
+    assert "its schema chatserver has not the tables that a server makes: " in message
+    assert message.endswith("; restore it whole, or name another database")
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+async def test_a_clock_that_differs_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+    with capture_logs() as logs:
+        async with running(PostgresLog(postgres_url)):
+            pass
+        assert logs == []
+        monkeypatch.setattr(connection_module, "time", lambda: time.time() - minutes * 60)
+        async with running(PostgresLog(postgres_url)):
+            pass
+    [line] = logs
+    assert (line["event"], line["log_level"]) == ("clocks_differ", "warning")
+    assert abs(line["database_ahead"] - minutes * 60) < 30
+
+
+async def test_an_epoch_that_is_changed_under_a_server_ends_it(postgres_url: str) -> None:
+    """It went on with its own, while the next to start told clients another one: neither knew the other's cursors."""
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+        async with running(PostgresLog(postgres_url)) as log:
+            await append(log, draft())
+            async with running(PostgresLog(postgres_url)) as other:
+                assert other.identity == log.identity
+                await append(log, draft())  # it goes on
+            execute(postgres_url, "UPDATE chatserver.identity SET epoch = 'zzzzzz'")
+            async with running(PostgresLog(postgres_url)) as other:
+                assert other.identity.epoch == "zzzzzz"
+                with trio.fail_after(30):
+                    await trio.sleep_forever()
+    assert caught.group_contains(LogOpenError, match="the database has another history")
+
+
 async def test_a_server_that_is_too_old(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "MINIMUM_VERSION", 99_00_00)
     assert "is too old, 99 is needed" in await complaint(postgres_url)
@@ -124,6 +184,25 @@ async def test_the_tables_of_a_version_before_are_brought_up_to_date(
             assert log.identity.epoch == epoch
             assert [record.text for record in await log.latest("lobby", 9)] == ["kept"]
     execute(postgres_url, "SELECT colour FROM chatserver.rooms")
+
+
+async def test_a_server_that_runs_goes_on_when_a_newer_one_changes_the_tables(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rolling update."""
+    added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
+    async with running(PostgresLog(postgres_url)) as old:
+        await append(old, draft("one", key="1"))
+        assert len(await old.latest("lobby", 9)) == 1
+        with monkeypatch.context() as newer:
+            newer.setattr(schema_module, "MIGRATIONS", added)
+            async with running(PostgresLog(postgres_url)) as new:
+                for log, text in ((old, "two"), (new, "three"), (old, "four")):
+                    await append(log, draft(text, key=text))
+                for log in (old, new):
+                    assert [each.text for each in await log.latest("lobby", 9)] == ["one", "two", "three", "four"]
+                    assert [each.last for each in await log.rooms(9)] == [4]
+    assert "its tables have version" in await complaint(postgres_url)
 
 
 async def test_servers_that_start_together_make_the_tables_once(postgres_url: str) -> None:

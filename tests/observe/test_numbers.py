@@ -1,9 +1,10 @@
 """The numbers of several workers as one exposition."""
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from chatserver.observe.numbers import Totals, families_of, value_of
+from chatserver.observe.numbers import Family, Totals, families_of, value_of
 
 
 def worker(closes: dict[str, float], held: float, worst: float, below: float) -> list[Metric]:
@@ -17,7 +18,7 @@ def worker(closes: dict[str, float], held: float, worst: float, below: float) ->
         GaugeMetricFamily("chatserver_members", "Members", held),
         GaugeMetricFamily("chatserver_loop_stall_max_seconds", "Longest", worst),
         GaugeMetricFamily("chatserver_sanctions", "In force", 3),
-        GaugeMetricFamily("chatserver_shard_up", "Up", float(held > 5)),
+        GaugeMetricFamily("chatserver_shard_up", "Up", held > 5),  # a bool, as the shards say it
         histogram,
     ]
 
@@ -34,6 +35,11 @@ def shown(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
 
 FIRST = families_of(worker({"done": 5, "evicted": 1}, 7, 0.5, 2))
 SECOND = families_of(worker({"done": 3, "flush": 2}, 4, 0.25, 10))
+
+
+def test_what_a_worker_tells_can_be_read_by_its_supervisor() -> None:
+    """A sample that was True came as `true`, which is no number: with --shared each look at /metrics cost a worker."""
+    assert msgspec.json.decode(msgspec.json.encode(FIRST), type=list[Family]) == FIRST
 
 
 def test_sums_and_the_worst_and_histograms() -> None:

@@ -1,7 +1,8 @@
 """Messages between the workers of one machine: each hears the others, and nobody waits for one that is gone or busy."""
 
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -11,9 +12,9 @@ from tests.support.serving import eventually
 
 
 @asynccontextmanager
-async def hearing(folder: Path, number: int) -> AsyncIterator[tuple[Datagrams, list[bytes]]]:
+async def hearing(folder: Path, number: int, count: int = 3) -> AsyncIterator[tuple[Datagrams, list[bytes]]]:
     heard: list[bytes] = []
-    one = Datagrams(folder, number, 3)
+    one = Datagrams(folder, number, count)
     one.heard = heard.append
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
@@ -50,3 +51,14 @@ async def test_one_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
         assert count < 2000
         first.tell(b"again")
         await eventually(lambda: slow[-1] == b"again")
+
+
+async def test_a_message_of_a_hundred_people_reaches_forty_that_read_it_later(tmp_path: Path) -> None:
+    """What all have not read yet was bounded by Linux's 208 KiB: with 10 KB, thirteen others heard it."""
+    others = [socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(40)]
+    with ExitStack() as stack:
+        for number, other in enumerate(others, start=1):
+            stack.enter_context(other).bind(str(tmp_path / f"said-{number}"))
+        async with hearing(tmp_path, 0, len(others) + 1) as (one, _):
+            one.tell(b"x" * 5_000)
+            assert [len(other.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)) for other in others] == [5_000] * len(others)

@@ -34,7 +34,15 @@ class Link:
         await trio.serve_listeners(self._serve, listeners, task_status=task_status)  # type: ignore[arg-type]
 
     async def _serve(self, client: trio.SocketStream) -> None:
-        async with client, await trio.open_tcp_stream("127.0.0.1", self._to) as server:
+        async with client:
+            try:
+                server = await trio.open_tcp_stream("127.0.0.1", self._to)
+            except OSError:
+                return  # nobody listens there: the client is refused as well
+            await self._join(client, server)
+
+    async def _join(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
+        async with server:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, client, server, nursery.cancel_scope)

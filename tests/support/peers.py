@@ -75,6 +75,14 @@ class EndOfStreamError(Exception):
     """The server closed or reset the connection; what had come before is the argument."""
 
 
+class RefusedError(Exception):
+    """Another status came than was needed to go on; the answer's head is the argument."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
 class Peer:
     """One TCP connection."""
 
@@ -356,7 +364,8 @@ async def open_websocket(peer: Peer, *, path: str = "/ws", headers: Mapping[str,
     """The handshake on a connection; `hello` is heard on /ws."""
     await peer.send(upgrade(path, headers=headers))
     handshake = await peer.head()
-    assert handshake.status == 101, handshake
+    if handshake.status != 101:
+        raise RefusedError(handshake)
     assert handshake.headers["sec-websocket-accept"] == WEBSOCKET_ACCEPT
     chatter = Chatter(peer, handshake)
     if path == "/ws":

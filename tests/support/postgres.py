@@ -78,7 +78,7 @@ class PostgresServer:
         done = subprocess.run(
             [self._programs / program, *arguments], cwd=self.folder, check=False, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE, env={"PATH": "/usr/bin:/bin"},
-            **as_user,
+            start_new_session=True, **as_user,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stdout.decode()}\n{self.log}"
 

@@ -50,10 +50,10 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 LogLine = MutableMapping[str, Any]
 
 
-async def eventually(look: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Look again and again until it is so."""
+async def eventually(look: Callable[[], bool | Awaitable[bool]], *, within: float = PATIENCE) -> None:
+    """Look again and again until it is so. Raises trio.TooSlowError."""
     pause = LOOK
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(within):
         # What it waits for is on the other side of a socket.
         while not (await found if isinstance(found := look(), Awaitable) else found):
             await trio.sleep(pause)
@@ -235,11 +235,11 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    directory: Path, *flags: str, lines: int = 1, descriptors: int = 0, life: float = LIFE
+    directory: Path, *flags: str, lines: int = 1, descriptors: int = 0, life: float = LIFE, group: int | None = None
 ) -> AsyncIterator[ServerProcess]:
     """Start it and read the lines it prints when ready (fewer, if it ends before); dead when the block ends.
 
-    With `descriptors`, under that `ulimit -n`.
+    With `descriptors`, under that `ulimit -n`. With a `group` of 0 a Ctrl-C at the terminal is not for it.
     """
     command = [str(Path(sys.executable).with_name("chatserver")), "serve", *flags]
     errors = directory / "server.err"
@@ -247,6 +247,7 @@ async def server_process(
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, cwd=directory,
             preexec_fn=partial(_limit_descriptors, descriptors) if descriptors else None,
+            process_group=group,
         )  # fmt: skip
     try:
         assert process.stdout is not None

@@ -5,11 +5,11 @@ too: going on from its cursor, and noticing that it was told of missed messages.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from tests.support.peers import Address, Answer, Chatter, Peer, chatter, connect
+from tests.support.peers import Address, Answer, Chatter, Peer, RefusedError, chatter, connect, request
 
 TRANSPORTS = ("websocket", "poll", "events")
 #: What has a place in a room's order.
@@ -49,15 +49,18 @@ class WebSocketSubscriber:
 
 
 class PollSubscriber:
-    def __init__(self, peer: Peer, room: str, after: str | None) -> None:
+    def __init__(self, peer: Peer, room: str, after: str | None, headers: Mapping[str, str] | None) -> None:
         self._peer = peer
+        self._headers = headers
         self._room = room
         self.cursor = after or "0"
         self.told_of_loss = False
 
     async def batch(self) -> list[Any]:
-        answer = await self._peer.request("GET", f"/rooms/{self._room}/messages?after={self.cursor}&wait=20&limit=7")
-        assert answer.status == 200, answer
+        path = f"/rooms/{self._room}/messages?after={self.cursor}&wait=20&limit=7"
+        answer = await self._peer.request("GET", path, headers=self._headers)
+        if answer.status != 200:
+            raise RefusedError(answer)
         page = answer.json
         self.cursor = page["cursor"]
         self.told_of_loss |= not page["recovered"]
@@ -66,7 +69,8 @@ class PollSubscriber:
 
 class EventsSubscriber:
     def __init__(self, peer: Peer, head: Answer, after: str | None) -> None:
-        assert head.status == 200
+        if head.status != 200:
+            raise RefusedError(head)
         assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
         self._peer = peer
         self.cursor = after or ""
@@ -95,21 +99,21 @@ class EventsSubscriber:
 @asynccontextmanager
 async def subscribe(
     transport: str, address: Address, room: str, after: str | None = None, *, receive_buffer: int = 0,
-    pause: float = 0.0,
+    pause: float = 0.0, headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Subscriber]:  # fmt: skip
     """Listen from a cursor on; None is from the beginning. With a pause before each read, slowly."""
     start = after or "0"
     if transport == "websocket":
-        async with chatter(address, receive_buffer=receive_buffer) as friend:
+        async with chatter(address, receive_buffer=receive_buffer, headers=headers) as friend:
             friend.peer.pause = pause
             yield WebSocketSubscriber(friend, await friend.ask("join", room=room, after=start))
         return
     async with connect(address, receive_buffer=receive_buffer) as peer:
         peer.pause = pause
         if transport == "poll":
-            yield PollSubscriber(peer, room, after)
+            yield PollSubscriber(peer, room, after, headers)
         else:
-            await peer.send(f"GET /rooms/{room}/events?after={start} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await peer.send(request("GET", f"/rooms/{room}/events?after={start}", headers=headers))
             yield EventsSubscriber(peer, await peer.head(), after)
 
 

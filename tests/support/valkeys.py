@@ -49,8 +49,9 @@ class Valkey:
             port = self.port or random.choice(PORTS)
             where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder)
             self._process = subprocess.Popen(
-                [program, *where, "--save", "", *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
+                [program, *where, "--save", "", *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                process_group=0,  # a Ctrl-C at the terminal is not for it
+            )  # fmt: skip
             if self._answers(port):
                 self.port = port
                 return

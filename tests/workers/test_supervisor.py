@@ -17,7 +17,7 @@ from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.workers.child import MAX_SILENT_LOOKS, MAX_STARTING_LOOKS
 from chatserver.workers.link import Ready
-from chatserver.workers.supervisor import MAX_RESTART_PAUSE, RESTART_PAUSE, STABLE
+from chatserver.workers.supervisor import MAX_RESTART_PAUSE, RESTART_PAUSE, STABLE, STARTING
 from tests.support.puppets import KILLED, Puppet, Stage, stage, supervised
 
 pytestmark = pytest.mark.jumping_clock
@@ -50,6 +50,23 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
         nursery.cancel_scope.cancel()
     assert ready_at == [0, 1, 1]
     assert sorted(puppet.setup.number for puppet in on_stage.started) == [3, 4, 5], "of six: a replacement has another"
+
+
+async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """53 that started at once on two busy processors were taken to hang, since none had said anything for a minute."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    on_stage = stage(tmp_path, workers=2 + 2 * STARTING)
+    on_stage.direct = lambda puppet: setattr(puppet, "ready", puppet.number == 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(on_stage.run)
+        for started in (1 + STARTING, 1 + 2 * STARTING, 2 + 2 * STARTING):
+            await on_stage.until(lambda started=started: len(on_stage.started) == started)  # type: ignore[misc]
+            await trio.sleep(1)
+            assert len(on_stage.started) == started
+            for puppet in on_stage.started[-STARTING:]:
+                await puppet.link.send(Ready())
+        await on_stage.until(lambda: on_stage.supervisor._serving)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("code", "ends_with"), [(2, 2), (3, 3), (4, 4), (1, 1), (0, 1), (KILLED, 1)])

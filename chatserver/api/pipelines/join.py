@@ -33,7 +33,10 @@ class JoinPipeline:
         self._pages = pages
 
     async def join(self, name: str, network: str, after: Place | None, enter: Callable[[Room, Page], T]) -> T:
-        """What `enter` makes of the room and of the page behind a place. Raises LogError, and what `enter` raises."""
+        """What `enter` makes of the room and of the page behind a place. Raises LogError, and what `enter` raises.
+
+        The loop makes no pass between `enter` and the return, so that a member can be answered ahead of any news.
+        """
         missed = _Missed()
         async with side_by_side() as nursery:
             if after is not None and self._hub.room(name) is None:
@@ -47,9 +50,9 @@ class JoinPipeline:
                     page = await missed.wait()
                 if page is None:
                     page = await self._pages.after_start(name, start, LATEST)
-                entered = enter(room, page)
             nursery.cancel_scope.cancel()
-        return entered
+        async with self._hub.using(name, network) as room:  # it is in memory still, or else is loaded again
+            return enter(room, page)
 
     async def _read_missed(self, name: str, after: Place, missed: "_Missed") -> None:
         """Read on from a place before it is known whether the room's newest messages reach back to it."""

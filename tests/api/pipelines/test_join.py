@@ -60,6 +60,24 @@ async def test_the_room_and_what_was_missed_are_read_side_by_side(
         assert it.log.waiting == 0
 
 
+@pytest.mark.parametrize("after", [None, 5, WRITTEN])
+async def test_the_loop_makes_no_pass_between_the_entry_and_the_answer(
+    autojump_clock: Clock, after: int | None
+) -> None:
+    """News of that pass was sent ahead of `joined`: a page whose room had begun anew took it for what it had."""
+    async with joining() as (_it, pipeline), trio.open_nursery() as nursery:
+        passed = trio.Event()
+
+        async def next_pass() -> None:
+            passed.set()
+
+        def enter(room: Room, page: Page) -> None:
+            nursery.start_soon(next_pass)
+
+        await pipeline.join("lobby", HERE, None if after is None else Place(None, after), enter)
+        assert not passed.is_set()
+
+
 async def test_a_place_that_is_gone(autojump_clock: Clock) -> None:
     async with joining() as (it, pipeline):
         await it.log.retain(max_messages=100, max_age_ms=0, now_ms=0)

@@ -1,0 +1,95 @@
+"""The examination: each node by itself, then those that serve one log among themselves.
+
+Owns: its order, the command's exit code. May not: ask or conclude anything itself.
+
+Exit codes: 0 all is well (there may be warnings), 1 something is wrong, 2 bad flags.
+"""
+
+import secrets
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+
+import msgspec
+import trio
+from rich.console import Console
+
+from chatserver.client.credentials import Credentials
+from chatserver.client.errors import BadUrl
+from chatserver.client.identity import read_token
+from chatserver.client.stream import Target, parse_target
+from chatserver.doctor.delivery import ENTRY_PATIENCE, EXIT_PATIENCE, Exchange, Observer
+from chatserver.doctor.facts import Delivery, Node, Report, Severity, Trouble
+from chatserver.doctor.findings import conclude
+from chatserver.doctor.inquiry import inquire
+from chatserver.doctor.report import print_report
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, complain
+
+
+def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
+    """Run `chatserver doctor` and return its exit code."""
+    try:
+        targets = {url: parse_target(url) for url in urls}
+        secret = read_token(token)
+    except BadUrl as error:
+        return _refuse(f"URL: {error.message}")
+    except (OSError, UnicodeError) as error:
+        return _refuse(f"--token: cannot read {token[1:]}: {error}")
+    if not secret.isascii() or not secret.isprintable():
+        return _refuse("--token: this is no token")
+    if len(set(targets.values())) < len(urls):
+        return _refuse("URL: one is given twice")
+    with Console(stderr=True).status("asking ..."):  # which shows nothing where there is no terminal
+        report = trio.run(examine, targets, secret, room)
+    if json:
+        print(msgspec.json.encode(report).decode())  # noqa: T201
+    else:
+        print_report(report, sys.stdout)
+    return EXIT_CLEAN if report.ok else EXIT_FAULT
+
+
+async def examine(targets: dict[str, Target], token: str, room: str) -> Report:
+    """Ask everything. `targets` are by the URLs that were given."""
+    nodes = [Node(url=url) for url in targets]
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(inquire, node, targets[node.url], Credentials(token=token), room)
+    well = sorted((node for node in nodes if node.trouble is None), key=_epoch)
+    deliveries: list[Delivery] = []
+    for _, group in groupby(well, key=_epoch):
+        deliveries += await _exchange(list(group), targets, token, room)
+    findings = conclude(nodes, deliveries)
+    ok = all(finding.severity is not Severity.FAULT for finding in findings)
+    return Report(ok=ok, nodes=nodes, deliveries=deliveries, findings=findings)
+
+
+async def _exchange(nodes: Sequence[Node], targets: dict[str, Target], token: str, room: str) -> list[Delivery]:
+    """Let those that serve one log hear each other."""
+    rooms = f"{room}-{secrets.token_hex(4)}"
+    observers = [
+        Observer(node, targets[node.url], token, room, f"{rooms}-{number}") for number, node in enumerate(nodes, 1)
+    ]
+    async with trio.open_nursery() as nursery:
+        for observer in observers:
+            nursery.start_soon(observer.run)
+        for observer in observers:
+            with trio.move_on_after(ENTRY_PATIENCE) as patience:
+                await observer.opened.wait()
+            if patience.cancelled_caught:
+                observer.node.fail(Trouble.REFUSED, f"no answer to joining a room within {ENTRY_PATIENCE:g} s")
+        exchange = Exchange([observer for observer in observers if observer.node.trouble is None])
+        shared = [node.shards is not None and node.shards.reachable > 0 for node in nodes]
+        await exchange.run(presence=all(shared) or len(nodes) == 1)
+        for observer in observers:
+            await observer.leave()
+        nursery.cancel_scope.deadline = trio.current_time() + EXIT_PATIENCE
+    return exchange.deliveries
+
+
+def _epoch(node: Node) -> str:
+    return node.epoch
+
+
+def _refuse(message: str) -> int:
+    complain(message)
+    return EXIT_BAD_FLAGS

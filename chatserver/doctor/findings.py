@@ -1,0 +1,195 @@
+"""What is concluded from the facts, and what to do about it.
+
+Owns: the rules and their sentences. May not: ask anybody; the same facts always give the same findings.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from chatserver.doctor.facts import Delivery, Finding, Node, Severity, Trouble
+
+#: Milliseconds by which clocks may differ: etcd warns at 1 s, CockroachDB ends at 0.5 s.
+CLOCK_DIFFERENCE = 1_000.0
+#: Milliseconds from a publish to another node above which something is amiss: a hint needs some, and a node that hears
+#: none looks each second.
+SLOW = 250.0
+
+_ADVICE = {
+    Trouble.UNREACHABLE: "see that it runs, and that this is its address: when ready, it prints `listening on URL`",
+    Trouble.FOREIGN: "give the URL under which the page of the chat opens; a proxy must pass on all paths",
+    Trouble.NOT_READY: "its own log says why; it is ready by itself when what it waits for is there",
+    Trouble.MISDIRECTED: "give a URL with a name that its --allow-host has",
+    Trouble.REFUSED: "give --token with a token that may read and write in --room, or a room in which everybody may",
+}
+_WORDS = {
+    Trouble.UNREACHABLE: "cannot be reached",
+    Trouble.FOREIGN: "is not a chatserver",
+    Trouble.NOT_READY: "is not ready",
+    Trouble.MISDIRECTED: "goes by other names",
+    Trouble.REFUSED: "does not let the doctor in",
+}
+
+
+def conclude(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> list[Finding]:
+    """All findings, faults first."""
+    found = [
+        *_troubles(nodes), *_differences(nodes), *_shards(nodes), *_clocks(nodes), *_missing(deliveries),
+        *_presence(deliveries),
+    ]  # fmt: skip
+    return sorted(found, key=lambda finding: finding.severity is not Severity.FAULT)
+
+
+def _troubles(nodes: Sequence[Node]) -> Iterator[Finding]:
+    for node in nodes:
+        if node.trouble is not None:
+            what = f"{node.url} {_WORDS[node.trouble]}: {node.words}"
+            yield _fault([node], what, _ADVICE[node.trouble])
+
+
+def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
+    """What one chat has in common: its log above all."""
+    known = [node for node in nodes if node.answer_ms is not None]
+    if _differ(engines := _by(known, lambda node: node.log or "?")):
+        yield _fault(
+            known, f"the nodes have different kinds of log: {_said(engines)}",
+            "start all of them with the same --log; for several machines that is postgresql://...",
+        )  # fmt: skip
+    elif _differ(epochs := _by(known, lambda node: node.epoch)):
+        yield _fault(
+            known, f"the nodes have different logs, of the epochs {_said(epochs)}: they are not one chat",
+            "start all of them with the same --log. If they have it, the database was replaced or a standby promoted "
+            "while they ran: restart the nodes that began before that",
+        )  # fmt: skip
+    if _differ(versions := _by(known, lambda node: node.version or "older")):
+        yield _warning(
+            known, f"the nodes have different versions: {_said(versions)}",
+            "this is as it should be during a rolling update only; then bring all of them to the newest",
+        )  # fmt: skip
+
+
+def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
+    ready = [node for node in nodes if node.answer_ms is not None]
+    if len(ready) > 1 and not any(node.shards for node in ready):
+        yield _warning(
+            ready, "the nodes share no presence and no rate limits: each knows its own people only",
+            "start all of them with the same --shared valkey://HOST:PORT",
+        )  # fmt: skip
+    elif _differ(counts := _by(ready, lambda node: f"{node.shards.of} shards" if node.shards else "none")):
+        yield _fault(
+            ready, f"the nodes have different --shared: {_said(counts)}",
+            "give all of them the same list; the order does not matter",
+        )  # fmt: skip
+    for node in ready:
+        if node.shards is not None and node.shards.reachable < node.shards.of:
+            yield _fault(
+                [node], f"{node.url} reaches {node.shards.reachable} of {node.shards.of} shards of --shared",
+                "see that Valkey runs there and can be reached from this node; its own log names the shard "
+                "(`shard_lost`). Nothing is lost meanwhile, and presence is incomplete",
+            )  # fmt: skip
+
+
+def _clocks(nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Nodes against each other first: that this machine's clock is wrong harms nobody."""
+    advice = (
+        "let NTP keep the clocks (chrony, systemd-timesyncd): sign-ins and sanctions end at the wrong time meanwhile"
+    )
+    told = [(node.clock_ms, node) for node in nodes if node.clock_ms is not None]
+    if not told:
+        return
+    (low, behind), (high, ahead) = min(told, key=_time), max(told, key=_time)
+    sure = high - low - ahead.clock_error_ms - behind.clock_error_ms
+    if sure > CLOCK_DIFFERENCE:
+        yield _fault(
+            [ahead, behind], f"the clock of {ahead.url} is {span(high - low)} ahead of that of {behind.url}", advice
+        )  # fmt: skip
+    elif min(abs(high) - ahead.clock_error_ms, abs(low) - behind.clock_error_ms) > CLOCK_DIFFERENCE:
+        side = "ahead of" if low > 0 else "behind"
+        one = "the clock of the node is" if len(told) == 1 else "the clocks of all nodes are"
+        yield _warning(
+            [ahead], f"{one} {span(abs(low))} {side} this machine's", f"see which of them is wrong; {advice}"
+        )
+    for node in nodes:
+        if node.clock_ms is None or node.messages_clock_ms is None or sure > CLOCK_DIFFERENCE:
+            continue
+        off = node.messages_clock_ms - node.clock_ms
+        if abs(off) - node.clock_error_ms - (node.publish_ms or 0.0) > CLOCK_DIFFERENCE:
+            side = "ahead of" if off > 0 else "behind"
+            yield _fault(
+                [node], f"messages get times that are {span(abs(off))} {side} the clock of {node.url}",
+                "PostgreSQL stamps them by the clock of its own machine: let NTP keep that one too",
+            )  # fmt: skip
+            return
+
+
+def _missing(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
+    for each in deliveries:
+        if not each.attempted:
+            continue
+        pair, where = (each.sender, each.receiver), f"what {each.sender} acknowledges"
+        if not each.readable:
+            yield Finding(
+                Severity.FAULT, pair, f"{where} is not to be read at {each.receiver}",
+                "they say the same epoch and do not have the same data: one of them has a copy of the log (a restored "
+                "backup, a copied file). Give both the same --log, and the copy another epoch if it is to live",
+            )  # fmt: skip
+        elif each.pushed_ms is None or each.polled_ms is None:
+            how = "neither pushed nor answered to polls" if each.pushed_ms is each.polled_ms else (
+                "not pushed to WebSockets" if each.pushed_ms is None else "not answered to held polls"
+            )  # fmt: skip
+            yield Finding(
+                Severity.FAULT, pair, f"{where} can be read at {each.receiver}, and is {how} there",
+                "the receiver is stuck or overloaded: look at its log, at chatserver_loop_lag_seconds and at "
+                "chatserver_faults_total in its /metrics; a restart of it helps",
+            )  # fmt: skip
+        elif each.sender != each.receiver and each.pushed_ms > SLOW:
+            yield Finding(
+                Severity.WARNING, pair, f"{where} comes to {each.receiver} after {span(each.pushed_ms)}",
+                "either a node is overloaded, or its hints are lost and it finds messages when it looks, each second: "
+                "a pooler in front of PostgreSQL must be one of sessions, since LISTEN needs one",
+            )  # fmt: skip
+
+
+def _presence(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
+    for each in deliveries:
+        if each.present is False:
+            yield Finding(
+                Severity.FAULT, (each.sender, each.receiver),
+                f"a member at {each.sender} is not in the list of members at {each.receiver}",
+                "both must have the same --shared, with the same servers in it: see the hosts and ports of both",
+            )  # fmt: skip
+
+
+def span(ms: float) -> str:
+    """A time for people."""
+    for unit, size in (("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if ms >= size:
+            return f"{ms / size:.1f} {unit}"
+    return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
+
+
+def _time(told: tuple[float, Node]) -> float:
+    return told[0]
+
+
+def _by(nodes: Sequence[Node], what: Callable[[Node], str]) -> dict[str, list[str]]:
+    """The nodes by what they say; of those that say nothing, none."""
+    said: dict[str, list[str]] = {}
+    for node in nodes:
+        if what(node):
+            said.setdefault(what(node), []).append(node.url)
+    return said
+
+
+def _differ(said: dict[str, list[str]]) -> bool:
+    return len(said) > 1
+
+
+def _said(said: dict[str, list[str]]) -> str:
+    return "; ".join(f"{value} at {', '.join(urls)}" for value, urls in said.items())
+
+
+def _fault(nodes: Sequence[Node], what: str, advice: str) -> Finding:
+    return Finding(Severity.FAULT, tuple(node.url for node in nodes), what, advice)
+
+
+def _warning(nodes: Sequence[Node], what: str, advice: str) -> Finding:
+    return Finding(Severity.WARNING, tuple(node.url for node in nodes), what, advice)

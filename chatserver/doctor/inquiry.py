@@ -1,0 +1,94 @@
+"""What one node says of itself: whether it is ready, which server it is, its clock, which log it serves.
+
+Owns: these requests, and which answer means which trouble. May not: write anything.
+"""
+
+import time
+from datetime import datetime
+
+import msgspec
+import trio
+
+from chatserver.client.credentials import Credentials
+from chatserver.client.http1 import HttpClient, Response
+from chatserver.client.stream import EndedError, Target
+from chatserver.client.wire import ProtocolError
+from chatserver.doctor.facts import Node, Shards, Trouble, milliseconds
+
+#: Seconds for all of a node's answers about itself.
+PATIENCE = 10.0
+#: Times that the clock is asked for; the quickest answer says most.
+CLOCK_SAMPLES = 5
+
+
+class _Ready(msgspec.Struct):
+    status: str
+    version: str = ""  # an older server tells neither this nor what follows
+    log: str = ""
+    time: str = ""
+    shards: Shards | None = None
+
+
+class _Room(msgspec.Struct):
+    cursor: str
+
+
+async def inquire(node: Node, target: Target, credentials: Credentials, room: str) -> None:
+    """Fill in what the node tells."""
+    http = HttpClient(target, credentials)
+    try:
+        with trio.fail_after(PATIENCE):
+            if await _ask_whether_ready(node, http):
+                await _ask_epoch(node, http, room)
+    except trio.TooSlowError:
+        node.fail(Trouble.UNREACHABLE, f"no answer within {PATIENCE:g} s")
+    except EndedError as ended:
+        node.fail(Trouble.UNREACHABLE, ended.why)
+    except ProtocolError:
+        node.fail(Trouble.FOREIGN, "its answers are not a chat server's")
+    finally:
+        await http.aclose()
+
+
+async def _ask_whether_ready(node: Node, http: HttpClient) -> bool:
+    for _ in range(CLOCK_SAMPLES):
+        began, clock = time.perf_counter(), time.time()
+        response = await http.request("GET", "/readyz")
+        took = time.perf_counter() - began
+        if response.status != 200:
+            _note_refusal(node, response, "/readyz")
+            return False
+        ready = response.decode(_Ready)
+        node.version, node.log, node.shards = ready.version, ready.log, ready.shards
+        if node.answer_ms is None or milliseconds(took) < node.answer_ms:
+            node.answer_ms = milliseconds(took)
+            if ready.time:
+                node.clock_ms = milliseconds(seconds_of(ready.time) - clock - took / 2)
+                node.clock_error_ms = milliseconds(took / 2)
+    return True
+
+
+async def _ask_epoch(node: Node, http: HttpClient, room: str) -> None:
+    response = await http.request("GET", f"/rooms/{room}")
+    if response.status == 200:
+        node.epoch = response.decode(_Room).cursor.partition("-")[0]
+    else:
+        _note_refusal(node, response, f"/rooms/{room}")
+
+
+def _note_refusal(node: Node, response: Response, path: str) -> None:
+    code, message = response.error
+    if response.status == 503:
+        node.fail(Trouble.NOT_READY, message)
+    elif code == f"http_{response.status}":  # without a word of ours
+        node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}")
+    else:
+        node.fail(Trouble.MISDIRECTED if response.status == 421 else Trouble.REFUSED, message)
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since 1970 of a time in the server's form. Raises ProtocolError."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise ProtocolError(f"{text!r} is no time") from error

@@ -1,0 +1,90 @@
+"""The report for people: two tables and what is wrong; or the same as JSON.
+
+Owns: how it looks, with colours on terminals only. May not: judge.
+"""
+
+import shutil
+from collections.abc import Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from chatserver.doctor.facts import Delivery, Node, Report, Severity
+from chatserver.doctor.findings import span
+
+#: Columns where there is no terminal.
+PIPE_WIDTH = 160
+_SIGNS = {Severity.FAULT: ("✗", "bold red"), Severity.WARNING: ("!", "yellow")}
+_NONE = "-"
+
+
+def print_report(report: Report, file: IO[str]) -> None:
+    """Print all of it."""
+    width = shutil.get_terminal_size().columns if file.isatty() else PIPE_WIDTH
+    console = Console(file=file, width=width, highlight=False)
+    console.print(_nodes(report.nodes))
+    if any(delivery.attempted for delivery in report.deliveries):
+        console.print()
+        console.print(_matrix(report.nodes, report.deliveries))
+    console.print()
+    for finding in report.findings:
+        sign, style = _SIGNS[finding.severity]
+        console.print(Text.assemble((f"{sign} ", style), finding.what), soft_wrap=True)
+        console.print(Text(f"  {finding.advice}", style="dim"), soft_wrap=True)
+    if report.ok:
+        console.print(Text.assemble(("✓ ", "bold green"), _verdict(report)), soft_wrap=True)
+
+
+def _verdict(report: Report) -> str:
+    if len(report.nodes) == 1:
+        return "the node is well: what is published there arrives and can be read"
+    return f"{len(report.nodes)} nodes are one chat: what is published on one arrives at each"
+
+
+def _nodes(nodes: Sequence[Node]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "node", "ready", "version", "log", "epoch", "shared", "clock"):
+        table.add_column(column, overflow="fold", justify="right" if column == "clock" else "left")
+    for number, node in enumerate(nodes, 1):
+        ready = Text("yes", "green") if node.trouble is None else Text("no", "red")
+        shards = f"{node.shards.reachable} of {node.shards.of}" if node.shards else _NONE
+        table.add_row(
+            str(number), Text(node.url), ready, node.version or _NONE, node.log or _NONE, node.epoch or _NONE, shards,
+            _clock(node),
+        )  # fmt: skip
+    return table
+
+
+def _matrix(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> Table:
+    """Rows send, columns receive, by the numbers of the table above."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("messages")
+    table.add_column("acknowledged", justify="right")
+    for number in range(1, len(nodes) + 1):
+        table.add_column(f"at {number}", justify="right")
+    found = {(each.sender, each.receiver): each for each in deliveries}
+    for number, sender in enumerate(nodes, 1):
+        cells = (found.get((sender.url, receiver.url)) for receiver in nodes)
+        table.add_row(f"from {number}", _span(sender.publish_ms), *map(_cell, cells))
+    return table
+
+
+def _cell(delivery: Delivery | None) -> Text:
+    if delivery is None or not delivery.attempted:
+        return Text(_NONE)
+    if delivery.pushed_ms is None:
+        return Text("never", "red")
+    hidden = delivery.present is False
+    return Text(_span(delivery.pushed_ms) + (", unseen" if hidden else ""), "red" if hidden else "")
+
+
+def _clock(node: Node) -> str:
+    if node.clock_ms is None:
+        return _NONE
+    return f"{'-' if node.clock_ms < 0 else '+'}{span(abs(node.clock_ms))}"
+
+
+def _span(ms: float | None) -> str:
+    return _NONE if ms is None else span(ms)

@@ -1,0 +1,48 @@
+"""`make cluster`: two nodes with two workers each, as processes, on PostgreSQL and Valkey."""
+
+from pathlib import Path
+
+import pytest
+
+from chatserver.exits import EXIT_CLEAN
+from tests import cluster
+from tests.support import postgres
+from tests.support.peers import ask, chatter
+from tests.support.serving import sample
+from tests.support.valkeys import url_of, valkeys
+
+
+async def test_the_nodes_are_one_chat_and_end_cleanly(tmp_path: Path, postgres_url: str) -> None:
+    with valkeys(tmp_path, cluster.SHARDS) as shards:
+        flags = ("--workers", "2", "--log", postgres_url, "--shared", url_of(shards))
+        async with cluster.nodes(tmp_path, (0, 0), flags) as running:
+            async with chatter(running[0].address) as ann, chatter(running[1].address) as bob:
+                for each in (ann, bob):
+                    await each.ask("join", room="lobby")
+                ack = await ann.ask("publish", room="lobby", text="from the other side")
+                heard = await bob.next("message")
+                assert (heard["offset"], heard["cursor"]) == (ack["offset"], ack["cursor"])
+            report = await cluster.examined(running)
+            text = (await ask(running[1].address, "GET", "/metrics")).body
+            assert sample(text, "chatserver_workers_ready") == 2
+        assert [each for each in report.findings if each.severity == "fault"] == []
+        assert {(each.readable, each.present) for each in report.deliveries} == {(True, True)}
+        assert {(each.log, str(each.shards)) for each in report.nodes} == {
+            ("postgresql", "Shards(reachable=2, of=2)"),
+        }  # fmt: skip
+        assert [node.process.returncode for node in running] == [EXIT_CLEAN] * 2
+        for node in running:
+            assert '"level": "error"' not in node.errors
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(postgres, "find_programs", lambda: None)
+    assert cluster.main([]) == 1
+    said = capsys.readouterr().err
+    assert said == "cluster: PostgreSQL is not installed; on Debian: apt install postgresql\n"
+
+
+async def test_a_node_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(cluster.NodeEndedError, match="node 1 did not start: chatserver: --log: 'nowhere' is none of"):
+        async with cluster.nodes(tmp_path, (0,), ("--log", "nowhere")):
+            pass

@@ -1,0 +1,294 @@
+"""`chatserver doctor` against real servers: well ones, and one planted fault at a time."""
+
+import json
+import math
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from time import time_ns
+from typing import Any
+
+import pytest
+import trio
+
+from chatserver import cli
+from chatserver.api import routes
+from chatserver.chat import elsewhere, follower
+from chatserver.client.stream import parse_target
+from chatserver.doctor import delivery, findings, inquiry
+from chatserver.doctor.command import examine
+from chatserver.doctor.facts import Report, Severity, Trouble
+from chatserver.log.memory import MemoryLog
+from chatserver.log.sqlite import SqliteLog
+from tests.log.support import neighbours_in
+from tests.support.serving import Serving, eventually, serving
+from tests.support.tokens import secret_file, token
+from tests.support.valkeys import Valkey, url_of, valkeys
+
+#: Nanoseconds by which the clock of a server is off that is started while this is set.
+SKEW = ContextVar("SKEW", default=0)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How slow a busy machine is proves nothing."""
+    monkeypatch.setattr(findings, "SLOW", math.inf)
+    monkeypatch.setattr(delivery, "PATIENCE", 30.0)
+
+
+def url(server: Serving) -> str:
+    return server.server.addresses[0]
+
+
+async def examined(*servers: Serving | str, token: str = "") -> Report:
+    urls = [each if isinstance(each, str) else url(each) for each in servers]
+    return await examine({each: parse_target(each) for each in urls}, token, "doctor")
+
+
+def faults(report: Report) -> list[str]:
+    found = [each.what for each in report.findings if each.severity is Severity.FAULT]
+    assert report.ok == (not found)
+    return found
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Nobody listens there, and nobody else can."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@asynccontextmanager
+async def pair(folder: Path, *shared: str) -> AsyncIterator[tuple[Serving, Serving]]:
+    """Two servers on one file, each with its --shared."""
+    async with AsyncExitStack() as stack:
+        running = []
+        for number in range(2):
+            log = SqliteLog(str(folder / "chat.db"), neighbours=neighbours_in(folder, number, 2))
+            settings: dict[str, Any] = {"shared": shared[number]} if shared else {}
+            running.append(await stack.enter_async_context(serving(engine=log, log="sqlite:chat.db", **settings)))
+        yield running[0], running[1]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
+    with valkeys(tmp_path_factory.mktemp("valkey"), 2) as started:
+        yield started
+
+
+# -- well -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_alone_is_well() -> None:
+    async with serving() as server:
+        report = await examined(server)
+    assert report.ok
+    assert report.findings == []
+    [node], [itself] = report.nodes, report.deliveries
+    assert (node.trouble, node.log, node.version != "", len(node.epoch)) == (None, "memory", True, 6)
+    assert (itself.readable, itself.present) == (True, True)
+    assert None not in (itself.pushed_ms, itself.polled_ms, node.publish_ms, node.clock_ms)
+
+
+async def test_two_that_share_a_log_and_shards_are_well(
+    tmp_path: Path, servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elsewhere, "TELL_EVERY", 0.1)
+    async with pair(tmp_path, *[url_of(servers)] * 2) as running:
+        for each in running:
+            await eventually(partial(all_reachable, each))
+        report = await examined(*running)
+    assert (report.ok, report.findings) == (True, [])
+    assert len(report.deliveries) == 4
+    assert all(each.readable and each.present and each.pushed_ms and each.polled_ms for each in report.deliveries)
+    assert {str(each.shards and each.shards.reachable) for each in report.nodes} == {"2"}
+
+
+async def test_with_a_token_where_guests_may_do_nothing(tmp_path: Path) -> None:
+    async with serving(guests="none", token_key=(secret_file(tmp_path),)) as server:
+        report = await examined(server)
+        assert [each.trouble for each in report.nodes] == [Trouble.REFUSED]
+        assert "does not let the doctor in" in faults(report)[0]
+        assert "--token" in report.findings[0].advice
+        report = await examined(server, token=token(sub="u_ops", name="Ops"))
+        assert faults(report) == []
+        assert report.deliveries[0].present
+
+
+# -- one planted fault ------------------------------------------------------------------------------------------------
+
+
+async def test_nodes_with_other_logs_are_not_one_chat() -> None:
+    async with serving() as one, serving() as other:
+        report = await examined(one, other)
+    [fault] = faults(report)
+    assert fault.startswith("the nodes have different logs, of the epochs ")
+    assert [(each.sender, each.receiver) for each in report.deliveries if each.sender != each.receiver] == []
+    assert all(each.readable for each in report.deliveries), "each by itself is well"
+
+
+async def test_a_node_that_is_not_ready_does_not_keep_the_others_from_being_examined() -> None:
+    async with serving() as one, serving() as other:
+        other.server._ready = False
+        report = await examined(one, other)
+        other.server._ready = True
+    assert faults(report) == [f"{url(other)} is not ready: the server is starting or stopping"]
+    assert [each.sender for each in report.deliveries] == [url(one)]
+
+
+async def test_a_node_without_its_database() -> None:
+    class Lost(MemoryLog):
+        reachable = False
+
+    async with serving(engine=Lost()) as server:
+        assert faults(await examined(server)) == [f"{url(server)} is not ready: the database of its log cannot be used"]
+
+
+async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(routes, "time_ns", lambda: time_ns() + SKEW.get())
+    async with AsyncExitStack() as stack:
+        running = []
+        for number, minutes in enumerate((0, 5)):
+            SKEW.set(minutes * 60_000_000_000)
+            neighbours = neighbours_in(tmp_path, number, 2)
+            log = SqliteLog(str(tmp_path / "chat.db"), neighbours=neighbours)
+            running.append(await stack.enter_async_context(serving(engine=log)))
+        SKEW.set(0)
+        report = await examined(*running)
+    clock, *others = faults(report)
+    assert clock == f"the clock of {url(running[1])} is 5.0 min ahead of that of {url(running[0])}"
+    assert others == []
+
+
+async def answer_with(data: bytes, stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    if data:
+        await stream.send_all(data)
+    else:
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("data", "trouble", "words"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope", Trouble.FOREIGN, "it answers 404 at /readyz"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Trouble.FOREIGN, "its answers are not a chat server's"),
+        (
+            b'HTTP/1.1 200 OK\r\nContent-Length: 37\r\n\r\n{"status":"ready","time":"yesterday"}',
+            Trouble.FOREIGN, "its answers are not a chat server's",
+        ),
+        (
+            b'HTTP/1.1 421 Other\r\nContent-Length: 51\r\n\r\n{"error":{"code":"misdirected","message":"not me"}}',
+            Trouble.MISDIRECTED, "not me",
+        ),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Trouble.UNREACHABLE, "does not speak HTTP"),
+        (b"", Trouble.UNREACHABLE, "no answer within 0.5 s"),
+    ],
+    ids=("another page", "another 200", "another time", "another name", "another protocol", "silence"),
+)  # fmt: skip
+async def test_a_peer_that_is_no_chatserver(
+    data: bytes, trouble: Trouble, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not data:
+        monkeypatch.setattr(inquiry, "PATIENCE", 0.5)
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, partial(answer_with, data), 0, host="127.0.0.1")
+        [listener] = await nursery.start(serve)
+        report = await examined(f"127.0.0.1:{listener.socket.getsockname()[1]}")
+        nursery.cancel_scope.cancel()
+    [node] = report.nodes
+    assert node.trouble is trouble
+    assert words in node.words
+    assert len(faults(report)) == 1
+    assert report.deliveries == []
+
+
+async def test_nobody_is_there() -> None:
+    with closed_port() as port:
+        [fault] = faults(await examined(f"127.0.0.1:{port}"))
+    assert fault.endswith("cannot be reached: cannot connect: Connection refused")
+
+
+async def test_copies_of_a_log_have_one_epoch_and_not_the_same_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE", 0.5)
+    identity = MemoryLog().identity
+    monkeypatch.setattr("chatserver.log.memory.new_identity", lambda: identity)
+    async with serving() as one, serving() as other:
+        found = faults(await examined(one, other))
+    assert f"what {url(one)} acknowledges is not to be read at {url(other)}" in found
+    assert f"what {url(other)} acknowledges is not to be read at {url(one)}" in found
+
+
+async def test_nodes_that_do_not_hear_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE", 0.5)
+    monkeypatch.setattr(follower.Follower, "heard", lambda self, hints: None)
+    monkeypatch.setattr(follower, "COMPARE_EVERY", math.inf)
+    async with pair(tmp_path) as (one, other):
+        found = faults(await examined(one, other))
+    assert (
+        f"what {url(one)} acknowledges can be read at {url(other)}, and is neither pushed nor answered to polls there"
+    ) in found
+
+
+async def test_nodes_with_other_shards_do_not_see_each_others_people(
+    tmp_path: Path, servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE", 1.0)
+    async with pair(tmp_path, *(url_of([each]) for each in servers)) as running:
+        for each in running:
+            await eventually(partial(all_reachable, each))
+        found = faults(await examined(*running))
+    one, other = map(url, running)
+    assert f"a member at {one} is not in the list of members at {other}" in found
+
+
+def all_reachable(server: Serving) -> bool:
+    together = server.server.parts.together
+    assert together is not None
+    return together.shards.reachable == len(together.shards.all)
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+async def run(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, str, str]:
+    """In a thread, since the server is in this process."""
+    code = await trio.to_thread.run_sync(cli.run_command, ["doctor", *tokens])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+async def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving() as server:
+        code, out, err = await run(capsys, url(server), "--room", "ops")
+        assert (code, err) == (0, "")
+        assert url(server) in out
+        assert out.endswith("\n✓ the node is well: what is published there arrives and can be read\n")
+        assert "\x1b" not in out
+        code, out, err = await run(capsys, url(server), "--json")
+        assert (code, err, json.loads(out)["ok"]) == (0, "", True)
+        with closed_port() as port:
+            code, out, err = await run(capsys, url(server), f"127.0.0.1:{port}")
+        assert (code, err) == (1, "")
+        assert f"✗ 127.0.0.1:{port} cannot be reached: " in out
+        assert "✓" not in out
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["ftp://somewhere"], "URL: 'ftp://somewhere' is none of"),
+        (["http://host:x"], "URL: 'http://host:x' is no URL"),
+        (["host:1", "http://host:1/"], "URL: one is given twice"),
+        (["host:1", "--token", "@/nowhere"], "--token: cannot read /nowhere: "),
+        (["host:1", "--token", "a\nb"], "--token: this is no token"),
+        ([], 'Command "doctor" parameter URL requires an argument.'),
+    ],
+)
+def test_bad_flags(tokens: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command(["doctor", *tokens]) == 2
+    assert capsys.readouterr().err.startswith(f"chatserver: {said}")

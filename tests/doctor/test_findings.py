@@ -1,0 +1,110 @@
+"""What the doctor concludes from facts: each kind of trouble, and none where there is none."""
+
+import pytest
+from msgspec.structs import replace
+
+from chatserver.doctor.facts import Delivery, Node, Severity, Shards, Trouble
+from chatserver.doctor.findings import conclude, span
+
+FAULT, WARNING = Severity.FAULT, Severity.WARNING
+SHARDS = Shards(reachable=2, of=2)
+
+
+def node(url: str, **more: object) -> Node:
+    well = Node(
+        url=url, version="1.2", log="postgresql", epoch="k3f9", shards=SHARDS, clock_ms=0.4, clock_error_ms=0.5,
+        answer_ms=1.0, publish_ms=4.0, messages_clock_ms=0.2,
+    )  # fmt: skip
+    return replace(well, **more)
+
+
+def delivery(sender: str = "a", receiver: str = "b", **more: object) -> Delivery:
+    well = Delivery(
+        sender=sender, receiver=receiver, attempted=True, pushed_ms=4.0, polled_ms=4.0, readable=True, present=True
+    )
+    return replace(well, **more)
+
+
+def found(nodes: list[Node], deliveries: list[Delivery] | None = None) -> list[tuple[Severity, str]]:
+    findings = conclude(nodes, deliveries or [])
+    assert all(each.advice and each.nodes for each in findings)
+    return [(each.severity, each.what) for each in findings]
+
+
+def test_nothing_is_found_where_all_is_well() -> None:
+    assert found([node("a"), node("b")], [delivery(*pair) for pair in ("aa", "ab", "ba", "bb")]) == []
+    assert found([node("a", shards=None)], [delivery("a", "a")]) == [], "a server alone needs no --shared"
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_every_trouble_is_a_fault_with_its_words(trouble: Trouble) -> None:
+    [(severity, what)] = found([Node(url="a", trouble=trouble, words="because"), node("b")])
+    assert (severity, what[0], what.endswith(": because")) == (FAULT, "a", True)
+
+
+@pytest.mark.parametrize(
+    ("more", "severity", "what"),
+    [
+        ({"log": "sqlite", "epoch": "x"}, FAULT, "different kinds of log: postgresql at a; sqlite at b"),
+        ({"epoch": "abcd"}, FAULT, "different logs, of the epochs k3f9 at a; abcd at b: they are not one chat"),
+        ({"version": "1.3"}, WARNING, "different versions: 1.2 at a; 1.3 at b"),
+        ({"version": "", "clock_ms": None}, WARNING, "different versions: 1.2 at a; older at b"),
+        ({"shards": None}, FAULT, "different --shared: 2 shards at a; none at b"),
+        ({"shards": Shards(3, 3)}, FAULT, "different --shared: 2 shards at a; 3 shards at b"),
+        ({"shards": Shards(1, 2)}, FAULT, "b reaches 1 of 2 shards"),
+        ({"clock_ms": 300_000.4}, FAULT, "the clock of b is 5.0 min ahead of that of a"),
+        ({"clock_ms": -300_000.4}, FAULT, "the clock of a is 5.0 min ahead of that of b"),
+        ({"messages_clock_ms": -7_200_000.0}, FAULT, "messages get times that are 2.0 h behind the clock of b"),
+    ],
+)
+def test_a_node_that_differs(more: dict[str, object], severity: Severity, what: str) -> None:
+    [(found_severity, found_what)] = found([node("a"), node("b", **more)])
+    assert found_severity is severity
+    assert what in found_what
+
+
+def test_a_difference_of_clocks_within_what_can_be_measured_is_none() -> None:
+    assert found([node("a"), node("b", clock_ms=900.0)]) == []
+    assert found([node("a"), node("b", clock_ms=1_500.0, clock_error_ms=600.0)]) == []
+
+
+def test_a_clock_of_this_machine_that_is_wrong_is_no_fault_of_theirs() -> None:
+    off = {"clock_ms": -60_000.0, "messages_clock_ms": -60_000.0}
+    [(severity, what)] = found([node("a", **off), node("b", **off)])
+    assert (severity, what) == (WARNING, "the clocks of all nodes are 1.0 min behind this machine's")
+    [(severity, what)] = found([node("a", **off)])
+    assert (severity, what) == (WARNING, "the clock of the node is 1.0 min behind this machine's")
+
+
+def test_two_nodes_that_share_nothing_beside_the_log() -> None:
+    [(severity, what)] = found([node("a", shards=None), node("b", shards=None)])
+    assert (severity, "share no presence" in what) == (WARNING, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "severity", "what"),
+    [
+        ({"readable": False, "pushed_ms": None}, FAULT, "is not to be read at b"),
+        ({"pushed_ms": None}, FAULT, "is not pushed to WebSockets there"),
+        ({"polled_ms": None}, FAULT, "is not answered to held polls there"),
+        ({"pushed_ms": None, "polled_ms": None}, FAULT, "is neither pushed nor answered to polls there"),
+        ({"pushed_ms": 600.0}, WARNING, "comes to b after 600 ms"),
+        ({"present": False}, FAULT, "a member at a is not in the list of members at b"),
+    ],
+)
+def test_a_delivery_that_fails(more: dict[str, object], severity: Severity, what: str) -> None:
+    [(found_severity, found_what)] = found([node("a"), node("b")], [delivery("b", "a"), delivery("a", "b", **more)])
+    assert found_severity is severity
+    assert what in found_what
+
+
+def test_faults_come_first() -> None:
+    severities = [severity for severity, _ in found([node("a"), node("b", version="1.3", shards=None)])]
+    assert severities == [FAULT, WARNING]
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"), [(0.04, "0.0 ms"), (9.94, "9.9 ms"), (250.4, "250 ms"), (1_500, "1.5 s"), (90_000, "1.5 min")]
+)
+def test_spans_are_for_people(ms: float, words: str) -> None:
+    assert span(ms) == words

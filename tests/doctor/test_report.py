@@ -1,0 +1,56 @@
+"""How the report looks: as docs/operations.md shows it."""
+
+import io
+
+import pytest
+
+from chatserver.doctor.facts import Delivery, Node, Report, Shards
+from chatserver.doctor.findings import conclude
+from chatserver.doctor.report import print_report
+from tests.test_docs import DOCS, fences
+
+URLS = ("http://10.0.0.11:8000", "http://10.0.0.12:8000")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def report() -> Report:
+    nodes = [
+        Node(
+            url=url, version="0.1.0", log="postgresql", epoch="k3f9ab", shards=Shards(2, 2), clock_ms=clock,
+            clock_error_ms=0.5, answer_ms=0.9, publish_ms=publish, messages_clock_ms=clock,
+        )
+        for url, clock, publish in zip(URLS, (0.4, -300_000.0), (4.7, 5.2), strict=True)
+    ]  # fmt: skip
+    times = {(0, 0): 5.1, (0, 1): 6.9, (1, 0): 7.4, (1, 1): 5.6}
+    deliveries = [
+        Delivery(
+            sender=URLS[one], receiver=URLS[other], attempted=True, pushed_ms=ms, polled_ms=ms, readable=True,
+            present=True,
+        )
+        for (one, other), ms in times.items()
+    ]  # fmt: skip
+    return Report(ok=False, nodes=nodes, deliveries=deliveries, findings=conclude(nodes, deliveries))
+
+
+def test_it_looks_as_the_page_says() -> None:
+    [shown] = [
+        text for _, text in fences(DOCS / "operations.md", "console") if text.startswith("$ chatserver doctor http")
+    ]
+    file = io.StringIO()
+    print_report(report(), file)
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == shown.splitlines()[1:]
+
+
+def test_a_terminal_has_colours_and_may_be_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file = Terminal()
+    print_report(report(), file)
+    lines = file.getvalue().splitlines()
+    assert any("\x1b[" in line for line in lines)
+    assert [line for line in lines if URLS[0] in line and "k3f9ab" in line and "+0.4 ms" in line], "it is not folded"

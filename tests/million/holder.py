@@ -1,0 +1,265 @@
+"""One process that holds idle WebSockets in a byte each: a state by descriptor, and nothing else while they idle.
+
+Owns: their descriptors, one epoll, and what they do by themselves: handshake, join, answer pings, hear a marked
+message. May not: decide when to open; it obeys what comes by its pipe, and ends when that does.
+
+No socket objects and no buffers of one connection: both would be more than the server keeps for it. Events are told
+once (EPOLLET), so that one registration serves for connecting and for reading.
+"""
+
+import errno
+import gc
+import os
+import select
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import IntEnum
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, TypeAlias
+
+from loadgen import sockets
+from loadgen.target import Target
+from tests.bench import wire
+from tests.support.peers import upgrade
+
+#: Connections between connect and the answer to their join: enough to keep a server busy, few enough for a backlog.
+WINDOW = 256
+#: Bytes read at a time. One buffer serves all.
+READ_BYTES = 1 << 16
+#: Events taken at a time.
+EVENTS = 512
+#: First byte of a close frame.
+CLOSE = 0x88
+
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
+_SWITCHED = b"HTTP/1.1 101 "
+_JOINED = b'"type":"joined"'
+
+
+class Stage(IntEnum):
+    """How far a connection is."""
+
+    FREE = 0
+    CONNECTING = 1
+    UPGRADING = 2
+    JOINING = 3
+    HELD = 4
+
+
+class Open(NamedTuple):
+    """To a holder: open those of these numbers, so many to a room."""
+
+    target: Target
+    first: int
+    end: int
+    room_size: int
+
+
+class Stop(NamedTuple):
+    """To a holder: open no more of them."""
+
+
+class Listen(NamedTuple):
+    """To a holder: count the messages with this in them from now on."""
+
+    mark: bytes
+
+
+class Leave(NamedTuple):
+    """To a holder: what comes from now on is the end, and means nothing."""
+
+
+class Tell(NamedTuple):
+    """To a holder: say how it stands."""
+
+
+Order: TypeAlias = Open | Stop | Listen | Leave | Tell
+
+
+class Status(NamedTuple):
+    """How a holder stands."""
+
+    held: int  # joined, and not ended since
+    arriving: int  # between connect and the answer to their join
+    unopened: int  # asked for and not begun
+    pings: int  # answered
+    heard: int  # marked messages
+    last_heard: float  # when, by time.monotonic
+    lost: Counter[str]  # what ended those that were held or arriving, and what kept others from opening
+
+
+def room_name(number: int, size: int) -> str:
+    """The room of a connection: rooms fill one after another, so that most have been told of their last arrival."""
+    return f"idle-{number // size}"
+
+
+class Holder:
+    """See the module."""
+
+    def __init__(self, orders: "Connection[Any, Any]", descriptors: int) -> None:
+        self._target: Target
+        self._orders = orders
+        self._epoll = select.epoll()
+        self._stages = bytearray(descriptors)  # by descriptor
+        self._arriving: dict[int, int] = {}  # descriptor: number
+        self._unread: dict[int, bytes] = {}  # what is not whole yet
+        self._buffer = bytearray(READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._upgrade = upgrade()
+        self._next = self._end = 0
+        self._room_size = 1
+        self._held = self._pings = self._heard = 0
+        self._last_heard = 0.0
+        self._mark = b""
+        self._lost: Counter[str] = Counter()
+        self._obeys: dict[type[Order], Callable[[Any], None]] = {
+            Open: self._open, Stop: self._stop, Listen: self._listen, Leave: self._leave, Tell: self._tell,
+        }  # fmt: skip
+
+    def run(self) -> None:
+        """Until the pipe ends."""
+        orders = self._orders.fileno()
+        self._epoll.register(orders, select.EPOLLIN)
+        while True:
+            for descriptor, _ in self._epoll.poll(-1, EVENTS):
+                if descriptor != orders:
+                    self._serve(descriptor)
+                    continue
+                try:
+                    order = self._orders.recv()
+                except EOFError:
+                    return
+                self._obeys[type(order)](order)
+            self._open_more()
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    def _open(self, order: Open) -> None:
+        self._target, self._next, self._end, self._room_size = order
+
+    def _stop(self, _: Stop) -> None:
+        self._end = self._next
+
+    def _listen(self, order: Listen) -> None:
+        self._mark, self._heard = order.mark, 0
+
+    def _leave(self, _: Leave) -> None:
+        self._epoll.close()
+        self._epoll = select.epoll()
+        self._epoll.register(self._orders.fileno(), select.EPOLLIN)
+
+    def _tell(self, _: Tell) -> None:
+        self._orders.send(Status(
+            held=self._held, arriving=len(self._arriving), unopened=self._end - self._next, pings=self._pings,
+            heard=self._heard, last_heard=self._last_heard, lost=self._lost,
+        ))  # fmt: skip
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def _open_more(self) -> None:
+        while self._next < self._end and len(self._arriving) < WINDOW:
+            try:
+                descriptor = sockets.connect(self._target, self._next)
+            except OSError as error:
+                self._lost[f"connect: {_name(error)}"] += self._end - self._next
+                self._end = self._next
+                return
+            self._stages[descriptor] = Stage.CONNECTING
+            self._arriving[descriptor] = self._next
+            self._epoll.register(descriptor, _EVENTS)
+            self._next += 1
+
+    def _answered(self, descriptor: int, data: bytes) -> None:
+        """The server has answered to the upgrade, or to the join."""
+        data = self._unread.pop(descriptor, b"") + data
+        if self._stages[descriptor] == Stage.UPGRADING:
+            head, end, data = data.partition(b"\r\n\r\n")
+            if not end:
+                self._unread[descriptor] = head
+                return
+            if not head.startswith(_SWITCHED):
+                self._lose(descriptor, f"answered {head[:12].decode(errors='replace')}")
+                return
+            number = self._arriving[descriptor]
+            os.write(descriptor, wire.join(room_name(number, self._room_size)))
+            self._stages[descriptor] = Stage.JOINING
+        found, rest = wire.frames(data)
+        for start, payload in found:
+            if _JOINED in payload:
+                del self._arriving[descriptor]
+                self._stages[descriptor] = Stage.HELD
+                self._held += 1
+            elif start == CLOSE or b'"error"' in payload:
+                self._lose(descriptor, f"refused: {payload[:120].decode(errors='replace')}")
+                return
+        if rest:
+            self._unread[descriptor] = rest
+
+    # -- idling -------------------------------------------------------------------------------------------------------
+
+    def _serve(self, descriptor: int) -> None:
+        stage = self._stages[descriptor]
+        try:
+            if stage == Stage.CONNECTING:
+                os.write(descriptor, self._upgrade)
+                self._stages[descriptor] = Stage.UPGRADING
+                return
+            count = READ_BYTES
+            while count == READ_BYTES and self._stages[descriptor]:
+                count = os.readv(descriptor, [self._buffer])
+                if not count:
+                    self._lose(descriptor, "hung up on")
+                elif self._stages[descriptor] == Stage.HELD:
+                    self._hear(descriptor, bytes(self._view[:count]))
+                else:
+                    self._answered(descriptor, bytes(self._view[:count]))
+        except BlockingIOError:
+            return  # not connected yet, or read before it was told
+        except OSError as error:
+            self._lose(descriptor, _name(error))
+
+    def _hear(self, descriptor: int, data: bytes) -> None:
+        if data == wire.EMPTY_PING and descriptor not in self._unread:
+            self._pong(descriptor)
+            return
+        found, rest = wire.frames(self._unread.pop(descriptor, b"") + data)
+        if rest:
+            self._unread[descriptor] = rest
+        for start, payload in found:
+            if start == wire.PING:
+                self._pong(descriptor)
+            elif start == CLOSE:
+                self._lose(descriptor, f"closed with {int.from_bytes(payload[:2], 'big')}")
+                return
+            elif self._mark and self._mark in payload:
+                self._heard += 1
+                self._last_heard = time.monotonic()
+
+    def _pong(self, descriptor: int) -> None:
+        os.write(descriptor, wire.EMPTY_PONG)
+        self._pings += 1
+
+    def _lose(self, descriptor: int, why: str) -> None:
+        if self._stages[descriptor] == Stage.HELD:
+            self._held -= 1
+        self._lost[why] += 1
+        self._stages[descriptor] = Stage.FREE
+        self._arriving.pop(descriptor, None)
+        self._unread.pop(descriptor, None)
+        os.close(descriptor)
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error))
+
+
+def main(orders: "Connection[Any, Any]", others: "list[Connection[Any, Any]]", descriptors: int) -> None:
+    """What a forked process does. `others` are ends of pipes that are not its own."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are the driver's, which ends the others
+    for other in others:
+        other.close()
+    gc.disable()
+    Holder(orders, descriptors).run()

@@ -1,0 +1,115 @@
+"""All processes of clients, as the driver sees them.
+
+Owns: their lives and their orders. May not: know a connection.
+
+They are forked before anything else is open, from a program that has imported what they need: their pages are shared,
+so that one costs some MB.
+"""
+
+import gc
+import multiprocessing
+import resource
+from collections import Counter
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Self
+
+from loadgen.target import Target
+from tests.million import holder
+from tests.million.holder import Leave, Listen, Open, Order, Status, Stop, Tell
+
+#: Seconds for which one may be too busy to answer.
+PATIENCE = 60.0
+
+
+class HolderDiedError(Exception):
+    """A process of clients is gone, or does not answer: there is nothing left to measure."""
+
+
+class Holders:
+    """So many processes, each for the connections of `each` numbers."""
+
+    def __init__(self, count: int, each: int) -> None:
+        self._each = each
+        self._pipes: list[Connection[Any, Any]] = []
+        self._processes: list[BaseProcess] = []
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        context = multiprocessing.get_context("fork")
+        gc.freeze()
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            self._pipes.append(ours)
+            process = context.Process(target=holder.main, args=(theirs, list(self._pipes), descriptors), daemon=True)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+        for pipe in self._pipes:
+            pipe.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Their processes."""
+        return [process.pid for process in self._processes if process.pid is not None]
+
+    def open(self, target: Target, first: int, end: int, room_size: int) -> int:
+        """Have one open as many of these numbers as it may hold; returns where the next one goes on."""
+        place = first // self._each
+        end = min(end, (place + 1) * self._each)
+        self._order(place, Open(target, first, end, room_size))
+        return end
+
+    def stop(self) -> None:
+        """Open no more."""
+        self._order_all(Stop())
+
+    def listen(self, mark: bytes) -> None:
+        """Count the messages with this in them; when this returns, they all do."""
+        self._order_all(Listen(mark))
+        self.status()
+
+    def leave(self) -> None:
+        """The server is about to end."""
+        self._order_all(Leave())
+
+    def status(self) -> Status:
+        """How all of them stand."""
+        self._order_all(Tell())
+        told = [self._answer(place) for place in range(len(self._pipes))]
+        return Status(
+            held=sum(status.held for status in told),
+            arriving=sum(status.arriving for status in told),
+            unopened=sum(status.unopened for status in told),
+            pings=sum(status.pings for status in told),
+            heard=sum(status.heard for status in told),
+            last_heard=max(status.last_heard for status in told),
+            lost=sum((status.lost for status in told), Counter()),
+        )
+
+    def _order_all(self, order: Order) -> None:
+        for place in range(len(self._pipes)):
+            self._order(place, order)
+
+    def _order(self, place: int, order: Order) -> None:
+        try:
+            self._pipes[place].send(order)
+        except OSError as error:
+            raise HolderDiedError(f"process {place + 1} of the clients is gone") from error
+
+    def _answer(self, place: int) -> Status:
+        pipe = self._pipes[place]
+        try:
+            if pipe.poll(PATIENCE):
+                status: Status = pipe.recv()
+                return status
+        except (EOFError, OSError) as error:
+            raise HolderDiedError(f"process {place + 1} of the clients is gone") from error
+        raise HolderDiedError(f"process {place + 1} of the clients has not answered for {PATIENCE:g} s")

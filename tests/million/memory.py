@@ -1,0 +1,55 @@
+"""Whose memory it is: the server's, the clients' or the kernel's.
+
+Owns: the choice of figures. May not: judge.
+
+Processes by Pss, which counts a shared page once. The kernel by its slabs (sockets, files, epoll entries), the pages of
+TCP's buffers and page tables. What programs can still have (MemAvailable) must fall by the sum of them: it is beside
+them in the table, so that nothing can hide.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from loadgen import procfs
+from tests.million.needs import meminfo
+
+_SOCKSTAT = Path("/proc/net/sockstat")
+_PAGE = 4096
+_KERNELS = ("Slab", "PageTables", "KernelStack")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes at one moment, or between two."""
+
+    server: int
+    clients: int
+    kernel: int
+    taken: int  # of what was available
+
+    @classmethod
+    def read(cls, server: int, clients: Iterable[int]) -> Self:
+        """Of the server's process with its descendants, and of each client process."""
+        info = meminfo()
+        kernel = sum(info[name] for name in _KERNELS) + tcp_pages(_SOCKSTAT.read_text()) * _PAGE
+        return cls(pss(server), sum(map(pss, clients)), kernel, -info["MemAvailable"])
+
+    def __sub__(self, before: "Memory") -> "Memory":
+        return Memory(
+            self.server - before.server, self.clients - before.clients, self.kernel - before.kernel,
+            self.taken - before.taken,
+        )  # fmt: skip
+
+
+def pss(pid: int) -> int:
+    """Bytes of a process with its descendants; 0 if it is gone."""
+    usage = procfs.Process(pid).usage()
+    return 0 if usage is None else usage.pss_bytes
+
+
+def tcp_pages(sockstat: str) -> int:
+    """Pages of TCP's buffers, by a text like /proc/net/sockstat."""
+    line = next(line for line in sockstat.splitlines() if line.startswith("TCP:")).split()
+    return int(line[line.index("mem") + 1])

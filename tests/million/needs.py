@@ -1,0 +1,178 @@
+"""What this machine must allow before a run is worth starting, what the run will take, and when it has to stop.
+
+Owns: the arithmetic. May not: open anything. What was read of the machine is a value, so that others can be tried.
+"""
+
+import math
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadgen import format as fmt
+from loadgen.target import PER_SOURCE
+
+_PROC = Path("/proc")
+
+#: The share of a process's descriptors that are for connections: the kernel spreads connections over workers by a hash,
+#: so that some get 3% more than others, and newcomers have to find room as well.
+USABLE_SHARE = 0.95
+#: Descriptors of everything else: listeners of all workers, logs, epolls, pipes.
+OTHER_FILES = 20_000
+#: Two ends of one connection, each with a socket, a file and an entry in an epoll.
+FILES_EACH = WATCHES_EACH = 2
+#: Bytes that a connection takes, by measurement: both ends in the kernel, ours, and the client's.
+BYTES_EACH = 9_500
+#: Bytes of a worker that holds nobody, of a process of clients, and of the supervisor and this program.
+WORKER_BYTES, HOLDER_BYTES, OTHER_BYTES = 40 << 20, 5 << 20, 100 << 20
+#: Available memory below which no more are opened. There is no swap here, and what the kernel then does is to kill.
+MARGIN_BYTES = 2 << 30
+#: For the estimate: connections opened a second, seconds for a worker to start, and for what is measured at a step.
+OPENED_A_SECOND, WORKER_SECONDS, STEP_SECONDS = 4_000, 0.4, 30
+#: Connections at which everything is measured; beyond the last, at each further 200,000.
+STEPS = (10_000, 50_000, 100_000, 200_000)
+STEP_BEYOND = 200_000
+
+
+class NotEnoughError(Exception):
+    """The machine does not allow it; says what it lacks and what would do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What the kernel allows and has."""
+
+    descriptors: int  # of one process, at most
+    files: int  # of all processes, less those that are open
+    watches: int  # in epolls of one user
+    available: int  # bytes
+    ports: int  # for one pair of addresses
+    backlog: int  # connections that wait for one listener's accept
+    tracked: int | None  # connections that the firewall can follow; None: it follows none
+    datagrams: int  # of other workers that wait for one to read them
+    processors: int
+
+    @classmethod
+    def read(cls) -> "Machine":
+        """This one."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = int(_sys("fs/nr_open"))
+        opened, _, files = map(int, _sys("fs/file-nr").split())
+        low, high = map(int, _sys("net/ipv4/ip_local_port_range").split())
+        count = _PROC / "sys/net/netfilter/nf_conntrack_count"
+        tracks = count.exists() and int(count.read_text()) > 0
+        return cls(
+            descriptors=most if hard == resource.RLIM_INFINITY else min(hard, most),
+            files=files - opened,
+            watches=int(_sys("fs/epoll/max_user_watches")),
+            available=available(),
+            ports=high - low + 1,
+            backlog=int(_sys("net/core/somaxconn")),
+            tracked=int(_sys("net/netfilter/nf_conntrack_max")) if tracks else None,
+            datagrams=int(_sys("net/unix/max_dgram_qlen")),
+            processors=len(os.sched_getaffinity(0)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run that the machine allows."""
+
+    connections: int
+    workers: int
+    holders: int
+    each: int  # connections of one holder
+    bytes: int  # that all of it will take, about
+    seconds: float
+    notes: tuple[str, ...]  # what a person should know, though it forbids nothing
+
+    @property
+    def steps(self) -> list[int]:
+        """Connections at which everything is measured."""
+        beyond = range(STEPS[-1] + STEP_BEYOND, self.connections, STEP_BEYOND)
+        return [*(step for step in (*STEPS, *beyond) if step < self.connections), self.connections]
+
+
+def plan(connections: int, machine: Machine, *, workers: int | None = None, final_seconds: float = 0.0) -> Plan:
+    """How to do it. Raises NotEnoughError."""
+    each = int(machine.descriptors * USABLE_SHARE)
+    holders = math.ceil(connections / each)
+    if workers is None:
+        workers = max(holders, 2)
+    for lack in _lacks(connections, workers, each, machine):
+        raise NotEnoughError(lack)
+    needed = connections * BYTES_EACH + workers * WORKER_BYTES + holders * HOLDER_BYTES + OTHER_BYTES
+    made = Plan(
+        connections=connections, workers=workers, holders=holders, each=each, bytes=needed, seconds=0, notes=()
+    )  # fmt: skip
+    seconds = connections / OPENED_A_SECOND + workers * WORKER_SECONDS + len(made.steps) * STEP_SECONDS + final_seconds
+    notes = []
+    if needed > machine.available - MARGIN_BYTES:
+        fit = (machine.available - MARGIN_BYTES - (needed - connections * BYTES_EACH)) // BYTES_EACH
+        notes.append(
+            f"memory will be short: {fmt.size(needed)} wanted, {fmt.size(machine.available)} available, of which"
+            f" {fmt.size(MARGIN_BYTES)} stay free; it stops at about {max(fit, 0):,} connections"
+        )
+    if workers > machine.processors:
+        notes.append(
+            f"{workers} workers share {machine.processors} processors: it is descriptors that make so many necessary"
+            f" ({machine.descriptors:,} a process), and each costs its memory and a sign of life a second"
+        )
+    if workers > machine.datagrams:
+        notes.append(
+            f"{machine.datagrams} messages of other workers wait for one that is busy (net.unix.max_dgram_qlen), and"
+            f" {workers} tell who came: some will be lost, and told again; {4 * workers} would be enough"
+        )
+    return Plan(
+        connections=connections, workers=workers, holders=holders, each=each, bytes=needed, seconds=seconds,
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _lacks(connections: int, workers: int, each: int, machine: Machine) -> list[str]:
+    lacks = []
+    if connections > workers * each:
+        lacks.append(
+            f"{workers} workers hold {workers * each:,} connections, {each:,} each (ulimit -Hn is"
+            f" {machine.descriptors:,}): use --workers {math.ceil(connections / each)} or fewer --connections"
+        )
+    if connections * FILES_EACH + OTHER_FILES > machine.files:
+        lacks.append(
+            f"{connections:,} connections are {connections * FILES_EACH:,} open files, and fs.file-max leaves"
+            f" {machine.files:,}: raise it, or use --connections {max(machine.files - OTHER_FILES, 0) // FILES_EACH}"
+        )
+    if connections * WATCHES_EACH > machine.watches:
+        lacks.append(
+            f"fs.epoll.max_user_watches is {machine.watches:,}: raise it, or use"
+            f" --connections {machine.watches // WATCHES_EACH}"
+        )
+    if machine.ports < PER_SOURCE:
+        lacks.append(f"net.ipv4.ip_local_port_range has {machine.ports} ports; {PER_SOURCE} are needed")
+    if machine.tracked is not None and connections > machine.tracked:
+        lacks.append(
+            f"the firewall follows connections, {machine.tracked:,} at most (net.netfilter.nf_conntrack_max):"
+            " exempt the loopback or raise it"
+        )
+    return lacks
+
+
+def must_stop(available_bytes: int, margin: int) -> str | None:
+    """Why no more can be opened; None while memory lasts."""
+    if available_bytes >= margin:
+        return None
+    return f"{available_bytes / 2**30:.2f} GiB of memory are available, less than the margin of {margin / 2**30:.2f}"
+
+
+def available() -> int:
+    """Bytes that programs can still have without swapping, as the kernel estimates them."""
+    return meminfo()["MemAvailable"]
+
+
+def meminfo() -> dict[str, int]:
+    """The bytes in /proc/meminfo, by name."""
+    lines = (line.split() for line in (_PROC / "meminfo").read_text().splitlines())
+    return {name.rstrip(":"): int(value) * 1024 for name, value, *unit in lines if unit}
+
+
+def _sys(name: str) -> str:
+    return (_PROC / "sys" / name).read_text().strip()

@@ -1,0 +1,147 @@
+"""What people would notice beside the idle ones: a message to all workers, a busy room, newcomers.
+
+Owns: the few connections of its own, and their times. May not: open the idle ones.
+
+All of it runs in one thread on one epoll, so a message is read when this program gets to it: on a machine whose
+processors are all busy, the times hold that wait as well, as those of a client on it would.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+from loadgen.latency import Latency
+from tests.bench import wire
+from tests.bench.broadcast import TEXT
+from tests.bench.clients import Client, ClosedError, Crowd, Step, answer_pings
+from tests.bench.gauges import Address
+from tests.million.holders import Holders
+from tests.support.peers import upgrade
+
+#: Members of the busy room, and messages in it a second.
+BUSY_MEMBERS, BUSY_RATE = 100, 20.0
+#: Newcomers a second beside it.
+NEWCOMER_RATE = 20.0
+#: Seconds between two looks at the holders, and for which a message may be on its way to all.
+LOOK, PATIENCE = 0.05, 30.0
+
+_HELLO = Step(upgrade(), b'"hello"')
+_BUSY = re.compile(rb'"text":"busy (\d+) ')
+
+
+class Everywhere(NamedTuple):
+    """One message to a room: how many heard it, and the seconds until the last of them did."""
+
+    heard: int
+    seconds: float
+
+
+class Beside(NamedTuple):
+    """A busy room, and newcomers: seconds each."""
+
+    deliveries: Latency
+    missing: int
+    newcomers: Latency
+
+
+class BusyRoom:
+    """Members that note how long each message was on its way."""
+
+    def __init__(self) -> None:
+        self.deliveries = Latency()
+        self._sent: list[float] = []
+
+    def __call__(self, client: Client, data: bytes) -> None:
+        """For `Crowd`."""
+        if not data:
+            raise ClosedError("hung up on a member of the busy room")
+        now = time.monotonic()
+        found, client.inbox = wire.frames(client.inbox + data)
+        for start, payload in found:
+            if start == wire.PING:
+                client.socket.send(wire.EMPTY_PONG)
+            elif told := _BUSY.search(payload):
+                self.deliveries.record(now - self._sent[int(told[1])])
+
+    def next(self) -> bytes:
+        """The next message, which is about to be sent."""
+        self._sent.append(time.monotonic())
+        return wire.publish("busy", f"busy {len(self._sent) - 1} {TEXT}")
+
+    @property
+    def sent(self) -> int:
+        """Messages so far."""
+        return len(self._sent)
+
+
+class Probes:
+    """See the module."""
+
+    def __init__(self, address: Address, *, members: int = BUSY_MEMBERS) -> None:
+        self._crowd = Crowd(address)
+        self._room = BusyRoom()
+        [self._publisher] = self._crowd.open(1, [_HELLO], answer_pings)
+        self._members = members
+        self._crowd.open(members, [_HELLO, Step(wire.join("busy"), b'"joined"')], self._room)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._crowd.close()
+
+    @property
+    def connections(self) -> int:
+        """Those of its own."""
+        return len(self._crowd)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; their pings want answers too."""
+        self._crowd.run(seconds)
+
+    def wait_until(self, done: Callable[[], bool], seconds: float, *, every: float = LOOK) -> bool:
+        """Let time pass until something is so. False: it did not come to be."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                return False
+            self.wait(every)
+        return True
+
+    def tell_everywhere(self, holders: Holders, room: str, members: int, number: int) -> Everywhere:
+        """One message to a room of idle connections."""
+        mark = f"everywhere {number}."
+        holders.listen(f'"text":"{mark}'.encode())
+        sent = time.monotonic()
+        self._publisher.socket.send(wire.publish(room, mark))
+        self.wait_until(lambda: holders.status().heard >= members, PATIENCE)
+        status = holders.status()
+        holders.listen(b"")
+        return Everywhere(status.heard, status.last_heard - sent)
+
+    def beside(self, seconds: float) -> Beside:
+        """Keep the busy room busy for a while, and have newcomers come."""
+        room, newcomers = self._room, Latency()
+        room.deliveries, sent = Latency(), room.sent
+        coming: dict[Client, float] = {}
+        start = time.monotonic()
+        talk = newcomer = start
+        while coming or (now := time.monotonic()) < start + seconds:
+            now = time.monotonic()
+            if talk <= now < start + seconds:
+                self._publisher.socket.send(room.next())
+                talk += 1 / BUSY_RATE
+            if newcomer <= now < start + seconds:
+                coming[self._crowd.begin([_HELLO, Step(wire.join("newcomers"), b'"joined"')], answer_pings)] = now
+                newcomer += 1 / NEWCOMER_RATE
+            self._crowd.turn(min(max(0.0, min(talk, newcomer) - now), LOOK) if now < start + seconds else LOOK)
+            arrived = [client for client in coming if not client.steps]
+            for client in arrived:
+                newcomers.record(time.monotonic() - coming.pop(client))
+            self._crowd.hang_up(arrived)
+            if now > start + seconds + PATIENCE:
+                break
+        wanted = (room.sent - sent) * self._members
+        self.wait_until(lambda: room.deliveries.count >= wanted, PATIENCE)
+        return Beside(room.deliveries, wanted - room.deliveries.count, newcomers)

@@ -1,0 +1,96 @@
+"""What came out, as a table: on the terminal, and in Markdown for docs/measurements.
+
+Owns: columns and notes. May not: measure.
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from loadgen import format as fmt
+from loadgen import markdown
+from loadgen.report import Table
+from tests.bench.figures import number
+from tests.million.run import Outcome, Row
+
+COLUMNS = (
+    "connections", "opened/s", "server, B each", "clients, B each", "kernel, B each", "available less by, B each",
+    "GiB in all", "server's CPU, cores", "µs a connection-second", "pings/s", "clients' CPU, cores",
+    "message to all workers: last of them, ms", "busy room: p50, p99, ms", "newcomers: p50, p99, ms",
+)  # fmt: skip
+
+
+def table(outcome: Outcome) -> Table:
+    """Of a run, whole or stopped."""
+    return Table(
+        title=f"Idle WebSockets in rooms: {held(outcome):,} of {outcome.plan.connections:,}",
+        columns=list(COLUMNS),
+        rows=[_cells(outcome, row) for row in outcome.rows],
+        notes=_notes(outcome),
+    )
+
+
+def held(outcome: Outcome) -> int:
+    """Connections at the end."""
+    return outcome.rows[-1].clients if outcome.rows else 0
+
+
+def show(outcome: Outcome) -> None:
+    """On standard output."""
+    found = table(outcome)
+    if not sys.stdout.isatty():
+        print(markdown.markdown([found]))
+        return
+    shown = RichTable(title=found.title)
+    for column in found.columns:
+        shown.add_column(column, justify="right")
+    for row in found.rows:
+        shown.add_row(*row)
+    console = Console()
+    console.print(shown)
+    for note in found.notes:
+        console.print(f"- {note}", markup=False)
+
+
+def write(outcome: Outcome, path: Path) -> None:
+    """As Markdown."""
+    markdown.write(str(path), [table(outcome)])
+
+
+def _cells(outcome: Outcome, row: Row) -> list[str]:
+    memory, idle, count = row.memory, row.idle, max(row.clients, 1)
+    cores = idle.server_cpu / idle.seconds
+    taken = memory.taken + (outcome.empty.taken if outcome.empty else 0)
+    return [
+        f"{row.clients:,}", number(row.opened_a_second),
+        *(number(part / count) for part in (memory.server, memory.clients, memory.kernel, memory.taken)),
+        f"{taken / 2**30:.2f}", f"{cores:.3f}", number(cores / count * 1e6), number(idle.pings / idle.seconds),
+        f"{idle.clients_cpu / idle.seconds:.3f}", number(row.everywhere.seconds * 1e3),
+        *(f"{_ms(each.at(50))}, {_ms(each.at(99))}" for each in (row.beside.deliveries, row.beside.newcomers)),
+    ]  # fmt: skip
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else number(seconds * 1e3)
+
+
+def _notes(outcome: Outcome) -> list[str]:
+    plan, options = outcome.plan, outcome.options
+    notes = []
+    if outcome.stopped:
+        notes.append(f"As many as fit: {held(outcome):,}, because {outcome.stopped}.")
+    notes += [f"FAULT: {fault}." for fault in outcome.faults]
+    notes.append(
+        f"{plan.workers} workers, {plan.holders} processes of clients, {options.room_size:,} members a room,"
+        f" a ping each {options.ping_interval:g} s; {outcome.seconds:.0f} s in all."
+    )
+    if outcome.empty and outcome.empty_idle:
+        empty, idle = outcome.empty, outcome.empty_idle
+        notes.append(
+            f"Before the first connection: server {fmt.size(empty.server)}, {fmt.size(empty.server / plan.workers)} a"
+            f" worker, and {idle.server_cpu / idle.seconds:.3f} cores; clients {fmt.size(empty.clients)}, kernel"
+            f" {fmt.size(empty.kernel)}. Bytes each are what came on top; GiB and cores have it in them."
+        )
+    return notes

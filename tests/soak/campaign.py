@@ -1,0 +1,256 @@
+"""Clients at a cluster, troubles, and the looks at everything in between.
+
+Owns: the order of things, the deadlines for recovery, the report. May not: know how a trouble is made or what is wrong
+with a record.
+
+A campaign is rounds. In each there are some troubles under publishers; then these finish what they have begun, nobody
+writes, and all nodes must tell the same: the whole log, how each record reads, and who is there.
+"""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import trio
+
+from tests.soak.clients import LOSSES, Client, Listener, Publisher
+from tests.soak.cluster import Cluster
+from tests.soak.ledger import Ledger, Room, Violation
+from tests.soak.troubles import Do, Scene, troubles_of
+from tests.support.peers import Address, ask
+from tests.support.serving import eventually
+from tests.support.transports import TRANSPORTS
+
+ROOMS = ("lobby", "ops")
+PUBLISHERS = 3  # in each room
+#: Seconds in which all must be served again after a trouble: no measurement, a busy machine is slow and not wrong.
+RECOVERY = 120.0
+PAUSE = 1.5  # s before the next trouble, at most
+TROUBLES_A_ROUND = 12
+#: Of how many troubles the next one comes before everybody has recovered.
+OVERLAP = 0.3
+#: Questions to each node at the end of a round, by which each of its workers is asked, most likely.
+QUESTIONS, PAGE = 4, 200
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    seconds: float = 0.0
+    troubles: Counter[str] = field(default_factory=Counter)
+    slowest_recovery: tuple[float, str] = (0.0, "nothing")
+    recoveries: list[float] = field(default_factory=list)
+    slowest_acknowledgement: float = 0.0
+    connections: int = 0
+    starts: int = 0
+    rounds: int = 0
+
+
+class Campaign:
+    """See the module."""
+
+    def __init__(self, cluster: Cluster, seed: int, tell: Tell, *, publishers: int = PUBLISHERS) -> None:
+        self.ledger = Ledger()
+        self.report = Report()
+        self.stopping = trio.Event()
+        dice = random.Random(seed)
+        addresses = [node.address for node in cluster.nodes]
+        numbers = count(1)
+        self.publishers = [
+            Publisher(f"p{next(numbers)}", room, self.ledger, addresses, random.Random(dice.random()))
+            for room in ROOMS
+            for _ in range(publishers)
+        ]
+        self.listeners = [
+            Listener(
+                f"{transport}-{room}", transport, room, self.ledger, addresses,
+                random.Random(dice.random()),
+            )
+            for room in ROOMS
+            for transport in TRANSPORTS
+        ]  # fmt: skip
+        clients: list[Client] = [*self.publishers, *self.listeners]
+        self.scene = Scene(cluster, clients, dice)
+        self._cluster = cluster
+        self._tell = tell
+        self._began = trio.current_time()
+        self._over = trio.current_time()
+
+    async def run(self, seconds: float) -> Report:
+        """Until the time is over, or `stopping` is set; whole rounds, and a look at everything at the end."""
+        self._over = self._began + seconds
+        table = troubles_of(self._cluster)
+        troubles, weights = list(table), list(table.values())
+        async with self._listening():
+            while not self._is_over():
+                async with self._publishing():
+                    for trouble in self.scene.dice.choices(troubles, weights, k=TROUBLES_A_ROUND):
+                        await self.trouble(trouble)
+                        if self._is_over():
+                            break
+                await self.look()
+                self._tell(self._progress())
+        return self.finished()
+
+    async def play(self, *troubles: Do) -> Report:
+        """One round of these troubles."""
+        async with self._listening():
+            async with self._publishing():
+                for trouble in troubles:
+                    await self.trouble(trouble, overlap=0.0)
+            await self.look()
+        return self.finished()
+
+    def _is_over(self) -> bool:
+        return self.stopping.is_set() or trio.current_time() >= self._over
+
+    def finished(self) -> Report:
+        """The report."""
+        report = self.report
+        report.seconds = trio.current_time() - self._began
+        report.slowest_acknowledgement = max(each.slowest for each in self.publishers)
+        report.connections = sum(each.connections for each in self.scene.clients)
+        report.starts = sum(node.starts for node in self._cluster.nodes)
+        return report
+
+    def _progress(self) -> str:
+        slowest, why = self.report.slowest_recovery
+        return (
+            f"{trio.current_time() - self._began:6.0f} s  {self.ledger.acknowledged:7,} records"
+            f"  {self.report.troubles.total():4} troubles  {self.scene.signals['SIGKILL']:4} processes killed"
+            f"  slowest recovery {slowest:.1f} s ({why})"
+        )
+
+    # -- who takes part -----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            for listener in self.listeners:
+                nursery.start_soon(listener.run)
+            yield
+            nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _publishing(self) -> AsyncIterator[None]:
+        """Publishers act; at the end of the block all have what they wanted."""
+        async with trio.open_nursery() as nursery:
+            for publisher in self.publishers:
+                publisher.stopping = False
+                nursery.start_soon(publisher.run)
+            await self._recovered("the beginning")
+            yield
+            await self._cluster.until_up()
+            for publisher in self.publishers:
+                publisher.stopping = True
+            nursery.cancel_scope.deadline = trio.current_time() + RECOVERY
+        late = [each.name for each in self.publishers if not each.is_over]
+        if late:
+            raise Violation(f"{', '.join(late)} had no acknowledgement for {RECOVERY:g} s")
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    async def trouble(self, do: Do, *, overlap: float = OVERLAP) -> None:
+        """Do it, and mostly wait until everybody is served again."""
+        name = do.__name__.replace("_", " ")
+        await do(self.scene)
+        self.report.troubles[name] += 1
+        if self.scene.dice.random() >= overlap:
+            await self._recovered(name)
+        await trio.sleep(self.scene.between((0.0, PAUSE)))
+
+    async def _recovered(self, what: str) -> None:
+        """Until each publisher has had an acknowledgement from now on, and each listener what there is now."""
+        began = trio.current_time()
+        done = [each.done for each in self.publishers]
+        tops = {room: self.ledger.room(room).top for room in ROOMS}
+
+        def late() -> list[str]:
+            return [
+                *(each.name for each, before in zip(self.publishers, done, strict=True) if each.done <= before),
+                *(each.name for each in self.listeners if each.position.at < tops[each.position.room.name]),
+            ]
+
+        await self._eventually(lambda: not late(), lambda: f"after {what}, {', '.join(late())} did not recover")
+        taken = trio.current_time() - began
+        self.report.recoveries.append(taken)
+        self.report.slowest_recovery = max(self.report.slowest_recovery, (taken, what))
+
+    # -- what is then true --------------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Nobody writes: everything is there, everywhere the same."""
+        self.report.rounds += 1
+        tops = {name: self.ledger.room(name).top for name in ROOMS}
+
+        def behind() -> list[str]:
+            return [each.name for each in self.listeners if each.position.at < tops[each.position.room.name]]
+
+        await self._eventually(lambda: not behind(), lambda: f"{', '.join(behind())} never got all up to {tops}")
+        for name in ROOMS:
+            room = self.ledger.room(name)
+            records = await self._read(room, room.checked)
+            self.ledger.check_log(room, records, after=room.checked)
+            # Of what is older, some may have been changed since.
+            room.checked = max(0, room.top - PAGE)
+            for node in self._cluster.nodes:
+                for _ in range(QUESTIONS):
+                    page = await self._get(node.address, f"/rooms/{name}/messages?limit={PAGE}")
+                    self.ledger.check_shown(room, page["messages"], node.name)
+                await self._until_all_are_listed(node.address, name)
+
+    async def _until_all_are_listed(self, address: Address, room: str) -> None:
+        """Each worker says that the listeners are there, and nobody else."""
+        answers: list[Any] = []
+
+        async def listed() -> bool:
+            answers[:] = [await self._get(address, f"/rooms/{room}/members") for _ in range(QUESTIONS)]
+            return {answer["count"] for answer in answers} == {len(TRANSPORTS)}
+
+        await self._eventually(listed, lambda: f"{len(TRANSPORTS)} are in {room}, and its members are {answers}")
+
+    async def look_at_all(self) -> None:
+        """The whole log, from its beginning, as it reads now."""
+        for name in ROOMS:
+            room = self.ledger.room(name)
+            self.ledger.check_shown(room, await self._read(room, 0), "the log")
+
+    async def _read(self, room: Room, after: int) -> list[Any]:
+        found: list[Any] = []
+        address = self.scene.node().address
+        while True:
+            page = await self._get(address, f"/rooms/{room.name}/messages?after={after}&limit={PAGE}")
+            if not page["messages"]:
+                return found
+            found += page["messages"]
+            after = found[-1]["offset"]
+
+    async def _get(self, address: Address, path: str) -> Any:
+        """Ask until there is an answer."""
+        answers: list[Any] = []
+
+        async def answered() -> bool:
+            with trio.move_on_after(5.0):
+                try:
+                    answer = await ask(address, "GET", path)
+                except LOSSES:
+                    return False
+                if answer.status == 200:
+                    answers.append(answer.json)
+            return bool(answers)
+
+        await self._eventually(answered, lambda: f"no answer to GET {path}")
+        return answers[0]
+
+    async def _eventually(self, look: Callable[[], bool | Awaitable[bool]], otherwise: Callable[[], str]) -> None:
+        try:
+            await eventually(look, within=RECOVERY)
+        except trio.TooSlowError:
+            raise Violation(f"{otherwise()} ({RECOVERY:g} s)") from None

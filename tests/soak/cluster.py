@@ -1,0 +1,106 @@
+"""The nodes with what they stand on: one file, or a PostgreSQL server and two Valkey shards.
+
+Owns: the engines and how each is started and ended. May not: choose what is done to them.
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from tests.soak.ledger import Violation
+from tests.soak.nodes import Node
+from tests.support.partition import Link
+from tests.support.postgres import PostgresServer, private_server
+from tests.support.valkeys import Valkey, url_of, valkeys
+
+SHARDS, NODES = 2, 2
+
+
+@dataclass
+class Cluster:
+    """All that can be hurt."""
+
+    nodes: list[Node]
+    database: PostgresServer | None = None
+    name: str = "postgres"  # of the database
+    is_ours: bool = False  # the database's server may be stopped
+    links: list[Link] = field(default_factory=list)  # of each node to the database
+    shards: list[Valkey] = field(default_factory=list)
+
+    async def until_up(self) -> None:
+        """Until all nodes serve."""
+        for node in self.nodes:
+            await node.up.wait()
+
+
+@contextmanager
+def folder_kept_on_failure() -> Iterator[Path]:
+    """What is in it may tell why."""
+    folder = Path(tempfile.mkdtemp(prefix="chat-soak-"))
+    try:
+        yield folder
+    except BaseException:
+        print(f"what the nodes said is in {folder}", flush=True)
+        raise
+    shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def one_machine(folder: Path, *, workers: int = 2) -> AsyncIterator[Cluster]:
+    """A supervisor whose workers share one file."""
+    async with _running(
+        Cluster([Node("node-1", folder, "--log", f"sqlite:{folder / 'chat.db'}", workers=workers)])
+    ) as it:
+        yield it
+
+
+@asynccontextmanager
+async def two_machines(
+    folder: Path, *, workers: int = 2, server: PostgresServer | None = None, name: str = "postgres"
+) -> AsyncIterator[Cluster]:
+    """Nodes on one database, each over a network of its own, and shards. Without a `server`, on one of their own."""
+    with ExitStack() as stack:
+        database = server or stack.enter_context(private_server())
+        if server is None:
+            await trio.to_thread.run_sync(database.start)
+        shards = stack.enter_context(valkeys(folder, SHARDS))
+        async with trio.open_nursery() as nursery:
+            links = [Link(database.port) for _ in range(NODES)]
+            for link in links:
+                await nursery.start(link.run)
+            nodes = [
+                Node(
+                    f"node-{number}", folder, "--log", database.url(name, port=link.port), "--shared", url_of(shards),
+                    workers=workers,
+                )
+                for number, link in enumerate(links, 1)
+            ]  # fmt: skip
+            cluster = Cluster(nodes, database, name, server is None, links, shards)
+            async with _running(cluster):
+                yield cluster
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _running(cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The nodes serve; at the end of the block they have ended, whatever happens."""
+    try:
+        async with trio.open_nursery() as nursery:
+            for node in cluster.nodes:
+                nursery.start_soon(node.run)
+            await cluster.until_up()
+            yield cluster
+            async with trio.open_nursery() as ends:
+                for node in cluster.nodes:
+                    ends.start_soon(node.stop)
+        faults = [line for node in cluster.nodes for line in node.faults()]
+        if faults:
+            raise Violation(f"{len(faults)} faults in the logs, the first of which is {faults[0]}")
+    finally:
+        for node in cluster.nodes:
+            node.kill()

@@ -1,0 +1,154 @@
+"""One server, plain or a supervisor with workers, that is started again whenever it ends: what systemd does.
+
+Owns: its processes, all of which are in sessions of its own, so that they are found when their supervisor is dead. May
+not: choose what is done to them.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import trio
+
+from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG
+from tests.soak.ledger import Violation
+from tests.support.peers import Address
+from tests.support.ports import steady_port
+from tests.support.serving import RATES, eventually
+
+#: Seconds between two starts of what could not start, because its database is away or the last worker still drains.
+RESTART_PAUSE = 0.2
+#: Seconds for a node to say where it listens, and to end when it is told to: wide, the machine may be busy.
+START_PATIENCE, END_PATIENCE = 120.0, 60.0
+DRAIN_TIMEOUT = 5
+#: How a line begins that says why a node does not start, and the errors that troubles lead to.
+COMPLAINT, EXPECTED_ERRORS = "chatserver: ", ("worker_hung",)
+#: Where these are behind a process's name in its `stat`; a session's number stays when its first process has ended.
+_STATE, _PARENT, _SESSION = 0, 1, 3
+
+
+class Node:
+    """See the module. `run` is its life; `up` is set while it serves."""
+
+    def __init__(self, name: str, folder: Path, *flags: str, workers: int) -> None:
+        self.name = name
+        self.port = steady_port()
+        self.address = Address("127.0.0.1", self.port)
+        self.errors = folder / f"{name}.err"
+        self.up = trio.Event()
+        self.starts = 0
+        self.may_end = False  # somebody ended it
+        self._workers = workers
+        self._folder = folder
+        self._command = [
+            str(Path(sys.executable).with_name("chatserver")), "serve", "--port", str(self.port), "--per-ip", "0",
+            "--workers", str(workers), "--drain-timeout", str(DRAIN_TIMEOUT), "--retain-messages", "0",
+            *(word for name in RATES for word in (f"--{name.replace('_', '-')}", "0")), *flags,
+        ]  # fmt: skip
+        self._sessions: list[int] = []
+        self._process: trio.Process | None = None
+        self._stopping = trio.Event()
+
+    @property
+    def main(self) -> int:
+        """The process that the node was started as."""
+        assert self._process is not None
+        return self._process.pid
+
+    def processes(self) -> list[int]:
+        """All that belong to it and have not ended, whoever their parent is now."""
+        return [number for number, state in _stats() if int(state[_SESSION]) in self._sessions]
+
+    def workers(self) -> list[int]:
+        """Those that serve: children of the supervisor, or the only process."""
+        if self._workers == 1:
+            return [self.main]
+        return [number for number, state in _stats() if int(state[_PARENT]) == self.main]
+
+    def send(self, number: signal.Signals, *processes: int) -> None:
+        """A signal to processes of this node, as far as they have not ended."""
+        if self.main in processes and number in (signal.SIGKILL, signal.SIGTERM):
+            self.may_end = True
+        for process in set(processes).intersection(self.processes()):
+            os.kill(process, number)
+
+    async def run(self) -> None:
+        """Serve until `stop`, and start again whatever ends."""
+        while not self._stopping.is_set():
+            code = await self._live()
+            self.up = trio.Event()
+            if self._stopping.is_set():
+                break
+            if not self.may_end and code not in (EXIT_LOG, EXIT_BIND):
+                raise Violation(f"{self.name} ended by itself with {code}; see {self.errors}")
+            await trio.sleep(RESTART_PAUSE)
+
+    async def _live(self) -> int:
+        """From a start to the end. Returns the exit code."""
+        self.may_end = False
+        with self.errors.open("a") as errors:
+            self._process = process = await trio.lowlevel.open_process(
+                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=self._folder,
+                start_new_session=True,
+            )  # fmt: skip
+        self._sessions.append(process.pid)
+        assert process.stdout is not None
+        async with process.stdout:
+            with trio.fail_after(START_PATIENCE):
+                said = await process.stdout.receive_some()
+            if said:
+                self.starts += 1
+                self.up.set()
+            code = await process.wait()
+            if said and code in (EXIT_LOG, EXIT_BIND):
+                raise Violation(f"{self.name} served, and ended by itself with {code}; see {self.errors}")
+            return code
+
+    async def stop(self) -> None:
+        """Drain, in time and in good order."""
+        self._stopping.set()
+        process = self._process
+        assert process is not None
+        self.send(signal.SIGTERM, self.main)
+        with trio.move_on_after(END_PATIENCE):
+            await process.wait()
+        if process.returncode != EXIT_CLEAN:
+            raise Violation(f"{self.name} ended with {process.returncode} when it was told to; see {self.errors}")
+        try:
+            await eventually(lambda: not self.processes(), within=END_PATIENCE)
+        except trio.TooSlowError:
+            raise Violation(f"{self.name} has ended, and its processes {self.processes()} have not") from None
+
+    def faults(self) -> list[str]:
+        """Lines of its log that nothing which was done to it explains: errors, and what is no line of a log."""
+        with self.errors.open() as lines:
+            return [line for line in lines if not line.startswith(COMPLAINT) and _is_fault(line)]
+
+    def kill(self) -> None:
+        """Whatever is left of it."""
+        self._stopping.set()
+        for process in self.processes():
+            os.kill(process, signal.SIGKILL)
+
+
+def _is_fault(line: str) -> bool:
+    if not line.startswith("{"):
+        return True
+    told = json.loads(line)
+    return told["level"] in ("error", "critical") and told["event"] not in EXPECTED_ERRORS
+
+
+def _stats() -> Iterator[tuple[int, Sequence[str]]]:
+    """Each process that has not ended, with what the kernel says of it behind its name."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                state = (folder / "stat").read_text().rpartition(") ")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state[_STATE] != "Z":
+                yield int(folder.name), state

@@ -1,0 +1,47 @@
+"""One round of the soak on each engine, with troubles that are chosen: no promise is broken, and everybody recovers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak import troubles
+from tests.soak.campaign import Campaign, Report
+from tests.soak.cluster import one_machine, two_machines
+from tests.support.postgres import PostgresServer
+
+SEED = 7
+
+
+def no_word(line: str) -> None:
+    """Of progress."""
+
+
+def check(campaign: Campaign, report: Report, nodes: int) -> None:
+    """It was a round as it should be: something was killed, and much was checked."""
+    ledger = campaign.ledger
+    assert report.rounds == 1
+    assert ledger.told_of_loss == 0
+    assert ledger.acknowledged >= 50
+    assert ledger.seen == 3 * ledger.acknowledged, "each record reaches one listener over each transport"
+    assert campaign.scene.signals["SIGKILL"] >= 1
+    assert report.starts >= nodes
+
+
+@pytest.mark.slow
+async def test_one_machine(tmp_path: Path) -> None:
+    async with one_machine(tmp_path) as cluster:
+        campaign = Campaign(cluster, SEED, no_word, publishers=2)
+        report = await campaign.play(troubles.kill_worker, troubles.stop_worker, troubles.kill_node)
+        check(campaign, report, 2)
+
+
+@pytest.mark.slow
+async def test_two_machines(tmp_path: Path, postgres_server: PostgresServer, postgres_url: str) -> None:
+    database = postgres_url.rpartition("/")[2]
+    async with two_machines(tmp_path, workers=1, server=postgres_server, name=database) as cluster:
+        campaign = Campaign(cluster, SEED, no_word, publishers=2)
+        report = await campaign.play(
+            troubles.kill_all_backends, troubles.kill_worker, troubles.kill_writing_backend, troubles.forget_all,
+            troubles.cut_clients,
+        )  # fmt: skip
+        check(campaign, report, 3)
