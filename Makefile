@@ -2,7 +2,7 @@
 # make check  lint, types, import rules, tests                       make bench  the figures of docs/performance.md
 # make fuzz   five minutes of garbage against a real server          make cluster  two nodes on PostgreSQL and Valkey, to try
 # make soak   ten minutes in which everything is killed
-# make million  as many idle WebSockets as fit here, up to a million: 20 minutes, most of the memory
+# make million  as many idle WebSockets as fit here, up to a million: 15 minutes, most of the memory
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -1,8 +1,8 @@
 """Who is in the other processes: seen as if it were here, forgotten with its process, right again after any loss."""
 
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import cache
 from itertools import pairwise
 from unittest import mock
@@ -20,73 +20,16 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
 from chatserver.chat.presence import NAMED_ROOM
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
-from chatserver.chat.process_messages import Said, decode, named, principal_of
+from chatserver.chat.process_messages import named, principal_of
 from chatserver.chat.registry import EMPTY_STAYS
-from tests.support.chatting import Chatting, SmallSettings, chatting
+from tests.support.chatting import Chatting, SmallSettings
+from tests.support.processes import Air, Process, lose
 from tests.support.scripted import HERE, Peer
 
 #: Seconds in which everything has been said, heard and told.
 SAID = 3 * TELL_EVERY
 #: The same after a loss: the next message shows it, everything is asked for, and told.
 MENDED = 2 * AGAIN_EVERY + SAID
-
-
-class Air:
-    """Carries what one says to all, itself included."""
-
-    def __init__(self) -> None:
-        self.said: list[Said] = []
-        self.times: list[float] = []
-        self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
-        self._hearing: list[Elsewhere] = []
-
-    def tell(self, message: bytes) -> None:
-        self.said.append(decode(message))
-        self.times.append(trio.current_time())
-        for each in self._hearing:
-            for heard in self.spoil(message):
-                each.heard(heard)
-
-    @asynccontextmanager
-    async def process(self) -> AsyncIterator["Process"]:
-        """One process of the chat, until the end of the block."""
-        async with chatting() as it, trio.open_nursery() as nursery:
-            elsewhere = Elsewhere(it.hub, self)
-            self._hearing.append(elsewhere)
-            process = Process(it, elsewhere)
-            nursery.start_soon(process.run)
-            yield process
-            self._hearing.remove(elsewhere)
-            nursery.cancel_scope.cancel()
-
-
-class Process:
-    """A chat that is one of several."""
-
-    def __init__(self, it: Chatting, elsewhere: Elsewhere) -> None:
-        self.it = it
-        self.elsewhere = elsewhere
-        self._running = trio.CancelScope()
-
-    async def run(self) -> None:
-        with self._running:
-            await self.elsewhere.run()
-
-    def stop(self) -> None:
-        """It says nothing any more."""
-        self._running.cancel()
-
-    async def join(self, number: int, room: str = "lobby") -> Peer:
-        peer = Peer(number)
-        await self.it.join(peer, room)
-        return peer
-
-    def people(self, room: str = "lobby") -> set[int]:
-        """Who is there, as its people are told."""
-        return {each.number for each in self.it.hub.registry.presence(room).people()}
-
-    def count(self, room: str = "lobby") -> int:
-        return len(self.it.hub.registry.presence(room))
 
 
 @pytest.fixture
@@ -197,23 +140,6 @@ async def test_a_room_leaves_memory_where_nobody_is_in_it(pair: Pair) -> None:
 
 
 # -- what is lost -----------------------------------------------------------------------------------------------------
-
-
-def lose(share: float, rng: random.Random) -> Callable[[bytes], list[bytes]]:
-    """Of the messages some are lost, doubled, or come behind the next one."""
-    late: list[bytes] = []
-
-    def spoil(message: bytes) -> list[bytes]:
-        if rng.random() < share:
-            return []
-        heard = [message] * rng.choice((1, 1, 1, 2))
-        heard += late
-        late.clear()
-        if rng.random() < share:
-            late.append(message)
-        return heard
-
-    return spoil
 
 
 def test_whatever_is_lost_all_agree_in_the_end() -> None:

@@ -1,259 +1,39 @@
 """The hub and its broadcasts against everything at once: each message once, in order, or an explicit gap.
 
-Random joins, leaves, publishes, deaths, slow peers, partial takes, polls, retention, a slow and failing log, another
-process that writes to it. At any
-quiet moment, each peer that is not behind has everything (no wake-up was lost); in the end all have all.
+Random joins, leaves, publishes, changes, deaths, slow peers, partial takes, polls, retention, a slow and failing log,
+another process that writes to it. At any quiet moment, each peer that is not behind has everything (no wake-up was
+lost); in the end all have all.
+
+The same holds in each of several processes on one log, whatever becomes of what they tell each other.
 """
 
-from collections import Counter
+import random
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from functools import partial
 from unittest import mock
 
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat import registry
-from chatserver.chat.member import Source
-from chatserver.log.interface import Draft, LogError
+from chatserver.chat.presence import MAX_LISTED
+from chatserver.chat.wider_presence import WiderPresence
+from tests.chat.playing import LONG_AFTER, ROOMS, Act, Play, an_act
 from tests.support.chatting import Chatting, chatting
-from tests.support.scripted import ENDLESS, Peer
+from tests.support.processes import Air, Process, lose
 
-ROOMS = ("lobby", "ops", "den")
-PEERS = 4
-NETWORKS = ("192.0.2.1", "198.51.100.1")
-
-Act = tuple[str, int, int]
-
-ACTS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            "publish publish publish publish join join join leave take take take slow die poll poll wait wait "
-            "until_idle retain slow_log fail_reads fail_commits doomed publisher publisher types types reads "
-            "elsewhere elsewhere elsewhere".split()
-        ),
-        st.integers(0, PEERS - 1),
-        st.integers(0, 40),
-    ),
-    max_size=60,
+ACT = an_act(
+    "publish publish publish publish join join join leave take take take slow die poll poll wait wait until_idle "
+    "retain slow_log fail_reads fail_commits doomed publisher publisher types types reads elsewhere elsewhere "
+    "elsewhere change change slow_commits"
 )
-
-
-class Play:
-    """One run of random acts."""
-
-    def __init__(self, it: Chatting, nursery: trio.Nursery) -> None:
-        self.it = it
-        self.nursery = nursery
-        self.peers = [it.peer(network=NETWORKS[number % 2]) for number in range(PEERS)]
-        self.everybody = list(self.peers)
-        self.published = 0
-        self.answered: list[object] = []
-        self.loading = 0
-
-    async def act(self, act: Act) -> None:
-        name, which, amount = act
-        await getattr(self, name)(which, amount)
-
-    async def publish(self, which: int, amount: int) -> None:
-        for _ in range(amount % 13 + 1):
-            self.published += 1
-            self.it.hub.publish(
-                Draft(ROOMS[which % 3], "u_1", "Ann", f"text-{self.published}" + "." * (amount * 3)),
-                self.answered.append,
-            )
-
-    async def elsewhere(self, which: int, amount: int) -> None:
-        """Another process writes, and says so rightly, wrongly, twice or not at all."""
-        name = ROOMS[which % 3]
-        if self.it.log.shared:
-            last = self.it.elsewhere_said(name, *(f"elsewhere-{number}" for number in range(amount % 5 + 1)))
-            hints: list[dict[str, int]] = [
-                {name: last},
-                {},
-                {name: last + amount},
-                {name: last - amount},
-                {"no": amount},
-            ]
-            self.it.hub.heard(hints[amount % 7 % 5])
-            self.it.hub.heard(hints[amount % 3])
-
-    async def publisher(self, which: int, amount: int) -> None:
-        """Waits for the members if it is ahead of them, and may be gone before it is told to go on."""
-        peer = self.peers[which]
-        name = ROOMS[amount % 3]
-        for _ in range(amount):
-            self.published += 1
-            room = self.it.hub.publish(Draft(name, "u_2", "Bob", f"text-{self.published}"), self.answered.append)
-            if room is not None and room.congested:
-                self.it.hub.pause(room, peer)
-                peer.paused_in.append(room)
-                return
-
-    async def join(self, which: int, amount: int) -> None:
-        self.nursery.start_soon(self._join, self.peers[which], ROOMS[amount % 3], amount)
-
-    async def _join(self, peer: Peer, name: str, back: int) -> None:
-        self.loading += 1
-        try:
-            async with self.it.hub.using(name, peer.network):
-                if not peer.gone and all(member.room.name != name for member in peer.members):
-                    encoder = self.it.encoder
-                    encoding = encoder.events if peer.number % 3 == 0 else encoder.frames
-                    await self.it.join(peer, name, back=back, encoding=encoding)
-        except LogError:
-            pass
-        finally:
-            self.loading -= 1
-
-    async def leave(self, which: int, amount: int) -> None:
-        members = self.peers[which].members
-        if members:
-            self.it.leave(members[amount % len(members)])
-
-    async def types(self, which: int, amount: int) -> None:
-        self.it.hub.types(ROOMS[amount % 3], self.peers[which].principal)
-
-    async def reads(self, which: int, amount: int) -> None:
-        self.it.hub.moved(ROOMS[amount % 3], self.peers[which].principal, amount)
-
-    async def slow(self, which: int, amount: int) -> None:
-        self.peers[which].space = amount * 7
-
-    async def take(self, which: int, amount: int) -> None:
-        self.it.sink.take(self.peers[which], amount * 11)
-
-    async def die(self, which: int, amount: int) -> None:
-        self.it.sink.die(self.peers[which])
-        self._replace(which)
-
-    async def doomed(self, which: int, amount: int) -> None:
-        self.peers[which].dies_at_next_write = True
-
-    def _replace(self, which: int) -> None:
-        self.peers[which] = self.it.peer(network=NETWORKS[which % 2])
-        self.everybody.append(self.peers[which])
-
-    async def poll(self, which: int, amount: int) -> None:
-        self.nursery.start_soon(self._poll, self.peers[which], ROOMS if amount % 2 else ROOMS[:1])
-
-    async def _poll(self, peer: Peer, names: tuple[str, ...]) -> None:
-        self.loading += 1
-        try:
-            await self.it.hub.load(names, peer.network)
-            if peer.waiter is None and not peer.gone and all(self.it.hub.room(name) for name in names):
-                self.it.hold_now(peer, names)
-        except LogError:
-            pass
-        finally:
-            self.loading -= 1
-
-    async def wait(self, which: int, amount: int) -> None:
-        await trio.sleep(amount / 10)
-
-    async def until_idle(self, which: int, amount: int) -> None:
-        await self.it.until_idle()
-        self.check_quiet()
-
-    async def retain(self, which: int, amount: int) -> None:
-        firsts = await self.it.log.retain(max_messages=amount + 1, max_age_ms=0, now_ms=0)
-        self.it.hub.retained(firsts)
-
-    async def slow_log(self, which: int, amount: int) -> None:
-        self.it.log.delay = amount / 50
-
-    async def fail_reads(self, which: int, amount: int) -> None:
-        self.it.log.failing_reads = amount % 4
-
-    async def fail_commits(self, which: int, amount: int) -> None:
-        self.it.log.failing_commits = amount % 3
-
-    # -- what must be so --------------------------------------------------------------------------------------------
-
-    def check_quiet(self) -> None:
-        """Nobody can do anything until time passes: then all peers have what they could be given."""
-        for peer in self.peers:
-            for member in peer.members:
-                if member.source is Source.RING and not peer.is_blocked:
-                    assert member.cursor >= member.room.last, "a wake-up was lost"
-            if peer.waiter is not None:
-                forgotten = [room.name for room in self.it.hub.rooms.values() if peer.waiter.lacks_news_of(room)]
-                assert forgotten == [], "a poll was forgotten"
-        self.check_streams()
-        self.check_rooms()
-
-    def check_rooms(self) -> None:
-        """What is counted is what there is; nobody who is gone is in any list; presence is who is there."""
-        hub = self.it.hub
-        rooms = [room for room in hub.rooms.values() if room.ready]
-        assert {room for room in rooms if room.last == 0} == set(hub.registry._unwritten)
-        assert hub.budget.used == sum(0 if room.ring is None else room.ring.kept for room in rooms)
-        counts = Counter(room.network for room in hub.rooms.values())
-        assert counts == hub.registry._of_network
-        assert hub.statistics()["members"] == sum(len(room.members) for room in rooms)
-        assert hub.statistics()["waiters"] == sum(len(room.waiters or ()) for room in rooms)
-        for room in rooms:
-            assert (room.ring is None) == (room.last == 0)
-            here = [principal.number for principal in room.members.values()]
-            here += [waiter.principal.number for waiter in room.waiters or ()]
-            here += room.presence._leases or ()
-            assert {person.number for person in room.presence.people()} == set(here)
-            connections = [member.connection for member in room.members]
-            connections += [waiter.connection for waiter in room.waiters or ()]
-            connections += room.paused or ()
-            assert not any(isinstance(each, Peer) and each.gone for each in connections), "somebody gone is listed"
-
-    def check_streams(self) -> None:
-        for peer in self.everybody:
-            for name in ROOMS:
-                peer.reached(name)
-            for words in peer.lines():
-                if words[0] == "M":
-                    assert self.it.told[words[1], int(words[2])] == words[3], "another message under this offset"
-
-    async def end(self) -> None:
-        """Everything heals: everybody gets everything."""
-        log = self.it.log
-        log.delay = log.failing_reads = log.failing_commits = 0
-        for index, peer in enumerate(self.peers):
-            if peer.dies_at_next_write or peer.gone:
-                self.it.sink.die(peer)
-                self._replace(index)
-        for peer in self.peers:
-            self.it.sink.take(peer, ENDLESS)
-        await trio.sleep(100.0)
-        await self.it.until_idle()
-        self.check_quiet()
-        assert self.loading == 0, "a room never finished loading"
-        assert len(self.answered) == self.published, "a publisher was never answered"
-        assert self.it.schedule.waiting == 0
-        assert not self.it.hub.catch_up.places
-        assert not self.it.hub.catch_up._waiting
-        for peer in self.peers:
-            assert not peer.is_blocked
-            for member in peer.members:
-                assert member.source is Source.RING
-                assert member.cursor == member.room.last == peer.reached(member.room.name)
-        for room in self.it.hub.rooms.values():
-            assert room.last == max((offset for name, offset in self.it.told if name == room.name), default=0)
-            assert not room.congested
-            assert (room.pending, room.pending_bytes, room.pins) == (0, 0, 0)
-            assert (room.broadcast, room.answering) == (None, None)
-            assert not room.paused, "a publisher was forgotten"
-            expected = {member for peer in self.peers for member in peer.members if member.room is room}
-            assert set(room.members) == expected
-        for peer in self.peers:
-            self.it.sink.die(peer)
-        await trio.sleep(registry.EMPTY_STAYS + 100.0)
-        hub, registry_ = self.it.hub, self.it.hub.registry
-        assert hub.rooms == {}, "an empty room stayed in memory"
-        assert (registry_._unwritten, registry_._empty, registry_._of_network) == ({}, {}, {})
-        assert (hub.budget.used, len(hub.budget)) == (0, 0)
-        assert (hub._leasing, hub._changed, hub._noticing) == ({}, {}, {})
+ACTS = st.lists(ACT, max_size=60)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -280,3 +60,96 @@ async def play(acts: list[Act], shared: bool) -> None:
 @given(ACTS, st.booleans())
 def test_everybody_gets_everything_once_and_in_order(acts: list[Act], shared: bool) -> None:
     trio.run(play, acts, shared, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+# -- several processes ------------------------------------------------------------------------------------------------
+
+PROCESSES = 3
+#: What the processes do to each other matters here: much is written and changed, and members of all rooms are there.
+WRITTEN = an_act(
+    "join join join join publish publish publish change change change publisher wait wait poll leave die slow take "
+    "slow_log fail_reads fail_commits slow_commits retain until_idle"
+)
+CLUSTER_ACTS = st.lists(st.tuples(st.integers(0, PROCESSES - 1), WRITTEN), min_size=30, max_size=60)
+
+
+class Cluster:
+    """Processes on one log. What they tell each other may be lost, late, doubled or wrong."""
+
+    def __init__(self, processes: list[Process], air: Air, dice: random.Random, nursery: trio.Nursery) -> None:
+        self.players = [Play(process.it, nursery) for process in processes]
+        self._processes = processes
+        self._air = air
+        self._dice = dice
+        self._nursery = nursery
+        air.spoil = lose(0.3, dice)
+        for process in processes:
+            process.it.spread = partial(self._spread, process)
+
+    def _spread(self, source: Process, hints: dict[str, int]) -> None:
+        for process in self._processes:
+            if process is not source:
+                self._hint(process.it, hints)
+
+    def _hint(self, it: Chatting, hints: dict[str, int]) -> None:
+        match self._dice.randrange(8):
+            case 0 | 1:
+                it.hub.heard(hints)
+            case 2:
+                it.hub.heard(hints)
+                it.hub.heard(hints)
+            case 3:
+                self._nursery.start_soon(self._hint_late, it, hints)
+            case 4:
+                it.hub.heard({name: offset + self._dice.randint(-20, 20) for name, offset in hints.items()})
+            case _:
+                pass  # lost
+
+    async def _hint_late(self, it: Chatting, hints: dict[str, int]) -> None:
+        await trio.sleep(self._dice.uniform(0.0, 3.0))
+        it.hub.heard(hints)
+
+    async def end(self) -> None:
+        """Everything heals but the hints of records, which nobody needs."""
+        self._air.spoil = lambda message: [message]
+        for player in self.players:
+            player.heal()
+        await trio.sleep(100.0)
+        for player in self.players:
+            await player.it.until_idle()
+            player.check_end()
+        for name in ROOMS:
+            here = {
+                person.number
+                for player in self.players
+                if (room := player.it.hub.room(name)) is not None and isinstance(room.presence, WiderPresence)
+                for person in room.presence.people_here(MAX_LISTED)
+            }
+            for process in self._processes:
+                assert process.people(name) == here, f"who is in {name} is not known everywhere"
+        for player in self.players:
+            player.leave_all()
+        await trio.sleep(LONG_AFTER)
+        for player in self.players:
+            player.check_empty()
+
+
+async def play_cluster(acts: list[tuple[int, Act]], seed: int) -> None:
+    dice, air = random.Random(seed), Air()
+    async with AsyncExitStack() as stack:
+        processes: list[Process] = []
+        for _ in range(PROCESSES):
+            beside = processes[0].it if processes else None
+            one = air.process(ring_messages=10, ring_bytes=600, shared=True, beside=beside)
+            processes.append(await stack.enter_async_context(one))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        cluster = Cluster(processes, air, dice, nursery)
+        for number, act in acts:
+            await cluster.players[number].act(act)
+        await cluster.end()
+
+
+@given(CLUSTER_ACTS, st.integers(0, 1 << 16))
+@settings(max_examples=30)
+def test_everybody_gets_everything_in_each_of_several_processes(acts: list[tuple[int, Act]], seed: int) -> None:
+    trio.run(play_cluster, acts, seed, clock=trio.testing.MockClock(autojump_threshold=0))

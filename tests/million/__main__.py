@@ -42,12 +42,10 @@ def main() -> int:
     progress.banner(_banner(planned, machine))
     _prepare()
     outcome = Outcome(planned, options)
-    stopped = False
     try:
         run(planned, options, outcome, progress)
     except KeyboardInterrupt:
-        stopped = True
-        outcome.stopped = outcome.stopped or "it was interrupted"
+        outcome.interrupted = True
     except (HolderDiedError, ClosedError, TimeoutError, RuntimeError) as error:
         outcome.faults.append(str(error))
     finally:
@@ -55,7 +53,7 @@ def main() -> int:
     table.show(outcome)
     if arguments.markdown:
         table.write(outcome, arguments.markdown)
-    return EXIT_STOPPED if stopped else EXIT_FAULTS if outcome.faults else 0
+    return EXIT_STOPPED if outcome.interrupted else EXIT_FAULTS if outcome.faults else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--margin", type=float, default=MARGIN_BYTES / 2**30, metavar="GIB", help="memory to leave free (default 2)"
     )
-    parser.add_argument("--minutes", type=float, default=20.0, metavar="N", help="open no more after so many")
+    parser.add_argument("--minutes", type=float, default=15.0, metavar="N", help="open no more after so many")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     return parser
 

@@ -24,7 +24,7 @@ FILES_EACH = WATCHES_EACH = 2
 #: Bytes that a connection takes, by measurement: both ends in the kernel, ours, and the client's.
 BYTES_EACH = 9_500
 #: Bytes of a worker that holds nobody, of a process of clients, and of the supervisor and this program.
-WORKER_BYTES, HOLDER_BYTES, OTHER_BYTES = 40 << 20, 5 << 20, 100 << 20
+WORKER_BYTES, HOLDER_BYTES, OTHER_BYTES = 40 << 20, 8 << 20, 100 << 20
 #: Available memory below which no more are opened. There is no swap here, and what the kernel then does is to kill.
 MARGIN_BYTES = 2 << 30
 #: For the estimate: connections opened a second, seconds for a worker to start, and for what is measured at a step.

@@ -81,6 +81,8 @@ def _notes(outcome: Outcome) -> list[str]:
     notes = []
     if outcome.stopped:
         notes.append(f"As many as fit: {held(outcome):,}, because {outcome.stopped}.")
+    if outcome.interrupted:
+        notes.append("Interrupted: what had been measured until then.")
     notes += [f"FAULT: {fault}." for fault in outcome.faults]
     notes.append(
         f"{plan.workers} workers, {plan.holders} processes of clients, {options.room_size:,} members a room,"

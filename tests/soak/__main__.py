@@ -77,8 +77,12 @@ async def _soak(engine: str, seconds: float, seed: int, workers: int, folder: Pa
     async with trio.open_nursery() as nursery, ENGINES[engine](folder, workers=workers) as cluster:
         campaign = Campaign(cluster, seed, tell)
         nursery.start_soon(_stop_at_signal, campaign)
-        report = await campaign.run(seconds)
-        await campaign.look_at_all()
+        try:
+            report = await campaign.run(seconds)
+            await campaign.look_at_all()
+        except BaseException:
+            tell(f"done last: {', '.join(campaign.recent)}")
+            raise
         nursery.cancel_scope.cancel()
         is_stopped = campaign.stopping.is_set()
     for line in told(campaign, report):

@@ -8,7 +8,7 @@ writes, and all nodes must tell the same: the whole log, how each record reads, 
 """
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -60,6 +60,7 @@ class Campaign:
         self.ledger = Ledger()
         self.report = Report()
         self.stopping = trio.Event()
+        self.recent: deque[str] = deque(maxlen=6)  # troubles
         dice = random.Random(seed)
         addresses = [node.address for node in cluster.nodes]
         numbers = count(1)
@@ -160,6 +161,7 @@ class Campaign:
     async def trouble(self, do: Do, *, overlap: float = OVERLAP) -> None:
         """Do it, and mostly wait until everybody is served again."""
         name = do.__name__.replace("_", " ")
+        self.recent.append(f"{trio.current_time() - self._began:.1f} s {name}")
         await do(self.scene)
         self.report.troubles[name] += 1
         if self.scene.dice.random() >= overlap:

@@ -9,13 +9,14 @@ Owns: a hub at work over the fakes of `scripted`, and the log. May not: know soc
         assert ann.offsets("lobby") == [1]
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from itertools import count
 
 import trio
 import trio.testing
+from outcome import Outcome, capture
 
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
@@ -35,12 +36,20 @@ class SmallSettings(Settings):
 
 
 class ControlledLog(MemoryLog):
-    """The real log in memory, slow and failing where a test wants it, and written by others if it is shared."""
+    """The real log in memory, slow and failing where a test wants it, and written by others if it is shared.
 
-    def __init__(self, *, shared: bool = False) -> None:
+    Beside another one it is that log in another process: both have the same records.
+    """
+
+    def __init__(self, *, shared: bool = False, beside: "ControlledLog | None" = None) -> None:
         super().__init__()
         self.shared = shared
+        self.texts: dict[tuple[str, int], set[str]] = {}  # all that a record has ever read
+        if beside is not None:
+            self._rooms, self._emptied, self._keys = beside._rooms, beside._emptied, beside._keys
+            self.texts = beside.texts
         self.delay = 0.0  # s before a read looks, and again before its answer arrives
+        self.commit_delay = 0.0  # s after a commit before its news
         self.failing_reads = 0
         self.failing_commits = 0
         self.reads = 0
@@ -86,21 +95,44 @@ class ControlledLog(MemoryLog):
 
     def commit_elsewhere(self, drafts: Sequence[Draft]) -> list[Record]:
         """What another process stores: nobody here is told."""
-        outcomes = MemoryLog._commit(self, drafts)
+        outcomes = self._note(MemoryLog._commit(self, drafts))
         return [outcome.record for outcome in outcomes if isinstance(outcome, Stored)]
 
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         if self.failing_commits:
             self.failing_commits -= 1
             return [LogUnavailable("the disk is full") for _ in drafts]
-        return super()._commit(drafts)
+        return self._note(super()._commit(drafts))
+
+    def _note(self, outcomes: Outcomes) -> Outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, Stored) and outcome.fresh:
+                for record in (outcome.record, *outcome.record.alters):
+                    self.texts.setdefault((record.room, record.offset), set()).add(record.text)
+        return outcomes
+
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        if self.commit_delay:
+            trio.lowlevel.spawn_system_task(self._commit_late, drafts, done)
+        else:
+            super()._begin_commit(drafts, done)
+
+    async def _commit_late(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        """Others may read what is stored, and store more, before its own process hears of it."""
+        outcome = capture(self._commit, drafts)
+        await trio.sleep(self.commit_delay)
+        done(outcome)
+
+    def records(self, room: str) -> dict[int, Record]:
+        """What is kept of a room, by offset, as it reads now."""
+        return self._any(room).records
 
 
 class Chatting:
     """A hub at work. `faults` are those that a test plants: any other fails it."""
 
-    def __init__(self, settings: SmallSettings, *, shared: bool) -> None:
-        self.log = ControlledLog(shared=shared)
+    def __init__(self, settings: SmallSettings, *, shared: bool, beside: "Chatting | None" = None) -> None:
+        self.log: ControlledLog = ControlledLog(shared=shared, beside=None if beside is None else beside.log)
         self.encoder = LineEncoder()
         self.sink = ScriptedSink()
         self.schedule = StepSchedule()
@@ -109,7 +141,7 @@ class Chatting:
             self.log, self.encoder, self.sink, self.schedule, settings, note_failure=self.failures.append
         )  # fmt: skip
         self.sink.hub = self.hub
-        self.told: dict[tuple[str, int], str] = {}  # every message that was news
+        self.spread: Callable[[dict[str, int]], None] = lambda hints: None  # to other processes
         self.numbers = count(1)
 
     def peer(self, *, space: int = ENDLESS, network: str = HERE) -> Peer:
@@ -117,15 +149,12 @@ class Chatting:
 
     def news(self, records: Sequence[Record]) -> None:
         """What the log calls."""
-        for record in records:
-            self.told[record.room, record.offset] = record.text
         self.hub.news(records)
+        self.spread({record.room: record.offset for record in records})
 
     def elsewhere(self, *drafts: Draft) -> int:
         """Another process stores these, and no hint of it comes; the offset of the last one."""
-        records = self.log.commit_elsewhere(drafts)
-        self.told.update({(record.room, record.offset): record.text for record in records})
-        return records[-1].offset
+        return self.log.commit_elsewhere(drafts)[-1].offset
 
     def elsewhere_said(self, name: str, *texts: str) -> int:
         """The same for messages in one room."""
@@ -209,14 +238,18 @@ class Chatting:
 @asynccontextmanager
 async def chatting(
     *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000,
-    faults: int = 0, shared: bool = False,
+    faults: int = 0, shared: bool = False, beside: Chatting | None = None,
 ) -> AsyncIterator[Chatting]:  # fmt: skip
-    """Runs until the end of the block. So many `faults` are planted; one more or less is a bug."""
+    """Runs until the end of the block. So many `faults` are planted; one more or less is a bug.
+
+    With `beside` it is another process on the log of that one.
+    """
     it = Chatting(
         SmallSettings(
             ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes, max_rooms=max_rooms
         ),
         shared=shared,
+        beside=beside,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)

@@ -36,6 +36,8 @@ from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
 
 #: Seconds for which a server may run in one test: a test that waits for ever fails instead.
 LIFE = 90.0
+#: Seconds for a server's first lines: a start is half a second of a processor, for each of its workers.
+START_PATIENCE = 80.0
 #: Seconds between the first two looks at something that should soon be true, by how much each pause is longer, and
 #: the longest: a look at /metrics is work for the server, and takes longer than most tests wait.
 LOOK, SLOWER, LOOK_MAX = 0.02, 1.2, 0.2
@@ -268,7 +270,7 @@ def _limit_descriptors(most: int) -> None:
 
 async def _read_lines(stream: trio.abc.ReceiveStream, count: int) -> list[str]:
     text = b""
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(START_PATIENCE):
         while text.count(b"\n") < count:
             data = await stream.receive_some()
             if not data:

@@ -101,11 +101,13 @@ async def _loop(ask: Ask, together: Together, waiting: int, seconds: float) -> l
     async def client(number: int) -> None:
         chance = random.Random(number)
         began = perf_counter()
-        while began < ends:
+        while True:  # at least once
             await ask(chance)
             now = perf_counter()
             latencies.append(now - began)
             began = now
+            if now >= ends:
+                return
 
     await together([partial(client, number) for number in range(waiting)])
     return latencies

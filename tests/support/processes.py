@@ -1,0 +1,91 @@
+"""Several processes of one chat, which hear of each other's people over an air that may lose, double and delay.
+
+Owns: what stands for the shards or datagrams between them. May not: share a log between them; see `chatting`.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from chatserver.chat.elsewhere import Elsewhere
+from chatserver.chat.process_messages import Said, decode
+from tests.support.chatting import Chatting, chatting
+from tests.support.scripted import Peer
+
+
+class Air:
+    """Carries what one says to all, itself included."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+        self.times: list[float] = []
+        self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
+        self._hearing: list[Elsewhere] = []
+
+    def tell(self, message: bytes) -> None:
+        self.said.append(decode(message))
+        self.times.append(trio.current_time())
+        for each in self._hearing:
+            for heard in self.spoil(message):
+                each.heard(heard)
+
+    @asynccontextmanager
+    async def process(self, **options: Any) -> AsyncIterator["Process"]:
+        """One process of the chat, until the end of the block; `options` are those of `chatting`."""
+        async with chatting(**options) as it, trio.open_nursery() as nursery:
+            elsewhere = Elsewhere(it.hub, self)
+            self._hearing.append(elsewhere)
+            process = Process(it, elsewhere)
+            nursery.start_soon(process.run)
+            yield process
+            self._hearing.remove(elsewhere)
+            nursery.cancel_scope.cancel()
+
+
+class Process:
+    """A chat that is one of several."""
+
+    def __init__(self, it: Chatting, elsewhere: Elsewhere) -> None:
+        self.it = it
+        self.elsewhere = elsewhere
+        self._running = trio.CancelScope()
+
+    async def run(self) -> None:
+        with self._running:
+            await self.elsewhere.run()
+
+    def stop(self) -> None:
+        """It says nothing any more."""
+        self._running.cancel()
+
+    async def join(self, number: int, room: str = "lobby") -> Peer:
+        peer = Peer(number)
+        await self.it.join(peer, room)
+        return peer
+
+    def people(self, room: str = "lobby") -> set[int]:
+        """Who is there, as its people are told."""
+        return {each.number for each in self.it.hub.registry.presence(room).people()}
+
+    def count(self, room: str = "lobby") -> int:
+        return len(self.it.hub.registry.presence(room))
+
+
+def lose(share: float, rng: random.Random) -> Callable[[bytes], list[bytes]]:
+    """Of the messages some are lost, doubled, or come behind the next one."""
+    late: list[bytes] = []
+
+    def spoil(message: bytes) -> list[bytes]:
+        if rng.random() < share:
+            return []
+        heard = [message] * rng.choice((1, 1, 1, 2))
+        heard += late
+        late.clear()
+        if rng.random() < share:
+            late.append(message)
+        return heard
+
+    return spoil
