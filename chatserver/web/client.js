@@ -287,7 +287,9 @@ export class ChatClient extends EventTarget {
 
   /** @param {Link} link */
   opening(link) {
-    if (!link.isSocket) link.follow(this.room, this.current.timeline.cursor, true);
+    if (link.isSocket) return;
+    if (this.#staysOutOf(this.current)) link.begin?.();
+    else link.follow(this.room, this.current.timeline.cursor, true);
   }
 
   /**
@@ -298,14 +300,21 @@ export class ChatClient extends EventTarget {
     if (hello?.user) this.identity.is(hello.user);
     this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
     for (const room of new Set([this.current, ...this.rooms.values()])) {
-      // Where a moderator took us out we come back when the person says so, and not because a connection was lost.
-      if (link.isSocket ? !room.out || this.#isAnew : room !== this.current) this.follow(room);
+      if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
     }
     this.#isAnew = false;
     this.outbox.resume(({ room, text, key, extras }) => {
       const { replyTo, mentions } = extras;
       return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });
     });
+  }
+
+  /**
+   * Where a moderator took us out we come back when the person says so, and not because a connection was lost.
+   * @param {Room} room
+   */
+  #staysOutOf(room) {
+    return room.out !== null && !this.#isAnew;
   }
 
   down() {

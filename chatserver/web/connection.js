@@ -16,6 +16,7 @@
  * @property {LinkHandlers} handlers
  * @property {boolean} isSocket whether it says who we are and who is here, and keeps all rooms alike
  * @property {(room: string, cursor: string | null, isOpen: boolean) => void} follow
+ * @property {() => void} [begin] open without a room, where a room is what opens it
  * @property {(room: string) => void} unfollow
  * @property {(request: Json) => Promise<any>} ask
  * @property {() => void} nudge make sure, quickly, that the line is alive

@@ -46,6 +46,18 @@ export class HttpLink {
     this.handlers = handlers;
   }
 
+  /** Open without a room. */
+  async begin() {
+    const { signal } = this.#stop;
+    try {
+      await this.api.alive();
+      if (!signal.aborted) this.#prove();
+    } catch (error) {
+      if (!(error instanceof ChatError)) throw error;
+      this.#end(error);
+    }
+  }
+
   /**
    * @param {string} room
    * @param {string | null} cursor

@@ -7,8 +7,6 @@ complained of. May not: assert anything about the chat itself.
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
+from tests.support.forking import Forked, fork
 from tests.support.ports import steady_port
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -41,6 +40,10 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
+#: What a server imports when it starts.
+_NEEDS = ("chatserver.server",)
+
+
 class Server:
     """`chatserver serve` on a port that stays the same over restarts."""
 
@@ -49,7 +52,7 @@ class Server:
         self._log = log or f"sqlite:{directory / 'chat.db'}"
         self._flags = flags
         self._port = steady_port()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Forked | None = None
 
     @property
     def url(self) -> str:
@@ -57,12 +60,15 @@ class Server:
 
     def start(self) -> None:
         assert self._process is None
-        command = Path(sys.executable).with_name("chatserver")
         arguments = ["serve", "--port", str(self._port), "--log", self._log, "--quiet", *self._flags]
+        told, its_output = os.pipe()
+        self._output = os.fdopen(told)
         with (self._directory / "server.err").open("a") as errors:
-            self._process = subprocess.Popen([command, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+            self._process = fork(
+                "chatserver.cli", *arguments, stdin=0, stdout=its_output, stderr=errors.fileno(), needs=_NEEDS
+            )
+        os.close(its_output)
+        line = self._output.readline()
         prefix = "listening on http://127.0.0.1:"
         assert line.startswith(prefix), (line, (self._directory / "server.err").read_text())
         self._port = int(line.removeprefix(prefix))
@@ -80,8 +86,7 @@ class Server:
 
     def _reap(self) -> None:
         assert self._process is not None
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._output.close()
         self._process.wait(timeout=15)
         self._process = None
 

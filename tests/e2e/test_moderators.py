@@ -102,21 +102,25 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.expect_texts(["quiet here"])
 
 
-def test_who_is_taken_out_stays_out_when_its_connection_is_lost(server: Server, window: OpenWindow) -> None:
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
+    server: Server, window: OpenWindow, transport: str
+) -> None:
     mo, ann = window(), window()
     sign_in(mo, server, "moe", role="moderator")
     sign_in(ann, server, "ann")
-    for each in (mo, ann):
-        each.open(server, room="inn")
+    inn = f"inn-{transport}"
+    mo.open(server, room=inn)
+    ann.open(server, transport=transport, room=inn)
     moderate(mo, "Ann", "Kick out")
-    expect(banner(ann)).to_contain_text("You are out of #inn")
+    expect(banner(ann)).to_contain_text(f"You are out of #{inn}")
     expect(mo.page.locator("#people li")).to_have_count(1)
     ann.offline(True)
     ann.expect_away()
     ann.offline(False)
     ann.expect_live()
     mo.say("still without her")
-    expect(ann.page.locator("#rooms a[href='#inn'] .count")).to_have_text("out")
+    expect(ann.page.locator(f"#rooms a[href='#{inn}'] .count")).to_have_text("out")
     expect(banner(ann)).to_be_visible()
     come_back(ann)
     expect(ann.texts.last).to_have_text("still without her")

@@ -28,9 +28,9 @@ def planted(plant: Plant | None = None, *, host: str = "127.0.0.1") -> Iterator[
         server.close()
 
 
-def planted_process(plant: Plant | None = None) -> AbstractContextManager[tuple[str, int]]:
+def planted_process(plant: Plant | None = None, *, watched: bool = False) -> AbstractContextManager[tuple[str, int]]:
     """Serve in a process of its own; its URL and pid."""
-    return in_process("tests.loadgen.planted", fault=plant or Plant())
+    return in_process("tests.loadgen.planted", fault=plant or Plant(), watched=watched)
 
 
 def main() -> None:

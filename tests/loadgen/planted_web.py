@@ -130,5 +130,9 @@ def nginx(folder: Path) -> Iterator[tuple[str, int]]:
             process.terminate()
 
 
-if __name__ == "__main__":
+def main() -> None:
     trio.run(_main, sys.argv[1], Site(**json.loads(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import wsproto
+
+from tests.support.forking import Forked, fork
+
+ROOT = Path(__file__).parents[2]
 
 #: A newcomer says one thing and goes; a member that has said as much stays.
 _ESTABLISHED_AFTER_TEXTS = 3
@@ -91,12 +96,19 @@ class Peer:
 
 
 @contextmanager
-def in_process(module: str, *arguments: str, fault: Any) -> Iterator[tuple[str, int]]:
-    """Serve in a process of its own, whose memory can be told from ours; its URL and pid."""
-    command = [sys.executable, "-m", module, *arguments, json.dumps(asdict(fault))]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+def in_process(module: str, *arguments: str, fault: Any, watched: bool = False) -> Iterator[tuple[str, int]]:
+    """Serve in a process of its own; its URL and pid. One that is watched shares no memory with ours."""
+    told, its_output = os.pipe()
+    words = (*arguments, json.dumps(asdict(fault)))
+    process: Forked | subprocess.Popen[bytes]
+    with os.fdopen(told, encoding="utf-8") as output:
+        if watched:
+            process = subprocess.Popen([sys.executable, "-m", module, *words], cwd=ROOT, stdout=its_output)
+        else:
+            process = fork(module, *words, stdin=0, stdout=its_output)
+        os.close(its_output)
         try:
-            yield process.stdout.readline().strip(), process.pid
+            yield output.readline().strip(), process.pid
         finally:
             process.terminate()
+            process.wait()

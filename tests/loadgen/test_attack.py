@@ -54,7 +54,7 @@ async def test_attackers_turned_away_are_not_called_killed() -> None:
 
 async def test_a_leak_is_found_and_what_is_left_however_short_the_recovery_was() -> None:
     """What is left was read at a clock's ticks, and a busy machine's short recovery could be between two of them."""
-    with planted_process(Plant(leak_bytes=50_000)) as (url, pid):
+    with planted_process(Plant(leak_bytes=50_000), watched=True) as (url, pid):
         report = await play_attack(url, {"idle-connect": 200}, server_pid=pid, seconds=3.0, recovery=0.001)
     grown, left = report.figures["server_bytes_per_attacker"], report.figures["server_bytes_left"]
     assert grown is not None

@@ -114,7 +114,7 @@ async def test_a_server_that_dies_is_a_server_that_fell_short() -> None:
 
 async def test_memory_and_cpu_of_a_process_are_measured() -> None:
     """Of one of its own: in the tests' process the garbage of other tests is collected meanwhile, and it shrinks."""
-    with planted_process(Plant(leak_bytes=20_000)) as (url, pid):
+    with planted_process(Plant(leak_bytes=20_000), watched=True) as (url, pid):
         report = await play_run(url, {"idle": 200}, server_pid=pid)
     grown = report.figures["server_bytes_per_connection"]
     assert grown is not None

@@ -39,7 +39,7 @@ def attacked(
         return ended.blames(*blamed) and not any(map(ended.blames, unblamed)) and shown(ended)
 
     def play() -> Ended:
-        with planted_process(plant) as (url, pid):
+        with planted_process(plant, watched=watched) as (url, pid):
             watching = ("--server-pid", str(pid)) if watched else ()
             return attack(url, kind, *arguments, *watching, **how)  # type: ignore[arg-type]
 
@@ -271,7 +271,7 @@ def test_v7_a_late_floor_excuses_no_failure() -> None:
 @pytest.mark.parametrize("watched", [True, False])
 def test_v11_the_row_that_did_it_is_blamed(watched: bool) -> None:
     """Whether its process is known, or nothing listens any more."""
-    with planted_process(Plant(dies=True)) as (url, pid):
+    with planted_process(Plant(dies=True), watched=watched) as (url, pid):
         ended = attack(
             url, "slow-head,idle-connect", *(("--server-pid", str(pid)) if watched else ()), timeout=IMPATIENT,
             command="scorecard",

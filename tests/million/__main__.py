@@ -46,7 +46,7 @@ def main() -> int:
         run(planned, options, outcome, progress)
     except KeyboardInterrupt:
         outcome.interrupted = True
-    except (HolderDiedError, ClosedError, TimeoutError, RuntimeError) as error:
+    except (HolderDiedError, ClosedError, OSError, RuntimeError) as error:
         outcome.faults.append(str(error))
     finally:
         progress.done()

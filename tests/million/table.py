@@ -16,7 +16,8 @@ from tests.bench.figures import number
 from tests.million.run import Outcome, Row
 
 COLUMNS = (
-    "connections", "opened/s", "server, B each", "clients, B each", "kernel, B each", "available less by, B each",
+    "connections", "as the server counts", "opened/s",
+    "server, B each", "clients, B each", "kernel, B each", "available less by, B each",
     "GiB in all", "server's CPU, cores", "µs a connection-second", "pings/s", "clients' CPU, cores",
     "message to all workers: last of them, ms", "busy room: p50, p99, ms", "newcomers: p50, p99, ms",
 )  # fmt: skip
@@ -64,7 +65,7 @@ def _cells(outcome: Outcome, row: Row) -> list[str]:
     cores = idle.server_cpu / idle.seconds
     taken = memory.taken + (outcome.empty.taken if outcome.empty else 0)
     return [
-        f"{row.clients:,}", number(row.opened_a_second),
+        f"{row.clients:,}", f"{row.server:,}", number(row.opened_a_second),
         *(number(part / count) for part in (memory.server, memory.clients, memory.kernel, memory.taken)),
         f"{taken / 2**30:.2f}", f"{cores:.3f}", number(cores / count * 1e6), number(idle.pings / idle.seconds),
         f"{idle.clients_cpu / idle.seconds:.3f}", number(row.everywhere.seconds * 1e3),

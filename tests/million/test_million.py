@@ -243,7 +243,7 @@ def test_the_table_divides_by_what_is_held() -> None:
     deliveries = Latency()
     deliveries.record(0.002)
     outcome.rows.append(Row(
-        clients=10_000, server=10_000, opened_a_second=4_000.0,
+        clients=10_000, server=9_999, opened_a_second=4_000.0,
         memory=Memory(server=5_000_000, clients=1_000_000, kernel=80_000_000, taken=90_000_000),
         idle=Idle(seconds=10, server_cpu=0.5, clients_cpu=0.25, pings=830), everywhere=Everywhere(1_000, 0.0123),
         members=1_000, beside=Beside(deliveries, 0, Latency()),
@@ -251,7 +251,8 @@ def test_the_table_divides_by_what_is_held() -> None:
     outcome.stopped = "memory was short"
     found = table.table(outcome)
     assert dict(zip(found.columns, found.rows[0], strict=True)) == {
-        "connections": "10,000", "opened/s": "4,000", "server, B each": "500", "clients, B each": "100",
+        "connections": "10,000", "as the server counts": "9,999", "opened/s": "4,000",
+        "server, B each": "500", "clients, B each": "100",
         "kernel, B each": "8,000", "available less by, B each": "9,000", "GiB in all": "0.20",
         "server's CPU, cores": "0.050", "µs a connection-second": "5", "pings/s": "83", "clients' CPU, cores": "0.025",
         "message to all workers: last of them, ms": "12.3", "busy room: p50, p99, ms": "2, 2",

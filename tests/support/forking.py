@@ -1,0 +1,213 @@
+"""Processes of ours as forks of one that has imported what they need: a start costs milliseconds, not 0.1 s of CPU.
+
+A suite starts some hundred. How programs start by themselves is the affair of a few tests, which must not use this:
+tests/e2e/test_process.py, tests/loadgen/test_cli.py and test_processes.py, all that use `server_process`. Nor may
+those that measure a process's memory, which a fork shares.
+
+`python -m tests.support.forking DESCRIPTOR` is the process that forks. It ends when the process does that asked it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+_ROOT = Path(__file__).parents[2]
+_REQUEST_BYTES = 256 * 1024
+_NUMBER_BYTES = 8
+
+
+class _Start(msgspec.Struct):
+    """What is asked of the process that forks."""
+
+    modules: list[str]  # of the first `main` is run
+    arguments: list[str]
+    folder: str
+    environment: dict[str, str]
+    descriptors: int  # that it may have open
+
+
+class Forked:
+    """A process that runs `main` of a module; a little of `subprocess.Popen`.
+
+    It is a child of the process that forked it, which tells us the exit code: `ended` is readable by then.
+    """
+
+    def __init__(self, pid: int, ended: socket.socket) -> None:
+        self.pid = pid
+        self.ended = ended
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; the exit code."""
+        if self.returncode is None:
+            self.ended.settimeout(timeout)
+            self.returncode = _number(self.ended)
+            self.ended.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        with suppress(BlockingIOError):
+            return self.wait(0.0)
+        return None
+
+    def send_signal(self, number: int) -> None:
+        """Signal it, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def fork(module: str, *arguments: str, stdin: int, stdout: int, stderr: int = 2, needs: Sequence[str] = ()) -> Forked:
+    """Run `main()` of a module in a process of its own, with these arguments and descriptors.
+
+    `needs` are modules that it imports later. Folder, environment and limit of descriptors are those of the caller.
+    """
+    start = _Start(
+        modules=[module, *needs],
+        arguments=list(arguments),
+        folder=str(Path.cwd()),
+        environment=dict(os.environ),
+        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    )
+    ended, its_end = socket.socketpair()
+    with its_end:
+        socket.send_fds(_forker(), [msgspec.json.encode(start)], [stdin, stdout, stderr, its_end.fileno()])
+    return Forked(_number(ended), ended)
+
+
+def _number(told: socket.socket) -> int:
+    data = told.recv(_NUMBER_BYTES)
+    assert data, "the process that forks has ended; what it said is above"
+    return int.from_bytes(data, "big", signed=True)
+
+
+def _tell(whom: socket.socket, number: int) -> None:
+    with suppress(OSError):  # nobody waits for it any more
+        whom.send(number.to_bytes(_NUMBER_BYTES, "big", signed=True))
+
+
+@cache
+def _forker() -> socket.socket:
+    """Start the process that forks, once; the socket on which it is asked."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-m", __name__, str(its.fileno())]
+    with its:
+        forker = subprocess.Popen(
+            command, cwd=_ROOT, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+
+    def end() -> None:
+        ours.close()
+        forker.wait()
+
+    atexit.register(end)
+    return ours
+
+
+# -- in the process that forks ----------------------------------------------------------------------------------------
+
+
+def _serve(asked: socket.socket) -> None:
+    """Fork when asked, and tell of each process its number and how it ended."""
+    one_ended, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno())
+    waiting: dict[int, socket.socket] = {}
+    while True:
+        ready, _, _ = select.select([asked, one_ended], [], [])
+        if one_ended in ready:
+            one_ended.recv(_REQUEST_BYTES)
+            _bury(waiting)
+        if asked in ready:
+            request, descriptors, _, _ = socket.recv_fds(asked, _REQUEST_BYTES, 4)
+            if not request:
+                return
+            pid = _fork(msgspec.json.decode(request, type=_Start), descriptors[:3])
+            waiting[pid] = socket.socket(fileno=descriptors[3])
+            _tell(waiting[pid], pid)
+
+
+def _bury(waiting: dict[int, socket.socket]) -> None:
+    for pid in list(waiting):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            with waiting.pop(pid) as told:
+                _tell(told, os.waitstatus_to_exitcode(status))
+
+
+def _fork(start: _Start, descriptors: list[int]) -> int:
+    for name in start.modules:
+        import_module(name)
+    gc.freeze()  # a collection would copy the pages of everything that was imported
+    pid = os.fork()
+    if pid == 0:
+        _become(start, descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return pid
+
+
+def _become(start: _Start, descriptors: list[int]) -> None:
+    """Be a process that has just been started, and end."""
+    code: object = 1
+    try:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for descriptor in sorted(map(int, os.listdir("/dev/fd")))[3:]:  # noqa: PTH208  only the names
+            with suppress(OSError):  # the one of the list itself
+                os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (start.descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        os.chdir(start.folder)
+        os.environ.clear()
+        os.environ.update(start.environment)
+        module = start.modules[0]
+        sys.argv = [module, *start.arguments]
+        import_module(module).main()
+        code = 0
+    except SystemExit as exited:
+        code = exited.code or 0
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001  an interpreter of its own would print it and end as well
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with suppress(OSError, ValueError):  # its reader has gone, or it has closed them
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def main() -> None:
+    # A terminal sends Ctrl-C to the whole group: the process that asks says when it is over.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=int(sys.argv[1])) as asked, suppress(ConnectionResetError):
+        _serve(asked)
+
+
+if __name__ == "__main__":
+    main()
