@@ -32,7 +32,7 @@ ENTRY_PATIENCE = 10.0
 EXIT_PATIENCE = 3.0
 #: Seconds by which polls are asked ahead of what they wait for, and between two looks at a list of members.
 HEAD_START, LOOK_EVERY = 0.05, 0.1
-#: Times that a message is sent again when the server asks to wait.
+#: Times that a message is sent when the server asks to wait, which is done for PATIENCE at most: a mute lasts minutes.
 ATTEMPTS = 3
 
 
@@ -109,7 +109,7 @@ class Observer:
         fields = {"text": text, "key": text}
         for attempt in range(ATTEMPTS):
             response = await self._http.request("POST", f"/rooms/{self._room}/messages", fields)
-            if response.retry_after is None or attempt == ATTEMPTS - 1:
+            if response.retry_after is None or response.retry_after > PATIENCE or attempt == ATTEMPTS - 1:
                 break
             await trio.sleep(response.retry_after)
         return _checked(response, 201).decode(wire.Ack)

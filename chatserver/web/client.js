@@ -314,7 +314,7 @@ export class ChatClient extends EventTarget {
    * @param {Room} room
    */
   #staysOutOf(room) {
-    return room.out !== null && !this.#isAnew;
+    return room.out?.code === 'forbidden' && !this.#isAnew;
   }
 
   down() {

@@ -122,6 +122,13 @@ async def test_with_a_token_where_guests_may_do_nothing(tmp_path: Path) -> None:
 # -- one planted fault ------------------------------------------------------------------------------------------------
 
 
+async def test_it_does_not_wait_for_as_long_as_a_server_may_say() -> None:
+    with trio.fail_after(30):
+        async with serving(publish_rate=0.01) as server:
+            report = await examined(server)
+    assert [node.trouble for node in report.nodes] == [Trouble.REFUSED]
+
+
 async def test_nodes_with_other_logs_are_not_one_chat() -> None:
     async with serving() as one, serving() as other:
         report = await examined(one, other)
