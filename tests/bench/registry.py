@@ -16,6 +16,7 @@ from tests.bench import (
     slow_readers,
     stalls,
     tls,
+    workers,
 )
 from tests.bench.figures import Bench
 
@@ -30,6 +31,7 @@ BENCHES: dict[str, Bench] = {
         beside,
         publish,
         publish_postgres,
+        workers,
         stalls,
         slow_readers,
         tls,
