@@ -4,6 +4,7 @@ from tests.bench import (
     beside,
     broadcast,
     costly,
+    curve,
     drivers,
     drivers_sqlite,
     flood,
@@ -37,6 +38,7 @@ BENCHES: dict[str, Bench] = {
         tls,
         costly,
         pipeline,
+        curve,
         drivers_sqlite,
         drivers,
     )
