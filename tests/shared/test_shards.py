@@ -187,6 +187,11 @@ async def hangs_up(stream: trio.SocketStream) -> None:
     await stream.receive_some()
 
 
+async def resets(stream: trio.SocketStream) -> None:
+    """What was not read when it closes makes the kernel send a reset."""
+    await trio.lowlevel.wait_readable(stream.socket)
+
+
 async def speaks_http(stream: trio.SocketStream) -> None:
     await stream.receive_some()
     await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -195,6 +200,11 @@ async def speaks_http(stream: trio.SocketStream) -> None:
 async def is_too_old(stream: trio.SocketStream) -> None:
     async for _ in stream:
         await stream.send_all(b"-ERR unknown command `HELLO`\r\n")
+
+
+async def is_starting(stream: trio.SocketStream) -> None:
+    async for _ in stream:
+        await stream.send_all(b"-LOADING Valkey is loading the dataset in memory\r\n")
 
 
 async def says_something_else(stream: trio.SocketStream) -> None:
@@ -214,15 +224,29 @@ async def turns_bad(stream: trio.SocketStream) -> None:
                 await stream.send_all(b"\x00\xff?\r\n" * 50)
 
 
-@pytest.mark.parametrize("other", [says_nothing, hangs_up, speaks_http, is_too_old, says_something_else])
-async def test_what_is_no_valkey_server_is_away(
-    other: Callable[[trio.SocketStream], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+CHECK = "; is it a Valkey server, without TLS? Check its host and port in --shared"
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (says_nothing, f"it does not answer{CHECK}"),
+        (hangs_up, f"it has closed the connection{CHECK}"),
+        (resets, f"it has closed the connection{CHECK}"),
+        (speaks_http, f"it does not answer as Valkey does{CHECK}"),
+        (says_something_else, f"it does not answer as Valkey does{CHECK}"),
+        (is_too_old, "unknown command `HELLO`"),
+        (is_starting, "Valkey is loading the dataset in memory"),
+    ],
+)
+async def test_what_is_no_valkey_server_is_away_and_the_log_says_what_to_do(
+    other: Callable[[trio.SocketStream], Awaitable[None]], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It said `EndOfStream` of a port of PostgreSQL, and nobody knew what was wrong."""
     monkeypatch.setattr(valkey, "CONNECT_DEADLINE", 0.2)
     async with serving(other) as url, keeping(url) as it:
         await eventually(lambda: it.events() == ["shard_lost"])
-        [reason] = it.reasons()
-        assert reason
+        assert it.reasons() == [words]
         assert it.shards.reachable == 0
 
 
