@@ -7,6 +7,7 @@ not one for each request; what is sent meanwhile is dropped, so that nothing pil
 messages alike (RESP3).
 """
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 
@@ -34,6 +35,8 @@ MAX_REASON = 200
 _MAY_BE_ANOTHER = "; is it a Valkey server, without TLS? Check its host and port in --shared"
 
 _log = structlog.get_logger("chatserver.shared")
+# It has an error with a traceback for each attempt to connect that times out; ours is one line when a server goes away.
+logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 class ValkeyShard:

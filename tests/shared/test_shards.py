@@ -1,5 +1,6 @@
 """One server and many: asked while it is there, not waited for while it is not, found again when it is back."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -240,14 +241,16 @@ CHECK = "; is it a Valkey server, without TLS? Check its host and port in --shar
     ],
 )
 async def test_what_is_no_valkey_server_is_away_and_the_log_says_what_to_do(
-    other: Callable[[trio.SocketStream], Awaitable[None]], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It said `EndOfStream` of a port of PostgreSQL, and nobody knew what was wrong."""
+    other: Callable[[trio.SocketStream], Awaitable[None]], words: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """It said `EndOfStream` of a port of PostgreSQL, and the library an error each second of one that is silent."""
     monkeypatch.setattr(valkey, "CONNECT_DEADLINE", 0.2)
     async with serving(other) as url, keeping(url) as it:
         await eventually(lambda: it.events() == ["shard_lost"])
         assert it.reasons() == [words]
         assert it.shards.reachable == 0
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_garbage_in_an_answer_loses_the_connection_and_nothing_else() -> None:
