@@ -196,7 +196,8 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.FLOOD, Reason.PEER_CLOSED, Reason.PEER_RESET), told="200 and events",
     ),
     *_rows(
-        "thundering-poll", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200", answers=("answered 201",),
+        "thundering-poll", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
+        answers=("answered 201",),
         defence="one encoding for all at one cursor; eight are answered in a step, the others behind everything "
         "else",
     ),
