@@ -25,13 +25,12 @@ settings.register_profile("explore", deadline=None, max_examples=max(_examples, 
 settings.load_profile("explore" if _examples else "fixed")
 
 
-def pytest_collection() -> None:
-    """What is collected stays: to look for garbage in it again and again would take a second."""
-    gc.disable()
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """A whole run is compiled by all workers together."""
+    """What is collected stays: to look for garbage in it again and again would take a second.
+
+    A whole run is compiled by all workers together.
+    """
+    gc.disable()
     if session.config.args == session.config.getini("testpaths"):
         side_by_side.compile_a_share()
 
