@@ -84,7 +84,10 @@ def peer(name: str, *arguments: str) -> Iterator[Process]:
 def _running(command: Sequence[str], folder: Path) -> Iterator[Process]:
     errors = folder / "stderr"
     with errors.open("wb") as sink:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, cwd=ROOT)
+        # A group of its own: Ctrl-C on the terminal is for the bench alone, which then ends the process here.
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, cwd=ROOT, process_group=0
+        )
     process = Process(child, ("", 0))
     try:
         line = process.hear()
