@@ -36,13 +36,14 @@ NOBODY = There({}, 0)
 class WiderPresence(Presence):
     """The people of one room, here and in other processes; `noted` is told when those who are here have changed."""
 
-    __slots__ = ("_here", "_name", "_noted", "_unnamed_others")
+    __slots__ = ("_again", "_here", "_name", "_noted", "_unnamed_others")
 
     def __init__(self, name: str, noted: Callable[[str, "WiderPresence"], None]) -> None:
         super().__init__()
         self._name = name
         self._noted = noted
-        self._here: dict[int, tuple[Principal, int]] = {}  # by number; how many connections in this process
+        self._here: dict[int, Principal] = {}  # by number
+        self._again: dict[int, int] | None = None  # connections in this process, of those who have more than one
         self._unnamed_others = 0
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class WiderPresence(Presence):
 
     def people_here(self, limit: int) -> list[Principal]:
         """Some of them, by the names that they have here."""
-        return [principal for principal, _ in islice(self._here.values(), limit)]
+        return list(islice(self._here.values(), limit))
 
     def enter(self, principal: Principal) -> None:
         """See `Presence.enter`."""
@@ -73,26 +74,30 @@ class WiderPresence(Presence):
         self._name_here(now)
 
     def _name_here(self, principal: Principal) -> None:
-        known, count = self._here[principal.number]
-        if known.label != principal.label:
-            self._here[principal.number] = principal, count
+        if self._here[principal.number].label != principal.label:
+            self._here[principal.number] = principal
             self._noted(self._name, self)
 
     def _add(self, principal: Principal) -> None:
         super()._add(principal)
-        known, count = self._here.get(principal.number, (principal, 0))
-        self._here[principal.number] = known, count + 1
-        if not count:
+        number = principal.number
+        if number not in self._here:
+            self._here[number] = principal
             self._noted(self._name, self)
+            return
+        if self._again is None:
+            self._again = {}
+        self._again[number] = self._again.get(number, 1) + 1
 
     def leave(self, number: int) -> None:
         """See `Presence.leave`."""
         super().leave(number)
-        known, count = self._here.pop(number)
-        if count > 1:
-            self._here[number] = known, count - 1
-        else:
+        count = 1 if self._again is None else self._again.pop(number, 1)
+        if count == 1:
+            del self._here[number]
             self._noted(self._name, self)
+        elif count > 2 and self._again is not None:
+            self._again[number] = count - 1
 
     def hear(self, before: "There", now: "There") -> None:
         """Take in that those of another process have changed."""

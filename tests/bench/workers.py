@@ -8,8 +8,8 @@ cannot, rates are not judged, and CPU for each operation is all that is told. Th
 Publishes once more with the file in memory, where a commit has no sync: both workers wait for those one after the
 other, so the rate on a disk may be the disk's.
 Delivery: members and publishers in each worker (the kernel knows whose a connection is), one message at a time, no
-quota. Memory: Pss of all processes, before and with thousands of idle members, of fresh servers each time: a heap
-grows by a megabyte at a time, and two have two.
+quota. Memory: Pss of all processes, before and with thousands of idle members, of fresh servers each time,
+and as many for each worker.
 What would fool it: a client that is the bottleneck, so its own share of a core is in the details; a worker that did
 not use its quota, so the servers' shares are beside it; a quota that takes the core away from a thread in its turn at
 the file that both write to, for which the other worker then waits: it is in the figure, and against two workers.
@@ -61,6 +61,8 @@ MEMORY = Figure(
 )  # fmt: skip
 ROUNDS, MEMORY_ROUNDS = 5, 3
 CONNECTS = 2_500
+#: Idle members for each worker: a heap and a table grow in steps, so a worker is compared with one that has as many.
+HELD = 9_000
 #: So many that each worker commits groups of the largest size: smaller ones of two workers would wait for more syncs.
 PUBLISHERS, ROOMS = 1_000, 20
 #: A folder of files that need no sync.
@@ -308,19 +310,20 @@ def _open_files(pid: int) -> Iterator[str]:
 
 def _memory(scale: Scale) -> Result:
     [kind] = [each for each in memory.KINDS if each.phase == "open"]
-    count, settle = scale.of(9_500, 200), scale.of(memory.SETTLE, 0.3)
+    count, settle = scale.of(HELD, 100), scale.of(memory.SETTLE, 0.3)
     bytes_each: list[list[float]] = []
     for _ in range(scale.of(MEMORY_ROUNDS, 1)):
         with _servers() as servers:
             bytes_each.append([])
-            for server in servers:
+            for workers, server in enumerate(servers, 1):
                 with Crowd(server.address) as crowd:
-                    bytes_each[-1].append(memory.measure(kind, server, crowd, count, settle=settle).value)
+                    measured = memory.measure(kind, server, crowd, workers * count, settle=settle)
+                    bytes_each[-1].append(measured.value)
     one, two = zip(*bytes_each, strict=True)
     return Result(
         figure=MEMORY,
         samples=[both - alone for alone, both in bytes_each],
-        details=f"{spread(two)} B against {spread(one)} B; {count:,} held",
+        details=f"{spread(two)} B against {spread(one)} B; {count:,} held for each worker",
     )
 
 

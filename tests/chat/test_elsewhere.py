@@ -1,6 +1,7 @@
 """Who is in the other processes: seen as if it were here, forgotten with its process, right again after any loss."""
 
 import random
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import cache
@@ -18,10 +19,11 @@ from chatserver.chat import elsewhere as module
 from chatserver.chat.elsewhere import AGAIN_EVERY, EXPIRY, TELL_EVERY, Elsewhere
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
-from chatserver.chat.presence import NAMED_ROOM
+from chatserver.chat.presence import NAMED_ROOM, Presence
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
 from chatserver.chat.process_messages import named, principal_of
 from chatserver.chat.registry import EMPTY_STAYS
+from chatserver.chat.wider_presence import WiderPresence
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.processes import Air, Process, lose
 from tests.support.scripted import HERE, Peer
@@ -391,3 +393,20 @@ async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
     other.elsewhere.kick("u_bob", "lobby")
     await trio.sleep(SAID)
     assert heard == ["*signouts", ("u_bob", "lobby")]
+
+
+def test_a_person_costs_an_entry_more_where_there_are_other_processes() -> None:
+    """A tuple for each person here was a third of what an idle connection costs."""
+    people = [Principal(number, HERE) for number in range(1_000, 3_000)]
+
+    def bytes_each(presence: Presence) -> float:
+        tracemalloc.start()
+        for principal in people:
+            presence.enter(principal)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return size / len(people)
+
+    wider = WiderPresence("lobby", lambda name, presence: None)
+    assert bytes_each(wider) - bytes_each(Presence()) < 60
+    assert wider.count_here == len(people)
