@@ -222,17 +222,17 @@ class Client(metaclass=_Slotted):
 
     @property
     def number(self) -> int:
-        """Know its number within its persona: what parts of a crowd do goes by it."""
+        """Its number within its persona: what parts of a crowd do goes by it."""
         return self.index - self.cohort.first_index
 
     @property
     def born(self) -> float:
-        """Know when it began to connect."""
+        """When it began to connect."""
         return self.cohort.born[self.number]
 
     @property
     def room(self) -> str:
-        """Know where it is a member: each room has its share of each persona."""
+        """Where it is a member: by its number, so that every room has its share of each persona."""
         rooms = self.cohort.place.rooms
         return rooms[self.number % len(rooms)]
 

@@ -28,7 +28,13 @@ MAX_OFFSET = (1 << 63) - 1
 T = TypeVar("T")
 
 _HEADS = "SELECT name, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
-_ROOMS = "SELECT name, last - forgotten, last FROM rooms WHERE last > forgotten ORDER BY time DESC LIMIT %s"
+# The index has the rooms by ten seconds of their last record, so all of the last ten seconds that are needed are read.
+_ROOMS = """
+    SELECT name, kept, last FROM (
+        SELECT name, last - forgotten AS kept, last, time FROM rooms WHERE last > forgotten
+        ORDER BY recent DESC FETCH FIRST %s ROWS WITH TIES
+    ) AS found ORDER BY time DESC LIMIT %s
+"""
 
 
 def _records(*, last: bool, messages_only: bool) -> str:
@@ -103,4 +109,4 @@ def _read(statement: str, room: str, bounds: tuple[int, int, int, int], connecti
 
 
 def _rooms(limit: int, connection: Connection) -> list[RoomSummary]:
-    return [RoomSummary(restored(name), kept, last) for name, kept, last in connection.execute(_ROOMS, (limit,))]
+    return [RoomSummary(restored(name), kept, last) for name, kept, last in connection.execute(_ROOMS, (limit, limit))]

@@ -90,14 +90,16 @@ def _print_table(settings: Settings, console: Console) -> None:
 
 
 def _meaning(name: str, spec: Spec, settings: Settings) -> str:
-    """With how the limit holds for several workers, where there are several."""
+    """With how the limit holds for several processes, where there are several."""
+    if spec.sharing is Sharing.SHARED and settings.shared:
+        return f"{spec.meaning} With --shared: one rate for all processes."
     if settings.workers == 1 or spec.sharing is Sharing.ALIKE:
         return spec.meaning
-    sharing, one = spec.sharing, share(name, settings)
-    if not one:
-        sharing = Sharing.PER_WORKER  # nothing that could be divided
-    each = "" if sharing is Sharing.PER_WORKER else f", {shown_value(name, one)} each"
-    return f"{spec.meaning} With {settings.workers} workers: {sharing.value}{each}."
+    one = share(name, settings)
+    if not one or spec.sharing is Sharing.SHARED:  # nothing that is divided
+        return f"{spec.meaning} With {settings.workers} workers: {Sharing.PER_WORKER.value}."
+    each = shown_value(name, one)
+    return f"{spec.meaning} With {settings.workers} workers: {spec.sharing.value}, {each} each."
 
 
 def _limits() -> list[tuple[str, Spec]]:

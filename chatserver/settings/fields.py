@@ -241,12 +241,12 @@ class Settings:
         20.0,
         "Messages that one user may publish a second, with a burst of twice that; fifty times that from one address.",
         "people reach 2 and pastes come as bursts of 40; Synapse 0.2, Discord 1, and a bot fits too",
-        Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit", sharing=Sharing.PER_WORKER,
+        Unit.MESSAGES_PER_SECOND, 0.01, 1e6, zero="no limit", sharing=Sharing.SHARED,
     )
     search_rate: float = rate(
         3.0, "Searches of one user a second, with a burst of twice that; ten times that from one address.",
         "a page that searches while somebody types asks 3 times a second; a search is 10 ms of a core",
-        Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit", sharing=Sharing.PER_WORKER,
+        Unit.REQUESTS_PER_SECOND, 0.01, 1e4, zero="no limit", sharing=Sharing.SHARED,
     )
     edit_window: float = rate(
         900.0, "Seconds after a message in which its author may edit and delete it; moderators may delete at any time.",

@@ -53,6 +53,8 @@ class Sharing(Enum):
     SPREAD = "divided among the workers, with room for the kernel's uneven spread"
     #: each worker by itself: all together allow up to so many times as much
     PER_WORKER = "in each worker by itself"
+    #: the same, unless processes tell each other what they have allowed
+    SHARED = "in each worker by itself; with --shared, one rate for all processes"
 
 
 #: What stands for the value in `--help`; any other unit counts something: N.

@@ -7,12 +7,14 @@ not one for each request; what is sent meanwhile is dropped, so that nothing pil
 messages alike (RESP3).
 """
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 
 import structlog
 import trio
 from coredis.connection import TCPConnection, TCPLocation
+from coredis.exceptions import ConnectionError as RefusedError
 from coredis.exceptions import NoScriptError, RedisError, ResponseError
 
 from chatserver.shared.shards import Script, SharedError
@@ -27,8 +29,14 @@ LOOK_EVERY, LOOK_DEADLINE = 1.0, 1.0
 RETRY_EVERY = 1.0
 #: Milliseconds for which the key of a look is kept.
 LOOK_KEPT_MS = 10_000
+#: Characters of a reason in the log.
+MAX_REASON = 200
+#: Of a server that has not yet answered as Valkey does: what an operator can do.
+_MAY_BE_ANOTHER = "; is it a Valkey server, without TLS? Check its host and port in --shared"
 
 _log = structlog.get_logger("chatserver.shared")
+# It has an error with a traceback for each attempt to connect that times out; ours is one line when a server goes away.
+logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 class ValkeyShard:
@@ -90,7 +98,7 @@ class ValkeyShard:
             try:
                 await self._stay_connected(channel, heard)
             except* (RedisError, OSError, trio.TooSlowError) as group:
-                self._note(_innermost(group))
+                self._note(_innermost(group), _MAY_BE_ANOTHER)
             await trio.sleep(RETRY_EVERY * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not secrecy
 
     async def _stay_connected(self, channel: str, heard: Callable[[bytes], None]) -> None:
@@ -101,9 +109,14 @@ class ValkeyShard:
         )  # fmt: skip
         self._lost = trio.Event()
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(CONNECT_DEADLINE):
-                await nursery.start(connection.run)
-                await self._look(connection, channel)
+            try:
+                with trio.fail_after(CONNECT_DEADLINE) as connecting:
+                    await nursery.start(connection.run)
+                    await self._look(connection, channel)
+            except RedisError:
+                if connecting.cancel_called:  # the library says of that only that there is no connection
+                    raise trio.TooSlowError from None
+                raise
             connection.send_command(b"SUBSCRIBE", channel)
             nursery.start_soon(self._listen, connection, heard)
             nursery.start_soon(self._watch, connection, channel)
@@ -145,11 +158,11 @@ class ValkeyShard:
             self._note(error)
             self._lost.set()
 
-    def _note(self, error: BaseException) -> None:
+    def _note(self, error: BaseException, hint: str = "") -> None:
         """One line for each time that the server goes away, however often it is looked for."""
         if not self._reason:
-            self._reason = " ".join(str(error).split()) or type(error).__name__
-            _log.warning("shard_lost", shard=self.name, reason=self._reason[:200])
+            self._reason = _words(error, hint)
+            _log.warning("shard_lost", shard=self.name, reason=self._reason[:MAX_REASON])
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -161,3 +174,20 @@ def _innermost(error: BaseException) -> BaseException:
             error = error.__cause__
         else:
             return error
+
+
+def _words(error: BaseException, hint: str) -> str:
+    """What happened, for people; with the hint where another kind of server would do the same."""
+    told = " ".join(str(error).split())
+    match error:
+        case ResponseError() | RefusedError():  # its own words
+            return told
+        case TimeoutError() | trio.TooSlowError():
+            return f"it does not answer{hint}"
+        case ConnectionResetError() | BrokenPipeError():
+            return f"it has closed the connection{hint}"
+        case OSError():
+            return told
+    # The library's end of a stream has no words; its parser's complaints have, and are not for people.
+    is_end = not told and not isinstance(error, AssertionError)
+    return f"it {'has closed the connection' if is_end else 'does not answer as Valkey does'}{hint}"

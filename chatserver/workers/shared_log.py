@@ -2,14 +2,18 @@
 
 Owns: the lock of an embedded log, which lasts as long as any process that writes; the folder. May not: open the log.
 
-The lock is inherited by each worker. When the supervisor is killed, another server cannot have the file before the
-last worker has drained.
+The locks are inherited by each worker. When the supervisor is killed, another server cannot have the file before the
+last worker has drained. When all of them were killed, nobody has removed their folder, and nobody holds its lock: the
+next supervisor removes it.
 """
 
+import fcntl
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +21,8 @@ from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite_file import checked_path, lock_file
 
 SQLITE = "sqlite:"
+#: How the folders' names begin, and the file in each on which its processes hold a lock.
+PREFIX, IN_USE = "chatserver-", "in-use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +38,36 @@ def shared_log(url: str) -> Iterator[SharedLog]:
     """Have it for all workers until the block ends. Raises LogOpenError."""
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chatserver-"))
+            shared = SharedLog(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX))))
+            shared.inherited.append(_lock(shared.folder))
         except OSError as error:
             raise LogOpenError(f"cannot make a folder for the workers' sockets: {error.strerror}") from error
-        shared = SharedLog(Path(folder))
+        stack.callback(os.close, shared.inherited[0])
         if url.startswith(SQLITE):
             lock = lock_file(checked_path(url.removeprefix(SQLITE)))
             stack.callback(os.close, lock)
             shared.inherited.append(lock)
+        _remove_abandoned(shared.folder.parent)
         yield shared
+
+
+def _lock(folder: Path) -> int:
+    """Locked before it has its name, so that nobody finds it unlocked."""
+    unnamed = folder / f"{IN_USE}-soon"
+    lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    unnamed.rename(folder / IN_USE)
+    return lock
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Folders of this user's whose processes have all ended."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        # It is in use, or another server removes it as well, or it was never one of ours.
+        with suppress(OSError), ExitStack() as stack:
+            found = folder.lstat()
+            if found.st_uid == os.geteuid() and found.st_mode == stat.S_IFDIR | 0o700:
+                lock = os.open(folder / IN_USE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                stack.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)

@@ -21,7 +21,8 @@ from chatserver.log.interface import LogOpenError
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import draft, ignore, running
 from tests.support.groups import append
-from tests.support.postgres import PostgresServer, free_port
+from tests.support.ports import steady_port
+from tests.support.postgres import PostgresServer
 
 SECRET = "correct-horse"
 
@@ -47,7 +48,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/chat")
+    message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{steady_port()}/chat")
     assert "cannot be reached" in message
     assert "Connection refused" in message
 
@@ -131,6 +132,22 @@ async def test_a_schema_with_other_tables(postgres_url: str, statement: str) -> 
     assert message.endswith("; restore it whole, or name another database")
 
 
+async def test_a_table_that_was_dropped_is_named(postgres_url: str) -> None:
+    """The server started, and failed whenever somebody reacted to a message."""
+    async with running(PostgresLog(postgres_url)):
+        pass
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        made = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'chatserver'").fetchall()
+    for (table,) in made:
+        if table != "version":
+            execute(postgres_url, f"ALTER TABLE chatserver.{table} RENAME TO hidden")
+            message = await complaint(with_password(postgres_url))
+            assert f"its schema chatserver has not the tables that a server makes: {table} missing; restore" in message
+            execute(postgres_url, f"ALTER TABLE chatserver.hidden RENAME TO {table}")
+    execute(postgres_url, "DROP TABLE chatserver.reactions, chatserver.audit")
+    assert "reactions, audit missing; restore it whole, or name another database" in await complaint(postgres_url)
+
+
 @pytest.mark.parametrize("minutes", [5, -5])
 async def test_a_clock_that_differs_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
     with capture_logs() as logs:
@@ -173,7 +190,9 @@ async def test_tables_of_a_newer_server(postgres_url: str) -> None:
     async with running(PostgresLog(postgres_url)):
         pass
     execute(postgres_url, "UPDATE chatserver.version SET version = 99")
-    assert "its tables have version 99, this server knows up to" in await complaint(postgres_url)
+    message = await complaint(postgres_url)
+    assert f"its tables have version 99, this server knows up to {len(schema_module.MIGRATIONS)}: " in message
+    assert message.endswith(": a newer server has changed them; start that version here")
 
 
 async def test_the_tables_of_a_version_before_are_brought_up_to_date(

@@ -242,9 +242,10 @@ class Holder:
         self._pings += 1
 
     def _lose(self, descriptor: int, why: str) -> None:
-        if self._stages[descriptor] == Stage.HELD:
+        stage = Stage(self._stages[descriptor])
+        if stage is Stage.HELD:
             self._held -= 1
-        self._lost[why] += 1
+        self._lost[f"{why} while {stage.name.lower()}"] += 1
         self._stages[descriptor] = Stage.FREE
         self._arriving.pop(descriptor, None)
         self._unread.pop(descriptor, None)

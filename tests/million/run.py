@@ -8,9 +8,11 @@ that has not yet come to rest (so everything is read after the probes, too).
 """
 
 import os
+import re
 import signal
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -40,6 +42,7 @@ COUNT_PATIENCE = 15.0
 PONG_DEADLINE = 20.0
 #: Seconds that processes of the server may take to end; then they are killed.
 END_PATIENCE = 60.0
+_CLOSES = re.compile(r'chatserver_closes_total\{reason="([^"]+)"\}')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,7 @@ class Outcome:
     stopped: str = ""  # why fewer fit than were asked for
     interrupted: bool = False
     faults: list[str] = field(default_factory=list)  # connections that were lost, counts that differ
+    closes: Counter[str] = field(default_factory=Counter)  # that the server has counted, by its own reason
     seconds: float = 0.0
 
 
@@ -182,6 +186,7 @@ class Steps:
         )  # fmt: skip
         outcome.rows.append(row)
         outcome.faults = self._faults(row)
+        outcome.closes = closes(metrics(self._address))
         self._progress.say(f"{held:,} held: {row.memory.taken / 2**30:.2f} GiB, {rate:,.0f} opened a second")
 
     def _faults(self, row: Row) -> list[str]:
@@ -228,3 +233,9 @@ class Steps:
 
     def _clients_cpu(self) -> float:
         return sum(procfs.Process(pid).cpu_seconds() or 0.0 for pid in self._holders.pids)
+
+
+def closes(samples: Mapping[str, float]) -> Counter[str]:
+    """Connections that the server has ended or refused, by reason, of what /metrics told."""
+    found = ((_CLOSES.fullmatch(name), value) for name, value in samples.items())
+    return Counter({match[1]: int(value) for match, value in found if match is not None and value})

@@ -85,6 +85,9 @@ def _notes(outcome: Outcome) -> list[str]:
     if outcome.interrupted:
         notes.append("Interrupted: what had been measured until then.")
     notes += [f"FAULT: {fault}." for fault in outcome.faults]
+    if outcome.closes:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in outcome.closes.most_common())
+        notes.append(f"Connections that the server has ended or refused, those of the probes too: {reasons}.")
     notes.append(
         f"{plan.workers} workers, {plan.holders} processes of clients, {options.room_size:,} members a room,"
         f" a ping each {options.ping_interval:g} s; {outcome.seconds:.0f} s in all."

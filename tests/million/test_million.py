@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from chatserver.net.admission import HIGH_WATER
+from chatserver.net.descriptors import connection_limit
 from loadgen.latency import Latency
 from loadgen.target import find
 from tests.million import needs, table
 from tests.million.holder import Status
 from tests.million.memory import Memory, tcp_pages
-from tests.million.needs import MARGIN_BYTES, Machine, NotEnoughError, must_stop, plan
+from tests.million.needs import MARGIN_BYTES, UNEVENNESS, Machine, NotEnoughError, must_stop, plan
 from tests.million.opening import STUCK, Opening
 from tests.million.probes import Beside, Everywhere
 from tests.million.run import Idle, Options, Outcome, Row
@@ -58,6 +60,7 @@ def test_some_hundred(tmp_path: Path) -> None:
     text = report.read_text()
     assert "Idle WebSockets in rooms: 300 of 300" in text
     assert "FAULT" not in text
+    assert "ended or refused, those of the probes too: " in text
     [row] = [line.split(" | ") for line in text.splitlines() if line.startswith("| 300 ")]
     assert float(row[table.COLUMNS.index("pings/s")]) > 0, text
     assert text.strip() in done.stdout
@@ -97,10 +100,16 @@ def test_a_machine_that_does_not_allow_it_is_told() -> None:
 
 def test_a_million_here() -> None:
     million = plan(1_000_000, MACHINE)
-    assert (million.workers, million.holders, million.each) == (53, 53, 19_000)
+    assert (million.workers, million.holders, million.each) == (55, 53, 19_000)
     assert million.steps == [10_000, 50_000, 100_000, 200_000, 400_000, 600_000, 800_000, 1_000_000]
-    assert any("53 workers share 2 processors" in note for note in million.notes)
+    assert any("55 workers share 2 processors" in note for note in million.notes)
     assert any("10 messages of other workers wait" in note for note in million.notes)
+
+
+def test_no_worker_takes_places_back() -> None:
+    """53 of them were so full at 990,000 that one hung up on a newcomer, which ended the run."""
+    fullest = 1_000_000 / plan(1_000_000, MACHINE).workers * UNEVENNESS
+    assert fullest < HIGH_WATER * connection_limit(0, descriptors=MACHINE.descriptors)
 
 
 def test_few_are_one_step() -> None:
@@ -128,7 +137,7 @@ def test_what_is_lacking_is_said_with_what_would_do(machine: Machine, said: str)
 
 
 def test_too_few_workers() -> None:
-    with pytest.raises(NotEnoughError, match=r"2 workers hold 38,000 connections, .* use --workers 53"):
+    with pytest.raises(NotEnoughError, match=r"2 workers hold 36,400 connections, .* use --workers 55"):
         plan(1_000_000, MACHINE, workers=2)
 
 

@@ -72,5 +72,17 @@ def test_limits_say_how_they_hold_for_several() -> None:
     assert "worker" not in alone.getvalue()
     found = {record["flag"]: record["workers"] for record in json.loads(limits_json(of(1)))}
     assert len(found) == sum(spec.section is not Section.SERVICE for spec in SPECS.values())
-    assert found["--search-rate"] == Sharing.PER_WORKER.value
+    assert found["--search-rate"] == Sharing.SHARED.value
     assert found["--head-deadline"] == ""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_limits_say_what_shards_make_of_rates(workers: int) -> None:
+    """They said that rates hold in each worker by itself, though --shared has them hold for all."""
+    file = io.StringIO()
+    print_limits(of(workers, shared="valkey://127.0.0.1:6379"), file)
+    lines = {line.split()[0]: line for line in file.getvalue().splitlines()}
+    for flag in ("--publish-rate", "--search-rate"):
+        assert "With --shared: one rate for all processes." in lines[flag]
+        assert "by itself" not in lines[flag]
+    assert "--shared" not in lines["--message-rate"]

@@ -1,5 +1,6 @@
 """One server and many: asked while it is there, not waited for while it is not, found again when it is back."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -187,6 +188,11 @@ async def hangs_up(stream: trio.SocketStream) -> None:
     await stream.receive_some()
 
 
+async def resets(stream: trio.SocketStream) -> None:
+    """What was not read when it closes makes the kernel send a reset."""
+    await trio.lowlevel.wait_readable(stream.socket)
+
+
 async def speaks_http(stream: trio.SocketStream) -> None:
     await stream.receive_some()
     await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -195,6 +201,11 @@ async def speaks_http(stream: trio.SocketStream) -> None:
 async def is_too_old(stream: trio.SocketStream) -> None:
     async for _ in stream:
         await stream.send_all(b"-ERR unknown command `HELLO`\r\n")
+
+
+async def is_starting(stream: trio.SocketStream) -> None:
+    async for _ in stream:
+        await stream.send_all(b"-LOADING Valkey is loading the dataset in memory\r\n")
 
 
 async def says_something_else(stream: trio.SocketStream) -> None:
@@ -214,16 +225,32 @@ async def turns_bad(stream: trio.SocketStream) -> None:
                 await stream.send_all(b"\x00\xff?\r\n" * 50)
 
 
-@pytest.mark.parametrize("other", [says_nothing, hangs_up, speaks_http, is_too_old, says_something_else])
-async def test_what_is_no_valkey_server_is_away(
-    other: Callable[[trio.SocketStream], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+CHECK = "; is it a Valkey server, without TLS? Check its host and port in --shared"
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (says_nothing, f"it does not answer{CHECK}"),
+        (hangs_up, f"it has closed the connection{CHECK}"),
+        (resets, f"it has closed the connection{CHECK}"),
+        (speaks_http, f"it does not answer as Valkey does{CHECK}"),
+        (says_something_else, f"it does not answer as Valkey does{CHECK}"),
+        (is_too_old, "unknown command `HELLO`"),
+        (is_starting, "Valkey is loading the dataset in memory"),
+    ],
+)
+async def test_what_is_no_valkey_server_is_away_and_the_log_says_what_to_do(
+    other: Callable[[trio.SocketStream], Awaitable[None]], words: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """It said `EndOfStream` of a port of PostgreSQL, and the library an error each second of one that is silent."""
     monkeypatch.setattr(valkey, "CONNECT_DEADLINE", 0.2)
     async with serving(other) as url, keeping(url) as it:
         await eventually(lambda: it.events() == ["shard_lost"])
-        [reason] = it.reasons()
-        assert reason
+        assert it.reasons() == [words]
         assert it.shards.reachable == 0
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_garbage_in_an_answer_loses_the_connection_and_nothing_else() -> None:

@@ -1,25 +1,30 @@
 """`python -m tests.soak [--seconds S] [--seed N] [--engine sqlite|postgres|both]`: kill everything, lose nothing.
 
 Real servers, with a real PostgreSQL and two Valkey shards, whose processes, connections and networks are killed at
-random, under clients that check every record. Exit code 1, the first violation and the seed, if a promise was broken.
-Ctrl-C ends the run as its end would.
+random, under clients that check every record. Exit codes: 0; 1 when a promise was broken, with the first violation and
+the seed; 2 when something is not installed; 130 after Ctrl-C, which ends the round and looks at everything, and the
+second time ends it at once. Nothing of it is left then but what `--keep` names.
 """
 
 import argparse
 import random
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
 
-from tests.soak.campaign import Campaign, Report
-from tests.soak.cluster import Cluster, folder_kept_on_failure, one_machine, two_machines
+from tests.soak.campaign import Campaign
+from tests.soak.cluster import Cluster, one_machine, two_machines
 from tests.soak.ledger import Violation
+
+EXIT_BROKEN, EXIT_LACKING, EXIT_STOPPED = 1, 2, 130
+#: Lines of each node's log that are shown when a run has failed.
+LAST_WORDS = 20
 
 ENGINES: dict[str, Callable[..., AbstractAsyncContextManager[Cluster]]] = {
     "sqlite": one_machine,
@@ -27,30 +32,31 @@ ENGINES: dict[str, Callable[..., AbstractAsyncContextManager[Cluster]]] = {
 }
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Soak as the arguments say."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long in all (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of what is done")
     parser.add_argument("--engine", choices=(*ENGINES, "both"), default="both", help="which cluster")
     parser.add_argument("--workers", type=int, default=2, help="of each node (default: %(default)d)")
-    arguments = parser.parse_args()
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave what the nodes write there")
+    arguments = parser.parse_args(words)
     engines = list(ENGINES) if arguments.engine == "both" else [arguments.engine]
     for engine in engines:
-        tell(f"{engine}, seed {arguments.seed}, {arguments.seconds / len(engines):g} s")
+        run = Run(engine, arguments.seconds / len(engines), arguments.seed, arguments.workers)
+        tell(f"{engine}, seed {run.seed}, {run.seconds:g} s")
         try:
-            is_stopped = soak(engine, arguments.seconds / len(engines), arguments.seed, arguments.workers)
-        except BaseExceptionGroup as group:
-            error = first(group)
-            if isinstance(error, pytest.skip.Exception):
-                print(error, file=sys.stderr)
-                return 2
-            if not isinstance(error, Violation):
-                raise
-            print(f"VIOLATION  {error}\nengine {engine}, seed {arguments.seed}", file=sys.stderr)
-            return 1
-        if is_stopped:
-            break
+            soak(run, arguments.keep)
+        except* Violation as group:
+            print(f"VIOLATION  {first(group)}\nengine {engine}, seed {run.seed}", file=sys.stderr)
+            run.code = EXIT_BROKEN
+        except* pytest.skip.Exception as group:
+            print(first(group), file=sys.stderr)
+            run.code = EXIT_LACKING
+        except* KeyboardInterrupt:
+            run.code = EXIT_STOPPED
+        if run.code:
+            return run.code
     return 0
 
 
@@ -67,54 +73,93 @@ def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def soak(engine: str, seconds: float, seed: int, workers: int) -> bool:
-    """One campaign and its report. Returns whether somebody ended it."""
-    with folder_kept_on_failure() as folder:
-        return trio.run(partial(_soak, engine, seconds, seed, workers, folder))
-
-
-async def _soak(engine: str, seconds: float, seed: int, workers: int, folder: Path) -> bool:
-    async with trio.open_nursery() as nursery, ENGINES[engine](folder, workers=workers) as cluster:
-        campaign = Campaign(cluster, seed, tell)
-        nursery.start_soon(_stop_at_signal, campaign)
+def soak(run: "Run", keep: Path | None) -> None:
+    """One campaign, its report, and the end of all that it has started."""
+    with TemporaryDirectory(prefix="chat-soak-") if keep is None else nullcontext(keep / run.engine) as name:
+        folder = Path(name).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            report = await campaign.run(seconds)
-            await campaign.look_at_all()
+            trio.run(run.main, folder)
         except BaseException:
-            tell(f"done last: {', '.join(campaign.recent)}")
+            for line in last_words(folder):
+                tell(line)
             raise
-        nursery.cancel_scope.cancel()
-        is_stopped = campaign.stopping.is_set()
-    for line in told(campaign, report):
-        tell(line)
-    return is_stopped
+        finally:
+            for line in told(run):
+                tell(line)
 
 
-async def _stop_at_signal(campaign: Campaign) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            if campaign.stopping.is_set():
-                raise KeyboardInterrupt
-            tell("ending the round")
-            campaign.stopping.set()
-
-
-def told(campaign: Campaign, report: Report) -> list[str]:
-    """The report as lines."""
-    ledger, recoveries = campaign.ledger, sorted(report.recoveries)
-    slowest, why = report.slowest_recovery
-    signals = ", ".join(f"{name} {times}" for name, times in campaign.scene.signals.most_common())
-    median = recoveries[len(recoveries) // 2]
+def last_words(folder: Path) -> list[str]:
+    """What the nodes said last."""
     return [
+        f"{path.stem}: {line}"
+        for path in sorted(folder.glob("*.err"))
+        for line in path.read_text(errors="replace").splitlines()[-LAST_WORDS:]
+    ]
+
+
+class Run:
+    """One campaign on one cluster."""
+
+    def __init__(self, engine: str, seconds: float, seed: int, workers: int) -> None:
+        self.seconds, self.seed = seconds, seed
+        self.code = 0
+        self.campaign: Campaign | None = None  # once the cluster serves
+        self.is_whole = False  # it has ended as it should, and everything was looked at
+        self.engine = engine
+        self._workers = workers
+
+    async def main(self, folder: Path) -> None:
+        """All of it; when this ends, so has everything that was started."""
+        # Outside of all else, so that no signal interrupts the end.
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_at_signals, signals, nursery.cancel_scope)
+                async with ENGINES[self.engine](folder, workers=self._workers) as cluster:
+                    self.campaign = campaign = Campaign(cluster, self.seed, tell)
+                    try:
+                        await campaign.run(self.seconds)
+                        await campaign.look_at_all()
+                    finally:
+                        campaign.finish()
+                self.is_whole = True
+                nursery.cancel_scope.cancel()
+
+    async def _end_at_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        await anext(signals)
+        self.code = EXIT_STOPPED
+        if self.campaign is not None:
+            tell("ending the round; Ctrl-C again ends it at once")
+            self.campaign.stopping.set()
+            await anext(signals)
+        tell("ending")
+        scope.cancel()
+
+
+def told(run: Run) -> list[str]:
+    """The report as lines: of everything, or of what was done until it ended."""
+    campaign = run.campaign
+    if campaign is None:
+        return ["nothing was done yet"]
+    report, ledger, recoveries = campaign.report, campaign.ledger, sorted(campaign.report.recoveries)
+    slowest, why = report.slowest_recovery
+    signals = ", ".join(f"{name} {times}" for name, times in campaign.scene.signals.most_common()) or "none"
+    no_loss, in_order = (": none lost, none doubled", ": each once, in order") if run.is_whole else ("", "")
+    lines = [
         f"{report.seconds:.0f} s, {report.rounds} rounds, {report.troubles.total()} troubles:",
         *(f"  {times:4}  {name}" for name, times in report.troubles.most_common()),
         f"signals to processes: {signals}; nodes started {report.starts} times",
-        f"{ledger.acknowledged:,} records acknowledged, {ledger.repeated:,} of them twice: none lost, none doubled",
-        f"{ledger.seen:,} records heard over {report.connections:,} connections: each once, in order",
+        f"{ledger.acknowledged:,} records acknowledged, {ledger.repeated:,} of them twice{no_loss}",
+        f"{ledger.seen:,} records heard over {report.connections:,} connections{in_order}",
         f"epoch {ledger.epoch} all the time, {ledger.told_of_loss} gaps told",
-        f"recovery: median {median:.2f} s, slowest {slowest:.1f} s ({why})",
-        f"slowest acknowledgement: {report.slowest_acknowledgement:.1f} s",
     ]
+    if recoveries:
+        median = recoveries[len(recoveries) // 2]
+        lines.append(f"recovery: median {median:.2f} s, slowest {slowest:.1f} s ({why})")
+    lines.append(f"slowest acknowledgement: {report.slowest_acknowledgement:.1f} s")
+    if not run.is_whole:
+        lines = [f"until then: {lines[0]}", *lines[1:], f"done last: {', '.join(campaign.recent) or 'nothing'}"]
+    return lines
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Campaign:
                             break
                 await self.look()
                 self._tell(self._progress())
-        return self.finished()
+        return self.finish()
 
     async def play(self, *troubles: Do) -> Report:
         """One round of these troubles."""
@@ -107,13 +107,13 @@ class Campaign:
                 for trouble in troubles:
                     await self.trouble(trouble, overlap=0.0)
             await self.look()
-        return self.finished()
+        return self.finish()
 
     def _is_over(self) -> bool:
         return self.stopping.is_set() or trio.current_time() >= self._over
 
-    def finished(self) -> Report:
-        """The report."""
+    def finish(self) -> Report:
+        """The report, of all that was done until now."""
         report = self.report
         report.seconds = trio.current_time() - self._began
         report.slowest_acknowledgement = max(each.slowest for each in self.publishers)

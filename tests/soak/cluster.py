@@ -3,10 +3,8 @@
 Owns: the engines and how each is started and ended. May not: choose what is done to them.
 """
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,18 +34,6 @@ class Cluster:
         """Until all nodes serve."""
         for node in self.nodes:
             await node.up.wait()
-
-
-@contextmanager
-def folder_kept_on_failure() -> Iterator[Path]:
-    """What is in it may tell why."""
-    folder = Path(tempfile.mkdtemp(prefix="chat-soak-"))
-    try:
-        yield folder
-    except BaseException:
-        print(f"what the nodes said is in {folder}", flush=True)
-        raise
-    shutil.rmtree(folder)
 
 
 @asynccontextmanager
@@ -102,5 +88,6 @@ async def _running(cluster: Cluster) -> AsyncIterator[Cluster]:
         if faults:
             raise Violation(f"{len(faults)} faults in the logs, the first of which is {faults[0]}")
     finally:
-        for node in cluster.nodes:
-            node.kill()
+        with trio.CancelScope(shield=True):
+            for node in cluster.nodes:
+                await node.kill()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.log.support import listing
 from tests.soak import troubles
 from tests.soak.campaign import Campaign, Report
 from tests.soak.cluster import one_machine, two_machines
@@ -33,6 +34,8 @@ async def test_one_machine(tmp_path: Path) -> None:
         campaign = Campaign(cluster, SEED, no_word, publishers=2)
         report = await campaign.play(troubles.kill_worker, troubles.stop_worker, troubles.kill_node)
         check(campaign, report, 2)
+    left = [name for name in listing(tmp_path) if name.startswith("chatserver-")]
+    assert left == [], "the folder of the killed workers' sockets: the next start removes it"
 
 
 @pytest.mark.slow

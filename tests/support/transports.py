@@ -16,6 +16,14 @@ TRANSPORTS = ("websocket", "poll", "events")
 RECORDS = ("message", "edit", "delete", "reaction")
 
 
+class JoinRefusedError(Exception):
+    """The server does not let it join; the code of the `error` is the argument."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class Subscriber(Protocol):
     """Somebody who listens to one room."""
 
@@ -28,6 +36,8 @@ class Subscriber(Protocol):
 
 class WebSocketSubscriber:
     def __init__(self, friend: Chatter, joined: Any) -> None:
+        if joined["type"] == "error":
+            raise JoinRefusedError(joined["code"])
         self._friend = friend
         self._missed = joined["messages"]
         self.cursor = joined["cursor"]

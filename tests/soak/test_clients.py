@@ -1,0 +1,54 @@
+"""What ends a client's connection and is no broken promise: it comes back. All else ends the soak."""
+
+import random
+
+import pytest
+import trio
+
+from tests.soak.clients import Client
+from tests.soak.ledger import Violation
+from tests.support.peers import Address, Answer, ClosedError, EndOfStreamError, RefusedError
+from tests.support.serving import serving
+from tests.support.transports import JoinRefusedError, subscribe
+
+
+def end(error: Exception) -> None:
+    with Client("ann", [Address("127.0.0.1", 1)], random.Random(1))._connection():
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndOfStreamError(),
+        trio.TooSlowError(),
+        ClosedError(1012, "restart"),
+        ClosedError(4000, "no pong"),
+        ClosedError(4001, "too slow"),
+        RefusedError(Answer(503, {}, b"")),
+        RefusedError(Answer(408, {}, b"")),
+        JoinRefusedError("unavailable"),
+    ],
+    ids=repr,
+)
+async def test_a_client_comes_back(error: Exception) -> None:
+    end(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ClosedError(1011, "a fault"), ClosedError(4504, "banned"), RefusedError(Answer(500, {}, b"")),
+     JoinRefusedError("forbidden")],
+    ids=repr,
+)  # fmt: skip
+async def test_what_no_client_should_see(error: Exception) -> None:
+    with pytest.raises(Violation, match="ann"):
+        end(error)
+
+
+async def test_a_join_that_is_refused_is_told() -> None:
+    """A listener that came back while the database was away ended the soak, since its `joined` had no messages."""
+    async with serving() as server:
+        with pytest.raises(JoinRefusedError, match="bad_cursor"):
+            async with subscribe("websocket", server.address, "lobby", "none"):
+                pass

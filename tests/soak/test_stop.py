@@ -1,0 +1,141 @@
+"""How a soak ends before its time: with what it has found, and nothing left of what it started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.soak import __main__ as soak
+from tests.soak.campaign import Campaign, Report
+from tests.soak.cluster import Cluster
+from tests.soak.ledger import Violation
+from tests.soak.nodes import Node
+from tests.support.serving import LIFE
+
+LAST_WORDS = "its last words"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where folders are made, by a soak whose node nobody starts."""
+
+    @asynccontextmanager
+    async def still(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
+        node = Node("node-1", folder, workers=workers)
+        node.errors.write_text(f"{LAST_WORDS}\n")
+        yield Cluster([node])
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setitem(soak.ENGINES, "sqlite", still)
+    return tmp_path
+
+
+def run() -> int:
+    return soak.main(["--engine", "sqlite", "--seed", "7"])
+
+
+def left_in(folder: Path) -> list[str]:
+    """Files in it, and processes that began there."""
+    found = [path.name for path in folder.iterdir()]
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            try:
+                where = (process / "cwd").readlink()
+            except OSError:
+                continue  # it has ended
+            if where.is_relative_to(folder):
+                found.append(process.name)
+    return found
+
+
+def test_a_broken_promise_is_told_with_what_was_found_until_then(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder stayed, and nothing told how far the run had come."""
+
+    async def broken(campaign: Campaign, seconds: float) -> Report:
+        campaign.report.troubles["kill worker"] += 3
+        raise Violation("record 7 of lobby is lost")
+
+    monkeypatch.setattr(Campaign, "run", broken)
+    assert run() == 1
+    told = capsys.readouterr()
+    assert told.err == "VIOLATION  record 7 of lobby is lost\nengine sqlite, seed 7\n"
+    assert "until then: 0 s, 0 rounds, 3 troubles:\n     3  kill worker\n" in told.out
+    assert f"node-1: {LAST_WORDS}" in told.out
+    assert "none lost" not in told.out
+    assert left_in(temporary) == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_first_ctrl_c_ends_the_round_and_the_second_everything(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], times: int
+) -> None:
+    async def interrupted(campaign: Campaign, seconds: float) -> Report:
+        signal.raise_signal(signal.SIGINT)
+        await campaign.stopping.wait()
+        if times == 2:
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+        return campaign.finish()
+
+    async def looked(campaign: Campaign) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Campaign, "run", interrupted)
+    monkeypatch.setattr(Campaign, "look_at_all", looked)
+    assert run() == 130
+    told = capsys.readouterr().out
+    assert "ending the round; Ctrl-C again ends it at once" in told
+    assert ("none lost, none doubled" in told) == (times == 1)
+    assert ("until then: 0 s" in told) == (times == 2)
+    assert left_in(temporary) == []
+
+
+def test_ctrl_c_before_the_nodes_serve(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was a traceback, and the folder stayed."""
+
+    @asynccontextmanager
+    async def slow(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep(LIFE)
+        yield Cluster([])
+
+    monkeypatch.setitem(soak.ENGINES, "sqlite", slow)
+    assert run() == 130
+    assert capsys.readouterr().out == "sqlite, seed 7, 600 s\nending\nnothing was done yet\n"
+    assert left_in(temporary) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.soak", "--engine", "sqlite"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as running:  # fmt: skip
+        try:
+            end = time.monotonic() + LIFE
+            while len(left_in(tmp_path)) < 1 + 3:  # the folder, a supervisor and its workers
+                assert time.monotonic() < end, "no node has started"
+                time.sleep(0.05)
+            os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+            assert running.stdout is not None
+            while not (line := running.stdout.readline()).startswith("ending"):
+                assert line, "it has ended"
+            os.killpg(running.pid, signal.SIGINT)
+            output, _ = running.communicate(timeout=LIFE)
+            assert running.returncode == 130, output
+            assert "Traceback" not in output
+            assert left_in(tmp_path) == []
+        finally:
+            running.kill()
