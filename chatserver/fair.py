@@ -16,14 +16,22 @@ Value = TypeVar("Value")
 
 
 class FairQueue(Generic[Entry]):
-    """Entries of many networks: those of one in their order, the networks in turns."""
+    """Entries of many networks: those of one in their order, the networks in turns, newly come ones first.
 
-    __slots__ = ("_length", "_lines", "_turns")
+    A network is newly come that had nothing here during a whole round of turns (the sparse flows of FQ-CoDel, RFC 8290
+    section 4.2). Without that, a person who says something now and then would wait for one entry of each of the
+    thousands who never stop. Nobody can stay newly come: after its first entry a network stands behind all others, and
+    keeps its place there when it has no more.
+    """
+
+    __slots__ = ("_active", "_fresh", "_length", "_lines", "_turns")
 
     def __init__(self) -> None:
         self._length = 0
+        self._active = 0  # networks with entries
         self._lines: dict[str, deque[Entry]] = {}
-        self._turns: deque[str] = deque()  # each network that has a line, once
+        self._fresh: deque[str] = deque()  # newly come networks
+        self._turns: deque[str] = deque()  # the others, some of them with nothing left
 
     def push(self, network: str, entry: Entry) -> None:
         """Behind the network's others."""
@@ -31,39 +39,53 @@ class FairQueue(Generic[Entry]):
         line = self._lines.get(network)
         if line is None:
             self._lines[network] = deque((entry,))
-            self._turns.append(network)
-        else:
-            line.append(entry)
+            self._fresh.append(network)
+            self._active += 1
+            return
+        if not line:
+            self._active += 1
+        line.append(entry)
 
     def pop(self) -> Entry:
         """The next entry of the network whose turn it is. Raises IndexError when there is none."""
-        network = self._turns.popleft()
-        self._length -= 1
-        line = self._lines[network]
-        entry = line.popleft()
-        if line:
-            self._turns.append(network)
+        lines, turns = self._lines, self._turns
+        if self._fresh:
+            network = self._fresh.popleft()
+            line = lines[network]
         else:
-            del self._lines[network]
+            network = turns.popleft()
+            while not (line := lines[network]):
+                del lines[network]
+                network = turns.popleft()
+        entry = line.popleft()
+        if not line:
+            self._active -= 1
+        self._length -= 1
+        if self._length:
+            turns.append(network)
+        else:  # nobody waits: the round is over
+            lines.clear()
+            turns.clear()
         return entry
 
     def has_share(self, network: str) -> bool:
         """Whether it has as many entries as the mean of those that have some, and is not the only one."""
         line = self._lines.get(network)
-        return line is not None and len(line) * len(self._lines) >= self._length > len(line)
+        return line is not None and len(line) * self._active >= self._length > len(line) > 0
 
     def firsts(self) -> Iterator[tuple[str, Entry]]:
         """Each network with its oldest entry."""
-        return ((network, line[0]) for network, line in self._lines.items())
+        return ((network, line[0]) for network, line in self._lines.items() if line)
 
     def pop_from(self, network: str) -> Entry:
         """The oldest entry of a network that has some, though it is not its turn."""
-        self._turns.remove(network)
-        self._turns.appendleft(network)
+        place = self._fresh if network in self._fresh else self._turns
+        place.remove(network)
+        self._fresh.appendleft(network)
         return self.pop()
 
     def __bool__(self) -> bool:
-        return bool(self._turns)
+        return self._length > 0
 
     def __len__(self) -> int:
         return self._length

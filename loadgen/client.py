@@ -124,12 +124,12 @@ class Cohort:
     engine: Connections
     place: Place
     wanted: int
+    first_index: int = 0  # of its clients
     made: int = 0
     over: bool = False  # closed by us for good: nobody returns
     held: int = 0
     peak: int = 0
     opened: int = 0  # times a client came to be held
-    came: int = 0  # clients that reached the server at least once: held, or turned away by its answer
     left: int = 0  # times a client closed by itself
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -142,19 +142,23 @@ class Cohort:
     connects: Latency = field(default_factory=Latency)  # from connect to the connection's being made
     handshakes: Latency = field(default_factory=Latency)  # from connect to being held
 
-    def member(self, index: int) -> Client:
-        """Make a client; `index` is its number in the run and decides its source address.
+    def __post_init__(self) -> None:
+        self._came = bytearray(self.wanted)
 
-        Its room goes by its number in the cohort, so that every room has its share of each persona.
-        """
-        self.made += 1
-        return self.persona(self, index)
+    def make(self, upto: int) -> list[Client]:
+        """Make clients until there are so many; returns those that are new."""
+        new = [self.persona(self, self.first_index + number) for number in range(self.made, upto)]
+        self.made = max(upto, self.made)
+        return new
+
+    @property
+    def came(self) -> int:
+        """Clients that reached the server at least once: held, or turned away by its answer."""
+        return self._came.count(1)
 
     def count_coming(self, client: Client) -> None:
-        """Book that a client reached the server, once."""
-        if not client.came:
-            client.came = True
-            self.came += 1
+        """Book that a client reached the server."""
+        self._came[client.number] = 1
 
     def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
         """Book that the server, or the network, ended this client."""
@@ -186,14 +190,10 @@ class Client(metaclass=_Slotted):
 
     __slots__ = (
         "born",
-        "came",
         "cohort",
         "due",
         "fd",
         "index",
-        "number",
-        "outgoing",
-        "room",
         "stage",
         "tick",
         "unread",
@@ -219,17 +219,24 @@ class Client(metaclass=_Slotted):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
-        self.index = index
-        self.number = cohort.made - 1  # within its persona: what parts of a crowd do goes by it
-        self.room = cohort.place.rooms[cohort.made % len(cohort.place.rooms)]
+        self.index = index  # in the run: its source address goes by it
         self.fd = -1
-        self.came = False  # whether it ever reached the server
         self.stage = Stage.WAITING
         self.born = 0.0  # when it began to connect
         self.due = NEVER  # `due` and `tick` belong to the wheel
         self.tick = -1
         self.unread = b""  # bytes received that are not yet a whole unit
-        self.outgoing = b""  # bytes the kernel would not take yet
+
+    @property
+    def number(self) -> int:
+        """Its number within its persona: what parts of a crowd do goes by it."""
+        return self.index - self.cohort.first_index
+
+    @property
+    def room(self) -> str:
+        """Where it is a member: by its number, so that every room has its share of each persona."""
+        rooms = self.cohort.place.rooms
+        return rooms[self.number % len(rooms)]
 
     # What a persona says
 

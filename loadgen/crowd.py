@@ -5,12 +5,12 @@ decide when anything happens; the conductor does.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
 from loadgen import messages
 from loadgen.client import Client, Cohort, Place, Stage
+from loadgen.engine import STAY_SECONDS
 from loadgen.messages import COUNTS, DURATIONS, REASONS, AnyOrder, GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
@@ -22,15 +22,21 @@ STARVED_SECONDS: Final = 5.0
 
 
 class _MadeGroup:
-    """One group: its cohorts, its clients in the order in which they open, and how far that has come."""
+    """One group: its cohorts, and those of its clients that have been told to come."""
 
-    def __init__(self, name: str, cohorts: list[Cohort], clients: list[Client]) -> None:
+    def __init__(self, name: str, cohorts: list[Cohort]) -> None:
         self.name = name
         self.cohorts = cohorts
-        self.clients = clients
-        self.opened = 0
+        self.clients: list[Client] = []
         self.oldest: float | None = None  # attacker that was still connected when we closed them
         self._closed: list[GroupStatus] | None = None
+
+    def grow(self, share: float) -> list[Client]:
+        """Make clients up to this share; the new ones in an order in which each stretch has the whole's proportions."""
+        new = [client for cohort in self.cohorts for client in cohort.make(round(share * cohort.wanted))]
+        new.sort(key=lambda client: (client.number + 0.5) / client.cohort.wanted)
+        self.clients += new
+        return new
 
     def stands(self) -> list[GroupStatus]:
         return [_status(cohort, self.name) for cohort in self.cohorts]
@@ -75,7 +81,7 @@ class Crowd:
         for file in role.personas:
             load(file)
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
-        self._engine = engine_for(role.target, connect_rate=role.connect_rate)
+        self._engine = engine_for(role.target, connect_rate=role.connect_rate, stay_seconds=STAY_SECONDS)
         self._target = role.target
         self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag)
         self._made: dict[str, _MadeGroup] = {}
@@ -88,10 +94,7 @@ class Crowd:
             case messages.MakeClients():
                 self._make(order)
             case messages.Open():
-                made = self._made[order.group]
-                upto = round(order.share * len(made.clients))
-                self._engine.open(made.clients[made.opened : upto])
-                made.opened = upto
+                self._engine.open(self._made[order.group].grow(order.share))
             case messages.StartTraffic():
                 self._traffic.start(order.rate, text_bytes=order.text_bytes, over_seconds=order.over_seconds)
             case messages.StopTraffic():
@@ -115,15 +118,14 @@ class Crowd:
             traffic=self._traffic,
         )
         known = registry()
-        counts = {known[name]: number for name, number in order.counts.items()}
-        cohorts = {
-            persona: Cohort(persona=persona, engine=self._engine, place=place, wanted=wanted)
-            for persona, wanted in counts.items()
-        }
-        clients = [
-            cohorts[persona].member(index) for index, persona in enumerate(mixed(counts), start=order.first_index)
-        ]
-        self._made[order.group] = _MadeGroup(order.group, list(cohorts.values()), clients)
+        cohorts, first_index = [], order.first_index
+        for name, wanted in order.counts.items():
+            cohort = Cohort(
+                persona=known[name], engine=self._engine, place=place, wanted=wanted, first_index=first_index
+            )
+            cohorts.append(cohort)
+            first_index += wanted
+        self._made[order.group] = _MadeGroup(order.group, cohorts)
 
     def status(self, heard: int) -> Status:
         made = self._made.values()
@@ -157,13 +159,3 @@ class Crowd:
                 if client.stage is Stage.HELD and client.honest and not client.slow:
                     found.setdefault(client.name, Counter())[client.room] += 1
         return {name: dict(rooms) for name, rooms in found.items()}
-
-
-def mixed(counts: Mapping[type[Client], int]) -> list[type[Client]]:
-    """Interleave, so that each stretch of the sequence has the proportions of the whole."""
-    places = [
-        ((number + 0.5) / wanted, persona.name, persona)
-        for persona, wanted in counts.items()
-        for number in range(wanted)
-    ]
-    return [persona for _, _, persona in sorted(places, key=lambda place: place[:2])]

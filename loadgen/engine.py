@@ -1,9 +1,8 @@
 """The engine: a crowd of virtual clients on one epoll and one wheel, in one trio task.
 
 Owns: the descriptors, the order in which clients open, and every system call made for them. One client is one small
-object; a crowd of 18,000 costs a few hundred bytes each and nothing at all while nothing happens. The engine's epoll
-is itself readable, so one task waits on it beside the victims, which are ordinary trio tasks. May not: know what any
-persona means by its bytes.
+object; a crowd of 18,000 costs 200 bytes each and nothing at all while nothing happens. The engine's epoll is itself
+readable, so one task waits on it beside the process's few others. May not: know what any persona means by its bytes.
 """
 
 import errno
@@ -11,6 +10,7 @@ import os
 import select
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import Final
 
 import trio
@@ -27,11 +27,15 @@ from loadgen.wire import WireError
 #: that several servers have, over which the kernel drops SYNs and the client waits a second.
 OPENING_MAX: Final = 64
 
-#: Connections begun in one turn (about 30 us each), so that a victim's operation is never a millisecond late for them.
+#: Connections begun in one turn (about 30 us each), so that no message of the schedule is a millisecond late for them.
 OPEN_BATCH: Final = 16
 
 #: Events handled in one turn, for the same reason.
 EVENT_BATCH: Final = 64
+
+#: How long a process stays with its engine once something has happened, before trio looks at its other tasks: a turn
+#: of trio's loop costs as much as opening half a client.
+STAY_SECONDS: Final = 0.002
 
 #: Clients closed before anybody else may run.
 CLOSE_BATCH: Final = 64
@@ -58,25 +62,30 @@ _OURS: Final = frozenset(
 class Engine:
     """Runs clients; one for each process."""
 
-    def __init__(self, target: Target, *, connect_rate: float = 0.0) -> None:
+    def __init__(self, target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> None:
         self.wheel: Wheel[Client] = Wheel()
         self.alarms = Alarms()
         self.lag = Lag()  # how late our own alarms went off
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
-        self.opening = 0  # clients between connect and held
         self.last_held = 0.0  # when a client last came to be held
         self._target = target
         self._interval = 1 / connect_rate if connect_rate else 0.0
         self._next_open = 0.0
+        self._stay_seconds = stay_seconds
         self._queue: deque[Client] = deque()
-        self._clients: dict[int, Client] = {}
-        self._not_reading: set[Client] = set()  # sets, not slots: most clients are in neither
+        self._opening: dict[Client, None] = {}  # between connect and held, oldest first
+        self._look_at_opening = NEVER  # no client has been opening for too long before then
+        self._outgoing: dict[
+            Client, bytes
+        ] = {}  # what the kernel would not take yet; no slots: most are in none of these
+        self._not_reading: set[Client] = set()
         self._dark: set[Client] = set()
         self._sock_diag = SockDiag()
         self._reads = 0  # of quick honest clients
         self._epoll = select.epoll()
         self._wake = WakeUp()
         self._epoll.register(self._wake.fd, select.EPOLLIN)
+        self._clients: list[Client | None] = [None] * (self._wake.fd + 1)  # by descriptor: a dictionary takes more
 
     # What a crowd uses
 
@@ -86,8 +95,11 @@ class Engine:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self._turn()
+                until = now() + self._stay_seconds
+                while (left := until - now()) > 0:
+                    self._turn(left)
         finally:
-            for client in list(self._clients.values()):
+            for client in filter(None, self._clients):
                 self._close(client)
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
@@ -102,7 +114,7 @@ class Engine:
     @property
     def has_opened(self) -> bool:
         """Whether every client that was asked for is held, or has failed."""
-        return not self._queue and not self.opening
+        return not self._queue and not self._opening
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Call `action` at a moment, to the microsecond; the lateness is recorded."""
@@ -114,7 +126,7 @@ class Engine:
         for cohort in unwanted:
             cohort.over = True
         self._queue = deque(client for client in self._queue if not client.cohort.over)
-        doomed = [client for client in self._clients.values() if client.cohort.over]
+        doomed = [client for client in self._clients if client is not None and client.cohort.over]
         for start in range(0, len(doomed), CLOSE_BATCH):
             for client in doomed[start : start + CLOSE_BATCH]:
                 self._close(client)
@@ -127,7 +139,7 @@ class Engine:
         if client.stage is Stage.HELD:
             return
         client.stage = Stage.HELD
-        self.opening -= 1
+        del self._opening[client]
         cohort = client.cohort
         cohort.held += 1
         cohort.opened += 1
@@ -136,15 +148,14 @@ class Engine:
         self.last_held = now()
         if client.honest:
             cohort.handshakes.record(self.last_held - client.born)
-        self.wheel.set(client, NEVER)
 
     def send(self, client: Client, data: bytes) -> bool:
         """Write now what the kernel takes, the rest when it takes more; whether it took all."""
         if client.fd < 0:
             return False
-        if client.outgoing:
-            client.outgoing += data
-            if len(client.outgoing) > MAX_OUTGOING_BYTES:
+        if client in self._outgoing:
+            self._outgoing[client] += data
+            if len(self._outgoing[client]) > MAX_OUTGOING_BYTES:
                 client.fail("the server stopped reading")
             return False
         try:
@@ -155,7 +166,7 @@ class Engine:
             return False
         if sent == len(data):
             return True
-        client.outgoing = data[sent:]
+        self._outgoing[client] = data[sent:]
         self._watch(client)
         return False
 
@@ -170,8 +181,8 @@ class Engine:
 
     def finish_sending(self, client: Client) -> None:
         """Send FIN; what the kernel has not taken is dropped."""
-        client.outgoing = b""
-        self._watch(client)
+        if self._outgoing.pop(client, None) is not None:
+            self._watch(client)
         sockets.finish_sending(client.fd)
 
     def go_dark(self, client: Client) -> None:
@@ -225,12 +236,14 @@ class Engine:
 
     # One turn
 
-    def _turn(self) -> None:
-        for fd, mask in self._epoll.poll(0, EVENT_BATCH):
-            client = self._clients.get(fd)  # None for the alarm clock, and for one closed earlier in this batch
+    def _turn(self, wait_seconds: float = 0.0) -> None:
+        for fd, mask in self._epoll.poll(wait_seconds, EVENT_BATCH):
+            client = self._clients[fd]  # None for the alarm clock, and for one closed earlier in this batch
             if client is not None:
                 self._attend(client, mask)
         moment = now()
+        if moment >= self._look_at_opening:
+            self._fail_overdue(moment - OPEN_DEADLINE_SECONDS)
         for when, action in self.alarms.pop_due(moment):
             self.lag.record(now() - when)
             action()
@@ -240,8 +253,8 @@ class Engine:
         self._arm()
 
     def _arm(self) -> None:
-        when = min(self.alarms.next_time, self.wheel.next_time)
-        if self._queue and self.opening < OPENING_MAX:
+        when = min(self.alarms.next_time, self.wheel.next_time, self._look_at_opening)
+        if self._queue and len(self._opening) < OPENING_MAX:
             when = min(when, self._next_open)
         self._wake.set(when)
 
@@ -302,9 +315,10 @@ class Engine:
 
     def _flush(self, client: Client) -> bool:
         """Write what is left over; whether the client is still there."""
-        if client.outgoing:
-            client.outgoing = client.outgoing[self._write(client, client.outgoing) :]
-            if client.outgoing:
+        if outgoing := self._outgoing.pop(client, b""):
+            sent = self._write(client, outgoing)
+            if sent < len(outgoing):
+                self._outgoing[client] = outgoing[sent:]
                 return True
         self._watch(client)
         if client.stage is Stage.CONNECTING:
@@ -316,7 +330,7 @@ class Engine:
     def _watch(self, client: Client) -> None:
         """Ask epoll for what the client waits for."""
         mask = 0 if client in self._not_reading else _READING
-        self._epoll.modify(client.fd, mask | select.EPOLLOUT if client.outgoing else mask)
+        self._epoll.modify(client.fd, mask | select.EPOLLOUT if client in self._outgoing else mask)
 
     def _connected(self, client: Client) -> None:
         self._made(client)
@@ -333,14 +347,18 @@ class Engine:
                 self._queue.append(client)
         elif client.stage is Stage.HELD:
             client.on_time(moment)
-        elif client.stage is not Stage.OVER:
+
+    def _fail_overdue(self, born_before: float) -> None:
+        for client in list(takewhile(lambda each: each.born <= born_before, self._opening)):
             client.fail(f"not established in {OPEN_DEADLINE_SECONDS:g} s")
+        oldest = next(iter(self._opening), None)
+        self._look_at_opening = NEVER if oldest is None else oldest.born + OPEN_DEADLINE_SECONDS
 
     # Opening and closing
 
     def _open_some(self, moment: float) -> None:
         for _ in range(OPEN_BATCH):
-            if not self._queue or self.opening >= OPENING_MAX or self._next_open > moment:
+            if not self._queue or len(self._opening) >= OPENING_MAX or self._next_open > moment:
                 return
             earliest = moment - CATCH_UP_SECONDS
             self._next_open = max(self._next_open + self._interval, earliest) if self._interval else moment
@@ -348,9 +366,10 @@ class Engine:
 
     def _connect(self, client: Client, moment: float) -> None:
         client.born = moment
-        client.unread = client.outgoing = b""
+        client.unread = b""
         client.stage = Stage.CONNECTING
-        self.opening += 1
+        self._opening[client] = None
+        self._look_at_opening = min(self._look_at_opening, moment + OPEN_DEADLINE_SECONDS)
         try:
             client.fd = sockets.connect(
                 self._target,
@@ -364,19 +383,20 @@ class Engine:
                 self.own_faults[_name(error)] += 1
             self.end(client, _name(error), turned_away=error.errno not in _OURS)
             return
+        if client.fd >= len(self._clients):
+            self._clients.extend([None] * (client.fd + 1 - len(self._clients)))
         self._clients[client.fd] = client
-        self.wheel.set(client, moment + OPEN_DEADLINE_SECONDS)
         opening = self._first_bytes(client)
         try:  # on loopback the connection usually stands already: spares a trip through epoll
             sent = self._write(client, opening) if opening else 0
         except OSError as error:
             self.end(client, _name(error), turned_away=True)
             return
-        client.outgoing = opening[sent:]
-        if opening and not client.outgoing:
+        if opening and sent == len(opening):
             self._epoll.register(client.fd, _READING)
             self._connected(client)
         else:
+            self._outgoing[client] = opening[sent:]
             self._epoll.register(client.fd, _READING | select.EPOLLOUT)
 
     def _first_bytes(self, client: Client) -> bytes:
@@ -384,15 +404,16 @@ class Engine:
 
     def _close(self, client: Client) -> None:
         if client.stage in {Stage.CONNECTING, Stage.OPENING}:
-            self.opening -= 1
+            del self._opening[client]
         elif client.stage is Stage.HELD:
             client.cohort.held -= 1
         client.stage = Stage.WAITING
-        client.unread = client.outgoing = b""
+        client.unread = b""
         if client.fd >= 0:
+            self._outgoing.pop(client, None)
             self._not_reading.discard(client)
             self.come_back(client)  # or its FIN would be sent again for minutes: the answer would not be heard
-            del self._clients[client.fd]
+            self._clients[client.fd] = None
             os.close(client.fd)  # leaves the epoll set by itself: nothing else refers to the socket
             client.fd = -1
 

@@ -21,7 +21,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class MakeClients(Order, frozen=True, kw_only=True):
-    """Make the clients of a group: `counts` by persona. They do not connect yet."""
+    """Prepare a group: `counts` of clients by persona. Each is made when it is to connect."""
 
     group: str
     counts: dict[str, int]
@@ -191,12 +191,7 @@ AnyAnswer = Status | Result
 
 def encode(word: msgspec.Struct) -> bytes:
     """Write a word as a line."""
-    return msgspec.json.encode(word, enc_hook=Latency.packed) + b"\n"
-
-
-def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """What reads lines of this kind."""
-    return msgspec.json.Decoder(kind, dec_hook=lambda _, packed: Latency.unpacked(*packed))
+    return msgspec.json.encode(word) + b"\n"
 
 
 def merged(one: S, other: S) -> S:

@@ -104,7 +104,10 @@ class Process:
 
 def _children(pid: int) -> list[int]:
     """A process's children: the kernel tells them thread by thread, which is slow where there are thousands."""
-    threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
+    try:
+        threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
+    except OSError:
+        return []  # it has ended since it was listed
     if len(threads) > MANY_THREADS:
         processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
         return [child for child in processes if _parent(child) == pid]

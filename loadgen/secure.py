@@ -1,7 +1,7 @@
 """The engine for `https://` targets: the same clients, whose bytes travel in TLS.
 
-Owns: an `SSLObject` on buffers in memory for each connection, and nothing else: the engine's own `outgoing`, its reads
-and writes carry the records. A client notices only that `on_connected` comes after the handshake. The price is some
+Owns: an `SSLObject` on buffers in memory for each connection, and nothing else: the engine's own reads and writes
+carry the records. A client notices only that `on_connected` comes after the handshake. The price is some
 30 KB a client, of which OpenSSL's buffers are most; plain targets pay nothing, not even a test.
 """
 
@@ -15,16 +15,16 @@ from loadgen.tls import RECORD_BYTES, Link
 from loadgen.wire import WireError
 
 
-def engine_for(target: Target, *, connect_rate: float = 0.0) -> Engine:
+def engine_for(target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> Engine:
     """The engine that speaks as the target's URL says."""
-    return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate)
+    return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate, stay_seconds=stay_seconds)
 
 
 class SecureEngine(Engine):
     """See the module. A persona that is `below_tls` is on its own."""
 
-    def __init__(self, target: Target, *, connect_rate: float = 0.0) -> None:
-        super().__init__(target, connect_rate=connect_rate)
+    def __init__(self, target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> None:
+        super().__init__(target, connect_rate=connect_rate, stay_seconds=stay_seconds)
         self._context = client_context()
         self._host = target.host
         self._links: dict[Client, Link] = {}

@@ -51,6 +51,12 @@ class SockDiag:
         # it only finishes sending; but when it is established, it only waits to be accepted.
         return state == _LISTEN or (inode == 0 and state != _ESTABLISHED)
 
+    def inode(self, fd: int) -> int | None:
+        """The inode of the other end, by which /proc/PID/fd shows whose it is; `None` if the kernel will not say."""
+        with borrowed(fd) as sock:
+            found = self._ask(sock.family, sock.getpeername(), sock.getsockname())
+        return None if found is None else found[1]
+
     def close(self) -> None:
         self._netlink.close()
 

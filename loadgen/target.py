@@ -101,9 +101,7 @@ class Target:
         """The address for client `index` to come from; `None` where the kernel must choose."""
         if not self.address.startswith("127."):
             return None
-        group = index // PER_SOURCE
-        # 250 to a /24, so that no address ends in 0 or 255
-        return str(ipaddress.IPv4Address(_FIRST_SOURCE + group // 250 * 256 + group % 250))
+        return _loopback(index // PER_SOURCE)
 
     @property
     def on_loopback(self) -> bool:
@@ -113,6 +111,12 @@ class Target:
     def spreads_sources(self) -> bool:
         """Whether `source` gives addresses, so that ports are no limit."""
         return self.source(0) is not None
+
+
+@cache
+def _loopback(group: int) -> str:
+    # 250 to a /24, so that no address ends in 0 or 255
+    return str(ipaddress.IPv4Address(_FIRST_SOURCE + group // 250 * 256 + group % 250))
 
 
 def find(url: str, *, allow: str | None = None) -> Target:

@@ -27,8 +27,11 @@ _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 
 class Speaker(Protocol):
     index: int  # its number in the run
-    room: str  # where it speaks
     echoes: ClassVar[bool]  # whether what it says comes back to it
+
+    @property
+    def room(self) -> str:
+        """Where it speaks."""
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, asking for an acknowledgement under `number`."""

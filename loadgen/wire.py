@@ -8,6 +8,8 @@ Incomplete input is never an error: it is `None`, or the unread rest, and the ca
 
 import base64
 import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from wsproto.frame_protocol import XorMaskerSimple
@@ -49,13 +51,13 @@ class WireError(Exception):
 
 class Head(NamedTuple):
     status: int
-    fields: dict[str, str]
+    fields: Mapping[str, str]
     size: int  # bytes, blank line included: where the body begins
 
 
 class Response(NamedTuple):
     status: int
-    fields: dict[str, str]
+    fields: Mapping[str, str]
     body: bytes
     rest: bytes  # what followed it
 
@@ -83,6 +85,7 @@ def request(method: str, target: str, host: str, *fields: str) -> bytes:
     return "\r\n".join(lines).encode("ascii")
 
 
+@lru_cache
 def upgrade_request(target: str, host: str, *fields: str) -> bytes:
     """Encode the request that opens a WebSocket, with further fields."""
     return request(
@@ -104,12 +107,17 @@ def read_head(data: bytes) -> Head | None:
         if len(data) > MAX_HEAD_BYTES:
             raise WireError("a response head without end")
         return None
-    first, *lines = data[:end].decode("latin-1").split("\r\n")
+    return _parsed_head(data[:end])
+
+
+@lru_cache  # a server says the same to all who come within a second
+def _parsed_head(head: bytes) -> Head:
+    first, *lines = head.decode("latin-1").split("\r\n")
     parts = first.split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
         raise WireError(f"not an HTTP/1.1 status line: {first[:60]!r}")
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Head(int(parts[1]), fields, end + 4)
+    return Head(int(parts[1]), fields, len(head) + 4)
 
 
 def final_status(data: bytes) -> int | None:

@@ -12,9 +12,10 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
+import msgspec
 import trio
 
-from loadgen.messages import AnyOrder, Result, Role, SendResult, Status, decoder, encode
+from loadgen.messages import AnyOrder, Result, Role, SendResult, Status, encode
 
 #: Between two unasked reports of the status. The live view is drawn as often.
 STATUS_SECONDS: Final = 0.2
@@ -47,10 +48,10 @@ async def lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
 
 async def play(make: Callable[[Role], Part]) -> None:
     """Serve one conductor, from its first line to the end of its input."""
-    reader = decoder(AnyOrder)
+    reader = msgspec.json.Decoder[AnyOrder](AnyOrder)
     async with trio.lowlevel.FdStream(os.dup(0)) as inputs, trio.lowlevel.FdStream(os.dup(1)) as outputs:
         orders = lines(inputs)
-        role = decoder(Role).decode(await anext(orders))
+        role = msgspec.json.decode(await anext(orders), type=Role)
         os.nice(role.niceness)
         part = make(role)
         turn = trio.Lock()  # status now and then, and status after an order: one line at a time

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Final, Literal, TypeAlias
 
+import msgspec
 import trio
 
 from loadgen import messages
@@ -43,7 +44,7 @@ class Worker:
     async def listen(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take in what it says, until it ends."""
         assert self._process.stdout is not None
-        decoder = messages.decoder(AnyAnswer)
+        decoder = msgspec.json.Decoder[AnyAnswer](AnyAnswer)
         async with self._told:
             async for line in lines(self._process.stdout):
                 word = decoder.decode(line)

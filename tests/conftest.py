@@ -1,5 +1,5 @@
-"""What all tests share: the mark `jumping_clock`, Hypothesis's examples, and a garbage collector that does not look at
-what was imported.
+"""What all tests share: the mark `jumping_clock`, Hypothesis's examples, the order in which workers take them, and a
+garbage collector that does not look at what was imported.
 
 Hypothesis tries the same examples every time, so that a red run is about the change at hand.
 
@@ -8,15 +8,15 @@ Hypothesis tries the same examples every time, so that a red run is about the ch
 
 import gc
 import os
+from collections.abc import Iterator
 from inspect import iscoroutinefunction
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.support import side_by_side
 from tests.support.clock import run_at_once, run_with_jumps
-
-TESTS = Path(__file__).parent
+from tests.support.side_by_side import TESTS
 
 _examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 # No deadline: the machine may be busy, and no test here is about time.
@@ -25,13 +25,19 @@ settings.register_profile("explore", deadline=None, max_examples=max(_examples, 
 settings.load_profile("explore" if _examples else "fixed")
 
 
-def pytest_collection() -> None:
-    """What is collected stays: to look for garbage in it again and again would take a second."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is collected stays: to look for garbage in it again and again would take a second.
+
+    A whole run is compiled by all workers together.
+    """
     gc.disable()
+    if session.config.args == session.config.getini("testpaths"):
+        side_by_side.compile_a_share()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Choose clocks."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Choose clocks; and the order, when all others have had their say."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         jumps = folder == "chat" or item.get_closest_marker("jumping_clock") is not None
@@ -39,6 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # In front of pytest-trio's own mark, which names `trio.run`.
             run = run_at_once if folder == "chat" else run_with_jumps
             item.add_marker(pytest.mark.trio(run=run), append=False)
+    yield
+    _, workers = side_by_side.worker()
+    if workers > 1:
+        items[:] = side_by_side.long_first(items, workers)
 
 
 def pytest_collection_finish() -> None:

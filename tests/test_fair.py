@@ -37,25 +37,70 @@ def test_what_an_address_counts_for(address: str, network: str) -> None:
 def test_against_the_plainest_model(steps: list[str | None]) -> None:
     """A push of a network, or (None) a pop: each entry once, those of one network in order, turns in between.
 
-    So nobody waits for more than one entry of each other network, however many these have and push meanwhile.
+    So nobody waits for more than one entry of each other network, however many these have and push meanwhile; and who
+    had nothing here for a round of turns waits for nobody but others like it.
     """
-    queue, lines, turns = FairQueue[tuple[str, int]](), dict[str, list[int]](), list[str]()
+    queue, lines = FairQueue[tuple[str, int]](), dict[str, list[int]]()
+    fresh, turns = list[str](), list[str]()
     for number, network in enumerate([*steps, *[None] * len(steps)]):
         if network is not None:
             queue.push(network, (network, number))
-            if not lines.setdefault(network, []):
-                turns.append(network)
-            lines[network].append(number)
-        elif turns:
-            turn = turns.pop(0)
+            if network not in [*fresh, *turns]:
+                fresh.append(network)
+            lines.setdefault(network, []).append(number)
+        elif any(lines.values()):
+            turn = fresh.pop(0) if fresh else turns.pop(0)
+            while not lines[turn]:
+                turn = turns.pop(0)
             assert queue.pop() == (turn, lines[turn].pop(0))
-            if lines[turn]:
-                turns.append(turn)
+            turns.append(turn)
+            if not any(lines.values()):
+                turns.clear()
         assert len(queue) == sum(map(len, lines.values()))
-        assert bool(queue) == bool(turns)
+        assert bool(queue) == any(lines.values())
+        assert dict(queue.firsts()) == {name: (name, line[0]) for name, line in lines.items() if line}
     assert not queue
     with pytest.raises(IndexError):
         queue.pop()
+
+
+def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() -> None:
+    queue = FairQueue[str]()
+    crowd = [f"crowd-{number}" for number in range(100)]
+    for network in crowd * 2:
+        queue.push(network, network)
+
+    def a_round() -> list[str]:
+        """What comes out while each of the crowd has its turn, and pushes as much again."""
+        came: list[str] = []
+        while len(came) < len(crowd):
+            came.append(queue.pop())
+            queue.push(came[-1], came[-1])
+        return came
+
+    a_round()
+    queue.push("person", "person")
+    assert queue.pop() == "person"
+    queue.push("person", "person")  # at once again: its place is behind all others
+    assert a_round() == crowd
+    assert queue.pop() == "person"
+    assert a_round() == crowd  # it had nothing when its turn came, and has left the round
+    assert queue.pop() == crowd[0]
+    queue.push("person", "person")
+    assert queue.pop() == "person"
+
+
+def test_one_out_of_its_turn_leaves_the_others_theirs() -> None:
+    queue = FairQueue[str]()
+    for entry in ("a1", "b1", "c1", "a2"):
+        queue.push(entry[0], entry)
+    assert queue.pop() == "a1"
+    assert queue.pop_from("c") == "c1"  # it was newly come
+    assert queue.pop_from("a") == "a2"  # it had its turn before
+    assert [network for network, _ in queue.firsts()] == ["b"]
+    assert not queue.has_share("a")
+    assert queue.pop() == "b1"
+    assert not queue
 
 
 # -- one question -----------------------------------------------------------------------------------------------------

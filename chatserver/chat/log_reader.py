@@ -100,6 +100,8 @@ class LogReader:
 
     def altered(self, room: str, records: Iterable[Record]) -> None:
         """These records of a room read otherwise from now on."""
+        if room not in self._under_way and room not in self._noting:
+            return
         for reading in (*self._under_way.get(room, {}).values(), *self._noting.get(room, ())):
             reading.altered.update((record.offset, record) for record in records)
 

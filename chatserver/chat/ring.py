@@ -98,6 +98,7 @@ class Ring:
 
     def add(self, records: Iterable[Record]) -> None:
         """Append news; older entries make room."""
+        altered: dict[int, Record] = {}  # what a hundred people react to is encoded once
         for record in records:
             if record.offset != self.last + 1:
                 self._drop(len(self._json))
@@ -109,8 +110,10 @@ class Ring:
             self.last = record.offset
             self._bytes += len(json)
             self.written += len(json)
-            for altered in record.alters:
-                self._replace(altered)
+            for each in record.alters:
+                altered[each.offset] = each
+        for each in altered.values():
+            self._replace(each)
         self._trim()
         self._drop_chunks()
         self._count()

@@ -23,8 +23,9 @@ def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) ->
     if state.deleted:
         return RefusalReason.DELETED
     if draft.kind is Kind.REACTION:
-        is_new = draft.on and not reacted and draft.emoji not in dict(state.reactions)
-        return RefusalReason.TOO_MANY_EMOJI if is_new and len(state.reactions) >= MAX_EMOJI else None
+        is_full = len(state.reactions) >= MAX_EMOJI
+        is_new = is_full and draft.on and not reacted and draft.emoji not in dict(state.reactions)
+        return RefusalReason.TOO_MANY_EMOJI if is_new else None
     if draft.kind is Kind.DELETE and draft.as_moderator:
         return None
     if message.user_id != draft.user_id:

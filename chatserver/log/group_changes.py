@@ -6,7 +6,7 @@ and writes the rows; or decide what may happen, which `changes` does.
 A few statements serve a whole group. What one of its drafts alters, the next one finds so: they happen in offset order.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from chatserver.log import changes
@@ -26,10 +26,10 @@ class End(Protocol):
 class Rows(Protocol):
     """The rows of an engine, in the transaction of the group. None of these is called with nothing to do."""
 
-    def records(self, places: Collection[Place]) -> Iterable[Record]:
+    def records(self, places: Collection[Place]) -> dict[Place, Record]:
         """Those of these records that there are."""
 
-    def reactions(self, asked: Collection[Reacted]) -> Iterable[Reacted]:
+    def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
         """Those of these reactions that there are."""
 
     def rewrite(self, records: Sequence[Record]) -> None:
@@ -53,65 +53,81 @@ class Changes:
 
     def __init__(self, rows: Rows, rooms: Mapping[str, End], drafts: Sequence[Draft]) -> None:
         self._rows = rows
-        targets = [draft for draft in drafts if draft.room in rooms and 0 < draft.target <= rooms[draft.room].last]
-        self._records: dict[Place, Record] = {}  # what the group is about, and what it has made
-        self._read({(draft.room, draft.target) for draft in targets})
-        self._read({(place[0], edit) for place, record in self._records.items() if (edit := changes.last_edit(record))})
-        self._rewritten: set[Place] = set()
-        self._restated: set[Place] = set()  # the index of texts need not know of these
-        asked = {_reacted(draft) for draft in targets if draft.kind is Kind.REACTION}
-        self._reacted = dict.fromkeys(rows.reactions(asked) if asked else (), True)
-        self._switched: set[Reacted] = set()
+        places: set[Place] = set()
+        reactions: set[Reacted] = set()
+        for draft in drafts:
+            room = rooms.get(draft.room)
+            if room is not None and 0 < draft.target <= room.last:
+                places.add((draft.room, draft.target))
+                if draft.kind is Kind.REACTION:
+                    reactions.add((draft.room, draft.target, draft.emoji, draft.user_id))
+        #: Messages and edits: what the group is about, and what it has made.
+        self._records: dict[Place, Record] = rows.records(places) if places else {}
+        edits = {(room, edit) for (room, _), record in self._records.items() if (edit := changes.last_edit(record))}
+        if edits:
+            self._records |= rows.records(edits)
+        self._reacted = rows.reactions(reactions) if reactions else set()
+        self._switched: dict[Reacted, bool] = {}  # reactions that came or went, as they are now
+        self._rewritten: dict[Place, None] = {}
+        self._restated: dict[Place, None] = {}  # the index of texts need not know of these
         self._deleted: list[Place] = []
 
-    def _read(self, places: set[Place]) -> None:
-        if places:
-            self._records.update(((record.room, record.offset), record) for record in self._rows.records(places))
+    def take(self, draft: Draft, room: End | None, now: int) -> Stored | Refused:
+        """Put the record of a draft behind the others of its room, or say what it is answered with instead."""
+        if draft.target or draft.kind:
+            message = self._records.get((draft.room, draft.target))
+            reacted = draft.kind is Kind.REACTION and _reacted(draft) in self._reacted
+            refusal = changes.refusal(draft, message, now, reacted=reacted)
+            if refusal is not None:
+                return Refused(refusal)
+            if draft.kind is Kind.REACTION and draft.on == reacted:
+                assert room is not None, "it has the message"
+                assert message is not None, "else it is refused"
+                return Stored(changes.unchanged(draft, room.last, room.time, message), fresh=False)
+        assert room is not None, "its first message makes it"
+        room.last = offset = room.last + 1
+        room.time = time = max(now, room.time)
+        return Stored(self._make(draft, offset, time), fresh=True)
 
-    def instead(self, draft: Draft, room: End | None, now: int) -> Stored | Refused | None:
-        """What a draft is answered with that is not stored; None: it is."""
-        if not (draft.target or draft.kind):
-            return None
-        message = self._records.get((draft.room, draft.target))
-        reacted = self._reacted.get(_reacted(draft), False)
-        refusal = changes.refusal(draft, message, now, reacted=reacted)
-        if refusal is not None:
-            return Refused(refusal)
-        if draft.kind is Kind.REACTION and draft.on == reacted:
-            assert room is not None
-            assert message is not None
-            return Stored(changes.unchanged(draft, room.last, room.time, message), fresh=False)
-        return None
-
-    def make(self, draft: Draft, offset: int, time: int) -> Record:
-        """The record of a draft that may happen."""
+    def _make(self, draft: Draft, offset: int, time: int) -> Record:
         if not draft.kind:
-            record = changes.plain(draft, offset, time)
+            record = self._records[draft.room, offset] = changes.plain(draft, offset, time)
+            return record
+        place = (draft.room, draft.target)
+        message = self._records[place]
+        edit = None if draft.kind is Kind.REACTION else self._records.get((draft.room, changes.last_edit(message)))
+        record = changes.happened(draft, offset, time, message, edit)
+        self._records[place] = record.alters[0]
+        if draft.kind is Kind.REACTION:
+            self._restated[place] = None
+            reaction = _reacted(draft)
+            self._switched[reaction] = draft.on
+            if draft.on:
+                self._reacted.add(reaction)
+            else:
+                self._reacted.remove(reaction)
+            return record
+        self._rewritten[place] = None
+        if edit is not None:
+            earlier = (draft.room, edit.offset)
+            self._records[earlier] = record.alters[1]
+            self._rewritten[earlier] = None
+        if draft.kind is Kind.EDIT:
+            self._records[draft.room, offset] = record
         else:
-            message = self._records[draft.room, draft.target]
-            edit = self._records.get((draft.room, changes.last_edit(message)))
-            record = changes.happened(draft, offset, time, message, edit)
-            altered = {(draft.room, each.offset): each for each in record.alters}
-            self._records |= altered
-            (self._restated if draft.kind is Kind.REACTION else self._rewritten).update(altered)
-            if draft.kind is Kind.REACTION:
-                self._reacted[_reacted(draft)] = draft.on
-                self._switched.add(_reacted(draft))
-            elif draft.kind is Kind.DELETE:
-                self._deleted.append((draft.room, draft.target))
-        self._records[draft.room, offset] = record
+            self._deleted.append(place)
         return record
 
     def write(self) -> None:
         """Bring what was altered up to date, behind the group's own records."""
-        rows = self._rows
+        rows, records = self._rows, self._records
         if self._rewritten:
-            rows.rewrite([self._records[place] for place in self._rewritten])
-        if restated := self._restated - self._rewritten:
-            rows.restate([self._records[place] for place in restated])
-        if made := [reaction for reaction in self._switched if self._reacted[reaction]]:
+            rows.rewrite([records[place] for place in self._rewritten])
+        if restated := [records[place] for place in self._restated if place not in self._rewritten]:
+            rows.restate(restated)
+        if made := [reaction for reaction, on in self._switched.items() if on]:
             rows.react(made)
-        if ended := [reaction for reaction in self._switched if not self._reacted[reaction]]:
+        if ended := [reaction for reaction, on in self._switched.items() if not on]:
             rows.unreact(ended)
         if self._deleted:
             rows.forget_reactions(self._deleted)

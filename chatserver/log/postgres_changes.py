@@ -4,7 +4,7 @@ Owns: their statements. May not: begin or end a transaction, or decide what may 
 behind the locks on the rooms of a group, so no other server alters these rows meanwhile.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from chatserver.log.group_changes import Place, Reacted
@@ -57,17 +57,17 @@ class PostgresChanges:
         self._connection = connection
         self._rooms = rooms
 
-    def records(self, places: Collection[Place]) -> Iterator[Record]:
+    def records(self, places: Collection[Place]) -> dict[Place, Record]:
         """See `Rows`."""
         names = self._names(room for room, _ in places)
-        for room, place, *row in self._connection.execute(_FIND_RECORDS, self._arrays(places)).fetchall():
-            yield read_record(names[room], place, *row)
+        found = self._connection.execute(_FIND_RECORDS, self._arrays(places)).fetchall()
+        return {(names[room], place): read_record(names[room], place, *row) for room, place, *row in found}
 
-    def reactions(self, asked: Collection[Reacted]) -> Iterator[Reacted]:
+    def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
         """See `Rows`."""
         names = self._names(room for room, *_ in asked)
         found = self._connection.execute(_FIND_REACTIONS, self._reacted(asked)).fetchall()
-        return ((names[room], place, restored(emoji), restored(user_id)) for room, place, emoji, user_id in found)
+        return {(names[room], place, restored(emoji), restored(user_id)) for room, place, emoji, user_id in found}
 
     def rewrite(self, records: Sequence[Record]) -> None:
         """See `Rows`."""

@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 
 from chatserver.log.changes import plain
 from chatserver.log.group_changes import Changes
-from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.postgres_changes import PostgresChanges
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
@@ -166,19 +166,17 @@ class PostgresWriter:
             if key is not None and (first := used.get(key)) is not None:
                 outcomes.append(Stored(first, False))
                 continue
-            if changes is not None:
-                instead = changes.instead(draft, rooms.get(draft.room), now)
-                if instead is not None:
-                    outcomes.append(instead)
-                    continue
-            room = rooms[draft.room]
-            room.last = offset = room.last + 1
-            room.time = time = max(now, room.time)
-            record = plain(draft, offset, time) if changes is None else changes.make(draft, offset, time)
-            fresh.append(record)
-            outcomes.append(Stored(record, True))
-            if key is not None:
-                used[key] = new_keys[key] = record
+            if changes is None:
+                room = rooms[draft.room]
+                room.last, room.time = room.last + 1, max(now, room.time)
+                outcome: Stored | Refused = Stored(plain(draft, room.last, room.time), True)
+            else:
+                outcome = changes.take(draft, rooms.get(draft.room), now)
+            outcomes.append(outcome)
+            if isinstance(outcome, Stored) and outcome.fresh:
+                fresh.append(outcome.record)
+                if key is not None:
+                    used[key] = new_keys[key] = outcome.record
         if not fresh:
             connection.execute("ROLLBACK")
             return outcomes

@@ -4,14 +4,19 @@ Owns: their statements. May not: begin or end a transaction, or decide what may 
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+
+import msgspec
 
 from chatserver.log.group_changes import Place, Reacted
 from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_file import OFFSETS
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
+
+_decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
+_decode_reactions = msgspec.json.Decoder(list[tuple[int, str, str]]).decode
 
 
 class SqliteChanges:
@@ -21,33 +26,37 @@ class SqliteChanges:
         self._connection = connection
         self._rooms = rooms
 
-    def _place(self, room: str, offset: int) -> int:
-        return self._rooms[room].base + offset
-
-    def records(self, places: Collection[Place]) -> Iterator[Record]:
+    def records(self, places: Collection[Place]) -> dict[Place, Record]:
         """See `Rows`."""
-        rooms = {self._place(*place): place[0] for place in places}
-        for place, *row in execute_rows(self._connection, _find_records, list(rooms), 1).fetchall():
-            yield record_of(rooms[place], place % OFFSETS, *row)
+        rooms = self._rooms
+        asked = {rooms[place[0]].base + place[1]: place for place in places}
+        (rows,) = execute_rows(self._connection, _find_records, list(asked), 1).fetchone()
+        found: dict[Place, Record] = {}
+        for row in _decode_records(rows):
+            room, offset = at = asked[row[0]]
+            found[at] = record_of(room, offset, *row[1:])
+        return found
 
-    def reactions(self, asked: Collection[Reacted]) -> Iterator[Reacted]:
+    def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
         """See `Rows`."""
-        rooms = {self._place(room, offset): room for room, offset, _, _ in asked}
-        found = execute_rows(self._connection, _find_reactions, self._values(asked), 3).fetchall()
-        return ((rooms[place], place % OFFSETS, emoji, user_id) for place, emoji, user_id in found)
+        rooms = {self._rooms[room].base + offset: room for room, offset, _, _ in asked}
+        (rows,) = execute_rows(self._connection, _find_reactions, self._values(asked), 3).fetchone()
+        return {(rooms[place], place % OFFSETS, emoji, user) for place, emoji, user in _decode_reactions(rows)}
 
     def rewrite(self, records: Sequence[Record]) -> None:
         """See `Rows`."""
+        rooms = self._rooms
         values: list[object] = []
         for record in records:
-            values += (self._place(record.room, record.offset), more_of(record), record.text)
+            values += (rooms[record.room].base + record.offset, more_of(record), record.text)
         execute_rows(self._connection, _update_texts, values, 3)
 
     def restate(self, records: Sequence[Record]) -> None:
         """See `Rows`."""
+        rooms = self._rooms
         values: list[object] = []
         for record in records:
-            values += (self._place(record.room, record.offset), more_of(record))
+            values += (rooms[record.room].base + record.offset, more_of(record))
         execute_rows(self._connection, _update_states, values, 2)
 
     def react(self, reactions: Sequence[Reacted]) -> None:
@@ -60,28 +69,35 @@ class SqliteChanges:
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
         """See `Rows`."""
-        execute_rows(self._connection, _delete_all_reactions, [self._place(*place) for place in messages], 1)
+        execute_rows(
+            self._connection, _delete_all_reactions, [self._rooms[room].base + offset for room, offset in messages], 1
+        )
 
     def _values(self, reactions: Collection[Reacted]) -> list[object]:
+        rooms = self._rooms
         values: list[object] = []
         for room, offset, emoji, user_id in reactions:
-            values += (self._place(room, offset), emoji, user_id)
+            values += (rooms[room].base + offset, emoji, user_id)
         return values
 
 
 # Only ? marks and constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few
-# asked ones is looked up among the many kept ones.
+# asked ones is looked up among the many kept ones. What is found is one row of JSON: for each row the interpreter lock
+# is given away and waited for again.
 
 
 @cache
 def _find_records(rows: int) -> str:
-    return f"SELECT place, {COLUMNS} FROM ({value_rows(rows, 1)}) CROSS JOIN messages ON place = column1"  # noqa: S608
+    return f"""
+        SELECT json_group_array(json_array(place, {COLUMNS}))
+        FROM ({value_rows(rows, 1)}) CROSS JOIN messages ON place = column1
+    """  # noqa: S608
 
 
 @cache
 def _find_reactions(rows: int) -> str:
     return f"""
-        SELECT place, emoji, user_id FROM ({value_rows(rows, 3)})
+        SELECT json_group_array(json_array(place, emoji, user_id)) FROM ({value_rows(rows, 3)})
         CROSS JOIN reactions ON place = column1 AND emoji = column2 AND user_id = column3
     """  # noqa: S608
 
@@ -105,7 +121,11 @@ def _insert_reactions(rows: int) -> str:
 
 @cache
 def _delete_reactions(rows: int) -> str:
-    return f"DELETE FROM reactions WHERE (place, emoji, user_id) IN ({value_rows(rows, 3)})"  # noqa: S608
+    # By their numbers first: a list of rows alone has the whole table looked through.
+    return f"""
+        WITH gone AS ({value_rows(rows, 3)})
+        DELETE FROM reactions WHERE place IN (SELECT column1 FROM gone) AND (place, emoji, user_id) IN gone
+    """  # noqa: S608
 
 
 @cache

@@ -23,7 +23,7 @@ import msgspec
 
 from chatserver.log.changes import plain
 from chatserver.log.group_changes import Changes
-from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
@@ -139,24 +139,25 @@ class SqliteWriter:
                     outcomes.append(Stored(first, False))
                     continue
             room = rooms.get(name)
-            if changes is not None:
-                instead = changes.instead(draft, room, now)
-                if instead is not None:
-                    outcomes.append(instead)
-                    continue
-            assert room is not None, "the first message makes it"
-            room.last = offset = room.last + 1
-            room.time = time = max(now, room.time)
             if changes is None:
+                assert room is not None, "the first message makes it"
+                room.last = offset = room.last + 1
+                room.time = time = max(now, room.time)
                 rows += (room.base + offset, time, user_id, draft.user_name, draft.text)
                 record = Record(name, offset, time, user_id, draft.user_name, draft.text)
+                outcomes.append(Stored(record, True))
             else:
-                record = changes.make(draft, offset, time)
+                outcome = changes.take(draft, room, now)
+                outcomes.append(outcome)
+                if isinstance(outcome, Refused) or not outcome.fresh:
+                    continue
+                assert room is not None, "it has this record"
+                record = outcome.record
+                offset, time = record.offset, record.time
                 rows += (
-                    room.base + offset, time, user_id, record.user_name, record.text, record.kind.value, record.target,
+                    room.base + offset, time, user_id, record.user_name, record.text, int(record.kind), record.target,
                     more_of(record),
                 )  # fmt: skip
-            outcomes.append(Stored(record, True))
             if key is not None:
                 used[name, user_id, key] = record
                 keys += (room.base >> OFFSET_BITS, user_id, key, room.base + offset, time)

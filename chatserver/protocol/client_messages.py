@@ -289,7 +289,8 @@ def _checked_change(message: Change) -> ClientMessage:
     if message.key is not None:
         check_key(message.key)
     if isinstance(message, Edit):
-        return msgspec.structs.replace(message, text=check_text(message.text))
+        text = check_text(message.text)
+        return message if text is message.text else msgspec.structs.replace(message, text=text)
     if isinstance(message, React):
         check_emoji(message.emoji)
     return message

@@ -1,6 +1,7 @@
 """What WebSocket personas share: the handshake, frames, and the messages of chat.v1. No persona itself."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import msgspec
@@ -189,6 +190,7 @@ def encoded(**message: object) -> bytes:
     return wire.frame(wire.FIN | wire.TEXT, msgspec.json.encode(message))
 
 
+@lru_cache
 def join(number: int, room: str, after: str = "") -> bytes:
     """Encode a join as a frame; with `after`, to catch up from a cursor."""
     return encoded(type="join", id=number, room=room, **({"after": after} if after else {}))

@@ -38,8 +38,11 @@ class ReconnectStorm(Member):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self.room = f"storm-{self.number % ROOMS}"
         self._cursor = ""
+
+    @property
+    def room(self) -> str:
+        return f"storm-{self.number % ROOMS}"
 
     def joining(self) -> bytes:
         return join(JOIN_ID, self.room, self._cursor)
@@ -81,9 +84,7 @@ class ThunderingPoll(Poll):
     honest = False
     needs = Needs.CHAT
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self.room = ROOM
+    room = ROOM
 
     @property
     def _rings(self) -> bool:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Attacker, Cohort, Needs, Threat
+from loadgen.client import Attacker, Needs, Threat
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream, held_poll, post_head
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Vanishing
@@ -95,9 +95,7 @@ class PublishReset(Lingerer):
     needs = Needs.CHAT
     usual_clients = 600
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self.room = ROOM
+    room = ROOM
 
     @property
     def _publishes(self) -> bool:

@@ -6,6 +6,7 @@ success.
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import h11
@@ -199,6 +200,7 @@ class Request(Speaking):
             self._traffic.acknowledged(asked)
 
 
+@lru_cache
 def encoded(endpoint: Endpoint, host: str) -> bytes:
     fields = list(endpoint.fields)
     if endpoint.body:

@@ -53,7 +53,7 @@ async def test_repeats_of_stored_messages_do_not_stop_a_publisher(
     """A client that resends everything it had no ack for: repeats make no news, so nobody else would wake it."""
     monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 1)
     async with (
-        serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16, serving_deadline=2.0) as server,
+        serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16, serving_deadline=10.0) as server,
         chatter(server.address) as member,
         chatter(server.address) as friend,
     ):
@@ -123,6 +123,7 @@ async def test_binary_is_not_spoken_in_chat() -> None:
 # -- /echo ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.jumping_clock
 async def test_echo_sends_everything_back() -> None:
     """Each read ends in the middle of a frame for longer than a message may take: each message is its own."""
     async with (

@@ -4,6 +4,7 @@ names are what is counted, and what it says that an attacker is told is all that
 """
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from loadgen.personas import registry
 from tests.attacks.catalogue import ROWS, SHORT, Row
 from tests.loadgen.stage import playing
+from tests.loadgen.trio_time import trio_time
 from tests.support.certificates import certificate
 from tests.support.peers import chatter
 from tests.support.serving import Serving, eventually, neighbour, serving
@@ -47,7 +49,10 @@ async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(r
         url = f"{'https' if row.over_tls else 'http'}://{authority}"
 
         async with neighbour(server):
-            async with playing(url, row.kind, clients=row.clients, host=authority, poll_wait_seconds=POLL_WAIT) as play:
+            async with (
+                nullcontext() if row.kind in RESTLESS else trio_time(),
+                playing(url, row.kind, clients=row.clients, host=authority, poll_wait_seconds=POLL_WAIT) as play,
+            ):
 
                 def seen() -> bool:
                     if row.needs_dark and (faults := play.cohort.engine.own_faults):

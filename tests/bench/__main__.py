@@ -1,8 +1,11 @@
-"""`python -m tests.bench [NAME ...] [--json FILE] [--quick]`: measure, show a table, exit 1 if a figure is short."""
+"""`python -m tests.bench [NAME ...] [--json FILE] [--plots DIR] [--quick]`: measure, show a table, and exit 1 if a
+figure is short.
+"""
 
 import argparse
 import gc
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +22,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)}; all if none is given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="also write there the plots of benches that have some"
+    )
     parser.add_argument("--quick", action="store_true", help="small counts: shows that it works, measures nothing")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHES]
@@ -26,7 +32,8 @@ def main() -> int:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(BENCHES)}")
     _prepare()
     try:
-        results = measure(arguments.names or list(BENCHES), Scale.QUICK if arguments.quick else Scale.FULL)
+        scale = Scale.QUICK if arguments.quick else Scale.FULL
+        results = measure(arguments.names or list(BENCHES), scale, arguments.plots)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
@@ -37,18 +44,22 @@ def main() -> int:
     return 1 if short and not arguments.quick else 0
 
 
-def measure(names: list[str], scale: Scale) -> list[Result]:
+def measure(names: list[str], scale: Scale, plots: Path | None) -> list[Result]:
     """The results, told on standard error as they come."""
     results = []
     for name in names:
         print(name, file=sys.stderr, flush=True)
         for result in BENCHES[name].run(scale):
-            print(report.line(result), file=sys.stderr, flush=True)
-            results.append(result)
+            if isinstance(result, Result):
+                print(report.line(result), file=sys.stderr, flush=True)
+                results.append(result)
+            elif plots is not None:
+                report.write_plot(result, plots)
     return results
 
 
 def _prepare() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers and quotas end with their blocks
     gc.disable()  # thousands of clients live here; a collection of theirs would look like the server's pause
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -131,6 +131,10 @@ class Crowd:
         for client in clients:
             self._epoll.unregister(client.socket.fileno())
 
+    def wake_for(self, descriptor: int) -> None:
+        """Have `turn` return when this is readable, too."""
+        self._epoll.register(descriptor, select.EPOLLIN)
+
     # -- running ----------------------------------------------------------------------------------------------------
 
     def turn(self, timeout: float) -> int:

@@ -79,12 +79,20 @@ class Result:
         return Verdict.BOUND if self.figure.reaches(self.value, self.figure.bound) else Verdict.SHORT
 
 
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture of what was measured, for `--plots`."""
+
+    name: str  # of its file, without the ending
+    svg: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """A module's entry in the registry."""
 
     name: str
-    run: Callable[[Scale], Iterator[Result]]
+    run: Callable[[Scale], Iterator[Result | Plot]]
 
 
 def median(samples: Sequence[float]) -> float:

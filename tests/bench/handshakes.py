@@ -42,13 +42,14 @@ class Side:
         self.seconds.append(time.perf_counter() - start)
         self.cpu += self.process.cpu() - cpu
 
-    def rest(self) -> None:
-        """Wait until it has seen to what happened before."""
-        used = LOOK
-        while used > RESTING * LOOK:
-            before = self.process.cpu()
-            time.sleep(LOOK)
-            used = self.process.cpu() - before
+
+def rest(process: Process) -> None:
+    """Wait until it has seen to what happened before."""
+    used = LOOK
+    while used > RESTING * LOOK:
+        before = process.cpu()
+        time.sleep(LOOK)
+        used = process.cpu() - before
 
 
 def run(scale: Scale) -> Iterator[Result]:
@@ -74,7 +75,7 @@ def run(scale: Scale) -> Iterator[Result]:
 def _round(server: Process, other: Process, turns: int, count: int) -> tuple[Side, Side]:
     ours, theirs = Side(server), Side(other)
     for side in (ours, theirs):
-        side.rest()
+        rest(side.process)
     with Crowd(server.address) as crowd, Crowd(other.address) as their_crowd:
         for _ in range(turns):
             ours.turn(crowd, count)

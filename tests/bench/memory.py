@@ -59,10 +59,11 @@ def run(scale: Scale) -> Iterator[Result]:
     count = scale.of(9_500, 300)
     for kind in KINDS:
         with chatserver(*_PATIENT) as server, Crowd(server.address) as crowd:
-            yield _measure(kind, server, crowd, count, settle=scale.of(SETTLE, 0.3))
+            yield measure(kind, server, crowd, count, settle=scale.of(SETTLE, 0.3))
 
 
-def _measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: float) -> Result:
+def measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: float) -> Result:
+    """One kind, on a server that holds nobody yet."""
     script = STEPS[kind.phase]
     crowd.hang_up(crowd.open(min(count, 600), script, kind.on_data))
     metrics(server.address)

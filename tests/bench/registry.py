@@ -4,6 +4,7 @@ from tests.bench import (
     beside,
     broadcast,
     costly,
+    curve,
     drivers,
     drivers_sqlite,
     flood,
@@ -16,6 +17,7 @@ from tests.bench import (
     slow_readers,
     stalls,
     tls,
+    workers,
 )
 from tests.bench.figures import Bench
 
@@ -30,11 +32,13 @@ BENCHES: dict[str, Bench] = {
         beside,
         publish,
         publish_postgres,
+        workers,
         stalls,
         slow_readers,
         tls,
         costly,
         pipeline,
+        curve,
         drivers_sqlite,
         drivers,
     )

@@ -1,4 +1,4 @@
-"""The results as a table for people and as JSON for programs.
+"""The results as a table for people and as JSON for programs, and plots as files.
 
 Owns: how they look. May not: judge; a result knows its verdict.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.figures import Figure, Result, Verdict, number, spread
+from tests.bench.figures import Figure, Plot, Result, Verdict, number, spread
 
 _COLUMNS = ("figure", "measured", "bound", "aim", "", "how it came about")
 _STYLES = {Verdict.AIM: "bold green", Verdict.BOUND: "green", Verdict.SHORT: "bold red"}
@@ -45,6 +45,12 @@ def line(result: Result) -> str:
 def write_json(results: Sequence[Result], path: Path) -> None:
     """Everything, one object a figure."""
     path.write_text(json.dumps([_record(result) for result in results], indent=2) + "\n")
+
+
+def write_plot(plot: Plot, folder: Path) -> None:
+    """One picture, in a folder that is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
 
 
 def _cells(result: Result) -> tuple[str, ...]:

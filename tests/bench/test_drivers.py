@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
@@ -11,12 +12,15 @@ from tests.bench.drivers import _delayed, measured, results
 from tests.bench.drivers.engines import ENGINES
 from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import Cell, Plan
-from tests.bench.drivers.table import Row, markdown
+from tests.bench.drivers.plots import plots
+from tests.bench.drivers.table import Row, markdown, rows_of
+from tests.bench.processes import ROOT
 from tests.support.postgres import postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]
 
 POSTGRES, SQLITE, VALKEY = ENGINES
+PAGE = ROOT / "docs" / "measurements" / "2026-11-22-drivers.md"
 SHORT = Plan(0.01, (1, 20))
 
 
@@ -76,6 +80,23 @@ def test_tables_and_ratios() -> None:
     assert (rate.samples, cost.samples) == ([0.25, 0.25], [4.0, 4.0])
 
 
+def test_tables_of_a_page_are_its_cells_again() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = rows_of(page)
+    assert markdown(rows) in page
+    assert {row.cell.operation for row in rows} == {"read", "write", "pipeline"}
+
+
+def test_the_plots_of_a_page_are_those_of_its_tables() -> None:
+    """Each point is there: a mark for each cell and figure, and for each driver in the key."""
+    rows = rows_of(PAGE.read_text(encoding="utf-8"))
+    made = {plot.name: plot.svg for plot in plots(rows)}
+    assert made == {file.stem: file.read_text(encoding="utf-8") for file in PAGE.with_suffix("").glob("*.svg")}
+    sqlite = ET.fromstring(made["drivers-sqlite"])
+    marks = [path for path in sqlite.iter() if path.get("class", "").startswith("mark")]
+    assert len(marks) == 2 * sum(row.engine == "SQLite" for row in rows) + len(SQLITE.drivers)
+
+
 def test_requests_get_a_connection_in_the_order_in_which_they_came() -> None:
     """With `asyncio.Queue` eight tasks of a thousand kept the connections, and the others waited for the end."""
     used: list[int] = []
@@ -99,7 +120,7 @@ def test_requests_get_a_connection_in_the_order_in_which_they_came() -> None:
 def test_ctrl_c_ends_a_bench_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(names: object, scale: object) -> None:
+    def interrupted(names: object, scale: object, plots: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bench, "measure", interrupted)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import __main__ as bench
 from tests.bench import report
-from tests.bench.figures import Better, Figure, Result, Scale, Verdict
+from tests.bench.figures import Bench, Better, Figure, Plot, Result, Scale, Verdict
+from tests.bench.plot import Line, Panel, svg
 from tests.bench.registry import BENCHES
 
 LOWER = Figure(name="lower", unit=" B", bound=10, aim=5, better=Better.LOWER)
@@ -19,7 +21,7 @@ HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
 def test_a_bench_runs(name: str) -> None:
     results = list(BENCHES[name].run(Scale.QUICK))
     assert results
-    assert all(result.value > 0 for result in results)
+    assert all(isinstance(result, Result) and result.value > 0 for result in results)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,26 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.write_json([result], tmp_path / "results.json")
     (record,) = json.loads((tmp_path / "results.json").read_text())
     assert (record["value"], record["verdict"]) == (6, "OK")
+
+
+def test_plots_are_written_where_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = Result(figure=LOWER, samples=[4])
+    monkeypatch.setitem(
+        BENCHES, "drawn", Bench(name="drawn", run=lambda scale: iter([result, Plot("curve", "<svg/>")]))
+    )
+    assert bench.measure(["drawn"], Scale.QUICK, None) == [result]
+    assert bench.measure(["drawn"], Scale.QUICK, tmp_path / "plots") == [result]
+    assert [file.name for file in (tmp_path / "plots").iterdir()] == ["curve.svg"]
+    assert "lower: 4 B" in capsys.readouterr().err
+
+
+def test_a_plot_has_all_points_in_their_places() -> None:
+    lines = [Line("one", [(1, 0), (10, 50), (100, 100)]), Line("two", []), Line("a & b", [(100, 25)], dashed=True)]
+    drawn = svg("a plot", [Panel("up", "across", lines, steps=True)])
+    assert 'd="M0.0 150.0L180.0 75.0L360.0 0.0"' in drawn
+    assert "a &amp; b" in drawn
+    assert drawn.count('class="mark s1"') == 3 + 1  # one is in the key
+    with pytest.raises(ValueError, match="7 lines, and 6 colours"):
+        svg("too many", [Panel("up", "across", [Line(str(number), []) for number in range(7)])])

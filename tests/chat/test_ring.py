@@ -122,6 +122,17 @@ def test_what_is_altered_reads_otherwise_for_all_who_come_later() -> None:
     assert it.after(4, 9) == [b"deleted 2"], "what has left the ring is altered in the log"
 
 
+def test_what_a_group_alters_often_is_encoded_once() -> None:
+    """A message of 8 KiB to which a hundred people react in one group."""
+    encoder = LineEncoder()
+    it = Ring("lobby", RingSize(encoder, 200, 100_000, ByteBudget(1 << 30)))
+    it.add(records(1, 1, text="before"))
+    altered = [replace(record, text=f"after {number}") for number, record in enumerate(records(1, 1) * 100, start=1)]
+    it.add([replace(record, alters=(each,)) for record, each in zip(records(2, 101), altered, strict=True)])
+    assert it.after(0, 1) == [b"after 100"]
+    assert encoder.encoded == 1 + 100 + 1
+
+
 # -- what is charged --------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Locator, Page, Route, expect
 
 from tests.support.forking import Forked, fork
 from tests.support.ports import steady_port
@@ -32,6 +32,7 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 PATIENCE = 30_000  # ms until an expectation fails: a noisy machine is slow, never wrong
+LOOK = 30  # ms between two looks at what no expectation can say
 expect.set_options(timeout=PATIENCE)
 NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
 
@@ -185,6 +186,15 @@ class Window:
 
     def close(self) -> None:
         self._context.close()
+
+
+def expect_at(held: Locator, place: FloatRect | None) -> None:
+    """It comes to rest there: the page may need another frame or two."""
+    for _ in range(PATIENCE // LOOK):
+        if held.bounding_box() == place:
+            return
+        held.page.wait_for_timeout(LOOK)
+    assert held.bounding_box() == place
 
 
 def _serve_short_back_off(route: Route) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, serving
+from tests.e2e.browser import Server, expect_at, serving
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -146,7 +146,7 @@ def test_history_comes_on_scrolling_up_and_nothing_moves(shared_server: Server, 
     before = held.bounding_box()
     shared_server.publish("archive", "news")
     expect(ann.page.locator("#jump")).to_have_text("1 new message ↓")
-    assert held.bounding_box() == before
+    expect_at(held, before)
     ann.page.click("#jump")
     expect(ann.texts.last).to_be_in_viewport()
     expect(ann.page.locator("#jump")).to_be_hidden()

@@ -22,6 +22,7 @@ from loadgen.session import Plan
 from tests.loadgen.commandline import call
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import SETTLE_SECONDS
+from tests.support.ports import steady_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,8 +157,7 @@ def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_
 
 
 def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = steady_port()
     beside = Path(sys.executable).with_name("chatserver")
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
@@ -176,8 +176,7 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("starts", [0, 1], ids=["never", "once"])
 def test_a_target_that_does_not_start_is_told_at_once_and_later_in_its_row(tmp_path: Path, starts: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = steady_port()
     program = tmp_path / "target.py"
     program.write_text(
         "import http.server, pathlib\n"

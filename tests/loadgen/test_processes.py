@@ -7,11 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from loadgen.latency import Late, Latency
-from loadgen.messages import GroupStatus, Open, Result, decoder, encode
+from loadgen.messages import GroupStatus, Open, Result, encode
 from loadgen.preflight import InvalidRunError
 from loadgen.session import Session
 from loadgen.stopping import StoppedError
@@ -172,7 +173,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
 
 def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     told = (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
-    totals = merge(decoder(Result).decode(encode(each)) for each in told)
+    totals = merge(msgspec.json.decode(encode(each), type=Result) for each in told)
     assert [(group.persona, group.held, group.refused) for group in totals.groups] == [
         ("a", 7, {"full": 2}),
         ("b", 5, {"full": 1}),

@@ -13,6 +13,9 @@ from loadgen import procfs
 from loadgen.procfs import Process
 from loadgen.target import UsageError
 
+#: Above the largest number that Linux gives to a process.
+GONE = 2**22 + 1
+
 
 def test_cpu_is_to_the_microsecond() -> None:
     """By /proc/PID/stat, in ticks of 10 ms, a thousand idle connections for ten seconds were 0 or 1 tick."""
@@ -39,8 +42,14 @@ def test_children_are_taken_in(many: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert both == 2 * alone
 
 
+def test_a_child_that_has_ended_since_it_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make million` met one after Ctrl-C, and ended as if connections had been lost."""
+    monkeypatch.setattr(procfs, "_read", lambda _: str(GONE))
+    assert set(Process(os.getpid()).tree()) == {os.getpid(), GONE}
+
+
 def test_a_process_that_is_gone() -> None:
-    gone = Process(2**22 + 1)  # above the largest number that Linux gives
+    gone = Process(GONE)
     assert gone.cpu_seconds() is None
     assert gone.usage() is None
     assert gone.descriptors() is None

@@ -11,6 +11,7 @@ from loadgen.target import PER_SOURCE, SHARED_INDEX, Target, TargetDownError, Ta
 from loadgen.victims.context import Context
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plants import is_crowd
+from tests.support.ports import steady_port
 
 
 def _target(address: str, port: int, host: str = "chat.example") -> Target:
@@ -68,8 +69,7 @@ def test_sources_are_loopback_addresses_with_few_clients_each() -> None:
 
 
 def test_a_closed_port_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = steady_port()
     with pytest.raises(TargetDownError, match=f"port {port}"):
         target.probe(_target("127.0.0.1", port))
 

@@ -21,7 +21,8 @@ from chatserver.log.interface import LogOpenError
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import draft, ignore, running
 from tests.support.groups import append
-from tests.support.postgres import PostgresServer, free_port
+from tests.support.ports import steady_port
+from tests.support.postgres import PostgresServer
 
 SECRET = "correct-horse"
 
@@ -47,7 +48,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/chat")
+    message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{steady_port()}/chat")
     assert "cannot be reached" in message
     assert "Connection refused" in message
 

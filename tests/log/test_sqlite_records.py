@@ -2,7 +2,7 @@
 
 import random
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from chatserver.log import sqlite as sqlite_module
+from chatserver.log import sqlite_changes as changes_module
+from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
@@ -19,6 +21,7 @@ from tests.support.groups import append
 from tests.support.serving import eventually
 
 FIRST_SCHEMA = Path(__file__).parent / "schema_1.sql"
+STATEMENTS = [value for value in vars(changes_module).values() if hasattr(value, "cache_info")]
 SECRET = "correct-horse-battery-staple"
 
 
@@ -41,6 +44,17 @@ async def test_a_log_of_the_first_schema_goes_on(path: Path, clock: Clock) -> No
                 assert (again.fresh, again.record.offset) == (False, 2)
                 assert (await append(log, react(2))).record.offset == 4
                 assert (await append(log, draft(room="empty"))).record.offset == 2
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: str(statement.__name__))
+def test_no_change_looks_through_a_whole_table(path: Path, statement: Callable[[int], str]) -> None:
+    """To take back one reaction, all reactions that were ever kept were looked at: 20 µs for each 16,000 of them."""
+    file_module.create_private(path)
+    connection, _ = file_module.connect_writer(path)
+    sql = statement(4)
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * sql.count("?")).fetchall()
+    connection.close()
+    assert not [step for *_, step in plan if step in ("SCAN messages", "SCAN reactions")]
 
 
 def bytes_on_disk(path: Path) -> bytes:

@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from typing import Any
 
 import psycopg
 import pytest
+
+from tests.support.ports import steady_port
 
 #: A server that is slow to start or to stop on a busy machine.
 PATIENCE = 60
@@ -88,7 +89,7 @@ class PostgresServer:
         return path.read_text() if path.exists() else ""
 
     def start(self, **settings: str) -> None:
-        self.port = self.port or free_port()
+        self.port = self.port or steady_port()
         options = " ".join(f"-c {name}='{value}'" for name, value in ({**_SETTINGS, **settings}).items())
         self.run("pg_ctl", "-D", str(self.data), "-l", str(self.folder / "log"), "-w", "-t", str(PATIENCE),
                  "-o", f"-p {self.port} {options}", "start")  # fmt: skip
@@ -109,13 +110,6 @@ class PostgresServer:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 How: the same reads, writes and small pipelines against PostgreSQL, SQLite and Valkey, by each driver in a process of
 its own, in a closed loop with 1, 10, 100 and 1,000 waiting requests; once as it is on the loopback, once with each
 answer held back by 5 ms. All drivers of one engine have the same statements and as many connections. Throughput,
-latency, and CPU of the driver's process for each operation; the tables go to standard output as Markdown.
+latency, and CPU of the driver's process for each operation; the tables go to standard output as Markdown, their plots
+where `--plots` says.
 What would fool it: other pool sizes, statements that one of them prepares and another does not (a part of each cell
 passes first and does not count), rows that are not read, a loop that costs more than the driver (it is the same one).
 The engine shares the machine's cores with the driver, so a driver that costs less leaves it more.
@@ -19,8 +20,9 @@ import msgspec
 
 from tests.bench.drivers.engines import ENGINES, Engine, MissingError
 from tests.bench.drivers.load import Cell, Plan
+from tests.bench.drivers.plots import plots
 from tests.bench.drivers.table import Row, line, markdown
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale
+from tests.bench.figures import TIMES, Bench, Better, Figure, Plot, Result, Scale
 from tests.bench.processes import ROOT
 
 #: Seconds by which the answers are held back: another zone of a data centre, or a disk that is not idle.
@@ -28,7 +30,7 @@ DELAY = 0.005
 FULL, QUICK = Plan(1.0, (1, 10, 100, 1_000)), Plan(0.02, (1, 10))
 
 
-def run(scale: Scale) -> Iterator[Result]:
+def run(scale: Scale) -> Iterator[Result | Plot]:
     """All engines that are there, one after the other."""
     rows: list[Row] = []
     for engine in ENGINES:
@@ -38,6 +40,7 @@ def run(scale: Scale) -> Iterator[Result]:
             print(f"  {engine.name} is left out: {error}", file=sys.stderr, flush=True)
     print(markdown(rows), end="\n\n", flush=True)
     yield from results(rows)
+    yield from plots(rows)
 
 
 def measured(engine: Engine, plan: Plan) -> list[Row]:

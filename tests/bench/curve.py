@@ -1,0 +1,252 @@
+"""PURPOSE 7: do loop and parser decide? Latency against load, of ours and of others on trio, asyncio and uvloop.
+
+How: 100 WebSockets to each server send messages by a schedule that does not wait for answers, at rising rates, in
+turns of a second; each message comes back (an echo) or is acknowledged (a chat: durable). Latency is from the moment
+the schedule intended, so a server that stalls pays for all that it kept waiting. A cell is the median of its turns. A
+server is done when its 99th percentile exceeds `ENOUGH`. CPU is that of the server's process for each message.
+What would fool it: a client that is late itself. How late it sent is recorded; where that may explain a part of the
+figure the latencies are withheld, and CPU alone is told. Client and server have a core each on two cores, and at high
+rates the kernel's part is done on both.
+"""
+
+import importlib.util
+import itertools
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import astuple, dataclass
+from functools import partial
+
+from loadgen.latency import Latency
+from loadgen.timers import NEVER, WakeUp, now
+from tests.bench import wire
+from tests.bench.broadcast import TEXT
+from tests.bench.clients import Client, ClosedError, Crowd, Step
+from tests.bench.curve_table import Cell, markdown, plots
+from tests.bench.figures import TIMES, Bench, Better, Figure, Plot, Result, Scale, median
+from tests.bench.processes import Process, chatserver, peer
+from tests.support.peers import frame, upgrade
+
+RATES = (
+    500, 1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 17_500, 20_000, 22_500, 25_000, 30_000, 35_000,
+    40_000,
+)  # fmt: skip
+CLIENTS, TURNS = 100, 3
+#: Milliseconds of a 99th percentile with which a server has shown what it can.
+ENOUGH = 100.0
+#: Milliseconds by which the client may be late at the 99th percentile, and the part of the server's figure that it may
+#: be beyond them.
+LATE, LATE_PART = 1.0, 0.25
+#: Milliseconds of a 99th percentile that people do not notice in a chat, and the rate at which CPU is compared.
+GOOD, COMPARED = 10.0, 2_000
+#: Messages sent before answers are read again, when the schedule is behind.
+AT_ONCE = 16
+#: Seconds in which nothing comes, until the rest counts as lost.
+PATIENCE = 5.0
+
+OURS, CHAT, FLOOR, UVLOOP = "chatserver, echo", "chatserver, durable chat", "bare epoll loop, echo", "uvloop"
+_ECHO = (Step(upgrade("/echo"), b"\r\n\r\n"),), frame(TEXT), TEXT.encode()
+_PUBLISH = (Step(upgrade(), b'"hello"'),), wire.publish("bench", TEXT), b'"ack"'
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A server, and what is said to it."""
+
+    name: str
+    start: Callable[[], AbstractContextManager[Process]]
+    script: Sequence[Step]
+    message: bytes
+    answer: bytes  # what each answer contains
+
+
+SUBJECTS = (
+    Subject(OURS, partial(chatserver, "--echo"), *_ECHO),
+    Subject(CHAT, partial(chatserver), *_PUBLISH),
+    Subject(FLOOR, partial(peer, "echo", "epoll"), *_ECHO),
+    Subject("trio-websocket, echo", partial(peer, "echo", "trio"), *_ECHO),
+    Subject("websockets on asyncio, echo", partial(peer, "echo", "asyncio"), *_ECHO),
+    Subject("websockets on uvloop, echo", partial(peer, "echo", UVLOOP), *_ECHO),
+)
+
+
+def run(scale: Scale) -> Iterator[Result | Plot]:
+    """All servers side by side, rate by rate."""
+    cells: list[Cell] = []
+    with ExitStack() as stack:
+        sides = [Side(each, stack) for each in SUBJECTS if _is_here(each)]
+        for rate in scale.of(RATES, (200, 400)):
+            running = [side for side in sides if not side.done]
+            for _ in range(scale.of(TURNS, 1)):
+                for side in running:
+                    side.turn(rate, scale.of(1.0, 0.1))
+            cells += [side.cell(rate) for side in running]
+    print(markdown(cells), end="\n\n", flush=True)
+    yield from results(cells)
+    yield from plots(cells)
+
+
+def _is_here(subject: Subject) -> bool:
+    is_here = UVLOOP not in subject.name or importlib.util.find_spec(UVLOOP) is not None
+    if not is_here:
+        print(f"  {subject.name} is left out: there is no {UVLOOP}", file=sys.stderr, flush=True)
+    return is_here
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one server did in one turn."""
+
+    rate: float  # answers a second
+    p50_ms: float
+    p99_ms: float
+    late_ms: float  # the client, at the 99th percentile
+    cpu_us: float  # for each message
+    share: float  # of a core
+
+
+class Answers:
+    """Takes the answers of clients, and how long after their intended moment they came."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._waiting: dict[Client, deque[float]] = {}
+        self.taken: list[float] = []
+
+    def expect(self, client: Client, intended: float) -> None:
+        """One message more is under way."""
+        self._waiting.setdefault(client, deque()).append(intended)
+
+    def __call__(self, client: Client, data: bytes) -> None:
+        """Frames, of which some are answers."""
+        came = now()
+        if not data:
+            raise ClosedError("hung up on a client that should have been answered")
+        found, client.inbox = wire.frames(client.inbox + data if client.inbox else data)
+        for start, payload in found:
+            if start == wire.PING:
+                client.socket.send(wire.EMPTY_PONG)
+            elif self._answer in payload:
+                self.taken.append(came - self._waiting[client].popleft())
+
+
+class Side:
+    """A server, its clients, and its turns at one rate."""
+
+    def __init__(self, subject: Subject, stack: ExitStack) -> None:
+        self._subject = subject
+        self._server = stack.enter_context(subject.start())
+        self._crowd = stack.enter_context(Crowd(self._server.address))
+        self._wake = stack.enter_context(closing(WakeUp()))
+        self._crowd.wake_for(self._wake.fd)
+        self._answers = Answers(subject.answer)
+        self._clients = self._crowd.open(CLIENTS, subject.script, self._answers)
+        self._turns: list[Turn] = []
+        self._late = 0  # rates in a row at which the client was
+        self.done = False
+
+    def turn(self, rate: int, seconds: float) -> None:
+        """Send by the schedule, and wait until all is answered."""
+        answers, crowd, wake, message = self._answers, self._crowd, self._wake, self._subject.message
+        taken: list[float] = []
+        answers.taken = taken
+        late: list[float] = []
+        count, sent = int(rate * seconds), 0
+        cpu, began = self._server.cpu(), now()
+        due = began
+        while len(taken) < count:
+            moment = now()
+            for _ in range(AT_ONCE):
+                if due > moment:
+                    break
+                client = self._clients[sent % CLIENTS]
+                answers.expect(client, due)
+                client.socket.send(message)
+                late.append(now() - due)
+                sent += 1
+                due = began + sent / rate if sent < count else NEVER
+            wake.set(due)
+            if not crowd.turn(PATIENCE):
+                raise TimeoutError(f"{self._subject.name}: {count - len(taken)} of {count} messages got no answer")
+        elapsed, used = now() - began, self._server.cpu() - cpu
+        spread, lateness = _latency(taken), _latency(late)
+        self._turns.append(
+            Turn(
+                count / elapsed, _ms(spread, 50), _ms(spread, 99), _ms(lateness, 99), used / count * 1e6, used / elapsed
+            )
+        )
+
+    def cell(self, rate: int) -> Cell:
+        """The turns since the last cell, as one."""
+        cell = cell_of(self._subject.name, rate, self._turns)
+        self._turns = []
+        self._late = self._late + 1 if cell.p99_ms is None else 0
+        self.done = self._late > 1 or (cell.p99_ms or 0.0) > ENOUGH
+        return cell
+
+
+def cell_of(name: str, rate: int, turns: Sequence[Turn]) -> Cell:
+    """The median of all turns. If the client was late, the latencies are withheld."""
+    done, p50, p99, late, cpu, share = map(median, zip(*map(astuple, turns), strict=True))
+    withheld = late > LATE and late > LATE_PART * p99
+    return Cell(name, rate, done, None if withheld else p50, None if withheld else p99, late, cpu, share)
+
+
+def _latency(seconds: Sequence[float]) -> Latency:
+    latency = Latency()
+    for each in seconds:
+        latency.record(each)
+    return latency
+
+
+def _ms(latency: Latency, percentile: float) -> float:
+    found = latency.at(percentile)
+    assert found is not None
+    return found * 1e3
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+def results(cells: Sequence[Cell]) -> Iterator[Result]:
+    """Of each other server: the rate that ours bears, and its CPU for a message. The answer is whatever it is."""
+    ours = [cell for cell in cells if cell.server == OURS]
+    for name in dict.fromkeys(cell.server for cell in cells if cell.server not in (OURS, CHAT)):
+        theirs = [cell for cell in cells if cell.server == name]
+        rates = _borne(ours), _borne(theirs)
+        if all(rates):  # else the client was too late to tell
+            yield Result(
+                figure=Figure(
+                    name=f"echo: rate with p99 below {GOOD:g} ms, of that of: {name}", unit=TIMES, bound=0.5, aim=1.0,
+                    better=Better.HIGHER,
+                ),
+                samples=[rates[0] / rates[1]],
+                details=f"{rates[0]:,}/s against {rates[1]:,}/s",
+            )  # fmt: skip
+        costs = _cost(ours), _cost(theirs)
+        yield Result(
+            figure=Figure(
+                name=f"echo: CPU of a message at {COMPARED:,}/s, of that of: {name}", unit=TIMES, bound=2.0, aim=1.0,
+                better=Better.LOWER,
+            ),
+            samples=[costs[0] / costs[1]],
+            details=f"{costs[0]:.1f} µs against {costs[1]:.1f} µs",
+        )  # fmt: skip
+
+
+def _borne(cells: Sequence[Cell]) -> int:
+    """The highest rate with a good 99th percentile that was measured, and none but good ones below it."""
+    good = itertools.takewhile(lambda cell: cell.p99_ms is None or cell.p99_ms < GOOD, cells)
+    return max((cell.rate for cell in good if cell.p99_ms is not None), default=0)
+
+
+def _cost(cells: Sequence[Cell]) -> float:
+    """At the rate at which they are compared, or the nearest there is."""
+    return min(cells, key=lambda cell: abs(cell.rate - COMPARED)).cpu_us
+
+
+BENCH = Bench(name="curve", run=run)

@@ -1,0 +1,66 @@
+"""The bench of the curve runs; what it says of a client that was late, and its table and plot."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from tests.bench import curve
+from tests.bench.curve_table import Cell, markdown, plots
+from tests.bench.figures import Plot, Result, Scale
+
+CELL = Cell("server", 2_000, 1_999.5, 0.5, 2.25, 0.1, 41.5, 0.08)
+
+
+def test_the_curve(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = curve.OURS, curve.CHAT, curve.FLOOR
+    monkeypatch.setattr(curve, "SUBJECTS", [each for each in curve.SUBJECTS if each.name in kinds])
+    *results, plot = curve.run(Scale.QUICK)
+    assert isinstance(plot, Plot)
+    assert all(isinstance(result, Result) and result.details for result in results)
+    table = capsys.readouterr().out
+    assert all(table.count(f"| {name} |") == 2 for name in kinds)
+
+
+@pytest.mark.parametrize("loop", ["trio-websocket", "asyncio"])
+def test_an_echo_on_another_loop(loop: str) -> None:
+    [subject] = [each for each in curve.SUBJECTS if loop in each.name]
+    with ExitStack() as stack:
+        side = curve.Side(subject, stack)
+        side.turn(200, 0.1)
+        cell = side.cell(200)
+    assert cell.cpu_us > 0
+
+
+def test_latencies_are_withheld_where_the_client_was_late() -> None:
+    turn = curve.Turn(rate=2_000, p50_ms=3.0, p99_ms=6.0, late_ms=1.4, cpu_us=40.0, share=0.1)
+    cell = curve.cell_of("server", 2_000, [turn, replace(turn, late_ms=0.2), turn])
+    assert (cell.p50_ms, cell.p99_ms) == (3.0, 6.0)  # less than a quarter of the figure
+    late = replace(turn, late_ms=1.6)
+    cell = curve.cell_of("server", 2_000, [late, turn, late])
+    assert (cell.p50_ms, cell.p99_ms, cell.cpu_us) == (None, None, 40.0)
+
+
+def test_what_a_server_bears_and_costs() -> None:
+    def at(rate: int, p99: float | None) -> Cell:
+        return msgspec.structs.replace(CELL, rate=rate, p99_ms=p99, cpu_us=1e6 / rate)
+
+    ours = [at(1_000, 1.0), at(2_000, None), at(4_000, 9.0), at(8_000, 20.0), at(10_000, 8.0)]
+    theirs = [at(1_000, 1.0), at(2_000, 30.0)]
+    cells = [msgspec.structs.replace(cell, server=curve.OURS) for cell in ours] + theirs
+    rate, cost = curve.results(cells)
+    assert (rate.value, rate.details) == (4.0, "4,000/s against 1,000/s")
+    assert cost.value == 1.0
+
+
+def test_the_table_and_the_plot() -> None:
+    withheld = msgspec.structs.replace(CELL, server="other", p50_ms=None, p99_ms=None)
+    lines = markdown([withheld, CELL]).splitlines()
+    assert lines[2:] == [
+        "| 2,000 | other | withheld | withheld | 41.5 | 8% | 2,000 | 0.1 |",
+        "| 2,000 | server | 0.5 | 2.25 | 41.5 | 8% | 2,000 | 0.1 |",
+    ]
+    [plot] = plots([withheld, CELL])
+    assert plot.svg.count('class="mark s1"') == 1 + 2  # of the server that was withheld: the key, CPU and share
+    assert plot.svg.count('class="mark s2"') == 1 + 4

@@ -1,0 +1,28 @@
+"""The crowd's clients: made when they come, in the proportions of the whole."""
+
+import trio
+
+from loadgen import target
+from loadgen.crowd import Crowd
+from loadgen.messages import MakeClients, Open, Role
+from loadgen.target import USUAL
+from tests.loadgen.stage import listening
+
+
+async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole() -> None:
+    async with listening() as server, trio.open_nursery() as nursery:
+        crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
+        counts = {"idle": 8, "poll": 4}
+        make = MakeClients(
+            group="all", counts=counts, rooms=["a", "b"], poll_wait_seconds=1.0, endpoint=USUAL, first_index=400
+        )
+        await crowd.obey(make)
+        clients = crowd._made["all"].clients
+        for share, names in [(0.5, ["idle", "poll", "idle"] * 2), (1.0, ["idle", "poll", "idle"] * 4)]:
+            await crowd.obey(Open(group="all", share=share))
+            assert [client.name for client in clients] == names
+        nursery.start_soon(crowd.run)
+        nursery.cancel_scope.cancel()
+    assert sorted(client.index for client in clients) == list(range(400, 412)), "each has a number of its own"
+    assert [client.number for client in clients if client.name == "poll"] == [0, 1, 2, 3]
+    assert {client.room for client in clients if client.name == "poll"} == {"a", "b"}

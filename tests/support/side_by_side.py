@@ -1,0 +1,73 @@
+"""How the workers of pytest-xdist share a run: what each compiles, and that none is left with long tests at the end.
+
+Owns: the order of the tests, and the list of those that take long. May not: know what a test does.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+#: Folders and files of tests that mostly wait, in the order of what they take together. Each stays with one worker
+#: until others have nothing else to do: those of the browser share one Chromium.
+LONG = (
+    "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "soak", "loadgen/test_proof.py",
+    "loadgen/test_run.py", "fuzz", "loadgen/test_processes.py", "loadgen/test_attack.py", "workers",
+    "loadgen/test_cli.py", "test_docs.py", "client/test_against_server.py", "log/test_model.py", "million", "bench",
+    "client/test_terminal.py", "loadgen/fingerprint", "loadgen/personas",
+)  # fmt: skip
+
+
+def worker() -> tuple[int, int]:
+    """The number of this worker, and how many there are."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return int(number), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def compile_a_share(folder: Path = TESTS) -> None:
+    """Import this worker's part of the test modules, which compiles them for all.
+
+    In a fresh checkout each worker would compile and rewrite all of them at the same time, 5 s of a processor each.
+    """
+    number, workers = worker()
+    for path in sorted(folder.rglob("test_*.py"))[number::workers]:
+        # Collection imports it again, and tells what is wrong with it.
+        with suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(path.relative_to(TESTS.parent).with_suffix("").parts))
+
+
+def long_first(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The tests in such an order that each worker's stretch of them begins with its part of the long ones.
+
+    Work is stolen from the end of a stretch, so that in the end only short tests are left to share.
+    """
+    long: dict[str, list[pytest.Item]] = {name: [] for name in LONG}
+    short: list[pytest.Item] = []
+    for item in items:
+        long.get(_long_name(item.path), short).append(item)
+    heads = [list(chain.from_iterable(list(long.values())[number::workers])) for number in range(workers)]
+    return list(chain.from_iterable(_stretches(heads, short, len(items))))
+
+
+def _long_name(path: Path) -> str:
+    """What of LONG it belongs to."""
+    parts = path.relative_to(TESTS).parts
+    return next((name for name in ("/".join(parts[:length]) for length in (1, 2)) if name in LONG), "")
+
+
+def _stretches(heads: Iterable[list[pytest.Item]], short: list[pytest.Item], count: int) -> Iterable[list[pytest.Item]]:
+    """Each head with as many short tests behind it as make it the stretch that xdist gives to one worker."""
+    heads = list(heads)
+    taken = 0
+    for number, head in enumerate(heads):
+        size = (count - taken) // (len(heads) - number)
+        taken += size
+        filling = max(size - len(head), 0)
+        yield head + short[:filling]
+        short = short[filling:]
+    yield short
