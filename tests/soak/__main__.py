@@ -10,8 +10,8 @@ import argparse
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> int:
         run = Run(engine, arguments.seconds / len(engines), arguments.seed, arguments.workers)
         tell(f"{engine}, seed {run.seed}, {run.seconds:g} s")
         try:
-            soak(run, arguments.keep)
+            trio.run(run.main, arguments.keep)
         except* Violation as group:
             print(f"VIOLATION  {first(group)}\nengine {engine}, seed {run.seed}", file=sys.stderr)
             run.code = EXIT_BROKEN
@@ -55,6 +55,9 @@ def main(words: Sequence[str] | None = None) -> int:
             run.code = EXIT_LACKING
         except* KeyboardInterrupt:
             run.code = EXIT_STOPPED
+        finally:
+            for line in told(run):
+                tell(line)
         if run.code:
             return run.code
     return 0
@@ -73,20 +76,18 @@ def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def soak(run: "Run", keep: Path | None) -> None:
-    """One campaign, its report, and the end of all that it has started."""
-    with TemporaryDirectory(prefix="chat-soak-") if keep is None else nullcontext(keep / run.engine) as name:
+@contextmanager
+def folder_for(engine: str, keep: Path | None) -> Iterator[Path]:
+    """Of all that the nodes write, which is told in part if the run fails."""
+    with TemporaryDirectory(prefix="chat-soak-") if keep is None else nullcontext(keep / engine) as name:
         folder = Path(name).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            trio.run(run.main, folder)
+            yield folder
         except BaseException:
             for line in last_words(folder):
                 tell(line)
             raise
-        finally:
-            for line in told(run):
-                tell(line)
 
 
 def last_words(folder: Path) -> list[str]:
@@ -102,17 +103,19 @@ class Run:
     """One campaign on one cluster."""
 
     def __init__(self, engine: str, seconds: float, seed: int, workers: int) -> None:
-        self.seconds, self.seed = seconds, seed
+        self.engine, self.seconds, self.seed = engine, seconds, seed
         self.code = 0
         self.campaign: Campaign | None = None  # once the cluster serves
         self.is_whole = False  # it has ended as it should, and everything was looked at
-        self.engine = engine
         self._workers = workers
 
-    async def main(self, folder: Path) -> None:
+    async def main(self, keep: Path | None) -> None:
         """All of it; when this ends, so has everything that was started."""
         # Outside of all else, so that no signal interrupts the end.
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with (
+            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+            folder_for(self.engine, keep) as folder,
+        ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_at_signals, signals, nursery.cancel_scope)
                 async with ENGINES[self.engine](folder, workers=self._workers) as cluster:
