@@ -3,7 +3,8 @@
 How: 100 WebSockets to each server send messages by a schedule that does not wait for answers, at rising rates, in
 turns of a second; each message comes back (an echo) or is acknowledged (a chat: durable). Latency is from the moment
 the schedule intended, so a server that stalls pays for all that it kept waiting. A cell is the median of its turns. A
-server is done when its 99th percentile exceeds `ENOUGH`. CPU is that of the server's process for each message.
+server is done when its 99th percentile exceeds `ENOUGH`, or when it refuses a message. CPU is that of the server's
+process for each message.
 What would fool it: a client that is late itself. How late it sent is recorded; where that may explain a part of the
 figure the latencies are withheld, and CPU alone is told. Client and server have a core each on two cores, and at high
 rates the kernel's part is done on both.
@@ -23,7 +24,7 @@ from loadgen.timers import NEVER, WakeUp, now
 from tests.bench import wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, ClosedError, Crowd, Step
-from tests.bench.curve_table import Cell, markdown, plots
+from tests.bench.curve_table import Cell, markdown, plots, row
 from tests.bench.figures import TIMES, Bench, Better, Figure, Plot, Result, Scale, median
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import frame, upgrade
@@ -82,8 +83,11 @@ def run(scale: Scale) -> Iterator[Result | Plot]:
             running = [side for side in sides if not side.done]
             for _ in range(scale.of(TURNS, 1)):
                 for side in running:
-                    side.turn(rate, scale.of(1.0, 0.1))
-            cells += [side.cell(rate) for side in running]
+                    if not side.done:
+                        side.turn(rate, scale.of(1.0, 0.1))
+            new = [cell for side in running for cell in side.cells(rate)]
+            print(*map(row, new), sep="\n", file=sys.stderr, flush=True)
+            cells += new
     print(markdown(cells), end="\n\n", flush=True)
     yield from results(cells)
     yield from plots(cells)
@@ -118,6 +122,7 @@ class Answers:
         self._answer = answer
         self._waiting: dict[Client, deque[float]] = {}
         self.taken: list[float] = []
+        self.refused = 0
 
     def expect(self, client: Client, intended: float) -> None:
         """One message more is under way."""
@@ -132,6 +137,8 @@ class Answers:
         for _, payload in found:
             if self._answer in payload:
                 self.taken.append(came - self._waiting[client].popleft())
+            elif b'"error"' in payload:
+                self.refused += 1
 
 
 class Side:
@@ -157,7 +164,7 @@ class Side:
         count, sent = int(rate * seconds), 0
         cpu, began = self._server.cpu(), now()
         due = began
-        while len(taken) < count:
+        while len(taken) + answers.refused < count:
             moment = now()
             for _ in range(AT_ONCE):
                 if due > moment:
@@ -171,6 +178,9 @@ class Side:
             wake.set(due)
             if not crowd.turn(PATIENCE):
                 raise TimeoutError(f"{self._subject.name}: {count - len(taken)} of {count} messages got no answer")
+        if answers.refused:
+            self.done = True
+            return
         elapsed, used = now() - began, self._server.cpu() - cpu
         spread, lateness = _latency(taken), _latency(late)
         self._turns.append(
@@ -179,11 +189,12 @@ class Side:
             )
         )
 
-    def cell(self, rate: int) -> Cell:
-        """The turns since the last cell, as one."""
-        turns, self._turns = self._turns, []
-        self.done = median([turn.p99_ms for turn in turns]) > ENOUGH
-        return cell_of(self._subject.name, rate, turns)
+    def cells(self, rate: int) -> Iterator[Cell]:
+        """The turns since the last cell, as one; none of a rate at which messages were refused."""
+        if not self.done:
+            turns, self._turns = self._turns, []
+            self.done = median([turn.p99_ms for turn in turns]) > ENOUGH
+            yield cell_of(self._subject.name, rate, turns)
 
 
 def cell_of(name: str, rate: int, turns: Sequence[Turn]) -> Cell:

@@ -29,11 +29,15 @@ class Cell(msgspec.Struct, frozen=True):
 def markdown(cells: Sequence[Cell]) -> str:
     """A row for each."""
     lines = [f"| {_HEAD} |", f"|{'---:|---|' + '---:|' * 6}"]
-    for cell in sorted(cells, key=lambda cell: cell.rate):  # of each rate the servers stay in their order
-        latencies = ["withheld" if each is None else number(each) for each in (cell.p50_ms, cell.p99_ms)]
-        figures = [number(cell.cpu_us), f"{cell.share:.0%}", number(cell.done), number(cell.late_ms)]
-        lines.append(f"| {cell.rate:,} | {cell.server} | {' | '.join([*latencies, *figures])} |")
+    lines += [row(cell) for cell in sorted(cells, key=lambda cell: cell.rate)]  # at a rate in the order of the servers
     return "\n".join(lines)
+
+
+def row(cell: Cell) -> str:
+    """The row of one cell."""
+    latencies = ["withheld" if each is None else number(each) for each in (cell.p50_ms, cell.p99_ms)]
+    figures = [number(cell.cpu_us), f"{cell.share:.0%}", number(cell.done), number(cell.late_ms)]
+    return f"| {cell.rate:,} | {cell.server} | {' | '.join([*latencies, *figures])} |"
 
 
 def plots(cells: Sequence[Cell]) -> Iterator[Plot]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from tests.bench import curve
+from tests.bench import curve, wire
+from tests.bench.broadcast import TEXT
 from tests.bench.curve_table import Cell, markdown, plots
 from tests.bench.figures import Plot, Result, Scale
 
@@ -29,8 +30,17 @@ def test_an_echo_on_another_loop(loop: str) -> None:
     with ExitStack() as stack:
         side = curve.Side(subject, stack)
         side.turn(200, 0.1)
-        cell = side.cell(200)
+        [cell] = side.cells(200)
     assert cell.cpu_us > 0
+
+
+def test_a_server_that_refuses_a_message_is_done() -> None:
+    [chat] = [each for each in curve.SUBJECTS if each.name == curve.CHAT]
+    with ExitStack() as stack:
+        side = curve.Side(replace(chat, message=wire.publish("no room", TEXT)), stack)
+        side.turn(200, 0.1)
+        assert not list(side.cells(200))
+    assert side.done
 
 
 def test_latencies_are_withheld_where_the_client_was_late() -> None:
