@@ -7,6 +7,7 @@ means; it never touches a socket, the engine does.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
@@ -143,7 +144,9 @@ class Cohort:
     handshakes: Latency = field(default_factory=Latency)  # from connect to being held
 
     def __post_init__(self) -> None:
-        self._came = bytearray(self.wanted)
+        # by client: an attribute would take five times as much
+        self.born = array("d", bytes(8 * self.wanted))  # when it began to connect
+        self._came = bytearray(self.wanted)  # whether it ever reached the server
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are so many; returns those that are new."""
@@ -188,16 +191,7 @@ class Client(metaclass=_Slotted):
     `__slots__`, if they have a state of their own. docs/personas.md shows how to write one.
     """
 
-    __slots__ = (
-        "born",
-        "cohort",
-        "due",
-        "fd",
-        "index",
-        "stage",
-        "tick",
-        "unread",
-    )
+    __slots__ = ("cohort", "due", "fd", "index", "stage", "tick", "unread")
 
     name: ClassVar[str]
     honest: ClassVar[bool]
@@ -222,7 +216,6 @@ class Client(metaclass=_Slotted):
         self.index = index  # in the run: its source address goes by it
         self.fd = -1
         self.stage = Stage.WAITING
-        self.born = 0.0  # when it began to connect
         self.due = NEVER  # `due` and `tick` belong to the wheel
         self.tick = -1
         self.unread = b""  # bytes received that are not yet a whole unit
@@ -231,6 +224,11 @@ class Client(metaclass=_Slotted):
     def number(self) -> int:
         """Its number within its persona: what parts of a crowd do goes by it."""
         return self.index - self.cohort.first_index
+
+    @property
+    def born(self) -> float:
+        """When it began to connect."""
+        return self.cohort.born[self.number]
 
     @property
     def room(self) -> str:

@@ -5,7 +5,6 @@ object; a crowd of 18,000 costs 200 bytes each and nothing at all while nothing 
 readable, so one task waits on it beside the process's few others. May not: know what any persona means by its bytes.
 """
 
-import errno
 import os
 import select
 from collections import Counter, deque
@@ -30,15 +29,12 @@ OPENING_MAX: Final = 64
 #: Connections begun in one turn (about 30 us each), so that no message of the schedule is a millisecond late for them.
 OPEN_BATCH: Final = 16
 
-#: Events handled in one turn, for the same reason.
+#: Events handled in one turn, and clients closed, for the same reason.
 EVENT_BATCH: Final = 64
 
 #: How long a process stays with its engine once something has happened, before trio looks at its other tasks: a turn
 #: of trio's loop costs as much as opening half a client.
 STAY_SECONDS: Final = 0.002
-
-#: Clients closed before anybody else may run.
-CLOSE_BATCH: Final = 64
 
 #: Of so many reads one is looked at for how long its bytes had waited: that takes 3 us.
 READS_A_LOOK: Final = 8
@@ -54,9 +50,6 @@ MAX_OUTGOING_BYTES: Final = 1024 * 1024
 
 _READING: Final = select.EPOLLIN | select.EPOLLRDHUP
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the first two are told without being asked for
-_OURS: Final = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE)
-)
 
 
 class Engine:
@@ -126,12 +119,11 @@ class Engine:
         for cohort in unwanted:
             cohort.over = True
         self._queue = deque(client for client in self._queue if not client.cohort.over)
-        doomed = [client for client in self._clients if client is not None and client.cohort.over]
-        for start in range(0, len(doomed), CLOSE_BATCH):
-            for client in doomed[start : start + CLOSE_BATCH]:
-                self._close(client)
-                client.stage = Stage.OVER
-            await trio.lowlevel.checkpoint()
+        for number, client in enumerate([each for each in filter(None, self._clients) if each.cohort.over], start=1):
+            self._close(client)
+            client.stage = Stage.OVER
+            if number % EVENT_BATCH == 0:
+                await trio.lowlevel.checkpoint()
 
     # What clients use
 
@@ -159,16 +151,14 @@ class Engine:
                 client.fail("the server stopped reading")
             return False
         try:
-            sent = self._write(client, data)
+            took_all = self._write(client, data)
         except OSError as error:
             self._hear_out(client)
-            client.on_hangup(_name(error))
+            client.on_hangup(sockets.describe(error))
             return False
-        if sent == len(data):
-            return True
-        self._outgoing[client] = data[sent:]
-        self._watch(client)
-        return False
+        if not took_all:
+            self._watch(client)
+        return took_all
 
     def stop_reading(self, client: Client) -> None:
         """Leave what arrives in the kernel, so that its window closes."""
@@ -248,7 +238,10 @@ class Engine:
             self.lag.record(now() - when)
             action()
         for client in self.wheel.pop_due(moment):
-            self._time_up(client, moment)
+            if client.stage is Stage.HELD:
+                client.on_time(moment)
+            elif client.stage is Stage.WAITING and not client.cohort.over:
+                self._queue.append(client)
         self._open_some(moment)
         self._arm()
 
@@ -267,7 +260,7 @@ class Engine:
             if client in self._not_reading:
                 if mask & _GONE:
                     code = sockets.pending_error(client.fd)
-                    client.on_hangup(_name(OSError(code, "")) if code else CLOSED)
+                    client.on_hangup(sockets.describe(OSError(code, "")) if code else CLOSED)
             elif mask & (select.EPOLLIN | _GONE):
                 self._take(client)
         except BlockingIOError:
@@ -276,9 +269,9 @@ class Engine:
             client.fail(str(error))
         except OSError as error:
             if client.stage is Stage.CONNECTING:
-                self.end(client, _name(error), turned_away=True)
+                self.end(client, sockets.describe(error), turned_away=True)
             else:
-                client.on_hangup(_name(error))
+                client.on_hangup(sockets.describe(error))
 
     def _take(self, client: Client) -> None:
         data = os.read(client.fd, client.read_bytes)
@@ -305,21 +298,22 @@ class Engine:
         except OSError:
             return  # the caller books the first error, which said more
 
-    def _write(self, client: Client, data: bytes) -> int:
+    def _write(self, client: Client, data: bytes) -> bool:
+        """Write what the kernel takes, and keep the rest; whether it took all."""
         try:
             sent = os.write(client.fd, data)
         except BlockingIOError:
-            return 0
+            sent = 0
         client.cohort.sent_bytes += sent
-        return sent
+        if sent < len(data):
+            self._outgoing[client] = data[sent:]
+        return sent == len(data)
 
     def _flush(self, client: Client) -> bool:
         """Write what is left over; whether the client is still there."""
-        if outgoing := self._outgoing.pop(client, b""):
-            sent = self._write(client, outgoing)
-            if sent < len(outgoing):
-                self._outgoing[client] = outgoing[sent:]
-                return True
+        outgoing = self._outgoing.pop(client, b"")
+        if outgoing and not self._write(client, outgoing):
+            return True
         self._watch(client)
         if client.stage is Stage.CONNECTING:
             self._connected(client)
@@ -341,13 +335,6 @@ class Engine:
         if client.honest:
             client.cohort.connects.record(now() - client.born)
 
-    def _time_up(self, client: Client, moment: float) -> None:
-        if client.stage is Stage.WAITING:
-            if not client.cohort.over:
-                self._queue.append(client)
-        elif client.stage is Stage.HELD:
-            client.on_time(moment)
-
     def _fail_overdue(self, born_before: float) -> None:
         for client in list(takewhile(lambda each: each.born <= born_before, self._opening)):
             client.fail(f"not established in {OPEN_DEADLINE_SECONDS:g} s")
@@ -360,12 +347,12 @@ class Engine:
         for _ in range(OPEN_BATCH):
             if not self._queue or len(self._opening) >= OPENING_MAX or self._next_open > moment:
                 return
-            earliest = moment - CATCH_UP_SECONDS
-            self._next_open = max(self._next_open + self._interval, earliest) if self._interval else moment
+            if self._interval:
+                self._next_open = max(self._next_open + self._interval, moment - CATCH_UP_SECONDS)
             self._connect(self._queue.popleft(), moment)
 
     def _connect(self, client: Client, moment: float) -> None:
-        client.born = moment
+        client.cohort.born[client.number] = moment
         client.unread = b""
         client.stage = Stage.CONNECTING
         self._opening[client] = None
@@ -379,25 +366,22 @@ class Engine:
                 segment_bytes=client.segment_bytes,
             )
         except OSError as error:
-            if error.errno in _OURS:
-                self.own_faults[_name(error)] += 1
-            self.end(client, _name(error), turned_away=error.errno not in _OURS)
+            if sockets.is_own_fault(error):
+                self.own_faults[sockets.describe(error)] += 1
+            self.end(client, sockets.describe(error), turned_away=not sockets.is_own_fault(error))
             return
         if client.fd >= len(self._clients):
             self._clients.extend([None] * (client.fd + 1 - len(self._clients)))
         self._clients[client.fd] = client
         opening = self._first_bytes(client)
         try:  # on loopback the connection usually stands already: spares a trip through epoll
-            sent = self._write(client, opening) if opening else 0
+            stands = bool(opening) and self._write(client, opening)
         except OSError as error:
-            self.end(client, _name(error), turned_away=True)
+            self.end(client, sockets.describe(error), turned_away=True)
             return
-        if opening and sent == len(opening):
-            self._epoll.register(client.fd, _READING)
+        self._epoll.register(client.fd, _READING if stands else _READING | select.EPOLLOUT)
+        if stands:
             self._connected(client)
-        else:
-            self._outgoing[client] = opening[sent:]
-            self._epoll.register(client.fd, _READING | select.EPOLLOUT)
 
     def _first_bytes(self, client: Client) -> bytes:
         return client.opening()
@@ -416,7 +400,3 @@ class Engine:
             self._clients[client.fd] = None
             os.close(client.fd)  # leaves the epoll set by itself: nothing else refers to the socket
             client.fd = -1
-
-
-def _name(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else str(error)

@@ -63,6 +63,20 @@ def connect(
         return sock.detach()
 
 
+#: What this machine lacks, and no fault of the target.
+_OWN_FAULTS: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE)
+)
+
+
+def is_own_fault(error: OSError) -> bool:
+    return error.errno in _OWN_FAULTS
+
+
+def describe(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
 @contextmanager
 def borrowed(fd: int) -> Iterator[socket.socket]:
     """A descriptor as a socket, which does not close it."""

@@ -45,6 +45,12 @@ _ACCEPT: Final = base64.b64encode(
 ).decode()
 
 
+#: What asks for a WebSocket.
+UPGRADE_FIELDS: Final = (
+    "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {_KEY}", "Sec-WebSocket-Version: 13",
+)  # fmt: skip
+
+
 class WireError(Exception):
     """The peer sent bytes that no server should send; the text says which."""
 
@@ -88,16 +94,7 @@ def request(method: str, target: str, host: str, *fields: str) -> bytes:
 @lru_cache
 def upgrade_request(target: str, host: str, *fields: str) -> bytes:
     """Encode the request that opens a WebSocket, with further fields."""
-    return request(
-        "GET",
-        target,
-        host,
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {_KEY}",
-        "Sec-WebSocket-Version: 13",
-        *fields,
-    )
+    return request("GET", target, host, *UPGRADE_FIELDS, *fields)
 
 
 def read_head(data: bytes) -> Head | None:
@@ -179,9 +176,9 @@ def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
         at += size + 2
 
 
-def check_upgrade(head: Head) -> None:
-    """Raise unless the head accepts the upgrade that `upgrade_request` asked for."""
-    if head.fields.get("sec-websocket-accept") != _ACCEPT:
+def check_upgrade(fields: Mapping[str, str]) -> None:
+    """Raise unless these fields of a 101 accept the upgrade that was asked for."""
+    if fields.get("sec-websocket-accept") != _ACCEPT:
         raise WireError("a 101 with the wrong Sec-WebSocket-Accept")
 
 

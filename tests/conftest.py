@@ -8,6 +8,7 @@ Hypothesis tries the same examples every time, so that a red run is about the ch
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
 
@@ -17,6 +18,9 @@ from hypothesis import settings
 from tests.support import side_by_side
 from tests.support.clock import run_at_once, run_with_jumps
 from tests.support.side_by_side import TESTS
+
+# A run that a script starts in the background ignores Ctrl-C, and so would each program that a test sends it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 # No deadline: the machine may be busy, and no test here is about time.

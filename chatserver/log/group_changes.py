@@ -54,16 +54,21 @@ class Changes:
     def __init__(self, rows: Rows, rooms: Mapping[str, End], drafts: Sequence[Draft]) -> None:
         self._rows = rows
         places: set[Place] = set()
+        rewritten: set[Place] = set()  # messages whose last edit loses its text
         reactions: set[Reacted] = set()
         for draft in drafts:
             room = rooms.get(draft.room)
-            if room is not None and 0 < draft.target <= room.last:
-                places.add((draft.room, draft.target))
-                if draft.kind is Kind.REACTION:
-                    reactions.add((draft.room, draft.target, draft.emoji, draft.user_id))
+            if room is None or not 0 < draft.target <= room.last:
+                continue
+            place = (draft.room, draft.target)
+            places.add(place)
+            if draft.kind is Kind.REACTION:
+                reactions.add(_reacted(draft))
+            elif draft.kind:
+                rewritten.add(place)
         #: Messages and edits: what the group is about, and what it has made.
         self._records: dict[Place, Record] = rows.records(places) if places else {}
-        edits = {(room, edit) for (room, _), record in self._records.items() if (edit := changes.last_edit(record))}
+        edits = {(place[0], edit) for place in rewritten if (edit := changes.last_edit(self._records.get(place)))}
         if edits:
             self._records |= rows.records(edits)
         self._reacted = rows.reactions(reactions) if reactions else set()

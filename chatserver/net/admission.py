@@ -85,13 +85,16 @@ class Admission:
 
     # -- caps -------------------------------------------------------------------------------------------------------
 
-    def admit(self, address: str) -> Reason | None:
-        """Count a newcomer in, or say why not; its own cap first, so that nobody goes for one that is over it."""
+    def admit(self, address: str, *, short: bool = False) -> Reason | None:
+        """Count a newcomer in, or say why not; its own cap first, so that nobody goes for one that is over it.
+
+        `short`: descriptors have run out, so somebody has to go for it although there are places.
+        """
         network = network_of(address)
         count = self._by_network.get(network, 0)
         if self._is_over(count, address):
             return Reason.REFUSED_ADDRESS
-        full = self.held >= self.total
+        full = short or self.held >= self.total
         if full and not self.make_room(count):
             return Reason.REFUSED_FULL
         self._by_network[network] = count = self._by_network.get(network, 0) + 1  # one of the same may have gone

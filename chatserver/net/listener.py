@@ -6,9 +6,9 @@ trio's own accept takes one connection a pass; taking some at a time makes ten t
 Options are set on the listening socket, since Linux and the BSDs copy them to each accepted one: five system calls a
 peer are saved.
 
-When places or descriptors run out, admission makes room before a newcomer is refused. Where nobody can go and accept
-fails with EMFILE, the socket stays readable and the loop would spin. So one descriptor is kept in reserve and given up
-to accept the peer, tell it 503, and close (libev's manual, "Special problems of being out of file descriptors"). Where
+When places or descriptors run out, admission makes room before a newcomer is refused. When accept fails with EMFILE,
+the socket stays readable and the loop would spin. So one descriptor is kept in reserve and given up to accept the peer,
+and to tell it 503 if nobody can go for it (libev's manual, "Special problems of being out of file descriptors"). Where
 even that fails, the listener rests.
 """
 
@@ -73,7 +73,6 @@ class Listener:
 
     def accept(self) -> bool:
         """Take some of the peers that wait; whether there may be more. See `resting` as well."""
-        made_room = False
         for _ in range(ACCEPT_BATCH):
             try:
                 descriptor, address = sockets.accept(self._socket)
@@ -84,27 +83,28 @@ class Listener:
                     continue
                 if error.errno not in _OUT_OF_DESCRIPTORS:
                     raise
-                if not made_room and self._admission.make_room():
-                    made_room = True  # if that did not help, it is not our descriptors that are short
-                    continue
-                self._refuse_with_spare()
-                return False
-            made_room = False
-            address = sys.intern(address)
-            try:
-                reason = self._admission.admit(address)
-            except BaseException:
-                os.close(descriptor)  # nobody else knows of it yet
-                raise
-            if reason is None:
-                connection = self._connections.adopt(descriptor, address)
-                if self._operators is not None:
-                    self._connections.operators.add(connection)
-                    if connection.state is State.PROXY:
-                        self._connections.enter(connection, self._operators)
+                if not self._accept_with_spare():
+                    return False
             else:
-                self._refuse(descriptor, reason)
+                self._take(descriptor, address)
         return True
+
+    def _take(self, descriptor: int, address: str, *, short: bool = False) -> None:
+        """Let a peer in, or tell it why not."""
+        address = sys.intern(address)
+        try:
+            reason = self._admission.admit(address, short=short)
+        except BaseException:
+            os.close(descriptor)  # nobody else knows of it yet
+            raise
+        if reason is None:
+            connection = self._connections.adopt(descriptor, address)
+            if self._operators is not None:
+                self._connections.operators.add(connection)
+                if connection.state is State.PROXY:
+                    self._connections.enter(connection, self._operators)
+        else:
+            self._refuse(descriptor, Reason.REFUSED_DESCRIPTORS if short and reason is Reason.REFUSED_FULL else reason)
 
     @property
     def resting(self) -> bool:
@@ -121,19 +121,30 @@ class Listener:
             accepted.shutdown(socket.SHUT_WR)
             accepted.recv(4096)  # unread bytes would turn our FIN into RST and lose the answer
 
-    def _refuse_with_spare(self) -> None:
+    def _accept_with_spare(self) -> bool:
+        """No descriptor is left: the next peer gets the spare one, and stays if another goes for it. False: no more.
+
+        Who comes has to be known first: a crowd for which others had to go, unseen, would be all that is ever let in.
+        """
+        if self._spare is None:
+            self._admission.make_room()
+            self._spare = _open_spare()
         if self._spare is None:
             self._rest = REST_TICKS
-            return
+            return False
         os.close(self._spare)
         try:
-            descriptor, _ = sockets.accept(self._socket)
-            self._refuse(descriptor, Reason.REFUSED_DESCRIPTORS)
+            self._take(*sockets.accept(self._socket), short=True)
+        except BlockingIOError:
+            return False
         except OSError as error:
             _log.warning("accept_failed", reason=error.strerror)
+            self._admission.make_room()
             self._rest = REST_TICKS
+            return False
         finally:
             self._spare = _open_spare()
+        return self._spare is not None
 
     def tick(self) -> None:
         """Once a tick of the wheel: try to get the spare descriptor back, and let a rest run out."""

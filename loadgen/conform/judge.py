@@ -112,7 +112,7 @@ def _agreed(opening: Opening, heard: Heard) -> str:
     assert heard.head is not None
     fields = heard.head.fields
     try:
-        wire.check_upgrade(heard.head)
+        wire.check_upgrade(heard.head.fields)
     except wire.WireError as error:
         return str(error)
     if fields.get("upgrade", "").lower() != "websocket" or "upgrade" not in fields.get("connection", "").lower():

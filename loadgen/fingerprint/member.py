@@ -4,8 +4,6 @@ Owns: the opening handshake, the events, and frames that no library would send. 
 not answering is what half of the probes are about.
 """
 
-import base64
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -18,13 +16,12 @@ import wsproto
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong
 from wsproto.frame_protocol import Opcode
-from wsproto.utilities import generate_accept_token
 
 from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.exchange import Exchange, GarbledError, NotServedError, TurnedAwayError, while_sending
 from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
-from loadgen.wire import FIN, frame
+from loadgen.wire import FIN, UPGRADE_FIELDS, WireError, check_upgrade, frame
 
 #: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
 RESERVED_OPCODE: Final = 0x3
@@ -33,16 +30,6 @@ PONG: Final = "a pong"
 
 #: Between the pong behind a message and the last look at what the server made of it.
 AFTERTHOUGHT_SECONDS: Final = 0.05
-
-
-def upgrade_fields(key: str) -> tuple[str, ...]:
-    """The fields that ask for a WebSocket."""
-    return ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}")
-
-
-def new_key() -> str:
-    """What the server must answer to."""
-    return base64.b64encode(secrets.token_bytes(16)).decode()
 
 
 class Member:
@@ -118,14 +105,16 @@ def word_close(event: CloseConnection) -> str:
 @asynccontextmanager
 async def join(site: Site, *, answering: bool = False) -> AsyncIterator[Member]:
     async with site.dial() as line:
-        talk, key = Exchange(), new_key()
+        talk = Exchange()
         with trio.fail_after(ANSWER_SECONDS):
-            await line.send(site.get(site.options.ws_path, *upgrade_fields(key)))
+            await line.send(site.get(site.options.ws_path, *UPGRADE_FIELDS))
             answer = await talk.begin(line)
         if answer.status in TURNED_AWAY:
             raise TurnedAwayError(f"turned away: {answer.status}")
         if answer.status != 101:
             raise NotServedError(f"{site.options.ws_path} answers an upgrade with {answer.status}")
-        if answer.fields.get("sec-websocket-accept") != generate_accept_token(key.encode()).decode():
-            raise GarbledError("a 101 with the wrong Sec-WebSocket-Accept")
+        try:
+            check_upgrade(answer.fields)
+        except WireError as error:
+            raise GarbledError(str(error)) from None
         yield Member(line, talk.rest, answering=answering)

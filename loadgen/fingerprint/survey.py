@@ -11,8 +11,9 @@ import trio
 
 from loadgen.fingerprint.exchange import TROUBLE, Answer, Exchange, NotServedError, TurnedAwayError, word
 from loadgen.fingerprint.findings import Failed, NotApplicable
-from loadgen.fingerprint.member import join, new_key, upgrade_fields
+from loadgen.fingerprint.member import join
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
+from loadgen.wire import UPGRADE_FIELDS
 
 _SMALL_BODY: Final = BODY_BEGIN + b" " * 15
 
@@ -102,5 +103,5 @@ def _choose(site: Site, plain: Answer) -> None:
         found.lacks[Need.KEEPALIVE] = NotApplicable(why=f"the connection is closed after GET {path}")
     if plain.status >= 400 and Need.WEBSOCKET not in found.lacks:
         # an error cannot be told from another; the upgrade is what this server says yes to
-        found.plain_status, found.plain_path, found.plain_fields = 101, site.options.ws_path, upgrade_fields(new_key())
+        found.plain_status, found.plain_path, found.plain_fields = 101, site.options.ws_path, UPGRADE_FIELDS
         found.lacks.setdefault(Need.KEEPALIVE, NotApplicable(why=f"GET {path} is answered {plain.status}"))

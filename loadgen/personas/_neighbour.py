@@ -1,13 +1,12 @@
 """What the honest slow share: several things to do at several times, and what they call a failure. No persona itself.
 
 The wheel has one deadline for each client, which is enough for a crowd. The honest slow are few, and have a line to
-read from, a pong to send and a message to wait for, all at once: each keeps a heap of its own behind that one deadline.
+read from, a pong to send and a message to wait for, all at once: each has alarms of its own behind that one deadline.
 
 An honest user calls it a failure when the connection is closed, when a message is lost without a word, when what was
 said is refused, and when nothing happens for far too long. Nothing else counts as one.
 """
 
-import heapq
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
@@ -16,13 +15,13 @@ from loadgen import wire
 from loadgen.client import Client, Cohort, Stage
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import Envelope, Member, decode, publish
-from loadgen.timers import now
+from loadgen.timers import Alarms, now
 
 
 class Planner(Client):
     """A client with an agenda, which a new connection begins empty."""
 
-    __slots__ = ("_agenda", "_planned")
+    __slots__ = ("_agenda",)
 
     honest = True
     slow = True
@@ -30,26 +29,23 @@ class Planner(Client):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._planned = 0  # things with the same time are done in the order in which they were planned
+        self._agenda = Alarms()
 
     def begin(self) -> None:
-        self._agenda.clear()
+        self._agenda = Alarms()
         self.hold()
 
     def plan(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something after so many seconds, if the connection lasts."""
-        self._planned += 1
-        heapq.heappush(self._agenda, (now() + seconds, self._planned, action))
-        self.wake_in(self._agenda[0][0] - now())
+        self._agenda.add(now() + seconds, action)
+        self.wake_in(self._agenda.next_time - now())
 
     def on_time(self, moment: float) -> None:
-        while self._agenda and self._agenda[0][0] <= moment:
-            heapq.heappop(self._agenda)[2]()
+        for _, action in self._agenda.pop_due(moment):
+            action()
             if self.stage is not Stage.HELD:
                 return
-        if self._agenda:
-            self.wake_in(self._agenda[0][0] - moment)
+        self.wake_in(self._agenda.next_time - moment)
 
     def between(self, seconds: tuple[float, float]) -> float:
         """Pick a number of seconds: people do not act in step."""

@@ -62,7 +62,7 @@ class WebSocketClient(Client):
         if head.status != 101:
             self.reject(head.status)
             return
-        wire.check_upgrade(head)
+        wire.check_upgrade(head.fields)
         rest, self.unread = self.unread[head.size :], b""
         self.on_upgraded(head)
         if rest and self.fd >= 0:

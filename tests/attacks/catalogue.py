@@ -40,6 +40,7 @@ class Row:
     answers: tuple[str, ...] = ()  # what the persona may book besides the statuses and close codes in `told`
     stays: bool = False  # no connection is ended for what it does: it goes when it likes
     over_tls: bool = False  # has nothing to do at a plain port
+    with_key: bool = False  # where people sign in by token
     needs_dark: bool = False  # only where the kernel lets a socket go deaf
 
 
@@ -189,6 +190,12 @@ ROWS: Final[tuple[Row, ...]] = (
         defence="a network has its share of the rooms in memory",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`ack` and `joined`, beyond the share an `error`",
         answers=("ack", "joined", "error unavailable"),
+    ),
+    *_rows(
+        "bad-tokens", stays=True, with_key=True, clients=20, times=200,
+        defence="size and rate come before the signature: of a network that has sent 50 wrong ones five tokens a second"
+        " are looked at",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="401, or 429 with `Retry-After`",
     ),
     *_rows(
         "sse-flood", stays=True, times=3,

@@ -16,6 +16,7 @@ from tests.loadgen.trio_time import trio_time
 from tests.support.certificates import certificate
 from tests.support.peers import chatter
 from tests.support.serving import Serving, eventually, neighbour, serving
+from tests.support.tokens import secret_file
 
 #: What the personas ask a held poll to wait: below the deadlines of these tests.
 POLL_WAIT = 1.0
@@ -42,9 +43,10 @@ async def _newcomer(server: Serving) -> None:
 @pytest.mark.parametrize("row", PLAYED)
 async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(row: Row, tmp_path: Path) -> None:
     tls = dict(zip(("tls_cert", "tls_key"), certificate(tmp_path), strict=True)) if row.over_tls else {}
+    key = {"token_key": (secret_file(tmp_path),)} if row.with_key else {}
     limits = {} if row.kind in RESTLESS else SHORT
     told = {f"{how} {code}" for code in re.findall(r"\b\d{3,4}\b", row.told) for how in ("answered", "close")}
-    async with serving(**{**limits, **tls, **row.settings}) as server:
+    async with serving(**{**limits, **tls, **key, **row.settings}) as server:
         authority = f"{server.address.host}:{server.address.port}"
         url = f"{'https' if row.over_tls else 'http'}://{authority}"
 

@@ -37,7 +37,7 @@ text { font: 12px system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; fill: 
 #: Of a mark around 0 0, in units of MARK: a circle, a square, a triangle, a diamond, a cross, a bar.
 SHAPES = (
     "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0 -2 0Z", "M-.9 -.9h1.8v1.8h-1.8Z", "M0 -1.1L1.1 .9H-1.1Z",
-    "M0 -1.3L1.2 0L0 1.3L-1.2 0Z", "M-1 -1L1 1M-1 1L1 -1", "M-1.2 0H1.2",
+    "M0 -1.3L1.2 0L0 1.3L-1.2 0Z", "M-1 -1L1 1M-1 1L1 -1", "M-1.3 0H1.3M0 -1.3V1.3",
 )  # fmt: skip
 
 

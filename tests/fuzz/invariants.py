@@ -82,9 +82,11 @@ def queued(world: World) -> Queued:
 
 
 def entries(queue: FairQueue[Any]) -> Iterable[Any]:
-    """What stands in the queue. Each network has one line, and it is in turn as long as somebody stands in it."""
-    assert sorted(queue._turns) == sorted(queue._lines), "a network's line is never its turn, or twice"
-    assert all(queue._lines.values()), "an empty line waits for its turn"
+    """What stands in the queue. Each network has one line and one place in turn; without entries there are none."""
+    assert sorted([*queue._fresh, *queue._turns]) == sorted(queue._lines), "a network's line is never in turn, or twice"
+    assert all(queue._lines[network] for network in queue._fresh), "a newly come network has nothing"
+    assert len(queue) == sum(map(len, queue._lines.values())), "an entry is counted twice, or not"
+    assert queue or not queue._lines, "a round goes on with nobody left"
     return chain.from_iterable(queue._lines.values())
 
 

@@ -133,7 +133,7 @@ def someone_idle(door: Parked) -> socket.socket:
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
-    """The newcomer is not known yet, and comes in; nobody is refused."""
+    """The newcomer is taken with the spare descriptor, and stays; nobody is refused."""
     idle = someone_idle(door)
     failing(monkeypatch, shortage)
     door.knock()
@@ -143,18 +143,31 @@ def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_that_is_not_ours_ends_one_and_no_more(
+def test_a_peer_for_whom_nobody_may_go_is_told(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+    """A crowd that comes back at once takes no place of its own: it would keep everybody else outside."""
+    inside = door.knock()
+    door.listener.accept()
+    failing(monkeypatch, shortage)
+    peer = door.knock()
+    door.listener.accept()
+    assert take(peer) == REFUSAL
+    assert (ended(inside), door.connections.held) == (False, 1)
+    assert door.refused == [Reason.REFUSED_DESCRIPTORS]
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_shortage_beyond_the_spare_ends_one_and_no_more(
     door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int
 ) -> None:
-    """One has gone, and it did not help: the next one stays. The peer is told, if that is possible."""
+    """Then the listener rests, and the newcomer waits."""
     door.knock()
     someone_idle(door)
     failing(monkeypatch, shortage, shortage)
     peer = door.knock()
     door.listener.accept()
-    assert door.connections.held == 1
-    assert take(peer) == REFUSAL
-    assert door.refused == [Reason.REFUSED_DESCRIPTORS]
+    assert (door.connections.held, door.refused, door.listener.resting) == (1, [], True)
+    door.listener.accept()
+    assert (door.connections.held, ended(peer)) == (2, False)
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)

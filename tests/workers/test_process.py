@@ -87,24 +87,25 @@ async def test_it_tells_that_it_lives_and_its_numbers_when_asked_and_at_its_end(
 
 
 async def test_metrics_are_its_supervisor_s_words() -> None:
-    with mock.patch.object(process, "METRICS_PATIENCE", 0.05):
-        async with working() as one:
-            answers = []
+    async with working() as one:
+        answers = []
 
-            async def scrape() -> None:
-                answers.append(await ask(one.address, "GET", "/metrics"))
+        async def scrape() -> None:
+            answers.append(await ask(one.address, "GET", "/metrics"))
 
+        with mock.patch.object(process, "METRICS_PATIENCE", LIFE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(scrape)
                 await one.hear(Ask)
                 await one.link.send(Text("chatserver_messages_total 12.0\n"))
-            [answer] = answers
-            assert (answer.status, answer.body) == (200, b"chatserver_messages_total 12.0\n")
-            assert answer.headers["content-type"].startswith("text/plain; version=")
+        [answer] = answers
+        assert (answer.status, answer.body) == (200, b"chatserver_messages_total 12.0\n")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        with mock.patch.object(process, "METRICS_PATIENCE", 0.05):
             answer = await ask(one.address, "GET", "/metrics")
-            assert (answer.status, answer.error) == (503, "unavailable"), "a supervisor that does not answer"
-            assert (await ask(one.address, "HEAD", "/healthz")).status == 200
-            await one.link.send(Stop())
+        assert (answer.status, answer.error) == (503, "unavailable"), "a supervisor that does not answer"
+        assert (await ask(one.address, "HEAD", "/healthz")).status == 200
+        await one.link.send(Stop())
 
 
 def by_link_end(one: Working) -> None:

@@ -74,10 +74,11 @@ async def one_on_each(address: Address) -> AsyncIterator[dict[int, Chatter]]:
         before = await connections(observer)
         for number in range(1, 200):
             friend = await stack.enter_async_context(chatter(address, source=f"127.0.0.{number}"))
-            now = await connections(observer)
-            while now.total() == before.total():
+            now = before
+            while not (gained := now - before):
+                before &= now  # less those who have left since another block
                 now = await connections(observer)
-            [worker] = now - before
+            [worker] = gained
             before = now
             found.setdefault(worker, friend)
             if len(found) == 2:

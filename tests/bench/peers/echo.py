@@ -69,14 +69,14 @@ async def on_trio() -> None:
 
 
 async def on_asyncio() -> None:
-    """As the documentation of websockets shows it; without compression, which no side here offers."""
+    """As the documentation of websockets shows it; without compression and pings."""
 
     async def echo(connection: ServerConnection) -> None:
         with suppress(ConnectionClosedError):  # clients here hang up without a word
             async for message in connection:
                 await connection.send(message)
 
-    async with serve(echo, "127.0.0.1", 0, compression=None, backlog=4096) as server:
+    async with serve(echo, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
         [listening] = server.sockets
         print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         await server.serve_forever()
