@@ -16,7 +16,7 @@ from tests.soak import __main__ as soak
 from tests.soak.campaign import Campaign, Report
 from tests.soak.cluster import Cluster
 from tests.soak.ledger import Violation
-from tests.soak.nodes import Node
+from tests.soak.nodes import START_PATIENCE, Node
 from tests.support.serving import LIFE
 
 LAST_WORDS = "its last words"
@@ -124,12 +124,14 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as running:  # fmt: skip
         try:
-            end = time.monotonic() + LIFE
-            while len(left_in(tmp_path)) < 1 + 3:  # the folder, a supervisor and its workers
+            assert running.stdout is not None
+            assert running.stdout.readline().startswith("sqlite, seed ")
+            end = time.monotonic() + START_PATIENCE
+            while len(left_in(tmp_path)) < 1 + 2:  # the folder, a supervisor and a worker
+                assert running.poll() is None, running.stdout.read()
                 assert time.monotonic() < end, "no node has started"
                 time.sleep(0.05)
             os.killpg(running.pid, signal.SIGINT)  # as a terminal does
-            assert running.stdout is not None
             while not (line := running.stdout.readline()).startswith("ending"):
                 assert line, "it has ended"
             if line.startswith("ending the round"):
