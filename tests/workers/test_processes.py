@@ -67,18 +67,18 @@ async def connections(peer: Peer) -> Counter[int]:
 
 @asynccontextmanager
 async def one_on_each(address: Address) -> AsyncIterator[dict[int, Chatter]]:
-    """A client of each worker, by its number."""
+    """A client of each worker, by its number. Nobody else is connected, but for those who are about to leave."""
     found: dict[int, Chatter] = {}
     async with AsyncExitStack() as stack:
         observer = await stack.enter_async_context(connect(address))
-        before = await connections(observer)
+        while (before := await connections(observer)).total() > 1:
+            pass
         for number in range(1, 200):
             friend = await stack.enter_async_context(chatter(address, source=f"127.0.0.{number}"))
-            now = before
-            while not (gained := now - before):
-                before &= now  # less those who have left since another block
+            now = await connections(observer)
+            while now.total() == before.total():
                 now = await connections(observer)
-            [worker] = gained
+            [worker] = now - before
             before = now
             found.setdefault(worker, friend)
             if len(found) == 2:
