@@ -53,9 +53,9 @@ class Link:
             try:
                 async for data in source:
                     await self._whole.wait()
-                    await sink.send_all(data)
                     if self._last_words and self._last_words in data:
-                        self.cut()
+                        self.cut()  # now: the answer may be there before `send_all` returns
+                    await sink.send_all(data)
             except trio.BrokenResourceError:
                 pass
         ends.cancel()
