@@ -79,8 +79,7 @@ class FairQueue(Generic[Entry]):
 
     def pop_from(self, network: str) -> Entry:
         """The oldest entry of a network that has some, though it is not its turn."""
-        place = self._fresh if network in self._fresh else self._turns
-        place.remove(network)
+        (self._fresh if network in self._fresh else self._turns).remove(network)
         self._fresh.appendleft(network)
         return self.pop()
 

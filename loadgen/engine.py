@@ -68,9 +68,8 @@ class Engine:
         self._queue: deque[Client] = deque()
         self._opening: dict[Client, None] = {}  # between connect and held, oldest first
         self._look_at_opening = NEVER  # no client has been opening for too long before then
-        self._outgoing: dict[
-            Client, bytes
-        ] = {}  # what the kernel would not take yet; no slots: most are in none of these
+        # No slots: most clients are in none of these three.
+        self._outgoing: dict[Client, bytes] = {}  # what the kernel would not take yet
         self._not_reading: set[Client] = set()
         self._dark: set[Client] = set()
         self._sock_diag = SockDiag()

@@ -29,12 +29,15 @@ C = TypeVar("C", bound=Closable)
 
 
 class ConnectionPool(Generic[C]):
-    """These connections, and as many threads. Made in any thread; used and closed on the trio loop."""
+    """These connections, and as many threads. Made in any thread; used and closed on the trio loop.
 
-    def __init__(self, connections: Iterable[C]) -> None:
+    With a `close_lock`, none of them closes while somebody else holds it.
+    """
+
+    def __init__(self, connections: Iterable[C], close_lock: "threading.Lock | None" = None) -> None:
         self._idle: list[C] | None = list(connections)  # None: closed
-        # SQLite's side files stay if the last two connections close at once, so the lock is held for that too.
-        self._lock = threading.Lock()
+        # Held to take one, to give it back, and to close.
+        self._lock = threading.Lock() if close_lock is None else close_lock
         self._threads = ThreadPool(len(self._idle))
 
     async def run(self, query: Callable[[C], T]) -> T:

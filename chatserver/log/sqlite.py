@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from threading import Lock
 from time import time_ns
 from typing import NamedTuple, TypeVar
 
@@ -71,6 +72,8 @@ class _Opened(NamedTuple):
     """What exists while the log is open."""
 
     locks: ExitStack  # closing it lets another server open the file
+    # Connections close in turn: where the last two close at once, each leaves SQLite's side files to the other.
+    close_lock: Lock
     retention: FileLock | None  # of a shared file: one process sees to it, and has this for good
     identity: Identity
     writer: SqliteWriter
@@ -208,23 +211,29 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
                 retention = undo.enter_context(closing(self._neighbours.lock("retention")))
             create_private(path)
             connection, identity = connect_writer(path, writing)
-            self.index.open(path, cleaning)
+            close_lock = Lock()
+            self.index.open(path, cleaning, close_lock=close_lock)
             writer = SqliteWriter(connection, self._wall_ms, writing)
             scrubber = Scrubber(connection, path)
-            readers = SqliteReaders(path, shared=self.shared)
-            return _Opened(undo.pop_all(), retention, identity, writer, scrubber, readers, OrderedDict())
+            readers = SqliteReaders(path, shared=self.shared, close_lock=close_lock)
+            return _Opened(undo.pop_all(), close_lock, retention, identity, writer, scrubber, readers, OrderedDict())
 
     async def _close(self, opened: _Opened) -> None:
         """Close, unless a commit still hangs in the thread: then the end of the process closes the file.
 
         To close a connection during a statement is undefined, and another server must not get the lock before it ends.
         """
+
+        def close_writer() -> None:
+            with opened.close_lock:  # a query of a reader may have just ended
+                opened.writer.close()
+
         self.index.close()
         opened.readers.close()
         # A thread that is busy now has had DRAIN_DEADLINE already.
         patience = min(BUSY_PATIENCE, DRAIN_DEADLINE) if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:
-            await self._writer_thread.run(opened.writer.close)
+            await self._writer_thread.run(close_writer)
             opened.scrubber.close()
             opened.locks.close()
         if limit.cancelled_caught:

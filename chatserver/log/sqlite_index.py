@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from time import perf_counter, thread_time
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -138,9 +139,9 @@ class SqliteIndex:
         self._cleaning = trio.Lock()
         self._cleaning_turn: FileLock | None = None  # of a file that other processes clean as well
 
-    def open(self, path: Path, cleaning: FileLock | None = None) -> None:
+    def open(self, path: Path, cleaning: FileLock | None = None, *, close_lock: "Lock | None" = None) -> None:
         """Connect, with a thread of its own."""
-        self._readers = SqliteReaders(path, 1)
+        self._readers = SqliteReaders(path, 1, close_lock=close_lock)
         self._cleaning_turn = cleaning
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import TypeVar
 
@@ -66,8 +67,10 @@ _decode_heads = msgspec.json.Decoder(list[tuple[str, tuple[int, int | None, int 
 class SqliteReaders:
     """The reading connections. Made in a thread; used and closed on the trio loop."""
 
-    def __init__(self, path: Path, readers: int = READERS, *, shared: bool = False) -> None:
-        self._pool = ConnectionPool([connect_reader(path) for _ in range(readers)])
+    def __init__(
+        self, path: Path, readers: int = READERS, *, shared: bool = False, close_lock: "Lock | None" = None
+    ) -> None:  # fmt: skip
+        self._pool = ConnectionPool([connect_reader(path) for _ in range(readers)], close_lock)
         self._shared = shared  # other processes write as well
         # Rooms by their last write, with its time, as they were when a list needed them.
         self._earlier: dict[str, int] | None = None

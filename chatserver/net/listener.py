@@ -134,7 +134,7 @@ class Listener:
             return False
         os.close(self._spare)
         try:
-            self._take(*sockets.accept(self._socket), short=True)
+            descriptor, address = sockets.accept(self._socket)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -142,6 +142,8 @@ class Listener:
             self._admission.make_room()
             self._rest = REST_TICKS
             return False
+        else:
+            self._take(descriptor, address, short=True)
         finally:
             self._spare = _open_spare()
         return self._spare is not None

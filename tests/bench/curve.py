@@ -227,23 +227,16 @@ def results(cells: Sequence[Cell]) -> Iterator[Result]:
         theirs = [cell for cell in cells if cell.server == name]
         rates = _borne(ours), _borne(theirs)
         if all(rates):  # else the client was too late to tell
-            yield Result(
-                figure=Figure(
-                    name=f"echo: rate with p99 below {GOOD:g} ms, of that of: {name}", unit=TIMES, bound=0.5, aim=1.0,
-                    better=Better.HIGHER,
-                ),
-                samples=[rates[0] / rates[1]],
-                details=f"{rates[0]:,}/s against {rates[1]:,}/s",
-            )  # fmt: skip
-        costs = _cost(ours), _cost(theirs)
-        yield Result(
-            figure=Figure(
-                name=f"echo: CPU of a message at {COMPARED:,}/s, of that of: {name}", unit=TIMES, bound=2.0, aim=1.0,
-                better=Better.LOWER,
-            ),
-            samples=[costs[0] / costs[1]],
-            details=f"{costs[0]:.1f} µs against {costs[1]:.1f} µs",
-        )  # fmt: skip
+            what = f"rate with p99 below {GOOD:g} ms, of that of: {name}"
+            yield _ratio(what, rates, "{:,}/s", bound=0.5, better=Better.HIGHER)
+        what = f"CPU of a message at {COMPARED:,}/s, of that of: {name}"
+        yield _ratio(what, (_cost(ours), _cost(theirs)), "{:.1f} µs", bound=2.0, better=Better.LOWER)
+
+
+def _ratio(what: str, sides: tuple[float, float], shown: str, *, bound: float, better: Better) -> Result:
+    ours, theirs = sides
+    figure = Figure(name=f"echo: {what}", unit=TIMES, bound=bound, aim=1.0, better=better)
+    return Result(figure=figure, samples=[ours / theirs], details=" against ".join(map(shown.format, sides)))
 
 
 def _borne(cells: Sequence[Cell]) -> int:

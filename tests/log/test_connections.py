@@ -47,3 +47,28 @@ async def test_those_that_come_back_together_close_one_after_the_other() -> None
                 await pool.run(query)
             go_on.set()
     assert at_once == [1, 1, 1]
+
+
+async def test_two_pools_of_one_file_and_its_writer_close_one_after_the_other() -> None:
+    """The index looked for its backlog when the log was closed: its connection came back while the writer closed."""
+    at_once: list[int] = []
+    closing, begun, go_on = threading.Lock(), threading.Semaphore(0), threading.Event()
+    pools = [ConnectionPool([Connection(at_once)], closing) for _ in range(2)]
+
+    def query(_: Connection) -> None:
+        begun.release()
+        go_on.wait()
+
+    def close_writer() -> None:
+        go_on.set()
+        with closing:
+            Connection(at_once).close()
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for pool in pools:
+                nursery.start_soon(pool.run, query)
+                await trio.to_thread.run_sync(begun.acquire)
+                pool.close()
+            await trio.to_thread.run_sync(close_writer)
+    assert at_once == [1, 1, 1]
