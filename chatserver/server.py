@@ -160,7 +160,7 @@ class Server:
     def _hand_out(self, step: Callable[[], bool]) -> None:
         """The news and the first answers of a group at once, which mostly are all; the others when their turn comes."""
         if step():
-            self.parts.connections.scheduler.submit(Priority.ANSWER, self._hand_out_more, step)
+            self.parts.connections.scheduler.submit(Priority.FIRST, self._hand_out_more, step)
 
     def _hand_out_more(self, step: Callable[[], bool]) -> bool:
         self._hand_out(step)

@@ -97,26 +97,26 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
     return replace(experiment.honest_load(counts, rooms=rooms, rate=rate, seconds=seconds), command="capacity")
 
 
+@dataclass
 class Capacity:
-    def __init__(self, plan: Plan, of: Of, protocol: str, search: Search, *, seconds: float) -> None:
-        self._plan = plan
-        self._of = of
-        self._protocol = protocol
-        self._search = search
-        self._seconds = seconds
-        self._started = Started()
+    plan: Plan
+    of: Of
+    protocol: str
+    search: Search
+    seconds: float = field(kw_only=True)
+    started: Started = field(default_factory=Started, init=False)
 
     async def play(self) -> Report:
-        ended = await self._search.run(self._try)
-        search = self._search
+        ended = await self.search.run(self._try)
+        search = self.search
         figures: Figures = {"capacity": search.held or None, "fell_short_at": search.fell_short}
         return Report(
             command="capacity",
-            arguments=self._plan.arguments,
-            target=self._plan.target.url,
-            seed=self._plan.seed,
-            started=self._started.at,
-            seconds=self._started.seconds,
+            arguments=self.plan.arguments,
+            target=self.plan.target.url,
+            seed=self.plan.seed,
+            started=self.started.at,
+            seconds=self.started.seconds,
             verdict=verdict(*self._outcome(figures, ended)),
             figures=dict(figures),
             meanings=meanings(CAPACITY),
@@ -124,20 +124,20 @@ class Capacity:
         )
 
     async def _try(self, size: int) -> Report:
-        self._plan.progress.say(f"{size:,} {_UNITS[self._of]}")
-        tried = trial_of(self._of, self._protocol, size, self._seconds)
+        self.plan.progress.say(f"{size:,} {_UNITS[self.of]}")
+        tried = trial_of(self.of, self.protocol, size, self.seconds)
         conditions: tuple[Condition, ...] = ()
-        if self._of is Of.NEWCOMERS:
+        if self.of is Of.NEWCOMERS:
             conditions = (Condition("newcomers_p99_ms", ">", NOTICED_MS),)
-        player = Player(replace(self._plan, conditions=conditions), tried)
+        player = Player(replace(self.plan, conditions=conditions), tried)
         try:
             return await player.play()
         except InvalidRunError as error:  # so many that no client at all came in is an answer as well
-            outcome = Outcome.FELL_SHORT if self._search.held else Outcome.INVALID
+            outcome = Outcome.FELL_SHORT if self.search.held else Outcome.INVALID
             return player.report_without(str(error), outcome)
 
     def _outcome(self, figures: Figures, ended: Report | None) -> tuple[Outcome, list[str]]:
-        search, unit = self._search, _UNITS[self._of]
+        search, unit = self.search, _UNITS[self.of]
         if ended is not None and (not search.held or ended.outcome is Outcome.INTERRUPTED):
             return ended.outcome, ended.verdict.reasons
         if not search.held:
@@ -151,17 +151,17 @@ class Capacity:
             told.append("no more were tried (--most)")
         else:
             told.append(f"at {search.fell_short:,}: {self._gave_way()}")
-        broken = [why for condition in self._plan.conditions if (why := condition.judge(figures))]
+        broken = [why for condition in self.plan.conditions if (why := condition.judge(figures))]
         return Outcome.FELL_SHORT if broken else Outcome.HELD, [*broken, *told]
 
     def _gave_way(self) -> str:
         """Which conditions the least size that fell short broke."""
-        [report] = [report for size, report in self._search.trials if size == self._search.fell_short]
+        [report] = [report for size, report in self.search.trials if size == self.search.fell_short]
         return "; ".join(report.verdict.reasons)
 
     def _table(self) -> Table:
         rows = [
             [f"{size:,}", report.verdict.outcome, "; ".join(report.verdict.reasons)]
-            for size, report in sorted(self._search.trials, key=lambda trial: trial[0])
+            for size, report in sorted(self.search.trials, key=lambda trial: trial[0])
         ]
-        return Table(title="what was tried", columns=[_UNITS[self._of], "verdict", "why"], rows=rows)
+        return Table(title="what was tried", columns=[_UNITS[self.of], "verdict", "why"], rows=rows)

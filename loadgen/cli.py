@@ -190,7 +190,6 @@ def list_() -> int:
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
-    """Run the program and exit."""
     sys.exit(_main(sys.argv[1:] if arguments is None else list(arguments)))
 
 

@@ -160,7 +160,6 @@ class Cohort:
         return self._came.count(1)
 
     def count_coming(self, client: Client) -> None:
-        """Book that a client reached the server."""
         self._came[client.number] = 1
 
     def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
@@ -341,7 +340,6 @@ class Attacker(Client):
         self.answered = 0  # status of the answer it got, if any
 
     def on_connected(self) -> None:
-        """Begin to do harm."""
         self.answered = 0
         self.hold()
 

@@ -85,14 +85,16 @@ class Loading:
     """The subprotocol that WebSockets ask for."""
 
     def endpoint(self) -> Endpoint:
-        """What is asked of the target."""
-        return flags.endpoint(
-            page=self.path,
+        method, path = ("GET", self.path) if self.request is None else flags.request(self.request)
+        flags.path("--path", self.path)
+        flags.path("--ws-path", self.ws_path)
+        return Endpoint(
+            path=path,
             websocket_path=self.ws_path,
-            request=self.request,
-            headers=self.header,
-            body=self.body,
-            subprotocol=self.subprotocol,
+            method=method,
+            fields=tuple(field for text in self.header for field in flags.fields(text)),
+            body=b"" if self.body is None else flags.file("--body", self.body),
+            subprotocol=flags.subprotocol(self.subprotocol),
         )
 
     def load_personas(self) -> None:
@@ -163,7 +165,6 @@ def make_plan(
 
 
 def make_seed(common: Common) -> int:
-    """The seed that was asked for, or a new one."""
     return random.SystemRandom().getrandbits(32) if common.seed is None else common.seed
 
 

@@ -5,17 +5,23 @@ decide when anything happens; the conductor does.
 """
 
 from collections import Counter
+from collections.abc import Set
+from copy import copy
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from loadgen import messages
 from loadgen.client import Client, Cohort, Place, Stage
 from loadgen.engine import STAY_SECONDS
-from loadgen.messages import COUNTS, DURATIONS, REASONS, AnyOrder, GroupStatus, Result, Role, Status
+from loadgen.messages import AnyOrder, GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
+
+#: What is told of a cohort: the one all the time, the other in the end.
+_DURATIONS: Final = frozenset(("lifetime", "connects", "handshakes"))
+_COUNTS: Final = frozenset(GroupStatus.__struct_fields__) - {"persona", "group", "starved"} - _DURATIONS
 
 #: A client that has been on its way in for so long is not let in.
 STARVED_SECONDS: Final = 5.0
@@ -39,18 +45,13 @@ class _MadeGroup:
         return new
 
     def stands(self) -> list[GroupStatus]:
-        return [_status(cohort, self.name) for cohort in self.cohorts]
+        return [self._status(cohort, _COUNTS) for cohort in self.cohorts]
 
     def result(self) -> list[GroupStatus]:
         """How they stand, or stood when we closed them: that was our doing and tells nothing of the target."""
         if self._closed is not None:
             return self._closed
-        return [
-            _status(
-                cohort, self.name, starved=self._starved(cohort), **{name: getattr(cohort, name) for name in DURATIONS}
-            )
-            for cohort in self.cohorts
-        ]
+        return [self._status(cohort, _COUNTS | _DURATIONS, starved=self._starved(cohort)) for cohort in self.cohorts]
 
     def close(self) -> None:
         """Note how they stand before they are closed."""
@@ -69,11 +70,9 @@ class _MadeGroup:
             for client in self.clients
         )
 
-
-def _status(cohort: Cohort, group: str, *, starved: int = 0, **more: Any) -> GroupStatus:
-    more |= {name: getattr(cohort, name) for name in COUNTS}
-    more |= {name: dict(getattr(cohort, name)) for name in REASONS}
-    return GroupStatus(persona=cohort.persona.name, group=group, starved=starved, **more)
+    def _status(self, cohort: Cohort, names: Set[str], *, starved: int = 0) -> GroupStatus:
+        counted = {name: copy(getattr(cohort, name)) for name in names}
+        return GroupStatus(persona=cohort.persona.name, group=self.name, starved=starved, **counted)
 
 
 class Crowd:
@@ -134,7 +133,7 @@ class Crowd:
             groups=[status for each in made for status in each.stands()],
             speakers=sum(cohort.wanted for each in made for cohort in each.cohorts if cohort.persona.speaks),
             has_opened=self._engine.has_opened,
-            outstanding=self._traffic.unacknowledged + self._traffic.unreturned,
+            outstanding=self._traffic.outstanding,
             last_held=self._engine.last_held,
             recent=self._traffic.recent.take(),
         )
@@ -144,18 +143,12 @@ class Crowd:
         return Result(
             groups=[status for each in made for status in each.result()],
             traffic=self._traffic.result(),
-            role="crowd",
-            lags=self._engine.lag.phases,
-            oldest=max((age for each in made if (age := each.age()) is not None), default=None),
+            lags=[("crowd", phase, late) for phase, late in self._engine.lag.phases.items()],
+            ages=[age for each in made if (age := each.age()) is not None],
             own_faults=dict(self._engine.own_faults),
-            listeners=self._listeners(),
+            listeners=[(*where, number) for where, number in self._listeners().items()],
         )
 
-    def _listeners(self) -> dict[str, dict[str, int]]:
-        """How many quick honest clients are in which room, by persona."""
-        found: dict[str, Counter[str]] = {}
-        for made in self._made.values():
-            for client in made.clients:
-                if client.stage is Stage.HELD and client.honest and not client.slow:
-                    found.setdefault(client.name, Counter())[client.room] += 1
-        return {name: dict(rooms) for name, rooms in found.items()}
+    def _listeners(self) -> Counter[tuple[str, str]]:
+        clients = (client for made in self._made.values() for client in made.clients if client.stage is Stage.HELD)
+        return Counter((client.name, client.room) for client in clients if client.honest and not client.slow)

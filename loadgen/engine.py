@@ -53,8 +53,6 @@ _GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the firs
 
 
 class Engine:
-    """Runs clients; one for each process."""
-
     def __init__(self, target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> None:
         self.wheel: Wheel[Client] = Wheel()
         self.alarms = Alarms()
@@ -321,7 +319,6 @@ class Engine:
         return client.fd >= 0
 
     def _watch(self, client: Client) -> None:
-        """Ask epoll for what the client waits for."""
         mask = 0 if client in self._not_reading else _READING
         self._epoll.modify(client.fd, mask | select.EPOLLOUT if client in self._outgoing else mask)
 

@@ -57,8 +57,6 @@ MEASURED: Final = (Counts.BASELINE, Counts.LOAD, Counts.RECOVERY)
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Virtual clients that come and go together."""
-
     name: str
     counts: Mapping[type[Client], int]
     rooms: tuple[str, ...] = ("lobby",)
@@ -134,7 +132,6 @@ class Experiment:
 
     @property
     def speaks(self) -> bool:
-        """Whether honest load has a schedule."""
         return any(phase.rate for phase in self.phases if phase.counts_as in MEASURED)
 
     @property

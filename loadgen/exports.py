@@ -34,7 +34,6 @@ _UNITS: Final = {"%": "percent", "B": "bytes", "B/s": "bytes_per_second", "s": "
 
 
 def parts_of(report: Report) -> list[tuple[str, Report]]:
-    """The runs that a report is of: its parts, or itself."""
     parts = report.parts or [report]
     return list(zip(fmt.part_names(parts), parts, strict=True))
 
@@ -54,8 +53,6 @@ def csv_of(report: Report) -> str:
 
 
 class _Measured(Collector):
-    """A report as the client library asks for it."""
-
     def __init__(self, report: Report) -> None:
         self._report = report
 

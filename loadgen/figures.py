@@ -63,7 +63,6 @@ class Figure(NamedTuple):
 
     @property
     def is_time(self) -> bool:
-        """Whether it is about how long something took."""
         return self.late or self.unit == "ms"
 
 
@@ -324,7 +323,6 @@ class Condition(NamedTuple):
 
 
 def meanings(known: Mapping[str, Figure]) -> dict[str, str]:
-    """What figures are, in a sentence each."""
     return {name: figure.meaning for name, figure in known.items()}
 
 

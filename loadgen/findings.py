@@ -31,7 +31,7 @@ class Findings(Measured):
             arguments=self._plan.arguments,
             target=self._plan.target.url,
             seed=self._plan.seed,
-            started=session.started,
+            started=session.started.at,
             seconds=session.seconds,
             verdict=self._verdict(figures),
             figures=figures,
@@ -63,13 +63,11 @@ class Findings(Measured):
     def _bar(self, figures: Figures) -> tuple[Condition, ...]:
         if self._plan.no_bar:
             return ()
-        speakers = [persona for group in self.experiment.load for persona in group.counts if persona.speaks]
-        speaks = bool(speakers) and self.experiment.speaks
-        echoes = speaks and self.experiment.echoes
+        speaks = self.experiment.speaks
         has = {
             When.SPEAKERS: speaks,
-            When.ECHOES: echoes,
-            When.GATHERED: echoes and self.experiment.is_gathered,
+            When.ECHOES: speaks and self.experiment.echoes,
+            When.GATHERED: speaks and self.experiment.is_gathered,
             When.NEWCOMERS: bool(self._operations.kinds("attack", NEWCOMERS)),
             When.NEIGHBOURS: bool(self._groups(BESIDE)),
             When.KEPT: figures.get("acknowledged") is not None,
@@ -128,10 +126,10 @@ class Findings(Measured):
             f" {figures['attempts_per_s'] or 0:,.4g} connections/s{asked},"
             f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
         )
-        floor = self._floor
-        if floor.attempts_per_s is None or floor.bytes_per_s is None:
+        attempts, sent = (self._floor.figures.get(name) for name in ("attempts_per_s", "attacker_bytes_per_s"))
+        if attempts is None or sent is None:
             return told
-        return f"{told}; at the floor {floor.attempts_per_s:,.4g}/s and {fmt.size(floor.bytes_per_s)}/s"
+        return f"{told}; at the floor {attempts:,.4g}/s and {fmt.size(sent)}/s"
 
     # Rows
 

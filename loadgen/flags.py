@@ -7,7 +7,7 @@ import difflib
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -17,7 +17,7 @@ from loadgen.exercise import unmet
 from loadgen.experiment import Probes
 from loadgen.personas import registry
 from loadgen.protocols import ESTABLISHED, MIXES, served
-from loadgen.target import Endpoint, Target, UsageError
+from loadgen.target import Target, UsageError
 
 #: A run is a measurement, not a way of life.
 MAX_SECONDS: Final = 3600.0
@@ -133,7 +133,6 @@ def _divide(weights: Mapping[T, float], number: int) -> dict[T, int]:
 
 
 def rooms(number: int | None, name: str | None, clients: int) -> tuple[str, ...]:
-    """Name the rooms of a run."""
     if number is None:
         number = 1 if name else max(1, clients // CLIENTS_PER_ROOM)
     if name and number == 1:
@@ -193,43 +192,26 @@ def path(flag: str, text: str) -> None:
         raise UsageError(f"{flag}: {text!r} is no path: it begins with / and is visible ASCII")
 
 
-def endpoint(
-    *,
-    page: str,
-    websocket_path: str,
-    request: str | None = None,
-    headers: Iterable[str] = (),
-    body: str | None = None,
-    subprotocol: str = "",
-) -> Endpoint:
-    """Read what is asked of the target, and with which fields."""
-    method, target = "GET", page
-    if request is not None:
-        method, _, target = request.strip().partition(" ")
-        target = target.strip()
-        if not _TOKEN.fullmatch(method) or not target:
-            raise UsageError(f"--request: {request!r} is not of the form 'GET /path'")
-        path("--request", target)
-    path("--path", page)
-    path("--ws-path", websocket_path)
-    if subprotocol and not _TOKEN.fullmatch(subprotocol):
-        raise UsageError(f"--subprotocol: {subprotocol!r} is no token")
-    fields = tuple(field for text in headers for field in _fields(text))
-    return Endpoint(
-        path=target,
-        websocket_path=websocket_path,
-        method=method,
-        fields=fields,
-        body=b"" if body is None else _file("--body", body),
-        subprotocol=subprotocol,
-    )
+def request(text: str) -> tuple[str, str]:
+    method, _, target = text.strip().partition(" ")
+    target = target.strip()
+    if not _TOKEN.fullmatch(method) or not target:
+        raise UsageError(f"--request: {text!r} is not of the form 'GET /path'")
+    path("--request", target)
+    return method, target
 
 
-def _fields(text: str) -> list[str]:
+def subprotocol(text: str) -> str:
+    if text and not _TOKEN.fullmatch(text):
+        raise UsageError(f"--subprotocol: {text!r} is no token")
+    return text
+
+
+def fields(text: str) -> list[str]:
     """A field, or with `@FILE` those of a file: what is secret stands on no command line and in no report."""
     lines = [text]
     if text.startswith("@"):
-        lines = _file("--header", text[1:]).decode("utf-8", "replace").splitlines()
+        lines = file("--header", text[1:]).decode("utf-8", "replace").splitlines()
     for line in filter(None, lines):
         name, colon, value = line.partition(":")
         if not colon or not _TOKEN.fullmatch(name) or not value.isascii() or not value.strip().isprintable():
@@ -240,7 +222,7 @@ def _fields(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def _file(flag: str, name: str) -> bytes:
+def file(flag: str, name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:

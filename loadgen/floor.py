@@ -81,11 +81,4 @@ def told(report: Report) -> Floor:
         return Floor(interrupted=True)
     if report.outcome is Outcome.INVALID:
         return Floor(fault=report.verdict.reasons[0])
-    figures = report.figures
-    return Floor(
-        baseline_p99_ms=figures["baseline_p99_ms"],
-        p50_ms=figures["attack_p50_ms"],
-        p99_ms=figures["attack_p99_ms"],
-        attempts_per_s=figures["attempts_per_s"],
-        bytes_per_s=figures["attacker_bytes_per_s"],
-    )
+    return Floor(figures=report.figures)

@@ -26,8 +26,6 @@ _STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi o
 
 
 class Amount(NamedTuple):
-    """A number as it is shown."""
-
     value: str
     unit: str
 
@@ -41,8 +39,6 @@ class FigureGroup(NamedTuple):
 
 
 class Tone(Enum):
-    """How a word of judgement is meant."""
-
     GOOD = "good"
     DOUBT = "doubt"
     BAD = "bad"
@@ -92,7 +88,6 @@ def size(count: float) -> Amount:
 
 
 def span(seconds: float) -> str:
-    """A stretch of time for a person."""
     if seconds < 60:
         return f"{number(round(seconds, 1))} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -55,7 +55,6 @@ class Latency(msgspec.Struct, kw_only=True):
         self.count += 1
 
     def merge(self, other: "Latency") -> None:
-        """Add everything that `other` recorded."""
         for value, count in other.counts.items():
             self.counts[value] = self.counts.get(value, 0) + count
         self.longest_seconds = max(self.longest_seconds, other.longest_seconds)
@@ -119,8 +118,6 @@ class Recent(msgspec.Struct, kw_only=True):
 
 
 class Late(NamedTuple):
-    """How late a process was in one phase."""
-
     schedule: Latency  # at its own moments
     reading: Latency  # at what had come for it: how long that had lain in the kernel, at least
 

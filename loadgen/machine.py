@@ -35,7 +35,6 @@ def ticks() -> Ticks | None:
 
 
 def parse(text: str) -> Ticks | None:
-    """The ticks in a text like /proc/stat; `None` without the field."""
     line = next((line for line in text.splitlines() if line.startswith("cpu ")), "")
     found = [int(field) for field in line.split()[1 : _FIELDS + 1]]
     return Ticks(sum(found), found[-1]) if len(found) == _FIELDS else None

@@ -22,7 +22,6 @@ def require(file: str | None) -> None:
 
 
 def write(file: str, tables: Iterable[Table]) -> None:
-    """Write the tables, over those of a former run."""
     Path(file).write_text(markdown(tables), encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ as it happens; nothing here waits, judges or touches a socket.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from loadgen import bar, expected
@@ -14,7 +14,7 @@ from loadgen.client import Threat
 from loadgen.experiment import BESIDE, MEASURED, Counts, Experiment
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
-from loadgen.messages import GroupStatus
+from loadgen.messages import GroupStatus, Reread
 from loadgen.operations import PHASES, Operations
 from loadgen.report import Sample
 from loadgen.scrape import Counters
@@ -26,12 +26,8 @@ from loadgen.span import Growth, Size, Span, bytes_each, joined, per, ratio
 class Floor:
     """What the same victims met beside the same attack at the floor, see floor.py."""
 
-    baseline_p99_ms: float | None = None
-    p50_ms: float | None = None
-    p99_ms: float | None = None
-    attempts_per_s: float | None = None  # of its attackers
-    bytes_per_s: float | None = None  # that these sent
-    fault: str = ""  # why there are no figures
+    figures: Figures = field(default_factory=dict)
+    fault: str = ""  # why there are none
     interrupted: bool = False
 
 
@@ -67,7 +63,6 @@ class Measured:
         return Operations(self._session.totals.phases, named)
 
     def figures(self) -> dict[str, float | None]:
-        """All figures that the experiment has."""
         found: dict[str, float | None] = {"round_trip_ms": milliseconds(self.round_trip_seconds)}
         if self.experiment.probes is not None:
             found |= self._under_attack()
@@ -122,7 +117,7 @@ class Measured:
         }
 
     def _under_attack(self) -> dict[str, float | None]:
-        operations, attack = self._operations, self._span(Counts.LOAD)
+        operations, attack, at_floor = self._operations, self._span(Counts.LOAD), self._floor.figures
         base, during, after = (operations.latency(name) for name in PHASES)
         base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
         p99s = {phase: operations.p99s(phase) for phase in PHASES}
@@ -145,7 +140,10 @@ class Measured:
             **operations.newcomers(),
             "p50_ratio": ratio(during.at(50), base.at(50)),
             "p99_ratio": ratio(attack_p99, base_p99),
-            **self._at_the_floor(attack_p99),
+            "floor_baseline_p99_ms": at_floor.get("baseline_p99_ms"),
+            "floor_p50_ms": at_floor.get("attack_p50_ms"),
+            "floor_p99_ms": at_floor.get("attack_p99_ms"),
+            "floor_p99_ratio": ratio(attack_p99, at_floor.get("attack_p99_ms")),
             "p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["attack"]),
             "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
             "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),
@@ -158,10 +156,8 @@ class Measured:
         }
 
     def _messages(self) -> Figures:
-        found = self._session.totals.reread
-        if found is None or not found.asked:
-            return {"acknowledged": None, "acknowledged_lost": None}
-        return {"acknowledged": found.asked, "acknowledged_lost": found.lost}
+        found = self._session.totals.reread or Reread(asked=0, lost=0)
+        return {"acknowledged": found.asked or None, "acknowledged_lost": found.lost if found.asked else None}
 
     def _accepted(self) -> dict[str, int]:
         """Malformed requests that were taken, by case."""
@@ -173,15 +169,6 @@ class Measured:
     def _malformed_accepted(self) -> int | None:
         played = any(persona.threat is Threat.MALFORMED for persona in self.experiment.attackers)
         return sum(self._accepted().values()) if played else None
-
-    def _at_the_floor(self, attack_p99: float | None) -> dict[str, float | None]:
-        floor = self._floor
-        return {
-            "floor_baseline_p99_ms": floor.baseline_p99_ms,
-            "floor_p50_ms": floor.p50_ms,
-            "floor_p99_ms": floor.p99_ms,
-            "floor_p99_ratio": ratio(attack_p99, floor.p99_ms),
-        }
 
     def _groups(self, name: str) -> list[GroupStatus]:
         return [group for group in self._session.totals.groups if group.group == name]
@@ -216,7 +203,7 @@ class Measured:
             "attackers_killed": _total(groups, "ended"),
             "kill_p50_s": lives.at(50),
             "kill_max_s": lives.longest,
-            "oldest_attacker_s": totals.oldest,
+            "oldest_attacker_s": max(totals.ages, default=None),
             "bytes_cost_ratio": per(received, sent),
             "server_cpu_cost_ratio": self._cpu_cost_ratio(),
             "server_cpu_us_per_attacker_s": per(self._cpu_above(1e6), self.attacker_seconds),
@@ -230,7 +217,6 @@ class Measured:
         }
 
     def _span(self, counts_as: Counts) -> Span:
-        """All phases that count as this, as one."""
         return joined(self.spans, counts_as)
 
     def _names(self, counts_as: Counts) -> set[str]:
@@ -259,7 +245,6 @@ class Measured:
         }
 
     def _cpu_above(self, unit: float) -> float | None:
-        """The server's CPU during the attack above the baseline's."""
         base, during = self._span(Counts.BASELINE), self._span(Counts.LOAD)
         if base.cpu_share is None or during.cpu_share is None:
             return None
@@ -274,7 +259,7 @@ class Measured:
 
     def _recover(self, bar_ms: float | None) -> float | None:
         """Seconds of the recovery until the last bad one was over; `None` if it ended badly."""
-        names = {span.name for span in self.spans if span.counts_as is Counts.RECOVERY}
+        names = self._names(Counts.RECOVERY)
         samples = [sample for sample in self._session.timeline if sample.phase in names]
         if not samples or bar_ms is None or not _good(samples[-1], bar_ms):
             return None
@@ -299,7 +284,6 @@ def _spread(latency: Latency) -> dict[str, float | None]:
 
 
 def _came(what: str, found: Iterable[Latency | None]) -> dict[str, float | None]:
-    """How long clients took to come."""
     latency = _pooled(found)
     return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
 
@@ -313,7 +297,6 @@ def _pooled(found: Iterable[Latency | None]) -> Latency:
 
 
 def _total(groups: Iterable[GroupStatus], *fates: str) -> int:
-    """What became of clients, for whatever reason."""
     return sum(sum(getattr(group, fate).values()) for group in groups for fate in fates)
 
 

@@ -6,7 +6,8 @@ old state for the answer to a new order. Times are `time.monotonic()`, which all
 """
 
 from collections import Counter
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Container, Iterable
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -92,24 +93,18 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     niceness: int = 0  # by how much it gives way to other processes
 
 
-#: What is counted of a persona's clients, and what is counted by reason: a new one is a name here, and a field of
-#: `Cohort` and `GroupStatus`.
-COUNTS: Final = ("wanted", "held", "peak", "opened", "came", "left", "sent_bytes", "received_bytes", "deliveries")
-REASONS: Final = ("refused", "failed", "ended", "answers")
-DURATIONS: Final = ("lifetime", "connects", "handshakes")
-
-
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How one persona's clients stand, or stood when they were closed."""
 
     persona: str
     group: str
+    starved: int = 0  # clients that have been on their way in for too long
+    # what a `Cohort` counts, under the names that it has there
     wanted: int
     held: int
     peak: int
     opened: int
     came: int  # clients that reached the server at least once
-    starved: int  # clients that have been on their way in for too long
     left: int
     refused: dict[str, int]
     failed: dict[str, int]
@@ -172,17 +167,33 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Everything, for once; the answer to `SendResult`."""
+    """Everything, for once; the answer to `SendResult`. Those of several processes are `merged` into one."""
 
     groups: list[GroupStatus] = []
     traffic: TrafficResult = TrafficResult()
     phases: list[PhaseResult] = []
     reread: Reread | None = None
-    role: Literal["crowd", "victims"]
-    lags: dict[str, Late]  # how late this process was, by phase
-    oldest: float | None = None  # age of the oldest attacker still connected
+    lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and how late it was then
+    ages: list[float] = []  # of the oldest attacker of each group still connected
     own_faults: dict[str, int] = {}
-    listeners: dict[str, dict[str, int]] = {}  # quick honest clients held now, by persona and room
+    listeners: list[tuple[str, str, int]] = []  # persona, room, and how many quick honest clients are held there
+
+    def lag(
+        self, part: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
+    ) -> float | None:
+        """How late the latest process of a part was in the worst of these phases, in seconds."""
+        lates = (late for each, phase, late in self.lags if each == part and phase in phases)
+        found = (getattr(late, what).at(percentile) for late in lates)
+        return max((seconds for seconds in found if seconds is not None), default=None)
+
+    def missed(self) -> int:
+        """Messages that were acknowledged and that a member of their room was not given, for each such member."""
+        due: Counter[str] = Counter()
+        for persona, room, number in self.listeners:
+            due[persona] += number * self.traffic.acknowledged_in.get(room, 0)
+        for group in self.groups:
+            due[group.persona] -= group.deliveries
+        return sum(max(missing, 0) for missing in due.values())
 
 
 AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | EndProbes | SendResult
@@ -190,7 +201,6 @@ AnyAnswer = Status | Result
 
 
 def encode(word: msgspec.Struct) -> bytes:
-    """Write a word as a line."""
     return msgspec.json.encode(word) + b"\n"
 
 
@@ -201,8 +211,8 @@ def merged(one: S, other: S) -> S:
 
 
 def _sum(one: Any, other: Any) -> Any:
-    if one is None or isinstance(one, str):
-        return other
+    if one is None or other is None or isinstance(one, str):
+        return one if other is None else other
     if isinstance(one, dict):
         return dict(Counter(one) + Counter(other))
     if isinstance(one, Latency):
@@ -210,4 +220,13 @@ def _sum(one: Any, other: Any) -> Any:
         both.merge(one)
         both.merge(other)
         return both
-    return one + other
+    return merged(one, other) if isinstance(one, msgspec.Struct) else one + other
+
+
+def merged_groups(many: Iterable[GroupStatus]) -> list[GroupStatus]:
+    """Add the same persona's parts in several processes; their peaks may not have been at one moment."""
+    found: dict[tuple[str, str], GroupStatus] = {}
+    for group in many:
+        key = group.group, group.persona
+        found[key] = merged(found[key], group) if key in found else group
+    return list(found.values())

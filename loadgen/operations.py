@@ -22,7 +22,6 @@ class Operations:
     counts_as: Mapping[str, str]  # by a phase's name
 
     def in_order(self) -> list[PhaseResult]:
-        """Everything that reports show, phase by phase."""
         return [result for name in self.counts_as for result in self._named({name})]
 
     def _named(self, names: Collection[str]) -> list[PhaseResult]:
@@ -30,12 +29,10 @@ class Operations:
         found = [result for result in self.phases if result.phase in names and result.latency.count]
         return sorted(found, key=lambda each: order.index(each.kind))
 
-    def results(self, phase: str) -> list[PhaseResult]:
-        """In the order of reports, those of the phases that count as this, that there were any of."""
-        return self._named([name for name, counts_as in self.counts_as.items() if counts_as == phase])
-
     def kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
-        return [result for result in self.results(phase) if result.kind in kinds]
+        """In the order of reports, those of the phases that count as this, that there were any of."""
+        names = [name for name, counts_as in self.counts_as.items() if counts_as == phase]
+        return [result for result in self._named(names) if result.kind in kinds]
 
     def latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
         """What operations took; failed ones the whole timeout."""
@@ -60,7 +57,6 @@ class Operations:
         return {name: each for name, each in {**pools, **enough}.items() if each.count}
 
     def p99s(self, phase: str) -> dict[str, float | None]:
-        """The 99th percentiles that are judged, in ms."""
         return {name: milliseconds(latency.judged()) for name, latency in self.pooled(phase).items()}
 
     def p50s(self, phase: str) -> dict[str, float | None]:
@@ -77,7 +73,7 @@ class Operations:
 
     def first_failure(self, begun: float) -> float | None:
         """Seconds from the attack's begin until the first operation was due that failed."""
-        times = [result.first_failure for result in self.results("attack") if result.first_failure is not None]
+        times = [result.first_failure for result in self.kinds("attack") if result.first_failure is not None]
         return round(max(min(times) - begun, 0.0), 2) if times else None
 
     def failed_of_some(self, phase: str) -> int | None:
@@ -85,7 +81,6 @@ class Operations:
         return self.failed(phase) if self.latency(phase).count else None
 
     def newcomers(self) -> Figures:
-        """The figures of the newcomers during the attack."""
         came = self.latency("attack", NEWCOMERS)
         failed = sum(self.failed(phase, NEWCOMERS) for phase in PHASES)
         return {
@@ -98,7 +93,7 @@ class Operations:
     def faults(self) -> list[str]:
         """What makes these no measurement: nothing to compare with, or operations that were due and not booked."""
         faults = []
-        if not any(result.latency.count > sum(result.failed.values()) for result in self.results("baseline")):
+        if not any(result.latency.count > sum(result.failed.values()) for result in self.kinds("baseline")):
             faults.append("no victim's message came back before the attack: there is nothing to compare with")
         return faults + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"

@@ -21,7 +21,6 @@ JUNIT: Final = "junit.xml"
 
 
 def json_of(report: Report) -> str:
-    """The report for programs: all of it."""
     return msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
 
 
@@ -46,7 +45,6 @@ def require(directory: str) -> None:
 
 
 def save(report: Report, directory: str) -> None:
-    """Write the files, over those of a former run."""
     require(directory)
     try:
         for name, text_of in _FILES.items():

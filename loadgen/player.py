@@ -15,7 +15,6 @@ from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
 from loadgen.findings import Findings
-from loadgen.liveness import cause_of_death
 from loadgen.measured import Floor
 from loadgen.messages import Close, EndProbes, MakeVictims, Open, StopTraffic
 from loadgen.preflight import InvalidRunError
@@ -23,7 +22,7 @@ from loadgen.procfs import Usage
 from loadgen.protocols import KEEPS_MESSAGES
 from loadgen.report import Outcome, Report, verdict
 from loadgen.scrape import scrape
-from loadgen.session import Plan, Session
+from loadgen.session import Plan, Session, cause_of_death
 from loadgen.span import Reading, Size, Span
 from loadgen.timers import now
 from loadgen.workers import Worker, Workers
@@ -124,7 +123,7 @@ class Player:
             await self._drain()
         if victims is not None and probes is not None:
             await self._see_what_is_left()
-        self._findings.died = await cause_of_death(self._plan.target, self._plan.server)
+        self._findings.died = await cause_of_death(self._plan)
         if victims is not None and probes is not None:
             await self._end(victims, probes)
 
@@ -241,7 +240,7 @@ class Player:
         await self._session.until(decided, CONNECT_LIMIT_SECONDS)
         status = victims.current
         if status.connected < wanted:
-            died = await cause_of_death(self._plan.target, self._plan.server)
+            died = await cause_of_death(self._plan)
             chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not died
             hint = "; for a server that does not speak chat.v1, say --victim 'GET /path' or --victim ws-echo"
             raise InvalidRunError(
@@ -299,7 +298,6 @@ class Player:
         return await trio.to_thread.run_sync(partial(scrape, self._plan.target))
 
     async def _watch_memory(self) -> None:
-        """Read the server's memory again and again."""
         while (usage := self._usage()) is not None:
             self._findings.memory.setdefault(self._session.phase, []).append(Size(now(), usage.pss_bytes))
             await trio.sleep(_WATCH_SECONDS)

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from loadgen.target import UsageError
 
@@ -24,8 +24,6 @@ MANY_THREADS: Final = 100
 
 
 class Usage(NamedTuple):
-    """What a process and its descendants have used so far."""
-
     pss_bytes: int
     cpu_seconds: float
 
@@ -41,12 +39,7 @@ class Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    @classmethod
-    def ourselves(cls) -> Self:
-        return cls(os.getpid())
-
     def require(self) -> None:
-        """Raise `UsageError` unless it is there and may be read."""
         try:
             (_PROC / str(self.pid) / "smaps_rollup").read_bytes()
         except FileNotFoundError:
@@ -60,7 +53,6 @@ class Process:
         return bool(state) and state[0] not in {"Z", "X"}
 
     def usage(self) -> Usage | None:
-        """What it has used; `None` if it is gone."""
         size, seconds = self._sum(_pss), self._sum(_cpu)
         return None if size is None or seconds is None else Usage(size, seconds)
 
@@ -77,7 +69,6 @@ class Process:
         return self._sum(_resident)
 
     def cpu_seconds(self) -> float | None:
-        """CPU that it has used so far, cheaply; `None` if it is gone."""
         return self._sum(_cpu)
 
     def descriptors(self) -> int | None:

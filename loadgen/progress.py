@@ -3,12 +3,6 @@
 Owns: the terminal while a command runs, the banner before it, and the arithmetic of the time left. The line is drawn by
 the caller of `tick`, on its time; there is no thread, and time is what the samples say. May not: write to standard
 output, which belongs to the report, or end a run.
-
-    progress.banner(["attack http://127.0.0.1:8000 with ..."])
-    progress.plan([("baseline", 5), ("attack", 20), ("recovery", 5)], attackers={"slow-head"})
-    progress.phase("baseline")
-    progress.tick(sample)  # about five times a second
-    progress.done()
 """
 
 import math
@@ -25,9 +19,6 @@ from loadgen.report import Sample
 #: Between plain lines: a log of a run should be short.
 PLAIN_EVERY_SECONDS: Final = 5.0
 
-#: A sample of the timeline covers so much; those between count up to it.
-SAMPLE_SECONDS: Final = 1.0
-
 
 class Course:
     """The phases of a run, which of them it is in, and how things stand."""
@@ -38,8 +29,7 @@ class Course:
         self.phase = ""
         self.at = -1  # in `phases`; -1 before the first of them
         self.latest: Sample | None = None
-        self._failed_before = 0  # this second
-        self._second_began = 0.0
+        self.failed = 0  # operations of victims, so far
         self._phase_began = 0.0
 
     def enter(self, phase: str) -> None:
@@ -48,25 +38,9 @@ class Course:
         ahead = (at for at in range(self.at + 1, len(self.phases)) if self.phases[at][0] == phase)
         self.at = next(ahead, self.at)
 
-    def add(self, sample: Sample) -> None:
-        """Note how things stand. A sample that goes on counting where the former stopped takes its place."""
-        former, self.latest = self.latest, sample
-        if former is None:
-            self._second_began = sample.seconds
-            return
-        counts_on = sample.succeeded >= former.succeeded and sample.failed >= former.failed
-        if not counts_on or sample.seconds - self._second_began >= SAMPLE_SECONDS:
-            self._failed_before += former.failed
-            self._second_began = sample.seconds
-
     @property
     def seconds(self) -> float:
         return self.latest.seconds if self.latest else 0.0
-
-    @property
-    def failed(self) -> int:
-        """Operations of victims that failed so far."""
-        return self._failed_before + (self.latest.failed if self.latest else 0)
 
     @property
     def phase_seconds(self) -> float:
@@ -105,8 +79,6 @@ class Course:
 
 
 class Progress:
-    """Tells the user what goes on."""
-
     def __init__(self, console: Console | None = None) -> None:
         self._console = Console(stderr=True, highlight=False) if console is None else console
         self._live: Live | None = None
@@ -134,9 +106,9 @@ class Progress:
             self._print(f"{name}: {fmt.span(course.phase_seconds)}" if course.phase_seconds else name)
             self._told = course.seconds
 
-    def tick(self, sample: Sample) -> None:
-        """Show how things stand. The counts of a sample may go on from the former's, within the same second."""
-        self._course.add(sample)
+    def tick(self, sample: Sample, failed: int = 0) -> None:
+        """Show how things stand, and how many operations of victims failed so far."""
+        self._course.latest, self._course.failed = sample, failed
         if self._is_live:
             self._draw()
         elif sample.seconds - self._told >= PLAIN_EVERY_SECONDS:

@@ -32,7 +32,6 @@ class Outcome(IntEnum):
 
     @property
     def words(self) -> str:
-        """As a verdict has it."""
         return self.name.lower().replace("_", " ")
 
 
@@ -45,7 +44,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def told(self) -> list[str]:
-        """All that is said of it."""
         return [*self.reasons, *self.notes]
 
 
@@ -134,29 +132,23 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def outcome(self) -> Outcome:
-        """The verdict as the closed list has it."""
         return Outcome[self.verdict.outcome.replace(" ", "_").upper()]
 
     @property
     def exit_code(self) -> int:
-        """What the program exits with."""
         outcome = self.outcome
         return Outcome.INVALID if outcome is Outcome.NOT_EXERCISED else outcome.value
 
 
 def verdict(outcome: Outcome, reasons: list[str], notes: Iterable[str] = ()) -> Verdict:
-    """Word an outcome."""
     return Verdict(outcome=outcome.words, reasons=reasons, notes=list(notes))
 
 
 class Started:
-    """When something began, and how long it has taken."""
-
     def __init__(self) -> None:
         self.at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._begun = now()
 
     @property
     def seconds(self) -> float:
-        """Until now."""
         return round(now() - self._begun, 2)

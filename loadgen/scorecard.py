@@ -5,9 +5,9 @@ its own baseline, so that one does not colour the next. With a floor beside, eac
 is started anew for each attack has nothing left of the attack before in its memory.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -16,44 +16,34 @@ from loadgen.client import Client
 from loadgen.compare.process import DiedError, running
 from loadgen.exercise import unmet
 from loadgen.experiment import Experiment
-from loadgen.liveness import cause_of_death
 from loadgen.measured import Floor
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.protocols import served
 from loadgen.report import Outcome, Report, Started, verdict
-from loadgen.session import Plan
+from loadgen.session import Plan, cause_of_death
 from loadgen.stopping import stoppable
 from loadgen.target import UsageError
 from loadgen.verdict import worst
 
 
+@dataclass
 class Scorecard:
-    def __init__(
-        self,
-        plan: Plan,
-        experiment: Experiment,
-        kinds: Iterable[type[Client]],
-        clients: int,
-        *,
-        with_floor: bool = False,
-        start: Sequence[str] = (),
-    ) -> None:
-        self._plan = plan
-        self._experiment = experiment  # its attackers are not looked at
-        self._kinds = list(kinds)
-        self._clients = clients
-        self._with_floor = with_floor
-        self._start = start  # the command that starts the target; empty: it runs
-        self._started = Started()
-        self._parts: list[Report] = []
-        self._stop = trio.Event()
+    plan: Plan
+    experiment: Experiment  # its attackers are not looked at
+    kinds: Sequence[type[Client]]
+    clients: int
+    with_floor: bool = field(default=False, kw_only=True)
+    start: Sequence[str] = field(default=(), kw_only=True)  # the command that starts the target; empty: it runs
+    started: Started = field(default_factory=Started, init=False)
+    parts: list[Report] = field(default_factory=list, init=False)
+    stop: trio.Event = field(default_factory=trio.Event, init=False)
 
     async def play(self) -> Report:
         """Play all attacks, one after the other. Raises UsageError if the target cannot be started at all."""
         await self._require_start()
-        async with stoppable(self._plan.progress.say) as self._stop:  # while an attack is played, it has its own
+        async with stoppable(self.plan.progress.say) as self.stop:  # while an attack is played, it has its own
             await self._play_all()
         return self._report()
 
@@ -66,45 +56,39 @@ class Scorecard:
             raise UsageError(f"--start: the target {error}") from None
 
     async def _play_all(self) -> None:
-        for number, kind in enumerate(self._kinds, start=1):
-            count = min(kind.usual_clients, self._clients)
-            self._plan.progress.say(f"attack {number} of {len(self._kinds)}: {count:,} {kind.name}")
-            part = await self._play_one(kind, self._experiment.against({kind: count}))
-            self._parts.append(part)
-            if part.outcome is Outcome.INTERRUPTED:
-                self._stop.set()
+        for number, kind in enumerate(self.kinds, start=1):
+            count = min(kind.usual_clients, self.clients)
+            self.plan.progress.say(f"attack {number} of {len(self.kinds)}: {count:,} {kind.name}")
+            experiment = replace(self.experiment.against({kind: count}), command=kind.name)
+            self.parts.append(await self._play_one(kind, experiment))
+            if self.parts[-1].outcome is Outcome.INTERRUPTED:
+                self.stop.set()
                 return
 
     async def _play_one(self, kind: type[Client], experiment: Experiment) -> Report:
         why_not = unmet(kind, served(experiment.victims)) or await self._why_gone()
         if why_not:
-            part = Player(self._plan, experiment).report_without(why_not, Outcome.NOT_EXERCISED)
-            part.command = kind.name
-            return part
+            return Player(self.plan, experiment).report_without(why_not, Outcome.NOT_EXERCISED)
         found = await self._play_at_the_floor(experiment)
         if found is not None and found.interrupted:
-            part = Player(self._plan, experiment, found).report_without(
-                "stopped at the floor, before the target was attacked", Outcome.INTERRUPTED
-            )
-        else:
-            part = await self._play_at_the_target(experiment, found)
-        part.command = kind.name
-        return part
+            stopped = "stopped at the floor, before the target was attacked"
+            return Player(self.plan, experiment, found).report_without(stopped, Outcome.INTERRUPTED)
+        return await self._play_at_the_target(experiment, found)
 
     async def _why_gone(self) -> str:
         """Why there is nothing left to attack. The row that last saw it alive is the one after which it died."""
-        if self._start:
+        if self.start:
             return ""
-        cause = await cause_of_death(self._plan.target, self._plan.server)
+        cause = await cause_of_death(self.plan)
         if not cause:
             return ""
-        last = self._parts[-1] if self._parts else None
+        last = self.parts[-1] if self.parts else None
         if last is not None and last.outcome is Outcome.HELD:
             last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
         return f"not exercised: the server was gone before this attack ({cause})"
 
     async def _play_at_the_target(self, experiment: Experiment, found: Floor | None) -> Report:
-        player = Player(self._plan, experiment, found)
+        player = Player(self.plan, experiment, found)
         try:
             async with self._running_target() as plan:
                 player = Player(plan, experiment, found)
@@ -116,35 +100,35 @@ class Scorecard:
 
     @asynccontextmanager
     async def _running_target(self) -> AsyncIterator[Plan]:
-        plan = self._plan
-        if not self._start:
+        plan = self.plan
+        if not self.start:
             yield plan
             return
-        async with running(lambda work, port: self._start, port=plan.target.port) as server:
+        async with running(lambda work, port: self.start, port=plan.target.port) as server:
             yield replace(plan, server=Process(server.pid))
 
     async def _play_at_the_floor(self, experiment: Experiment) -> Floor | None:
-        if not self._with_floor or not floor.is_fair(experiment):
+        if not self.with_floor or not floor.is_fair(experiment):
             return None
-        self._plan.progress.say("at the floor first")
-        found = await floor.play(self._plan, experiment)
-        self._plan.progress.say(f"now at {self._plan.target.url}")
+        self.plan.progress.say("at the floor first")
+        found = await floor.play(self.plan, experiment)
+        self.plan.progress.say(f"now at {self.plan.target.url}")
         return found
 
     def _report(self) -> Report:
-        parts = self._parts
+        parts = self.parts
         outcomes = [part.outcome for part in parts]
-        outcome = Outcome.INTERRUPTED if self._stop.is_set() else worst(outcomes)
+        outcome = Outcome.INTERRUPTED if self.stop.is_set() else worst(outcomes)
         reasons = [
             f"{part.command}: {'; '.join(part.verdict.reasons)}" for part in parts if part.outcome is not Outcome.HELD
         ]
         return Report(
             command="scorecard",
-            arguments=self._plan.arguments,
-            target=self._plan.target.url,
-            seed=self._plan.seed,
-            started=self._started.at,
-            seconds=self._started.seconds,
+            arguments=self.plan.arguments,
+            target=self.plan.target.url,
+            seed=self.plan.seed,
+            started=self.started.at,
+            seconds=self.started.seconds,
             verdict=verdict(outcome, reasons),
             figures={
                 "attacks": len(parts),

@@ -35,7 +35,6 @@ class Section(NamedTuple):
     notes: Sequence[str] = ()
 
     def is_numeric(self, column: int) -> bool:
-        """Whether a column holds numbers alone."""
         return column > 0 and all(not row[column] or row[column].lstrip("-")[:1].isdecimal() for row in self.rows)
 
     def tone(self, column: int, cell: str) -> Tone | None:
@@ -45,7 +44,6 @@ class Section(NamedTuple):
         return fmt.tone_of(cell) if self.columns[column].name in _JUDGING else None
 
     def without(self, dropped: Iterable[int]) -> "Section":
-        """The section without some of its columns."""
         kept = sorted(set(range(len(self.columns))) - set(dropped))
         return self._replace(
             columns=tuple(self.columns[at] for at in kept),
@@ -80,7 +78,6 @@ def _without_empty_columns(section: Section) -> Section:
 
 
 def by_group(phases: Iterable[PhaseRow]) -> dict[str, list[PhaseRow]]:
-    """The phases of each group of victims."""
     groups: dict[str, list[PhaseRow]] = {}
     for row in phases:
         groups.setdefault(row.what, []).append(row)
@@ -170,7 +167,6 @@ def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
 
 
 def figures(report: Report) -> Section:
-    """What was measured, in groups, with meanings."""
     columns = (Column("of"), Column("figure"), Column(""), Column(""), Column("meaning", 1, readable=44))
     rows = [
         (group.title, name, *fmt.figure(name, value), report.meanings.get(name, ""))
@@ -191,7 +187,6 @@ def metrics(report: Report, *, most: int) -> Section:
 
 
 def tables(report: Report) -> list[Section]:
-    """Tables that a command made itself."""
     return [_table(table) for table in report.tables if table.rows]
 
 

@@ -15,18 +15,16 @@ from loadgen.tls import RECORD_BYTES, Link
 from loadgen.wire import WireError
 
 
-def engine_for(target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> Engine:
-    """The engine that speaks as the target's URL says."""
-    return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate, stay_seconds=stay_seconds)
+def engine_for(target: Target, **pace: float) -> Engine:
+    """The engine that speaks as the target's URL says; the pace is `Engine`'s."""
+    return (SecureEngine if target.tls else Engine)(target, **pace)
 
 
 class SecureEngine(Engine):
     """See the module. A persona that is `below_tls` is on its own."""
 
-    def __init__(self, target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> None:
-        super().__init__(target, connect_rate=connect_rate, stay_seconds=stay_seconds)
-        self._context = client_context()
-        self._host = target.host
+    def __init__(self, target: Target, **pace: float) -> None:
+        super().__init__(target, **pace)
         self._links: dict[Client, Link] = {}
 
     def send(self, client: Client, data: bytes) -> bool:
@@ -51,7 +49,7 @@ class SecureEngine(Engine):
     def _first_bytes(self, client: Client) -> bytes:
         if client.below_tls:
             return client.opening()
-        link = self._links[client] = Link(self._context, self._host)
+        link = self._links[client] = Link(client_context(), self._target.host)
         return link.handshake()
 
     def _connected(self, client: Client) -> None:

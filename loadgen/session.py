@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 import trio
 
-from loadgen import stopping
+from loadgen import stopping, target
 from loadgen.client import Client
 from loadgen.figures import Condition
 from loadgen.latency import Latency, Recent, milliseconds
-from loadgen.messages import BeginPhase, GroupStatus, Role
+from loadgen.messages import BeginPhase, GroupStatus, Role, merged_groups
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
@@ -24,7 +24,7 @@ from loadgen.report import CohortRow, Sample, Started
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
-from loadgen.workers import ANSWER_SECONDS, Part, Worker, Workers, merge, merge_groups, spawn
+from loadgen.workers import ANSWER_SECONDS, Part, Worker, Workers, merge, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -37,6 +37,10 @@ LOOKS: Final = 3
 
 #: How long the workers may take to tell everything after a run was stopped.
 RESULT_SECONDS: Final = 30.0
+
+#: How often a dead target is asked once more, and after how long: a full backlog refuses for a moment.
+DEATH_TRIES: Final = 3
+DEATH_TRY_SECONDS: Final = 0.5
 
 #: Width of the kill-time distribution's buckets.
 _KILL_SECONDS: Final = 0.25
@@ -60,21 +64,35 @@ class Plan:
     settle_seconds: float = SETTLE_SECONDS
 
 
+async def cause_of_death(plan: Plan) -> str:
+    """What shows that the target is gone: no process, or a port that refuses every connection. Empty while it lives.
+
+    A server that is merely slow, or full for a moment, is the victims' business.
+    """
+    if plan.server is not None and not plan.server.is_alive():
+        return f"process {plan.server.pid} is gone"
+    for attempt in range(DEATH_TRIES):
+        await trio.sleep(DEATH_TRY_SECONDS if attempt else 0)
+        if await trio.to_thread.run_sync(target.is_open, plan.target):
+            return ""
+    return f"nothing listens at {plan.target.address} port {plan.target.port} any more"
+
+
 class Session:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.timeline: list[Sample] = []
         self.totals = merge(())
         self.stopped = False
-        self.started = Started().at
+        self.started = Started()
         self.seconds = 0.0
         self.phase = "start"
         self._workers: list[Worker] = []
         self._heard: list[Worker] | None = None  # whose operations make the timeline; None: all
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
-        self._begun = now()
         self._recent = Recent()  # since the last entry of the timeline
+        self._failed = 0  # operations until then
         self._cpu: tuple[float, float] | None = None  # the server's, and when
         self._shares = {plan.server: plan.server.share()} if plan.server else {}
         self._spent: dict[str, float | None] = dict.fromkeys(
@@ -84,7 +102,6 @@ class Session:
     # What a player uses
 
     async def spawn_crowd(self, *, niceness: int = 0) -> Workers:
-        """Start the processes that the crowd is played in."""
         plan = self.plan
         rate = plan.connect_rate / plan.processes
         return Workers([await self._spawn("crowd", rate, niceness) for _ in range(plan.processes)])
@@ -145,7 +162,8 @@ class Session:
         return sum(usage.pss_bytes for usage in usages if usage is not None)
 
     def groups(self) -> list[GroupStatus]:
-        return merge_groups(worker.status.groups for worker in self._workers if worker.status is not None)
+        told = (worker.status for worker in self._workers if worker.status is not None)
+        return merged_groups(group for status in told for group in status.groups)
 
     async def look(self) -> list[Page]:
         """Fetch the target's page a few times before anything else is done: how far away it is."""
@@ -164,7 +182,7 @@ class Session:
             invalid = await self._conduct(act)
         finally:
             self.plan.progress.done()
-        self.seconds = round(now() - self._begun, 2)
+        self.seconds = self.started.seconds
         if invalid is not None:
             raise invalid
 
@@ -209,11 +227,14 @@ class Session:
         next_sample = now() + SAMPLE_SECONDS
         while True:
             await trio.sleep(LOOK_SECONDS)
-            if now() >= next_sample:
-                next_sample += SAMPLE_SECONDS
-                self.plan.progress.tick(self._sample())
-            else:
-                self.plan.progress.tick(self._look())
+            is_due = now() >= next_sample
+            next_sample += SAMPLE_SECONDS * is_due
+            sample = self._sample() if is_due else self._look()
+            self.plan.progress.tick(sample, self.failed)
+
+    @property
+    def failed(self) -> int:
+        return self._failed + self._recent.failed
 
     def _look(self) -> Sample:
         """How things stand, with the operations since the last entry of the timeline."""
@@ -221,7 +242,7 @@ class Session:
             self._recent.merge(worker.recent.take())
         spread, groups = self._recent.latency.spread(), self.groups()
         return Sample(
-            seconds=round(now() - self._begun, 2),
+            seconds=self.started.seconds,
             phase=self.phase,
             held={group.persona: group.held for group in groups},
             ended={group.persona: sum(group.ended.values()) for group in groups},
@@ -234,11 +255,16 @@ class Session:
         )
 
     def _sample(self) -> Sample:
-        """Make an entry of the timeline."""
         sample, server = self._look(), self.plan.server
+        self._failed += self._recent.failed
         self._recent = Recent()
         if server is not None:
-            sample = _with_server(sample, server, self._cpu_percent(server))
+            sample = msgspec.structs.replace(
+                sample,
+                server_rss_bytes=server.resident_bytes(),
+                server_descriptors=server.descriptors(),
+                server_cpu_percent=self._cpu_percent(server),
+            )
         self.timeline.append(sample)
         return sample
 
@@ -253,7 +279,7 @@ class Session:
 
     def _note_shares(self) -> None:
         """While all workers are still alive: how the processes' time was spent."""
-        elapsed = now() - self._begun
+        elapsed = self.started.seconds
         ours = [worker.watched for worker in self._heard or self._workers]
         for figure, processes, what in (
             ("own_cpu_percent", ours, "running"),
@@ -288,17 +314,7 @@ class Session:
         ]
 
 
-def _with_server(sample: Sample, server: Process, cpu_percent: float | None) -> Sample:
-    return msgspec.structs.replace(
-        sample,
-        server_rss_bytes=server.resident_bytes(),
-        server_descriptors=server.descriptors(),
-        server_cpu_percent=cpu_percent,
-    )
-
-
 def cohort_rows(groups: Iterable[GroupStatus], personas: Iterable[type[Client]]) -> list[CohortRow]:
-    """The crowd's part of a report."""
     known = {persona.name: persona for persona in personas}
     shared = set(CohortRow.__struct_fields__) & set(GroupStatus.__struct_fields__) - {"lifetime"}
     return [

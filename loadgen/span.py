@@ -18,8 +18,6 @@ from loadgen.procfs import Usage
 
 
 class Reading(NamedTuple):
-    """How things stood at a moment."""
-
     moment: float
     server: Usage | None
     held: int  # clients of honest load
@@ -55,7 +53,6 @@ class Span(NamedTuple):
 
     @property
     def cpu_share(self) -> float | None:
-        """The server's CPU seconds a second."""
         return per(self.cpu_seconds, self.seconds)
 
     @property
@@ -72,12 +69,10 @@ class Span(NamedTuple):
 
     @property
     def server_bytes(self) -> int | None:
-        """The server's memory at the end."""
         return None if self.after.server is None else self.after.server.pss_bytes
 
     @property
     def steal_percent(self) -> float | None:
-        """What the host took from this machine's processors meanwhile."""
         return machine.stolen_percent(self.before.ticks, self.after.ticks)
 
     @property
@@ -115,15 +110,11 @@ _ENOUGH: Final = 3
 
 
 class Size(NamedTuple):
-    """What a server used at a moment."""
-
     moment: float  # s, of any clock
     resident: int  # bytes
 
 
 class Growth:
-    """Samples of a baseline, and what they say of later ones."""
-
     def __init__(self, baseline: Sequence[Size]) -> None:
         self._last = baseline[-1] if baseline else None
         self.rate = _rate(baseline)
@@ -135,7 +126,6 @@ class Growth:
         return sample.resident - self._last.resident - round(self.rate * (sample.moment - self._last.moment))
 
     def most(self, samples: Sequence[Size]) -> int | None:
-        """The same at its worst moment."""
         return max((found for found in map(self.beyond, samples) if found is not None), default=None)
 
 

@@ -15,7 +15,6 @@ class StoppedError(Exception):
 
 
 async def watch_signals(stop: trio.Event, say: Callable[[str], None]) -> None:
-    """Set `stop` at the first SIGINT or SIGTERM."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             say("stopping; press again to leave at once")
@@ -26,7 +25,6 @@ async def watch_signals(stop: trio.Event, say: Callable[[str], None]) -> None:
 
 
 async def cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
-    """Cancel a scope as soon as the event is set."""
     await event.wait()
     scope.cancel()
 

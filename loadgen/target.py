@@ -62,7 +62,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def upgrade_fields(self) -> tuple[str, ...]:
-        """The fields of a request for a WebSocket, beside those that it always has."""
         return (*self.fields, f"Sec-WebSocket-Protocol: {self.subprotocol}") if self.subprotocol else self.fields
 
 
@@ -93,7 +92,6 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """The value of the Host field."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         return name if self.port == (443 if self.tls else 80) else f"{name}:{self.port}"
 
@@ -120,7 +118,6 @@ def _loopback(group: int) -> str:
 
 
 def find(url: str, *, allow: str | None = None) -> Target:
-    """Resolve a URL and make sure that it may be loaded."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     try:
         port = parts.port
@@ -204,7 +201,6 @@ def client_context() -> ssl.SSLContext:
 
 
 def describe_tls(error: ssl.SSLError) -> str:
-    """What went wrong, in OpenSSL's words."""
     return (error.reason or str(error)).lower().replace("_", " ")
 
 
@@ -225,7 +221,6 @@ def probe(target: Target) -> None:
 
 
 def await_open(target: Target, seconds: float) -> None:
-    """Wait until something listens there, or so long."""
     deadline = now() + seconds
     while now() < deadline and not is_open(target):
         time.sleep(WAIT_SECONDS)

@@ -8,6 +8,7 @@ open-loop schedule and the victims' operations, whose lateness is *our* error an
 import ctypes
 import heapq
 import os
+import struct
 import time
 from collections.abc import Callable
 from itertools import count
@@ -35,8 +36,6 @@ T = TypeVar("T", bound=Timed)
 
 
 class Wheel(Generic[T]):
-    """Deadlines of the crowd, one for each member."""
-
     def __init__(self) -> None:
         self._buckets: dict[int, list[T]] = {}
         self._ticks: list[int] = []  # heap of the buckets' numbers
@@ -83,19 +82,15 @@ class Wheel(Generic[T]):
 
 
 class Alarms:
-    """A few exact moments, each with what to do then."""
-
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()  # equal moments go first come, first served
 
     def add(self, when: float, action: Callable[[], None]) -> None:
-        """Call `action` once at `when`."""
         heapq.heappush(self._heap, (when, next(self._order), action))
 
     @property
     def next_time(self) -> float:
-        """When the next one is due."""
         return self._heap[0][0] if self._heap else NEVER
 
     def pop_due(self, moment: float) -> list[tuple[float, Callable[[], None]]]:
@@ -107,14 +102,8 @@ class Alarms:
         return due
 
 
-class _Interval(ctypes.Structure):
-    _fields_ = (
-        ("every_seconds", ctypes.c_long),
-        ("every_nanoseconds", ctypes.c_long),
-        ("at_seconds", ctypes.c_long),
-        ("at_nanoseconds", ctypes.c_long),
-    )
-
+#: struct itimerspec (timerfd_settime(2)): seconds and nanoseconds of the interval, and of the moment.
+_SETTING: Final = struct.Struct("4l")
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -139,8 +128,7 @@ class WakeUp:
         self._armed = when
         whole = 0 if when == NEVER else int(when)
         part = 0 if when == NEVER else max(int((when - whole) * 1e9), 1)  # all zero would disarm
-        setting = _Interval(0, 0, whole, part)
-        if _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, ctypes.byref(setting), None) < 0:
+        if _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, _SETTING.pack(0, 0, whole, part), None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def close(self) -> None:

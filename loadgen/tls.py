@@ -45,7 +45,6 @@ class Link:
         return self._to_send.read()
 
     def encrypted(self, data: bytes) -> bytes:
-        """Turn bytes into records."""
         self.tls.write(data)
         return self._to_send.read()
 
@@ -70,7 +69,6 @@ class Link:
 
     @property
     def to_send(self) -> bytes:
-        """Records that OpenSSL wants sent."""
         return self._to_send.read()
 
 

@@ -8,6 +8,7 @@ to a slow target and then report only the messages that it did send (coordinated
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from math import sqrt
 from random import Random
 from typing import ClassVar, Final, NamedTuple, Protocol
@@ -57,8 +58,6 @@ class Pace(NamedTuple):
 
 
 class Traffic:
-    """What the speakers of a run say."""
-
     def __init__(self, random: Random, *, at: Callable[[float, Callable[[], None]], None], lag: Lag) -> None:
         self._at = at  # calls at a moment
         self._lag = lag
@@ -147,7 +146,6 @@ class Traffic:
         self._unreturned.pop(number, None)
 
     def number_in(self, text: str) -> int | None:
-        """The number of a message of this run."""
         tag, _, rest = text.partition(" ")
         number = rest.partition(" ")[0]
         return int(number) if tag == self.tag and number.isdecimal() else None
@@ -164,34 +162,21 @@ class Traffic:
 
     def result(self) -> TrafficResult:
         """What became of all messages; what never came took the whole timeout."""
-        acks, echoes = Latency(), Latency()
-        acks.merge(self.acks)
-        echoes.merge(self.echoes)
-        for due, _ in self._unacknowledged.values():
-            acks.record(max(now() - due, TIMEOUT_SECONDS))
-        for due, _ in self._unreturned.values():
-            echoes.record(max(now() - due, TIMEOUT_SECONDS))
+        acks, echoes = deepcopy(self.acks), deepcopy(self.echoes)
+        for latency, waiting in (acks, self._unacknowledged), (echoes, self._unreturned):
+            for due, _ in waiting.values():
+                latency.record(max(now() - due, TIMEOUT_SECONDS))
         return TrafficResult(
             acks=acks,
             echoes=echoes,
             acknowledged_in=dict(self.acknowledged_in),
             errors=dict(self.errors),
-            unacknowledged=self.unacknowledged,
-            unreturned=self.unreturned,
+            unacknowledged=len(self._unacknowledged),
+            unreturned=len(self._unreturned),
             unsent=self.unsent,
         )
 
     @property
-    def unacknowledged(self) -> int:
-        """Messages that were sent and neither acknowledged nor refused."""
-        return len(self._unacknowledged)
-
-    @property
-    def unreturned(self) -> int:
-        """Messages that never came back to their sender, acknowledged or not."""
-        return len(self._unreturned)
-
-    @property
-    def quiet(self) -> bool:
-        """Whether everything that was sent is accounted for."""
-        return not self._unacknowledged and not self._unreturned
+    def outstanding(self) -> int:
+        """Messages that were sent and not yet acknowledged or refused, or have not come back to their sender."""
+        return len(self._unacknowledged) + len(self._unreturned)

@@ -20,8 +20,6 @@ _STOPPED: Final = "stopped before the end; the figures cover what was done"
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything that a verdict is made of."""
-
     figures: Figures
     bar: tuple[Condition, ...]  # what the target must hold to, `--fail-if` included
     died: str = ""  # what shows that the target is gone

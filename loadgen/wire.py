@@ -74,8 +74,6 @@ class Response(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One WebSocket frame from the server."""
-
     opcode: int
     final: bool
     payload: bytes
@@ -93,7 +91,6 @@ def request(method: str, target: str, host: str, *fields: str) -> bytes:
 
 @lru_cache
 def upgrade_request(target: str, host: str, *fields: str) -> bytes:
-    """Encode the request that opens a WebSocket, with further fields."""
     return request("GET", target, host, *UPGRADE_FIELDS, *fields)
 
 

@@ -92,7 +92,6 @@ def quiet_collector() -> None:
 
 
 def main() -> None:
-    """Play the part named in the first argument."""
     # A terminal sends Ctrl-C to the whole group, and so do some supervisors: the conductor says what it means.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -4,9 +4,7 @@ Owns: starting and ending them, the pipes, and merging what several tell. May no
 """
 
 import sys
-from collections import Counter
-from collections.abc import Container, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import reduce
 from typing import Final, Literal, TypeAlias
 
@@ -15,8 +13,8 @@ import trio
 
 from loadgen import messages
 from loadgen.experiment import Group
-from loadgen.latency import Late, Recent
-from loadgen.messages import AnyAnswer, AnyOrder, GroupStatus, PhaseResult, Reread, Result, Status, TrafficResult
+from loadgen.latency import Recent
+from loadgen.messages import AnyAnswer, AnyOrder, Result, Status
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.target import PER_SOURCE, Endpoint
@@ -105,7 +103,6 @@ async def start(part: Part) -> trio.Process:
 
 
 async def spawn(nursery: trio.Nursery, part: Part, role: messages.Role) -> Worker:
-    """Start a worker and wait for its first word."""
     process = await start(part)
     assert process.stdin is not None
     worker = Worker(process)
@@ -115,63 +112,9 @@ async def spawn(nursery: trio.Nursery, part: Part, role: messages.Role) -> Worke
     return worker
 
 
-@dataclass(kw_only=True)
-class Totals:
-    """The results of several workers, merged."""
-
-    groups: list[GroupStatus]
-    traffic: TrafficResult
-    phases: list[PhaseResult]
-    lags: list[tuple[str, str, Late]]  # role, phase and lateness of each process
-    oldest: float | None
-    reread: Reread | None
-    own_faults: Counter[str] = field(default_factory=Counter)
-    listeners: dict[str, Counter[str]] = field(default_factory=dict)  # by persona and room
-
-    def lag(
-        self, role: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
-    ) -> float | None:
-        """How late the latest process of a role was in the worst of these phases, in seconds."""
-        lates = (late for each, phase, late in self.lags if each == role and phase in phases)
-        found = (getattr(late, what).at(percentile) for late in lates)
-        return max((seconds for seconds in found if seconds is not None), default=None)
-
-    def missed(self) -> int:
-        """Messages that were acknowledged and that a member of their room was not given, for each such member."""
-        delivered: Counter[str] = Counter()
-        for group in self.groups:
-            delivered[group.persona] += group.deliveries
-        in_room = Counter(self.traffic.acknowledged_in)
-        return sum(
-            max(sum(number * in_room[room] for room, number in rooms.items()) - delivered[persona], 0)
-            for persona, rooms in self.listeners.items()
-        )
-
-
-def merge(results: Iterable[Result]) -> Totals:
-    results = list(results)
-    totals = Totals(
-        groups=merge_groups(result.groups for result in results),
-        traffic=reduce(messages.merged, (result.traffic for result in results), TrafficResult()),
-        phases=[phase for result in results for phase in result.phases],
-        lags=[(result.role, phase, lag) for result in results for phase, lag in result.lags.items()],
-        oldest=max((result.oldest for result in results if result.oldest is not None), default=None),
-        reread=next((result.reread for result in results if result.reread is not None), None),
-    )
-    for result in results:
-        totals.own_faults.update(result.own_faults)
-        for persona, rooms in result.listeners.items():
-            totals.listeners.setdefault(persona, Counter()).update(rooms)
-    return totals
-
-
-def merge_groups(many: Iterable[Iterable[GroupStatus]]) -> list[GroupStatus]:
-    """Add the same persona's parts in several processes; their peaks may not have been at one moment."""
-    found: dict[tuple[str, str], GroupStatus] = {}
-    for group in (group for groups in many for group in groups):
-        key = group.group, group.persona
-        found[key] = messages.merged(found[key], group) if key in found else group
-    return list(found.values())
+def merge(results: Iterable[Result]) -> Result:
+    whole = reduce(messages.merged, results, Result())
+    return msgspec.structs.replace(whole, groups=messages.merged_groups(whole.groups))
 
 
 class Workers:
@@ -227,7 +170,6 @@ class Workers:
         return all(worker.up_to_date and not worker.current.outstanding for worker in self.workers)
 
     def held(self, group: str) -> int:
-        """Clients of a group established now."""
         return sum(each.held for worker in self.workers for each in worker.current.groups if each.group == group)
 
     @property

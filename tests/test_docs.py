@@ -211,7 +211,7 @@ needs_curl = pytest.mark.skipif(
 @needs_curl
 @pytest.mark.parametrize("page", [page for page in PAGES if "```console example" in page.read_text()], ids=name_of)
 async def test_examples_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet") as server:
+    async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet", is_forked=True) as server:
         address = server.address
         empty = await ask(address, "GET", "/rooms/epoch")
         epoch = empty.json["cursor"].removesuffix("-0")
@@ -229,7 +229,7 @@ async def test_what_the_pages_say_to_type_is_answered(tmp_path: Path) -> None:
     lines = [line for page in PAGES for _, text in fences(page, "sh") for line in text.splitlines()]
     typed = [line for line in lines if line.startswith("curl ")]
     assert typed
-    async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet") as server:
+    async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet", is_forked=True) as server:
         address = server.address
         async with trio.open_nursery() as nursery:
             nursery.start_soon(talk, address)

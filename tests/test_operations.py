@@ -3,21 +3,26 @@
 import ast
 import json
 import re
+import shlex
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.metadata import requires
 from itertools import pairwise
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import trio
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from chatserver.reasons import Reason
 from chatserver.settings.fields import SPECS, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.workers.child import END_PATIENCE
-from tests.support.peers import ask, publish
+from tests.support.certificates import certificate
+from tests.support.peers import Address, ask, publish
 from tests.support.serving import serving
 from tests.test_docs import DOCS, ROOT, fences
 
@@ -202,6 +207,60 @@ async def test_what_the_probes_ask_is_answered() -> None:
 # -- the image --------------------------------------------------------------------------------------------------------
 
 
+def images(text: str) -> list[str]:
+    """Those that are fetched from a registry."""
+    return re.findall(r"^(?:FROM| +(?:- )?image:) +(\S+)", text, re.MULTILINE)
+
+
+def test_images_are_of_a_version() -> None:
+    found = images(EVERYTHING)
+    assert len(found) >= 5
+    for each in found:
+        assert re.search(r":\d", each), f"{each} would be another one next year"
+
+
+def test_compose_does_without_no_password() -> None:
+    """A node that is made anew in a shell without DB_PASSWORD would have an empty one."""
+    variables = re.findall(r"\$\{([^}]*)\}", fence("yaml compose"))
+    assert variables
+    assert all(re.fullmatch(r"[A-Z_]+:\?.+", each) for each in variables)
+
+
+def test_the_page_makes_the_secret_of_which_pods_read() -> None:
+    [made] = [line for _, text in fences(OPERATIONS, "sh") for line in text.splitlines() if "create secret" in line]
+    literals = set(re.findall(r"--from-literal=(\w+)=", made))
+    references = re.findall(r"secretKeyRef: \{name: (\w+), key: (\w+)\}", fence("yaml kubernetes"))
+    assert set(references) == {("chat", key) for key in literals}
+    assert "secret generic chat " in made
+
+
+def test_a_pod_may_write_where_workers_put_their_sockets() -> None:
+    text = fence("yaml kubernetes")
+    assert "readOnlyRootFilesystem: true" in text
+    mounted = dict(re.findall(r"\{name: (\w+), mountPath: (\S+)\}", text))
+    assert mounted == {"tmp": "/tmp"}
+    assert re.findall(r"\{name: (\w+), emptyDir: \{\}\}", text) == list(mounted)
+
+
+def test_everything_in_the_image_has_one_version() -> None:
+    """What the server needs, and what that needs, is in constraints.txt."""
+    pinned = set(re.findall(r"^(\S+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    pinned = {canonicalize_name(each) for each in pinned}
+    [extras] = re.findall(r"'\.\[(.+)\]'", " ".join(image("RUN")))
+    waiting = [Requirement(f"chatserver[{extras}]")]
+    seen: set[str] = set()
+    while waiting:
+        wanted = waiting.pop()
+        for text in requires(wanted.name) or ():
+            needed = Requirement(text)
+            applies = needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in ("", *wanted.extras))
+            if applies and str(needed) not in seen:
+                seen.add(str(needed))
+                waiting.append(needed)
+                assert canonicalize_name(needed.name) in pinned, f"{wanted.name} needs {needed.name}"
+    assert len(seen) > 30
+
+
 def test_the_image_is_made_of_what_there_is() -> None:
     sources = [word for line in image("COPY") if "--from" not in line for word in line.split()[:-1]]
     assert {"pyproject.toml", "constraints.txt", "chatserver", "loadgen"} <= set(sources)
@@ -210,14 +269,41 @@ def test_the_image_is_made_of_what_there_is() -> None:
     [user] = image("USER")
     assert int(user) > 0
     assert image("ENTRYPOINT") == ['["chatserver", "serve"]']
+    [account] = [line for line in image("RUN") if "useradd" in line]
+    assert f"--uid {user} --user-group" in account
+    assert "--system" not in account, "the group would have another number, of those that the base image gives away"
+
+
+def test_podman_keeps_the_health_check() -> None:
+    """An image of podman's own format, OCI, has none: it warns, and leaves it out."""
+    commands = re.findall(r"podman build[^\n]*", EVERYTHING)
+    assert len(commands) == 2
+    assert all("--format docker" in each for each in commands)
+
+
+async def check(command: str, address: Address) -> None:
+    """Runs the Python of a health check that asks port 8000 of the container, on the port of a test's server."""
+    assert ":8000/healthz" in command
+    program = compile(command.replace("127.0.0.1:8000", f"127.0.0.1:{address.port}"), "HEALTHCHECK", "exec")
+    await trio.to_thread.run_sync(exec, program)
 
 
 async def test_the_image_knows_whether_it_is_well() -> None:
-    """The command of HEALTHCHECK, on another port: quiet while the server answers, an error when it does not."""
+    """The command of HEALTHCHECK: quiet while the server answers, an error when it does not."""
     [line] = image("HEALTHCHECK")
     _, _, code = json.loads(line[line.index("[") :])
     async with serving(host=("0.0.0.0",)) as server:
-        command = compile(code.replace("127.0.0.1:8000", f"127.0.0.1:{server.address.port}"), "HEALTHCHECK", "exec")
-        await trio.to_thread.run_sync(exec, command)
+        await check(code, server.address)
     with pytest.raises(URLError):
-        await trio.to_thread.run_sync(exec, command)
+        await check(code, server.address)
+
+
+async def test_the_image_knows_it_with_tls_too(tmp_path: Path) -> None:
+    """The command that the page gives for it. The certificate is for the public name, and the check asks by address."""
+    _, _, option = shlex.split(fence("sh health"))[1:]
+    _, _, code = shlex.split(option)
+    cert, key = certificate(tmp_path, names=("chat.example.org",))
+    async with serving(host=("0.0.0.0",), tls_cert=cert, tls_key=key) as server:
+        await check(code, server.address)
+    with pytest.raises(URLError):
+        await check(code, server.address)

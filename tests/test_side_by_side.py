@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import ports
 from tests.support.side_by_side import LONG, TESTS, long_first
 
 NAMES = ("chat/test_a.py", "e2e/test_b.py", "e2e/test_c.py", "loadgen/test_flags.py", "loadgen/test_verdicts.py")
@@ -27,3 +28,15 @@ def test_long_ones_come_first_in_each_workers_stretch(workers: int) -> None:
 
 def test_what_is_long_is_there() -> None:
     assert [name for name in LONG if not Path(TESTS, name).exists()] == []
+
+
+def test_no_port_is_given_twice_by_any_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers that started at the same time could have one port, and the later one never served."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    given: list[list[int]] = []
+    for number in range(2):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{number}")
+        monkeypatch.setattr(ports, "_given", set())
+        given.append([ports.steady_port() for _ in range(200)])
+        assert len(set(given[-1])) == 200
+    assert not set(given[0]) & set(given[1])

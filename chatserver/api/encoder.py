@@ -43,6 +43,10 @@ class WireEncoder:
             reactions=state.reactions,
         )  # fmt: skip
 
+    def emptied(self, edit: bytes) -> bytes:
+        """The JSON of an edit whose text is gone."""
+        return record_json.without_text(edit)
+
     def _change(self, record: Record) -> bytes:
         """The JSON of a record that is no message."""
         place = record_json.record_place(record.room, record.offset, self.epoch)

@@ -93,8 +93,8 @@ class Elsewhere:
         self._told_at = -math.inf  # when the last of them was
         self._processes: dict[int, _Process] = {}
         self._named = 0  # people in them whose names are kept
-        self._here: dict[str, WiderPresence] = {}  # rooms with somebody in this process
         self._untold: dict[str, None] = {}  # rooms that have changed since they were told, the longest ago first
+        self._note: Callable[[str], object] = self._untold.setdefault  # a room's people here have changed
         self._all_wanted = False  # somebody lacks something
         self._told_all = -math.inf  # when that was begun
         self._begin = False  # the next message begins it
@@ -141,7 +141,7 @@ class Elsewhere:
 
     def _messages(self) -> Iterator[bytes]:
         """Those of this round."""
-        pause = max(AGAIN_EVERY, len(self._here) * len(self._processes) / ROOMS_AGAIN)
+        pause = max(AGAIN_EVERY, len(self._hub.rooms) * len(self._processes) / ROOMS_AGAIN)
         if self._all_wanted and self._clock() >= self._told_all + pause:
             self._tell_all()
         again, now = self._lacking(), self._clock()
@@ -175,7 +175,7 @@ class Elsewhere:
         while self._untold and size < PEOPLE_A_MESSAGE:
             room = next(iter(self._untold))
             del self._untold[room]
-            presence = self._here.get(room)
+            presence = self._presence(room)
             people = [] if presence is None else [named(each) for each in self._people(presence)]
             said.rooms.append(RoomSaid(room, 0 if presence is None else presence.count_here, people))
             size += len(people) + 1
@@ -192,7 +192,7 @@ class Elsewhere:
 
     def _tell_all(self) -> None:
         self._all_wanted, self._told_all = False, self._clock()
-        self._untold.update(dict.fromkeys(self._here))
+        self._untold.update(dict.fromkeys(name for name, room in self._hub.rooms.items() if room.presence.here))
         self._begin = True
         self._last = next(reversed(self._untold), "")
         self._untold[self._last] = None  # nobody is anywhere: that is said of a room that cannot be
@@ -215,13 +215,10 @@ class Elsewhere:
                 presence.begin_with(there)
         return presence
 
-    def _note(self, room: str, presence: WiderPresence) -> None:
-        """Those who are here have changed."""
-        if presence.here:
-            self._here[room] = presence
-        else:
-            self._here.pop(room, None)
-        self._untold[room] = None
+    def _presence(self, name: str) -> WiderPresence | None:
+        """Who is in a room, if it is in memory."""
+        room = self._hub.rooms.get(name)
+        return room.presence if room is not None and isinstance(room.presence, WiderPresence) else None
 
     # -- what is heard ----------------------------------------------------------------------------------------------
 
@@ -280,8 +277,6 @@ class Elsewhere:
     def _take_in(self, process: _Process, name: str, there: There) -> None:
         """Who is in a room in one process now: told in the room, if it is in memory."""
         before = process.rooms.get(name, NOBODY)
-        if before.same_as(there):
-            return  # everything was told again
         process.rooms.pop(name, None)
         self._named += len(there.people) - len(before.people)
         if there.people or there.unnamed:
@@ -289,8 +284,8 @@ class Elsewhere:
         room = self._hub.rooms.get(name)
         if room is not None and isinstance(room.presence, WiderPresence):
             was_large = len(room.presence) > NAMED_ROOM
-            room.presence.hear(before, there)
-            self._hub.note_presence(room)
+            if room.presence.hear(before, there):  # else it was told again
+                self._hub.note_presence(room)
             if was_large != (len(room.presence) > NAMED_ROOM) and room.presence.here:
                 self._untold[name] = None  # fewer of ours are to be named, or all again
 

@@ -121,18 +121,17 @@ class Follower:
 
     async def _read_page(self, room: Room) -> bool:
         """Whether there was anything behind the room's last record."""
-        with self._reader.altered_meanwhile(room.name) as altered_meanwhile:
+        with self._reader.altered_meanwhile(room.name) as meanwhile:
             records = await self._log.read(room.name, after=room.last, limit=FOLLOW_PAGE)
             if not records:
                 return False
-            altered = await self._altered_by(room, records)
-            altered |= {offset: record for offset, record in altered_meanwhile.items() if offset in altered}
+            altered = meanwhile.up_to_date(list((await self._altered_by(room, records)).values()))
         if any(record.kind for record in records):
             self._note_altered((room.name,))
         if altered:
-            self._reader.altered(room.name, altered.values())
+            self._reader.altered(room.name, altered)
             # The last one brings them all: what is read of a message is its present state.
-            records[-1] = replace(records[-1], alters=tuple(altered.values()))
+            records[-1] = replace(records[-1], alters=tuple(altered))
         lacking = [record for record in records if record.offset > room.last]  # our own news may have come meanwhile
         if lacking and self._rooms.get(room.name) is room:
             self._take_in(room, lacking)

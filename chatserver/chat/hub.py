@@ -7,7 +7,7 @@ them. The hub fans out on the log's news, never on a publish of its own: a messa
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -19,11 +19,12 @@ from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, PollWaiter, Source, Wait
 from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
-from chatserver.chat.registry import Registry
+from chatserver.chat.registry import EMPTY_STAYS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 from chatserver.log.interface import Draft, Log, LogError, Record, Refused, Stored
+from chatserver.log.sanctions import EVERYWHERE
 from chatserver.meters import ByteBudget
 from chatserver.settings.fields import Settings
 
@@ -58,7 +59,10 @@ class Hub:
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
-        self.registry = Registry(log, size, max_rooms=settings.max_rooms, clock=clock)
+        self.registry = Registry(
+            log, size, max_rooms=settings.max_rooms, stays=max(EMPTY_STAYS, settings.presence_grace), clock=clock
+        )  # fmt: skip
+        self.registry.unloaded = self._unloaded
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
         self.reader = LogReader(log)
@@ -135,7 +139,7 @@ class Hub:
         for record in records:
             by_room.setdefault(record.room, []).append(record)
             if record.alters:
-                self.reader.altered(record.room, record.alters)
+                self.reader.altered(record.room, record.alters, record.empties)
                 altered.add(record.room)
         if altered:
             self._note_altered(altered)
@@ -231,8 +235,7 @@ class Hub:
             self._changed[room] = None
 
     def _left(self, room: Room) -> None:
-        if room.presence.changed:
-            self._changed[room] = None
+        self.note_presence(room)
         if not room.members:
             self.broadcaster.resume_publishers(room)  # nobody is left to wait for
         self.registry.note_empty(room)
@@ -255,6 +258,10 @@ class Hub:
         if not uninformed:
             member.room.uninformed = None
         return True
+
+    def _unloaded(self, room: Room) -> None:
+        for rooms in (self._leasing, self._changed, self._noticing):
+            rooms.pop(room, None)
 
     # -- polls ------------------------------------------------------------------------------------------------------
 
@@ -292,10 +299,16 @@ class Hub:
         self._leasing[room] = None
         self._left(room)
 
-    def forget_lost(self, room: Room, principal: Principal) -> None:
-        """Who goes, or was sent away, is not kept in a room by a connection or a poll that has ended."""
-        room.presence.end_lease(principal.number)
+    def forget_lost(self, room: Room, principal: Principal) -> bool:
+        """Who goes, or was sent away, is not kept in a room by a connection that was lost. False: it was not."""
+        ended = room.presence.end_lease(principal.number)
         self._left(room)
+        return ended
+
+    def lost_ones(self, name: str) -> Iterator[tuple[Room, Principal]]:
+        """Those who are kept so, in a room or in all of them; it may be read while they come and go."""
+        rooms = list(self._leasing) if name == EVERYWHERE else filter(None, [self.rooms.get(name)])
+        return ((room, principal) for room in rooms for principal in room.presence.leaseholders())
 
     # -- notices ----------------------------------------------------------------------------------------------------
 
@@ -340,7 +353,8 @@ class Hub:
 
     def tick(self) -> None:
         """Once a second: leases end, presence is told, empty rooms leave memory."""
-        self.registry.evict_due()
+        if self.registry.evict_due():
+            self._schedule.later(self.registry.evict_due, self.registry)
         self.registry.relieve()  # what was sent since is kept as well
         if self._round is None:  # else the last one is not over, and goes on
             self._round = _Round(deque(self._leasing), deque(self._changed), deque(self._noticing))

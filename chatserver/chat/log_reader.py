@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
 
@@ -17,14 +19,23 @@ from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
 _Key: TypeAlias = tuple[str, int, int, int, tuple[bool, bool]]
 
 
-class _Reading:
+class Reading:
     """What was altered in a room since the first of those who wait for a read began."""
 
-    __slots__ = ("altered", "readers")
+    __slots__ = ("altered", "emptied", "readers")
 
     def __init__(self) -> None:
         self.altered: dict[int, Record] = {}  # by offset, as they are now
+        self.emptied: set[int] = set()  # edits, by offset
         self.readers = 0
+
+    def up_to_date(self, records: list[Record]) -> list[Record]:
+        """Records that were read, as they are now."""
+        if self.altered:
+            records = [self.altered.get(record.offset, record) for record in records]
+        if self.emptied:
+            records = [replace(record, text="") if record.offset in self.emptied else record for record in records]
+        return records
 
 
 class LogReader:
@@ -33,8 +44,8 @@ class LogReader:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._flights: SingleFlight[_Key, list[Record]] = SingleFlight()
-        self._under_way: dict[str, dict[_Key, _Reading]] = {}  # by room
-        self._noting: dict[str, list[_Reading]] = {}  # see `altered_meanwhile`
+        self._under_way: dict[str, dict[_Key, Reading]] = {}  # by room
+        self._noting: dict[str, list[Reading]] = {}  # see `altered_meanwhile`
 
     @property
     def shared(self) -> bool:
@@ -68,7 +79,7 @@ class LogReader:
 
     async def _read(self, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
         under_way = self._under_way.setdefault(key[0], {})
-        reading = under_way.setdefault(key, _Reading())
+        reading = under_way.setdefault(key, Reading())
         reading.readers += 1
         try:
             records = await self._flights.get(key, read)
@@ -78,32 +89,33 @@ class LogReader:
                 del under_way[key]
                 if not under_way:
                     del self._under_way[key[0]]
-        altered = reading.altered
-        return [altered.get(record.offset, record) for record in records] if altered else records
+        return reading.up_to_date(records)
 
     def is_reading(self, room: str) -> bool:
         """Whether a read of this room is under way."""
         return room in self._under_way
 
     @contextmanager
-    def altered_meanwhile(self, room: str) -> Iterator[dict[int, Record]]:
-        """What is altered in a room during the block, by offset, for somebody who reads the log itself."""
-        reading = _Reading()
+    def altered_meanwhile(self, room: str) -> Iterator[Reading]:
+        """What is altered in a room during the block, for somebody who reads the log itself."""
+        reading = Reading()
         noting = self._noting.setdefault(room, [])
         noting.append(reading)
         try:
-            yield reading.altered
+            yield reading
         finally:
             noting.remove(reading)
             if not noting:
                 del self._noting[room]
 
-    def altered(self, room: str, records: Iterable[Record]) -> None:
-        """These records of a room read otherwise from now on."""
+    def altered(self, room: str, records: Iterable[Record], empties: int = 0) -> None:
+        """These records of a room read otherwise from now on, and the edit at this offset has no text."""
         if room not in self._under_way and room not in self._noting:
             return
         for reading in (*self._under_way.get(room, {}).values(), *self._noting.get(room, ())):
             reading.altered.update((record.offset, record) for record in records)
+            if empties:
+                reading.emptied.add(empties)
 
     def __len__(self) -> int:
         return len(self._under_way) + len(self._noting)

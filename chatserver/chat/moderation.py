@@ -42,7 +42,7 @@ class Expulsion:
         self.refusal = refusal  # what it is told
         self.banned = banned  # it may not come back
         self._key = key
-        self.ended = 0  # memberships, held polls and connections
+        self.ended = 0  # memberships, held polls and connections, those included that were lost a moment ago
         self.over = trio.Event()
 
     def concerns(self, principal: Principal) -> bool:

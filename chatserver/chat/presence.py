@@ -88,10 +88,12 @@ class Presence:
             return
         self._note(self._people.pop(number), here=False)
 
-    def end_lease(self, number: int) -> None:
-        """Who has a lease says that it goes, or is told to; harmless without one."""
-        if self._leases is not None and self._leases.pop(number, None) is not None:
-            self.leave(number)
+    def end_lease(self, number: int) -> bool:
+        """Who has a lease says that it goes, or is told to. False: there is none."""
+        if self._leases is None or self._leases.pop(number, None) is None:
+            return False
+        self.leave(number)
+        return True
 
     def change(self, before: Principal, now: Principal) -> None:
         """A connection of one person is now that of another, or of the same with another name."""
@@ -123,9 +125,13 @@ class Presence:
             return 0
         return 1 if self._connections is None else self._connections.get(number, 1)
 
+    def leaseholders(self) -> list[Principal]:
+        """Those who have a lease."""
+        return [self._people[number] for number in self._leases or ()]
+
     @property
     def leased(self) -> bool:
-        """Whether somebody is present by lease only."""
+        """Whether somebody has a lease."""
         return bool(self._leases)
 
     def _note(self, principal: Principal, *, here: bool) -> None:
@@ -151,6 +157,16 @@ class Presence:
     def here(self) -> bool:
         """Whether somebody is here in this process."""
         return bool(self._people)
+
+    @property
+    def seen_elsewhere(self) -> bool:
+        """Whether somebody in another process sees those who are here."""
+        return False
+
+    def end(self) -> None:
+        """The room leaves memory, with the leases that nobody sees."""
+        self._leases = self._changes = None
+        self._unnamed = False
 
     @property
     def changed(self) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import islice
 
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import RingSize
@@ -21,8 +22,13 @@ from chatserver.log.interface import Log, LogError
 LATEST = 50
 #: Seconds an empty room stays in memory, so that everybody who drops and returns at once finds its ring.
 EMPTY_STAYS = 30.0
-#: Empty rooms kept for that: anybody may ask for rooms that do not exist.
-MAX_EMPTY = 1024
+#: Empty rooms kept for that, and how many of these one network may have brought: anybody may ask for rooms that do not
+#: exist. Thousands who drop at once come from many networks, which `all_rings_bytes` bounds.
+MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
+#: Seconds the others stay: who has just had one loaded goes on to use it.
+SURPLUS_STAYS = 1.0
+#: Rooms that leave memory in one step: 0.2 ms.
+EVICTED_AT_ONCE = 32
 #: One in so many of all rooms is what one network may have in memory: that leaves room for seven others.
 NETWORK_SHARE = 8
 #: To what share of the budget rings are cut when they are over it, so that they are not over again with the next
@@ -37,7 +43,9 @@ class RoomsFullError(LogError):
 class Registry:
     """See the module."""
 
-    def __init__(self, log: Log, size: RingSize, *, max_rooms: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, log: Log, size: RingSize, *, max_rooms: int, stays: float = EMPTY_STAYS, clock: Callable[[], float]
+    ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
         self._log = log
         self._size = size
@@ -45,10 +53,14 @@ class Registry:
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
         self._of_network: Counter[str] = Counter()  # rooms that are in memory because of each
         self._clock = clock
+        self._stays = stays  # seconds
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub: told of each when it is ready
+        self.unloaded: Callable[[Room], None] = lambda room: None  # the same, of each that leaves memory
         self._loading: SingleFlight[Room, Room] = SingleFlight()
         self._unwritten: dict[Room, None] = {}  # in which nothing was ever said
         self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
+        self._surplus: dict[Room, float] = {}  # the same, of empty rooms beyond their network's share
+        self._empty_of_network: Counter[str] = Counter()  # of those in `_empty`
         #: who is in a room that comes into memory; others may be there, in other processes
         self.make_presence: Callable[[str], Presence] = lambda name: Presence()
 
@@ -121,45 +133,66 @@ class Registry:
     def _remove(self, room: Room) -> None:
         del self.rooms[room.name]
         self._unwritten.pop(room, None)
-        self._of_network[room.network] -= 1
-        if not self._of_network[room.network]:
-            del self._of_network[room.network]
+        _uncount(self._of_network, room.network)
         room.released()
+        room.presence.end()
+        self.unloaded(room)
 
     def note_empty(self, room: Room) -> None:
         """Nobody may be in it any more: then it leaves memory in a while."""
-        if room.ready and room.empty and self.rooms.get(room.name) is room:
-            self._empty.pop(room, None)
-            self._empty[room] = self._clock() + EMPTY_STAYS
-            while len(self._empty) > MAX_EMPTY:
-                self._evict_oldest()
+        if not (room.ready and room.empty and self.rooms.get(room.name) is room):
+            return
+        self.note_entered(room)
+        now, network = self._clock(), room.network
+        if self._empty_of_network[network] >= MAX_EMPTY_OF_NETWORK:
+            self._surplus[room] = now + SURPLUS_STAYS
+            return
+        self._empty[room] = now + self._stays
+        self._empty_of_network[network] += 1
+        while len(self._empty) > MAX_EMPTY:
+            self._evict(next(iter(self._empty)))
 
     def note_entered(self, room: Room) -> None:
         """Somebody is in it."""
-        self._empty.pop(room, None)
+        if self._empty.pop(room, None) is not None:
+            _uncount(self._empty_of_network, room.network)
+        else:
+            self._surplus.pop(room, None)
 
-    def evict_due(self) -> None:
-        """Those that have been empty long enough leave memory."""
+    def evict_due(self, _: object = None) -> bool:
+        """The next ones that have been empty long enough leave memory. True: there may be more."""
         now = self._clock()
-        for room in [room for room, leaves in self._empty.items() if leaves <= now]:
-            self._evict(room)
+        for empty in (self._surplus, self._empty):
+            due = [room for room, leaves in islice(empty.items(), EVICTED_AT_ONCE) if leaves <= now]
+            for room in due:
+                self._evict(room)
+            if len(due) == EVICTED_AT_ONCE:
+                return True
+        return False
 
     def _evict_oldest(self) -> None:
-        room = next(iter(self._empty), None)
+        room = next(iter(self._surplus or self._empty), None)
         if room is not None:
             self._evict(room)
 
     def _evict(self, room: Room) -> None:
-        del self._empty[room]
+        self.note_entered(room)
         if room.empty:
             self._remove(room)
 
     def relieve(self) -> None:
         """If all rooms together keep too much: empty ones go, the oldest first, then each keeps its share at most."""
         budget = self._size.budget
-        while budget.over and self._empty:
+        while budget.over and (self._surplus or self._empty):
             self._evict_oldest()
         if budget.over:
             share = int(budget.most * LOW_WATER) // len(self.rooms)
             for room in self.rooms.values():
                 room.cut(share)
+
+
+def _uncount(counts: Counter[str], network: str) -> None:
+    """One less of this network, of which nothing is kept when there is none."""
+    counts[network] -= 1
+    if not counts[network]:
+        del counts[network]

@@ -63,6 +63,9 @@ class MessageEncoder(Protocol):
     def message(self, record: Record) -> bytes:
         """One record."""
 
+    def emptied(self, edit: bytes) -> bytes:
+        """An encoded edit without its text."""
+
 
 class RingSize(NamedTuple):
     """How large each ring may be, and the budget that all share. One for the server."""
@@ -99,6 +102,7 @@ class Ring:
     def add(self, records: Iterable[Record]) -> None:
         """Append news; older entries make room."""
         altered: dict[int, Record] = {}  # what a hundred people react to is encoded once
+        emptied = []
         for record in records:
             if record.offset != self.last + 1:
                 self._drop(len(self._json))
@@ -112,21 +116,26 @@ class Ring:
             self.written += len(json)
             for each in record.alters:
                 altered[each.offset] = each
-        for each in altered.values():
-            self._replace(each)
+            if record.empties:
+                emptied.append(record.empties)
+        encoder, here = self._encoder, range(self.first, self.last + 1)
+        for offset, each in altered.items():
+            if offset in here:
+                self._replace(offset, encoder.message(each))
+        for offset in emptied:
+            if offset in here:
+                self._replace(offset, encoder.emptied(self._json[offset - self.first]))
         self._trim()
         self._drop_chunks()
         self._count()
 
-    def _replace(self, record: Record) -> None:
-        """This record reads otherwise from now on: if it is here, for all who have not got it yet."""
-        index = record.offset - self.first
-        if 0 <= index < len(self._json):
-            json = self._encoder.message(record)
-            self._bytes += len(json) - len(self._json[index])
-            self._json[index] = json
-            for pushes in self._pushes.values():
-                pushes[index] = None
+    def _replace(self, offset: int, json: bytes) -> None:
+        """The record at this offset reads otherwise from now on, for all who have not got it yet."""
+        index = offset - self.first
+        self._bytes += len(json) - len(self._json[index])
+        self._json[index] = json
+        for pushes in self._pushes.values():
+            pushes[index] = None
 
     def _trim(self) -> None:
         json = self._json

@@ -67,7 +67,7 @@ class Room:
     def empty(self) -> bool:
         """Whether nobody would miss it in memory."""
         # Not `pending` or `broadcast`: they hold the room themselves, and nobody would look again when they end.
-        return not (self.members or self.waiters or self.pins or self.presence.here)
+        return not (self.members or self.waiters or self.pins or self.presence.seen_elsewhere)
 
     @property
     def congested(self) -> bool:

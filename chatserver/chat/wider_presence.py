@@ -1,17 +1,18 @@
 """The people of one room, here and in other processes.
 
-Owns: who of them is here, and how what another process says becomes arrivals and departures. May not: know how it was
-said; elsewhere.py does.
+Owns: how those here and what the other processes have said are one list of people, and what of it is an arrival or a
+departure. May not: know how it was said; elsewhere.py does.
 
-A user who is connected to two processes is present once. Of a large room a process names some only: the others are a
+Nobody is kept twice: those here are in `Presence`, and the others are looked up in what their processes have said. A
+user who is connected to two processes is present once. Of a large room a process names some only: the others are a
 number, and somebody who is in two processes may count twice there.
 """
 
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
-from chatserver.chat.presence import Presence
+from chatserver.chat.presence import MAX_LISTED, NAMED_ROOM, Presence
 from chatserver.chat.principal import Principal
 
 
@@ -21,13 +22,13 @@ class There(NamedTuple):
     people: dict[int, Principal]  # by number
     unnamed: int  # so many more
 
-    def same_as(self, other: "There") -> bool:
-        """Whether nobody would see a difference."""
-        return (
-            self.unnamed == other.unnamed
-            and self.people.keys() == other.people.keys()
-            and all(other.people[number].label == each.label for number, each in self.people.items())
-        )
+    def changed_to(self, now: "There") -> list[int]:
+        """The numbers of those who have come, gone or changed their names."""
+        return [
+            number
+            for number, each in (self.people | now.people).items()
+            if number not in self.people or number not in now.people or self.people[number].label != each.label
+        ]
 
 
 NOBODY = There({}, 0)
@@ -36,89 +37,126 @@ NOBODY = There({}, 0)
 class WiderPresence(Presence):
     """The people of one room, here and in other processes; `noted` is told when those who are here have changed."""
 
-    __slots__ = ("_again", "_here", "_name", "_noted", "_unnamed_others")
+    __slots__ = ("_more", "_name", "_noted", "_others", "_renamed")
 
-    def __init__(self, name: str, noted: Callable[[str, "WiderPresence"], None]) -> None:
+    def __init__(self, name: str, noted: Callable[[str], object]) -> None:
         super().__init__()
         self._name = name
         self._noted = noted
-        self._here: dict[int, Principal] = {}  # by number
-        self._again: dict[int, int] | None = None  # connections in this process, of those who have more than one
-        self._unnamed_others = 0
+        self._others: tuple[dict[int, Principal], ...] = ()  # the people of each process that names some
+        self._more = 0  # people who are elsewhere and not here
+        self._renamed: dict[int, Principal] | None = None  # of those here: who got another name elsewhere since
 
     def __len__(self) -> int:
-        return len(self._people) + self._unnamed_others
+        return len(self._people) + self._more
+
+    def people(self, limit: int = MAX_LISTED) -> list[Principal]:
+        """Some of those present: those here in the order they came, then the others."""
+        found = dict(islice(self._people.items(), limit))
+        if self._renamed:
+            found.update({number: each for number, each in self._renamed.items() if number in found})
+        for number, each in chain.from_iterable(people.items() for people in self._others):
+            if len(found) >= limit:
+                break
+            found.setdefault(number, each)
+        return list(found.values())
+
+    def person(self, number: int) -> Principal | None:
+        """See `Presence.person`."""
+        renamed = None if self._renamed is None else self._renamed.get(number)
+        return renamed or self._people.get(number) or self._elsewhere(number)
 
     @property
-    def here(self) -> bool:
-        """See `Presence.here`."""
-        return bool(self._here)
+    def seen_elsewhere(self) -> bool:
+        """See `Presence.seen_elsewhere`."""
+        return bool(self._people) and self._more > 0
+
+    def end(self) -> None:
+        """See `Presence.end`."""
+        super().end()
+        if self._people:
+            self._people.clear()
+            self._noted(self._name)
 
     @property
     def count_here(self) -> int:
         """How many are in this process."""
-        return len(self._here)
+        return len(self._people)
 
     def people_here(self, limit: int) -> list[Principal]:
         """Some of them, by the names that they have here."""
-        return list(islice(self._here.values(), limit))
+        return super().people(limit)
 
-    def enter(self, principal: Principal) -> None:
-        """See `Presence.enter`."""
-        super().enter(principal)
-        self._name_here(principal)
-
-    def change(self, before: Principal, now: Principal) -> None:
-        """See `Presence.change`."""
-        super().change(before, now)
-        self._name_here(now)
-
-    def _name_here(self, principal: Principal) -> None:
-        if self._here[principal.number].label != principal.label:
-            self._here[principal.number] = principal
-            self._noted(self._name, self)
-
-    def _add(self, principal: Principal) -> None:
-        super()._add(principal)
-        number = principal.number
-        if number not in self._here:
-            self._here[number] = principal
-            self._noted(self._name, self)
-            return
-        if self._again is None:
-            self._again = {}
-        self._again[number] = self._again.get(number, 1) + 1
-
-    def leave(self, number: int) -> None:
-        """See `Presence.leave`."""
-        super().leave(number)
-        count = 1 if self._again is None else self._again.pop(number, 1)
-        if count == 1:
-            del self._here[number]
-            self._noted(self._name, self)
-        elif count > 2 and self._again is not None:
-            self._again[number] = count - 1
-
-    def hear(self, before: "There", now: "There") -> None:
-        """Take in that those of another process have changed."""
-        large = before.unnamed or now.unnamed
-        if large and (before.unnamed != now.unnamed or before.people.keys() != now.people.keys()):
-            self._unnamed = True  # others are named, who may have been there before
-            self._changes = None
+    def hear(self, before: There, now: There) -> bool:
+        """Take in that those of another process have changed. False: they have not."""
+        known = {number: self.person(number) for number in before.changed_to(now)}
+        others = [now.people if each is before.people else each for each in self._others]
+        if not before.people:
+            others.append(now.people)
+        self._others = tuple(filter(None, others))
+        self._more += now.unnamed - before.unnamed
+        if before.unnamed != now.unnamed or (now.unnamed and known):
+            self._tell_count()  # others are named, who may have been there before
             self.listing = None
-        self._unnamed_others += now.unnamed - before.unnamed
-        for number, principal in now.people.items():
-            known = before.people.get(number)
-            if known is None:
-                super()._add(principal)
-            elif known.label != principal.label:
-                self._rename(principal)
-        for number in before.people:
-            if number not in now.people:
-                super().leave(number)
+        for number, shown in known.items():
+            person = now.people.get(number)
+            if number not in self._people:
+                person = self._elsewhere(number)
+                self._more += (person is not None) - (shown is not None)
+            elif person is not None and shown is not None and person.label != shown.label:
+                if self._renamed is None:
+                    self._renamed = {}
+                self._renamed[number] = person
+            else:
+                continue
+            self._note_change(shown, person)
+        return bool(known) or before.unnamed != now.unnamed
 
-    def begin_with(self, there: "There") -> None:
+    def begin_with(self, there: There) -> None:
         """Those who are in another process already are nothing to tell."""
         self.hear(NOBODY, there)
         self._changes = None
         self._unnamed = False
+
+    def _note(self, principal: Principal, *, here: bool) -> None:
+        """Somebody has come here, or has gone from here, who may be elsewhere as well."""
+        self._noted(self._name)
+        shown = principal if self._renamed is None else self._renamed.pop(principal.number, principal)
+        other = self._elsewhere(principal.number)
+        if other is not None:
+            self._more += -1 if here else 1
+        if here:
+            self._note_change(other, shown)
+        else:
+            self._note_change(shown, other)
+
+    def _rename(self, principal: Principal) -> None:
+        """See `Presence._rename`."""
+        self._people[principal.number] = principal
+        if self._renamed is not None:
+            self._renamed.pop(principal.number, None)
+        self._noted(self._name)
+        self._note_change(None, principal)
+
+    def _note_change(self, before: Principal | None, now: Principal | None) -> None:
+        """Somebody is in the list as this one, and was as that one; None: not at all."""
+        if before is not None and now is not None and before.label == now.label:
+            return
+        if len(self) > NAMED_ROOM:
+            self._tell_count()
+        elif now is not None:
+            super()._note(now, here=True)
+        elif before is not None:
+            super()._note(before, here=False)
+
+    def _tell_count(self) -> None:
+        """Nobody is named at the next telling."""
+        self._unnamed = True
+        self._changes = None
+
+    def _elsewhere(self, number: int) -> Principal | None:
+        """The one with this number in another process; of several, always the same."""
+        for people in self._others:
+            if number in people:
+                return people[number]
+        return None

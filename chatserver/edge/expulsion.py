@@ -1,12 +1,14 @@
 """Takes those whom a moderator sends away out of their rooms, on every transport.
 
-Owns: the search for their connections, and how each kind of them ends. May not: know why somebody has to go, or
-whether it may come back; those who come meanwhile have been asked already (chat/moderation.py).
+Owns: the search for their connections, and then for those who are present without one, between two polls or after a
+reload; how each kind of them ends. May not: know why somebody has to go, or whether it may come back; those who come
+meanwhile have been asked already (chat/moderation.py).
 
 A WebSocket is told and leaves the room, a held poll is refused, an event stream is told and ends: each client can say
 why. A ban from everywhere closes WebSockets too.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from chatserver.api.session import WebSocketSession
@@ -14,6 +16,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Expulsion
 from chatserver.chat.principal import Principal
+from chatserver.chat.room import Room
 from chatserver.edge.http import HttpExchanges
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.net.connection import Connection
@@ -31,6 +34,13 @@ class _Search(NamedTuple):
 
     expulsion: Expulsion
     at: int
+
+
+class _LostSearch(NamedTuple):
+    """The same for those who have no connection."""
+
+    expulsion: Expulsion
+    left: Iterator[tuple[Room, Principal]]
 
 
 class Expeller:
@@ -61,6 +71,27 @@ class Expeller:
         finally:
             if at < len(table):
                 self._go_on(_Search(expulsion, at))
+            else:
+                self._go_on_with_lost(_LostSearch(expulsion, self._hub.lost_ones(expulsion.room)))
+        return False
+
+    def _go_on_with_lost(self, search: _LostSearch) -> None:
+        self._connections.scheduler.submit(Priority.ESTABLISHED, self._lost_step, search)
+
+    def _lost_step(self, search: _LostSearch) -> bool:
+        expulsion, found = search
+        left = SEARCH_STEP
+        try:
+            for room, principal in found:
+                left -= 1
+                if expulsion.concerns(principal) and self._hub.forget_lost(room, principal):
+                    expulsion.ended += 1
+                    left -= END_COST
+                if left <= 0:
+                    break
+        finally:
+            if left <= 0:
+                self._go_on_with_lost(search)
             else:
                 expulsion.over.set()  # a moderator waits for this, whatever failed
         return False

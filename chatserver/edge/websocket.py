@@ -175,13 +175,13 @@ class WebSocketHandler(Handler):
                 if connection.state is State.MESSAGE:  # it is whole, and the next one has a deadline of its own
                     self._connections.enter(connection, State.OPEN, session)
                 self._hear(connection, session, data)
-            case Pong():
-                if connection.state is not State.PINGED:
-                    self._spend(connection, CONTROL)
-            case Ping(payload):
+            case Pong(count):
+                if connection.state is not State.PINGED or count > 1:
+                    self._spend(connection, CONTROL * count)
+            case Ping(payload, count):
                 if not self._over(connection):
                     self._connections.send(connection, pong_frame(payload))
-                self._spend(connection, CONTROL)
+                self._spend(connection, CONTROL * count)
             case Close(code):
                 self.close(connection, Reason.PEER_CLOSED, code=echoed_code(code))
             case Violation(error):

@@ -11,31 +11,29 @@ from msgspec.structs import replace
 from chatserver.log.interface import MAX_EMOJI, Draft, Kind, Reaction, Record, RefusalReason, State
 
 _UNTOUCHED = State()
+# Once for all: to look a member of an enumeration up takes as long as to make a record.
+_MESSAGE, _EDIT, _DELETE, _REACTION = Kind
 
 
 def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) -> RefusalReason | None:
     """Why this may not happen to its target, if it may not; `reacted` tells whether its user has that reaction."""
-    if message is None or message.kind is not Kind.MESSAGE:
+    if message is None or message.kind is not _MESSAGE:
         return RefusalReason.MISSING
-    if draft.kind is Kind.MESSAGE:
+    kind = draft.kind
+    if kind is _MESSAGE:
         return None  # a reply, which a deletion of its target does not prevent
     state = message.state or _UNTOUCHED
     if state.deleted:
         return RefusalReason.DELETED
-    if draft.kind is Kind.REACTION:
+    if kind is _REACTION:
         is_full = len(state.reactions) >= MAX_EMOJI
         is_new = is_full and draft.on and not reacted and draft.emoji not in dict(state.reactions)
         return RefusalReason.TOO_MANY_EMOJI if is_new else None
-    if draft.kind is Kind.DELETE and draft.as_moderator:
+    if kind is _DELETE and draft.as_moderator:
         return None
     if message.user_id != draft.user_id:
         return RefusalReason.NOT_AUTHOR
     return RefusalReason.TOO_LATE if now - message.time >= draft.window_ms else None
-
-
-def last_edit(message: Record | None) -> int:
-    """The offset of the edit that has this message's text as well; 0 if there is none."""
-    return 0 if message is None or message.state is None else message.state.edit
 
 
 def plain(draft: Draft, offset: int, time: int) -> Record:
@@ -45,32 +43,32 @@ def plain(draft: Draft, offset: int, time: int) -> Record:
     )
 
 
-def happened(draft: Draft, offset: int, time: int, message: Record, edit: Record | None) -> Record:
-    """The record of an edit, a deletion or a reaction to this message; `edit` is its last edit, if it has one.
+def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
+    """The record of an edit, a deletion or a reaction to this message.
 
     Records are made in one go: `replace` takes twice as long.
     """
     state = message.state or _UNTOUCHED
-    text, mentions, reaction = message.text, message.mentions, None
-    if draft.kind is Kind.REACTION:
+    text, mentions, reaction, empties = message.text, message.mentions, None, state.edit
+    if draft.kind is _REACTION:
         counts = dict(state.reactions)
         count = counts[draft.emoji] = counts.get(draft.emoji, 0) + (1 if draft.on else -1)
         if not count:
             del counts[draft.emoji]
         reaction = Reaction(draft.emoji, draft.on, count)
         state = State(state.edited, state.edit, False, tuple(counts.items()))
-        edit = None  # it stays as it is
-    elif draft.kind is Kind.EDIT:
+        empties = 0
+    elif draft.kind is _EDIT:
         text, state = draft.text, State(time, offset, False, state.reactions)
     else:
         text, mentions, state = "", (), State(deleted=True)
     altered = Record(
-        message.room, message.offset, message.time, message.user_id, message.user_name, text, Kind.MESSAGE,
+        message.room, message.offset, message.time, message.user_id, message.user_name, text, _MESSAGE,
         message.target, mentions, None if state == _UNTOUCHED else state,
     )  # fmt: skip
     return Record(
         draft.room, offset, time, draft.user_id, draft.user_name, draft.text, draft.kind, draft.target, (), None,
-        reaction, (altered,) if edit is None else (altered, replace(edit, text="")),
+        reaction, (altered,), empties,
     )  # fmt: skip
 
 

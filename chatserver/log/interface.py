@@ -177,6 +177,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     state: State | None = None  # of a message to which something happened
     reaction: Reaction | None = None
     alters: tuple["Record", ...] = ()  # in the news: the records that read otherwise from now on, as they are now
+    empties: int = 0  # in the news: the offset of an edit that has no text from now on
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):

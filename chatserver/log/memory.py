@@ -225,7 +225,7 @@ class MemoryLog:
         room.time = time = max(room.time, now)
         if draft.kind:
             record = _alter(room, draft, offset, time)
-            room.records[offset] = replace(record, alters=())
+            room.records[offset] = replace(record, alters=(), empties=0)
         else:
             record = room.records[offset] = changes.plain(draft, offset, time)
         if key is not None:
@@ -261,10 +261,10 @@ def _instead(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:
 def _alter(room: _Room, draft: Draft, offset: int, time: int) -> Record:
     """Have it happen to its target; its record."""
     message = room.records[draft.target]
-    edit = room.records.get(changes.last_edit(message))
-    record = changes.happened(draft, offset, time, message, edit)
-    for altered in record.alters:
-        room.records[altered.offset] = altered
+    record = changes.happened(draft, offset, time, message)
+    room.records[draft.target] = record.alters[0]
+    if record.empties:
+        room.records[record.empties] = replace(room.records[record.empties], text="")
     if room.reacted is None:
         room.reacted = {}
     if draft.kind is Kind.DELETE:

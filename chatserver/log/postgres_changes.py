@@ -34,6 +34,10 @@ _REWRITE = """
         AS altered (room, place, more, text, words)
     WHERE messages.room = altered.room AND messages.place = altered.place
 """
+_EMPTY = """
+    UPDATE messages SET text = '' FROM unnest(%s::bigint[], %s::bigint[]) AS asked (room, place)
+    WHERE messages.room = asked.room AND messages.place = asked.place
+"""
 _REACT = f"INSERT INTO reactions (room, place, emoji, user_id) SELECT * FROM {_REACTED} ON CONFLICT DO NOTHING"  # noqa: S608
 _UNREACT = f"""
     DELETE FROM reactions USING {_REACTED}
@@ -69,14 +73,16 @@ class PostgresChanges:
         found = self._connection.execute(_FIND_REACTIONS, self._reacted(asked)).fetchall()
         return {(names[room], place, restored(emoji), restored(user_id)) for room, place, emoji, user_id in found}
 
-    def rewrite(self, records: Sequence[Record]) -> None:
+    def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         """See `Rows`."""
-        texts = text_array([record.text for record in records])
-        self._connection.execute(_REWRITE, (*self._states(records), texts, vectors(records)))
+        texts = text_array([message.text for message in messages])
+        self._connection.execute(_REWRITE, (*self._states(messages), texts, vectors(messages)))
+        if emptied:
+            self._connection.execute(_EMPTY, self._arrays(emptied))
 
-    def restate(self, records: Sequence[Record]) -> None:
+    def restate(self, messages: Sequence[Record]) -> None:
         """See `Rows`."""
-        self._connection.execute(_RESTATE, self._states(records))
+        self._connection.execute(_RESTATE, self._states(messages))
 
     def react(self, reactions: Sequence[Reacted]) -> None:
         """See `Rows`."""

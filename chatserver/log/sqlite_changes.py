@@ -43,20 +43,22 @@ class SqliteChanges:
         (rows,) = execute_rows(self._connection, _find_reactions, self._values(asked), 3).fetchone()
         return {(rooms[place], place % OFFSETS, emoji, user) for place, emoji, user in _decode_reactions(rows)}
 
-    def rewrite(self, records: Sequence[Record]) -> None:
+    def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         """See `Rows`."""
         rooms = self._rooms
         values: list[object] = []
-        for record in records:
-            values += (rooms[record.room].base + record.offset, more_of(record), record.text)
+        for message in messages:
+            values += (rooms[message.room].base + message.offset, more_of(message), message.text)
+        for room, offset in emptied:
+            values += (rooms[room].base + offset, "", "")
         execute_rows(self._connection, _update_texts, values, 3)
 
-    def restate(self, records: Sequence[Record]) -> None:
+    def restate(self, messages: Sequence[Record]) -> None:
         """See `Rows`."""
         rooms = self._rooms
         values: list[object] = []
-        for record in records:
-            values += (rooms[record.room].base + record.offset, more_of(record))
+        for message in messages:
+            values += (rooms[message.room].base + message.offset, more_of(message))
         execute_rows(self._connection, _update_states, values, 2)
 
     def react(self, reactions: Sequence[Reacted]) -> None:

@@ -28,7 +28,7 @@ from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
-#: Peers taken in one step: 0.15 ms. Peers that are not accepted yet wait in the kernel's queue, which costs nothing.
+#: Peers taken in one pass of the loop: 0.15 ms. The others wait in the kernel's queue, which costs nothing.
 ACCEPT_BATCH = 16
 #: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
 #: queue a burst costs the unlucky ones a SYN retransmit of a second.
@@ -71,23 +71,22 @@ class Listener:
         self._spare = _open_spare()
         self._rest = 0
 
-    def accept(self) -> bool:
-        """Take some of the peers that wait; whether there may be more. See `resting` as well."""
+    def accept(self) -> None:
+        """Take some of the peers that wait. See `resting` as well."""
         for _ in range(ACCEPT_BATCH):
             try:
                 descriptor, address = sockets.accept(self._socket)
             except BlockingIOError:
-                return False
+                return
             except OSError as error:
                 if error.errno in _PEER_ERRORS:
                     continue
                 if error.errno not in _OUT_OF_DESCRIPTORS:
                     raise
                 if not self._accept_with_spare():
-                    return False
+                    return
             else:
                 self._take(descriptor, address)
-        return True
 
     def _take(self, descriptor: int, address: str, *, short: bool = False) -> None:
         """Let a peer in, or tell it why not."""

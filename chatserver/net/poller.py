@@ -6,7 +6,7 @@ Owns: how an event becomes an item of work, and how a peer is read. May not: kno
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import structlog
 import trio
@@ -25,9 +25,12 @@ MAX_EVENTS = 1024
 #: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
 #: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.
 READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
-#: Seconds for which events are taken as they come before other tasks run. A pass of trio's loop costs as much as five
-#: pongs; the answers of the log wait no longer for this than for a round.
+#: Seconds for which events are taken as they come before other tasks run, as long as a round is enough for them: a pass
+#: of trio's loop costs as much as five pongs.
 PASS = 0.001
+#: When more is left than a round can do, one round is a pass, or as many as take so many times the CPU that other tasks
+#: took since the last one, but not more seconds: tasks that load rooms for thousands would have most of the loop.
+SHARE, LONGEST_PASS = 4.0, 0.01
 #: Expired connections attended to in one step, 0.2 ms of pings, and handed over before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _DEPARTING = ENDED | BROKEN
@@ -65,24 +68,34 @@ class Poller:
         clock = PassClock(self._connections.wheel)
         trio.lowlevel.add_instrument(clock)
         scheduler = self._scheduler
-        descriptor = self._readiness.fileno()
+        descriptor, ended = self._readiness.fileno(), 0.0
         try:
             while True:
                 if scheduler.idle:
                     scheduler.asleep = True
                     await trio.lowlevel.wait_readable(descriptor)
                     scheduler.asleep = False
+                    ended = thread_time()
                 else:
                     await trio.lowlevel.checkpoint()
-                until = perf_counter() + PASS
-                while self._gather() and perf_counter() < until:
-                    scheduler.round()
-                scheduler.round()
+                ended = self._pass(ended)
         finally:
             scheduler.asleep = False  # there is nobody to wake any more, and soon nothing to wake with
             trio.lowlevel.remove_instrument(clock)
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
+
+    def _pass(self, ended: float) -> float:
+        """Rounds; `ended` and what is returned are the CPU time of this thread at the end of a pass."""
+        scheduler = self._scheduler
+        began = perf_counter()
+        owed = min((thread_time() - ended) * SHARE, LONGEST_PASS)
+        while True:
+            more = self._gather()
+            scheduler.round()
+            now = perf_counter()
+            if now - began >= (PASS if scheduler.idle else owed) or (scheduler.idle and not more):
+                return thread_time()
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
         """Turn the wheel until cancelled; `on_tick` is told how many seconds late each turn was."""
@@ -139,7 +152,7 @@ class Poller:
             if connection is None:
                 listener = self._listeners.get(descriptor)
                 if listener is not None:
-                    submit(Priority.NEW, self._accept, listener)
+                    submit(Priority.FIRST, self._accept, listener)
                 continue
             connection.armed = QUEUED
             priority = Priority.NEW if events & _DEPARTING else PRIORITY[connection.state]
@@ -151,10 +164,14 @@ class Poller:
         return bool(ready)
 
     def _accept(self, listener: Listener) -> bool:
+        """Take a batch of peers; the kernel reports the listener again if there are more.
+
+        One batch in each pass, before all who compete for time: the kernel's queue knows no networks, and a newcomer
+        behind thousands of attackers can be told from them only once it is in.
+        """
         if listener.descriptor in self._listeners:
-            if listener.accept():
-                self._scheduler.submit(Priority.NEW, self._accept, listener)
-            elif not listener.resting:
+            listener.accept()
+            if not listener.resting:
                 self._readiness.arm(listener.descriptor, READ)
         return False
 

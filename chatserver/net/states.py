@@ -43,9 +43,9 @@ class State(IntEnum):
 class Priority(IntEnum):
     """The scheduler's classes, each with a share of the loop's time of its own."""
 
-    ANSWER = 0  # answers of the log: with the established they would wait for a turn of each network that sends more
+    FIRST = 0  # accept, and answers of the log: among the others they would wait for a turn of each network there
     ESTABLISHED = 1  # connections that have asked for something
-    NEW = 2  # accept, handshake, first request; and departures, since the place may be the newcomer's
+    NEW = 2  # handshake, first request; and departures, since the place may be the newcomer's
     BULK = 3  # what is left of long work
 
 

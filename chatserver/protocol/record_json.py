@@ -49,6 +49,11 @@ def edit_json(place: str, target: int, text: str, user: tuple[str, str], time_ms
     return _record("edit", place, target, f'"text":{string(text)},', user, time_ms)
 
 
+def without_text(edit: bytes) -> bytes:
+    """An edit that another one has replaced."""
+    return msgspec.json.encode(msgspec.json.decode(edit) | {"text": ""})
+
+
 def delete_json(place: str, target: int, user: tuple[str, str], time_ms: int) -> bytes:
     """A deletion."""
     return _record("delete", place, target, "", user, time_ms)

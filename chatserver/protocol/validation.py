@@ -25,7 +25,6 @@ MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
 MAX_MENTIONS = 20  # of one message; Discord 100, Slack has none
-MAX_USER_ID_CHARS = 64
 MAX_EMOJI_BYTES = 32  # a family of four has 25, and a kiss with two skin tones 35, which nobody reacts with
 OFFSET_LIMIT = 1 << 53  # of cursors; beyond it a browser's numbers have holes
 

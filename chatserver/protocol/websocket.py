@@ -1,11 +1,11 @@
 """WebSocket frames: bytes in, events out, and the server's own frames as bytes.
 
 Owns: the bounds that wsproto does not have (a message's bytes, its fragments, the declared length of a frame
-that has not come yet) and the decision when to trouble wsproto at all. A text in one frame has been judged by then,
-and needs wsproto's unmasking only. `FrameProtocol` judges and decodes the others; it is a reference cycle of 0.9 KB,
-so none is ever kept for a peer: a frame is handed over once it is whole, and the frames of a fragmented message once
-its last one is here, so that one spare object at a message boundary serves every connection. What waits is bytes, and
-bounded; whatever its size, each byte is copied a fixed number of times.
+that has not come yet) and the decision when to trouble wsproto at all. A text in one frame, a ping and a pong have been
+judged by then, and need wsproto's unmasking at most. `FrameProtocol` judges and decodes the others; it is a reference
+cycle of 0.9 KB, so none is ever kept for a peer: a frame is handed over once it is whole, and the frames of a
+fragmented message once its last one is here, so that one spare object at a message boundary serves every connection.
+What waits is bytes, and bounded; whatever its size, each byte is copied a fixed number of times.
 May not: answer anything. A `Ping` is an event like any other.
 
     events, rest, assembly, more = receive(rest + data, assembly, FrameLimits())
@@ -28,7 +28,7 @@ class FrameLimits(msgspec.Struct, frozen=True, gc=False):
 
     max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
     max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
-    # Frames taken in one receive; what is behind them stays bytes. 16 KiB of empty pings would hold the loop for 17 ms.
+    # Messages, or runs of pings and pongs, taken in one receive; what is behind them stays bytes.
     turn: int = 8
     binary: bool = False  # only /echo takes binary messages; chat.v1 is text
 
@@ -46,13 +46,16 @@ class Binary(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
-    """A ping; to be answered with the same payload."""
+    """A ping, to be answered with the same payload: the last of so many pings and pongs."""
 
     payload: bytes
+    count: int = 1
 
 
 class Pong(msgspec.Struct, frozen=True, gc=False):
-    """A pong. Which ping it answers is not asked: anything at all proves the peer alive."""
+    """So many pongs. Which ping they answer is not asked: anything at all proves the peer alive."""
+
+    count: int = 1
 
 
 class Close(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +86,11 @@ class Assembly(msgspec.Struct, gc=False):
     last: bool = False  # its last frame is the message's last
 
 
+#: Pings and pongs that follow each other of which each is an event; of more, all are one. RFC 6455 section 5.5.3 lets
+#: the last ping alone be answered, and Autobahn sends ten.
+SHORT_RUN = 16
+#: Pings and pongs taken as one event, 0.1 ms: more than a read of the usual size brings.
+LONG_RUN = 256
 #: Bytes from which on a frame that is not whole is gathered here. Shorter ones wait in front of the bytes that follow,
 #: which are copied with each read.
 LONG_FRAME = 64 * 1024
@@ -98,9 +106,10 @@ _CONTINUED = _CONTROLS | {0x00, 0x80}
 _UINT16, _UINT64 = Struct("!H"), Struct("!Q")
 _MAX_CONTROL = 125  # bytes, RFC 6455 section 5.5
 
-_WHOLE_TEXT = 0x81
+_WHOLE_TEXT, _WHOLE_PING, _WHOLE_PONG = 0x81, 0x89, 0x8A
+_HEARTBEATS = frozenset((_WHOLE_PING, _WHOLE_PONG))
 _NOT_UTF8, _LONG_LENGTH = "a text is not UTF-8", "a length that is not in its shortest form"
-_TEXT, _PING, _PONG, _CLOSE = Opcode.TEXT, Opcode.PING, Opcode.PONG, Opcode.CLOSE
+_TEXT, _CLOSE = Opcode.TEXT, Opcode.CLOSE
 
 # At a message boundary, waiting to be used again: one, unless threads are at work.
 _spare: list[FrameProtocol] = []
@@ -111,13 +120,16 @@ def receive(
 ) -> tuple[list[Event], bytes, Assembly | None, bool]:
     """Take the whole frames off `buffer`: events, the bytes left, the unfinished message, whether to come again.
 
-    It takes no more frames than a turn has. Behind a `Close` or a `Violation` nothing is left.
+    It takes no more messages, or runs of pings and pongs, than a turn has. Behind a `Close` or a `Violation` nothing is
+    left.
     """
     ready, at, assembly, error, more = _split(buffer, assembly, limits, limits.turn if turn is None else turn)
     events: list[Event] = []
     for frames in ready:
         if frames[0] == _WHOLE_TEXT:
             events.append(_text(frames))
+        elif frames[0] in _HEARTBEATS:
+            events += _heartbeats(frames)
         else:
             events += _decode(frames)
         if isinstance(events[-1], Close | Violation):
@@ -141,17 +153,16 @@ def _split(
 ) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:
     """Frames for wsproto, where the rest begins, the unfinished message, what ended it all, whether the turn did."""
     ready: list[bytes] = []
-    at, count = 0, 0
+    at = 0
     if assembly is not None and assembly.lacking:
-        at, count = min(assembly.lacking, len(buffer)), 1
+        at = min(assembly.lacking, len(buffer))
         assembly.frames += buffer[:at]
         assembly.lacking -= at
         if assembly.last and not assembly.lacking:
             ready.append(bytes(assembly.frames))
             assembly = None
     while len(buffer) - at >= 2:
-        count += 1
-        if count > turn:
+        if ready and len(ready) >= turn:
             return ready, at, assembly, None, True
         start, second = buffer[at], buffer[at + 1]
         expected = _CONTINUED if assembly is not None else _NEW if limits.binary else _NEW_TEXT
@@ -170,7 +181,11 @@ def _split(
         whole = end <= len(buffer)
         if not whole and (control or length < LONG_FRAME):
             break
-        if control or (assembly is None and whole and start & _FIN):
+        if control:
+            if start in _HEARTBEATS:
+                end = _run_end(buffer, end)
+            ready.append(buffer[at:end])
+        elif assembly is None and whole and start & _FIN:
             ready.append(buffer[at:end])
         else:
             assembly = assembly or Assembly(bytearray(), 0, 0)
@@ -225,6 +240,38 @@ def _refuse_size(length: int, assembly: Assembly | None, limits: FrameLimits) ->
     return None
 
 
+def _run_end(buffer: bytes, at: int) -> int:
+    """Where the whole pings and pongs end that begin here; one that is malformed is none."""
+    size = len(buffer)
+    for _ in range(LONG_RUN - 1):
+        if size - at < 6 or buffer[at] not in _HEARTBEATS or not _MASKED <= buffer[at + 1] <= _MASKED | _MAX_CONTROL:
+            break
+        end = at + 6 + (buffer[at + 1] & 0x7F)
+        if end > size:
+            break
+        at = end
+    return at
+
+
+def _heartbeats(frames: bytes) -> list[Event]:
+    """Whole pings and pongs: each, or all of a long run as one."""
+    starts = [0]
+    while (at := starts[-1] + 6 + (frames[starts[-1] + 1] & 0x7F)) < len(frames):
+        starts.append(at)
+    count = len(starts)
+    if count > SHORT_RUN:
+        last = next((at for at in reversed(starts) if frames[at] == _WHOLE_PING), None)
+        return [Pong(count) if last is None else Ping(_payload(frames, last), count)]
+    return [Ping(_payload(frames, at)) if frames[at] == _WHOLE_PING else PONG for at in starts]
+
+
+def _payload(frames: bytes, at: int) -> bytes:
+    """What the control frame that begins here carries."""
+    header = at + 6
+    mask, end = frames[header - 4 : header], header + (frames[at + 1] & 0x7F)
+    return bytes(XorMaskerSimple(mask).process(bytearray(frames[header:end])))
+
+
 def _text(frame: bytes) -> Event:
     """A text in one frame, which is nearly all that comes: `_split` has looked at all of it that wsproto would."""
     header, length = _measure(frame, 0)
@@ -238,7 +285,7 @@ def _text(frame: bytes) -> Event:
 
 
 def _decode(frames: bytes) -> list[Event]:
-    """What a control frame, or all frames of a message, mean to wsproto."""
+    """What a close, or all frames of a message, mean to wsproto."""
     protocol = _spare.pop() if _spare else FrameProtocol(client=False, extensions=[])
     protocol.receive_bytes(frames)
     events: list[Event] = []
@@ -254,16 +301,11 @@ def _decode(frames: bytes) -> list[Event]:
                 if finished:
                     events.append(Text("".join(text)))
                     text.clear()
-            elif opcode is _PONG:
-                events.append(PONG)
             elif opcode is _CLOSE:
                 assert isinstance(payload, tuple)
                 events.append(Close(int(payload[0]), payload[1]))
             else:
                 assert isinstance(payload, bytes)
-                if opcode is _PING:
-                    events.append(Ping(payload))
-                    continue
                 binary.append(payload)
                 if finished:
                     events.append(Binary(b"".join(binary)))

@@ -49,6 +49,7 @@ class Worker:
         self.carrier = Datagrams(Path(setup.folder), setup.number, setup.count) if setup.folder else None
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False
+        self._accepts = False
         self._alone = False  # the supervisor is gone
         self._folder = setup.folder
         self._link = link
@@ -78,6 +79,7 @@ class Worker:
     def ready(self) -> None:
         """See `Supervised.ready`."""
         self._families = ServerMetrics(self._server.parts).families
+        self._accepts = True
         self._tell(Ready())
 
     async def metrics(self) -> bytes:
@@ -106,7 +108,7 @@ class Worker:
             match message:
                 case Stop():
                     self._told_to_stop = True
-                    if message.replaced:
+                    if message.replaced and self._accepts:
                         self._server.stop_accepting()
                         await trio.sleep(ARRIVAL)
                     self._hand_on(signal.SIGTERM)

@@ -15,7 +15,7 @@ from rich.console import Console
 from loadgen import flags, markdown, preflight, target
 from loadgen.common import COMMON, LOADING, Common, Loading, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Peer
-from loadgen.compare.comparison import ComparePlan, Comparison
+from loadgen.compare.comparison import Comparison
 from loadgen.compare.kits import Kit
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS
 from loadgen.compare.process import HOST
@@ -102,7 +102,7 @@ def compare(
         # refused before anything is started, where this machine cannot hold it: each server is one process
         preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
     progress = Progress()
-    compared = ComparePlan(
+    compared = Comparison(
         peers=chosen,
         scenarios=played,
         sizes=sizes,
@@ -125,18 +125,15 @@ def compare(
         base=chosen[0].name,
         allow_target=common.allow_target,
     )
-    progress.banner([compared.measured.arguments, _summary(compared)])
-    report = trio.run(Comparison(compared).play)
+    summary = (
+        f"{len(chosen)} servers, {len(played)} scenarios, {repeats} rounds: about {compared.seconds / 60:.0f} min,"
+        f" seed {compared.measured.seed}; Ctrl-C ends it with what there is"
+    )
+    progress.banner([compared.measured.arguments, summary])
+    report = trio.run(compared.play)
     if markdown_file is not None:
         markdown.write(markdown_file, report.tables)
     return finish(report, common)
-
-
-def _summary(compared: ComparePlan) -> str:
-    return (
-        f"{len(compared.peers)} servers, {len(compared.scenarios)} scenarios, {compared.repeats} rounds:"
-        f" about {compared.seconds / 60:.0f} min, seed {compared.measured.seed}; Ctrl-C ends it with what there is"
-    )
 
 
 def _running(urls: Sequence[str], common: Common) -> list[Peer]:

@@ -28,9 +28,9 @@ from loadgen.stopping import StoppedError, first, stoppable
 MEASUREMENT_SECONDS: Final = 300.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComparePlan:
-    """What `compare` is told."""
+@dataclass(kw_only=True)
+class Comparison:
+    """What `compare` is told; played once."""
 
     peers: Sequence[Peer]
     scenarios: Sequence[Scenario]
@@ -42,51 +42,48 @@ class ComparePlan:
     base: str = OURS  # the server to which the ratios are
     allow_target: str | None = None
 
-    @property
-    def seconds(self) -> float:
-        takes_part = [scenario.seconds for scenario in self.scenarios for peer in self.peers if scenario.takes(peer)]
-        return self.repeats * sum(takes_part)
-
-
-class Comparison:
-    def __init__(self, plan: ComparePlan) -> None:
-        self._plan = plan
-        self._say = plan.say
+    def __post_init__(self) -> None:
         self._started = Started()
         self._skipped: dict[str, str] = {}
         self._results: list[Results] = []
         self._parts: list[Report] = []
         self._stop = trio.Event()
 
+    @property
+    def seconds(self) -> float:
+        takes_part = [scenario.seconds for scenario in self.scenarios for peer in self.peers if scenario.takes(peer)]
+        return self.repeats * sum(takes_part)
+
     async def play(self) -> Report:
-        async with stoppable(self._say) as self._stop:  # while a measurement is made, it has its own
+        async with stoppable(self.say) as self._stop:  # while a measurement is made, it has its own
             await self._install()
-            for scenario in self._plan.scenarios:
+            for scenario in self.scenarios:
                 await self._play_scenario(scenario)
         return self._report()
 
     async def _install(self) -> None:
-        for peer in self._plan.peers:
+        for peer in self.peers:
             if peer.kit.is_ready(self._home(peer)):
                 continue
-            self._say(f"installing {peer.name}, {peer.title}")
+            self.say(f"installing {peer.name}, {peer.title}")
             try:
                 await trio.to_thread.run_sync(peer.kit.install, self._home(peer), abandon_on_cancel=True)
             except MissingError as error:
                 self._skipped[peer.name] = str(error)
-                self._say(f"skipping {peer.name}: {error}")
+                self.say(f"skipping {peer.name}: {error}")
 
     async def _play_scenario(self, scenario: Scenario) -> None:
-        results = Results(scenario, self._plan.base)
+        results = Results(scenario, self.base)
         self._results.append(results)
-        peers = [peer for peer in self._plan.peers if scenario.takes(peer) and peer.name not in self._skipped]
-        for number in range(1, self._plan.repeats + 1):
-            results.begin_round()
+        peers = [peer for peer in self.peers if scenario.takes(peer) and peer.name not in self._skipped]
+        for number in range(1, self.repeats + 1):
+            entries: dict[str, Entry] = {}
+            results.rounds.append(entries)
             for peer in peers:
-                self._say(f"{scenario.name}, round {number} of {self._plan.repeats}: {peer.name}")
+                self.say(f"{scenario.name}, round {number} of {self.repeats}: {peer.name}")
                 entry = await self._measure(scenario, peer)
                 await trio.lowlevel.checkpoint()  # is where a stop ends it
-                results.add(entry)
+                entries[peer.name] = entry
 
     async def _measure(self, scenario: Scenario, peer: Peer) -> Entry:
         sample: Sample = {}
@@ -95,46 +92,45 @@ class Comparison:
         try:
             async with self._server(peer) as server, trio.open_nursery() as nursery:
                 if peer.relay and isinstance(server, Server):
-                    Relay(server, peer.relay).greet()
+                    await Relay(server, peer.relay).greet()
                 nursery.start_soon(_limit, server)
-                meter = Meter(server, self._plan.measured, allow=self._plan.allow_target)
+                meter = Meter(server, self.measured, allow=self.allow_target)
                 reports = meter.reports
-                sample = await scenario.play(meter, peer, self._plan.sizes)
+                sample = await scenario.play(meter, peer, self.sizes)
                 nursery.cancel_scope.cancel()
         except* StoppedError:
             self._stop.set()
         except* (DiedError, NoFigureError) as errors:
             failure = str(first(errors))
-            self._say(f"{peer.name}: {failure}")
+            self.say(f"{peer.name}: {failure}")
         for report in reports:
             report.command = f"{scenario.name} {report.command}".strip()
             report.target = peer.name
         self._parts += reports
         doubts = [_doubt(each) for each in reports if each.outcome in {Outcome.INVALID, Outcome.NOT_EXERCISED}]
-        return Entry(peer=peer.name, sample=sample, failure=failure, doubt=", ".join(doubts))
+        return Entry(sample=sample, failure=failure, doubt=", ".join(doubts))
 
     def _server(self, peer: Peer) -> AbstractAsyncContextManager[Running]:
         return nullcontext(Running(peer.url)) if peer.url else running(partial(self._command, peer))
 
     def _command(self, peer: Peer, work: Path, port: int) -> list[str]:
-        return peer.kit.command(self._home(peer), work, port, self._plan.sizes.idle_seconds)
+        return peer.kit.command(self._home(peer), work, port, self.sizes.idle_seconds)
 
     def _home(self, peer: Peer) -> Path:
-        return self._plan.peers_dir / peer.name
+        return self.peers_dir / peer.name
 
     # The report
 
     def _report(self) -> Report:
-        plan = self._plan
         return Report(
             command="compare",
-            arguments=plan.measured.arguments,
-            target=", ".join(peer.name for peer in plan.peers if peer.name not in self._skipped),
-            seed=plan.measured.seed,
+            arguments=self.measured.arguments,
+            target=", ".join(peer.name for peer in self.peers if peer.name not in self._skipped),
+            seed=self.measured.seed,
             started=self._started.at,
             seconds=self._started.seconds,
             verdict=verdict(self._outcome(), self._reasons()),
-            tables=[*(table for each in self._results for table in each.tables(plan.peers)), self._servers()],
+            tables=[*(table for each in self._results for table in each.tables(self.peers)), self._servers()],
             parts=self._parts,
         )
 
@@ -154,10 +150,10 @@ class Comparison:
         """What was compared, in which version."""
         rows = [
             [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
-            for peer in self._plan.peers
+            for peer in self.peers
         ]
-        sizes = "" if any(peer.url for peer in self._plan.peers) else f"{self._plan.sizes}; "
-        notes = [f"{sizes}{self._plan.repeats} rounds."]
+        sizes = "" if any(peer.url for peer in self.peers) else f"{self.sizes}; "
+        notes = [f"{sizes}{self.repeats} rounds."]
         return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows, notes=notes)
 
 

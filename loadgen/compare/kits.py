@@ -4,6 +4,7 @@ Owns: virtual environments, node's packages, and the lines that start a server. 
 `MissingError` that says what to do; nothing is ever installed into the system. May not: start a server.
 """
 
+import json
 import re
 import resource
 import shutil
@@ -14,8 +15,6 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
-
-import msgspec
 
 PEERS: Final = Path(__file__).parent.parent / "peers"
 
@@ -34,8 +33,8 @@ print(", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))
 #: What an installation was made from; as long as that is so, it is used again. Empty while it is being made.
 _STAMP: Final = "made-from.txt"
 
-#: Inline metadata of a script, as the packaging specification has it.
-_HEADER: Final = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+#: In the inline metadata of a script: all that ours say.
+_DEPENDENCIES: Final = re.compile(r"(?m)^# (dependencies = .*)$")
 
 
 class MissingError(Exception):
@@ -66,7 +65,6 @@ class Kit:
         raise NotImplementedError
 
     def versions(self, home: Path) -> str:
-        """What is installed, for the record."""
         return ""
 
 
@@ -99,12 +97,8 @@ class Script(Kit):
         self._arguments = arguments
 
     def requirements(self) -> list[str]:
-        header = _HEADER.search(self._path.read_text(encoding="utf-8"))
-        if header is None:
-            return []
-        lines = header["content"].splitlines(keepends=True)
-        told = tomllib.loads("".join(line[2:] if line.startswith("# ") else line[1:] for line in lines))
-        return list(told.get("dependencies", []))
+        told = _DEPENDENCIES.search(self._path.read_text(encoding="utf-8"))
+        return list(tomllib.loads(told[1])["dependencies"]) if told else []
 
     def is_ready(self, home: Path) -> bool:
         """Whether everything is where we are ourselves, or in its own environment."""
@@ -120,7 +114,6 @@ class Script(Kit):
         (home / _STAMP).write_text(_python_stamp(wanted))
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """Run it, with the interpreter that has what it needs."""
         told = ["--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
         return [self._interpreter(home), str(self._path), *told]
 
@@ -161,8 +154,9 @@ class Node(Kit):
 
     def versions(self, home: Path) -> str:
         found = sorted((home / "node_modules").glob("*/package.json"))
-        told = [msgspec.json.decode(path.read_bytes(), type=_Package) for path in found]
-        return ", ".join([*(f"{package.name} {package.version}" for package in told), f"node {_ask(['node', '-v'])}"])
+        told = [json.loads(path.read_bytes()) for path in found]
+        packages = [f"{package['name']} {package['version']}" for package in told]
+        return ", ".join([*packages, f"node {_ask(['node', '-v'])}"])
 
     def _stamp(self) -> str:
         return "".join(path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir()) if path.is_file())
@@ -180,7 +174,6 @@ class Nginx(Kit):
         self._template = PEERS / folder / "nginx.conf"
 
     def find(self) -> tuple[str, Path]:
-        """Find the program and the module."""
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         module = next((path for path in self._MODULES if path.exists()), None)
         if program is None or module is None:
@@ -188,7 +181,6 @@ class Nginx(Kit):
         return program, module
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """Fill the configuration in and run it in the foreground."""
         program, module = self.find()
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         filled = self._template.read_text(encoding="utf-8").format(
@@ -201,11 +193,6 @@ class Nginx(Kit):
         """Ask nginx; of nchan only the package manager knows."""
         program, _ = self.find()
         return _ask([program, "-v"]).rpartition(": ")[2]
-
-
-class _Package(msgspec.Struct):
-    name: str
-    version: str
 
 
 def _ask(command: Sequence[str]) -> str:

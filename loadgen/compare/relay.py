@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from loadgen import wire
-from loadgen.compare.process import HOST, Server
+from loadgen.compare.process import HOST, DiedError, Server
 from loadgen.procfs import Process
 from loadgen.timers import now
 
@@ -32,6 +32,7 @@ _MESSAGE: Final = msgspec.json.encode(
     }
 )
 
+_GREET_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
 _ANSWER_BYTES: Final = 4096
 
@@ -45,9 +46,16 @@ class Relay:
         self._process = Process(server.pid)
         self._empty = self._descriptors()
 
-    def greet(self) -> None:
+    async def greet(self) -> None:
         """Post `joined`, the message that a client gets when it connects; to be repeated after any other message."""
-        self._server.post(self._path, JOINED)
+        answer = b""
+        with trio.move_on_after(_GREET_SECONDS), suppress(OSError, trio.BrokenResourceError):
+            async with await self._dial() as stream:
+                await stream.send_all(self._post(JOINED))
+                answer = await stream.receive_some(_ANSWER_BYTES)
+        status = wire.final_status(bytes(answer))
+        if status is None or status >= 400:
+            raise DiedError(f"POST {self._path} was answered {status or 'nothing'}{self._server.last_words}")
 
     async def publish(self, *, members: int, rate: float) -> None:
         """Post so many messages a second, from when so many members are connected, until cancelled or hung up on.
@@ -58,20 +66,23 @@ class Relay:
             self._empty = min(self._empty, connected)  # those of a moment ago may only now be gone
             await trio.sleep(_LOOK_SECONDS)
         with suppress(OSError, trio.BrokenResourceError):
-            async with await trio.open_tcp_stream(HOST, self._server.port) as stream:
-                await _post(stream, self._path, rate)
+            async with await self._dial() as stream:
+                await self._post_at(rate, stream)
+
+    async def _post_at(self, rate: float, stream: trio.SocketStream) -> None:
+        """One request after the other, until one cannot be sent; after a late one the next follows at once."""
+        begun = now()
+        for number in itertools.count():
+            await trio.sleep(max(begun + number / rate - now(), 0))
+            await stream.send_all(self._post(_MESSAGE))
+            await stream.receive_some(_ANSWER_BYTES)
+
+    def _post(self, body: bytes) -> bytes:
+        fields = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+        return wire.request("POST", self._path, HOST, *fields) + body
+
+    async def _dial(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream(HOST, self._server.port)
 
     def _descriptors(self) -> int:
         return self._process.descriptors() or 0
-
-
-async def _post(stream: trio.SocketStream, path: str, rate: float) -> None:
-    """One request after the other; after a late request the next follows at once."""
-    fields = ("Content-Type: application/json", f"Content-Length: {len(_MESSAGE)}")
-    request = wire.request("POST", path, HOST, *fields) + _MESSAGE
-    begun = now()
-    for number in itertools.count():
-        await trio.sleep(max(begun + number / rate - now(), 0))
-        await stream.send_all(request)
-        if not await stream.receive_some(_ANSWER_BYTES):
-            return

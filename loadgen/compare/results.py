@@ -9,24 +9,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from loadgen import format as fmt
 from loadgen.compare.catalogue import OURS, Peer
 from loadgen.compare.scenario import Column, Layout, Sample, Scenario
+from loadgen.figures import TIMES
 from loadgen.report import Table
 
 #: A ratio of fewer rounds is chance: the machine does something else in each.
 LEAST_ROUNDS: Final = 3
-
-#: Less than this is not worth a digit.
-_NOTHING: Final = 0.0005
-
-_TIMES: Final = "×"  # noqa: RUF001  the sign that people read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One server in one scenario in one round."""
 
-    peer: str
     sample: Sample = field(default_factory=dict)
     failure: str = ""  # why there is no sample
     doubt: str = ""  # why loadgen itself calls the measurement invalid: its figures are withheld
@@ -37,30 +33,21 @@ class Entry:
         return {} if self.doubt else self.sample
 
 
+@dataclass(frozen=True)
 class Results:
-    """All entries of one scenario, by round."""
-
-    def __init__(self, scenario: Scenario, base: str = OURS) -> None:
-        self.scenario = scenario
-        self._base = base  # to which the ratios are
-        self.rounds: list[dict[str, Entry]] = []
-
-    def begin_round(self) -> None:
-        self.rounds.append({})
-
-    def add(self, entry: Entry) -> None:
-        """Book an entry of the current round."""
-        self.rounds[-1][entry.peer] = entry
+    scenario: Scenario
+    base: str = OURS  # to which the ratios are
+    rounds: list[dict[str, Entry]] = field(default_factory=list)  # by server
 
     @property
     def failures(self) -> list[str]:
         """Each failure in one line, a repeated one once."""
-        lines = [f"{entry.peer}: {entry.failure}" for entry in self._entries() if entry.failure]
+        lines = [f"{peer}: {entry.failure}" for peer, entry in self._entries() if entry.failure]
         return list(dict.fromkeys(lines))
 
     @property
     def measured(self) -> bool:
-        return any(entry.sound for entry in self._entries())
+        return any(entry.sound for _, entry in self._entries())
 
     def tables(self, peers: Iterable[Peer]) -> list[Table]:
         names = [peer.name for peer in peers if self._of(peer.name)]
@@ -74,8 +61,8 @@ class Results:
             notes=[layout.note, *self._remarks()],
         )
 
-    def _entries(self) -> list[Entry]:
-        return [entry for entries in self.rounds for entry in entries.values()]
+    def _entries(self) -> list[tuple[str, Entry]]:
+        return [found for entries in self.rounds for found in entries.items()]
 
     def _of(self, peer: str) -> list[Entry]:
         return [entries[peer] for entries in self.rounds if peer in entries]
@@ -93,17 +80,17 @@ class Results:
         values = [value for sample in samples if (value := sample.get(column.name)) is not None]
         if not values:
             return ""
-        text = number(statistics.median(values))
+        text = fmt.number(statistics.median(values))
         if len(values) > 1:
-            text += f" ({number(min(values))}-{number(max(values))})"
-        ratios = self._ratios(peer, column.name) if column.compared and peer != self._base else []
-        return f"{text} · {number(statistics.median(ratios))}{_TIMES}" if ratios else text
+            text += f" ({fmt.number(min(values))}-{fmt.number(max(values))})"
+        ratios = self._ratios(peer, column.name) if column.compared and peer != self.base else []
+        return f"{text} · {fmt.number(statistics.median(ratios))}{TIMES}" if ratios else text
 
     def _ratios(self, peer: str, column: str) -> list[float]:
         """The ratio to ours in each round that has both; none where these are too few."""
         ratios = []
         for entries in self.rounds:
-            value, ours = (entries[name].sound.get(column) if name in entries else None for name in (peer, self._base))
+            value, ours = (entries[name].sound.get(column) if name in entries else None for name in (peer, self.base))
             # growth of memory may be nothing, or less, where little was measured
             if value is not None and ours is not None and value > 0 and ours > 0:
                 ratios.append(value / ours)
@@ -112,16 +99,9 @@ class Results:
     def _remarks(self) -> list[str]:
         """What the stars mean: one line for each server that has one."""
         remarks: dict[str, list[str]] = {}
-        for entry in self._entries():
+        for peer, entry in self._entries():
             withheld = f"a round is withheld: {entry.doubt}" if entry.doubt else ""
             told = withheld or (f"in one round {entry.failure}" if entry.failure else "")
-            if told and any(other.sound for other in self._of(entry.peer)):
-                remarks.setdefault(entry.peer, []).append(told)
+            if told and any(other.sound for other in self._of(peer)):
+                remarks.setdefault(peer, []).append(told)
         return [f"{peer}*: {'; '.join(dict.fromkeys(told))}" for peer, told in remarks.items()]
-
-
-def number(value: float) -> str:
-    """Three digits that mean something, and no exponent."""
-    if abs(value) >= 100 or abs(value) < _NOTHING or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.3g}"

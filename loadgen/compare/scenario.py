@@ -10,7 +10,7 @@ from typing import Final
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter
 
-#: The figures of one measurement, by the names of columns; `None` where there is none.
+#: What columns show of one measurement, by their names: figures of its report, and what is worked out from them.
 Sample = Mapping[str, float | None]
 
 #: A process has holes in its heap from its start, a megabyte or two, which the first clients fill without any growth.
@@ -78,11 +78,15 @@ class Scenario:
     """What is played, and the tables that come of it: one row for each server that takes part."""
 
     name: str
-    group: str  # what --only calls it
     layouts: Sequence[Layout]
     play: Callable[[Meter, Peer, Sizes], Awaitable[Sample]]
     needs: Can
     seconds: float  # about how long, for each server: an estimate for the user
+
+    @property
+    def group(self) -> str:
+        """What --only calls it."""
+        return self.name.partition("-")[0]
 
     def takes(self, peer: Peer) -> bool:
         return self.needs in peer.can and (not peer.groups or self.group in peer.groups)

@@ -39,23 +39,13 @@ _OPENING: Final = "opening"
 async def _idle(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     report = _all_held(await meter.run({"idle": sizes.crowd}, seconds=sizes.idle_seconds, rooms=_rooms(sizes.crowd)))
     size = _bytes_each(report)
-    return {
-        "bytes": size,
-        "fit": _GIB / size if size else None,
-        "cpu_us": report.figures["server_cpu_us_per_connection_s"],
-        "own_bytes": report.figures["own_bytes_per_client"],
-        "per_s": report.figures["connects_per_s"],
-        "open_us": _cpu_to_open(report, sizes.crowd),
-    }
+    fit = _GIB / size if size else None
+    return {**report.figures, "bytes": size, "fit": fit, "open_us": _cpu_to_open(report, sizes.crowd)}
 
 
 async def _poll(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     report = _all_held(await meter.run({"poll": sizes.crowd}, seconds=_BRIEF_SECONDS, rooms=_rooms(sizes.crowd)))
-    return {
-        "bytes": _bytes_each(report),
-        "per_s": report.figures["connects_per_s"],
-        "open_us": _cpu_to_open(report, sizes.crowd),
-    }
+    return {**report.figures, "bytes": _bytes_each(report), "open_us": _cpu_to_open(report, sizes.crowd)}
 
 
 #: Where the steady window is not what is looked at. A second entry of the timeline falls into it for sure.
@@ -63,15 +53,14 @@ _BRIEF_SECONDS: Final = 1.0
 
 _IDLE: Final = Scenario(
     name="idle",
-    group="idle",
     layouts=(
         Layout(
             title="Idle WebSockets: what one costs",
             columns=(
                 Column(name="bytes", title="memory each, B", compared=True),
                 Column(name="fit", title="fit in 1 GiB"),
-                Column(name="cpu_us", title="CPU per connection-second, us", compared=True),
-                Column(name="own_bytes", title="loadgen's own memory each, B"),
+                Column(name="server_cpu_us_per_connection_s", title="CPU per connection-second, us", compared=True),
+                Column(name="own_bytes_per_client", title="loadgen's own memory each, B"),
             ),
             note="Memory is the growth of Pss while the second half of the crowd came, left out where it is too little"
             " to be told from noise; the kernel's socket memory is not in it. Each connection is pinged and answers"
@@ -80,7 +69,7 @@ _IDLE: Final = Scenario(
         Layout(
             title="New WebSockets: how fast they are taken",
             columns=(
-                Column(name="per_s", title="a second", compared=True),
+                Column(name="connects_per_s", title="a second", compared=True),
                 Column(name="open_us", title="server CPU each, us", compared=True),
             ),
             note="From connect to the room's being joined; ours then tells the room's members who came, which no other"
@@ -94,13 +83,12 @@ _IDLE: Final = Scenario(
 
 _POLL: Final = Scenario(
     name="poll",
-    group="poll",
     layouts=(
         Layout(
             title="Held long-polls: what one costs",
             columns=(
                 Column(name="bytes", title="memory each, B", compared=True),
-                Column(name="per_s", title="opened a second", compared=True),
+                Column(name="connects_per_s", title="opened a second", compared=True),
                 Column(name="open_us", title="server CPU to open, us", compared=True),
             ),
             note="To open is two requests: where the room stands, and the poll that is held.",
@@ -144,7 +132,7 @@ async def _broadcast(meter: Meter, relay: Relay | None, sizes: Sizes, deliveries
     if relay is None:
         counts = {"idle": members - speakers, "chat": speakers}
         return _all_held(await meter.run(counts, label=label, rate=rate, seconds=seconds))
-    relay.greet()
+    await relay.greet()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(relay.publish, members=members, rate=rate))
         report = await meter.run({"idle": members}, label=label, seconds=seconds)
@@ -154,7 +142,6 @@ async def _broadcast(meter: Meter, relay: Relay | None, sizes: Sizes, deliveries
 
 _FAN_OUT: Final = Scenario(
     name="fanout",
-    group="fanout",
     layouts=(
         Layout(
             title="Fan-out: one room",
@@ -213,7 +200,6 @@ async def _throughput(meter: Meter, sizes: Sizes, label: str) -> Report:
 
 _BESIDE: Final = Scenario(
     name="beside",
-    group="beside",
     layouts=(
         Layout(
             title="Throughput beside slow and idle connections",
@@ -239,30 +225,27 @@ _BESIDE: Final = Scenario(
 
 # -- servers that run already -----------------------------------------------------------------------------------------
 
-#: Figures that are told of each, and those of which a ratio says something.
-_TOLD: Final = {
-    "messages_per_s": ("answers/s", True),
-    "ack_p50_ms": ("p50, ms", True),
-    "ack_p99_ms": ("p99, ms", True),
-    "ack_max_ms": ("at worst, ms", False),
-    "message_errors": ("errors", False),
-    "connect_p99_ms": ("connect p99, ms", False),
-    "handshake_p99_ms": ("established p99, ms", True),
-    "received_bytes_per_s": ("received, B/s", False),
-}
+_TOLD: Final = (
+    Column(name="messages_per_s", title="answers/s", compared=True),
+    Column(name="ack_p50_ms", title="p50, ms", compared=True),
+    Column(name="ack_p99_ms", title="p99, ms", compared=True),
+    Column(name="ack_max_ms", title="at worst, ms"),
+    Column(name="message_errors", title="errors"),
+    Column(name="connect_p99_ms", title="connect p99, ms"),
+    Column(name="handshake_p99_ms", title="established p99, ms", compared=True),
+    Column(name="received_bytes_per_s", title="received, B/s"),
+)
 
 
 def load(counts: Mapping[str, int], *, rate: float, seconds: float) -> Scenario:
     """The same honest load on each."""
 
     async def play(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-        figures = _all_held(await meter.run(counts, rate=rate, seconds=seconds)).figures
-        return {name: figures[name] for name in _TOLD}
+        return _all_held(await meter.run(counts, rate=rate, seconds=seconds)).figures
 
-    columns = [Column(name=name, title=title, compared=compared) for name, (title, compared) in _TOLD.items()]
     note = f"{sum(counts.values()):,} clients, {rate:,g} messages or requests a second for {seconds:g} s."
-    layout = Layout(title="The same load", columns=columns, note=note)
-    return Scenario(name="load", group="load", layouts=(layout,), play=play, needs=Can(0), seconds=seconds + 4)
+    layout = Layout(title="The same load", columns=_TOLD, note=note)
+    return Scenario(name="load", layouts=(layout,), play=play, needs=Can(0), seconds=seconds + 4)
 
 
 # -- attacked ---------------------------------------------------------------------------------------------------------
@@ -287,41 +270,28 @@ async def _attack(meter: Meter, peer: Peer, sizes: Sizes, kind: type[Client]) ->
             seconds=sizes.attack_seconds,
         )
         nursery.cancel_scope.cancel()
-    figures = report.figures
-    return {
-        "success": figures["success_percent"],
-        "before_p99_ms": figures["baseline_p99_ms"],
-        "during_p99_ms": figures["attack_p99_ms"],
-        "newcomers": figures["newcomers_success_percent"],
-        "bytes": _above_noise(figures["server_bytes_per_attacker"], figures["attackers_peak"]),
-        "grown": _grown_mib(report),
-        "threads": max(threads),
-        "peak": figures["attackers_peak"],
-        "held": figures["attackers_held"],
-        "killed": figures["attackers_killed"],
-        "killed_s": figures["kill_p50_s"],
-    }
+    size = _above_noise(report.figures["server_bytes_per_attacker"], report.figures["attackers_peak"])
+    return {**report.figures, "bytes": size, "grown": _grown_mib(report), "threads": max(threads)}
 
 
 _ATTACK_COLUMNS: Final = (
-    Column(name="success", title="victims' success, %"),
-    Column(name="before_p99_ms", title="their p99 before, ms"),
-    Column(name="during_p99_ms", title="during, ms", compared=True),
-    Column(name="newcomers", title="newcomers served, %"),
+    Column(name="success_percent", title="victims' success, %"),
+    Column(name="baseline_p99_ms", title="their p99 before, ms"),
+    Column(name="attack_p99_ms", title="during, ms", compared=True),
+    Column(name="newcomers_success_percent", title="newcomers served, %"),
     Column(name="bytes", title="memory per attacker as it comes, B", compared=True),
     Column(name="grown", title="server grown in all by, MiB", compared=True),
     Column(name="threads", title="threads"),
-    Column(name="peak", title="attackers at most"),
-    Column(name="held", title="at the end"),
-    Column(name="killed", title="thrown out meanwhile"),
-    Column(name="killed_s", title="after, s"),
+    Column(name="attackers_peak", title="attackers at most"),
+    Column(name="attackers_held", title="at the end"),
+    Column(name="attackers_killed", title="thrown out meanwhile"),
+    Column(name="kill_p50_s", title="after, s"),
 )
 
 
 def _survival(kind: type[Client]) -> Scenario:
     return Scenario(
         name=f"attack-{kind.name}",
-        group="attack",
         layouts=(Layout(title=f"Attack: {kind.name}", columns=_ATTACK_COLUMNS, note=summary(kind)),),
         play=partial(_attack, kind=kind),
         needs=_NEEDED[kind.needs],

@@ -23,6 +23,9 @@ BAD_TEXT: Final = 1007
 TOO_BIG: Final = 1009
 
 
+HELLO: Final = b"Hello, world!"
+
+
 class Kind(StrEnum):
     TEXT = "text"
     BINARY = "binary"
@@ -95,16 +98,13 @@ class Case:
 
     @property
     def family(self) -> str:
-        """The number before the first point."""
         return self.id.partition(".")[0]
 
 
-def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = MASK) -> bytes:
-    return wire.frame(first, payload, announced=announced, mask=mask)
+frame: Final = partial(wire.frame, mask=MASK)
 
 
 def text(payload: bytes) -> bytes:
-    """A text message in one frame."""
     return frame(FIN | TEXT, payload)
 
 
@@ -123,12 +123,10 @@ def fragments(opcode: int, *payloads: bytes) -> list[bytes]:
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
-    """The same bytes in pieces of a size."""
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def echo(payload: bytes, opcode: int = TEXT) -> Said:
-    """What an echo of a message is."""
     return Said(Kind.BINARY if opcode == BINARY else Kind.TEXT, payload)
 
 
@@ -160,5 +158,4 @@ closes: Final = partial(holds, end=End.CLOSED, codes=[NORMAL])
 
 
 def scripted(id_: str, title: str, section: str, script: Script) -> Case:
-    """A case of any other shape."""
     return Case(id=id_, title=title, section=section, script=lambda: script)

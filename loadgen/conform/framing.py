@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from loadgen.conform.case import (
+    HELLO,
     PROTOCOL_ERROR,
     TOO_BIG,
     Case,
@@ -22,7 +23,6 @@ from loadgen.conform.case import (
 )
 from loadgen.wire import BINARY, CLOSE, FIN, MORE, NO_MASKING, PING, PONG, RSV1, RSV2, RSV3, TEXT
 
-HELLO: Final = b"Hello, world!"
 _BYTES: Final = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"
 
 #: Both sides of each form that a length has.

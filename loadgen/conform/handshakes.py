@@ -5,6 +5,7 @@ from typing import Final
 
 from loadgen.conform.case import (
     BAD_TEXT,
+    HELLO,
     NORMAL,
     Case,
     End,
@@ -22,7 +23,6 @@ from loadgen.conform.case import (
 )
 from loadgen.wire import CLOSE, FIN, TEXT
 
-_HELLO: Final = b"Hello, world!"
 _VERSION: Final = "Sec-WebSocket-Version"
 _EXTENSIONS: Final = "Sec-WebSocket-Extensions"
 _DEFLATE: Final = "permessage-deflate"
@@ -61,7 +61,7 @@ def opening() -> Iterator[Case]:
 def _opens(id_: str, title: str, section: str, *changes: tuple[str, str], fields: tuple[str, ...] = (),
            bytewise: bool = False) -> Case:  # fmt: skip
     opening = Opening(changes=changes, bytewise=bytewise, fields=fields)
-    return scripted(id_, title, section, Script(sends=[text(_HELLO)], hears=[echo(_HELLO)], opening=opening))
+    return scripted(id_, title, section, Script(sends=[text(HELLO)], hears=[echo(HELLO)], opening=opening))
 
 
 def _refused(
@@ -89,17 +89,17 @@ def closing() -> Iterator[Case]:
     """Family 7."""
     first, last = fragments(TEXT, b"fragment1", b"fragment2")
     normal = close(NORMAL)
-    yield closes("7.1.1", "text, then close", "5.5.1", [text(_HELLO)], echo(_HELLO), then=[normal])
+    yield closes("7.1.1", "text, then close", "5.5.1", [text(HELLO)], echo(HELLO), then=[normal])
     yield closes("7.1.2", "two close frames", "5.5.1", [normal, normal])
     yield closes("7.1.3", "ping after close", "5.5.1", [normal, ping(b"")])
-    yield closes("7.1.4", "text after close", "5.5.1", [normal, text(_HELLO)])
+    yield closes("7.1.4", "text after close", "5.5.1", [normal, text(HELLO)])
     yield closes("7.1.5", "close within a fragmented text", "5.5.1", [first, normal, last], lenient=True)
-    sends = [text(_LONG), text(_HELLO), normal, ping(b"")]
-    yield closes("7.1.6", "texts of 256 KiB and 13 bytes, close, ping", "7.1.1", sends, *map(echo, (_LONG, _HELLO)))
+    sends = [text(_LONG), text(HELLO), normal, ping(b"")]
+    yield closes("7.1.6", "texts of 256 KiB and 13 bytes, close, ping", "7.1.1", sends, *map(echo, (_LONG, HELLO)))
     yield closes("7.3.1", "close without a code", "5.5.1", [close()], codes=[_NO_CODE, NORMAL])
     yield fails("7.3.2", "close of one byte", "5.5.1", [frame(FIN | CLOSE, b"a")])
     yield closes("7.3.3", "close with a code", "5.5.1", [normal])
-    yield closes("7.3.4", "close with a reason", "5.5.1", [close(NORMAL, _HELLO)])
+    yield closes("7.3.4", "close with a reason", "5.5.1", [close(NORMAL, HELLO)])
     yield closes("7.3.5", "close with the longest reason", "5.5", [close(NORMAL, b"*" * _MOST_REASON)])
     yield fails("7.3.6", "close of 126 bytes", "5.5", [close(NORMAL, b"*" * (_MOST_REASON + 1))])
     bad = [close(NORMAL, "κόσμε".encode() + b"\xed\xa0\x80edited")]

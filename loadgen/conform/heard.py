@@ -12,6 +12,7 @@ from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode, 
 
 from loadgen import wire
 from loadgen.conform.case import Kind, Said, Script
+from loadgen.conform.utf8 import is_valid
 from loadgen.fingerprint.line import Ending
 
 #: The payload of the ping that asks whether the connection still lives.
@@ -41,7 +42,6 @@ class Heard:
 
     @property
     def opened(self) -> bool:
-        """Whether the server said yes to the handshake."""
         return self.head is not None and self.head.status == 101
 
     def feed(self, data: bytes) -> None:
@@ -92,10 +92,7 @@ def _payload(frame: Frame) -> bytes:
 
 
 def _wrong_close(payload: bytes) -> str:
-    """What a server's close frame has wrong."""
-    try:
-        payload[2:].decode()
-    except UnicodeDecodeError:
+    if not is_valid(payload[2:]):
         return "closes with a reason that is not UTF-8"
     if payload and (len(payload) == 1 or int.from_bytes(payload[:2]) not in _CODES):
         return f"closes with {payload[:2]!r}, which is no code that may be sent"

@@ -54,8 +54,7 @@ def judge(script: Script, heard: Heard) -> Finding:
     if script.end is not End.FAILED and _code(heard) in _LIMITS and script.sent_bytes > _LEAST_BYTES:
         return Finding(Mark.NOT_EXERCISED, f"over a limit of the server's own: {heard.close}")
     if heard.unexpected is not None:
-        mark = Mark.NON_STRICT if script.lenient else Mark.WRONG
-        return Finding(mark, f"says {heard.unexpected}")
+        return _broken(script, f"says {heard.unexpected}")
     match script.end:
         case End.FAILED:
             return _failed(script, heard)
@@ -75,8 +74,9 @@ def _open(heard: Heard) -> Finding:
 
 def _failed(script: Script, heard: Heard) -> Finding:
     if heard.close is None and heard.ended is None:
-        mark = Mark.NON_STRICT if script.lenient and heard.alive else Mark.WRONG
-        return Finding(mark, "goes on as if nothing were wrong" if heard.alive else "waits for more")
+        if heard.alive:
+            return _broken(script, "goes on as if nothing were wrong")
+        return Finding(Mark.WRONG, "waits for more")
     told = [
         f"never says {heard.missing[0]}" if heard.missing else "",
         "notices late" if heard.late else "",
@@ -92,14 +92,13 @@ def _closed(script: Script, heard: Heard) -> Finding:
     if heard.ended is None:
         return Finding(Mark.WRONG, "leaves the connection open after both close frames")
     if _code(heard) in _BLAMING - script.codes:
-        mark = Mark.NON_STRICT if script.lenient else Mark.WRONG
-        return Finding(mark, f"takes it for an error: {heard.close}")
+        return _broken(script, f"takes it for an error: {heard.close}")
     return _strict_unless([f"never says {heard.missing[0]}" if heard.missing else "", _other_code(script, heard)])
 
 
 def _refused(script: Script, heard: Heard) -> Finding:
     if heard.opened:
-        return Finding(Mark.NON_STRICT if script.lenient else Mark.WRONG, "says yes")
+        return _broken(script, "says yes")
     if heard.head is None:
         return Finding(Mark.NON_STRICT if heard.ended else Mark.WRONG, _answer(heard))
     if script.field and script.field not in heard.head.fields:
@@ -138,6 +137,11 @@ def _code(heard: Heard) -> int | None:
 
 def _other_code(script: Script, heard: Heard) -> str:
     return "" if _code(heard) in script.codes else f"says {heard.close}, not {min(script.codes)}"
+
+
+def _broken(script: Script, why: str) -> Finding:
+    """What the RFC forbids, unless it leaves the case to the server."""
+    return Finding(Mark.NON_STRICT if script.lenient else Mark.WRONG, why)
 
 
 def _strict_unless(told: list[str]) -> Finding:

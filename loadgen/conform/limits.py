@@ -25,8 +25,6 @@ _MESSAGE_SIZES: Final = (0, 16, 64, 256, _KIB, 4 * _KIB)
 #: Autobahn's case 10.1.1: 65,536 bytes in fragments of 1,300.
 _AUTO: Final = (64 * _KIB, 1300)
 
-_HEAVY_BYTES: Final = _MIB
-
 
 def limits() -> Iterator[Case]:
     """Families 9 and 10."""
@@ -48,7 +46,7 @@ def limits() -> Iterator[Case]:
 
 def _case(id_: str, title: str, opcode: int, size: int, *, part: int = 0, piece: int = 0, times: int = 1) -> Case:
     script = partial(_script, opcode, size, part, piece, times)
-    return Case(id=id_, title=title, section="5.4", script=script, heavy=size * times >= _HEAVY_BYTES)
+    return Case(id=id_, title=title, section="5.4", script=script, heavy=size * times >= _MIB)
 
 
 def _script(opcode: int, size: int, part: int, piece: int, times: int) -> Script:

@@ -34,7 +34,6 @@ MOST_SECONDS_PER_WRITE: Final = 0.002
 
 
 async def play(script: Script, target: Target, path: str, seconds: float) -> Heard:
-    """Play a case, and tell what was heard."""
     heard = Heard(script)
     try:
         async with dial(target) as line:
@@ -45,7 +44,6 @@ async def play(script: Script, target: Target, path: str, seconds: float) -> Hea
 
 
 def request(script: Script, target: Target, path: str) -> list[bytes]:
-    """The opening handshake as it is sent."""
     opening = script.opening
     if opening is None:
         return [wire.upgrade_request(path, target.authority)]
@@ -57,8 +55,6 @@ def request(script: Script, target: Target, path: str) -> list[bytes]:
 
 
 class _Conversation:
-    """A case that is being played."""
-
     def __init__(self, script: Script, heard: Heard, line: Line, head: list[bytes]) -> None:
         self._script = script
         self._heard = heard

@@ -46,15 +46,12 @@ class Options:
 
 
 class Result(NamedTuple):
-    """A case that was played."""
-
     case: Case
     finding: Finding
     seconds: float
 
 
 def make_report(options: Options, results: Sequence[Result], *, started: Started, stopped: bool) -> Report:
-    """Everything in one."""
     whole = Report(
         command="conform",
         arguments=options.arguments,
@@ -86,7 +83,6 @@ def _parts(whole: Report, results: Sequence[Result]) -> Iterator[Report]:
 
 
 def counts(results: Sequence[Result]) -> str:
-    """How many have which mark, in words."""
     marks = Counter(each.finding.mark for each in results)
     return ", ".join(f"{marks[mark]} {mark.value}" for mark in Mark if marks[mark])
 

@@ -29,49 +29,36 @@ _HELLO: Final = b"is this an echo?"
 
 
 async def play(options: Options, cases: Sequence[Case], progress: Progress) -> Report:
-    return await _Suite(options, cases, progress).play()
+    started, found = Started(), dict[str, Result]()
+    places, heavy_places = trio.CapacityLimiter(SIDE_BY_SIDE), trio.CapacityLimiter(HEAVY_SIDE_BY_SIDE)
 
-
-class _Suite:
-    def __init__(self, options: Options, cases: Sequence[Case], progress: Progress) -> None:
-        self._options = options
-        self._cases = cases
-        self._progress = progress
-        self._found: dict[str, Result] = {}
-        self._places = trio.CapacityLimiter(SIDE_BY_SIDE)
-        self._heavy_places = trio.CapacityLimiter(HEAVY_SIDE_BY_SIDE)
-
-    async def play(self) -> Report:
-        started = Started()
-        await self._demand_echo()
-        async with stoppable(self._progress.say) as stop, trio.open_nursery() as playing:
-            for case in sorted(self._cases, key=lambda case: case.heavy):
-                playing.start_soon(self._play_one, case)
-        found = [self._found[case.id] for case in self._cases if case.id in self._found]
-        return make_report(self._options, found, started=started, stopped=stop.is_set())
-
-    async def _demand_echo(self) -> None:
-        """Say in one line that this is no echo, rather than in each case. An echo may break rules."""
-        options = self._options
-        script = Script(sends=[frame(FIN | TEXT, _HELLO)], hears=[echo(_HELLO)])
-        heard = await player.play(script, options.target, options.path, options.timeout)
-        came_back = heard.unexpected is not None and heard.unexpected.payload == _HELLO
-        if not heard.opened or (heard.missing and not came_back and not heard.fault):
-            raise InvalidRunError(
-                f"{options.path} is no WebSocket that echoes: it {judge(script, heard).why};"
-                " of chatserver that is `serve --echo`, and /echo"
-            )
-
-    async def _play_one(self, case: Case) -> None:
-        async with self._heavy_places if case.heavy else self._places:
+    async def play_one(case: Case) -> None:
+        async with heavy_places if case.heavy else places:
             begun = trio.current_time()
             script = case.script()
-            heard = await player.play(script, self._options.target, self._options.path, self._options.timeout)
-            result = Result(case, judge(script, heard), trio.current_time() - begun)
-        self._found[case.id] = result
-        if result.finding.mark is Mark.WRONG:
-            self._progress.say(f"{case.id} {case.title}: {result.finding.why}")
-        family = [each.id for each in self._cases if each.family == case.family]
-        if self._found.keys() >= set(family):
-            told = counts([self._found[each] for each in family])
-            self._progress.say(f"{case.family} {FAMILIES[case.family]}: {told}")
+            finding = judge(script, await player.play(script, options.target, options.path, options.timeout))
+            found[case.id] = Result(case, finding, trio.current_time() - begun)
+        if finding.mark is Mark.WRONG:
+            progress.say(f"{case.id} {case.title}: {finding.why}")
+        family = [each.id for each in cases if each.family == case.family]
+        if found.keys() >= set(family):
+            progress.say(f"{case.family} {FAMILIES[case.family]}: {counts([found[each] for each in family])}")
+
+    await _demand_echo(options)
+    async with stoppable(progress.say) as stop, trio.open_nursery() as playing:
+        for case in sorted(cases, key=lambda case: case.heavy):
+            playing.start_soon(play_one, case)
+    results = [found[case.id] for case in cases if case.id in found]
+    return make_report(options, results, started=started, stopped=stop.is_set())
+
+
+async def _demand_echo(options: Options) -> None:
+    """Say in one line that this is no echo, rather than in each case. An echo may break rules."""
+    script = Script(sends=[frame(FIN | TEXT, _HELLO)], hears=[echo(_HELLO)])
+    heard = await player.play(script, options.target, options.path, options.timeout)
+    came_back = heard.unexpected is not None and heard.unexpected.payload == _HELLO
+    if not heard.opened or (heard.missing and not came_back and not heard.fault):
+        raise InvalidRunError(
+            f"{options.path} is no WebSocket that echoes: it {judge(script, heard).why};"
+            " of chatserver that is `serve --echo`, and /echo"
+        )

@@ -3,14 +3,13 @@
 Owns: what is checked before a connection is opened.
 """
 
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import trio
 
 from loadgen import figures, flags, preflight
-from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
+from loadgen.common import COMMON, Common, Url, announce, find, finish
 from loadgen.fingerprint.play import play
 from loadgen.fingerprint.probes import FIGURES, PROBES
 from loadgen.fingerprint.site import WAIT, Options
@@ -52,5 +51,4 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     target = find(url, common)
     notes = preflight.check(target, max(options.connections, _SLOW_CONNECTIONS), 1)
     progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
-    options = replace(options, arguments=arguments())
     return finish(trio.run(partial(play, target, options, progress, conditions, no_bar=common.no_bar)), common)

@@ -90,16 +90,20 @@ class Exchange:
         self._size = 0
 
     async def begin(self, line: Line) -> Answer:
-        """Wait for the head of the answer."""
         while True:
             event = await self._next(line)
             if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
                 self._hints.append(event.status_code)
             elif isinstance(event, h11.Response | h11.InformationalResponse):
-                return self._answer(event)
+                return Answer(
+                    status=event.status_code,
+                    fields={name.decode("ascii"): value.decode("latin-1") for name, value in event.headers},
+                    size=self._size,
+                    closes=self._closes(),
+                    hints=tuple(self._hints),
+                )
 
     async def whole(self, line: Line) -> Answer:
-        """Wait for all of the answer."""
         answer = await self.begin(line)
         if answer.status == 101:
             return answer
@@ -111,16 +115,6 @@ class Exchange:
     def rest(self) -> bytes:
         """What came after an answer that ends HTTP on this line."""
         return self._h11.trailing_data[0]
-
-    def _answer(self, head: h11.Response | h11.InformationalResponse) -> Answer:
-        fields = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
-        return Answer(
-            status=head.status_code,
-            fields=fields,
-            size=self._size,
-            closes=self._closes(),
-            hints=tuple(self._hints),
-        )
 
     def _closes(self) -> bool:
         return self._h11.their_state in {h11.MUST_CLOSE, h11.CLOSED}

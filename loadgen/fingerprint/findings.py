@@ -50,11 +50,11 @@ class Found:
 
     @property
     def least(self) -> float:
-        return min(self.value, *self.others) if self.others else self.value
+        return min((self.value, *self.others))
 
     @property
     def most(self) -> float:
-        return max(self.value, *self.others) if self.others else self.value
+        return max((self.value, *self.others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ WebSocket, or decide when to give up; every wait on a line is under a limit of t
 
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Final
@@ -29,8 +29,6 @@ _ROUND_TRIP: Final = slice(68, 72)
 
 
 class Ending(StrEnum):
-    """How the server ended a connection."""
-
     FIN = "FIN"
     RST = "RST"
 
@@ -85,7 +83,6 @@ class Line:
 
     @property
     def fileno(self) -> int:
-        """The descriptor, to ask the kernel about the other end."""
         return self._sock.fileno()
 
     @property
@@ -103,15 +100,12 @@ async def dial(
     *,
     source: str | None = None,
     plaintext: bool = False,
-    receive_buffer_bytes: int = 0,
-    segment_bytes: int = 0,
+    options: Iterable[tuple[int, int, int]] = (),
 ) -> AsyncIterator[Line]:
     """Connect, from `source` if one is given; the connection is gone when the block is left."""
     with trio.socket.socket(target.family) as sock:
-        if receive_buffer_bytes:  # before connect: the window's scale is fixed in the handshake
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        if segment_bytes:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
+        for option in options:  # before connect: the window's scale is fixed in the handshake
+            sock.setsockopt(*option)
         if source is not None:
             await sock.bind((source, 0))
         with trio.fail_after(CONNECT_SECONDS):

@@ -21,6 +21,7 @@ from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.exchange import Exchange, GarbledError, NotServedError, TurnedAwayError, while_sending
 from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
+from loadgen.fingerprint.slow import Client
 from loadgen.wire import FIN, UPGRADE_FIELDS, WireError, check_upgrade, frame
 
 #: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
@@ -32,9 +33,9 @@ PONG: Final = "a pong"
 AFTERTHOUGHT_SECONDS: Final = 0.05
 
 
-class Member:
+class Member(Client):
     def __init__(self, line: Line, rest: bytes, *, answering: bool = False) -> None:
-        self.line = line
+        super().__init__(line)
         self.answering = answering
         self.opened = trio.current_time()
         self.pinged: list[float] = []  # when the server's pings came
@@ -43,7 +44,6 @@ class Member:
         self._feed(rest)
 
     async def hear(self) -> Event:
-        """Wait for what the server says next."""
         while not self._events:
             self._feed(await self.line.receive())
         event = self._events.popleft()

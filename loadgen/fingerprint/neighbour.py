@@ -63,10 +63,10 @@ class Neighbour:
             async with self._site.dial() as line:
                 self.last_alive = begun
                 answer = await exchange(line, [self._site.plain_request()])
-        return answer.status == self._site.survey.plain_status
+        return answer.status == self._site.plain_status
 
     def finding(self) -> Finding:
-        lack = self._site.survey.lacks.get(Need.HTTP)
+        lack = self._site.lacks.get(Need.HTTP)
         if lack is not None:
             return lack if isinstance(lack, Failed) else Found(value=0, how=remark(lack))
         if not self._asked:

@@ -10,14 +10,15 @@ from typing import Final
 
 import trio
 
+from loadgen.common import arguments
 from loadgen.figures import Condition
 from loadgen.fingerprint import neighbour
 from loadgen.fingerprint.exchange import tried
 from loadgen.fingerprint.findings import Failed, Finding, describe, merge, remark
 from loadgen.fingerprint.neighbour import MEANWHILE, Neighbour
 from loadgen.fingerprint.practice import Mark, Probe, mark
-from loadgen.fingerprint.probes import ALONGSIDE, FIRST, PROBES
-from loadgen.fingerprint.results import Result, make_report
+from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, PROBES
+from loadgen.fingerprint.results import Result, advice_on, figures, found_of, judge
 from loadgen.fingerprint.site import Options, Site
 from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
@@ -49,7 +50,6 @@ async def play(
     *,
     no_bar: bool = False,
 ) -> Report:
-    """Find the limits of a server and compare them with good practice."""
     return await Fingerprint(Site(target, options), progress).play(conditions, no_bar=no_bar)
 
 
@@ -75,30 +75,32 @@ class Fingerprint:
         self._progress = progress
         self._decided: dict[str, tuple[Finding, float]] = {}  # by figure, with the moment
         self._neighbour = Neighbour(site)
-        self._stop = trio.Event()
 
     async def play(self, conditions: tuple[Condition, ...], *, no_bar: bool) -> Report:
-        """Play all probes, as many as there is time for, and report."""
-        started = Started()
-        async with stoppable(self._progress.say) as self._stop, trio.open_nursery() as nursery:
-            nursery.start_soon(neighbour.watch_lag, self._site)
+        started, site = Started(), self._site
+        async with stoppable(self._progress.say) as stop, trio.open_nursery() as nursery:
+            nursery.start_soon(neighbour.watch_lag, site)
             nursery.start_soon(cancel_after, self._neighbour.died, nursery.cancel_scope)
             await self._act(nursery)
             nursery.cancel_scope.cancel()
         self._progress.done()
-        return make_report(
-            self._site,
-            self._results(),
-            conditions=conditions,
-            no_bar=no_bar,
-            started=started,
-            died=self._death(),
-            stopped=self._stop.is_set(),
+        results, died, stopped = self._results(), self._death(), stop.is_set()
+        return Report(
+            command="fingerprint",
+            arguments=arguments(),
+            target=site.target.url,
+            seed=0,  # nothing is left to chance
+            started=started.at,
+            seconds=started.seconds,
+            verdict=judge(results, conditions, no_bar=no_bar, lag=site.worst_lag, died=died, stopped=stopped),
+            figures=figures(results),
+            meanings=dict(FIGURES),
+            tables=[found_of(results, site.notes), advice_on(results)],
         )
 
     async def _act(self, nursery: trio.Nursery) -> None:
         await survey(self._site)
-        for note in self._site.survey.notes:
+        for note in self._site.notes:
             self._progress.say(note)
         for probe in self._applicable(FIRST):
             await self._decide(probe)
@@ -117,7 +119,7 @@ class Fingerprint:
 
     def _applicable(self, probes: Iterable[Probe]) -> list[Probe]:
         """Those of the probes for which the server has what they need; the others are decided."""
-        lacks = self._site.survey.lacks
+        lacks = self._site.lacks
         for probe in probes:
             if probe.need in lacks:
                 self._decided[probe.figure] = lacks[probe.need], self._site.begun

@@ -17,8 +17,6 @@ from loadgen.fingerprint.site import Need, Site
 
 
 class Mark(StrEnum):
-    """How a finding compares with good practice."""
-
     GOOD = "good"
     LENIENT = "lenient"  # there is a limit, but it lets an attacker do more than good servers do
     HARSH = "harsh"  # honest slow users are hurt
@@ -29,8 +27,6 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One limit of a server, and what good practice says of it."""
-
     name: str  # of the probe, for people
     figure: str
     meaning: str
@@ -64,8 +60,6 @@ SAMPLES: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe(Limit):
-    """A limit that can be looked for."""
-
     need: Need = Need.HTTP  # what the server must serve
     play: Callable[[Site], Awaitable[Finding]]
 

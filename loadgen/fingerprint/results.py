@@ -1,4 +1,4 @@
-"""The report of a fingerprint: the tables, the figures, the verdict.
+"""What a fingerprint comes to: the tables, the figures, the verdict.
 
 Owns: the words. May not: wait, or touch a socket.
 """
@@ -11,9 +11,7 @@ from loadgen import report
 from loadgen.figures import Condition
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, describe, remark
 from loadgen.fingerprint.practice import Limit, Mark, mark
-from loadgen.fingerprint.probes import FIGURES
-from loadgen.fingerprint.site import Site
-from loadgen.report import Outcome, Report, Started, Table, Verdict
+from loadgen.report import Outcome, Table, Verdict
 
 #: Our own schedule being later than this makes times of seconds doubtful.
 LAG_LIMIT_SECONDS: Final = 1.0
@@ -36,36 +34,11 @@ class Result(NamedTuple):
         return describe(self.finding, self.limit.unit)
 
 
-def make_report(
-    site: Site,
-    results: Sequence[Result],
-    *,
-    conditions: Sequence[Condition],
-    no_bar: bool,
-    started: Started,
-    died: str,
-    stopped: bool,
-) -> Report:
-    return Report(
-        command="fingerprint",
-        arguments=site.options.arguments,
-        target=site.target.url,
-        seed=0,  # nothing is left to chance
-        started=started.at,
-        seconds=started.seconds,
-        verdict=judge(results, conditions, no_bar=no_bar, lag=site.worst_lag, died=died, stopped=stopped),
-        figures=figures(results),
-        meanings=dict(FIGURES),
-        tables=tables(site, results),
-    )
-
-
 def figures(results: Sequence[Result]) -> dict[str, float | None]:
     """The figures by name: what was found, and how many rows have which mark."""
     marks = Counter(result.mark for result in results)
-    found = {each.limit.figure: each.finding.value if isinstance(each.finding, Found) else None for each in results}
     return {
-        **{figure: None if value is None else round(value, 3) for figure, value in found.items()},
+        **{limit.figure: round(found.value, 3) if isinstance(found, Found) else None for limit, found in results},
         **{f"limits_{each}": marks[each] for each in Mark if each},
         "probes_failed": len(_failed(results)),
     }
@@ -113,12 +86,8 @@ def _broken(results: Sequence[Result], conditions: Sequence[Condition]) -> list[
     return [reason for reason in reasons if reason is not None]
 
 
-def tables(site: Site, results: Sequence[Result]) -> list[Table]:
-    """What was found, one row a probe, and what there is to say of all that is not good."""
-    return [_found(site, results), _advice(results)]
-
-
-def _found(site: Site, results: Sequence[Result]) -> Table:
+def found_of(results: Sequence[Result], notes: Sequence[str]) -> Table:
+    """What was found, one row a probe."""
     rows = [
         [each.name, each.words, each.mark.value, each.limit.bounds, remark(each.finding)]
         for each in results
@@ -128,11 +97,12 @@ def _found(site: Site, results: Sequence[Result]) -> Table:
         title="limits",
         columns=["probe", "found", "mark", "good practice", "how it ended"],
         rows=rows,
-        notes=[*site.survey.notes, *_left_out(results), *_undecided(results)],
+        notes=[*notes, *_left_out(results), *_undecided(results)],
     )
 
 
-def _advice(results: Sequence[Result]) -> Table:
+def advice_on(results: Sequence[Result]) -> Table:
+    """What there is to say of all that is not good."""
     rows = [
         [each.name, each.mark.value, each.limit.meaning, each.limit.why]
         for order in (Mark.HARSH, Mark.MISSING, Mark.LENIENT)

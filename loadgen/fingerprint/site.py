@@ -3,8 +3,9 @@
 Owns: the options of a fingerprint, the needs that a probe may have of a server, and how sure a measured time is.
 """
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Final
 
@@ -70,12 +71,9 @@ class Options:
     # bytes a second of the slow readers: none; on both sides of the floors in use (240, 256), since a reader at
     # a floor's own rate lives or dies by the size of its segments; a phone's on 2G
     read_rates: Annotated[tuple[int, ...], _NO_FLAG] = (0, 50, 100, 200, 300, 600, 1000, 3072)
-    arguments: Annotated[str, _NO_FLAG] = ""
 
 
 class Need(Enum):
-    """What a probe needs a server to serve."""
-
     NOTHING = "nothing"
     HTTP = "an answer to a plain request"
     KEEPALIVE = "a connection kept for another request"
@@ -85,23 +83,18 @@ class Need(Enum):
     CROWD = "many connections"
 
 
-@dataclass(kw_only=True)
-class Survey:
-    """What the server turned out to serve."""
-
-    lacks: dict[Need, Finding] = field(default_factory=dict)  # what is found where that is needed
-    plain_status: int = 0  # what it answers to a request that it takes
-    plain_path: str = "/"  # of that request
-    plain_fields: tuple[str, ...] = ()  # its fields: an upgrade's where that is all it takes
-    body_path: str = "/"
-    notes: list[str] = field(default_factory=list)
-
-
 class Site:
     def __init__(self, target: Target, options: Options) -> None:
         self.target = target
         self.options = options
-        self.survey = Survey(plain_path=options.path)
+        self.lacks: dict[Need, Finding] = {}  # what is found where that is needed
+        self.notes: list[str] = []
+        self.plain_status = 0  # what it answers to a request that it takes, ...
+        self.plain_path = (
+            options.path
+        )  # ... which is one for this, with these fields: an upgrade's if it takes no other
+        self.plain_fields: tuple[str, ...] = ()
+        self.body_path = "/"
         self.begun = trio.current_time()
         self.until = self.begun + options.within  # until the probes begin, from when on they have as much
         self.worst_lag = 0.0  # how late our own schedule ran at worst, so far
@@ -112,22 +105,12 @@ class Site:
         self.until = min(trio.current_time(), self.begun + LOOK_AROUND_SECONDS) + self.options.within
 
     def dial(
-        self,
-        *,
-        source: str | None = None,
-        plaintext: bool = False,
-        receive_buffer_bytes: int = 0,
-        segment_bytes: int = 0,
+        self, *, source: str | None = None, plaintext: bool = False, options: Iterable[tuple[int, int, int]] = ()
     ) -> AbstractAsyncContextManager[Line]:
         """Connect, each time from another address where there are many."""
         self._dialled += 1
-        return dial(
-            self.target,
-            source=source or self.target.source(self._dialled % _SOURCES * PER_SOURCE),
-            plaintext=plaintext,
-            receive_buffer_bytes=receive_buffer_bytes,
-            segment_bytes=segment_bytes,
-        )
+        source = source or self.target.source(self._dialled % _SOURCES * PER_SOURCE)
+        return dial(self.target, source=source, plaintext=plaintext, options=options)
 
     @property
     def lonely_source(self) -> str | None:
@@ -139,14 +122,13 @@ class Site:
 
     def plain_request(self, *more: str) -> bytes:
         """The request that this server is known to answer, with more fields."""
-        return self.get(self.survey.plain_path, *self.survey.plain_fields, *more)
+        return self.get(self.plain_path, *self.plain_fields, *more)
 
     def post(self, *fields: str, path: str = "") -> bytes:
         """The head of a request where a body is waited for."""
-        return wire.request("POST", path or self.survey.body_path, self.target.authority, BODY_TYPE, *fields)
+        return wire.request("POST", path or self.body_path, self.target.authority, BODY_TYPE, *fields)
 
     async def ask(self, *pieces: bytes, pause: float = 0.0) -> Answer:
-        """What a request on a new connection is answered."""
         with trio.fail_after(ANSWER_SECONDS + pause * len(pieces)):
             async with self.dial() as line:
                 return await exchange(line, pieces, pause=pause)

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, cycle, islice
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -48,59 +48,43 @@ class Sign:
         return self.how.startswith(_TURNED_AWAY)
 
 
-class Client(Protocol):
-    """A connection on which something can be begun."""
+class Client:
+    """A connection on which something can be begun; this one is for requests."""
 
-    line: Line
+    def __init__(self, line: Line) -> None:
+        self.line = line
 
     async def listen(self) -> str:
-        """Wait for the first sign, in words."""
+        """Wait for the first sign, in words: the head of an answer."""
+        answer = await Exchange().begin(self.line)
+        return " after ".join(map(str, (answer.status, *answer.hints)))
 
     @property
     def before(self) -> str:
         """What else had come before it, in words."""
+        return ""
 
 
-class HttpClient:
-    """A connection for a request that is sent in some strange way."""
-
-    before = ""
-
-    def __init__(self, line: Line) -> None:
-        self.line = line
-
-    async def listen(self) -> str:
-        """Wait for the head of an answer."""
-        answer = await Exchange().begin(self.line)
-        return " after ".join(map(str, (answer.status, *answer.hints)))
-
-
-@asynccontextmanager
-async def http(site: Site) -> AsyncIterator[HttpClient]:
-    async with site.dial() as line:
-        yield HttpClient(line)
-
-
-@asynccontextmanager
-async def kept(site: Site) -> AsyncIterator[HttpClient]:
-    """A connection on which a request was answered."""
-    async with http(site) as client:
-        with trio.fail_after(ANSWER_SECONDS):
-            await exchange(client.line, [site.plain_request()])
-        yield client
-
-
-class TlsClient:
+class TlsClient(Client):
     """A connection to a TLS server on which there is no TLS yet."""
-
-    before = ""
-
-    def __init__(self, line: Line) -> None:
-        self.line = line
 
     async def listen(self) -> str:
         """Wait for what a server says before there is TLS."""
         return "a TLS alert" if (await self.line.receive()).startswith(_ALERT) else "bytes that are no TLS"
+
+
+@asynccontextmanager
+async def http(site: Site) -> AsyncIterator[Client]:
+    async with site.dial() as line:
+        yield Client(line)
+
+
+@asynccontextmanager
+async def kept(site: Site) -> AsyncIterator[Client]:
+    async with http(site) as client:
+        with trio.fail_after(ANSWER_SECONDS):
+            await exchange(client.line, [site.plain_request()])
+        yield client
 
 
 @asynccontextmanager
@@ -137,7 +121,6 @@ async def ending_of(line: Line, seconds: float) -> str:
 
 
 def elapsed(site: Site, line: Line, begun: float, sign: Sign | None) -> Found | NoneSeen:
-    """How long it took until the sign."""
     if sign is None:
         return NoneSeen(looked=max(site.until - begun, 0.0))
     return Found(value=sign.at - begun, uncertainty=site.doubt(line), how=sign.how)

@@ -19,11 +19,10 @@ _SMALL_BODY: Final = BODY_BEGIN + b" " * 15
 
 
 async def survey(site: Site) -> None:
-    lacks = site.survey.lacks
     if not site.target.tls:
-        lacks[Need.TLS] = NotApplicable(why="the target is plain http")
+        site.lacks[Need.TLS] = NotApplicable(why="the target is plain http")
     if not site.options.connections:
-        lacks[Need.CROWD] = NotApplicable(why="left alone, as asked for")
+        site.lacks[Need.CROWD] = NotApplicable(why="left alone, as asked for")
     plain = await _plain(site)
     if plain is None:
         return
@@ -47,10 +46,10 @@ async def _plain(site: Site) -> Answer | None:
         why = f"GET {site.options.path} is not answered: {word(trouble)}"
     else:
         why = "it serves one connection at a time: slow probes beside each other would measure its queue"
-        site.survey.notes.append("one silent connection stops the server for all others")
+        site.notes.append("one silent connection stops the server for all others")
     lack = Failed(why=why) if isinstance(trouble, TurnedAwayError) else NotApplicable(why=why)
     for need in set(Need) - {Need.NOTHING, Need.TLS}:
-        site.survey.lacks.setdefault(need, lack)
+        site.lacks.setdefault(need, lack)
     return None
 
 
@@ -64,10 +63,10 @@ async def _body(site: Site) -> None:
             told.append(f"POST {path}: {word(error)}")
             continue
         if early is None:
-            site.survey.body_path = path
+            site.body_path = path
             return
         told.append(f"POST {path} is answered {early} before the body")
-    site.survey.lacks[Need.BODY] = NotApplicable(why="; ".join(told))
+    site.lacks[Need.BODY] = NotApplicable(why="; ".join(told))
 
 
 async def _early_answer(site: Site, path: str) -> int | None:
@@ -90,18 +89,18 @@ async def _websocket(site: Site) -> None:
         why = str(error)
     except TROUBLE as error:
         why = f"an upgrade at {site.options.ws_path}: {word(error)}"
-    site.survey.lacks[Need.WEBSOCKET] = NotApplicable(why=why)
+    site.lacks[Need.WEBSOCKET] = NotApplicable(why=why)
 
 
 def _choose(site: Site, plain: Answer) -> None:
     """Which request stands for one that the server takes."""
-    found, path = site.survey, site.options.path
+    path = site.options.path
     server = plain.fields.get("server")
-    found.notes.append(f"GET {path} is answered {plain.status}" + (f" by {server}" if server else ""))
-    found.plain_status = plain.status
+    site.notes.append(f"GET {path} is answered {plain.status}" + (f" by {server}" if server else ""))
+    site.plain_status = plain.status
     if plain.closes:
-        found.lacks[Need.KEEPALIVE] = NotApplicable(why=f"the connection is closed after GET {path}")
-    if plain.status >= 400 and Need.WEBSOCKET not in found.lacks:
+        site.lacks[Need.KEEPALIVE] = NotApplicable(why=f"the connection is closed after GET {path}")
+    if plain.status >= 400 and Need.WEBSOCKET not in site.lacks:
         # an error cannot be told from another; the upgrade is what this server says yes to
-        found.plain_status, found.plain_path, found.plain_fields = 101, site.options.ws_path, UPGRADE_FIELDS
-        found.lacks.setdefault(Need.KEEPALIVE, NotApplicable(why=f"GET {path} is answered {plain.status}"))
+        site.plain_status, site.plain_path, site.plain_fields = 101, site.options.ws_path, UPGRADE_FIELDS
+        site.lacks.setdefault(Need.KEEPALIVE, NotApplicable(why=f"GET {path} is answered {plain.status}"))

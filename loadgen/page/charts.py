@@ -67,7 +67,6 @@ class Crowd(NamedTuple):
     members: tuple[str, ...]
 
     def total(self, counts: Mapping[str, int]) -> int:
-        """How many of all of them."""
         return sum(counts.get(name, 0) for name in self.members)
 
 
@@ -141,8 +140,6 @@ def bands(samples: Sequence[Sample]) -> list[Band]:
 
 
 class _Timeline:
-    """The charts that share an axis of time."""
-
     def __init__(self, samples: Sequence[Sample], ident: str) -> None:
         self._samples = samples
         self._ident = ident
@@ -332,7 +329,6 @@ def _frame(caption: str, note: str, summary: str, ident: str, *, height: float) 
 
 
 def _times(time: Scale, down: float) -> Iterable[Element]:
-    """The ticks of an axis of seconds."""
     for tick in time.ticks:
         place = time.at(tick)
         anchor = "start" if place < 0.02 else "end" if place > 0.98 else "middle"
@@ -340,10 +336,8 @@ def _times(time: Scale, down: float) -> Iterable[Element]:
 
 
 def _clipped(name: str, most: int) -> str:
-    """A name, or its beginning where that is too long."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _percent(place: float) -> str:
-    """A place across, as SVG wants it."""
     return f"{100 * place:.2f}%"

@@ -117,30 +117,20 @@ def _body(
     for section in sections.tables(report):
         yield node(f"h{level}", section.title.capitalize())
         yield _table(section, links=links)
-    if drawn:
-        yield from _plots(report, ident, level)
-    yield from _numbers(report, level)
-    yield from _figures(report, level)
-    metrics = sections.metrics(report, most=_MOST_METRICS)
-    if metrics.rows:
-        yield node(f"h{level}", metrics.title.capitalize())
-        yield node("details", node("summary", f"{len(metrics.rows):,} of them grew"), node("div", _table(metrics)))
-
-
-def _plots(report: Report, ident: str, level: int) -> Iterable[Element]:
-    found = charts.over_time(report, ident)
-    if found:
+    if drawn and (plots := charts.over_time(report, ident)):
         yield node(f"h{level}", "What happened")
-        yield from map(_figure, found)
-
-
-def _numbers(report: Report, level: int) -> Iterable[Element]:
+        yield from map(_figure, plots)
     measured = sections.measured(report)
     if measured:
         yield node(f"h{level}", "In numbers")
     for section in measured:
         yield node(f"h{level + 1}", section.title.capitalize())
         yield _table(section)
+    yield from _figures(report, level)
+    metrics = sections.metrics(report, most=_MOST_METRICS)
+    if metrics.rows:
+        yield node(f"h{level}", metrics.title.capitalize())
+        yield node("details", node("summary", f"{len(metrics.rows):,} of them grew"), node("div", _table(metrics)))
 
 
 def _tile(report: Report, name: str) -> Element:

@@ -14,7 +14,6 @@ Child = ET.Element | str | None
 #: Names that Python spells differently.
 _NAMES: Final = {
     "class_": "class",
-    "for_": "for",
     "viewbox": "viewBox",
     "aspect": "preserveAspectRatio",
 }
@@ -22,17 +21,14 @@ _NAMES: Final = {
 
 def node(tag: str, *children: Child, **attributes: str | float | None) -> Element:
     """An element. Children and attributes that are `None` are left out."""
-    element = ET.Element(tag, {_name(name): _value(value) for name, value in attributes.items() if value is not None})
+    told = {_NAMES.get(name, name): value for name, value in attributes.items() if value is not None}
+    element = ET.Element(tag, {name.replace("_", "-"): _value(value) for name, value in told.items()})
     for child in children:
         if isinstance(child, ET.Element):
             element.append(child)
         elif child is not None:
             _add_text(element, _clean(child))
     return element
-
-
-def _name(name: str) -> str:
-    return _NAMES.get(name) or name.replace("_", "-")
 
 
 def _value(value: str | float) -> str:
@@ -53,5 +49,4 @@ def _add_text(element: Element, text: str) -> None:
 
 
 def serialised(root: Element) -> str:
-    """The page as it is written to a file."""
     return f"<!DOCTYPE html>\n{ET.tostring(root, encoding='unicode', method='html')}\n"

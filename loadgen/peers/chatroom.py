@@ -74,7 +74,6 @@ class Chat:
         return self._rooms[name]
 
     def attend(self, member: object, text: str | bytes) -> Reply:
-        """Act on what a client said over a WebSocket."""
         said = json.loads(text)
         name, number = said.get("room", ""), said.get("id")
         if said["type"] == "publish":
@@ -104,7 +103,6 @@ class Chat:
         return receipt, encode({"type": "message", **message}), tuple(room.members)
 
     def leave(self, member: object) -> None:
-        """Forget a client that is gone."""
         for room in self._rooms.values():
             room.members.discard(member)
 

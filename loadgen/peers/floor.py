@@ -104,7 +104,6 @@ def ping_all() -> None:
 
 
 def attend(client: Client, mask: int) -> None:
-    """Read what came, write what is left."""
     if mask & select.EPOLLOUT:
         rest, client.outbox = client.outbox, b""
         epoll.modify(client.socket, select.EPOLLIN)
@@ -147,7 +146,6 @@ def converse(client: Client) -> None:
 
 
 def serve_request(client: Client) -> None:
-    """Answer a request when it is whole."""
     head, found, body = client.inbox.partition(b"\r\n\r\n")
     if not found:
         return
@@ -177,7 +175,6 @@ def serve_request(client: Client) -> None:
 
 
 def hold(client: Client, room: chatroom.Room, query: dict[str, str]) -> None:
-    """Answer a poll, now or later."""
     after, wait = chatroom.asked(query)
     if after is None or after != room.offset or not wait:
         respond(client, 200, room.page(after))
@@ -198,7 +195,6 @@ def tell(members: "tuple[Client, ...]", event: str) -> None:
 
 
 def as_event(event: str) -> bytes:
-    """A message as an event stream has it."""
     return f"id: {json.loads(event)['cursor']}\nevent: message\ndata: {event}\n\n".encode()
 
 

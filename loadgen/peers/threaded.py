@@ -44,7 +44,6 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
-        """Answer the page, a poll or an upgrade."""
         url = urlsplit(self.path)
         if url.path == "/ws":
             self._talk()
@@ -114,7 +113,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def tell(members: Collection[Member], event: str) -> None:
-    """Send to one after the other."""
     for member in members:
         with suppress(OSError):  # gone meanwhile
             member.send(TEXT, event.encode())

@@ -21,7 +21,6 @@ _loaded: set[Path] = set()  # files from outside
 
 
 def persona(cls: P) -> P:
-    """Register a persona under its name."""
     if cls.name in _registry:
         raise ValueError(f"two personas are called {cls.name!r}: {_registry[cls.name].__module__}, {cls.__module__}")
     _registry[cls.name] = cls

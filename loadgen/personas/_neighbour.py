@@ -98,7 +98,6 @@ class Neighbour(Planner, Member):
         self.plan(self.dark_seconds, self.regain_touch)
 
     def regain_touch(self) -> None:
-        """Be there again, until the next time."""
         self.come_back()
         if self.in_touch is not None:
             self.plan(self.between(self.in_touch), self.lose_touch)

@@ -30,13 +30,14 @@ page = getting()
 open_head = getting(lacks=2)
 
 
-def posting(*fields: str, body: bytes = b"") -> Opening:
-    """Publish by HTTP; `fields` say how the body is framed."""
+def posting(*fields: str) -> Opening:
+    """The head of a publish by HTTP; `fields` say how its body is framed."""
+    return lambda client: post_head(client.cohort.place, client.room, *fields)
 
-    def opening(client: Client) -> bytes:
-        return post_head(client.cohort.place, client.room, *fields) + body
 
-    return opening
+def post(place: Place, room: str, body: bytes, *fields: str, content_type: str = "text/plain") -> bytes:
+    """Encode a publish by HTTP, with further fields."""
+    return post_head(place, room, f"Content-Length: {len(body)}", *fields, content_type=content_type) + body
 
 
 def post_head(place: Place, room: str, *fields: str, content_type: str = "text/plain") -> bytes:
@@ -45,7 +46,6 @@ def post_head(place: Place, room: str, *fields: str, content_type: str = "text/p
 
 
 def event_stream(client: Client) -> bytes:
-    """Ask for the room's event stream."""
     place = client.cohort.place
     return wire.request("GET", place.stream_path.format(room=client.room), place.host, "Accept: text/event-stream")
 

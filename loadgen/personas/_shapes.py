@@ -28,9 +28,7 @@ class Dripper(Attacker):
     piece: ClassVar[bytes] = b"x"
     most_pieces: ClassVar[int] = _NO_END  # after so many it only waits
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._sent = 0
+    _sent: int  # pieces
 
     def drop(self, number: int) -> bytes:
         """Return the `number`th piece of this connection, from 0 on; nothing ends it."""
@@ -54,6 +52,15 @@ class Dripper(Attacker):
         self.send(data)
 
 
+class Welcome(Attacker):
+    """Stays where it is served; only a refusal is what its end is booked under."""
+
+    def on_data(self, data: bytes) -> None:
+        super().on_data(data)
+        if self.answered < 400:
+            self.answered = 0
+
+
 class Asker(Attacker):
     """Sends one valid request at a time on a connection that is kept, and the next after the whole answer.
 
@@ -68,13 +75,12 @@ class Asker(Attacker):
 
     def pause(self, status: int) -> float:
         """Return the seconds between an answer and the next request."""
-        raise NotImplementedError
+        return 0.0
 
     def opening(self) -> bytes:
         return self.request()
 
     def on_data(self, data: bytes) -> None:
-        """Count an answer, and go on unless the server is about to close."""
         self.unread += data
         answer = wire.read_response(self.unread)
         if answer is None:
@@ -127,15 +133,14 @@ class Flooder(Attacker):
         self._block = b""
 
     def block(self) -> bytes:
-        """Return what this client sends again and again."""
-        return self.blocks[self.number % len(self.blocks)]
+        """Return what this client sends again and again; without `blocks`, as many of its openings as fit."""
+        return self.blocks[self.number % len(self.blocks)] if self.blocks else fill(self.opening())
 
     def on_connected(self) -> None:
         super().on_connected()
         self.flood()
 
     def flood(self) -> None:
-        """Send the first block of a connection."""
         self._left = self.most_bytes
         self._block = self.block()
         self.on_drained()
@@ -173,16 +178,13 @@ class Vanishing(Attacker):
     """
 
     knock: ClassVar[bytes] = b"\r\n"  # servers should ignore it before a request (RFC 9112 section 2.2)
-    alive_seconds: ClassVar[float] = ALIVE_SECONDS
-    look_every_seconds: ClassVar[float] = LOOK_EVERY_SECONDS
-    knock_every_seconds: ClassVar[float] = KNOCK_EVERY_SECONDS
 
     def on_connected(self) -> None:
         super().on_connected()
         self.vanish_soon()
 
     def vanish_soon(self) -> None:
-        self.wake_in(self.pace(self.alive_seconds))
+        self.wake_in(self.pace(ALIVE_SECONDS))
 
     def on_time(self, moment: float) -> None:
         forgotten = self.is_forgotten()
@@ -190,10 +192,10 @@ class Vanishing(Attacker):
             self.fail("closed while it was dark")
         elif not self.is_dark:
             self.go_dark()
-            self.wake_in(self.pace(self.knock_every_seconds if forgotten is None else self.look_every_seconds))
+            self.wake_in(self.pace(KNOCK_EVERY_SECONDS if forgotten is None else LOOK_EVERY_SECONDS))
         elif forgotten is None:
             self.come_back()
             self.wake_in(ECHO_SECONDS)
             self.send(self.knock)
         else:
-            self.wake_in(self.pace(self.look_every_seconds))
+            self.wake_in(self.pace(LOOK_EVERY_SECONDS))

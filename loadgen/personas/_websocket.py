@@ -51,7 +51,6 @@ class WebSocketClient(Client):
         return self.stage is Stage.OPENING
 
     def on_data(self, data: bytes) -> None:
-        """Finish the handshake; then hear what comes."""
         if not self.awaits_head(data):
             self.hear(data)
             return
@@ -107,11 +106,9 @@ class Lingerer(WebSocketClient, Attacker):
         self.on_open()
 
     def on_close(self, frame: wire.Frame) -> None:
-        """Go: there is nothing more to hold."""
         self.closed(frame.close_code)
 
     def closed(self, code: int) -> None:
-        """Book the close and the end."""
         self.cohort.answers[f"close {code}"] += 1
         self.fail(f"close {code}", turned_away=code in CLOSED_FOR_NOW)
 
@@ -176,7 +173,6 @@ class Member(WebSocketClient):
 
 
 def decode(frame: wire.Frame) -> Envelope:
-    """Read a text frame as a chat.v1 message."""
     if frame.opcode != wire.TEXT or not frame.final:
         raise wire.WireError("chat.v1 in something else than one text frame")
     try:
@@ -186,7 +182,6 @@ def decode(frame: wire.Frame) -> Envelope:
 
 
 def encoded(**message: object) -> bytes:
-    """Encode a chat.v1 message as a frame."""
     return wire.frame(wire.FIN | wire.TEXT, msgspec.json.encode(message))
 
 
@@ -197,5 +192,4 @@ def join(number: int, room: str, after: str = "") -> bytes:
 
 
 def publish(room: str, number: int, text: str) -> bytes:
-    """Encode a publish as a frame."""
     return encoded(type="publish", id=number, room=room, text=text)

@@ -1,13 +1,16 @@
-"""Requests that are valid and cost the server work: history, search, joins, rooms."""
+"""Requests that cost the server more than the client: history, search, joins, rooms, bad tokens."""
 
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from typing import ClassVar, Final
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs, Threat
+from loadgen.client import ATTACKER_RETURNS_SECONDS, Cohort, Needs, Threat
 from loadgen.personas import persona
-from loadgen.personas._requests import post_head
+from loadgen.personas._requests import post, upgrading
 from loadgen.personas._shapes import Asker
 from loadgen.personas._websocket import Envelope, Lingerer, decode, join, publish
 
@@ -47,8 +50,7 @@ class AskTheLog(Asker):
         if not self._wrote:
             self._wrote = True
             # Servers that know guests by address and agent give each of these its own rate.
-            fields = (f"Content-Length: {len(ASK_THE_LOG_TEXT)}", f"User-Agent: asker-{self.index}")
-            return post_head(place, ASK_THE_LOG_ROOM, *fields) + ASK_THE_LOG_TEXT
+            return post(place, ASK_THE_LOG_ROOM, ASK_THE_LOG_TEXT, f"User-Agent: asker-{self.index}")
         return wire.request("GET", QUESTIONS[self._question % len(QUESTIONS)], place.host)
 
     def pause(self, status: int) -> float:
@@ -161,8 +163,7 @@ class CostlyText(Asker):
 
     def request(self) -> bytes:
         content_type, make = _KINDS[self.number % len(_KINDS)]
-        body = make()
-        return post_head(self.cohort.place, self.room, f"Content-Length: {len(body)}", content_type=content_type) + body
+        return post(self.cohort.place, self.room, make(), content_type=content_type)
 
     def pause(self, status: int) -> float:
         return POST_EVERY_SECONDS
@@ -185,16 +186,13 @@ class FillRooms(_ChatAsker):
     name = "fill-rooms"
     usual_clients = 1000
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._joined = 0
+    _joined: int  # rooms, on this connection
 
     def on_open(self) -> None:
         self._joined = 0
         self._write()
 
     def on_answer(self, message: Envelope) -> None:
-        """Join after an ack, go on to the next room after a join, wait after a refusal."""
         if message.type == "ack":
             self.send(join(self._joined, self._room))
         elif message.type == "joined":
@@ -236,10 +234,8 @@ class JoinMany(_ChatAsker):
 
     name = "join-many"
 
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._asked = 0
-        self._open = 0  # joins that are not answered
+    _asked: int  # joins
+    _open: int  # joins that are not answered
 
     def on_open(self) -> None:
         self._asked = self._open = 0
@@ -260,3 +256,68 @@ class JoinMany(_ChatAsker):
         """Half of them use names as long as a room's may be: a server that reads by bytes reads fewer at a time."""
         name = f"join-{self.index}-{number}"
         return name.ljust(LONGEST_NAME, "-") if self.index % 2 else name
+
+
+#: Seconds that a forged token claims to be valid for: a server that looks at that first must go on to the signature.
+LIFETIME: Final = 3600
+#: Characters of claims that nobody asked for, in one token of eight: below the 4 KB that servers take as a token.
+LONG_CLAIM: Final = 2_500
+
+
+def _encoded(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+_HS256: Final = _encoded(b'{"alg":"HS256","typ":"JWT"}')
+_NONE: Final = _encoded(b'{"alg":"none"}')
+
+
+def bad_token(number: int) -> str:
+    """Return another token for each number. Of eight, six are forged with HS256, one is unsigned, one is noise."""
+    kind = number % 8
+    signature = sha256(b"%d" % number).digest()
+    if kind == 0:
+        return f"bad.token.{_encoded(signature)}"
+    more = b',"more":"%b"' % (b"x" * LONG_CLAIM) if kind == 1 else b""
+    claims = _encoded(b'{"sub":"u_%d","exp":%d%b}' % (number, time.time() + LIFETIME, more))
+    return f"{_NONE}.{claims}." if kind == 2 else f"{_HS256}.{claims}.{_encoded(signature)}"
+
+
+#: A room of its own, for servers that take what comes with such a token.
+BAD_TOKENS_ROOM: Final = "bad-tokens"
+BAD_TOKENS_TEXT: Final = b"said by nobody"
+
+
+@persona
+class BadTokens(Asker):
+    """Posts, or asks for a WebSocket, with another bad token each time, and again as soon as it is refused.
+
+    To verify a signature takes 40 to 100 microseconds, and no cache helps, since none of these was seen before: 10,000
+    a second are a core, unless size and rate are asked before the signature. What is taken is booked as it is answered.
+    """
+
+    __slots__ = ("_asked",)
+
+    name = "bad-tokens"
+    usual_clients = 500
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._asked = 0
+
+    def request(self) -> bytes:
+        """Return the next request; half of the clients ask for a WebSocket."""
+        token = bad_token((self.index << 32) + self._asked)
+        self._asked += 1
+        field = f"Authorization: Bearer {token}"
+        if self.number % 2:
+            return upgrading(field)(self)
+        return post(self.cohort.place, BAD_TOKENS_ROOM, BAD_TOKENS_TEXT, field)
+
+    def on_data(self, data: bytes) -> None:
+        """Leave a WebSocket at once, should there be one."""
+        if not self.unread and wire.final_status(data) == 101:
+            self.cohort.answers["answered 101"] += 1
+            self.leave(return_in=ATTACKER_RETURNS_SECONDS)
+        else:
+            super().on_data(data)

@@ -3,9 +3,10 @@
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import Attacker, Cohort, Needs, Stage, Threat
+from loadgen.client import Cohort, Needs, Stage, Threat
 from loadgen.personas import persona
-from loadgen.personas._requests import page, posting
+from loadgen.personas._requests import page, post
+from loadgen.personas._shapes import Welcome
 from loadgen.personas._websocket import JOIN_ID, Envelope, Member, join, publish
 from loadgen.personas.honest import Poll
 from loadgen.timers import now
@@ -68,8 +69,6 @@ BELL_EVERY_SECONDS: Final = 2.0
 #: The room is theirs alone: victims' messages would wake the polls ten times a second.
 ROOM: Final = "thunder"
 
-_ring: Final = posting("Content-Length: 5", body=b"goal!")
-
 
 @persona
 class ThunderingPoll(Poll):
@@ -106,10 +105,9 @@ class ThunderingPoll(Poll):
             super().on_time(moment)
             return
         self._await_bell()
-        self.send(_ring(self))
+        self.send(post(self.cohort.place, self.room, b"goal!"))
 
     def on_data(self, data: bytes) -> None:
-        """Take an answer; the ringer's is only booked."""
         if not self._rings:
             super().on_data(data)
             return
@@ -136,7 +134,7 @@ ASK_EVERY_SECONDS = 12.0
 
 
 @persona
-class DescriptorExhaust(Attacker):
+class DescriptorExhaust(Welcome):
     """Opens as many connections as it gets, and holds them with a small request every 12 s.
 
     None of them is late with anything, so no deadline applies. What counts is whether the server serves those that were
@@ -152,12 +150,6 @@ class DescriptorExhaust(Attacker):
     def on_connected(self) -> None:
         super().on_connected()
         self.wake_in(self.pace(ASK_EVERY_SECONDS))
-
-    def on_data(self, data: bytes) -> None:
-        """Remember a refusal; any other answer is what it came for."""
-        super().on_data(data)
-        if self.answered < 400:
-            self.answered = 0
 
     def on_time(self, moment: float) -> None:
         self.wake_in(self.pace(ASK_EVERY_SECONDS))

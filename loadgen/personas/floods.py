@@ -10,8 +10,8 @@ import msgspec
 from loadgen import wire
 from loadgen.client import Attacker, Needs, Place, Threat
 from loadgen.personas import persona
-from loadgen.personas._requests import event_stream, nothing, page, post_head, upgrading
-from loadgen.personas._shapes import BLOCK_BYTES, Flooder, fill
+from loadgen.personas._requests import event_stream, nothing, page, post, post_head, upgrading
+from loadgen.personas._shapes import BLOCK_BYTES, Flooder, Welcome, fill
 from loadgen.personas._websocket import FrameFlooder, encoded, join, publish
 from loadgen.wire import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 
@@ -124,12 +124,9 @@ class Pipeline(Flooder):
         self.stop_reading()
         super().on_connected()
 
-    def block(self) -> bytes:
-        return fill(self.opening())
-
 
 @persona
-class SseFlood(Flooder):
+class SseFlood(Welcome, Flooder):
     """Opens an event stream and sends bytes behind the request, as fast as they are taken.
 
     A client of an event stream has nothing to send after its request. A server that reads on either gathers these bytes
@@ -141,12 +138,6 @@ class SseFlood(Flooder):
     usual_clients = 2500  # each fills up to some hundred KB of kernel memory, of which a machine has a few GB
     opening = event_stream
     blocks = (b"x" * BLOCK_BYTES,)  # no request
-
-    def on_data(self, data: bytes) -> None:
-        """Note an answer; go on unless it is a refusal."""
-        super().on_data(data)
-        if self.answered < 400:
-            self.answered = 0
 
 
 #: What a bomb grows to: 1,000 times what is sent, the most that DEFLATE can do.
@@ -252,7 +243,7 @@ def _many_fields(place: Place, room: str) -> bytes:
 
 def _json(place: Place, room: str) -> bytes:
     body = msgspec.json.encode({"text": _ESCAPED, "more": _objects(BODY_BYTES)})
-    return post_head(place, room, f"Content-Length: {len(body)}", content_type="application/json") + body
+    return post(place, room, body, content_type="application/json")
 
 
 def _chunks(place: Place, room: str) -> bytes:
@@ -282,9 +273,6 @@ class LongRequests(Flooder):
 
     def opening(self) -> bytes:
         return _request(self.cohort.place, self.number % _ROOMS)
-
-    def block(self) -> bytes:
-        return fill(self.opening())
 
     def on_data(self, data: bytes) -> None:
         """Take the answers, so that they are not what stops it."""

@@ -115,7 +115,6 @@ class Poll(Client):
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
     def request(self) -> bytes:
-        """Encode a poll from the cursor on."""
         return self._get(f"after={quote(self._cursor, safe='')}&wait={self.cohort.place.poll_wait_seconds:g}")
 
     def _get(self, query: str) -> bytes:

@@ -4,18 +4,87 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from itertools import chain
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
 from loadgen import wire
-from loadgen.client import Needs
+from loadgen.client import Attacker, Cohort, Needs, Threat
 from loadgen.conform.case import End
 from loadgen.conform.framing import fragmented, framing, pings, reserved
 from loadgen.conform.handshakes import closing
 from loadgen.conform.utf8 import utf8
 from loadgen.personas import _malformed_chat, _malformed_http, persona
-from loadgen.personas._cases import CaseByCase
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import LastWord, Lingerer, decode
+
+PIECES: Final = (1, 2, 200)
+PIECE_EVERY_SECONDS: Final = 0.005
+
+#: Over the 10 s that good servers give a head, so that a case which is taken for the beginning of something is booked
+#: under the answer to that.
+PATIENCE_SECONDS: Final = 15.0
+
+#: After an answer that does not close the connection, or before the next case.
+PAUSE_SECONDS: Final = 0.5
+
+#: What the malformed are judged by is what they are answered: a few hundred would only repeat it.
+CLIENTS: Final = 100
+
+
+class CaseByCase(Attacker):
+    __slots__ = ("_is_answered", "_played", "_size", "_unsent")
+
+    threat = Threat.MALFORMED
+    usual_clients = CLIENTS
+    pieces: ClassVar[tuple[int, ...]] = PIECES
+
+    _is_answered: bool
+    _size: int  # of a piece
+    _unsent: bytes
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        self._played = self.number - 1  # each client begins one further than the one before it
+
+    def cases(self) -> Mapping[str, bytes]:
+        raise NotImplementedError
+
+    @property
+    def case(self) -> str:
+        return list(self.cases())[self._played % len(self.cases())]
+
+    def play(self) -> None:
+        self._played += 1
+        self._is_answered = False
+        self._unsent = self.cases()[self.case]
+        pieces = self.pieces[self._played // len(self.cases()) % len(self.pieces)]
+        self._size = -(-len(self._unsent) // pieces)
+        self._send_piece()
+
+    def _send_piece(self) -> None:
+        piece, self._unsent = self._unsent[: self._size], self._unsent[self._size :]
+        self.send(piece)
+        if self.fd >= 0:
+            self.wake_in(PIECE_EVERY_SECONDS if self._unsent else PATIENCE_SECONDS)
+
+    def book(self, answer: str) -> None:
+        """Count an answer that was not to be expected, under the name of its case."""
+        self.cohort.answers[f"{self.case}: {answer}"] += 1
+
+    def note_answer(self) -> None:
+        self._is_answered = True
+        self.wake_in(self.pace(PAUSE_SECONDS))
+
+    def go_on(self) -> None:
+        """Go to the next case, on a new connection."""
+        self.leave(return_in=self.pace(PAUSE_SECONDS))
+
+    def on_time(self, moment: float) -> None:
+        if self._unsent and not self._is_answered:
+            self._send_piece()
+            return
+        if not self._is_answered:
+            self.book(f"nothing in {PATIENCE_SECONDS:g} s")
+        self.go_on()
 
 
 @persona

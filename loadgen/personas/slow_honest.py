@@ -8,7 +8,7 @@ from loadgen import wire
 from loadgen.client import Cohort, Needs, Stage
 from loadgen.personas import persona
 from loadgen.personas._neighbour import Neighbour, SlowUser
-from loadgen.personas._requests import page, post_head
+from loadgen.personas._requests import page, post
 from loadgen.personas.honest import Poll
 
 PEOPLE: Final = 300
@@ -159,7 +159,6 @@ class Curl(Poll):
         self.wake_in(CURL_PAUSE_SECONDS)
 
     def on_time(self, moment: float) -> None:
-        """Ask; look; give up."""
         match self._doing:
             case _Doing.PAUSING:
                 self._doing = _Doing.DEAF
@@ -250,7 +249,7 @@ class Bandwidth(SlowUser):
     def request(self, number: int) -> bytes:
         place = self.cohort.place
         if number % 2:
-            return post_head(place, ROOM, f"Content-Length: {TEXT_BYTES}") + b"x" * TEXT_BYTES
+            return post(place, ROOM, b"x" * TEXT_BYTES)
         return wire.request("GET", f"/rooms/{ROOM}/messages?{QUERY}", place.host)
 
     def piece_every(self) -> float:

@@ -5,8 +5,8 @@ from typing import Final
 
 from loadgen.client import Attacker, Needs
 from loadgen.personas import persona
-from loadgen.personas._requests import Opening, nothing, open_head, page, posting, upgrade
-from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Dripper
+from loadgen.personas._requests import nothing, open_head, page, posting, upgrade
+from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, LOOK_EVERY_SECONDS, Dripper
 from loadgen.tls import client_hello
 
 
@@ -42,10 +42,6 @@ class SlowHead(Dripper):
         return b"X-Line-%d: %d\r\n" % (number, number)
 
 
-def _first_byte_of(opening: Opening) -> Opening:
-    return lambda client: opening(client)[:1]
-
-
 @lru_cache(maxsize=4)
 def _endless(head: bytes) -> bytes:
     """The head with a field that never ends."""
@@ -61,8 +57,10 @@ class DripHead(Dripper):
     """
 
     name = "drip-head"
-    opening = _first_byte_of(page)
     head = page
+
+    def opening(self) -> bytes:
+        return self.head()[:1]
 
     def drop(self, number: int) -> bytes:
         """Return one byte: of the head, then of a field that would be its last."""
@@ -79,7 +77,6 @@ class SlowHandshake(DripHead):
 
     name = "slow-handshake"
     needs = Needs.WEBSOCKET
-    opening = _first_byte_of(upgrade)
     head = upgrade
 
 
@@ -145,9 +142,6 @@ SEGMENT_BYTES: Final = 1460
 SIP_BYTES: Final = 256
 SIP_EVERY_SECONDS: Final = 4.0
 
-#: How often those that read nothing ask whether they are still held.
-LOOK_EVERY_SECONDS: Final = 2.0
-
 
 @persona
 class SlowRead(Attacker):
@@ -210,5 +204,4 @@ class SlowTls(Dripper):
         return client_hello() if self.number % 2 else client_hello()[:1]
 
     def drop(self, number: int) -> bytes:
-        """Return one byte; after the last, nothing."""
         return b"" if self.number % 2 else client_hello()[number + 1 : number + 2]

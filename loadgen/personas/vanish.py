@@ -5,7 +5,7 @@ from typing import Final
 from loadgen import wire
 from loadgen.client import Attacker, Needs, Threat
 from loadgen.personas import persona
-from loadgen.personas._requests import event_stream, held_poll, post_head
+from loadgen.personas._requests import event_stream, held_poll, post
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Vanishing
 from loadgen.personas._websocket import Lingerer, join
 from loadgen.wire import FIN, PONG, frame
@@ -105,8 +105,7 @@ class PublishReset(Lingerer):
         if not self._publishes:
             return super().opening()
         # Servers that know guests by address and agent give each of these its own rate.
-        fields = (f"Content-Length: {TEXT_BYTES}", f"User-Agent: publisher-{self.index}")
-        return post_head(self.cohort.place, self.room, *fields) + b"x" * TEXT_BYTES
+        return post(self.cohort.place, self.room, b"x" * TEXT_BYTES, f"User-Agent: publisher-{self.index}")
 
     def on_connected(self) -> None:
         """Be held at once as a publisher; a member is held when the WebSocket is open."""

@@ -65,11 +65,17 @@ def _encode(message: dict[str, object]) -> str:
 
 
 async def _join(peer: WebSocket, room: str) -> None:
-    """Become a member of a room."""
     await peer.send_message(_encode({"type": "join", "id": _JOIN_ID, "room": room}))
     while (reply := _replies.decode(await peer.get_message())).type != "joined":
         if reply.type == "error":
             raise OperationFailedError(f"error {reply.code}")
+
+
+async def _page(peer: HttpPeer, path: str) -> _Page:
+    status, body = await peer.request("GET", path)
+    if status != 200:
+        raise OperationFailedError(f"answered {status}")
+    return _pages.decode(body)
 
 
 class WebSocketVictim(Victim):
@@ -142,22 +148,16 @@ class PollVictim(_Poster):
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         path = f"/rooms/{self.room}/messages"
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-            cursor = (await self._fetch(peer, f"{path}?limit=1")).cursor
+            cursor = (await _page(peer, f"{path}?limit=1")).cursor
         task_status.started()
         while True:
             # the operations' own time-out judges how long this may take; this one only ends a poll that was forgotten
             with trio.fail_after(POLL_WAIT_SECONDS + CONNECT_TIMEOUT_SECONDS):
                 query = f"after={quote(cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
-                page = await self._fetch(peer, f"{path}?{query}")
+                page = await _page(peer, f"{path}?{query}")
             cursor = page.cursor
             for message in page.messages:
                 self.heard(message.text)
-
-    async def _fetch(self, peer: HttpPeer, path: str) -> _Page:
-        status, body = await peer.request("GET", path)
-        if status != 200:
-            raise OperationFailedError(f"answered {status}")
-        return _pages.decode(body)
 
 
 class StreamVictim(_Poster):
@@ -197,7 +197,6 @@ async def _come(context: Context, stream: Stream, number: int, done: Callable[[]
 
 
 async def _reread(context: Context, victims: Sequence[Victim]) -> Reread:
-    """Ask for everything that was acknowledged."""
     limiter = trio.CapacityLimiter(AT_ONCE)
     asked, lost, unreadable = 0, 0, ""
 
@@ -233,10 +232,7 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
         cursor = "0"
         while True:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
-            status, body = await peer.request("GET", f"/rooms/{victim.room}/messages?{query}")
-            if status != 200:
-                raise OperationFailedError(f"answered {status}")
-            page = _pages.decode(body)
+            page = await _page(peer, f"/rooms/{victim.room}/messages?{query}")
             complete = complete and page.recovered
             kept |= {number for each in page.messages if (number := number_in(each.text)) is not None}
             if not page.messages or page.cursor == cursor:

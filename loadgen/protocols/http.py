@@ -23,7 +23,7 @@ from loadgen.victims.victim import Newcomer, OperationFailedError, Victim
 _CHUNK: Final = 64 * 1024
 
 
-def _pair(field: str) -> tuple[str, str]:
+def name_and_value(field: str) -> tuple[str, str]:
     name, _, value = field.partition(":")
     return name.strip(), value.strip()
 
@@ -60,15 +60,13 @@ class HttpPeer:
     async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> h11.Response:
         if not self.is_open:
             raise OperationFailedError("the server closed after its answer")
-        told = [("Host", self._host), ("User-Agent", "loadgen-victim"), *map(_pair, fields)]
+        told = [("Host", self._host), ("User-Agent", "loadgen-victim"), *map(name_and_value, fields)]
         if body:
             told += [] if any(name.lower() == "content-type" for name, _ in told) else [("Content-Type", "text/plain")]
             told.append(("Content-Length", str(len(body))))
-        wire = self._http.send(h11.Request(method=method, target=path, headers=told))
-        if body:
-            wire = (wire or b"") + (self._http.send(h11.Data(data=body)) or b"")
-        wire = (wire or b"") + (self._http.send(h11.EndOfMessage()) or b"")
-        await self._stream.send_all(wire)
+        request = h11.Request(method=method, target=path, headers=told)
+        events = (request, *([h11.Data(data=body)] if body else []), h11.EndOfMessage())
+        await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
         while not isinstance(event := await self._next(), h11.Response):
             pass  # 100 Continue and its like
         return event
@@ -88,10 +86,10 @@ class HttpPeer:
         return event
 
 
-async def _ask(peer: HttpPeer, endpoint: Endpoint) -> int:
-    """Ask what the command line says; the status."""
+async def _ask(peer: HttpPeer, endpoint: Endpoint) -> str:
+    """Ask what the command line says; the failure, or nothing."""
     status, _ = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
-    return status
+    return "" if 200 <= status < 400 else f"answered {status}"
 
 
 class GetVictim(Victim):
@@ -114,17 +112,13 @@ class GetVictim(Victim):
     async def _get(self, peer: HttpPeer) -> None:
         number = await self.next_operation()
         with trio.fail_after(self.context.timeout_seconds):
-            status = await _ask(peer, self.context.endpoint)
-        if 200 <= status < 400:
-            self.book(number)
-        else:
-            self.book(number, f"answered {status}")
+            failure = await _ask(peer, self.context.endpoint)
+        self.book(number, failure)
 
 
 async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
-    status = await _ask(HttpPeer(stream, context.target.authority), context.endpoint)
-    if not 200 <= status < 400:
-        raise OperationFailedError(f"answered {status}")
+    if failure := await _ask(HttpPeer(stream, context.target.authority), context.endpoint):
+        raise OperationFailedError(failure)
     done()
 
 

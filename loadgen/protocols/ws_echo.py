@@ -13,6 +13,7 @@ from loadgen import wire
 from loadgen.client import Needs, Speaking, Stage
 from loadgen.personas import persona
 from loadgen.personas._websocket import WebSocketClient
+from loadgen.protocols.http import name_and_value
 from loadgen.protocols.protocol import Protocol
 from loadgen.victims.context import Context, Stream
 from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, Newcomer, OperationFailedError, Victim, text_of
@@ -50,10 +51,7 @@ class _Handshake(trio.abc.ReceiveStream):
 
 
 async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> WebSocket:
-    """Open a WebSocket as the command line says."""
     endpoint = context.endpoint
-    fields = [(name.strip().encode(), value.strip().encode()) for name, _, value in
-              (field.partition(":") for field in endpoint.fields)]  # fmt: skip
     handshake = _Handshake(stream)
     # it takes any stream, and asks only for the addresses of those that it knows
     peer = await trio_websocket.wrap_client_stream(
@@ -62,7 +60,7 @@ async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> We
         context.target.authority,
         endpoint.websocket_path,
         subprotocols=[endpoint.subprotocol] if endpoint.subprotocol else None,
-        extra_headers=fields,
+        extra_headers=[(name.encode(), value.encode()) for name, value in map(name_and_value, endpoint.fields)],
     )
     handshake.is_done = True
     return peer

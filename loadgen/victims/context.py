@@ -42,8 +42,6 @@ class _Watched(trio.abc.ReceiveStream):
 
 
 class Context:
-    """The surroundings of a process's victims."""
-
     def __init__(self, target: Target, tag: str) -> None:
         self.target = target
         self.tag = tag  # tells this run's rooms from another's
@@ -95,7 +93,6 @@ class Probe(ABC):
         """Begin an operation that is due."""
 
     async def keep_schedule(self) -> None:
-        """Issue each operation when it is due."""
         while not self.context.stopped:
             await self.context.clock.sleep_until(self.schedule.due(self._issued))
             if not self.context.stopped:

@@ -106,6 +106,5 @@ class ProbeRunner:
         return Result(
             phases=self._context.recorder.results(self._expected()),
             reread=self._reread,
-            role="victims",
-            lags=self._context.clock.lag.phases,
+            lags=[("victims", phase, late) for phase, late in self._context.clock.lag.phases.items()],
         )

@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+from msgspec.structs import replace
+
 from chatserver.api.encoder import WireEncoder, faces
 from chatserver.chat.presence import NAMED_ROOM, Presence
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import Record
+from chatserver.log.interface import Kind, Record
 
 ENCODER = WireEncoder("k3f9")
 RECORD = Record("lobby", 41, 1_763_800_000_123, "u_1", "Ann", 'a "quoted" ünï\n')
@@ -25,6 +27,13 @@ def test_a_message_is_json_with_a_cursor_of_the_epoch_also_as_an_event() -> None
     assert (message["user"], message["text"]) == ({"id": "u_1", "name": "Ann"}, RECORD.text)
     event = fields_of(ENCODER.events.push(wire, "lobby", 41))
     assert event == {"id": "k3f9-41", "event": "message", "data": wire.decode()}
+
+
+def test_an_edit_that_is_emptied_reads_as_if_it_were_made_of_its_record() -> None:
+    edit = replace(RECORD, offset=42, kind=Kind.EDIT, target=41, user_name='"Änn"')
+    emptied = ENCODER.message(replace(edit, text=""))
+    assert ENCODER.emptied(ENCODER.message(edit)) == emptied
+    assert ENCODER.emptied(emptied) == emptied
 
 
 def _user(person: Principal) -> dict[str, str]:

@@ -35,7 +35,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Serving]:
     monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # so that a handful of connections is many steps
-    async with moderated(tmp_path) as running:
+    async with moderated(tmp_path, presence_grace=300.0) as running:
         yield running
 
 
@@ -278,5 +278,55 @@ async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server
     await server.counted("kicked")
     (entry,) = await audit(server.address)
     assert (entry["action"], entry["room"], entry["target"], entry["detail"]) == ("kick", "lobby", ann, "noise")
-    answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
-    assert answer.json == {"room": "lobby", "user": ann, "ended": 0}, "it is not there any more"
+    for ended in (1, 0):  # it had come back and lost its connection; then it is not there any more
+        answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
+        assert answer.json == {"room": "lobby", "user": ann, "ended": ended}
+
+
+# -- those without a connection ---------------------------------------------------------------------------------------
+
+
+async def _poll_once(address: Address, who: dict[str, str], *rooms: str) -> None:
+    query = "&".join(f"room={room}" for room in rooms)
+    assert (await ask(address, "GET", f"/poll?{query}", headers=who, source=ELSEWHERE)).status == 200
+
+
+async def _lose(address: Address, who: dict[str, str], *rooms: str) -> object:
+    """Be in rooms between two polls, and after a reload; who that is."""
+    await _poll_once(address, who, *rooms)
+    async with chatter(address, headers=who, source=ELSEWHERE) as page:
+        for room in rooms:
+            await page.ask("join", room=room)
+        user: object = page.hello["user"]
+    return user
+
+
+@pytest.mark.parametrize("room", ["lobby", "*"])
+@pytest.mark.parametrize("how", ["kick", "ban a user", "ban a network"])
+async def test_who_has_no_connection_just_now_is_off_the_list_at_once(address: Address, how: str, room: str) -> None:
+    others = [guest(f"other-{number}") for number in range(7)]
+    for each in others:
+        assert (await ask(address, "GET", "/poll?room=lobby", headers=each)).status == 200
+    user: Any = await _lose(address, ANN, "lobby", "ops")
+    assert await _is_listed(address, user, "lobby")
+    whom = {"network": ELSEWHERE} if how == "ban a network" else {"user": user["id"]}
+    if how == "kick":
+        answer = await moderate(address, "POST", f"/rooms/{room}/kick", **whom)
+        assert answer.json["ended"] == (1 if room == "lobby" else 2)
+    else:
+        await sanction(address, room, kind="ban", **whom)
+    assert not await _is_listed(address, user, "lobby")
+    assert await _is_listed(address, user, "ops") == (room == "lobby")
+    members = await moderate(address, "GET", "/rooms/lobby/members")
+    assert members.json["count"] == 7, "nobody else has gone"
+
+
+async def test_who_has_no_connection_just_now_is_told_to_have_gone(address: Address) -> None:
+    async with chatter(address) as watcher:
+        await watcher.ask("join", room="lobby")
+        user: Any = await _lose(address, ANN, "lobby")
+        while user not in (await watcher.next("presence"))["joined"]:
+            pass
+        await moderate(address, "POST", "/rooms/lobby/kick", user=user["id"])
+        told = await watcher.next("presence")
+        assert (told["left"], told["members"]) == ([user], 1)

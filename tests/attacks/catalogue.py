@@ -106,7 +106,7 @@ ROWS: Final[tuple[Row, ...]] = (
     # Greedy
     *_rows(
         "connect-flood",
-        defence="newcomers are a class of the scheduler with 1 ms of a round; 16 are accepted in a step",
+        defence="16 are accepted in a pass of the loop; newcomers are a class with a share of each round",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(

@@ -16,8 +16,9 @@ import pytest
 import trio
 
 from chatserver.api.conversation import Conversation, Outcome
-from chatserver.edge.websocket import REFUSAL, REFUSALS, STEP_MESSAGES
+from chatserver.edge.websocket import CONTROL, REFUSAL, REFUSALS, STEP_MESSAGES
 from chatserver.net.poller import READ_BYTES
+from chatserver.protocol.websocket import SHORT_RUN
 from tests.support.peers import (
     PATIENCE,
     Chatter,
@@ -145,6 +146,37 @@ async def test_a_client_that_waits_as_long_as_it_is_told_is_never_closed() -> No
             await trio.sleep(answer["retry_after"])
         assert granted >= refused - 1, "the wait was enough"
         assert await server.closes("flood") == 0
+
+
+#: Control frames that no budget of `LIMITS` refuses yet.
+WITHIN = (BURST + REFUSALS * REFUSAL) // CONTROL
+
+
+@pytest.mark.parametrize("opcode", [9, 10])
+async def test_pings_and_pongs_that_come_together_count_each(opcode: int) -> None:
+    """Peers that each sent thousands in one read, and nothing else, were each read too seldom to overdraw anything."""
+    async with serving(**LIMITS) as server, neighbour(server):
+        async with chatter(server.address) as friend:
+            await friend.peer.send(frame(b"", opcode=opcode) * (WITHIN - 1))
+            assert (await friend.ask("ping"))["code"] == "rate_limited", "no more than answers are refused"
+        async with chatter(server.address) as attacker:
+            await attacker.peer.send(frame(b"", opcode=opcode) * (WITHIN + 1))
+            assert (await attacker.closed()).code == 1008
+        await server.counted("flood")
+
+
+@pytest.mark.parametrize(("count", "answers"), [(SHORT_RUN, SHORT_RUN), (SHORT_RUN + 1, 1)])
+async def test_of_many_pings_that_come_together_the_last_is_answered(count: int, answers: int) -> None:
+    """RFC 6455 section 5.5.3."""
+    async with serving() as server, connect(server.address) as peer:
+        await peer.send(upgrade())
+        await peer.head()
+        pings = [frame(b"%03d" % number, opcode=9) for number in range(count)]
+        await peer.send(b"".join(pings) + say(type="ping"))
+        expected = b"".join(b"\x8a\x03%03d" % number for number in range(count - answers, count))
+        heard = await peer.until(b'"pong"')
+        assert heard[heard.index(b"\x8a") :].startswith(expected)
+        assert heard.count(b"\x8a\x03") == answers
 
 
 async def test_granted_publishes_and_answers_to_our_pings_are_not_counted() -> None:

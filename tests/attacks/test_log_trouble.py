@@ -234,7 +234,8 @@ async def test_what_was_acknowledged_is_there_after_a_drain(tmp_path: Path) -> N
 async def test_acknowledged_messages_survive_a_full_disk_and_kill_9_in_the_middle(tmp_path: Path) -> None:
     """The kernel refuses to let the server's files grow, for a while, again and again; then it is killed."""
     publishers = [Insisting(name) for name in "abcd"]
-    async with server_process(tmp_path, *free_flags(tmp_path)) as server, trio.open_nursery() as nursery:
+    flags = free_flags(tmp_path)
+    async with server_process(tmp_path, *flags, is_forked=True) as server, trio.open_nursery() as nursery:
         limit = partial(resource.prlimit, server.process.pid, resource.RLIMIT_FSIZE)
         for publisher in publishers:
             nursery.start_soon(publisher.run, server.address)
@@ -245,5 +246,5 @@ async def test_acknowledged_messages_survive_a_full_disk_and_kill_9_in_the_middl
             await more(publishers, refused=20)
             assert (await ask(server.address, "GET", "/rooms/lobby/messages")).status == 200
         server.process.kill()
-    async with server_process(tmp_path, *free_flags(tmp_path)) as server:
+    async with server_process(tmp_path, *flags, is_forked=True) as server:
         check(publishers, await everything(server.address))

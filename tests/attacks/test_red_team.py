@@ -190,7 +190,7 @@ async def test_what_peers_have_not_read_does_not_hold_up_the_end(tmp_path: Path)
     limits = ("drain-timeout", "flush-window", "keepalive-deadline")
     flags = free_flags(tmp_path, *(word for name in limits for word in (f"--{name}", str(TOO_LATE))))
     async with AsyncExitStack() as stack:
-        async with server_process(tmp_path, *flags) as server:
+        async with server_process(tmp_path, *flags, is_forked=True) as server:
             for _ in range(5):
                 await publish(server.address, "busy", LONG)
             websocket, events, answer = [

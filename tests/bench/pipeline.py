@@ -46,8 +46,9 @@ FIGURES = {
 }  # fmt: skip
 LIMITS = search_limits(Settings(search_rate=10_000.0))
 
-#: Questions to a shard that does not answer in time, as on a machine that is busy with other things.
-ATTEMPTS = 20
+#: Questions to a shard that does not answer in time, as on a machine that is busy with other things; and seconds
+#: between them, since nobody asks it for a while then.
+ATTEMPTS, PAUSE = 200, 0.1
 
 
 class Searching:
@@ -98,6 +99,7 @@ class Searching:
             lookup = await self._shared.results.get((question, None))
             if lookup is not None:
                 break
+            await trio.sleep(PAUSE)
         else:
             raise RuntimeError("a shard is away")
         if lookup.found is not None:

@@ -87,7 +87,7 @@ def run(scale: Scale) -> Iterator[Result]:
     http, websocket, bare = [], [], []
     edits: list[tuple[float, float]] = []
     reactions: list[tuple[float, float]] = []
-    seconds, cycles = scale.of(2.0, 0.3), scale.of(20_000, 500)
+    seconds, cycles = scale.of(2.0, 0.1), scale.of(20_000, 500)
     with chatserver() as server, peer("bare_h11") as other, Crowd(server.address) as crowd:
         poster = Poster(wire.post_message("bench", TEXT))
         posters = crowd.open(PUBLISHERS, [], poster)
@@ -97,7 +97,7 @@ def run(scale: Scale) -> Iterator[Result]:
         while publisher.acknowledged < changed:
             measure(server, crowd, publisher, publishers, 0.1)
         changers = Changer("edit", changed), Changer("react", changed)
-        measure(server, crowd, poster, posters, 0.3)
+        measure(server, crowd, poster, posters, scale.of(0.3, 0.1))
         for _ in range(scale.of(ROUNDS, 1)):
             http.append(measure(server, crowd, poster, posters, seconds))
             bare.append(_bare(other, cycles, poster.request))

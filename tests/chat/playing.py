@@ -286,6 +286,7 @@ class Play:
         """And nothing stays in memory."""
         hub, registry_ = self.it.hub, self.it.hub.registry
         assert hub.rooms == {}, "an empty room stayed in memory"
-        assert (registry_._unwritten, registry_._empty, registry_._of_network) == ({}, {}, {})
+        assert (registry_._unwritten, registry_._empty, registry_._surplus) == ({}, {}, {})
+        assert (registry_._of_network, registry_._empty_of_network) == ({}, {})
         assert (hub.budget.used, len(hub.budget)) == (0, 0)
         assert (hub._leasing, hub._changed, hub._noticing) == ({}, {}, {})

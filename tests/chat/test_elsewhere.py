@@ -1,7 +1,6 @@
 """Who is in the other processes: seen as if it were here, forgotten with its process, right again after any loss."""
 
 import random
-import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import cache
@@ -19,11 +18,10 @@ from chatserver.chat import elsewhere as module
 from chatserver.chat.elsewhere import AGAIN_EVERY, EXPIRY, TELL_EVERY, Elsewhere
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
-from chatserver.chat.presence import NAMED_ROOM, Presence
+from chatserver.chat.presence import NAMED_ROOM
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
 from chatserver.chat.process_messages import named, principal_of
 from chatserver.chat.registry import EMPTY_STAYS
-from chatserver.chat.wider_presence import WiderPresence
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.processes import Air, Process, lose
 from tests.support.scripted import HERE, Peer
@@ -139,6 +137,26 @@ async def test_a_room_leaves_memory_where_nobody_is_in_it(pair: Pair) -> None:
     await trio.sleep(EMPTY_STAYS + 3)
     assert "lobby" not in ours.it.hub.rooms
     assert ours.people() == {2}
+
+
+async def test_a_lease_that_is_seen_elsewhere_holds_its_room_and_another_ends_with_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.chat.registry.MAX_EMPTY_OF_NETWORK", 0)
+    ours, other = pair
+    watcher = await other.join(1, "lobby")
+    await trio.sleep(SAID)
+    for room in ("lobby", "den"):
+        peer = await ours.join(2, room)
+        await trio.sleep(SAID)
+        ours.it.sink.die(peer)
+    await trio.sleep(SAID)
+    assert set(ours.it.hub.rooms) == {"lobby"}
+    assert other.people("den") == set()
+    assert watcher.presence("lobby")[-1] == ("2", "-", 2)
+    await trio.sleep(20.0)
+    assert watcher.presence("lobby")[-1] == ("-", "2", 1)
+    assert ours.it.hub.rooms == {}
 
 
 # -- what is lost -----------------------------------------------------------------------------------------------------
@@ -393,20 +411,3 @@ async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
     other.elsewhere.kick("u_bob", "lobby")
     await trio.sleep(SAID)
     assert heard == ["*signouts", ("u_bob", "lobby")]
-
-
-def test_a_person_costs_an_entry_more_where_there_are_other_processes() -> None:
-    """A tuple for each person here was a third of what an idle connection costs."""
-    people = [Principal(number, HERE) for number in range(1_000, 3_000)]
-
-    def bytes_each(presence: Presence) -> float:
-        tracemalloc.start()
-        for principal in people:
-            presence.enter(principal)
-        size, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return size / len(people)
-
-    wider = WiderPresence("lobby", lambda name, presence: None)
-    assert bytes_each(wider) - bytes_each(Presence()) < 60
-    assert wider.count_here == len(people)

@@ -149,6 +149,50 @@ async def test_rooms_that_do_not_exist_do_not_fill_memory(it: Chatting, monkeypa
     assert set(it.hub.rooms) == {"kept", *(f"room-{number}" for number in range(90, 100))}
 
 
+async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 10)
+    monkeypatch.setattr(registry, "EVICTED_AT_ONCE", 3)
+    for number in range(100):
+        await it.load(f"room-{number}")
+    assert len(it.hub.rooms) == 100, "they are used in a moment"
+    member = await it.join(it.peer(), "room-99")
+    await it.load("other", network="192.0.2.2")
+    await trio.sleep(3.0)
+    assert set(it.hub.rooms) == {"room-99", "other", *(f"room-{number}" for number in range(10))}
+    it.leave(member)
+    await trio.sleep(3.0)
+    assert "room-99" not in it.hub.rooms
+    await trio.sleep(EMPTY_STAYS)
+    assert it.hub.rooms == {}
+    assert it.hub.registry._empty_of_network == {}
+
+
+async def test_who_was_in_a_room_alone_does_not_hold_it_in_memory(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each room of a client that is in a hundred stayed for `presence_grace` after it, although nobody saw that."""
+    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 1)
+    peer, friend = it.peer(), it.peer()
+    for name in ("first", "second", "third"):
+        await it.join(peer, name)
+    await it.join(friend, "third")
+    await it.publish("second", "hi")
+    it.sink.die(peer)
+    await trio.sleep(3.0)
+    assert set(it.hub.rooms) == {"first", "third"}
+    assert it.hub._leasing.keys() == set(it.hub.rooms.values())
+    assert len(it.hub.rooms["first"].presence) == 1
+    assert len(it.hub.rooms["third"].presence) == 2, "somebody sees it"
+    await it.join(it.peer(), "second")
+    assert it.hub.rooms["second"].last == 1
+    it.sink.die(friend)
+    await trio.sleep(EMPTY_STAYS)
+    assert len(it.hub.rooms["second"].presence) == 1
+    assert it.hub._leasing == {}
+
+
 async def test_a_room_that_was_written_to_or_told_as_its_time_came_leaves_too(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from chatserver.chat.log_reader import LogReader
 from chatserver.log.interface import Draft, Kind, Record
@@ -13,6 +14,10 @@ Clock = trio.testing.MockClock
 
 def delete(target: int) -> Draft:
     return Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=target, window_ms=1 << 40)
+
+
+def edit(target: int, text: str) -> Draft:
+    return replace(delete(target), kind=Kind.EDIT, text=text)
 
 
 async def test_a_deletion_during_a_read_is_in_its_answer(autojump_clock: Clock) -> None:
@@ -37,6 +42,23 @@ async def test_a_deletion_during_a_read_is_in_its_answer(autojump_clock: Clock) 
         assert len(it.hub.reader) == 0
 
 
+async def test_an_edit_that_is_replaced_during_a_read_has_no_text_in_its_answer(autojump_clock: Clock) -> None:
+    async with chatting() as it:
+        await it.publish("lobby", "one")
+        await append(it.log, edit(1, "password"))
+        it.log.delay = 1.0
+        found: list[str] = []
+
+        async def read() -> None:
+            found.extend(record.text for record in await it.hub.reader.read("lobby", after=0, limit=9))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
+            await append(it.log, edit(1, "better"))
+        assert found == ["better", ""]
+
+
 async def test_a_member_behind_its_ring_does_not_get_what_was_deleted_while_the_log_was_read(
     autojump_clock: Clock,
 ) -> None:
@@ -51,6 +73,18 @@ async def test_a_member_behind_its_ring_does_not_get_what_was_deleted_while_the_
         assert ann.reached("lobby") == 41
         assert b"secret-11" in ann.wire
         assert b"secret-12" not in ann.wire
+
+
+def test_what_is_noted_of_a_room_is_put_on_top_of_what_was_read() -> None:
+    """Of one room, while somebody reads it."""
+    reader = LogReader(ControlledLog())
+    records = [Record("lobby", offset, 0, "u_1", "Ann", "password") for offset in (1, 2, 3)]
+    with reader.altered_meanwhile("lobby") as meanwhile:
+        reader.altered("ops", records, empties=3)
+        assert meanwhile.up_to_date(records) == records
+        reader.altered("lobby", [replace(records[0], text="better")], empties=2)
+        assert [record.text for record in meanwhile.up_to_date(records)] == ["better", "", "password"]
+    assert len(reader) == 0
 
 
 async def test_a_read_that_is_cancelled_leaves_nothing(autojump_clock: Clock) -> None:

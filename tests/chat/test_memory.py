@@ -84,6 +84,18 @@ async def test_no_more_rooms_than_there_may_be_but_an_empty_one_makes_room() -> 
         assert sorted(it.hub.rooms) == ["a", "b", "c"]
 
 
+async def test_a_room_that_only_a_lost_connection_was_in_makes_room() -> None:
+    """For `presence_grace` after thousands had dropped, nobody could open another room."""
+    async with chatting(max_rooms=2) as it:
+        peers = [it.peer(network=network(number)) for number in range(2)]
+        for peer, name in zip(peers, "ab", strict=True):
+            await it.join(peer, name)
+        it.sink.die(peers[0])
+        await it.join(it.peer(network=network(2)), "c")
+        assert sorted(it.hub.rooms) == ["b", "c"]
+        assert it.hub._leasing == {}
+
+
 async def test_a_network_has_a_share_of_the_rooms_and_gives_it_back_with_the_room() -> None:
     """A network in as many rooms as it may be in keeps no other network out of a new room."""
     async with chatting(max_rooms=2 * NETWORK_SHARE) as it:

@@ -122,6 +122,19 @@ def test_what_is_altered_reads_otherwise_for_all_who_come_later() -> None:
     assert it.after(4, 9) == [b"deleted 2"], "what has left the ring is altered in the log"
 
 
+def test_an_edit_that_another_one_replaces_has_no_text_for_all_who_come_later() -> None:
+    budget = ByteBudget(1 << 30)
+    it = ring(budget=budget)
+    it.add([*records(1, 1), Record("lobby", 2, 0, "u_1", "Ann", "password", Kind.EDIT, 1)])
+    assert it.chunk(FRAMES, 1)[0] == b"M lobby 2 password\n"
+    it.add([Record("lobby", 3, 0, "u_1", "Ann", "better", Kind.EDIT, 1, empties=2)])
+    assert it.chunk(FRAMES, 1)[0] == b"M lobby 2 \nM lobby 3 better\n"
+    assert budget.used == it.kept
+    it.cut(0)
+    it.add([Record("lobby", 4, 0, "u_1", "Ann", "best", Kind.EDIT, 1, empties=3)])
+    assert it.after(3, 9) == [b"best"], "what has left the ring has no text in the log"
+
+
 def test_what_a_group_alters_often_is_encoded_once() -> None:
     """A message of 8 KiB to which a hundred people react in one group."""
     encoder = LineEncoder()

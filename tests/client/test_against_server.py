@@ -55,13 +55,14 @@ async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path)
     people: dict[str, Listener] = {}
     async with trio.open_nursery() as nursery:
         for life in range(4):
-            async with server_process(tmp_path, *flags):
+            async with server_process(tmp_path, *flags, is_forked=True):
                 if life == 0:
                     for transport in TRANSPORTS:
                         people[transport] = await nursery.start(live, target, transport)
                 for name, person in people.items():
                     person.say(*(f"{name} {text}" for text in TEXTS[life * 40 : (life + 1) * 40]))
                 for person in people.values():
+                    await person.until(Entered, times=life + 1)  # what is behind by 256 is not told of connections
                     await person.acknowledged(life * 40 + 20)
                 if life == 3:
                     heard = {name: await person.texts(3 * 160) for name, person in people.items()}
@@ -79,12 +80,12 @@ async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp
     port = steady_port()
     flags, target = free_flags(tmp_path, port=port), f"127.0.0.1:{port}"
     async with trio.open_nursery() as nursery:
-        async with server_process(tmp_path, *flags) as server:
+        async with server_process(tmp_path, *flags, is_forked=True) as server:
             listener: Listener = await nursery.start(live, target, "ws")
             await listener.until(Entered)
             server.process.terminate()
             assert await server.ended() == 0
-        async with server_process(tmp_path, *flags):
+        async with server_process(tmp_path, *flags, is_forked=True):
             await listener.until(Entered, times=2)
         nursery.cancel_scope.cancel()
     assert listener.events(Reconnecting)[0].why.startswith("the server is going away")

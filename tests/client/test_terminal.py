@@ -5,11 +5,9 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import termios
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,12 @@ import trio
 
 from chatserver.client.terminal import LONGEST_LINE
 from tests.client.fake import ZED, FakeServer
+from tests.support.forking import Running, run
+from tests.support.serving import eventually
 
 SOON = 60.0  # s; never reached unless something is broken
-COMMAND = [sys.executable, "-c", "from chatserver.cli import main; main()", "chat"]
+#: What the command imports when it runs.
+NEEDS = ("chatserver.client.terminal",)
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +36,28 @@ async def server() -> AsyncIterator[FakeServer]:
         yield server
 
 
+async def start(server: FakeServer, *flags: str) -> Running:
+    return await run("chatserver.cli", "chat", server.url, *flags, stdin=subprocess.PIPE, needs=NEEDS)
+
+
 async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
+    """What it says and how it ends when so much was typed, and no more."""
+    said = {"stdout": b"", "stderr": b""}
+
+    async def read(name: str, stream: trio.lowlevel.FdStream) -> None:
+        async for chunk in stream:
+            said[name] += chunk
+
     with trio.fail_after(SOON):
-        return await trio.run_process(
-            [*COMMAND, server.url, *flags], stdin=typed, capture_stdout=True, capture_stderr=True, check=False
-        )
+        process = await start(server, *flags)
+        assert process.stdin is not None
+        async with trio.open_nursery() as nursery:
+            for name in said:
+                nursery.start_soon(read, name, getattr(process, name))
+            with suppress(trio.BrokenResourceError):  # it has ended before it had read everything
+                await process.stdin.send_all(typed)
+            await process.stdin.aclose()
+        return subprocess.CompletedProcess((), await process.wait(), **said)
 
 
 async def wait_until(condition: Callable[[], object]) -> None:
@@ -115,16 +133,20 @@ async def test_send_to_a_server_that_does_not_want_us(server: FakeServer) -> Non
 
 
 @asynccontextmanager
-async def plain(server: FakeServer, flag: str = "--plain") -> AsyncIterator[trio.Process]:
+async def plain(server: FakeServer, flag: str = "--plain") -> AsyncIterator[Running]:
     """`chatserver chat --plain` in its room, until it ends by itself."""
-    async with trio.open_nursery() as nursery:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "check": False}
-        start = partial(trio.run_process, [*COMMAND, server.url, flag], **pipes)
-        process: trio.Process = await nursery.start(start)
-        await wait_until(lambda: server.members)
-        with trio.fail_after(SOON):
-            yield process
-            await process.wait()
+    process = await start(server, flag)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with process.stdin, process.stdout, process.stderr:
+        try:
+            await wait_until(lambda: server.members)
+            with trio.fail_after(SOON):
+                yield process
+                await process.wait()
+        finally:
+            process.kill()
 
 
 async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeServer) -> None:
@@ -184,7 +206,7 @@ async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
 class Terminal:
     """A pseudo-terminal with `chatserver chat` in it."""
 
-    def __init__(self, process: trio.Process, descriptor: int) -> None:
+    def __init__(self, process: Running, descriptor: int) -> None:
         self.process = process
         self._descriptor = descriptor
         self._shown = ""
@@ -210,9 +232,10 @@ async def terminal(server: FakeServer, *, code: int = 0) -> AsyncIterator[Termin
     """A person in the room, until the command ends by itself with this exit code and the terminal as it was."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", "TZ": "UTC"}
-    process = await trio.lowlevel.open_process(
-        [*COMMAND, server.url], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    )
+    process = await run(
+        "chatserver.cli", "chat", server.url, stdin=theirs, stdout=theirs, stderr=theirs, needs=NEEDS,
+        environment=environment,
+    )  # fmt: skip
     person = Terminal(process, ours)
     try:
         await person.until("in lobby, 1 here")
@@ -282,6 +305,7 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
         await person.until("left ops")
         person.type("nobody hears this\r")
         await person.until("you are in no room")
+        await eventually(lambda: len(server.asked) == 4)  # a room is left at once here, there when it is heard
         person.type("/quit\r")
     assert server.asked == [("members", "lobby"), ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
 

@@ -114,7 +114,7 @@ async def read_all(address: Address) -> list[Any]:
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     story, port = Story(), steady_port()
     for acks in ROUNDS:  # the same port again at once, however many connections the last one had there
-        async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port)) as server:
+        async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port), is_forked=True) as server:
             story.begin(acks)
             async with trio.open_nursery() as nursery:
                 for number in range(PUBLISHERS):
@@ -125,7 +125,7 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
                 server.process.kill()
                 await server.process.wait()
             assert server.errors == ""
-    async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port)) as server:
+    async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port), is_forked=True) as server:
         stored = await read_all(server.address)
         assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))
         places = {message["text"]: message["offset"] for message in stored}

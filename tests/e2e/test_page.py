@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.browser import LOOK, PATIENCE, Server, Window, expect_at, is_required
 from tests.e2e.conftest import OpenWindow
@@ -51,6 +51,32 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     expect_at(held, before)
     ann.page.click("#jump")
     ann.page.wait_for_function(AT_BOTTOM)
+
+
+@pytest.mark.parametrize("part", ["page.js", "markdown.js", "chat.css"])
+def test_a_page_of_which_a_part_did_not_come_is_loaded_again(
+    shared_server: Server, window: OpenWindow, part: str
+) -> None:
+    """The network of a phone changes in the middle, or the server is being restarted."""
+    ann = window()
+    left = 2
+
+    def cut(route: Route) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            route.continue_()
+        else:
+            route.abort("connectionreset")
+
+    ann.page.route(f"**/{part}", cut)
+    ann.open(shared_server, room="again")
+    expect(ann.page.locator("#room-title")).to_have_text("again")
+    for _ in range(PATIENCE // LOOK):
+        if left < 0:  # a page without its style has been live before
+            return
+        ann.page.wait_for_timeout(LOOK)
+    raise AssertionError("the part was not asked for again")
 
 
 def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Server, window: OpenWindow) -> None:

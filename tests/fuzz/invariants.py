@@ -274,8 +274,11 @@ def _check_registry(world: World, rooms: list[Room]) -> None:
     assert set(registry._unwritten) == {room for room in ready if room.ring is None}, "unwritten rooms that are none"
     assert {room for room in rooms if not room.ready} <= {room for room in rooms if room.pins}
     # A room that is in use may stand among the empty ones until its time is over; the reverse would be a leak.
-    assert registry._empty.keys() <= ready, "a room that is not in memory is to leave it"
-    assert {room for room in ready if room.empty} <= registry._empty.keys(), "an empty room stays in memory"
+    assert not registry._empty.keys() & registry._surplus.keys()
+    assert registry._empty_of_network == dict(Counter(room.network for room in registry._empty))
+    empty = {*registry._empty, *registry._surplus}
+    assert empty <= ready, "a room that is not in memory is to leave it"
+    assert {room for room in ready if room.empty} <= empty, "an empty room stays in memory"
 
 
 def _check_rings(budget: ByteBudget, rooms: list[Room]) -> None:

@@ -38,6 +38,8 @@ class MoodyLog(ControlledLog):
             if isinstance(outcome, Stored):
                 for record in (outcome.record, *outcome.record.alters):
                     self.committed[record.room, record.offset].add(record.text)
+                if outcome.record.empties:
+                    self.committed[outcome.record.room, outcome.record.empties].add("")
         return outcomes
 
     @asynccontextmanager

@@ -19,6 +19,7 @@ from subprocess import CompletedProcess
 from unittest.mock import patch
 
 import msgspec
+import pytest
 
 from loadgen.cli import main
 from loadgen.personas import registry
@@ -44,8 +45,6 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Ended:
-    """How it ended."""
-
     code: int
     report: Report
     errors: str
@@ -63,7 +62,6 @@ class Ended:
         return "; ".join(self.report.verdict.notes)
 
     def figure(self, name: str) -> float:
-        """A figure that was measured."""
         value = self.report.figures[name]
         assert value is not None, name
         return value
@@ -87,6 +85,14 @@ class Ended:
         return any(busy(part.figures) or suspects(part.figures) for part in parts)
 
 
+def exit_code(*arguments: str) -> int:
+    """Run it as it is, with what it prints where the test has it."""
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert isinstance(exited.value.code, int)
+    return exited.value.code
+
+
 def call(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -> CompletedProcess[str]:
     """Run it to its end; `beside` runs in a thread meanwhile and is told what is printed on standard error."""
     out, errors = io.StringIO(), io.StringIO()
@@ -99,16 +105,11 @@ def call(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -
         stack.enter_context(patch("loadgen.common.Plan", partial(Plan, settle_seconds=SETTLE_SECONDS)))
         # Beside other tests a crowd that gives way may not come at all; that it gives way is test_processes.py's.
         stack.enter_context(patch("loadgen.player.CROWD_NICENESS", 0))
-        try:
-            main(arguments)
-        except SystemExit as exited:
-            code = exited.code
-    assert isinstance(code, int)
+        code = exit_code(*arguments)
     return CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 
 def loadgen(*arguments: str, beside: Callable[[io.StringIO], None] | None = None) -> Ended:
-    """Run it to its end, and read its report."""
     done = call(*arguments, "--json", beside=beside)
     assert done.stdout, done.stderr
     return Ended(done.returncode, msgspec.json.decode(done.stdout, type=Report), done.stderr)
@@ -129,7 +130,6 @@ def attack(
     command: str = "attack",
     beside: Callable[[io.StringIO], None] | None = None,
 ) -> Ended:
-    """A short attack."""
     return loadgen(
         command, url, "--kind", kind, "--clients", str(clients), "--duration", str(duration), "--timeout", str(timeout),
         "--victims", str(victims), "--neighbours", str(neighbours), *(["--fixed-duration"] if fixed_duration else []),
@@ -138,7 +138,6 @@ def attack(
 
 
 def run(url: str) -> Ended:
-    """A short run of honest load."""
     return loadgen(
         "run", url, "--clients", "20", "--mix", "idle=50,poll=20,sse=10,chat=20", "--rate", "50", "--duration", "2",
         "--rooms", "2",

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 
-import trio
-
-from tests.support.forking import Forked, fork
+from tests.support.forking import Forked, Running, fork
 
 _NEEDS = ("loadgen.crowd", "loadgen.victims.runner")
 
@@ -17,32 +15,22 @@ _NEEDS = ("loadgen.crowd", "loadgen.victims.runner")
 playing: dict[str, set[int]] = {"crowd": set(), "victims": set()}
 
 
-class Process:
-    """What `loadgen.workers` needs of a `trio.Process`."""
+class Process(Running):
+    """One that is among those `playing` until somebody has waited for it, or killed it."""
 
     def __init__(self, part: str, forked: Forked, given: int, told: int) -> None:
-        self.pid = forked.pid
-        self.stdin = trio.lowlevel.FdStream(given)
-        self.stdout = trio.lowlevel.FdStream(told)
+        super().__init__(forked, given, told, -1)
         self._part = part
-        self._forked = forked
         playing[part].add(self.pid)
 
-    @property
-    def returncode(self) -> int | None:
-        return self._forked.returncode
-
     async def wait(self) -> int:
-        """Wait for its end."""
-        if self.returncode is None:
-            await trio.lowlevel.wait_readable(self._forked.ended)
+        code = await super().wait()
         playing[self._part].discard(self.pid)
-        return self._forked.wait()
+        return code
 
     def kill(self) -> None:
-        """End it at once."""
         playing[self._part].discard(self.pid)
-        self._forked.kill()
+        super().kill()
 
 
 async def start(part: str) -> Process:

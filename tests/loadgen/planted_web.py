@@ -35,8 +35,6 @@ class Site:
 
 
 class Static:
-    """Serves one page."""
-
     def __init__(self, site: Site) -> None:
         self.site = site
         self.attacked = False

@@ -19,6 +19,7 @@ from loadgen.progress import Progress
 from loadgen.report import Report
 from loadgen.session import Plan
 from loadgen.target import Endpoint
+from tests.loadgen.planted import Plant, planted
 
 #: A loaded machine costs no victim an operation; where a server never answers, a test says how long is waited.
 PATIENCE = 30.0
@@ -118,3 +119,20 @@ async def play_attack(
         for persona in what.neighbours:  # seconds must do, whatever they would like to do
             patches.enter_context(patch.object(persona, "cycle_seconds", 0.0))
         return await Player(where, what).play()
+
+
+def figure(report: Report, name: str) -> float:
+    value = report.figures[name]
+    assert value is not None, name
+    return value
+
+
+async def ran(plant: Plant, counts: Mapping[str, int], **how: Any) -> Report:
+    with planted(plant) as server:
+        return await play_run(server.url, counts, **how)
+
+
+async def attacked(plant: Plant, counts: Mapping[str, int], **how: Any) -> Report:
+    """An attack on a planted server; `how` is `play_attack`'s."""
+    with planted(plant) as server:
+        return await play_attack(server.url, counts, **how)

@@ -45,6 +45,14 @@ def cohort(persona: str, wanted: int, **changes: Any) -> CohortRow:
     return CohortRow(persona=persona, **(usual | changes))
 
 
+def _report(command: str, outcome: Outcome, reasons: list[str], **more: Any) -> Report:
+    usual: dict[str, Any] = {
+        "arguments": f"loadgen {command} http://127.0.0.1:8000 --seed {more.get('seed', 0)}",
+        "target": "http://127.0.0.1:8000", "seed": 0, "started": "2026-11-20T12:00:00Z", "seconds": 60.0,
+    }  # fmt: skip
+    return Report(command=command, verdict=verdict(outcome, reasons), **(usual | more))
+
+
 def _killed(persona: str, wanted: int, reason: str) -> CohortRow:
     """A third of them were thrown out twice, all within half a second after the deadline."""
     killed = wanted + wanted // 3
@@ -107,7 +115,6 @@ def attack(
     spans: tuple[int, int, int] = (5, 20, 5),
     seed: int = 7,
 ) -> Report:
-    """An attack with everything measured."""
     kinds = kinds or ("slow-head", "idle-connect")
     short = outcome is Outcome.FELL_SHORT
     phases = [
@@ -142,14 +149,13 @@ def attack(
         "server_cpu_us_per_attacker_s": 18.4, "server_cpu_percent": 18.4, "server_cpu_cost_ratio": 0.421,
         "baseline_steal_percent": 0.42, "steal_percent": 2.07, "lag_p99_ms": 1.9, "own_cpu_percent": 38.2,
     }  # fmt: skip
-    return Report(
-        command="attack",
+    return _report(
+        "attack",
+        outcome,
+        reasons if short else [],
         arguments=f"loadgen attack http://127.0.0.1:8000 --kind {','.join(kinds)} --clients {clients} --seed {seed}",
-        target="http://127.0.0.1:8000",
         seed=seed,
-        started="2026-11-20T12:00:00Z",
         seconds=sum(spans) + 3.2,
-        verdict=verdict(outcome, reasons if short else []),
         figures=found,
         meanings=MEANINGS,
         phases=phases,
@@ -177,14 +183,11 @@ def run() -> Report:
                 succeeded=200 if p50 else 0, **late,
             )
         )  # fmt: skip
-    return Report(
-        command="run",
-        arguments="loadgen run http://127.0.0.1:8000 --clients 5000 --mix idle=80,poll=15,chat=5 --rate 200 --seed 3",
-        target="http://127.0.0.1:8000",
+    return _report(
+        "run",
+        Outcome.HELD,
+        [],
         seed=3,
-        started="2026-11-20T12:05:00Z",
-        seconds=36.1,
-        verdict=verdict(Outcome.HELD, []),
         figures={
             "held": 5000.0, "refused": 0.0, "failed": 0.0, "ended": 0.0, "ack_p99_ms": 5.1, "unacknowledged": 0.0,
             "messages_per_s": 200.0, "deliveries_per_s": 10_020.0, "lag_p99_ms": 0.8, "connects_per_s": 6148.0,
@@ -210,14 +213,11 @@ def scorecard(count: int = 6) -> Report:
         part.command = kind
         part.figures |= {"floor_baseline_p99_ms": 1.9, "floor_p99_ms": 8.0, "floor_p99_ratio": 1.141}
         parts.append(part)
-    return Report(
-        command="scorecard",
-        arguments="loadgen scorecard http://127.0.0.1:8000 --seed 5",
-        target="http://127.0.0.1:8000",
+    return _report(
+        "scorecard",
+        Outcome.FELL_SHORT,
+        ["slow-read: p99_over_bar_ms is 483 (p99_over_bar_ms>0)"],
         seed=5,
-        started="2026-11-20T12:10:00Z",
-        seconds=21.4 * count,
-        verdict=verdict(Outcome.FELL_SHORT, ["slow-read: p99_over_bar_ms is 483 (p99_over_bar_ms>0)"]),
         figures={"attacks": float(count), "held": count - 1.0, "fell_short": 1.0, "invalid": 0.0},
         meanings={"attacks": "attacks that were played", "held": "of these, the target held"},
         tables=[Table(title="not played", columns=["attack", "why"], rows=[["slow-tls", "the target speaks no TLS"]])],
@@ -232,14 +232,12 @@ def comparison() -> Report:
         outcome = Outcome.FELL_SHORT if name == "threaded" else Outcome.HELD
         parts.append(attack("slow-head", clients=200, outcome=outcome, spans=(2, 6, 2), seed=number))
         parts[-1].command, parts[-1].target = "slow-head", name
-    return Report(
-        command="compare",
-        arguments="loadgen compare ours threaded --seed 9",
+    return _report(
+        "compare",
+        Outcome.HELD,
+        ["4 measurements of 2 servers"],
         target="ours, threaded",
         seed=9,
-        started="2026-11-20T12:15:00Z",
-        seconds=52.0,
-        verdict=verdict(Outcome.HELD, ["4 measurements of 2 servers"]),
         tables=[
             Table(
                 title="survival of slow attacks",
@@ -260,14 +258,11 @@ def fingerprint() -> Report:
         ["header size", "none seen up to 1 MiB", "missing", "8 to 32 KiB", "200"],
     ]
     columns = ["probe", "found", "mark", "good practice", "how it ended"]
-    return Report(
-        command="fingerprint",
+    return _report(
+        "fingerprint",
+        Outcome.FELL_SHORT,
+        ["missing: header size (none seen up to 1 MiB)"],
         arguments="loadgen fingerprint http://127.0.0.1:8000",
-        target="http://127.0.0.1:8000",
-        seed=0,
-        started="2026-11-20T12:20:00Z",
-        seconds=61.0,
-        verdict=verdict(Outcome.FELL_SHORT, ["missing: header size (none seen up to 1 MiB)"]),
         figures={"head_deadline_s": 10.04, "head_bytes": 16_384.0, "body_deadline_s": None, "limits_good": 3.0},
         meanings={"head_deadline_s": "until a request head that comes byte by byte ends the connection"},
         tables=[Table(title="limits", columns=columns, rows=rows, notes=["the median of three is shown"])],
@@ -276,14 +271,12 @@ def fingerprint() -> Report:
 
 def interrupted() -> Report:
     """Ctrl-C before anything happened."""
-    return Report(
-        command="attack",
+    return _report(
+        "attack",
+        Outcome.INTERRUPTED,
+        ["stopped before the end; the figures cover what was done"],
         arguments="",
-        target="http://127.0.0.1:8000",
         seed=1,
-        started="2026-11-20T12:30:00Z",
-        seconds=0.4,
-        verdict=verdict(Outcome.INTERRUPTED, ["stopped before the end; the figures cover what was done"]),
         figures={"attack_p99_ms": None, "held": None},
         cohorts=[cohort("slow-head", 8000, held=0, peak=0, opened=0, sent_bytes=0)],
         timeline=[Sample(seconds=0.0, phase="start", held={}, ended={}, refused={})],

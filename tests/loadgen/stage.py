@@ -1,7 +1,6 @@
 """A stage for personas: an `Engine` with one cohort, played against a server that the test holds itself.
 
-    async with listening() as server, playing(server.url, "slow-head") as play:
-        stream = await server.accept()
+    async with meeting("slow-head") as (play, stream):
         assert (await stream.receive_some()).startswith(b"GET / ")
         await until(lambda: play.cohort.ended)
 
@@ -107,6 +106,22 @@ async def listening(*, backlog: int = 16) -> AsyncIterator[Server]:
             yield server
         finally:
             server.close()
+
+
+@asynccontextmanager
+async def meeting(persona: str | type[Client], **place: Any) -> AsyncIterator[tuple[Play, trio.SocketStream]]:
+    """One client of a persona, and its first connection."""
+    async with listening() as server, playing(server.url, persona, **place) as play:
+        yield play, await server.accept()
+
+
+@asynccontextmanager
+async def talking(persona: str, **place: Any) -> AsyncIterator[tuple[Play, WebSocket]]:
+    """The same by WebSocket, after the handshake."""
+    async with meeting(persona, **place) as (play, stream):
+        socket = WebSocket(stream)
+        await socket.accept()
+        yield play, socket
 
 
 async def read_until(stream: trio.abc.ReceiveStream, enough: Callable[[bytes], object], data: bytes = b"") -> bytes:

@@ -8,7 +8,7 @@ from loadgen.machine import Ticks
 from loadgen.preflight import InvalidRunError
 from loadgen.session import LOOKS
 from tests.loadgen.planted import Plant, planted, planted_process
-from tests.loadgen.plays import play_attack
+from tests.loadgen.plays import attacked, figure, play_attack
 
 EVERY_KIND = {"slow-head": 10, "idle-connect": 10, "slow-body": 10}
 
@@ -19,8 +19,7 @@ async def test_a_server_without_deadlines_holds_its_attackers_for_ever(monkeypat
     readings = iter([*baseline, *attack, Ticks(1800, 200), Ticks(1900, 290)])
     monkeypatch.setattr(machine, "ticks", lambda: next(readings))
     asked = (Condition("oldest_attacker_s", ">", 0),)
-    with planted() as server:
-        report = await play_attack(server.url, EVERY_KIND, conditions=asked)
+    report = await attacked(Plant(), EVERY_KIND, conditions=asked)
     assert report.figures["attackers_peak"] == report.figures["attackers_held"] == 30
     assert report.figures["attackers_killed"] == report.figures["attackers_refused"] == 0
     assert report.figures["oldest_attacker_s"], "for most of the attack; on a loaded machine it begins late"
@@ -32,44 +31,32 @@ async def test_a_server_without_deadlines_holds_its_attackers_for_ever(monkeypat
 
 
 async def test_a_deadline_is_found_and_attackers_return() -> None:
-    with planted(Plant(head_deadline=0.5, says_408=True)) as server:
-        report = await play_attack(server.url, EVERY_KIND, seconds=3.0)
-    killed, median = report.figures["attackers_killed"], report.figures["kill_p50_s"]
-    assert killed is not None
-    assert killed > 30, "each was thrown out more than once"
-    assert median is not None
-    assert median >= 0.499
+    report = await attacked(Plant(head_deadline=0.5, says_408=True), EVERY_KIND, seconds=3.0)
+    assert figure(report, "attackers_killed") > 30, "each was thrown out more than once"
+    assert figure(report, "kill_p50_s") >= 0.499
     assert report.figures["success_percent"] == 100
     assert all("answered 408" in row.ended for row in report.cohorts)
 
 
 async def test_attackers_turned_away_are_not_called_killed() -> None:
-    with planted(Plant(turns_away_after=LOOKS + 5)) as server:
-        report = await play_attack(server.url, {"slow-body": 5}, victims=5, newcomers_per_s=0.0)
+    report = await attacked(Plant(turns_away_after=LOOKS + 5), {"slow-body": 5}, victims=5, newcomers_per_s=0.0)
     assert report.figures["attackers_killed"] == 0
-    refused = report.figures["attackers_refused"]
-    assert refused is not None
-    assert refused >= 5
+    assert figure(report, "attackers_refused") >= 5
 
 
 async def test_a_leak_is_found_and_what_is_left_however_short_the_recovery_was() -> None:
     """What is left was read at a clock's ticks, and a busy machine's short recovery could be between two of them."""
     with planted_process(Plant(leak_bytes=50_000), watched=True) as (url, pid):
         report = await play_attack(url, {"idle-connect": 200}, server_pid=pid, seconds=3.0, recovery=0.001)
-    grown, left = report.figures["server_bytes_per_attacker"], report.figures["server_bytes_left"]
-    assert grown is not None
-    assert grown > 50_000
-    assert left is not None
-    assert left > 200 * 25_000, "and it does not give it back"
+    assert figure(report, "server_bytes_per_attacker") > 50_000
+    assert figure(report, "server_bytes_left") > 200 * 25_000, "and it does not give it back"
     assert any("server_bytes_over_bar" in reason for reason in report.verdict.reasons)
     assert all(row.server_pss_bytes for row in report.phases)
 
 
 async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
-    with planted(Plant(drop_every=10)) as server:
-        report = await play_attack(
-            server.url, {"idle-connect": 5}, operation_timeout=2.0, conditions=(Condition("success_percent", "<", 100),)
-        )
+    asked = (Condition("success_percent", "<", 100),)
+    report = await attacked(Plant(drop_every=10), {"idle-connect": 5}, operation_timeout=2.0, conditions=asked)
     assert report.exit_code in {1, 3}
     assert any("success_percent" in reason for reason in report.verdict.reasons)
     lost = sum(sum(row.failed.values()) for row in report.phases)
@@ -79,11 +66,9 @@ async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
 
 
 async def test_without_victims_there_is_no_run() -> None:
-    refused = pytest.raises(
-        InvalidRunError, match=r"0 of 3 victims could do their work before the attack: answered 503.*--victim"
-    )
-    with planted(Plant(refuse=True)) as server, refused:
-        await play_attack(server.url, {"slow-head": 5})
+    said = r"0 of 3 victims could do their work before the attack: answered 503.*--victim"
+    with pytest.raises(InvalidRunError, match=said):
+        await attacked(Plant(refuse=True), {"slow-head": 5})
 
 
 async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:

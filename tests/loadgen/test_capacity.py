@@ -38,17 +38,19 @@ async def test_what_is_found_is_within_the_precision(limit: int) -> None:
     assert len(search.trials) <= 16
 
 
-async def test_nothing_holds() -> None:
-    search = Search(first=8, most=100, precision=0.1)
-    assert await search.run(_trial(0)) is None
-    assert (search.held, search.fell_short) == (0, 1)
-    assert [size for size, _ in search.trials] == [8, 4, 2, 1]
-
-
-async def test_no_more_is_tried_than_was_said() -> None:
-    search = Search(first=30, most=100, precision=0.1)
-    assert await search.run(_trial(1_000)) is None
-    assert (search.held, search.fell_short) == (100, None)
+@pytest.mark.parametrize(
+    ("search", "limit", "found", "sizes"),
+    [
+        (Search(first=8, most=100, precision=0.1), 0, (0, 1), [8, 4, 2, 1]),  # nothing holds
+        (Search(first=30, most=100, precision=0.1), 1_000, (100, None), [30, 60, 100]),  # no more than was said
+    ],
+)
+async def test_the_ends_of_a_search(
+    search: Search, limit: int, found: tuple[int, int | None], sizes: list[int]
+) -> None:
+    assert await search.run(_trial(limit)) is None
+    assert (search.held, search.fell_short) == found
+    assert [size for size, _ in search.trials] == sizes
 
 
 async def test_a_generator_that_gives_way_ends_it() -> None:

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from loadgen import common, flags
-from loadgen.cli import main
 from loadgen.personas import registry
 from loadgen.report import SCHEMA
 from loadgen.session import Plan
-from tests.loadgen.commandline import call
+from tests.loadgen.commandline import call, exit_code
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import SETTLE_SECONDS
 from tests.support.ports import steady_port
@@ -31,13 +30,6 @@ AT_ONCE = (
     "from functools import partial; from loadgen import cli, common;"
     f" common.Plan = partial(common.Plan, settle_seconds={SETTLE_SECONDS}); cli.main()"
 )
-
-
-def _exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exited:
-        main(arguments)
-    assert isinstance(exited.value.code, int)
-    return exited.value.code
 
 
 @pytest.mark.parametrize(
@@ -89,7 +81,7 @@ def _exit_code(*arguments: str) -> int:
 def test_bad_flags_are_one_line_that_names_them(
     arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _exit_code(*arguments) == 2
+    assert exit_code(*arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("loadgen: ")
@@ -98,23 +90,23 @@ def test_bad_flags_are_one_line_that_names_them(
 
 
 def test_the_other_ways_not_to_start(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _exit_code("run", "http://127.0.0.1:1", "--clients", "10") == 1
+    assert exit_code("run", "http://127.0.0.1:1", "--clients", "10") == 1
     assert "nothing answers at 127.0.0.1 port 1" in capsys.readouterr().err
-    assert _exit_code("run", "http://127.0.0.1:1", "--clients", "100000") in {1, 3}, "by this machine's descriptors"
+    assert exit_code("run", "http://127.0.0.1:1", "--clients", "100000") in {1, 3}, "by this machine's descriptors"
     assert len(capsys.readouterr().err.splitlines()) == 1
-    assert _exit_code("run", "http://192.0.2.1") == 4
+    assert exit_code("run", "http://192.0.2.1") == 4
     assert "refused" in capsys.readouterr().err
 
 
 def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _exit_code("list") == 0
+    assert exit_code("list") == 0
     listed = capsys.readouterr().out
     for name in registry():
         assert f"  {name} " in listed
-    assert _exit_code("--version") == 0
+    assert exit_code("--version") == 0
     assert capsys.readouterr().out == f"loadgen {metadata.version('chatserver')}\n"
     for command in ("", "run", "attack", "play", "scorecard", "capacity", "fingerprint", "compare", "list"):
-        assert _exit_code(*command.split(), "--help") == 0
+        assert exit_code(*command.split(), "--help") == 0
         assert "Usage: loadgen" in capsys.readouterr().out
 
 
@@ -125,7 +117,7 @@ def test_json_is_all_that_is_on_standard_output_and_thresholds_decide(
     monkeypatch.setattr(common, "Plan", partial(Plan, settle_seconds=SETTLE_SECONDS))
     asked = ["--clients", "20", "--duration", "0.2", "--json", "--seed", "7", "--fail-if", "held>19,lag_max_ms<0"]
     with planted() as server:
-        code = _exit_code("run", server.url, *asked)
+        code = exit_code("run", server.url, *asked)
     out, err = capfd.readouterr()
     assert code in {1, 3}, err
     report = json.loads(out)
@@ -202,7 +194,7 @@ def test_a_target_that_does_not_start_is_told_at_once_and_later_in_its_row(tmp_p
 def test_what_listens_already_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        assert _exit_code("scorecard", url, "--start", "sleep 1") == 2
+        assert exit_code("scorecard", url, "--start", "sleep 1") == 2
     assert "something listens" in capsys.readouterr().err
 
 
@@ -258,5 +250,5 @@ def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsy
         raise NameError("planted")
 
     monkeypatch.setattr(flags, "seconds", broken)
-    assert _exit_code("run", "http://127.0.0.1:1") == 3
+    assert exit_code("run", "http://127.0.0.1:1") == 3
     assert "invalid run: a fault of the generator's own" in capsys.readouterr().err

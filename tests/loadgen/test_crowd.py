@@ -1,8 +1,11 @@
 """The crowd's clients: made when they come, in the proportions of the whole."""
 
+from functools import partial
+
 import trio
 
 from loadgen import target
+from loadgen.client import Stage
 from loadgen.crowd import Crowd
 from loadgen.messages import MakeClients, Open, Role
 from loadgen.target import USUAL
@@ -13,10 +16,10 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     async with listening() as server, trio.open_nursery() as nursery:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
         counts = {"idle": 8, "poll": 4}
-        make = MakeClients(
-            group="all", counts=counts, rooms=["a", "b"], poll_wait_seconds=1.0, endpoint=USUAL, first_index=400
-        )
-        await crowd.obey(make)
+        usual = partial(MakeClients, rooms=["a", "b"], poll_wait_seconds=1.0, endpoint=USUAL)
+        await crowd.obey(usual(group="all", counts=counts, first_index=400))
+        await crowd.obey(usual(group="others", counts={"phone-2g": 2, "slow-head": 2}, first_index=800))
+        await crowd.obey(Open(group="others", share=1.0))
         clients = crowd._made["all"].clients
         for share, names in [(0.5, ["idle", "poll", "idle"] * 2), (1.0, ["idle", "poll", "idle"] * 4)]:
             await crowd.obey(Open(group="all", share=share))
@@ -26,3 +29,7 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     assert sorted(client.index for client in clients) == list(range(400, 412)), "each has a number of its own"
     assert [client.number for client in clients if client.name == "poll"] == [0, 1, 2, 3]
     assert {client.room for client in clients if client.name == "poll"} == {"a", "b"}
+    for client in [*clients, *crowd._made["others"].clients]:
+        client.stage = Stage.HELD
+    listeners = [("idle", "a", 4), ("idle", "b", 4), ("poll", "a", 2), ("poll", "b", 2)]
+    assert sorted(crowd.result().listeners) == listeners, "the slow are late on purpose, attackers do not listen"

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadgen.cli import main
 from loadgen.diff import compare
 from loadgen.report import Outcome, Report, verdict
 from tests.loadgen import reports
+from tests.loadgen.commandline import exit_code
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -41,13 +41,6 @@ def moved(a: Report, b: Report) -> dict[str, str]:
 
 def worse(a: Report, b: Report) -> set[str]:
     return {name for name, mark in moved(a, b).items() if mark == "worse"}
-
-
-def exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exited:
-        main(["diff", *arguments])
-    assert isinstance(exited.value.code, int)
-    return exited.value.code
 
 
 @pytest.mark.parametrize(("a", "b"), [("run-a", "run-b"), ("attack-a", "attack-b")])
@@ -174,7 +167,7 @@ def test_bad_input(data: bytes | None, error: str, tmp_path: Path, capsys: pytes
     path = tmp_path / "b.json"
     if data is not None:
         path.write_bytes(data)
-    assert exit_code(str(RECORDED / "run-a.json"), str(path)) == 2
+    assert exit_code("diff", str(RECORDED / "run-a.json"), str(path)) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -185,12 +178,12 @@ def test_bad_input(data: bytes | None, error: str, tmp_path: Path, capsys: pytes
 def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "report.json").write_bytes(msgspec.json.encode(changed(recorded("run-a"), missed=7.0)))
     before = str(RECORDED / "run-a.json")
-    assert exit_code(before, str(tmp_path)) == 1, "a directory is what --report made"
+    assert exit_code("diff", before, str(tmp_path)) == 1, "a directory is what --report made"
     told = capsys.readouterr().out
     assert "figure missed  before 0  after 7  mark worse" in told
     assert told.splitlines()[-1].startswith("FELL SHORT  missed got worse")
-    assert exit_code(before, str(tmp_path), "--json") == 1
+    assert exit_code("diff", before, str(tmp_path), "--json") == 1
     assert msgspec.json.decode(capsys.readouterr().out, type=Report).tables[0].rows == [
         ["", "missed", "0", "7", "worse"]
     ]
-    assert exit_code(before, before) == 0
+    assert exit_code("diff", before, before) == 0

@@ -15,7 +15,7 @@ import trio
 from loadgen.client import Client, Stage
 from loadgen.timers import now
 from loadgen.wire import WireError
-from tests.loadgen.stage import Play, Server, listening, playing, read_until, reset, until
+from tests.loadgen.stage import Play, Server, listening, meeting, playing, read_until, reset, until
 
 
 class Probe(Client):
@@ -54,8 +54,7 @@ def _fresh() -> None:
 
 async def test_a_large_opening_follows_as_the_peer_reads() -> None:
     Probe.first = os.urandom(8_000_000)
-    async with listening() as server, playing(server.url, Probe) as play:
-        stream = await server.accept()
+    async with meeting(Probe) as (play, stream):
         assert play.client.stage is Stage.CONNECTING, "it is not held before all is sent"
         assert await read_until(stream, lambda got: len(got) >= len(Probe.first)) == Probe.first
         await until(lambda: play.cohort.held == 1)

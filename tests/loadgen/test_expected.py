@@ -19,7 +19,4 @@ def test_what_is_taken_is_told_by_case() -> None:
         "answered 400": 90,
     }
     assert expected.accepted(answers) == {"two lengths": 3, "no Host": 3}
-
-
-def test_what_is_refused_is_nothing() -> None:
     assert expected.accepted({"answered 400": 100, "two lengths: closed": 4}) == {}

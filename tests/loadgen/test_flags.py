@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from loadgen import flags
 from loadgen.client import Threat
+from loadgen.common import Loading
 from loadgen.personas import registry, summary
 from loadgen.target import UsageError
 
@@ -94,32 +95,31 @@ def test_an_attack_that_is_none_names_the_flag() -> None:
         ({"request": "GET"}, r"--request: 'GET' is not of the form"),
         ({"request": "GE T /"}, "--request"),
         ({"request": "POST no"}, "--request: 'no' is no path"),
-        ({"headers": ["Cookie"]}, "--header: 'Cookie' is not of the form 'Name: value'"),
-        ({"headers": ["A B: c"]}, "--header"),
-        ({"headers": ["X: a\r\nY: b"]}, "--header"),
-        ({"headers": ["X: \u00fc"]}, "--header"),
-        ({"headers": ["Host: elsewhere"]}, "--header: Host is written by loadgen itself"),
-        ({"headers": ["@/nowhere/fields"]}, "--header: /nowhere/fields: No such file"),
+        ({"header": ["Cookie"]}, "--header: 'Cookie' is not of the form 'Name: value'"),
+        ({"header": ["A B: c"]}, "--header"),
+        ({"header": ["X: a\r\nY: b"]}, "--header"),
+        ({"header": ["X: \u00fc"]}, "--header"),
+        ({"header": ["Host: elsewhere"]}, "--header: Host is written by loadgen itself"),
+        ({"header": ["@/nowhere/fields"]}, "--header: /nowhere/fields: No such file"),
         ({"body": "/nowhere/body"}, "--body: /nowhere/body: No such file"),
         ({"subprotocol": "a b"}, "--subprotocol: 'a b' is no token"),
     ],
 )
 def test_a_request_that_cannot_be_sent_names_its_flag(asked: dict[str, Any], error: str) -> None:
     with pytest.raises(UsageError, match=error):
-        flags.endpoint(page="/", websocket_path="/ws", **asked)
+        Loading(**asked).endpoint()
 
 
 def test_a_request_has_all_that_was_said_of_it(tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(b"{}")
     (tmp_path / "fields").write_text("Cookie: a=1\n\nX-B: 2\n")
-    found = flags.endpoint(
-        page="/elsewhere",
-        websocket_path="/socket",
+    asked = Loading(
         request="POST /api?x=1",
-        headers=["Authorization: Bearer t", f"@{tmp_path / 'fields'}"],
+        header=("Authorization: Bearer t", f"@{tmp_path / 'fields'}"),
         body=str(tmp_path / "body"),
         subprotocol="chat.v1",
     )
+    found = asked.endpoint()
     assert (found.method, found.path, found.body) == ("POST", "/api?x=1", b"{}")
     assert found.fields == ("Authorization: Bearer t", "Cookie: a=1", "X-B: 2")
     assert found.upgrade_fields[-1] == "Sec-WebSocket-Protocol: chat.v1"

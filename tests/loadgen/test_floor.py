@@ -44,13 +44,7 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
     assert report.figures["collateral"] == 0, report.cohorts
     assert {row.what for row in report.phases if row.succeeded} == {row.what for row in report.phases}
     if not found.fault:  # a machine that is too busy is a reason, here as anywhere
-        assert found == Floor(
-            baseline_p99_ms=report.figures["baseline_p99_ms"],
-            p50_ms=report.figures["attack_p50_ms"],
-            p99_ms=report.figures["attack_p99_ms"],
-            attempts_per_s=report.figures["attempts_per_s"],
-            bytes_per_s=report.figures["attacker_bytes_per_s"],
-        )
+        assert found == Floor(figures=report.figures)
 
 
 async def test_what_it_does_not_understand_does_not_end_it() -> None:
@@ -90,41 +84,40 @@ def test_what_has_nothing_in_common_with_it_is_refused() -> None:
 
 async def test_what_was_met_at_the_floor_is_told() -> None:
     with planted() as server:
-        beside = Floor(baseline_p99_ms=2.0, p50_ms=3.0, p99_ms=10_000.0)
+        met = {"baseline_p99_ms": 2.0, "attack_p50_ms": 3.0, "attack_p99_ms": 10_000.0, "attempts_per_s": 7.0}
+        beside = Floor(figures={**met, "attacker_bytes_per_s": 2048.0})
         report = await Player(plan(server.url), config({"idle-connect": 3}, seconds=1.2), beside).play()
     figures = report.figures
     during = figures["attack_p99_ms"]
     assert during is not None
     assert (figures["floor_baseline_p99_ms"], figures["floor_p50_ms"], figures["floor_p99_ms"]) == (2, 3, 10_000)
     assert figures["floor_p99_ratio"] == float(f"{during / 10_000:.4g}")
+    assert any(note.endswith("; at the floor 7/s and 2,048 B/s") for note in report.verdict.notes)
 
 
 async def test_a_floor_that_was_not_played_is_among_the_reasons() -> None:
     with planted() as server:
-        report = await Player(
-            plan(server.url), config({"idle-connect": 3}, seconds=0.6), Floor(fault="the floor fell")
-        ).play()
+        nothing = Floor(fault="the floor fell")
+        report = await Player(plan(server.url), config({"idle-connect": 3}, seconds=0.6), nothing).play()
     assert report.verdict.notes[-1] == "nothing to compare with at the floor: the floor fell"
     assert report.figures["floor_p99_ms"] is report.figures["floor_p99_ratio"] is None
 
 
-async def test_a_stop_between_two_attacks_ends_a_scorecard_with_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("is_signal", "rows"),
+    [
+        (True, []),  # between two attacks
+        (False, [("slow-head", ["stopped at the floor, before the target was attacked"])]),
+    ],
+)
+async def test_a_stop_ends_a_scorecard_with_what_there_is(
+    is_signal: bool, rows: list[tuple[str, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def stopped(*_: object) -> Floor:
-        await trio.testing.wait_all_tasks_blocked()
-        signal.raise_signal(signal.SIGINT)
-        await trio.sleep_forever()
-        raise AssertionError
-
-    monkeypatch.setattr(floor, "play", stopped)
-    kinds = [registry()["slow-head"]]
-    with planted() as server:
-        report = await Scorecard(plan(server.url), config({}), kinds, 1, with_floor=True).play()
-    assert report.outcome is Outcome.INTERRUPTED
-    assert report.parts == []
-
-
-async def test_a_stop_at_the_floor_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def stopped(*_: object) -> Floor:
+        if is_signal:
+            await trio.testing.wait_all_tasks_blocked()
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
         return Floor(interrupted=True)
 
     monkeypatch.setattr(floor, "play", stopped)
@@ -132,8 +125,4 @@ async def test_a_stop_at_the_floor_is_a_row_that_says_so(monkeypatch: pytest.Mon
     with planted() as server:
         report = await Scorecard(plan(server.url), config({}), kinds, 1, with_floor=True).play()
     assert report.outcome is Outcome.INTERRUPTED
-    [part] = report.parts
-    assert (part.command, part.verdict.reasons) == (
-        "slow-head",
-        ["stopped at the floor, before the target was attacked"],
-    )
+    assert [(part.command, part.verdict.reasons) for part in report.parts] == rows

@@ -101,11 +101,7 @@ def test_parts_are_told_apart() -> None:
 def test_a_replay_has_the_seed_once() -> None:
     assert fmt.replay(reports.attack()).count("--seed") == 1
     assert fmt.replay(reports.interrupted()) == "loadgen attack http://127.0.0.1:8000 --seed 1"
-
-
-def test_what_was_not_left_to_chance_has_no_seed() -> None:
-    report = reports.fingerprint()
-    assert "--seed" not in fmt.replay(report)
+    assert "--seed" not in fmt.replay(reports.fingerprint()), "nothing was left to chance"
 
 
 def test_figures_of_other_commands_stay_together() -> None:

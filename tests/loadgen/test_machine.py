@@ -18,21 +18,25 @@ ctxt 987654
 """
 
 
-def test_the_whole_is_without_what_is_counted_twice() -> None:
-    """`user` and `nice` have the time of guests in them, which the last two fields tell once more."""
-    spent = 5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722
-    assert machine.parse(STAT) == Ticks(total=spent + 331839, stolen=331839)
-
-
-def test_a_kernel_that_tells_no_more_than_that() -> None:
-    assert machine.parse("cpu  1 2 3 4 5 6 7 8\n") == Ticks(total=36, stolen=8)
+#: `user` and `nice` have the time of guests in them, which the last two fields tell once more.
+TICKS = Ticks(total=5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722 + 331839, stolen=331839)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\n", "cpu\n", "cpu  1 2 3 4 5 6 7\ncpu0 1 2 3 4 5 6 7\n", "cpu0 1 2 3 4 5 6 7 8 9 10\n", "intr 5\n"]
+    ("text", "ticks"),
+    [
+        (STAT, TICKS),
+        ("cpu  1 2 3 4 5 6 7 8\n", Ticks(total=36, stolen=8)),  # a kernel that tells no more than that
+        ("", None),
+        ("\n", None),
+        ("cpu\n", None),
+        ("cpu  1 2 3 4 5 6 7\ncpu0 1 2 3 4 5 6 7\n", None),
+        ("cpu0 1 2 3 4 5 6 7 8 9 10\n", None),
+        ("intr 5\n", None),
+    ],
 )
-def test_without_the_field_there_is_nothing_to_tell(text: str) -> None:
-    assert machine.parse(text) is None
+def test_what_the_kernel_tells(text: str, ticks: Ticks | None) -> None:
+    assert machine.parse(text) == ticks
 
 
 def test_without_the_file_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,21 +46,20 @@ def test_without_the_file_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert machine.ticks() == machine.parse(STAT)
 
 
-def test_what_was_taken_between_two_readings() -> None:
-    assert machine.stolen_percent(Ticks(1000, 100), Ticks(1400, 110)) == 2.5
-    assert machine.stolen_percent(Ticks(1000, 100), Ticks(1400, 100)) == 0.0
+@pytest.mark.parametrize(
+    ("before", "after", "percent"),
+    [
+        (Ticks(1000, 100), Ticks(1400, 110), 2.5),
+        (Ticks(1000, 100), Ticks(1400, 100), 0.0),
+        (None, Ticks(5, 1), None),
+        (Ticks(5, 1), None, None),
+    ],
+)
+def test_what_was_taken_between_two_readings(before: Ticks | None, after: Ticks | None, percent: float | None) -> None:
+    assert machine.stolen_percent(before, after) == percent
 
 
 @given(before=st.builds(Ticks, st.integers(0, 10**9), st.integers(0, 10**9)), back=st.integers(0, 50))
 def test_no_tick_in_between_is_not_measured(before: Ticks, back: int) -> None:
     """The kernel's count of waiting for discs may go back, and the whole with it."""
     assert machine.stolen_percent(before, before._replace(total=before.total - back)) is None
-
-
-def test_what_was_not_read_is_not_measured() -> None:
-    assert (
-        machine.stolen_percent(None, Ticks(5, 1))
-        is machine.stolen_percent(Ticks(5, 1), None)
-        is machine.stolen_percent(None, None)
-        is None
-    )

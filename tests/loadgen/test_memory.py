@@ -33,8 +33,5 @@ def test_a_baseline_that_shrinks_or_is_short_explains_nothing() -> None:
     assert Growth(baseline(-100_000)).rate == 0
     assert Growth(baseline(100_000)[:3]).rate == 0
     assert Growth([Size(0, 80 * MB)]).beyond(Size(1, 81 * MB)) == MB
-
-
-def test_without_a_baseline_nothing_is_known() -> None:
     assert Growth([]).beyond(Size(1, MB)) is None
     assert Growth([]).most([Size(1, MB)]) is None

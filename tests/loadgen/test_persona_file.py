@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from loadgen import experiment
-from loadgen.cli import main
 from loadgen.personas import load, registry
 from loadgen.player import Player
 from loadgen.target import UsageError
+from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan
 
@@ -67,9 +67,7 @@ async def test_it_is_played_in_the_processes_of_a_crowd(own: str) -> None:
 )
 def test_what_is_none_is_one_line(own: str, text: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(own).write_text(text)
-    with pytest.raises(SystemExit) as exited:
-        main(["run", "http://127.0.0.1:1", "--persona", own])
-    assert exited.value.code == 2
+    assert exit_code("run", "http://127.0.0.1:1", "--persona", own) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"loadgen: --persona: {own}")
     assert err.count("\n") == 1

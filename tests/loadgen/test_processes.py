@@ -6,18 +6,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import NonCallableMock
 
 import msgspec
 import pytest
 import trio
 
-from loadgen.latency import Late, Latency
-from loadgen.messages import GroupStatus, Open, Result, encode
+from loadgen.latency import Late, Latency, Recent
+from loadgen.messages import GroupStatus, Open, Reread, Result, TrafficResult, encode
 from loadgen.preflight import InvalidRunError
 from loadgen.session import Session
 from loadgen.stopping import StoppedError
 from loadgen.worker import lines
-from loadgen.workers import merge
+from loadgen.workers import Worker, merge
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan, play_run
 
@@ -163,11 +164,12 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     )  # fmt: skip
     return Result(
         groups=[group],
-        role="crowd",
-        lags={"attack": Late(lived, Latency())},
-        oldest=max(ages, default=None),
+        lags=[("crowd", "attack", Late(lived, Latency()))],
+        ages=ages,
+        reread=Reread(asked=held, lost=1) if ages else None,
         own_faults={"no ports": held},
-        listeners={persona: {"lobby": held}},
+        listeners=[(persona, "lobby", held)],
+        traffic=TrafficResult(acknowledged_in={"lobby": 2}),
     )
 
 
@@ -183,8 +185,10 @@ def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert lives[0].at(50) == pytest.approx(1.0, rel=0.01)
     assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
     assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
-    assert totals.oldest == 9.0
-    assert totals.listeners == {"a": {"lobby": 7}, "b": {"lobby": 5}}
+    assert max(totals.ages) == 9.0
+    assert totals.missed() == (7 * 6 - 2 * 3) + (5 * 6 - 3), "six messages for each, but what was delivered"
+    assert totals.reread == Reread(asked=7, lost=2), "the third looked for none"
+    assert totals.listeners == [("a", "lobby", 3), ("a", "lobby", 4), ("b", "lobby", 5)]
     assert totals.own_faults == {"no ports": 12}
 
 
@@ -205,10 +209,14 @@ async def test_lines_are_lines_however_they_are_cut(cut: int) -> None:
 
 def test_the_timeline_ends_each_phase_when_it_ended() -> None:
     """An attack of 6 s was drawn 7 s wide, and attackers before its line."""
-    session = Session(plan("http://127.0.0.1:9"))
+    session, victims = Session(plan("http://127.0.0.1:9")), NonCallableMock(Worker, recent=Recent())
+    session._heard = [victims]
     for phase in ("baseline", "attack", "recovery"):
+        victims.recent.failed = 2
         session.begin(phase)
     assert [sample.phase for sample in session.timeline] == ["start", "baseline", "attack"]
+    assert [sample.failed for sample in session.timeline] == [2, 2, 2], "each entry counts anew"
+    assert session.failed == 6, "the live view adds them up"
 
 
 def test_memory_that_shrank_is_no_cost() -> None:

@@ -58,7 +58,8 @@ def test_dumb_terminals_are_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_line_names_what_is_wrong() -> None:
     course = Course(PLAN, attackers=ATTACKERS)
     course.enter("attack")
-    course.add(sample(1.0, failed=3, held={"slow-head": 5, "curl": 2}, ended={"curl": 1}, p99_ms=12.3))
+    course.failed = 3
+    course.latest = sample(1.0, held={"slow-head": 5, "curl": 2}, ended={"curl": 1}, p99_ms=12.3)
     assert course.line() == "attack, slow-head 5 held, curl 2 held 1 ended, p99 12.3 ms, 3 FAILED, 24 s left"
 
 
@@ -100,13 +101,13 @@ def test_phases_wait_at_their_end_and_jump_at_the_next() -> None:
     course = Course(PLAN)
     assert course.left == 30
     course.enter("baseline")
-    course.add(sample(2.0))
+    course.latest = sample(2.0)
     assert course.left == 28
-    course.add(sample(9.0))
+    course.latest = sample(9.0)
     assert course.left == 25
     course.enter("attack")
     assert course.left == 25
-    course.add(sample(19.0))
+    course.latest = sample(19.0)
     assert course.left == 15
     course.enter("drain")  # not planned: what was planned before it is over
     assert course.left == 5
@@ -119,21 +120,12 @@ def test_phases_of_the_same_name_come_one_after_the_other() -> None:
     assert course.at == 5
 
 
-def test_samples_that_go_on_counting_replace_each_other() -> None:
-    """The conductor looks five times a second and begins to count anew each second."""
-    course = Course()
-    for second in range(3):
-        for look in range(1, 6):
-            course.add(sample(second + look / 5, succeeded=10 * look, failed=look))
-    assert course.failed == 15
-
-
 def test_honest_clients_to_whom_nothing_happened_are_only_counted() -> None:
     course = Course(PLAN, attackers=ATTACKERS)
     course.enter("baseline")
-    course.add(sample(5.0, held={}))
+    course.latest = sample(5.0, held={})
     course.enter("attack")
-    course.add(sample(10.0, held={"slow-head": 4000, "curl": 10}, ended={"slow-head": 1203}))
+    course.latest = sample(10.0, held={"slow-head": 4000, "curl": 10}, ended={"slow-head": 1203})
     assert course.line() == "attack, slow-head 4,000 held 1,203 ended, 10 honest unhurt, 20 s left"
 
 

@@ -7,8 +7,8 @@ planted, but the fault has to be among the reasons all the same.
 import pytest
 
 from loadgen.report import Report
-from tests.loadgen.planted import Plant, planted
-from tests.loadgen.plays import play_attack
+from tests.loadgen.planted import Plant
+from tests.loadgen.plays import attacked
 
 
 def _blames(report: Report, figure: str) -> bool:
@@ -17,8 +17,7 @@ def _blames(report: Report, figure: str) -> bool:
 
 async def test_everybody_is_thrown_out_after_a_while() -> None:
     """Victims come back, and what they lost meanwhile counts."""
-    with planted(Plant(close_members_after=0.8, delay=0.08)) as server:
-        report = await play_attack(server.url, {"idle-connect": 5}, victims=6)
+    report = await attacked(Plant(close_members_after=0.8, delay=0.08), {"idle-connect": 5}, victims=6)
     assert _blames(report, "attack_failed"), report.verdict
     assert any(row.succeeded for row in report.phases if row.name == "recovery")
 
@@ -31,10 +30,8 @@ async def test_honest_slow_readers_thrown_out_are_collateral(throws_out: bool, m
     """
     monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_RATE", 20.0)
     monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_TEXT_BYTES", 2000)
-    with planted(Plant(send_buffer=16_384 if throws_out else 0)) as server:
-        report = await play_attack(
-            server.url, {"idle-connect": 5}, neighbours={"phone-2g": 3, "sleepy-tab": 2}, seconds=4.0
-        )
+    plant, neighbours = Plant(send_buffer=16_384 if throws_out else 0), {"phone-2g": 3, "sleepy-tab": 2}
+    report = await attacked(plant, {"idle-connect": 5}, neighbours=neighbours, seconds=4.0)
     assert report.figures["neighbours"] == 5, "without the one who speaks to them"
     if throws_out:
         assert _blames(report, "collateral"), report.verdict
@@ -49,7 +46,6 @@ async def test_honest_slow_clients_that_are_never_let_in_are_collateral(monkeypa
     """They were neither refused nor ended, only never answered, and were not counted."""
     monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_SECONDS", 0.3)
     monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 5.0)
-    with planted(Plant(unanswered_room="lobby")) as server:
-        report = await play_attack(server.url, {"idle-connect": 5}, neighbours={"sleepy-tab": 3})
+    report = await attacked(Plant(unanswered_room="lobby"), {"idle-connect": 5}, neighbours={"sleepy-tab": 3})
     assert report.figures["collateral"] == 4, "three, and the one who was to speak to them"
     assert _blames(report, "collateral"), report.verdict

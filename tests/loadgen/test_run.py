@@ -9,7 +9,7 @@ from loadgen.machine import Ticks
 from loadgen.preflight import InvalidRunError
 from loadgen.report import CohortRow, Report
 from tests.loadgen.planted import Plant, planted, planted_process
-from tests.loadgen.plays import play_run
+from tests.loadgen.plays import figure, play_run, ran
 
 EVERYBODY = {"idle": 20, "poll": 10, "sse": 5, "chat": 5}
 
@@ -22,8 +22,7 @@ async def test_a_healthy_server_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside it: what the host took of the processors is that of the steady window."""
     readings = iter([Ticks(1000, 50), Ticks(1200, 56)])
     monkeypatch.setattr(machine, "ticks", lambda: next(readings))
-    with planted() as server:
-        report = await play_run(server.url, EVERYBODY, rate=50, rooms=("a", "b"))
+    report = await ran(Plant(), EVERYBODY, rate=50, rooms=("a", "b"))
     assert report.verdict.outcome in {"held", "invalid"}, report.verdict  # invalid: this machine was too busy
     assert report.figures["held"] == 40
     for name in ("refused", "failed", "ended", "unacknowledged", "unreturned", "message_errors"):
@@ -39,8 +38,7 @@ async def test_a_healthy_server_holds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_latencies_are_what_was_planted() -> None:
-    with planted(Plant(delay=0.2)) as server:
-        report = await play_run(server.url, {"chat": 10}, rate=20)
+    report = await ran(Plant(delay=0.2), {"chat": 10}, rate=20)
     for row in report.phases:
         assert row.spread.p50_ms is not None
         assert row.spread.p50_ms >= 200
@@ -49,8 +47,7 @@ async def test_latencies_are_what_was_planted() -> None:
 
 async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> None:
     """No coordinated omission: 20 messages a second were due while it slept, and all of them count."""
-    with planted(Plant(stall_on_text="0 ", stall=1.0)) as server:
-        report = await play_run(server.url, {"chat": 10}, rate=20, seconds=1.5)
+    report = await ran(Plant(stall_on_text="0 ", stall=1.0), {"chat": 10}, rate=20, seconds=1.5)
     spread = report.phases[0].spread
     assert spread.count >= 20
     assert spread.p50_ms is not None
@@ -58,8 +55,7 @@ async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> No
 
 
 async def test_members_thrown_out_are_counted_with_their_age() -> None:
-    with planted(Plant(close_members_after=0.4)) as server:
-        report = await play_run(server.url, {"idle": 10, "sse": 3}, seconds=2.0)
+    report = await ran(Plant(close_members_after=0.4), {"idle": 10, "sse": 3}, seconds=2.0)
     row = _row(report, "idle")
     assert row.ended == {"closed": 10}
     assert row.held == 0
@@ -70,8 +66,7 @@ async def test_members_thrown_out_are_counted_with_their_age() -> None:
 
 
 async def test_a_server_that_is_full_refuses_and_is_not_called_broken() -> None:
-    with planted(Plant(refuse=True)) as server:
-        report = await play_run(server.url, EVERYBODY, rate=10)
+    report = await ran(Plant(refuse=True), EVERYBODY, rate=10)
     assert report.figures["refused"] == 40
     assert report.figures["failed"] == 0
     assert _row(report, "idle").refused == {"answered 503": 20}
@@ -84,11 +79,8 @@ async def test_clients_that_are_neither_established_nor_given_up_are_not_waited_
 ) -> None:
     monkeypatch.setattr("loadgen.player.FIRST_SECONDS", 4.0)
     monkeypatch.setattr("loadgen.player.OPEN_DEADLINE_SECONDS", 0.1)
-    with (
-        planted(Plant(unanswered_room="dead")) as server,
-        pytest.raises(InvalidRunError, match="neither established nor given up"),
-    ):
-        await play_run(server.url, {"idle": 4}, rooms=("lobby", "dead"))
+    with pytest.raises(InvalidRunError, match="neither established nor given up"):
+        await ran(Plant(unanswered_room="dead"), {"idle": 4}, rooms=("lobby", "dead"))
 
 
 async def test_pings_are_answered() -> None:
@@ -106,8 +98,7 @@ async def test_polls_ask_again_from_their_cursor_also_when_every_answer_closes()
 
 
 async def test_a_server_that_dies_is_a_server_that_fell_short() -> None:
-    with planted(Plant(dies_after_texts=5)) as server:
-        report = await play_run(server.url, EVERYBODY, rate=20, seconds=2.0, drain=0.3)
+    report = await ran(Plant(dies_after_texts=5), EVERYBODY, rate=20, seconds=2.0, drain=0.3)
     assert report.figures["ended"] == 40
     assert report.exit_code in {1, 3}
 
@@ -116,8 +107,7 @@ async def test_memory_and_cpu_of_a_process_are_measured() -> None:
     """Of one of its own: in the tests' process the garbage of other tests is collected meanwhile, and it shrinks."""
     with planted_process(Plant(leak_bytes=20_000), watched=True) as (url, pid):
         report = await play_run(url, {"idle": 200}, server_pid=pid)
-    grown = report.figures["server_bytes_per_connection"]
-    assert grown is not None
+    grown = figure(report, "server_bytes_per_connection")
     assert grown > 10_000, "most of the 20,000 is memory that the process did not have before"
     assert report.figures["server_cpu_us_per_connection_s"] is not None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -16,6 +17,7 @@ from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import NGINX, Site, nginx, serving
+from tests.loadgen.plays import PATIENCE
 
 Serving = AbstractContextManager[tuple[str, int]]
 
@@ -24,63 +26,56 @@ IMPATIENT = 2.0
 
 
 def attacked(
-    plant: Plant | None,
-    kind: str = "idle-connect",
+    server: Callable[[], Serving],
+    kind: str,
     *arguments: str,
-    blamed: tuple[str, ...] = (),
-    unblamed: tuple[str, ...] = (),
-    shown: Callable[[Ended], bool] = lambda _: True,
+    good: Callable[[Ended], bool],
     watched: bool = False,
-    **how: object,
+    **how: Any,
 ) -> Ended:
-    """Attack a chat with this fault, so long as the machine hides it: blamed for these figures, and not for those."""
-
-    def is_found(ended: Ended) -> bool:
-        return ended.blames(*blamed) and not any(map(ended.blames, unblamed)) and shown(ended)
+    """Attack a server until what is looked for was found, so long as the machine may have hidden it."""
 
     def play() -> Ended:
-        with planted_process(plant, watched=watched) as (url, pid):
+        with server() as (url, pid):
             watching = ("--server-pid", str(pid)) if watched else ()
-            return attack(url, kind, *arguments, *watching, **how)  # type: ignore[arg-type]
+            return attack(url, kind, *arguments, *watching, **how)
 
-    return tried(play, is_found)
+    return tried(play, good)
 
 
 def falls_short(
     plant: Plant,
+    kind: str = "idle-connect",
     *arguments: str,
     blamed: tuple[str, ...],
     shown: Callable[[Ended], bool] = lambda _: True,
-    **how: object,
+    watched: bool = False,
+    **how: Any,
 ) -> Ended:
     """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine, if it measured at all."""
 
     def is_judged(ended: Ended) -> bool:
-        return ended.code == 1 and shown(ended)
+        return ended.code == 1 and ended.blames(*blamed) and shown(ended)
 
-    ended = attacked(plant, *arguments, blamed=blamed, shown=is_judged, **how)  # type: ignore[arg-type]
+    server = partial(planted_process, plant, watched=watched)
+    ended = attacked(server, kind, *arguments, good=is_judged, watched=watched, **how)
     assert ended.code == 1, ended
     assert ended.outcome is Outcome.FELL_SHORT
     assert ended.blames(*blamed), ended
     return ended
 
 
-def is_late(plant: Plant, *arguments: str, blamed: tuple[str, ...], **how: object) -> Ended:
+def is_late(plant: Plant, *, blamed: tuple[str, ...], **how: Any) -> None:
     """Attack a chat whose fault shows in times: on a loaded machine it is told, and the verdict *invalid*."""
-    ended = attacked(plant, "idle-connect", "--victim", "ws", *arguments, blamed=blamed, **how)  # type: ignore[arg-type]
+    server = partial(planted_process, plant)
+    ended = attacked(server, "idle-connect", "--victim", "ws", good=lambda ended: ended.blames(*blamed), **how)
     assert ended.blames(*blamed), ended
     assert ended.code == 1 or (ended.code == 3 and ended.was_disturbed), ended
-    return ended
 
 
-def held(server: Callable[[], Serving], kind: str, *arguments: str, **how: object) -> Ended:
+def held(server: Callable[[], Serving], kind: str, *arguments: str, **how: Any) -> Ended:
     """Attack a sound server: a loaded machine may keep an attack from coming, and makes no server fall short."""
-
-    def play() -> Ended:
-        with server() as (url, _):
-            return attack(url, kind, *arguments, **how)  # type: ignore[arg-type]
-
-    ended = tried(play, lambda ended: ended.outcome is not Outcome.NOT_EXERCISED)
+    ended = attacked(server, kind, *arguments, good=lambda ended: ended.outcome is not Outcome.NOT_EXERCISED, **how)
     assert ended.is_sound, ended
     return ended
 
@@ -95,7 +90,7 @@ def test_v2_and_v8_nobody_new_is_let_in_and_what_the_attack_leaves_behind(monkey
     monkeypatch.setattr("loadgen.player.RETURN_SECONDS", 1.0)  # its descriptors never return
     plant = Plant(no_newcomers=True, forgets=True, leak_bytes=100_000, leaks_descriptors=True)
     blamed = ("newcomers_failed", "acknowledged_lost", "server_bytes_over_bar", "server_descriptors_left")
-    ended = falls_short(plant, blamed=blamed, unblamed=("attack_failed",), watched=True)
+    ended = falls_short(plant, blamed=blamed, shown=lambda ended: not ended.blames("attack_failed"), watched=True)
     assert not ended.blames("attack_failed"), ended
 
 
@@ -114,9 +109,11 @@ def test_v10_and_v12_one_failure_is_one_beside_what_was_asked_for() -> None:
 
 
 def test_v10_without_the_bar_only_what_was_asked_for_is_judged() -> None:
-    plant = Plant(no_newcomers=True)
-    asked = ("--no-bar", "--fail-if", "newcomers_came<1")
-    ended = attacked(plant, "idle-connect", *asked, shown=lambda ended: bool(ended.report.figures["newcomers_failed"]))
+    ended = attacked(
+        partial(planted_process, Plant(no_newcomers=True)), "idle-connect",
+        "--no-bar", "--fail-if", "newcomers_came<1",
+        good=lambda ended: bool(ended.report.figures["newcomers_failed"]),
+    )  # fmt: skip
     assert ended.code == 0 or ended.is_sound, ended
     assert ended.figure("newcomers_failed") > 0
     assert not ended.blames("newcomers_failed")
@@ -144,17 +141,14 @@ def test_v16_smuggling_that_is_taken() -> None:
 # V1: servers that know nothing of chat.v1
 
 
-def test_v1_and_v4_a_plain_web_server_is_held_with_its_neighbours() -> None:
+@pytest.mark.parametrize(
+    "is_nginx", [False, pytest.param(True, marks=pytest.mark.skipif(NGINX is None, reason="nginx is not here"))]
+)
+def test_v1_and_v4_a_web_server_is_held_with_its_neighbours(is_nginx: bool, tmp_path: Path) -> None:
     """A request that is typed by hand is served, and the honest slow that need a chat are not asked to come."""
+    server = partial(nginx, tmp_path) if is_nginx else partial(serving, "static")
     with with_short_cycles(2.0):
-        ended = held(partial(serving, "static"), "slow-head", "--victim", "GET /", neighbours=2)
-    assert ended.figure("collateral") == 0
-
-
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed here")
-def test_v1_the_first_run_of_the_guide_holds_nginx(tmp_path: Path) -> None:
-    with with_short_cycles(2.0):
-        ended = held(partial(nginx, tmp_path), "slow-head", "--victim", "GET /", neighbours=2)
+        ended = held(server, "slow-head", "--victim", "GET /", neighbours=2)
     assert ended.figure("collateral") == 0
 
 
@@ -173,12 +167,10 @@ def test_v14_a_slow_but_sound_server_is_held(kind: str, victim: str) -> None:
 
 def test_v2_a_web_server_that_answers_nobody_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadgen.player.scrape", lambda _: None)  # it is not answered either, for five seconds
-
-    def play() -> Ended:
-        with serving("static", Site(stops_reading=True)) as (url, _):
-            return attack(url, "slow-head", "--victim", "GET /", timeout=IMPATIENT)
-
-    ended = tried(play, lambda ended: ended.code == 1 and ended.blames("newcomers_failed"))
+    ended = attacked(
+        partial(serving, "static", Site(stops_reading=True)), "slow-head", "--victim", "GET /", timeout=IMPATIENT,
+        good=lambda ended: ended.code == 1 and ended.blames("newcomers_failed"),
+    )  # fmt: skip
     assert ended.code == 1, ended
     assert ended.blames("newcomers_failed"), ended
 
@@ -195,11 +187,8 @@ def test_v1_what_needs_a_chat_is_not_exercised_at_a_web_server() -> None:
 
 
 def test_v5_an_attack_that_met_nothing() -> None:
-    def play() -> Ended:
-        with serving("static") as (url, _):
-            return attack(url, "slow-body", "--victim", "GET /")
-
-    ended = tried(play, lambda ended: "answered 405" in ended.reasons)
+    static = partial(serving, "static")
+    ended = attacked(static, "slow-body", "--victim", "GET /", good=lambda ended: "answered 405" in ended.reasons)
     assert ended.code == 3, ended
     assert ended.outcome is Outcome.NOT_EXERCISED
     assert "answered 405" in ended.reasons
@@ -227,42 +216,30 @@ def test_v6_a_server_that_is_slow_to_accept_met_less_than_was_asked_for() -> Non
 # V7: the floor
 
 
-def beside_floor(plant: Plant, floor_p99_ms: float, good: Callable[[Ended], bool], **how: object) -> Ended:
+@pytest.mark.parametrize(
+    ("plant", "floor_p99_ms", "code", "blamed"),
+    [
+        (Plant(slow_when_attacked=0.6), 4.0, 1, "attack_p99_ms"),
+        # a floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's
+        (Plant(slow_when_attacked=0.6), 5000.0, 3, "attack_p99_ms"),
+        (Plant(no_newcomers=True), 5000.0, 1, "newcomers_failed"),  # and it excuses no failure
+    ],
+)
+def test_v7_beside_a_floor(plant: Plant, floor_p99_ms: float, code: int, blamed: str) -> None:
     """A row of a scorecard, beside a floor whose victims met this."""
 
     async def met(*_: object) -> Floor:
-        return Floor(baseline_p99_ms=2.0, p50_ms=2.0, p99_ms=floor_p99_ms)
+        return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": floor_p99_ms})
 
-    def play() -> Ended:
-        with planted_process(plant) as (url, _), patch.object(floor, "play", met):
-            return attack(url, "idle-connect", "--victim", "ws", "--floor", command="scorecard", **how)  # type: ignore[arg-type]
-
-    return tried(play, good)
-
-
-def test_v7_a_slow_server_beside_a_good_floor_falls_short() -> None:
-    ended = beside_floor(
-        Plant(slow_when_attacked=0.6), 4.0, lambda ended: ended.code == 1 and "attack_p99_ms is " in ended.reasons
-    )
-    assert "attack_p99_ms is " in ended.reasons
-    assert "the floor itself" not in ended.reasons
-    assert ended.code == 1 or ended.was_disturbed, ended
-
-
-def test_v7_beside_a_late_floor_a_late_answer_is_nobodys() -> None:
-    """A floor that failed its victims was late by the whole timeout, and holds nobody either."""
-    ended = beside_floor(Plant(slow_when_attacked=0.6), 5000.0, lambda ended: "attack_p99_ms is " in ended.reasons)
-    assert ended.code == 3, ended
-    assert "the floor itself was late: 5000 ms" in ended.reasons
-    assert "attack_p99_ms is " in ended.reasons
-
-
-def test_v7_a_late_floor_excuses_no_failure() -> None:
-    ended = beside_floor(
-        Plant(no_newcomers=True), 5000.0, lambda ended: "newcomers_failed is " in ended.reasons, timeout=IMPATIENT
-    )
-    assert ended.code == 1, ended
-    assert "newcomers_failed is " in ended.reasons
+    with patch.object(floor, "play", met):
+        ended = attacked(
+            partial(planted_process, plant), "idle-connect", "--victim", "ws", "--floor", command="scorecard",
+            timeout=IMPATIENT if plant.no_newcomers else PATIENCE,
+            good=lambda ended: ended.code == code and f"{blamed} is " in ended.reasons,
+        )  # fmt: skip
+    assert f"{blamed} is " in ended.reasons
+    assert ("the floor itself was late: 5000 ms" in ended.reasons) is (floor_p99_ms == 5000)
+    assert ended.code == code or (floor_p99_ms == 4 and ended.was_disturbed), ended
 
 
 # V11: the row that did it
@@ -295,7 +272,15 @@ def test_v13_a_sound_chat_holds_honest_load() -> None:
     assert ended.is_sound, ended
 
 
-def _ran(plant: Plant, *blamed: str) -> Ended:
+@pytest.mark.parametrize(
+    ("plant", "blamed", "figures"),
+    [
+        # acknowledged at once, 800 ms later where they were to go, and of ten one only to its author
+        (Plant(deaf_every=10, echo_delay=0.8), ("missed", "echo_p99_ms"), {"unreturned": 0}),
+        (Plant(drop_every=20), ("unreturned",), {"unacknowledged": 0}),
+    ],
+)
+def test_v13_messages_are_lost_and_come_late(plant: Plant, blamed: tuple[str, ...], figures: dict[str, float]) -> None:
     def play() -> Ended:
         with planted_process(plant) as (url, _):
             return run(url)
@@ -303,20 +288,11 @@ def _ran(plant: Plant, *blamed: str) -> Ended:
     ended = tried(play, lambda ended: ended.code == 1 and ended.blames(*blamed))
     assert ended.code == 1, ended
     assert ended.blames(*blamed), ended
-    return ended
-
-
-def test_v13_messages_are_lost_to_others_and_come_late() -> None:
-    """Acknowledged at once, 800 ms later where they were to go, and of ten one only to its author."""
-    ended = _ran(Plant(deaf_every=10, echo_delay=0.8), "missed", "echo_p99_ms")
-    assert ended.figure("unreturned") == 0
-    assert not ended.blames("ack_p99_ms") or ended.was_disturbed, ended
-
-
-def test_v13_messages_are_told_to_nobody() -> None:
-    ended = _ran(Plant(drop_every=20), "unreturned")
-    assert ended.figure("unacknowledged") == 0
-    assert ended.figure("unreturned") == ended.report.phases[0].succeeded // 20
+    assert {name: ended.figure(name) for name in figures} == figures
+    if plant.echo_delay:
+        assert not ended.blames("ack_p99_ms") or ended.was_disturbed, ended
+    else:
+        assert ended.figure("unreturned") == ended.report.phases[0].succeeded // plant.drop_every
 
 
 # V4: honest slow clients
@@ -357,11 +333,10 @@ def test_v9_a_generator_that_stood_still_is_invalid() -> None:
 
 
 def test_v9_a_late_crowd_alone_is_not() -> None:
-    def play() -> Ended:
-        with planted_process() as (url, _):
-            return attack(url, "idle-connect", beside=partial(stand_still, "crowd"))
-
-    ended = tried(play, lambda ended: ended.figure("lag_max_ms") < 1000)
+    crowd = partial(stand_still, "crowd")
+    ended = attacked(
+        planted_process, "idle-connect", beside=crowd, good=lambda ended: ended.figure("lag_max_ms") < 1000
+    )
     assert ended.is_sound, ended
     assert ended.figure("lag_max_ms") < 1000
 
@@ -373,15 +348,11 @@ def test_v15_a_loud_baseline_allows_nothing() -> None:
     """It stalls before the attack and not during it, in which each answer is 150 ms late: the bar was 1.5 stalls."""
     plant = Plant(stalls_every=0.6, stall=0.3, stalls_until_attacked=True, slow_when_attacked=0.15)
 
-    def play() -> Ended:
-        with planted_process(plant) as (url, _):
-            return attack(url, "idle-connect", "--victim", "ws", baseline=1.8)
-
     def is_told(ended: Ended) -> bool:
         # The last stall may reach into the attack: then its answers are over the bar of any baseline.
         return "the baseline is too loud to tell" in ended.reasons or "_ms is " in ended.reasons
 
-    ended = tried(play, is_told)
+    ended = attacked(partial(planted_process, plant), "idle-connect", "--victim", "ws", good=is_told, baseline=1.8)
     assert ended.code in {1, 3}, ended
     assert is_told(ended), ended
 

@@ -3,8 +3,8 @@
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ESTABLISHED, MIXES, WHAT
 from loadgen.report import Report
-from tests.loadgen.planted import Plant, planted
-from tests.loadgen.plays import play_attack
+from tests.loadgen.planted import Plant
+from tests.loadgen.plays import attacked
 
 EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 2)
 
@@ -15,8 +15,7 @@ def _by_kind(report: Report, phase: str) -> dict[str, int]:
 
 
 async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
-    with planted(Plant(delay=0.15)) as server:
-        report = await play_attack(server.url, {"idle-connect": 3}, victims=EVERY_CHATTER)
+    report = await attacked(Plant(delay=0.15), {"idle-connect": 3}, victims=EVERY_CHATTER)
     assert list(_by_kind(report, "attack")) == [WHAT[kind] for kind in MIXES["chat"]]
     assert all(count >= 5 for count in _by_kind(report, "attack").values())
     assert report.figures["success_percent"] == report.figures["recovery_success_percent"] == 100
@@ -29,8 +28,7 @@ async def test_every_kind_of_a_chat_s_users_gets_through() -> None:
 
 
 async def test_an_answer_that_is_no_success_fails_the_beat() -> None:
-    with planted(Plant(no_page=True)) as server:
-        report = await play_attack(server.url, {"idle-connect": 1}, victims={"get": 2, "ws": 1})
+    report = await attacked(Plant(no_page=True), {"idle-connect": 1}, victims={"get": 2, "ws": 1})
     row = next(row for row in report.phases if row.name == "attack" and row.what == WHAT["get"])
     assert row.failed.keys() == {"answered 404"}
     assert row.succeeded == 0
@@ -43,20 +41,19 @@ async def test_every_answer_closing_the_connection_is_survived() -> None:
 
     What is said meanwhile it misses: mostly all of it, on a loaded machine now and then not.
     """
-    with planted(Plant(close_after_poll=True)) as server:
-        try:
-            report = await play_attack(server.url, {"idle-connect": 1}, victims={"poll": 2}, operation_timeout=2.0)
-        except InvalidRunError as error:
-            said = str(error)
-        else:
-            assert report.figures["success_percent"] != 100
-            assert report.exit_code in {1, 3}
-            said = ""
-    assert not said or "victims could do" in said
+    plant = Plant(close_after_poll=True)
+    said = "victims could do"
+    try:
+        report = await attacked(plant, {"idle-connect": 1}, victims={"poll": 2}, operation_timeout=2.0)
+    except InvalidRunError as error:
+        said = str(error)
+    else:
+        assert report.figures["success_percent"] != 100
+        assert report.exit_code in {1, 3}
+    assert "victims could do" in said
 
 
 async def test_a_page_of_a_server_that_closes_after_each_answer_is_fetched_again_and_again() -> None:
-    with planted(Plant(close_after_poll=True)) as server:
-        report = await play_attack(server.url, {"idle-connect": 1}, victims={"get": 2})
+    report = await attacked(Plant(close_after_poll=True), {"idle-connect": 1}, victims={"get": 2})
     assert _by_kind(report, "attack")[WHAT["get"]] >= 5
     assert report.figures["success_percent"] == 100

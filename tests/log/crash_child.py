@@ -37,6 +37,10 @@ async def publish(log_path: str, starts: dict[int, int], *place: int) -> None:
             nursery.start_soon(publisher, number, start)
 
 
-if __name__ == "__main__":
+def main() -> None:
     path, given, *where = sys.argv[1:]
     trio.run(publish, path, {int(number): start for number, start in json.loads(given).items()}, *map(int, where))
+
+
+if __name__ == "__main__":
+    main()

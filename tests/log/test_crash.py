@@ -1,8 +1,7 @@
 """kill -9, again and again: every acknowledged message is there, once, in order, and no offset is missing."""
 
 import json
-import subprocess
-import sys
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,22 +9,25 @@ import pytest
 
 from chatserver.log.interface import MAX_READ, Record
 from chatserver.log.sqlite import SqliteLog
-from tests.log.crash_child import ROOMS
+from tests.log import crash_child
 from tests.log.support import running
+from tests.support.forking import fork
 
-PROJECT = Path(__file__).parents[2]
+CHILD, NEEDS = crash_child.__name__, (SqliteLog.__module__,)
 PUBLISHERS = 12
 ANSWERS_BEFORE_KILL = (1, 40, 333, 1_000, 2_500)  # a kill at the first commit, and in full swing
 
 
 def run_and_kill(path: Path, starts: list[int], answers: int) -> list[tuple[int, int, int]]:
     """Let a child publish, kill it after so many answers; returns (publisher, message, offset) of all it had."""
-    command = [sys.executable, "-m", "tests.log.crash_child", str(path), json.dumps(dict(enumerate(starts)))]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        lines = [child.stdout.readline() for _ in range(answers)]
+    said, its_output = os.pipe()
+    with os.fdopen(said, "rb") as output:
+        child = fork(CHILD, str(path), json.dumps(dict(enumerate(starts))), stdin=0, stdout=its_output, needs=NEEDS)
+        os.close(its_output)
+        lines = [output.readline() for _ in range(answers)]
         child.kill()
-        lines += child.stdout.readlines()
+        lines += output.readlines()
+        child.wait()
     assert all(line.endswith(b"\n") for line in lines), "the child ended by itself"
     return [(int(publisher), int(message), int(offset)) for publisher, message, offset in map(bytes.split, lines)]
 
@@ -33,7 +35,7 @@ def run_and_kill(path: Path, starts: list[int], answers: int) -> list[tuple[int,
 async def read_all(path: Path) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     async with running(SqliteLog(str(path))) as log:
-        for number in range(ROOMS):
+        for number in range(crash_child.ROOMS):
             records: list[Record] = []
             while page := await log.read(f"room-{number}", after=len(records), limit=MAX_READ):
                 records += page

@@ -1,9 +1,8 @@
 """Processes that write one file side by side, and are killed: as in test_crash, and keys hold in all of them."""
 
 import json
+import os
 import random
-import subprocess
-import sys
 import threading
 from collections import defaultdict
 from contextlib import ExitStack
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.log.test_crash import PROJECT, read_all
+from tests.log.test_crash import CHILD, NEEDS, read_all
+from tests.support.forking import fork
 
 PUBLISHERS, PROCESSES = 9, 3
 #: Answers of all after which one is killed, and then all others: at the first commits, and in full swing.
@@ -24,29 +24,22 @@ class Child:
     """One process, with its share of the publishers."""
 
     def __init__(self, path: Path, starts: dict[int, int], number: int) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.log.crash_child",
-            str(path),
-            json.dumps(starts),
-            str(number),
-            str(PROCESSES),
-        ]
-        self.process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE)
+        self._said, its_output = os.pipe()
+        words = (str(path), json.dumps(starts), str(number), str(PROCESSES))
+        self._process = fork(CHILD, *words, stdin=0, stdout=its_output, needs=NEEDS)
+        os.close(its_output)
 
     def read(self, answers: Answers, enough: threading.Semaphore) -> None:
         """Until it ends; lines come whole, since each is one write."""
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
+        with os.fdopen(self._said, "rb") as lines:
             for line in lines:
                 publisher, message, offset = map(int, line.split())
                 answers.append((publisher, message, offset))
                 enough.release()
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self._process.kill()
+        self._process.wait()
 
 
 def run_and_kill(path: Path, starts: list[int], shift: int, one: int, others: int) -> Answers:

@@ -280,7 +280,7 @@ def map_known(outcomes: Sequence[Stored | LogError | RefusalReason]) -> list[obj
         elif not isinstance(outcome, Stored):
             known.append(outcome)
         elif outcome.fresh:
-            known.append(replace(outcome.record, alters=()))
+            known.append(replace(outcome.record, alters=(), empties=0))
         else:
             known.append((outcome.record.offset, outcome.record.time))
     return known

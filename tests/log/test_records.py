@@ -51,7 +51,7 @@ async def refusal(log: Log, change: Draft) -> RefusalReason:
 
 def without_alters(outcome: Stored | LogError) -> Record:
     assert isinstance(outcome, Stored)
-    return replace(outcome.record, alters=())
+    return replace(outcome.record, alters=(), empties=0)
 
 
 async def test_an_edit_is_a_record_and_the_message_shows_it(log: Log, clock: Clock, news: list[list[Record]]) -> None:
@@ -71,7 +71,17 @@ async def test_only_the_last_edit_has_a_text(log: Log, news: list[list[Record]])
     await append(log, edit(1, "secret two"))
     await append(log, edit(1, "nothing"))
     assert texts(await read(log)) == ["nothing", "", "nothing"]
-    assert [(altered.offset, altered.text) for altered in news[-1][0].alters] == [(1, "nothing"), (2, "")]
+    [told] = news[-1]
+    assert [(altered.offset, altered.text) for altered in told.alters] == [(1, "nothing")]
+    assert told.empties == 2
+
+
+async def test_edits_of_one_message_in_one_group_leave_one_text(log: Log) -> None:
+    await append(log, draft("one"))
+    await append(log, edit(1, "two"))
+    outcomes = await submit_all(log, [edit(1, "three"), react(1), edit(1, "four")])
+    assert [outcome.record.empties for outcome in outcomes if isinstance(outcome, Stored)] == [2, 0, 3]
+    assert texts(await read(log)) == ["four", "", "", "", "four"]
 
 
 async def test_a_deletion_takes_the_text_and_all_that_was_said_with_it(log: Log, news: list[list[Record]]) -> None:
@@ -85,7 +95,7 @@ async def test_a_deletion_takes_the_text_and_all_that_was_said_with_it(log: Log,
     records = await read(log)
     assert texts(records) == [""] * 4
     assert (records[0].state, records[0].mentions) == (State(deleted=True), ())
-    assert news[-1][0].alters == (records[0], records[1])
+    assert (news[-1][0].alters, news[-1][0].empties) == ((records[0],), 2)
     assert await log.head("lobby") == Head(1, 4)
 
 

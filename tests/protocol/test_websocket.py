@@ -9,14 +9,18 @@ from wsproto.frame_protocol import CloseReason
 from chatserver.protocol.websocket import (
     EMPTY_PING,
     LONG_FRAME,
+    LONG_RUN,
     PONG,
+    SHORT_RUN,
     Assembly,
     Binary,
     Close,
     Event,
     FrameLimits,
     Ping,
+    Pong,
     Text,
+    Violation,
     binary_frame,
     close_frame,
     lacking,
@@ -135,8 +139,45 @@ def test_a_pong_s_bytes_inside_a_long_frame_are_no_pong() -> None:
 def test_a_long_frame_counts_in_a_turn() -> None:
     wire = frame(FIN | TEXT, b"x" * LONG_FRAME)
     _, rest, assembly, _ = receive(wire[:-1], None, LONG)
-    events, rest, assembly, more = receive(rest + wire[-1:] + frame(PING) * 9, assembly, LONG)
-    assert (len(events), rest, assembly, more) == (8, frame(PING) * 2, None, True)
+    short = frame(FIN | TEXT)
+    events, rest, assembly, more = receive(rest + wire[-1:] + short * 9, assembly, LONG)
+    assert (len(events), rest, assembly, more) == (8, short * 2, None, True)
+
+
+LARGE_PING, LARGE_PONG = frame(PING, b"x" * 125), frame(0x8A, b"x" * 125)
+RUNS: list[tuple[bytes, Sequence[Event]]] = [
+    (frame(PING, b"p") * SHORT_RUN, [Ping(b"p")] * SHORT_RUN),
+    (frame(PING, b"p") * SHORT_RUN + frame(PING, b"last"), [Ping(b"last", SHORT_RUN + 1)]),
+    (EMPTY_PONG * SHORT_RUN, [PONG] * SHORT_RUN),
+    (EMPTY_PONG * (SHORT_RUN + 1), [Pong(SHORT_RUN + 1)]),
+    (LARGE_PONG * 40, [Pong(40)]),
+    ((frame(PING, b"p") + EMPTY_PONG) * 20, [Ping(b"p", 40)]),
+    (LARGE_PING * 40 + frame(FIN | TEXT, b"a") + EMPTY_PONG, [Ping(b"x" * 125, 40), Text("a"), PONG]),
+    (EMPTY_PONG * (LONG_RUN + 1), [Pong(LONG_RUN), PONG]),
+    (EMPTY_PONG * 20 + frame(CLOSE) + EMPTY_PONG, [Pong(20), Close(1005, "")]),
+]
+
+
+@pytest.mark.parametrize(("wire", "events"), RUNS)
+def test_many_pings_and_pongs_are_one_event(wire: bytes, events: Sequence[Event]) -> None:
+    assert receive(wire, None, FrameLimits(turn=1 << 10)) == (events, b"", None, False)
+
+
+def test_pings_and_pongs_up_to_one_that_is_malformed_or_not_whole() -> None:
+    wire = EMPTY_PONG * 20
+    for bad in (b"\x8a\xfe" + bytes(8), b"\x8a\x00", b"\x9a\x80" + bytes(4)):
+        events, rest, _, _ = receive(wire + bad + wire, None, LIMITS)
+        assert (events[0], type(events[1]), len(events), rest) == (Pong(20), Violation, 2, b"")
+    for cut in range(1, len(LARGE_PING)):
+        assert receive(wire + LARGE_PING[:cut], None, LIMITS) == ([Pong(20)], LARGE_PING[:cut], None, False)
+
+
+def test_all_fragments_that_came_are_taken_at_once() -> None:
+    """One in each turn made a flood of empty ones cost a step each."""
+    wire = frame(TEXT, b"a") + frame(0) * 62
+    events, rest, assembly, more = receive(wire, None, FrameLimits(turn=1))
+    assert (events, rest, assembly, more) == ([], b"", Assembly(bytearray(wire), 63, 1), False)
+    assert receive(frame(FIN, b"b") + b"\x81", assembly, LIMITS) == ([Text("ab")], b"\x81", None, False)
 
 
 def test_nothing_is_read_behind_a_close() -> None:

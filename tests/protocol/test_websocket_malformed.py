@@ -121,7 +121,7 @@ def test_a_message_s_end_resets_the_count_and_a_ping_does_not() -> None:
 
 def test_a_flood_in_one_read_is_taken_in_turns() -> None:
     limits = FrameLimits()
-    rest, turns = frame(PING) * 1000, 0
+    rest, turns = frame(FIN | TEXT) * 1000, 0
     more = True
     while more:
         before = rest
@@ -133,7 +133,7 @@ def test_a_flood_in_one_read_is_taken_in_turns() -> None:
 
 
 def test_a_turn_ends_in_front_of_half_a_frame_or_inside_a_message() -> None:
-    wire = frame(PING) * 32 + frame(PING)[:3]
+    wire = frame(FIN | TEXT) * 32 + frame(PING)[:3]
     events, rest, _, more = receive(wire, None, FrameLimits(turn=32))
     assert (len(events), rest, more) == (32, frame(PING)[:3], True)
     assert receive(rest, None, FrameLimits()) == ([], rest, None, False)

@@ -18,8 +18,10 @@ from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
+from tests.support.moderating import guest, id_of, moderate
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, eventually, neighbour, serving
+from tests.support.tokens import secret_file
 from tests.support.valkeys import Valkey, url_of, valkeys
 
 
@@ -61,7 +63,7 @@ async def test_people_of_both_are_members_and_hear_of_each_other(servers: list[V
         await bob.ask("join", room="lobby")
         names = {each.hello["user"]["name"] for each in (ann, bob)}
         for server in (ours, other):
-            await eventually(lambda server=server: two_there(server))  # type: ignore[misc]
+            await eventually(lambda server=server: there(server, 2))  # type: ignore[misc]
         members = await ann.ask("members", room="lobby")
         assert {each["name"] for each in members["members"]} == names
         assert (await ask(other.address, "GET", "/rooms/lobby")).json["members"] == 2
@@ -76,8 +78,20 @@ async def test_people_of_both_are_members_and_hear_of_each_other(servers: list[V
         assert await ours.metric("chatserver_members_elsewhere") == 1
 
 
-async def two_there(server: Serving) -> bool:
-    return await count(server) == 2
+async def test_who_is_between_two_polls_at_one_is_kicked_at_the_other(servers: list[Valkey], tmp_path: Path) -> None:
+    ann = guest("ann")
+    async with pair(servers, token_key=(secret_file(tmp_path),), presence_grace=300.0) as (ours, other):
+        user = await id_of(ours.address, ann)
+        assert (await ask(ours.address, "GET", "/poll?room=lobby", headers=ann)).status == 200
+        await eventually(lambda: there(other, 1))
+        answer = await moderate(other.address, "POST", "/rooms/lobby/kick", user=user)
+        assert (answer.status, answer.json["ended"]) == (200, 0), "it has nothing here"
+        await eventually(lambda: there(ours, 0))
+        await eventually(lambda: there(other, 0))
+
+
+async def there(server: Serving, members: int) -> bool:
+    return await count(server) == members
 
 
 async def test_who_signs_out_at_one_has_the_other_look_into_the_log(servers: list[Valkey]) -> None:

@@ -17,6 +17,8 @@ from tests.support.postgres import PostgresServer, private_server
 from tests.support.valkeys import Valkey, url_of, valkeys
 
 SHARDS, NODES = 2, 2
+#: Lines of the logs' faults that are shown: the whole of a traceback or two.
+FAULT_LINES = 120
 
 
 @dataclass
@@ -86,7 +88,7 @@ async def _running(cluster: Cluster) -> AsyncIterator[Cluster]:
                     ends.start_soon(node.stop)
         faults = [line for node in cluster.nodes for line in node.faults()]
         if faults:
-            raise Violation(f"{len(faults)} faults in the logs, the first of which is {faults[0]}")
+            raise Violation(f"{len(faults)} lines in the logs are faults:\n{''.join(faults[:FAULT_LINES])}")
     finally:
         with trio.CancelScope(shield=True):
             for node in cluster.nodes:

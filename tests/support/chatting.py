@@ -109,6 +109,8 @@ class ControlledLog(MemoryLog):
             if isinstance(outcome, Stored) and outcome.fresh:
                 for record in (outcome.record, *outcome.record.alters):
                     self.texts.setdefault((record.room, record.offset), set()).add(record.text)
+                if outcome.record.empties:
+                    self.texts[outcome.record.room, outcome.record.empties].add("")
         return outcomes
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:

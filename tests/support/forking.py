@@ -1,8 +1,8 @@
 """Processes of ours as forks of one that has imported what they need: a start costs milliseconds, not 0.1 s of CPU.
 
 A suite starts some hundred. How programs start by themselves is the affair of a few tests, which must not use this:
-tests/e2e/test_process.py, tests/loadgen/test_cli.py and test_processes.py, all that use `server_process`. Nor may
-those that measure a process's memory, which a fork shares.
+tests/e2e/test_process.py, tests/loadgen/test_cli.py and test_processes.py. Nor may those that measure a process's
+memory, which a fork shares.
 
 `python -m tests.support.forking DESCRIPTOR` is the process that forks. It ends when the process does that asked it.
 """
@@ -18,13 +18,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import cache
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import cache, partial
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
+from typing import cast
 
 import msgspec
+import trio
 
 _ROOT = Path(__file__).parents[2]
 _REQUEST_BYTES = 256 * 1024
@@ -78,22 +81,99 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def fork(module: str, *arguments: str, stdin: int, stdout: int, stderr: int = 2, needs: Sequence[str] = ()) -> Forked:
+def fork(
+    module: str,
+    *arguments: str,
+    stdin: int,
+    stdout: int,
+    stderr: int = 2,
+    needs: Sequence[str] = (),
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Forked:
     """Run `main()` of a module in a process of its own, with these arguments and descriptors.
 
-    `needs` are modules that it imports later. Folder, environment and limit of descriptors are those of the caller.
+    `needs` are modules that it imports later. The limit of descriptors is the caller's, and so are folder and
+    environment, unless they are given.
     """
     start = _Start(
         modules=[module, *needs],
         arguments=list(arguments),
-        folder=str(Path.cwd()),
-        environment=dict(os.environ),
+        folder=str(folder or Path.cwd()),
+        environment=dict(os.environ if environment is None else environment),
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     ended, its_end = socket.socketpair()
     with its_end:
         socket.send_fds(_forker(), [msgspec.json.encode(start)], [stdin, stdout, stderr, its_end.fileno()])
     return Forked(_number(ended), ended)
+
+
+class Running:
+    """A forked process for coroutines; what the tests use of `trio.Process`."""
+
+    def __init__(self, forked: Forked, stdin: int, stdout: int, stderr: int) -> None:
+        """The descriptors are our ends of its pipes, or negative."""
+        self.pid = forked.pid
+        self.stdin = trio.lowlevel.FdStream(stdin) if stdin >= 0 else None
+        self.stdout = trio.lowlevel.FdStream(stdout) if stdout >= 0 else None
+        self.stderr = trio.lowlevel.FdStream(stderr) if stderr >= 0 else None
+        self._forked = forked
+        self._waiting = trio.Lock()  # only one task may wait for a socket
+
+    @property
+    def returncode(self) -> int | None:
+        return self._forked.poll()
+
+    async def wait(self) -> int:
+        """Wait for its end; the exit code."""
+        async with self._waiting:
+            if self.returncode is None:
+                await trio.lowlevel.wait_readable(self._forked.ended)
+        return self._forked.wait()
+
+    def send_signal(self, number: int) -> None:
+        """Signal it, unless it has ended."""
+        self._forked.send_signal(number)
+
+    def terminate(self) -> None:
+        self._forked.terminate()
+
+    def kill(self) -> None:
+        self._forked.kill()
+
+
+async def run(
+    module: str,
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+    needs: Sequence[str] = (),
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Running:
+    """`fork` from a coroutine; descriptors, PIPE and DEVNULL are as `subprocess` has them."""
+    theirs, ours = [], []
+    with ExitStack() as stack:
+        for number, wanted in enumerate((stdin, stdout, stderr)):
+            its_end, our_end = wanted, -1
+            if wanted == subprocess.PIPE:
+                reading, writing = os.pipe()
+                its_end, our_end = (writing, reading) if number else (reading, writing)
+            elif wanted == subprocess.DEVNULL:
+                its_end = os.open(os.devnull, os.O_RDWR)
+            if its_end != wanted:
+                stack.callback(os.close, its_end)
+            theirs.append(its_end)
+            ours.append(our_end)
+        its_stdin, its_stdout, its_stderr = theirs
+        start = partial(
+            fork, module, *arguments, stdin=its_stdin, stdout=its_stdout, stderr=its_stderr, needs=needs,
+            folder=folder, environment=environment,
+        )  # fmt: skip
+        forked = await trio.to_thread.run_sync(start)  # the first one waits for all imports
+    return Running(forked, *ours)
 
 
 def _number(told: socket.socket) -> int:
@@ -185,6 +265,8 @@ def _become(start: _Start, descriptors: list[int]) -> None:
         os.chdir(start.folder)
         os.environ.clear()
         os.environ.update(start.environment)
+        # The stream was made for what the process that forks writes to.
+        cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=os.isatty(1))
         module = start.modules[0]
         sys.argv = [module, *start.arguments]
         import_module(module).main()

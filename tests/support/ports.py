@@ -7,24 +7,34 @@ import random
 import socket
 from pathlib import Path
 
+from tests.support.side_by_side import worker
+
 #: Where Linux says which ports outgoing connections are given, and the first of them where nothing says.
 _RANGE, _FIRST = Path("/proc/sys/net/ipv4/ip_local_port_range"), 49_152
 #: The lowest that is taken: below are servers that people run on fixed ports.
 _LEAST = 10_000
+#: Hypothesis gives the others of `random` the same seed in each worker.
+_dice = random.SystemRandom()
+_given: set[int] = set()
 
 
 def steady_port() -> int:
     """A free port that no outgoing connection is given: while its server is down, other tests connect by thousands.
 
-    A port that the system had chosen was taken by one of these connections, and the server could not come back.
+    A port that the system had chosen was taken by one of these connections, and the server could not come back. Nor is
+    it given to two: each worker of a run has ports of its own, and gives none of them twice.
     """
+    number, workers = worker()
     first = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else _FIRST
     while True:
-        port = random.randrange(_LEAST, max(first, _LEAST + 1_000))
+        port = _dice.randrange(_LEAST + number, max(first, _LEAST + 1_000), workers)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.add(port)
         return port

@@ -68,6 +68,10 @@ class LineEncoder:
         self.encoded += 1
         return record.text.encode()
 
+    def emptied(self, edit: bytes) -> bytes:
+        assert edit, "it is emptied once"
+        return b""
+
 
 @dataclass(eq=False)
 class Peer:

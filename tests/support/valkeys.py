@@ -5,7 +5,6 @@ some platforms: there the tests that need one are skipped, unless REQUIRE_SERVER
 """
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -16,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-#: Ports that the kernel gives to nobody by itself, so that one is still free after a restart.
-PORTS = range(20_000, 32_000)
+from tests.support.ports import steady_port
+
 #: Seconds for a server to answer after its start, however busy the machine is, and between two looks.
 START, LOOK = 30.0, 0.01
 
@@ -46,7 +45,7 @@ class Valkey:
         """On the port that it had, or on a free one."""
         program = _program()
         while True:
-            port = self.port or random.choice(PORTS)
+            port = self.port or steady_port()
             where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder)
             self._process = subprocess.Popen(
                 [program, *where, "--save", "", *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

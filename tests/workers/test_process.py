@@ -37,6 +37,16 @@ class Working:
     async def run(self) -> None:
         self.code = await self.worker.run(self.server)
 
+    def begin_late(self, told: Message) -> None:
+        main = self.server.main
+
+        async def late() -> int:
+            await self.link.send(told)
+            await eventually(lambda: self.worker._told_to_stop)
+            return await main()
+
+        self.server.main = late  # type: ignore[method-assign, assignment]
+
     async def hear(self, kind: type[Message]) -> Message:
         while True:
             message = await self.link.receive()
@@ -47,8 +57,8 @@ class Working:
 
 
 @asynccontextmanager
-async def working(**options: object) -> AsyncIterator[Working]:
-    """Ready, and at its end when the block is."""
+async def working(*, told: Message | None = None, **options: object) -> AsyncIterator[Working]:
+    """Ready, and at its end when the block is. With `told` it has heard that before its log is open."""
     settings = Settings(log="memory:", port=0, **options)  # type: ignore[arg-type]
     with closing(bind("127.0.0.1", 0, send_buffer=65_536)) as listening:
         number = listening.detach()  # the worker's own, as if it were inherited
@@ -61,6 +71,8 @@ async def working(**options: object) -> AsyncIterator[Working]:
         async with trio.open_nursery() as nursery:
             found = Working(settings, inherited)
             inherited.detach()
+            if told is not None:
+                found.begin_late(told)
             nursery.start_soon(found.run)
             await found.hear(Ready)
             yield found
@@ -132,6 +144,13 @@ async def test_who_has_just_come_is_answered_when_the_worker_is_replaced() -> No
         await eventually(lambda: not one.server.parts.poller._listeners)
         answer = await early.request("GET", "/healthz")
         assert answer.status == 200
+
+
+async def test_one_that_is_replaced_before_it_accepts_drains_as_soon_as_it_does() -> None:
+    """Found by a soak: a worker that had just been started when all were replaced ended with a traceback."""
+    async with working(told=Stop(replaced=True)) as one:
+        pass
+    assert one.code == 0
 
 
 async def test_a_service_manager_that_signals_all_processes_does_not_cut_the_drain_short() -> None:

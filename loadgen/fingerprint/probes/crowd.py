@@ -16,7 +16,7 @@ from loadgen.fingerprint.findings import Finding, Found, NoneSeen, Unit
 from loadgen.fingerprint.line import Line
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Options, Site
-from loadgen.fingerprint.slow import OPEN, HttpClient, TlsClient, first_sign
+from loadgen.fingerprint.slow import OPEN, Client, TlsClient, first_sign
 
 #: As many as the smallest listen backlogs hold (http.server's): one more costs a second for the SYN to come again.
 _AT_ONCE: Final = 5
@@ -102,7 +102,7 @@ class _Crowd:
     async def _last_words(self, line: Line | str) -> str:
         if isinstance(line, str):
             return line
-        client = TlsClient(line) if self._site.target.tls else HttpClient(line)
+        client = TlsClient(line) if self._site.target.tls else Client(line)
         sign = await first_sign(client, trio.current_time() + ANSWER_SECONDS)
         return sign.how if sign else OPEN
 

@@ -35,7 +35,6 @@ Opening = Callable[[Site], bytes]
 
 
 def _lines(site: Site) -> bytes:
-    """A head that lacks its end."""
     return site.plain_request().removesuffix(b"\r\n")
 
 
@@ -114,11 +113,6 @@ async def _nudge(site: Site, line: Line, sign: Sign) -> Finding:
 _RECORD_HEAD_BYTES: Final = 5
 
 
-def _half(site: Site) -> Script:
-    hello = client_hello(site.target.host)
-    return hello[: len(hello) // 2], ()
-
-
 def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
     def script(site: Site) -> Script:
         first, *rest = cut(client_hello(site.target.host))
@@ -127,19 +121,25 @@ def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
     return script
 
 
+def _in_halves(hello: bytes) -> list[bytes]:
+    return [hello[: len(hello) // 2], hello[len(hello) // 2 :]]
+
+
 def in_bytes(hello: bytes) -> list[bytes]:
     return [bytes((byte,)) for byte in hello]
 
 
 def in_records(hello: bytes) -> list[bytes]:
-    """The same message in records of a byte each."""
     kind_and_version = hello[:3]
     return [kind_and_version + b"\0\1" + byte for byte in in_bytes(hello[_RECORD_HEAD_BYTES:])]
 
 
+_STALLED_HELLO: Final = {"stalled": _in_pieces(_in_halves)}
 _SLOW_HELLO: Final = {
-    "stalled": _half, "a byte a second": _in_pieces(in_bytes), "a record a second": _in_pieces(in_records)
-}  # fmt: skip
+    **_STALLED_HELLO,
+    "a byte a second": _in_pieces(in_bytes),
+    "a record a second": _in_pieces(in_records),
+}
 _SLOW_HEAD: Final = {
     **_STALLED_HEAD,
     "a byte a second": script(_field, b"a"),
@@ -159,7 +159,7 @@ PROBES: Final = (
     Probe(name="TLS hello, stalled", figure="tls_stall_deadline_s",
           meaning="until half a TLS ClientHello without the rest ends the connection",
           why="ranch 5, asyncio and nginx 60; the four flights of a phone 600 ms away fit in any of them", good=(5, 60),
-          need=Need.TLS, play=Slow(tls, {"stalled": _half})),
+          need=Need.TLS, play=Slow(tls, _STALLED_HELLO)),
     Probe(name="TLS hello, slowly", figure="tls_deadline_s",
           meaning="until a TLS ClientHello that comes by a byte or a record a second ends the connection",
           why="as above, in total: a byte a second must not extend it", good=(5, 60), need=Need.TLS,

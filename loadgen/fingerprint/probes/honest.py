@@ -32,7 +32,6 @@ async def typist(site: Site) -> Finding:
 
 
 async def poster(site: Site) -> Finding:
-    """Send a body as a phone on 2G does."""
     head = site.post(f"Content-Length: {_PHONE_BYTES * POSTING_PACES}")
     block = b" " * _PHONE_BYTES
     return await _served(site, [head + BODY_BEGIN + block[1:], *[block] * (POSTING_PACES - 1)])

@@ -6,6 +6,7 @@ anew the very timer that is looked for. A reader that does not read never sees t
 kernel is asked for the server's end of it. Of a server elsewhere it knows nothing, and only a reset is seen.
 """
 
+import socket
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -24,12 +25,10 @@ from loadgen.sock_diag import SockDiag
 #: What is asked for beyond what is read: more than the sockets of both sides hold, with such segments and windows.
 _BEYOND_BYTES: Final = 512 * 1024
 
-#: The least that Linux gives (2,304 in the end). The window opens anew when a whole buffer was read, so a larger one
-#: would make the rate come in bursts: of 6 KB with 4,096, which at 300 B/s is one in 20 s; with this, 576 B in each 2.
-_RECEIVE_BUFFER_BYTES: Final = 1024
-
-#: Of an Ethernet; the loopback's own are 64 KiB.
-_SEGMENT_BYTES: Final = 1460
+#: The least buffer that Linux gives (2,304 in the end). The window opens anew when a whole buffer was read, so a larger
+#: one would make the rate come in bursts: of 6 KB with 4,096, which at 300 B/s is one in 20 s; with this, 576 B in each
+#: 2. And the segments of an Ethernet: the loopback's own are 64 KiB.
+_SIPS: Final = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1024), (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460))
 
 #: Looks at the connection for each pace.
 _LOOKS: Final = 5
@@ -37,57 +36,40 @@ _LOOKS: Final = 5
 _GOODBYE: Final = b"connection: close"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
-    """What became of one reader: ended after so long, or `ended` is empty and it lived as long as we looked."""
-
-    seconds: float
-    ended: str
-    doubt: float = 0.0
-
-
 async def never(site: Site) -> Finding:
-    fate = await _read_at(site, 0, await _page(site))
-    if not fate.ended:
-        return NoneSeen(looked=fate.seconds)
-    return Found(value=fate.seconds, uncertainty=fate.doubt, how=fate.ended)
+    return await _read_at(site, 0, await _page(site))
 
 
 async def floor(site: Site) -> Finding:
     """Read at several rates side by side: which live?"""
     page = await _page(site)
-    fates: dict[int, Fate] = {}
-    unknown: list[Failed | NotApplicable] = []
+    fates: dict[int, Finding] = {}
 
     async def read(rate: int) -> None:
-        fate = await tried(partial(_read_at, site, rate, page))
-        if isinstance(fate, Fate):
-            fates[rate] = fate
-        else:
-            unknown.append(fate)
+        fates[rate] = await tried(partial(_read_at, site, rate, page))
 
     async with trio.open_nursery() as nursery:
         for rate in site.options.read_rates:
             nursery.start_soon(read, rate)
-    failed = [each for each in unknown if isinstance(each, Failed)]
-    if failed or not fates:
-        return [*failed, *unknown][0]
     return lowest(fates, by_rate=page.lasts)
 
 
-def lowest(fates: Mapping[int, Fate], *, by_rate: bool) -> Finding:
+def lowest(fates: Mapping[int, Finding], *, by_rate: bool) -> Finding:
     """The slowest rate that lived, of those above all that did not.
 
     Many requests in a row are no honest thing, and a server may end them for their own sake (node does, for a head that
     it has half read). If all readers end and it is not `by_rate`, that is what happened, and nothing is known.
     """
-    dead = {rate: fate for rate, fate in fates.items() if fate.ended}
+    dead = {rate: fate for rate, fate in fates.items() if isinstance(fate, Found)}
+    alive = {rate: fate for rate, fate in fates.items() if isinstance(fate, NoneSeen)}
+    failed = [fate for fate in fates.values() if isinstance(fate, Failed)]
+    if failed or not (dead or alive):
+        return [*failed, *fates.values()][0]
     if not dead:
-        return NoneSeen(looked=min(fate.seconds for fate in fates.values()), how=f"{min(fates)} B/s was kept")
+        return NoneSeen(looked=min(fate.looked for fate in alive.values()), how=f"{min(alive)} B/s was kept")
     fastest = max(dead)
-    last = dead[fastest]
-    how = f"{fastest:,} B/s: {last.ended} after {last.seconds:.1f} s"
-    lived = [rate for rate in fates if rate > fastest]
+    how = f"{fastest:,} B/s: {dead[fastest].how} after {dead[fastest].value:.1f} s"
+    lived = [rate for rate in alive if rate > fastest]
     if lived:
         return Found(value=min(lived), uncertainty=min(lived) - fastest, how=how)
     if by_rate:
@@ -104,7 +86,6 @@ class _Page:
     lasts: bool  # one answer is enough for all
 
     def requests(self, size: int) -> bytes:
-        """Requests for so many bytes in all."""
         return self.request if self.lasts else self.request * -(-size // self.size)
 
 
@@ -123,12 +104,11 @@ def _enough(site: Site, rate: int) -> int:
     return int(rate * site.options.within) + _BEYOND_BYTES
 
 
-async def _read_at(site: Site, rate: int, page: _Page) -> Fate:
-    """Read at a rate for as long as patience lasts."""
+async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
     tick = site.options.pace / _LOOKS
     with closing(SockDiag()) as sock_diag:
         async with (
-            site.dial(receive_buffer_bytes=_RECEIVE_BUFFER_BYTES, segment_bytes=_SEGMENT_BYTES) as line,
+            site.dial(options=_SIPS) as line,
             trio.open_nursery() as nursery,
         ):
             # elsewhere, or behind a translation of addresses, its end of what was just opened is not there
@@ -137,14 +117,13 @@ async def _read_at(site: Site, rate: int, page: _Page) -> Fate:
             nursery.start_soon(_ask, line, page.requests(_enough(site, rate)))
             begun = trio.current_time()
             announced = await _take(line, rate, tick, site.until, kernel)
-            ended = _ended(line, kernel)
-            fate = Fate(seconds=trio.current_time() - begun, ended=ended, doubt=tick + site.doubt(line))
+            ended, seconds, doubt = _ended(line, kernel), trio.current_time() - begun, tick + site.doubt(line)
             nursery.cancel_scope.cancel()
     if ended and announced:
         raise NotServedError("it closes after some answers; give --read-path of a large page")
     if not ended and not known:
         raise NotServedError("only the kernel can tell, and the server's end is not on this machine")
-    return fate
+    return Found(value=seconds, uncertainty=doubt, how=ended) if ended else NoneSeen(looked=seconds)
 
 
 async def _ask(line: Line, requests: bytes) -> None:

@@ -37,8 +37,8 @@ _SURPRISES: Final = 3
 Try = Callable[[int], Awaitable[str | None]]
 
 
-class UnclearError(Exception):
-    """A step that says nothing about the size."""
+#: What a step may meet that says nothing about the size.
+UNCLEAR: Final = (trio.TooSlowError, NotServedError, TurnedAwayError)
 
 
 async def search(attempt: Try, *, first: int, most: int, until: float) -> Finding:
@@ -48,8 +48,8 @@ async def search(attempt: Try, *, first: int, most: int, until: float) -> Findin
     with trio.move_on_at(until):
         try:
             await gap.narrow()
-        except UnclearError as error:
-            unclear = str(error)
+        except UNCLEAR as error:
+            unclear = word(error)
     if gap.surprises > _SURPRISES:
         return Failed(why=f"the same size is let through and refused: {gap.passed:,}")
     if gap.refused is not None:
@@ -97,7 +97,7 @@ class _Search:
     async def _try(self, size: int) -> None:
         try:
             refusal = await self._attempt(size)
-        except UnclearError:
+        except UNCLEAR:
             await trio.sleep(RETRY_SECONDS)
             refusal = await self._attempt(size)
         if refusal is None:
@@ -141,11 +141,10 @@ class Search:
     send: Callable[[Site, Iterable[bytes]], Awaitable[str]]  # the answer, or how the server ended it
 
     async def __call__(self, site: Site) -> Finding:
-        """Send a small one, then larger ones."""
         try:
             wanted = await self.send(site, self.make(site, self.small))
-        except UnclearError as error:
-            return Failed(why=f"a small one: {error}")
+        except UNCLEAR as error:
+            return Failed(why=f"a small one: {word(error)}")
         if wanted.startswith(_NOT_TAKEN):
             return NotApplicable(why=f"not even a small one is taken: {wanted}")
         if wanted in set(Ending):
@@ -166,21 +165,14 @@ async def _ask(site: Site, pieces: Iterable[bytes]) -> str:
                 answer = await exchange(line, pieces)
     except (EndedError, GarbledError) as error:
         return str(error)
-    except (trio.TooSlowError, TurnedAwayError) as error:
-        raise UnclearError(word(error)) from None
     return f"{answer.status}, closing" if answer.closes else str(answer.status)
 
 
 async def _say(site: Site, pieces: Iterable[bytes]) -> str:
     """Whether a pong comes behind a message, or how the server ended the connection."""
-    try:
-        with trio.fail_after(ANSWER_SECONDS):
-            async with join(site) as member:
-                return await member.say(pieces)
-    except trio.TooSlowError:
-        raise UnclearError("neither a pong nor a close in time") from None
-    except (NotServedError, TurnedAwayError) as error:
-        raise UnclearError(str(error)) from None
+    with trio.fail_after(ANSWER_SECONDS):
+        async with join(site) as member:
+            return await member.say(pieces)
 
 
 def _head(site: Site, size: int, line_bytes: int) -> Iterable[bytes]:
@@ -189,7 +181,7 @@ def _head(site: Site, size: int, line_bytes: int) -> Iterable[bytes]:
 
 
 def _fields(site: Site, number: int) -> Iterable[bytes]:
-    bare = 1 + len(site.survey.plain_fields)  # Host is one
+    bare = 1 + len(site.plain_fields)  # Host is one
     return [site.plain_request(*("x: 1",) * (number - bare))]
 
 

@@ -37,7 +37,7 @@ async def serving(peer: Peer, *, ping_seconds: float = 20.0) -> AsyncIterator[Se
 
     async with running(command) as server:
         if peer.relay:
-            Relay(server, peer.relay).greet()
+            await Relay(server, peer.relay).greet()
         yield server
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from loadgen.compare import comparison
 from loadgen.compare.catalogue import PEERS, Can, Peer
-from loadgen.compare.comparison import ComparePlan, Comparison
+from loadgen.compare.comparison import Comparison
 from loadgen.compare.kits import PEERS as SCRIPTS
 from loadgen.compare.kits import Script
 from loadgen.compare.measure import ENDPOINT
@@ -31,8 +31,8 @@ def short_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadgen.compare.measure.RECOVERY_SECONDS", 0.6)
 
 
-def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> ComparePlan:
-    return ComparePlan(
+def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> Comparison:
+    return Comparison(
         peers=peers,
         scenarios=played,
         sizes=SIZES,
@@ -67,7 +67,7 @@ def sound(found: Table) -> list[list[str]]:
 async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
     told: list[str] = []
     peers = [PEERS["floor"], replace(PEERS["trio-websocket"], groups=frozenset({"idle", "poll"}))]
-    report = await Comparison(match(tmp_path, peers, list(EVERYTHING.values()), told=told)).play()
+    report = await match(tmp_path, peers, list(EVERYTHING.values()), told=told).play()
     assert report.outcome is Outcome.HELD
     assert report.verdict.reasons == ["8 measurements of 2 servers"]
     for title, column, servers in (
@@ -112,7 +112,7 @@ async def test_a_server_that_dies_is_a_row(tmp_path: Path) -> None:
     told: list[str] = []
     mortals = [peer(tmp_path, f"mortal-{number}", DIES.format(connections=number)) for number in (0, 1, 5)]
     peers = [PEERS["floor"], *mortals]
-    report = await Comparison(match(tmp_path, peers, [EVERYTHING["attack-slow-head"]], told=told)).play()
+    report = await match(tmp_path, peers, [EVERYTHING["attack-slow-head"]], told=told).play()
     first, *others = table(report, "Attack").rows
     for row, mortal in zip(others, mortals, strict=True):
         assert row[0] == mortal.name
@@ -136,7 +136,7 @@ async def test_servers_take_turns_and_one_that_lets_nobody_in_is_a_row(tmp_path:
     peers = [peer(tmp_path, name, SHUTS_OUT) for name in ("bouncer", "doorman")]
     made = match(tmp_path, peers, [EVERYTHING["idle"]], repeats=2, told=told)
     empty = replace(SIZES, idle_seconds=0.1)  # nobody is there
-    report = await Comparison(replace(made, sizes=empty)).play()
+    report = await replace(made, sizes=empty).play()
     turns = [f"idle, round {number} of 2: {each.name}" for number in (1, 2) for each in peers]
     assert [line for line in told if "round" in line] == turns
     assert report.outcome is Outcome.INVALID, "nothing was measured"
@@ -154,7 +154,7 @@ async def test_a_measurement_that_takes_too_long_is_a_row(tmp_path: Path, monkey
     monkeypatch.setattr(comparison, "MEASUREMENT_SECONDS", 0.5)  # clients give up after 30
     told: list[str] = []
     peers = [peer(tmp_path, "silent", SILENT)]
-    report = await Comparison(match(tmp_path, peers, [EVERYTHING["idle"]], told=told)).play()
+    report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=told).play()
     assert table(report, "Idle").rows[0][1] == "not measured in 0.5 s"
 
 
@@ -163,7 +163,7 @@ async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -
     (tmp_path / "homes" / "odd").mkdir(parents=True)  # somebody else's folder, where its environment would be
     odd = peer(tmp_path, "odd", '# /// script\n# dependencies = ["no-such-thing[at-all]"]\n# ///\n')
     played = [EVERYTHING["idle"]]
-    report = await Comparison(match(tmp_path / "homes", [PEERS["floor"], odd], played, told=told)).play()
+    report = await match(tmp_path / "homes", [PEERS["floor"], odd], played, told=told).play()
     assert [row[0] for row in table(report, "Idle").rows] == ["floor"]
     assert any(line.startswith("skipping odd: ") for line in told)
     assert any(reason.startswith("odd skipped: ") for reason in report.verdict.reasons)

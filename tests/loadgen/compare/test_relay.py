@@ -3,6 +3,7 @@
 import os
 import runpy
 import threading
+from contextlib import nullcontext
 from functools import partial
 from typing import cast
 
@@ -11,7 +12,7 @@ import trio
 
 from loadgen.compare import relay
 from loadgen.compare.kits import PEERS
-from loadgen.compare.process import Server
+from loadgen.compare.process import DiedError, Server
 from loadgen.compare.relay import Relay
 
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
@@ -19,6 +20,8 @@ ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
 
 class Standing:
     """A server in our own process: a connection costs two descriptors, one on either side."""
+
+    last_words = ": out of channels"
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -64,6 +67,24 @@ async def test_it_waits_posts_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
                 await done.wait()
         assert peer.posted == 5
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("answer", [ANSWER, b"HTTP/1.1 404 No\r\n\r\n", b""])
+async def test_a_greeting_that_is_not_taken_says_so(answer: bytes) -> None:
+    got = bytearray()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        got.extend(await stream.receive_some())
+        await stream.send_all(answer)
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        greeting = Relay(cast(Server, Standing(listener.socket.getsockname()[1])), "/publish")
+        with nullcontext() if answer == ANSWER else pytest.raises(DiedError, match="/publish was answered"):
+            await greeting.greet()
+        nursery.cancel_scope.cancel()
+    assert got.startswith(b"POST /publish HTTP/1.1\r\n")
+    assert got.endswith(relay.JOINED)
 
 
 def test_as_large_as_everybody_s() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from loadgen import figures
 from loadgen.compare import scenarios as scenarios_module
 from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.scenario import Scenario, Sizes
@@ -59,10 +60,12 @@ def test_too_little_memory_to_be_told_from_noise(held: int, bytes_each: float, t
     assert scenarios_module._bytes_each(run_of(held, bytes_each)) == told
 
 
-def test_columns_of_one_scenario_have_names_of_their_own() -> None:
-    for scenario in by_name().values():
+def test_columns_have_names_of_their_own_which_are_figures_or_worked_out() -> None:
+    worked_out = {"bytes", "fit", "open_us", "grown", "threads"}
+    for scenario in (*by_name().values(), scenarios_module.load({}, rate=1.0, seconds=1.0)):
         names = [column.name for layout in scenario.layouts for column in layout.columns]
         assert len(names) == len(set(names))
+        assert scenario.name in {"fanout", "beside"} or set(names) <= {*figures.ALL, *worked_out}, scenario.name
 
 
 def test_full_and_scaled_sizes() -> None:

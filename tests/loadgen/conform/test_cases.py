@@ -132,6 +132,12 @@ def test_what_no_server_may_send_is_a_fault(said: bytes, fault: str) -> None:
     assert judge(Script(), heard).mark is Mark.WRONG
 
 
+@pytest.mark.parametrize(("lenient", "mark"), [(False, Mark.WRONG), (True, Mark.NON_STRICT)])
+def test_a_server_that_goes_on_after_a_violation_is_wrong_unless_it_may(lenient: bool, mark: Mark) -> None:
+    script = Script(end=End.FAILED, lenient=lenient)
+    assert judge(script, heard_of(script, b"\x8a\x0c" + PROBE)) == (mark, "goes on as if nothing were wrong")
+
+
 def test_an_answer_that_is_no_http_is_a_fault() -> None:
     heard = Heard(Script())
     heard.feed(b"SSH-2.0-OpenSSH\r\n\r\n")

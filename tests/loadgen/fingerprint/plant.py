@@ -47,7 +47,6 @@ class Plant:
     max_message: float = NEVER
     max_fragments: float = NEVER
     websocket: bool = True
-    answer_bytes: int = 2000
     posts: bool = True  # else 405, before the body
     chunked: int = 0  # what a chunked body is answered, before it comes
     late_head: int = 0  # what a head is answered that took longer than LATE_SECONDS

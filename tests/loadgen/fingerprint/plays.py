@@ -48,13 +48,12 @@ GOOD: Final = Plant(
 
 
 async def find(plant: Plant, figure: str, **changes: object) -> Result:
-    """What one probe finds."""
     [probe] = (each for each in PROBES if each.figure == figure)
     async with planted(plant) as server:
         site = Site(server.target, dataclasses.replace(OPTIONS, **changes))  # type: ignore[arg-type]
         await survey(site)
         site.begin()
-        lack = site.survey.lacks.get(probe.need)
+        lack = site.lacks.get(probe.need)
         return Result(probe, lack or await sampled(site, probe))
 
 
@@ -64,8 +63,6 @@ async def fingerprint(server: Server, *conditions: Condition, no_bar: bool = Fal
 
 
 class Rows:
-    """The table of probes by name, and the figures."""
-
     def __init__(self, report: Report) -> None:
         self._rows = {row[0]: dict(zip(report.tables[0].columns, row, strict=True)) for row in report.tables[0].rows}
         self.report = report

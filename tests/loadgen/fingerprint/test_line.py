@@ -1,12 +1,41 @@
-"""How the end of a connection is seen, with and without reading."""
+"""A line to a server that does what a test tells it, byte by byte: how its end is seen, and answers of every shape."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from loadgen.fingerprint.line import EndedError, Ending, Line
-from tests.loadgen.fingerprint.rawserver import line_to, reset
+from loadgen import target
+from loadgen.fingerprint.exchange import Answer, GarbledError, NotServedError, TurnedAwayError, exchange, tried
+from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
+from loadgen.fingerprint.line import EndedError, Ending, Line, dial
+from loadgen.wire import request
+from tests.loadgen.fingerprint.plant import RESET
 
 PATIENCE = 10
+GET = request("GET", "/", "127.0.0.1")
+
+
+@asynccontextmanager
+async def line_to(serve: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[Line]:
+    """A line to a server that runs `serve` and then closes."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async def attend() -> None:
+        async with await listener.accept() as stream:
+            await serve(stream)
+
+    async with listener, trio.open_nursery() as nursery:
+        nursery.start_soon(attend)
+        async with dial(target.find(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")) as line:
+            yield line
+        nursery.cancel_scope.cancel()
+
+
+async def reset(stream: trio.SocketStream) -> None:
+    stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+    stream.socket.close()
 
 
 async def until(line: Line, ending: Ending) -> None:
@@ -68,3 +97,110 @@ async def test_two_may_send() -> None:
         with trio.fail_after(PATIENCE):
             await complete.wait()
     assert got in {b"a" * 1_000_000 + b"b" * 1_000_000, b"b" * 1_000_000 + b"a" * 1_000_000}
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+async def answered(said: bytes, *, sent: int = 1, keep: bool = True) -> Answer:
+    """Ask a server that reads so many bytes and says this."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        got = 0
+        while got < sent:
+            got += len(await stream.receive_some())
+        await stream.send_all(said)
+        if keep:
+            await trio.sleep_forever()
+
+    outcome: Answer | Exception
+    async with line_to(serve) as line:
+        try:
+            outcome = await exchange(line, [GET])
+        except (EndedError, GarbledError, TurnedAwayError) as error:
+            outcome = error  # raised outside: the nursery would wrap it in a group
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "closes"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 200, False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, False),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 404, True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", 200, True),
+    ],
+)
+async def test_whole_answers(said: bytes, status: int, closes: bool) -> None:
+    answer = await answered(said)
+    assert (answer.status, answer.closes, answer.size) == (status, closes, len(said))
+
+
+async def test_a_body_that_ends_with_the_connection() -> None:
+    answer = await answered(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nhello", keep=False)
+    assert (answer.status, answer.closes, answer.fields) == (200, True, {"server": "old"})
+
+
+async def test_hints_are_no_answers() -> None:
+    hinted = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
+    answer = await answered(hinted + b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    assert (answer.status, answer.hints) == (201, (100, 103))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"220 mail.example ESMTP\r\n\r\n",
+        b"220 mail.example ESMTP",  # and the end
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+        b"\x15\x03\x03\x00\x02\x02\x46",  # a TLS alert
+    ],
+)
+async def test_what_is_no_http(said: bytes) -> None:
+    with pytest.raises(GarbledError, match="the answer is no HTTP"):
+        await answered(said, keep=False)
+
+
+async def test_the_end_without_an_answer() -> None:
+    with pytest.raises(EndedError, match="FIN"):
+        await answered(b"", keep=False)
+    async with line_to(reset) as line:
+        with pytest.raises(EndedError, match="RST"):
+            await exchange(line, [GET])
+
+
+async def test_an_answer_may_come_before_all_is_sent() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await trio.sleep_forever()
+
+    async with line_to(serve) as line:
+        head = request("POST", "/", "127.0.0.1", f"Content-Length: {1 << 30}")
+        answer = await exchange(line, [head, *[bytes(1 << 16)] * 1000])
+        assert answer.status == 413
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_without_a_place_has_not_answered(status: int) -> None:
+    with pytest.raises(TurnedAwayError, match=f"turned away: {status}"):
+        await answered(b"HTTP/1.1 %d Later\r\nContent-Length: 0\r\n\r\n" % status)
+
+
+@pytest.mark.parametrize(
+    ("error", "finding"),
+    [
+        (TurnedAwayError("turned away: 503"), Failed(why="turned away: 503")),
+        (EndedError(Ending.RST), Failed(why="RST")),
+        (trio.TooSlowError(), Failed(why="no answer in time")),
+        (NotServedError("no WebSocket"), NotApplicable(why="no WebSocket")),
+    ],
+)
+async def test_a_probe_whose_connection_fails_is_a_finding(error: Exception, finding: Finding) -> None:
+    async def play() -> Finding:
+        raise error
+
+    assert await tried(play) == finding

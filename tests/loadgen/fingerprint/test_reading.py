@@ -10,8 +10,8 @@ from trio.testing import MockClock
 
 from loadgen.fingerprint import Options
 from loadgen.fingerprint.exchange import tried
-from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.probes.reading import Fate, floor, lowest, never
+from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.probes.reading import floor, lowest, never
 from loadgen.fingerprint.site import Site
 from loadgen.target import Target
 from tests.loadgen.fingerprint.plant import Plant
@@ -85,12 +85,8 @@ async def test_a_server_elsewhere_is_not_taken_for_dead(autojump_clock: MockCloc
             assert "not on this machine" in finding.why
 
 
-def fate(seconds: float, ended: str = "") -> Fate:
-    return Fate(seconds=seconds, ended=ended)
-
-
 def test_the_lowest_rate_that_lives() -> None:
-    dead, alive = fate(31.2, "RST"), fate(105)
+    dead, alive = Found(value=31.2, how="RST"), NoneSeen(looked=105)
     assert lowest({0: dead, 64: dead, 256: alive, 512: alive}, by_rate=True) == Found(
         value=256, uncertainty=192, how="64 B/s: RST after 31.2 s"
     )
@@ -99,10 +95,12 @@ def test_the_lowest_rate_that_lives() -> None:
     assert lowest({0: dead, 64: alive, 256: dead, 512: alive}, by_rate=True) == Found(
         value=512, uncertainty=256, how="256 B/s: RST after 31.2 s"
     )
+    failed = Failed(why="no answer in time")
+    assert lowest({0: dead, 64: failed, 256: alive}, by_rate=True) == failed, "it may have lived or not"
     assert lowest({0: dead, 64: dead}, by_rate=True) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
 
 
 def test_the_end_of_all_readers_is_no_floor_if_they_asked_many_times() -> None:
     """node ends a connection whose next head it has half read for 60 s, and reads no further while answers wait."""
-    dead = fate(81.0, "RST")
+    dead = Found(value=81.0, how="RST")
     assert isinstance(lowest({0: dead, 3072: dead}, by_rate=False), NotApplicable)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import h11
+import jwt
 import pytest
 import trio
 from wsproto import events
 
 from loadgen.personas import askers
-from tests.loadgen.stage import Server, WebSocket, answer, listening, parsed, playing, read_until, until
+from loadgen.personas.askers import bad_token
+from tests.loadgen.stage import PATIENCE, answer, listening, meeting, parsed, playing, read_until, talking, until
 
 
 @pytest.fixture(autouse=True)
@@ -24,38 +26,32 @@ async def _asked(stream: trio.SocketStream) -> tuple[h11.Request, bytes]:
     """The next request, with its body."""
     request, parser = parsed(await read_until(stream, lambda got: b"\r\n\r\n" in got))
     body = b""
-    while not isinstance(event := parser.next_event(), h11.EndOfMessage):
-        if isinstance(event, h11.Data):
-            body += event.data
-        else:
-            parser.receive_data(await stream.receive_some())
+    with trio.fail_after(PATIENCE):
+        while not isinstance(event := parser.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Data):
+                body += event.data
+            else:
+                parser.receive_data(await stream.receive_some())
     assert parser.trailing_data[0] == b"", "one request at a time"
     return request, body
-
-
-async def _opened(server: Server) -> WebSocket:
-    socket = await server.websocket()
-    await socket.say(type="hello")
-    return socket
 
 
 # ask-the-log
 
 
-async def _wrote(server: Server) -> trio.SocketStream:
-    stream = await server.accept()
+async def _wrote(stream: trio.SocketStream) -> None:
     request, body = await _asked(stream)
     assert (request.method, request.target) == (b"POST", b"/rooms/ask-the-log/messages")
     assert len(body) == 8000
     await answer(stream, 201, b"{}")
-    return stream
 
 
 async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
     async with listening() as server, playing(server.url, "ask-the-log", clients=3) as play:
         asked = set()
         for _ in range(3):
-            stream = await _wrote(server)
+            stream = await server.accept()
+            await _wrote(stream)
             for _ in range(3):
                 request, _ = await _asked(stream)
                 asked.add(request.target)
@@ -69,8 +65,8 @@ async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
 
 
 async def test_what_is_not_there_is_not_asked_for_again() -> None:
-    async with listening() as server, playing(server.url, "ask-the-log"):
-        stream = await _wrote(server)
+    async with meeting("ask-the-log") as (_, stream):
+        await _wrote(stream)
         targets = []
         for status in (404, 404, 503, 200):
             request, _ = await _asked(stream)
@@ -81,8 +77,8 @@ async def test_what_is_not_there_is_not_asked_for_again() -> None:
 
 async def test_a_refusal_is_waited_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(askers, "REFUSED_SECONDS", 600.0)
-    async with listening() as server, playing(server.url, "ask-the-log") as play:
-        stream = await _wrote(server)
+    async with meeting("ask-the-log") as (play, stream):
+        await _wrote(stream)
         await _asked(stream)
         await answer(stream, 503)
         await until(lambda: play.cohort.answers["answered 503"])
@@ -91,21 +87,18 @@ async def test_a_refusal_is_waited_after(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_an_answer_that_closes_is_what_the_end_is_booked_under() -> None:
-    async with listening() as server, playing(server.url, "ask-the-log") as play:
-        stream = await server.accept()
+    async with meeting("ask-the-log") as (play, stream):
         await _asked(stream)
         await answer(stream, 413, b"", b"Connection: close")
         await stream.aclose()
-        await until(lambda: play.cohort.ended == {"answered 413": 1})
-        assert play.cohort.answers == {"answered 413": 1}
+        await until(lambda: play.cohort.ended == play.cohort.answers == {"answered 413": 1})
 
 
 # catch-up
 
 
 async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again() -> None:
-    async with listening() as server, playing(server.url, "catch-up") as play:
-        socket = await _opened(server)
+    async with talking("catch-up") as (play, socket):
         written = [await socket.hear() for _ in range(askers.MESSAGES)]
         assert {(message["type"], message["room"]) for message in written} == {("publish", "catch-up")}
         for number in range(1, 4):
@@ -118,11 +111,9 @@ async def test_it_writes_a_little_and_joins_from_the_beginning_again_and_again()
 
 
 async def test_it_waits_after_a_refusal_and_answers_pings() -> None:
-    async with listening() as server, playing(server.url, "catch-up") as play:
-        socket = await _opened(server)
-        for _ in range(askers.MESSAGES):
+    async with talking("catch-up") as (play, socket):
+        for _ in range(askers.MESSAGES + 1):
             await socket.hear()
-        await socket.hear()
         await socket.send(events.Ping(b"there?"))
         assert isinstance(await socket.receive(), events.Pong)
         await socket.say(type="error", id=0, code="rate_limited")
@@ -159,33 +150,83 @@ async def test_isolates_keys_and_marks_are_posted_again_and_again_whatever_is_an
 # fill-rooms
 
 
-async def test_it_writes_in_a_room_and_joins_it_and_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_writes_in_a_room_joins_it_and_goes_on_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room that is refused is tried again, from the writing on."""
     monkeypatch.setattr(askers, "FILL_ROOMS_ROOMS", 3)
-    async with listening() as server, playing(server.url, "fill-rooms") as play:
-        socket = await _opened(server)
-        for number in range(3):
+    async with talking("fill-rooms") as (play, socket):
+        for kind, room, told in (
+            ("publish", 0, "ack"),
+            ("join", 0, "joined"),
+            ("publish", 1, "error"),
+            ("publish", 1, "ack"),
+            ("join", 1, "joined"),
+            ("publish", 2, "ack"),
+            ("join", 2, "error"),
+            ("publish", 2, "ack"),
+            ("join", 2, "joined"),
+        ):
             said = await socket.hear()
-            assert (said["type"], said["room"]) == ("publish", f"fill-0-{number}")
-            await socket.say(type="ack", id=said["id"], room=said["room"])
-            said = await socket.hear()
-            assert (said["type"], said["room"]) == ("join", f"fill-0-{number}")
-            await socket.say(type="message", room=said["room"], text="mine")
-            await socket.say(type="joined", id=said["id"], room=said["room"])
-        await until(lambda: play.cohort.answers == {"ack": 3, "joined": 3})
+            assert (said["type"], said["room"]) == (kind, f"fill-0-{room}")
+            await socket.say(type=told, id=said["id"], code="unavailable" if told == "error" else "")
+        await until(lambda: play.cohort.answers == {"ack": 4, "joined": 3, "error unavailable": 2})
         await socket.send(events.Ping(b"there?"))
         assert isinstance(await socket.receive(), events.Pong), "it sits in them, and has no other to join"
 
 
-async def test_a_room_that_is_refused_is_tried_again_later() -> None:
-    async with listening() as server, playing(server.url, "fill-rooms") as play:
-        socket = await _opened(server)
-        for refused in ("publish", "publish", "join"):
-            said = await socket.hear()
-            while said["type"] != refused:
-                await socket.say(type="ack", id=said["id"], room=said["room"])
-                said = await socket.hear()
-            assert said["room"] == "fill-0-0"
-            await socket.say(type="error", id=said["id"], code="unavailable")
-        said = await socket.hear()
-        assert (said["type"], said["room"]) == ("publish", "fill-0-0")
-        assert play.cohort.answers == {"error unavailable": 3, "ack": 1}
+# bad-tokens
+
+KEY = "a secret of at least thirty-two bytes"
+
+
+def test_each_is_another_one_and_short_enough_to_be_looked_at() -> None:
+    tokens = [bad_token(number) for number in range(800)]
+    assert len(set(tokens)) == len(tokens)
+    assert 3_000 < max(map(len, tokens)) < 4_096
+
+
+@pytest.mark.parametrize(
+    ("number", "trouble"),
+    [(0, jwt.DecodeError), (1, jwt.InvalidSignatureError), (2, jwt.InvalidAlgorithmError)]
+    + [(number, jwt.InvalidSignatureError) for number in range(3, 8)],
+)
+def test_what_is_wrong_with_it(number: int, trouble: type[Exception]) -> None:
+    """All but the noise are whole, and their claims are in order, so that nothing but the signature tells."""
+    with pytest.raises(trouble):
+        jwt.decode(bad_token(number), KEY, algorithms=["HS256"])
+    if number:
+        claims = jwt.decode(bad_token(number), options={"verify_signature": False, "require": ["sub", "exp"]})
+        assert claims["sub"] == f"u_{number}"
+
+
+async def _shown(stream: trio.SocketStream) -> tuple[bytes, str]:
+    request, _ = await _asked(stream)
+    return request.target, dict(request.headers)[b"authorization"].decode()
+
+
+async def test_it_asks_again_at_once_with_another_token() -> None:
+    async with listening() as server, playing(server.url, "bad-tokens", clients=2) as play:
+        targets, tokens = set(), set()
+        for _ in range(2):
+            stream = await server.accept()
+            for status in (401, 403, 429, 401):
+                target, token = await _shown(stream)
+                targets.add(target)
+                tokens.add(token)
+                assert token.startswith("Bearer ")
+                await answer(stream, status, b"{}")
+        assert targets == {b"/rooms/bad-tokens/messages", b"/ws"}
+        assert len(tokens) == 8
+        await until(lambda: play.cohort.answers == {"answered 401": 4, "answered 403": 2, "answered 429": 2})
+
+
+async def test_a_websocket_that_it_is_given_is_booked_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(askers, "ATTACKER_RETURNS_SECONDS", 0.01)
+    async with listening() as server, playing(server.url, "bad-tokens", clients=2) as play:
+        for _ in range(2):
+            stream = await server.accept()
+            target, _ = await _shown(stream)
+            if target == b"/ws":
+                await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x02{}")
+                assert await stream.receive_some() == b""
+        await until(lambda: play.cohort.answers == {"answered 101": 1})
+        assert (await _shown(await server.accept()))[0] == b"/ws", "it comes back"

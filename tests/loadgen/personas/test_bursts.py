@@ -10,7 +10,19 @@ import trio
 from wsproto import events
 
 from loadgen.personas import askers, bursts, vanish
-from tests.loadgen.stage import Server, WebSocket, answer, listening, parsed, playing, read_until, request_of, until
+from tests.loadgen.stage import (
+    Server,
+    WebSocket,
+    answer,
+    listening,
+    meeting,
+    parsed,
+    playing,
+    read_until,
+    request_of,
+    talking,
+    until,
+)
 
 _PAGE = b'{"cursor":"e-%d","messages":[]}'
 
@@ -29,8 +41,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_descriptors_are_held_by_asking_again() -> None:
-    async with listening() as server, playing(server.url, "descriptor-exhaust", path="/small") as play:
-        stream = await server.accept()
+    async with meeting("descriptor-exhaust", path="/small") as (play, stream):
         for _ in range(3):
             assert (await request_of(stream)).target == b"/small"
             await answer(stream, 200)
@@ -40,8 +51,7 @@ async def test_descriptors_are_held_by_asking_again() -> None:
 
 
 async def test_a_polite_no_is_a_refusal() -> None:
-    async with listening() as server, playing(server.url, "descriptor-exhaust") as play:
-        stream = await server.accept()
+    async with meeting("descriptor-exhaust") as (play, stream):
         await request_of(stream)
         await answer(stream, 503)
         await stream.aclose()
@@ -56,8 +66,7 @@ async def _joins(socket: WebSocket, number: int) -> list[dict[str, object]]:
 
 
 async def test_join_many_joins_on_as_it_is_answered() -> None:
-    async with listening() as server, playing(server.url, "join-many") as play:
-        socket = await server.websocket()
+    async with talking("join-many") as (play, socket):
         asked = await _joins(socket, askers.WINDOW)
         assert {message["type"] for message in asked} == {"join"}
         await socket.say(type="hello")
@@ -72,8 +81,7 @@ async def test_join_many_joins_on_as_it_is_answered() -> None:
 
 async def test_join_many_stops_when_there_are_no_more_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(askers, "JOIN_MANY_ROOMS", 60)
-    async with listening() as server, playing(server.url, "join-many") as play:
-        socket = await server.websocket()
+    async with talking("join-many") as (play, socket):
         for number in range(60):
             message = await socket.hear()
             assert message["id"] == number

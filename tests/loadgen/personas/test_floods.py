@@ -21,6 +21,7 @@ from tests.loadgen.stage import (
     WebSocket,
     answer,
     listening,
+    meeting,
     parsed,
     playing,
     read_until,
@@ -117,8 +118,7 @@ async def test_the_close_code_is_booked_and_the_flooder_comes_back(name: str) ->
 
 
 async def test_pipeline_asks_on_and_on_and_reads_no_answer() -> None:
-    async with listening() as server, playing(server.url, "pipeline", path="/page") as play:
-        stream = await server.accept()
+    async with meeting("pipeline", path="/page") as (play, stream):
         asked = await read_until(stream, lambda got: len(got) > ENOUGH_BYTES)
         request, parser = parsed(asked)
         assert (request.method, request.target) == (b"GET", b"/page")
@@ -133,8 +133,7 @@ async def test_pipeline_asks_on_and_on_and_reads_no_answer() -> None:
 
 
 async def test_sse_flood_asks_for_a_stream_and_talks_behind_it_while_events_come() -> None:
-    async with listening() as server, playing(server.url, "sse-flood") as play:
-        stream = await server.accept()
+    async with meeting("sse-flood") as (play, stream):
         said = await read_until(stream, lambda got: b"\r\n\r\n" in got)
         request, _ = parsed(said)
         assert request.target == b"/rooms/lobby/events"
@@ -197,8 +196,7 @@ async def test_connect_flood_says_nothing_and_closes_in_both_ways() -> None:
 
 @pytest.mark.parametrize("accepts", [True, False])
 async def test_compress_bomb_is_sent_only_to_those_that_unpack(accepts: bool) -> None:
-    async with listening() as server, playing(server.url, "compress-bomb") as play:
-        stream = await server.accept()
+    async with meeting("compress-bomb") as (play, stream):
         fields = dict((await request_of(stream)).headers)
         assert fields[b"sec-websocket-extensions"] == b"permessage-deflate"
         accept = b"Sec-WebSocket-Accept: " + generate_accept_token(fields[b"sec-websocket-key"])

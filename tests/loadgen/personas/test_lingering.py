@@ -11,7 +11,7 @@ from wsproto import events
 
 from loadgen.personas import registry, slow_ws
 from loadgen.personas.slow_ws import FRAME_BYTES
-from tests.loadgen.stage import Play, WebSocket, answer, listening, playing, request_of, reset, until
+from tests.loadgen.stage import Play, WebSocket, answer, listening, meeting, playing, request_of, reset, until
 
 LINGERING = ("slow-frame", "slow-fragment", "no-pong", "vanish")
 
@@ -104,8 +104,7 @@ async def test_the_end_is_booked_under_the_close_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["slow-frame", "vanish", "no-close", "ping-flood"])
 async def test_a_refused_upgrade_is_booked_under_its_status(name: str) -> None:
-    async with listening() as server, playing(server.url, name) as play:
-        stream = await server.accept()
+    async with meeting(name) as (play, stream):
         await request_of(stream)
         await answer(stream, 503)
         await until(lambda: play.cohort.refused == {"answered 503": 1})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import h11
 import pytest
 import wsproto
@@ -11,12 +13,24 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from loadgen.client import Client
 from loadgen.engine import Engine
-from loadgen.personas import _cases, _malformed_chat, _malformed_http
-from loadgen.personas.malformed import malformed_frames
+from loadgen.personas import _malformed_chat, _malformed_http, malformed
+from loadgen.personas.malformed import foreign_cases, malformed_frames
 from loadgen.wire import CLOSE, FIN, PONG, close_code, frame
-from tests.loadgen.stage import Server, WebSocket, answer, listening, playing, reset, until
+from tests.loadgen.stage import (
+    WebSocket,
+    answer,
+    listening,
+    meeting,
+    parsed,
+    playing,
+    read_until,
+    reset,
+    talking,
+    until,
+)
 
 _HTTP = _malformed_http.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
+_FOREIGN = foreign_cases("x:1", "/", "/rooms/foreign-page/messages", "/ws")
 
 #: What h11 or wsproto lets through. A proxy before or behind may read it differently, so a server should not.
 _TAKEN = frozenset((
@@ -68,7 +82,8 @@ def test_messages_are_utf8_in_one_frame_of_at_most_16_kib(name: str) -> None:
 
 
 def test_every_request_has_one_thing_wrong() -> None:
-    assert len(set(_HTTP.values())) == len(_HTTP)
+    for cases in (_HTTP, _FOREIGN):
+        assert len(set(cases.values())) == len(cases)
     assert all(request.count(b"Host: x:1") <= 2 for request in _HTTP.values())
 
 
@@ -95,17 +110,22 @@ def test_frames_may_lie_about_their_length() -> None:
     assert frame(FIN | PONG, b"x" * 200, mask=None) == b"\x8a\x7e\x00\xc8" + b"x" * 200
 
 
+@pytest.mark.parametrize("name", _FOREIGN)
+def test_what_it_asks_is_valid_and_says_where_it_comes_from(name: str) -> None:
+    request, _ = parsed(_FOREIGN[name])
+    fields = dict(request.headers)
+    by_another_name = fields[b"host"] == b"page.invalid"
+    assert by_another_name is name.endswith("by another name")
+    assert by_another_name or b"cross-site" in fields.values() or fields[b"origin"] == b"http://page.invalid"
+    if name.startswith("WebSocket"):
+        server = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+        server.receive_data(_FOREIGN[name])
+        assert isinstance(next(server.events()), events.Request)
+    elif name.startswith("text"):
+        assert (request.method, fields[b"content-type"]) == (b"POST", b"text/plain"), "which needs no permission"
+
+
 # How they are played
-
-
-async def _receive(server: Server, size: int) -> bytes:
-    stream = await server.accept()
-    got = b""
-    while len(got) < size:
-        got += await stream.receive_some()
-    await answer(stream, 400)
-    await stream.aclose()
-    return got
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 200])
@@ -120,30 +140,37 @@ async def test_requests_are_played_case_by_case_whole_and_in_pieces(
 
     usual_send = Engine.send
     monkeypatch.setattr(Engine, "send", send)
-    monkeypatch.setattr(_cases.CaseByCase, "pieces", (pieces,))
-    monkeypatch.setattr(_cases.CaseByCase, "returns_seconds", 0.01)
+    monkeypatch.setattr(malformed.CaseByCase, "pieces", (pieces,))
+    monkeypatch.setattr(malformed.CaseByCase, "returns_seconds", 0.01)
     async with listening() as server, playing(server.url, "malformed-http", host="x:1") as play:
         for request in list(_HTTP.values())[:3]:
-            assert await _receive(server, len(request)) == b"".join(sent) == request
+            stream = await server.accept()
+            assert await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")) == request
+            assert b"".join(sent) == request
             assert len(sent) == min(pieces, len(request))
             sent.clear()
+            await answer(stream, 400)
+            await stream.aclose()
         await until(lambda: play.cohort.ended == {"answered 400": 3})
         assert play.cohort.answers == {"answered 400": 3}
 
 
-async def test_a_request_that_is_taken_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.05)
-    async with listening() as server, playing(server.url, "malformed-http") as play:
-        stream = await server.accept()
-        await stream.receive_some()
+@pytest.mark.parametrize(("name", "cases"), [("malformed-http", _HTTP), ("foreign-page", _FOREIGN)])
+async def test_a_request_that_is_taken_is_booked_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, cases: Mapping[str, bytes]
+) -> None:
+    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.05)
+    case, request = next(iter(cases.items()))
+    async with meeting(name, host="x:1") as (play, stream):
+        assert await read_until(stream, lambda got: got.endswith(b"\r\n\r\n")) == request
         await answer(stream, 200)
         await until(lambda: play.cohort.left)
-        assert play.cohort.answers == {"answered 200": 1, "method with a NUL: answered 200": 1}
+        assert play.cohort.answers == {"answered 200": 1, f"{case}: answered 200": 1}
 
 
 async def test_silence_and_a_close_without_a_word_are_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cases, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.01)
     async with listening() as server, playing(server.url, "malformed-http") as play:
         await server.accept()
         await until(lambda: play.cohort.left)
@@ -169,9 +196,8 @@ async def test_frames_are_played_case_by_case_and_booked_by_close_code() -> None
 
 
 async def test_messages_are_played_one_after_the_other_on_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cases, "PAUSE_SECONDS", 0.01)
-    async with listening() as server, playing(server.url, "malformed-chat") as play:
-        socket = await server.websocket()
+    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.01)
+    async with talking("malformed-chat") as (play, socket):
         await socket.say(type="hello")
         for name, sent in _malformed_chat.CASES.items():
             assert (await socket.text()).encode() == sent, name
@@ -183,7 +209,7 @@ async def test_messages_are_played_one_after_the_other_on_one_connection(monkeyp
 
 
 async def test_a_message_that_is_met_with_silence_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cases, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 0.05)
     async with listening() as server, playing(server.url, "malformed-chat") as play:
         await server.websocket()
         await until(lambda: play.cohort.answers["an array: nothing in 0.05 s"])

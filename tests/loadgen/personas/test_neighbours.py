@@ -18,6 +18,7 @@ from tests.loadgen.stage import (
     WebSocket,
     answer,
     listening,
+    meeting,
     parsed,
     playing,
     read_until,
@@ -214,10 +215,9 @@ async def test_the_typist_connects_again_where_connections_are_not_kept() -> Non
         assert not play.cohort.ended
 
 
-@pytest.mark.parametrize(("status", "reason"), [(0, "closed"), (408, "answered 408")])
+@pytest.mark.parametrize(("status", "reason"), [(0, "closed"), (408, "answered 408"), (503, "answered 503")])
 async def test_a_typist_told_off_in_the_middle_of_a_line_is_hurt(status: int, reason: str) -> None:
-    async with listening() as server, playing(server.url, "slow-typist") as play:
-        stream = await server.accept()
+    async with meeting("slow-typist") as (play, stream):
         await read_until(stream, lambda got: len(got) > 5)
         if status:
             await answer(stream, status)
@@ -271,8 +271,7 @@ async def _post(stream: trio.SocketStream) -> int:
 
 async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time() -> None:
     body = b"x" * 40_000
-    async with listening() as server, playing(server.url, "bandwidth") as play:
-        stream = await server.accept()
+    async with meeting("bandwidth") as (play, stream):
         stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
         for _ in range(2):
             assert await _post(stream) > 1
@@ -298,27 +297,10 @@ async def test_a_thin_line_bears_a_close_between_two_requests_and_none_within() 
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-@pytest.mark.parametrize("status", [408, 503])
-async def test_a_thin_line_that_is_refused_is_hurt(status: int) -> None:
-    async with listening() as server, playing(server.url, "bandwidth") as play:
-        stream = await server.accept()
-        await stream.receive_some()
-        await answer(stream, status)
-        await until(lambda: play.cohort.ended == {f"answered {status}": 1})
-
-
-async def test_a_typist_that_is_not_answered_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_honest.SlowTypist, "patience_seconds", 0.2)
-    async with listening() as server, playing(server.url, "slow-typist") as play:
-        await server.accept()
-        await until(lambda: play.cohort.ended == {"nothing came in 0.2 s": 1})
-
-
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-Length: 40000\r\n\r\nxxxx"])
 async def test_a_thin_line_that_hears_nothing_more_is_hurt(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_honest.Bandwidth, "patience_seconds", 0.3)
-    async with listening() as server, playing(server.url, "bandwidth") as play:
-        stream = await server.accept()
+    async with meeting("bandwidth") as (play, stream):
         await _post(stream)
         await request_of(stream)
         await stream.send_all(begun)

@@ -11,7 +11,7 @@ import pytest
 from loadgen import personas
 from loadgen.client import Client, Needs
 from loadgen.personas import registry, summary
-from tests.loadgen.stage import DEADLINE_ANSWER, listening, parsed, playing, read_until, until
+from tests.loadgen.stage import DEADLINE_ANSWER, meeting, parsed, read_until, until
 
 PAGE = Path(__file__).parents[3] / "docs" / "personas.md"
 
@@ -51,8 +51,7 @@ async def test_the_example_of_the_page_is_a_persona(tmp_path: Path, monkeypatch:
     second = registry()["second-head"]
     assert summary(second).startswith("Asks for a page, and then")
     monkeypatch.setattr(second, "every_seconds", 0.001)
-    async with listening() as server, playing(server.url, second) as play:
-        stream = await server.accept()
+    async with meeting(second) as (play, stream):
         said = await read_until(stream, lambda got: got.count(b"X-Line") == 3)
         first, rest = said[: said.index(b"\r\n\r\n") + 4], said[said.index(b"\r\n\r\n") + 4 :]
         assert parsed(first)[0].target == b"/"

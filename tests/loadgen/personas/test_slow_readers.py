@@ -10,7 +10,7 @@ import trio
 from wsproto import events
 
 from loadgen.personas import registry, slow_http, slow_ws
-from tests.loadgen.stage import Server, WebSocket, answer, listening, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import Server, WebSocket, answer, listening, meeting, parsed, playing, read_until, reset, until
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
 
@@ -83,8 +83,7 @@ async def test_a_refusal_is_read_to_its_end() -> None:
 
 
 async def test_a_deaf_member_joins_and_reads_nothing() -> None:
-    async with listening() as server, playing(server.url, "slow-read-ws") as play:
-        stream = await server.accept()
+    async with meeting("slow-read-ws") as (play, stream):
         socket = WebSocket(stream)
         await socket.accept()
         assert (await socket.hear())["type"] == "join"

@@ -14,7 +14,7 @@ from wsproto import events
 from loadgen.client import Client
 from loadgen.personas import registry
 from loadgen.personas.slow_http import BODY_BYTES, EXTENSION_BYTES, SlowTls
-from tests.loadgen.stage import DEADLINE_ANSWER, answer, listening, parsed, playing, read_until, until
+from tests.loadgen.stage import DEADLINE_ANSWER, listening, meeting, parsed, playing, read_until, until
 
 DRIPPERS = ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk", "slow-tls")
 SILENT = ("idle-connect", "expect-continue")
@@ -45,6 +45,7 @@ async def test_slow_head_adds_fields_and_never_the_blank_line() -> None:
 async def test_a_head_byte_by_byte_is_a_head_to_which_only_the_end_is_lacking(name: str) -> None:
     async with listening() as server, playing(server.url, name, path="/page", websocket_path="/socket") as play:
         said = await read_until(await server.accept(), lambda got: got.endswith(b"X-Padding: aaaaaaaaaa"))
+        assert b"\r\n\r\n" not in said
         request, _ = parsed(said + b"\r\n\r\n")
         fields = dict(request.headers)
         if name == "drip-head":
@@ -81,8 +82,7 @@ async def test_slow_chunk_wraps_each_byte_in_a_kilobyte() -> None:
 
 
 async def test_expect_continue_waits_and_when_told_to_go_on_still_waits() -> None:
-    async with listening() as server, playing(server.url, "expect-continue") as play:
-        stream = await server.accept()
+    async with meeting("expect-continue") as (play, stream):
         _, body = parsed(await read_until(stream, lambda got: b"\r\n\r\n" in got))
         assert body.they_are_waiting_for_100_continue
         await stream.send_all(b"HTTP/1.1 100 Continue\r\nX-Why: not\r\n\r\n")
@@ -100,8 +100,7 @@ async def test_slow_tls_is_a_client_hello_that_openssl_answers() -> None:
     certificate.configure_cert(context)
     said, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
     handshake = context.wrap_bio(said, answer, server_side=True)
-    async with listening() as server, playing(server.url, "slow-tls") as play:
-        stream = await server.accept()
+    async with meeting("slow-tls") as (play, stream):
         with trio.fail_after(20):
             while not answer.pending:
                 said.write(await stream.receive_some())
@@ -141,28 +140,6 @@ async def test_they_stay_until_they_are_thrown_out_and_book_the_answer(name: str
         assert play.cohort.lifetime.count == 1
         await server.accept()  # it comes back
         await until(lambda: play.cohort.opened == 2)
-
-
-@pytest.mark.parametrize("name", [*DRIPPERS, *SILENT])
-async def test_an_end_without_a_word_is_booked_as_such(name: str) -> None:
-    async with listening() as server, playing(server.url, name) as play:
-        stream = await server.accept()
-        await until(lambda: play.cohort.held)
-        if name != "idle-connect":
-            await stream.receive_some()  # unread bytes would make it a reset
-        await stream.aclose()
-        await until(lambda: play.cohort.ended or play.cohort.refused)
-        assert set(play.cohort.ended) <= {"closed", "connection reset by peer", "broken pipe"}
-
-
-async def test_a_refusal_is_no_kill() -> None:
-    async with listening() as server, playing(server.url, "slow-body") as play:
-        stream = await server.accept()
-        await stream.receive_some()
-        await answer(stream, 503)
-        await stream.aclose()
-        await until(lambda: play.cohort.refused == {"answered 503": 1})
-        assert not play.cohort.ended
 
 
 async def test_a_crowd_does_not_act_in_step() -> None:

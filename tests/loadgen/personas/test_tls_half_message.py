@@ -13,9 +13,9 @@ import trustme
 from wsproto import WSConnection, events
 from wsproto.connection import ConnectionType
 
-from loadgen.personas.tls_half_message import HALF_KEY_UPDATE
+from loadgen.personas.slow_ws import HALF_KEY_UPDATE
 from loadgen.tls import APPLICATION_DATA, HANDSHAKE, Tls13, seal
-from tests.loadgen.stage import PATIENCE, Play, Server, answer, listening, playing, until
+from tests.loadgen.stage import PATIENCE, Play, Server, answer, listening, meeting, playing, until
 
 #: RFC 8448 section 3, "Simple 1-RTT Handshake": the client's traffic secret, and the record it sends under it.
 SECRET = "9e40646ce79a7f9dc05af8889bce6552875afa0b06df0087f792ebb7c17504a5"
@@ -179,8 +179,7 @@ async def test_a_close_is_booked_by_its_code() -> None:
 
 
 async def test_a_plain_port_is_told_from_one_that_speaks_tls() -> None:
-    async with listening() as server, playing(server.url, "tls-half-message") as play:
-        stream = await server.accept()
+    async with meeting("tls-half-message") as (play, stream):
         assert (await stream.receive_some()).startswith(b"\x16\x03")
         await answer(stream, 400)
         await until(lambda: play.cohort.failed)

@@ -9,7 +9,18 @@ import trio
 from loadgen.client import Stage
 from loadgen.personas import oversize
 from loadgen.personas.oversize import LENGTHS
-from tests.loadgen.stage import PATIENCE, WebSocket, answer, listening, parsed, playing, read_until, reset, until
+from tests.loadgen.stage import (
+    PATIENCE,
+    WebSocket,
+    answer,
+    listening,
+    meeting,
+    parsed,
+    playing,
+    read_until,
+    reset,
+    until,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +68,7 @@ async def test_many_fields_are_20_000_small_ones() -> None:
 
 @pytest.mark.parametrize("name", ["big-head", "many-fields", "big-body", "sse-flood"])
 async def test_who_is_answered_sends_no_more_and_is_booked(name: str) -> None:
-    async with listening() as server, playing(server.url, name) as play:
-        stream = await server.accept()
+    async with meeting(name) as (play, stream):
         await read_until(stream, len)
         await answer(stream, 431, b"", b"Connection: close")
         await until(lambda: play.cohort.answers == {"answered 431": 1})

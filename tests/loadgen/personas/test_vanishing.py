@@ -11,8 +11,19 @@ import trio
 
 from loadgen import sockets
 from loadgen.engine import Engine
-from loadgen.personas import registry
-from tests.loadgen.stage import Server, WebSocket, answer, listening, playing, read_until, request_of, reset, until
+from loadgen.personas import _shapes, registry
+from tests.loadgen.stage import (
+    Server,
+    WebSocket,
+    answer,
+    listening,
+    meeting,
+    playing,
+    read_until,
+    request_of,
+    reset,
+    until,
+)
 
 VANISHING = ("vanish", "vanish-stream", "poll-abandon")
 
@@ -31,9 +42,8 @@ needs_darkness = pytest.mark.skipif(not _may_go_dark(), reason="this kernel want
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VANISHING:
-        for what, seconds in (("alive", 0.02), ("look_every", 0.02), ("knock_every", 0.05)):
-            monkeypatch.setattr(registry()[name], f"{what}_seconds", seconds)
+    for what, seconds in (("ALIVE", 0.02), ("LOOK_EVERY", 0.02), ("KNOCK_EVERY", 0.05), ("ECHO", 0.05)):
+        monkeypatch.setattr(_shapes, f"{what}_SECONDS", seconds)
 
 
 async def _opened(server: Server, name: str) -> trio.SocketStream:
@@ -86,7 +96,6 @@ async def test_where_the_kernel_cannot_know_it_comes_back_and_knocks(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Engine, "is_forgotten", lambda *_: None)
-    monkeypatch.setattr("loadgen.personas._shapes.ECHO_SECONDS", 0.05)
     async with listening() as server, playing(server.url, name) as play:
         stream = await _opened(server, name)
         knock = await read_until(stream, lambda got: got.endswith(registry()[name].knock))  # type: ignore[attr-defined]
@@ -114,8 +123,7 @@ async def test_a_kernel_that_forbids_it_is_our_fault(monkeypatch: pytest.MonkeyP
 
 
 async def test_halfclose_says_that_this_was_all_and_reads_on() -> None:
-    async with listening() as server, playing(server.url, "poll-halfclose", poll_wait_seconds=2.5) as play:
-        stream = await server.accept()
+    async with meeting("poll-halfclose", poll_wait_seconds=2.5) as (play, stream):
         assert (await request_of(stream)).target == b"/rooms/lobby.silent/messages?wait=2.5"
         assert await stream.receive_some() == b""
         assert play.cohort.held == 1
@@ -126,18 +134,12 @@ async def test_halfclose_says_that_this_was_all_and_reads_on() -> None:
 
 
 async def test_halfclose_that_is_taken_for_gone_says_so() -> None:
-    async with listening() as server, playing(server.url, "poll-halfclose") as play:
-        stream = await server.accept()
+    async with meeting("poll-halfclose") as (play, stream):
         await request_of(stream)
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-async def test_a_room_of_the_longest_name_stays_a_name() -> None:
-    async with listening() as server, playing(server.url, "poll-abandon", rooms=("r" * 64,)):
-        assert len((await request_of(await server.accept())).target.split(b"/")[2]) == 64
-
-
-async def test_the_path_of_a_poll_is_the_target_s() -> None:
-    async with listening() as server, playing(server.url, "poll-abandon", poll_path="/poll/{room}?w={wait:g}"):
-        assert (await request_of(await server.accept())).target == b"/poll/lobby.silent?w=25"
+async def test_the_path_of_a_poll_is_the_target_s_and_its_room_a_name_of_64_letters() -> None:
+    async with meeting("poll-abandon", rooms=("r" * 64,), poll_path="/poll/{room}?w={wait:g}") as (_, stream):
+        assert (await request_of(stream)).target == b"/poll/%s.silent?w=25" % (b"r" * 57)

@@ -13,7 +13,7 @@ from loadgen.target import Endpoint
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan
 from tests.loadgen.protocols.speaking import schedule, send
-from tests.loadgen.stage import listening, parsed, playing, read_until, until
+from tests.loadgen.stage import listening, meeting, parsed, playing, read_until, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 POST = Endpoint(path="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
@@ -25,27 +25,25 @@ def _whole(data: bytes) -> bool:
 
 async def test_one_request_at_a_time_and_the_next_waits() -> None:
     traffic = schedule()
-    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
-        stream = await server.accept()
+    async with meeting("request", traffic=traffic) as (play, stream):
         await until(lambda: play.cohort.held == 1)
         send(traffic, 2)
         request, _ = parsed(await read_until(stream, _whole))
         assert (request.method, request.target) == (b"GET", b"/")
         with trio.move_on_after(0.05):
             assert not await stream.receive_some(), "the second waits for the first one's answer"
-        assert traffic.unacknowledged == 2
+        assert traffic.result().unacknowledged == 2
         await stream.send_all(OK)
         parsed(await read_until(stream, _whole))
         await stream.send_all(OK)
         await until(lambda: traffic.acks.count == 2)
-        assert traffic.quiet
+        assert not traffic.outstanding
         assert play.cohort.connects.count == play.cohort.handshakes.count == 1
 
 
 async def test_what_is_asked_is_what_was_said() -> None:
     traffic = schedule()
-    async with listening() as server, playing(server.url, "request", traffic=traffic, endpoint=POST) as play:
-        stream = await server.accept()
+    async with meeting("request", traffic=traffic, endpoint=POST) as (play, stream):
         await until(lambda: play.cohort.held == 1)
         send(traffic)
         data = await read_until(stream, lambda data: data.endswith(b"{}"))
@@ -71,7 +69,7 @@ async def test_how_an_answer_is_booked(answer: bytes, errors: dict[str, int]) ->
         send(traffic)
         await read_until(stream, _whole)
         await (stream.send_all(answer) if answer else stream.aclose())
-        await until(lambda: traffic.quiet)
+        await until(lambda: not traffic.outstanding)
         assert dict(traffic.errors) == errors
         if b"close" in answer or not answer:
             await server.accept()  # it comes again

@@ -32,7 +32,7 @@ async def test_an_echo_is_known_again() -> None:
         await peer.send(events.TextMessage("something else"))
         await peer.send(events.TextMessage(said.data))
         await until(lambda: traffic.acks.count == 1)
-        assert traffic.quiet
+        assert not traffic.outstanding
         assert play.cohort.deliveries == 2
 
 

@@ -1,0 +1,231 @@
+"""People here and in other processes as one list: against sets of them, and what it costs that there are others."""
+
+import tracemalloc
+from collections import Counter
+from typing import Any, TypeAlias
+from unittest import mock
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from chatserver.chat import presence as presence_module
+from chatserver.chat import wider_presence as module
+from chatserver.chat.presence import NAMED_ROOM, Presence
+from chatserver.chat.principal import NamedGuest, Principal
+from chatserver.chat.wider_presence import NOBODY, There, WiderPresence
+
+HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
+USERS, PROCESSES, GRACE = 5, 3, 3
+WHO = st.integers(0, USERS - 1)
+Act: TypeAlias = tuple[str, tuple[Any, ...]]
+ACT: st.SearchStrategy[Act] = st.one_of(
+    st.tuples(st.sampled_from(["enter", "rename", "become"]), st.tuples(WHO, st.sampled_from("abc"))),
+    st.tuples(st.sampled_from(["leave", "lose", "end"]), st.tuples(WHO)),
+    st.tuples(  # what a process says: who is there, by name, and how many more
+        st.just("hear"),
+        st.tuples(
+            st.integers(0, PROCESSES - 1),
+            st.dictionaries(WHO, st.sampled_from("abc")),
+            st.sampled_from([0, 0, 0, 0, 2]),
+        ),
+    ),
+    st.tuples(st.sampled_from(["time", "tell"]), st.just(())),
+)
+
+
+class Both:
+    """A room's people, and what they must be: the same acts on a `WiderPresence` and on plain dicts."""
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+        self.it = WiderPresence("lobby", self.noted.append)
+        self.there = [NOBODY] * PROCESSES
+        self.windows: Counter[int] = Counter()
+        self.leases: dict[int, int] = {}
+        self.own: dict[int, str] = {}  # the names of those here
+        self.latest: dict[int, str] = {}  # and the last that was heard of each, here or elsewhere
+        self.said: list[dict[int, str]] = [{} for _ in range(PROCESSES)]
+        self.unnamed = [0] * PROCESSES
+        self.now = 0
+
+    def enter(self, user: int, name: str) -> None:
+        self.it.enter(NamedGuest(user, HERE, name))
+        self.leases.pop(user, None)
+        self.windows[user] += 1
+        self._call(user, name)
+
+    def leave(self, user: int) -> None:
+        if self.windows[user]:
+            self.it.leave(user)
+            self.windows[user] -= 1
+
+    def lose(self, user: int) -> None:
+        if self.windows[user]:
+            self.it.leave_by(user, self.now + GRACE)
+            self.windows[user] -= 1
+            self.leases[user] = self.now + GRACE
+
+    def end(self, user: int) -> None:
+        self.it.end_lease(user)
+        self.leases.pop(user, None)
+
+    def rename(self, user: int, name: str) -> None:
+        if self.windows[user]:
+            self.it.change(NamedGuest(user, HERE, self.own[user]), NamedGuest(user, HERE, name))
+            self._call(user, name)
+
+    def become(self, user: int, name: str) -> None:
+        """Somebody signs in as somebody else."""
+        if self.windows[user]:
+            other = (user + 1) % USERS
+            self.it.change(NamedGuest(user, HERE, self.own[user]), NamedGuest(other, HERE, name))
+            self.leases.pop(other, None)
+            self.windows.update({user: -1, other: 1})
+            self._call(other, name)
+
+    def time(self) -> None:
+        self.now += 1
+        self.it.expire(self.now)
+        self.leases = {user: until for user, until in self.leases.items() if until > self.now}
+
+    def hear(self, process: int, names: dict[int, str], unnamed: int) -> None:
+        now = There({user: NamedGuest(user, ELSEWHERE, name) for user, name in names.items()}, unnamed)
+        said = (self.said[process], self.unnamed[process])
+        assert self.it.hear(self.there[process], now) == (said != (names, unnamed))
+        self.there[process] = now if names or unnamed else NOBODY
+        self.latest.update({user: name for user, name in names.items() if self.said[process].get(user) != name})
+        self.said[process], self.unnamed[process] = names, unnamed
+
+    def _call(self, user: int, name: str) -> None:
+        if self.own.get(user) != name:
+            self.own[user] = self.latest[user] = name
+
+    def forget_the_gone(self) -> None:
+        self.own = {user: name for user, name in self.own.items() if self.windows[user] or user in self.leases}
+
+    def listed(self) -> dict[int, object]:
+        return {each.number: each.label for each in self.it.people()}
+
+    def check(self) -> None:
+        """Who is there, and how each is called."""
+        everybody = set(self.own).union(*self.said)
+        listed = self.listed()
+        assert set(listed) == everybody
+        assert len(self.it.people()) == len(everybody)
+        assert len(self.it) == len(everybody) + sum(self.unnamed)
+        assert [len(self.it.people(limit)) for limit in (0, 2)] == [0, min(2, len(everybody))]
+        for user in range(USERS):
+            person = self.it.person(user)
+            assert (None if person is None else person.label) == listed.get(user)
+            assert self.it.connections(user) == self.windows[user] + (user in self.leases)
+            names = [said[user] for said in self.said if user in said]
+            if user in self.own:
+                assert listed[user] == self.latest[user]
+            elif names:
+                assert listed[user] in names
+        assert (self.it.here, self.it.count_here) == (bool(self.own), len(self.own))
+        assert {each.number: each.label for each in self.it.people_here(USERS)} == self.own
+        assert self.it.leased == bool(self.leases)
+
+
+ENTER, LEAVE, TIME, TELL = ("enter", (1, "a")), ("leave", (1,)), ("time", ()), ("tell", ())
+
+
+def hear(process: int, **names: str) -> Act:
+    """`hear(0, u1="a")`: who is in that process."""
+    return "hear", (process, {int(user[1:]): name for user, name in names.items()}, 0)
+
+
+@example([ENTER, hear(0, u1="a"), LEAVE, TELL, hear(0), TELL], 3)  # there is no departure before the last
+@example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0), TELL], NAMED_ROOM)  # another name is told
+@example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0, u1="a", u2="c"), TELL], NAMED_ROOM)  # and not without it
+@example([ENTER, hear(0, u1="b"), TELL, LEAVE, hear(0), TELL], 3)
+@example([ENTER, hear(0, u1="b"), ("rename", (1, "c")), TELL], NAMED_ROOM)  # the last name counts
+@example([ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL], NAMED_ROOM)  # a reload from here to there
+@given(st.lists(ACT, max_size=60), st.sampled_from([3, NAMED_ROOM]))
+def test_against_sets(acts: list[Act], named_room: int) -> None:
+    """Who listens knows who is there and how each is called, unless it was told a count; so does who asks between."""
+    both = Both()
+    known: list[dict[int, object]] = [{}]  # what clients know who listen to names; none when only a count was told
+    touched: set[int] = set()  # who came, went or changed names since the last telling
+    may_count = must_count = False  # only the count is to be told
+    with (
+        mock.patch.object(presence_module, "NAMED_ROOM", named_room),
+        mock.patch.object(module, "NAMED_ROOM", named_room),
+    ):
+        for act, arguments in acts:
+            before, own, size, unnamed = both.listed(), dict(both.own), len(both.it), list(both.unnamed)
+            both.noted.clear()
+            if act == "tell":
+                joined, left = both.it.tell(both.now)
+                if joined or left:
+                    assert not must_count
+                    assert {who.number for who in (*joined, *left)} == touched
+                    for each in known:
+                        each.update({who.number: who.label for who in joined})
+                        for who in left:
+                            each.pop(who.number, None)
+                        assert each == before
+                else:
+                    assert may_count or not touched
+                    known = [] if must_count or touched else known
+                touched, may_count, must_count = set(), False, False
+            else:
+                getattr(both, act)(*arguments)
+            both.forget_the_gone()
+            both.check()
+            assert bool(both.noted) == (both.own != own), "the others are told of those here, and only if they changed"
+            listed = both.listed()
+            changed = {user for user in {*before, *listed} if before.get(user) != listed.get(user)}
+            touched |= changed
+            if changed or unnamed != both.unnamed:
+                most = max(size + (act == "become"), len(both.it))  # the one comes before the other goes
+                may_count |= most > named_room or any([*unnamed, *both.unnamed])
+                must_count |= unnamed != both.unnamed or (act != "hear" and len(both.it) > named_room)
+            assert both.it.changed == bool(touched or must_count)
+            known.append(listed)
+
+
+def test_those_who_are_elsewhere_already_are_nothing_to_tell() -> None:
+    it = WiderPresence("lobby", lambda name: None)
+    for users in ({1, 2}, {2, 3}):
+        it.begin_with(There({user: Principal(user, ELSEWHERE) for user in users}, 0))
+    assert {each.number for each in it.people()} == {1, 2, 3}
+    assert (len(it), it.here, it.changed) == (3, False, False)
+
+
+def test_a_person_costs_the_same_where_there_are_other_processes() -> None:
+    """A second entry for each person here was a tenth of what an idle connection costs."""
+    people = [Principal(number, HERE) for number in range(10_000)]
+
+    def bytes_each(presence: Presence) -> float:
+        tracemalloc.start()
+        for principal in people:
+            presence.enter(principal)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return size / len(people)
+
+    assert bytes_each(WiderPresence("lobby", lambda name: None)) - bytes_each(Presence()) < 5
+
+
+def test_a_join_looks_nobody_up_but_the_one_who_joins() -> None:
+    """A hundred thousand names elsewhere are no work for those who come and go here."""
+
+    class Names(dict[int, Principal]):
+        """Cannot be walked through."""
+
+        def __iter__(self) -> object:  # type: ignore[override]
+            raise AssertionError("walked through")
+
+        items = keys = values = __iter__  # type: ignore[assignment]
+
+    it = WiderPresence("lobby", lambda name: None)
+    it._others = (Names({1: Principal(1, ELSEWHERE)}),)
+    it._more = 1
+    for number in (1, 2):
+        it.enter(Principal(number, HERE))
+    assert len(it) == 2
+    for number in (1, 2):
+        it.leave(number)
+    assert len(it) == 1
