@@ -25,11 +25,11 @@ MAX_EVENTS = 1024
 #: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
 #: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.
 READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
-#: Seconds for which events are taken as they come before other tasks run, as long as a round is enough for them: a pass
-#: of trio's loop costs as much as five pongs.
+#: Seconds for which events are taken as they come before other tasks run. A pass of trio's loop costs as much as five
+#: pongs; the answers of the log wait no longer for this than for a round.
 PASS = 0.001
-#: When more is left than a round can do, one round is a pass, or as many as take so many times the CPU that other tasks
-#: took since the last one, but not more seconds: tasks that load rooms for thousands would have most of the loop.
+#: A pass is longer when it takes so many times the CPU that other tasks took since the last one, but not longer than so
+#: many seconds: tasks that load rooms for thousands would have most of the loop.
 SHARE, LONGEST_PASS = 4.0, 0.01
 #: Expired connections attended to in one step, 0.2 ms of pings, and handed over before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
@@ -89,12 +89,11 @@ class Poller:
         """Rounds; `ended` and what is returned are the CPU time of this thread at the end of a pass."""
         scheduler = self._scheduler
         began = perf_counter()
-        owed = min((thread_time() - ended) * SHARE, LONGEST_PASS)
+        until = began + min(max(PASS, SHARE * (thread_time() - ended)), LONGEST_PASS)
         while True:
             more = self._gather()
             scheduler.round()
-            now = perf_counter()
-            if now - began >= (PASS if scheduler.idle else owed) or (scheduler.idle and not more):
+            if perf_counter() >= until or (scheduler.idle and not more):
                 return thread_time()
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:

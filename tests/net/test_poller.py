@@ -15,7 +15,7 @@ import trio.testing
 from chatserver.net import poller, scheduler
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH
-from chatserver.net.poller import LONGEST_PASS, MAX_EVENTS, MAX_EXPIRED, READ_BYTES, READ_MOST_BYTES, SHARE
+from chatserver.net.poller import LONGEST_PASS, MAX_EVENTS, MAX_EXPIRED, PASS, READ_BYTES, READ_MOST_BYTES, SHARE
 from chatserver.net.readiness import ENDED, READ, WRITE, Readiness
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
@@ -172,7 +172,7 @@ def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.Mon
     assert len(it.of("received")) == 3, "that is their share of a round"
 
 
-@pytest.mark.parametrize(("others", "lasts"), [(0.0, 0.0), (0.001, SHARE * 0.001), (60.0, LONGEST_PASS)])
+@pytest.mark.parametrize(("others", "lasts"), [(0.0, PASS), (0.001, SHARE * 0.001), (60.0, LONGEST_PASS)])
 def test_a_pass_has_its_share_beside_other_tasks(
     it: Parked, monkeypatch: pytest.MonkeyPatch, others: float, lasts: float
 ) -> None:
