@@ -28,7 +28,7 @@ from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
-#: Peers taken in one pass of the loop: 0.15 ms. The others wait in the kernel's queue, which costs nothing.
+#: Peers taken in one round of the scheduler: 0.15 ms. The others wait in the kernel's queue, which costs nothing.
 ACCEPT_BATCH = 16
 #: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
 #: queue a burst costs the unlucky ones a SYN retransmit of a second.

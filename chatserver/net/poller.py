@@ -165,7 +165,7 @@ class Poller:
     def _accept(self, listener: Listener) -> bool:
         """Take a batch of peers; the kernel reports the listener again if there are more.
 
-        One batch in each pass, before all who compete for time: the kernel's queue knows no networks, and a newcomer
+        One batch in each round, before all who compete for time: the kernel's queue knows no networks, and a newcomer
         behind thousands of attackers can be told from them only once it is in.
         """
         if listener.descriptor in self._listeners:

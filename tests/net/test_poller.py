@@ -203,7 +203,7 @@ def test_a_pass_ends_when_nothing_is_left(it: Parked) -> None:
     assert len(it.of("received")) == 1
 
 
-def test_a_batch_is_accepted_in_each_pass_however_many_are_busy(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_accepted_in_each_round_however_many_are_busy(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside 8,000 who sent the longest heads there are, newcomers waited 2.3 s in the kernel's queue."""
     now = 100.0
 
