@@ -277,6 +277,8 @@ class Elsewhere:
     def _take_in(self, process: _Process, name: str, there: There) -> None:
         """Who is in a room in one process now: told in the room, if it is in memory."""
         before = process.rooms.get(name, NOBODY)
+        if before.same_as(there):
+            return  # told again, which is most of what is heard when messages are lost
         process.rooms.pop(name, None)
         self._named += len(there.people) - len(before.people)
         if there.people or there.unnamed:
@@ -284,8 +286,8 @@ class Elsewhere:
         room = self._hub.rooms.get(name)
         if room is not None and isinstance(room.presence, WiderPresence):
             was_large = len(room.presence) > NAMED_ROOM
-            if room.presence.hear(before, there):  # else it was told again
-                self._hub.note_presence(room)
+            room.presence.hear(before, there)
+            self._hub.note_presence(room)
             if was_large != (len(room.presence) > NAMED_ROOM) and room.presence.here:
                 self._untold[name] = None  # fewer of ours are to be named, or all again
 

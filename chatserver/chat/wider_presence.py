@@ -22,6 +22,14 @@ class There(NamedTuple):
     people: dict[int, Principal]  # by number
     unnamed: int  # so many more
 
+    def same_as(self, other: "There") -> bool:
+        """Whether nobody would see a difference."""
+        return (
+            self.unnamed == other.unnamed
+            and self.people.keys() == other.people.keys()
+            and all(other.people[number].label == each.label for number, each in self.people.items())
+        )
+
     def changed_to(self, now: "There") -> list[int]:
         """The numbers of those who have come, gone or changed their names."""
         return [
@@ -87,8 +95,8 @@ class WiderPresence(Presence):
         """Some of them, by the names that they have here."""
         return super().people(limit)
 
-    def hear(self, before: There, now: There) -> bool:
-        """Take in that those of another process have changed. False: they have not."""
+    def hear(self, before: There, now: There) -> None:
+        """Take in that those of another process have changed."""
         known = {number: self.person(number) for number in before.changed_to(now)}
         others = [now.people if each is before.people else each for each in self._others]
         if not before.people:
@@ -110,7 +118,6 @@ class WiderPresence(Presence):
             else:
                 continue
             self._note_change(shown, person)
-        return bool(known) or before.unnamed != now.unnamed
 
     def begin_with(self, there: There) -> None:
         """Those who are in another process already are nothing to tell."""

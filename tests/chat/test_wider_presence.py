@@ -91,7 +91,11 @@ class Both:
     def hear(self, process: int, names: dict[int, str], unnamed: int) -> None:
         now = There({user: NamedGuest(user, ELSEWHERE, name) for user, name in names.items()}, unnamed)
         said = (self.said[process], self.unnamed[process])
-        assert self.it.hear(self.there[process], now) == (said != (names, unnamed))
+        same = self.there[process].same_as(now)
+        assert same == (said == (names, unnamed))
+        if same:
+            return  # told again: not taken in at all
+        self.it.hear(self.there[process], now)
         self.there[process] = now if names or unnamed else NOBODY
         self.latest.update({user: name for user, name in names.items() if self.said[process].get(user) != name})
         self.said[process], self.unnamed[process] = names, unnamed
