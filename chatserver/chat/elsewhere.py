@@ -44,7 +44,7 @@ ALIVE_EVERY = 1.5
 #: present for longer than that after a reload anyway.
 EXPIRY = 6.0
 #: Seconds between two times that one process is asked for everything, or tells it; longer where that is much: so many
-#: rooms a second, each counted for each process that hears of it, which takes them 2% of a core.
+#: rooms a second, each counted for each process that hears of it, which takes them 0.5% of a core.
 AGAIN_EVERY, ROOMS_AGAIN = 3.0, 2_000
 #: People in one message, about 5 KB, and in all of a second: 5 ms of it. The rooms that are left wait for the next.
 PEOPLE_A_MESSAGE, PEOPLE_A_ROUND = 100, 4_000
