@@ -17,7 +17,7 @@ LOWER = Figure(name="lower", unit=" B", bound=10, aim=5, better=Better.LOWER)
 HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
 
 
-@pytest.mark.parametrize("name", ["handshakes", "publish", "costly", "pipeline"])
+@pytest.mark.parametrize("name", ["handshakes", "publish", "costly", "pipeline", "search"])
 def test_a_bench_runs(name: str) -> None:
     results = list(BENCHES[name].run(Scale.QUICK))
     assert results

@@ -1,0 +1,166 @@
+"""A search over a million messages: how long it takes, by what is asked.
+
+How: the server's own pipeline over an SQLite log with its index, in this process, without HTTP. A million messages of
+eight words on average in 1,000 rooms; 50,000 words, of which a few are in every second message and most are rare
+(Zipf's law), from 2,000 users. Nine kinds of questions in turns, one at a time, each of somebody new and none answered
+from a cache.
+What would fool it: words that nobody asks for (they are drawn by the same law, so that people look for what is written
+often); an index that is not complete (it is waited for); a file that is not in memory yet (the first turn is thrown
+away, as a server that has run for an hour would).
+"""
+
+import random
+import statistics
+import string
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import accumulate, count
+from time import perf_counter
+
+import trio
+
+from chatserver.api.pipelines.limiters import Limiters, local_shards, search_limits
+from chatserver.api.pipelines.results import ResultCache
+from chatserver.api.pipelines.search import Asked, RequestSessions, SearchPipeline
+from chatserver.chat.principal import Principal
+from chatserver.log.index import Question
+from chatserver.log.interface import Draft
+from chatserver.log.sqlite import SqliteLog
+from chatserver.settings.fields import Settings
+from tests.bench.figures import Bench, Better, Figure, Result, Scale, spread
+
+USUAL = Figure(
+    name="search over 1,000,000 messages: p50", unit=" ms", bound=30.0, aim=10.0, better=Better.LOWER
+)  # fmt: skip
+SLOWEST = Figure(
+    name="search over 1,000,000 messages: p99", unit=" ms", bound=150.0, aim=100.0, better=Better.LOWER
+)  # fmt: skip
+
+ROOMS, USERS, WORDS = 1_000, 2_000, 50_000
+#: Words of one message.
+SHORTEST, LONGEST = 2, 14
+#: Messages handed to the log at a time.
+BATCH = 5_000
+LIMITS = search_limits(Settings(search_rate=10_000.0))
+
+
+class Language:
+    """Words, of which the n-th is written n times as seldom as the first."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        made = {self._word() for _ in range(2 * WORDS)}
+        self._words = sorted(made)[:WORDS]
+        self.random.shuffle(self._words)
+        self._weights = list(accumulate(1 / (rank + 1) for rank in range(WORDS)))
+
+    def _word(self) -> str:
+        return "".join(self.random.choices(string.ascii_lowercase, k=self.random.randint(3, 10)))
+
+    def words(self, number: int) -> tuple[str, ...]:
+        """So many, as somebody writes or looks for them."""
+        return tuple(self.random.choices(self._words, cum_weights=self._weights, k=number))
+
+    def text(self) -> str:
+        """A message."""
+        return " ".join(self.words(self.random.randint(SHORTEST, LONGEST)))
+
+    def room(self) -> str:
+        """Somewhere."""
+        return f"room-{self.random.randrange(ROOMS)}"
+
+    def user(self) -> str:
+        """Somebody."""
+        return f"u_{self.random.randrange(USERS)}"
+
+
+#: What is asked.
+KINDS: dict[str, Callable[[Language], Question]] = {
+    "one word": lambda it: Question(it.words(1)),
+    "two words": lambda it: Question(it.words(2)),
+    "three words": lambda it: Question(it.words(3)),
+    "the beginning of a word, two letters": lambda it: Question((it.words(1)[0][:2],)),
+    "the beginning of a word, four letters": lambda it: Question((it.words(1)[0][:4],)),
+    "a word in a room": lambda it: Question(it.words(1), room=it.room()),
+    "two words in a room": lambda it: Question(it.words(2), room=it.room()),
+    "a word of a user": lambda it: Question(it.words(1), user=it.user()),
+    "a word that nobody wrote": lambda it: Question((it.words(1)[0] + "qq",)),
+}
+
+
+def run(scale: Scale) -> Iterator[Result]:
+    """In this process."""
+    with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
+        yield from trio.run(_measure, folder, scale)
+
+
+async def _measure(folder: str, scale: Scale) -> list[Result]:
+    log, language = SqliteLog(f"{folder}/log.db"), Language(1)
+    messages, each, rounds = scale.of(1_000_000, 2_000), scale.of(60, 2), scale.of(3, 1)
+    p50s, p99s = [], []
+    by_kind: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(log.run, lambda records: None)
+        await _fill(log, language, messages)
+        await _turn(log, language, nursery, each)
+        for _ in range(rounds):
+            turn = await _turn(log, language, nursery, each)
+            for kind, took in turn.items():
+                by_kind[kind] += took
+            cuts = statistics.quantiles([seconds * 1e3 for took in turn.values() for seconds in took], n=100)
+            p50s.append(cuts[49])
+            p99s.append(cuts[98])
+        nursery.cancel_scope.cancel()
+    kinds = "; ".join(f"{kind} {spread([each * 1e3 for each in took])}" for kind, took in by_kind.items())
+    asked = f"{messages:,} messages; {rounds} turns of {each * len(KINDS)} questions, one at a time"
+    return [
+        Result(figure=USUAL, samples=p50s, details=asked),
+        Result(figure=SLOWEST, samples=p99s, details=f"by kind, ms: {kinds}"),
+    ]
+
+
+async def _fill(log: SqliteLog, language: Language, messages: int) -> None:
+    """So many, in the index."""
+    left, stored = messages, trio.Event()
+
+    def done(outcome: object) -> None:
+        nonlocal left
+        left -= 1
+        if not left % BATCH:
+            stored.set()
+
+    for first in range(0, messages, BATCH):
+        stored = trio.Event()
+        for _ in range(min(BATCH, messages - first)):
+            user = language.user()
+            log.submit(Draft(language.room(), user, user, language.text()), done)
+        await stored.wait()
+    while log.index.behind:  # noqa: ASYNC110  it is filled in its own time
+        await trio.sleep(0.05)
+
+
+async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, each: int) -> dict[str, list[float]]:
+    """Seconds that each search took, by kind."""
+    visitors = count(1)
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+
+    async def recent_rooms(limit: int) -> list[str]:
+        return [summary.room for summary in await log.rooms(limit)]
+
+    for _ in range(each):
+        for kind, ask in KINDS.items():
+            pipeline = SearchPipeline(
+                index=log.index, sessions=RequestSessions(), limits=LIMITS, recent_rooms=recent_rooms,
+                limiters=Limiters(local_shards(trio.current_time), trio.current_time),
+                results=ResultCache(trio.current_time), may_read=lambda principal, *, room: True,
+                start_afterwards=nursery.start_soon,
+            )  # fmt: skip
+            visitor = Principal(next(visitors), "192.0.2.7")
+            asked = Asked(ask(language), 20, visitor.network, visitor, False)
+            began = perf_counter()
+            await pipeline.search(asked)
+            found[kind].append(perf_counter() - began)
+    return found
+
+
+BENCH = Bench(name="search", run=run)
