@@ -33,7 +33,7 @@ from chatserver.log.index import Found, Hit, Index, Question
 #: Rooms that are asked one by one, and rooms among which those are looked for that may be read.
 ROOMS_ASKED, ROOMS_CONSIDERED = 4, 20
 #: Seconds for them: what they add is a better rank, so the answer does not wait for the slow ones.
-ROOMS_BUDGET = 0.1
+ROOMS_BUDGET = 0.05
 #: Times that a search goes on because what it found may not be read.
 MAX_ROUNDS = 4
 
