@@ -24,11 +24,7 @@ class There(NamedTuple):
 
     def same_as(self, other: "There") -> bool:
         """Whether nobody would see a difference."""
-        return (
-            self.unnamed == other.unnamed
-            and self.people.keys() == other.people.keys()
-            and all(other.people[number].label == each.label for number, each in self.people.items())
-        )
+        return self.unnamed == other.unnamed and not self.changed_to(other)
 
     def changed_to(self, now: "There") -> list[int]:
         """The numbers of those who have come, gone or changed their names."""

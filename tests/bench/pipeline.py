@@ -11,9 +11,9 @@ as well).
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from time import perf_counter
 
@@ -49,6 +49,8 @@ LIMITS = search_limits(Settings(search_rate=10_000.0))
 #: Questions to a shard that does not answer in time, as on a machine that is busy with other things; and seconds
 #: between them, since nobody asks it for a while then.
 ATTEMPTS, PAUSE = 200, 0.1
+#: Messages handed to the log at a time.
+FILL_BATCH = 5_000
 
 
 class Searching:
@@ -123,7 +125,7 @@ async def _measure_all(folder: str, servers: list[Valkey], scale: Scale) -> list
     log, results = SqliteLog(f"{folder}/log.db"), []
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
-        await fill(log, scale.of(20_000, 600))
+        await fill(log, _drafts(scale.of(20_000, 600)))
         for delay, _, _ in SHARDS:
             async with shards(servers, delay / 1000) as shared:
                 results.append(await _measure(Searching(log, shared, nursery.start_soon), FIGURES[delay], scale))
@@ -161,10 +163,9 @@ async def _measure(searching: Searching, figure: Figure, scale: Scale) -> Result
     return Result(figure=figure, samples=ratios, details=details)
 
 
-async def fill(log: SqliteLog, count: int) -> None:
-    """So many messages in eight rooms, in the index."""
-    left = count
-    stored = trio.Event()
+async def fill(log: SqliteLog, drafts: Iterable[Draft]) -> None:
+    """These messages, in the index."""
+    left, stored = 0, trio.Event()
 
     def done(outcome: object) -> None:
         nonlocal left
@@ -172,13 +173,19 @@ async def fill(log: SqliteLog, count: int) -> None:
         if not left:
             stored.set()
 
-    for number in range(count):
-        log.submit(Draft(f"room-{number % 8}", "u_ann", "Ann", f"the kettle number {number} is on"), done)
-        if number % 5_000 == 4_999:
-            await trio.sleep(0.2)
-    await stored.wait()
+    drafts = iter(drafts)
+    while batch := list(islice(drafts, FILL_BATCH)):
+        left, stored = len(batch), trio.Event()
+        for draft in batch:
+            log.submit(draft, done)
+        await stored.wait()
     while log.index.behind:  # noqa: ASYNC110  it is filled in its own time
         await trio.sleep(0.05)
+
+
+def _drafts(count: int) -> Iterator[Draft]:
+    """So many messages in eight rooms."""
+    return (Draft(f"room-{number % 8}", "u_ann", "Ann", f"the kettle number {number} is on") for number in range(count))
 
 
 async def _time(searching: Searching, search: Callable[[Asked], Awaitable[int]], times: int) -> float:

@@ -28,6 +28,7 @@ from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
 from tests.bench.figures import Bench, Better, Figure, Result, Scale, spread
+from tests.bench.pipeline import fill
 
 USUAL = Figure(
     name="search over 1,000,000 messages: p50", unit=" ms", bound=30.0, aim=10.0, better=Better.LOWER
@@ -39,8 +40,6 @@ SLOWEST = Figure(
 ROOMS, USERS, WORDS = 1_000, 2_000, 50_000
 #: Words of one message.
 SHORTEST, LONGEST = 2, 14
-#: Messages handed to the log at a time.
-BATCH = 5_000
 LIMITS = search_limits(Settings(search_rate=10_000.0))
 
 
@@ -73,6 +72,11 @@ class Language:
         """Somebody."""
         return f"u_{self.random.randrange(USERS)}"
 
+    def draft(self) -> Draft:
+        """What somebody writes somewhere."""
+        user = self.user()
+        return Draft(self.room(), user, user, self.text())
+
 
 #: What is asked.
 KINDS: dict[str, Callable[[Language], Question]] = {
@@ -96,50 +100,30 @@ def run(scale: Scale) -> Iterator[Result]:
 
 async def _measure(folder: str, scale: Scale) -> list[Result]:
     log, language = SqliteLog(f"{folder}/log.db"), Language(1)
-    messages, each, rounds = scale.of(1_000_000, 2_000), scale.of(60, 2), scale.of(3, 1)
+    messages, asked, rounds = scale.of(1_000_000, 2_000), scale.of(60, 2), scale.of(3, 1)
     p50s, p99s = [], []
     by_kind: dict[str, list[float]] = {kind: [] for kind in KINDS}
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
-        await _fill(log, language, messages)
-        await _turn(log, language, nursery, each)
+        await fill(log, (language.draft() for _ in range(messages)))
+        await _turn(log, language, nursery, asked)
         for _ in range(rounds):
-            turn = await _turn(log, language, nursery, each)
+            turn = await _turn(log, language, nursery, asked)
             for kind, took in turn.items():
                 by_kind[kind] += took
             cuts = statistics.quantiles([seconds * 1e3 for took in turn.values() for seconds in took], n=100)
             p50s.append(cuts[49])
             p99s.append(cuts[98])
         nursery.cancel_scope.cancel()
-    kinds = "; ".join(f"{kind} {spread([each * 1e3 for each in took])}" for kind, took in by_kind.items())
-    asked = f"{messages:,} messages; {rounds} turns of {each * len(KINDS)} questions, one at a time"
+    kinds = "; ".join(f"{kind} {spread([seconds * 1e3 for seconds in took])}" for kind, took in by_kind.items())
+    counts = f"{messages:,} messages; {rounds} turns of {asked * len(KINDS)} questions, one at a time"
     return [
-        Result(figure=USUAL, samples=p50s, details=asked),
+        Result(figure=USUAL, samples=p50s, details=counts),
         Result(figure=SLOWEST, samples=p99s, details=f"by kind, ms: {kinds}"),
     ]
 
 
-async def _fill(log: SqliteLog, language: Language, messages: int) -> None:
-    """So many, in the index."""
-    left, stored = messages, trio.Event()
-
-    def done(outcome: object) -> None:
-        nonlocal left
-        left -= 1
-        if not left % BATCH:
-            stored.set()
-
-    for first in range(0, messages, BATCH):
-        stored = trio.Event()
-        for _ in range(min(BATCH, messages - first)):
-            user = language.user()
-            log.submit(Draft(language.room(), user, user, language.text()), done)
-        await stored.wait()
-    while log.index.behind:  # noqa: ASYNC110  it is filled in its own time
-        await trio.sleep(0.05)
-
-
-async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, each: int) -> dict[str, list[float]]:
+async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times: int) -> dict[str, list[float]]:
     """Seconds that each search took, by kind."""
     visitors = count(1)
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -147,7 +131,7 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, each:
     async def recent_rooms(limit: int) -> list[str]:
         return [summary.room for summary in await log.rooms(limit)]
 
-    for _ in range(each):
+    for _ in range(times):
         for kind, ask in KINDS.items():
             pipeline = SearchPipeline(
                 index=log.index, sessions=RequestSessions(), limits=LIMITS, recent_rooms=recent_rooms,

@@ -22,6 +22,7 @@ from chatserver.chat.presence import NAMED_ROOM
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
 from chatserver.chat.process_messages import named, principal_of
 from chatserver.chat.registry import EMPTY_STAYS
+from chatserver.chat.wider_presence import WiderPresence
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.processes import Air, Process, lose
 from tests.support.scripted import HERE, Peer
@@ -203,6 +204,26 @@ async def test_two_that_do_not_hear_each_other_for_a_while(air: Air, pair: Pair)
     air.spoil = lambda message: [message]
     await trio.sleep(MENDED)
     assert [process.people() for process in pair] == [{0, 1}] * 2
+
+
+async def test_what_is_told_again_is_work_for_no_room(air: Air, pair: Pair) -> None:
+    """With 55 processes it is most of what each hears: a core went into rooms in which nothing had changed."""
+    ours, other = pair
+    for number in range(20):
+        await ours.join(number, f"room-{number}")
+        await other.join(100 + number, f"room-{number}")
+    await trio.sleep(SAID)
+    before = len(air.said)
+    with mock.patch.object(WiderPresence, "hear", autospec=True, side_effect=WiderPresence.hear) as hear:
+        air.spoil = lambda message: []
+        await other.join(200, "room-7")
+        await trio.sleep(2 * TELL_EVERY)
+        air.spoil = lambda message: [message]
+        await trio.sleep(MENDED)
+    again = [room.room for said in air.said[before:] for room in said.rooms]
+    assert {f"room-{number}" for number in range(20)} <= set(again)
+    assert ours.people("room-7") == {7, 107, 200}
+    assert hear.call_count == 1
 
 
 async def test_everything_is_told_when_it_takes_many_rounds(
