@@ -25,9 +25,9 @@ MAX_EVENTS = 1024
 #: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
 #: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.
 READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
-#: Seconds for which events are taken as they come before other tasks run. A pass of trio's loop costs as much as five
-#: pongs; the answers of the log wait no longer for this than for a round.
-PASS = 0.001
+#: Seconds for which events are taken as they come before other tasks run: three rounds. A pass of trio's loop costs as
+#: much as five pongs, and with 1 ms so few publishes share a commit that each costs a seventh more.
+PASS = 0.003
 #: A pass is longer when it takes so many times the CPU that other tasks took since the last one, but not longer than so
 #: many seconds: tasks that load rooms for thousands would have most of the loop.
 SHARE, LONGEST_PASS = 4.0, 0.01
