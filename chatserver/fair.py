@@ -24,10 +24,10 @@ class FairQueue(Generic[Entry]):
     keeps its place there when it has no more.
     """
 
-    __slots__ = ("_active", "_fresh", "_length", "_lines", "_turns")
+    __slots__ = ("_active", "_fresh", "_lines", "_turns", "length")
 
     def __init__(self) -> None:
-        self._length = 0
+        self.length = 0  # entries; the same as `len`, for where a call is too dear
         self._active = 0  # networks with entries
         self._lines: dict[str, deque[Entry]] = {}
         self._fresh: deque[str] = deque()  # newly come networks
@@ -35,7 +35,7 @@ class FairQueue(Generic[Entry]):
 
     def push(self, network: str, entry: Entry) -> None:
         """Behind the network's others."""
-        self._length += 1
+        self.length += 1
         line = self._lines.get(network)
         if line is None:
             self._lines[network] = deque((entry,))
@@ -60,8 +60,8 @@ class FairQueue(Generic[Entry]):
         entry = line.popleft()
         if not line:
             self._active -= 1
-        self._length -= 1
-        if self._length:
+        self.length -= 1
+        if self.length:
             turns.append(network)
         else:  # nobody waits: the round is over
             lines.clear()
@@ -71,7 +71,7 @@ class FairQueue(Generic[Entry]):
     def has_share(self, network: str) -> bool:
         """Whether it has as many entries as the mean of those that have some, and is not the only one."""
         line = self._lines.get(network)
-        return line is not None and len(line) * self._active >= self._length > len(line) > 0
+        return line is not None and len(line) * self._active >= self.length > len(line) > 0
 
     def firsts(self) -> Iterator[tuple[str, Entry]]:
         """Each network with its oldest entry."""
@@ -83,11 +83,8 @@ class FairQueue(Generic[Entry]):
         self._fresh.appendleft(network)
         return self.pop()
 
-    def __bool__(self) -> bool:
-        return self._length > 0
-
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
 
 class _Flight(Generic[Value]):

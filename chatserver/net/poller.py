@@ -41,6 +41,11 @@ _SHORT = (_BUFFER[:READ_BYTES],)
 _log = structlog.get_logger("chatserver.net")
 
 
+def pass_seconds(others: float) -> float:
+    """How long a pass lasts when other tasks took so many seconds of CPU since the last one."""
+    return min(max(PASS, SHARE * others), LONGEST_PASS)
+
+
 class PassClock(trio.abc.Instrument):
     """Advances the wheel at the start of each pass of the loop, so that every task finds the right tick."""
 
@@ -68,33 +73,35 @@ class Poller:
         clock = PassClock(self._connections.wheel)
         trio.lowlevel.add_instrument(clock)
         scheduler = self._scheduler
-        descriptor, ended = self._readiness.fileno(), 0.0
+        descriptor, lasts, ended = self._readiness.fileno(), PASS, 0.0
         try:
             while True:
                 if scheduler.idle:
                     scheduler.asleep = True
                     await trio.lowlevel.wait_readable(descriptor)
                     scheduler.asleep = False
-                    ended = thread_time()
+                    lasts = PASS
                 else:
                     await trio.lowlevel.checkpoint()
-                ended = self._pass(ended)
+                    lasts = pass_seconds(thread_time() - ended)
+                self._pass(lasts)
+                if not scheduler.idle:
+                    ended = thread_time()
         finally:
             scheduler.asleep = False  # there is nobody to wake any more, and soon nothing to wake with
             trio.lowlevel.remove_instrument(clock)
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
 
-    def _pass(self, ended: float) -> float:
-        """Rounds; `ended` and what is returned are the CPU time of this thread at the end of a pass."""
+    def _pass(self, lasts: float) -> None:
+        """Rounds for so many seconds, or until nothing is left."""
         scheduler = self._scheduler
-        began = perf_counter()
-        until = began + min(max(PASS, SHARE * (thread_time() - ended)), LONGEST_PASS)
+        until = perf_counter() + lasts
         while True:
             more = self._gather()
             scheduler.round()
-            if perf_counter() >= until or (scheduler.idle and not more):
-                return thread_time()
+            if (scheduler.idle and not more) or perf_counter() >= until:
+                return
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
         """Turn the wheel until cancelled; `on_tick` is told how many seconds late each turn was."""
@@ -138,7 +145,7 @@ class Poller:
         self._listeners.clear()
 
     def _gather(self) -> bool:
-        """Hand every event to the scheduler; whether there was one.
+        """Hand every event to the scheduler; whether to look again soon.
 
         A number may be another peer's at its turn, so objects are kept. Departures wait for those who stay: when
         thousands leave at once, giving back what they held is work for most of a second. They take turns with
@@ -160,7 +167,7 @@ class Poller:
             else:
                 step = self._read if events & (READ | ENDED) else self._reset
             submit(priority, step, connection, connection.network)
-        return bool(ready)
+        return len(ready) > 1
 
     def _accept(self, listener: Listener) -> bool:
         """Take a batch of peers; the kernel reports the listener again if there are more.

@@ -43,11 +43,13 @@ class Scheduler:
         self._wake = wake  # calls the task that runs rounds, when it sleeps
         self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
         self._deficits = [0.0 for _ in Priority]
+        self._waiting = 0  # items, in all queues
         self.asleep = False  # set by that task before it waits
 
     def submit(self, priority: Priority, step: Step, item: object, network: str = "") -> None:
         """Have this done when its turn comes."""
         self._queues[priority].push(network, (step, item, network))
+        self._waiting += 1
         if self.asleep:
             self.asleep = False
             self._wake()
@@ -55,14 +57,13 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do."""
-        first, established, new, bulk = self._queues
-        return not (established or first or new or bulk)
+        return not self._waiting
 
     def round(self) -> None:
         """Each class for its share of time, or until it has nothing to do."""
         ran = False
         for priority, queue in enumerate(self._queues):
-            if queue:
+            if queue.length:
                 share = self._deficits[priority] + _QUANTA[priority]
                 if share > 0:
                     self._run(priority, queue, share)
@@ -78,13 +79,15 @@ class Scheduler:
         bulk = self._queues[Priority.BULK]
         while now < until:
             step, item, network = queue.pop()
+            self._waiting -= 1
             try:
                 if step(item):
                     bulk.push(network, (step, item, network))
+                    self._waiting += 1
             except Exception:  # noqa: BLE001  the fault boundary: it costs the item what `faulted` takes
                 self._faulted(item)
             now = perf_counter()
-            if not queue:
+            if not queue.length:
                 self._deficits[priority] = 0.0
                 return
         self._deficits[priority] = min(until - now, 0.0)
