@@ -38,16 +38,12 @@ from chatserver.log.index import (
 from chatserver.log.interface import Kind, LogUnavailable, Record
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_indexing import INDEX_STEP, index_rooms
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.turns import FileLock
 
 #: Seconds that a message waits for the index at most, and messages that make it begin earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
-#: Seconds of one step: a commit that comes meanwhile waits for it.
-INDEX_STEP = 0.01
-#: Messages between two looks at the clock in a step, and as many if these have more characters (32 of the longest take
-#: 20 ms). Each statement leaves a segment to be merged: with many in one, a message costs a third less.
-INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 256, 32, 256 * 1024
 #: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
 INDEX_PAUSE = 2.0
 #: Rooms in one step, and rooms at a time that are looked at for a backlog when the log is opened.
@@ -91,13 +87,6 @@ _TAIL = f"""
             AND {_IS_MESSAGE}
     )
 """  # noqa: S608
-_BRING = f"""
-    INSERT INTO search(rowid, text) SELECT place, text FROM messages WHERE place > ? AND place <= ? AND {_IS_MESSAGE}
-"""  # noqa: S608
-_CHUNK = """
-    SELECT count(*), max(place), sum(length(text))
-    FROM (SELECT place, text FROM messages WHERE place > ? AND place < ? ORDER BY place LIMIT ?)
-"""
 _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages
         WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0)
@@ -224,7 +213,7 @@ class SqliteIndex:
         while self._behind and (not whole or next(iter(self._behind.values())) <= until):
             began = trio.current_time()
             rooms = dict(islice(self._behind.items(), INDEX_ROOMS))
-            done = await self._change("indexing", partial(_index, list(rooms)))
+            done = await self._change("indexing", partial(index_rooms, list(rooms)))
             whole = len(done) == len(rooms)
             for room in done:
                 if self._behind[room] == rooms[room]:
@@ -273,32 +262,6 @@ class SqliteIndex:
 
 
 # -- in the writing thread ---------------------------------------------------------------------------------------------
-
-
-def _index(rooms: Sequence[str], connection: sqlite3.Connection) -> list[str]:
-    """Bring messages of these rooms into the index for INDEX_STEP; returns the rooms of which all are in it."""
-    ends = perf_counter() + INDEX_STEP
-    done = []
-    for room in rooms:
-        number, indexed = connection.execute("SELECT id, indexed FROM rooms WHERE name = ?", (room,)).fetchone()
-        first = number << OFFSET_BITS
-        place = first + indexed
-        complete = False
-        while not complete and perf_counter() < ends:
-            for wanted in (INDEX_CHUNK, INDEX_LONG_CHUNK):
-                count, last, size = connection.execute(_CHUNK, (place, first + OFFSETS, wanted)).fetchone()
-                if not count or size <= INDEX_CHUNK_CHARS:
-                    break
-            complete = count < wanted
-            if count:
-                connection.execute(_BRING, (place, last))
-                place = last
-        if place > first + indexed:
-            connection.execute("UPDATE rooms SET indexed = ? WHERE id = ?", (place - first, number))
-        if not complete:
-            break
-        done.append(room)
-    return done
 
 
 def _merge(pages: int, connection: sqlite3.Connection) -> bool:

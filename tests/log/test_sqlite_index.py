@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from chatserver.log import sqlite_index as index_module
 from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import Log
 from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_indexing import INDEX_CHUNK_CHARS, index_rooms
 from tests.log.support import Clock, draft, running, submit_all
 from tests.log.test_index import find, never
 from tests.support.groups import append
@@ -96,13 +97,12 @@ async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
 ) -> None:
     """One step for all that came in a while: a step for each message would be a sync of the disk for each."""
     steps = []
-    index = index_module._index
 
-    def counted(rooms: Any, connection: sqlite3.Connection) -> list[str]:
+    def counted(rooms: Any, connection: sqlite3.Connection) -> Sequence[str]:
         steps.append(list(rooms))
-        return index(rooms, connection)
+        return index_rooms(rooms, connection)
 
-    monkeypatch.setattr(index_module, "_index", counted)
+    monkeypatch.setattr(index_module, "index_rooms", counted)
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 3600)
     monkeypatch.setattr(index_module, "INDEX_SOON", 20)
     async with running(SqliteLog(str(path))) as log:
@@ -126,17 +126,16 @@ async def test_long_texts_are_brought_a_few_at_a_time(path: Path, monkeypatch: p
     long = "apple " * 1_300
     chunks: list[int] = []
 
-    def traced(rooms: Any, connection: sqlite3.Connection) -> list[str]:
+    def traced(rooms: Any, connection: sqlite3.Connection) -> Sequence[str]:
         connection.set_trace_callback(lambda statement: chunks.append(1) if "INTO search(rowid" in statement else None)
         try:
-            return index_module_index(rooms, connection)
+            return index_rooms(rooms, connection)
         finally:
             connection.set_trace_callback(None)
 
-    index_module_index = index_module._index
-    monkeypatch.setattr(index_module, "_index", traced)
+    monkeypatch.setattr(index_module, "index_rooms", traced)
     async with running(SqliteLog(str(path))) as log:
-        await submit_all(log, [draft(long) for _ in range(2 * index_module.INDEX_CHUNK_CHARS // len(long))])
+        await submit_all(log, [draft(long) for _ in range(2 * INDEX_CHUNK_CHARS // len(long))])
         await indexed(log)
         assert len(chunks) >= 2
         assert len((await log.index.find(APPLE)).hits) > 0
@@ -144,15 +143,15 @@ async def test_long_texts_are_brought_a_few_at_a_time(path: Path, monkeypatch: p
 
 async def test_a_step_that_fails_is_done_again(path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "INDEX_RETRY", 0.01)
-    index, failures = index_module._index, [ZeroDivisionError("planted"), sqlite3.OperationalError("planted")]
+    failures = [ZeroDivisionError("planted"), sqlite3.OperationalError("planted")]
 
-    def failing(rooms: Any, connection: sqlite3.Connection) -> list[str]:
-        done = index(rooms, connection)
+    def failing(rooms: Any, connection: sqlite3.Connection) -> Sequence[str]:
+        done = index_rooms(rooms, connection)
         if failures:
             raise failures.pop()
         return done
 
-    monkeypatch.setattr(index_module, "_index", failing)
+    monkeypatch.setattr(index_module, "index_rooms", failing)
     await append(log, draft("apple"))
     await indexed(log)
     assert failures == []

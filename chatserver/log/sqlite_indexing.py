@@ -1,0 +1,99 @@
+"""Bringing messages into the full-text table: a few statements for those of many rooms.
+
+Owns: what one step brings in, and how much at a time. May not: know when that is. It runs in the writing thread, in a
+transaction.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from functools import cache
+from time import perf_counter
+
+import msgspec
+
+from chatserver.log.interface import Kind
+from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_rows import execute_rows, value_rows
+
+#: Seconds of one step: a commit that comes meanwhile waits for it.
+INDEX_STEP = 0.01
+#: Messages between two looks at the clock in a step, and as many if these have more characters (32 of the longest take
+#: 20 ms). Each statement leaves a segment to be merged: with many in one, a message costs a third less.
+INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 256, 32, 256 * 1024
+
+# Only ? marks and constants of this package are formatted into statements.
+_IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
+_FIRST = f"(rooms.id << {OFFSET_BITS})"
+_CHUNK = f"""
+    SELECT json_group_array(json_array(name, id, first, last, count, size)) FROM (
+        SELECT name, id, min(indexed) AS first, max(place) % {OFFSETS} AS last, count(*) AS count,
+            sum(length(text)) AS size
+        FROM (SELECT name, rooms.id AS id, indexed, place, text FROM json_each(?) AS asked
+            CROSS JOIN rooms ON rooms.name = asked.value
+            CROSS JOIN messages ON place > {_FIRST} + indexed AND place < {_FIRST} + {OFFSETS} LIMIT ?)
+        GROUP BY id ORDER BY id
+    )
+"""  # noqa: S608
+
+
+class _Part(msgspec.Struct, array_like=True, gc=False):
+    """Messages of a room that are next: so many behind the offset `first`, up to `last`, with so many characters."""
+
+    room: str
+    id: int
+    first: int
+    last: int
+    count: int
+    size: int
+
+
+_decode_parts = msgspec.json.Decoder(list[_Part]).decode
+
+
+def index_rooms(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequence[str]:
+    """Bring messages of these rooms into the index for INDEX_STEP; returns the rooms of which all are in it."""
+    ends = perf_counter() + INDEX_STEP
+    left = rooms
+    while left and perf_counter() < ends:
+        left = _index_chunk(left, connection)
+    return rooms[: len(rooms) - len(left)]
+
+
+def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequence[str]:
+    """Bring the next messages of these rooms into the index; returns the rooms of which more may be left.
+
+    The index takes them in the order of their places: where one is behind the next, it writes a segment.
+    """
+    asked = msgspec.json.encode(rooms).decode()
+    for most in (INDEX_CHUNK, INDEX_LONG_CHUNK):
+        parts = _decode_parts(connection.execute(_CHUNK, (asked, most)).fetchone()[0])
+        if sum(part.size for part in parts) <= INDEX_CHUNK_CHARS:
+            break
+    if not parts:
+        return ()
+    places: list[object] = []
+    marks: list[object] = []
+    for part in parts:
+        first = part.id << OFFSET_BITS
+        places += (first + part.first, first + part.last)
+        marks += (part.id, part.last)
+    execute_rows(connection, _bring, places, 2)
+    execute_rows(connection, _mark, marks, 2)
+    if sum(part.count for part in parts) < most:
+        return ()
+    begun = {part.room for part in parts}
+    return rooms[max(at for at, room in enumerate(rooms) if room in begun) :]
+
+
+@cache
+def _bring(rows: int) -> str:
+    # The + keeps SQLite from making an index of its own over the kinds of all messages, which it does for 256 rows.
+    return f"""
+        INSERT INTO search(rowid, text) SELECT place, text FROM ({value_rows(rows, 2)})
+        CROSS JOIN messages ON place > column1 AND place <= column2 AND +{_IS_MESSAGE}
+    """  # noqa: S608
+
+
+@cache
+def _mark(rows: int) -> str:
+    return f"UPDATE rooms SET indexed = column2 FROM ({value_rows(rows, 2)}) WHERE id = column1"  # noqa: S608

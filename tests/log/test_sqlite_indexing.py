@@ -1,0 +1,90 @@
+"""What one step brings into the full-text table, of many rooms."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatserver.log import sqlite_file, sqlite_indexing
+from chatserver.log.sqlite_indexing import index_rooms
+from chatserver.log.sqlite_writer import SqliteWriter
+from tests.log.support import draft
+
+
+class Database:
+    """A new file with messages in rooms."""
+
+    def __init__(self, path: Path, rooms: str, text: str = "apple") -> None:
+        self.connection, _ = sqlite_file.connect_writer(path)
+        self._writer = SqliteWriter(self.connection, lambda: 1)
+        if rooms:
+            self._writer.commit([draft(text, room=room) for room in rooms])
+
+    def index(self, rooms: str) -> str:
+        """One step over these rooms; those of which all is in the index then."""
+        return "".join(self._writer.change("indexing", lambda connection: index_rooms([*rooms], connection)))
+
+    def indexed(self) -> dict[str, int]:
+        """The mark of each room."""
+        return dict(self.connection.execute("SELECT name, indexed FROM rooms WHERE indexed"))
+
+    def found(self) -> int:
+        """Messages that the index has."""
+        (count,) = self.connection.execute("SELECT count(*) FROM search WHERE search MATCH 'apple'").fetchone()
+        return int(count)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_indexing, "INDEX_CHUNK", 4)
+        patch.setattr(sqlite_indexing, "INDEX_LONG_CHUNK", 2)
+        patch.setattr(sqlite_indexing, "INDEX_CHUNK_CHARS", 4 * len("apple"))
+        yield
+
+
+@given(written=st.text("abcdef", max_size=40), asked=st.permutations("abcdefz"), long=st.booleans())
+def test_each_message_of_the_rooms_is_brought_in_once(
+    tmp_path_factory: pytest.TempPathFactory, written: str, asked: list[str], long: bool
+) -> None:
+    path = tmp_path_factory.mktemp("indexing") / "chat.db"
+    database = Database(path, written, "apple pie" if long else "apple")
+    with closing(database.connection):
+        assert database.index("".join(asked)) == "".join(asked)
+        assert database.indexed() == Counter(written)
+        assert database.found() == len(written)
+
+
+def test_a_step_that_runs_out_of_time_says_which_rooms_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room at the end of a chunk may have more; those in front of it have not, and what is left comes next."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += sqlite_indexing.INDEX_STEP * 0.6  # so that there is time for one chunk
+        return now
+
+    monkeypatch.setattr(sqlite_indexing, "perf_counter", clock)
+    database = Database(tmp_path / "chat.db", "aabbbbbc")
+    with closing(database.connection):
+        assert database.index("cxab") == "cxa"
+        assert database.indexed() == {"c": 1, "a": 2, "b": 1}
+        assert database.index("b") == ""
+        assert database.index("b") == "b"
+        assert database.indexed() == {"c": 1, "a": 2, "b": 5}
+        assert database.found() == 8
+
+
+def test_rooms_without_anything_new_are_whole(tmp_path: Path) -> None:
+    database = Database(tmp_path / "chat.db", "ab")
+    with closing(database.connection):
+        assert database.index("ab") == "ab"
+        assert database.index("ba") == "ba"
+        assert database.index("yz") == "yz"
+        assert database.found() == 2
