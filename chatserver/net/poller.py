@@ -98,9 +98,9 @@ class Poller:
         scheduler = self._scheduler
         until = perf_counter() + lasts
         while True:
-            more = self._gather()
+            busy = self._gather()
             scheduler.round()
-            if (scheduler.idle and not more) or perf_counter() >= until:
+            if (scheduler.idle and not busy) or perf_counter() >= until:
                 return
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
@@ -145,7 +145,9 @@ class Poller:
         self._listeners.clear()
 
     def _gather(self) -> bool:
-        """Hand every event to the scheduler; whether to look again soon.
+        """Hand every event to the scheduler; whether to look again before other tasks run.
+
+        Where one peer alone has sent something, mostly nobody else has by the time it is served: trio's wait tells.
 
         A number may be another peer's at its turn, so objects are kept. Departures wait for those who stay: when
         thousands leave at once, giving back what they held is work for most of a second. They take turns with
