@@ -35,10 +35,10 @@ from chatserver.log.index import (
     SearchFailed,
     ranked,
 )
-from chatserver.log.interface import Kind, LogUnavailable, Record
+from chatserver.log.interface import LogUnavailable, Record
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
-from chatserver.log.sqlite_indexing import INDEX_STEP, index_rooms
+from chatserver.log.sqlite_indexing import FIRST, INDEX_STEP, IS_MESSAGE, index_rooms
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.turns import FileLock
 
@@ -62,7 +62,6 @@ LOOK_EVERY = 500
 # Only constants of this package are formatted into statements. Each answers with one row: for every row SQLite gives
 # the interpreter lock away and waits for it again, behind a busy loop for half a millisecond.
 _RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
-_IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
 _FIND = f"""
     WITH found AS MATERIALIZED (
         SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high
@@ -77,19 +76,18 @@ _FIND = f"""
         WHEN (SELECT count(*) FROM found) = :most THEN (SELECT min(place) FROM found)
     END
 """  # noqa: S608
-_FIRST = f"(rooms.id << {OFFSET_BITS})"
 _TAIL = f"""
     SELECT json_group_array({_RECORD}) FROM (
         SELECT name, place, {COLUMNS}
         FROM json_each(:rooms) AS asked CROSS JOIN rooms ON rooms.name = asked.value
-        CROSS JOIN messages ON place < {_FIRST} + :before AND place > max({_FIRST} + indexed, :each_newest + coalesce(
-            (SELECT max(place) FROM messages WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0))
-            AND {_IS_MESSAGE}
+        CROSS JOIN messages ON place < {FIRST} + :before AND place > max({FIRST} + indexed, :each_newest + coalesce(
+            (SELECT max(place) FROM messages WHERE place BETWEEN {FIRST} AND {FIRST} + {OFFSETS - 1}), 0))
+            AND {IS_MESSAGE}
     )
 """  # noqa: S608
 _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages
-        WHERE place BETWEEN {_FIRST} AND {_FIRST} + {OFFSETS - 1}), 0)
+        WHERE place BETWEEN {FIRST} AND {FIRST} + {OFFSETS - 1}), 0)
     FROM rooms WHERE id > ? ORDER BY id LIMIT {BACKLOG_ROOMS}
 """  # noqa: S608
 

@@ -22,15 +22,16 @@ INDEX_STEP = 0.01
 INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 256, 32, 256 * 1024
 
 # Only ? marks and constants of this package are formatted into statements.
-_IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
-_FIRST = f"(rooms.id << {OFFSET_BITS})"
+IS_MESSAGE = f"kind = {Kind.MESSAGE.value}"
+#: The place of offset 0 of a room.
+FIRST = f"(rooms.id << {OFFSET_BITS})"
 _CHUNK = f"""
     SELECT json_group_array(json_array(name, id, first, last, count, size)) FROM (
         SELECT name, id, min(indexed) AS first, max(place) % {OFFSETS} AS last, count(*) AS count,
             sum(length(text)) AS size
         FROM (SELECT name, rooms.id AS id, indexed, place, text FROM json_each(?) AS asked
             CROSS JOIN rooms ON rooms.name = asked.value
-            CROSS JOIN messages ON place > {_FIRST} + indexed AND place < {_FIRST} + {OFFSETS} LIMIT ?)
+            CROSS JOIN messages ON place > {FIRST} + indexed AND place < {FIRST} + {OFFSETS} LIMIT ?)
         GROUP BY id ORDER BY id
     )
 """  # noqa: S608
@@ -90,7 +91,7 @@ def _bring(rows: int) -> str:
     # The + keeps SQLite from making an index of its own over the kinds of all messages, which it does for 256 rows.
     return f"""
         INSERT INTO search(rowid, text) SELECT place, text FROM ({value_rows(rows, 2)})
-        CROSS JOIN messages ON place > column1 AND place <= column2 AND +{_IS_MESSAGE}
+        CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
     """  # noqa: S608
 
 
