@@ -43,13 +43,11 @@ class Scheduler:
         self._wake = wake  # calls the task that runs rounds, when it sleeps
         self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
         self._deficits = [0.0 for _ in Priority]
-        self._waiting = 0  # items, in all queues
         self.asleep = False  # set by that task before it waits
 
     def submit(self, priority: Priority, step: Step, item: object, network: str = "") -> None:
         """Have this done when its turn comes."""
         self._queues[priority].push(network, (step, item, network))
-        self._waiting += 1
         if self.asleep:
             self.asleep = False
             self._wake()
@@ -57,7 +55,8 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do."""
-        return not self._waiting
+        first, established, new, bulk = self._queues
+        return not (established.length or first.length or new.length or bulk.length)
 
     def round(self) -> None:
         """Each class for its share of time, or until it has nothing to do."""
@@ -79,11 +78,9 @@ class Scheduler:
         bulk = self._queues[Priority.BULK]
         while now < until:
             step, item, network = queue.pop()
-            self._waiting -= 1
             try:
                 if step(item):
                     bulk.push(network, (step, item, network))
-                    self._waiting += 1
             except Exception:  # noqa: BLE001  the fault boundary: it costs the item what `faulted` takes
                 self._faulted(item)
             now = perf_counter()
