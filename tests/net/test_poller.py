@@ -1,5 +1,6 @@
 """The poller: who is read, how much of each, in which turn, what a fault costs, and the end."""
 
+import itertools
 import select
 import socket
 import threading
@@ -30,6 +31,7 @@ from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.support.attended import attended
 from tests.support.parked import Parked, descriptors, ended, pair, reset, take
+from tests.support.serving import eventually
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -201,6 +203,29 @@ def test_a_pass_has_its_share_beside_other_tasks(
     it.poller._pass(pass_seconds(others))
     assert max(lasts, work) == pytest.approx(now - began, abs=1.01 * work)
     assert len(it.of("received")) == round((now - began) / work)
+
+
+async def test_what_other_tasks_took_makes_the_next_pass_longer_and_a_sleep_does_not(
+    it: Parked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, passes = itertools.count(), []
+    monkeypatch.setattr(poller, "thread_time", lambda: next(asked) * 0.001)  # a millisecond from one look to the next
+
+    def note(lasts: float) -> None:
+        passes.append(lasts)
+        if len(passes) >= 3:
+            it.turn_over()
+
+    monkeypatch.setattr(it.poller, "_pass", note)
+    work = it.connections.scheduler.submit
+    work(Priority.BULK, lambda item: False, object())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(it.poller.run)
+        await trio.testing.wait_all_tasks_blocked()
+        work(Priority.BULK, lambda item: False, object())
+        await eventually(lambda: len(passes) == 4)
+        nursery.cancel_scope.cancel()
+    assert passes == pytest.approx([PASS, SHARE * 0.001, SHARE * 0.001, PASS])
 
 
 def test_a_pass_ends_when_nothing_is_left(it: Parked) -> None:
