@@ -74,6 +74,8 @@ def test_a_page_of_which_a_part_did_not_come_is_loaded_again(
     expect(ann.page.locator("#room-title")).to_have_text("again")
     for _ in range(PATIENCE // LOOK):
         if left < 0:  # a page without its style has been live before
+            ann.page.wait_for_load_state()
+            assert ann.page.evaluate("history.state") is None, "another time is a first time again"
             return
         ann.page.wait_for_timeout(LOOK)
     raise AssertionError("the part was not asked for again")
