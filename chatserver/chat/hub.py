@@ -1,23 +1,21 @@
 """What happens in rooms: who joins, leaves, polls and goes, and the news.
 
-Owns: that, and when presence is told. May not: know a wire form or a socket, or how rooms come into memory.
+Owns: that. May not: know a wire form or a socket, how rooms come into memory, or when presence is told.
 
 Joining, parking a poll and taking in news are plain functions from check to park, so no wake-up can be lost between
 them. The hub fans out on the log's news, never on a publish of its own: a message bus can bring news as well.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import trio
 
 from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.catch_up import READERS, CatchUp
 from chatserver.chat.follower import Follower
+from chatserver.chat.housekeeping import Housekeeping
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, PollWaiter, Source, Wait
-from chatserver.chat.notices import Notices
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import EMPTY_STAYS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
@@ -27,25 +25,6 @@ from chatserver.log.interface import Draft, Log, LogError, Record, Refused, Stor
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.meters import ByteBudget
 from chatserver.settings.fields import Settings
-
-#: Members told of presence or notices in a round of a second, over all rooms: 30 ms of it. One client that comes and
-#: goes in a hundred large rooms would otherwise have ten thousands of frames sent.
-TOLD_A_ROUND = 5_000
-#: Members of a room up to which they are told who types.
-MAX_TYPING_MEMBERS = 5_000
-#: Members who are looked at for what one write costs: those who are not told that somebody has read.
-LOOKS_A_WRITE = 16
-#: Rooms that are looked at for that, and for their leases, in one step: 0.2 ms.
-LOOKED_AT = 32
-
-
-@dataclass(slots=True)
-class _Round:
-    """One round of house-keeping: the rooms that are left to look at."""
-
-    leasing: deque[Room]
-    changed: deque[Room]
-    noticing: deque[Room]
 
 
 class Hub:
@@ -62,7 +41,6 @@ class Hub:
         self.registry = Registry(
             log, size, max_rooms=settings.max_rooms, stays=max(EMPTY_STAYS, settings.presence_grace), clock=clock
         )  # fmt: skip
-        self.registry.unloaded = self._unloaded
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
         self.reader = LogReader(log)
@@ -70,6 +48,10 @@ class Hub:
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster
         self.deliver = self.broadcaster.deliver
+        self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left, clock=clock)
+        self.types, self.moved = self.housekeeping.types, self.housekeeping.moved
+        self.note_presence = self.housekeeping.note_presence
+        self.registry.unloaded = self.housekeeping.forget
         self._follower = Follower(
             log, self.reader, self.registry, schedule,
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
@@ -84,11 +66,6 @@ class Hub:
         self._note_altered = note_altered  # and of the rooms in which something was edited, deleted or reacted to
         self._clock = clock
         self._lease_seconds = settings.presence_grace
-        self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, those seen to first in front
-        self._changed: dict[Room, None] = {}  # whose presence is to be told, alike
-        self._noticing: dict[Room, None] = {}  # that have notices, alike
-        self._told = 0  # members told of presence or notices since the last round began
-        self._round: _Round | None = None  # of house-keeping, that is under way
         self.published = 0
         self._members = self._waits = 0  # memberships, and rooms waited for, over all rooms
 
@@ -216,11 +193,6 @@ class Hub:
         self._informed(member)
         return member.room.members.pop(member)
 
-    def note_presence(self, room: Room) -> None:
-        """Somebody may have come or gone, perhaps in another process: it is told in time."""
-        if room.presence.changed:
-            self._changed[room] = None
-
     def change_principal(self, member: Member, principal: Principal) -> None:
         """A member has signed in, or has another name: others see it where it was."""
         room = member.room
@@ -231,8 +203,7 @@ class Hub:
     def _enter(self, room: Room, principal: Principal) -> None:
         self.registry.note_entered(room)
         room.presence.enter(principal)
-        if room.presence.changed:
-            self._changed[room] = None
+        self.note_presence(room)
 
     def _left(self, room: Room) -> None:
         self.note_presence(room)
@@ -258,10 +229,6 @@ class Hub:
         if not uninformed:
             member.room.uninformed = None
         return True
-
-    def _unloaded(self, room: Room) -> None:
-        for rooms in (self._leasing, self._changed, self._noticing):
-            rooms.pop(room, None)
 
     # -- polls ------------------------------------------------------------------------------------------------------
 
@@ -296,7 +263,7 @@ class Hub:
 
     def _lease(self, room: Room, principal: Principal) -> None:
         room.presence.leave_by(principal.number, self._clock() + self._lease_seconds)
-        self._leasing[room] = None
+        self.housekeeping.note_lease(room)
         self._left(room)
 
     def forget_lost(self, room: Room, principal: Principal) -> bool:
@@ -307,47 +274,8 @@ class Hub:
 
     def lost_ones(self, name: str) -> Iterator[tuple[Room, Principal]]:
         """Those who are kept so, in a room or in all of them; it may be read while they come and go."""
-        rooms = list(self._leasing) if name == EVERYWHERE else filter(None, [self.rooms.get(name)])
+        rooms = self.housekeeping.leasing() if name == EVERYWHERE else filter(None, [self.rooms.get(name)])
         return ((room, principal) for room in rooms for principal in room.presence.leaseholders())
-
-    # -- notices ----------------------------------------------------------------------------------------------------
-
-    def types(self, name: str, principal: Principal) -> None:
-        """Somebody is writing something: told to the others in the room, if they are not too many."""
-        room = self.rooms.get(name)
-        if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
-            now = self._clock()
-            self._notices(room).types(principal, now)
-            self._notify(room, now)
-
-    def moved(self, name: str, principal: Principal, offset: int, connection: object = None) -> None:
-        """Somebody has read up to an offset: told to the same person's other connections in the room.
-
-        `connection` is the one that says so, if it is in the room.
-        """
-        room = self.rooms.get(name)
-        if room is not None and room.presence.connections(principal.number) > (connection is not None):
-            self._notices(room).moved(principal.number, offset, connection)
-            self._notify(room, self._clock())
-
-    def _notices(self, room: Room) -> Notices:
-        if room.notices is None:
-            room.notices = Notices()
-            self._noticing[room] = None
-        return room.notices
-
-    def _notify(self, room: Room, now: float) -> None:
-        """Have a room told of its notices, if it is time and this round's share is not used up; else in a later one."""
-        notices = room.notices
-        if notices is None or not room.members or notices.idle(now):
-            room.notices = None
-            self._noticing.pop(room, None)
-        elif notices.announced is None and self._told < TOLD_A_ROUND and notices.may_tell(now):
-            members = len(room.members)
-            self._told += members if notices.typing else members // LOOKS_A_WRITE + len(notices.reads)
-            self._noticing[room] = self._noticing.pop(room)  # behind those that have not been told
-            notices.announce(now)
-            self.broadcaster.announce_members(room)
 
     # -- house-keeping ------------------------------------------------------------------------------------------------
 
@@ -356,54 +284,7 @@ class Hub:
         if self.registry.evict_due():
             self._schedule.later(self.registry.evict_due, self.registry)
         self.registry.relieve()  # what was sent since is kept as well
-        if self._round is None:  # else the last one is not over, and goes on
-            self._round = _Round(deque(self._leasing), deque(self._changed), deque(self._noticing))
-            self._told = 0
-            if self._keep_house(self):
-                self._schedule.later(self._keep_house, self)
-
-    def _keep_house(self, _: object) -> bool:
-        """The next rooms of a round. True: there are more."""
-        keeping, self._round = self._round, None  # a fault costs the rest of this round, and not the next one
-        assert keeping is not None
-        now = self._clock()
-        for _ in range(min(len(keeping.leasing), LOOKED_AT)):
-            if self._end_leases(keeping.leasing[0], now):
-                break
-            keeping.leasing.popleft()
-        for _ in range(min(len(keeping.changed), LOOKED_AT)):
-            self._told += self._tell_presence(keeping.changed.popleft(), now)
-            if self._told >= TOLD_A_ROUND:
-                keeping.changed.clear()  # the others are first in the next round
-                break
-        for _ in range(min(len(keeping.noticing), LOOKED_AT)):
-            self._notify(keeping.noticing.popleft(), now)
-        if not (keeping.leasing or keeping.changed or keeping.noticing):
-            return False
-        self._round = keeping
-        return True
-
-    def _end_leases(self, room: Room, now: float) -> bool:
-        """End the next ones of a room. True: there may be more."""
-        more = room.presence.expire(now)
-        if not room.presence.leased:
-            self._leasing.pop(room, None)
-        self._left(room)
-        return more
-
-    def _tell_presence(self, room: Room, now: float) -> int:
-        """Have a room told who came and went, if it is time; to how many."""
-        if room.telling is not None or not room.presence.may_tell(now):
-            return 0
-        self._changed.pop(room, None)
-        if not room.presence.changed:
-            return 0
-        if not room.members:
-            room.presence.tell(now)  # to nobody
-            return 0
-        room.telling = now
-        self.broadcaster.announce_members(room)
-        return len(room.members)
+        self.housekeeping.begin()
 
     def statistics(self) -> dict[str, int]:
         """Rooms in memory, memberships and held polls in them, messages taken in."""

@@ -289,4 +289,4 @@ class Play:
         assert (registry_._unwritten, registry_._empty, registry_._surplus) == ({}, {}, {})
         assert (registry_._of_network, registry_._empty_of_network) == ({}, {})
         assert (hub.budget.used, len(hub.budget)) == (0, 0)
-        assert (hub._leasing, hub._changed, hub._noticing) == ({}, {}, {})
+        assert hub.housekeeping.idle

@@ -182,7 +182,7 @@ async def test_who_was_in_a_room_alone_does_not_hold_it_in_memory(
     it.sink.die(peer)
     await trio.sleep(3.0)
     assert set(it.hub.rooms) == {"first", "third"}
-    assert it.hub._leasing.keys() == set(it.hub.rooms.values())
+    assert set(it.hub.housekeeping.leasing()) == set(it.hub.rooms.values())
     assert len(it.hub.rooms["first"].presence) == 1
     assert len(it.hub.rooms["third"].presence) == 2, "somebody sees it"
     await it.join(it.peer(), "second")
@@ -190,7 +190,7 @@ async def test_who_was_in_a_room_alone_does_not_hold_it_in_memory(
     it.sink.die(friend)
     await trio.sleep(EMPTY_STAYS)
     assert len(it.hub.rooms["second"].presence) == 1
-    assert it.hub._leasing == {}
+    assert it.hub.housekeeping.leasing() == []
 
 
 async def test_a_room_that_was_written_to_or_told_as_its_time_came_leaves_too(

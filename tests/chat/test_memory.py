@@ -93,7 +93,7 @@ async def test_a_room_that_only_a_lost_connection_was_in_makes_room() -> None:
         it.sink.die(peers[0])
         await it.join(it.peer(network=network(2)), "c")
         assert sorted(it.hub.rooms) == ["b", "c"]
-        assert it.hub._leasing == {}
+        assert it.hub.housekeeping.leasing() == []
 
 
 async def test_a_network_has_a_share_of_the_rooms_and_gives_it_back_with_the_room() -> None:

@@ -71,7 +71,7 @@ async def test_many_who_type_are_told_in_one_write_a_second_and_no_more_than_a_c
 async def test_a_room_with_too_many_members_and_an_empty_one_hear_of_nobody(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.chat.hub.MAX_TYPING_MEMBERS", 3)
+    monkeypatch.setattr("chatserver.chat.housekeeping.MAX_TYPING_MEMBERS", 3)
     first = await members(it, 3)
     it.hub.types("lobby", person(100))
     it.hub.types("nowhere", person(100))
@@ -113,7 +113,7 @@ async def test_a_transport_that_does_not_tell_is_written_nothing(it: Chatting) -
 
 async def test_rooms_share_what_is_told_in_a_second(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """One client may type in a hundred rooms: the others' presence and its own typing wait for their round."""
-    monkeypatch.setattr("chatserver.chat.hub.TOLD_A_ROUND", 20)
+    monkeypatch.setattr("chatserver.chat.housekeeping.TOLD_A_ROUND", 20)
     watchers = {}
     for number in range(10):
         name = f"room-{number}"

@@ -138,7 +138,7 @@ CASES = [
     Case("delivery to one", lambda s: (s.parts.hub.broadcaster, "_deliver_alike"), somebody_publishes, an_event_stream),
     Case("polls to answer", lambda s: (s.parts.hub.broadcaster, "_answer_polls"), somebody_publishes, a_held_poll),
     Case("a poll's answer", lambda s: (s.parts.hub._sink, "answer_with"), somebody_publishes, a_held_poll),
-    Case("a round of house-keeping", lambda s: (s.parts.hub, "_keep_house"), time_passes),
+    Case("a round of house-keeping", lambda s: (s.parts.hub.housekeeping, "_go_on"), time_passes),
     Case("house-keeping of rooms", lambda s: (s.parts.hub, "tick"), time_passes),
     Case("house-keeping of places", lambda s: (s.parts.admission, "tick"), time_passes),
     Case("house-keeping of rates", lambda s: (s.parts.publish_limit, "sweep"), time_passes),

@@ -235,10 +235,10 @@ def _check_chat(world: World, everybody: list[Connection], waiting: Queued) -> N
     for room in {*members, *waiters, *rooms}:
         assert hub.rooms.get(room.name) is room, f"somebody is in {room.name}, which is not in memory"
         _check_room(room, members.get(room, []), waiters.get(room, []), waiting)
-        assert not room.presence.leased or room in hub._leasing, f"nobody ends the leases of {room.name}"
-        told = room.telling is not None or room in hub._changed
+        assert not room.presence.leased or room in hub.housekeeping._leasing, f"nobody ends the leases of {room.name}"
+        told = room.telling is not None or room in hub.housekeeping._changed
         assert not room.presence.changed or told, f"nobody tells {room.name} who came"
-        assert room.notices is None or room in hub._noticing, f"nobody tells {room.name} who types"
+        assert room.notices is None or room in hub.housekeeping._noticing, f"nobody tells {room.name} who types"
     _check_registry(world, rooms)
     _check_rings(hub.budget, rooms)
     _check_catch_up(world, [member for each in members.values() for member in each])

@@ -58,7 +58,7 @@ async def test_a_reload_is_no_departure_and_a_closed_window_is_one_after_the_gra
     assert watcher.presence("lobby")[1:] == [(str(peer.number), "-", 2)]
     await trio.sleep(6.0)
     assert watcher.presence("lobby")[2:] == [("-", str(peer.number), 1)]
-    assert not it.hub._leasing
+    assert not it.hub.housekeeping.leasing()
 
 
 async def test_a_window_that_closes_while_another_stays_open_is_nothing_to_tell(it: Chatting) -> None:
@@ -139,7 +139,7 @@ async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_fr
 async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.chat.hub.TOLD_A_ROUND", 20)
+    monkeypatch.setattr("chatserver.chat.housekeeping.TOLD_A_ROUND", 20)
     watchers = {f"room-{number}": it.peer() for number in range(30)}
     for name, watcher in watchers.items():
         for peer in (watcher, *(it.peer() for _ in range(9))):
@@ -156,7 +156,7 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """20,000 rooms in which somebody came held the loop for 54 ms, and as many that all had left for 170."""
-    monkeypatch.setattr("chatserver.chat.hub.LOOKED_AT", 3)
+    monkeypatch.setattr("chatserver.chat.housekeeping.LOOKED_AT", 3)
     watchers = {f"room-{number}": it.peer() for number in range(10)}
     for name, watcher in watchers.items():
         await it.join(watcher, name)
@@ -165,13 +165,13 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
     for number in range(3):
         it.hub.rooms[f"room-{number}"].presence.told_at = trio.current_time() + 99.0
     looked: list[int] = []
-    tell = it.hub._tell_presence
+    tell = it.hub.housekeeping._tell_presence
 
     def look(room: Room, now: float) -> int:
         looked.append(it.schedule.ran)
         return tell(room, now)
 
-    monkeypatch.setattr(it.hub, "_tell_presence", look)
+    monkeypatch.setattr(it.hub.housekeeping, "_tell_presence", look)
     await trio.sleep(1.5)
     told = [name for name, watcher in watchers.items() if watcher.presence(name)]
     assert told == [f"room-{number}" for number in range(3, 10)]
@@ -181,7 +181,7 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
     assert all(len(room.presence) == 2 for room in it.hub.rooms.values())
     await trio.sleep(100.0)
     assert all(watcher.presence(name)[-1][2] == 1 for name, watcher in watchers.items())
-    assert not it.hub._leasing
+    assert not it.hub.housekeeping.leasing()
 
 
 async def test_rooms_that_all_have_left_cost_no_notice(it: Chatting) -> None:
