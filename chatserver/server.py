@@ -130,7 +130,9 @@ class Server:
         log = open_log(self.settings.log, None if self._supervised is None else self._supervised.neighbours)
         # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
-            await log_nursery.start(partial(log.run, heard=self._heard, schedule=self._hand_out), self._news)
+            await log_nursery.start(
+                partial(log.run, heard=self._heard, schedule=self._hand_out, post=self._post), self._news
+            )
             with ExitStack() as stack:
                 readiness = Readiness()
                 stack.callback(readiness.close)
@@ -165,6 +167,9 @@ class Server:
     def _hand_out_more(self, step: Callable[[], bool]) -> bool:
         self._hand_out(step)
         return False
+
+    def _post(self, call: Callable[[], object]) -> bool:
+        return self.parts.connections.scheduler.post(call)
 
     def _news(self, records: Sequence[Record]) -> None:
         self._attempt(partial(self.parts.hub.news, records))

@@ -41,12 +41,14 @@ from chatserver.log.interface import (
     LogError,
     LogUnavailable,
     News,
+    Post,
     Refused,
     Schedule,
     Statistics,
     Stored,
     at_once,
     ignore_hints,
+    untaken,
 )
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
@@ -58,7 +60,9 @@ _deadline = itemgetter(2)
 
 logger = logging.getLogger(__name__)
 
-#: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
+#: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket. The outcome of a group that is
+#: no more is posted: waiting for a pass doubles users' 99th percentile beside 8,000 slow peers. That of a larger one
+#: waits: 100 publishers without a pause would come in smaller groups, and each publish cost a fifth more.
 ANSWERS_A_STEP = 8
 
 
@@ -80,12 +84,17 @@ class GroupWriter:
         # Set by `run`.
         self._news: News
         self._schedule: Schedule
+        self._post: Post
         self._now: Callable[[], float]
         self._nap: trio.CancelScope  # of the task that keeps the deadlines
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
         return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
+
+    def post_for(self, drafts: Sequence[Draft]) -> Post:
+        """How the outcome of a group comes from its thread to the loop."""
+        return self._post if len(drafts) <= ANSWERS_A_STEP else untaken
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""
@@ -107,13 +116,13 @@ class GroupWriter:
             self._begin_when_due()
 
     async def run(
-        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once,
+        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE. Of others it hears nothing."""
         if self.accepting:
             raise RuntimeError("this log runs already")
-        self._news, self._schedule = news, schedule
+        self._news, self._schedule, self._post = news, schedule, post
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
         self.accepting = True
         task_status.started()

@@ -226,6 +226,8 @@ Step = Callable[[], bool]
 Keeps = Callable[[str], tuple[int, int]]
 #: Calls a step on the loop, at once or later, until it says that there is no more.
 Schedule = Callable[[Step], None]
+#: Called from any thread: has the loop call this before its tasks run. False: it does not, and trio can be asked to.
+Post = Callable[[Callable[[], object]], bool]
 
 
 def ignore_hints(hints: Mapping[str, int]) -> None:
@@ -236,6 +238,11 @@ def at_once(step: Step) -> None:
     """Do all of it now: the schedule of a program without a scheduler."""
     while step():
         pass
+
+
+def untaken(call: Callable[[], object]) -> bool:
+    """The `Post` of such a program."""
+    return False
 
 
 class Log(Protocol):
@@ -278,13 +285,13 @@ class Log(Protocol):
         """What moderators did."""
 
     async def run(
-        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once,
+        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
         `heard` is called on the loop, and never by a log that is not shared. `schedule` is given a step that hands out
-        the answers of finished groups, a few in each call.
+        the answers of finished groups, a few in each call. `post` is how a small group comes back from its thread.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable
         to the rest, hands out all that is left, and closes. Raises LogOpenError if it cannot open.

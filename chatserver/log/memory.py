@@ -197,7 +197,11 @@ class MemoryLog:
         return room.first - before
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        trio.lowlevel.current_trio_token().run_sync_soon(lambda: done(capture(self._commit, drafts)))
+        def commit() -> None:
+            done(capture(self._commit, drafts))
+
+        if not self._groups.post_for(drafts)(commit):
+            trio.lowlevel.current_trio_token().run_sync_soon(commit)
 
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         now = self._wall_ms()

@@ -30,11 +30,13 @@ from chatserver.log.interface import (
     LogOpenError,
     LogUnavailable,
     News,
+    Post,
     Record,
     RoomSummary,
     Schedule,
     at_once,
     ignore_hints,
+    untaken,
 )
 from chatserver.log.markers import Markers
 from chatserver.log.postgres_audit import PostgresAudit
@@ -105,6 +107,7 @@ class PostgresLog(DatabaseLog[Connection]):
         *,
         heard: Heard = ignore_hints,
         schedule: Schedule = at_once,
+        post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Open, commit groups and listen until cancelled, close.
@@ -138,7 +141,7 @@ class PostgresLog(DatabaseLog[Connection]):
                 await nursery.start(Listener(server, self._node, hear).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
                 nursery.start_soon(self.index.run)
-                await self._groups.run(partial(self._note, news), schedule=schedule, task_status=task_status)
+                await self._groups.run(partial(self._note, news), schedule=schedule, post=post, task_status=task_status)
             if self._replaced.is_set():
                 raise LogOpenError(
                     "the database has another history than when this server was started (a standby was promoted, or a "
@@ -191,7 +194,8 @@ class PostgresLog(DatabaseLog[Connection]):
         return self._open_parts().writer
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        self._writer_thread.start(partial(self._open_parts().writer.commit, drafts), done)
+        commit = partial(self._open_parts().writer.commit, drafts)
+        self._writer_thread.start(commit, done, self._groups.post_for(drafts))
 
     async def _close(self, parts: _Parts) -> None:
         """Close each connection in its thread. What still hangs there ends by its own deadline, or with the process."""

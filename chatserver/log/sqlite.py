@@ -31,11 +31,13 @@ from chatserver.log.interface import (
     Kind,
     LogUnavailable,
     News,
+    Post,
     Record,
     RoomSummary,
     Schedule,
     at_once,
     ignore_hints,
+    untaken,
 )
 from chatserver.log.markers import Markers
 from chatserver.log.neighbours import Neighbours
@@ -117,7 +119,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         return self._open_parts().identity
 
     async def run(
-        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once,
+        self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
@@ -130,7 +132,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
                     nursery.start_soon(self._neighbours.run, heard)
                 nursery.start_soon(self.index.run)
                 nursery.start_soon(self._scrub, opened.scrubber)
-                await self._groups.run(news, schedule=schedule, task_status=task_status)
+                await self._groups.run(news, schedule=schedule, post=post, task_status=task_status)
         finally:
             self._opened = None
             await self._close(opened)
@@ -195,7 +197,8 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         return self._open_parts().writer
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        self._writer_thread.start(partial(self._open_parts().writer.commit, drafts), done)
+        commit = partial(self._open_parts().writer.commit, drafts)
+        self._writer_thread.start(commit, done, self._groups.post_for(drafts))
 
     def _open(self) -> _Opened:
         path = checked_path(self._path)

@@ -3,13 +3,15 @@
 Owns: the threads and the queue of jobs. May not: know what a job does.
 
 Why not `trio.to_thread.run_sync`: it needs a task for each job, and takes a pass of the loop to begin and another to
-end. Beside thousands of busy connections a pass takes some two milliseconds, and a commit is what a whole room waits
-for. Here a thread takes the next job itself, and an outcome is one callback.
+end. Beside thousands of busy connections a pass takes some three milliseconds, and a commit is what a whole room waits
+for. Here a thread takes the next job itself, and an outcome is one callback, which need not wait for a pass if it is
+posted.
 """
 
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from threading import Condition, Lock, Thread
 from typing import Any, TypeAlias, TypeVar
@@ -17,13 +19,13 @@ from typing import Any, TypeAlias, TypeVar
 import trio
 from outcome import Error, Outcome, capture
 
-from chatserver.log.interface import LogUnavailable
+from chatserver.log.interface import LogUnavailable, Post, untaken
 
 #: Seconds after which a thread without a job ends, as in trio's own cache of threads.
 IDLE_TIMEOUT = 10.0
 
 T = TypeVar("T")
-Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], trio.lowlevel.TrioToken]
+Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], Post, trio.lowlevel.TrioToken]
 
 
 class ThreadPool:
@@ -45,13 +47,14 @@ class ThreadPool:
         with self._changed:
             return self._idle - len(self._waiting) < self._threads
 
-    def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object]) -> Job:
+    def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object], post: Post = untaken) -> Job:
         """Do this in a thread, behind what was asked for before.
 
-        `done` gets the outcome on the loop, later. It may not raise. It is not called once the loop has ended.
+        `done` gets the outcome on the loop, later: by `post`, or between two passes if that does not take it. It may
+        not raise, and is not called once the loop has ended.
         """
         token = trio.lowlevel.current_trio_token()
-        job = work, done, token
+        job = work, done, post, token
         with self._changed:
             try:
                 if self._idle <= len(self._waiting) and self._threads < self._size:
@@ -97,10 +100,12 @@ class ThreadPool:
             if not found:
                 self._threads -= 1
                 return False
-            work, done, token = self._waiting.popleft()
+            work, done, post, token = self._waiting.popleft()
         outcome = capture(work)
         with self._changed:
             self._idle += 1  # before the outcome is known: what is asked for then needs no other thread
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(done, outcome)
+        call = partial(done, outcome)
+        if not post(call):
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(call)
         return True

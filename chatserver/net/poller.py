@@ -73,6 +73,7 @@ class Poller:
         clock = PassClock(self._connections.wheel)
         trio.lowlevel.add_instrument(clock)
         scheduler = self._scheduler
+        scheduler.begin()
         descriptor, lasts, ended = self._readiness.fileno(), PASS, 0.0
         try:
             while True:
@@ -89,6 +90,8 @@ class Poller:
                     ended = thread_time()
         finally:
             scheduler.asleep = False  # there is nobody to wake any more, and soon nothing to wake with
+            for call in scheduler.end():
+                trio.lowlevel.current_trio_token().run_sync_soon(call)
             trio.lowlevel.remove_instrument(clock)
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)

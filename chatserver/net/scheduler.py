@@ -14,11 +14,13 @@ does, or what an item is.
    one voice.
 4. A fault in a step costs what `faulted` takes from its item, and nothing else.
 
-Between two rounds every other task of the loop runs. Everything that works for somebody is an item: connections that
+Between two passes every other task of the loop runs. Everything that works for somebody is an item: connections that
 are ready, rooms to tell, polls to answer, handshakes, expiries, answers of the log.
 """
 
+from collections import deque
 from collections.abc import Callable
+from threading import Lock
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -44,6 +46,9 @@ class Scheduler:
         self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
         self._deficits = [0.0 for _ in Priority]
         self.asleep = False  # set by that task before it waits
+        self._posted: deque[Callable[[], object]] = deque()
+        self._taking = False  # while rounds are run
+        self._lock = Lock()  # guards that: what wakes is closed afterwards
 
     def submit(self, priority: Priority, step: Step, item: object, network: str = "") -> None:
         """Have this done when its turn comes."""
@@ -51,6 +56,26 @@ class Scheduler:
         if self.asleep:
             self.asleep = False
             self._wake()
+
+    def post(self, call: Callable[[], object]) -> bool:
+        """From any thread: have this called in the next round, in the first class. False: no rounds are run."""
+        with self._lock:
+            if self._taking:
+                self._posted.append(call)
+                self._wake()
+            return self._taking
+
+    def begin(self) -> None:
+        """Rounds are run from now on."""
+        self._taking = True
+
+    def end(self) -> list[Callable[[], object]]:
+        """No more are run. What was posted and not called, for the caller to see to."""
+        with self._lock:
+            self._taking = False
+        left = list(self._posted)
+        self._posted.clear()
+        return left
 
     @property
     def idle(self) -> bool:
@@ -60,6 +85,8 @@ class Scheduler:
 
     def round(self) -> None:
         """Each class for its share of time, or until it has nothing to do."""
+        while self._posted:
+            self.submit(Priority.FIRST, _call, self._posted.popleft())
         ran = False
         for priority, queue in enumerate(self._queues):
             if queue.length:
@@ -92,6 +119,11 @@ class Scheduler:
     def statistics(self) -> dict[str, int]:
         """Items waiting, by class."""
         return {priority.name.lower(): len(self._queues[priority]) for priority in Priority}
+
+
+def _call(posted: Callable[[], object]) -> bool:
+    posted()
+    return False
 
 
 _QUANTA = tuple(QUANTUM[priority] for priority in Priority)

@@ -1,14 +1,22 @@
 """Answers of finished groups as steps of a schedule: networks in turns, a few at a time, none lost."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from chatserver.log import open_log
 from chatserver.log.groups import ANSWERS_A_STEP
-from chatserver.log.interface import Step
+from chatserver.log.interface import LogError, Step, Stored
+from chatserver.log.memory import MemoryLog
+from chatserver.log.sqlite import SqliteLog
 from tests.log.support import draft
 from tests.log.writers import Written
 from tests.support.groups import together
+from tests.support.serving import eventually
 
 
 class Turns:
@@ -100,3 +108,34 @@ async def test_a_receiver_may_publish_from_its_turn(it: Written, turns: Turns) -
         await wait_all_tasks_blocked()
         assert not turns.turn()
     assert it.seen == ["second"]
+
+
+@pytest.mark.parametrize("engine", ["memory:", "sqlite:{}/log.db"])
+async def test_the_outcome_of_a_group_that_is_one_step_is_posted(
+    nursery: trio.Nursery, tmp_path: Path, engine: str
+) -> None:
+    """It need not wait for a pass of the loop; of a larger group it does, and more is gathered meanwhile."""
+    log, token = open_log(engine.format(tmp_path)), trio.lowlevel.current_trio_token()
+    posted, answers = [], list[Stored | LogError]()
+
+    def post(call: Callable[[], object]) -> bool:
+        posted.append(call)
+        token.run_sync_soon(call)
+        return True
+
+    await nursery.start(partial(log.run, post=post), lambda records: None)
+    assert isinstance(log, MemoryLog | SqliteLog)
+
+    async def publish(count: int) -> None:
+        answers.clear()
+        with together(log._groups):
+            for number in range(count):
+                log.submit(draft(str(number)), answers.append)
+        await eventually(lambda: len(answers) == count)
+        assert all(isinstance(answer, Stored) for answer in answers)
+
+    await publish(1)
+    await publish(ANSWERS_A_STEP)
+    assert len(posted) == 2
+    await publish(ANSWERS_A_STEP + 1)
+    assert len(posted) == 2

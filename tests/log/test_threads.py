@@ -2,12 +2,13 @@
 
 import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
 from unittest.mock import Mock
 
 import pytest
 import trio
-from outcome import Error, Outcome
+from outcome import Error, Outcome, Value
 
 from chatserver.log import threads
 from chatserver.log.interface import LogUnavailable
@@ -88,6 +89,21 @@ async def test_the_receiver_of_an_outcome_may_ask_for_more(pool: ThreadPool) -> 
     await done.wait()
     assert await pool.run(lambda: times) == 20
     assert not pool.busy
+
+
+async def test_an_outcome_is_posted_or_comes_between_two_passes(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
+    posted: list[Callable[[], object]] = []
+
+    def post(call: Callable[[], object]) -> bool:
+        posted.append(call)
+        return len(posted) == 1
+
+    pool.start(lambda: "taken", seen.append, post)
+    pool.start(lambda: "not taken", seen.append, post)
+    await pool.run(lambda: None)
+    assert seen == [Value("not taken")]
+    posted[0]()
+    assert seen[1:] == [Value("taken")]
 
 
 def test_a_loop_that_ends_before_the_job_is_not_called(pool: ThreadPool, seen: list[Outcome[object]]) -> None:

@@ -282,6 +282,24 @@ async def test_asking_from_another_task_wakes_a_sleeping_poller() -> None:
         assert it.connections.scheduler.asleep, "and then it sleeps again"
 
 
+async def test_what_a_thread_posts_wakes_a_sleeping_poller() -> None:
+    called = trio.Event()
+    async with attended() as it:
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.connections.scheduler.asleep
+        assert await trio.to_thread.run_sync(it.connections.scheduler.post, called.set)
+        await called.wait()
+
+
+async def test_what_was_posted_as_the_poller_ended_is_called_all_the_same() -> None:
+    """A log would wait for the outcome of its last commit."""
+    called = trio.Event()
+    async with attended() as it:
+        assert it.connections.scheduler.post(called.set)
+    assert not it.connections.scheduler.post(called.set), "trio can be asked"
+    await called.wait()
+
+
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 

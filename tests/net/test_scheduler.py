@@ -6,6 +6,7 @@ Time is its subject, so here it passes only when a step takes some.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -201,3 +202,42 @@ def test_a_sleeper_is_woken_once(stage: Stage) -> None:
     stage.submit(Priority.BULK, "first")
     stage.submit(Priority.NEW, "second")
     assert stage.wake.call_count == 1
+
+
+# -- from other threads -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_posted_wakes_and_is_called_in_the_next_round_ahead_of_peers(stage: Stage) -> None:
+    stage.scheduler.begin()
+    stage.submit(Priority.ESTABLISHED, "a peer")
+    assert stage.scheduler.post(partial(stage.done.append, "posted"))
+    stage.wake.assert_called_once_with()
+    assert stage.done == []
+    stage.scheduler.round()
+    assert stage.done == ["posted", "a peer"]
+    assert stage.scheduler.idle
+
+
+def test_before_the_first_round_and_behind_the_last_nothing_is_taken_or_woken(stage: Stage) -> None:
+    """What wakes is closed by then, and its number may be another descriptor's."""
+    call = partial(stage.done.append, "posted")
+    assert not stage.scheduler.post(call)
+    stage.scheduler.begin()
+    assert stage.scheduler.post(call)
+    assert stage.scheduler.end() == [call]
+    assert not stage.scheduler.post(call)
+    assert stage.scheduler.end() == []
+    stage.scheduler.round()
+    assert stage.done == []
+    assert stage.wake.call_count == 1
+
+
+def test_a_fault_in_what_is_posted_costs_nothing_else(stage: Stage) -> None:
+    stage.scheduler.begin()
+    bad, good = mock.Mock(side_effect=ZeroDivisionError), mock.Mock()
+    for call in (bad, good):
+        stage.scheduler.post(call)
+    stage.rounds()
+    stage.scheduler.round()
+    assert stage.faulted == [bad]
+    good.assert_called_once_with()
