@@ -186,11 +186,18 @@ class GroupWriter:
         group.sort(key=_deadline)  # the networks took turns to be in it; in it they are in the order they came
         self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
         self._committing = group
-        finish = partial(self._finish_group, group)
+        finish = partial(self._finished, group)
         try:
             self._begin([draft for draft, _, _ in group], finish)
         except Exception as error:  # noqa: BLE001 -- reported later, as other outcomes are
             trio.lowlevel.current_trio_token().run_sync_soon(finish, Error(error))
+
+    def _finished(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
+        """`_finish_group`, inside a fault boundary: trio may call it, and ends with what that raises."""
+        try:
+            self._finish_group(group, outcome)
+        except Exception:
+            logger.exception("what followed the commit of %d drafts failed", len(group))
 
     def _finish_group(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
         if self._committing is not group:

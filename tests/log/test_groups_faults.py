@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -146,3 +147,18 @@ async def test_an_engine_that_raises_while_others_are_answered(
     assert it.seen == ["a", LogUnavailable, LogUnavailable]
     assert (await it.append("d")).text == "d"
     assert len(logged(caplog)) == 1
+
+
+async def test_a_fault_behind_a_commit_costs_the_answers_of_its_group_alone(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trio calls what follows a commit, and would end the process with a fault in it."""
+    it = Written()
+    await nursery.start(it.run)
+    with monkeypatch.context() as patch:
+        patch.setattr(it.writer, "_send", Mock(side_effect=ZeroDivisionError("planted")))
+        it.submit("lost", "lost")
+        await wait_all_tasks_blocked()
+    assert it.heard == []
+    assert (await it.append("kept")).text == "kept"
+    assert logged(caplog) == [f"what followed the commit of {count} drafts failed" for count in (1, 1)]
