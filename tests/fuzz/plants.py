@@ -30,5 +30,5 @@ PLANTS_IN_ROOMS: Plants = {
     "tell": lambda parts: (parts.hub.broadcaster, "_tell_presence"),
     "keep": lambda parts: (parts.hub.broadcaster, "_keep_rest"),
     "news": lambda parts: (parts.hub, "_take_in"),
-    "house": lambda parts: (parts.hub, "_end_leases"),
+    "house": lambda parts: (parts.hub.housekeeping, "_end_leases"),
 }
