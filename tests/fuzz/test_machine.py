@@ -10,6 +10,8 @@ import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
+from tests.fuzz.plants import PLANTS, PLANTS_IN_ROOMS
+from tests.support.serving import serving
 
 #: Of 60 ms each: 3 s in all; `make fuzz` goes on for five minutes.
 EXAMPLES = 25
@@ -19,3 +21,11 @@ EXAMPLES = 25
 def test_nothing_is_ever_out_of_order(machine: type[ConnectionMachine]) -> None:
     examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", EXAMPLES))
     run_state_machine_as_test(machine, settings=chosen(examples))
+
+
+async def test_each_planted_fault_has_its_place() -> None:
+    """The machine comes to each only now and then."""
+    async with serving() as server:
+        for where in (*PLANTS.values(), *PLANTS_IN_ROOMS.values()):
+            owner, name = where(server.server.parts)
+            assert callable(getattr(owner, name))
