@@ -183,7 +183,9 @@ class Pages:
         ours = self.is_ours(place)
         before = place.offset if ours else None  # of another epoch: the newest
         records = await self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES, messages_only=messages_only)
-        reaches = records[-1].offset if records else max(place.offset - 1, 0) if ours else 0
+        reaches = records[-1].offset if records else 0
+        if ours and not records:  # nothing in front of that place, or nothing at all
+            reaches = min(max(place.offset - 1, 0), (await self._log.head(room)).last)
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
 

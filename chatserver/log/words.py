@@ -25,7 +25,7 @@ Snippet = list[tuple[str, bool]]
 
 def words_of(text: str) -> list[str]:
     """The words of a question, each once, in lower case."""
-    return list(dict.fromkeys(word[0].lower() for word in _WORD.finditer(text)))
+    return list(dict.fromkeys(word[0].lower() for word in _WORD.finditer(unicodedata.normalize("NFC", text))))
 
 
 def fold(text: str) -> str:

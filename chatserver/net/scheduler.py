@@ -58,7 +58,7 @@ class Scheduler:
             self._wake()
 
     def post(self, call: Callable[[], object]) -> bool:
-        """From any thread: have this called in the next round, in the first class. False: no rounds are run."""
+        """From any thread: have this called at the beginning of the next round. False: no rounds are run."""
         with self._lock:
             if self._taking:
                 self._posted.append(call)
@@ -86,7 +86,7 @@ class Scheduler:
     def round(self) -> None:
         """Each class for its share of time, or until it has nothing to do."""
         while self._posted:
-            self.submit(Priority.FIRST, _call, self._posted.popleft())
+            self._call(self._posted.popleft())
         ran = False
         for priority, queue in enumerate(self._queues):
             if queue.length:
@@ -98,6 +98,12 @@ class Scheduler:
                     self._deficits[priority] = share
         if not ran:
             self._deficits = [0.0 for _ in Priority]  # only debtors are left: nobody waits for what they owe
+
+    def _call(self, posted: Callable[[], object]) -> None:
+        try:
+            posted()
+        except Exception:  # noqa: BLE001  the fault boundary
+            self._faulted(posted)
 
     def _run(self, priority: int, queue: FairQueue[tuple[Step, Any, str]], share: float) -> None:
         now = perf_counter()
@@ -119,11 +125,6 @@ class Scheduler:
     def statistics(self) -> dict[str, int]:
         """Items waiting, by class."""
         return {priority.name.lower(): len(self._queues[priority]) for priority in Priority}
-
-
-def _call(posted: Callable[[], object]) -> bool:
-    posted()
-    return False
 
 
 _QUANTA = tuple(QUANTUM[priority] for priority in Priority)

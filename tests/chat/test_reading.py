@@ -138,6 +138,28 @@ async def test_no_more_may_wait_than_so_many(monkeypatch: pytest.MonkeyPatch) ->
             markers.move("bob", room, 1)
 
 
+async def test_a_user_in_many_rooms_is_stored_in_groups_and_has_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a user's rooms were one statement: 8,000 rows held the writing thread for 145 ms."""
+    monkeypatch.setattr(reading, "STORE_GROUP", 3)
+    monkeypatch.setattr(reading, "MAX_MARKED_ROOMS", 7)
+    notebook = Notebook()
+    async with storing(notebook) as (markers, _):
+        for number in range(7):
+            markers.move("ann", f"room-{number}", 1)
+        with pytest.raises(LogBusy, match="7 of them of this user"):
+            markers.move("ann", "room-7", 1)
+        markers.move("bob", "lobby", 1)
+        await trio.sleep(2 * STORE_EVERY)
+        assert [len(group) for group in notebook.groups] == [3, 3, 2]
+        assert len(set(notebook.rows)) == 8
+        assert markers.waiting == 0
+        for number in range(7):
+            markers.move("ann", f"room-{number}", 2)
+        await markers.store("ann")
+        assert [len(group) for group in notebook.groups[3:]] == [3, 3, 1]
+        assert markers.waiting == 0
+
+
 async def test_the_markers_of_one_user_can_be_stored_at_once() -> None:
     notebook = Notebook()
     async with storing(notebook) as (markers, _):

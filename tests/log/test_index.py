@@ -112,6 +112,13 @@ async def test_what_is_found(searched: Log) -> None:
         assert set(await find(searched, words)) == {said[number] for number in expected}, words
 
 
+async def test_words_that_an_index_may_split_are_found(searched: Log) -> None:
+    await append(searched, draft("x\u0345y and \u1980\u19b0\u1981"))
+    await indexed(searched)
+    for word in ("x\u0345y", "\u1980\u19b0\u1981"):
+        assert await find(searched, word) == ["x\u0345y and \u1980\u19b0\u1981"]
+
+
 async def test_rooms_users_and_places(searched: Log) -> None:
     drafts = [draft(f"apple {n}", room=room, user=user) for n in range(3) for room in ("a", "b") for user in ("u", "v")]
     await submit_all(searched, drafts)

@@ -3,6 +3,8 @@
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from chatserver.log import sqlite_index as index_module
 from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import Log
 from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_file import MIGRATIONS
+from chatserver.log.sqlite_index import expression_of
 from chatserver.log.sqlite_indexing import INDEX_CHUNK_CHARS, index_rooms
+from chatserver.log.words import words_of
 from tests.log.support import Clock, draft, running, submit_all
 from tests.log.test_index import find, never
 from tests.support.groups import append
@@ -273,3 +278,15 @@ async def test_history_and_publishing_go_on_while_a_search_hangs(
         assert len(await log.latest("lobby", 9)) == 2
         assert len(began) == 1, "one search at a time"
         nursery.cancel_scope.cancel()
+
+
+def test_no_word_is_two_for_the_index() -> None:
+    """Two words in quotes are a phrase, which the index cannot look for: some questions were always refused."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        [table] = [each for each in chain.from_iterable(MIGRATIONS) if "USING fts5" in each]
+        connection.execute("CREATE TABLE messages (place INTEGER PRIMARY KEY, text TEXT)")
+        connection.execute(table)
+        for number in range(0x80, 0x20000):
+            if not 0xD800 <= number < 0xE000:
+                for expression in map(expression_of, words_of(f"a{chr(number)}b")):
+                    connection.execute("SELECT count(*) FROM search WHERE search MATCH ?", (expression or "a",))

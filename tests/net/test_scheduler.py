@@ -218,6 +218,16 @@ def test_what_is_posted_wakes_and_is_called_in_the_next_round_ahead_of_peers(sta
     assert stage.scheduler.idle
 
 
+def test_what_a_round_has_taken_up_it_has_called(stage: Stage) -> None:
+    """What stood in a queue as the rounds ended was lost, and a log waited for it until it gave up."""
+    stage.scheduler.begin()
+    stage.submit(Priority.FIRST, "more than a round's share", takes=MILLISECOND)
+    stage.scheduler.post(partial(stage.done.append, "posted"))
+    stage.scheduler.round()
+    assert "posted" in stage.done
+    assert stage.scheduler.end() == []
+
+
 def test_before_the_first_round_and_behind_the_last_nothing_is_taken_or_woken(stage: Stage) -> None:
     """What wakes is closed by then, and its number may be another descriptor's."""
     call = partial(stage.done.append, "posted")
