@@ -10,6 +10,7 @@
 import { Completion } from './completion.js';
 import { byId, hasFingers } from './dom.js';
 import { withEmoji } from './emoji.js';
+import { mentionsIn } from './text.js';
 
 const DRAFT_KEY = 'chat.draft.'; // + room
 const MOST_BYTES = 8 * 1024; // of UTF-8, as the server has it; a far longer one would even close the connection
@@ -21,6 +22,9 @@ export class Composer {
   #send = /** @type {HTMLButtonElement} */ (byId('send'));
   /** @type {{kind: 'reply' | 'edit', message: Message} | null} */
   #about = null;
+  #room = '';
+  /** @type {Map<string, {kind: 'reply' | 'edit', message: Message, text: string}>} what was answered or corrected, by room */
+  #left = new Map();
 
   /**
    * @param {ChatClient} client
@@ -84,12 +88,24 @@ export class Composer {
 
   #show() {
     const { room } = this.client;
+    if (this.#about) this.#left.set(this.#room, { ...this.#about, text: this.#text.value });
+    this.#room = room;
     this.#about = null;
     byId('about').hidden = true;
     this.#text.value = this.storage.getItem(DRAFT_KEY + room) ?? '';
     this.#text.placeholder = `Message #${room}`;
     this.completion.close();
+    this.#goOn();
     this.#fit();
+  }
+
+  /** With what was answered or corrected when the room was left. */
+  #goOn() {
+    const left = this.#left.get(this.#room);
+    if (!left) return;
+    this.#left.delete(this.#room);
+    this.#turnTo(left.kind, left.message);
+    if (left.kind === 'edit') this.#text.value = left.text;
   }
 
   #edited() {
@@ -166,6 +182,7 @@ export class Composer {
   #mentioned(text) {
     if (!text.includes('@')) return [];
     const people = this.completion.people();
-    return people.filter(({ name }) => text.includes(`@${name}`)).map(({ id }) => id).slice(0, MOST_MENTIONS);
+    const named = new Set(mentionsIn(text, people.map(({ name }) => name)).map(({ name }) => name));
+    return people.filter(({ name }) => named.has(name)).map(({ id }) => id).slice(0, MOST_MENTIONS);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { make } from './dom.js';
 import { withEmoji } from './emoji.js';
-import { splitLinks } from './text.js';
+import { mentionsIn, splitLinks } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^\s{0,3}(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
@@ -49,14 +49,16 @@ function inline(text, names, depth = 0) {
  * @returns {(Node | string)[]}
  */
 function mentions(text, names) {
-  for (const name of names) {
-    const at = text.indexOf(`@${name}`);
-    if (at < 0) continue;
-    const end = at + name.length + 1;
-    const mark = make('span', { className: 'mention' }, text.slice(at, end));
-    return [...mentions(text.slice(0, at), names), mark, ...mentions(text.slice(end), names)];
+  const nodes = [];
+  let end = 0;
+  for (const { at, name } of mentionsIn(text, names)) {
+    if (at < end) continue; // inside a name with an @ in it
+    if (at > end) nodes.push(withEmoji(text.slice(end, at)));
+    end = at + 1 + name.length;
+    nodes.push(make('span', { className: 'mention' }, text.slice(at, end)));
   }
-  return text ? [withEmoji(text)] : [];
+  if (end < text.length) nodes.push(withEmoji(text.slice(end)));
+  return nodes;
 }
 
 /**

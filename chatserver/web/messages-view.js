@@ -145,6 +145,7 @@ export class MessagesView {
   /** @param {{added: Message[], changed: Message[], isLive: boolean}} news */
   #take({ added, changed, isLive }) {
     for (const message of changed) this.#replace(message);
+    this.#replaceAnswersTo(changed);
     const wasEmpty = this.#rows.size === 0;
     if (this.#isAtBottom && !this.#room?.past) this.#show(this.#timeline.place(this.#from), Infinity);
     else this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + STEP));
@@ -200,6 +201,18 @@ export class MessagesView {
     this.#rows.set(message.offset, { row, above: '' });
     this.#decorate(message, this.#timeline.messages[this.#timeline.place(message.offset) - 1] ?? null);
     if (isFocused) row.focus({ preventScroll: true });
+  }
+
+  /**
+   * What answers these messages quotes them.
+   * @param {Message[]} changed
+   */
+  #replaceAnswersTo(changed) {
+    if (!changed.length) return;
+    const offsets = new Set(changed.map(({ offset }) => offset));
+    for (const message of this.#timeline.messages) {
+      if (message.reply_to && offsets.has(message.reply_to)) this.#replace(message);
+    }
   }
 
   /**

@@ -21,6 +21,8 @@ export class Switcher {
   #list = byId('switcher-list');
   #note = byId('switcher-note');
   #chosen = 0;
+  /** @type {HTMLElement | null} the row that makes a room: behind everything that there is */
+  #new = null;
   #timer = 0;
   /** @type {AbortController | null} */
   #searching = null;
@@ -59,7 +61,11 @@ export class Switcher {
     const rows = found.slice(0, MOST_ROOMS).map((each) =>
       this.#option(`#${each}`, make('b', {}, `#${each}`), unread(each) ? make('span', { className: 'badge' }, String(unread(each))) : ''),
     );
-    if (ROOM_NAME.test(name) && !found.includes(name)) rows.push(this.#option(`#${name}`, 'Open ', make('b', {}, `#${name}`)));
+    this.#new = null;
+    if (ROOM_NAME.test(name) && !found.includes(name)) {
+      this.#new = this.#option(`#${name}`, 'Open ', make('b', {}, `#${name}`));
+      rows.push(this.#new);
+    }
     this.#list.replaceChildren(...rows);
     this.#choose(0);
     clearTimeout(this.#timer);
@@ -77,9 +83,11 @@ export class Switcher {
       const found = await this.client.search(words, signal);
       if (signal.aborted) return;
       const results = found?.results ?? [];
-      this.#list.append(...results.map((message) => this.#found(message)));
+      const options = [...this.#list.querySelectorAll('a')];
+      const chosen = this.#chosen ? options[this.#chosen] : null; // it was not gone to: the first hit may come before it
+      for (const message of results) this.#list.insertBefore(this.#found(message), this.#new);
       this.#note.textContent = results.length || !found ? '' : 'Nobody said that.';
-      this.#choose(this.#chosen);
+      this.#choose(chosen ? [...this.#list.querySelectorAll('a')].indexOf(chosen) : 0);
     } catch (error) {
       if (!signal.aborted) this.#note.textContent = `The search failed: ${error.message}`;
     }

@@ -39,6 +39,26 @@ function withoutTail(link) {
   }
 }
 
+const WORD_BEFORE = /[\p{L}\p{N}_]$/u;
+const WORD_BEHIND = /^[\p{L}\p{N}_]/u;
+
+/**
+ * Where a text names somebody: the longest name that fits, and no part of a longer word.
+ * @param {string} text
+ * @param {string[]} names
+ * @returns {{at: number, name: string}[]}
+ */
+export function mentionsIn(text, names) {
+  const longestFirst = [...names].sort((a, b) => b.length - a.length);
+  const found = [];
+  for (let at = text.indexOf('@'); at >= 0; at = text.indexOf('@', at + 1)) {
+    if (WORD_BEFORE.test(text.slice(Math.max(at - 2, 0), at))) continue; // an address
+    const name = longestFirst.find((each) => text.startsWith(each, at + 1) && !WORD_BEHIND.test(text.slice(at + 1 + each.length)));
+    if (name !== undefined) found.push({ at, name });
+  }
+  return found;
+}
+
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });

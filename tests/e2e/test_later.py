@@ -1,5 +1,7 @@
 """What happens to a message later, seen by two people: replies, mentions, edits, deletions, reactions."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -42,6 +44,7 @@ def test_two_people_change_what_was_said(shared_server: Server, window: OpenWind
     expect(ann.page.locator("#text")).to_have_value("frist")
     ann.say("first")
     expect(ben.texts.first).to_have_text("first edited")
+    expect(ben.page.locator(".quote")).to_have_text(re.compile("first$"))
     ann.page.press("#text", "ArrowUp")
     expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
     ann.page.press("#text", "Escape")
@@ -54,6 +57,51 @@ def test_two_people_change_what_was_said(shared_server: Server, window: OpenWind
     ann.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
     expect(chip).to_have_attribute("aria-pressed", "true")
     assert "swordfish" not in ann.page.content()
+
+
+def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server, window: OpenWindow) -> None:
+    ann, ben = window(), window()
+    for each in (ann, ben):
+        each.open(shared_server, room="quotes")
+    ann.say("the word is swordfish")
+    ben.expect_texts(["the word is swordfish"])
+    act(ben, "swordfish", "Reply")
+    ben.say("which word?")
+    for each in (ann, ben):
+        expect(each.page.locator(".quote")).to_contain_text("swordfish")
+    act(ann, "swordfish", "Delete")
+    act(ann, "swordfish", "Delete")
+    for each in (ann, ben):
+        each.expect_texts(["This message was deleted.", "which word?"])
+        expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
+
+
+def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    ann = window()
+    ann.open(shared_server, room="here")
+    ann.say("a question")
+    ann.expect_texts(["a question"])
+
+    def look_elsewhere() -> None:
+        for room in ("there", "here"):
+            ann.page.evaluate(f"location.hash = '{room}'")
+            expect(ann.page.locator("#room-title")).to_have_text(room)
+            expect(ann.page.locator("#about")).to_be_visible(visible=room == "here")
+
+    act(ann, "a question", "Reply")
+    ann.page.fill("#text", "an answer")
+    look_elsewhere()
+    expect(ann.page.locator("#about-text")).to_contain_text("a question")
+    ann.page.press("#text", "Enter")
+    expect(ann.page.locator(".quote")).to_contain_text("a question")
+    ann.page.press("#text", "ArrowUp")
+    ann.page.fill("#text", "a better answer")
+    look_elsewhere()
+    expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
+    ann.page.press("#text", "Enter")
+    ann.expect_texts(["a question", "a better answer edited"])
 
 
 def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:

@@ -249,3 +249,16 @@ def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Pag
         [[250, 500, 1000, 8000, 10_000], 8000],
         [[500, 1000, 2000, 16_000, 20_000], 10_000],
     ]
+
+
+def test_a_mention_is_the_longest_name_and_no_part_of_a_word(page: Page) -> None:
+    names = ["Bob", "Ann", "Ann Lee", "al"]
+    said = {
+        "@Bob hi and @Bobby": ["Bob"],
+        "@alice you there? @al.": ["al"],
+        "@Ann Lee, not @Ann": ["Ann Lee", "Ann"],
+        "@ @nobody ann@Bob": [],
+        "@Bob@Ann_ @Ann-": ["Bob", "Ann"],
+    }
+    body = "return a.map(([text, names]) => m.mentionsIn(text, names).map(({ name }) => name))"
+    assert run(page, "text.js", body, [[text, names] for text in said]) == list(said.values())

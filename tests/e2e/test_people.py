@@ -50,7 +50,9 @@ def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: Open
     ann.page.keyboard.type("WALRUS")
     found = ann.page.locator("#switcher-list a", has_text="walrus numbered")
     expect(found.locator("mark")).to_have_text("walrus")
-    found.click()
+    expect(found).to_have_attribute("aria-selected", "true")  # and not the room of that name, which there is not
+    expect(ann.page.locator("#switcher-list a").last).to_have_text("Open #walrus")
+    ann.page.keyboard.press("Enter")
     expect(ann.page.locator("#room-title")).to_have_text("archives")
     expect(ann.page.locator(".message.found")).to_contain_text("a walrus numbered 7")
     expect(ann.page.locator(".message.found")).to_be_in_viewport()
