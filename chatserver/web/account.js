@@ -12,6 +12,7 @@ export class Account {
   #name = /** @type {HTMLInputElement} */ (byId('account-name'));
   #token = /** @type {HTMLInputElement} */ (byId('account-token'));
   #problem = byId('account-problem');
+  #isSure = false; // of going
 
   /** @param {ChatClient} client */
   constructor(client) {
@@ -22,7 +23,7 @@ export class Account {
     });
     this.#me.addEventListener('click', () => this.#open());
     byId('account-form').addEventListener('submit', (event) => this.#submit(event));
-    byId('account-out').addEventListener('click', () => this.#change(() => client.api.signOut()));
+    byId('account-out').addEventListener('click', () => this.#signOut());
     byId('account-cancel').addEventListener('click', () => this.#dialog.close());
     this.#show();
   }
@@ -44,6 +45,7 @@ export class Account {
     this.#name.value = this.client.identity.user?.name ?? '';
     this.#token.value = '';
     this.#problem.textContent = why;
+    this.#isSure = false;
     /** @type {HTMLDetailsElement} */ (byId('account-by-token')).open = why !== '';
     this.#dialog.showModal();
     if (why) this.#token.focus();
@@ -56,6 +58,16 @@ export class Account {
     const token = this.#token.value.trim();
     const name = this.#name.value.trim();
     if (token || name) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
+    else this.#problem.textContent = 'A name has at least one letter.';
+  }
+
+  #signOut() {
+    if (this.#isSure) {
+      this.#change(() => this.client.api.signOut());
+    } else {
+      this.#isSure = true;
+      this.#problem.textContent = 'Press again to sign out. A guest comes back as somebody else, who cannot change what this one has written.';
+    }
   }
 
   /** @param {() => Promise<any>} request */

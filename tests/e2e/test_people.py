@@ -113,3 +113,23 @@ def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, wi
     expect(badge).to_have_text("1 unread")
     ann.page.evaluate("location.hash = 'devices'")
     expect(badge).to_have_count(0)
+
+
+def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    ann = window()
+    ann.open(shared_server, room="leaving")
+    ann.say("mine")
+    expect(ann.page.locator("#messages .own")).to_have_count(1)
+    ann.page.click("#me")
+    ann.page.fill("#account-name", " ")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#account-problem")).to_have_text("A name has at least one letter.")
+    ann.page.click("#account-out")
+    expect(ann.page.locator("#account-problem")).to_contain_text("Press again to sign out.")
+    expect(ann.page.locator("#account")).to_be_visible()
+    ann.page.click("#account-out")
+    expect(ann.page.locator("#account")).to_be_hidden()
+    ann.expect_live()
+    expect(ann.page.locator("#messages .own")).to_have_count(0)
