@@ -54,7 +54,8 @@ def parse_target(text: str) -> Target:
     if not parts.hostname:
         raise BadUrl(f"{text!r} names no host")
     if parts.username is not None or parts.query or parts.fragment:
-        raise BadUrl(f"{text!r}: a user, a query or a fragment has no meaning here; a room is named apart, as with --room")
+        what = "a user, a query or a fragment has no meaning here; a room is named apart, as with --room"
+        raise BadUrl(f"{text!r}: {what}")
     path = parts.path.rstrip("/")
     if not path.endswith("/ws"):
         path += "/ws"
