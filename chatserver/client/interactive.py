@@ -328,7 +328,8 @@ class Interactive:
         self._recall.rooms.update(room.room for room in rooms)
         for room in rooms[:ROOMS_SHOWN]:
             mark = "*" if room.room in self._rooms else " "
-            self._screen.note(f"{mark} {render.printable(room.room)}: {room.messages} messages, {room.members} here")
+            messages = "1 message" if room.messages == 1 else f"{room.messages:,} messages"
+            self._screen.note(f"{mark} {render.printable(room.room)}: {messages}, {room.members} here")
         if len(rooms) > ROOMS_SHOWN:
             self._screen.note(f"and {len(rooms) - ROOMS_SHOWN} more")
 

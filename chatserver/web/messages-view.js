@@ -76,24 +76,30 @@ export class MessagesView {
   }
 
   /**
-   * Show a message, wherever in the log it stands.
+   * Show a message, wherever in the log it stands; the newest, if it is not there.
    * @param {number} offset
+   * @returns {Promise<boolean>} whether it is there
    */
   async visit(offset) {
     const room = this.client.current;
     await room.visit(offset);
-    if (room !== this.client.current) return;
+    if (room !== this.client.current) return true;
     const { messages } = this.#timeline;
     const place = this.#timeline.place(offset);
+    if (messages[place]?.offset !== offset) {
+      this.toPresent();
+      return false;
+    }
     this.#isAtBottom = false;
     this.#clear();
     this.#show(place - STEP, place + STEP);
     const row = this.#rows.get(messages[place]?.offset)?.row;
-    if (!row) return this.toPresent();
+    if (!row) return true;
     row.scrollIntoView({ block: 'center' });
     row.focus({ preventScroll: true });
     row.classList.add('found');
     this.#scrolled();
+    return true;
   }
 
   // Changes

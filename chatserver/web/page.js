@@ -80,7 +80,7 @@ async function visit(offset) {
   const { current } = client;
   if (current.timeline.epoch === null) await new Promise((resolve) => current.addEventListener('caughtup', resolve, { once: true }));
   try {
-    await messages.visit(offset);
+    if (!(await messages.visit(offset))) showToast('That message is not there, or not any more.');
   } catch (error) {
     showBanner(`That message did not come: ${error.message}`);
   }

@@ -397,3 +397,12 @@ async def test_the_terminal_is_restored_when_the_server_wants_us_gone(server: Fa
     async with terminal(server, code=1) as person:
         await server.close_all(4500, "banned")
         await person.until("closed the connection for good: 4500 banned")
+
+
+async def test_a_file_that_holds_no_token_is_named(server: FakeServer, tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    for path, why in ((tmp_path / "none", "No such file or directory"), (binary, "it is no text")):
+        ended = await chat(server, b"", "--token", f"@{path}")
+        assert ended.returncode == 2
+        assert f"--token: cannot read {path}: {why}" in ended.stderr.decode()
