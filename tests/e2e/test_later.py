@@ -62,7 +62,7 @@ def test_two_people_change_what_was_said(shared_server: Server, window: OpenWind
 def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server, window: OpenWindow) -> None:
     ann, ben = window(), window()
     for each in (ann, ben):
-        each.open(shared_server, room="quotes")
+        each.open(shared_server, room="quoted-and-gone")
     ann.say("the word is swordfish")
     ben.expect_texts(["the word is swordfish"])
     act(ben, "swordfish", "Reply")
@@ -80,15 +80,15 @@ def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(
     shared_server: Server, window: OpenWindow
 ) -> None:
     ann = window()
-    ann.open(shared_server, room="here")
+    ann.open(shared_server, room="answering")
     ann.say("a question")
     ann.expect_texts(["a question"])
 
     def look_elsewhere() -> None:
-        for room in ("there", "here"):
+        for room in ("elsewhere", "answering"):
             ann.page.evaluate(f"location.hash = '{room}'")
             expect(ann.page.locator("#room-title")).to_have_text(room)
-            expect(ann.page.locator("#about")).to_be_visible(visible=room == "here")
+            expect(ann.page.locator("#about")).to_be_visible(visible=room == "answering")
 
     act(ann, "a question", "Reply")
     ann.page.fill("#text", "an answer")

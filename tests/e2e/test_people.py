@@ -124,7 +124,7 @@ def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(
     shared_server: Server, window: OpenWindow
 ) -> None:
     ann = window()
-    ann.open(shared_server, room="leaving")
+    ann.open(shared_server, room="leaving-for-good")
     ann.say("mine")
     expect(ann.page.locator("#messages .own")).to_have_count(1)
     ann.page.click("#me")
