@@ -75,11 +75,6 @@ class Housekeeping:
         for rooms in (self._leasing, self._changed, self._noticing):
             rooms.pop(room, None)
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits."""
-        return not (self._leasing or self._changed or self._noticing)
-
     # -- notices ----------------------------------------------------------------------------------------------------
 
     def types(self, name: str, principal: Principal) -> None:

@@ -103,15 +103,17 @@ class ReadMarkers:
             _log.warning("read_markers_not_stored", reason=str(error))
         except Exception:  # noqa: BLE001
             self._faulted(self)
-            self._stored([*self._markers_of(self._storing)])
+            self._stored(list(self._to_store()))
 
     async def _store_group(self) -> None:
-        group = list(islice(self._markers_of(self._storing), STORE_GROUP))
+        group = list(islice(self._to_store(), STORE_GROUP))
         await self._markers.move(group)
         self._stored(group)
 
-    def _markers_of(self, markers: dict[str, dict[str, int]]) -> Iterator[Marker]:
-        return (Marker(user_id, room, offset) for user_id, rooms in markers.items() for room, offset in rooms.items())
+    def _to_store(self) -> Iterator[Marker]:
+        for user_id, rooms in self._storing.items():
+            for room, offset in rooms.items():
+                yield Marker(user_id, room, offset)
 
     def _stored(self, group: list[Marker]) -> None:
         for marker in group:

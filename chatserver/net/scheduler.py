@@ -46,7 +46,9 @@ class Scheduler:
         self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
         self._deficits = [0.0 for _ in Priority]
         self.asleep = False  # set by that task before it waits
-        self._posted: deque[Callable[[], object]] = deque()
+        self._posted: deque[Callable[[], object]] = (
+            deque()
+        )  # a log commits one group at a time, so hardly more than one
         self._taking = False  # while rounds are run
         self._lock = Lock()  # guards that: what wakes is closed afterwards
 

@@ -59,6 +59,7 @@ export class Account {
     const name = this.#name.value.trim();
     if (token || name) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
     else this.#problem.textContent = 'A name has at least one letter.';
+    this.#isSure = false; // the question is not on the screen any more
   }
 
   #signOut() {

@@ -52,7 +52,6 @@ function mentions(text, names) {
   const nodes = [];
   let end = 0;
   for (const { at, name } of mentionsIn(text, names)) {
-    if (at < end) continue; // inside a name with an @ in it
     if (at > end) nodes.push(withEmoji(text.slice(end, at)));
     end = at + 1 + name.length;
     nodes.push(make('span', { className: 'mention' }, text.slice(at, end)));

@@ -84,17 +84,15 @@ export class MessagesView {
     const room = this.client.current;
     await room.visit(offset);
     if (room !== this.client.current) return true;
-    const { messages } = this.#timeline;
     const place = this.#timeline.place(offset);
-    if (messages[place]?.offset !== offset) {
-      this.toPresent();
-      return false;
-    }
     this.#isAtBottom = false;
     this.#clear();
     this.#show(place - STEP, place + STEP);
-    const row = this.#rows.get(messages[place]?.offset)?.row;
-    if (!row) return true;
+    const row = this.#rows.get(offset)?.row;
+    if (!row) {
+      this.toPresent();
+      return false;
+    }
     row.scrollIntoView({ block: 'center' });
     row.focus({ preventScroll: true });
     row.classList.add('found');
@@ -216,7 +214,8 @@ export class MessagesView {
   #replaceAnswersTo(changed) {
     if (!changed.length) return;
     const offsets = new Set(changed.map(({ offset }) => offset));
-    for (const message of this.#timeline.messages) {
+    const { messages } = this.#timeline;
+    for (const message of messages.slice(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1))) {
       if (message.reply_to && offsets.has(message.reply_to)) this.#replace(message);
     }
   }

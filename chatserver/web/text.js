@@ -51,10 +51,13 @@ const WORD_BEHIND = /^[\p{L}\p{N}_]/u;
 export function mentionsIn(text, names) {
   const longestFirst = [...names].sort((a, b) => b.length - a.length);
   const found = [];
-  for (let at = text.indexOf('@'); at >= 0; at = text.indexOf('@', at + 1)) {
+  for (let at = text.indexOf('@'), next; at >= 0; at = text.indexOf('@', next)) {
+    next = at + 1;
     if (WORD_BEFORE.test(text.slice(Math.max(at - 2, 0), at))) continue; // an address
     const name = longestFirst.find((each) => text.startsWith(each, at + 1) && !WORD_BEHIND.test(text.slice(at + 1 + each.length)));
-    if (name !== undefined) found.push({ at, name });
+    if (name === undefined) continue;
+    found.push({ at, name });
+    next += name.length;
   }
   return found;
 }

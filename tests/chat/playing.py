@@ -289,4 +289,5 @@ class Play:
         assert (registry_._unwritten, registry_._empty, registry_._surplus) == ({}, {}, {})
         assert (registry_._of_network, registry_._empty_of_network) == ({}, {})
         assert (hub.budget.used, len(hub.budget)) == (0, 0)
-        assert hub.housekeeping.idle
+        left = hub.housekeeping
+        assert (left._leasing, left._changed, left._noticing) == ({}, {}, {})

@@ -95,7 +95,7 @@ def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(
     look_elsewhere()
     expect(ann.page.locator("#about-text")).to_contain_text("a question")
     ann.page.press("#text", "Enter")
-    expect(ann.page.locator(".quote")).to_contain_text("a question")
+    expect(ann.page.locator("#messages [data-offset] .quote")).to_contain_text("a question")  # it is durable
     ann.page.press("#text", "ArrowUp")
     ann.page.fill("#text", "a better answer")
     look_elsewhere()

@@ -252,12 +252,13 @@ def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Pag
 
 
 def test_a_mention_is_the_longest_name_and_no_part_of_a_word(page: Page) -> None:
-    names = ["Bob", "Ann", "Ann Lee", "al"]
+    names = ["Bob", "Ann", "Ann Lee", "al", "me @Bob"]
     said = {
         "@Bob hi and @Bobby": ["Bob"],
         "@alice you there? @al.": ["al"],
         "@Ann Lee, not @Ann": ["Ann Lee", "Ann"],
         "@ @nobody ann@Bob": [],
+        "@me @Bob @Bob": ["me @Bob", "Bob"],
         "@Bob@Ann_ @Ann-": ["Bob", "Ann"],
     }
     body = "return a.map(([text, names]) => m.mentionsIn(text, names).map(({ name }) => name))"

@@ -133,6 +133,9 @@ def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(
     expect(ann.page.locator("#account-problem")).to_have_text("A name has at least one letter.")
     ann.page.click("#account-out")
     expect(ann.page.locator("#account-problem")).to_contain_text("Press again to sign out.")
+    ann.page.press("#account-name", "Enter")  # and something else is on the screen
+    ann.page.click("#account-out")
+    expect(ann.page.locator("#account-problem")).to_contain_text("Press again to sign out.")
     expect(ann.page.locator("#account")).to_be_visible()
     ann.page.click("#account-out")
     expect(ann.page.locator("#account")).to_be_hidden()

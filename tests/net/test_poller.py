@@ -1,11 +1,8 @@
 """The poller: who is read, how much of each, in which turn, what a fault costs, and the end."""
 
 import itertools
-import select
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
 
 import pytest
 import trio
@@ -17,7 +14,6 @@ from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH
 from chatserver.net.poller import (
     LONGEST_PASS,
-    MAX_EVENTS,
     MAX_EXPIRED,
     PASS,
     READ_BYTES,
@@ -25,12 +21,12 @@ from chatserver.net.poller import (
     SHARE,
     pass_seconds,
 )
-from chatserver.net.readiness import ENDED, READ, WRITE, Readiness
+from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.support.attended import attended
-from tests.support.parked import Parked, descriptors, ended, pair, reset, take
+from tests.support.parked import Parked, descriptors, ended, reset, take
 from tests.support.serving import eventually
 
 pytestmark = pytest.mark.jumping_clock
@@ -401,57 +397,3 @@ async def test_stop_accepting_keeps_what_is_connected() -> None:
             it.knock()
         peer.send(b"x")
         await it.until(lambda: it.details("received") == [b"x"])
-
-
-# -- readiness: one-shot, and nothing is lost between a report and the next arming ------------------------------------
-
-
-@pytest.fixture
-def readiness() -> Iterator[Readiness]:
-    with closing(Readiness()) as made:
-        yield made
-
-
-def test_readiness_reports_at_most_what_was_asked_and_loses_nothing(readiness: Readiness) -> None:
-    pairs = [pair() for _ in range(5)]
-    with ExitStack() as stack:
-        for ours, peer in pairs:
-            stack.enter_context(ours)
-            stack.enter_context(peer)
-            readiness.add(ours.fileno(), READ)
-            peer.send(b"x")
-        first = readiness.ready(2)
-        assert len(first) == 2
-        rest = readiness.ready(MAX_EVENTS)
-        assert {descriptor for descriptor, _ in first + rest} == {ours.fileno() for ours, _ in pairs}
-        assert len(rest) == 3, "each once"
-
-
-def test_readiness_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile(readiness: Readiness) -> None:
-    ours, peer = pair()
-    with ours, peer:
-        readiness.add(ours.fileno(), READ)
-        assert readiness.ready(5) == []
-        peer.send(b"x")
-        assert readiness.ready(5) == [(ours.fileno(), READ)]
-        peer.send(b"y")
-        assert readiness.ready(5) == [], "not armed means not reported, whatever comes"
-        for interest in (READ, WRITE):
-            readiness.arm(ours.fileno(), interest)
-            assert readiness.ready(5) == [(ours.fileno(), interest)]
-        peer.shutdown(socket.SHUT_WR)
-        readiness.arm(ours.fileno(), READ)
-        [(_, events)] = readiness.ready(5)
-        assert events & ENDED
-
-
-def test_readiness_is_woken_once(readiness: Readiness) -> None:
-    def is_readable() -> bool:
-        return bool(select.select([readiness.fileno()], [], [], 0)[0])
-
-    assert not is_readable()
-    readiness.wake()
-    readiness.wake()
-    assert is_readable()
-    assert readiness.ready(5) == [], "a waking is no event of anybody"
-    assert not is_readable()

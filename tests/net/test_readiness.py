@@ -1,0 +1,63 @@
+"""Readiness: one-shot, and nothing is lost between a report and the next arming."""
+
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from chatserver.net.poller import MAX_EVENTS
+from chatserver.net.readiness import ENDED, READ, WRITE, Readiness
+from tests.support.parked import pair
+
+
+@pytest.fixture
+def readiness() -> Iterator[Readiness]:
+    with closing(Readiness()) as made:
+        yield made
+
+
+def test_it_reports_at_most_what_was_asked_and_loses_nothing(readiness: Readiness) -> None:
+    pairs = [pair() for _ in range(5)]
+    with ExitStack() as stack:
+        for ours, peer in pairs:
+            stack.enter_context(ours)
+            stack.enter_context(peer)
+            readiness.add(ours.fileno(), READ)
+            peer.send(b"x")
+        first = readiness.ready(2)
+        assert len(first) == 2
+        rest = readiness.ready(MAX_EVENTS)
+        assert {descriptor for descriptor, _ in first + rest} == {ours.fileno() for ours, _ in pairs}
+        assert len(rest) == 3, "each once"
+
+
+def test_it_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile(readiness: Readiness) -> None:
+    ours, peer = pair()
+    with ours, peer:
+        readiness.add(ours.fileno(), READ)
+        assert readiness.ready(5) == []
+        peer.send(b"x")
+        assert readiness.ready(5) == [(ours.fileno(), READ)]
+        peer.send(b"y")
+        assert readiness.ready(5) == [], "not armed means not reported, whatever comes"
+        for interest in (READ, WRITE):
+            readiness.arm(ours.fileno(), interest)
+            assert readiness.ready(5) == [(ours.fileno(), interest)]
+        peer.shutdown(socket.SHUT_WR)
+        readiness.arm(ours.fileno(), READ)
+        [(_, events)] = readiness.ready(5)
+        assert events & ENDED
+
+
+def test_it_is_woken_once(readiness: Readiness) -> None:
+    def is_readable() -> bool:
+        return bool(select.select([readiness.fileno()], [], [], 0)[0])
+
+    assert not is_readable()
+    readiness.wake()
+    readiness.wake()
+    assert is_readable()
+    assert readiness.ready(5) == [], "a waking is no event of anybody"
+    assert not is_readable()
