@@ -37,7 +37,11 @@ class Planner(Client):
 
     def plan(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something after so many seconds, if the connection lasts."""
-        self._agenda.add(now() + seconds, action)
+        self.plan_at(now() + seconds, action)
+
+    def plan_at(self, moment: float, action: Callable[[], None]) -> None:
+        """Do something at a moment, or at once if it is over."""
+        self._agenda.add(moment, action)
         self.wake_in(self._agenda.next_time - now())
 
     def on_time(self, moment: float) -> None:
@@ -130,7 +134,7 @@ class SlowUser(Planner):
     On a server that closes after an answer it connects again, as every user would; closed in a request it is hurt.
     """
 
-    __slots__ = ("_asked", "_done", "_heard", "_unsent")
+    __slots__ = ("_asked", "_done", "_heard", "_next_piece", "_unsent")
 
     piece_bytes: ClassVar[int]
     pause_seconds: ClassVar[float]  # after an answer
@@ -143,6 +147,7 @@ class SlowUser(Planner):
         self._asked = 0  # requests, the one on its way included
         self._done = 0  # requests that were answered
         self._heard = 0  # times that something came
+        self._next_piece = 0.0
 
     def request(self, number: int) -> bytes:
         """Return the `number`th request, from 1 on."""
@@ -161,13 +166,17 @@ class SlowUser(Planner):
         self._asked += 1
         self.unread = b""
         self._unsent = self.request(self._asked)
+        self._next_piece = now()
         self._send_piece()
 
     def _send_piece(self) -> None:
         piece, self._unsent = self._unsent[: self.piece_bytes], self._unsent[self.piece_bytes :]
         self.send(piece)
         if self._unsent:
-            self.plan(self.piece_every(), self._send_piece)
+            # On a busy machine each piece is sent late. Counted from then, a request of 8 s takes longer than a server
+            # need wait for it.
+            self._next_piece += self.piece_every()
+            self.plan_at(self._next_piece, self._send_piece)
         else:
             self.plan(self.patience_seconds, partial(self._check, self._asked, self._heard))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -203,6 +205,26 @@ async def test_the_typist_types_twice_and_goes() -> None:
             assert await stream.receive_some() == b""
         assert play.cohort.left >= 1
         assert not play.cohort.ended
+
+
+async def test_the_typist_is_not_slower_where_the_generator_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece late by a little, it typed for longer than a server waits, and the server was blamed."""
+    moments: list[float] = []
+
+    class Late(slow_honest.SlowTypist):
+        def send(self, data: bytes) -> None:
+            super().send(data)
+            time.sleep(3 * self.piece_every())
+
+        def plan_at(self, moment: float, action: Callable[[], None]) -> None:
+            super().plan_at(moment, action)
+            moments.append(moment)
+
+    async with meeting(Late) as (_, stream):
+        await request_of(stream)
+    *pieces, _ = moments
+    every = slow_honest.TYPES_IN_SECONDS / (len(pieces) + 1)
+    assert [later - earlier for earlier, later in pairwise(pieces)] == pytest.approx([every] * (len(pieces) - 1))
 
 
 async def test_the_typist_connects_again_where_connections_are_not_kept() -> None:
