@@ -15,7 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
 
 from chatserver import __version__
 from chatserver.cli_admin import admin
@@ -33,6 +41,8 @@ COMMON = frozenset((
 
 _GROUPS = {section: Group(section.value, sort_key=order) for order, section in enumerate(Section, start=1)}
 _DEFAULTS = Settings()
+#: What a value is to be, in the complaint about another.
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def _flag(name: str, *, shown: bool) -> tuple[str, Any, Any]:
@@ -72,13 +82,22 @@ ConfigFile = Annotated[
     Path | None,
     Parameter(
         name="--config",
-        help="TOML file with the same names; a flag wins over CHATSERVER_…, that over the file.",
+        metavar="FILE",
+        help="TOML file with the same names (port = 9000). A flag wins over its variable (CHATSERVER_PORT), that over"
+        " the file.",
         group=_GROUPS[Section.SERVICE],
     ),
 ]
 
+
+def _shown_default(value: object) -> str | None:
+    """Leave out that a switch is off and a text empty."""
+    return str(value) if value else None
+
+
 app = App(
     name="chatserver",
+    default_parameter=Parameter(show_default=_shown_default),
     help="A chat and long-poll server that slow peers cannot hurt.",
     version=f"chatserver {__version__}",
     result_action="return_value",
@@ -153,14 +172,14 @@ def chat(
     url: str,
     /,
     *,
-    room: str = "lobby",
-    name: str = "",
-    token: str = "",
+    room: Annotated[str, Parameter(metavar="ROOM")] = "",
+    name: Annotated[str, Parameter(metavar="NAME")] = "",
+    token: Annotated[str, Parameter(metavar="TOKEN")] = "",
     transport: Literal["ws", "poll", "sse"] = "ws",
     plain: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
     send: Annotated[bool, Parameter(negative="")] = False,
-    retry_for: float = 30.0,
+    retry_for: Annotated[float, Parameter(metavar="SECONDS")] = 30.0,
 ) -> int:
     """Chat from the terminal.
 
@@ -170,11 +189,12 @@ def chat(
     Parameters
     ----------
     url
-        Where the server is: http://host:port, ws://host:port or host:port.
+        Where the server is: http://host:port, ws://host:port or host:port. The page's address of a room, like
+        http://host:port/#ops, names the room too.
     room
-        The room to be in.
+        The room to be in; without it the one that the URL names, or lobby.
     name
-        Be a guest of this name; the next start is the same guest.
+        Be a guest of this name; without it the server makes one up. The next start is the same guest.
     token
         Be the user of this token; @FILE reads it from a file, where other users cannot see it.
     transport
@@ -200,35 +220,36 @@ def chat(
 @app.command
 def token(
     *,
-    key: Path,
-    sub: str,
-    name: str = "",
-    room: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    role: str = "",
-    expires: str = "1h",
-    issuer: str = "",
-    audience: str = "",
+    key: Annotated[Path, Parameter(metavar="FILE")],
+    sub: Annotated[str, Parameter(metavar="ID")],
+    name: Annotated[str, Parameter(metavar="NAME")] = "",
+    room: Annotated[tuple[str, ...], Parameter(negative="", metavar="PATTERN=RIGHTS")] = (),
+    role: Annotated[str, Parameter(metavar="ROLE")] = "",
+    expires: Annotated[str, Parameter(metavar="TIME")] = "1h",
+    issuer: Annotated[str, Parameter(metavar="TEXT")] = "",
+    audience: Annotated[str, Parameter(metavar="TEXT")] = "",
 ) -> int:
     """Print a token by which somebody can sign in, for scripts and tests.
 
     Parameters
     ----------
     key
-        A secret, as serve --token-key has it, or the private key (PEM) to a public one.
+        The file of `serve --token-key` if it holds a secret; the private key (PEM) if it holds a public one.
     sub
         The user's id.
     name
         The name that others see; the id, if none is given.
     room
-        What is allowed where, like team-*=rw or ops=r; repeat it for more. Then these rooms and no others.
+        Rooms, and whether to read (r) and write (w) there, like team-*=rw or ops=r; repeat it for more. With it, these
+        rooms and no others.
     role
-        moderator, or nothing.
+        moderator, who may delete, mute and ban; nothing for everybody else.
     expires
         How long it holds: 90s, 10m, 1h, 30d.
     issuer
-        `iss`, where serve --token-issuer asks for one.
+        The claim `iss`; needed where `serve --token-issuer` is given.
     audience
-        `aud`, where serve --token-audience asks for one.
+        The claim `aud`; needed where `serve --token-audience` is given.
     """
     from chatserver.api.minting import mint  # noqa: PLC0415  (quick --help)
 
@@ -243,8 +264,8 @@ def doctor(
     url: str,
     /,
     *more: str,
-    token: str = "",
-    room: str = "doctor",
+    token: Annotated[str, Parameter(metavar="TOKEN")] = "",
+    room: Annotated[str, Parameter(metavar="ROOM")] = "doctor",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Examine a server that runs, or all nodes of a cluster.
@@ -285,7 +306,7 @@ def run_command(tokens: list[str]) -> int:
         code = app(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        return _refuse(" ".join(str(error).split()))
+        return _refuse(_explain(error))
     except ConfigError as error:
         return _refuse(str(error))
     except BrokenPipeError:  # `chatserver limits | head`; what is left unwritten would raise again at exit
@@ -297,6 +318,29 @@ def run_command(tokens: list[str]) -> int:
 def _refuse(message: str) -> int:
     complain(message)
     return EXIT_BAD_FLAGS
+
+
+def _explain(error: CycloptsError) -> str:
+    """Say in one line what is wrong with a command line, how it is used, and where to read more."""
+    from cyclopts.help import format_usage  # noqa: PLC0415  (quick --help)
+
+    chain = error.command_chain or ()
+    usage = format_usage(app, chain).plain.strip()
+    return f"{_fault(error)} Usage: {usage}; see {' '.join((app.name[0], *chain))} --help"
+
+
+def _fault(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    match error:
+        case UnusedCliTokensError(unused_tokens=[first, *_]):
+            return f"Unexpected argument {first!r}."
+        case MissingArgumentError(argument=argument) if argument is not None:
+            hint = text.partition("requires an argument.")[2]  # the flag that is misspelt
+            return f"{argument.name} {'needs a value' if error.keyword else 'is missing'}.{hint}"
+        case CoercionError(token=token, target_type=kind) if token is not None and kind in _KINDS:
+            return f"{token.keyword}: {token.value!r} is not {_KINDS[kind]}."
+        case _:
+            return text
 
 
 def _settings(flags: Flags, config: Path | None) -> Settings:

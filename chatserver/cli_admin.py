@@ -20,13 +20,18 @@ from chatserver.settings.spec import ConfigError
 if TYPE_CHECKING:
     from chatserver.client.moderate import Admin
 
-admin = App(name="admin", help="Moderate: mute, ban, kick, delete; see what is in force, and what was done.")
+admin = App(
+    name="admin",
+    help="Moderate: mute, ban, kick, delete; see what is in force, and what was done.\n\n"
+    "All of it needs a moderator's token, as `chatserver token --role moderator` prints one.",
+)
 
 
 def _flag(metavar: str, meaning: str, name: str | None = None) -> Parameter:
     return Parameter(name=name, help=meaning, metavar=metavar, show_default=False)
 
 
+Url = Annotated[str, Parameter(help="Where the server is: http://host:port, ws://host:port or host:port.")]
 Room = Annotated[str, _flag("ROOM", "The room; '*' is all of them.")]
 User = Annotated[str, _flag("ID", "The user's id, as messages and `members` show it.")]
 Network = Annotated[str, _flag("ADDRESS", "Everybody from there: an IPv4 address, or the /64 of an IPv6 address.")]
@@ -47,7 +52,7 @@ class Access:
 
 @admin.command
 def mute(
-    url: str, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
+    url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
     reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
     """Let somebody read and not write."""
@@ -56,7 +61,7 @@ def mute(
 
 @admin.command
 def ban(
-    url: str, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
+    url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
     reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
     """Take somebody out of a room, or of all of them, and let them in no more."""
@@ -64,19 +69,19 @@ def ban(
 
 
 @admin.command
-def unmute(url: str, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
+def unmute(url: Url, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
     """End a mute."""
     return _lift("mute", "unmuted", url, room, _whom(user, network), access)
 
 
 @admin.command
-def unban(url: str, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
+def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
     """End a ban."""
     return _lift("ban", "unbanned", url, room, _whom(user, network), access)
 
 
 @admin.command
-def kick(url: str, /, *, room: Room, user: User, reason: Reason = "", access: Access) -> int:
+def kick(url: Url, /, *, room: Room, user: User, reason: Reason = "", access: Access) -> int:
     """Take somebody out of a room who may come back."""
 
     def told(answer: Any) -> str:
@@ -88,7 +93,7 @@ def kick(url: str, /, *, room: Room, user: User, reason: Reason = "", access: Ac
 
 @admin.command
 def delete(
-    url: str, /, *, room: Annotated[str, _flag("ROOM", "The room.")],
+    url: Url, /, *, room: Annotated[str, _flag("ROOM", "The room.")],
     offset: Annotated[int, _flag("N", "The message's offset, as every message shows it.")], access: Access,
 ) -> int:  # fmt: skip
     """Take the text out of a message, for everybody and for ever."""
@@ -97,7 +102,7 @@ def delete(
 
 @admin.command
 def sanctions(
-    url: str, /, *, room: Room = "*", user: User = "", network: Network = "",
+    url: Url, /, *, room: Room = "*", user: User = "", network: Network = "",
     limit: Limit = 100, access: Access,
 ) -> int:  # fmt: skip
     """List the mutes and bans that are in force, the newest first."""
@@ -109,7 +114,7 @@ def sanctions(
 
 @admin.command
 def audit(
-    url: str, /, *,
+    url: Url, /, *,
     after: Annotated[int | None, _flag("ID", "Begin behind the entry with this id; else the latest.")] = None,
     limit: Limit = 100, access: Access,
 ) -> int:  # fmt: skip
@@ -144,7 +149,7 @@ def _whom(user: str, network: str, network_of: str = "") -> dict[str, str]:
     given = {"user": user, "network": network, "network_of": network_of}
     whom = {name: value for name, value in given.items() if value}
     if len(whom) != 1:
-        raise ConfigError("user", "give --user or a network, and not both")
+        raise ConfigError("user", "give one of --user, --network and, to mute or ban, --network-of")
     return whom
 
 

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import figures, flags, personas, preflight, target
-from loadgen.experiment import MEASURED, Experiment
+from loadgen.experiment import Experiment
 from loadgen.output import json_of, require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
@@ -130,7 +130,7 @@ def make_plan(
     started_by_us: bool = False,
 ) -> Plan:
     """Check everything that can be checked before a connection is opened, the cheapest first."""
-    connections, seconds = experiment.connections, rounds * experiment.seconds(*MEASURED)
+    connections, seconds = experiment.connections, rounds * experiment.expected_seconds
     watched = started_by_us or loading.server_pid is not None
     conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
     flags.at_least("--connect-rate", connect_rate, 0)

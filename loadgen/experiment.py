@@ -160,6 +160,17 @@ class Experiment:
         return sum(phase.seconds for phase in self.phases if phase.counts_as in kinds)
 
     @property
+    def cycle_seconds(self) -> float:
+        """Until each neighbour has done once all that it does; 0 if those that need longer are left out."""
+        cycles = (persona.cycle_seconds for persona in self.neighbours)
+        return 0.0 if self.fixed_duration else max(cycles, default=0.0)
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long everything is measured: as asked for, or for as long as the neighbours need."""
+        return max(self.seconds(*MEASURED), self.cycle_seconds)
+
+    @property
     def course(self) -> list[tuple[str, float]]:
         """The phases that have a length, for the live view."""
         return [(phase.name, phase.seconds) for phase in self.phases if phase.counts_as in MEASURED]

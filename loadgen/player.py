@@ -94,9 +94,7 @@ class Player:
         """Only those play that can, and the attack lasts until each has done once all that it does."""
         experiment = self._experiment
         neighbours, no_page = without_a_page(experiment.neighbours, status)
-        longest = 0.0
-        if not experiment.fixed_duration:
-            longest = max((persona.cycle_seconds for persona in neighbours), default=0.0)
+        longest = experiment.beside(neighbours).cycle_seconds
         neighbours, too_long = whole_cycles(neighbours, max(experiment.seconds(*MEASURED), longest))
         self._experiment = self._findings.experiment = experiment.beside(neighbours, lasting=longest)
         self._findings.left_out += [*no_page, *too_long]

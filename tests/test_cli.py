@@ -51,10 +51,15 @@ def test_help_of_serve_is_short(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--help-all" in shown
 
 
-@pytest.mark.parametrize("command", ["limits", "chat"])
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["serve", "limits", "chat", "token", "doctor"])
+def test_every_command_has_help_without_what_python_calls_things(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(command, "--help") == 0
-    assert command in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"chatserver {command}" in shown
+    for python in (" STR", " FLOAT", " PATH", "False", '""', "()"):
+        assert python not in shown
 
 
 def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,12 +100,16 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     ("tokens", "words"),
     [
         (["serve", "--port", "x"], "--port: 'x' is not a whole number"),
-        (["serve", "--port"], "--port"),
+        (["serve", "--port"], "--port needs a value. Usage: chatserver serve [OPTIONS]; see chatserver serve --help"),
         (["serve", "--port", "9" * 400], "is above the maximum, 65535"),
         (["serve", "--workers", "0"], "--workers: 0 is below the minimum, 1"),
         (["serve", "--workers", "2", "--log", "memory:"], "--workers: needs a log that processes can share"),
         (["serve", "--prot", "1"], "Did you mean --port?"),
-        (["serve", "extra"], "extra"),
+        (
+            ["serve", "extra"],
+            "Unexpected argument 'extra'. Usage: chatserver serve [OPTIONS]; see chatserver serve --help",
+        ),
+        (["serve", "--quiet=x"], "--quiet: 'x' is not true or false. Usage: "),
         (["serve", "--max-body-bytes", "-1"], "--max-body-bytes: "),
         (["serve", "--log-format", "xml"], "--log-format: "),
         (["serve", "--metrics-listen", "9100"], "--metrics-listen: "),
@@ -114,9 +123,14 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (["limits", "--config", "none.toml"], "--config: cannot read none.toml"),
         (["limits", "--log", "x"], "--log: 'x' is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE"),
         (["sevre"], "sevre"),
-        (["chat"], "URL"),
+        (["chat"], "URL is missing. Usage: chatserver chat [OPTIONS] URL; see chatserver chat --help"),
+        (["chat", "a", "b"], "Unexpected argument 'b'. Usage: chatserver chat [OPTIONS] URL; "),
+        (["chat", "http://h/rooms/ops"], "URL: 'http://h/rooms/ops' is the address of a room; say http://h --room ops"),
+        (["token", "--sub", "u"], "--key is missing. Usage: chatserver token --key FILE --sub ID [OPTIONS]; "),
+        (["token", "--kye", "k", "--sub", "u"], "--key is missing. Did you mean --key instead of --kye? Usage: "),
+        (["limits", "--jsn"], "Did you mean --json? Usage: chatserver limits [OPTIONS]; see chatserver limits --help"),
         (["chat", "ftp://x"], "URL: 'ftp://x'"),
-        (["chat", "x", "--retry-for", "soon"], "--retry-for"),
+        (["chat", "x", "--retry-for", "soon"], "--retry-for: 'soon' is not a number. Usage: "),
     ],
 )
 def test_bad_flags_are_one_line_and_exit_code_2(
@@ -128,6 +142,15 @@ def test_bad_flags_are_one_line_and_exit_code_2(
     assert shown.err.count("\n") == 1
     assert shown.err.startswith("chatserver: ")
     assert words in shown.err
+
+
+def test_a_misspelt_variable_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHATSERVER_PER_PI", "9")
+    assert run("limits") == 2
+    shown = "the environment sets CHATSERVER_PER_PI, which is no setting, did you mean CHATSERVER_PER_IP?"
+    assert capsys.readouterr().err == f"chatserver: {shown}\n"
 
 
 def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,9 +135,9 @@ async def test_a_token_may_be_in_a_file(admin: Admin, tmp_path: Path) -> None:
     [
         (["mute", "http://x", "--token", "t", "--user", "u"], "--room"),
         (["mute", "http://x", "--room", "r", "--user", "u"], "--token"),
-        (["mute", "--room", "r", "--user", "u", "--token", "t"], "URL"),
-        (["mute", "http://x", "--room", "r", "--token", "t"], "--user: give --user or a network, and not both"),
-        (["ban", "http://x", "--room", "r", "--token", "t", "--user", "u", "--network", "n"], "and not both"),
+        (["mute", "--room", "r", "--user", "u", "--token", "t"], "URL is missing. Usage: chatserver admin mute --room"),
+        (["mute", "http://x", "--room", "r", "--token", "t"], "--user: give one of --user, --network and"),
+        (["ban", "http://x", "--room", "r", "--token", "t", "--user", "u", "--network", "n"], "give one of --user"),
         (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "1y"], "--for: '1y' is no time"),
         (["mute", "http://x", "--room", "r", "--token", "t", "--user", "u", "--for", "0s"], "--for: '0s' is no time"),
         (["delete", "http://x", "--room", "r", "--token", "t", "--offset", "x"], "--offset"),

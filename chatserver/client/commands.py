@@ -3,18 +3,27 @@
 Owns: the table, parsing, completion. May not: print, or do anything.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 MAX_MENTIONS = 20  # in one message, as the server takes them
 
+_NUMBER = re.compile(r"#?([1-9][0-9]{0,14})")
+_MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1}  # by what a command takes; anything else is a text
+
 
 class Command(NamedTuple):
-    """A row of `/help`."""
+    """A row of `/help`. `parse` reads `arguments`: `[#N]`, then a word or a text, in brackets if it is optional."""
 
     name: str
     arguments: str
     meaning: str
+
+    @property
+    def usage(self) -> str:
+        """The row as one line."""
+        return f"{self.name} {self.arguments}".rstrip() + f": {self.meaning}"
 
 
 COMMANDS = (
@@ -27,11 +36,14 @@ COMMANDS = (
     Command("/reply", "[#N] TEXT", "answer message N, or the last one of somebody else"),
     Command("/edit", "[#N] TEXT", "change a message of yours, or your last one"),
     Command("/delete", "[#N]", "delete a message, or your last one"),
-    Command("/react", "[#N] EMOJI", "put an emoji on a message, or on the last one; -EMOJI takes it off"),
+    Command("/react", "[#N] EMOJI", "put an emoji on message N or the last; -EMOJI takes it off"),
     Command("/search", "WORDS", "search all rooms that you may read"),
-    Command("/help", "", "show this; a line that begins with // is said, with one slash"),
+    Command("/help", "", "show this; what begins with // is said, with one slash"),
     Command("/quit", "", "leave; so does Ctrl-D"),
 )
+
+#: Commands that are about the room that one is in.
+IN_A_ROOM = frozenset(("/leave", "/who", "/me", "/reply", "/edit", "/delete", "/react"))
 
 #: Emoji that are easier to name than to type; a name in colons works wherever an emoji is expected.
 EMOJI = {
@@ -48,20 +60,42 @@ class Typed(NamedTuple):
     rest: str
 
 
+class BadCommand(Exception):  # noqa: N818  (what was typed, no fault)
+    """A line that begins with a slash and is no command, or not as the command is used; says so to the user."""
+
+
+def said(line: str) -> str | None:
+    """Return the text that a line says; None if it is a command. `//x` says `/x`, and `/a/path` is a text."""
+    if line.startswith("//"):
+        return line[1:]
+    return None if line.startswith("/") and "/" not in line.split(maxsplit=1)[0][1:] else line
+
+
 def parse(line: str) -> Typed:
-    """Return the command in a line that begins with a slash."""
-    name, _, rest = line.strip().partition(" ")
-    rest = rest.lstrip()
-    if rest.startswith("#"):
-        number, _, after = rest[1:].partition(" ")
-        if number.isascii() and number.isdigit():
-            return Typed(name.lower(), int(number), after.lstrip())
-    return Typed(name.lower(), None, rest)
+    """Return the command in a line; raises BadCommand."""
+    name, rest = _split(line)
+    command = next((row for row in COMMANDS if row.name == name.lower()), None)
+    if command is None:
+        raise BadCommand(f"no such command: {name}; /help lists them, and /{name} says {name}")
+    offset = None
+    arguments = command.arguments.removeprefix("[#N]").strip()
+    if arguments != command.arguments:
+        first, after = _split(rest)
+        found = _NUMBER.fullmatch(first)
+        if found and (first.startswith("#") or arguments != "TEXT"):  # a text may begin with a number
+            offset, rest = int(found[1]), after
+    if not rest and arguments and not arguments.startswith("["):
+        raise BadCommand(command.usage)
+    most = _MOST_WORDS.get(arguments.strip("[]"))
+    if most is not None and (surplus := rest.split()[most:]):
+        raise BadCommand(f"{surplus[0]!r} is too much here. {command.usage}")
+    return Typed(command.name, offset, rest)
 
 
-def usage(name: str) -> str | None:
-    """Return how a command is used; None if there is no such command."""
-    return next((f"{row.name} {row.arguments}: {row.meaning}" for row in COMMANDS if row.name == name), None)
+def _split(text: str) -> tuple[str, str]:
+    """Return the first word and what follows it."""
+    first, *rest = text.split(maxsplit=1) or [""]
+    return first, "".join(rest).rstrip()
 
 
 def emoji(text: str) -> tuple[str, bool]:
@@ -72,9 +106,12 @@ def emoji(text: str) -> tuple[str, bool]:
 
 
 def help_lines() -> list[str]:
-    """Return the table of `/help`, a line for each command."""
+    """Return the table of `/help`, a line for each command, and what #N is."""
     width = max(len(f"{command.name} {command.arguments}") for command in COMMANDS)
-    return [f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS]
+    return [
+        *(f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS),
+        "#N is a message's number; in front of a text it needs the #",
+    ]
 
 
 def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tuple[str, Sequence[str]]:

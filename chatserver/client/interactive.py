@@ -26,7 +26,7 @@ TYPING_SHOWN = 5.0  # s for which somebody else is shown to be typing
 READ_EVERY = 3.0  # s between two tellings of how far we have read
 ROOMS_SHOWN = 40
 
-SEE_HELP = "/help tells what one can type"
+IN_NO_ROOM = "you are in no room; /join ROOM"
 
 
 class Left(Exception):  # noqa: N818  (no error)
@@ -201,10 +201,10 @@ class Interactive:
             for text in await self._screen.typed():
                 if text is None:
                     await self._leave()
-                elif text.startswith("/") and not text.startswith("//"):
-                    await self._obey(commands.parse(text))
-                elif text.strip():
-                    self._say(text.removeprefix("/"))
+                elif (words := commands.said(text)) is None:
+                    await self._obey(text)
+                elif words.strip():
+                    self._say(words)
             if self._screen.focused and not focused:
                 self._divided = False
                 self._seen.update(self._recall.newest())
@@ -212,7 +212,7 @@ class Interactive:
 
     def _say(self, text: str, reply_to: int | None = None) -> None:
         if self.room is None:
-            self._screen.note("you are in no room; /join ROOM")
+            self._screen.note(IN_NO_ROOM)
             return
         self._unsent += 1
         self._queue.send_nowait(_Text(self.room, text, reply_to))
@@ -233,16 +233,20 @@ class Interactive:
                 self._all_sent.set()
             self._redraw()
 
-    async def _obey(self, typed: commands.Typed) -> None:
-        name, offset, rest = typed
+    async def _obey(self, line: str) -> None:
+        try:
+            typed = name, offset, rest = commands.parse(line)
+        except commands.BadCommand as error:
+            self._screen.note(render.printable(str(error)))
+            return
         if name == "/quit":
             await self._leave()
         elif name == "/help":
-            for line in commands.help_lines():
-                self._screen.note(line)
-        elif commands.usage(name) is None:
-            self._screen.note(f"no such command; {SEE_HELP}")
-        elif name in ("/me", "/reply") and rest:
+            for row in commands.help_lines():
+                self._screen.note(row)
+        elif self.room is None and name in commands.IN_A_ROOM:
+            self._screen.note(IN_NO_ROOM)
+        elif name in ("/me", "/reply"):
             self._answer(name, offset, rest)
         elif self._chat.trouble is not None:
             self._screen.note("there is no connection")
@@ -266,15 +270,15 @@ class Interactive:
         """Do a command that asks the server."""
         room = self.room or ""
         match name:
-            case "/join" if rest:
-                self._wanted = rest.split(maxsplit=1)[0].removeprefix("#")
+            case "/join":
+                self._wanted = rest.removeprefix("#")
                 if self._wanted in self._rooms:
                     self.room = self._wanted
                     self._redraw()
                 else:
                     await self._enter(self._wanted)
             case "/leave":
-                self._leave_room(rest.strip() or room)
+                self._leave_room(rest or room)
             case "/rooms":
                 await self._list_rooms()
             case "/who":
@@ -282,22 +286,18 @@ class Interactive:
                 for user in answer.members:
                     self._recall.know(user)
                 self._screen.note(render.members(answer))
-            case "/nick" if rest:
+            case "/nick":
                 await self._chat.rename(rest)  # and `Connected` says so
-            case "/edit" if rest:
+            case "/edit":
                 await self._change(offset, lambda at: self._chat.edit(room, at, rest))
             case "/delete":
                 await self._change(offset, lambda at: self._chat.delete(room, at))
-            case "/react" if rest:
-                emoji, on = commands.emoji(rest.strip())
+            case "/react":
+                emoji, on = commands.emoji(rest)
                 target = offset or self._recall.last(room)
                 await self._change(target, lambda at: self._chat.react(room, at, emoji, on=on))
-            case "/search" if rest:
+            case "/search":
                 await self._search(rest)
-            case _:
-                self._screen.note(
-                    next(f"{c.name} {c.arguments}: {c.meaning}" for c in commands.COMMANDS if c.name == name)
-                )
 
     async def _enter(self, room: str) -> None:
         """Join a room, when we know what of it is new."""

@@ -9,7 +9,7 @@ before answering the upgrade, and does not tell when a ping came; `WatchedStream
 import os
 import ssl
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import trio
 
@@ -57,10 +57,20 @@ def parse_target(text: str) -> Target:
         what = "a user, a query or a fragment has no meaning here; a room is named apart, as with --room"
         raise BadUrl(f"{text!r}: {what}")
     path = parts.path.rstrip("/")
+    base, _, inside = path.partition("/rooms/")
+    if inside not in ("", "ws"):  # a proxy may have the whole server at /rooms
+        server = f"{parts.scheme}://{parts.netloc}{base}"
+        raise BadUrl(f"{text!r} is the address of a room; say {server} --room {inside.partition('/')[0]}")
     if not path.endswith("/ws"):
         path += "/ws"
     secure = _SECURE[parts.scheme]
     return Target(parts.hostname, (443 if secure else 80) if port is None else port, path, secure)
+
+
+def split_page_url(text: str) -> tuple[str, str]:
+    """Return the server's part of the address that the page has for a room or a message, `…/#ops/42`, and the room."""
+    server, _, place = text.partition("#")
+    return server, unquote(place).partition("/")[0]
 
 
 class EndedError(Exception):

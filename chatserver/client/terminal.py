@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import trio
@@ -24,14 +24,15 @@ from chatserver.client import events, render, wire
 from chatserver.client.chat import Chat, connect
 from chatserver.client.errors import BadUrl, ChatError, Rejected, Unavailable
 from chatserver.client.identity import keep_cookie, kept_cookie, read_token
-from chatserver.client.interactive import LATEST, SEE_HELP, Interactive, Left
+from chatserver.client.interactive import LATEST, Interactive, Left
 from chatserver.client.screen import Screen
-from chatserver.client.stream import Target, parse_target
+from chatserver.client.stream import Target, parse_target, split_page_url
 from chatserver.client.transport import TransportName
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_URL = 0, 1, 2
 EXIT_BY_SIGNAL = 128  # plus its number, as shells have it
 
+FIRST_ROOM = "lobby"  # unless the command line names another; the page's as well
 LONGEST_LINE = 1 << 20  # B; far above what a server takes, far below what memory minds
 LINES_AHEAD = 100  # read and not acknowledged, before more of standard input is read
 
@@ -41,7 +42,7 @@ class Options:
     """The command line."""
 
     url: str
-    room: str
+    room: str  # empty: the one that the URL names
     name: str
     token: str
     transport: TransportName
@@ -64,6 +65,8 @@ class _Done(Exception):  # noqa: N818  (no error)
 
 def run(options: Options) -> int:
     """Run `chatserver chat` and return its exit code."""
+    url, room = split_page_url(options.url)
+    options = replace(options, url=url, room=options.room or room or FIRST_ROOM)
     try:
         target = parse_target(options.url)
         token = read_token(options.token)
@@ -188,7 +191,7 @@ async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> N
     with Screen(sys.stdin.fileno(), sys.stdout.fileno(), style=style) as screen:
         view = Interactive(chat, screen, options.room)
         screen.complete_by(view.complete)
-        screen.note(f"connecting to {render.printable(options.url)}; {SEE_HELP}")
+        screen.note(f"connecting to {render.printable(options.url)}; /help tells what one can type")
         await nursery.start(_end_on_signal, screen)
         await view.run(nursery)
 

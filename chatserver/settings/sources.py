@@ -8,7 +8,7 @@ May not: hold a default or a bound; those are fields.py's.
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,7 @@ def variable_name(field: str) -> str:
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None) -> Settings:
     """Merge flag > environment > file > default. A flag whose value is None was not given."""
     found = _read_toml(toml_path) if toml_path is not None else {}
-    for name in SPECS:
-        if (text := environ.get(variable_name(name))) is not None:
-            found[name] = _attributed(name, text, f" (from {variable_name(name)})")
+    found |= _read_environment(environ)
     for name, value in flags.items():
         if value is not None:
             found[name] = _convert(name, value)
@@ -65,13 +63,35 @@ def _read_toml(path: Path) -> dict[str, Any]:
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in SPECS:
-            near = difflib.get_close_matches(name, SPECS, n=1)
-            hint = f", did you mean {flag_name(near[0])}?" if near else ""
-            raise ConfigError("config", f"{path} sets {key!r}, which is no setting{hint}")
+            raise ConfigError("config", f"{path} sets {key!r}, which is no setting{_did_you_mean(name, flag_name)}")
         if name in found:
             raise ConfigError("config", f"{path} sets {flag_name(name)} twice")
         found[name] = _attributed(name, value, f" (from {path})")
     return found
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    fields = {variable_name(field): field for field in SPECS}
+    found: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if variable in fields:
+            found[fields[variable]] = _attributed(fields[variable], text, f" (from {variable})")
+        elif variable.startswith(ENVIRONMENT_PREFIX) and not _is_service_link(variable, environ):
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            hint = _did_you_mean(name, variable_name)
+            raise ConfigError("", f"the environment sets {variable}, which is no setting{hint}")
+    return found
+
+
+def _is_service_link(variable: str, environ: Mapping[str, str]) -> bool:
+    """Kubernetes sets NAME_SERVICE_HOST, NAME_PORT and more for a Service, which may be named like us."""
+    service, link, _ = variable.partition("_SERVICE_" if "_SERVICE_" in variable else "_PORT")
+    return bool(link) and f"{service}_SERVICE_HOST" in environ
+
+
+def _did_you_mean(name: str, written: Callable[[str], str]) -> str:
+    near = difflib.get_close_matches(name, SPECS, n=1)
+    return f", did you mean {written(near[0])}?" if near else ""
 
 
 def _attributed(name: str, value: object, source: str) -> object:

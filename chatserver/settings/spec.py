@@ -18,10 +18,10 @@ DAY = 86_400.0  # s; the largest deadline that is still a deadline
 
 
 class ConfigError(Exception):
-    """A value that cannot be used. `flag` is its name as on the command line, without dashes in front."""
+    """A value that cannot be used. `flag` is its name on the command line without dashes; empty if it has no flag."""
 
     def __init__(self, flag: str, message: str) -> None:
-        super().__init__(f"--{flag}: {message}")
+        super().__init__(f"--{flag}: {message}" if flag else message)
         self.flag = flag
         self.message = message
 

@@ -1,15 +1,18 @@
+import re
+
 import pytest
 
 from chatserver.client.commands import (
     COMMANDS,
     MAX_MENTIONS,
+    BadCommand,
     Typed,
     complete,
     emoji,
     help_lines,
     mentioned,
     parse,
-    usage,
+    said,
 )
 
 PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
@@ -21,14 +24,67 @@ PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
         ("/help", Typed("/help", None, "")),
         ("/JOIN  ops ", Typed("/join", None, "ops")),
         ("/reply #41 yes\nindeed", Typed("/reply", 41, "yes\nindeed")),
-        ("/reply 41 apples", Typed("/reply", None, "41 apples")),
+        ("/reply 41 yes\nindeed", Typed("/reply", None, "41 yes\nindeed")),
+        ("/reply\n#41\nyes", Typed("/reply", 41, "yes")),
+        ("/edit #41 41 apples", Typed("/edit", 41, "41 apples")),
+        ("/edit 41 apples", Typed("/edit", None, "41 apples")),
+        ("/edit 41st", Typed("/edit", None, "41st")),
         ("/edit #x y", Typed("/edit", None, "#x y")),
         ("/edit #² y", Typed("/edit", None, "#² y")),
         ("/delete #7", Typed("/delete", 7, "")),
+        ("/delete 7", Typed("/delete", 7, "")),
+        ("/delete", Typed("/delete", None, "")),
+        ("/react 3 +1", Typed("/react", 3, "+1")),
+        ("/react -1", Typed("/react", None, "-1")),
+        ("/me #3 it is", Typed("/me", None, "#3 it is")),
+        ("/search 3 apples", Typed("/search", None, "3 apples")),
+        ("/nick Ann Lee", Typed("/nick", None, "Ann Lee")),
+        ("/leave", Typed("/leave", None, "")),
     ],
 )
 def test_what_a_line_means(line: str, typed: Typed) -> None:
     assert parse(line) == typed
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/join ops den", "'den' is too much here. /join ROOM: enter"),
+        ("/leave ops den", "'den' is too much here. /leave [ROOM]: "),
+        ("/who is there", "'is' is too much here. /who: list"),
+        ("/quit now", "'now' is too much here. /quit: "),
+        ("/delete please", "'please' is too much here. /delete [#N]: "),
+        ("/delete 7 8", "'8' is too much here. /delete [#N]: "),
+        ("/delete #0", "'#0' is too much here. /delete [#N]: "),
+        ("/react +1 3", "'3' is too much here. /react [#N] EMOJI: "),
+        ("/react 3", "/react [#N] EMOJI: "),
+        ("/reply #3", "/reply [#N] TEXT: "),
+        ("/nick", "/nick NAME: take another name"),
+        ("/nix it", "no such command: /nix; /help lists them, and //nix says /nix"),
+        ("/", "no such command: /; "),
+    ],
+)
+def test_what_is_no_command_says_what_would_be(line: str, words: str) -> None:
+    with pytest.raises(BadCommand, match=f"^{re.escape(words)}"):
+        parse(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("hello /who", "hello /who"),
+        ("", ""),
+        ("/who", None),
+        ("/who a/b", None),
+        ("/", None),
+        ("//who", "/who"),
+        ("//etc/passwd", "/etc/passwd"),
+        ("/etc/passwd is a file", "/etc/passwd is a file"),
+        ("/etc/ is a folder", "/etc/ is a folder"),
+    ],
+)
+def test_what_is_said_and_what_is_a_command(line: str, text: str | None) -> None:
+    assert said(line) == text
 
 
 @pytest.mark.parametrize(
@@ -73,7 +129,6 @@ def test_who_is_mentioned() -> None:
     assert len(mentioned(" ".join(f"@{name}" for name in crowd.values()), crowd)) == MAX_MENTIONS
 
 
-def test_help_has_a_line_for_each_command() -> None:
-    assert [line.split()[0] for line in help_lines()] == [command.name for command in COMMANDS]
-    assert usage("/nick") == "/nick NAME: take another name"
-    assert usage("/nix") is None
+def test_help_has_a_line_for_each_command_that_fits_a_terminal() -> None:
+    assert max(map(len, help_lines())) <= 78
+    assert [line.split()[0] for line in help_lines()] == [*(command.name for command in COMMANDS), "#N"]

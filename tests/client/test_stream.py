@@ -1,7 +1,7 @@
 import pytest
 
 from chatserver.client import BadUrl
-from chatserver.client.stream import parse_target
+from chatserver.client.stream import parse_target, split_page_url
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ from chatserver.client.stream import parse_target
         ("localhost", "ws://localhost/ws"),
         ("[::1]:8000", "ws://[::1]:8000/ws"),
         ("HTTP://Localhost:8000", "ws://localhost:8000/ws"),
+        ("https://chat.example/rooms/", "wss://chat.example/rooms/ws"),
     ],
 )
 def test_forms(text: str, url: str) -> None:
@@ -29,3 +30,30 @@ def test_forms(text: str, url: str) -> None:
 def test_refused(text: str) -> None:
     with pytest.raises(BadUrl):
         parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("http://h:8000/rooms/ops", "say http://h:8000 --room ops"),
+        ("https://h/chat/rooms/ops/messages", "say https://h/chat --room ops"),
+        ("h:8000/rooms/ops/", "say ws://h:8000 --room ops"),
+    ],
+)
+def test_the_address_of_a_room_says_what_to_write_instead(text: str, words: str) -> None:
+    with pytest.raises(BadUrl, match=f"^'{text}' is the address of a room; {words} .bad_url.$"):
+        parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "server", "room"),
+    [
+        ("http://h:8000", "http://h:8000", ""),
+        ("http://h:8000/#ops", "http://h:8000/", "ops"),
+        ("https://h/chat/#ops/42", "https://h/chat/", "ops"),
+        ("h:8000#%6fps", "h:8000", "ops"),
+        ("http://h:8000/#", "http://h:8000/", ""),
+    ],
+)
+def test_the_address_that_the_page_has_for_a_room(text: str, server: str, room: str) -> None:
+    assert split_page_url(text) == (server, room)

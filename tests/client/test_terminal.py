@@ -36,8 +36,8 @@ async def server() -> AsyncIterator[FakeServer]:
         yield server
 
 
-async def start(server: FakeServer, *flags: str) -> Running:
-    return await run("chatserver.cli", "chat", server.url, *flags, stdin=subprocess.PIPE, needs=NEEDS)
+async def start(server: FakeServer, *flags: str, place: str = "") -> Running:
+    return await run("chatserver.cli", "chat", server.url + place, *flags, stdin=subprocess.PIPE, needs=NEEDS)
 
 
 async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
@@ -133,9 +133,9 @@ async def test_send_to_a_server_that_does_not_want_us(server: FakeServer) -> Non
 
 
 @asynccontextmanager
-async def plain(server: FakeServer, flag: str = "--plain") -> AsyncIterator[Running]:
+async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterator[Running]:
     """`chatserver chat --plain` in its room, until it ends by itself."""
-    process = await start(server, flag)
+    process = await start(server, *(flags or ("--plain",)), place=place)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -167,6 +167,18 @@ async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeS
         r"2026-11-20T12:00:00.123Z Zed: two\nlines",
     ]
     assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("place", "flags", "room"),
+    [("/#ops/42", (), "ops"), ("/#ops", ("--plain", "--room", "den"), "den"), ("/#", (), "lobby")],
+)
+async def test_the_url_may_name_the_room_as_the_page_does(
+    server: FakeServer, place: str, flags: tuple[str, ...], room: str
+) -> None:
+    async with plain(server, *flags, place=place) as process:
+        process.terminate()
+    assert [join["room"] for join in server.joins] == [room]
 
 
 async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> None:
@@ -303,8 +315,9 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
         await person.until("left lobby")
         person.type("/leave\r")
         await person.until("left ops")
-        person.type("nobody hears this\r")
-        await person.until("you are in no room")
+        for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
+            person.type(f"{line}\r")
+            await person.until("you are in no room; /join ROOM")
         await eventually(lambda: len(server.asked) == 4)  # a room is left at once here, there when it is heard
         person.type("/quit\r")
     assert server.asked == [("members", "lobby"), ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
@@ -330,6 +343,10 @@ async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
         await person.until("↳ #1 Zed: (deleted)")
         person.type("/edit\r")
         await person.until("/edit [#N] TEXT: change a message")
+        person.type("/delete it\r")
+        await person.until("'it' is too much here. /delete [#N]: ")
+        person.type("/etc/passwd is a file\r")
+        await person.until("/etc/passwd is a file\r\n")
         person.type("/search words\r")  # the fake has nothing but a WebSocket
         await person.until("there is nothing here (not_found)")
         person.type("/quit\r")

@@ -293,7 +293,7 @@ async def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[
         (["host:1", "http://host:1/"], "URL: one is given twice"),
         (["host:1", "--token", "@/nowhere"], "--token: cannot read /nowhere: "),
         (["host:1", "--token", "a\nb"], "--token: this is no token"),
-        ([], 'Command "doctor" parameter URL requires an argument.'),
+        ([], "URL is missing. Usage: chatserver doctor "),
     ],
 )
 def test_bad_flags(tokens: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
 from loadgen import common, flags
 from loadgen.personas import registry
+from loadgen.player import Player
+from loadgen.preflight import InvalidRunError
 from loadgen.report import SCHEMA
 from loadgen.session import Plan
 from tests.loadgen.commandline import call, exit_code
@@ -124,6 +127,26 @@ def test_json_is_all_that_is_on_standard_output_and_thresholds_decide(
     assert (report["schema"], report["seed"], report["figures"]["held"]) == (SCHEMA, 7, 20)
     assert "held is 20 (held>19)" in report["verdict"]["reasons"]
     assert "seed 7" in err
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        (["--duration", "2"], 60),
+        (["--duration", "70"], 72),
+        (["--duration", "2", "--fixed-duration"], 4),
+        (["--duration", "2", "--neighbours", "0"], 4),
+    ],
+)
+def test_an_attack_is_announced_for_as_long_as_its_neighbours_need(
+    asked: list[str], seconds: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said "about 8 s" of a minute."""
+    monkeypatch.setattr(Player, "play", AsyncMock(side_effect=InvalidRunError("not here")))
+    with planted() as server:
+        brief = ["--kind", "slow-head", "--clients", "1", "--baseline", "1", "--recovery", "1"]
+        assert exit_code("attack", server.url, *brief, *asked) == 3
+    assert f" connections for about {seconds} s, " in capsys.readouterr().err
 
 
 def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_report(tmp_path: Path) -> None:

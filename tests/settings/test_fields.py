@@ -58,7 +58,7 @@ def test_bounds_are_kept_and_zero_is_none_only_where_it_says_so(name: str) -> No
 
 def test_precedence(tmp_path: Path) -> None:
     path = toml(tmp_path, 'port = 1\nhead-deadline = 2\nbody_deadline = 3\nhost = ["::1", "127.0.0.1"]\nquiet = true')
-    environ = {"CHATSERVER_PORT": "10", "CHATSERVER_HEAD_DEADLINE": "20", "CHATSERVER_UNKNOWN": "x"}
+    environ = {"CHATSERVER_PORT": "10", "CHATSERVER_HEAD_DEADLINE": "20", "PORT": "30"}
     settings = load_settings({"port": "100", "per_ip": None}, environ, path)
     assert (settings.port, settings.head_deadline, settings.body_deadline) == (100, 20.0, 3.0)
     assert settings.host == ("::1", "127.0.0.1")
@@ -162,6 +162,30 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> No
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         load_settings({}, {}, toml(tmp_path, text))
     assert caught.value.flag == "config"
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("CHATSERVER_MAX_CONNECTION", ", did you mean CHATSERVER_MAX_CONNECTIONS?"),
+        ("CHATSERVER_max_connections", ", did you mean CHATSERVER_MAX_CONNECTIONS?"),
+        ("CHATSERVER_UNKNOWN_SERVICE_NAME", ""),
+        ("CHATSERVER_", ""),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(variable: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"^the environment sets {variable}, which is no setting{re.escape(hint)}$"):
+        load(environ={variable: "5"})
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_none_of_ours() -> None:
+    environ = {
+        "CHATSERVER_WEB_SERVICE_HOST": "10.0.0.1",
+        "CHATSERVER_WEB_SERVICE_PORT_HTTP": "80",
+        "CHATSERVER_WEB_PORT": "tcp://10.0.0.1:80",
+        "CHATSERVER_WEB_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(environ=environ) == Settings()
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
