@@ -6,12 +6,13 @@
  * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
  */
-import { byId, hasFingers, isSure, make, openAt } from './dom.js';
+import { byId, hasFingers, isSure, make, openAt, stopAsking } from './dom.js';
 import { EMOJI, QUICK } from './emoji.js';
 
 export class Actions {
   #list = byId('messages');
   #bar = byId('actions');
+  #place = byId('actions-place');
   #picker = byId('reaction-picker');
   /** @type {Message | null} */
   #message = null;
@@ -29,6 +30,7 @@ export class Actions {
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('click', (event) => this.#chip(event));
     this.#bar.addEventListener('click', (event) => this.#click(event));
+    this.#bar.addEventListener('keydown', (event) => this.#move(event));
     this.#picker.addEventListener('click', (event) => this.#pick(event));
     for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
     const reaction = (/** @type {string} */ emoji, name = emoji) => make('button', { type: 'button', value: emoji, title: name, ariaLabel: name }, emoji);
@@ -42,6 +44,7 @@ export class Actions {
     const row = /** @type {HTMLElement | null} */ (target.closest('.message'));
     const message = row && this.client.current.find(Number(row.dataset.offset));
     if (!row || !message || message.deleted) return;
+    if (message !== this.#message) stopAsking();
     this.#message = message;
     const isOwn = this.client.identity.owns(message);
     const may = {
@@ -53,8 +56,33 @@ export class Actions {
     for (const [name, value] of Object.entries(may)) {
       /** @type {HTMLElement} */ (this.#bar.querySelector(`[value="${name}"]`)).hidden = !value;
     }
-    if (this.#bar.parentElement !== row) row.append(this.#bar);
+    if (this.#place.parentElement !== row) row.append(this.#place);
     this.#bar.hidden = false;
+    this.#stopAt(this.#buttons[0]);
+  }
+
+  get #buttons() {
+    return /** @type {HTMLElement[]} */ ([...this.#bar.querySelectorAll('button:not([hidden])')]);
+  }
+
+  /**
+   * The toolbar is one stop of the Tab key; the arrow keys go from button to button.
+   * @param {HTMLElement} button
+   */
+  #stopAt(button) {
+    for (const each of this.#buttons) each.tabIndex = each === button ? 0 : -1;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #move(event) {
+    const buttons = this.#buttons;
+    const at = buttons.indexOf(/** @type {HTMLElement} */ (event.target));
+    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: -1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const button = /** @type {HTMLElement} */ (buttons.at(to % buttons.length));
+    this.#stopAt(button);
+    button.focus();
   }
 
   #leave() {
@@ -64,7 +92,7 @@ export class Actions {
 
   /** The row under the toolbar may have gone. */
   #keep() {
-    if (!this.#bar.isConnected) byId('column').append(this.#bar);
+    if (!this.#bar.isConnected) byId('column').append(this.#place);
     if (!this.#list.contains(this.#bar)) this.#bar.hidden = true;
   }
 
@@ -92,7 +120,7 @@ export class Actions {
     if (button.value === 'edit') return composer.edit(message);
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
     if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
-    if (!isSure(button)) return this.tell('Press again to delete this message.');
+    if (!isSure(button, 'Press again to delete this message.', this.tell)) return;
     await this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
     composer.focus();
   }

@@ -178,10 +178,14 @@ export class ChatClient extends EventTarget {
     return !this.#unsupported.has(type);
   }
 
-  /** @param {Message} message */
-  mentionsUs({ mentions }) {
-    const { user } = this.identity;
-    return user !== null && (mentions?.includes(user.id) ?? false);
+  /**
+   * An edit carries no ids of users: its text says whom it mentions.
+   * @param {Message} message
+   */
+  mentionsUs({ text, edited, mentions = [] }) {
+    const { identity } = this;
+    if (identity.user === null) return false;
+    return mentions.includes(identity.user.id) || (Boolean(edited) && identity.namesIn(text).includes(identity.user.name));
   }
 
   /**

@@ -1,6 +1,6 @@
 /**
  * Where messages are written, answered and corrected: nothing typed is ever lost.
- * Owns: the text field, the drafts (one per room, kept by the browser), what is answered or corrected.
+ * Owns: the text field, the drafts (one per room, kept by the browser), what is answered or corrected (kept by the tab).
  * May not: know whether we are online.
  *
  * @import { ChatClient } from './client.js'
@@ -10,9 +10,12 @@
 import { Completion } from './completion.js';
 import { byId, hasFingers } from './dom.js';
 import { withEmoji } from './emoji.js';
-import { mentionsIn } from './text.js';
+import { readJson } from './storage.js';
+import { actionIn, mentionsIn } from './text.js';
 
 const DRAFT_KEY = 'chat.draft.'; // + room
+const ABOUT_KEY = 'chat.about.'; // + room
+const COMMAND = /^\/[^\s/]*(?!\S)/; // `//x` says /x, and `/a/path` is a text: as in the terminal client
 const MOST_BYTES = 8 * 1024; // of UTF-8, as the server has it; a far longer one would even close the connection
 const MOST_MENTIONS = 20;
 
@@ -20,25 +23,30 @@ export class Composer {
   #form = /** @type {HTMLFormElement} */ (byId('composer'));
   #text = /** @type {HTMLTextAreaElement} */ (byId('text'));
   #send = /** @type {HTMLButtonElement} */ (byId('send'));
+  #refused = byId('refused');
   /** @type {{kind: 'reply' | 'edit', message: Message} | null} */
   #about = null;
-  #room = '';
-  /** @type {Map<string, {kind: 'reply' | 'edit', message: Message, text: string}>} what was answered or corrected, by room */
-  #left = new Map();
 
   /**
    * @param {ChatClient} client
-   * @param {{storage: Store, sent: () => void, problem: (problem: string) => void}} options
+   * @param {object} options
+   * @param {Store} options.tab
+   * @param {Store} options.browser
+   * @param {() => void} options.sent
+   * @param {(text: string) => void} options.tell what passes
+   * @param {(problem: string) => void} options.problem what stays
    */
-  constructor(client, { storage, sent, problem }) {
+  constructor(client, { tab, browser, sent, tell, problem }) {
     this.client = client;
-    this.storage = storage;
+    this.tab = tab;
+    this.browser = browser;
     this.sent = sent;
+    this.tell = tell;
     this.problem = problem;
-    this.completion = new Completion(client, this.#text, () => this.#edited());
+    this.completion = new Completion(client, this.#text, () => this.#typed());
     client.addEventListener('room', () => this.#show());
     this.#form.addEventListener('submit', (event) => this.#submit(event));
-    this.#text.addEventListener('input', () => this.#edited());
+    this.#text.addEventListener('input', () => this.#typed());
     this.#text.addEventListener('keydown', (event) => this.#key(event));
     byId('about-close').addEventListener('click', () => this.stop());
     if (hasFingers()) this.#text.enterKeyHint = 'enter';
@@ -51,7 +59,8 @@ export class Composer {
   /** @param {Message} message */
   reply(message) {
     if (this.#about?.kind === 'edit') this.stop();
-    this.#turnTo('reply', message);
+    this.#turnTo('reply', message, this.#text.value);
+    this.focus();
   }
 
   /**
@@ -59,9 +68,8 @@ export class Composer {
    * @param {string} [text] what becomes of it
    */
   edit(message, text = message.text) {
-    this.#turnTo('edit', message);
-    this.#text.value = text;
-    this.#fit();
+    this.#turnTo('edit', message, text);
+    this.focus();
   }
 
   /** Answer and correct nothing any more; a draft comes back. */
@@ -69,52 +77,62 @@ export class Composer {
     const wasEdit = this.#about?.kind === 'edit';
     this.#about = null;
     byId('about').hidden = true;
-    if (wasEdit) this.#text.value = this.storage.getItem(DRAFT_KEY + this.client.room) ?? '';
-    this.#fit();
+    if (wasEdit) this.#text.value = this.#draft;
+    this.#changed();
     this.focus();
+  }
+
+  get #draft() {
+    return this.browser.getItem(DRAFT_KEY + this.client.room) ?? '';
   }
 
   /**
    * @param {'reply' | 'edit'} kind
    * @param {Message} message
+   * @param {string} text
    */
-  #turnTo(kind, message) {
+  #turnTo(kind, message, text) {
     this.#about = { kind, message };
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
     byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${message.text}`;
     byId('about').hidden = false;
-    this.focus();
+    this.#text.value = text;
+    this.#changed();
   }
 
   #show() {
     const { room } = this.client;
-    if (this.#about) this.#left.set(this.#room, { ...this.#about, text: this.#text.value });
-    this.#room = room;
-    this.#about = null;
-    byId('about').hidden = true;
-    this.#text.value = this.storage.getItem(DRAFT_KEY + room) ?? '';
     this.#text.placeholder = `Message #${room}`;
     this.completion.close();
-    this.#goOn();
-    this.#fit();
+    const kept = readJson(this.tab, ABOUT_KEY + room, (value) => typeof value?.message?.user?.name === 'string', null);
+    if (kept) return this.#turnTo(kept.kind, kept.message, kept.text);
+    this.#about = null;
+    byId('about').hidden = true;
+    this.#text.value = this.#draft;
+    this.#changed();
   }
 
-  /** With what was answered or corrected when the room was left. */
-  #goOn() {
-    const left = this.#left.get(this.#room);
-    if (!left) return;
-    this.#left.delete(this.#room);
-    this.#turnTo(left.kind, left.message);
-    if (left.kind === 'edit') this.#text.value = left.text;
-  }
-
-  #edited() {
+  #typed() {
     const { value } = this.#text;
-    this.#fit();
+    this.#changed();
     if (this.#about?.kind === 'edit') return;
-    if (value) this.storage.setItem(DRAFT_KEY + this.client.room, value);
-    else this.storage.removeItem(DRAFT_KEY + this.client.room);
+    if (value) this.browser.setItem(DRAFT_KEY + this.client.room, value);
+    else this.browser.removeItem(DRAFT_KEY + this.client.room);
     if (value.trim()) this.client.current.typing();
+  }
+
+  /** After every change of the text, or of what it is about. */
+  #changed() {
+    this.#fit();
+    this.#keep();
+    if (this.#refused.textContent) this.#refused.textContent = this.#refusal();
+  }
+
+  /** What is answered or corrected outlives a reload, and a look at another room. */
+  #keep() {
+    const key = ABOUT_KEY + this.client.room;
+    if (this.#about) this.tab.setItem(key, JSON.stringify({ ...this.#about, text: this.#text.value }));
+    else this.tab.removeItem(key);
   }
 
   #fit() {
@@ -140,40 +158,61 @@ export class Composer {
   #editLast(event) {
     const { identity, current } = this.client;
     const last = current.timeline.messages.findLast((message) => identity.owns(message) && !message.deleted);
-    if (!last || !this.client.supports('edit')) return;
+    if (!this.client.supports('edit')) return;
     event.preventDefault();
-    this.edit(last);
+    if (current.pending.length) this.tell('Your last message cannot be edited yet.');
+    else if (last) this.edit(last);
+  }
+
+  /** The text as it would go out. */
+  get #written() {
+    return withEmoji(this.#text.value.replace(/\s+$/, ''));
+  }
+
+  /** Why the text cannot go out; empty if it can. */
+  #refusal() {
+    const text = this.#written;
+    const bytes = new TextEncoder().encode(text).length;
+    if (bytes > MOST_BYTES) return `This message is too long: ${bytes.toLocaleString()} bytes, at most ${MOST_BYTES.toLocaleString()}.`;
+    const command = COMMAND.exec(text)?.[0];
+    if (command === undefined || actionIn({ text }) !== null || this.#about?.kind === 'edit') return '';
+    return `No such command: ${command} (there is only /me TEXT). To send it as text, write /${command}.`;
   }
 
   /** @param {SubmitEvent} event */
   #submit(event) {
     event.preventDefault();
-    const text = withEmoji(this.#text.value.replace(/\s+$/, ''));
+    const text = this.#written;
     if (text.trim() === '') return;
-    const bytes = new TextEncoder().encode(text).length;
-    if (bytes > MOST_BYTES) {
-      this.problem(`This message is too long: ${bytes.toLocaleString()} bytes, at most ${MOST_BYTES.toLocaleString()}.`);
-      return;
-    }
+    this.#refused.textContent = this.#refusal();
+    if (this.#refused.textContent) return;
+    if (this.#about?.kind === 'edit') this.#sendEdit(this.#about.message, text);
+    else this.#publish(text.replace(/^\/\//, '/'));
+  }
+
+  /**
+   * @param {Message} message
+   * @param {string} text
+   */
+  #sendEdit(message, text) {
     const { current } = this.client;
-    const about = this.#about;
-    if (about?.kind === 'edit') {
-      const { message } = about;
-      if (text !== withEmoji(message.text)) {
-        current.edit(message.offset, text).catch((error) => {
-          this.problem(`Not changed: ${error.isUnsupported ? 'this server cannot do that.' : error.message}`);
-          // What was typed is offered again, unless something else is being written.
-          const isFree = current === this.client.current && !this.#about && this.#text.value === '';
-          if (isFree && !error.isUnsupported) this.edit(message, text);
-        });
-      }
-      return this.stop();
-    }
+    this.stop();
+    if (text === withEmoji(message.text)) return;
+    current.edit(message.offset, text).catch((error) => {
+      this.problem(`Not changed: ${error.isUnsupported ? 'this server cannot do that.' : error.message}`);
+      // What was typed is offered again, unless something else is being written.
+      const isFree = current === this.client.current && !this.#about && this.#text.value === '';
+      if (isFree && !error.isUnsupported) this.edit(message, text);
+    });
+  }
+
+  /** @param {string} text */
+  #publish(text) {
+    const replyTo = this.#about?.message.offset;
     this.#text.value = '';
-    this.#edited();
-    const mentions = this.#mentioned(text);
+    this.#typed();
     // Told where it is shown: beside the message that is on its way.
-    current.publish(text, { replyTo: about?.message.offset, mentions }).catch(() => {});
+    this.client.current.publish(text, { replyTo, mentions: this.#mentioned(text) }).catch(() => {});
     this.stop();
     this.sent();
   }

@@ -17,16 +17,35 @@ export function make(tag, properties = {}, ...children) {
 /** @param {string} id */
 export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
-const SURE_FOR = 3_000; // ms
+const SURE_FOR = 4_000; // ms
+let asking = new AbortController();
+
+/** Take the question back that a button asks. */
+export const stopAsking = () => asking.abort();
 
 /**
- * Whether a press is the second one on the same button within three seconds; the first only makes it red.
+ * Whether a press is the second one on the same button; the first makes it red, and asks. The question is gone after
+ * some seconds, by Escape, and when something else is pressed or focused.
  * @param {HTMLElement} button
+ * @param {string} question
+ * @param {(text: string) => void} tell
  */
-export function isSure(button) {
-  const wasAsked = button.classList.toggle('sure') === false;
-  if (!wasAsked) setTimeout(() => button.classList.remove('sure'), SURE_FOR);
-  return wasAsked;
+export function isSure(button, question, tell) {
+  const wasAsked = button.classList.contains('sure');
+  stopAsking();
+  if (wasAsked) return true;
+  const controller = (asking = new AbortController());
+  const { signal } = controller;
+  const stop = () => controller.abort();
+  button.classList.add('sure');
+  tell(question);
+  signal.addEventListener('abort', () => (button.classList.remove('sure'), tell('')));
+  setTimeout(stop, SURE_FOR);
+  addEventListener('keydown', ({ key }) => key === 'Escape' && stop(), { signal });
+  for (const event of ['pointerdown', 'focusin']) {
+    addEventListener(event, ({ target }) => target instanceof Node && !button.contains(target) && stop(), { signal });
+  }
+  return false;
 }
 
 /**

@@ -7,6 +7,7 @@
  * @import { Change, Message, User } from './wire.js'
  */
 import { readJson } from './storage.js';
+import { mentionsIn } from './text.js';
 
 const STORAGE_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
 const REACTED_KEY = 'chat.reacted';
@@ -90,6 +91,14 @@ export class Identity {
   /** @param {string} id */
   nameOf(id) {
     return this.#names.get(id);
+  }
+
+  /**
+   * The names that a text mentions, of those we know.
+   * @param {string} text
+   */
+  namesIn(text) {
+    return text.includes('@') ? mentionsIn(text, [...this.#names.values()]).map(({ name }) => name) : [];
   }
 
   /**

@@ -58,7 +58,8 @@ export function messageRow(client, message) {
 function body(client, message) {
   const { user, text, deleted, edited, mentions = [] } = message;
   if (deleted) return make('p', { className: 'text gone' }, 'This message was deleted.');
-  const names = mentions.map((id) => client.identity.nameOf(id)).filter((name) => name !== undefined);
+  const named = () => mentions.map((id) => client.identity.nameOf(id)).filter((name) => name !== undefined);
+  const names = edited ? client.identity.namesIn(text) : named();
   const action = actionIn(message);
   const blocks = markdown(action ?? text, names);
   if (action !== null) {

@@ -16,6 +16,7 @@ const NEAR_EDGE = 600; // px; more rows are made before the person gets there
 const STEP = 60; // rows made at a time
 const MOST_ROWS = 240; // a layout of these takes a few ms, and 10,000 messages cost no more
 const MOST_SPOKEN = 3; // messages at a time; more are told as a number
+const TAB_STOP = ':scope > [tabindex="0"]'; // the row; what stands in one may be a stop as well
 
 export class MessagesView {
   #list = byId('messages');
@@ -250,7 +251,7 @@ export class MessagesView {
       previous = message;
     }
     const last = this.#rows.get(this.#to)?.row;
-    if (last && !this.#list.querySelector('[tabindex="0"]')) last.tabIndex = 0;
+    if (last && !this.#list.querySelector(TAB_STOP)) last.tabIndex = 0;
   }
 
   /**
@@ -354,7 +355,7 @@ export class MessagesView {
     if (event.key === 'End') this.toPresent();
     if (!(to instanceof HTMLElement)) return;
     event.preventDefault();
-    this.#list.querySelector('[tabindex="0"]')?.setAttribute('tabindex', '-1');
+    this.#list.querySelector(TAB_STOP)?.setAttribute('tabindex', '-1');
     to.tabIndex = 0;
     to.focus();
   }

@@ -18,6 +18,8 @@ export class Notifier {
   #choice = /** @type {HTMLSelectElement} */ (byId('notify'));
   /** @type {{[room: string]: Level}} */
   #levels;
+  /** @type {WeakSet<Message>} that do not mention us, unless an edit makes them */
+  #forOthers = new WeakSet();
 
   /**
    * @param {ChatClient} client
@@ -29,7 +31,7 @@ export class Notifier {
     this.#levels = readJson(storage, KEY, (value) => value !== null && typeof value === 'object', {});
     for (const event of ['room', 'unread', 'left']) client.addEventListener(event, () => this.#showTitle());
     client.addEventListener('room', () => (this.#choice.value = this.#level(client.room)));
-    client.addEventListener('messages', ({ detail }) => detail.isLive && this.#heard(detail));
+    client.addEventListener('messages', ({ detail }) => this.#heard(detail));
     this.#choice.addEventListener('change', () => this.#chosen());
   }
 
@@ -52,14 +54,24 @@ export class Notifier {
     if (level !== 'nothing' && 'Notification' in window && Notification.permission === 'default') await Notification.requestPermission();
   }
 
-  /** @param {{room: string, added: Message[]}} news */
-  #heard({ room, added }) {
-    if (!('Notification' in window) || Notification.permission !== 'granted') return;
+  /** @param {{room: string, added: Message[], changed: Message[], isLive: boolean}} news */
+  #heard({ room, added, changed, isLive }) {
+    const mentions = this.#mentions(added, changed);
+    if (!isLive || !('Notification' in window) || Notification.permission !== 'granted') return;
     if (!document.hidden && document.hasFocus() && room === this.client.room) return;
-    const level = this.#level(room);
-    const isFor = (/** @type {Message} */ message) => level === 'all' || (level === 'mentions' && this.client.mentionsUs(message));
-    const message = added.findLast((each) => !this.client.identity.owns(each) && isFor(each));
+    const wanted = { all: [...mentions, ...added], mentions, nothing: [] }[this.#level(room)];
+    const message = wanted.findLast((each) => !this.client.identity.owns(each));
     if (message) this.#show(message);
+  }
+
+  /**
+   * The messages that mention us, and did not before.
+   * @param {Message[]} added
+   * @param {Message[]} changed
+   */
+  #mentions(added, changed) {
+    for (const message of added) this.#forOthers.add(message);
+    return [...changed, ...added].filter((message) => this.client.mentionsUs(message) && this.#forOthers.delete(message));
   }
 
   /** @param {Message} message */

@@ -42,8 +42,10 @@ new Account(client);
 new Notifier(client, browser);
 new Switcher(client, rooms);
 const composer = new Composer(client, {
-  storage: browser,
+  tab,
+  browser,
   sent: () => (hideBanner(), messages.toPresent()),
+  tell: showToast,
   problem: showBanner,
 });
 new Actions(client, { composer, tell: showToast });

@@ -25,11 +25,8 @@ export class PendingView {
   }
 
   #show() {
-    const { outbox, room, current } = this.client;
-    // Come in already, though its acknowledgement has not: the true message stands above, so this one hides.
-    const isShadowed = (/** @type {Item} */ { state, offset }) =>
-      state !== 'sent' && offset !== null && current.timeline.find(offset) !== null;
-    const items = outbox.items.filter((item) => item.room === room && !isShadowed(item));
+    const { current } = this.client;
+    const items = current.pending;
     const keys = new Set(items.map((item) => item.key));
     for (const [key, row] of this.#rows) if (!keys.has(key)) row.remove(), this.#rows.delete(key);
     this.#list.hidden = items.length === 0;

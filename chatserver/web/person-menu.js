@@ -47,7 +47,6 @@ export class PersonMenu {
   #open(user, button) {
     this.#about = { room: this.client.room, user };
     byId('person-menu-title').textContent = `${user.name} in #${this.client.room}`;
-    for (const each of this.#menu.querySelectorAll('.sure')) each.classList.remove('sure');
     openAt(this.#menu, button);
   }
 
@@ -57,7 +56,7 @@ export class PersonMenu {
     if (!button || !this.#about) return;
     const { room, user } = this.#about;
     const { request, done } = DEEDS[button.value];
-    if (!isSure(button)) return this.tell(`Press again: ${button.textContent?.toLowerCase()}, ${user.name}.`);
+    if (!isSure(button, `Press again: ${button.textContent?.toLowerCase()}, ${user.name}.`, this.tell)) return;
     this.#menu.hidePopover();
     try {
       await this.client.api.ask({ .../** @type {any} */ (request), room, user: user.id });

@@ -164,6 +164,12 @@ export class Room extends EventTarget {
     return this.past?.find(offset) ?? this.timeline.find(offset);
   }
 
+  /** What we wrote here and do not see among the messages yet. */
+  get pending() {
+    const isSeen = (/** @type {number | null} */ offset) => offset !== null && this.timeline.find(offset) !== null;
+    return this.client.outbox.items.filter(({ room, offset }) => room === this.name && !isSeen(offset));
+  }
+
   get typists() {
     return [...this.#typists.values()].map(({ user }) => user);
   }

@@ -103,7 +103,7 @@ export function duration(seconds) {
 
 /**
  * What somebody says to be doing, by `/me`.
- * @param {Pick<Message, 'text' | 'deleted'>} message
+ * @param {{text: string, deleted?: unknown}} message
  */
 export const actionIn = ({ text, deleted }) => (!deleted && text.startsWith('/me ') ? text.slice(4) : null);
 

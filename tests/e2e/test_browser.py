@@ -237,7 +237,7 @@ def test_a_refused_message_says_why_and_can_be_discarded(shared_server: Server, 
     problem.get_by_role("button", name="Discard").click()
     ann.expect_texts(["and on it goes"])
     ann.say("x" * 9_000)
-    expect(ann.page.locator("#banner")).to_contain_text("too long")
+    expect(ann.page.locator("#refused")).to_contain_text("too long")
     assert len(ann.page.input_value("#text")) == 9_000
 
 

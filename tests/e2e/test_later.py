@@ -128,3 +128,37 @@ def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: 
     ben.page.click("#rooms a[href='#mentions']")
     expect(ben.page.locator(".for-us")).to_have_count(1)
     expect(ben.page.locator("#rooms .badge")).to_have_count(0)
+
+
+def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
+    """An edit carries no ids of users: its text says whom it mentions."""
+    ann, ben = window(), window()
+    ben.page.add_init_script("""
+        window.notes = [];
+        window.Notification = class {
+            static permission = 'granted';
+            constructor(title, { body }) { window.notes.push(body); }
+        };
+    """)
+    for each in (ann, ben):
+        each.open(shared_server, room="named-later")
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    name = ben.page.locator("#me .name").inner_text()
+    ben.page.evaluate("location.hash = 'named-later-desk'")
+    expect(ben.page.locator("#room-title")).to_have_text("named-later-desk")
+    badge = ben.page.locator("#rooms a[href='#named-later'] .badge")
+    ann.say("look")
+    expect(badge).to_have_text("1 unread")
+    assert ben.page.evaluate("window.notes") == []
+    for text in (f"look, @{name}", f"look at this, @{name}"):
+        act(ann, "look", "Edit")
+        ann.say(text)
+        expect(ann.texts).to_have_text([f"{text} edited"])
+    expect(ann.page.locator(".mention")).to_have_text(f"@{name}")
+    expect(badge).to_have_text("@1 mentions of you")
+    ben.page.click("#rooms a[href='#named-later']")
+    for notes in (1, 0):  # one for two edits, and none after a reload
+        expect(ben.texts).to_have_text([f"look at this, @{name} edited"])
+        expect(ben.page.locator(".for-us .mention")).to_have_text(f"@{name}")
+        assert ben.page.evaluate("window.notes.length") == notes
+        ben.page.reload()

@@ -143,6 +143,26 @@ def test_what_was_not_acknowledged_goes_out_again_under_its_key(ann: Window, scr
     ann.expect_texts([*texts(1, 2), "important", "second"])
 
 
+def test_up_edits_no_earlier_message_while_the_last_one_is_on_its_way(ann: Window, script: Script) -> None:
+    """What one corrects in haste is what one has just sent."""
+    script.answers["publish"] = lambda _: {"type": "ack", **place(3)}
+    ann.say("first")
+    script.say(message(3, "first", SELF))
+    ann.expect_texts([*texts(1, 2), "first"])
+    del script.answers["publish"]
+    ann.say("secnod")
+    request = script.wait_for("publish", 2)[-1]
+    ann.page.press("#text", "ArrowUp")
+    expect(ann.page.locator("#toast")).to_have_text("Your last message cannot be edited yet.")
+    expect(ann.page.locator("#about")).to_be_hidden()
+    expect(ann.page.locator("#text")).to_have_value("")
+    script.push({"id": request["id"], "type": "ack", **place(4)})
+    script.say(message(4, "secnod", SELF))
+    ann.expect_texts([*texts(1, 2), "first", "secnod"])
+    ann.page.press("#text", "ArrowUp")
+    expect(ann.page.locator("#text")).to_have_value("secnod")
+
+
 def test_what_is_on_its_way_outlives_a_reload(ann: Window, script: Script) -> None:
     ann.say("important")
     (first,) = script.wait_for("publish")

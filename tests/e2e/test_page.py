@@ -160,7 +160,7 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     ann.page.wait_for_function(AT_BOTTOM)
 
     ann.page.keyboard.press("Shift+Tab")  # to the messages from the field is a short way by keyboard as well
-    ann.page.locator("#messages [tabindex='0']").focus()
+    ann.page.locator("#messages > [tabindex='0']").focus()
     ann.page.keyboard.press("ArrowUp")
     expect(bar).to_be_visible()
     ann.page.keyboard.press("c")

@@ -1,0 +1,72 @@
+"""The field where messages are written: what it refuses, for how long it says so, and what a reload keeps."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser import Server
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+
+def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: Server, window: OpenWindow) -> None:
+    """A mistyped command used to be published, where everybody could read it."""
+    ann = window()
+    ann.open(shared_server, room="commands")
+    refused = ann.page.locator("#refused")
+    for typed, command in (("/me", "/me"), ("/ x", "/"), ("/shrug well", "/shrug")):
+        ann.say(typed)
+        expect(refused).to_contain_text(f"No such command: {command} ")
+        expect(refused).to_contain_text(f"To send it as text, write /{command}.")
+        expect(ann.page.locator("#text")).to_have_value(typed)
+    ann.page.press("#text", "Home")
+    ann.page.keyboard.type("/")
+    expect(refused).to_be_empty()
+    ann.page.keyboard.press("Enter")
+    ann.say("/etc/passwd is a file", "/me waves", " /x", "a /b")
+    sent = ["/shrug well", "/etc/passwd is a file", "/me waves", " /x", "a /b"]
+    expect(ann.texts).to_have_count(len(sent))
+    assert [message["text"] for message in shared_server.messages("commands")] == sent
+
+    ann.texts.first.hover()
+    ann.page.locator("#actions [value=edit]").click()  # what was sent as text is no command when it is corrected
+    ann.say("/shrug, well")
+    expect(ann.texts.first).to_have_text("/shrug, well edited")
+
+
+def test_what_is_too_long_is_said_until_it_is_short_enough(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(shared_server, room="too-long")
+    refused = ann.page.locator("#refused")
+    ann.say("x" * 8_194)
+    expect(refused).to_have_text("This message is too long: 8,194 bytes, at most 8,192.")
+    ann.page.keyboard.press("Backspace")
+    expect(refused).to_have_text("This message is too long: 8,193 bytes, at most 8,192.")
+    ann.page.keyboard.press("Backspace")
+    expect(refused).to_be_empty()
+    ann.say("x" * 9_000)
+    expect(refused).to_contain_text("too long")
+    ann.page.fill("#text", "")
+    expect(refused).to_be_empty()
+
+
+def test_a_half_typed_edit_or_reply_outlives_a_reload(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(shared_server, room="half-typed")
+    text, about = ann.page.locator("#text"), ann.page.locator("#about-text")
+    ann.say("frist")
+    ann.expect_texts(["frist"])
+    ann.page.fill("#text", "a draft")
+    for action, typed, title in (("edit", "first", "Editing your message"), ("reply", "yes", "Replying to yourself")):
+        ann.texts.first.hover()
+        ann.page.locator(f"#actions [value={action}]").click()
+        ann.page.fill("#text", typed)
+        ann.page.reload()
+        expect(about).to_contain_text(title)
+        expect(text).to_have_value(typed)
+        ann.page.press("#text", "Escape")
+        expect(text).to_have_value("a draft" if action == "edit" else "yes")
+    ann.page.reload()
+    ann.expect_texts(["frist"])
+    expect(about).to_be_hidden()
+    expect(text).to_have_value("yes")

@@ -1,0 +1,108 @@
+"""The toolbar at a message: where it stands, how the keyboard reaches it, and what it asks."""
+
+import pytest
+from playwright.sync_api import FloatRect, Locator, expect
+
+from tests.e2e.browser import Server, Window
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+
+def button(window: Window, name: str) -> Locator:
+    return window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=name, exact=True)
+
+
+def box(located: Locator) -> FloatRect:
+    found = located.bounding_box()
+    assert found is not None
+    return found
+
+
+def test_a_question_goes_with_its_cause(shared_server: Server, window: OpenWindow) -> None:
+    """It stayed on the screen, and the red button went along to the next message, where one press was enough."""
+    ann = window()
+    ann.page.clock.install()  # before the page has a timer
+    ann.open(shared_server, room="questions")
+    ann.say("one", "two")
+    ann.expect_texts(["one", "two"])
+    toast, red = ann.page.locator("#toast"), ann.page.locator(".sure")
+
+    def ask(text: str) -> None:
+        ann.page.get_by_text(text, exact=True).hover()
+        button(ann, "Delete").click()
+        expect(toast).to_have_text("Press again to delete this message.")
+        expect(red).to_have_count(1)
+
+    def expect_nothing() -> None:
+        expect(toast).to_be_empty()
+        expect(red).to_have_count(0)
+
+    ann.page.clock.pause_at(ann.page.evaluate("Date.now()") / 1000 + 1)  # nothing goes by itself
+    ask("one")
+    ann.page.keyboard.press("Escape")
+    expect_nothing()
+    ask("one")
+    ann.page.get_by_text("two", exact=True).hover()
+    expect_nothing()
+    ask("two")
+    ann.page.click("#text")
+    expect_nothing()
+    ask("two")
+    ann.page.clock.fast_forward(4_000)
+    expect_nothing()
+    ann.expect_texts(["one", "two"])
+    ann.page.clock.resume()
+    ask("two")
+    button(ann, "Delete").click()
+    ann.expect_texts(["one", "This message was deleted."])
+    expect_nothing()
+
+
+def test_the_tab_key_stops_once_at_the_toolbar(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    ann.open(shared_server, room="stops")
+    ann.say("```\ncode\n```", "see https://example.org/")
+    ann.expect_texts(["code", "see https://example.org/"])
+    stop = ann.page.locator("#messages > [tabindex='0']")
+    for key in ("ArrowUp", "ArrowDown"):
+        stop.focus()
+        ann.page.keyboard.press(key)
+        expect(stop).to_have_count(1)
+        expect(stop).to_be_focused()
+    ann.page.keyboard.press("Tab")
+    expect(ann.page.locator("#messages .text a")).to_be_focused()
+    for key, name in (
+        ("Tab", "React"), ("ArrowRight", "Reply"), ("End", "Delete"), ("ArrowRight", "React"), ("ArrowLeft", "Delete"),
+        ("Home", "React"), ("ArrowRight", "Reply"),
+    ):  # fmt: skip
+        ann.page.keyboard.press(key)
+        expect(button(ann, name)).to_be_focused()
+    ann.page.keyboard.press("Tab")
+    expect(ann.page.locator("#text")).to_be_focused()
+    ann.page.keyboard.press("Shift+Tab")
+    expect(button(ann, "Reply")).to_be_focused()
+
+
+def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    ann, ben = window(width=1400), window(width=1400)
+    for each in (ann, ben):
+        each.open(shared_server, room="short-and-long")
+    long = "a message of many words " * 10
+    ann.say("ok", "yes", long)
+    ben.expect_texts(["ok", "yes", long.strip()])
+    for each in (ann, ben):
+        for text in ("ok", "yes"):
+            row = each.page.locator("#messages .message", has=each.page.get_by_text(text, exact=True))
+            row.locator(".text").hover()
+            bubble, bar = box(row.locator(".bubble")), box(each.page.locator("#actions"))
+            left, right = (bar, bubble) if each is ann else (bubble, bar)
+            assert 0 <= right["x"] - (left["x"] + left["width"]) < 75  # the time may stand between them
+            assert abs(bubble["y"] + bubble["height"] / 2 - bar["y"] - bar["height"] / 2) < 2
+        row = each.page.locator("#messages .message", has_text="many words")
+        row.locator(".text").hover()
+        around, bar = box(row), box(each.page.locator("#actions"))
+        assert around["x"] <= bar["x"]
+        assert bar["x"] + bar["width"] <= around["x"] + around["width"]
