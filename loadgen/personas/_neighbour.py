@@ -112,6 +112,8 @@ class Neighbour(Planner, Member):
             case "message":
                 self.cohort.deliveries += 1
                 self._follow(message.offset)
+            case "edit" | "delete" | "reaction":
+                self._follow(message.offset)  # what others do to messages is counted with them
             case "ack" if isinstance(message.id, int):
                 self._acknowledged = max(self._acknowledged, message.id)
             case "gap":

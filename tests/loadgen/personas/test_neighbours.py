@@ -118,6 +118,16 @@ async def test_lost_messages_are_missed_unless_the_server_owns_up(
         )
 
 
+async def test_what_happens_to_a_message_later_is_no_message_lost() -> None:
+    async with _joined("office") as (play, room):
+        await _tell(room, 1)
+        for offset, type_ in enumerate(("edit", "reaction", "delete"), start=2):
+            await room.say(type=type_, room="lobby", offset=offset, target=1)
+        await _tell(room, 5)
+        await until(lambda: play.cohort.deliveries == 2)
+        assert not play.cohort.ended
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 async def test_pings_are_answered_and_a_close_is_a_failure_even_with_a_kind_word(name: str) -> None:
     async with _joined(name) as (play, room):
