@@ -105,6 +105,8 @@ class Findings(Measured):
         notes = [*([self._intensity(figures)] if self.experiment.attackers else []), *self.left_out]
         if figures["baseline_failed"]:
             notes.append(f"{figures['baseline_failed']:,.0f} operations failed before anything was done to the server")
+        if late := self._operations.late():
+            notes.append(f"late at the 99th percentile: {', '.join(late)}")
         if not figures["newcomers_came"]:
             notes.append("not exercised: newcomers, none came")
         if not figures["neighbours"]:

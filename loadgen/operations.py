@@ -62,6 +62,16 @@ class Operations:
     def p50s(self, phase: str) -> dict[str, float | None]:
         return {name: milliseconds(latency.at(50)) for name, latency in self.pooled(phase).items()}
 
+    def late(self) -> list[str]:
+        """Whose 99th percentile was above the bar, and when."""
+        before = self.p99s("baseline")
+        return [
+            f"{group} in the {phase} {p99:g} ms (bar {bar.limit_ms(base):g})"
+            for phase in PHASES[1:]
+            for group, p99 in self.p99s(phase).items()
+            if p99 is not None and (base := before.get(group)) is not None and p99 > bar.limit_ms(base)
+        ]
+
     def worst_victim_over_bar(self) -> float | None:
         """The victim that fared worst, by its median: one of two hundred is in no percentile of all."""
         worst: dict[str, float] = {}

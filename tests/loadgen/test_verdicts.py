@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -71,6 +72,8 @@ def is_late(plant: Plant, *, blamed: tuple[str, ...], **how: Any) -> None:
     ended = attacked(server, "idle-connect", "--victim", "ws", good=lambda ended: ended.blames(*blamed), **how)
     assert ended.blames(*blamed), ended
     assert ended.code == 1 or (ended.code == 3 and ended.was_disturbed), ended
+    if "recovery_p99_over_bar_ms" in blamed:
+        assert re.search(r"late at the 99th percentile: .* in the recovery \d\S* ms \(bar \d", ended.notes), ended
 
 
 def held(server: Callable[[], Serving], kind: str, *arguments: str, **how: Any) -> Ended:
