@@ -105,14 +105,14 @@ def worth(time_ms: int, now_ms: int) -> float:
 def ranked(records: Iterable[Record], question: Question, now_ms: int) -> list[Hit]:
     """Records that an index has found, ranked. Long ones beyond the bytes of a read are left out.
 
-    An index may be of another mind than the matcher, about a character that is new: then it is a hit without marks.
+    So are those that do not match: an index may have cut a word, or be of another version of `words`.
     """
     matcher = question.matcher()
     scores = [
         (matcher.score(record.text) * worth(record.time, now_ms), record)
         for record in within_bytes(records, MAX_READ_BYTES)
     ]
-    return [Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores)]
+    return [Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores) if score]
 
 
 def top(scores: list[tuple[float, Record]]) -> list[tuple[float, Record]]:

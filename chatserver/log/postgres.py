@@ -128,7 +128,7 @@ class PostgresLog(DatabaseLog[Connection]):
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
         self._parts = parts = _Parts(server, opened.identity, writer, side, PostgresReaders(server))
-        self.index.open(server)
+        self.index.open(server, has_old_words=opened.has_old_words)
         try:
             async with trio.open_nursery() as nursery:
 

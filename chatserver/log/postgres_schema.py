@@ -68,6 +68,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE rooms ADD COLUMN recent bigint NOT NULL GENERATED ALWAYS AS (time / 10000) STORED",
         "CREATE INDEX rooms_by_recent ON rooms (recent)",
     ),
+    postgres_index.SCHEMA_OLD_WORDS,
 )
 _MADE = re.compile(r"CREATE TABLE (\w+)")
 
@@ -77,6 +78,7 @@ class Opened(NamedTuple):
 
     identity: Identity
     cluster: str
+    has_old_words: bool
 
 
 def migrate(connection: Connection) -> Opened:
@@ -89,6 +91,7 @@ def migrate(connection: Connection) -> Opened:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _migrate(connection)
         identity = _identify(connection, cluster)
+        has_old_words = connection.execute("SELECT FROM old_words").fetchone() is not None
         notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
@@ -100,7 +103,7 @@ def migrate(connection: Connection) -> Opened:
         errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
     ) as error:  # fmt: skip
         raise _foreign(sentence(error)) from error
-    return Opened(identity, cluster)
+    return Opened(identity, cluster, has_old_words)
 
 
 def _foreign(what: str) -> LogOpenError:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions, sqlite_signouts
 from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
+from chatserver.log.words import VERSION, spaced_words
 
 #: "chat": marks the file as ours, for `file` and for this server.
 APPLICATION_ID = 0x63686174
@@ -39,6 +40,10 @@ _IS_INDEXED = f"""
     old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
 """  # noqa: S608
 _REMOVE = "INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, old.text);"
+
+#: `words.spaced_words` of the text in a trigger; called for few, since a call waits for the interpreter lock.
+_WORDS = "iif(length({0}) = length(CAST({0} AS BLOB)), {0}, spaced_words({0}))"
+_OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
 
 # A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -91,6 +96,31 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END""",  # noqa: S608
     ),
     sqlite_signouts.SCHEMA,
+    (
+        # The words of the index are those of `words`, where FTS5 found others in texts that are not ASCII.
+        "DROP TRIGGER message_changed",
+        "DROP TRIGGER message_removed",
+        "DROP TABLE search",
+        "CREATE VIRTUAL TABLE search USING fts5(text, content = '', detail = none, columnsize = 0, tokenize = 'ascii')",
+        f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
+            INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
+            INSERT INTO search(rowid, text) VALUES (new.place, {_NEW_WORDS});
+            UPDATE search_debris SET deletions = deletions + 1;
+        END""",  # noqa: S608
+        f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
+            INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
+            UPDATE search_debris SET removals = removals + 1;
+        END""",  # noqa: S608
+        # What made the words that are in the index.
+        "CREATE TABLE search_words (version TEXT NOT NULL) STRICT",
+        "INSERT INTO search_words VALUES ('')",
+    ),
+)
+# What is taken out of the index must be what was put in, so with other words it begins anew, in the background.
+_INDEX_ANEW = (
+    "INSERT INTO search(search) VALUES ('delete-all')",
+    "UPDATE rooms SET indexed = 0",
+    "UPDATE search_debris SET deletions = 0, removals = 0",
 )
 
 
@@ -164,6 +194,8 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
             connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
             connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only unlinked
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
+            connection.execute("PRAGMA trusted_schema = ON")  # triggers call this function
+            connection.create_function("spaced_words", 1, spaced_words, deterministic=True)
             identity = _migrate(connection, path)
         if turn is None:  # else the others would wait for it
             # What was deleted shortly before a crash may still be in it.
@@ -225,6 +257,10 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
     if version < len(MIGRATIONS):
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    if connection.execute("SELECT version FROM search_words").fetchone() != (VERSION,):
+        for statement in _INDEX_ANEW:
+            connection.execute(statement)
+        connection.execute("UPDATE search_words SET version = ?", (VERSION,))
     row = connection.execute("SELECT epoch, secret FROM identity").fetchone()
     connection.execute("COMMIT")
     if row is None:

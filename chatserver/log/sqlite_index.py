@@ -12,7 +12,6 @@ of the index is merged, a step at a time, which takes a second for a million mes
 do the same, but needs SQLite 3.42.
 """
 
-import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -91,13 +90,6 @@ _BACKLOG = f"""
         WHERE place BETWEEN {FIRST} AND {FIRST} + {OFFSETS - 1}), 0)
     FROM rooms WHERE id > ? ORDER BY id LIMIT {BACKLOG_ROOMS}
 """  # noqa: S608
-
-#: Marks and vowels that are part of a word, and at which FTS5 splits it: two words in quotes would be a phrase, and the
-#: index has none. So its parts are asked for, each of which must occur.
-_SPLITS = re.compile(
-    "[\u0305\u030d\u030e\u0310\u0312-\u031a\u031c-\u0322\u0329-\u032c\u032f\u0332-\u036f"
-    "\u19b0-\u19c0\u19c8\u19c9\u1cf2\u1cf3]+"
-)
 
 _log = structlog.get_logger("chatserver.log")
 _decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str, int, int, str]]).decode
@@ -357,20 +349,13 @@ def _find_in_index(
         "user": question.user,
     }
     # As a whole word first: if it is in many messages, all that begin with it need not be merged.
-    words = " ".join(filter(None, map(expression_of, question.words)))
-    if not words:
-        return [], None
+    words = " ".join(f'"{word}"' for word in question.words)
     rows, lowest = "[]", None
     for expression in (words, words + "*") if question.prefix else (words,):
         rows, lowest = connection.execute(_FIND, {**parameters, "words": expression}).fetchone()
         if lowest is not None:
             break
     return _records(rows), lowest
-
-
-def expression_of(word: str) -> str:
-    """What FTS5 is asked for a word."""
-    return " ".join(f'"{part}"' for part in _SPLITS.split(word) if part)
 
 
 def _records(rows: str) -> list[Record]:

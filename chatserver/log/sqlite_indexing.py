@@ -14,6 +14,7 @@ import msgspec
 from chatserver.log.interface import Kind
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_rows import execute_rows, value_rows
+from chatserver.log.words import spaced_words
 
 #: Seconds of one step: a commit that comes meanwhile waits for it.
 INDEX_STEP = 0.01
@@ -49,6 +50,7 @@ class _Part(msgspec.Struct, array_like=True, gc=False):
 
 
 _decode_parts = msgspec.json.Decoder(list[_Part]).decode
+_decode_texts = msgspec.json.Decoder(list[tuple[int, str]]).decode
 
 
 def index_rooms(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequence[str]:
@@ -78,7 +80,12 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
         first = part.id << OFFSET_BITS
         places += (first + part.first, first + part.last)
         marks += (part.id, part.last)
-    execute_rows(connection, _bring, places, 2)
+    (texts,) = execute_rows(connection, _find_texts, places, 2).fetchone()
+    words: list[object] = []
+    for place, text in _decode_texts(texts):
+        words += (place, spaced_words(text))
+    if words:
+        execute_rows(connection, _bring, words, 2)
     execute_rows(connection, _mark, marks, 2)
     if sum(part.count for part in parts) < most:
         return ()
@@ -87,12 +94,17 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
 
 
 @cache
-def _bring(rows: int) -> str:
+def _find_texts(rows: int) -> str:
     # The + keeps SQLite from making an index of its own over the kinds of all messages, which it does for 256 rows.
     return f"""
-        INSERT INTO search(rowid, text) SELECT place, text FROM ({value_rows(rows, 2)})
+        SELECT json_group_array(json_array(place, text)) FROM ({value_rows(rows, 2)})
         CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
     """  # noqa: S608
+
+
+@cache
+def _bring(rows: int) -> str:
+    return f"INSERT INTO search(rowid, text) SELECT * FROM ({value_rows(rows, 2)}) WHERE column1 > 0"  # noqa: S608
 
 
 @cache

@@ -1,14 +1,14 @@
-"""The words of a text, as every engine's index has them: for matching without an index, for ranks and for snippets.
+"""The words of a text: what every engine's index stores and looks for, and what ranks and snippets are made of.
 
 Owns: what a word is, and which words are equal. May not: know a log.
 
-A word is a run of letters and digits; case and the accents of letters do not count. That is what `unicode61
-remove_diacritics 2` makes of a text in SQLite, but for characters that are younger than its tables.
+A word is a run of letters and digits. Case and accents do not count, nor do the points of Hebrew and the vowel signs of
+Arabic, which most people leave out. In the scripts of India and Tibet signs are vowels and consonants, and count.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
 #: Characters of text in a snippet, and how many of them stand before the first hit.
@@ -17,34 +17,50 @@ SNIPPET, SNIPPET_BEFORE = 160, 40
 K1, B, USUAL_WORDS = 1.2, 0.75, 12
 
 _ELLIPSIS = "…"
-_WORD = re.compile("(?:[^\\W_]|[\u0300-\u036f])+")
-_MARKS = re.compile("[\u0300-\u036f]+")
+
+
+def _marks(codes: Iterable[int]) -> str:
+    """The combining ones of these characters."""
+    return "".join(filter(lambda mark: unicodedata.category(mark).startswith("M"), map(chr, codes)))
+
+
+# Up to Arabic and Thaana, then the blocks of accents for any script, and what makes a character a picture.
+_ACCENTS = _marks(range(0x300, 0x900)) + "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f"
+_VOWEL_SIGNS = _marks((*range(0x900, 0xE00), *range(0xF00, 0x1000)))
+_ACCENT = re.compile(f"[{_ACCENTS}]+")
+# In a text in which "_" is a space.
+_WORD = re.compile(f"[\\w{_VOWEL_SIGNS}]+")
+_UNFOLDED_WORD = re.compile(f"[\\w{_VOWEL_SIGNS}{_ACCENTS}]+")
+
+#: Changes when the words of some text do. Raise the number with each change of `fold` or of what a word is.
+VERSION = f"1, Unicode {unicodedata.unidata_version}"
 
 Snippet = list[tuple[str, bool]]
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a question, each once, in lower case."""
-    return list(dict.fromkeys(word[0].lower() for word in _WORD.finditer(unicodedata.normalize("NFC", text))))
-
-
 def fold(text: str) -> str:
     """What is compared."""
+    text = text.replace("_", " ")
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", text))).lower()
+    return unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFD", text)).casefold())
 
 
-def distinct_words(text: str) -> set[str]:
-    """The words of a text, as an index that looks for whole words has them."""
-    return set(_WORD.findall(fold(text)))
+def words_of(text: str) -> list[str]:
+    """The words of a text or a question, each once, as they are compared."""
+    return list(dict.fromkeys(_WORD.findall(fold(text))))
+
+
+def spaced_words(text: str) -> str:
+    """The same words for an index that splits and folds ASCII by itself, and takes all other characters for letters."""
+    return text if text.isascii() else " ".join(_WORD.findall(fold(text)))
 
 
 class Matcher:
-    """Compares texts with words, all of which must occur; the last also stands for words that begin with it."""
+    """Compares texts with the words of a question: all must occur, the last also as the beginning of a word."""
 
     def __init__(self, words: Sequence[str], *, prefix: bool) -> None:
-        self._words = [fold(word) for word in words]
+        self._words = words
         self._last = self._words[-1] if prefix else None
 
     def score(self, text: str) -> float:
@@ -77,7 +93,7 @@ class Matcher:
         return _cut(text, begin, [first, *takewhile(lambda hit: hit[0] < begin + SNIPPET, hits)])
 
     def _hits(self, text: str) -> Iterator[tuple[int, int]]:
-        for found in _WORD.finditer(text):
+        for found in _UNFOLDED_WORD.finditer(text.replace("_", " ")):
             word = fold(found[0])
             if word in self._words or (self._last is not None and word.startswith(self._last)):
                 yield found.span()

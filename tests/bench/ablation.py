@@ -66,6 +66,44 @@ def _without_bulk() -> None:
     scheduler.Scheduler.__init__ = init  # type: ignore[method-assign]
 
 
+def _without_newly_come_first() -> None:
+    push = fair.FairQueue.push
+
+    def behind(self: fair.FairQueue[object], network: str, entry: object) -> None:
+        push(self, network, entry)
+        while self._fresh:
+            self._turns.append(self._fresh.popleft())
+
+    fair.FairQueue.push = behind  # type: ignore[method-assign,assignment]
+
+
+def _without_debts() -> None:
+    run = scheduler.Scheduler._run
+
+    def forgiving(self: scheduler.Scheduler, priority: int, *rest: object) -> None:
+        run(self, priority, *rest)  # type: ignore[arg-type]
+        self._deficits[priority] = 0.0
+
+    scheduler.Scheduler._run = forgiving  # type: ignore[method-assign,assignment]
+
+
+def _without_accepting_first() -> None:
+    submit = scheduler.Scheduler.submit
+
+    def among_newcomers(self: scheduler.Scheduler, priority: Priority, *rest: object) -> None:
+        submit(self, Priority.NEW if priority is Priority.FIRST else priority, *rest)  # type: ignore[arg-type]
+
+    scheduler.Scheduler.submit = among_newcomers  # type: ignore[method-assign,assignment]
+
+
+def _without_passes() -> None:
+    poller.PASS = poller.SHARE = 0.0
+
+
+def _without_longer_passes() -> None:
+    poller.SHARE = 0.0
+
+
 def _without_departures() -> None:
     poller._DEPARTING = 0
 
@@ -79,6 +117,11 @@ MECHANISMS: dict[str, tuple[Callable[[], None], str]] = {
     "networks": (_without_networks, "one-crowd"),
     "classes": (_without_classes, "newcomers"),
     "bulk": (_without_bulk, "floods"),
+    "debts": (_without_debts, "floods"),
+    "newly-come-first": (_without_newly_come_first, "floods"),
+    "accepting-first": (_without_accepting_first, "newcomers"),
+    "passes": (_without_passes, "floods"),
+    "longer-passes": (_without_longer_passes, "churn"),
     "departures": (_without_departures, "churn"),
     "short-reads": (_with_large_reads, "floods"),
 }
@@ -98,31 +141,46 @@ def _connect_from_one(port: int, _: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), source_address=("127.0.9.9", 0))
 
 
-def _flood(port: int, until: float, connect: Callable[[int, int], socket.socket] = _connect) -> None:
-    """WebSockets that send as fast as they are read: pings of chat.v1, sixteen in a segment."""
-    peers = deque(connect(port, 10 + number % 16) for number in range(200))
-    for peer in peers:
+def _flood(port: int, until: float, number: int = 200, connect: Callable[[int, int], socket.socket] = _connect) -> None:
+    """WebSockets that send as fast as they are read, pings of chat.v1, and come back as soon as they are ended."""
+
+    def begin() -> socket.socket:
+        peer = connect(port, 10 + random.randrange(16))
         peer.sendall(upgrade())
         peer.setblocking(False)
+        return peer
+
+    peers = deque(begin() for _ in range(number))
     many = _PING * 16
     while time.monotonic() < until:
-        peer = peers[0]
-        peers.rotate(1)
-        try:
-            peer.send(many)
-            peer.recv(1 << 16)
-        except BlockingIOError:
-            pass
-        except OSError:
-            peers.popleft()
-            peers.append(connect(port, 10 + random.randrange(16)))
-            peers[-1].sendall(upgrade())
-            peers[-1].setblocking(False)
+        peer = peers.popleft()
+        if _is_over(peer, many):
+            peer.close()
+            peer = begin()
+        peers.append(peer)
+
+
+def _is_over(peer: socket.socket, data: bytes) -> bool:
+    """Send once more; whether the server has ended it."""
+    try:
+        if not peer.recv(1 << 16):
+            return True
+    except BlockingIOError:
+        pass
+    except OSError:
+        return True
+    try:
+        peer.send(data)
+    except BlockingIOError:
+        pass
+    except OSError:
+        return True
+    return False
 
 
 def _one_crowd(port: int, until: float) -> None:
-    """The same flood from one address."""
-    _flood(port, until, _connect_from_one)
+    """The same flood from one address, of so many that none are refused: those that were ended count for a while."""
+    _flood(port, until, 100, _connect_from_one)
 
 
 def _newcomers(port: int, until: float) -> None:

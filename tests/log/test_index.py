@@ -14,6 +14,7 @@ from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_index import SqliteIndex
+from chatserver.log.words import words_of
 from tests.log.support import ENGINES, Clock, draft, running, submit_all, texts
 from tests.support.groups import append
 
@@ -64,7 +65,7 @@ async def find(log: Log, words: str, **more: Any) -> list[str]:
 
 
 async def search(log: Log, words: str, go_on: int | None = None, **more: Any) -> Found:
-    return await log.index.find(Question(tuple(words.split()), **more), go_on=go_on)
+    return await log.index.find(Question(tuple(words_of(words)), **more), go_on=go_on)
 
 
 # -- words
@@ -82,6 +83,10 @@ async def test_what_is_found(searched: Log) -> None:
         "Привет, мир",
         "say \"cheese\" AND smile* OR NEAR(one two) NOT ^col:on",
         "\ud55c\uae00 \u304c\u304e",
+        "Ещё один ΟΔΌΣ, nga\u0300y mai, nguyễn",
+        "Große STRASSE in 5 µs",
+        "\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd \u0645\u064f\u062d\u064e\u0645\u064e\u0651\u062f",
+        "\u0939\u093f\u0928\u094d\u0926\u0940",
     ]  # fmt: skip
     await submit_all(searched, [draft(text) for text in said])
     await indexed(searched)
@@ -106,6 +111,18 @@ async def test_what_is_found(searched: Log) -> None:
         ("on", {7}),
         ("\ud55c\uae00", {8}),
         ("\u304c\u304e", {8}),
+        ("еще", {9}),
+        ("ЕЩЁ", {9}),
+        ("οδος", {9}),
+        ("οδό", {9}),
+        ("ngày nguyen", {9}),
+        ("grosse straße", {10}),
+        ("5 \u03bcs", {10}),
+        ("\u05e9\u05dc\u05d5\u05dd", {11}),
+        ("\u0645\u062d\u0645\u062f", {11}),
+        ("\u0939\u093f\u0928\u094d", {12}),
+        ("\u0939\u0928", set()),
+        ("\u304b\u304e", set()),
         ("hello nobody", set()),
         ("zzz", set()),
     ):
@@ -155,6 +172,16 @@ async def test_a_hit_shows_where(searched: Log) -> None:
     assert ("needle", True) in hit.snippet
     assert hit.snippet[-1][0].endswith("…")
     assert 120 < sum(len(text) for text, _ in hit.snippet) < 180
+
+
+async def test_words_longer_than_a_question(searched: Log) -> None:
+    """PostgreSQL has the beginning of such a word alone, and finds what begins alike."""
+    await append(searched, draft("s" * 300))
+    await append(searched, draft("s" * 500))
+    await append(searched, draft("ß" * 190 + " x"))
+    await indexed(searched)
+    assert await find(searched, "ß" * 200) == ["s" * 500]
+    assert await find(searched, "ß" * 190 + " x") == ["ß" * 190 + " x"]
 
 
 # -- what goes

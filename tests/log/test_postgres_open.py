@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -17,12 +18,14 @@ from chatserver.log import open_log
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_index as index_module
 from chatserver.log import postgres_schema as schema_module
+from chatserver.log.index import Question
 from chatserver.log.interface import LogOpenError
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.ports import steady_port
 from tests.support.postgres import PostgresServer
+from tests.support.serving import eventually
 
 SECRET = "correct-horse"
 
@@ -208,6 +211,26 @@ async def test_the_tables_of_a_version_before_are_brought_up_to_date(
             assert log.identity.epoch == epoch
             assert [record.text for record in await log.latest("lobby", 9)] == ["kept"]
     execute(postgres_url, "SELECT colour FROM chatserver.rooms")
+
+
+async def test_words_of_an_older_version_are_stored_anew(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "RENEW_STEP", 2)
+    said = ["straße", "street", "ΟΔΟΣ \0", "...", "ﬂ\x1a", "strand"]
+    async with running(PostgresLog(postgres_url)) as log:
+        for text in said:
+            await append(log, draft(text))
+    for old, text in (("straße", "straße"), ("οδος", "ΟΔΟΣ%"), ("ﬂ", "ﬂ%")):
+        execute(postgres_url, f"UPDATE chatserver.messages SET words = '{old}'::tsvector WHERE text LIKE '{text}'")
+    execute(postgres_url, "DROP TABLE chatserver.old_words", "UPDATE chatserver.version SET version = 2")
+    async with running(PostgresLog(postgres_url)) as log:
+        assert isinstance(log, PostgresLog)
+        await eventually(partial(_is_renewed, log))
+        for asked, found in (("strasse", said[:1]), ("οδοσ", said[2:3]), ("fl", said[4:5]), ("street", said[1:2])):
+            assert [hit.record.text for hit in (await log.index.find(Question((asked,)))).hits] == found
+
+
+async def _is_renewed(log: PostgresLog) -> bool:
+    return not await log.ask(lambda connection: connection.execute("SELECT FROM old_words").fetchall())
 
 
 async def test_a_server_that_runs_goes_on_when_a_newer_one_changes_the_tables(

@@ -13,13 +13,11 @@ import trio
 
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
+from chatserver.log import sqlite_indexing
 from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import Log
 from chatserver.log.sqlite import SqliteLog
-from chatserver.log.sqlite_file import MIGRATIONS
-from chatserver.log.sqlite_index import expression_of
 from chatserver.log.sqlite_indexing import INDEX_CHUNK_CHARS, index_rooms
-from chatserver.log.words import words_of
 from tests.log.support import Clock, draft, running, submit_all
 from tests.log.test_index import find, never
 from tests.support.groups import append
@@ -80,21 +78,74 @@ async def test_what_was_not_indexed_at_the_end_is_indexed_after_a_restart(
     assert in_index(path) == [*([*range(1, 41)] * 3), 41, *([*range(1, 41)] * 4)]
 
 
-async def test_a_database_from_before_there_was_an_index(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(file_module, "MIGRATIONS", file_module.MIGRATIONS[:1])
-        file_module.create_private(path)
-        connection, _ = file_module.connect_writer(path)
-        connection.execute("INSERT INTO rooms (id, name) VALUES (1, 'lobby')")
-        connection.executemany(
-            "INSERT INTO messages VALUES (?, 1, 'u', 'U', 'apple')",
-            [((1 << file_module.OFFSET_BITS) + offset,) for offset in range(1, 101)],
-        )
-        connection.close()
+def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connection:
+    """A file as a server of that schema made it, with these messages, before they are indexed."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in chain.from_iterable(file_module.MIGRATIONS[:version]):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute(f"PRAGMA application_id = {file_module.APPLICATION_ID}")
+    connection.execute("INSERT INTO identity VALUES ('epoch0', x'00')")
+    connection.execute("INSERT INTO rooms (id, name) VALUES (1, 'lobby')")
+    connection.executemany(
+        "INSERT INTO messages (place, time, user_id, user_name, text) VALUES (?, 1, 'u', 'U', ?)",
+        [((1 << file_module.OFFSET_BITS) + offset, text) for offset, text in enumerate(texts, 1)],
+    )
+    return connection
+
+
+async def test_a_database_from_before_there_was_an_index(path: Path) -> None:
+    make_older(path, 1, ["apple"] * 100).close()
     async with running(SqliteLog(str(path))) as log:
         assert (await log.index.find(APPLE)).hits
         await indexed(log)
     assert in_index(path) == list(range(1, 101))
+
+
+@pytest.mark.parametrize("version", [6, len(file_module.MIGRATIONS)], ids=("words of FTS5", "another version of words"))
+async def test_an_index_with_other_words_is_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    """With SQLite a word was found without its accents until it was indexed, and then no more."""
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
+    monkeypatch.setattr(sqlite_indexing, "INDEX_CHUNK", 4)
+    said = ["Ещё apple", *["apple"] * 9]
+    connection = make_older(path, version, said)
+    connection.execute("INSERT INTO search(rowid, text) SELECT place, text FROM messages")
+    connection.execute("UPDATE rooms SET indexed = 10")
+    connection.execute("UPDATE search_debris SET deletions = 1")
+    connection.close()
+    killed, _ = file_module.connect_writer(path)
+    for end in ("COMMIT", "ROLLBACK"):  # as `kill -9` in the second step
+        killed.execute("BEGIN")
+        sqlite_indexing._index_chunk(["lobby"], killed)
+        killed.execute(end)
+    assert killed.execute("SELECT indexed, deletions FROM rooms, search_debris").fetchone() == (4, 0)
+    killed.close()
+    async with running(SqliteLog(str(path))) as log:
+        assert isinstance(log, SqliteLog)
+        await indexed(log)
+        assert in_index(path) == list(range(1, 11))
+        assert await find(log, "еще") == await find(log, "ЕЩЁ app") == said[:1]
+        await log.change("deleting", lambda connection: connection.execute("DELETE FROM messages"))
+        assert await log.change("looking", _terms) == []
+
+
+def _terms(connection: sqlite3.Connection) -> list[tuple[str]]:
+    connection.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab(main, search, row)")
+    return connection.execute("SELECT term FROM terms").fetchall()
+
+
+async def test_no_other_program_takes_a_text_away_and_leaves_its_words(path: Path, log: SqliteLog) -> None:
+    """It does not know the words. To copy the file, as a backup, it need not."""
+    await append(log, draft("еще"))
+    await indexed(log)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with pytest.raises(sqlite3.OperationalError, match="no such function: spaced_words"):
+            connection.execute("DELETE FROM messages")
+        connection.execute("VACUUM INTO ?", (str(path.with_name("copy.db")),))
+    async with running(SqliteLog(str(path.with_name("copy.db")))) as copy:
+        assert await find(copy, "ещё") == ["еще"]
 
 
 async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
@@ -196,13 +247,13 @@ async def test_what_is_changed_before_it_is_indexed_is_indexed_as_it_is_then(
     assert in_index(path) == [3, 4]
 
 
+@pytest.mark.parametrize("secret", ["xylophonist", "ксилофонист"])
 async def test_no_word_of_a_deleted_text_stays_in_the_file(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
     """FTS5 only notes that a text is gone; its words are there until the index is merged."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     monkeypatch.setattr(index_module, "CLEAN_EVERY", 0.02)
-    secret = "xylophonist"
     async with running(SqliteLog(str(path))) as log:
         assert isinstance(log, SqliteLog)
         for number in range(12):  # as many segments
@@ -216,7 +267,7 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 
         await eventually(clean)
         assert len((await cleaned.find(APPLE)).hits) == 50
-    assert not has_bytes(path, secret.encode()[1:])
+    assert not has_bytes(path, secret[1:].encode())
     assert len(in_index(path)) == 239
 
 
@@ -278,15 +329,3 @@ async def test_history_and_publishing_go_on_while_a_search_hangs(
         assert len(await log.latest("lobby", 9)) == 2
         assert len(began) == 1, "one search at a time"
         nursery.cancel_scope.cancel()
-
-
-def test_no_word_is_two_for_the_index() -> None:
-    """Two words in quotes are a phrase, which the index cannot look for: some questions were always refused."""
-    with closing(sqlite3.connect(":memory:")) as connection:
-        [table] = [each for each in chain.from_iterable(MIGRATIONS) if "USING fts5" in each]
-        connection.execute("CREATE TABLE messages (place INTEGER PRIMARY KEY, text TEXT)")
-        connection.execute(table)
-        for number in range(0x80, 0x20000):
-            if not 0xD800 <= number < 0xE000:
-                for expression in map(expression_of, words_of(f"a{chr(number)}b")):
-                    connection.execute("SELECT count(*) FROM search WHERE search MATCH ?", (expression or "a",))

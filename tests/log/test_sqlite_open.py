@@ -265,7 +265,7 @@ async def test_what_a_commit_survives_and_that_readers_cannot_write(path: Path) 
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     reader = file_module.connect_reader(path)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader.execute("DELETE FROM messages")
+        reader.execute("DELETE FROM rooms")
     reader.close()
     connection.close()
 

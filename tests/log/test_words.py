@@ -1,0 +1,154 @@
+"""What a word is, and that every engine finds the same before and after a message is indexed."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatserver.log import words as words_module
+from chatserver.log.index import Question
+from chatserver.log.interface import Log
+from chatserver.log.memory import MemoryLog
+from chatserver.log.postgres import PostgresLog
+from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_file import connect_writer, create_private
+from chatserver.log.sqlite_index import SqliteIndex
+from chatserver.log.sqlite_indexing import index_rooms
+from chatserver.log.words import Matcher, spaced_words, words_of
+from tests.log.support import draft, running, submit_all
+from tests.log.test_index import never
+
+CHARACTERS = [chr(number) for number in range(1, 0x20000) if not 0xD800 <= number < 0xE000]
+#: Of scripts with accents, points and vowel signs; letters that are two or another in another case; what is no letter.
+ODD = (
+    "aA\xe9\xc9e\u0301\u0345\u0308\xdf\u1e9esS\u017ft\ufb01\ufb05\u0130I\u0131i\u0307"  # Latin
+    "\u01c5\u01c6\u0149\uff21\uff41\u212b"
+    "\u03c2\u03c3\u03a3\u03cc\u03bf\xb5\u03bc"  # Greek
+    "\u0435\u0451\u0439\u0419\u0438\u0306\u0457\u0488"  # Cyrillic
+    "\u05e9\ufb2a\u05c1\u05b8\u0645\u064f\u0623\u0627\u0654"  # Hebrew, Arabic
+    "\u0939\u093f\u0928\u094d\u0958\u0f43\u0e01\u0e34"  # India, Tibet, Thailand
+    "\u304b\u3099\u304c\uff76\uff9e\ud55c\u1112\u1161"  # Japan, Korea
+    "\u10a0\u10d0\u1c90\u13a0\uab70"  # Georgia, Cherokee
+    "\xbd\xb2\u2167\U0001d400\U00010400\U0001faef\ue000"  # numbers, private, new
+    " _-.'\u2019\U0001f44b\u2764\ufe0f\u200d\u200c\xad\u20e3\n"  # no letters
+)
+texts = st.lists(st.text(st.sampled_from(ODD), max_size=8) | st.text(max_size=8), min_size=1, max_size=6).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ещё", "ЕЩЕ"),
+        ("ΟΔΟΣ", "οδός"),
+        ("nguye\u0302\u0303n", "nguyen"),
+        ("STRASSE", "straße"),
+        ("\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd", "\u05e9\u05dc\u05d5\u05dd"),
+        ("\u0645\u064f\u062d\u064e\u0645\u064e\u0651\u062f", "\u0645\u062d\u0645\u062f"),
+        ("5\u00b5s", "5\u03bcs"),
+        ("a_b", "A b"),
+        ("1\ufe0f\u20e3", "1"),
+    ],
+)
+def test_words_that_are_equal(one: str, other: str) -> None:
+    assert words_of(one) == words_of(other) != []
+
+
+def test_words_that_differ() -> None:
+    """A voiced kana is another one, and an Indian consonant with a vowel sign is another syllable, in the same word."""
+    assert words_of("が") != words_of("か")
+    assert words_of("\u0939\u093f\u0928\u094d\u0926\u0940") == ["\u0939\u093f\u0928\u094d\u0926\u0940"]
+    assert words_of("\u2764\ufe0f \U0001f44b \u0301 _") == []
+
+
+@given(texts, texts)
+def test_what_stands_beside_a_word_does_not_change_it(text: str, other: str) -> None:
+    """So the words of a question are found in any text that has them."""
+    words = words_of(text)
+    assert [words_of(word) for word in words] == [[word] for word in words]
+    assert set(words_of(f"{other} {text}, {other}")) == {*words, *words_of(other)}
+    assert not words or Matcher(words, prefix=True).score(f"{other} {text}, {other}") > 0
+
+
+@given(texts)
+def test_a_snippet_marks_the_words(text: str) -> None:
+    words = words_of(text)
+    if words:
+        assert any(is_hit for _, is_hit in Matcher(words[:1], prefix=False).snippet(text))
+
+
+def test_every_character_is_of_a_word_or_not_in_a_snippet_as_well() -> None:
+    for character in CHARACTERS:
+        text = f"x{character}y"
+        assert len(words_module._UNFOLDED_WORD.findall(text.replace("_", " "))) == len(words_of(text)), text
+
+
+def test_the_index_of_sqlite_has_the_words_of_every_character(path: Path) -> None:
+    """A word that was two for FTS5 could not be looked for, and one that it folded otherwise was not found."""
+    create_private(path)
+    connection, _ = connect_writer(path)
+    with closing(connection):
+        connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, search, instance)")
+        connection.execute("BEGIN")
+        rows = ((number, spaced_words(f"A{character}B")) for number, character in enumerate(CHARACTERS))
+        connection.executemany("INSERT INTO search(rowid, text) VALUES (?, ?)", rows)
+        found = set(connection.execute("SELECT doc, term FROM vocabulary").fetchall())
+    assert found == {
+        (number, word) for number, character in enumerate(CHARACTERS) for word in words_of(f"A{character}B")
+    }
+
+
+# -- before and after
+
+
+class Logs:
+    """Logs of every engine, with the same messages in a room of each example."""
+
+    def __init__(self, sqlite: SqliteLog, others: Sequence[Log]) -> None:
+        self._sqlite = sqlite
+        self._others = others
+        self._examples = 0
+
+    async def answers(self, said: Sequence[str], asked: str) -> list[set[int]]:
+        """The offsets that each finds: SQLite before and after they are in the index, then the others."""
+        self._examples += 1
+        room = f"room-{self._examples}"
+        question = Question(tuple(words_of(asked)), room=room)
+        for log in (self._sqlite, *self._others):
+            await submit_all(log, [draft(text, room=room) for text in said])
+        answers = [await self._find(self._sqlite, question)]
+        await self._sqlite.change("indexing", partial(index_rooms, [room]))
+        for log in (self._sqlite, *self._others):
+            answers.append(await self._find(log, question))  # noqa: PERF401
+        return answers
+
+    async def _find(self, log: Log, question: Question) -> set[int]:
+        return {hit.record.offset for hit in (await log.index.find(question)).hits}
+
+
+async def test_the_same_is_found_before_and_after_it_is_indexed_by_every_engine(
+    path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SqliteIndex, "run", never)
+    sqlite = SqliteLog(str(path))
+    async with running(sqlite), running(MemoryLog()) as memory, running(PostgresLog(postgres_url)) as postgres:
+        logs = Logs(sqlite, [memory, postgres])
+
+        @settings(max_examples=200, deadline=None)
+        @given(st.lists(texts, min_size=1, max_size=5), st.data())
+        def check(said: list[str], data: st.DataObject) -> None:
+            text = data.draw(st.sampled_from(said) | texts)
+            asked = text[data.draw(st.integers(0, len(text))) :][: data.draw(st.integers(1, 12))]
+            if words_of(asked):
+                first, *others = trio.from_thread.run(logs.answers, said, asked)
+                assert others == [first] * len(others)
+                assert first == {
+                    offset for offset, each in enumerate(said, 1)
+                    if Question(tuple(words_of(asked))).matcher().score(each)
+                }  # fmt: skip
+
+        await trio.to_thread.run_sync(check)
