@@ -94,9 +94,9 @@ class Player:
         """Only those play that can, and the attack lasts until each has done once all that it does."""
         experiment = self._experiment
         neighbours, no_page = without_a_page(experiment.neighbours, status)
-        longest = experiment.beside(neighbours).cycle_seconds
-        neighbours, too_long = whole_cycles(neighbours, max(experiment.seconds(*MEASURED), longest))
-        self._experiment = self._findings.experiment = experiment.beside(neighbours, lasting=longest)
+        chosen = experiment.beside(neighbours)
+        neighbours, too_long = whole_cycles(neighbours, chosen.expected_seconds)
+        self._experiment = self._findings.experiment = experiment.beside(neighbours, lasting=chosen.cycle_seconds)
         self._findings.left_out += [*no_page, *too_long]
 
     async def _act(self) -> None:

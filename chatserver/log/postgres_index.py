@@ -156,27 +156,25 @@ class PostgresIndex:
     async def _renew(self) -> None:
         """Store the words of old messages anew, if they may be others now."""
         while self._has_old_words:
-            began = trio.current_time()
-            try:
-                self._has_old_words = await self._change("indexing", _renew)
-            except LogUnavailable as error:
-                _log.warning("indexing_failed", reason=str(error))
-                await trio.sleep(MERGE_RETRY)
-            else:
-                await trio.sleep(MERGE_PAUSE * (trio.current_time() - began))
+            self._has_old_words = await self._beside_commits("indexing", _renew)
 
     async def _merge(self) -> None:
         unmerged, self._unmerged = self._unmerged, 0
         self._some, self._many = trio.Event(), trio.Event()
+        if await self._beside_commits("merging the index", _merge):
+            self.written(unmerged)
+
+    async def _beside_commits(self, what: str, work: Callable[[Connection], bool]) -> bool:
+        """Work, then leave the database to the commits for longer than that took; whether there is more to do."""
         began = trio.current_time()
         try:
-            await self._change("merging the index", _merge)
+            more = await self._change(what, work)
         except LogUnavailable as error:
             _log.warning("indexing_failed", reason=str(error))
-            self.written(unmerged)
             await trio.sleep(MERGE_RETRY)
-        else:
-            await trio.sleep(MERGE_PAUSE * (trio.current_time() - began))
+            return True
+        await trio.sleep(MERGE_PAUSE * (trio.current_time() - began))
+        return more
 
 
 # -- in threads --------------------------------------------------------------------------------------------------------
@@ -194,9 +192,10 @@ def _words(text: str) -> str:
     return " ".join([word[:MAX_WORD] for word in words_of(text)])
 
 
-def _merge(connection: Connection) -> None:
-    """Another server may be at it already."""
+def _merge(connection: Connection) -> bool:
+    """All that is in the list, or nothing if another server is at it already."""
     connection.execute(_MERGE, (_LOCK,))
+    return False
 
 
 def _renew(connection: Connection) -> bool:
