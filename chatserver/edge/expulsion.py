@@ -56,7 +56,7 @@ class Expeller:
         self._go_on(_Search(expulsion, 0))
 
     def _go_on(self, search: _Search) -> None:
-        self._connections.scheduler.submit(Priority.ESTABLISHED, self._step, search)
+        self._connections.scheduler.submit(Priority.NORMAL, self._step, search)
 
     def _step(self, search: _Search) -> bool:
         expulsion, at = search
@@ -76,7 +76,7 @@ class Expeller:
         return False
 
     def _go_on_with_lost(self, search: _LostSearch) -> None:
-        self._connections.scheduler.submit(Priority.ESTABLISHED, self._lost_step, search)
+        self._connections.scheduler.submit(Priority.NORMAL, self._lost_step, search)
 
     def _lost_step(self, search: _LostSearch) -> bool:
         expulsion, found = search

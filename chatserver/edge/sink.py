@@ -29,7 +29,7 @@ class ConnectionSink:
         self.blocked = attrgetter("blocked")
         self.network = attrgetter("network")
         # The loop's time: chat's `Schedule`.
-        self.soon = partial(connections.scheduler.submit, Priority.ESTABLISHED)
+        self.soon = partial(connections.scheduler.submit, Priority.NORMAL)
         self.later = partial(connections.scheduler.submit, Priority.BULK)
         self.faulted = connections.faults.caught
         self._connections = connections

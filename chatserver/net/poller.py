@@ -14,7 +14,7 @@ import trio
 from chatserver.net.connection import Closing, Connection, Transport, TransportError
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
-from chatserver.net.readiness import BROKEN, ENDED, QUEUED, READ, WRITE, Readiness
+from chatserver.net.readiness import ENDED, QUEUED, READ, WRITE, Readiness
 from chatserver.net.states import PRIORITY, READS, ROWS, Priority
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
@@ -33,7 +33,6 @@ PASS = 0.003
 SHARE, LONGEST_PASS = 4.0, 0.01
 #: Expired connections attended to in one step, 0.2 ms of pings, and handed over before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
-_DEPARTING = ENDED | BROKEN
 _ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
 _SHORT = (_BUFFER[:READ_BYTES],)
@@ -166,7 +165,7 @@ class Poller:
                     submit(Priority.FIRST, self._accept, listener)
                 continue
             connection.armed = QUEUED
-            priority = Priority.NEW if events & _DEPARTING else PRIORITY[connection.state]
+            priority = PRIORITY[connection.state]
             if events & WRITE or connection.blocked:
                 step = self._write
             else:

@@ -44,9 +44,8 @@ class Priority(IntEnum):
     """The scheduler's classes, each with a share of the loop's time of its own."""
 
     FIRST = 0  # accept, and answers of the log: among the others they would wait for a turn of each network there
-    ESTABLISHED = 1  # connections that have asked for something
-    NEW = 2  # handshake, first request; and departures, since the place may be the newcomer's
-    BULK = 3  # what is left of long work
+    NORMAL = 1  # everybody who has sent something or whose time is up
+    BULK = 2  # what is left of long work, and TLS handshakes
 
 
 class Reclaim(IntEnum):
@@ -74,7 +73,7 @@ class Row:
     waits_for: str
     seconds: str | float  # the setting that says how long, or the seconds themselves
     expires: Reason | None  # what its end counts as; None: no fault, so it may begin anew
-    priority: Priority
+    priority: Priority = Priority.NORMAL
     reclaim: Reclaim = Reclaim.NEVER
     reads: Reads = Reads.YES
     at_rest: bool = False  # whether deadlines may be brought together, so that pings go out in batches
@@ -91,7 +90,7 @@ MAX_HALF_OPEN: Final = 256
 #: Seconds for which a connection that asks too fast is not read: long enough to be worth a timer, and hardly noticed.
 THROTTLE_SECONDS: Final = 0.2
 
-_S, _P, _R = State, Priority, Reclaim
+_S, _R = State, Reclaim
 
 #: Where an HTTP connection may go when its request is complete.
 _ANSWERS = (_S.KEEPALIVE, _S.SERVING, _S.HELD, _S.STREAM, _S.OPEN, _S.PAUSED)
@@ -99,80 +98,81 @@ _ANSWERS = (_S.KEEPALIVE, _S.SERVING, _S.HELD, _S.STREAM, _S.OPEN, _S.PAUSED)
 TABLE: dict[State, Row] = {
     _S.PROXY: Row(
         waits_for="the PROXY header of a trusted balancer", seconds="head_deadline", expires=Reason.PROXY_HEADER,
-        priority=_P.NEW, reclaim=_R.ASKING, next=(_S.TLS_HELLO, _S.HEAD), precedent="nginx 30 s, Caddy 5 s",
+        reclaim=_R.ASKING, next=(_S.TLS_HELLO, _S.HEAD), precedent="nginx 30 s, Caddy 5 s",
     ),
     _S.TLS_HELLO: Row(
         waits_for="the end of a TLS ClientHello", seconds="tls_deadline", expires=Reason.TLS_DEADLINE,
-        priority=_P.NEW, reclaim=_R.ASKING, next=(_S.TLS_HANDSHAKE,), precedent="ranch 5 s, Kestrel 10 s, nginx 60 s",
+        priority=Priority.BULK, reclaim=_R.ASKING, next=(_S.TLS_HANDSHAKE,),
+        precedent="ranch 5 s, Kestrel 10 s, nginx 60 s",
     ),
     _S.TLS_HANDSHAKE: Row(
         waits_for="the end of the TLS handshake", seconds="tls_deadline", expires=Reason.TLS_DEADLINE,
-        priority=_P.NEW, reclaim=_R.ASKING, most=MAX_HALF_OPEN, next=(_S.HEAD,),
+        priority=Priority.BULK, reclaim=_R.ASKING, most=MAX_HALF_OPEN, next=(_S.HEAD,),
         precedent="the same time goes on: it began with the hello",
     ),
     _S.HEAD: Row(
         waits_for="the end of the request head", seconds="head_deadline", expires=Reason.HEAD_DEADLINE,
-        priority=_P.NEW, reclaim=_R.ASKING, next=(_S.BODY, *_ANSWERS),
+        reclaim=_R.ASKING, next=(_S.BODY, *_ANSWERS),
         precedent="cowboy 5 s 'set once', uWS and websockets 10 s, Apache 20-40 s, nginx 60 s (a total too)",
     ),
     _S.BODY: Row(
         waits_for="the rest of the request body", seconds="body_deadline", expires=Reason.BODY_DEADLINE,
-        priority=_P.NEW, reclaim=_R.SENDING, total=False, announces=True, next=(_S.BODY, *_ANSWERS),
+        reclaim=_R.SENDING, total=False, announces=True, next=(_S.BODY, *_ANSWERS),
         precedent="Apache 20 s + 1 s per 500 B (no cap), Kestrel 240 B/s after 5 s",
     ),
     _S.KEEPALIVE: Row(
         waits_for="the next request", seconds="keepalive_deadline", expires=Reason.KEEPALIVE_DEADLINE,
-        priority=_P.ESTABLISHED, reclaim=_R.IDLE, at_rest=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, *_ANSWERS),
+        reclaim=_R.IDLE, at_rest=True, next=(_S.HEAD, _S.BODY, _S.THROTTLED, *_ANSWERS),
         precedent="nginx 75 s, hypercorn 5 s",
     ),
     _S.THROTTLED: Row(
         waits_for="its rate: it asks too fast", seconds=THROTTLE_SECONDS, expires=None,
-        priority=_P.BULK, reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
+        reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
         precedent="nginx limit_req delays too",
     ),
     _S.SERVING: Row(
         waits_for="our answer to its request", seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
-        priority=_P.ESTABLISHED, reads=Reads.HANGUP, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
+        reads=Reads.HANGUP, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
     ),
     _S.PAUSED: Row(
         waits_for="a room's members, which it publishes too fast for", seconds="serving_deadline", expires=None,
-        priority=_P.ESTABLISHED, reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
+        reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
         precedent="backpressure; RabbitMQ blocks publishing connections",
     ),
     _S.HELD: Row(
         waits_for="a message, for a long-poll", seconds="poll_wait_max", expires=None,
-        priority=_P.ESTABLISHED, next=(_S.KEEPALIVE, _S.SERVING), precedent="25-30 s is usual",
+        next=(_S.KEEPALIVE, _S.SERVING), precedent="25-30 s is usual",
     ),
     _S.STREAM: Row(
         waits_for="a message, for server-sent events", seconds="heartbeat_interval", expires=None,
-        priority=_P.ESTABLISHED, at_rest=True, next=(_S.STREAM,), precedent="15-30 s is usual",
+        at_rest=True, next=(_S.STREAM,), precedent="15-30 s is usual",
     ),
     _S.OPEN: Row(
         waits_for="a frame, or a message to push", seconds="ping_interval", expires=None,
-        priority=_P.ESTABLISHED, at_rest=True, next=(_S.OPEN, _S.PINGED, _S.MESSAGE, _S.REPLYING),
+        at_rest=True, next=(_S.OPEN, _S.PINGED, _S.MESSAGE, _S.REPLYING),
         precedent="Centrifugo 25 s, Engine.IO 25 s",
     ),
     _S.PINGED: Row(
         waits_for="any byte after our ping", seconds="pong_deadline", expires=Reason.PONG_DEADLINE,
-        priority=_P.ESTABLISHED, next=(_S.OPEN, _S.MESSAGE, _S.REPLYING), precedent="Centrifugo 8 s, Engine.IO 20 s",
+        next=(_S.OPEN, _S.MESSAGE, _S.REPLYING), precedent="Centrifugo 8 s, Engine.IO 20 s",
     ),
     _S.MESSAGE: Row(
         waits_for="the rest of a frame or of a fragmented message",
         seconds="message_deadline", expires=Reason.MESSAGE_DEADLINE,
-        priority=_P.ESTABLISHED, announces=True, next=(_S.OPEN, _S.REPLYING), precedent="none of the peers has one",
+        announces=True, next=(_S.OPEN, _S.REPLYING), precedent="none of the peers has one",
     ),
     _S.REPLYING: Row(
         waits_for="our reply to a message, or the log and the room it publishes into",
         seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
-        priority=_P.ESTABLISHED, reads=Reads.HANGUP, next=(_S.OPEN, _S.MESSAGE), precedent="as SERVING",
+        reads=Reads.HANGUP, next=(_S.OPEN, _S.MESSAGE), precedent="as SERVING",
     ),
     _S.CLOSING: Row(
         waits_for="the peer's end of the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
-        priority=_P.BULK, reclaim=_R.LINGERING, announces=True, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
+        reclaim=_R.LINGERING, announces=True, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
     ),
     _S.LINGERING: Row(
         waits_for="the end of its time to read our last words", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
-        priority=_P.BULK, reclaim=_R.LINGERING, reads=Reads.NO, next=(), precedent="the same time goes on",
+        reclaim=_R.LINGERING, reads=Reads.NO, next=(), precedent="the same time goes on",
     ),
 }  # fmt: skip
 

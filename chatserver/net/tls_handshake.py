@@ -5,7 +5,7 @@ Owns: the handshakes under way. May not: know what plaintext means.
 Only a whole ClientHello is given to OpenSSL: until then a peer costs what it has sent. From then on, and until its
 handshake is over, it costs 43 KB, so only so many are under way at a time (the table's column `most`): for one more the
 worst of them goes, as admission ranks them. A hello is the one step of the program that takes longer than half a
-millisecond: our signature takes 0.3 to 0.7 ms, in the newcomers' share of the loop.
+millisecond: our signature takes 0.3 to 0.7 ms, so both states are `BULK`: one in each round.
 """
 
 import socket

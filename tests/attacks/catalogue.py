@@ -158,7 +158,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows("big-frame", defence=_SIZE, ends=(Reason.MESSAGE_TOO_BIG, Reason.BAD_FRAME), told="close 1009"),
     *_rows(
         "reconnect-storm", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`",
-        defence="newcomers and departures share a class of the scheduler; what was missed comes out of shared "
+        defence="networks take turns; what was missed comes out of shared "
         "bytes",
     ),
     *_rows(

@@ -46,24 +46,16 @@ def _without_networks() -> None:
     fair.FairQueue.push = lambda self, network, entry: push(self, "", entry)  # type: ignore[method-assign]
 
 
-def _without_classes() -> None:
-    submit = scheduler.Scheduler.submit
-
-    def one_class(self: scheduler.Scheduler, priority: Priority, *rest: object) -> None:
-        submit(self, Priority.ESTABLISHED, *rest)  # type: ignore[arg-type]
-
-    scheduler.Scheduler.submit = one_class  # type: ignore[method-assign,assignment]
-
-
 def _without_bulk() -> None:
-    run = scheduler.Scheduler.__init__
+    init = scheduler.Scheduler.__init__
 
-    def init(self: scheduler.Scheduler, **options: object) -> None:
-        run(self, **options)  # type: ignore[arg-type]
-        answer, established, new, _ = self._queues
-        self._queues = (answer, established, new, established)
+    def in_one_class(self: scheduler.Scheduler, **options: object) -> None:
+        init(self, **options)  # type: ignore[arg-type]
+        first, normal, _ = self._queues
+        self._queues = (first, normal, normal)
+        self._shares = self._shares[: Priority.BULK]
 
-    scheduler.Scheduler.__init__ = init  # type: ignore[method-assign]
+    scheduler.Scheduler.__init__ = in_one_class  # type: ignore[method-assign]
 
 
 def _without_newly_come_first() -> None:
@@ -77,23 +69,13 @@ def _without_newly_come_first() -> None:
     fair.FairQueue.push = behind  # type: ignore[method-assign,assignment]
 
 
-def _without_debts() -> None:
-    run = scheduler.Scheduler._run
-
-    def forgiving(self: scheduler.Scheduler, priority: int, *rest: object) -> None:
-        run(self, priority, *rest)  # type: ignore[arg-type]
-        self._deficits[priority] = 0.0
-
-    scheduler.Scheduler._run = forgiving  # type: ignore[method-assign,assignment]
-
-
 def _without_accepting_first() -> None:
     submit = scheduler.Scheduler.submit
 
-    def among_newcomers(self: scheduler.Scheduler, priority: Priority, *rest: object) -> None:
-        submit(self, Priority.NEW if priority is Priority.FIRST else priority, *rest)  # type: ignore[arg-type]
+    def among_all(self: scheduler.Scheduler, priority: Priority, *rest: object) -> None:
+        submit(self, Priority.NORMAL if priority is Priority.FIRST else priority, *rest)  # type: ignore[arg-type]
 
-    scheduler.Scheduler.submit = among_newcomers  # type: ignore[method-assign,assignment]
+    scheduler.Scheduler.submit = among_all  # type: ignore[method-assign,assignment]
 
 
 def _without_passes() -> None:
@@ -104,10 +86,6 @@ def _without_longer_passes() -> None:
     poller.SHARE = 0.0
 
 
-def _without_departures() -> None:
-    poller._DEPARTING = 0
-
-
 def _with_large_reads() -> None:
     poller.READ_BYTES = 16 * 1024
     poller._SHORT = (poller._BUFFER[: poller.READ_BYTES],)
@@ -115,14 +93,11 @@ def _with_large_reads() -> None:
 
 MECHANISMS: dict[str, tuple[Callable[[], None], str]] = {
     "networks": (_without_networks, "one-crowd"),
-    "classes": (_without_classes, "newcomers"),
     "bulk": (_without_bulk, "floods"),
-    "debts": (_without_debts, "floods"),
     "newly-come-first": (_without_newly_come_first, "floods"),
     "accepting-first": (_without_accepting_first, "newcomers"),
     "passes": (_without_passes, "floods"),
     "longer-passes": (_without_longer_passes, "churn"),
-    "departures": (_without_departures, "churn"),
     "short-reads": (_with_large_reads, "floods"),
 }
 

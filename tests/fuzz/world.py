@@ -81,7 +81,7 @@ SMALL: list[tuple[Any, str, int]] = [
 #: Bytes that all rings keep, and handshakes under way, at most: small alike, and not an operator's to set so.
 RINGS_BYTES, HALF_OPEN = 64 * 1024, 3
 #: Seconds of each class in a round of the scheduler: one step, so that much happens between two of them.
-ONE_STEP = (1e-9,) * len(Priority)
+ONE_STEP = dict.fromkeys(Priority, 1e-9)
 
 Result = TypeVar("Result")
 
@@ -167,7 +167,7 @@ class World:
             stack.enter_context(mock.patch.object(server_module, "Collector", CalmCollector))
             stack.enter_context(mock.patch.object(trio, "open_signal_receiver", self._receive_signals))
             stack.enter_context(mock.patch.object(sockets, "outstanding", self._outstanding))
-            stack.enter_context(mock.patch.object(scheduler, "_QUANTA", ONE_STEP))
+            stack.enter_context(mock.patch.object(scheduler, "QUANTUM", ONE_STEP))
             few = dataclasses.replace(TABLE[State.TLS_HANDSHAKE], most=HALF_OPEN)
             stack.enter_context(mock.patch.dict(TABLE, {State.TLS_HANDSHAKE: few}))
             stack.enter_context(self._plants)

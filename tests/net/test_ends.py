@@ -234,7 +234,7 @@ class TestBoundary:
     @pytest.mark.parametrize("item", [object(), ("a", "tuple"), None])
     def test_a_fault_in_what_is_no_connection_is_counted_and_logged(self, item: object) -> None:
         with parked() as it, capture_logs() as logs:
-            it.connections.scheduler.submit(Priority.NEW, fail, item)  # type: ignore[arg-type]
+            it.connections.scheduler.submit(Priority.NORMAL, fail, item)  # type: ignore[arg-type]
             it.run_rounds()
             assert it.connections.faults.count == 1
             assert [(line["event"], line["item"]) for line in logs] == [("fault", type(item).__name__)]

@@ -70,10 +70,10 @@ def test_what_never_follows(old: State, never: set[State]) -> None:
         (lambda row: not row.total, {State.BODY}),
         (lambda row: row.expires is None, {State.THROTTLED, State.PAUSED, State.HELD, State.STREAM, State.OPEN}),
         (lambda row: row.reclaim is Reclaim.NEVER, MEMBERS | {State.HELD, State.SERVING, State.REPLYING}),
-        (lambda row: row.priority is Priority.NEW, UNANSWERED),
+        (lambda row: row.priority is Priority.BULK, {State.TLS_HELLO, State.TLS_HANDSHAKE}),
         (lambda row: row.reads is not Reads.YES, WAIT_FOR_US | {State.LINGERING}),
     ],
-    ids=["moved by progress", "no fault", "never reclaimed", "new until the first answer", "not read"],
+    ids=["moved by progress", "no fault", "never reclaimed", "a step is long", "not read"],
 )
 def test_what_the_columns_say(so: Callable[[Row], bool], states: set[State]) -> None:
     assert {state for state in State if so(TABLE[state])} == states
