@@ -106,7 +106,7 @@ ROWS: Final[tuple[Row, ...]] = (
     # Greedy
     *_rows(
         "connect-flood",
-        defence="16 are accepted in a pass of the loop; newcomers are a class with a share of each round",
+        defence="8 are accepted in each round of the scheduler, and networks take turns",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
