@@ -28,9 +28,9 @@ from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
-#: Peers taken in one round of the scheduler; the others wait in the kernel's queue, which costs nothing. What they bring
-#: must fit into a round, 60 us for one that leaves at once, or the queues grow behind the listener: with 16 of them and
-#: 0.4 ms, users waited 210 ms beside 14,000 who connect and leave each second, with these 6.
+#: Peers taken in one round of the scheduler; the others wait in the kernel's queue, which costs nothing. What they
+#: bring must fit into a round, 60 us for one that leaves at once, or the queues grow behind the listener: with 16 of
+#: them and 0.4 ms, users waited 210 ms beside 14,000 who connect and leave each second, with these 6.
 ACCEPT_BATCH = 8
 #: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
 #: queue a burst costs the unlucky ones a SYN retransmit of a second.
