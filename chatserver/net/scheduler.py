@@ -60,7 +60,7 @@ class Scheduler:
             self._wake()
 
     def post(self, call: Callable[[], object]) -> bool:
-        """From any thread: have this called at the beginning of the next round. False: no rounds are run."""
+        """From any thread: have this called before the next step. False: no rounds are run."""
         with self._lock:
             if self._taking:
                 self._posted.append(call)
@@ -87,17 +87,18 @@ class Scheduler:
 
     def round(self) -> None:
         """Each class for its share of time, or until it has nothing to do."""
-        while self._posted:
-            self._call(self._posted.popleft())
+        self._call_posted()
         for queue, share in self._shares:
             if queue.length:
                 self._run(queue, share)
 
-    def _call(self, posted: Callable[[], object]) -> None:
-        try:
-            posted()
-        except Exception:  # noqa: BLE001  the fault boundary
-            self._faulted(posted)
+    def _call_posted(self) -> None:
+        while self._posted:
+            posted = self._posted.popleft()
+            try:
+                posted()
+            except Exception:  # noqa: BLE001  the fault boundary
+                self._faulted(posted)
 
     def _run(self, queue: FairQueue[tuple[Step, Any, str]], share: float) -> None:
         until = perf_counter() + share
@@ -109,6 +110,8 @@ class Scheduler:
                     bulk.push(network, (step, item, network))
             except Exception:  # noqa: BLE001  the fault boundary: it costs the item what `faulted` takes
                 self._faulted(item)
+            if self._posted:
+                self._call_posted()
             if not queue.length or perf_counter() >= until:
                 return
 

@@ -208,6 +208,19 @@ def test_what_is_posted_wakes_and_is_called_in_the_next_round_ahead_of_peers(sta
     assert stage.scheduler.idle
 
 
+def test_what_is_posted_during_a_step_is_called_before_the_next_one(stage: Stage) -> None:
+    """A commit that waits for the end of the round holds up all that are to be stored behind it."""
+    stage.scheduler.begin()
+
+    def step(_: object) -> bool:
+        return not stage.scheduler.post(partial(stage.done.append, "posted"))
+
+    stage.scheduler.submit(Priority.NORMAL, step, None)
+    stage.submit(Priority.NORMAL, "a peer")
+    stage.scheduler.round()
+    assert stage.done == ["posted", "a peer"]
+
+
 def test_what_a_round_has_taken_up_it_has_called(stage: Stage) -> None:
     """What stood in a queue as the rounds ended was lost, and a log waited for it until it gave up."""
     stage.scheduler.begin()
