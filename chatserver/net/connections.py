@@ -266,8 +266,8 @@ class Connections:
         return False
 
     def expire(self, *expired: Connection) -> None:
-        """Their deadlines have passed: a step for the wheel's task to ask for. All are of one priority."""
-        self.scheduler.submit(PRIORITY[expired[0].state], self._expire_each, expired)
+        """Their deadlines have passed: a step for the wheel's task to ask for."""
+        self.scheduler.submit(Priority.NORMAL, self._expire_each, expired)
 
     def _expire_each(self, expired: Sequence[Connection]) -> bool:
         for connection in expired:

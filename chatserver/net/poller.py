@@ -114,20 +114,19 @@ class Poller:
                 await trio.sleep_forever()
             now = trio.current_time()
             late = now - wheel.planned
-            expired: tuple[list[Connection], ...] = tuple([] for _ in Priority)
+            expired: list[Connection] = []
             try:
                 for count, connection in enumerate(wheel.turn(now), start=1):
-                    alike = expired[PRIORITY[connection.state]]
-                    alike.append(connection)
-                    if len(alike) == EXPIRED_STEP:
-                        self._connections.expire(*alike)
-                        alike.clear()
+                    expired.append(connection)
+                    if len(expired) == EXPIRED_STEP:
+                        self._connections.expire(*expired)
+                        expired.clear()
                     if count % MAX_EXPIRED == 0:
                         await trio.lowlevel.checkpoint()
             except Exception:  # noqa: BLE001  the wheel's own fault must not end everybody
                 self._connections.faults.caught(wheel)
-            for alike in filter(None, expired):
-                self._connections.expire(*alike)
+            if expired:
+                self._connections.expire(*expired)
             try:  # here and not in a step: with nothing expired the poller need not wake
                 self._tick()
                 on_tick(late)
@@ -151,9 +150,7 @@ class Poller:
 
         Where one peer alone has sent something, mostly nobody else has by the time it is served: trio's wait tells.
 
-        A number may be another peer's at its turn, so objects are kept. Departures wait for those who stay: when
-        thousands leave at once, giving back what they held is work for most of a second. They take turns with
-        newcomers, since a client that comes back at once needs the place it left.
+        A number may be another peer's at its turn, so objects are kept.
         """
         table, submit = self._connections.table, self._scheduler.submit
         ready = self._readiness.ready(MAX_EVENTS)

@@ -28,7 +28,6 @@ from tests.support.parked import Parked, next_tick, parked, reset, take
 MOVES = list(itertools.product(State, State))
 ENDS = {State.CLOSING, State.LINGERING}
 MEMBERS = {State.STREAM, State.OPEN, State.PINGED, State.MESSAGE}
-UNANSWERED = {State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.HEAD, State.BODY}
 WAIT_FOR_US = {State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING}
 HTTP_ONLY = {State.HEAD, State.BODY, State.KEEPALIVE, State.HELD, State.STREAM, State.SERVING, State.PAUSED}
 
