@@ -1,10 +1,9 @@
 """The `chatserver` command: serve, chat, token, limits; and admin, whose commands are in cli_admin.py.
 
 Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
-field. Commands import what they run only when they run, so that `--help` is quick.
+field. A command imports its modules when it runs, so that `--help` is quick.
 
-Exit codes: those of `serve --help`, 1 if `chat` or `admin` could not do what it was asked, 130 when interrupted
-(cyclopts').
+Exit codes: those of `serve --help`, 1 if `chat` or `admin` failed, 130 when interrupted (as cyclopts has it).
 """
 
 import dataclasses
@@ -33,7 +32,7 @@ from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError, Section
 
-#: What `--help` shows; the other flags, which few people ever need, are in `--help-all`.
+#: The flags in `--help`; the others, which few people ever need, are in `--help-all`.
 COMMON = frozenset((
     "host", "port", "workers", "tls_cert", "tls_key", "allow_origin", "trusted_proxy", "guests", "log", "quiet",
     "max_connections", "per_ip", "publish_rate", "retain_messages",
@@ -41,12 +40,12 @@ COMMON = frozenset((
 
 _GROUPS = {section: Group(section.value, sort_key=order) for order, section in enumerate(Section, start=1)}
 _DEFAULTS = Settings()
-#: What a value is to be, in the complaint about another.
+#: The names of types in the complaint about a value that is not of its type.
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def _flag(name: str, *, shown: bool) -> tuple[str, Any, Any]:
-    """Make the flag of one field. It takes text: settings/sources.py converts, alike for file and environment."""
+    """Make the flag of one field. It takes text; settings/sources.py converts it, as for the environment."""
     spec, kind = SPECS[name], TYPES[name]
     default = shown_value(name, getattr(_DEFAULTS, name))
     shape: Any = kind if kind in (bool, tuple[str, ...]) else str
@@ -83,15 +82,15 @@ ConfigFile = Annotated[
     Parameter(
         name="--config",
         metavar="FILE",
-        help="TOML file with the same names (port = 9000). A flag wins over its variable (CHATSERVER_PORT), that over"
-        " the file.",
+        help="TOML file with the same names (port = 9000). A flag wins over its environment variable"
+        " (CHATSERVER_PORT), and the variable over the file.",
         group=_GROUPS[Section.SERVICE],
     ),
 ]
 
 
 def _shown_default(value: object) -> str | None:
-    """Leave out that a switch is off and a text empty."""
+    """Show no default for a switch that is off or a text that is empty."""
     return str(value) if value else None
 
 
@@ -192,17 +191,17 @@ def chat(
         Where the server is: http://host:port, ws://host:port or host:port. The page's address of a room, like
         http://host:port/#ops, names the room too.
     room
-        The room to be in; without it the one that the URL names, or lobby.
+        The room to join; the default is the one that the URL names, or lobby.
     name
-        Be a guest of this name; without it the server makes one up. The next start is the same guest.
+        Join as a guest with this name; without it the server makes one up. The next start is the same guest.
     token
-        Be the user of this token; @FILE reads it from a file, where other users cannot see it.
+        Sign in with this token; @FILE reads it from a file, where other users cannot see it.
     transport
         WebSocket, long-poll or server-sent events, for networks that let only some of them through.
     plain
         No colours and no prompt, one line a message: for pipes.
     json
-        As --plain, with everything that happens as one JSON object a line.
+        As --plain, with one JSON object a line for everything that happens.
     send
         Publish each line of standard input, then exit.
     retry_for
@@ -229,7 +228,7 @@ def token(
     issuer: Annotated[str, Parameter(metavar="TEXT")] = "",
     audience: Annotated[str, Parameter(metavar="TEXT")] = "",
 ) -> int:
-    """Print a token by which somebody can sign in, for scripts and tests.
+    """Print a token with which somebody can sign in, for scripts and tests.
 
     Parameters
     ----------
@@ -238,14 +237,14 @@ def token(
     sub
         The user's id.
     name
-        The name that others see; the id, if none is given.
+        The name that others see; the default is the id.
     room
-        Rooms, and whether to read (r) and write (w) there, like team-*=rw or ops=r; repeat it for more. With it, these
-        rooms and no others.
+        A room pattern and the rights there, read (r) and write (w), like team-*=rw or ops=r; repeat it for more. With
+        it, the user may enter these rooms and no others.
     role
-        moderator, who may delete, mute and ban; nothing for everybody else.
+        `moderator` may delete, mute and ban; leave it out for everybody else.
     expires
-        How long it holds: 90s, 10m, 1h, 30d.
+        How long the token is valid: 90s, 10m, 1h, 30d.
     issuer
         The claim `iss`; needed where `serve --token-issuer` is given.
     audience
@@ -268,11 +267,11 @@ def doctor(
     room: Annotated[str, Parameter(metavar="ROOM")] = "doctor",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Examine a server that runs, or all nodes of a cluster.
+    """Examine a running server, or all nodes of a cluster.
 
-    For each node: is it there and ready, which version, log and shared servers, how its clock differs. Among them: is
-    it one log, and how long does a message from each take to each. Publishes three messages on each node. Exit codes:
-    0 all is well, 1 something is wrong, 2 bad flags.
+    For each node: is it up and ready, its version, log and shared servers, and how far its clock is off. Between nodes:
+    do they share one log, and how long does a message take from each to each. Publishes three messages on each node.
+    Exit codes: 0 all is well, 1 something is wrong, 2 bad flags.
 
     Parameters
     ----------
@@ -281,9 +280,9 @@ def doctor(
     more
         The other nodes of the cluster.
     token
-        Be the user of this token; @FILE reads it from a file, where other users cannot see it.
+        Sign in with this token; @FILE reads it from a file, where other users cannot see it.
     room
-        The room to write in, and the beginning of the names of rooms to be seen in.
+        The room to publish in, and the prefix of the rooms that presence is tested with.
     json
         Print JSON, for programs.
     """
@@ -309,7 +308,7 @@ def run_command(tokens: list[str]) -> int:
         return _refuse(_explain(error))
     except ConfigError as error:
         return _refuse(str(error))
-    except BrokenPipeError:  # `chatserver limits | head`; what is left unwritten would raise again at exit
+    except BrokenPipeError:  # `chatserver limits | head`; flushing the unwritten rest would raise again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code if isinstance(code, int) else 0  # --help and --version return None

@@ -3,7 +3,7 @@
 Owns: these command lines and their exit codes. May not: speak HTTP; client/moderate.py does, and is imported only when
 a command runs.
 
-Exit codes: 0 done, 1 the server could not or would not, 2 bad flags.
+Exit codes: 0 done, 1 the server failed or refused, 2 bad flags.
 """
 
 import json
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 admin = App(
     name="admin",
-    help="Moderate: mute, ban, kick, delete; see what is in force, and what was done.\n\n"
-    "All of it needs a moderator's token, as `chatserver token --role moderator` prints one.",
+    help="Moderate: mute, ban, kick, delete; list the sanctions in force and the audit trail.\n\n"
+    "Every command needs a moderator's token, as `chatserver token --role moderator` prints one.",
 )
 
 
@@ -35,18 +35,20 @@ Url = Annotated[str, Parameter(help="Where the server is: http://host:port, ws:/
 Room = Annotated[str, _flag("ROOM", "The room; '*' is all of them.")]
 User = Annotated[str, _flag("ID", "The user's id, as messages and `members` show it.")]
 Network = Annotated[str, _flag("ADDRESS", "Everybody from there: an IPv4 address, or the /64 of an IPv6 address.")]
-NetworkOf = Annotated[str, _flag("ID", "Everybody from where this user is connected now.")]
-Reason = Annotated[str, _flag("TEXT", "Why: those whom it concerns and the audit trail are told.")]
-Span = Annotated[str, _flag("TIME", "How long: 90s, 10m, 1h, 30d. Until it is lifted, if not given.", "--for")]
-Limit = Annotated[int, Parameter(help="At most so many, up to 1,000.", metavar="N")]
+NetworkOf = Annotated[str, _flag("ID", "Everybody on the network that this user is connected from now.")]
+Reason = Annotated[str, _flag("TEXT", "Why: shown to the people concerned, and kept in the audit trail.")]
+Span = Annotated[str, _flag("TIME", "How long: 90s, 10m, 1h, 30d; the default is until it is lifted.", "--for")]
+Limit = Annotated[int, Parameter(help="The most entries to list, up to 1,000.", metavar="N")]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Access:
-    """Who asks, and in which form the answer is printed."""
+    """The moderator's token, and the form in which the answer is printed."""
 
-    token: Annotated[str, _flag("TOKEN", "A moderator's token; @FILE reads it from a file, where it is not seen.")]
+    token: Annotated[
+        str, _flag("TOKEN", "A moderator's token; @FILE reads it from a file, where other users cannot see it.")
+    ]
     json: Annotated[bool, Parameter(negative="", help="Print the server's answer as JSON, for programs.")] = False
 
 
@@ -55,7 +57,7 @@ def mute(
     url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
     reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
-    """Let somebody read and not write."""
+    """Let somebody read but not write."""
     return _sanction("mute", "muted", url, room, _whom(user, network, network_of), for_, reason, access)
 
 
@@ -64,7 +66,7 @@ def ban(
     url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
     reason: Reason = "", access: Access,
 ) -> int:  # fmt: skip
-    """Take somebody out of a room, or of all of them, and let them in no more."""
+    """Take somebody out of a room, or of all rooms, and keep them out."""
     return _sanction("ban", "banned", url, room, _whom(user, network, network_of), for_, reason, access)
 
 
@@ -82,7 +84,7 @@ def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", ac
 
 @admin.command
 def kick(url: Url, /, *, room: Room, user: User, reason: Reason = "", access: Access) -> int:
-    """Take somebody out of a room who may come back."""
+    """Take somebody out of a room; they may come back at once."""
 
     def told(answer: Any) -> str:
         ended = answer["ended"]
@@ -115,10 +117,10 @@ def sanctions(
 @admin.command
 def audit(
     url: Url, /, *,
-    after: Annotated[int | None, _flag("ID", "Begin behind the entry with this id; else the latest.")] = None,
+    after: Annotated[int | None, _flag("ID", "Begin after the entry with this id; the default is the latest.")] = None,
     limit: Limit = 100, access: Access,
 ) -> int:  # fmt: skip
-    """List what moderators did and what others tried, the oldest first."""
+    """List what moderators did and what others tried to do, the oldest first."""
     from chatserver.client.moderate import print_audit  # noqa: PLC0415  (quick --help)
 
     return _run(url, access, lambda it: it.audit(after=after, limit=limit), print_with=print_audit)

@@ -1,7 +1,6 @@
-"""How many share what is scarce: networks take turns, and a question that many ask at once is asked once.
+"""Fair sharing of what is scarce: networks take turns, and equal calls made at the same time become one.
 
-Owns: the queue in which networks take turns, and the questions under way. May not: know what is queued or asked, or
-what a network is.
+Owns: the fair queue, and the calls in flight. May not: know what is queued or called, or what a network is.
 """
 
 from collections import deque
@@ -16,25 +15,25 @@ Value = TypeVar("Value")
 
 
 class FairQueue(Generic[Entry]):
-    """Entries of many networks: those of one in their order, the networks in turns, newly come ones first.
+    """A queue that is first in, first out within a network, and round robin among networks, new ones first.
 
-    A network is newly come that had nothing here during a whole round of turns (the sparse flows of FQ-CoDel, RFC 8290
-    section 4.2). Without that, a person who says something now and then would wait for one entry of each of the
-    thousands who never stop. Nobody can stay newly come: after its first entry a network stands behind all others, and
-    keeps its place there when it has no more.
+    A network is new if it had no entry during a whole round (the sparse flows of FQ-CoDel, RFC 8290 section 4.2).
+    Without that, a person who says something now and then would wait for one entry of each of the thousands who never
+    stop. No network stays new: after its first entry it stands behind all others, and it keeps that place when it has
+    no more entries.
     """
 
     __slots__ = ("_active", "_fresh", "_lines", "_turns", "length")
 
     def __init__(self) -> None:
-        self.length = 0  # entries; the same as `len`, for where a call is too dear
+        self.length = 0  # entries, as `len` gives them; for code in which a call costs too much
         self._active = 0  # networks with entries
         self._lines: dict[str, deque[Entry]] = {}
-        self._fresh: deque[str] = deque()  # newly come networks
-        self._turns: deque[str] = deque()  # the others, some of them with nothing left
+        self._fresh: deque[str] = deque()  # new networks
+        self._turns: deque[str] = deque()  # all other networks, some of them without entries
 
     def push(self, network: str, entry: Entry) -> None:
-        """Behind the network's others."""
+        """Append an entry to those of its network."""
         self.length += 1
         line = self._lines.get(network)
         if line is None:
@@ -63,13 +62,13 @@ class FairQueue(Generic[Entry]):
         self.length -= 1
         if self.length:
             turns.append(network)
-        else:  # nobody waits: the round is over
+        else:  # nothing is queued: the round is over
             lines.clear()
             turns.clear()
         return entry
 
     def has_share(self, network: str) -> bool:
-        """Whether it has as many entries as the mean of those that have some, and is not the only one."""
+        """Whether a network has at least the mean number of entries of all that have some, and is not the only one."""
         line = self._lines.get(network)
         return line is not None and len(line) * self._active >= self.length > len(line) > 0
 
@@ -78,7 +77,7 @@ class FairQueue(Generic[Entry]):
         return ((network, line[0]) for network, line in self._lines.items() if line)
 
     def pop_from(self, network: str) -> Entry:
-        """The oldest entry of a network that has some, though it is not its turn."""
+        """The oldest entry of a network that has some, out of turn."""
         (self._fresh if network in self._fresh else self._turns).remove(network)
         self._fresh.appendleft(network)
         return self.pop()
@@ -97,13 +96,13 @@ class _Flight(Generic[Value]):
 
 
 class SingleFlight(Generic[Key, Value]):
-    """`get` runs the first question; who asks the same meanwhile gets its answer or error, who asks later asks anew."""
+    """Concurrent calls of `get` with one key share one run of `ask` and its outcome; a later call asks anew."""
 
     def __init__(self) -> None:
         self._flights: dict[Key, _Flight[Value]] = {}
 
     async def get(self, key: Key, ask: Callable[[], Awaitable[Value]]) -> Value:
-        """The answer. If the first asker is cancelled, the next one asks: that was about the other's time."""
+        """The answer. If the caller that runs `ask` is cancelled, the next one runs its own `ask`."""
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
             if flight.error is not None:

@@ -1,6 +1,6 @@
 """The sockets that a server listens on: one for each --host, and one for --metrics-listen.
 
-Owns: binding them as the settings say, the complaint when that cannot be, and their addresses as URLs. May not: accept.
+Owns: binding them as the settings say, the error when that fails, and their addresses as URLs. May not: accept.
 
 Several workers have a socket each for one address (SO_REUSEPORT), all made here, before there is a worker. A worker
 that ends leaves its socket and the queue of peers in it to the next.
@@ -32,18 +32,18 @@ class Listening:
     operators: socket.socket | None
 
     def urls(self, settings: Settings) -> list[str]:
-        """Where clients come in."""
+        """The addresses for clients."""
         return [_url(settings, host, bound) for host, bound in zip(settings.host, self.workers[0], strict=True)]
 
     def operators_url(self, settings: Settings) -> str:
-        """Where --metrics-listen is, or nothing."""
+        """The address of --metrics-listen, or an empty text."""
         if self.operators is None:
             return ""
         return _url(settings, listen(settings.metrics_listen)[0], self.operators)
 
 
 def announce(addresses: Sequence[str], metrics_address: str) -> None:
-    """Say where clients come in, as the contract has it, and in the log where operators do."""
+    """Print the addresses for clients, as `serve --help` promises, and log the one for operators."""
     for address in addresses:
         print(f"listening on {address}", flush=True)  # noqa: T201
     if metrics_address:
@@ -71,7 +71,7 @@ class _Binder:
         if count == 1:
             return [self.bind(host, port)]
         if port:
-            # Another server's sockets of several workers would let ours join them, and take half of its clients.
+            # SO_REUSEPORT would let ours join the sockets of another server with workers, and take half its clients.
             self.bind(host, port).close()
         sockets: list[socket.socket] = []
         for _ in range(count):
@@ -82,7 +82,7 @@ class _Binder:
     def bind(self, host: str, port: int, *, flag: str = "", reuse_port: bool = False) -> socket.socket:
         try:
             bound = bind(host, port, send_buffer=self._settings.send_buffer, reuse_port=reuse_port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that is none
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise CannotListenError(f"{flag}cannot listen on {host} port {port}: {why}") from error
         return self._stack.enter_context(bound)

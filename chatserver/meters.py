@@ -2,7 +2,7 @@
 
 Owns: the arithmetic, nothing else. May not: read a clock, know what is metered, refuse anything by itself.
 
-Times are whole microseconds of any clock that only moves forward.
+Times are whole microseconds of any monotonic clock.
 """
 
 from collections.abc import Hashable
@@ -48,12 +48,12 @@ class TokenBucket:
         return max(0.0, (state + self.interval * cost - now - self.span) * MICROSECOND) if self.interval else 0.0
 
     def at_rest(self, state: int, now: int) -> int:
-        """The state of a holder that was silent: 0, which costs no memory, once its bucket is full."""
+        """The state of a silent holder: 0, which takes no memory, once its bucket is full."""
         return state if state > now else 0
 
 
 class KeyedBuckets(Generic[Key]):
-    """One bucket for each key that spent lately; those that are full are forgotten by `sweep`."""
+    """One bucket for each key that spent lately; `sweep` forgets the full ones."""
 
     __slots__ = ("_states", "bucket")
 
@@ -62,7 +62,7 @@ class KeyedBuckets(Generic[Key]):
         self._states: dict[Key, int] = {}
 
     def take(self, key: Key, now: int) -> float:
-        """Spend one token: 0.0 when it was there, else the seconds until it will be, and nothing is spent."""
+        """Spend one token and return 0.0, or spend nothing and return the seconds until there is one."""
         state = max(self._states.get(key, now), now)
         wait = self.bucket.wait(state, now)
         if wait <= 0.0:
@@ -75,7 +75,7 @@ class KeyedBuckets(Generic[Key]):
         return self.bucket.wait(max(self._states.get(key, now), now), now)
 
     def lower(self, key: Key, level: int, now: int) -> None:
-        """More was spent, elsewhere: the bucket is full again in so many microseconds, or later."""
+        """Count what was spent elsewhere: the bucket is full again in `level` microseconds, or later."""
         if level > 0:
             self._states[key] = max(self._states.get(key, 0), now + level)
 
@@ -88,10 +88,10 @@ class KeyedBuckets(Generic[Key]):
 
 
 class ByteBudget:
-    """Bytes that all holders keep together, and how many may be.
+    """The bytes that all holders keep together, and their limit.
 
-    A bound for each holder is none for 20,000 of them. `free` bytes of each are not charged, so that a flood of long
-    items does not hit those who keep little.
+    A limit for each holder does not bound 20,000 of them. A holder of at most `free` bytes is not charged, so that a
+    flood of long items does not hit the holders of short ones.
     """
 
     __slots__ = ("_charged", "_free", "most", "used")
@@ -103,7 +103,7 @@ class ByteBudget:
         self._charged: dict[object, int] = {}
 
     def resize(self, holder: object, size: int) -> bool:
-        """Charge what a holder keeps now. False when that is too much: the holder then shrinks or is released."""
+        """Charge a holder what it keeps now. False means that it is too much: the holder must shrink or be released."""
         charge = size if size > self._free else 0
         before = self._charged.get(holder, 0)
         if charge == before:
@@ -116,12 +116,12 @@ class ByteBudget:
         return charge <= before or self.used <= self.most
 
     def release(self, holder: object) -> None:
-        """The holder keeps nothing any more; harmless the second time."""
+        """Stop charging a holder; harmless the second time."""
         self.used -= self._charged.pop(holder, 0)
 
     @property
     def over(self) -> bool:
-        """Whether more is kept than may be."""
+        """Whether the holders keep more than the limit."""
         return self.used > self.most
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
 """The parts of a server, and how they are put together.
 
-Owns: the wiring. May not: run anything, or hold a limit of its own but those of refusals.
+Owns: the wiring. May not: run anything, or hold a limit other than those of refusals.
 """
 
 import random
@@ -68,7 +68,7 @@ from chatserver.settings.fields import Settings
 from chatserver.settings.forms import engine_of, listen
 from chatserver.supervised import Supervised
 
-#: Retry-After of refusals, seconds: spread, so that those refused together do not return together.
+#: Retry-After of refusals, seconds: spread, so that peers refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
 
 
@@ -90,16 +90,16 @@ def build(
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
     keys: KeyRing | None = None, supervised: Supervised | None = None,
 ) -> Parts:  # fmt: skip
-    """Make the parts for a log that is open and sockets that listen; without an engine of TLS, a plain server."""
+    """Make the parts for an open log and listening sockets; without a TLS engine, a plain-text server."""
 
     def closed(connection: Connection, reason: Reason) -> None:
-        admission.release(connection.network)  # first: a place is never lost to what may fail behind it
+        admission.release(connection.network)  # first: a failure in the calls below must not leak the place
         if forwarded is not None:
             forwarded.closed(connection)
         stats.closed(connections, connection, reason)
 
     def page_policy(names: Sequence[str], *bound: socket.socket) -> Policy:
-        """Which pages may ask what, where it listens by these names and at the addresses they are bound to."""
+        """The origin policy of sockets with these host names and the addresses that they are bound to."""
         hosts = [*names, *(each.getsockname()[0] for each in bound)]
         return policy_of(
             secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
@@ -112,7 +112,7 @@ def build(
     trusted = trusted_proxies(settings.trusted_proxy)
     admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
     forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
-    # Chat, over what it sees of the connections.
+    # Chat, which sees connections only through the sink.
     sink = ConnectionSink(connections)
     encoder = WireEncoder(log.identity.epoch)
     audit = AuditTrail()
@@ -140,13 +140,13 @@ def build(
         dialects=dialects(encoder, settings),
         ready=ready,
         engine=engine_of(settings.log),
-        metrics=lambda: metrics.text(),  # noqa: PLW0108  (it is made last)
+        metrics=lambda: metrics.text(),  # noqa: PLW0108  (`metrics` is made last)
         all_metrics=None if supervised is None else supervised.metrics,
         policy=page_policy(settings.host, *listening),
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
         shards=None if together is None else together.shards,
     )
-    # The handlers of the table's states.
+    # One handler for each state of a connection.
     tasks = Tasks(connections, nursery)
     websockets = WebSocketHandler(
         connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
@@ -203,7 +203,7 @@ def build(
 
 
 def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Identities:
-    """Who comes in, by which tokens, and what they may."""
+    """Sign-in: which tokens are accepted, and what each user may do."""
     tokens = None
     if keys is not None:
         tokens = Tokens(keys, secret, issuer=settings.token_issuer, audience=settings.token_audience)
@@ -229,7 +229,7 @@ def _services(
 
 
 def _nearby(supervised: Supervised | None, hub: Hub, nursery: trio.Nursery) -> Nearby | None:
-    """The other workers, where there are some and no --shared."""
+    """The link to the other workers, if there are any and no --shared."""
     if supervised is None or supervised.carrier is None:
         return None
     nearby = Nearby(supervised.carrier, hub)
@@ -249,13 +249,13 @@ def _slow_mode(policies: Policies) -> SlowMode:
 def _let_end(
     services: Services, connections: Connections, exchanges: HttpExchanges, websockets: WebSocketHandler
 ) -> None:  # fmt: skip
-    """Give those who may end other people's connections the means to."""
+    """Give sign-out and moderation the functions that end other people's connections."""
     services.identities.signed_out.end = SignOutSearch(connections, exchanges, websockets).begin
     services.moderation.expel = Expeller(connections, services.hub, exchanges).expel
 
 
 def _refusals() -> list[bytes]:
-    """Whole answers for those who cannot come in, made once: refusing must be cheaper than asking."""
+    """Complete answers of refusal, made once: refusing a connection must cost less than opening one."""
     refusals = []
     for seconds in REFUSAL_RETRIES:
         answer = refusal(ErrorCode.FULL, "the server is full; come back a little later", seconds)
@@ -265,6 +265,6 @@ def _refusals() -> list[bytes]:
 
 
 def _spoke_plain_http() -> bytes:
-    """For a browser that was sent to http:// where https:// is served; as nginx does it."""
+    """The answer to plain HTTP on a TLS port, such as a browser at http:// gets; nginx gives one too."""
     body = error_body(ErrorCode.BAD_REQUEST, "this port speaks TLS: the address begins with https:// or wss://")
     return response(400, body, keep_alive=False)

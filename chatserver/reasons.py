@@ -37,7 +37,7 @@ class CloseCode(Enum):
 
 
 class Reason(Enum):
-    """Why a connection ended: one of these, always. The name is the label; then sentence, contract, close code."""
+    """Why a connection ended; every end has one. The name is the label; then sentence, contract, close code."""
 
     DONE = ("the answer was written and one side had asked to close", Contract.COME_BACK, CloseCode.NORMAL)
     PEER_CLOSED = ("the peer closed in good order", Contract.COME_BACK, CloseCode.NORMAL)
@@ -74,11 +74,11 @@ class Reason(Enum):
     BAD_TEXT = ("a text message was not UTF-8", Contract.DO_NOT, CloseCode.BAD_TEXT)
     MESSAGE_TOO_BIG = ("a message was over its limit", Contract.DO_NOT, CloseCode.TOO_BIG)
     TOO_MANY_FRAGMENTS = ("a message came in more fragments than allowed", Contract.DO_NOT, CloseCode.TOO_BIG)
-    FLOOD = ("many more frames than it may send, and no end of them", Contract.BACK_OFF, CloseCode.POLICY)
+    FLOOD = ("the peer kept sending far more than it may", Contract.BACK_OFF, CloseCode.POLICY)
     REFUSED_FULL = ("the server holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_ADDRESS = ("this address holds as many connections as it may", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
     REFUSED_DESCRIPTORS = ("the process is out of descriptors", Contract.BACK_OFF, CloseCode.TRY_AGAIN_LATER)
-    EXPIRED = ("its sign-in has run out, or there was none where one is needed", Contract.DO_NOT, CloseCode.SIGNED_OUT)
+    EXPIRED = ("its sign-in has expired, or there was none where one is needed", Contract.DO_NOT, CloseCode.SIGNED_OUT)
     BANNED = ("a moderator has banned its user or network", Contract.DO_NOT, CloseCode.BANNED)
     KICKED = ("a moderator has taken its user out of the room", Contract.COME_BACK, CloseCode.NORMAL)
     EVICTED = (
@@ -102,12 +102,12 @@ class ErrorCode(Enum):
     BAD_REQUEST = (400, "the request is not valid HTTP, or not a valid upgrade", Contract.DO_NOT)
     BAD_JSON = (400, "the message is not a JSON object", Contract.DO_NOT)
     BAD_FIELD = (400, "a field or parameter is missing, unknown, doubled or not allowed", Contract.DO_NOT)
-    BAD_ROOM = (400, "that is no name for a room", Contract.DO_NOT)
-    BAD_CURSOR = (400, "that is no cursor", Contract.DO_NOT)
+    BAD_ROOM = (400, "the name of the room is not valid", Contract.DO_NOT)
+    BAD_CURSOR = (400, "the cursor is not valid", Contract.DO_NOT)
     UNKNOWN_TYPE = (400, "the message's type is not known here", Contract.DO_NOT)
     NOT_JOINED = (400, "this connection is not in that room", Contract.DO_NOT)
     TOO_MANY_ROOMS = (400, "this connection is in as many rooms as it may be", Contract.DO_NOT)
-    UNAUTHENTICATED = (401, "this needs a sign-in, or the one that came does not hold", Contract.DO_NOT)
+    UNAUTHENTICATED = (401, "this needs a sign-in, or the token or cookie is not valid", Contract.DO_NOT)
     FORBIDDEN = (403, "this is not allowed, to this user or to a page of another site", Contract.DO_NOT)
     NOT_FOUND = (404, "there is nothing at this path, or no message at this offset", Contract.DO_NOT)
     METHOD_NOT_ALLOWED = (405, "the path has no such method; `Allow` lists them", Contract.DO_NOT)
@@ -116,7 +116,7 @@ class ErrorCode(Enum):
     TOO_LARGE = (413, "the request body is over its limit", Contract.DO_NOT)
     TARGET_TOO_LONG = (414, "the path and query are over their limit", Contract.DO_NOT)
     UNSUPPORTED_MEDIA_TYPE = (415, "the body is neither JSON nor UTF-8 text", Contract.DO_NOT)
-    EXPECTATION_FAILED = (417, "`Expect` asks for what is not known here", Contract.DO_NOT)
+    EXPECTATION_FAILED = (417, "`Expect` has a value other than `100-continue`", Contract.DO_NOT)
     MISDIRECTED = (421, "`Host` is not a name of this server", Contract.DO_NOT)
     UPGRADE_REQUIRED = (426, "this path speaks WebSocket, version 13", Contract.DO_NOT)
     RATE_LIMITED = (429, "this user, address or connection asks too often", Contract.BACK_OFF)

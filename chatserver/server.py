@@ -1,6 +1,6 @@
 """The server: builds the parts, runs them in one nursery, drains them.
 
-Owns: the life of everything. Read it as the table of contents. May not: do any part's work.
+Owns: the life of everything; read it as the table of contents. May not: do any part's work.
 
     log, outermost, so that it outlives its writers
       hub (readers of the log) · poller · wheel · housekeeping · signals · tasks of requests that wait for the log
@@ -48,32 +48,32 @@ from chatserver.settings.spec import ConfigError
 from chatserver.shared import check_client
 from chatserver.supervised import Supervised
 
-#: Ticks of the wheel between house-keeping rounds: a second. Seconds between rounds of retention.
+#: Ticks of the wheel between house-keeping rounds (a second), and seconds between rounds of retention.
 HOUSEKEEPING, RETENTION = 10, 60.0
-#: Connections told to go before other tasks run.
+#: Connections sent away before other tasks run.
 DRAIN_BATCH = 64
-#: Seconds between looks at who is still there while draining.
+#: Seconds between two checks, while draining, whether connections are left.
 DRAIN_LOOK = 0.05
-#: The share of the drain that is kept for those whose request is still not complete to be told so, and take it.
+#: The share of the drain timeout that is kept for answering incomplete requests and writing those answers out.
 LAST_WORDS = 0.1
-#: Seconds between threads that want the interpreter: at CPython's 5 ms the loop would wait that long for the log's.
+#: The interpreter's switch interval, seconds: with CPython's 5 ms the loop would wait that long for the log's threads.
 THREAD_SWITCH = 0.0005
 
-#: States in which a request is begun and not complete.
+#: States in which a request has begun and is not complete.
 _UNFINISHED = frozenset((State.HEAD, State.BODY))
 
 _log = structlog.get_logger("chatserver")
 
 
 def run(settings: Settings) -> int:
-    """Serve until told to stop. Returns the exit code; raises ConfigError for what this process cannot keep or read."""
+    """Serve until told to stop; returns the exit code. Raises ConfigError for unusable limits or unreadable files."""
     with prepared(settings) as server:
         return trio.run(server.main, instruments=(server.loop,))
 
 
 @contextmanager
 def prepared(settings: Settings, supervised: Supervised | None = None) -> Iterator["Server"]:
-    """A server, in a process that is made ready to run it. Raises ConfigError."""
+    """Prepare this process to run a server, and make the server. Raises ConfigError."""
     total = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
     make_room(total)  # before there are threads
     sys.setswitchinterval(THREAD_SWITCH)
@@ -85,7 +85,7 @@ class Server:
     """The life of one server. Raises ConfigError.
 
     Once `main` has started, `addresses` holds the URLs, and `metrics_address` that of --metrics-listen.
-    With `supervised` it is one of several workers, and leaves to its supervisor what is done once for all.
+    With `supervised` it is one of several workers, and its supervisor does what needs doing once for all of them.
     """
 
     def __init__(self, settings: Settings, *, total: int, supervised: Supervised | None = None) -> None:
@@ -104,8 +104,8 @@ class Server:
         self.metrics_address = ""
         self._total = total
         self._ready = False
-        self._reloader: Reloader | None = None  # there are parts
-        self.parts: Parts  # what runs, from the moment `main` has started
+        self._reloader: Reloader | None = None  # set together with `parts`
+        self.parts: Parts  # set once `main` has started
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
         """Open, serve until a signal, drain, close. Returns the exit code."""
@@ -149,7 +149,7 @@ class Server:
             log_nursery.cancel_scope.cancel()
 
     async def _restore(self) -> None:
-        """Those who were banned or signed out before a restart are so after it, or there is no server."""
+        """Restore the bans and sign-outs from before a restart; without them the server does not start."""
         parts, services = self.parts, self.parts.services
         self._reloader = Reloader(
             parts.log, services.moderation, services.identities.signed_out, faulted=parts.connections.faults.caught
@@ -160,7 +160,7 @@ class Server:
             raise LogOpenError(f"sanctions and sign-outs cannot be read: {error}") from error
 
     def _hand_out(self, step: Callable[[], bool]) -> None:
-        """The news and the first answers of a group at once, which mostly are all; the others when their turn comes."""
+        """Hand out the first part of a group's news and answers, which is mostly all, and schedule the rest."""
         if step():
             self.parts.connections.scheduler.submit(Priority.FIRST, self._hand_out_more, step)
 
@@ -175,7 +175,7 @@ class Server:
         self._attempt(partial(self.parts.hub.news, records))
 
     def _heard(self, hints: Mapping[str, int]) -> None:
-        if self._reloader is not None:  # else nothing is in memory yet
+        if self._reloader is not None:  # otherwise nothing is in memory yet
             self._attempt(partial(self._reloader.heard, hints))
             self._attempt(partial(self.parts.hub.heard, hints))
 
@@ -274,14 +274,14 @@ class Server:
                 self._attempt(partial(self.parts.services.search_results.forget, firsts))
 
     def _attempt(self, chore: Callable[[], object]) -> None:
-        """A fault of ours in house-keeping costs this once, and nobody's connection."""
+        """Run a chore. An exception in it is logged and costs this one run, but no connection."""
         try:
             chore()
         except Exception:  # noqa: BLE001
             self.parts.connections.faults.caught(self)
 
     async def _reload_at_hangup(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """SIGHUP: certificate and keys are read again, for peers and tokens that come from now on."""
+        """At SIGHUP, read certificate and keys again, for connections and tokens from then on."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:
@@ -314,7 +314,7 @@ class Server:
             _log.info("certificate_reloaded", path=self.settings.tls_cert)
 
     def stop_accepting(self) -> None:
-        """Leave the peers that wait in the listening sockets' queues to others that have these sockets."""
+        """Leave the peers in the accept queues to the other processes that have these sockets."""
         self._attempt(self.parts.poller.stop_accepting)
 
     # -- draining ---------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class Server:
         self.stop_accepting()
         parts.exchanges.draining = True
         departing = [connection for connection in connections.table if connection is not None]
-        random.shuffle(departing)  # those who came together are neighbours in the table, and would return together
+        random.shuffle(departing)  # peers that came together are neighbours in the table, and would return together
         for index, connection in enumerate(departing):
             connections.step(connection, self._send_away, return_after(index / len(departing)))
             if index % DRAIN_BATCH == DRAIN_BATCH - 1:
@@ -339,10 +339,10 @@ class Server:
         await self._until_gone()
 
     def _send_away(self, connection: Connection, after: float) -> None:
-        """Answer what can be answered, close what is idle, tell the others when to come back."""
+        """Answer a held request, close an idle connection, and tell any other peer when to come back."""
         parts = self.parts
         parts.connections.hurry(connection)
-        context = connection.context  # only now: a peer may be found to have gone
+        context = connection.context  # read after `hurry`, which may find that the peer is gone
         match context:
             case WebSocketSession():
                 parts.websockets.drain(connection, after)
@@ -351,18 +351,18 @@ class Server:
                 parts.exchanges.answer_held(connection, context)
             case Exchange():
                 context.keep_alive = False
-            case Member():  # a browser comes back by itself, after the time it was told last
+            case Member():  # a browser reconnects by itself, after the last `retry` that it received
                 parts.connections.finish(connection, Reason.DRAINING, sse.retry_field(math.ceil(after * 1000)))
             case None | Room() if not connection.inbox and not connection.blocked:
                 parts.connections.close(connection, Reason.DRAINING)
 
     def _cut_short(self, connection: Connection) -> None:
-        """The server stops before this request is complete: say so, and when to send it again."""
+        """Answer an incomplete request with when to send it again, since the server stops before it is complete."""
         if connection.state in _UNFINISHED and not connection.blocked:
             error = HttpError(ErrorCode.DRAINING, "the server is restarting; come back a little later")
             wire = with_retry_after(error_response(error), math.ceil(return_after()))
             self.parts.connections.finish(connection, Reason.DRAINING, wire)
 
     async def _until_gone(self) -> None:
-        while self.parts.connections.held:  # noqa: ASYNC110  an event at each close would cost the hot path for this
+        while self.parts.connections.held:  # noqa: ASYNC110  an event set at each close would slow the hot path
             await trio.sleep(DRAIN_LOOK)

@@ -1,6 +1,6 @@
-"""What a worker is given by its supervisor, in place of what a single process does by itself.
+"""What a supervisor provides for a worker, and a single process does for itself.
 
-Owns: the interface. May not: know how supervisor and worker speak to each other; workers/ does.
+Owns: the interface. May not: know how supervisor and worker communicate; workers/ does.
 """
 
 from collections.abc import AsyncIterator
@@ -24,14 +24,14 @@ class Supervised(Protocol):
 
     @property
     def carrier(self) -> Datagrams | None:
-        """What carries messages to the other workers."""
+        """The channel for messages to the other workers."""
 
     @property
     def stops(self) -> AsyncIterator[int]:
-        """The numbers of signals: the first says to drain, the second to stop at once."""
+        """Signal numbers: at the first the worker drains, at the second it stops at once."""
 
     def ready(self) -> None:
-        """Peers are accepted from now on."""
+        """Report that this worker accepts peers from now on."""
 
     async def metrics(self) -> bytes:
         """The text of /metrics for all workers. Raises HttpError when it cannot be had."""
