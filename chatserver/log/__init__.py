@@ -1,8 +1,9 @@
 """Where messages live, behind one small interface.
 
-Owns: which engine a `--log` URL names. May not: import anything of ours outside this folder but `fair`. What a log
-promises is in `interface`; `groups` shares the cost of a sync among publishers; `memory`, `sqlite` and `postgres` are
-the engines. The driver of the last is an extra, and imported only for a URL that needs it.
+Owns: which engine a `--log` URL names. May not: import modules of ours outside this folder, except `fair`.
+
+`interface` holds the promises of a log, `groups` shares the cost of a sync among publishers, and `memory`, `sqlite` and
+`postgres` are the engines. PostgreSQL's driver is an extra, imported only for a URL that needs it.
 """
 
 from chatserver.log.interface import Log, LogOpenError
@@ -12,7 +13,7 @@ from chatserver.log.sqlite import SqliteLog
 
 
 def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
-    """The log that a URL names. `run` opens it. A file is shared with these processes of one machine.
+    """Make the log that a URL names; `run` opens it. Several processes of one machine share a file as `neighbours`.
 
     Raises LogOpenError for a URL that names no engine, or one that cannot be shared.
     """

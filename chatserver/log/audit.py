@@ -1,8 +1,8 @@
-"""The audit trail: what moderators did, and what others tried; only ever added to, and bounded.
+"""The audit trail: what moderators did, and what others tried to do; append-only and bounded.
 
 Owns: the value, the interface, how much is kept, the trail in memory. May not: decide what is worth an entry.
 
-Fewer of the minor entries are kept: anybody can make one, and must not be able to push a moderator's deed out.
+Fewer minor entries are kept: anybody can cause one, and they must not push a moderator's entries out.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ import msgspec
 
 from chatserver.log.interface import bounded
 
-#: Entries kept: a moderator's deeds of a year at 270 a day, 20 MB of disk; and of minor ones.
+#: Entries kept (a year of 270 a day, 20 MB of disk), and minor entries kept.
 MAX_ENTRIES, MAX_MINOR_ENTRIES = 100_000, 10_000
 #: Milliseconds for which an entry is kept: a year.
 MAX_AGE_MS = 365 * 24 * 3600 * 1000
@@ -27,27 +27,27 @@ class AuditEntry(msgspec.Struct, frozen=True, gc=False):
     time: int  # ms since the Unix epoch
     by_id: str
     by_name: str
-    network: str  # it came from there
+    network: str  # of the person who did it
     action: str
     room: str  # "*" for all
     target: str = ""  # a user's id, a network or an offset
     detail: str = ""
-    minor: bool = False  # anybody could make it: of these fewer are kept
-    id: int = 0  # given by the log; ascending
+    minor: bool = False  # anybody can cause such an entry, so fewer are kept
+    id: int = 0  # assigned by the log; ascending
 
 
 class Audit(Protocol):
-    """The trail of a log that is open. All methods raise LogUnavailable."""
+    """The trail of an open log. All methods raise LogUnavailable."""
 
     async def add(self, entries: Sequence[AuditEntry]) -> None:
-        """Append these, and remove the oldest beyond what is kept."""
+        """Append entries, and remove the oldest beyond the bounds."""
 
     async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
-        """The first entries behind an id, or the last ones; the oldest first."""
+        """The first entries after an id, or the latest; the oldest first."""
 
 
 class MemoryAudit:
-    """An `Audit` that ends with its log. `checkpoint` raises when that is closed."""
+    """An `Audit` in memory. `checkpoint` raises when the log is closed."""
 
     def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
         self._checkpoint = checkpoint
@@ -61,7 +61,7 @@ class MemoryAudit:
         self.append(entries)
 
     def append(self, entries: Sequence[AuditEntry]) -> None:
-        """The same at once, for a change that makes an entry."""
+        """`add` without waiting, for a change that makes an entry."""
         for entry in entries:
             self._last += 1
             kept = self._minor if entry.minor else self._major

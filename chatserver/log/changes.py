@@ -1,9 +1,9 @@
-"""What an edit, a deletion or a reaction does to a message, and whether it may: the same for every engine.
+"""What an edit, a deletion or a reaction does to a message, and when it is refused: the same for every engine.
 
 Owns: these rules, as plain functions over records. May not: store or find anything.
 
-An edit takes the text out of the edit before it, so that at most one record besides the message has text of it, and a
-deletion need look for no others. Who corrects a password that he pasted wants it gone, and not in the next record.
+An edit empties the edit before it, so at most one record besides the message holds its text, and a deletion need look
+for no others. A user who edits a pasted password out wants it gone, not kept in the next record.
 """
 
 from msgspec.structs import replace
@@ -11,17 +11,17 @@ from msgspec.structs import replace
 from chatserver.log.interface import MAX_EMOJI, Draft, Kind, Reaction, Record, RefusalReason, State
 
 _UNTOUCHED = State()
-# Once for all: to look a member of an enumeration up takes as long as to make a record.
+# Bound once, because looking up a member of an enumeration takes as long as making a record.
 _MESSAGE, _EDIT, _DELETE, _REACTION = Kind
 
 
 def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) -> RefusalReason | None:
-    """Why this may not happen to its target, if it may not; `reacted` tells whether its user has that reaction."""
+    """Why the target does not allow this draft, or None. `reacted`: the user already has this reaction."""
     if message is None or message.kind is not _MESSAGE:
         return RefusalReason.MISSING
     kind = draft.kind
     if kind is _MESSAGE:
-        return None  # a reply, which a deletion of its target does not prevent
+        return None  # a reply; its target may be deleted
     state = message.state or _UNTOUCHED
     if state.deleted:
         return RefusalReason.DELETED
@@ -46,7 +46,7 @@ def plain(draft: Draft, offset: int, time: int) -> Record:
 def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
     """The record of an edit, a deletion or a reaction to this message.
 
-    Records are made in one go: `replace` takes twice as long.
+    Each record is made by one call of its constructor, because `replace` takes twice as long.
     """
     state = message.state or _UNTOUCHED
     text, mentions, reaction, empties = message.text, message.mentions, None, state.edit
@@ -73,6 +73,6 @@ def happened(draft: Draft, offset: int, time: int, message: Record) -> Record:
 
 
 def unchanged(draft: Draft, offset: int, time: int, message: Record) -> Record:
-    """What a reaction is answered with that changes nothing: how things are, as of the room's last record."""
+    """The answer to a reaction that changes nothing: the present count, with the room's last offset."""
     count = dict((message.state or _UNTOUCHED).reactions).get(draft.emoji, 0)
     return replace(plain(draft, offset, time), reaction=Reaction(draft.emoji, draft.on, count))

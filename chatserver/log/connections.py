@@ -1,9 +1,9 @@
-"""A few connections to read with, each used by one thread at a time: what the readers of all databases share.
+"""A pool of connections for reading, each used by one thread at a time: shared by the readers of all databases.
 
 Owns: which connection is idle, and the deadline of a query. May not: know a database.
 
-A read that hangs is given up at its deadline, but its thread keeps the connection until the database answers. So the
-thread takes a connection and gives it back, not the task that waits for it.
+A hung read is abandoned at its deadline, but its thread keeps the connection until the database answers. So the thread,
+not the waiting task, takes a connection and gives it back.
 """
 
 import threading
@@ -29,25 +29,25 @@ C = TypeVar("C", bound=Closable)
 
 
 class ConnectionPool(Generic[C]):
-    """These connections, and as many threads. Made in any thread; used and closed on the trio loop.
+    """Connections, and as many threads. Made in any thread; used and closed on the trio loop.
 
-    With a `close_lock`, none of them closes while somebody else holds it.
+    With a `close_lock`, no connection closes while the lock is held elsewhere.
     """
 
     def __init__(self, connections: Iterable[C], close_lock: "threading.Lock | None" = None) -> None:
         self._idle: list[C] | None = list(connections)  # None: closed
-        # Held to take one, to give it back, and to close.
+        # Held while a connection is taken, given back or closed.
         self._lock = threading.Lock() if close_lock is None else close_lock
         self._threads = ThreadPool(len(self._idle))
 
     async def run(self, query: Callable[[C], T]) -> T:
-        """Do this with a connection, in a thread. Raises LogUnavailable."""
+        """Run a query on a connection, in a thread. Raises LogUnavailable."""
 
         def work() -> T:
             with self._lock:
                 if self._idle is None:
                     raise LogUnavailable("the log is closed")
-                connection = self._idle.pop()  # there are as many as threads
+                connection = self._idle.pop()  # not empty: there are as many connections as threads
             try:
                 return query(connection)
             finally:
@@ -58,7 +58,7 @@ class ConnectionPool(Generic[C]):
         raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
 
     def close(self) -> None:
-        """Close the connections that are idle, and the others when they are given back."""
+        """Close the idle connections now, and busy ones when they are given back."""
         with self._lock:
             for connection in self._idle or ():
                 connection.close()

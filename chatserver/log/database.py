@@ -1,6 +1,6 @@
-"""What logs in a database have in common: reads go to the readers, and changes to the one thread that makes them.
+"""What logs in a database have in common: reads go to the readers, and changes to the thread for changes.
 
-Owns: that. May not: know a database, or when it is open.
+Owns: this routing. May not: know a database, or when it is open.
 """
 
 from abc import ABC, abstractmethod
@@ -28,10 +28,10 @@ C_co = TypeVar("C_co", covariant=True)
 
 
 class Readers(Protocol[C_co]):
-    """What reads. All of it raises LogUnavailable."""
+    """The reading side of an engine. All methods raise LogUnavailable."""
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms, of those that were ever written."""
+        """The first and the last offset of these rooms, without those never written."""
 
     async def read(
         self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
@@ -39,21 +39,21 @@ class Readers(Protocol[C_co]):
         """The first or the last records with `low <= offset <= high`, oldest first."""
 
     async def ask(self, query: Callable[[C_co], T]) -> T:
-        """What a query finds."""
+        """The result of a query."""
 
 
 class Writer(Protocol[C_co]):
-    """What changes the database, in its thread. All of it raises LogUnavailable."""
+    """The writing side of an engine, in its thread. All methods raise LogUnavailable."""
 
     def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
-        """A step of retention: the new first offsets, and the room to go on after; None: it is over."""
+        """One step of retention: the new first offsets, and the room to go on after (None: done)."""
 
     def change(self, doing: str, work: Callable[[C_co], T]) -> T:
-        """Do this as one transaction."""
+        """Run `work` as one transaction."""
 
 
 class DatabaseLog(ABC, Generic[C]):
-    """See the module. `changes` is the thread for changes beside the commits; no offset is above `highest`."""
+    """See the module. `changes` is the thread for changes other than commits; no offset is above `highest`."""
 
     def __init__(self, changes: ThreadPool, highest: int) -> None:
         self._changes = changes
@@ -76,7 +76,7 @@ class DatabaseLog(ABC, Generic[C]):
         return await self._open_readers().heads(rooms[:MAX_READ])
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records behind offset `after`; see `Log.read`."""
+        """The first records after offset `after`; see `Log.read`."""
         return await self._open_readers().read(room, after + 1, self._highest, limit, max_bytes, last=False)
 
     async def latest(
@@ -94,7 +94,7 @@ class DatabaseLog(ABC, Generic[C]):
         return await readers.read(room, 1, high, limit, max_bytes, last=True, messages_only=messages_only)
 
     async def ask(self, query: Callable[[C], T]) -> T:
-        """Do this in a reading thread. Raises LogUnavailable."""
+        """Run a query in a reading thread. Raises LogUnavailable."""
         return await self._open_readers().ask(query)
 
     async def retain(
@@ -105,15 +105,15 @@ class DatabaseLog(ABC, Generic[C]):
         first: dict[str, int] = {}
         after_room: int | None = 0
         while after_room is not None:
-            # Not in a thread of trio's, which could not be cancelled while the disk hangs.
+            # Not in one of trio's threads: a wait for it could not be cancelled while the disk hangs.
             lost, after_room = await self._changes.run(partial(self._open_writer().forget, after_room, bounds))
             first |= lost
         return first
 
     async def change(self, doing: str, work: Callable[[C], T]) -> T:
-        """Do this as one transaction, in the thread for changes. Raises LogUnavailable.
+        """Run `work` as one transaction, in the thread for changes. Raises LogUnavailable.
 
-        For what is kept beside the messages. It has the disk's deadline, but what hangs may be stored all the same.
+        For data kept beside the messages. It fails at ANSWER_DEADLINE, but a change that hung may still be stored.
         """
         with trio.move_on_after(ANSWER_DEADLINE):
             return await self._changes.run(partial(self._open_writer().change, doing, work))

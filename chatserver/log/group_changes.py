@@ -1,9 +1,9 @@
-"""Edits, deletions and reactions of one group: what they are about is read first, and written last.
+"""Edits, deletions and reactions of one group: their targets are read first, and written last.
 
-Owns: the records that a group alters, as they are taken up one after the other. May not: know an engine, which reads
-and writes the rows; or decide what may happen, which `changes` does.
+Owns: the records that a group alters, while its drafts are applied one by one. May not: know an engine, which reads and
+writes the rows; or decide what may happen, which `changes` does.
 
-A few statements serve a whole group. What one of its drafts alters, the next one finds so: they happen in offset order.
+A few statements serve a whole group. Its drafts apply in offset order, each to the result of those before it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ from chatserver.log.interface import Draft, Kind, Record, Refused, Stored
 Place: TypeAlias = tuple[str, int]  # room, offset
 Reacted: TypeAlias = tuple[str, int, str, str]  # room and offset of the message, emoji, user
 
-_DELETE, _REACTION = Kind.DELETE, Kind.REACTION  # once for all: to look them up takes longer than to compare them
+_DELETE, _REACTION = Kind.DELETE, Kind.REACTION  # bound once: looking them up takes longer than comparing them
 
 
 class End(Protocol):
@@ -26,32 +26,32 @@ class End(Protocol):
 
 
 class Rows(Protocol):
-    """The rows of an engine, in the transaction of the group. None of these is called with nothing to do."""
+    """The rows of an engine, in the transaction of the group. No method is called with an empty collection."""
 
     def records(self, places: Collection[Place]) -> dict[Place, Record]:
-        """Those of these records that there are."""
+        """The records at these places, where they exist."""
 
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
-        """Those of these reactions that there are."""
+        """Those of the asked reactions that exist."""
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
-        """These messages have another text and another state, and these edits have no text any more."""
+        """Store a new text and state for `messages`, and empty the edits at `emptied`."""
 
     def restate(self, messages: Sequence[Record]) -> None:
-        """These messages have another state alone."""
+        """Store a new state for messages whose text stays."""
 
     def react(self, reactions: Sequence[Reacted]) -> None:
-        """Keep these."""
+        """Insert these reactions."""
 
     def unreact(self, reactions: Sequence[Reacted]) -> None:
-        """Remove these."""
+        """Delete these reactions."""
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
-        """Remove all that these messages have."""
+        """Delete all reactions to these messages."""
 
 
 class Changes:
-    """The drafts of a group that are about other records."""
+    """Applies the drafts of a group that may refer to other records."""
 
     def __init__(self, rows: Rows, rooms: Mapping[str, End], drafts: Sequence[Draft]) -> None:
         self._rows = rows
@@ -64,17 +64,17 @@ class Changes:
             places.add((draft.room, draft.target))
             if draft.kind is _REACTION:
                 reactions.add(_reacted(draft))
-        #: What the group is about, and the messages that it has made.
+        #: The targets of the group's drafts, and the messages that the group itself has made.
         self._records: dict[Place, Record] = rows.records(places) if places else {}
         self._reacted = rows.reactions(reactions) if reactions else set()
-        self._switched: dict[Reacted, bool] = {}  # reactions that came or went, as they are now
+        self._switched: dict[Reacted, bool] = {}  # reactions that were added (True) or removed
         self._rewritten: dict[Place, None] = {}
-        self._restated: dict[Place, None] = {}  # the index of texts need not know of these
+        self._restated: dict[Place, None] = {}  # messages whose text stays, so the index does too
         self._emptied: list[Place] = []
         self._deleted: list[Place] = []
 
     def take(self, draft: Draft, room: End | None, now: int) -> Stored | Refused:
-        """Put the record of a draft behind the others of its room, or say what it is answered with instead."""
+        """Append the record of a draft to its room, or return the answer that it gets instead."""
         place, kind, message = (draft.room, draft.target), draft.kind, None
         if draft.target or kind:
             message = self._records.get(place)
@@ -99,7 +99,7 @@ class Changes:
         return Stored(record, fresh=True)
 
     def _note(self, draft: Draft, place: Place, empties: int) -> None:
-        """Note what is to be written besides the record of an edit, a deletion or a reaction to the message there."""
+        """Note what an edit, deletion or reaction to the message at `place` changes besides adding its record."""
         if draft.kind is _REACTION:
             self._restated[place] = None
             reaction = _reacted(draft)
@@ -116,7 +116,7 @@ class Changes:
             self._deleted.append(place)
 
     def write(self) -> None:
-        """Bring what was altered up to date, behind the group's own records."""
+        """Write what the group altered, after its own records are inserted."""
         rows, records = self._rows, self._records
         if self._rewritten:
             rows.rewrite([records[place] for place in self._rewritten], self._emptied)

@@ -1,17 +1,16 @@
-"""Group commit: drafts that arrive while one group is being stored are the next group.
+"""Group commit: drafts that arrive while one group is being stored form the next group.
 
 Owns: the queue of drafts, in which networks take turns, its bounds, the order of news and answers, the end of a log's
-life. May not: know how a group
-is stored: an engine gives it one function for that.
+life. May not: know how a group is stored; an engine provides one function for that.
 
-Making one message durable costs a sync of the disk whatever its size, so all that wait share one. A group begins with
-the first draft that finds no commit under way, or when the commit before it ends; but not before the engine's interval
-has passed since the last one began (PostgreSQL's `commit_delay`), since small groups on a fast disk cost a thread's
-wake-up each. A task for each draft or commit would cost more than the commit.
+Making a message durable costs one sync of the disk whatever its size, so all waiting drafts share a sync. A group
+begins with the first draft that finds no commit under way, or when the commit before it ends. It never begins before
+the engine's interval has passed since the last one began (PostgreSQL's `commit_delay`), because each small group on a
+fast disk costs a thread's wake-up. A task for each draft or commit would cost more than the commit.
 
-A commit in a thread cannot be cancelled. So the end waits for it, shielded, and if the disk hangs, each draft is
-answered at its deadline. While drafts of the commit under way are overdue, new ones are refused. What the disk stores
-after all is news as any other, and a publisher that tries again with its key gets that message.
+A commit in a thread cannot be cancelled. So closing the log waits for it, shielded, and if the disk hangs, each draft
+is answered at its deadline. While drafts of the commit under way are overdue, new ones are refused. A message that the
+disk stores after all is still announced, and a publisher that tries again with its key gets that message.
 """
 
 import logging
@@ -52,17 +51,18 @@ from chatserver.log.interface import (
 )
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
-#: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft, or
-#: with the exception that the engine raised.
+#: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft or
+#: the exception that the engine raised.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 _Entry: TypeAlias = tuple[Draft, Answer, float]  # the last is the deadline of the answer, on trio's clock
 _deadline = itemgetter(2)
 
 logger = logging.getLogger(__name__)
 
-#: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket. The outcome of a group that is
-#: no more is posted: waiting for a pass doubles users' 99th percentile beside 8,000 slow peers. That of a larger one
-#: waits: 100 publishers without a pause would come in smaller groups, and each publish cost a fifth more.
+#: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket. The outcome of a group of at
+#: most this size is posted, because waiting for a pass of the loop doubles users' 99th percentile beside 8,000 slow
+#: peers. The outcome of a larger one waits for a pass: posted, it would split the drafts of 100 publishers that never
+#: pause into smaller groups, and a publish would cost a fifth more.
 ANSWERS_A_STEP = 8
 
 
@@ -71,13 +71,13 @@ class GroupWriter:
 
     def __init__(self, begin: Begin, *, interval: float = 0.0) -> None:
         self._begin = begin
-        self._interval = interval  # s, at least, from the beginning of a group to that of the next
+        self._interval = interval  # s, the least time between the beginnings of two groups
         self._next_begin = -math.inf
         self.accepting = False  # from the start of `run` until it is cancelled
         self._waiting: FairQueue[_Entry] = FairQueue()
         self._waiting_text = 0
         self._committing: Sequence[_Entry] = ()
-        self._overdue = 0  # so many of these, from the first, were answered at their deadline
+        self._overdue = 0  # how many of these, from the first, were answered at their deadline
         self._unanswered: FairQueue[tuple[Answer, Stored | LogError]] = FairQueue()
         self._idle = trio.Event()  # set when a commit has ended and no other follows
         self._counts = Statistics()
@@ -93,7 +93,7 @@ class GroupWriter:
         return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
 
     def post_for(self, drafts: Sequence[Draft]) -> Post:
-        """How the outcome of a group comes from its thread to the loop."""
+        """The `Post` that brings the outcome of this group from its thread to the loop."""
         return self._post if len(drafts) <= ANSWERS_A_STEP else untaken
 
     def submit(self, draft: Draft, done: Answer) -> None:
@@ -119,7 +119,7 @@ class GroupWriter:
         self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
-        """Commit groups until cancelled, then what is left, within DRAIN_DEADLINE. Of others it hears nothing."""
+        """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE. `heard` is not used."""
         if self.accepting:
             raise RuntimeError("this log runs already")
         self._news, self._schedule, self._post = news, schedule, post
@@ -168,10 +168,10 @@ class GroupWriter:
             return now
         dues = [due for _, _, due in islice(committing, self._overdue, self._overdue + 1)]
         dues += [due for _, (_, _, due) in self._waiting.firsts()]
-        return min(dues, default=now + ANSWER_DEADLINE)  # a draft that comes until then is due after it
+        return min(dues, default=now + ANSWER_DEADLINE)  # any draft that arrives later is due after that
 
     def _begin_when_due(self) -> None:
-        # What is stored and not yet told waits as well: beyond that the next group would only be stored too early.
+        # Backpressure: with so many answers still to hand out, storing another group would only lengthen their queue.
         if not self._waiting or (len(self._unanswered) > SHARED_PENDING and self.accepting):
             return
         if self._now() >= self._next_begin or not self.accepting:
@@ -183,7 +183,7 @@ class GroupWriter:
         self._next_begin = self._now() + self._interval
         waiting = self._waiting
         group = [waiting.pop() for _ in range(min(len(waiting), MAX_GROUP))]
-        group.sort(key=_deadline)  # the networks took turns to be in it; in it they are in the order they came
+        group.sort(key=_deadline)  # networks took turns to be chosen; within the group the order is that of arrival
         self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
         self._committing = group
         finish = partial(self._finished, group)
@@ -193,7 +193,7 @@ class GroupWriter:
             trio.lowlevel.current_trio_token().run_sync_soon(finish, Error(error))
 
     def _finished(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
-        """`_finish_group`, inside a fault boundary: trio may call it, and ends with what that raises."""
+        """`_finish_group` inside a fault boundary, because an exception in a callback of trio's ends the program."""
         try:
             self._finish_group(group, outcome)
         except Exception:
@@ -201,17 +201,17 @@ class GroupWriter:
 
     def _finish_group(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
         if self._committing is not group:
-            return  # the log has ended before the disk answered, and all drafts were answered then
+            return  # the log was closed before the disk answered, and all drafts were answered then
         overdue, self._overdue = self._overdue, 0
         self._committing = ()
         outcomes = _checked(outcome, len(group))
-        self._begin_when_due()  # the disk works while these are answered
+        self._begin_when_due()  # so that the disk works while these are answered
         self._send(group[overdue:], outcomes)
         if not self._committing:
             self._idle.set()
 
     def _send(self, waiting: Sequence[_Entry], outcomes: Outcomes) -> None:
-        """Tell the news of a whole group, and schedule the answers to those of its drafts that still wait, its last."""
+        """Call `news` with the records of a group, and schedule the answers to its last drafts, which still wait."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         fresh = [one.record for one in stored if one.fresh]
         refused = 0 if len(stored) == len(outcomes) else sum(isinstance(outcome, Refused) for outcome in outcomes)
@@ -229,7 +229,7 @@ class GroupWriter:
             self._schedule(self._hand_out)
 
     def _hand_out(self) -> bool:
-        """Hand out the next few answers, to each network in turn; whether there are more."""
+        """Hand out the next few answers, networks in turn; returns whether there are more."""
         unanswered = self._unanswered
         for _ in range(min(len(unanswered), ANSWERS_A_STEP)):
             _tell(*unanswered.pop())
@@ -238,7 +238,7 @@ class GroupWriter:
         return bool(unanswered)
 
     def _end(self) -> None:
-        """Answer every draft that is left, and hand out everything."""
+        """Answer the remaining drafts, and hand out all answers."""
         left = [*self._committing[self._overdue :], *[self._waiting.pop() for _ in range(len(self._waiting))]]
         self._committing, self._overdue = (), 0
         self._waiting_text = 0
@@ -269,7 +269,7 @@ def _checked(outcome: Outcome[Outcomes], count: int) -> Outcomes:
 
 
 def refuse_surrogates(draft: Draft) -> None:
-    """Raise ValueError for text that has no UTF-8 form, since it would fail the whole group that it is in."""
+    """Raise ValueError for text without a UTF-8 form, which would fail its whole group."""
     key = draft.key or ""
     # `isascii` only reads a flag of the string, so most messages are not encoded.
     if not (

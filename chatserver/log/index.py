@@ -1,12 +1,12 @@
-"""Full text: which messages have the words of a question.
+"""Full-text search: which messages have the words of a question.
 
-Owns: the question, what is found, the limits that all engines share, and the index of the log in memory. May not: know
-who asks; who may read a room is decided above.
+Owns: the question, the answer, the limits that all engines share, and the index of the log in memory. May not: know who
+asks; callers decide who may read a room.
 
 The promises of an index:
-- Every message that is durable is found, whether it is in the index already or not: of those that are not, the newest.
-- What retention, an edit or a deletion has taken out of the log is not found any more.
-- A question is over, with an answer or an error, soon after `SEARCH_BUDGET`, however it is put.
+- Every durable message in the index is found, and of those not yet in it the newest.
+- Text that retention, an edit or a deletion has removed from the log is not found any more.
+- Every question ends with an answer or an error soon after `SEARCH_BUDGET`.
 """
 
 import math
@@ -21,28 +21,28 @@ import trio
 from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Record, within_bytes
 from chatserver.log.words import Matcher, Snippet
 
-#: Words of one question, and characters of all of them: people type 3.
+#: Words of one question, and characters in all of them; people type 3 words.
 MAX_WORDS, MAX_QUESTION = 16, 256
-#: Characters from which on the last word also stands for longer ones: one letter begins a tenth of all words.
+#: The least length at which the last word also matches as a prefix: a tenth of all words begin with the same letter.
 MIN_PREFIX = 2
-#: Newest matches that are ranked; of a word that is in every second message, the others are left out.
+#: Newest matches that are ranked; of a word in every second message, older ones are left out.
 CANDIDATES = 250
-#: Newest matches that are looked at for those of one user.
+#: Newest matches that are searched for messages of one user.
 USER_CANDIDATES = 5_000
-#: Messages that are not in the index and are looked at, the newest of each room.
+#: Messages outside the index that are searched directly, the newest of each room.
 TAIL = 500
 #: Best matches that one answer holds.
 MAX_HITS = 50
 #: Seconds that one question may take; a search for a word of a million messages takes a few milliseconds.
 SEARCH_BUDGET = 0.1
-#: Milliseconds after which a message is worth half as much as one of now: a month.
+#: Milliseconds in which the weight of a message halves: a month.
 HALF_LIFE = 30 * 86_400_000
-#: The least that is left of its worth, so that an old message with the right words comes before a new one with few.
+#: The least weight, so that an old message with the right words ranks above a new one with few.
 LEAST_WORTH = 0.25
 
-#: Messages that the log in memory looks at for one question.
+#: Messages that the log in memory searches for one question.
 SCANNED = 20_000
-#: Seconds of that before other tasks run.
+#: Seconds of that search before other tasks run.
 SCAN_STEP = 0.0003
 
 
@@ -51,20 +51,20 @@ class SearchFailed(LogUnavailable):
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """What is looked for. Equal questions have equal answers."""
+    """A search. Equal questions have equal answers."""
 
-    words: tuple[str, ...]  # in lower case; all must occur, the last also as the beginning of a word
-    room: str | None = None  # None: in all
-    before: int | None = None  # an offset in that room
-    user: str | None = None  # who wrote it
+    words: tuple[str, ...]  # in lower case; all must occur, the last one also as a prefix
+    room: str | None = None  # None: all rooms
+    before: int | None = None  # an offset in `room`
+    user: str | None = None  # id of the author; None: anybody
 
     def matcher(self) -> Matcher:
-        """What compares a text with the words."""
+        """The matcher for its words."""
         return Matcher(self.words, prefix=self.prefix)
 
     @property
     def prefix(self) -> bool:
-        """Whether the last word stands for longer ones."""
+        """Whether the last word is also a prefix."""
         return len(self.words[-1]) >= MIN_PREFIX
 
 
@@ -77,7 +77,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
-    """The best matches, best first; `go_on` is where to look for more, or None if these are of all there are."""
+    """The best matches, best first; `go_on` is where to look for more, or None if nothing is left to search."""
 
     hits: list[Hit]
     go_on: int | None
@@ -88,24 +88,24 @@ class Index(Protocol):
 
     @property
     def lag(self) -> float:
-        """Seconds for which the oldest message that is not in the index has waited, at most; 0.0: all are in it."""
+        """An upper bound of how many seconds the oldest unindexed message has waited; 0.0 if all are in the index."""
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """The best of the newest matches, or of those behind a place that an earlier answer named.
+        """The best of the newest matches, or of those older than the `go_on` of an earlier answer.
 
         Raises LogUnavailable; SearchFailed if it takes too long.
         """
 
 
 def worth(time_ms: int, now_ms: int) -> float:
-    """What the age of a message leaves of its score."""
+    """The factor by which the age of a message reduces its score."""
     return LEAST_WORTH + (1 - LEAST_WORTH) * math.exp2(-max(now_ms - time_ms, 0) / HALF_LIFE)
 
 
 def ranked(records: Iterable[Record], question: Question, now_ms: int) -> list[Hit]:
-    """Records that an index has found, ranked. Long ones beyond the bytes of a read are left out.
+    """Rank records that an index has found; long ones beyond the bytes of a read are left out.
 
-    So are those that do not match: an index may have cut a word, or be of another version of `words`.
+    Records that do not match are left out too: an index may have cut a word, or be of another version of `words`.
     """
     matcher = question.matcher()
     scores = [
@@ -116,17 +116,17 @@ def ranked(records: Iterable[Record], question: Question, now_ms: int) -> list[H
 
 
 def top(scores: list[tuple[float, Record]]) -> list[tuple[float, Record]]:
-    """As many as one answer holds, best first, and the newest of equals."""
+    """The MAX_HITS best, best first, and the newest of equals."""
     return nlargest(MAX_HITS, scores, key=lambda each: (each[0], each[1].time, each[1].offset))
 
 
 class MemoryIndex:
-    """No index at all: it looks at the newest messages, and lets other tasks run meanwhile.
+    """No index at all: it searches the newest messages, and lets other tasks run meanwhile.
 
-    `newest` gives the records of a room ahead of an offset, or of all rooms, the newest of each room first.
+    `newest` gives the records of a room before an offset, or of all rooms, the newest of each room first.
     """
 
-    lag = 0.0  # it looks at the messages themselves
+    lag = 0.0  # the messages themselves are searched
 
     def __init__(
         self, newest: Callable[[str | None, int | None], Iterator[Record]], wall_ms: Callable[[], int]
@@ -135,7 +135,7 @@ class MemoryIndex:
         self._wall_ms = wall_ms
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """See `Index.find`. It goes on behind as many messages as were looked at before."""
+        """See `Index.find`; `go_on` is the number of messages to skip."""
         await trio.lowlevel.checkpoint()
         matcher = question.matcher()
         now_ms, pace = self._wall_ms(), _Pace()

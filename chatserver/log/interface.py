@@ -10,14 +10,13 @@ know an engine, a wire format or a connection. The conformance suite in tests/lo
 The promises:
 - The offsets of a room start at 1 and have no holes. No offset is used twice within an epoch.
 - A message that was answered with `Stored` is durable. A group is stored whole or not at all.
-- The news has every fresh record of this process once, in commit order, before the answers of its group. The records
+- `news` gets every fresh record of this process once, in commit order, before the answers of its group. The records
   of one room in one call follow each other without a hole.
-- A shared log is written by other processes as well. Of theirs `heard` is told now and then, with hints that may be
-  lost, late, doubled or wrong: what there is, only a read says. A read that begins after a commit finds it, whichever
-  process has made it.
-- What is read of a message is its present state. A text that was edited or deleted is nowhere in the log any more, and
-  within SCRUB_WITHIN in none of its files, if the log has files of its own: a database vacuums when it does.
-- Whether an edit, a deletion or a reaction may happen is decided in its commit; a refusal is that draft's alone.
+- Other processes write to a shared log as well. `heard` gets hints of their commits, which may be lost, late, doubled
+  or wrong: only a read tells what the log holds. A read that begins after a commit finds it, whichever process made it.
+- A read returns the present state of a message. A text that was edited or deleted is nowhere in the log any more; if
+  the log has files of its own, it is in none of them after SCRUB_WITHIN. A database server vacuums in its own time.
+- Whether an edit, a deletion or a reaction may happen is decided in its commit; a refusal fails that draft alone.
 - Every draft and every read is answered within ANSWER_DEADLINE, with an error if the disk hangs. When the disk works
   again, the log does too.
 """
@@ -41,38 +40,37 @@ if TYPE_CHECKING:
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
-#: Drafts waiting beyond which no network may have more of them than its share: four groups, 50 ms of work with all that
-#: comes of them.
+#: Drafts waiting above which a network may add none beyond its share: four groups, 50 ms of work with their answers.
 SHARED_PENDING = 1_000
-#: Characters of text in them: 64 MiB if each takes four bytes, a tenth of that for ordinary chat.
+#: Characters of text in waiting drafts: 64 MiB at four bytes each, a tenth of that in ordinary chat.
 MAX_PENDING_TEXT = 16 * 1024 * 1024
-#: Drafts in one commit. 1,000 would save 0.7 µs each, and their answers would be 15 ms of work at a time.
+#: Drafts in one commit. 1,000 would save 0.7 µs a draft, but their answers would be 15 ms of work at a time.
 MAX_GROUP = 256
 #: Records or rooms in one answer of a read; a higher `limit` is cut to this.
 MAX_READ = 1_000
-#: Bytes of text in one answer of a read that sets no bound itself: twice what MAX_READ records of ordinary chat have.
+#: Bytes of text in one answer of a read without a bound of its own: twice those of MAX_READ records of ordinary chat.
 MAX_READ_BYTES = 256 * 1024
-#: Seconds within which the same key from the same user in the same room means the same message.
+#: Seconds for which a key of a user in a room stands for the same message.
 KEY_LIFETIME = 600.0
-#: Seconds in all from cancellation to the last commit. A disk slower than that is broken.
+#: Seconds from cancellation to the last commit. A disk slower than that is broken.
 DRAIN_DEADLINE = 5.0
-#: Seconds in all from a call to its answer, whatever the disk does. It is half of what the edge waits for us, so a
-#: client gets an error and keeps its connection, and more than twice BUSY_TIMEOUT of SQLite.
+#: Seconds from a call to its answer, whatever the disk does. It is half as long as the edge waits, so that a client
+#: gets an error and keeps its connection, and more than twice SQLite's BUSY_TIMEOUT.
 ANSWER_DEADLINE = 5.0
 #: Different emoji that one message may have as reactions: Discord 20, Slack 23.
 MAX_EMOJI = 20
-#: Seconds after which no file of the log has a text that was deleted, while the disk works.
+#: Seconds until a deleted text is in no file of the log, while the disk works.
 SCRUB_WITHIN = 60.0
-#: What no name of a room begins with; and the hints that sanctions or sign-outs have changed.
+#: No name of a room begins with this. Below, the hints that sanctions or sign-outs have changed.
 NOT_A_ROOM = "*"
 SANCTIONS_CHANGED, SIGNOUTS_CHANGED = "*sanctions", "*signouts"
-#: Letters of an epoch, of 36 different ones: 2 thousand million epochs, so two lives of a log do not get the same one.
+#: Letters of an epoch, from an alphabet of 36: with 2 thousand million epochs, two logs hardly ever get the same one.
 EPOCH_LENGTH = 6
 _EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
 class LogError(Exception):
-    """Something the log could not do. The message is for the operator: it may name paths."""
+    """The log could not do something. The message is for the operator: it may name paths."""
 
 
 class LogOpenError(LogError):
@@ -98,7 +96,7 @@ class RefusalReason(Enum):
 
 
 class Refused(LogError):  # noqa: N818 -- an answer, not a fault
-    """What the log holds does not allow it. Nothing was stored; trying again does not help."""
+    """The content of the log does not allow this draft. Nothing was stored; trying again does not help."""
 
     def __init__(self, reason: RefusalReason) -> None:
         super().__init__(reason.value)
@@ -134,10 +132,10 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     user_id: str
     user_name: str
     text: str  # of a message or an edit
-    key: str | None = None  # the user's name for this record, so that a retry is not a second one
-    network: str = ""  # where it comes from: its share of the queue; not stored
+    key: str | None = None  # the user's idempotency key: a retry with the same key is the same record
+    network: str = ""  # of the sender, for fair shares of the queue; not stored
     kind: Kind = Kind.MESSAGE
-    target: int = 0  # the message that it is about; of a message the one that it replies to, or 0
+    target: int = 0  # offset of the message that it changes; of a message, the one that it replies to, or 0
     mentions: tuple[str, ...] = ()  # ids of users, of a message
     emoji: str = ""  # of a reaction
     on: bool = True  # of a reaction: False takes it away
@@ -151,7 +149,7 @@ class State(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     edited: int = 0  # ms since 1970, of the last edit
     edit: int = 0  # the offset of the last edit, the only one that still has its text
     deleted: bool = False
-    reactions: tuple[tuple[str, int], ...] = ()  # emoji and how many users, the first emoji first
+    reactions: tuple[tuple[str, int], ...] = ()  # emoji and number of users, in order of first use
 
 
 class Reaction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -159,31 +157,31 @@ class Reaction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     emoji: str
     on: bool  # False: it was taken away
-    count: int  # of this emoji on this message from then on
+    count: int  # of this emoji on this message, after this reaction
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A message, or something that happened to one later, with its offset."""
+    """A message, or a later change to one, with its offset."""
 
     room: str
     offset: int  # from 1, without holes
     time: int  # ms since the Unix epoch, UTC; never decreases within a room, even if the clock is set back
-    user_id: str  # of who wrote or did it
+    user_id: str  # of the user who wrote or did it
     user_name: str
-    text: str  # the present one; empty once it was deleted, and of an edit once another edit followed
+    text: str  # the present text; empty once deleted, and in an edit once a later edit followed
     kind: Kind = Kind.MESSAGE
-    target: int = 0  # as of the draft
+    target: int = 0  # as in the draft
     mentions: tuple[str, ...] = ()
-    state: State | None = None  # of a message to which something happened
+    state: State | None = None  # only of a message that was changed
     reaction: Reaction | None = None
-    alters: tuple["Record", ...] = ()  # in the news: the records that read otherwise from now on, as they are now
-    empties: int = 0  # in the news: the offset of an edit that has no text from now on
+    alters: tuple["Record", ...] = ()  # in the news: the records that this one changes, in their new form
+    empties: int = 0  # in the news: the offset of an earlier edit whose text is removed
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a draft. Not `fresh` if its key had been used: `record` is the first one then, changed or not.
+    """The answer to a draft. If its key was used before, `record` is that first record, and `fresh` is False.
 
-    A reaction that changes nothing is not stored, and not fresh either: its `record` has the room's last offset.
+    A reaction that changes nothing is not stored and not fresh: its `record` has the room's last offset.
     """
 
     record: Record
@@ -211,37 +209,37 @@ class Statistics(msgspec.Struct):
     pending: int = 0  # drafts waiting or being committed
     groups: int = 0  # commits that succeeded
     records: int = 0  # fresh records in them
-    failures: int = 0  # commits that failed, each with its whole group
+    failures: int = 0  # commits that failed, each of a whole group
     late: int = 0  # drafts answered at ANSWER_DEADLINE, before the disk had stored them
 
 
 News = Callable[[Sequence[Record]], None]
-#: Told of rooms that another process has written, with their last offset as far as is known. A name that begins with
+#: Called with rooms that another process has written, and the last offset known of each. A name that begins with
 #: NOT_A_ROOM says that something kept beside the messages has changed.
 Heard = Callable[[Mapping[str, int]], None]
 Answer = Callable[[Stored | LogError], None]
-#: Does a small part of some work, and says whether there is more.
+#: Does a small part of some work, and returns whether there is more.
 Step = Callable[[], bool]
-#: Of a room: how many messages it keeps, and for how many ms, or since when; 0: no bound.
+#: For a room: how many messages it keeps, and for how many ms or since when; 0: no bound.
 Keeps = Callable[[str], tuple[int, int]]
-#: Calls a step on the loop, at once or later, until it says that there is no more.
+#: Calls a step on the loop, at once or later, until it returns that there is no more.
 Schedule = Callable[[Step], None]
-#: Called from any thread: has the loop call this before its tasks run. False: it does not, and trio can be asked to.
+#: Called from any thread to have the loop make a call before its tasks run. False: it will not, so ask trio instead.
 Post = Callable[[Callable[[], object]], bool]
 
 
 def ignore_hints(hints: Mapping[str, int]) -> None:
-    """What hints are for a program that reads the log only when it is asked."""
+    """The `Heard` of a program that reads the log only on demand."""
 
 
 def at_once(step: Step) -> None:
-    """Do all of it now: the schedule of a program without a scheduler."""
+    """The `Schedule` of a program without a scheduler: do all steps now."""
     while step():
         pass
 
 
 def untaken(call: Callable[[], object]) -> bool:
-    """The `Post` of such a program."""
+    """The `Post` of a program without a scheduler."""
     return False
 
 
@@ -262,7 +260,7 @@ class Log(Protocol):
 
     @property
     def reachable(self) -> bool:
-        """Whether the engine answered last time, as far as is known; of an engine in this process it always did."""
+        """Whether the engine was reachable when last used; an engine in this process always is."""
 
     @property
     def markers(self) -> "Markers":
@@ -290,18 +288,18 @@ class Log(Protocol):
     ) -> None:  # fmt: skip
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
-        `heard` is called on the loop, and never by a log that is not shared. `schedule` is given a step that hands out
-        the answers of finished groups, a few in each call. `post` is how a small group comes back from its thread.
+        `heard` is called on the loop, and only by a shared log. `schedule` gets a step that hands out the answers of
+        finished groups, a few in each call. `post` brings the outcome of a small group back from its thread.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable
-        to the rest, hands out all that is left, and closes. Raises LogOpenError if it cannot open.
+        to the rest, hands out all answers, and closes. Raises LogOpenError if it cannot open.
         """
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; `done` is called once, on the trio loop, when its group is durable or has failed.
 
         Never blocks. Raises LogBusy when the queue is full or the disk has stopped answering, and ValueError for lone
-        surrogates; `done` is then never called. What `news` and `done` raise is logged, and the others are called.
+        surrogates; `done` is then never called. An exception in `news` or `done` is logged, and the others are called.
         """
 
     async def head(self, room: str) -> Head:
@@ -311,9 +309,9 @@ class Log(Protocol):
         """The first and the last offset of up to MAX_READ rooms, in one query; those never written are left out."""
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records behind offset `after`, oldest first: up to `limit`, and up to `max_bytes` of text.
+        """The first records after offset `after`, oldest first: up to `limit`, and up to `max_bytes` of text.
 
-        Fewer than `limit` do not mean that there are no more. A record longer than `max_bytes` is read alone.
+        Fewer than `limit` does not mean that these are the last. A record longer than `max_bytes` is returned alone.
         """
 
     async def latest(
@@ -325,15 +323,15 @@ class Log(Protocol):
         max_bytes: int = MAX_READ_BYTES,
         messages_only: bool = False,
     ) -> list[Record]:
-        """The last records, or the last ahead of offset `before`, oldest first, bounded as in `read`.
+        """The last records, or the last before offset `before`, oldest first, bounded as in `read`.
 
-        With `messages_only` the others are passed over, however many they are.
+        With `messages_only`, records of other kinds are skipped, however many there are.
         """
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, of the MAX_READ written last, most recently written first.
+        """The rooms that hold something among the MAX_READ last written, most recently written first.
 
-        The clock orders them, so those written in one millisecond, or while it was set back, come in any order.
+        They are ordered by the clock, so rooms written in one millisecond, or while it was set back, come in any order.
         """
 
     async def retain(
@@ -350,7 +348,7 @@ class Log(Protocol):
 
 
 def bounds_of(keeps: Keeps | None, max_messages: int, max_age_ms: int, now_ms: int) -> Keeps:
-    """What retention leaves in a room: so many messages, and those since a time."""
+    """The bounds of retention by room: the number of messages to keep, and the oldest time in ms."""
 
     def bounds(room: str) -> tuple[int, int]:
         messages, age_ms = (max_messages, max_age_ms) if keeps is None else keeps(room)
@@ -360,12 +358,12 @@ def bounds_of(keeps: Keeps | None, max_messages: int, max_age_ms: int, now_ms: i
 
 
 def bounded(limit: int) -> int:
-    """How many a read may answer when it is asked for so many; engines may take a negative number for any."""
+    """A `limit` cut to 0..MAX_READ; engines could take a negative number for no limit."""
     return max(0, min(limit, MAX_READ))
 
 
 def within_bytes(records: Iterable[Record], max_bytes: int) -> list[Record]:
-    """As many of the first records as have `max_bytes` of text in UTF-8 together, but at least one."""
+    """As many of the first records as fit into `max_bytes` of UTF-8 text, but at least one."""
     taken: list[Record] = []
     for record in records:
         text = record.text

@@ -1,8 +1,8 @@
-"""How far each user has read in each room: what engines promise of it, and the engine in memory.
+"""How far each user has read in each room: the promises of an engine, and the engine in memory.
 
 Owns: the values, the bounds, the `Markers` protocol. May not: know who is connected, or when a marker is worth storing.
 
-A marker is no message: it may be lost with the last second before a crash, and it never moves backwards.
+Markers are not as durable as messages: a crash may lose those of the last second. A marker never moves backwards.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,16 +12,17 @@ import msgspec
 
 from chatserver.log.interface import Kind, Record
 
-#: Rooms of one user whose markers are kept; the one that moved longest ago goes first. Discord has 100 servers a user.
+#: Markers kept of one user; the one that moved longest ago is dropped first. Discord has 100 servers a user.
 MAX_MARKED_ROOMS = 1_000
-#: Markers of all users, about 100 MB of them; those that moved longest ago go first. Names are free, so are guests.
+#: Markers kept of all users, about 100 MB; those that moved longest ago are dropped first. Anybody can be any number of
+#: guests, in any number of rooms.
 MAX_MARKERS = 1_000_000
-#: Markers moved between two looks at how many there are.
+#: Markers moved between two checks of how many there are.
 TRIM_EVERY = 10_000
-#: The highest number of unread messages that is told; it stands for itself and for anything above it. No more records
-#: are looked at in one room.
+#: The highest count of unread messages that is reported; it stands for anything above it too. No more records are read
+#: in one room.
 MOST_UNREAD = 1_000
-#: Records that are looked at for one answer: 10 ms of a reading thread.
+#: Records that are read for one answer: 10 ms of a reading thread.
 MAX_COUNTED = 20_000
 
 
@@ -42,18 +43,19 @@ class Unread(msgspec.Struct, frozen=True, gc=False):
 
 
 class Markers(Protocol):
-    """The markers of a log; usable while the log is open. All methods raise LogUnavailable."""
+    """The markers of an open log. All methods raise LogUnavailable."""
 
     async def move(self, markers: Sequence[Marker]) -> None:
-        """Store all of these or none. None moves backwards, or beyond the room's last offset; a room never written has
-        none.
+        """Store all of these or none. None moves backwards or beyond the room's last offset.
+
+        A marker in a room that was never written is ignored.
         """
 
     async def of_user(self, user_id: str) -> dict[str, int]:
         """The offset up to which a user has read, by room."""
 
     async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
-        """What a user has not read behind these offsets, by room; rooms never written are left out."""
+        """What a user has not read after these offsets, by room; rooms never written are left out."""
 
 
 class Place(NamedTuple):
@@ -66,7 +68,7 @@ class Place(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What is looked at behind a marker, from `low` to `high`, and how many records there are that are not."""
+    """The offsets to read after a marker, `low` to `high`, and the number of records that are not read."""
 
     room: str
     read: int
@@ -75,12 +77,12 @@ class Span(NamedTuple):
     high: int
 
     def unread(self, messages: int, mentions: int) -> Unread:
-        """With what was found. What is not looked at counts as messages, since retention may have removed it."""
+        """Add up the counts. Records that were not read count as messages, since retention may have removed them."""
         return Unread(self.read, min(self.unseen + messages, MOST_UNREAD), mentions)
 
 
 def spans(places: Iterable[Place]) -> Iterator[Span]:
-    """What to look at behind each of these places: the newest MOST_UNREAD records, and MAX_COUNTED in all."""
+    """What to read after each of these markers: the newest MOST_UNREAD records, and MAX_COUNTED in all."""
     left = MAX_COUNTED
     for room, marked, first, last in places:
         read = min(marked, last)
@@ -110,7 +112,7 @@ class MemoryMarkers:
     def __init__(self, room: Callable[[str], Kept], checkpoint: Callable[[], Awaitable[None]]) -> None:
         self._room = room
         self._checkpoint = checkpoint
-        self._users: dict[str, dict[str, int]] = {}  # both in the order of the last move
+        self._users: dict[str, dict[str, int]] = {}  # users and their rooms, both in the order of their last move
         self._count = 0
 
     async def move(self, markers: Sequence[Marker]) -> None:

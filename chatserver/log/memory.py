@@ -1,7 +1,7 @@
-"""The log in memory: for tests, for demonstrations, and as the plainest statement of what a log does.
+"""The log in memory: for tests, for demonstrations, and as the plainest example of what a log does.
 
-Owns: the kept records of each room. May not: outlive its process, so each one is an epoch of its own. It never waits
-for anything, so it also works under trio's autojump clock.
+Owns: the kept records of each room. May not: outlive its process, so each log in memory is an epoch of its own. It
+waits for no thread or disk, so it also works under trio's autojump clock.
 
 The garbage collector has nothing to visit here: the objects are structs with `gc=False`, and CPython does not track a
 dict of untracked keys and values. With tracked objects a full collection took 17 ms at 100,000 rooms.
@@ -54,7 +54,7 @@ class _Room(msgspec.Struct, gc=False):
 
     first: int = 1
     last: int = 0
-    time: int = 0  # of the newest record, in ms; it stays when retention removes the record
+    time: int = 0  # of the newest record, in ms; kept when retention removes that record
     records: dict[int, Record] = {}  # msgspec makes a new dict for each room
     reacted: dict[int, dict[str, None]] | None = None  # emoji and user of each reaction to a message, joined by a space
 
@@ -68,14 +68,14 @@ class _Key(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Use(msgspec.Struct, frozen=True, gc=False):
-    """What a key was used for; not the record, whose text may be deleted."""
+    """The record that a key was used for, by its offset, since the record itself may be altered later."""
 
     offset: int
     time: int
 
 
 class MemoryLog:
-    """A `Log` that keeps nothing when it ends."""
+    """A `Log` whose content ends with it."""
 
     shared = False
     reachable = True
@@ -84,7 +84,7 @@ class MemoryLog:
         self._wall_ms = wall_ms
         self.identity = new_identity()
         self._rooms: dict[str, _Room] = {}  # those with messages, the most recently written last
-        self._emptied: dict[str, _Room] = {}  # those that retention emptied; their offsets go on
+        self._emptied: dict[str, _Room] = {}  # rooms that retention emptied; their offsets continue
         self._keys: dict[_Key, _Use] = {}  # in order of use, so the oldest come first
         self._keys_since_expiry = 0
         self.index = MemoryIndex(self._newest, wall_ms)
@@ -156,14 +156,14 @@ class MemoryLog:
         return lost
 
     def _newest(self, room: str | None, before: int | None) -> Iterator[Record]:
-        """The messages of a room ahead of an offset, or of the rooms written last, each from its newest one back."""
+        """The messages of a room before an offset, or those of the rooms last written, each room newest first."""
         if not self._groups.accepting:
             raise LogUnavailable("the log is closed")
         for name in [room] if room is not None else list(islice(reversed(self._rooms), MAX_READ)):
             found = self._any(name)
             last = found.last if before is None else min(before - 1, found.last)
             for offset in range(last, found.first - 1, -1):
-                record = found.records.get(offset)  # others are at work while somebody searches
+                record = found.records.get(offset)  # retention may run during a search
                 if record is not None and record.kind is Kind.MESSAGE:
                     yield record
 
@@ -181,7 +181,7 @@ class MemoryLog:
         return self._rooms.get(name) or self._emptied.get(name) or _Room()
 
     def _forget(self, name: str, max_messages: int, oldest_ms: int, *, most: int) -> int:
-        """Remove up to `most` of a room's oldest records; how many they were."""
+        """Remove up to `most` of a room's oldest records; returns how many."""
         room = self._any(name)
         before = room.first
         keep_from = room.last - max_messages + 1 if max_messages else before
@@ -241,7 +241,7 @@ class MemoryLog:
     def _expire_keys(self, until: int) -> None:
         """Remove the oldest expired keys, at most twice as many as were stored since the last time.
 
-        One pass: asking a dict for its first key after each removal is quadratic, 1.8 s for 100,000 keys.
+        In one pass, because asking a dict for its first key after each removal is quadratic: 1.8 s for 100,000 keys.
         """
         expired = takewhile(lambda key: self._keys[key].time <= until, self._keys)
         for key in list(islice(expired, 2 * self._keys_since_expiry)):
@@ -250,7 +250,7 @@ class MemoryLog:
 
 
 def _instead(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:
-    """What a draft is answered with that is not stored; None: it is."""
+    """The answer to a draft that is not stored, or None if it is to be stored."""
     message = room.records.get(draft.target)
     reacted = _reaction(draft) in (room.reacted or {}).get(draft.target, {})
     refusal = changes.refusal(draft, message, now, reacted=reacted)
@@ -263,7 +263,7 @@ def _instead(room: _Room, draft: Draft, now: int) -> Stored | Refused | None:
 
 
 def _alter(room: _Room, draft: Draft, offset: int, time: int) -> Record:
-    """Have it happen to its target; its record."""
+    """Apply an edit, a deletion or a reaction to its target; returns its record."""
     message = room.records[draft.target]
     record = changes.happened(draft, offset, time, message)
     room.records[draft.target] = record.alters[0]

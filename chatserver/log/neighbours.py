@@ -1,11 +1,11 @@
-"""The other processes that write to the same log on one machine: hints for them, and turns with them.
+"""The other processes that write to the same log on one machine: hints to them, and locks shared with them.
 
-Owns: a socket for each process and the files of their locks, in a folder that only their user may enter. May not: know
-what a hint is good for.
+Owns: a socket for each process and the lock files, in a folder that only their user may enter. May not: know what a
+hint is used for.
 
-A hint is a Unix datagram of rooms and their last offsets. To send one never blocks. What a neighbour has no room for is
-kept for it, the newest offset of each room, and tried again; beyond a bound, and for a neighbour that is gone, it is
-lost. Nobody relies on a hint, so what arrives need not be right either.
+A hint is a Unix datagram of rooms and their last offsets. Sending one never blocks. While a neighbour's queue is full,
+the newest offset of each room is kept for it, up to a bound, and sent again later; hints beyond the bound, or for a
+neighbour that is gone, are lost. Hints are only hints, so a wrong one does no harm either.
 """
 
 import errno
@@ -23,47 +23,47 @@ import trio
 from chatserver.log.interface import Heard, LogOpenError
 from chatserver.log.turns import FileLock
 
-#: Bytes of a path to a socket that Linux takes, and macOS.
+#: Bytes in the path of a Unix socket that both Linux and macOS accept.
 MAX_PATH = 103
-#: Rooms in one datagram, and its bytes at most: a name has 64.
+#: Rooms in one datagram, and its bytes at most; the name of a room has up to 64.
 ROOMS_A_DATAGRAM, MAX_DATAGRAM = 64, 8 * 1024
-#: Datagrams taken in before other tasks run; Linux queues 10 of them, or as many as /proc/sys/net/unix says.
+#: Datagrams received before other tasks run; Linux queues 10, or as many as /proc/sys/net/unix/max_dgram_qlen says.
 TAKEN_AT_ONCE = 32
-#: Rooms whose hints are kept for a neighbour that has no room for them. Beyond that the oldest are lost.
+#: Rooms whose hints are kept for a neighbour with a full queue. Beyond that the oldest are lost.
 MAX_UNSENT = 1_000
-#: Seconds until they are tried again.
+#: Seconds until kept hints are sent again.
 RETRY = 0.003
 
 logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0)]]).decode
-#: What says that a neighbour has no room now.
+#: Errors that mean that a neighbour's queue is full.
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
 class Neighbours:
-    """Process `number` of `count`, from 0, that share a folder. `open` may block; all else is for the trio loop."""
+    """Process `number`, from 0, of `count` that share a folder. `open` may block; all else is for the trio loop."""
 
     def __init__(self, folder: Path, number: int, count: int) -> None:
         self._folder = folder
         self._path = folder / str(number)
-        # Of each of the others, what could not be sent.
+        # For the path of each neighbour, the hints that could not be sent.
         self._unsent: dict[str, dict[str, int]] = {
             str(folder / str(other)): {} for other in range(count) if other != number
         }
         self._socket: socket.socket | None = None
         self._blocked = trio.Event()
-        self.garbage = 0  # datagrams that were none
+        self.garbage = 0  # datagrams that were no hints
 
     def open(self) -> None:
-        """Hear from now on. Raises LogOpenError."""
+        """Bind the socket, so that hints arrive from now on. Raises LogOpenError."""
         if len(os.fsencode(self._path)) > MAX_PATH:
             raise LogOpenError(f"{self._path} is too long for a socket: {MAX_PATH} bytes are the most")
         try:
             if self._folder.stat().st_mode & 0o077:
                 raise LogOpenError(f"{self._folder} is open to others; it must be only its owner's (mode 0700)")
-            self._path.unlink(missing_ok=True)  # of a process that had our number
+            self._path.unlink(missing_ok=True)  # left by an earlier process with our number
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
             self._socket.bind(str(self._path))
@@ -72,19 +72,19 @@ class Neighbours:
             raise LogOpenError(f"cannot listen at {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Hear and tell no more. The socket's file stays: it may be that of the next process with our number."""
+        """Stop sending and receiving. The socket's file stays: the next process with our number may have made it."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def lock(self, name: str) -> FileLock:
-        """The lock of this name, which one of us has at a time. Raises LogOpenError."""
+        """The lock of this name, held by one of the processes at a time. Raises LogOpenError."""
         return FileLock(self._folder / name)
 
     # -- telling ------------------------------------------------------------------------------------------------------
 
     def tell(self, hints: Mapping[str, int]) -> None:
-        """Say that we have written these, up to these offsets."""
+        """Send the rooms that this process has written, with their last offsets, to all neighbours."""
         parts = list(_datagrams(hints))
         for path, unsent in self._unsent.items():
             if unsent:
@@ -104,7 +104,7 @@ class Neighbours:
         self._blocked.set()
 
     def _send(self, path: str, datagram: bytes) -> bool:
-        """False: it has no room now. A neighbour that is not there has nothing in memory that a hint is about."""
+        """Send to one neighbour; False if its queue is full. One that is gone needs no hint: it will read the log."""
         if self._socket is None:
             return True
         try:
@@ -129,7 +129,7 @@ class Neighbours:
     # -- hearing ------------------------------------------------------------------------------------------------------
 
     async def run(self, heard: Heard) -> None:
-        """Hand on what the others tell, until cancelled."""
+        """Call `heard` with the hints that arrive, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_again)
             while self._socket is not None:
@@ -158,7 +158,7 @@ class Neighbours:
 
 
 def _datagrams(hints: Mapping[str, int]) -> Iterator[tuple[bytes, dict[str, int]]]:
-    """Hints in as few datagrams as may be, each with what it says."""
+    """Hints in as few datagrams as possible, each with the hints in it."""
     left = iter(hints.items())
     while part := dict(islice(left, ROOMS_A_DATAGRAM)):
         datagram = _encode(part)

@@ -1,12 +1,12 @@
 """The log in a PostgreSQL database: for servers on many machines.
 
 Owns: which thread does what, and the order of opening and closing. May not: contain SQL; that is in `postgres_schema`,
-`postgres_writer`, `postgres_readers` and `postgres_news`, and for what is kept beside the messages in what `change` and
-`ask` are given. The driver blocks, so it runs in threads: one commits groups, one changes what is beside them, three
-read, one listens, each with a connection of its own.
+`postgres_writer`, `postgres_readers` and `postgres_news`, and for data beside the messages in the functions given to
+`change` and `ask`. The driver blocks, so it runs in threads, each with a connection of its own: one commits groups, one
+makes the other changes, three read, one searches, one listens.
 
-Other servers write to the same database. What they write is hinted at (see `postgres_news`), and what this one keeps in
-memory of the database never decides anything.
+Other servers write to the same database and send hints of it (see `postgres_news`). No decision rests on what this
+server keeps of the database in memory.
 """
 
 import secrets
@@ -70,14 +70,14 @@ class _Parts(NamedTuple):
 
 
 class PostgresLog(DatabaseLog[Connection]):
-    """A `Log` in the database at `url`. `wall_ms`: None for the clock of the database, which all servers share."""
+    """A `Log` in the database at `url`. `wall_ms`: None means the clock of the database, which all servers share."""
 
     shared = True
 
     def __init__(self, url: str, *, wall_ms: Callable[[], int] | None = None) -> None:
         self._url = url
         self._wall_ms = wall_ms
-        self._own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for what no other server compares
+        self._own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for times that need not agree between servers
         self._node = secrets.token_hex(4)
         self._writer_thread, self._side_thread = ThreadPool(1), ThreadPool(1)
         super().__init__(self._side_thread, MAX_OFFSET)
@@ -93,7 +93,7 @@ class PostgresLog(DatabaseLog[Connection]):
 
     @property
     def reachable(self) -> bool:
-        """Whether the last connection that was needed could be made."""
+        """Whether the last attempt to connect succeeded."""
         return self._parts is not None and self._parts.server.reachable
 
     @property
@@ -112,8 +112,8 @@ class PostgresLog(DatabaseLog[Connection]):
     ) -> None:
         """Open, commit groups and listen until cancelled, close.
 
-        Raises LogOpenError also later, if the database comes back with another history: the epoch is another one then,
-        and what this server has told its clients is not to be gone on with.
+        Raises LogOpenError also later, if the database comes back with another history: it then has a new epoch, and
+        clients must not continue with the offsets that this server gave them.
         """
         token = trio.lowlevel.current_trio_token()
         server = await trio.to_thread.run_sync(Server, self._url)
@@ -152,8 +152,8 @@ class PostgresLog(DatabaseLog[Connection]):
             await self._close(parts)
 
     async def _look_again(self, check: Callable[[Connection], None]) -> None:
-        """Whether this is still the log that was opened; `check` notes it if not."""
-        with suppress(LogUnavailable):  # then the next connection is checked
+        """Check whether this is still the log that was opened; `check` notes it if not."""
+        with suppress(LogUnavailable):  # a failure is harmless, since the next connection is checked too
             await self.ask(check)
 
     async def _end_when_replaced(self, scope: trio.CancelScope) -> None:
@@ -165,9 +165,9 @@ class PostgresLog(DatabaseLog[Connection]):
         return await self._open_parts().readers.rooms(limit)
 
     async def change(self, doing: str, work: Callable[[Connection], T], *, hint: str = "") -> T:
-        """Do this as one transaction, in the thread for changes. Raises LogUnavailable.
+        """Run `work` as one transaction, in the thread for changes. Raises LogUnavailable.
 
-        For what is kept beside the messages. `hint` is told to the other servers, so that they look again.
+        For data kept beside the messages. `hint` is sent to the other servers, so that they read it again.
         """
 
         def hinting(connection: Connection) -> T:
@@ -198,7 +198,7 @@ class PostgresLog(DatabaseLog[Connection]):
         self._writer_thread.start(commit, done, self._groups.post_for(drafts))
 
     async def _close(self, parts: _Parts) -> None:
-        """Close each connection in its thread. What still hangs there ends by its own deadline, or with the process."""
+        """Close each connection in its thread. A job that hangs there ends at its deadline, or with the process."""
         self.index.close()
         parts.readers.close()
         with trio.move_on_after(DRAIN_DEADLINE, shield=True):
@@ -207,10 +207,10 @@ class PostgresLog(DatabaseLog[Connection]):
 
 
 def _open(server: Server) -> Opened:
-    """Connect for the first time, and make what is missing."""
+    """Connect for the first time, and create what is missing."""
     session = Session(server)
     try:
-        session.run("opening the database", compare_clocks)  # this may take as long as any job, and no longer
+        session.run("opening the database", compare_clocks)  # a job of its own, with the usual deadline
         return session.run("opening the database", migrate, seconds=MIGRATION_DEADLINE)
     except LogUnavailable as error:
         raise LogOpenError(str(error)) from error

@@ -3,8 +3,8 @@
 Owns: its statements. May not: know what an entry means. `append` is also called by changes that make an entry, inside
 their transaction.
 
-Entries are added by one server at a time, so that their ids become visible in order: who reads behind an id would miss
-one that was given before it and committed after it.
+One server at a time adds entries, so that their ids become visible in order. Otherwise a reader that continues after an
+id would miss an entry with a lower id that was committed later.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class PostgresAudit:
 
 
 def append(entries: Sequence[AuditEntry], connection: Connection) -> None:
-    """Add these in the transaction that is under way, and remove the oldest beyond what is kept."""
+    """Append entries in the current transaction, and remove the oldest beyond the bounds."""
     connection.execute("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE")
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -63,7 +63,7 @@ def append(entries: Sequence[AuditEntry], connection: Connection) -> None:
             {"minor": minor, "most": most},
         )
     oldest_ms = entries[-1].time - audit.MAX_AGE_MS
-    # The first that is young enough is looked for from the oldest one, so that nothing is passed over in vain.
+    # The scan starts at the oldest entry and stops at the first that is young enough, so it passes only expired ones.
     connection.execute(
         "DELETE FROM audit WHERE id < (SELECT id FROM audit WHERE time >= %s ORDER BY id LIMIT 1)", (oldest_ms,)
     )

@@ -1,7 +1,7 @@
-"""The rows that edits, deletions and reactions are about, in PostgreSQL.
+"""The rows that edits, deletions and reactions alter, in PostgreSQL.
 
-Owns: their statements. May not: begin or end a transaction, or decide what may happen; `changes` does. It is used
-behind the locks on the rooms of a group, so no other server alters these rows meanwhile.
+Owns: their statements. May not: begin or end a transaction, or decide what may happen; `changes` does. The caller holds
+the locks on the rooms of its group, so no other server alters these rows meanwhile.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

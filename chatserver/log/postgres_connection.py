@@ -1,10 +1,10 @@
-"""One connection to PostgreSQL: how it is made, what is checked and set on it, and when it is made again.
+"""Connections to PostgreSQL: how one is made, what is checked and set on it, and when it is made again.
 
-Owns: connections, their deadlines, the back-off, the sentences for PostgreSQL's errors. May not: know a table, or trio.
+Owns: connections, their deadlines, the back-off, the wording of PostgreSQL's errors. May not: know a table, or trio.
 Everything here blocks, and is called in a thread.
 
-A server that has gone without a word is the usual failure of a network. Neither a timeout of the server's nor one of
-TCP's ends every such wait (a proxy in between acknowledges what it does not forward), so each wait has a deadline here.
+The usual failure of a network is a server that falls silent. Neither timeouts of the server nor those of TCP end every
+such wait, since a proxy in between may acknowledge data that it cannot forward. So each wait has a deadline here.
 """
 
 import random
@@ -28,21 +28,21 @@ from chatserver.log.interface import LogOpenError, LogUnavailable
 MINIMUM_VERSION = 15_00_00
 #: The schema that holds our tables, so that a database may be shared with other programs.
 SCHEMA_NAME = "chatserver"
-#: Seconds in which a server must accept a connection; the least that libpq takes.
+#: Seconds in which a server must accept a connection; the least that libpq allows.
 CONNECT_TIMEOUT = 2
-#: Seconds that one job may take in all, and less than ANSWER_DEADLINE: then the connection is given up.
+#: Seconds for one job, after which its connection is given up; less than ANSWER_DEADLINE.
 JOB_DEADLINE = 4.0
-#: Milliseconds after which the server gives up, in this order: on a transaction whose client is silent, which holds
-#: locks; on a lock; on a statement. Each is before JOB_DEADLINE, so that its reason is known.
+#: Milliseconds after which the server gives up on a transaction whose client is silent (it holds locks), on waiting for
+#: a lock, and on a statement. All are shorter than JOB_DEADLINE, so that the error names the cause.
 IDLE_IN_TRANSACTION_MS, LOCK_MS, STATEMENT_MS = 2_000, 3_000, 3_500
-#: Of the database, in which every character is itself; in LATIN1 a message with an emoji would fail with its group.
+#: The encoding that the database must have. In LATIN1 a message with an emoji would fail, and its whole group with it.
 ENCODING = "UTF8"
-#: Seconds by which the clock of the database may differ from ours; etcd warns at as much.
+#: Seconds by which the clock of the database may differ from ours; etcd warns at the same difference.
 CLOCK_DIFFERENCE = 1.0
-#: Seconds to the second attempt to connect, and at most between two; each time is twice the one before, less a part.
+#: Seconds from the first failed attempt to connect to the next, and the most between two; they double, with jitter.
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 
-#: Of libpq, to see soon that the server is gone. What the URL says goes before these.
+#: Parameters of libpq that detect a dead server soon. Those in the URL override them.
 _PARAMETERS: dict[str, str | int] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives": 1,
@@ -65,7 +65,7 @@ class Connection(psycopg.Connection[TupleRow]):
     deadline = 0.0
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for the server. What the driver asks for itself is shorter than the deadline, or has none."""
+        """Wait for the server until the deadline, or for the driver's own timeout if that is shorter."""
         left = max(self.deadline - monotonic(), 0.0)
         return super().wait(gen, interval, left if timeout is None else min(left, timeout))
 
@@ -75,19 +75,19 @@ Check: TypeAlias = Callable[[Connection], None]
 
 
 class Server:
-    """The server that a URL names: makes connections to it, with a back-off that all of them share."""
+    """The server that a URL names. It makes connections, with a back-off that all of them share."""
 
     def __init__(self, url: str) -> None:
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
-            # The driver's message may have parts of a password.
+            # The driver's message may contain parts of a password.
             raise LogOpenError(
                 "it is no URL of a database; one looks like postgresql://USER@HOST:5432/DATABASE, and in a password "
                 "the characters @ : / ? # % are written %40 %3A %2F %3F %23 %25"
             ) from None
         parameters = {**_PARAMETERS, **{name: value for name, value in given.items() if value is not None}}
-        if "," in str(given.get("host", "")):  # of a primary and its standbys the one that may be written to
+        if "," in str(given.get("host", "")):  # a primary and its standbys: choose the one that may be written
             parameters.setdefault("target_session_attrs", "read-write")
         self._conninfo = make_conninfo("", **parameters)
         self._lock = threading.Lock()
@@ -97,12 +97,12 @@ class Server:
         self._check: Check | None = None
 
     def opened(self, check: Check) -> None:
-        """From now on what a new connection is refused for may pass; `check` looks at it as well."""
+        """Call `check` with new connections from now on, and treat a connection's refusal as temporary."""
         self._check = check
 
     @property
     def reachable(self) -> bool:
-        """Whether the last attempt to connect has succeeded."""
+        """Whether the last attempt to connect succeeded."""
         return not self._failures
 
     @property
@@ -111,7 +111,7 @@ class Server:
         return max(self._not_before - monotonic(), 0.0)
 
     def connect(self, deadline: float) -> Connection:
-        """A new connection, checked by then; LogUnavailable at once while the back-off lasts."""
+        """Make and check a connection by the deadline. Raises LogUnavailable, at once while the back-off lasts."""
         with self._lock:
             if monotonic() < self._not_before:
                 raise LogUnavailable(f"the database cannot be reached: {self._reason}")
@@ -149,12 +149,12 @@ class Server:
             self._failures = min(self._failures + 1, 16)
             self._not_before = monotonic() + most * random.uniform(0.5, 1.0)  # noqa: S311  not a secret
             was_lost, self._reason = self._failures > 1, reason
-        if not was_lost and self._check is not None:  # at the start the reason is what the server ends with
+        if not was_lost and self._check is not None:  # at the start the program exits with the reason instead
             _log.warning("database_lost", reason=reason)
 
 
 class Session:
-    """One connection of a server's, made when it is first needed and again when it was lost. For one thread at a time.
+    """A connection that is made when first needed, and again after it was lost. For one thread at a time.
 
     `prepare` is called with each new connection.
     """
@@ -165,13 +165,13 @@ class Session:
         self._connection: Connection | None = None
 
     def run(self, doing: str, work: Callable[[Connection], T], *, seconds: float | None = None) -> T:
-        """Do this within JOB_DEADLINE, and leave no transaction open. Raises LogUnavailable."""
+        """Run `work` within JOB_DEADLINE or `seconds`, and leave no transaction open. Raises LogUnavailable."""
         seconds = JOB_DEADLINE if seconds is None else seconds
         deadline = monotonic() + seconds
         try:
             return work(self._connected(deadline))
         except psycopg.Error as error:
-            if monotonic() >= deadline:  # the driver's own words are about what it could not tidy up
+            if monotonic() >= deadline:  # the driver's own message is about its clean-up, not about the deadline
                 raise LogUnavailable(f"{doing} failed: the database did not answer in {seconds:g} s") from error
             raise unavailable(doing, error) from error
         finally:
@@ -198,7 +198,7 @@ class Session:
         return self._connection
 
     def _tidy(self) -> None:
-        """Roll back what was begun; a connection on which that fails is of no use any more."""
+        """Roll back an open transaction, or close the connection if that fails."""
         connection = self._connection
         if connection is None:
             return
@@ -207,14 +207,14 @@ class Session:
             if pgconn.transaction_status == TransactionStatus.IDLE:
                 return
             if pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
-                with suppress(psycopg.Error):  # to close the connection rolls back as well
+                with suppress(psycopg.Error):  # closing the connection rolls back too
                     connection.execute("ROLLBACK")
                     return
         self.close()
 
 
 def _is_idle(connection: Connection) -> bool:
-    """Whether the server has said nothing since the last answer; what it says then is mostly why it closes."""
+    """Whether the server has sent nothing since its last answer; if it has, that is mostly why it closes."""
     if connection.closed:
         return False
     poll = select.poll()
@@ -223,7 +223,7 @@ def _is_idle(connection: Connection) -> bool:
 
 
 def _set_up(connection: Connection) -> None:
-    """Refuse a server that cannot be used, and set what holds for the session."""
+    """Refuse a server that cannot be used, and apply the settings of the session."""
     version = connection.info.server_version
     if version < MINIMUM_VERSION:
         raise LogOpenError(
@@ -261,7 +261,7 @@ def _set_up(connection: Connection) -> None:
 
 
 def compare_clocks(connection: Connection) -> None:
-    """Warn of a difference. Messages have the database's times, and tokens and sanctions end by this machine's."""
+    """Warn if the clocks differ: messages get the database's time, tokens and sanctions end by this machine's."""
     began = time()
     row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     ended = time()
@@ -272,11 +272,11 @@ def compare_clocks(connection: Connection) -> None:
 
 
 def unavailable(doing: str, error: psycopg.Error) -> LogUnavailable:
-    """An error of PostgreSQL's as an error of an open log."""
+    """The error of an open log for an error of PostgreSQL."""
     return LogUnavailable(f"{doing} failed: {sentence(error)}")
 
 
 def sentence(error: psycopg.Error) -> str:
-    """What the driver says, on one line, with the name of the error if the server gave one."""
+    """The driver's message on one line, with the name of the error if it came from the server."""
     message = error.diag.message_primary or " ".join(str(error).split())
     return f"{message} ({type(error).__name__})" if error.sqlstate else message

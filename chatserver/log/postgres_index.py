@@ -1,16 +1,16 @@
-"""Full text in PostgreSQL: a column of words and a GIN index over it.
+"""Full-text search in PostgreSQL: a column of words and a GIN index over it.
 
-Owns: what stands in the index, when it is brought in order, and the thread that searches. May not: hold up a commit, or
-the reading threads.
+Owns: the words in the index, when its pending list is merged, and the thread that searches. May not: hold up a commit,
+or the reading threads.
 
-The words are those of `words`, and not of PostgreSQL's parser, which takes what looks like an address for one word and
-folds letters as the database's locale has it. They are written with the message, in its transaction, so a message is
-found as soon as it is durable, by every server, and is not when it was edited or deleted.
+The words are those of `words`, not of PostgreSQL's parser, which takes anything like an address for one word and folds
+letters by the database's locale. They are written in the message's own transaction, so every server finds a message as
+soon as it is durable, and finds no text that was edited or deleted.
 
-The index only appends to a list what a commit brings, 4 µs a message, and searches read that list too. To merge it into
-the tree is done here, beside the commits: 6 µs a message, and 14 µs if commits did it with shorter lists.
+A commit only appends to the index's pending list, 4 µs a message, and searches read that list too. It is merged into
+the tree here, beside the commits: 6 µs a message, against 14 µs if commits did it with shorter lists.
 
-When another version of `words` makes other words of a text, those of old messages are stored anew beside the commits.
+When a new version of `words` splits texts differently, the words of old messages are stored anew beside the commits.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,39 +28,39 @@ from chatserver.log.postgres_rows import plain_array, read_record, restored, sto
 from chatserver.log.rows import COLUMNS
 from chatserver.log.words import words_of
 
-#: Kilobytes of the list from which on a commit merges it itself: 100,000 messages, if all servers stopped merging.
+#: Kilobytes of pending list at which a commit merges it itself: 100,000 messages, if all servers stopped merging.
 PENDING_KB = 65_536
 SCHEMA = (
     "ALTER TABLE messages ADD COLUMN words tsvector",
     f"""CREATE INDEX messages_words ON messages USING gin (words)
         WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
 )
-#: Where to go on with storing old words anew; without a row there is nothing to do.
+#: The position up to which old words are stored anew; without a row there is nothing to do.
 SCHEMA_OLD_WORDS = (
     "CREATE TABLE old_words (room bigint NOT NULL, place bigint NOT NULL)",
     "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)",
 )
-#: Messages whose words are stored anew in one transaction: about 10 ms, for which commits to their rooms wait.
+#: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
 RENEW_STEP = 500
-#: Characters of a word that count: PostgreSQL takes 2,046 bytes, and a question has 256.
+#: Characters of a word that are indexed: PostgreSQL allows 2,046 bytes, and a question has 256 characters.
 MAX_WORD = 256
-#: Messages after which the list is merged, and seconds after which it is if there are fewer.
+#: Messages after which the list is merged, and seconds after which it is merged if there are fewer.
 MERGE_AFTER, MERGE_INTERVAL = 5_000, 10.0
-#: Seconds of pause for each second of merging, and until another attempt after it has failed.
+#: Seconds of pause for each second of merging, and seconds until another attempt after a failure.
 MERGE_PAUSE, MERGE_RETRY = 2.0, 10.0
-#: Milliseconds that a search may last, on a busy machine too; it has one connection, and one search at a time.
+#: Milliseconds that a search may last, on a busy machine too. There is one connection for it, and one search at a time.
 SLOWEST_SEARCH_MS = 2_000
-#: Of the connection that searches. What a word costs is known only when the plan is made for that word; the whole table
-#: is never cheaper to look at; and one search has one core.
+#: Settings of the connection that searches. The planner can estimate the cost of a word only from that word; scanning
+#: the whole table is never cheaper; and one search may use one core.
 _SETTINGS = (
     f"statement_timeout = {SLOWEST_SEARCH_MS}",
     "plan_cache_mode = force_custom_plan",
     "enable_seqscan = off",
     "max_parallel_workers_per_gather = 0",
 )
-#: Bits of a place to go on from that are the offset; the room's id is above them.
+#: In a `go_on`, the number of low bits that are the offset; the room's id is above them.
 _OFFSET_BITS = 36
-#: Of the advisory lock for merging: "word".
+#: The advisory lock for merging: "word".
 _LOCK = 0x776F7264
 
 _log = structlog.get_logger("chatserver.log")
@@ -94,30 +94,30 @@ class Change(Protocol):
     """`PostgresLog.change`."""
 
     def __call__(self, doing: str, work: Callable[[Connection], T]) -> Awaitable[T]:
-        """Do this as one transaction."""
+        """Run `work` as one transaction."""
 
 
 class PostgresIndex:
     """The index of a log."""
 
-    lag = 0.0  # a message's words are stored with it
+    lag = 0.0  # words are stored together with their message
 
     def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
         self._change = change
         self._wall_ms = wall_ms
         self._readers: PostgresReaders | None = None
         self._turn = trio.Lock()  # one search at a time
-        self._unmerged = 0  # messages of this server
+        self._unmerged = 0  # messages of this server since the last merge
         self._has_old_words = False
         self._some, self._many = trio.Event(), trio.Event()
 
     def open(self, server: Server, *, has_old_words: bool) -> None:
-        """Be ready to search."""
+        """Make the connection pool for searches."""
         self._has_old_words = has_old_words
         self._readers = PostgresReaders(server, 1, _SETTINGS)
 
     def close(self) -> None:
-        """Search no more."""
+        """Close it; later searches raise LogUnavailable."""
         if self._readers is not None:
             self._readers.close()
             self._readers = None
@@ -125,7 +125,7 @@ class PostgresIndex:
     # -- searching --------------------------------------------------------------------------------------------------
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """See `Index.find`; `go_on` is the place below which to look."""
+        """See `Index.find`; `go_on` is the place below which to search."""
         try:
             async with self._turn:
                 if self._readers is None:
@@ -137,14 +137,14 @@ class PostgresIndex:
     # -- merging ----------------------------------------------------------------------------------------------------
 
     def written(self, messages: int) -> None:
-        """This server has committed so many."""
+        """Note that this server has committed so many messages."""
         self._unmerged += messages
         self._some.set()
         if self._unmerged >= MERGE_AFTER:
             self._many.set()
 
     async def run(self) -> None:
-        """Merge what was written until cancelled."""
+        """Merge the list from time to time, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew)
             while True:
@@ -154,7 +154,7 @@ class PostgresIndex:
                 await self._merge()
 
     async def _renew(self) -> None:
-        """Store the words of old messages anew, if they may be others now."""
+        """Store the words of old messages anew, if a new version of `words` may have changed them."""
         while self._has_old_words:
             self._has_old_words = await self._beside_commits("indexing", _renew)
 
@@ -165,7 +165,7 @@ class PostgresIndex:
             self.written(unmerged)
 
     async def _beside_commits(self, what: str, work: Callable[[Connection], bool]) -> bool:
-        """Work, then leave the database to the commits for longer than that took; whether there is more to do."""
+        """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on."""
         began = trio.current_time()
         try:
             more = await self._change(what, work)
@@ -181,9 +181,9 @@ class PostgresIndex:
 
 
 def vectors(records: Sequence[Record]) -> str:
-    """The words of each of these, as an array of texts that can become `tsvector`; of no message an empty one.
+    """The words of each record as an array of texts that convert to `tsvector`; empty for records of other kinds.
 
-    Words are letters and digits alone, so nothing in them needs a quotation mark.
+    Words consist of letters and digits, so they need no quotation marks.
     """
     return text_array(["" if record.kind else _words(record.text) for record in records])
 
@@ -193,16 +193,16 @@ def _words(text: str) -> str:
 
 
 def _merge(connection: Connection) -> bool:
-    """All that is in the list, or nothing if another server is at it already."""
+    """Merge the whole list, or nothing if another server is merging it."""
     connection.execute(_MERGE, (_LOCK,))
     return False
 
 
 def _renew(connection: Connection) -> bool:
-    """Store the words of some more messages anew; whether there may be more."""
+    """Store the words of the next old messages anew; returns whether there may be more."""
     behind = connection.execute(_RENEW_BEHIND).fetchone()
     if behind is None:
-        return False  # another server has done it
+        return False  # another server has finished
     rows = connection.execute(_OLD_TEXTS, (*behind, RENEW_STEP)).fetchall()
     if not rows:
         connection.execute("DELETE FROM old_words")
@@ -232,7 +232,7 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
     if question.user is not None:
         parameters["user"] = stored(question.user)
     rows: Sequence[tuple[Any, ...]] = ()
-    # As a whole word first: if it is in many messages, all that begin with it need not be looked for.
+    # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
     for words in _expressions(question):
         rows = connection.execute(statement, {**parameters, "words": words}).fetchall()
         if len(rows) == CANDIDATES:
@@ -243,6 +243,6 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
 
 
 def _expressions(question: Question) -> list[str]:
-    """The question as a `tsquery`, and as one in which the last word stands for longer ones as well."""
+    """The question as a `tsquery`, and as one in which the last word is a prefix."""
     whole = " & ".join(f"'{word[:MAX_WORD]}'" for word in question.words)
     return [whole, f"{whole}:*"] if question.prefix else [whole]

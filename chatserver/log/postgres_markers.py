@@ -2,8 +2,8 @@
 
 Owns: the SQL of the table `markers`. May not: know a thread; `PostgresLog.change` and `ask` have them.
 
-One server moves markers at a time, for a millisecond: two that move those of the same users would wait for each other
-otherwise. A marker may be lost with the last second before a crash, so its commit waits for no disk.
+One server at a time moves markers, for a millisecond: two that moved those of the same users could deadlock. A crash
+may lose the markers of the last second, so the commit does not wait for a disk.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from chatserver.log.postgres import PostgresLog
 
 SCHEMA = (
-    # How far each user has read. Those that moved longest ago are looked for so rarely that no index pays.
+    # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
     """CREATE TABLE markers (
         user_id text NOT NULL, room bigint NOT NULL, read bigint NOT NULL, moved bigint NOT NULL,
         PRIMARY KEY (user_id, room)
     ) WITH (fillfactor = 80)""",
 )
-#: Of the advisory lock for moving markers: "mark".
+#: The advisory lock for moving markers: "mark".
 _LOCK = 0x6D61726B
 
 # Only constants of this package are formatted into statements.
@@ -54,8 +54,8 @@ _OF_USER = """
     WHERE user_id = %s ORDER BY moved DESC
 """
 _ENDS = "SELECT name, id, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
-# In the JSON of `more` a quotation mark of somebody's text has a backslash in front. The type `json` keeps each element
-# as it is written, and the same encoder has written the user's id.
+# JSON escapes quotation marks, so only a deleted message has `"deleted":true` in `more`. The type `json` keeps each
+# element as it was written, and the same encoder writes the user's id that it is compared with.
 _COUNTS = f"""
     SELECT ranges.room, messages, mentions
     FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS ranges (room, low, high)

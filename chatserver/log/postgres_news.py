@@ -1,11 +1,11 @@
-"""News from other servers on the same database: LISTEN and NOTIFY.
+"""Hints from other servers on the same database: LISTEN and NOTIFY.
 
-Owns: the channel, what is said on it, the connection that listens. May not: believe what it hears; a notification is a
-hint to look into the log.
+Owns: the channel, the form of its messages, the connection that listens. May not: trust a notification, which is only a
+hint to read the log.
 
-A group sends one notification, and more only when its rooms do not fit into one. PostgreSQL keeps them for those who
-listen and not for those who have lost their connection. So after each connection, behind LISTEN, all rooms are hinted
-at that were written since the last one was known to be whole.
+A group sends one notification, or more if its rooms do not fit into one. PostgreSQL queues them for listeners, but not
+for a server that has lost its connection. So after reconnecting and LISTEN, every room that was written since the old
+connection was last known to work is reported as a hint.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from chatserver.log.postgres_rows import restored
 from chatserver.log.threads import ThreadPool
 
 CHANNEL = "chatserver"
-#: What is said beside names of rooms: another server has opened the database, and may have found it to be another log.
+#: Sent in place of a room: another server has opened the database, and may have found another history in it.
 OPENED = "*opened"
-#: Bytes of one notification; PostgreSQL takes less than 8,000.
+#: Bytes of one notification; PostgreSQL allows less than 8,000.
 MAX_PAYLOAD = 7_900
-#: Seconds without a notification until the connection is tried.
+#: Seconds without a notification until the connection is checked.
 CHECK_AFTER = 10.0
-#: Milliseconds by which a room's last record may be older than its commit: several times what a group may take.
+#: Milliseconds by which a room's last record may be older than its commit: several times the longest commit.
 MARGIN_MS = 60_000
 
 _encode = msgspec.json.Encoder().encode
@@ -37,9 +37,9 @@ _WRITTEN = "SELECT name, last FROM rooms WHERE time >= %s"
 
 
 def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
-    """Tell the other servers, when the transaction that is under way is committed: rooms, with their last offsets.
+    """Send rooms with their last offsets to the other servers, when the current transaction commits.
 
-    A name that begins with `*` is no room, and tells to read something else again.
+    A name that begins with `*` is no room; it means that something else should be read again.
     """
     payload = _encode((node, hints)).decode()
     if len(payload.encode()) <= MAX_PAYLOAD:
@@ -52,7 +52,7 @@ def notify(connection: Connection, node: str, hints: Mapping[str, int]) -> None:
 
 
 class Listener:
-    """The connection that listens, and is made again when it is lost. `heard` is called on the loop."""
+    """The connection that listens; it is made again when lost. `heard` is called on the loop."""
 
     def __init__(self, server: Server, node: str, heard: Heard) -> None:
         self._server = server
@@ -60,11 +60,11 @@ class Listener:
         self._heard = heard
         self._thread = ThreadPool(1)
         self._connection: Connection | None = None
-        self._whole_until = 0  # ms by the database's clock, up to which all hints have come; 0: it never listened
+        self._whole_until = 0  # ms by the database's clock until which no hint was missed; 0: never connected
         self._arrived: list[str] = []
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled; it has started when it listens."""
+        """Listen until cancelled; reports that it has started once it listens."""
         try:
             while True:
                 try:
@@ -112,7 +112,7 @@ class Listener:
         for payload in payloads:
             try:
                 node, rooms = _decode(payload)
-            except msgspec.MsgspecError:  # of another program
+            except msgspec.MsgspecError:  # from another program
                 continue
             if node != self._node:
                 hints |= rooms
@@ -122,9 +122,9 @@ class Listener:
     # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _connect(self) -> tuple[Connection, dict[str, int]]:
-        """Listen; and what was written while nobody did."""
+        """Connect and listen; returns also the rooms that were written while there was no connection."""
         self._connection = connection = self._server.connect(monotonic() + JOB_DEADLINE)
-        # The driver takes what comes while it waits for an answer.
+        # The driver consumes notifications that arrive while it waits for an answer, and hands them to this.
         connection.add_notify_handler(lambda notification: self._arrived.append(notification.payload))
         try:
             connection.execute(f"LISTEN {CHANNEL}")
@@ -138,7 +138,7 @@ class Listener:
         return connection, missed
 
     def _check(self) -> None:
-        """Whether the connection is whole. Raises LogUnavailable."""
+        """Check that the connection works. Raises LogUnavailable."""
         assert self._connection is not None
         self._connection.deadline = monotonic() + JOB_DEADLINE
         try:

@@ -20,7 +20,7 @@ from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import read_record, restored, stored, text_array
 from chatserver.log.rows import COLUMNS
 
-#: Connections and threads. A thread waits for the network most of the time, so they are more than SQLite's.
+#: Connections and threads: more than SQLite's, because a thread mostly waits for the network.
 READERS = 3
 #: The highest offset there can be.
 MAX_OFFSET = (1 << 63) - 1
@@ -28,7 +28,7 @@ MAX_OFFSET = (1 << 63) - 1
 T = TypeVar("T")
 
 _HEADS = "SELECT name, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
-# The index has the rooms by ten seconds of their last record, so all of the last ten seconds that are needed are read.
+# The index orders rooms by the ten-second step of their last record, so every room of the oldest step needed is read.
 _ROOMS = """
     SELECT name, kept, last FROM (
         SELECT name, last - forgotten AS kept, last, time FROM rooms WHERE last > forgotten
@@ -38,7 +38,7 @@ _ROOMS = """
 
 
 def _records(*, last: bool, messages_only: bool) -> str:
-    # The length of a text is known without reading it, so no more of them are read than are asked for.
+    # The length of a text is known without reading it, so no more texts are read than fit.
     order = "DESC" if last else "ASC"
     kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
     return f"""
@@ -69,7 +69,7 @@ class PostgresReaders:
         self._pool = ConnectionPool([Session(server, prepare) for _ in range(readers)])
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The ends of those of these rooms that were ever written."""
+        """The first and the last offset of these rooms, without those never written."""
         return await self.ask(partial(_heads, rooms))
 
     async def read(
@@ -85,7 +85,7 @@ class PostgresReaders:
         return await self.ask(partial(_rooms, min(bounded(limit), MAX_READ)))
 
     async def ask(self, query: Callable[[Connection], T]) -> T:
-        """What a query finds. Raises LogUnavailable."""
+        """The result of a query. Raises LogUnavailable."""
         return await self._pool.run(lambda session: session.run("reading messages", query))
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
-"""Values of many rows as one parameter: arrays, which a statement takes apart with `unnest`.
+"""The values of many rows as one parameter: arrays, which a statement takes apart with `unnest`.
 
-Owns: the form of arrays, and of texts with a character that PostgreSQL does not store. May not: know a table.
+Owns: the form of arrays, and the escaping of a character that PostgreSQL does not store. May not: know a table.
 
-The driver's own arrays look at each value several times, 0.6 µs for each; here a column is joined and replaced as a
-whole. A text may not have the character NUL in PostgreSQL, so two characters stand for it, and for the first of them.
+The driver's own arrays visit each value several times, 0.6 µs a value; here a column is joined and escaped as a whole.
+PostgreSQL's texts cannot hold NUL, so an escape character and a second one stand for it, and likewise for the escape
+character itself.
 """
 
 import re
@@ -21,27 +22,27 @@ _RESTORED = {escaped: character for character, escaped in _ESCAPED.items()}
 
 
 def stored(text: str) -> str:
-    """A text as it stands in a table; what a column is compared with has this form as well."""
+    """A text in the form of the tables; values to compare a column with need this form too."""
     return _TO_ESCAPE.sub(lambda found: _ESCAPED[found[0]], text)
 
 
 def restored(text: str) -> str:
-    """The text that stands so in a table."""
+    """The original of a text in the form of the tables."""
     return _TO_RESTORE.sub(lambda found: _RESTORED[found[0]], text) if _ESCAPE in text else text
 
 
 def stored_row(values: Iterable[object]) -> list[object]:
-    """Values of one row, with their texts as they stand in a table."""
+    """The values of one row, with texts in the form of the tables."""
     return [stored(value) if isinstance(value, str) else value for value in values]
 
 
 def restored_row(row: Iterable[Any]) -> list[Any]:
-    """Values of one row, with their texts as they were."""
+    """The values of one row, with texts restored."""
     return [restored(value) if isinstance(value, str) else value for value in row]
 
 
 def text_array(values: Sequence[str]) -> str:
-    """Of texts; the parameter is `%s::text[]`."""
+    """An array of texts; the parameter is `%s::text[]`."""
     if not values:
         return "{}"
     joined = "\0".join(values)
@@ -52,12 +53,12 @@ def text_array(values: Sequence[str]) -> str:
 
 
 def plain_array(values: Iterable[object]) -> str:
-    """Of numbers, or of what has letters and digits only; the parameter is `%s::bigint[]` or `%s::uuid[]`."""
+    """An array of numbers, or of texts of letters and digits; the parameter is `%s::bigint[]` or `%s::uuid[]`."""
     return f"{{{','.join(map(str, values))}}}"
 
 
 def read_record(
     room: str, offset: int, time: int, user_id: str, user_name: str, text: str, kind: int, target: int, more: str
 ) -> Record:
-    """The record in a row, whose room is as it was asked for."""
+    """The record in a row; `room` is not from the row, so it is not restored."""
     return record_of(room, offset, time, restored(user_id), restored(user_name), restored(text), kind, target, more)

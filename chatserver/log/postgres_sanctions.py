@@ -1,7 +1,7 @@
 """Sanctions in PostgreSQL.
 
-Owns: their statements. May not: enforce one, or know who may make one. One server at a time changes them; the others
-are told to look again.
+Owns: their statements. May not: enforce one, or know who may make one. One server at a time changes them and sends the
+others a hint to read them again.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chatserver.log.postgres import PostgresLog
 
 SCHEMA = (
-    # The id of a sanction that was lifted is not another's later: an identity gives none twice.
+    # An identity column never reuses the id of a sanction that was lifted.
     """CREATE TABLE sanctions (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, room text NOT NULL, kind text NOT NULL,
         "user" text NOT NULL, network text NOT NULL, until bigint NOT NULL, reason text NOT NULL, by_id text NOT NULL,
@@ -61,7 +61,7 @@ def _load(now_ms: int, connection: Connection) -> list[Sanction]:
 
 
 def _place(sanction: Sanction) -> tuple[str, str, str, str]:
-    """What there is one sanction for, as its columns."""
+    """`Sanction.place` as values of columns."""
     room, kind, user, network = sanction.place
     return room, kind.value, user, network
 
@@ -83,7 +83,7 @@ def _add(sanction: Sanction, entry: AuditEntry, connection: Connection) -> Sanct
     assert made is not None
     assert count is not None
     if count[0] > sanctions.MAX_SANCTIONS:
-        raise TooManySanctionsError  # which undoes the change
+        raise TooManySanctionsError  # this rolls the change back
     append([entry], connection)
     return msgspec.structs.replace(sanction, id=made[0])
 

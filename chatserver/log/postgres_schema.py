@@ -1,12 +1,12 @@
-"""The tables in PostgreSQL, and which log they are: migrations, the identity, and what makes it another one.
+"""The tables in PostgreSQL and the identity of the log in them: migrations, and when a new epoch begins.
 
 Owns: the schema, its versions, the epoch. May not: store or read messages. It runs in a thread.
 
-The epoch belongs to one history of the database. A standby that is promoted begins a new timeline, and what the old
-primary had not sent is lost: offsets come again. So the identity notes the system and its timeline, and when these are
-others, the first server that connects makes another epoch. It is random and not made of the timeline's number, since
-two standbys that are promoted one after the other may both begin timeline 2. Servers that run are told to look at it
-again whenever another one opens the database.
+The epoch belongs to one history of the database. A promoted standby begins a new timeline without what the old primary
+had not sent, so offsets are used again. So the identity records the system and its timeline, and when they have
+changed, the first server that connects makes a new epoch. The epoch is random rather than the number of the timeline,
+because two standbys promoted one after the other may both begin timeline 2. Whenever a server opens the database, it
+notifies the running ones to check the identity again.
 """
 
 import re
@@ -21,18 +21,18 @@ from chatserver.log.interface import Identity, LogOpenError, new_identity
 from chatserver.log.postgres_connection import SCHEMA_NAME, Connection, sentence
 from chatserver.log.postgres_news import OPENED, notify
 
-#: Of the advisory lock under which tables are made: "chat", as SQLite's APPLICATION_ID.
+#: The advisory lock for migrations: "chat", as SQLite's APPLICATION_ID.
 MIGRATION_LOCK = 0x63686174
-#: Seconds that a migration may take, and so that another server waits for it.
+#: Seconds that a migration may take, and that another server waits for it.
 MIGRATION_DEADLINE = 600
 
 # A migration is a tuple of statements; the n-th makes version n out of version n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # cluster: the system and its timeline, of which the epoch is; empty where the server does not tell them.
+        # cluster: the system and timeline that the epoch belongs to; empty where the server does not tell them.
         "CREATE TABLE identity (epoch text NOT NULL, secret bytea NOT NULL, cluster text NOT NULL)",
-        # A room keeps the offsets behind `forgotten` up to `last`. Each group updates it, so its pages have room for
-        # new versions of the row, which then need no new entries in an index.
+        # A room keeps the offsets after `forgotten` up to `last`. Each group updates its row, so pages have free space
+        # for new versions of a row, which then need no new index entries (HOT updates).
         """CREATE TABLE rooms (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE,
             last bigint NOT NULL DEFAULT 0, forgotten bigint NOT NULL DEFAULT 0,
@@ -45,13 +45,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             kind smallint NOT NULL DEFAULT 0, target bigint NOT NULL DEFAULT 0, more text NOT NULL DEFAULT '',
             PRIMARY KEY (room, place)
         )""",
-        # used: a digest of user and key, since an entry of an index has a bound.
+        # used: a digest of user and key, since the size of an index entry is limited.
         """CREATE TABLE keys (
             room bigint NOT NULL, used uuid NOT NULL, place bigint NOT NULL, time bigint NOT NULL,
             PRIMARY KEY (room, used)
         )""",
         "CREATE INDEX keys_by_time ON keys (time)",
-        # Who has reacted with what; how many they are stands in `more` of the message.
+        # Who has reacted with what; the counts are in `more` of the message.
         """CREATE TABLE reactions (
             room bigint NOT NULL, place bigint NOT NULL, emoji text NOT NULL, user_id text NOT NULL,
             PRIMARY KEY (room, place, emoji, user_id)
@@ -63,8 +63,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *postgres_signouts.SCHEMA,
     ),
     (
-        # Of the last record, in steps of ten seconds: rooms are listed by it. An index of `time` itself would want new
-        # entries in all indexes with each message, this one wants them once in ten seconds.
+        # The time of the last record in steps of ten seconds, by which rooms are listed. An index on `time` itself
+        # would need new entries in all indexes with each message; this one needs them once in ten seconds.
         "ALTER TABLE rooms ADD COLUMN recent bigint NOT NULL GENERATED ALWAYS AS (time / 10000) STORED",
         "CREATE INDEX rooms_by_recent ON rooms (recent)",
     ),
@@ -74,7 +74,7 @@ _MADE = re.compile(r"CREATE TABLE (\w+)")
 
 
 class Opened(NamedTuple):
-    """What was found when the log was opened."""
+    """What opening the log found."""
 
     identity: Identity
     cluster: str
@@ -82,7 +82,7 @@ class Opened(NamedTuple):
 
 
 def migrate(connection: Connection) -> Opened:
-    """Bring the tables up to date, in one transaction, one server after the other. Raises LogOpenError."""
+    """Bring the tables up to date in one transaction; servers take turns at it. Raises LogOpenError."""
     try:
         cluster = cluster_of(connection)
         connection.execute("BEGIN")
@@ -120,7 +120,7 @@ def _migrate(connection: Connection) -> None:
     assert row is not None
     lacks_schema, is_empty = row
     version = 0
-    if lacks_schema:  # without this look a user would need the right to make one
+    if lacks_schema:  # CREATE ... IF NOT EXISTS would need the right to create one even where it exists
         connection.execute(f"CREATE SCHEMA {SCHEMA_NAME}")
     if is_empty:
         connection.execute("CREATE TABLE version (version integer NOT NULL)")
@@ -143,7 +143,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def _check_tables(connection: Connection, version: int) -> None:
-    """Some may have been dropped by hand, and only who needs one would notice."""
+    """Raise LogOpenError if a table is missing: one dropped by hand would else be noticed only when it is needed."""
     names = [name for statement in chain(*MIGRATIONS[:version]) for name in _MADE.findall(statement)]
     found = connection.execute(
         "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(%s || '.' || name) IS NULL", (names, SCHEMA_NAME)
@@ -153,7 +153,7 @@ def _check_tables(connection: Connection, version: int) -> None:
 
 
 def _identify(connection: Connection, cluster: str) -> Identity:
-    """The identity, and another epoch if the database has another history."""
+    """The identity, with a new epoch if the database has another history."""
     row = connection.execute("SELECT epoch, secret, cluster FROM identity").fetchone()
     made = new_identity()
     if row is None:
@@ -177,8 +177,8 @@ def is_same(connection: Connection, opened: Opened) -> bool:
 
 
 def cluster_of(connection: Connection) -> str:
-    """The system and its timeline; empty if this user may ask for neither, or the server knows none."""
-    # Not the timeline of pg_control_checkpoint(), which is the old one until the first checkpoint after a promotion.
+    """The system and its timeline; empty if this user may not ask for them, or the server has none."""
+    # pg_control_checkpoint() would give the old timeline until the first checkpoint after a promotion.
     asked = (
         "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)",
         "SELECT system_identifier::text FROM pg_control_system()",

@@ -1,6 +1,7 @@
 """Sign-outs in PostgreSQL.
 
-Owns: their statements. May not: know a token. One server at a time changes them; the others are told to look again.
+Owns: their statements. May not: know a token. One server at a time changes them and sends the others a hint to read
+them again.
 """
 
 from functools import partial
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from chatserver.log.postgres import PostgresLog
 
 SCHEMA = (
-    # id: in the order of the sign-outs.
+    # id: ascends in the order of the sign-outs.
     """CREATE TABLE signouts (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number bigint NOT NULL UNIQUE, guest boolean NOT NULL,
         time bigint NOT NULL, until bigint NOT NULL

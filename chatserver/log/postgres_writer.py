@@ -3,9 +3,10 @@
 Owns: the transaction of a group, idempotency keys, retention. May not: know trio. It runs in a thread, one call at a
 time.
 
-A group is two round trips. The first locks its rooms, in the order of their ids so that no two servers wait for each
-other, and looks its keys up; each statement behind the locks sees what others committed before. The second inserts,
-moves the ends of the rooms, tells the other servers, and commits. Until then nobody else gets an offset in these rooms.
+A group is two round trips. The first locks its rooms, in the order of their ids so that no two servers deadlock, and
+looks up its keys; statements after the locks see everything that others committed before. The second inserts the
+records, updates the last offsets, notifies the other servers and commits. Until then no other server gets an offset in
+these rooms.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +31,7 @@ from chatserver.log.rows import COLUMNS, more_of
 MAX_CACHED_ROOMS = 50_000
 #: Keys written between two removals of expired ones, so that most groups need no statement for it.
 EXPIRE_EVERY = 512
-#: Records that one step of retention may remove: some milliseconds, in which their rooms are locked.
+#: Records that one step of retention may remove: some milliseconds, during which their rooms are locked.
 FORGET_STEP = 500
 #: Rooms that one step of retention may look at.
 ROOMS_STEP = 200
@@ -66,7 +67,7 @@ _INSERT_RECORDS = f"""
         %s::smallint[], %s::bigint[], %s::text[]
     ) AS fresh (room, place, words, {COLUMNS})
 """  # noqa: S608
-# A key may be used again after its lifetime, before its row was removed.
+# ON CONFLICT: a key may be used again after its lifetime, before its row is removed.
 _INSERT_KEYS = """
     INSERT INTO keys (room, used, place, time)
     SELECT * FROM unnest(%s::bigint[], %s::uuid[], %s::bigint[], %s::bigint[])
@@ -87,7 +88,7 @@ _TO_FORGET = """
     WHERE rooms.id > %s AND last > forgotten ORDER BY rooms.id LIMIT %s
 """
 _LOCK_IDS = "SELECT id FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
-# Time never decreases within a room, so what is too old is at its beginning.
+# Time never decreases within a room, so the records that are too old are its first ones.
 _FORGET = """
     WITH gone AS (
         DELETE FROM messages USING unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
@@ -112,14 +113,14 @@ class RoomEnd(msgspec.Struct, gc=False):
 
 
 class PostgresWriter:
-    """Groups over one session, and retention over another. `wall_ms`: None for the clock of the database."""
+    """Commits groups on one session, and retention on another. `wall_ms`: None means the clock of the database."""
 
     def __init__(self, session: Session, side: Session, node: str, wall_ms: Callable[[], int] | None) -> None:
         self._session = session
         self._side = side
         self._node = node
         self._wall_ms = wall_ms
-        self._ids: dict[str, int] = {}  # of rooms, which never change
+        self._ids: dict[str, int] = {}  # ids of rooms, which never change
         self._keys_since_sweep = 0
 
     def close(self) -> None:
@@ -200,10 +201,10 @@ class PostgresWriter:
         return outcomes
 
     def _find_rooms(self, connection: Connection, drafts: Sequence[Draft]) -> dict[str, int]:
-        """The ids of their rooms. Those that a message is for are made, in a transaction of their own.
+        """The ids of the drafts' rooms. Rooms that get a message are created, in a transaction of their own.
 
-        Made in the group's one, two servers could wait for each other: for a room that is locked, and for one that is
-        being made.
+        In the group's transaction that could deadlock: one server would wait for a locked room, the other for a room
+        being created.
         """
         names = {draft.room for draft in drafts}
         missing = names - self._ids.keys()
@@ -240,12 +241,12 @@ class PostgresWriter:
             ),
         )
         self._keys_since_sweep += len(keys)
-        if self._keys_since_sweep >= EXPIRE_EVERY:  # twice as many as came, so that the table stays small
+        if self._keys_since_sweep >= EXPIRE_EVERY:  # remove up to twice as many as came, so the table stays small
             connection.execute(_EXPIRE_KEYS, (now - int(KEY_LIFETIME * 1000), 2 * self._keys_since_sweep))
             self._keys_since_sweep = 0
 
     def change(self, doing: str, work: Callable[[Connection], T]) -> T:
-        """Do this in a transaction, beside the groups."""
+        """Run `work` in a transaction, beside the groups."""
 
         def whole(connection: Connection) -> T:
             connection.execute("BEGIN")
@@ -256,7 +257,7 @@ class PostgresWriter:
         return self._side.run(doing, whole)
 
     def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
-        """One step of retention, over rooms with higher ids than this.
+        """One step of retention, over the rooms with ids above `after_room`.
 
         Returns the new first offset of each room that lost something, and the id to go on with (None: done).
         """
@@ -283,15 +284,15 @@ def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, 
 
 
 def _digest(key: _Key) -> str:
-    """Of user and key; the room stands beside it."""
+    """A digest of user and key; the room has its own column."""
     _, user_id, name = key
     return blake2b(f"{len(user_id)} {user_id}{name}".encode(), digest_size=16).hexdigest()
 
 
 def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) -> dict[_Key, Record]:
-    """The keys of these that were used within their lifetime, with the messages they were used for.
+    """The keys that were used within their lifetime, with the records they were used for.
 
-    If retention has removed the message, its text is the draft's, which is the same message again.
+    If retention has removed the record, it is made from the draft, which is the same message again.
     """
     keys = list(keyed)
     used: dict[_Key, Record] = {}
@@ -305,7 +306,7 @@ def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) ->
 
 
 def _forget(after_room: int, bounds: Keeps, connection: Connection) -> tuple[dict[str, int], int | None]:
-    connection.execute("SET LOCAL synchronous_commit = off")  # what a crash undoes is removed again
+    connection.execute("SET LOCAL synchronous_commit = off")  # if a crash undoes it, retention does it again
     rows = connection.execute(_TO_FORGET, (after_room, ROOMS_STEP)).fetchall()
     go_on_after: int | None = rows[-1][0] if len(rows) == ROOMS_STEP else None
     asked: list[tuple[int, int, int, int]] = []  # room, first, first to keep, oldest time

@@ -1,19 +1,19 @@
-"""Rows: how a record stands in the tables of every database.
+"""Rows: the form of a record in the tables of every database.
 
-Owns: the columns of messages, and what is in `more`. May not: know a database. A plain message has nothing in the last
-three columns, so storing and reading it costs nothing for the others.
+Owns: the columns of messages, and the content of `more`. May not: know a database. In a plain message the last three
+columns are empty, so that other records cost it nothing.
 """
 
 import msgspec
 
 from chatserver.log.interface import Kind, Reaction, Record, State
 
-#: Of a record in the table of messages, in the order that `record_of` takes them.
+#: The columns of a record in the table of messages, in the order of the parameters of `record_of`.
 COLUMNS = "time, user_id, user_name, text, kind, target, more"
 
 
 class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What few records have, as JSON."""
+    """The fields that few records have, as JSON."""
 
     mentions: tuple[str, ...] = ()
     state: State | None = None
@@ -27,7 +27,7 @@ _decode = msgspec.json.Decoder(_More).decode
 
 
 def more_of(record: Record) -> str:
-    """What of a record stands in `more`."""
+    """The value of the column `more`."""
     if not (record.mentions or record.state or record.reaction):
         return ""
     return _encode(_More(record.mentions, record.state, record.reaction)).decode()

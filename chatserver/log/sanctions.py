@@ -1,9 +1,8 @@
-"""What is forbidden to somebody for a while: mutes and bans, as they are kept.
+"""Mutes and bans, as the log keeps them.
 
-Owns: the value, the interface, how many there may be, the sanctions in memory. May not: enforce one; chat/moderation.py
-does.
+Owns: the value, the interface, the bound, the sanctions in memory. May not: enforce one; chat/moderation.py does.
 
-There is one of a kind for each user or network in a room: a new one takes the place of the last.
+A user or network in a room has at most one sanction of each kind: a new one replaces it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,25 +20,25 @@ EVERYWHERE = "*"
 
 
 class Kind(StrEnum):
-    """What is forbidden."""
+    """What a sanction forbids."""
 
     MUTE = "mute"  # to write
-    BAN = "ban"  # to be there
+    BAN = "ban"  # to be in the room
 
 
 class Sanction(msgspec.Struct, frozen=True, gc=False):
-    """One user or network, in one room or in all."""
+    """A sanction of one user or network, in one room or in all."""
 
     room: str  # EVERYWHERE for all
     kind: Kind
-    user: str  # its id; or empty, and there is a network
+    user: str  # its id, or empty if `network` is sanctioned
     network: str
     until: int  # ms since the Unix epoch; 0: until it is lifted
     reason: str
     by_id: str
     by_name: str
-    time: int  # of its making, in ms since the Unix epoch
-    id: int = 0  # given by the log, and never again
+    time: int  # when it was made, in ms since the Unix epoch
+    id: int = 0  # assigned by the log, and never reused
 
     def expired(self, now_ms: int) -> bool:
         """Whether it is over."""
@@ -47,7 +46,7 @@ class Sanction(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def place(self) -> tuple[str, Kind, str, str]:
-        """What there is one sanction for."""
+        """The key of a sanction: a new one with the same key replaces it."""
         return self.room, self.kind, self.user, self.network
 
 
@@ -56,20 +55,20 @@ class TooManySanctionsError(Exception):
 
 
 class Sanctions(Protocol):
-    """The sanctions of a log that is open. All methods raise LogUnavailable; a change and its entry are one."""
+    """The sanctions of an open log. All methods raise LogUnavailable; a change and its audit entry are one commit."""
 
     async def load(self, now_ms: int) -> list[Sanction]:
-        """All that are in force, the oldest first."""
+        """All sanctions in force, the oldest first."""
 
     async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
-        """Keep it, in place of the last one like it, and give it an id. Raises TooManySanctionsError."""
+        """Store a sanction under a new id, in place of one with the same key. Raises TooManySanctionsError."""
 
     async def lift(self, id_: int, entry: AuditEntry) -> bool:
-        """End it: whether it was there."""
+        """Remove a sanction; returns whether it was there."""
 
 
 class MemorySanctions:
-    """`Sanctions` that end with their log."""
+    """`Sanctions` in memory."""
 
     def __init__(self, audit: MemoryAudit, checkpoint: Callable[[], Awaitable[None]]) -> None:
         self._audit = audit

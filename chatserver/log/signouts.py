@@ -1,9 +1,9 @@
-"""Who has signed out everywhere, as it is kept: what was made for them before does not hold any more.
+"""Sign-outs everywhere, as the log keeps them: tokens and sessions made before one are no longer valid.
 
 Owns: the value, the interface, the sign-outs in memory. May not: know a token.
 
-One for each person, and only until the last thing that it forbids would have ended anyway. Anybody may be a guest, so
-of guests only the latest are kept.
+Each person has at most one, kept until the last token or session that it ends would have expired anyway. Anybody may be
+a guest, so only the latest sign-outs of guests are kept.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,26 +16,26 @@ MAX_GUESTS = 10_000
 
 
 class SignOut(msgspec.Struct, frozen=True, gc=False):
-    """One person."""
+    """The sign-out of one person."""
 
     number: int  # 60 bits, see chat/principal.py
     guest: bool
     time: int  # ms since the Unix epoch
-    until: int  # ms since the Unix epoch: nothing made before `time` holds for longer
+    until: int  # ms since the Unix epoch; anything made before `time` has expired by then
 
 
 class SignOuts(Protocol):
-    """The sign-outs of a log that is open. Both methods raise LogUnavailable."""
+    """The sign-outs of an open log. Both methods raise LogUnavailable."""
 
     async def load(self, now_ms: int) -> list[SignOut]:
-        """All that still forbid something, the oldest first."""
+        """All that still end something, the oldest first."""
 
     async def add(self, sign_out: SignOut) -> None:
-        """Keep it, in place of the last one of the same person."""
+        """Store a sign-out, in place of an earlier one of the same person."""
 
 
 class MemorySignOuts:
-    """`SignOuts` that end with their log."""
+    """`SignOuts` in memory."""
 
     def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
         self._checkpoint = checkpoint
@@ -55,7 +55,7 @@ class MemorySignOuts:
 
 
 def bounded(kept: dict[int, SignOut], now_ms: int) -> dict[int, SignOut]:
-    """What is left without those that forbid nothing any more, and the oldest of too many guests."""
+    """Drop expired sign-outs, and the oldest of guests beyond MAX_GUESTS."""
     left = {number: each for number, each in kept.items() if each.until > now_ms}
     guests = [number for number, each in left.items() if each.guest]
     for number in guests[: max(0, len(guests) - MAX_GUESTS)]:

@@ -1,8 +1,8 @@
 """The log in one SQLite file: the default.
 
 Owns: which thread does what, and the order of opening and closing. May not: contain SQL; that is in `sqlite_writer`,
-`sqlite_readers` and `sqlite_file`, and for what is kept beside the messages in what `change` and `ask` are given. The
-driver blocks, so it runs in four threads: one commits groups, two read, one searches.
+`sqlite_readers` and `sqlite_file`, and for data beside the messages in the functions given to `change` and `ask`. The
+driver blocks, so it runs in four threads: one writes, two read, one searches.
 """
 
 import logging
@@ -53,14 +53,14 @@ from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 from chatserver.log.turns import FileLock
 
-#: Seconds more at the end for a writing thread that is still busy: with a step of retention, or a disk that hangs.
+#: Seconds that closing waits for a writing thread that is still busy, with a step of retention or a disk that hangs.
 BUSY_PATIENCE = 1.0
-#: Seconds from the first deletion or edit to a scrub of the files, and between two attempts at it while another program
-#: reads them: several attempts within SCRUB_WITHIN, and no more than a scrub or two a minute.
+#: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
+#: them. That allows several attempts within SCRUB_WITHIN, and at most two scrubs a minute.
 SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
-#: Seconds between two steps of a scrub, for commits: a gigabyte takes three seconds.
+#: Seconds between two steps of a scrub, in which commits run: a gigabyte takes three seconds.
 SCRUB_PAUSE = 0.01
-#: Seconds between the beginnings of two groups: a message waits no longer for it than a sync of a disk takes.
+#: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
 GROUP_INTERVAL = 0.001
 
 logger = logging.getLogger(__name__)
@@ -74,21 +74,21 @@ class _Opened(NamedTuple):
     """What exists while the log is open."""
 
     locks: ExitStack  # closing it lets another server open the file
-    # Connections close in turn: where the last two close at once, each leaves SQLite's side files to the other.
+    # Connections close one at a time: if the last two closed together, each would leave the side files to the other.
     close_lock: Lock
-    retention: FileLock | None  # of a shared file: one process sees to it, and has this for good
+    retention: FileLock | None  # of a shared file: held for good by the one process that does retention
     identity: Identity
     writer: SqliteWriter
     scrubber: Scrubber
     readers: SqliteReaders
-    # The rooms that we have written since it was opened, up to MAX_READ, and when; the newest at the end.
+    # Rooms that this process has written since the log was opened, up to MAX_READ, with times; the newest at the end.
     written: OrderedDict[str, int]
 
 
 class SqliteLog(DatabaseLog[sqlite3.Connection]):
     """A `Log` in the file at `path`, for this process alone or with its `neighbours`.
 
-    Who starts those keeps the lock on the file for all of them, see `lock_file`.
+    With neighbours, the process that starts them holds the lock on the file for all of them; see `lock_file`.
     """
 
     reachable = True
@@ -107,7 +107,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
-        self._altered = trio.Event()  # a text was edited or deleted, of which the files may still have bytes
+        self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
         self.index = SqliteIndex(self.change, wall_ms)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
@@ -148,22 +148,22 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         """Remove the oldest records, a step at a time in the writing thread, between commits."""
         retention = self._open_parts().retention
         if retention is not None and not retention.try_acquire():
-            return {}  # another process sees to it
+            return {}  # another process does it
         return await super().retain(max_messages=max_messages, max_age_ms=max_age_ms, now_ms=now_ms, by_room=by_room)
 
     def tell(self, hints: Mapping[str, int]) -> None:
-        """Tell the neighbours of what we have stored."""
+        """Send hints of what this process has stored to the neighbours."""
         if self._neighbours is not None:
             self._neighbours.tell(hints)
 
     async def _scrub(self, scrubber: Scrubber) -> None:
-        """Have texts that were edited or deleted leave the files, soon after; all of some seconds at once."""
-        self._altered.set()  # what was deleted shortly before a crash
+        """Scrub edited and deleted texts from the files, all those of some seconds together."""
+        self._altered.set()  # texts may have been deleted shortly before a crash
         pause = SCRUB_AFTER
         while True:
             await self._altered.wait()
             await trio.sleep(pause)
-            self._altered = trio.Event()  # what is altered from now on may be behind the scrub
+            self._altered = trio.Event()  # this scrub may miss texts that are altered from now on
             pause = SCRUB_AFTER
             if not await self._try_to_scrub(scrubber):
                 self._altered.set()
@@ -222,13 +222,13 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             return _Opened(undo.pop_all(), close_lock, retention, identity, writer, scrubber, readers, OrderedDict())
 
     async def _close(self, opened: _Opened) -> None:
-        """Close, unless a commit still hangs in the thread: then the end of the process closes the file.
+        """Close, unless a commit still hangs in the thread; then the end of the process closes the file.
 
-        To close a connection during a statement is undefined, and another server must not get the lock before it ends.
+        Closing a connection during a statement is undefined, and no other server may get the lock before that ends.
         """
 
         def close_writer() -> None:
-            with opened.close_lock:  # a query of a reader may have just ended
+            with opened.close_lock:  # a reader whose query has just ended may be closing too
                 opened.writer.close()
 
         self.index.close()
@@ -243,7 +243,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
 
     def _note(self, written: OrderedDict[str, int], news: News, records: Sequence[Record]) -> None:
-        """Note whether texts went, and the order in which rooms are written: a list need not look at each of them."""
+        """Note edits and deletions for the scrub, and the order of writes, so that `rooms` need not scan every room."""
         rooms = {record.room: record for record in records}
         for room, record in rooms.items():
             written[room] = record.time

@@ -42,7 +42,7 @@ class SqliteAudit:
 
 
 def append(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
-    """Add these in the transaction that is under way, and remove the oldest beyond what is kept."""
+    """Append entries in the current transaction, and remove the oldest beyond the bounds."""
     connection.executemany(
         f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         [
@@ -59,7 +59,7 @@ def append(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> Non
             (minor, most),
         )
     oldest_ms = entries[-1].time - audit.MAX_AGE_MS
-    # The first that is young enough is looked for from the oldest one, so that nothing is passed over in vain.
+    # The scan starts at the oldest entry and stops at the first that is young enough, so it passes only expired ones.
     connection.execute(
         "DELETE FROM audit WHERE id < (SELECT id FROM audit WHERE time >= ? ORDER BY id LIMIT 1)", (oldest_ms,)
     )

@@ -1,4 +1,4 @@
-"""The rows that edits, deletions and reactions are about, in SQLite.
+"""The rows that edits, deletions and reactions alter, in SQLite.
 
 Owns: their statements. May not: begin or end a transaction, or decide what may happen; `changes` does.
 """
@@ -20,7 +20,7 @@ _decode_reactions = msgspec.json.Decoder(list[tuple[int, str, str]]).decode
 
 
 class SqliteChanges:
-    """`Rows`; a place in the file is made of a room's id and an offset."""
+    """`Rows`; a place in the file combines a room's id and an offset."""
 
     def __init__(self, connection: sqlite3.Connection, rooms: Mapping[str, RoomEnd]) -> None:
         self._connection = connection
@@ -84,8 +84,8 @@ class SqliteChanges:
 
 
 # Only ? marks and constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few
-# asked ones is looked up among the many kept ones. What is found is one row of JSON: for each row the interpreter lock
-# is given away and waited for again.
+# asked rows is looked up among the many kept ones. The result is one row of JSON, because for each row SQLite releases
+# the interpreter lock and waits for it again.
 
 
 @cache
@@ -123,7 +123,7 @@ def _insert_reactions(rows: int) -> str:
 
 @cache
 def _delete_reactions(rows: int) -> str:
-    # By their numbers first: a list of rows alone has the whole table looked through.
+    # First by their numbers (places): with a list of row values alone, SQLite would scan the whole table.
     return f"""
         WITH gone AS ({value_rows(rows, 3)})
         DELETE FROM reactions WHERE place IN (SELECT column1 FROM gone) AND (place, emoji, user_id) IN gone

@@ -1,6 +1,6 @@
-"""One SQLite file as a log: the lock on it, its schema, and the messages for what can be wrong with it.
+"""One SQLite file as a log: the lock on it, its schema, and the error messages for what can be wrong with it.
 
-Owns: the lock, the pragmas, the schema and its migrations, the sentences for SQLite's errors. May not: store or read
+Owns: the lock, the pragmas, the schema and its migrations, the wording of SQLite's errors. May not: store or read
 messages. Everything here blocks, and is called in a thread.
 """
 
@@ -21,7 +21,7 @@ APPLICATION_ID = 0x63686174
 MINIMUM_SQLITE = (3, 37, 0)
 #: Seconds that another program (a backup, a shell) may lock the file before a call fails.
 BUSY_TIMEOUT = 2.0
-#: KiB of pages that each of the four connections keeps. SQLite's 2,000 are as fast, and 4 MB more after a burst.
+#: KiB of page cache of each of the four connections. SQLite's 2,000 are no faster, and cost 4 MB more after a burst.
 PAGE_CACHE = 512
 #: Bytes of write-ahead log left on disk after a burst.
 WAL_KEPT = 64 * 1024 * 1024
@@ -33,15 +33,15 @@ CHECKED_AT_OPEN = 64 * 1024 * 1024
 OFFSET_BITS = 36
 OFFSETS = 1 << OFFSET_BITS
 
-#: Pictures that are younger than SQLite's tables, which take them for letters: "lol" with one behind it is a word.
+#: Emoji newer than SQLite's tables, which take them for letters: "lol" and an emoji would be one word.
 _PICTURES = "".join(map(chr, (*range(0x1F3FB, 0x1F400), *range(0x1F6D0, 0x1F700), *range(0x1F900, 0x1FB00))))
-#: Of what a trigger sees: a message (kind 0) that the index has.
+#: In a trigger: whether the old row is a message (kind 0) that the index has.
 _IS_INDEXED = f"""
     old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
 """  # noqa: S608
 _REMOVE = "INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, old.text);"
 
-#: `words.spaced_words` of the text in a trigger; called for few, since a call waits for the interpreter lock.
+#: `words.spaced_words` of the text in a trigger; not called for ASCII, since a call waits for the interpreter lock.
 _WORDS = "iif(length({0}) = length(CAST({0} AS BLOB)), {0}, spaced_words({0}))"
 _OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
 
@@ -49,7 +49,7 @@ _OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE identity (epoch TEXT NOT NULL, secret BLOB NOT NULL) STRICT",
-        # forgotten: the last message that retention removed, so that an emptied room goes on where it was.
+        # forgotten: the last offset that retention removed, after which the offsets of an emptied room continue.
         """CREATE TABLE rooms (
             id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
             forgotten INTEGER NOT NULL DEFAULT 0, forgotten_time INTEGER NOT NULL DEFAULT 0
@@ -58,7 +58,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             place INTEGER PRIMARY KEY, time INTEGER NOT NULL,
             user_id TEXT NOT NULL, user_name TEXT NOT NULL, text TEXT NOT NULL
         ) STRICT""",
-        # id: in order of use, so that the oldest keys are found without an index on time.
+        # id: ascends in order of use, so that the oldest keys are found without an index on time.
         """CREATE TABLE keys (
             id INTEGER PRIMARY KEY, room INTEGER NOT NULL, user_id TEXT NOT NULL, key TEXT NOT NULL,
             place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
@@ -67,7 +67,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     sqlite_sanctions.SCHEMA + sqlite_audit.SCHEMA,
     sqlite_rows.SCHEMA,
     (
-        # How far each user has read; the index finds those that moved longest ago.
+        # How far each user has read; the index finds the markers that moved longest ago.
         """CREATE TABLE markers (
             user_id TEXT NOT NULL, room INTEGER NOT NULL, read INTEGER NOT NULL, moved INTEGER NOT NULL,
             PRIMARY KEY (user_id, room)
@@ -75,14 +75,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX markers_by_move ON markers (moved)",
     ),
     (
-        # Offsets up to this one are in the index.
+        # indexed: the offsets up to this one are in the index.
         "ALTER TABLE rooms ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",
-        # No phrases are looked for, and ranks are made elsewhere: without positions and lengths a message costs half.
+        # Phrases are not searched for and ranking is done elsewhere, so positions and lengths are left out. That halves
+        # the cost of a message.
         f"""CREATE VIRTUAL TABLE search USING fts5(
             text, content = 'messages', content_rowid = 'place', detail = none, columnsize = 0,
             tokenize = "unicode61 remove_diacritics 2 separators '{_PICTURES}'"
         )""",
-        # How often something was taken out of the index since it was last merged: by people, and by retention.
+        # Removals from the index since it was last merged: by edits and deletions, and by retention.
         "CREATE TABLE search_debris (deletions INTEGER NOT NULL, removals INTEGER NOT NULL) STRICT",
         "INSERT INTO search_debris VALUES (0, 0)",
         f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
@@ -97,7 +98,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     sqlite_signouts.SCHEMA,
     (
-        # The words of the index are those of `words`, where FTS5 found others in texts that are not ASCII.
+        # From here on the index holds the words of `words`; FTS5's own differed for texts that are not ASCII.
         "DROP TRIGGER message_changed",
         "DROP TRIGGER message_removed",
         "DROP TABLE search",
@@ -111,12 +112,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
             UPDATE search_debris SET removals = removals + 1;
         END""",  # noqa: S608
-        # What made the words that are in the index.
+        # The version of `words` that made the words in the index.
         "CREATE TABLE search_words (version TEXT NOT NULL) STRICT",
         "INSERT INTO search_words VALUES ('')",
     ),
 )
-# What is taken out of the index must be what was put in, so with other words it begins anew, in the background.
+# Removing a text from the index needs the same words that were put in. So with a new version of `words` the index is
+# emptied, and filled again in the background.
 _INDEX_ANEW = (
     "INSERT INTO search(search) VALUES ('delete-all')",
     "UPDATE rooms SET indexed = 0",
@@ -125,11 +127,11 @@ _INDEX_ANEW = (
 
 
 def lock_file(database: Path) -> int:
-    """The right to be the only server on a file, until this descriptor is closed: an `flock` on a second file.
+    """Lock a database for this server alone, until the descriptor is closed: an `flock` on a second file.
 
-    On a second file, because closing any descriptor of the database drops SQLite's own POSIX locks on it. The kernel
-    releases an `flock` when the process ends, so the second file is never removed. It holds the owner's process id,
-    which the next server names in its error.
+    It is a second file because closing any descriptor of the database drops SQLite's own POSIX locks on it. The kernel
+    releases an `flock` when the process ends, so the file need not be removed. It holds the owner's process id, which
+    the next server names in its error.
     """
     path = database.with_name(f"{database.name}-lock")
     try:
@@ -145,7 +147,7 @@ def lock_file(database: Path) -> int:
             message = f"{database} is in use by another server (process {owner}); stop that one or choose another --log"
         os.close(lock)
         raise LogOpenError(message) from error
-    # Without the number, on a full disk, the lock holds all the same.
+    # On a full disk the number cannot be written; the lock works without it.
     with suppress(OSError):
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
@@ -167,8 +169,8 @@ def checked_path(name: str) -> Path:
 def create_private(path: Path) -> None:
     """Make an empty database that only its owner can read, since it holds messages and the secret.
 
-    SQLite gives its side files the permissions of the database. Call it under the lock only (see `lock_file`). It opens
-    the file for writing, because SQLite notices that it may not write only at the first message.
+    SQLite gives its side files the permissions of the database. Call it only under the lock (see `lock_file`). The file
+    is opened for writing, because SQLite would notice a missing permission only at the first message.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -177,7 +179,7 @@ def create_private(path: Path) -> None:
 
 
 def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None) -> tuple[sqlite3.Connection, Identity]:
-    """A connection that writes, on a database that has our schema: the only one, unless there are turns at writing."""
+    """The connection that writes, to a database with our schema. With a `turn`, other processes have one too."""
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         wanted = ".".join(map(str, MINIMUM_SQLITE))
         raise LogOpenError(f"SQLite {sqlite3.sqlite_version} is too old, {wanted} is needed; use another Python")
@@ -192,13 +194,13 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
             if mode != "wal":
                 raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
             connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
-            connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only unlinked
+            connection.execute("PRAGMA secure_delete = ON")  # deleted content is overwritten, not only unlinked
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
-            connection.execute("PRAGMA trusted_schema = ON")  # triggers call this function
+            connection.execute("PRAGMA trusted_schema = ON")  # lets triggers call this function
             connection.create_function("spaced_words", 1, spaced_words, deterministic=True)
             identity = _migrate(connection, path)
-        if turn is None:  # else the others would wait for it
-            # What was deleted shortly before a crash may still be in it.
+        if turn is None:  # with a turn, the other processes would wait for this
+            # The write-ahead log may still hold texts that were deleted shortly before a crash.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return connection, identity
 
@@ -206,7 +208,7 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, with all its files open.
 
-    SQLite opens the write-ahead log at the first read. An attack may have taken the last file descriptor by then.
+    SQLite would open the write-ahead log only at the first read, when an attack may have taken the last descriptor.
     """
     with _opening(path) as connection:
         connection.execute("PRAGMA query_only = ON")
@@ -216,10 +218,10 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _opening(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection, which is closed if what is done with it here fails."""
+    """A connection that is closed if the block fails."""
     with ExitStack() as undo:
         try:
-            # The module opens no transactions by itself, and does not check that one thread alone uses the connection.
+            # With these arguments the module begins no transactions, and any thread may use the connection.
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             undo.callback(connection.close)
             connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
@@ -245,7 +247,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
-    """Bring the schema up to date in one transaction. It is opened in any case, to see that the file is not locked."""
+    """Bring the schema up to date in one transaction, which is begun in any case to see that the file is not locked."""
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     for statements in MIGRATIONS[version:]:
@@ -274,7 +276,7 @@ def _damaged(path: Path, what: str) -> LogOpenError:
 
 
 def _open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
-    """An error of SQLite's in words for the operator that starts the server."""
+    """The error for the operator who starts the server, from an error of SQLite."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
         return LogOpenError(f"{path} is not an SQLite database; move it away or choose another path")
@@ -288,7 +290,7 @@ def _open_error(path: Path, error: sqlite3.Error) -> LogOpenError:
 
 
 def unavailable(doing: str, error: sqlite3.Error) -> LogUnavailable:
-    """An error of SQLite's as an error of an open log."""
+    """The error of an open log for an error of SQLite."""
     return LogUnavailable(f"{doing} failed: {error} ({_name_of(error)})")
 
 

@@ -1,15 +1,15 @@
-"""Full text in SQLite: an FTS5 table over the text of the messages, kept beside the path of a publish.
+"""Full-text search in SQLite: an FTS5 table over the texts of messages, filled outside the path of a publish.
 
-Owns: what stands in the index, when it is brought there, and the thread that searches. May not: hold up a commit, or
+Owns: which messages are in the index, when they are added, and the thread that searches. May not: hold up a commit, or
 the reading threads.
 
-A task brings messages into the index some time after they are durable, a few milliseconds of work at a time, between
-commits. Of each room the first `indexed` offsets are in it, and that number changes in one transaction with the index,
-so a process that is killed loses nothing. What is not in the index yet is looked at when somebody searches.
+A task adds messages to the index some time after they are durable, between commits and a few milliseconds at a time.
+The index has the offsets of a room up to its `indexed`, which changes in one transaction with the index, so a process
+that is killed loses nothing. A search reads the messages that are not in the index yet.
 
-An FTS5 table only notes that a text is gone, and keeps its words until a merge reaches them. So after a deletion all
-of the index is merged, a step at a time, which takes a second for a million messages. The option `secure-delete` would
-do the same, but needs SQLite 3.42.
+FTS5 only marks a removed text as gone and keeps its words until a merge reaches them. So after a deletion the whole
+index is merged step by step, which takes a second for a million messages. The option `secure-delete` would do the
+same, but needs SQLite 3.42.
 """
 
 import sqlite3
@@ -42,25 +42,25 @@ from chatserver.log.sqlite_indexing import FIRST, INDEX_STEP, IS_MESSAGE, index_
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.turns import FileLock
 
-#: Seconds that a message waits for the index at most, and messages that make it begin earlier.
+#: Seconds that a message waits for indexing to begin, and the number of messages at which it begins earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
 #: Seconds of pause for each second of work, while there is a backlog: the writing thread is for publishers.
 INDEX_PAUSE = 2.0
-#: Rooms in one step, and rooms at a time that are looked at for a backlog when the log is opened.
+#: Rooms in one step of indexing, and in one step of the search for a backlog when the log is opened.
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Seconds from one cleaning to the next, for what retention has removed. What people delete goes with a scrub.
+#: Seconds between two cleanings after retention. Texts that people delete are cleaned out with the scrub.
 CLEAN_EVERY = 3600.0
 #: Pages that are merged in one step: about 5 ms.
 CLEAN_PAGES = 16
-#: Seconds that a search may last, however little of it is work: then the disk is slow.
+#: Seconds that a search may last including waits, as on a slow disk.
 SLOWEST_SEARCH = 2.0
-#: Instructions of SQLite's between two looks at its clock. The handler needs the interpreter lock.
+#: Instructions of SQLite's virtual machine between two calls of the progress handler, which needs the interpreter lock.
 LOOK_EVERY = 500
 
-# Only constants of this package are formatted into statements. Each answers with one row: for every row SQLite gives
-# the interpreter lock away and waits for it again, behind a busy loop for half a millisecond.
+# Only constants of this package are formatted into statements. Each returns one row: for every row SQLite releases the
+# interpreter lock and waits for it again, half a millisecond beside a busy loop.
 _RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
 _FIND = f"""
     WITH found AS MATERIALIZED (
@@ -101,7 +101,7 @@ class Change(Protocol):
     """`SqliteLog.change`."""
 
     def __call__(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
-        """Do this in the writing thread."""
+        """Run `work` in the writing thread."""
 
 
 class _Debris(NamedTuple):
@@ -116,23 +116,23 @@ class SqliteIndex:
         self._change = change
         self._wall_ms = wall_ms
         self._readers: SqliteReaders | None = None
-        self._turn = trio.Lock()  # one search at a time: its budget begins with its turn
-        self._behind: dict[str, int] = {}  # rooms with messages that are not in the index, by the number of their news
-        self._behind_since, self._news = 0.0, 0  # the first: when the oldest message outside the index came, or before
-        self._waiting = 0  # messages
+        self._turn = trio.Lock()  # one search at a time; its budget begins when it has the lock
+        self._behind: dict[str, int] = {}  # rooms with unindexed messages, and the number of the news that brought them
+        self._behind_since, self._news = 0.0, 0  # the first: no later than the arrival of the oldest unindexed message
+        self._waiting = 0  # messages since the last round of indexing
         self._some, self._many = trio.Event(), trio.Event()
-        self._backlog_after: int | None = 0  # the room up to which a backlog was looked for; None: in all
+        self._backlog_after: int | None = 0  # the last room that was checked for a backlog; None: all were
         self._cleaned = -CLEAN_EVERY
         self._cleaning = trio.Lock()
-        self._cleaning_turn: FileLock | None = None  # of a file that other processes clean as well
+        self._cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
     def open(self, path: Path, cleaning: FileLock | None = None, *, close_lock: "Lock | None" = None) -> None:
-        """Connect, with a thread of its own."""
+        """Make the connection and thread for searches."""
         self._readers = SqliteReaders(path, 1, close_lock=close_lock)
         self._cleaning_turn = cleaning
 
     def close(self) -> None:
-        """Search no more."""
+        """Close it; later searches raise SearchFailed."""
         if self._readers is not None:
             self._readers.close()
             self._readers = None
@@ -140,7 +140,7 @@ class SqliteIndex:
     # -- searching --------------------------------------------------------------------------------------------------
 
     async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """See `Index.find`; `go_on` is the place below which to look."""
+        """See `Index.find`; `go_on` is the place below which to search."""
         try:
             async with self._turn:
                 if self._readers is None:
@@ -158,7 +158,7 @@ class SqliteIndex:
     # -- indexing ---------------------------------------------------------------------------------------------------
 
     def written(self, rooms: Iterable[str], messages: int) -> None:
-        """These rooms have so many new messages, all together."""
+        """Note that these rooms have so many new messages, in total."""
         self._news += 1
         if not self._behind:
             self._behind_since = trio.current_time()
@@ -172,7 +172,7 @@ class SqliteIndex:
 
     @property
     def behind(self) -> int:
-        """Rooms with messages that are not in the index."""
+        """The number of rooms with unindexed messages."""
         return len(self._behind)
 
     @property
@@ -181,7 +181,7 @@ class SqliteIndex:
         return trio.current_time() - self._behind_since if self._behind else 0.0
 
     async def run(self) -> None:
-        """Bring messages into the index until cancelled."""
+        """Index messages until cancelled."""
         while True:
             try:
                 await self._catch_up()
@@ -197,7 +197,7 @@ class SqliteIndex:
                 await self._wait()
 
     async def _wait(self) -> None:
-        """Until there is something to index, and either much of it or some time has passed."""
+        """Wait until there is something to index, and there is much of it or it has waited for some time."""
         with trio.move_on_after(CLEAN_EVERY):
             await self._some.wait()
             with trio.move_on_after(INDEX_INTERVAL):
@@ -217,7 +217,7 @@ class SqliteIndex:
                 if self._behind[room] == rooms[room]:
                     del self._behind[room]
             await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
-        self._behind_since = came  # all that came before is in it
+        self._behind_since = came  # all messages from before then are in the index
 
     async def _look_for_backlog(self) -> None:
         """Find the rooms that have messages from before the log was opened."""
@@ -234,7 +234,7 @@ class SqliteIndex:
     # -- cleaning ---------------------------------------------------------------------------------------------------
 
     async def clean(self) -> bool:
-        """Merge the index if words of what is gone are in it. False: another process is about to do so."""
+        """Merge the index if it holds words of removed texts. False: another process is doing it."""
         async with self._cleaning:
             turn = self._cleaning_turn
             if turn is not None and not turn.try_acquire():
@@ -252,7 +252,7 @@ class SqliteIndex:
         debris = await self._readers.ask(_debris)
         self._cleaned = trio.current_time()
         if any(debris):
-            pages = -CLEAN_PAGES  # first all segments become one job
+            pages = -CLEAN_PAGES  # negative: first combine all segments into one merge
             while await self._change("cleaning the index", partial(_merge, pages)):
                 pages = CLEAN_PAGES
                 await trio.sleep(INDEX_STEP)
@@ -263,14 +263,14 @@ class SqliteIndex:
 
 
 def _merge(pages: int, connection: sqlite3.Connection) -> bool:
-    """Merge so many pages; whether there may be more. SQLite says that there is not by changing less than two rows."""
+    """Merge so many pages; returns whether there may be more. SQLite changes less than two rows when there are none."""
     before = connection.total_changes
     connection.execute("INSERT INTO search(search, rank) VALUES ('merge', ?)", (pages,))
     return pages < 0 or connection.total_changes - before >= 2
 
 
 def _cleaned(debris: _Debris, connection: sqlite3.Connection) -> None:
-    """What was debris before the cleaning began is gone."""
+    """Subtract the removals that were counted before the cleaning began."""
     connection.execute("UPDATE search_debris SET deletions = deletions - ?, removals = removals - ?", debris)
 
 
@@ -286,7 +286,7 @@ def _rooms_behind(after: int, connection: sqlite3.Connection) -> list[tuple[int,
 
 
 class _Search:
-    """One search. `in_vain` is set on the loop when nobody waits for it any more."""
+    """One search. The loop sets `in_vain` when nobody waits for it any more."""
 
     def __init__(self, question: Question, behind: Sequence[str], go_on: int | None, now_ms: int) -> None:
         self._question = question
@@ -296,7 +296,7 @@ class _Search:
         self.in_vain = False
 
     def run(self, connection: sqlite3.Connection) -> Found:
-        """What is not in the index first: what comes into it meanwhile is found twice, and not missed."""
+        """Search unindexed messages first: one that is indexed meanwhile is then found twice rather than missed."""
         connection.set_progress_handler(self._stopwatch(), LOOK_EVERY)
         try:
             found = {} if self._go_on is not None else _find_in_tail(self._question, self._behind, connection)
@@ -307,7 +307,7 @@ class _Search:
         return Found(ranked(found.values(), self._question, self._now_ms), go_on)
 
     def _stopwatch(self) -> Callable[[], bool]:
-        """What SQLite asks now and then whether to stop. Its own work is what counts, on a busy machine too."""
+        """SQLite's progress handler: whether to stop. The budget counts work of this thread, not waits."""
         work_ends, ends = thread_time() + SEARCH_BUDGET, perf_counter() + SLOWEST_SEARCH
         return lambda: self.in_vain or thread_time() > work_ends or perf_counter() > ends
 
@@ -348,7 +348,7 @@ def _find_in_index(
         "candidates": CANDIDATES,
         "user": question.user,
     }
-    # As a whole word first: if it is in many messages, all that begin with it need not be merged.
+    # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
     words = " ".join(f'"{word}"' for word in question.words)
     rows, lowest = "[]", None
     for expression in (words, words + "*") if question.prefix else (words,):

@@ -1,7 +1,6 @@
-"""Bringing messages into the full-text table: a few statements for those of many rooms.
+"""Adding messages to the full-text table: a few statements for many rooms.
 
-Owns: what one step brings in, and how much at a time. May not: know when that is. It runs in the writing thread, in a
-transaction.
+Owns: which messages one step adds, and how many. May not: know when. It runs in the writing thread, in a transaction.
 """
 
 import sqlite3
@@ -16,10 +15,11 @@ from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_rows import execute_rows, value_rows
 from chatserver.log.words import spaced_words
 
-#: Seconds of one step: a commit that comes meanwhile waits for it.
+#: Seconds of one step, for which a commit may have to wait.
 INDEX_STEP = 0.01
-#: Messages between two looks at the clock in a step, and as many if these have more characters (32 of the longest take
-#: 20 ms). Each statement leaves a segment to be merged: with many in one, a message costs a third less.
+#: Messages between two looks at the clock in a step, and the number if those have more characters than the third value
+#: (32 of the longest take 20 ms). Each statement leaves a segment to be merged, so with many messages in one, a message
+#: costs a third less.
 INDEX_CHUNK, INDEX_LONG_CHUNK, INDEX_CHUNK_CHARS = 256, 32, 256 * 1024
 
 # Only ? marks and constants of this package are formatted into statements.
@@ -39,7 +39,7 @@ _CHUNK = f"""
 
 
 class _Part(msgspec.Struct, array_like=True, gc=False):
-    """Messages of a room that are next: so many behind the offset `first`, up to `last`, with so many characters."""
+    """The next messages of a room: `count` of them after the offset `first` and up to `last`, `size` characters."""
 
     room: str
     id: int
@@ -54,7 +54,7 @@ _decode_texts = msgspec.json.Decoder(list[tuple[int, str]]).decode
 
 
 def index_rooms(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequence[str]:
-    """Bring messages of these rooms into the index for INDEX_STEP; returns the rooms of which all are in it."""
+    """Index messages of these rooms for INDEX_STEP; returns the rooms that are fully indexed."""
     ends = perf_counter() + INDEX_STEP
     left = rooms
     while left and perf_counter() < ends:
@@ -63,9 +63,9 @@ def index_rooms(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequenc
 
 
 def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequence[str]:
-    """Bring the next messages of these rooms into the index; returns the rooms of which more may be left.
+    """Index the next messages of these rooms; returns the rooms that may have more.
 
-    The index takes them in the order of their places: where one is behind the next, it writes a segment.
+    Messages are inserted in the order of their places, because FTS5 begins a new segment at each one out of order.
     """
     asked = msgspec.json.encode(rooms).decode()
     for most in (INDEX_CHUNK, INDEX_LONG_CHUNK):
@@ -95,7 +95,7 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
 
 @cache
 def _find_texts(rows: int) -> str:
-    # The + keeps SQLite from making an index of its own over the kinds of all messages, which it does for 256 rows.
+    # The + keeps SQLite from building an automatic index on the kinds of all messages, which it does for 256 rows.
     return f"""
         SELECT json_group_array(json_array(place, text)) FROM ({value_rows(rows, 2)})
         CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}

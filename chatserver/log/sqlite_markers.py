@@ -2,8 +2,8 @@
 
 Owns: the SQL of the table `markers`. May not: know a thread; `SqliteLog.change` and `ask` have them.
 
-Each statement gives the interpreter lock away and waits for it again, so all markers of a group are one statement, of a
-power of two of rows as in sqlite_writer.py. Rows that are not needed name the room '', which does not exist.
+Each statement releases the interpreter lock and waits for it again, so all markers of a group are one statement, with a
+power of two of rows as in sqlite_rows.py. Rows that are not needed name the room '', which does not exist.
 """
 
 import sqlite3
@@ -43,13 +43,13 @@ _TRIM = """
 
 
 class Threads(Protocol):
-    """What is used of a `SqliteLog`."""
+    """The part of `SqliteLog` that markers use."""
 
     async def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do this in the writing thread, as one transaction."""
+        """Run `work` in the writing thread, as one transaction."""
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Do this in a reading thread."""
+        """Run a query in a reading thread."""
 
 
 class SqliteMarkers:
@@ -107,7 +107,7 @@ def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connect
 
 
 def _padded(rows: list[tuple[object, ...]], empty: tuple[object, ...]) -> list[tuple[object, ...]]:
-    """So many more rows of nothing that they are a power of two."""
+    """Fill up with empty rows to a power of two."""
     return rows + [empty] * ((1 << (len(rows) - 1).bit_length()) - len(rows))
 
 
@@ -147,7 +147,7 @@ def _ends(rows: int) -> str:
 
 @cache
 def _counts(rows: int) -> str:
-    # What stands in `more` is JSON, in which a quotation mark of somebody's id has a backslash in front.
+    # `more` is JSON, which escapes a quotation mark within a user's id.
     return f"""
         WITH ranges (name, low, high) AS (VALUES {_values(rows, 3)})
         SELECT ranges.name, count(*), sum(

@@ -30,9 +30,9 @@ from chatserver.log.interface import (
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 
-#: Of a shared file, how many times longer than it took to find the rooms written last they are taken for that.
+#: For a shared file, the list of the rooms last written is reused for this many times as long as it took to make.
 NEWEST_LASTS = 20
-#: Connections and threads. History is mostly in the page cache, where more threads only wait for each other.
+#: Connections and threads. History is mostly in the page cache, so more threads would only wait for each other.
 READERS = 2
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ _LOWEST = f"(SELECT min(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 _HIGHEST = f"(SELECT max(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 
 _ENDS = f"SELECT forgotten, {_LOWEST}, {_HIGHEST} FROM rooms WHERE name = ?"  # noqa: S608
-# One row, whatever their number: for each row SQLite gives the interpreter lock away and waits for it again.
+# The result is one row: for each row SQLite releases the interpreter lock and waits for it again.
 _HEADS = f"""
     SELECT json_group_array(json_array(name, json_array(forgotten, {_LOWEST}, {_HIGHEST})))
     FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value
@@ -54,7 +54,7 @@ _RECORDS = f"""
         ON place BETWEEN (rooms.id << {OFFSET_BITS}) + ? AND (rooms.id << {OFFSET_BITS}) + ?
     WHERE name = ?
 """  # noqa: S608
-# Looks at each room there is: 0.14 s for 100,000 of them, so it is asked once, or of a shared file now and then.
+# Scans every room, 0.14 s for 100,000, so it runs once, or for a shared file now and then.
 _NEWEST = f"""
     SELECT name, newest.time FROM rooms CROSS JOIN messages AS newest ON newest.place = {_HIGHEST}
     ORDER BY newest.time DESC LIMIT ?
@@ -72,12 +72,12 @@ class SqliteReaders:
     ) -> None:  # fmt: skip
         self._pool = ConnectionPool([connect_reader(path) for _ in range(readers)], close_lock)
         self._shared = shared  # other processes write as well
-        # Rooms by their last write, with its time, as they were when a list needed them.
+        # Rooms by their last write, with its time, as of when a list last needed them.
         self._earlier: dict[str, int] | None = None
         self._earlier_until = math.inf
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms, of those that were ever written."""
+        """The first and the last offset of these rooms, without those never written."""
         return await self.ask(partial(_heads, rooms))
 
     async def read(
@@ -89,12 +89,12 @@ class SqliteReaders:
     async def rooms(self, written: dict[str, int], limit: int) -> list[RoomSummary]:
         """Rooms that hold something, the last written first.
 
-        These were written since the log was opened, at these times, in the order of their last write.
+        `written` has the rooms written since the log was opened, with times, in the order of their last write.
         """
         return await self.ask(partial(self._rooms, written, limit))
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """What a query finds; it closes its cursors."""
+        """The result of a query, which must close its cursors."""
 
         def translating(connection: sqlite3.Connection) -> T:
             try:
@@ -119,7 +119,7 @@ class SqliteReaders:
     def _names(self, connection: sqlite3.Connection, written: dict[str, int]) -> Iterator[str]:
         """Rooms by their last write: those written since the log was opened, then the earlier ones.
 
-        Of a shared file, those that others have written are found among the latter, and the times say the order.
+        In a shared file, rooms that other processes wrote are among the earlier ones, so all are sorted by time.
         """
         if self._shared:
             newest = self._newest(connection)
@@ -164,11 +164,11 @@ def _read(
     room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool,
     connection: sqlite3.Connection,
 ) -> list[Record]:  # fmt: skip
-    # Within the places of one room, and so within SQLite's integers.
+    # Clamped to the places of one room, and so to SQLite's range of integers.
     parameters = (min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0), room, bounded(limit))
     kinds = f"AND kind = {Kind.MESSAGE.value}" if messages_only else ""
     statement = f"{_RECORDS} {kinds} ORDER BY place {'DESC' if last else 'ASC'} LIMIT ?"
-    # A cursor that is left before its end keeps its snapshot, and the write-ahead log from being reused, until closed.
+    # A cursor that is not read to its end holds its snapshot, and so the write-ahead log, until it is closed.
     with closing(connection.execute(statement, parameters)) as rows:
         found = within_bytes((record_of(*row) for row in rows), max_bytes)
     return found[::-1] if last else found

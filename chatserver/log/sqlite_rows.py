@@ -1,11 +1,11 @@
-"""Statements that take many rows at a time, and the tables of what is more than a plain message.
+"""Statements that take many rows at a time, and the tables for records other than plain messages.
 
-Owns: the form of such statements. May not: know what is stored why.
+Owns: the form of such statements. May not: know what they store.
 
-Each statement gives the interpreter lock away and waits for it again, up to 5 ms behind a busy loop; each further row
-in it costs hardly anything. A statement has a power of two of rows, so 9 prepared statements serve every group. Rows
-that are not needed are zeros, since the driver looks for an adapter for each None, 0.4 µs. `executemany` and
-`json_each` cost more, and `json_each` cuts text at a NUL character, silently.
+Each statement releases the interpreter lock and waits for it again, half a millisecond beside a busy loop; a further
+row in it costs hardly anything. A statement has a power of two of rows, so 9 prepared statements serve every group.
+Rows that are not needed are zeros, since the driver looks for an adapter for each None, 0.4 µs. `executemany` and
+`json_each` cost more, and `json_each` silently cuts text at a NUL character.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ SCHEMA = (
     "ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE messages ADD COLUMN target INTEGER NOT NULL DEFAULT 0",  # an offset
     "ALTER TABLE messages ADD COLUMN more TEXT NOT NULL DEFAULT ''",
-    # Who has reacted with what; how many they are stands in `more` of the message.
+    # Who has reacted with what; the counts are in `more` of the message.
     """CREATE TABLE reactions (
         place INTEGER NOT NULL, emoji TEXT NOT NULL, user_id TEXT NOT NULL, PRIMARY KEY (place, emoji, user_id)
     ) STRICT, WITHOUT ROWID""",
@@ -35,7 +35,7 @@ class RoomEnd(msgspec.Struct, gc=False):
 def execute_rows(
     connection: sqlite3.Connection, statement: Callable[[int], str], values: list[object], width: int
 ) -> sqlite3.Cursor:  # fmt: skip
-    """Run the statement for as many rows, with their values one after the other; more rows of zeros follow."""
+    """Run a statement for the rows with these values, one after the other, filled up with rows of zeros."""
     count = len(values) // width
     rows = 1 << (count - 1).bit_length()
     values.extend([0] * ((rows - count) * width))

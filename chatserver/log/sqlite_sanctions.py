@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chatserver.log.sqlite import SqliteLog
 
 SCHEMA = (
-    # AUTOINCREMENT: the id of a sanction that was lifted is not another's later.
+    # AUTOINCREMENT: the id of a sanction that was lifted is never reused.
     """CREATE TABLE sanctions (
         id INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, kind TEXT NOT NULL, user TEXT NOT NULL,
         network TEXT NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, by_id TEXT NOT NULL, by_name TEXT NOT NULL,
@@ -69,7 +69,7 @@ def _add(connection: sqlite3.Connection, sanction: Sanction, entry: AuditEntry) 
     )  # fmt: skip
     (count,) = connection.execute("SELECT count(*) FROM sanctions").fetchone()
     if count > sanctions.MAX_SANCTIONS:
-        raise TooManySanctionsError  # which undoes the change
+        raise TooManySanctionsError  # this rolls the change back
     append(connection, [entry])
     assert made.lastrowid is not None
     return msgspec.structs.replace(sanction, id=made.lastrowid)

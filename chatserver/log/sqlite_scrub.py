@@ -1,18 +1,18 @@
-"""Taking deleted texts out of the files of a database, where SQLite leaves copies of them.
+"""Erasing deleted texts from the files of a database, where SQLite leaves copies of them.
 
-Owns: the one descriptor besides SQLite's own, and what is written through it: zeros, where a page has nothing. May not:
-touch a byte that is in use. It runs in the writing thread, a step at a time.
+Owns: the one descriptor besides SQLite's own, through which it writes zeros into unused parts of pages. May not: touch
+a byte that is in use. It runs in the writing thread, a step at a time.
 
-`secure_delete` overwrites what is deleted where it stood last. But SQLite moves rows from page to page when pages are
-split or joined, and does not overwrite where they stood before: a copy stays in the gap between a page's list of cells
-and its cells (https://www.sqlite.org/fileformat2.html, section 1.6). VACUUM would be rid of them, and takes a minute
-for some gigabytes, during which nobody could write.
+`secure_delete` overwrites deleted content in its last place. But SQLite moves rows between pages when pages are split
+or joined, and does not overwrite their former place: a copy stays in the gap between a page's list of cells and its
+cells (https://www.sqlite.org/fileformat2.html, section 1.6). VACUUM would remove these copies, but takes a minute for
+some gigabytes, during which no process could write.
 
-A gap is zeroed in the file while nothing is in the write-ahead log, nobody may write, and before the writer's page
-cache is dropped; so no older image of the page is left that could be written back. Readers never look into a gap.
+A gap is zeroed in the file while the write-ahead log is empty and no process may write, and the writer's page cache is
+dropped after that; so no older image of the page is left that could be written back. Readers never read a gap.
 
-Other processes that write to the file have page caches as well. None of them has a turn between the checkpoint and the
-end of a step, and a checkpoint that begins the write-ahead log anew has every connection read its pages again.
+Other processes that write to the file have page caches as well. None of them may write between the checkpoint and the
+end of a step, and a checkpoint that restarts the write-ahead log makes every connection read its pages again.
 """
 
 import os
@@ -23,34 +23,35 @@ from pathlib import Path
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.sqlite_file import BUSY_TIMEOUT, unavailable
 
-#: Bytes of the file in one step: 2 ms, for which commits wait.
+#: Bytes of the file in one step: 2 ms, during which commits wait.
 STEP_BYTES = 4 * 1024 * 1024
-#: Milliseconds that a step, and so the writer, waits for those who read.
+#: Milliseconds that a step, and so the writer, waits for readers.
 PATIENCE_MS = 200
-#: Pages in a file up to which the first byte tells what a page is: a page number then begins with 0 or 1.
+#: Pages in a file up to which the first byte tells the kind of a page: other pages begin with a page number, whose first
+#: byte is then 0 or 1.
 MAX_PAGES = 1 << 25
 
-#: First byte of a page of a tree, and the length of its header.
+#: The first byte of each kind of b-tree page, and the length of its header.
 _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
 class Scrubber:
-    """For one database. Made in a thread; `step` and `close` are called in the writing one."""
+    """The scrubber of one database. Made in any thread; `step` and `close` are called in the writing one."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._wal = path.with_name(f"{path.name}-wal")
-        # It stays open: to close any descriptor of the file drops SQLite's locks on it.
+        # It stays open, because closing any descriptor of the file drops SQLite's locks on it.
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Behind the connection."""
+        """Close the descriptor; the connection must be closed already."""
         os.close(self._file)
 
     def step(self, page: int) -> int | None:
-        """Empty the write-ahead log, and scrub some pages from this one on: the page to go on with, 0 for the end.
+        """Empty the write-ahead log and scrub some pages from this one on; returns the next page, or 0 at the end.
 
-        None: another program reads the file, and with it pages as they were.
+        None means that another program is reading the file, and with it older images of pages.
         """
         connection = self._connection
         try:
@@ -78,7 +79,7 @@ class Scrubber:
             "SELECT page_size, page_count, auto_vacuum FROM pragma_page_size, pragma_page_count, pragma_auto_vacuum"
         ).fetchone()
         if count > MAX_PAGES or auto_vacuum:
-            return 0  # not made by us
+            return 0  # not a file that this server made
         begin = (page - 1) * size
         chunk = os.pread(self._file, STEP_BYTES, begin)
         usable = size - os.pread(self._file, 1, 20)[0]
@@ -93,9 +94,9 @@ class Scrubber:
 
 
 def dirty_gaps(chunk: bytes, size: int, usable: int, *, first: bool) -> list[tuple[int, int]]:
-    """Where in these pages there are bytes other than zero that belong to nothing; `first`: the file begins here."""
+    """The ranges in these pages that are unused but not zero; `first`: the chunk begins with the file's first page."""
     found = []
-    for page in range(size if first else 0, len(chunk) - size + 1, size):  # the first has the schema, and no texts
+    for page in range(size if first else 0, len(chunk) - size + 1, size):  # the first page has the schema, and no texts
         header = _HEADERS.get(chunk[page])
         if header is None:
             continue

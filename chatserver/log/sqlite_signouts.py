@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chatserver.log.sqlite import SqliteLog
 
 SCHEMA = (
-    # id: in the order of the sign-outs.
+    # id: ascends in the order of the sign-outs.
     """CREATE TABLE signouts (
         id INTEGER PRIMARY KEY, number INTEGER NOT NULL UNIQUE, guest INTEGER NOT NULL, time INTEGER NOT NULL,
         until INTEGER NOT NULL

@@ -3,14 +3,14 @@
 Owns: the writing connection and its turn, the next offset of each room, idempotency keys, retention. May not: know
 trio. It runs in a thread, one call at a time.
 
-A group of plain messages without keys is one statement and so one transaction of its own (see `sqlite_rows`). What is
-about other records is decided and written by `sqlite_changes`, in the same transaction.
+A group of plain messages without keys is one statement, and so needs no explicit transaction (see `sqlite_rows`).
+Changes to other records go through `group_changes` and `sqlite_changes`, in the same transaction.
 
 Invariant: the offsets in memory are those on disk plus this group's. After any failure they are dropped and read again,
 so a failed group leaves no hole.
 
-Of a file that other processes write to as well, nothing is in memory: inside the write transaction it is asked where
-the rooms of the group end, in one query.
+With a file that other processes write to as well, no offsets stay in memory: one query inside the write transaction
+reads the last offsets of the group's rooms.
 """
 
 import sqlite3
@@ -46,14 +46,14 @@ _Key = tuple[str, str, str]  # room, user, key
 
 
 class SqliteWriter:
-    """The connection that writes. With a `turn`, other processes may have one to the same file."""
+    """The connection that writes. With a `turn`, other processes may write to the same file."""
 
     def __init__(
         self, connection: sqlite3.Connection, wall_ms: Callable[[], int], turn: FileLock | None = None
     ) -> None:
         self._connection = connection
         self._wall_ms = wall_ms
-        self._turn = turn  # of a file that other processes write to as well
+        self._turn = turn  # held while writing to a shared file
         self._rooms: dict[str, RoomEnd] = {}
         self._keys_since_sweep = 0
 
@@ -69,21 +69,21 @@ class SqliteWriter:
             return [error] * len(drafts)
 
     def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
-        """One step of retention, over rooms with higher ids than this.
+        """One step of retention, over the rooms with ids above `after_room`.
 
         Returns the new first offset of each room that lost something, and the id to go on with (None: done).
         """
         return self._whole("retention", self._forget, after_room, bounds)
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Do this while no other process writes."""
+        """Run `work` while no other process writes."""
         if self._turn is None:
             return work()
         with self._turn:
             return work()
 
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do this in a transaction."""
+        """Run `work` in a transaction."""
         return self._whole(doing, partial(self._change, work))
 
     def _change(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -91,7 +91,7 @@ class SqliteWriter:
         return work(self._connection)
 
     def _whole(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
-        """Do this and commit it, or undo all of it."""
+        """Run `work` and commit it, or undo all of it."""
         if self._turn is None:
             return self._whole_now(doing, work, *arguments)
         with self._turn:
@@ -99,7 +99,7 @@ class SqliteWriter:
 
     def _whole_now(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
         try:
-            if self._connection.in_transaction:  # since a rollback has failed
+            if self._connection.in_transaction:  # an earlier rollback failed
                 self._undo()
             if self._turn is not None:
                 self._begin()
@@ -180,7 +180,7 @@ class SqliteWriter:
             self._connection.execute("BEGIN IMMEDIATE")
 
     def _load_rooms(self, names: set[str], written: set[str] | None) -> None:
-        """Find out where they end; those that do not exist are made if they are `written` (None: all are)."""
+        """Load the last offsets of rooms, and create missing rooms that are in `written` (None: all missing ones)."""
         missing = names - self._rooms.keys()
         if len(self._rooms) + len(missing) > MAX_CACHED_ROOMS:
             self._rooms.clear()
@@ -199,9 +199,9 @@ class SqliteWriter:
                 self._rooms[name] = RoomEnd(made.lastrowid << OFFSET_BITS, 0, 0)
 
     def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[_Key, Record]:
-        """The keys of these that were used within their lifetime, with the messages they were used for.
+        """The keys that were used within their lifetime, with the records they were used for.
 
-        If retention has removed the message, its text is the draft's, which is the same message again.
+        If retention has removed the record, it is made from the draft, which is the same message again.
         """
         rooms = self._rooms
         asked = {
@@ -223,7 +223,7 @@ class SqliteWriter:
         return used
 
     def _expire_keys(self, now: int) -> None:
-        """Now and then remove the oldest expired keys, twice as many as came, so that the table stays small."""
+        """Now and then remove the oldest expired keys, up to twice as many as came, so that the table stays small."""
         if self._keys_since_sweep < EXPIRE_EVERY:
             return
         self._connection.execute(
@@ -250,7 +250,7 @@ class SqliteWriter:
         return first, go_on_after
 
     def _forget_in_room(self, room_id: int, max_messages: int, oldest_ms: int, *, budget: int) -> tuple[int, int]:
-        """Remove up to `budget` of the oldest records; returns the last removed offset and how many they were."""
+        """Remove up to `budget` of the oldest records; returns the last removed offset and the number removed."""
         select = "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place"
         oldest = self._connection.execute(f"{select} LIMIT 1", _places(room_id)).fetchone()
         if oldest is None:
@@ -261,8 +261,8 @@ class SqliteWriter:
         if low >= keep_from and oldest[1] >= oldest_ms:
             return 0, 0
         self._begin()
-        # Time never decreases within a room, so what is too old is at its beginning. One row, which is of the last of
-        # them: not one for each, since for each row the interpreter lock is given away and waited for.
+        # Time never decreases within a room, so the records that are too old are its first ones. The result is one row,
+        # for the last of them, since for each row the interpreter lock is released and waited for.
         place, time, removed = self._connection.execute(
             "SELECT max(place), time, count(*) FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
             (low, min(low + budget - 1, newest[0]), keep_from, oldest_ms),
@@ -276,13 +276,13 @@ class SqliteWriter:
 
 
 def _places(room_id: int) -> tuple[int, int]:
-    """The lowest and the highest place that a message of a room can have."""
+    """The lowest and the highest place of messages in a room."""
     return (room_id << OFFSET_BITS) + 1, (room_id << OFFSET_BITS) + OFFSETS - 1
 
 
 @cache
 def _find_ends(rows: int) -> str:
-    # One row of JSON, whatever their number; a room that keeps nothing goes on behind what it has forgotten.
+    # The result is one row of JSON. The offsets of an empty room continue after those that retention removed.
     return f"""
         SELECT json_group_array(json_array(
             number, rooms.id, coalesce(place, forgotten), coalesce(messages.time, forgotten_time)
@@ -309,7 +309,7 @@ def _insert_records(rows: int) -> str:
 
 @cache
 def _insert_keys(rows: int) -> str:
-    # OR REPLACE: a key may be used again after its lifetime, before its row was removed.
+    # OR REPLACE: a key may be used again after its lifetime, before its row is removed.
     return f"""
         INSERT OR REPLACE INTO keys (room, user_id, key, place, time)
         SELECT * FROM ({value_rows(rows, 5)}) WHERE column1 > 0

@@ -1,11 +1,10 @@
-"""A few threads for blocking work: jobs begin in the order they were asked for, and their outcomes come on the loop.
+"""A few threads for blocking work: jobs begin in the order of their calls, and the loop receives their outcomes.
 
 Owns: the threads and the queue of jobs. May not: know what a job does.
 
-Why not `trio.to_thread.run_sync`: it needs a task for each job, and takes a pass of the loop to begin and another to
-end. Beside thousands of busy connections a pass takes some three milliseconds, and a commit is what a whole room waits
-for. Here a thread takes the next job itself, and an outcome is one callback, which need not wait for a pass if it is
-posted.
+Why not `trio.to_thread.run_sync`: it needs a task for each job, and one pass of the loop to begin and another to end.
+Beside thousands of busy connections a pass takes some three milliseconds, while a whole room waits for a commit. Here a
+thread takes the next job by itself, and an outcome is one callback, which waits for no pass if it is posted.
 """
 
 from collections import deque
@@ -29,7 +28,7 @@ Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], Post
 
 
 class ThreadPool:
-    """At most `size` jobs at a time, in as many threads. To be used on the trio loop.
+    """Runs at most `size` jobs at a time, in as many threads. Used on the trio loop.
 
     A job that hangs keeps its thread and holds up no other thread.
     """
@@ -39,7 +38,7 @@ class ThreadPool:
         self._changed = Condition(Lock())  # guards the three below; never held during a job
         self._waiting: deque[Job] = deque()
         self._threads = 0
-        self._idle = 0  # threads that are not in a job; some may be about to take one that waits
+        self._idle = 0  # threads that run no job; some may be about to take a waiting one
 
     @property
     def busy(self) -> bool:
@@ -48,10 +47,10 @@ class ThreadPool:
             return self._idle - len(self._waiting) < self._threads
 
     def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object], post: Post = untaken) -> Job:
-        """Do this in a thread, behind what was asked for before.
+        """Run `work` in a thread, after the jobs that were started before.
 
-        `done` gets the outcome on the loop, later: by `post`, or between two passes if that does not take it. It may
-        not raise, and is not called once the loop has ended.
+        `done` gets the outcome on the loop, later: by `post`, or by trio if `post` returns False. It may not raise, and
+        is not called after the loop has ended.
         """
         token = trio.lowlevel.current_trio_token()
         job = work, done, post, token
@@ -61,7 +60,7 @@ class ThreadPool:
                     Thread(target=self._serve, name="log", daemon=True).start()
                     self._threads += 1
                     self._idle += 1
-            except (RuntimeError, MemoryError) as error:  # what Python raises when the system gives no more threads
+            except (RuntimeError, MemoryError) as error:  # raised when the system refuses another thread
                 token.run_sync_soon(done, Error(LogUnavailable(f"no thread for the log: {error}")))
             else:
                 self._waiting.append(job)
@@ -69,7 +68,7 @@ class ThreadPool:
         return job
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do this in a thread and wait for it. Cancelled, it does not begin, or its outcome is dropped."""
+        """Run `work` in a thread and wait for it. On cancellation it does not begin, or its outcome is dropped."""
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
         def wake(outcome: Outcome[T]) -> None:
@@ -80,7 +79,7 @@ class ThreadPool:
             nonlocal task
             task = None
             with self._changed:
-                if job in islice(self._waiting, self._idle, None):  # those in front have a thread, and so have begun
+                if job in islice(self._waiting, self._idle, None):  # idle threads are about to take the jobs before
                     self._waiting.remove(job)
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -93,7 +92,7 @@ class ThreadPool:
             pass
 
     def _do_next(self) -> bool:
-        """Do a job, or find that there is none any more. Nothing of a job is held while the thread is idle."""
+        """Run the next job; False after IDLE_TIMEOUT without one. An idle thread holds no reference to a job."""
         with self._changed:
             found = self._changed.wait_for(lambda: self._waiting, IDLE_TIMEOUT)
             self._idle -= 1
@@ -103,7 +102,7 @@ class ThreadPool:
             work, done, post, token = self._waiting.popleft()
         outcome = capture(work)
         with self._changed:
-            self._idle += 1  # before the outcome is known: what is asked for then needs no other thread
+            self._idle += 1  # before `done` is called, so that a job that it starts needs no other thread
         call = partial(done, outcome)
         if not post(call):
             with suppress(trio.RunFinishedError):

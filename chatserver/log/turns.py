@@ -1,12 +1,12 @@
-"""Turns that processes on one machine take: an `flock` on a file, which the kernel gives back when its process ends.
+"""Turns among processes on one machine: an `flock` on a file, which the kernel releases when its process ends.
 
 Owns: the descriptor. May not: know what is done in a turn.
 
-SQLite's own lock would do, but who waits for it sleeps up to 0.1 s between two looks, and a busy neighbour has it again
-by then. Here the kernel wakes a thread that waits.
+SQLite's own lock would do, but a waiter sleeps up to 0.1 s between two attempts, and by then a busy neighbour has it
+again. Here the kernel wakes a waiting thread.
 
-A wait for a turn has no end of its own. A process that is stopped in its turn looks to the others like a disk that
-hangs: what waits is refused at its deadline, and goes on when the supervisor has ended that process.
+A wait for a turn has no timeout of its own. A process that is stopped in its turn looks to the others like a disk that
+hangs: their drafts are refused at their deadline, and they go on once the supervisor has ended that process.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from chatserver.log.interface import LogOpenError
 
 
 class FileLock:
-    """One lock of one process. To take it blocks, except for `try_acquire`."""
+    """A lock between processes. Entering it blocks; `try_acquire` does not."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -27,7 +27,7 @@ class FileLock:
             raise LogOpenError(f"cannot make {path}: {error.strerror}") from error
 
     def try_acquire(self) -> bool:
-        """Take it unless another process has it; harmless when we have it."""
+        """Take the lock unless another process holds it; harmless if this one does. Returns whether it is held here."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,7 +35,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def __enter__(self) -> None:
@@ -47,5 +47,5 @@ class FileLock:
         self.release()
 
     def close(self) -> None:
-        """Give it back for good."""
+        """Release the lock for good."""
         os.close(self._file)
