@@ -15,13 +15,25 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
+#: Entries that a newly come network may have before it takes turns with the others: somebody who connects, asks, joins
+#: and publishes. With 1, each request but the first would wait for a whole round.
+CREDIT = 4
+
+
+class _Line(deque[Entry]):
+    """The entries of one network."""
+
+    __slots__ = ("credit",)
+    credit: int  # entries that it may still have ahead of the networks that take turns
+
+
 class FairQueue(Generic[Entry]):
     """Entries of many networks: those of one in their order, the networks in turns, newly come ones first.
 
     A network is newly come that had nothing here during a whole round of turns (the sparse flows of FQ-CoDel, RFC 8290
     section 4.2). Without that, a person who says something now and then would wait for one entry of each of the
-    thousands who never stop. Nobody can stay newly come: after its first entry a network stands behind all others, and
-    keeps its place there when it has no more.
+    thousands who never stop. Nobody can stay newly come: after `CREDIT` entries a network takes turns with all others,
+    and keeps its place there when it has no more.
     """
 
     __slots__ = ("_active", "_fresh", "_lines", "_turns", "length")
@@ -29,21 +41,21 @@ class FairQueue(Generic[Entry]):
     def __init__(self) -> None:
         self.length = 0  # entries; the same as `len`, for where a call is too dear
         self._active = 0  # networks with entries
-        self._lines: dict[str, deque[Entry]] = {}
-        self._fresh: deque[str] = deque()  # newly come networks
-        self._turns: deque[str] = deque()  # the others, some of them with nothing left
+        self._lines: dict[str, _Line[Entry]] = {}
+        self._fresh: deque[str] = deque()  # networks with entries and credit
+        self._turns: deque[str] = deque()  # all that have had an entry, some of them with nothing left
 
     def push(self, network: str, entry: Entry) -> None:
         """Behind the network's others."""
         self.length += 1
         line = self._lines.get(network)
         if line is None:
-            self._lines[network] = deque((entry,))
-            self._fresh.append(network)
-            self._active += 1
-            return
+            line = self._lines[network] = _Line()
+            line.credit = CREDIT
         if not line:
             self._active += 1
+            if line.credit:
+                self._fresh.append(network)
         line.append(entry)
 
     def pop(self) -> Entry:
@@ -52,18 +64,23 @@ class FairQueue(Generic[Entry]):
         if self._fresh:
             network = self._fresh.popleft()
             line = lines[network]
+            if line.credit == CREDIT:
+                turns.append(network)
+            line.credit -= 1
+            entry = line.popleft()
+            if line and line.credit:
+                self._fresh.append(network)
         else:
             network = turns.popleft()
             while not (line := lines[network]):
                 del lines[network]
                 network = turns.popleft()
-        entry = line.popleft()
+            entry = line.popleft()
+            turns.append(network)
         if not line:
             self._active -= 1
         self.length -= 1
-        if self.length:
-            turns.append(network)
-        else:  # nobody waits: the round is over
+        if not self.length:  # nobody waits: the round is over
             lines.clear()
             turns.clear()
         return entry
@@ -79,7 +96,10 @@ class FairQueue(Generic[Entry]):
 
     def pop_from(self, network: str) -> Entry:
         """The oldest entry of a network that has some, though it is not its turn."""
-        (self._fresh if network in self._fresh else self._turns).remove(network)
+        if network in self._fresh:
+            self._fresh.remove(network)
+        else:
+            self._lines[network].credit = 1
         self._fresh.appendleft(network)
         return self.pop()
 
