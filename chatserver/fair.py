@@ -14,13 +14,25 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
+#: Entries of a new network that are served before it takes turns with the others: enough to connect, ask, join and
+#: publish. With 1, each request after the first would wait for a whole round.
+CREDIT = 4
+
+
+class _Line(deque[Entry]):
+    """The entries of one network."""
+
+    __slots__ = ("credit",)
+    credit: int  # entries that may still be served ahead of the networks that take turns
+
+
 class FairQueue(Generic[Entry]):
     """A queue that is first in, first out within a network, and round robin among networks, new ones first.
 
     A network is new if it had no entry during a whole round (the sparse flows of FQ-CoDel, RFC 8290 section 4.2).
     Without that, a person who says something now and then would wait for one entry of each of the thousands who never
-    stop. No network stays new: after its first entry it stands behind all others, and it keeps that place when it has
-    no more entries.
+    stop. No network stays new: after `CREDIT` entries it takes turns with all others, and it keeps its place among them
+    when it has no more entries.
     """
 
     __slots__ = ("_active", "_fresh", "_lines", "_turns", "length")
@@ -28,21 +40,21 @@ class FairQueue(Generic[Entry]):
     def __init__(self) -> None:
         self.length = 0  # entries, as `len` gives them; for code in which a call costs too much
         self._active = 0  # networks with entries
-        self._lines: dict[str, deque[Entry]] = {}
-        self._fresh: deque[str] = deque()  # new networks
-        self._turns: deque[str] = deque()  # all other networks, some of them without entries
+        self._lines: dict[str, _Line[Entry]] = {}
+        self._fresh: deque[str] = deque()  # networks with entries and credit
+        self._turns: deque[str] = deque()  # all networks that were served in this round, some of them without entries
 
     def push(self, network: str, entry: Entry) -> None:
         """Append an entry to those of its network."""
         self.length += 1
         line = self._lines.get(network)
         if line is None:
-            self._lines[network] = deque((entry,))
-            self._fresh.append(network)
-            self._active += 1
-            return
+            line = self._lines[network] = _Line()
+            line.credit = CREDIT
         if not line:
             self._active += 1
+            if line.credit:
+                self._fresh.append(network)
         line.append(entry)
 
     def pop(self) -> Entry:
@@ -51,18 +63,23 @@ class FairQueue(Generic[Entry]):
         if self._fresh:
             network = self._fresh.popleft()
             line = lines[network]
+            if line.credit == CREDIT:
+                turns.append(network)
+            line.credit -= 1
+            entry = line.popleft()
+            if line and line.credit:
+                self._fresh.append(network)
         else:
             network = turns.popleft()
             while not (line := lines[network]):
                 del lines[network]
                 network = turns.popleft()
-        entry = line.popleft()
+            entry = line.popleft()
+            turns.append(network)
         if not line:
             self._active -= 1
         self.length -= 1
-        if self.length:
-            turns.append(network)
-        else:  # nothing is queued: the round is over
+        if not self.length:  # nothing is queued: the round is over
             lines.clear()
             turns.clear()
         return entry
@@ -78,7 +95,10 @@ class FairQueue(Generic[Entry]):
 
     def pop_from(self, network: str) -> Entry:
         """The oldest entry of a network that has some, out of turn."""
-        (self._fresh if network in self._fresh else self._turns).remove(network)
+        if network in self._fresh:
+            self._fresh.remove(network)
+        else:
+            self._lines[network].credit = 1
         self._fresh.appendleft(network)
         return self.pop()
 

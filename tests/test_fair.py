@@ -8,7 +8,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.fair import FairQueue, SingleFlight
+from chatserver.fair import CREDIT, FairQueue, SingleFlight
 from chatserver.net.connection import network_of
 
 pytestmark = pytest.mark.jumping_clock
@@ -37,25 +37,36 @@ def test_what_an_address_counts_for(address: str, network: str) -> None:
 def test_against_the_plainest_model(steps: list[str | None]) -> None:
     """A push of a network, or (None) a pop: each entry once, those of one network in order, turns in between.
 
-    So nobody waits for more than one entry of each other network, however many these have and push meanwhile; and who
-    had nothing here for a round of turns waits for nobody but others like it.
+    A network with credit waits for others with credit only. Without credit it waits for these and for one entry of each
+    other network, however many these have and push meanwhile.
     """
     queue, lines = FairQueue[tuple[str, int]](), dict[str, list[int]]()
-    fresh, turns = list[str](), list[str]()
+    fresh, turns, credit = list[str](), list[str](), dict[str, int]()
     for number, network in enumerate([*steps, *[None] * len(steps)]):
         if network is not None:
             queue.push(network, (network, number))
-            if network not in [*fresh, *turns]:
+            credit.setdefault(network, CREDIT)
+            if not lines.get(network) and credit[network]:
                 fresh.append(network)
             lines.setdefault(network, []).append(number)
         elif any(lines.values()):
-            turn = fresh.pop(0) if fresh else turns.pop(0)
-            while not lines[turn]:
+            if fresh:
+                turn = fresh.pop(0)
+                credit[turn] -= 1
+                turns += [turn] if turn not in turns else []
+            else:
                 turn = turns.pop(0)
+                while not lines[turn]:
+                    del credit[turn]
+                    turn = turns.pop(0)
+                turns.append(turn)
+                assert not credit[turn]
             assert queue.pop() == (turn, lines[turn].pop(0))
-            turns.append(turn)
+            if lines[turn] and credit[turn] and turn not in fresh:
+                fresh.append(turn)
             if not any(lines.values()):
                 turns.clear()
+                credit.clear()
         assert len(queue) == sum(map(len, lines.values()))
         assert bool(queue) == any(lines.values())
         assert dict(queue.firsts()) == {name: (name, line[0]) for name, line in lines.items() if line}
@@ -67,7 +78,7 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
 def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() -> None:
     queue = FairQueue[str]()
     crowd = [f"crowd-{number}" for number in range(100)]
-    for network in crowd * 2:
+    for network in crowd * (2 * CREDIT):
         queue.push(network, network)
 
     def a_round() -> list[str]:
@@ -78,16 +89,28 @@ def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() ->
             queue.push(came[-1], came[-1])
         return came
 
-    a_round()
-    queue.push("person", "person")
-    assert queue.pop() == "person"
-    queue.push("person", "person")  # at once again: its place is behind all others
+    for _ in range(CREDIT):
+        assert a_round() == crowd
+    for _ in range(CREDIT):  # it asks, is answered, asks again
+        queue.push("person", "person")
+        assert queue.pop() == "person"
+    queue.push("person", "person")  # and again: now its place is behind all others
     assert a_round() == crowd
     assert queue.pop() == "person"
     assert a_round() == crowd  # it had nothing when its turn came, and has left the round
     assert queue.pop() == crowd[0]
     queue.push("person", "person")
     assert queue.pop() == "person"
+
+
+def test_a_network_that_floods_has_no_more_than_its_credit_ahead_of_the_others() -> None:
+    queue = FairQueue[str]()
+    for network in ["a"] * 10 + ["b"] * 10 + ["flood"] * 10:
+        queue.push(network, network)
+    ahead = [queue.pop() for _ in range(3 * CREDIT)]
+    assert ahead == ["a", "b", "flood"] * CREDIT
+    queue.push("late", "late")
+    assert [queue.pop() for _ in range(4)] == ["late", "a", "b", "flood"]
 
 
 def test_one_out_of_its_turn_leaves_the_others_theirs() -> None:

@@ -3,7 +3,7 @@
 Owns: the form of such statements. May not: know what they store.
 
 Each statement releases the interpreter lock and waits for it again, half a millisecond beside a busy loop; a further
-row in it costs hardly anything. A statement has a power of two of rows, so 9 prepared statements serve every group.
+row in it costs hardly anything. A statement has a power of two of rows, so 7 prepared statements serve every group.
 Rows that are not needed are zeros, since the driver looks for an adapter for each None, 0.4 µs. `executemany` and
 `json_each` cost more, and `json_each` silently cuts text at a NUL character.
 """

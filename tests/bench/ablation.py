@@ -59,11 +59,13 @@ def _without_bulk() -> None:
 
 
 def _without_newly_come_first() -> None:
+    fair.CREDIT = 1
     push = fair.FairQueue.push
 
     def behind(self: fair.FairQueue[object], network: str, entry: object) -> None:
         push(self, network, entry)
         while self._fresh:
+            self._lines[self._fresh[0]].credit = 0
             self._turns.append(self._fresh.popleft())
 
     fair.FairQueue.push = behind  # type: ignore[method-assign,assignment]

@@ -21,7 +21,7 @@ from chatserver.chat.ring import ENTRY_BYTES, Ring
 from chatserver.chat.room import Room
 from chatserver.edge.proxied import ForwardedFor
 from chatserver.edge.requests import Upload
-from chatserver.fair import FairQueue
+from chatserver.fair import CREDIT, FairQueue
 from chatserver.meters import ByteBudget
 from chatserver.net.connection import Connection
 from chatserver.net.connections import FREE_INPUT
@@ -82,9 +82,11 @@ def queued(world: World) -> Queued:
 
 
 def entries(queue: FairQueue[Any]) -> Iterable[Any]:
-    """What stands in the queue. Each network has one line and one place in turn; without entries there are none."""
-    assert sorted([*queue._fresh, *queue._turns]) == sorted(queue._lines), "a network's line is never in turn, or twice"
-    assert all(queue._lines[network] for network in queue._fresh), "a newly come network has nothing"
+    """What stands in the queue. Each network has one line; without entries there are none."""
+    fresh = {network for network, line in queue._lines.items() if line and line.credit}
+    in_turn = {network for network, line in queue._lines.items() if line.credit < CREDIT}
+    assert sorted(queue._fresh) == sorted(fresh), "a network with credit is not ahead, or twice, or one without is"
+    assert sorted(queue._turns) == sorted(in_turn), "a network's line is never in turn, or twice"
     assert len(queue) == sum(map(len, queue._lines.values())), "an entry is counted twice, or not"
     assert queue or not queue._lines, "a round goes on with nobody left"
     return chain.from_iterable(queue._lines.values())

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from chatserver.log import open_log
 from chatserver.log.groups import ANSWERS_A_STEP
-from chatserver.log.interface import LogError, Step, Stored
+from chatserver.log.interface import MAX_GROUP, LogError, Step, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import draft
@@ -114,7 +114,10 @@ async def test_a_receiver_may_publish_from_its_turn(it: Written, turns: Turns) -
 async def test_the_outcome_of_a_group_that_is_one_step_is_posted(
     nursery: trio.Nursery, tmp_path: Path, engine: str
 ) -> None:
-    """It need not wait for a pass of the loop; of a larger group it does, and more is gathered meanwhile."""
+    """It need not wait for a pass of the loop.
+
+    That of a larger group waits, and more is gathered meanwhile, unless as much as goes into a group is there already.
+    """
     log, token = open_log(engine.format(tmp_path)), trio.lowlevel.current_trio_token()
     posted, answers = [], list[Stored | LogError]()
 
@@ -139,3 +142,5 @@ async def test_the_outcome_of_a_group_that_is_one_step_is_posted(
     assert len(posted) == 2
     await publish(ANSWERS_A_STEP + 1)
     assert len(posted) == 2
+    await publish(2 * MAX_GROUP)
+    assert len(posted) == 3, "of the first group; behind the second one nobody waits"
