@@ -44,8 +44,8 @@ MAX_PENDING = 20_000
 SHARED_PENDING = 1_000
 #: Characters of text in waiting drafts: 64 MiB at four bytes each, a tenth of that in ordinary chat.
 MAX_PENDING_TEXT = 16 * 1024 * 1024
-#: Drafts in one commit. A publisher waits for the commit under way and for its own: beside 8,000 that publish as fast as
-#: they can, 15 ms with 256 drafts and 6 ms with this. Where nobody pauses, a publish costs 1 to 3 µs more for it.
+#: Drafts in one commit. A publisher waits for the commit under way and for its own: beside 8,000 that publish as fast
+#: as they can, 15 ms with 256 drafts and 6 ms with this. Where nobody pauses, a publish costs 1 to 3 µs more for it.
 MAX_GROUP = 64
 #: Records or rooms in one answer of a read; a higher `limit` is cut to this.
 MAX_READ = 1_000

@@ -1,7 +1,7 @@
-"""What the body of an HTTP request may say: JSON, or of a message its text alone.
+"""The bodies of HTTP requests: JSON, or for a message its text alone.
 
-Owns: the shapes of bodies, and which content types are taken. What is checked about a field is the same as over
-WebSocket (client_messages.py). May not: know what a request means.
+Owns: the shapes of bodies, and which content types are accepted. Fields are checked as over WebSocket
+(client_messages.py). May not: know what a request means.
 """
 
 from typing import TypeVar
@@ -13,7 +13,7 @@ from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import MAX_TEXT_BYTES, check_mentions, check_name, check_offset, check_text
 from chatserver.reasons import ErrorCode
 
-#: Bytes of a plain text: each CR LF becomes LF.
+#: Bytes of a plain text before each CR LF becomes LF.
 _MAX_PLAIN_BYTES = 2 * MAX_TEXT_BYTES
 _JSON, _TEXT = "application/json", "text/plain"
 _PLAIN = frozenset((_TEXT, "application/x-www-form-urlencoded", "application/octet-stream"))
@@ -37,7 +37,7 @@ class EditBody(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeyBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a request that says everything else in its path."""
+    """The body of a request whose path says everything but the key."""
 
     key: str | None = None
 
@@ -79,7 +79,7 @@ def decode_publish(body: bytes, content_type: str | None) -> PublishBody:
 
 
 def decode_edit(body: bytes, content_type: str | None) -> EditBody:
-    """What to say instead: as `decode_publish`."""
+    """The new text in the body of an edit; as `decode_publish`."""
     media = _media_type(content_type)
     if media == _JSON:
         edit = parse_json(body, _edit_bodies)
@@ -89,14 +89,14 @@ def decode_edit(body: bytes, content_type: str | None) -> EditBody:
 
 
 def decode_key(body: bytes, content_type: str | None) -> str | None:
-    """The key in an HTTP body that has nothing else; most have no body."""
+    """The key in a body that may have nothing else; most requests have no body."""
     return optional_key(parse_body(body, content_type, _key_bodies).key) if body else None
 
 
 def _media_type(content_type: str | None) -> str:
-    """`application/json`, `text/plain`, or nothing for what is not understood.
+    """`application/json`, `text/plain`, or an empty text for any type that is not accepted.
 
-    `curl -d hello` claims to send a form, and libraries that are told nothing claim to send bytes: both are text.
+    `curl -d hello` declares a form, and libraries without a setting declare bytes: both are read as text.
     """
     media, _, parameters = (content_type or _TEXT).partition(";")
     media = media.strip().lower()
@@ -131,6 +131,6 @@ def decode_read(body: bytes, content_type: str | None) -> int:
 
 
 def decode_session(body: bytes, content_type: str | None) -> str | None:
-    """The name in the body of `POST /session`, tidied; there need be none, nor a body."""
+    """The name in the body of `POST /session`, tidied; name and body are optional."""
     name = parse_body(body, content_type, _session_bodies).name if body else None
     return None if name is None else check_name(name)

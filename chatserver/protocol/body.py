@@ -1,12 +1,12 @@
-"""Request bodies: gathered up to a limit, with what follows them kept for the next request.
+"""Request bodies: gathered up to a limit; the bytes after a body are kept for the next request.
 
-Owns: the size limit and the overhead limit. A `Content-Length` body is gathered as plain bytes: an h11 object each
-would cost 2.8 KB instead of about 200 bytes. Chunked bodies go through h11's reader of them, which knows the ways to
-smuggle there, under a limit on wire bytes: one-byte chunks with fat extensions cost 16 KiB a byte in a server that
-counts decoded bytes only (CVE-2023-39326).
+Owns: the size limit and the overhead limit. A `Content-Length` body is gathered as plain bytes, because an h11 object
+for each would cost 2.8 KB instead of about 200 bytes. Chunked bodies go through h11's chunk reader, which knows the
+smuggling tricks, under a limit on wire bytes: in a server that counts decoded bytes only, one-byte chunks with fat
+extensions cost 16 KiB a byte (CVE-2023-39326).
 
-h11 offers that reader only behind a whole connection, which takes twice the time and most of the memory. So it is
-imported by its private name, which has stood since h11's first version.
+h11 offers that reader publicly only as part of a connection, which takes twice the time and most of the memory. So it
+is imported by its private name, which has been the same since h11's first version.
 """
 
 from typing import TypeAlias
@@ -22,19 +22,19 @@ from chatserver.reasons import ErrorCode, Reason
 
 
 class BodyLimits(msgspec.Struct, frozen=True, gc=False):
-    """How much body a peer may send, and how wastefully."""
+    """How much body a peer may send, and with how much overhead."""
 
     max_bytes: int = 64 * 1024
-    # Wire bytes at most ratio x decoded + grace: chunks of two bytes (seven on the wire) still pass.
-    # Go's answer to the CVE is an excess of 16 KiB in all.
+    # Wire bytes may be at most ratio x decoded + grace, so chunks of two bytes (seven on the wire) still pass.
+    # Go's fix of the CVE allows 16 KiB of overhead in total.
     overhead_ratio: int = 4
     overhead_grace: int = 256  # bytes; pays for trailers and the last chunk
-    # h11 takes 3 to 4 µs a chunk: 16 KiB of two-byte chunks, within the ratio, would hold the loop for 8 ms.
+    # h11 takes 3 to 4 µs a chunk: 16 KiB of two-byte chunks, which the ratio allows, would block the loop for 8 ms.
     max_chunks: int = 64
 
 
-#: Bytes that grow by being copied: 48 for ten of them, where a `bytearray` takes 96. A body that comes in one read, as
-#: nearly all do, is not copied at all.
+#: Bytes up to which a body is kept as `bytes`, copied at each read: ten bytes take 48 of memory, in a `bytearray` 96. A
+#: body that comes in one read, as nearly all do, is not copied at all.
 SMALL = 512
 
 
@@ -57,15 +57,15 @@ def _overhead(message: str) -> HttpError:
 
 
 class LengthBody(msgspec.Struct, gc=False, eq=False):
-    """A body whose length was announced (0 for none at all)."""
+    """A body of a declared length (0 for no body)."""
 
     length: int
-    gathered: bytes | bytearray = b""  # with what came behind the body
+    gathered: bytes | bytearray = b""  # includes bytes that came after the body
 
     def receive(self, data: bytes) -> None:
-        """Take bytes off the wire."""
+        """Take bytes from the wire."""
         if len(self.gathered) > SMALL and isinstance(self.gathered, bytes):
-            self.gathered = bytearray(self.gathered)  # which can grow
+            self.gathered = bytearray(self.gathered)  # grows without copying
         self.gathered += data
 
     @property
@@ -85,7 +85,7 @@ class LengthBody(msgspec.Struct, gc=False, eq=False):
 
     @property
     def kept(self) -> int:
-        """Bytes held of it while it is not whole."""
+        """Bytes in memory for it while it is incomplete."""
         return len(self.gathered)
 
     @property
@@ -95,11 +95,11 @@ class LengthBody(msgspec.Struct, gc=False, eq=False):
 
     @property
     def rest(self) -> bytes:
-        """What is beyond the body."""
+        """The bytes after the body."""
         return bytes(self.gathered[self.length :])
 
 
-#: What h11 says, up to its first colon, in our words.
+#: Our messages for h11's errors, by its message up to the first colon.
 _WORDS = {
     "illegal chunk header": "a chunk does not begin with its size in hexadecimal digits and CR LF",
     "malformed chunk footer": "a chunk is not as long as its size says",
@@ -107,7 +107,7 @@ _WORDS = {
 
 
 class ChunkedBody:
-    """A body in chunks. Trailer fields are read and dropped; nothing here has a use for them."""
+    """A body in chunks. Trailer fields are read and dropped."""
 
     __slots__ = ("_buffer", "_chunks", "_gathered", "_limits", "_reader", "_tail", "_wire", "complete", "rest")
 
@@ -123,12 +123,12 @@ class ChunkedBody:
         self.complete = False
 
     def receive(self, data: bytes) -> None:
-        """Take bytes off the wire; what is beyond the body goes to `rest`."""
+        """Take bytes from the wire; bytes after the body go to `rest`."""
         if self.complete:
             self.rest += data
             return
         self._wire += len(data)
-        tail = self._tail + data  # three bytes and these: enough to see how the body ends
+        tail = self._tail + data  # the last three bytes and these: enough to see how the body ends
         self._tail = tail[-3:]
         try:
             ended = self._read(data)
@@ -140,16 +140,16 @@ class ChunkedBody:
         if wire > allowed:
             raise _overhead(f"{wire:,} bytes of chunks carry {gathered:,} of body; {allowed:,} allowed")
         if ended:
-            # h11 takes a bare LF for the blank line after the trailers. A proxy that does not would find the next
-            # request somewhere else, so the body must end as RFC 9112 section 7.1 writes it.
+            # h11 accepts a bare LF as the blank line after the trailers. A proxy that does not would see the next
+            # request begin elsewhere, so the body must end exactly as RFC 9112 section 7.1 requires.
             if not tail[: len(tail) - len(self.rest)].endswith(b"\r\n\r\n"):
                 raise HttpError(ErrorCode.BAD_REQUEST, "the chunked body ends with a bare LF")
             self.complete = True
 
     def _read(self, data: bytes) -> bool:
-        """Give it to h11, no more at a time than the chunk lacks and one line; whether that was the last of it.
+        """Feed h11, at most what the chunk lacks and one line at a time; returns whether the body ended.
 
-        h11 reads trailers in one go, and 16 KiB of short ones would take it 4 ms.
+        h11 reads all trailers it has at once, and 16 KiB of short ones would take it 4 ms.
         """
         reader, buffer, limits = self._reader, self._buffer, self._limits
         at = 0
@@ -166,7 +166,7 @@ class ChunkedBody:
                 self.rest = bytes(buffer) + data[at:]
                 return True
             else:
-                self._chunks += event.chunk_end  # its start goes unreported when its size came alone
+                self._chunks += event.chunk_end  # h11 reports no start if a chunk's size came alone
                 if self._chunks > limits.max_chunks:
                     raise _overhead(f"a body in more than {limits.max_chunks} chunks")
                 self._gathered += event.data
@@ -174,10 +174,10 @@ class ChunkedBody:
                     raise _too_large(limits)
 
     def _check_waiting(self) -> int:
-        """Judge what is begun, and tell how many bytes may be read on.
+        """Check the chunk that has begun, and return how many more bytes may be read.
 
-        A chunk is refused as soon as its size is known: one of 2^63 bytes would be waited for until BODY's deadline.
-        What h11 holds back is a chunk's first line or the trailers, not yet whole: no place for a body of its own.
+        A chunk is refused as soon as its size is known; otherwise one of 2^63 bytes would be awaited until BODY's
+        deadline. h11 holds back an incomplete chunk header or trailers, which must stay short.
         """
         lacking, waiting, limits = self._reader._bytes_in_chunk, len(self._buffer), self._limits
         if len(self._gathered) + lacking > limits.max_bytes:
@@ -203,7 +203,7 @@ class ChunkedBody:
 
     @property
     def kept(self) -> int:
-        """Bytes held of it while it is not whole, h11's beginning of a line included."""
+        """Bytes in memory for it while it is incomplete, including an incomplete line in h11."""
         return len(self._gathered) + len(self._buffer)
 
 

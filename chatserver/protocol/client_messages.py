@@ -1,9 +1,9 @@
-"""What a client may say in chat.v1: JSON in, checked structs out.
+"""The messages of clients in chat.v1: JSON in, checked structs out.
 
-Owns: the shapes of client messages and what is refused about them. Every refusal is a `MessageError` that names
-the field and carries the message's id whenever that could be read, so a client can tell which of its messages it
-was. Fields unknown to us are ignored (a newer client may send more); a field sent twice is refused.
-Size comes first: no message costs more than its limits allow.
+Owns: the shapes of client messages and the reasons for refusing one. Every refusal is a `MessageError` that names the
+field and carries the message's id whenever that could be read, so a client knows which of its messages it was. Unknown
+fields are ignored (a newer client may send more); a field sent twice is refused.
+Size is checked first: no message costs more than its limits allow.
 """
 
 import math
@@ -28,9 +28,9 @@ from chatserver.reasons import ErrorCode
 MAX_ID_CHARS = 64
 MAX_HISTORY = 200  # messages in one answer; phoenix and centrifuge leave it to the application
 DEFAULT_HISTORY = 50
-MAX_TOKEN_CHARS = 4096  # what a cookie holds; an RS256 token with a page of claims has 2,000
+MAX_TOKEN_CHARS = 4096  # the size of a cookie; an RS256 token with a page of claims has 2,000
 
-# Bytes of a message as JSON: an encoder for ASCII needs three for one, and 2 KiB are for what is around the text.
+# Bytes of a message as JSON: an encoder to ASCII takes three bytes for one of the text, and 2 KiB are for the rest.
 MAX_JSON_BYTES = 3 * MAX_TEXT_BYTES + 2 * 1024
 
 _OBJECT = "a message is a JSON object"
@@ -40,7 +40,7 @@ _ID_RULE = f"id: a number below 2^53 or a string of up to {MAX_ID_CHARS} charact
 
 
 class Join(msgspec.Struct, frozen=True, gc=False, tag="join"):
-    """Be told what is said in a room, after a cursor or with the latest messages."""
+    """Follow a room, from a cursor or with the latest messages."""
 
     room: str
     after: str | int | None = None
@@ -48,14 +48,14 @@ class Join(msgspec.Struct, frozen=True, gc=False, tag="join"):
 
 
 class Leave(msgspec.Struct, frozen=True, gc=False, tag="leave"):
-    """Be told no more."""
+    """Stop following a room."""
 
     room: str
     id: MessageId = None
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False, tag="publish"):
-    """Say something; with a key, at most once."""
+    """Publish a message; with a key, at most once."""
 
     room: str
     text: str
@@ -66,7 +66,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False, tag="publish"):
 
 
 class Edit(msgspec.Struct, frozen=True, gc=False, tag="edit"):
-    """Say something else instead."""
+    """Replace the text of a message."""
 
     room: str
     offset: int
@@ -76,7 +76,7 @@ class Edit(msgspec.Struct, frozen=True, gc=False, tag="edit"):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
-    """Take back what was said."""
+    """Delete a message."""
 
     room: str
     offset: int
@@ -85,7 +85,7 @@ class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
 
 
 class React(msgspec.Struct, frozen=True, gc=False, tag="react"):
-    """Put an emoji on a message, or take it off."""
+    """Add an emoji to a message, or remove it."""
 
     room: str
     offset: int
@@ -96,7 +96,7 @@ class React(msgspec.Struct, frozen=True, gc=False, tag="react"):
 
 
 class History(msgspec.Struct, frozen=True, gc=False, tag="history"):
-    """Read what was said before or after a cursor."""
+    """Read messages before or after a cursor."""
 
     room: str
     before: str | int | None = None
@@ -106,14 +106,14 @@ class History(msgspec.Struct, frozen=True, gc=False, tag="history"):
 
 
 class Members(msgspec.Struct, frozen=True, gc=False, tag="members"):
-    """Ask who is there."""
+    """Ask who is in a room."""
 
     room: str
     id: MessageId = None
 
 
 class Read(msgspec.Struct, frozen=True, gc=False, tag="read"):
-    """Say how far one has read."""
+    """Move one's read marker."""
 
     room: str
     offset: int
@@ -121,26 +121,26 @@ class Read(msgspec.Struct, frozen=True, gc=False, tag="read"):
 
 
 class Typing(msgspec.Struct, frozen=True, gc=False, tag="typing"):
-    """Say that one is writing something."""
+    """Show others that one is writing."""
 
     room: str
     id: MessageId = None
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
-    """Ask whether the server is there."""
+    """Ask whether the server responds."""
 
     id: MessageId = None
 
 
 class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
-    """Be who a token says, from now on."""
+    """Sign in with a token, or extend a sign-in."""
 
     token: str
     id: MessageId = None
 
 
-#: What happens to a message later.
+#: Messages that change an earlier message.
 Change: TypeAlias = Edit | Delete | React
 ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Read | Typing | Ping | Auth
 _MESSAGE_TYPES = frozenset(
@@ -169,19 +169,19 @@ def decode(data: str | bytes) -> ClientMessage:
 
 
 def optional_key(key: str | None) -> str | None:
-    """A key, if there is one, checked."""
+    """Check a key, if there is one."""
     return key if key is None else check_key(key)
 
 
 def marker_offset(offset: int) -> int:
-    """How far somebody has read, checked; 0 is nothing."""
+    """Check the offset of a read marker; 0 means nothing is read."""
     if not 0 <= offset < _ID_LIMIT:
         raise MessageError(ErrorCode.BAD_FIELD, "offset: a whole number from 0 to 2^53")
     return offset
 
 
 def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
-    """What JSON says, if it is not too long and no field is there twice. Raises MessageError."""
+    """Decode JSON that is not too long and has no field twice. Raises MessageError."""
     if len(data) > MAX_JSON_BYTES:
         raise MessageError(ErrorCode.TOO_LARGE, f"{len(data):,} bytes of JSON, limit {MAX_JSON_BYTES:,}")
     try:
@@ -202,7 +202,7 @@ def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
 
 
 def _different_fields(parsed: msgspec.Struct) -> int:
-    """How many fields were there at least; 0 if a default hides it."""
+    """The number of fields that were certainly sent; 0 if a default hides it."""
     if type(parsed) is History:
         return 0
     values = msgspec.structs.astuple(parsed)
@@ -210,7 +210,7 @@ def _different_fields(parsed: msgspec.Struct) -> int:
 
 
 def _explain(data: str | bytes, error: MessageError) -> MessageError:
-    """Add what can still be read of a message that was refused: its id, and whether its type was the trouble."""
+    """Add to a refusal what can still be read of the message: its id, and whether its type is unknown."""
     if error.code is not ErrorCode.BAD_FIELD:
         return error
     try:
@@ -240,7 +240,7 @@ def _is_id(value: MessageId) -> bool:
         return True
     if isinstance(value, str):
         return len(value) <= MAX_ID_CHARS
-    return -_ID_LIMIT < value < _ID_LIMIT  # and so neither NaN nor infinite
+    return -_ID_LIMIT < value < _ID_LIMIT  # also excludes NaN and infinity
 
 
 def _checked(message: ClientMessage) -> ClientMessage:

@@ -1,11 +1,11 @@
-"""Fields that are sent twice: refused, because which of the two counts differs between JSON parsers.
+"""Duplicate fields: refused, because JSON parsers differ in which of the two counts.
 
-Owns: finding them in JSON that was decoded before, in time that what else is in it cannot stretch. May not: know what a
-field means. Only an object's own fields are looked at; what is inside their values is nobody's business here.
+Owns: finding them in JSON that was decoded before, in bounded time. May not: know what a field means. Only an object's
+own fields are checked, not those inside its values.
 
-msgspec does not tell; the standard library does, but takes 2 ms for 16 KiB of `{"":1}`. But every field takes a colon.
-An object with as many colons as it has different fields has none twice, and colons inside the values of known fields
-can be taken off. Few messages need more than that: those with fields not known here, of which there may be little.
+msgspec does not report them; the standard library can, but takes 2 ms for 16 KiB of `{"":1}`. Every field has a colon,
+so an object with as many colons as different fields has no duplicates; colons inside the values of known fields are
+subtracted first. Only messages with unknown fields need more than counting, and those fields are limited.
 """
 
 import json
@@ -15,8 +15,8 @@ import msgspec
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 
-#: What an object may have besides the values of known fields, if it has fields that are not known: bytes, and colons
-#: (so fields). A newer client says little that is not known here; the longest message of ours has eight fields.
+#: For an object with unknown fields: the bytes besides the values of known fields, and the colons (so fields). A newer
+#: client sends few unknown fields; our longest message has eight fields in all.
 MAX_OTHER_BYTES = 8 * 1024
 MAX_OTHER_COLONS = 128
 
@@ -24,7 +24,7 @@ _NOTHING = msgspec.Raw()
 
 
 class Known(msgspec.Struct, gc=False):
-    """What the messages of chat.v1 have, as it came; of a field that is there twice, the last."""
+    """The fields of chat.v1 messages, undecoded; of a duplicate field, the last."""
 
     type: msgspec.Raw = _NOTHING
     id: msgspec.Raw = _NOTHING
@@ -47,9 +47,9 @@ known_fields = msgspec.json.Decoder(Known)
 
 
 def refuse_duplicates(data: str | bytes, different: int = 0) -> None:
-    """Raise MessageError if a field of this object, which is valid JSON, is there twice.
+    """Raise MessageError if this object, which is valid JSON, has a duplicate field.
 
-    `different` is how many different fields it has at least, as far as is known.
+    `different` is the number of different fields that it is known to have.
     """
     colons = data.count(":") if isinstance(data, str) else data.count(b":")
     if colons == different:
@@ -64,7 +64,7 @@ def refuse_duplicates(data: str | bytes, different: int = 0) -> None:
         message = f"over {MAX_OTHER_COLONS} fields, or {MAX_OTHER_BYTES:,} bytes of fields that are not known here"
         raise MessageError(ErrorCode.BAD_FIELD, message)
     seen: set[str] = set()
-    # Numbers stay text, since Python makes none of more than 4,300 digits.
+    # Numbers stay text, because Python refuses to convert more than 4,300 digits.
     fields: list[tuple[str, object]] = json.loads(encoded, object_pairs_hook=list, parse_int=str)
     for name, _ in fields:
         if name in seen:

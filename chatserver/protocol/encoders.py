@@ -1,9 +1,9 @@
-"""What the server says in chat.v1, as JSON bytes: over WebSocket, SSE and HTTP alike.
+"""The server's messages in chat.v1, as JSON bytes: over WebSocket, SSE and HTTP alike.
 
-Owns: the shape and the field order of every answer. A message is encoded once, by `message_json`, and every
-wire form is cut from those bytes. Pages are lists of parts, the messages' own bytes among them, so what a peer does not
-take of a page costs no copy. The hot encoders are joined by hand (a room's name and a cursor need no escaping).
-`id` is left out when the client sent none. What goes out as the body of an answer ends with a line feed, for terminals.
+Owns: the shape and the field order of every answer. A message is encoded once, by `message_json`, and every wire form
+is cut from those bytes. Pages are lists of parts that include the messages' own bytes, so a page that waits for a slow
+peer costs no copy. The hot encoders join strings by hand (a room's name and a cursor need no escaping). `id` is left
+out when the client sent none. The body of an answer ends with a line feed, for terminals.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,9 +32,9 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
 
 
-@lru_cache(maxsize=4096)  # the people who write just now: 4,096 x 250 bytes
+@lru_cache(maxsize=4096)  # recent authors: 4,096 x 250 bytes
 def user_json(user_id: str, user_name: str) -> str:
-    """A user, as everything that has one shows it."""
+    """A user, as all messages show one."""
     return _encode({"id": user_id, "name": user_name}).decode("utf-8")
 
 
@@ -56,19 +56,19 @@ def message_json(room: str, offset: int, epoch: str, user_id: str, user_name: st
 
 
 def message_push(record: bytes) -> bytes:
-    """The push of a record to a member. All but messages have their type already."""
+    """The push of a record to a member. Records other than messages include their type already."""
     return record if record.startswith(b'{"type":') else b'{"type":"message",' + record[1:]
 
 
 def ack(id_: MessageId, room: str, offset: int, cursor: str, time: str, count: int | None = None) -> bytes:
-    """A record is durable; of a reaction, with how many there are now."""
+    """A record is durable; for a reaction, with the new count."""
     return f'{{"type":"ack"{_id(id_)},{_place(room, offset, cursor, time, count)}}}'.encode()
 
 
 def published(
     room: str, offset: int, cursor: str, time: str, user_id: str, user_name: str, count: int | None = None
 ) -> bytes:  # fmt: skip
-    """The same over HTTP, and whose it is: the body of a 201 or 200."""
+    """`ack` over HTTP, with the author: the body of a 201 or 200."""
     return f'{{{_place(room, offset, cursor, time, count)},"user":{user_json(user_id, user_name)}}}\n'.encode()
 
 
@@ -78,15 +78,15 @@ def _place(room: str, offset: int, cursor: str, time: str, count: int | None) ->
 
 
 def hello(session: str, user_id: str, user_name: str, ping: float, limits: Mapping[str, int | float]) -> bytes:
-    """The first thing said on a WebSocket. `ping` is in seconds."""
+    """The first message on a WebSocket. `ping` is in seconds."""
     start = f'{{"type":"hello","protocol":"{PROTOCOL}","session":{string(session)},"user":'
-    face = _encode({"id": user_id, "name": user_name}).decode()  # not `user_json`, which is for those who write
+    face = _encode({"id": user_id, "name": user_name}).decode()  # not `user_json`, whose cache is for authors
     return f"{start}{face},{_hello_end(ping, tuple(limits.items()))}".encode()
 
 
 @lru_cache(maxsize=8)
 def _hello_end(ping: float, limits: tuple[tuple[str, int | float], ...]) -> str:
-    """What is the same for every client; there is one for each server in the process."""
+    """The part that is the same for every client; cached, since a process has few servers."""
     return _encode({"ping": ping, "limits": dict(limits)}).decode()[1:]
 
 
@@ -109,7 +109,7 @@ def history(id_: MessageId, room: str, cursor: str, recovered: bool, messages: S
 
 
 def page(room: str, cursor: str, recovered: bool, messages: Sequence[bytes]) -> list[bytes]:
-    """The same over HTTP: the body of a 200, and of a long-poll's answer."""
+    """`history` over HTTP: the body of a 200, and of a long-poll's answer."""
     return _page(f'{{"room":"{room}",', cursor, recovered, messages, "}\n")
 
 
@@ -134,12 +134,12 @@ def _page(begin: str, cursor: str, recovered: bool, messages: Sequence[bytes], e
 
 
 def members(id_: MessageId, room: str, users: bytes, count: int) -> bytes:
-    """Who is in a room: `count` of them, of whom `users` are named."""
+    """Who is in a room: `count` users, of whom `users` are listed."""
     return b'{"type":"members"%b,%b}' % (_id(id_).encode(), _crowd(room, users, count))
 
 
 def members_page(room: str, users: bytes, count: int) -> bytes:
-    """The same over HTTP: the body of a 200."""
+    """`members` over HTTP: the body of a 200."""
     return b"{%b}\n" % _crowd(room, users, count)
 
 
@@ -153,14 +153,14 @@ def user_list(users: Iterable[User]) -> str:
 
 
 def presence(room: str, joined: Iterable[User], left: Iterable[User], members: int) -> bytes:
-    """Who came and went."""
+    """Users who joined and left."""
     return (
         f'{{"type":"presence","room":"{room}","joined":{user_list(joined)},"left":{user_list(left)},"members":{members}}}'
     ).encode()
 
 
 def read(room: str, offset: int, id_: MessageId = None) -> bytes:
-    """How far this user has read, on another of its connections; with an id, the answer to having said so."""
+    """How far this user has read, for its other connections; with an id, the answer to its `read`."""
     return f'{{"type":"read"{_id(id_)},"room":"{room}","offset":{offset}}}'.encode()
 
 
@@ -170,19 +170,19 @@ def typing(room: str, user: User) -> bytes:
 
 
 def gap(room: str, after: str, until: str) -> bytes:
-    """This client was too slow and skipped what lies between two cursors."""
+    """This client was too slow, and the messages between two cursors were skipped."""
     return f'{{"type":"gap","room":"{room}","after":"{after}","until":"{until}"}}'.encode()
 
 
 def goaway(reason: str, retry_after: float) -> bytes:
-    """The server will close, and when to come back, in seconds."""
+    """The server will close the connection; the client should come back after `retry_after` seconds."""
     return _encode({"type": "goaway", "reason": reason, "retry_after": round(retry_after, 3)})
 
 
 def error(
     id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None, *, room: str = ""
 ) -> bytes:  # fmt: skip
-    """A message was refused; the connection lives. With a room and no id: its membership there has ended."""
+    """A message was refused; the connection stays. With a room and no id: the membership in that room has ended."""
     place = f',"room":"{room}"' if room else ""
     retry = "" if retry_after is None else f',"retry_after":{round(retry_after, 3)}'
     return f'{{"type":"error"{_id(id_)}{place},"code":"{code.code}","message":{string(message)}{retry}}}'.encode()
@@ -191,7 +191,7 @@ def error(
 def session_body(
     user: User, *, guest: bool, moderates: Sequence[str], expires: str | None, token: str | None = None
 ) -> bytes:  # fmt: skip
-    """Who somebody is, over HTTP; with the token for it in the answer that makes one. `moderates` are patterns."""
+    """A session over HTTP, with its token in the answer that creates it. `moderates` are patterns of rooms."""
     shown = {"id": user[0], "name": user[1]}
     said = {
         "user": shown, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires,
@@ -200,16 +200,16 @@ def session_body(
 
 
 def authenticated(id_: MessageId, user: User, expires: str | None) -> bytes:
-    """Who the client is from now on, and until when; None: for good."""
+    """The client is this user from now on, until `expires` (None: for good)."""
     shown = _encode({"id": user[0], "name": user[1]}).decode()
     return f'{{"type":"authenticated"{_id(id_)},"user":{shown},"expires":{_encode(expires).decode()}}}'.encode()
 
 
 def expiring(seconds: float) -> bytes:
-    """The sign-in runs out; `auth` with another token extends it."""
+    """The sign-in expires soon; `auth` with another token extends it."""
     return f'{{"type":"expiring","seconds":{round(seconds, 1)}}}'.encode()
 
 
 def pong(id_: MessageId) -> bytes:
-    """The server is there."""
+    """The answer to `ping`."""
     return f'{{"type":"pong"{_id(id_)}}}'.encode()

@@ -1,9 +1,9 @@
-"""What a peer can do wrong, as three exceptions of one family.
+"""The errors of peers, as three exceptions of one family.
 
-Each carries what to answer, so that the edge translates once: an `HttpError` has a status (from its code), a
-`FrameError` a close code (from its reason), a `MessageError` the id of the message it is about. No bytes a
-peer can send make a parser of this package raise anything else; tests/protocol fuzzes that promise.
-May not: carry exception text of our own bugs. What stands in `message` is written for the peer to read.
+Each carries its answer, so that the edge translates once: an `HttpError` has a status (from its code), a `FrameError` a
+close code (from its reason), a `MessageError` the id of the refused message. Whatever bytes a peer sends, the parsers
+of this package raise nothing else; tests/protocol fuzzes that promise.
+May not: carry exception text of our own bugs. `message` is written for the peer to read.
 """
 
 from typing import TypeAlias
@@ -15,7 +15,7 @@ MessageId: TypeAlias = int | float | str | None  # what a client put in `id`; No
 
 
 class ProtocolError(Exception):
-    """Anything a peer did wrong. `message` names the thing, the value and the limit."""
+    """An error of the peer. `message` names the thing, the value and the limit."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -43,11 +43,11 @@ class FrameError(ProtocolError):
 
 
 class MessageError(ProtocolError):
-    """A chat.v1 message or a field that makes no sense; answer an error, and the connection lives.
+    """A chat.v1 message or field that is refused; the answer is an error, and the connection stays.
 
-    `id` is the message's own, whenever it could be read. Over HTTP the answer goes out with the status of `code`.
-    `wait` is how many seconds from now it would be right, if that is known. `room` is the room that was refused, as
-    one of many in a poll ("*": all of them).
+    `id` is that of the message, if it could be read. Over HTTP the answer has the status of `code`. `wait` is the
+    seconds until the message would be accepted, if known. `room` is the refused one among the rooms of a poll ("*": all
+    of them).
     """
 
     def __init__(

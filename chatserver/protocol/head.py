@@ -1,9 +1,9 @@
-"""Request heads: where one ends, and what it says.
+"""Request heads: finding the end of one, and parsing it.
 
-Owns: the search for the blank line and everything that is refused about a head. h11 parses; this module adds
-what h11 leaves open (it allows obs-fold, bare LF, `Content-Length` beside `Transfer-Encoding` and any `Host`)
-because a proxy in front may read those differently, and two readings of one request are a smuggled request.
-May not: keep an h11 object alive. A head is parsed only when it is whole, so an unfinished one costs its bytes.
+Owns: the search for the blank line, and every reason to refuse a head. h11 parses; this module also refuses what h11
+allows (obs-fold, bare LF, `Content-Length` beside `Transfer-Encoding`, any `Host`), because a proxy in front may read
+those differently, and two readings of one request are a smuggled request.
+May not: keep an h11 object alive. A head is parsed only when complete, so an incomplete one costs only its bytes.
 
     end = find_head_end(buffer, 0, HeadLimits())
     if end: head = parse_head(bytes(buffer[:end]), HeadLimits())
@@ -31,7 +31,7 @@ class HeadLimits(msgspec.Struct, frozen=True, gc=False):
 
 
 class BodyKind(Enum):
-    """How the body's end is found."""
+    """How the end of the body is found."""
 
     NONE = "none"
     LENGTH = "length"
@@ -55,12 +55,12 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 _TOKEN_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _CR, _TLS_HANDSHAKE = 0x0D, 0x16
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
-_NO_FIELDS = 2  # lines of a head without fields: the request line, and the blank one
+_NO_FIELDS = 2  # lines of a head without fields: the request line and the blank line
 _NOTHING = (BodyKind.NONE, 0)
-_BLANK_LINES = 4  # bytes: two empty lines before a request are forgiven; RFC 9112 section 2.2 asks for one
+_BLANK_LINES = 4  # bytes: two empty lines before a request are ignored; RFC 9112 section 2.2 asks for at least one
 _REQUEST_LINE_REST = 64  # bytes: the request line's method, version and spaces, generously
-# What takes 30 to 100 ns each: words and list items of a head (browsers send 50), escapes in a target (a poll of 100
-# rooms has 200). A head below 2 KiB cannot have enough of them to matter.
+# Parts that take 30 to 100 ns each: words and list items of a head (browsers send 50), and escapes in a target (a poll
+# of 100 rooms has 200). A head below 2 KiB cannot have enough of them to matter.
 _MAX_PARTS, _MAX_ESCAPES, _LONG_HEAD = 1000, 1000, 2 * 1024
 _NOT_CONTROLS = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte in b"\t\r\n")
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
@@ -72,8 +72,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) -> int:
     """Where the head ends (just past its blank line), or 0 while it is incomplete.
 
-    `searched` is how many bytes earlier calls have seen, so that a head fed a byte at a time is searched
-    once and not once a byte. What can never become a request is refused at its first sign, not at the deadline.
+    `searched` is how many bytes earlier calls have seen, so that a head that comes a byte at a time is searched once in
+    all. Bytes that can never become a request are refused at once, not at the deadline.
     """
     if not buffer:
         return 0
@@ -86,11 +86,11 @@ def find_head_end(buffer: bytes | bytearray, searched: int, limits: HeadLimits) 
     found = buffer.find(b"\r\n\r\n", max(searched - 3, start), limits.max_bytes)
     if found >= 0:
         return found + 4
-    # What has not ended holds no byte of a body, and no further byte can mend it. Each byte is looked at once.
+    # An incomplete head has no bytes of a body, so a fault in it is final. Each byte is checked once.
     fresh = max(searched - 1, 0)
     unfinished = buffer[fresh : limits.max_bytes]
     lines = _count_lines(unfinished, fresh > 0 and unfinished[:1] == b"\n")
-    # Counted in all of it, but only when a line has ended: 101 are found at most, then it is refused.
+    # This counts in the whole head, but only when a line has ended: at most 101 times, then the head is refused.
     if lines and buffer.count(b"\r\n", start) - 1 > limits.max_fields:
         raise _too_large(f"more than {limits.max_fields} header fields, limit {limits.max_fields}")
     line_limit = start + limits.max_target + _REQUEST_LINE_REST
@@ -111,9 +111,9 @@ def _skip_blank_lines(buffer: bytes | bytearray) -> int:
 
 
 def _count_lines(wire: bytes | bytearray, is_cut: bool = False) -> int:
-    """How many lines end here, the first perhaps with half a line break.
+    """Count the line ends; with `is_cut`, the first LF ends a CR LF that began before.
 
-    h11 refuses a bare CR; bare LFs, controls in values and folded lines it lets through.
+    h11 refuses a bare CR, but allows bare LFs, control characters in values and folded lines.
     """
     if wire.translate(None, _NOT_CONTROLS):
         raise HttpError(ErrorCode.BAD_REQUEST, "a control character in the request head")
@@ -133,7 +133,7 @@ def _target_too_long(limits: HeadLimits) -> HttpError:
 
 
 def parse_head(head: bytes, limits: HeadLimits) -> Head:
-    """Parse one whole head, blank line included; HttpError for anything that is wrong with it."""
+    """Parse one complete head, blank line included. Raises HttpError for anything wrong with it."""
     if head[:1] == b"\r":
         head = head[_skip_blank_lines(head) :]
     fields = _count_lines(head) - _NO_FIELDS
@@ -153,7 +153,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         raise _target_too_long(limits)
     headers = _headers(request.headers.raw_items(), fields)
     path, query = _split_target(target, headers)
-    # h11 has refused a missing Host (in 1.1) and a second one; what it lets through is any value at all.
+    # h11 has refused a missing Host (in 1.1) and a second one, but allows any value.
     host = headers.get("host")
     if host is not None and not _HOST.fullmatch(host):
         raise HttpError(ErrorCode.BAD_REQUEST, "Host is not the name or address of a host")
@@ -172,7 +172,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
         headers,
         body,
         content_length,
-        # HTTP/1.0 is never kept alive, which is h11's rule too: its keep-alive is a mess with proxies.
+        # HTTP/1.0 is never kept alive, as in h11: its keep-alive is unreliable through proxies.
         version == "1.1" and not has_token(headers.get("connection"), "close"),
         expects_continue,
         version,
@@ -180,13 +180,13 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
 
 
 def _parse_with_h11(head: bytes) -> h11.Request:
-    # h11's reader without the `Connection` around it, whose state machine has nothing to say about one whole head.
+    # h11's reader without its `Connection`, whose state machine is not needed for one complete head.
     buffer = ReceiveBuffer()
     buffer += head
     try:
         request = maybe_read_from_IDLE_client(buffer)
     except h11.ProtocolError as error:
-        # The frame that raised refers to the error: a cycle for each refused request, unless it is dropped here.
+        # The traceback's frame refers to the error: without this, each refused request would leave a reference cycle.
         error.__traceback__ = None
         code = ErrorCode.NOT_IMPLEMENTED if error.error_status_hint == 501 else ErrorCode.BAD_REQUEST
         message = _WORDS.get(str(error).partition(":")[0], "the request head is not valid HTTP/1.1")
@@ -196,7 +196,7 @@ def _parse_with_h11(head: bytes) -> h11.Request:
     return request
 
 
-#: What h11 says, up to its first colon, in our words: some of its own print what came as Python writes bytes.
+#: Our messages for h11's errors, by its message up to the first colon. Some of its own include the repr of bytes.
 _WORDS = {
     "no request line received": "the request line is missing",
     "illegal request line": "the request line is not a method, a target and HTTP/1.1, with one space between",
@@ -212,7 +212,7 @@ _WORDS = {
 
 
 def _headers(items: list[tuple[bytes, bytes]], lines: int) -> dict[str, str]:
-    """The fields by name. Fewer than there were lines for: h11 has joined some, and a proxy may not have."""
+    """The fields by name. Fewer fields than lines means that h11 joined lines, which a proxy may not have done."""
     if len(items) != lines:
         message = "a folded header field (obsolete, RFC 9112 section 5.2), or more than one Content-Length"
         raise HttpError(ErrorCode.BAD_REQUEST, message)
@@ -254,7 +254,7 @@ def _framing(head: bytes, headers: dict[str, str], version: str) -> tuple[BodyKi
     length = headers.get("content-length")
     if "transfer-encoding" not in headers:
         assert length is not None, "one of the two is there"
-        # h11 folds a list of equal lengths into one, so it is looked for in the bytes as they came.
+        # h11 merges a list of equal lengths into one, so this searches the bytes as sent.
         sent = _CONTENT_LENGTH.search(head)
         if sent is None or b"," in sent[1]:
             raise HttpError(ErrorCode.BAD_REQUEST, "more than one Content-Length")

@@ -1,6 +1,6 @@
-"""What a moderator sends, checked (CONTRACT section 10).
+"""The requests of moderators, checked (CONTRACT section 10).
 
-Owns: the bodies of these requests and their bounds. May not: know who may send one.
+Owns: the bodies of these requests and their limits. May not: know who may send one.
 """
 
 import ipaddress
@@ -12,18 +12,18 @@ from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import MAX_USER_ID_CHARS, check_text
 from chatserver.reasons import ErrorCode
 
-#: Characters of a network: an IPv6 address has 45 at most.
+#: Characters of a network; an IPv6 address has 45 at most.
 MAX_NETWORK_CHARS = 64
 #: Characters of a reason: a sentence or two.
 MAX_REASON_CHARS = 300
 #: Seconds of the longest sanction that ends by itself: ten years.
 MAX_SECONDS = 10 * 365 * 24 * 3600
-#: Bits of an IPv6 address that are counted as one network, as everywhere here.
+#: The prefix of an IPv6 network, as everywhere in this server.
 _IPV6_PREFIX = 64
 
 
 class SanctionBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a POST of a sanction: for a user, for a network, or for the one that a user is connected from."""
+    """The body of a POST of a sanction: on a user, on a network, or on the network that a user is connected from."""
 
     kind: str
     user: str | None = None
@@ -45,7 +45,7 @@ _kicks: msgspec.json.Decoder[KickBody] = msgspec.json.Decoder(KickBody)
 
 
 def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
-    """A sanction that makes sense: its network is in the form in which networks are counted."""
+    """Decode and check a sanction; its network becomes an IPv4 address or a /64."""
     asked = parse_body(body, content_type, _sanctions)
     if asked.kind not in ("mute", "ban"):
         raise _bad(f"kind: {asked.kind[:20]!r}; it is mute or ban")
@@ -62,20 +62,20 @@ def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
 
 
 def decode_kick(body: bytes, content_type: str | None) -> KickBody:
-    """A kick."""
+    """Decode and check a kick."""
     asked = parse_body(body, content_type, _kicks)
     return KickBody(check_user(asked.user), _check_reason(asked.reason))
 
 
 def check_user(user: str, field: str = "user") -> str:
-    """A user's id."""
+    """Check a user's id."""
     if 1 <= len(user) <= MAX_USER_ID_CHARS and user.isprintable():
         return user
     raise _bad(f"{field}: 1 to {MAX_USER_ID_CHARS} printable characters")
 
 
 def check_network(network: str) -> str:
-    """An address, or a network as it is counted: an IPv4 address, or the /64 of an IPv6 address."""
+    """Check an address or network; returns an IPv4 address, or the /64 of an IPv6 address."""
     if len(network) > MAX_NETWORK_CHARS:
         raise _bad(f"network: {len(network):,} characters, limit {MAX_NETWORK_CHARS}")
     try:

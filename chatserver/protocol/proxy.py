@@ -1,12 +1,12 @@
-"""For whom a proxy speaks: the PROXY header of a connection, and `X-Forwarded-For` of a request.
+"""The client behind a proxy: the PROXY header of a connection, and `X-Forwarded-For` of a request.
 
-Owns: their forms. May not: decide whether their sender may be believed, or know what follows. The PROXY header is
+Owns: their formats. May not: decide whether the sender is trusted, or know what follows. The PROXY header is that of
 HAProxy's proxy-protocol.txt, versions 1 and 2.
 
-    header = parse_proxy_header(data)           None while it is not whole, ProxyError if it can never be one
+    header = parse_proxy_header(data)           None while it is incomplete, ProxyError if it can never be one
     rest = data[header.size:]
 
-Of what a header may carry, only the source address is used; what extends version 2 (TLVs) is passed over.
+Only the source address in a header is used; the extensions of version 2 (TLVs) are skipped.
 """
 
 import ipaddress
@@ -19,16 +19,16 @@ from chatserver.protocol.errors import ProtocolError
 
 #: Bytes of a header of version 1, its line break included: the specification's own worst case.
 MAX_TEXT = 107
-#: Bytes of a header of version 2. The specification promises 536 where nothing extends it; nginx takes 4,096.
+#: Bytes of a header of version 2. The specification has 536 at most without extensions; nginx allows 4,096.
 MAX_BINARY = 4096
-#: Proxies that are looked at in `X-Forwarded-For`, from the right. Chains have two or three; an address takes 3 µs.
+#: Addresses that are read in `X-Forwarded-For`, from the right. Chains have two or three; an address takes 3 µs.
 MAX_HOPS = 32
 
 _TEXT = b"PROXY "
 _BINARY = b"\r\n\r\n\x00\r\nQUIT\n"
 _BINARY_HEAD = 16  # bytes: signature, version and command, family and protocol, length
 _LOCAL, _PROXY = 0x20, 0x21
-#: by family and protocol: bytes of one address. Others (UDP, Unix, unspecified) say nothing about a TCP peer.
+#: Bytes of one address, by family and protocol. Others (UDP, Unix, unspecified) do not describe a TCP peer.
 _ADDRESS_BYTES = {0x11: 4, 0x21: 16}
 _PORT_BYTES = 2
 _LINE = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
@@ -36,18 +36,18 @@ _UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 
 
 class ProxyError(ProtocolError):
-    """A balancer that is trusted to send a header sent something else."""
+    """A trusted balancer sent something other than a valid header."""
 
 
 class ProxyHeader(msgspec.Struct, frozen=True):
-    """What a header says."""
+    """A parsed header."""
 
-    size: int  # bytes; what follows is the peer's
-    source: str | None  # None: the connection is the balancer's own, or comes from nowhere that has an address
+    size: int  # bytes; the peer's own bytes follow
+    source: str | None  # None: the connection is the balancer's own, or its source has no IP address
 
 
 def parse_proxy_header(data: bytes) -> ProxyHeader | None:
-    """The header at the start of what a balancer has sent."""
+    """The header at the start of the bytes from a balancer, or None while it is incomplete."""
     if data.startswith(_BINARY[: len(data)]):
         return _parse_binary(data)
     if data.startswith(_TEXT[: len(data)]):
@@ -102,10 +102,10 @@ def _parse_binary(data: bytes) -> ProxyHeader | None:
 
 
 def client_of(field: str, trusted: Callable[[str], bool]) -> str | None:
-    """The client that `X-Forwarded-For` names; if all are trusted, the last looked at; None if it says nothing of use.
+    """The client in `X-Forwarded-For`; if all addresses are trusted, the last one read; None if it is not usable.
 
-    Each proxy appends the address it heard the request from, and any client may have sent a field of its own to begin
-    with. So it is read from the right, and the first address that is no trusted proxy's is the answer.
+    Each proxy appends the address that it received the request from, and the client itself may have sent such a field
+    first. So it is read from the right, and the first address that is not a trusted proxy's is the client.
     """
     client = None
     for hop in reversed(field.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
@@ -119,7 +119,7 @@ def client_of(field: str, trusted: Callable[[str], bool]) -> str | None:
 
 
 def _hop_address(hop: str) -> str | None:
-    """An address as proxies write it: bare, with a port, or in brackets."""
+    """An address in any form that proxies write: bare, with a port, or in brackets."""
     if hop.startswith("["):
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:

@@ -1,7 +1,7 @@
-"""Records as JSON: what happens to a message later, and what a message shows of it.
+"""Edits, deletions and reactions as JSON, and the state of a message that they leave.
 
-Owns: these shapes and their field order. May not: be needed for a plain message, which `encoders` makes. A record that
-is no message begins with its type, so that every transport can tell it from a message by its first bytes.
+Owns: these shapes and their field order. May not: be needed for a plain message, which `encoders` makes. A record other
+than a message begins with its type, so that every transport can tell it from a message by its first bytes.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _TYPED = b'{"type":"'
 
 
 def kind_of(json: bytes) -> str:
-    """What a record in JSON is."""
+    """The type of a record in JSON."""
     if not json.startswith(_TYPED):
         return "message"
     return json[len(_TYPED) : json.index(b'"', len(_TYPED))].decode()
@@ -29,7 +29,7 @@ def with_state(
     message: bytes, *, reply_to: int, mentions: Sequence[str], edited: int, deleted: bool,
     reactions: Sequence[tuple[str, int]],
 ) -> bytes:  # fmt: skip
-    """A message with those of these facts that it has; `edited` is in milliseconds since 1970."""
+    """A message with its state added, as far as it has any; `edited` is in milliseconds since 1970."""
     more: dict[str, object] = {}
     if reply_to:
         more["reply_to"] = reply_to
@@ -45,12 +45,12 @@ def with_state(
 
 
 def edit_json(place: str, target: int, text: str, user: tuple[str, str], time_ms: int) -> bytes:
-    """An edit; `place` is of `record_place`."""
+    """An edit; `place` comes from `record_place`."""
     return _record("edit", place, target, f'"text":{string(text)},', user, time_ms)
 
 
 def without_text(edit: bytes) -> bytes:
-    """An edit that another one has replaced."""
+    """An edit whose text a later edit has replaced."""
     return msgspec.json.encode(msgspec.json.decode(edit) | {"text": ""})
 
 
@@ -62,13 +62,13 @@ def delete_json(place: str, target: int, user: tuple[str, str], time_ms: int) ->
 def reaction_json(
     place: str, target: int, emoji: str, on: bool, count: int, user: tuple[str, str], time_ms: int
 ) -> bytes:  # fmt: skip
-    """A reaction that came or went, and how many there are of this emoji now."""
+    """A reaction that was added or removed, and the new count of this emoji."""
     what = f'"emoji":{string(emoji)},"on":{"true" if on else "false"},"count":{count},'
     return _record("reaction", place, target, what, user, time_ms)
 
 
 def record_place(room: str, offset: int, epoch: str) -> str:
-    """Where a record stands, as JSON fields."""
+    """The room, offset and cursor of a record, as JSON fields."""
     return f'"room":"{room}","offset":{offset},"cursor":"{epoch}-{offset}"'
 
 

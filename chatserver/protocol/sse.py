@@ -1,13 +1,13 @@
 r"""Server-sent events: the stream's head, and its fields.
 
-Owns: the text format of the WHATWG HTML standard, section 9.2. An event's data is one line, for it is JSON; a
-line break in it would end the event early, so data that has one is sent as several `data:` lines.
+Owns: the text format of the WHATWG HTML standard, section 9.2. An event's data is JSON and normally one line; a line
+break would end the field early, so data with line breaks is sent as several `data:` lines.
 
     HEAD + retry_field(3000) + event("k3f9-41", b'{"text":"hi"}')
 """
 
 # No Content-Length: the stream ends when the connection does, so it cannot be kept alive. The last line tells
-# nginx not to gather events into buffers of its own.
+# nginx not to buffer events.
 HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/event-stream; charset=utf-8\r\n"
@@ -16,7 +16,7 @@ HEAD = (
     b"X-Accel-Buffering: no\r\n"
     b"Connection: close\r\n\r\n"
 )
-HEARTBEAT = b":\n\n"  # a comment: keeps proxies awake, is not seen by the page
+HEARTBEAT = b":\n\n"  # a comment: it keeps proxies from timing out, and the page does not see it
 
 
 def retry_field(milliseconds: int) -> bytes:
@@ -30,14 +30,14 @@ def event(cursor: str, data: bytes, name: str = "message") -> bytes:
 
 
 def notice(name: str, data: bytes) -> bytes:
-    """An event that has no place in the log: without an id, a browser keeps the last one."""
+    """An event that is not in the log: it has no id, so a browser keeps the last one."""
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(data.splitlines())
     return b"event: %b\ndata: %b\n\n" % (_field(name), data)
 
 
 def id_field(cursor: str) -> bytes:
-    """Where the stream stands, without an event: a browser that reconnects goes on from there."""
+    """The stream's position without an event: a browser that reconnects continues from there."""
     return b"id: %b\n\n" % _field(cursor)
 
 

@@ -1,7 +1,7 @@
 """The opening handshake of a WebSocket (RFC 6455 section 4.2): a request head in, the 101 answer out.
 
-Owns: what is refused before a socket becomes a WebSocket. No extension is ever offered: permessage-deflate costs
-300 KB a connection in zlib's window and lets 16 KiB on the wire become 16 MiB in memory.
+Owns: the checks before a connection becomes a WebSocket. No extension is ever accepted: permessage-deflate costs 300 KB
+a connection in zlib's window and lets 16 KiB on the wire become 16 MiB in memory.
 """
 
 import re
@@ -22,7 +22,7 @@ _ANSWER = status_line(101) + header_lines((("Upgrade", "websocket"), ("Connectio
 
 
 def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None = SUBPROTOCOL) -> bytes:
-    """The 101 answer, with `headers` added (a session cookie, say); HttpError when this is no valid upgrade."""
+    """The 101 answer, with `headers` added (a session cookie, say). Raises HttpError for an invalid upgrade."""
     sent = head.headers
     if head.method != "GET":
         message = f"a WebSocket is opened with GET, not {head.method[:20]}"
@@ -42,7 +42,7 @@ def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None
     # SHA-1 because the RFC says so; nothing secret depends on it.
     accept = b2a_base64(sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest(), newline=False)
     offered = sent.get("sec-websocket-protocol")
-    # A client that offers only protocols unknown here is accepted without one, and may close if it minds.
+    # A client that offers only unknown protocols is accepted without one, and may close the connection.
     chosen = b""
     if subprotocol is not None and has_token(offered, subprotocol):
         chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode("ascii")

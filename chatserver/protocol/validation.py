@@ -1,10 +1,10 @@
-"""What a room, a text, a key and a cursor may be.
+"""The rules for rooms, texts, keys and cursors.
 
-Owns: the rules for what clients send, over every transport alike. Each check returns the value it accepts
-(a text may be tidied) and raises `MessageError` naming the field otherwise.
+Owns: the rules for values from clients, over every transport alike. Each check returns the accepted value (a text may
+be tidied), or raises `MessageError` naming the field.
 
-Text is other people's screens: control characters drive terminals, bidirectional overrides make one word read
-as another, and stacked combining marks climb over the neighbours' lines. Everything else is theirs to write.
+Text appears on other people's screens: control characters drive terminals, bidirectional overrides make one word read
+as another, and stacked combining marks cover neighbouring lines. Everything else is allowed.
 """
 
 import re
@@ -15,47 +15,47 @@ import msgspec
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 
-# Half of a message's 16 KiB: quotes and line breaks double when they are escaped as JSON, and the text must still
-# fit in one frame with its envelope.
+# Half of a message's 16 KiB: quotes and line breaks double when escaped as JSON, and the text must still fit in one
+# frame with its envelope.
 MAX_TEXT_BYTES = 8 * 1024
 MAX_KEY_CHARS = 64  # a UUID has 36
 MAX_USER_ID_CHARS = 64  # a UUID has 36, an e-mail address 25
-GUEST = "g_"  # begins a guest's id, and nobody else's
+GUEST = "g_"  # prefix of guests' ids only
 MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
 MAX_MENTIONS = 20  # of one message; Discord 100, Slack has none
-MAX_EMOJI_BYTES = 32  # a family of four has 25, and a kiss with two skin tones 35, which nobody reacts with
-OFFSET_LIMIT = 1 << 53  # of cursors; beyond it a browser's numbers have holes
+MAX_EMOJI_BYTES = 32  # a family of four has 25; a kiss with two skin tones has 35 and is refused
+OFFSET_LIMIT = 1 << 53  # of cursors; beyond it a browser's numbers are not exact
 
 _ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CURSOR = re.compile(r"(?:([0-9A-Za-z]{1,32})-)?([0-9]{1,16})", re.ASCII)
-# All controls but tab and line feed; embeddings and overrides, because isolates do all that honest text needs.
+# All controls but tab and line feed; also embeddings and overrides, because isolates do all that honest text needs.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 _FIRST_OVERRIDE = "\u202a"
 _ISOLATES = re.compile("[\u2066-\u2069]")
 _POP_ISOLATE = "\u2069"
-# In names of Persian and in emoji; every other character that is not seen is refused there.
+# Joiners, which Persian names and emoji need; every other invisible character is refused in names.
 _JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
-_BLANKS = re.compile("[ \u115f\u1160\u2800\u3164\uffa0]")  # letters and symbols without a picture
+_BLANKS = re.compile("[ \u115f\u1160\u2800\u3164\uffa0]")  # letters and symbols that show nothing
 
-# Where emoji are: a wider range than today's, since each year's new ones come in the same blocks.
+# The blocks of emoji: wider than today's set, since each year's new ones are in the same blocks.
 _EMOJI_BASE = (
     "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u25fe\u2600-\u27bf\u2934\u2935"
     "\u2b05-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001faff"
 )
-# Unicode UTS 51, ED-17: a base with its variation, skin tone or tags; several of them joined; a flag; a keycap.
+# UTS 51, ED-17: a base with its variation, skin tone or tags; several of those joined; a flag; a keycap.
 _EMOJI_PART = f"[{_EMOJI_BASE}](?:\ufe0f|[\U0001f3fb-\U0001f3ff])?(?:[\U000e0020-\U000e007e]+\U000e007f)?"
 _EMOJI = re.compile(f"{_EMOJI_PART}(?:\u200d{_EMOJI_PART})*|[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3")
 
-# Runs in which there may be too many marks: of the marks up to U+FFFF, and of anything beyond, which one range covers.
-# A regular expression passes 8 KiB of any script in 60 µs; to look at each character takes 270.
+# Runs that may have too many marks: of marks up to U+FFFF, or of any characters beyond, which one range covers. The
+# regular expression scans 8 KiB of any script in 60 µs; checking each character takes 270.
 _MARKS = "".join([mark for mark in map(chr, range(0x10000)) if unicodedata.category(mark)[0] == "M"])
 _RUNS = re.compile(f"[{_MARKS}\U00010000-\U0010ffff]{{{MAX_COMBINING + 1},}}")
 
 
 def check_room(room: str) -> str:
-    """A room's name, as CONTRACT section 3 has it."""
+    """Check a room's name (CONTRACT section 3)."""
     if _ROOM.fullmatch(room):
         return room
     rule = "room: 1 to 64 characters of a-z 0-9 . _ - that begin with a letter or digit"
@@ -63,7 +63,7 @@ def check_room(room: str) -> str:
 
 
 def check_text(text: str) -> str:
-    """A message's text: not too long (asked first), not blank, nothing that disturbs other people's screens."""
+    """Check a message's text: not too long (first of all), not blank, nothing that disturbs other people's screens."""
     if "\r" in text and len(text) <= 2 * MAX_TEXT_BYTES:
         text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT_BYTES:
@@ -73,7 +73,7 @@ def check_text(text: str) -> str:
         raise _bad(f"{size:,} bytes of UTF-8, limit {MAX_TEXT_BYTES:,}")
     if not text or text.isspace():
         raise _bad("blank")
-    if not text.isprintable():  # most texts are; no control and no override is
+    if not text.isprintable():  # most texts are printable; controls and overrides are not
         forbidden = _FORBIDDEN.search(text)
         if forbidden:
             kind = "control character" if forbidden[0] < _FIRST_OVERRIDE else "bidirectional override"
@@ -85,14 +85,14 @@ def check_text(text: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """The name that somebody chose: one line that can be seen, in the form in which equal names are equal (NFC)."""
-    if len(name) > 4 * MAX_NAME_CHARS:  # before anything that costs time
+    """Check a chosen name: one visible line, normalised to NFC so that equal names compare equal."""
+    if len(name) > 4 * MAX_NAME_CHARS:  # before the costly steps
         raise _bad(f"{len(name):,} characters, limit {MAX_NAME_CHARS}", "name")
     name = unicodedata.normalize("NFC", " ".join(filter(None, name.split(" "))))
     if not 1 <= len(name) <= MAX_NAME_CHARS:
         raise _bad(f"{len(name)} characters; 1 to {MAX_NAME_CHARS} are allowed", "name")
     seen = name.translate(_JOINERS)
-    if not seen.isprintable():  # controls, overrides and isolates among others, and half a surrogate pair
+    if not seen.isprintable():  # refuses controls, overrides, isolates and lone surrogates, among others
         character = next(character for character in seen if not character.isprintable())
         raise _bad(f"character U+{ord(character):04X} cannot be seen", "name")
     _check_combining(name, "name")
@@ -102,7 +102,7 @@ def check_name(name: str) -> str:
 
 
 def check_user_id(user_id: str) -> str:
-    """The id of somebody who is no guest."""
+    """Check the id of a user who is no guest."""
     if not (1 <= len(user_id) <= MAX_USER_ID_CHARS and user_id.isprintable() and user_id == user_id.strip()):
         raise _bad(f"1 to {MAX_USER_ID_CHARS} printable characters are allowed", "user")
     if user_id.startswith(GUEST):
@@ -111,28 +111,28 @@ def check_user_id(user_id: str) -> str:
 
 
 def check_key(key: str) -> str:
-    """An idempotency key."""
+    """Check an idempotency key."""
     if 1 <= len(key) <= MAX_KEY_CHARS and key.isprintable():
         return key
     raise MessageError(ErrorCode.BAD_FIELD, f"key: 1 to {MAX_KEY_CHARS} printable characters are allowed")
 
 
 def check_offset(offset: int, field: str = "offset") -> int:
-    """The number of a message."""
+    """Check the offset of a message."""
     if 0 < offset < OFFSET_LIMIT:
         return offset
     raise MessageError(ErrorCode.BAD_FIELD, f"{field}: the offset of a message, a whole number from 1")
 
 
 def check_emoji(emoji: str) -> str:
-    """One emoji, which is what a reaction is."""
+    """Check a reaction: one emoji."""
     if len(emoji) <= MAX_EMOJI_BYTES and _EMOJI.fullmatch(emoji) and len(emoji.encode()) <= MAX_EMOJI_BYTES:
         return emoji
     raise MessageError(ErrorCode.BAD_FIELD, f"emoji: one emoji of at most {MAX_EMOJI_BYTES} bytes of UTF-8")
 
 
 def check_mentions(mentions: tuple[str, ...]) -> tuple[str, ...]:
-    """The ids of those whom a message mentions, each once."""
+    """Check the ids of mentioned users; returns each once."""
     if len(mentions) > MAX_MENTIONS:
         raise MessageError(ErrorCode.BAD_FIELD, f"mentions: {len(mentions)} users, limit {MAX_MENTIONS}")
     for user_id in mentions:
@@ -143,9 +143,9 @@ def check_mentions(mentions: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """A cursor as a client gave it. Whether the place still exists is the log's business."""
+    """A cursor as a client sent it. Only the log knows whether the place still exists."""
 
-    epoch: str | None  # None when it sent a bare offset
+    epoch: str | None  # None for a bare offset
     offset: int
 
 
@@ -158,7 +158,7 @@ def parse_cursor(value: str | int) -> Place:
             raise _bad_cursor(value[:60])
         epoch, value = match[1], int(match[2])
     if not 0 <= value < OFFSET_LIMIT:
-        # A huge number is not printed back: Python refuses to print one of more than 4,300 digits.
+        # The number is not printed, since Python refuses to print more than 4,300 digits.
         raise _bad_cursor("a number out of range")
     return Place(epoch, value)
 

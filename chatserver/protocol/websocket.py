@@ -1,16 +1,16 @@
 """WebSocket frames: bytes in, events out, and the server's own frames as bytes.
 
-Owns: the bounds that wsproto does not have (a message's bytes, its fragments, the declared length of a frame
-that has not come yet) and the decision when to trouble wsproto at all. A text in one frame, a ping and a pong have been
-judged by then, and need wsproto's unmasking at most. `FrameProtocol` judges and decodes the others; it is a reference
-cycle of 0.9 KB, so none is ever kept for a peer: a frame is handed over once it is whole, and the frames of a
-fragmented message once its last one is here, so that one spare object at a message boundary serves every connection.
-What waits is bytes, and bounded; whatever its size, each byte is copied a fixed number of times.
+Owns: the limits that wsproto does not have (a message's bytes, its fragments, the declared length of a frame that has
+not come yet), and the decision when to use wsproto at all. A text in one frame, a ping and a pong are checked here and
+need at most wsproto's unmasking. `FrameProtocol` checks and decodes all others. It is a reference cycle of 0.9 KB, so
+none is kept for a peer: it gets a frame once complete, and the frames of a fragmented message once the last has come,
+so that one spare object at a message boundary serves every connection. Incomplete frames are kept as bytes, bounded;
+whatever the size, each byte is copied a fixed number of times.
 May not: answer anything. A `Ping` is an event like any other.
 
     events, rest, assembly, more = receive(rest + data, assembly, FrameLimits())
 
-Invalid UTF-8 in a fragmented message is found with its last fragment, not before; RFC 6455 allows either.
+Invalid UTF-8 in a fragmented message is detected with its last fragment; RFC 6455 allows that.
 """
 
 from struct import Struct
@@ -24,13 +24,13 @@ from chatserver.reasons import Reason
 
 
 class FrameLimits(msgspec.Struct, frozen=True, gc=False):
-    """How much message a peer may send, in how many pieces, and of which kind."""
+    """The size of a peer's messages, the number of their fragments, and their kind."""
 
     max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
     max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
-    # Messages, or runs of pings and pongs, taken in one receive; what is behind them stays bytes.
+    # Messages, or runs of pings and pongs, taken in one `receive`; the bytes after them stay in the buffer.
     turn: int = 8
-    binary: bool = False  # only /echo takes binary messages; chat.v1 is text
+    binary: bool = False  # only /echo accepts binary messages; chat.v1 is text
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -46,14 +46,14 @@ class Binary(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
-    """A ping, to be answered with the same payload: the last of so many pings and pongs."""
+    """A ping, to be answered with the same payload: the last of a run of `count` pings and pongs."""
 
     payload: bytes
     count: int = 1
 
 
 class Pong(msgspec.Struct, frozen=True, gc=False):
-    """So many pongs. Which ping they answer is not asked: anything at all proves the peer alive."""
+    """A run of pongs. It does not matter which ping they answer: any bytes prove that the peer is alive."""
 
     count: int = 1
 
@@ -66,7 +66,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """The peer broke the protocol or a limit; the last event. What came before it stands."""
+    """The peer broke the protocol or a limit; the last event. The events before it are valid."""
 
     error: FrameError
 
@@ -77,28 +77,28 @@ PONG = Pong()
 
 
 class Assembly(msgspec.Struct, gc=False):
-    """A message that is not whole: its frames as they came, and the counts that bound it. It grows where it is."""
+    """An incomplete message: its frames as they came, and the counts that bound it. It is extended in place."""
 
     frames: bytearray
     fragments: int
-    size: int  # payload bytes, those announced and not yet here included
-    lacking: int = 0  # bytes of its last frame that are still to come
+    size: int  # payload bytes, including those that are declared but have not come yet
+    lacking: int = 0  # bytes of its last frame that have not come yet
     last: bool = False  # its last frame is the message's last
 
 
-#: Pings and pongs that follow each other of which each is an event; of more, all are one. RFC 6455 section 5.5.3 lets
-#: the last ping alone be answered, and Autobahn sends ten.
+#: The longest run of pings and pongs in which each is an event; a longer run becomes one event. RFC 6455 section 5.5.3
+#: allows answering only the last ping, and Autobahn sends ten.
 SHORT_RUN = 16
-#: Pings and pongs taken as one event, 0.1 ms: more than a read of the usual size brings.
+#: Pings and pongs in one event at most, 0.1 ms: more than a read of the usual size brings.
 LONG_RUN = 256
-#: Bytes from which on a frame that is not whole is gathered here. Shorter ones wait in front of the bytes that follow,
-#: which are copied with each read.
+#: Bytes from which on an incomplete frame is moved into the `Assembly`. Shorter ones stay in the buffer, which is
+#: copied at each read.
 LONG_FRAME = 64 * 1024
 
 _FIN = 0x80
 _MASKED = 0x80
 _OPCODE, _CONTROL = 0x0F, 0x08
-# First bytes without reserved bits or opcodes, and no control frame in fragments: of a new message, and inside one.
+# Valid first bytes: no reserved bits or opcodes, no fragmented control frames; for a new message, and inside one.
 _CONTROLS = frozenset((0x88, 0x89, 0x8A))
 _NEW_TEXT = _CONTROLS | {0x01, 0x81}
 _NEW = _NEW_TEXT | {0x02, 0x82}
@@ -111,17 +111,16 @@ _HEARTBEATS = frozenset((_WHOLE_PING, _WHOLE_PONG))
 _NOT_UTF8, _LONG_LENGTH = "a text is not UTF-8", "a length that is not in its shortest form"
 _TEXT, _CLOSE = Opcode.TEXT, Opcode.CLOSE
 
-# At a message boundary, waiting to be used again: one, unless threads are at work.
+# Objects at a message boundary, for reuse: one, unless several threads use this module.
 _spare: list[FrameProtocol] = []
 
 
 def receive(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int | None = None
 ) -> tuple[list[Event], bytes, Assembly | None, bool]:
-    """Take the whole frames off `buffer`: events, the bytes left, the unfinished message, whether to come again.
+    """Take the complete frames off `buffer`; returns events, remaining bytes, incomplete message, whether to go on.
 
-    It takes no more messages, or runs of pings and pongs, than a turn has. Behind a `Close` or a `Violation` nothing is
-    left.
+    It takes at most `turn` messages or runs of pings and pongs. After a `Close` or a `Violation` no bytes remain.
     """
     ready, at, assembly, error, more = _split(buffer, assembly, limits, limits.turn if turn is None else turn)
     events: list[Event] = []
@@ -141,7 +140,7 @@ def receive(
 
 
 def lacking(buffer: bytes, assembly: Assembly | None) -> int:
-    """Bytes that the frame at the beginning of what `receive` left still lacks, or 0 while that is not known."""
+    """Bytes that the first frame in what `receive` left still lacks, or 0 while that is unknown."""
     if assembly is not None and assembly.lacking:
         return assembly.lacking
     header, length = _measure(buffer, 0) if len(buffer) >= 2 else (0, 0)
@@ -151,7 +150,7 @@ def lacking(buffer: bytes, assembly: Assembly | None) -> int:
 def _split(
     buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int
 ) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:
-    """Frames for wsproto, where the rest begins, the unfinished message, what ended it all, whether the turn did."""
+    """Split into complete frames: frames, start of the rest, incomplete message, error, whether the turn ended."""
     ready: list[bytes] = []
     at = 0
     if assembly is not None and assembly.lacking:
@@ -167,7 +166,7 @@ def _split(
         start, second = buffer[at], buffer[at + 1]
         expected = _CONTINUED if assembly is not None else _NEW if limits.binary else _NEW_TEXT
         control = start & _CONTROL
-        # Judged before all else, so that a bad one does not wait for a payload that may never come.
+        # Checked first, so that a bad frame is refused without waiting for a payload that may never come.
         if start not in expected or second < _MASKED or (control and second > _MASKED | _MAX_CONTROL):
             return ready, at, None, _bad_start(start, second, assembly), False
         header, length = (6, second & 0x7F) if second & 0x7F < 126 else _measure(buffer, at)
@@ -204,7 +203,7 @@ def _split(
 
 
 def _bad_start(start: int, second: int, assembly: Assembly | None) -> FrameError:
-    """What is wrong with a frame's first two bytes."""
+    """The error in a frame's first two bytes."""
     if start not in _NEW and start not in _CONTINUED:
         message = f"a frame cannot begin with byte 0x{start:02x}"
     elif second < _MASKED:
@@ -221,7 +220,7 @@ def _bad_start(start: int, second: int, assembly: Assembly | None) -> FrameError
 
 
 def _measure(buffer: bytes, at: int) -> tuple[int, int]:
-    """Bytes of header and of payload; header 0 while it is not whole."""
+    """Bytes of header and of payload; header 0 while it is incomplete."""
     length = buffer[at + 1] & 0x7F
     if length < 126:
         return 6, length
@@ -241,7 +240,7 @@ def _refuse_size(length: int, assembly: Assembly | None, limits: FrameLimits) ->
 
 
 def _run_end(buffer: bytes, at: int) -> int:
-    """Where the whole pings and pongs end that begin here; one that is malformed is none."""
+    """The end of the run of complete, well-formed pings and pongs that begins here."""
     size = len(buffer)
     for _ in range(LONG_RUN - 1):
         if size - at < 6 or buffer[at] not in _HEARTBEATS or not _MASKED <= buffer[at + 1] <= _MASKED | _MAX_CONTROL:
@@ -254,7 +253,7 @@ def _run_end(buffer: bytes, at: int) -> int:
 
 
 def _heartbeats(frames: bytes) -> list[Event]:
-    """Whole pings and pongs: each, or all of a long run as one."""
+    """Events for complete pings and pongs: one each, or one for a long run."""
     starts = [0]
     while (at := starts[-1] + 6 + (frames[starts[-1] + 1] & 0x7F)) < len(frames):
         starts.append(at)
@@ -266,14 +265,14 @@ def _heartbeats(frames: bytes) -> list[Event]:
 
 
 def _payload(frames: bytes, at: int) -> bytes:
-    """What the control frame that begins here carries."""
+    """The payload of the control frame that begins here."""
     header = at + 6
     mask, end = frames[header - 4 : header], header + (frames[at + 1] & 0x7F)
     return bytes(XorMaskerSimple(mask).process(bytearray(frames[header:end])))
 
 
 def _text(frame: bytes) -> Event:
-    """A text in one frame, which is nearly all that comes: `_split` has looked at all of it that wsproto would."""
+    """A text in one frame, by far the most common; `_split` has checked everything that wsproto would."""
     header, length = _measure(frame, 0)
     if header != (6 if length < 126 else 8 if length < 1 << 16 else 14):
         return Violation(FrameError(Reason.BAD_FRAME, _LONG_LENGTH))
@@ -285,15 +284,15 @@ def _text(frame: bytes) -> Event:
 
 
 def _decode(frames: bytes) -> list[Event]:
-    """What a close, or all frames of a message, mean to wsproto."""
+    """Events from wsproto for a close frame, or for all frames of a message."""
     protocol = _spare.pop() if _spare else FrameProtocol(client=False, extensions=[])
     protocol.receive_bytes(frames)
     events: list[Event] = []
     text: list[str] = []
     binary: list[bytes] = []
     try:
-        # Run to the end, also behind a close: then wsproto's generator is finished, its reference cycle is gone,
-        # and what cannot be used again is freed without the collector.
+        # Run to the end even after a close, so that wsproto's generator finishes and its reference cycle is gone.
+        # Then an object that cannot be used again is freed without the collector.
         for opcode, payload, _, finished in protocol.received_frames():
             if opcode is _TEXT:
                 assert isinstance(payload, str)
@@ -319,17 +318,17 @@ def _decode(frames: bytes) -> list[Event]:
 
 
 def _broken(error: ParseFailed) -> FrameError:
-    """In our words: wsproto's have the codec's in them."""
+    """Our message for wsproto's error, whose own includes that of the codec."""
     close = "CLOSE" in str(error)
     if error.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA:
         return FrameError(Reason.BAD_TEXT, "a close frame's reason is not UTF-8" if close else _NOT_UTF8)
-    # Whatever else a frame may be was looked at before wsproto saw it.
+    # Everything else about a frame was checked before wsproto got it.
     message = "a close frame's code is none that may be sent" if close else _LONG_LENGTH
     return FrameError(Reason.BAD_FRAME, message)
 
 
 _SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))
-EMPTY_PING, EMPTY_PONG = b"\x89\x00", b"\x8a\x80"  # ours, and what begins a client's: its mask comes behind
+EMPTY_PING, EMPTY_PONG = b"\x89\x00", b"\x8a\x80"  # the server's ping, and the start of a client's pong before its mask
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -341,7 +340,7 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def text_frame_parts(parts: list[bytes]) -> list[bytes]:
-    """The same of a payload in parts, which stay what they are."""
+    """A text message with a payload in parts, which are not copied."""
     length = sum(map(len, parts))
     return [_SMALL_TEXT[length] if length < 126 else _header(0x81, length), *parts]
 
@@ -367,7 +366,7 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close; the reason is cut to what fits, between characters. 1005, no code was given, is never written."""
+    """A close frame; the reason is cut to fit, between characters. 1005 (no code given) is never written."""
     if code == CloseReason.NO_STATUS_RCVD:
         return b"\x88\x00"
     text = reason.encode("utf-8")
