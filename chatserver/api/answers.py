@@ -1,10 +1,10 @@
-"""What a handler may answer: a closed set, so that the edge needs no other knowledge of handlers.
+"""The answers of handlers: a closed set, so that the edge needs no other knowledge of handlers.
 
 Owns: the shapes. May not: send anything.
 
-`Response` is written, and the connection kept or closed. `Hold` parks until a room has news or time is up. `Stream`
-becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits for the log to make a message durable: a callback from
-the group commit costs 81 µs a publish in all, a task 108. `Slow` is a search.
+`Response` is written, and the connection kept or closed. `Hold` parks a poll until a room has news or its time is up.
+`Stream` becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits until a message is durable: with a callback
+from the group commit a publish costs 81 µs in all, with a task 108. `Slow` is a search.
 """
 
 from collections.abc import Callable, Coroutine
@@ -21,16 +21,16 @@ from chatserver.protocol.response import JSON
 
 
 class Response(msgspec.Struct, gc=False):
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
-    body: list[bytes]  # in parts, which others may have as well
+    body: list[bytes]  # in parts, which may be shared with other answers
     content_type: str = JSON
     headers: Headers = ()
 
 
 class Hold(msgspec.Struct, gc=False):
-    """A poll with nothing new: for each room the offset that something must come after."""
+    """A poll with nothing new: for each room, the offset after which a record would answer it."""
 
     waits: list[tuple[Room, int]]
     principal: Principal
@@ -41,7 +41,7 @@ class Hold(msgspec.Struct, gc=False):
 
 
 class Stream(msgspec.Struct, gc=False):
-    """Events of a room after an offset; `preface` goes out first."""
+    """Events of a room after an offset; `preface` is sent first."""
 
     room: Room
     after: int
@@ -51,7 +51,7 @@ class Stream(msgspec.Struct, gc=False):
 
 
 class Upgrade(msgspec.Struct, gc=False):
-    """A WebSocket for a principal; `wire` is the 101 answer, and what the dialect says right behind it."""
+    """A WebSocket for a principal; `wire` is the 101 answer, followed by the dialect's first message."""
 
     wire: bytes
     principal: Principal
@@ -66,11 +66,11 @@ class Commit(msgspec.Struct, gc=False):
 
 
 class Slow(msgspec.Struct, gc=False):
-    """An answer that takes more than a read of the log: such wait among themselves, and never in front of readers."""
+    """An answer that takes more than a read of the log. These queue separately, so reads do not wait for them."""
 
     pending: "Pending"
 
 
 Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Slow
-#: An answer that has to wait for the log; `close` it if its connection is gone.
+#: An answer that has to wait for the log; the edge calls `close` if the connection is gone.
 Pending: TypeAlias = Coroutine[Any, Any, Answer]

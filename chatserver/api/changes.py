@@ -44,7 +44,7 @@ class ChangeHandlers:
         )
 
     def _submit(self, request: Request, room: str, offset: str, change: Callable[[int], Change]) -> Answer:
-        """As a publish: the rate is asked before the content is looked at. Slow mode is for messages alone."""
+        """Submit a change. As for a publish, the rate is checked before the content; slow mode is for messages only."""
         check_room(room)
         request.parameters()
         self._services.check(request.principal, Action.WRITE, room)

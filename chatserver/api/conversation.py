@@ -1,12 +1,12 @@
-"""What each command of a WebSocket does (CONTRACT section 4), in any dialect.
+"""The commands of a WebSocket (CONTRACT section 4), in any dialect.
 
-Owns: the meaning of commands. May not: read or write a socket, or know a wire form: the session's dialect puts replies
-into words; acknowledgements go to the sink.
+Owns: the meaning of commands. May not: read or write a socket, or know a wire form: the session's dialect encodes
+replies; acknowledgements go to the sink.
 
     conversation.hear(connection, session, command)
 
-answers with an `Answer` to send, a `Work` to wait for (it needs the log), or None: nothing to say yet, and if
-`session.waits` says so, nothing to read either until `Sink.resume`.
+returns an `Answer` to send, a `Work` to wait for (it needs the log), or None, when there is nothing to send yet. If
+`session.waits` is set then, nothing is to be read either until `Sink.resume`.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -45,39 +45,39 @@ from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
 
-#: Publishes of one client that may wait for the log at a time; then it is not read until some are durable.
+#: Publishes of one client that may wait for the log; with so many it is not read until some are durable.
 MAX_IN_FLIGHT = 64
 
 
 class Answer(msgspec.Struct, gc=False):
-    """A frame for the client, in parts; `member` is to be brought up to date right behind it."""
+    """A frame for the client, in parts; `member` gets the news of its room right after it."""
 
     parts: list[bytes]
     member: Member | None = None
-    limited: bool = False  # a refusal of what came too often
+    limited: bool = False  # a refusal by a rate limit
 
 
-#: Nothing to say.
+#: Nothing to send.
 SILENT = Answer([])
 
 
 def refusal(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
 ) -> Answer:
-    """What was asked is not done, and why; the connection lives."""
+    """A refusal of a command, with the reason; the connection stays."""
     return Answer([session.dialect.refused(id_, code, message, wait)], limited=code is ErrorCode.RATE_LIMITED)
 
 
-#: Called with the connection, the session and the command, in a task. Thousands may wait for their turn: a coroutine
-#: or a partial would cost 300 bytes.
+#: Called in a task, with the connection, the session and the command. Thousands may be queued, and a coroutine or a
+#: partial would cost 300 bytes each.
 Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 Outcome: TypeAlias = Answer | Work | None
-#: Hears one kind of command.
+#: Handles one kind of command.
 Hear: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 
 
 class Conversation:
-    """Hears every client's commands; one for the server."""
+    """Handles every client's commands; one for the server."""
 
     def __init__(self, services: Services, sink: Sink, *areas: Mapping[type, Hear]) -> None:
         self._services = services
@@ -100,11 +100,11 @@ class Conversation:
             self._hear.update(commands)
 
     def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
-        """Do what a command asks. Raises MessageError."""
+        """Carry out a command. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
 
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
-        """Hand a record to the log: a message, or what happens to one later."""
+        """Hand a record to the log: a message, or a change to one."""
         self._check(session.principal, Action.WRITE, message.room, message.id)
         principal, services = session.principal, self._services
         if isinstance(message, Publish):
@@ -136,7 +136,7 @@ class Conversation:
         return None
 
     def may_go_on(self, connection: object, session: WebSocketSession) -> bool:
-        """Whether what its next message waits for has come."""
+        """Whether the session's next message need not wait any longer."""
         waits = session.waits
         if isinstance(waits, Room):
             return waits.paused is None or connection not in waits.paused
@@ -180,7 +180,7 @@ class Conversation:
         if session.find(message.room) is None:
             try:
                 self._check_empty_rooms(session, message)
-            except MessageError:  # here, so that the room is not made for nothing
+            except MessageError:  # checked before the room is made
                 if (await self._services.log.head(message.room)).last == 0:
                     raise
         enter = partial(self._enter_if_allowed, connection, session, message)
@@ -202,7 +202,7 @@ class Conversation:
         if session.waits is Waits.GONE:
             raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed", message.id)
         before = session.find(room.name)
-        if before is not None:  # joining again starts anew from the cursor it gives
+        if before is not None:  # joining again starts anew from the cursor in the command
             session.remove(before)
             self._hub.leave(before)
         member = self._hub.attach(
@@ -220,7 +220,7 @@ class Conversation:
         return Answer([session.dialect.left(message.id, message.room)])
 
     def released(self, connection: object, session: WebSocketSession) -> None:
-        """The connection is going: end its memberships, and forget that it publishes."""
+        """Called when the connection closes: end its memberships, and its wait for a room that it publishes to."""
         waits, session.waits = session.waits, Waits.GONE
         if isinstance(waits, Room):
             self._hub.forget_publisher(waits, connection)
@@ -252,7 +252,7 @@ class Conversation:
             principal = self._services.identities.by_token(message.token, before.network).principal
             check_signed_in(principal)
             self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
-        except RefusedError as error:  # counted as what comes too often, since verifying costs as much as three pings
+        except RefusedError as error:  # counts against the rate limit, since verifying costs as much as three pings
             return Answer([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
         except MessageError as error:
             raise MessageError(error.code, error.message, message.id, wait=error.wait) from None

@@ -1,8 +1,8 @@
-"""What a WebSocket speaks: commands in, replies and pushes out.
+"""The language of a WebSocket: commands in, replies and pushes out.
 
 Owns: the interface. May not: know a wire form. `chat.v1` and `/echo` are two dialects; another one is a class with
-these methods and a row in `api/dialects/`, and nothing in `edge/` or `net/` changes. A room's ring keeps one encoded
-form for each dialect that somebody in it speaks.
+these methods and a row in `api/dialects/`, without changes in `edge/` or `net/`. A room's ring keeps one encoded form
+for each dialect in use among its members.
 """
 
 from typing import TypeAlias
@@ -22,7 +22,7 @@ from chatserver.reasons import CloseCode, ErrorCode, Reason
 
 
 class Echo(msgspec.Struct, gc=False):
-    """A command that brings its own answer: send this frame back."""
+    """A command to send this frame back."""
 
     frame: bytes
 
@@ -33,16 +33,16 @@ Command: TypeAlias = ClientMessage | Echo
 class Dialect(Encoding):
     """One language. All methods are synchronous and know no connection; frames are whole WebSocket frames.
 
-    What is pushed into a room, and how, is said by the methods of `Encoding`.
+    The methods of `Encoding` encode what is pushed to the members of a room.
     """
 
     #: the subprotocol that is chosen when the client offers it
     subprotocol: str | None = None
-    #: whether binary messages are taken
+    #: whether binary messages are accepted
     binary = False
 
     def hello(self, principal: Principal, token: str) -> bytes:
-        """What is said first, right behind the 101; empty for nothing."""
+        """The first message, right after the 101; empty for none."""
         return b""
 
     def decode(self, data: str | bytes) -> Command:
@@ -50,15 +50,15 @@ class Dialect(Encoding):
         raise NotImplementedError
 
     def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
-        """In a room now, with what was missed, in parts that others may have as well; more follows from the ring."""
+        """The answer to a join with a page of missed messages, in parts that may be shared; the ring continues it."""
         raise NotImplementedError
 
     def left(self, id_: MessageId, room: str) -> bytes:
-        """Not in it any more."""
+        """The answer to a leave."""
         raise NotImplementedError
 
     def published(self, id_: MessageId, record: Record) -> bytes:
-        """Durable."""
+        """The acknowledgement of a durable record."""
         raise NotImplementedError
 
     def history(self, id_: MessageId, room: str, page: Page) -> list[bytes]:
@@ -66,19 +66,19 @@ class Dialect(Encoding):
         raise NotImplementedError
 
     def members(self, id_: MessageId, room: str, presence: Presence) -> bytes:
-        """Who is there."""
+        """The members of a room."""
         raise NotImplementedError
 
     def reply(self, json: bytes) -> bytes:
-        """A reply of the chat's that only those dialects have who speak its JSON."""
+        """A reply that exists only as the JSON of chat.v1; other dialects may drop it."""
         raise NotImplementedError
 
     def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
-        """Who the client is from now on."""
+        """The answer to `auth`: who the client is from now on."""
         raise NotImplementedError
 
     def expiring(self, seconds: float) -> bytes:
-        """Its sign-in runs out in so many seconds. Empty for nothing."""
+        """The sign-in expires in so many seconds; empty for no message."""
         return b""
 
     def alive(self, id_: MessageId) -> bytes:
@@ -86,11 +86,11 @@ class Dialect(Encoding):
         raise NotImplementedError
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
-        """Not done, and why; the connection lives."""
+        """A refusal with its reason; the connection stays."""
         raise NotImplementedError
 
     def goaway(self, reason: str, retry_after: float) -> bytes:
-        """The server will close; when to come back, in seconds. Empty for nothing."""
+        """The server will close, and when to come back, in seconds; empty for no message."""
         return b""
 
     def close(self, reason: Reason, text: str = "", *, code: int | None = None) -> bytes:
@@ -99,5 +99,5 @@ class Dialect(Encoding):
 
 
 def echoed_code(code: int) -> int:
-    """The code of our answer to a close frame; 1005 stands for none, and may not be sent."""
+    """The code for answering a close frame; 1005 means that there was none, and may not be sent."""
     return CloseCode.NORMAL.value if code == 1005 else code

@@ -1,6 +1,6 @@
 """Messages as bytes: the JSON that every transport shares, and server-sent events.
 
-Owns: the epoch that makes an offset a cursor. May not: decide who gets what.
+Owns: the epoch that turns an offset into a cursor. May not: decide who gets what.
 """
 
 import time
@@ -17,7 +17,7 @@ from chatserver.reasons import ErrorCode
 
 
 class WireEncoder:
-    """`chat.ring.MessageEncoder`. The epoch is known once the log is open."""
+    """The `chat.ring.MessageEncoder` of a server. The epoch is known once the log is open."""
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -44,11 +44,11 @@ class WireEncoder:
         )  # fmt: skip
 
     def emptied(self, edit: bytes) -> bytes:
-        """The JSON of an edit whose text is gone."""
+        """The JSON of an edit without its text."""
         return record_json.without_text(edit)
 
     def _change(self, record: Record) -> bytes:
-        """The JSON of a record that is no message."""
+        """The JSON of a record other than a message."""
         place = record_json.record_place(record.room, record.offset, self.epoch)
         user, target, time = (record.user_id, record.user_name), record.target, record.time
         if record.kind is Kind.EDIT:
@@ -60,33 +60,33 @@ class WireEncoder:
         return record_json.reaction_json(place, target, reaction.emoji, reaction.on, reaction.count, user, time)
 
     def listing(self, presence: Presence) -> bytes:
-        """Who is there, some hundreds at most, as JSON."""
+        """The members of a room as JSON, up to some hundreds."""
         if presence.listing is None:
             presence.listing = encoders.user_list(faces(presence.people())).encode()
         return presence.listing
 
 
 class Events(Encoding):
-    """Server-sent events. What is no record has no id: it is no place to go on from."""
+    """Server-sent events. Only records have an id, since a browser resumes from the last id."""
 
     def __init__(self, encoder: WireEncoder) -> None:
         self._encoder = encoder
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """A record; the event is named after what it is."""
+        """A record, in an event named after its type."""
         return sse.event(self._encoder.cursor(offset), message, record_json.kind_of(message))
 
     def gap(self, room: str, after: int, until: int) -> bytes:
-        """Some were skipped."""
+        """The offsets that a slow client has missed."""
         cursor = self._encoder.cursor
         return sse.event(cursor(until), encoders.gap(room, cursor(after), cursor(until)), "gap")
 
     def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
-        """Who came and went."""
+        """Users who joined and left."""
         return sse.notice("presence", encoders.presence(room, faces(joined), faces(left), members))
 
     def typing(self, room: str, who: Principal) -> bytes:
-        """Somebody is writing something."""
+        """The user who is writing."""
         [face] = faces([who])
         return sse.notice("typing", encoders.typing(room, face))
 
@@ -95,21 +95,21 @@ class Events(Encoding):
         return sse.notice("read", encoders.read(room, offset))
 
     def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
-        """The stream's last event. It is not named `error`, which a browser takes for a broken line."""
+        """The stream's last event. It is not named `error`, which is the browsers' event for a failed connection."""
         return sse.notice("expelled", encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
 
 
 def expiry_text(principal: Principal) -> str | None:
-    """When its sign-in runs out, as clients read it."""
+    """When the sign-in expires, in the format for clients; None: never."""
     expires = principal.expires
     return None if expires is None else encoders.time_text(round((expires - trio.current_time() + time.time()) * 1000))
 
 
 class MessageEvents(Events):
-    """The same, of messages alone. For other records only the id moves, and a browser tells its page nothing."""
+    """Server-sent events of messages alone. Other records only move the id, which causes no event in the page."""
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """A message, or the place of another record."""
+        """A message, or only the id of another record."""
         if record_json.is_message(message):
             return super().push(message, room, offset)
         return sse.id_field(self._encoder.cursor(offset))

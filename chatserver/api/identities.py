@@ -1,15 +1,15 @@
-"""Who a request or a WebSocket comes from.
+"""The user behind a request or a WebSocket.
 
-Owns: the order of the sources, and the cookie. May not: keep anything about anybody, or know what somebody may do.
+Owns: the order of the sources, and the cookie. May not: store anything about users, or know what they may do.
 
-    1. `Authorization: Bearer`: a token that does not hold is refused, and nobody else is tried
-    2. the cookie of somebody who has signed in; of one that does not hold any more nothing is said
+    1. `Authorization: Bearer`: an invalid token is refused, and no other source is tried
+    2. the cookie of a user who has signed in; an expired one is ignored
     3. the header of a trusted proxy
-    4. a guest: the token that came as bearer or cookie, else the address and the user agent
+    4. a guest: by the token in bearer or cookie, otherwise by address and user agent
 
-A browser or our own client sends the token in a cookie, which may be believed: a request of another site's page has
-been refused before, or is nobody's (origins.py). A client without one is, over plain HTTP, the guest of its address and
-user agent, so that a `curl` loop keeps one name; a WebSocket without one is somebody new, and is given a token.
+Browsers and our own client send the token in a cookie. It is trustworthy, because requests from other sites' pages have
+been refused before or are anonymous (origins.py). Over HTTP a client without a token is the guest of its address and
+user agent, so that a `curl` loop keeps one name; a WebSocket without one is a new guest, and gets a token.
 """
 
 import re
@@ -40,25 +40,25 @@ from chatserver.protocol.response import cookie
 from chatserver.protocol.validation import check_user_id
 
 COOKIE = "chat_session"
-#: Seconds a browser keeps a guest's: a year. The longest that Chromium allows is 400 days.
+#: Seconds for which a browser keeps a guest's cookie: a year. Chromium allows 400 days at most.
 COOKIE_LIFETIME = 365 * 24 * 3600
-#: Characters of a user agent that tell one guest of an address from another: browsers send 120. The rest would only be
-#: kept, as long as the sender likes.
+#: Characters of a user agent that distinguish guests at one address: browsers send 120. Without this bound a client
+#: could have the server keep any number.
 AGENT_MAX = 256
 
-#: A guest's: random, and perhaps a name with its seal.
+#: A guest's token: random characters, optionally followed by a name and its seal.
 _GUEST_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}(~[A-Za-z0-9_-]{{1,216}}~[A-Za-z0-9_-]{{22}})?")
 
 
 class Known(NamedTuple):
-    """Somebody that a request has named, and the token by which it did."""
+    """The user that a request identifies, and the token with which it did."""
 
     principal: Principal
     token: str = ""
 
 
 class Identities:
-    """The sources; one for the server. `secret` is the log's: with it tokens become numbers."""
+    """The sources of identity; one for the server. `secret` is the log's, with which tokens become numbers."""
 
     def __init__(
         self, secret: bytes, access: Access, tokens: Tokens | None = None, *, user_header: str = "",
@@ -71,21 +71,21 @@ class Identities:
         self._guest = under(Principal, access)
         self._signed_in = under(SignedIn, access)
         self._named_guest = under(NamedGuest, access)
-        self.nobody = self._guest(0, "")  # a page of another site, which reads what everybody may
-        # A client comes again, and may hold several polls: they share one object.
+        self.nobody = self._guest(0, "")  # for a page of another site, which may read what is public
+        # Shared by the requests of a client, which may hold several polls at a time.
         self._remembered = lru_cache(REMEMBERED)(self._make_guest)
         self._vouched_for = lru_cache(REMEMBERED)(self._make_user)
 
     def of(self, head: Head, address: str, network: str, *, vouched: bool = False) -> Principal:
-        """Who sent a request. Raises RefusedError."""
+        """The user who sent a request. Raises RefusedError."""
         known = self.known(head, network, vouched=vouched)
         if known is not None:
             return known.principal
-        # With a space in it, it looks like no token of ours.
+        # The space keeps this from being equal to any token of ours.
         return self._remembered(f"{address} {head.headers.get('user-agent', '')[:AGENT_MAX]}", network)
 
     def opening(self, head: Head, network: str, *, vouched: bool) -> tuple[Principal, str, bool]:
-        """Who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
+        """The user who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
         known = self.known(head, network, vouched=vouched)
         if known is not None:
             return known.principal, known.token if known.principal.is_guest else "", False
@@ -93,9 +93,9 @@ class Identities:
         return self._make_guest(token, network), token, True
 
     def known(self, head: Head, network: str, *, vouched: bool) -> Known | None:
-        """Who a request names; None: nobody. `vouched`: it came from a trusted proxy. Raises RefusedError."""
+        """The user that a request identifies, if any. `vouched`: it came from a trusted proxy. Raises RefusedError."""
         scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":  # another scheme is for a proxy in front
+        if scheme.lower() == "bearer":  # other schemes are meant for a proxy in front
             return self.by_token(bearer.strip(), network)
         found = None
         sent = cookie_token(head)
@@ -109,7 +109,7 @@ class Identities:
         return found
 
     def wants_cookie(self, head: Head, network: str, *, vouched: bool) -> bool:
-        """Whether the page should bring a guest's token along."""
+        """Whether the answer with the page should set a guest's cookie."""
         if self.access.closed_to_guests:
             return False
         try:
@@ -118,7 +118,7 @@ class Identities:
             return False
 
     def by_token(self, token: str, network: str) -> Known:
-        """Who has a token. Raises RefusedError."""
+        """The user of a token. Raises RefusedError."""
         if _GUEST_TOKEN.fullmatch(token):
             guest = self._remembered(token, network)
             if not self.signed_out.holds(guest.number):
@@ -132,11 +132,11 @@ class Identities:
         return Known(self._signed_in(found.number, network, found.packed, found.rights), token)
 
     def guest(self, token: str, network: str) -> Principal:
-        """The guest with a token of ours."""
+        """The guest of a token that this server made."""
         return self._remembered(token, network)
 
     def _make_user(self, header: str, network: str) -> Principal:
-        """Whom a proxy names. Two values in one header are not one name: a client may have sent the first."""
+        """The user that a proxy names. Two values in the header are refused: a client may have sent the first."""
         try:
             user_id = check_user_id(header.encode("latin-1").decode())
             if "," in user_id:
@@ -147,7 +147,7 @@ class Identities:
         return self._signed_in(user_number(user_id, self._secret), network, pack(face, None), rights_of())
 
     def sweep(self) -> None:
-        """Forget what has passed."""
+        """Forget what has expired."""
         if self._tokens is not None:
             self._tokens.sweep()
 
@@ -164,6 +164,6 @@ def cookie_token(head: Head) -> str | None:
 
 
 def set_cookie(token: str, *, secure: bool, seconds: int = COOKIE_LIFETIME) -> tuple[str, str]:
-    """The header that gives a token to a client; a secure one is not sent where it could be overheard."""
+    """The Set-Cookie header with a token; a `secure` cookie is never sent over plain HTTP."""
     flags = "HttpOnly; SameSite=Lax; Secure" if secure else "HttpOnly; SameSite=Lax"
     return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={seconds}; {flags}")

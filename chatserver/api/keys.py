@@ -1,10 +1,10 @@
 """The keys that tokens are verified with.
 
-Owns: reading them, and which algorithm each is for: that comes from the key, never from a token. May not: verify.
+Owns: reading them, and the algorithm of each, which comes from the key, never from a token. May not: verify.
 
-    a secret of at least 32 bytes     HS256      made where the file is missing, for its owner alone to read
+    a secret of at least 32 bytes     HS256      created if the file is missing, readable by its owner only
     a public key in PEM form          RS256, ES256 or EdDSA: RSA of 2,048 bits or more, P-256, Ed25519
-    a JWK or a set of them (JSON)     the same four; keys for anything else are passed over
+    a JWK or a set of them (JSON)     the same four; other keys are skipped
 """
 
 import os
@@ -26,13 +26,13 @@ from chatserver.settings.spec import ConfigError
 
 PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-#: Bytes of a secret: as many as HMAC-SHA256 gives (RFC 7518 section 3.2).
+#: Bytes of a secret: the length of an HMAC-SHA256 (RFC 7518 section 3.2).
 MIN_SECRET = 32
 #: Bits of an RSA key (RFC 7518 section 3.3).
 MIN_RSA_BITS = 2048
-#: Bytes of a file or an answer with keys: providers publish two to ten, a few KB.
+#: Bytes of a file or an answer with keys: providers publish two to ten keys, a few KB.
 MAX_KEY_BYTES = 256 * 1024
-#: Keys in one set: each is tried when a token does not name one.
+#: Keys in one set; all are tried if a token does not name its key.
 MAX_KEYS = 32
 
 _PRIVATE = b"PRIVATE KEY-----"
@@ -41,7 +41,7 @@ _log = structlog.get_logger("chatserver.keys")
 
 
 class Key(NamedTuple):
-    """A key, what it is for, and the name that tokens call it by, if it has one."""
+    """A key, its algorithm, and its id (`kid`), if it has one."""
 
     algorithm: str
     key: bytes | PublicKey
@@ -53,23 +53,23 @@ class _Set(msgspec.Struct):
 
 
 class KeyRing:
-    """All keys of a server: those of files, and those that a provider publishes. Raises ConfigError."""
+    """All keys of a server: those in files, and those that a provider publishes. Raises ConfigError."""
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
         self._paths = paths
         self._published: list[Key] = []
         self._keys: list[Key] = []
-        self.unknown: Callable[[], bool] = lambda: False  # told of a token whose key is not here; True: it may be soon
-        self.generation = 0  # another one: what was verified before may not be any more
+        self.unknown: Callable[[], bool] = lambda: False  # called for a token of an unknown key; True: it may come soon
+        self.generation = 0  # changes whenever tokens that were verified may have become invalid
         self.reload()
 
     def reload(self) -> None:
-        """Read the files again. After ConfigError the keys are what they were."""
+        """Read the files again. If that raises ConfigError, the keys stay as they were."""
         found = [key for path in self._paths for key in read_keys(Path(path))]
         self._use(found, self._published)
 
     def publish(self, keys: list[Key]) -> None:
-        """A provider has these keys now, and no others."""
+        """Replace the provider's keys."""
         self._use(self._keys[: len(self._keys) - len(self._published)], keys)
 
     def _use(self, own: list[Key], published: list[Key]) -> None:
@@ -77,7 +77,7 @@ class KeyRing:
         self.generation += 1
 
     def find(self, algorithm: str, name: str | None) -> list[Key]:
-        """Those that a token may be signed with which names an algorithm and perhaps a key."""
+        """The candidate keys for a token that names this algorithm and perhaps a key."""
         return [
             key
             for key in self._keys
@@ -89,7 +89,7 @@ class KeyRing:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """The keys in a file; a secret is made if there is none. Raises ConfigError."""
+    """The keys in a file; a missing file is created with a new secret. Raises ConfigError."""
     try:
         data = path.read_bytes() if path.exists() else _make_secret(path)
         private = path.stat().st_mode & 0o077 == 0
@@ -115,7 +115,7 @@ def _make_secret(path: Path) -> bytes:
 
 
 def keys_in(data: bytes) -> list[Key]:
-    """The keys in some bytes. Raises ValueError, whose words name no part of a key."""
+    """The keys in some bytes. Raises ValueError, whose message contains no part of a key."""
     if len(data) > MAX_KEY_BYTES:
         raise ValueError(f"{len(data):,} bytes, limit {MAX_KEY_BYTES:,}")
     if _PRIVATE in data:
@@ -134,7 +134,7 @@ def keys_in(data: bytes) -> list[Key]:
 
 
 def public_key(key: object, name: str | None = None) -> Key:
-    """The one algorithm that a public key is used with. Raises ValueError."""
+    """A public key with its algorithm. Raises ValueError."""
     if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
         return Key("RS256", key, name)
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
@@ -145,7 +145,7 @@ def public_key(key: object, name: str | None = None) -> Key:
 
 
 def keys_of_set(data: bytes, *, secrets_too: bool = True) -> list[Key]:
-    """The keys of a JWK set, or the one of a JWK, that can be used here. Raises ValueError."""
+    """The usable keys of a JWK set, or of a single JWK. Raises ValueError."""
     try:
         whole = msgspec.json.decode(data)
         found = msgspec.convert(whole if "keys" in whole else {"keys": [whole]}, _Set).keys

@@ -1,6 +1,6 @@
 """Making tokens, for scripts and tests: `chatserver token`.
 
-Owns: what such a token says. May not: be part of a running server; who signs people in is another program.
+Owns: the claims of such a token. May not: be part of a running server; another program signs people in.
 """
 
 import time
@@ -28,7 +28,7 @@ def mint(
     key: Path, sub: str, *, name: str = "", role: str = "", rooms: Sequence[str] = (), expires: str = "1h",
     issuer: str = "", audience: str = "",
 ) -> str:  # fmt: skip
-    """A token that says this. Raises ConfigError."""
+    """Make a token with these claims. Raises ConfigError."""
     algorithm, signing = _signing_key(key)
     claims: dict[str, object] = {"sub": sub, "iat": int(time.time()), "exp": int(time.time()) + span(expires)}
     chat: dict[str, object] = {"role": role} if role else {}
@@ -70,7 +70,7 @@ def _grant(text: str) -> tuple[str, str]:
 
 
 def _signing_key(path: Path) -> tuple[str, bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey]:
-    """What signs, and how: a secret, or a private key in PEM form."""
+    """The algorithm and the signing key: a secret, or a private key in PEM form."""
     try:
         data = path.read_bytes()[: MAX_KEY_BYTES + 1]
     except OSError as error:

@@ -1,7 +1,7 @@
 """Requests of moderators: sanctions, kicks, the audit trail (CONTRACT section 10).
 
-Owns: the meaning of these requests, and who may make them. May not: see a socket, or take anybody out of a room
-itself. A refused request is noted, and its answer is the same whatever there is.
+Owns: the meaning of these requests, and who may make them. May not: see a socket, or take anybody out of a room itself.
+A refused request goes into the audit trail, and its answer does not depend on what exists.
 """
 
 from itertools import islice
@@ -22,9 +22,9 @@ from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import OFFSET_LIMIT, check_room
 from chatserver.reasons import ErrorCode
 
-#: Who may moderate both of these may moderate any room: a pattern like `?` fits the first by chance.
+#: A user who may moderate both of these rooms may moderate all: a pattern like `?` matches the first by chance.
 _ANY_ROOM = (EVERYWHERE, "0" * 64)
-#: Sanctions or entries in one answer, unless another limit is asked for, and at most.
+#: Sanctions or entries in one answer: the default, and the most that can be asked for.
 LISTED, MAX_LISTED = 100, 1_000
 
 
@@ -38,7 +38,7 @@ class ModerationHandlers:
         self._trail = services.log.audit
 
     def _moderator(self, request: Request, action: str, room: str) -> Principal:
-        """Who asks, if it may. Raises HttpError (403) and MessageError."""
+        """The moderator who sent the request. Raises HttpError (403) and MessageError."""
         if room != EVERYWHERE:
             check_room(room)
         principal = request.principal
@@ -52,7 +52,7 @@ class ModerationHandlers:
     # -- sanctions ------------------------------------------------------------------------------------------------
 
     def sanction(self, request: Request, room: str) -> Pending:
-        """`POST /rooms/{room}/sanctions`: 201 once it is kept, in force, and everybody concerned is out."""
+        """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and everybody concerned is out."""
         principal = self._moderator(request, "sanction", room)
         request.parameters()
         asked = decode_sanction(request.body, request.head.headers.get("content-type"))
@@ -64,7 +64,7 @@ class ModerationHandlers:
         return self._sanction_later(principal, room, asked, network or "")
 
     def _network_of(self, user: str, where: str) -> str:
-        """Where a user is connected from, who is in this room, or in any. Raises HttpError."""
+        """The network of a user who is in this room, or with "*" in any. Raises HttpError."""
         number = self._moderation.number_behind(user)
         for name, room in self._services.hub.rooms.items():
             person = room.presence.person(number) if where in (name, EVERYWHERE) else None
@@ -107,7 +107,7 @@ class ModerationHandlers:
         return Response(200, [json_body({"sanctions": [_shown(each) for each in islice(found, limit)]})])
 
     def lift(self, request: Request, room: str, number: str) -> Pending:
-        """`DELETE /rooms/{room}/sanctions/{id}`: 200 with what it was; "*" finds it in any room."""
+        """`DELETE /rooms/{room}/sanctions/{id}`: 200 with the sanction; "*" finds it in any room."""
         principal = self._moderator(request, "lift sanction", room)
         request.parameters()
         id_ = int(number) if number.isascii() and number.isdigit() and len(number) <= len(str(OFFSET_LIMIT)) else 0

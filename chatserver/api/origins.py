@@ -1,14 +1,14 @@
-"""Which page a request comes from, and whether it was meant for this server.
+"""The origin of a request: which site's page sent it, and whether it was meant for this server.
 
 Owns: the decision about `Host`, `Origin` and `Sec-Fetch-Site`, and the CORS fields of answers. May not: know a path, a
 user or a socket.
 
-A browser lets any page send requests to any address, with the cookies for that address, and says whose page it was:
-`Origin` (RFC 6454) with every WebSocket, with each request of a script to another site and with each that is not GET
-or HEAD; `Sec-Fetch-Site` with every request, over https and to the loopback. Programs that are no browser send neither.
+A browser lets any page send requests to any address, with the cookies for that address, and reports whose page it was:
+in `Origin` (RFC 6454) with every WebSocket, every cross-site request of a script, and every request other than GET or
+HEAD; and in `Sec-Fetch-Site` with every request over https or to the loopback. Other programs send neither.
 
-`Host` is held against the names of this server because `Origin` is compared with it: a page of evil.example, whose
-name is made to lead here after it has loaded (DNS rebinding), would else be our own. Its port may be a forwarded one.
+`Host` must be a name of this server, because `Origin` is compared with it: otherwise a page of evil.example, whose name
+is pointed here after it has loaded (DNS rebinding), would pass as our own. The port may be a forwarded one.
 """
 
 import ipaddress
@@ -22,15 +22,15 @@ from chatserver.protocol.head import Head
 from chatserver.reasons import ErrorCode
 from chatserver.settings import forms
 
-#: Values of `Host` that are remembered in the form that is compared; a server is asked for few.
+#: Values of `Host` whose normalised form is cached; a server sees few.
 HOSTS_REMEMBERED = 256
 #: Seconds for which a browser may remember a preflight: Chromium's maximum.
 PREFLIGHT_AGE = 7200
 
 _SAFE = ("GET", "HEAD")
-#: What a browser sends along for the user, and the one request by which a GET becomes a conversation.
+#: Headers by which a request acts for the user, or by which a GET becomes a WebSocket.
 _AS_USER = ("cookie", "authorization", "upgrade")
-#: Of `Sec-Fetch-Site`: our own page, or the user himself (a typed address, a bookmark).
+#: Values of `Sec-Fetch-Site` for our own page, or the user directly (a typed address, a bookmark).
 _OURS = (None, "same-origin", "none")
 _ALL_ADDRESSES = frozenset(("0.0.0.0", "::"))
 _VARY = ("Vary", "Origin")
@@ -47,19 +47,19 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the decision depends on; made once."""
+    """The parameters of the decision; made once."""
 
-    scheme: str  # that is spoken here
-    origins: frozenset[str]  # of pages that may do what ours may
+    scheme: str  # of this listener
+    origins: frozenset[str]  # of pages that may do the same as ours
     hosts: frozenset[str] | None  # the names and addresses of this server; None: any
     any_address: bool = False  # bound to all addresses, so that any address is one of its own
 
 
 def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> Policy:
-    """Make the policy of a server that listens at `bound`, names and addresses, and goes by further `hosts`.
+    """Make the policy of a server that listens at the names and addresses `bound`, and has further names `hosts`.
 
-    localhost is always among them: nobody can make it lead elsewhere, and health checks use it. A server that is bound
-    to all addresses and was told no name cannot know its own, and takes any.
+    localhost is always allowed, since it cannot be pointed elsewhere, and health checks use it. A server that is bound
+    to all addresses and was given no name cannot know its own, and allows any.
     """
     ours = frozenset(_compared(each)[0] for each in bound)
     further = frozenset(map(forms.host, hosts))
@@ -71,11 +71,11 @@ def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hos
 
 
 def source_of(headers: Mapping[str, str], policy: Policy) -> Source:
-    """Whose page a request comes from. Raises HttpError (421) when it was meant for another server."""
+    """The source of a request. Raises HttpError (421) when it was meant for another server."""
     host, origin, site = headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")
     if host is None:
-        # HTTP/1.0, as health checks speak it and no browser does. Behind a proxy that takes `Host` away any page could
-        # look like that, so it may do what a foreign one may: read what is public.
+        # HTTP/1.0, which health checks use and browsers do not. Behind a proxy that removes `Host`, the request of any
+        # page would look like this, so it gets the rights of a foreign page: reading what is public.
         return Source.FOREIGN if policy.hosts is not None or origin is not None or site not in _OURS else Source.OWN
     if policy.hosts is not None and host not in policy.hosts:
         name, is_address = _host_of(host)
@@ -91,12 +91,12 @@ def source_of(headers: Mapping[str, str], policy: Policy) -> Source:
 
 @lru_cache(HOSTS_REMEMBERED)
 def _host_of(authority: str) -> tuple[str, bool]:
-    """The host that `Host` names, in the form in which it is compared, and whether it is an address."""
+    """The normalised host in `Host`, and whether it is an address."""
     return _compared(authority.partition("]")[0] if authority.startswith("[") else authority.partition(":")[0])
 
 
 def _compared(name: str) -> tuple[str, bool]:
-    bare = name.strip("[]").partition("%")[0]  # an interface stands behind a link-local address
+    bare = name.strip("[]").partition("%")[0]  # a link-local address may end with an interface
     try:
         return str(ipaddress.ip_address(bare)), True
     except ValueError:
@@ -104,12 +104,12 @@ def _compared(name: str) -> tuple[str, bool]:
 
 
 def _is_own(origin: str, host: str, scheme: str) -> bool:
-    """Whether an origin is this server as the request names it."""
+    """Whether an origin is this server, under the host of the request."""
     if origin == f"{scheme}://{host}":
         return True
     theirs, _, authority = origin.partition("://")
-    # Where plain http is spoken here, a proxy may end TLS before us. Never the other way round: a page that came over
-    # http may be anybody's on its way, and would speak to us over https.
+    # With plain http here, a proxy in front may terminate TLS, so https is the same origin. Never the reverse: a page
+    # that came over http may have been altered on its way, and would talk to us over https.
     if theirs != scheme and (theirs, scheme) != ("https", "http"):
         return False
     suffix = f":{forms.DEFAULT_PORTS[theirs]}"
@@ -117,13 +117,13 @@ def _is_own(origin: str, host: str, scheme: str) -> bool:
 
 
 def check_foreign(head: Head) -> None:
-    """Let a foreign page read what everybody may, as nobody. Raises HttpError (403) for anything beyond that."""
+    """Let a foreign page read what is public, anonymously. Raises HttpError (403) for anything else."""
     if head.method not in _SAFE or any(name in head.headers for name in _AS_USER):
         raise forbidden(head)
 
 
 def forbidden(head: Head) -> HttpError:
-    """The refusal of a foreign page; it names what gave it away."""
+    """The refusal of a foreign page; it names the header that identified it."""
     headers = head.headers
     shown = next(
         (f"{name}: {headers[name.lower()][:80]}" for name in ("Origin", "Sec-Fetch-Site") if name.lower() in headers),
@@ -136,7 +136,7 @@ def forbidden(head: Head) -> HttpError:
 
 
 def cors_fields(head: Head, policy: Policy) -> Headers:
-    """What a browser must read in an answer to hand it to a page of an allowed origin; nothing for any other."""
+    """The CORS fields that let a page of an allowed origin read an answer; none for other origins."""
     origin = head.headers.get("origin")
     if origin not in policy.origins:
         return ()
@@ -149,7 +149,7 @@ def cors_fields(head: Head, policy: Policy) -> Headers:
 
 
 def preflight_fields(methods: Iterable[str]) -> Headers:
-    """What an allowed page may send to a path that has these methods."""
+    """The CORS fields of a preflight for a path with these methods."""
     return (
         ("Access-Control-Allow-Methods", ", ".join(methods)),
         ("Access-Control-Allow-Headers", _ALLOWED_FIELDS),

@@ -1,6 +1,6 @@
-"""Pages of a room's messages: from its ring when it is there, else from the log.
+"""Pages of a room's messages: from its ring if that has them, otherwise from the log.
 
-Owns: the choice between the two, and pages that many get at once. May not: know who asked.
+Owns: the choice between the two, and pages that many requests share. May not: know who asked.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,28 @@ from chatserver.protocol.record_json import is_message
 from chatserver.protocol.response import response
 from chatserver.protocol.validation import Place
 
-#: Bytes of messages in one answer, whatever its limit; a client that wants more asks again from the cursor. The first
-#: message is given whatever its length, so the bound is exceeded by one message at most.
+#: Bytes of messages in one answer, whatever its `limit`; a client that wants more asks again from the cursor. The first
+#: message is always included, so the bound is exceeded by one message at most.
 PAGE_BYTES = 64 * 1024
-#: Answers to held polls that a room keeps for all at one place with one limit: somebody may try every limit.
+#: Shared answers to held polls that a room keeps, by place and limit; bounded, since a client may try every limit.
 ANSWERS_KEPT = 16
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
-    """Where to go on: after `offset`; `recovered` is False when something the client lacks is gone."""
+    """Where a page begins: after `offset`; `recovered` is False if records that the client lacks are gone."""
 
     offset: int
     recovered: bool
-    latest: bool = False  # no place the client named: the newest count, and a short page leaves out the older ones
-    last: int = 0  # the room's newest offset by then, of a start like that
+    latest: bool = False  # the client named no place: a page that is full keeps the newest and drops the older ones
+    last: int = 0  # with `latest`: the room's newest offset at that time
 
 
 def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int, coming: int = 0) -> Start:
     """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
 
-    None starts before the `newest` few. So does a place of another epoch, or one that this epoch never reached, and
-    the client is told; `coming` messages may be in the log and not yet in the news. A place before `first`, which
-    retention has passed, goes on from the oldest.
+    None starts before the `newest` few. So does a place of another epoch, or one beyond the end of this one, with
+    `recovered` False; `coming` messages may be in the log but not yet in the news. A place before `first`, whose
+    records retention has removed, starts at the oldest record.
     """
     fresh = max(first - 1, last - newest)
     if place is None:
@@ -50,7 +50,7 @@ def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: i
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """Messages as JSON, the offset they reach, and whether none before them is missing."""
+    """Messages as JSON, the offset that they reach, and whether the client has missed none before them."""
 
     reaches: int
     recovered: bool
@@ -72,17 +72,17 @@ class Pages:
         self.events, self.message_events = encoder.events, encoder.message_events
 
     def is_ours(self, place: Place) -> bool:
-        """Whether a place is one of this log's epoch."""
+        """Whether a place is of this log's epoch."""
         return place.epoch in (None, self._encoder.epoch)
 
     def start(self, room: Room, place: Place | None, limit: int) -> Start:
-        """Where a cursor stands in a room in memory."""
+        """The start for a cursor in a room that is in memory."""
         return resolve(
             place, epoch=self._encoder.epoch, first=room.first, last=room.last, newest=limit, coming=room.pending
         )
 
     def is_ahead(self, room: Room, place: Place | None) -> bool:
-        """Whether another process may have written up to a place that this one has not heard of yet."""
+        """Whether a place may be one that another process has written and this one does not know of yet."""
         if not self.shared or place is None:
             return False
         return place.offset > room.last + room.pending and self.is_ours(place)
@@ -90,26 +90,26 @@ class Pages:
     def after_now(
         self, room: Room, start: Start, limit: int, *, most: int = PAGE_BYTES, messages_only: bool = False
     ) -> Page | None:  # fmt: skip
-        """The page behind a start, if the ring holds it."""
+        """The page after a start, if the ring has it."""
         ring = room.ring
         if ring is None:
-            return Page(start.offset, start.recovered, [])  # nothing was ever said
+            return Page(start.offset, start.recovered, [])  # the room was never written
         if not ring.holds_after(start.offset) or (messages_only and start.latest):
-            return None  # so many messages may reach further back than so many records
+            return None  # that many messages may reach further back than the same number of records
         page = _page(start, ring.after(start.offset, limit), most)
         return _messages_of(page) if messages_only else page
 
     def now(
         self, room: Room | None, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
     ) -> Page | None:  # fmt: skip
-        """The page behind a cursor, or with `before` the one that ends there, if the room's ring holds it."""
+        """The page after a cursor, or with `before` the one that ends there, if the room's ring has it."""
         if room is None or self.is_ahead(room, after or before):
             return None
         if before is None:
             return self.after_now(room, self.start(room, after, limit), limit, messages_only=messages_only)
         if messages_only:
             return None
-        ours = self.is_ours(before)  # what stood before a place of another epoch is gone
+        ours = self.is_ours(before)  # for a place of another epoch, the records before it are gone
         end = min(before.offset, room.last + 1) if ours else room.last + 1
         start = max(room.first, end - limit)
         ring = room.ring
@@ -122,7 +122,7 @@ class Pages:
     def several_now(
         self, starts: Sequence[tuple[Room, Start]], limit: int, *, many: bool, messages_only: bool = False
     ) -> list[bytes] | None:  # fmt: skip
-        """The body of an answer with pages of several rooms, if their rings hold them."""
+        """The body of an answer with pages of several rooms, if their rings have them."""
         pages = []
         left = PAGE_BYTES
         for room, start in starts:
@@ -136,7 +136,7 @@ class Pages:
     async def read(
         self, room: str, after: Place | None, before: Place | None, limit: int, *, messages_only: bool = False
     ) -> Page:  # fmt: skip
-        """The page behind a cursor, or with `before` the one that ends there. Raises LogError."""
+        """The page after a cursor, or with `before` the one that ends there. Raises LogError."""
         if before is not None:
             return await self._before(room, before, limit, messages_only)
         head = await self._log.head(room)
@@ -159,7 +159,7 @@ class Pages:
     async def after_start(
         self, room: str, start: Start, limit: int, *, most: int = PAGE_BYTES, messages_only: bool = False
     ) -> Page:  # fmt: skip
-        """The page behind a start; with `most` 0 an empty one. Raises LogError."""
+        """The page after a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
             return Page(start.offset, start.recovered, [])
         if start.latest and messages_only:
@@ -167,13 +167,13 @@ class Pages:
             reaches = max(start.last, records[-1].offset if records else 0)
             found = [self._encoder.message(record) for record in records]
             return Page(reaches, start.recovered, _newest(found, most))
-        if start.latest:  # bounded by bytes, what is read forward would end before the newest
+        if start.latest:  # reading forward could reach the bound on bytes before the newest record
             records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES)
         else:
             records = await self._log.read(room, after=start.offset, limit=limit, max_bytes=PAGE_BYTES)
         if not records:
             return Page(start.offset, start.recovered, [])
-        # Retention may have moved on since the start was found.
+        # Retention may have removed records since the start was found.
         begins = records[0].offset - 1
         found_start = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
         page = _page(found_start, [self._encoder.message(record) for record in records], most)
@@ -181,23 +181,23 @@ class Pages:
 
     async def _before(self, room: str, place: Place, limit: int, messages_only: bool) -> Page:
         ours = self.is_ours(place)
-        before = place.offset if ours else None  # of another epoch: the newest
+        before = place.offset if ours else None  # for a place of another epoch, the newest records
         records = await self._log.latest(room, limit, before=before, max_bytes=PAGE_BYTES, messages_only=messages_only)
         reaches = records[-1].offset if records else 0
-        if ours and not records:  # nothing in front of that place, or nothing at all
+        if ours and not records:  # there are no records before that place, or none at all
             reaches = min(max(place.offset - 1, 0), (await self._log.head(room)).last)
         found = [self._encoder.message(record) for record in records]
         return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
 
     def body(self, pages: Sequence[tuple[str, Page]], *, many: bool) -> list[bytes]:
-        """Pages as the body of an answer, in parts: in the shape of `/poll` if there may be many."""
+        """Pages as the body of an answer, in parts; with `many`, in the shape of `/poll`."""
         parts = [(room, self._encoder.cursor(page.reaches), page.recovered, page.items) for room, page in pages]
         return encoders.poll_page(parts) if many else encoders.page(*parts[0])
 
     def held_wire(self, waiter: PollWaiter) -> bytes | None:
-        """The whole answer to a held poll as things stand; None when a room's part has left the ring.
+        """The complete answer to a held poll at this moment; None if the ring no longer has a room's part.
 
-        Pollers of one room at one place get the same bytes object.
+        Polls of one room at one place share one bytes object.
         """
         shared = None if waiter.many or waiter.next is not None else waiter.room
         key = ("held", waiter.after, waiter.limit, waiter.keep_alive, waiter.messages_only)
@@ -214,17 +214,17 @@ class Pages:
 
 
 def _messages_of(page: Page) -> Page:
-    """The same page without what is no message; it reaches as far."""
+    """The page without records other than messages; it reaches the same offset."""
     return Page(page.reaches, page.recovered, [item for item in page.items if is_message(item)])
 
 
 def _share(left: int, rooms: int) -> int:
-    """Of the bytes that are left in one answer, those for its next room; without any, a room keeps its place."""
+    """The bytes for the next room of an answer, of those left; with none, the room's cursor does not move."""
     return max(min(PAGE_BYTES // rooms, left), 0)
 
 
 def _page(start: Start, found: list[bytes], most: int) -> Page:
-    """What fits of the messages right behind a start: the newest if the client named no place, else the oldest."""
+    """The messages after a start that fit: the newest if the client named no place, otherwise the oldest."""
     if not most:
         return Page(start.offset, start.recovered, [])
     if start.latest:
@@ -234,7 +234,7 @@ def _page(start: Start, found: list[bytes], most: int) -> Page:
 
 
 def _oldest(found: list[bytes], most: int) -> list[bytes]:
-    """The first that fit, and at least one, so that every page moves on."""
+    """The first messages that fit, and at least one, so that every page makes progress."""
     size = 0
     for count, message in enumerate(found):
         size += len(message)

@@ -1,9 +1,9 @@
 """The keys that a provider publishes at an address (`--token-jwks`).
 
-Owns: when they are fetched, in a thread of its own, and how long and how much that may be. May not: verify.
+Owns: when they are fetched, in a thread, and the limits on time and size. May not: verify.
 
-At the start, at a SIGHUP, and when a token names a key that is not here, at most once a minute. What was fetched stays
-in use until the next answer that can be read.
+They are fetched at the start, at SIGHUP, and when a token names an unknown key, then at most once a minute. Fetched
+keys stay in use until the next readable answer.
 """
 
 import time
@@ -14,7 +14,7 @@ import trio
 
 from chatserver.api.keys import MAX_KEY_BYTES, KeyRing, keys_of_set
 
-#: Seconds between two fetches that tokens ask for; and until the next one when none has succeeded yet.
+#: Seconds between two fetches for unknown keys, and between attempts while none has succeeded yet.
 FETCH_EVERY = 60.0
 #: Seconds for one fetch, and for each step of it.
 FETCH_DEADLINE, STEP_DEADLINE = 10.0, 5.0
@@ -23,10 +23,10 @@ _log = structlog.get_logger("chatserver.keys")
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """Keys come from where the operator said, and nowhere else."""
+    """Refuses redirects: keys come only from the address that the operator configured."""
 
     def redirect_request(self, *_: object) -> None:
-        """None: a redirect is an error."""
+        """Return None, which makes a redirect an error."""
 
 
 class PublishedKeys:
@@ -37,11 +37,11 @@ class PublishedKeys:
         self._keys = keys
         self._wanted = trio.Event()
         self._fetching = False
-        self._fetched = False  # at least once
+        self._fetched = False  # whether a fetch has succeeded yet
         self._began = 0.0
 
     def unknown(self) -> bool:
-        """A token names a key that is not here. True: it may be soon."""
+        """Note that a token names an unknown key; returns True if it may be here soon."""
         if self._fetching:
             return True
         if trio.current_time() < self._began + FETCH_EVERY:
@@ -50,11 +50,11 @@ class PublishedKeys:
         return True
 
     def fetch(self) -> None:
-        """Fetch them now."""
+        """Fetch the keys now."""
         self._wanted.set()
 
     async def run(self) -> None:
-        """Fetch, and wait until it is wanted again."""
+        """Fetch whenever asked to, until cancelled."""
         while True:
             self._wanted = trio.Event()
             self._began = trio.current_time()
@@ -72,7 +72,7 @@ class PublishedKeys:
             try:
                 data = await trio.to_thread.run_sync(fetched, self._url, abandon_on_cancel=True)
                 keys = keys_of_set(data, secrets_too=False)
-            except Exception as error:  # noqa: BLE001  what comes from outside ends no server
+            except Exception as error:  # noqa: BLE001  no answer from outside may end the server
                 why = f"{type(error).__name__}: {error}"
             else:
                 self._keys.publish(keys)
@@ -83,11 +83,11 @@ class PublishedKeys:
 
 
 def fetched(url: str) -> bytes:
-    """What is at an address; it gives up by itself, since nobody can end its thread. Raises OSError or ValueError."""
+    """Fetch from an address, with a deadline, since a thread cannot be cancelled. Raises OSError or ValueError."""
     end = time.monotonic() + FETCH_DEADLINE
     request = Request(url, headers={"Accept": "application/json"})  # noqa: S310 -- settings allow https, or the loopback
     opener = build_opener(_NoRedirect)
-    if request.type == "http":  # what is on the loopback is not to be had from a proxy
+    if request.type == "http":  # plain http is for the loopback only, which a proxy cannot reach
         opener = build_opener(_NoRedirect, ProxyHandler({}))
     with opener.open(request, timeout=STEP_DEADLINE) as answer:
         data = b""

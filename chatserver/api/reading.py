@@ -1,7 +1,7 @@
-"""Reading and typing, over HTTP and WebSocket alike (CONTRACT section 9).
+"""Read markers and typing, over HTTP and WebSocket alike (CONTRACT section 9).
 
-Owns: the meaning of these requests and commands. May not: keep a marker (`ReadMarkers` does), or decide who
-is told (the hub does).
+Owns: the meaning of these requests and commands. May not: keep a marker (`ReadMarkers` does), or decide who gets the
+news (the hub does).
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Reading:
         self._markers = services.markers
 
     def commands(self) -> Mapping[type, Hear]:
-        """Those of a WebSocket, by type."""
+        """The commands for a WebSocket, by type."""
         return {Read: self._hear_read, Typing: self._hear_typing}
 
     def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
@@ -68,7 +68,7 @@ class Reading:
         return SILENT
 
     def put(self, request: Request, name: str) -> Answer | Pending:
-        """`PUT /rooms/{room}/read`: how far the user has read."""
+        """`PUT /rooms/{room}/read`: move the user's read marker."""
         check_room(name)
         request.parameters()
         self._services.check(request.principal, Action.READ, name)
@@ -89,7 +89,7 @@ class Reading:
         return Response(HTTPStatus.NO_CONTENT, [])
 
     def type(self, request: Request, name: str) -> Response:
-        """`POST /rooms/{room}/typing`: the user is writing something."""
+        """`POST /rooms/{room}/typing`: show that the user is writing."""
         check_room(name)
         request.parameters()
         self._services.check(request.principal, Action.WRITE, name)
@@ -102,7 +102,7 @@ class Reading:
             self._services.elsewhere.types(room, principal)
 
     def show_unread(self, request: Request) -> Pending:
-        """`GET /unread`: what the user has not read, in each room that it has a marker in."""
+        """`GET /unread`: unread messages in each room in which the user has a marker."""
         request.parameters()
         return self._show_later(request.principal)
 
@@ -112,15 +112,15 @@ class Reading:
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
 
     def _is_ahead(self, room: Room, offset: int) -> bool:
-        """Whether another process may have written this record, and ours has not heard of it yet."""
+        """Whether an offset may be one that another process has written and this one does not know of yet."""
         return self._log.shared and offset > room.last
 
     async def _last(self, room: str) -> int:
-        """Where a marker ends: what comes later is not read, whatever offset was named."""
+        """The last offset of a room, which a marker cannot exceed."""
         return (await self._log.head(room)).last
 
     def _move(self, principal: Principal, room: str, offset: int, connection: object = None) -> None:
-        """Move a marker, and tell the user's other connections. Raises LogBusy."""
+        """Move a marker, and notify the user's other connections. Raises LogBusy."""
         self._markers.move(principal.author.id, room, offset)
         self._hub.moved(room, principal, offset, connection)
         if self._services.elsewhere is not None:

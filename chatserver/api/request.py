@@ -1,6 +1,6 @@
 """A request as handlers see it: parsed, with its user, without a socket.
 
-Owns: reading parameters, strictly. May not: answer, or keep anything; who it comes from is asked of identities.py.
+Owns: reading parameters, strictly. May not: answer, or keep anything; identities.py finds its user.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from chatserver.reasons import ErrorCode
 class Request(msgspec.Struct, gc=False):
     """One request.
 
-    A handler that returns a coroutine has read the fields and the body before: what waits keeps neither.
+    A handler that returns a coroutine has read the fields and the body before, since a waiting request keeps neither.
     """
 
     head: Head
@@ -29,14 +29,14 @@ class Request(msgspec.Struct, gc=False):
     address: str
     network: str
     identities: Identities
-    operators: bool = False  # came in where operators look: --metrics-listen
-    vouched: bool = False  # came from a proxy that may say who has signed in
-    foreign: bool = False  # of a page of another site: it may read what everybody may, and is nobody
+    operators: bool = False  # came in at --metrics-listen
+    vouched: bool = False  # came from a proxy that may name the signed-in user
+    foreign: bool = False  # from another site's page: it may read what is public, anonymously
     _principal: Principal | None = None
 
     @property
     def principal(self) -> Principal:
-        """Who sent it: a WebSocket's handshake has no use for it. Raises HttpError (401, 403)."""
+        """The user who sent it; the handshake of a WebSocket does not use this. Raises HttpError (401, 403)."""
         if self.foreign:
             raise forbidden(self.head)
         if self._principal is None:
@@ -45,23 +45,23 @@ class Request(msgspec.Struct, gc=False):
 
     @property
     def known(self) -> Known | None:
-        """Who it says that it comes from; None: nobody. Raises RefusedError (401)."""
+        """The user that it identifies, if any. Raises RefusedError (401)."""
         return self.identities.known(self.head, self.network, vouched=self.vouched)
 
     @property
     def reader(self) -> Principal:
-        """Who reads what everybody may: a page of another site does as nobody."""
+        """The user as whom public content is read: nobody, for another site's page."""
         return self.identities.nobody if self.foreign else self.principal
 
     def shrink(self) -> None:
-        """Keep who asks and what for: fields and body are up to 80 KB, and while a disk is silent everybody waits."""
+        """Drop fields and body, up to 80 KB, while the request waits for the log; the user and the target stay."""
         if not self.foreign:
             self.principal  # noqa: B018  (made while the fields are here)
         self.body = b""
         self.head = msgspec.structs.replace(self.head, headers={})
 
     def parameters(self, *allowed: str) -> "Parameters":
-        """The query, refused when it has a field that nobody reads: a typing error must not pass silently."""
+        """The query. A field other than `allowed` is refused, so that a typing error does not pass silently."""
         fields = query_fields(self.head.query) if self.head.query else []
         for name, _ in fields:
             if name not in allowed:
@@ -81,7 +81,7 @@ class Parameters:
         return [value for field, value in self._fields if field == name]
 
     def one(self, name: str) -> str | None:
-        """The value of a field that may stand once."""
+        """The value of a field that may occur once."""
         values = self.all(name)
         if len(values) > 1:
             raise HttpError(ErrorCode.BAD_FIELD, f"{name} is given {len(values)} times")
@@ -93,18 +93,18 @@ class Parameters:
         return None if value is None else parse_cursor(value)
 
     def limit(self, *, default: int = DEFAULT_HISTORY, most: int = MAX_HISTORY) -> int:
-        """How many messages or rooms at most."""
+        """The most messages or rooms to return."""
         return int(self._number("limit", int, default=default, least=1, most=most))
 
     def messages_only(self) -> bool:
-        """Whether `kinds=message` leaves out what happened to messages later."""
+        """Whether `kinds=message` excludes edits, deletions and reactions."""
         kinds = self.one("kinds")
         if kinds not in (None, "message"):
             raise HttpError(ErrorCode.BAD_FIELD, f"kinds is {kinds[:20]!r}; it may be message, or not be there")
         return kinds is not None
 
     def wait(self, most: float) -> float:
-        """Seconds to hold a poll; 0 answers at once. More than we hold is cut, as every client expects."""
+        """Seconds to hold a poll; 0 answers at once. A longer wait is cut to the maximum, as clients expect."""
         return min(self._number("wait", float, default=0.0, least=0.0, most=86_400.0), most)
 
     def _number(self, name: str, kind: Callable[[str], float], *, default: float, least: float, most: float) -> float:

@@ -1,7 +1,7 @@
-"""Requests about rooms: publish, history, long-poll, events, and who is there (CONTRACT section 3).
+"""Requests about rooms: publish, history, long-poll, events and members (CONTRACT section 3).
 
-Owns: the meaning of these requests. May not: see a socket. Each handler answers, or returns a coroutine when it has
-to wait for the log.
+Owns: the meaning of these requests. May not: see a socket. Each handler answers, or returns a coroutine if it has to
+wait for the log.
 """
 
 from collections.abc import Coroutine, Iterable
@@ -29,18 +29,18 @@ from chatserver.protocol.response import error_body, json_body, retry_after
 from chatserver.protocol.validation import Place, check_room, parse_cursor
 from chatserver.reasons import ErrorCode
 
-#: Rooms that a poll names, and where it stands in each; None is the latest.
+#: The rooms of a poll, and its place in each; None is the end.
 Places: TypeAlias = list[tuple[str, Place | None]]
 #: Rooms in one answer to `GET /rooms`.
 MAX_ROOMS_LISTED = 200
-#: Rooms that are held against somebody's rights in one step: 0.2 ms.
+#: Rooms whose visibility to a user is checked in one step: 0.2 ms.
 LISTED_A_STEP = 100
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
 RECONNECT_MS = 2_000
 
 
 class _Poll(msgspec.Struct, gc=False):
-    """What a poll asks for."""
+    """The parameters of a poll."""
 
     places: Places
     limit: int
@@ -56,12 +56,12 @@ class RoomHandlers:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
-        #: by limit and rights: one query for all who ask and see the same
+        #: by limit and rights: concurrent requests with the same view share one query
         self._listing: SingleFlight[tuple[int, Rights], bytes] = SingleFlight()
 
     def _check_reader(self, request: Request, room: str) -> None:
         self._services.check(request.reader, Action.READ, room)
-        if request.foreign:  # who reads as nobody comes from somewhere
+        if request.foreign:  # an anonymous reader still has a network, which may be banned
             self._services.check_network(request.network, room)
 
     def publish(self, request: Request, name: str) -> Answer:
@@ -110,7 +110,7 @@ class RoomHandlers:
         return self._poll(request, self._wanted(request)) or self._poll_many_later(request)
 
     def _wanted(self, request: Request) -> _Poll:
-        """What a poll of many rooms asks for."""
+        """The parameters of a poll of many rooms."""
         parameters = request.parameters("room", "limit", "wait", "kinds")
         places: dict[str, Place | None] = {}
         for value in parameters.all("room"):
@@ -128,9 +128,9 @@ class RoomHandlers:
         return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)
 
     def _poll(self, request: Request, poll: _Poll, *, reached: bool = False) -> Answer | Pending | None:
-        """None if a room is not in memory, or a place may be ahead of it, unless that has been looked at."""
+        """Answer or hold a poll. None if a room is not in memory or, unless `reached`, a place may be ahead of it."""
         places, limit, many, messages_only = poll.places, poll.limit, poll.many, poll.messages_only
-        principal = request.principal  # asked first: a page of another site has none, and no room is loaded for it
+        principal = request.principal  # first: it raises for another site's page, for which no room is loaded
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
@@ -156,11 +156,11 @@ class RoomHandlers:
         return Response(200, await pages)
 
     async def _poll_many_later(self, request: Request) -> Answer:
-        """Read again what is wanted: thousands may wait for their turn, and places are ten times their request."""
+        """Parse the query again: thousands of requests may be queued, and places take ten times their memory."""
         return await self._poll_later(request, self._wanted(request))
 
     async def _poll_later(self, request: Request, poll: _Poll) -> Answer:
-        """Load the rooms, keep them in memory, and look again."""
+        """Load the rooms, keep them in memory, and poll again."""
         answer, places = None, poll.places
         while answer is None:
             await self._check_names(name for name, _ in places)
@@ -173,12 +173,12 @@ class RoomHandlers:
         return await answer if isinstance(answer, Coroutine) else answer
 
     async def _reach(self, room: Room | None, place: Place | None) -> None:
-        """Have a room take in what lies before a place that is ahead of it."""
+        """Have a room catch up with the log, if a place is ahead of it."""
         if room is not None and place is not None and self._pages.is_ahead(room, place):
             await self._hub.reach(room, place.offset)
 
     async def _check_names(self, names: Iterable[str]) -> None:
-        """One after the other, so that names that somebody made up are not all looked up."""
+        """Look up rooms one by one, so that made-up names end it at the quota of empty rooms."""
         empty = 0
         for name in names:
             room = self._hub.room(name)
@@ -211,7 +211,7 @@ class RoomHandlers:
         start = self._pages.start(room, after, 0)
         preface = sse.HEAD + sse.retry_field(RECONNECT_MS)
         if not start.recovered:
-            # A place in another epoch's log names no place in ours: then all of ours is missed.
+            # A place of another epoch is no place in this log: then the client has missed all of it.
             encoder = self._services.encoder
             ours = after is not None and after.epoch in (None, encoder.epoch) and after.offset < start.offset
             missed_from = after.offset if after is not None and ours else 0
@@ -237,7 +237,7 @@ class RoomHandlers:
         known = await self._services.log.rooms(limit if sees_all else MAX_READ)
         names = {found.room for found in known}
         unwritten = (room.name for room in self._hub.registry.unwritten() if room.name not in names)
-        # And no further: there may be 100,000, and anybody may ask.
+        # No further rooms are searched: there may be 100,000, and anybody may ask.
         candidates = [(found.room, found.last, found.messages) for found in known]
         candidates += ((name, 0, 0) for name in islice(unwritten, limit if sees_all else MAX_READ))
         listed: list[dict[str, object]] = []
@@ -251,7 +251,7 @@ class RoomHandlers:
         return json_body({"rooms": listed})
 
     def show_room(self, request: Request, name: str) -> Pending:
-        """`GET /rooms/{room}`. A room nobody wrote in yet is not an error: anybody may be the first."""
+        """`GET /rooms/{room}`. A room that was never written is no error, since anybody may be the first."""
         check_room(name)
         request.parameters()
         self._check_reader(request, name)
@@ -276,7 +276,7 @@ class RoomHandlers:
 
 
 def stored(encoder: WireEncoder, status: int, result: Stored | LogError) -> Response:
-    """Where a record stands and whose it is, or why it was not stored."""
+    """The answer for a stored record with its place and author, or for one that was not stored."""
     if isinstance(result, LogError):
         return refusal(*log_failure(result))
     record = result.record
@@ -287,5 +287,5 @@ def stored(encoder: WireEncoder, status: int, result: Stored | LogError) -> Resp
 
 
 def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:
-    """An error, mostly one that waiting helps against."""
+    """An error, with Retry-After if `wait` is known."""
     return Response(code.status, [error_body(code, message)], headers=() if wait is None else retry_after(wait))

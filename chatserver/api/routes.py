@@ -1,7 +1,7 @@
-"""Which handler answers a request.
+"""The table of routes: which handler answers a request.
 
 Owns: the table of paths and methods. May not: answer anything but 404, 405 and a preflight itself, or decide which
-pages may ask; origins.py does, and is asked here before any path is looked at.
+origins are allowed; origins.py does, and is called here before the path is looked at.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +34,7 @@ from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.reasons import ErrorCode
 from chatserver.shared.shards import Shards
 
-#: Seconds after which a client should look again while the server is starting, draining or without its log.
+#: Retry-After in seconds while the server is starting, draining or without its log.
 READY_RETRY = 2.0
 
 _Handler = Callable[..., Answer | Pending]
@@ -42,11 +42,11 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """The whole HTTP surface. `metrics` makes the text of /metrics, `ready` tells whether the server runs.
+    """All routes. `metrics` makes the text of /metrics, `ready` tells whether the server runs.
 
-    `engine` is what /readyz says of the log: the scheme of its URL.
-    `operators` is the policy of a listener of their own, if there is one: /metrics is there, and nowhere else.
-    `all_metrics` asks for the text of all workers, where this process is one of several.
+    `engine` is the scheme of the log's URL, for /readyz.
+    `operators` is the policy of the operators' listener, if there is one; /metrics is then served only there.
+    `all_metrics` fetches the text of all workers, if this process is one of several.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Routes:
             del self._exact["/metrics"]
         for path, dialect in dialects.items():
             self._exact[path] = {"GET": partial(self._open, dialect)}
-        #: by what follows `/rooms/{room}`; None is the room itself
+        #: by the path after `/rooms/{room}/`; None is the room itself
         self._in_room: dict[str | None, _Methods] = {
             None: _readable(rooms.show_room),
             "messages": {**_readable(rooms.read), "POST": rooms.publish},
@@ -101,7 +101,7 @@ class Routes:
         }
         changes = ChangeHandlers(services)
         self._reaction: _Methods = {"PUT": changes.react, "DELETE": changes.react}
-        #: by what follows `/rooms/{room}` and stands before the name of one thing in it
+        #: by the path between `/rooms/{room}/` and the name of one thing in the room
         self._of_room: dict[str, _Methods] = {
             "sanctions": {"DELETE": moderation.lift},
             "messages": {"PATCH": changes.edit, "DELETE": changes.delete},
@@ -129,7 +129,7 @@ class Routes:
         return handler(request, *names)
 
     def cors(self, head: Head) -> Headers:
-        """What any answer to this request must have for a page of an allowed origin to read it."""
+        """The CORS fields of any answer to this request."""
         return cors_fields(head, self._policy) if self._policy.origins else ()
 
     def _find(self, path: str) -> tuple[_Methods | None, tuple[str, ...]]:
@@ -168,7 +168,7 @@ class Routes:
         return Response(200, [json_body({"status": "ok"})])
 
     def _readiness(self, request: Request) -> Response:
-        """Whether to send traffic here, and what two nodes of one cluster must have in common (`chatserver doctor`)."""
+        """Whether to send traffic here, and the facts that `chatserver doctor` compares between nodes."""
         request.parameters()
         if not self._ready():
             return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
@@ -179,7 +179,7 @@ class Routes:
         return Response(200, [json_body({**about, **self._reachable()})])
 
     def _reachable(self) -> dict[str, object]:
-        """What can be forgotten can be missing: without a shard a server is as ready as others, which miss it too."""
+        """The reachable shards. They do not affect readiness: what they keep may be lost, and every node misses it."""
         shards = self._shards
         return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
 
@@ -197,5 +197,5 @@ async def _later(ask: Callable[[], Awaitable[bytes]]) -> Answer:
 
 
 def _readable(handler: _Handler) -> _Methods:
-    """What can be asked for can be asked about."""
+    """The methods of a readable path: GET, and HEAD with the same handler."""
     return {"GET": handler, "HEAD": handler}

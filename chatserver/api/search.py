@@ -1,6 +1,6 @@
-"""`GET /search` (CONTRACT section 9): a question as a client puts it, and the answer as it reads it.
+"""`GET /search` (CONTRACT section 9): the question and the answer in the client's form.
 
-Owns: what a question may be, and the JSON of results. May not: search; `pipelines/search.py` does.
+Owns: the limits of a question, and the JSON of results. May not: search; `pipelines/search.py` does.
 """
 
 from functools import partial
@@ -29,19 +29,19 @@ from chatserver.reasons import ErrorCode
 
 #: Messages in an answer that names no limit.
 DEFAULT_RESULTS = 20
-#: Characters of a user's id that is asked for.
+#: Characters of the id in `user`.
 MAX_USER = 128
 
 
 class SearchCounts:
-    """What `/metrics` shows of searches."""
+    """The searches in `/metrics`."""
 
     def __init__(self) -> None:
         self.outcomes = dict.fromkeys(("found", "cached", "limited", "failed"), 0)
-        self.took = Durations()  # of those that were answered
+        self.took = Durations()  # of answered searches
 
     def answered(self, searched: Searched) -> None:
-        """One more; `cached` if nothing had to be asked for."""
+        """Count an answered search."""
         self.outcomes["cached" if searched.cached else "found"] += 1
         self.took.add(searched.seconds)
 
@@ -78,7 +78,7 @@ class SearchHandlers:
         if before is not None and room is None:
             raise HttpError(ErrorCode.BAD_FIELD, "before is a place in a room: name the room")
         if before is not None and before.epoch not in (None, self._services.encoder.epoch):
-            before = None  # what stood before a place of another epoch is gone
+            before = None  # a place of another epoch is no place in this log
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
         limit = parameters.limit(default=DEFAULT_RESULTS, most=MAX_HITS)
         returning = request.known is not None
@@ -94,7 +94,7 @@ class SearchHandlers:
         except SearchFailed:
             outcomes["failed"] += 1
             raise
-        except LogError as error:  # of another step than the search itself
+        except LogError as error:  # raised by a step other than the query of the index
             outcomes["failed"] += 1
             raise SearchFailed(str(error)) from error
         self.counts.answered(searched)
@@ -135,20 +135,20 @@ def _words(text: str | None) -> tuple[str, ...]:
 def search_handlers(
     services: Services, limiters: Limiters, afterwards: Afterwards, shared: SharedSearch | None
 ) -> SearchHandlers:
-    """The handlers, with the pipeline as it is in a server; `shared` is what it asks the shards of --shared."""
+    """The handlers, with the pipeline of a server; `shared` has its steps on the shards of --shared."""
 
     async def recent_rooms(limit: int) -> list[str]:
         return [summary.room for summary in await services.log.rooms(limit)]
 
     async def write_audit(searched: Searched) -> None:
-        """Who looks through what one user has written can be seen by moderators; what people look for, by nobody."""
+        """Put a search for one user's messages into the audit trail. Searched words are never recorded."""
         await trio.lowlevel.checkpoint()
         question = searched.asked.question
         if question.user not in (None, searched.principal.author.id):
             services.audit.note_search(searched.principal, question.user, question.room or EVERYWHERE)
 
     async def store_markers(searched: Searched) -> None:
-        """Who searches has left the end of the room: how far it has read is known wherever it asks next."""
+        """Store read markers, because a user who searches may continue on another server, which needs them."""
         await services.markers.store(searched.principal.author.id)
 
     limits = search_limits(services.settings)

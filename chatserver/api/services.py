@@ -1,6 +1,6 @@
-"""What handlers work with, and what HTTP and WebSocket have alike: rates, the quota of empty rooms, words of refusals.
+"""The parts that handlers use, and the rules that HTTP and WebSocket share: rates, empty rooms, wording of refusals.
 
-Owns: these rules, and who a draft is from. May not: answer.
+Owns: these rules, and the author of a draft. May not: answer.
 """
 
 from collections.abc import Callable
@@ -26,19 +26,19 @@ from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
-#: Seconds' worth of the rate that may be used in one burst: people paste three lines and then think.
+#: Seconds of the rate that may be spent in one burst: people paste three lines and then think.
 BURST_SECONDS = 2.0
-#: Users who may publish at full rate from one network: another cookie makes another user, so a user's rate alone would
-#: bound nobody. 300 people behind one address have 3 a second each.
+#: Users who may publish at full rate from one network. A new cookie makes a new user, so a rate for each user alone
+#: would bound nobody. 300 people behind one address have 3 a second each.
 NETWORK_SHARE = 50
-#: Seconds after which a client should try again when the log did not take its message.
+#: Seconds after which a client should try again when the log did not accept its message.
 LOG_RETRY = 1.0
 
 
 class PublishLimit:
-    """A user's rate, and for all users of one network `NETWORK_SHARE` times that.
+    """The publish rate of a user, and `NETWORK_SHARE` times that for all users of a network.
 
-    With --shared, `note` is told of each message, and the buckets are lowered by what other processes have allowed.
+    With --shared, `note` is called for each message, and the buckets are lowered by what other processes have allowed.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
@@ -61,7 +61,7 @@ class PublishLimit:
         return wait
 
     def sweep(self) -> None:
-        """Forget the users and networks whose allowance is whole."""
+        """Forget the users and networks whose bucket is full."""
         now = int(self._clock() / MICROSECOND)
         self.users.sweep(now)
         self.networks.sweep(now)
@@ -72,7 +72,7 @@ class PublishLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The parts."""
+    """The parts that handlers use."""
 
     hub: Hub
     log: Log
@@ -81,7 +81,7 @@ class Services:
     encoder: WireEncoder
     publish_limit: PublishLimit
     markers: ReadMarkers
-    search_results: ResultCache  # `forget` the rooms in which something is edited or deleted
+    search_results: ResultCache  # call `forget` with rooms in which a message is edited or deleted
     settings: Settings
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)
@@ -89,9 +89,9 @@ class Services:
     elsewhere: Elsewhere | None = None  # the other processes of this chat, if there are any
 
     def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
-        """Refuse what somebody may not do in a room, or not now. Raises MessageError.
+        """Refuse an action that a user may not do in a room, or not now. Raises MessageError.
 
-        The refusal is the same whether the room exists or not: ask before anything is looked up.
+        The refusal does not depend on whether the room exists; call this before looking anything up.
         """
         if not principal.may(action, room):
             if principal.is_guest and principal.access.sign_in:
@@ -101,19 +101,19 @@ class Services:
             self.check_sanctions(principal, action, room, id_)
 
     def allows(self, principal: Principal, action: Action, room: str) -> bool:
-        """Whether `check` would not refuse it."""
+        """Whether `check` would allow it."""
         return principal.may(action, room) and self.moderation.check(principal, action, room) is None
 
     def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
-        """Refuse what a sanction forbids; for "*" a ban from everywhere. Raises MessageError."""
+        """Refuse an action that a sanction forbids; for "*", only a ban from all rooms does. Raises MessageError."""
         _refuse(self.moderation.check(principal, action, room), room, id_)
 
     def check_network(self, network: str, room: str) -> None:
-        """The same for somebody who only reads, as nobody."""
+        """`check_sanctions` for an anonymous reader."""
         _refuse(self.moderation.check_network(network, room), room)
 
     def hint(self, name: str) -> None:
-        """Have other processes look up what has changed in the log, sooner than they would by themselves."""
+        """Send other processes a hint to reload something from the log, sooner than they would by themselves."""
         if self.elsewhere is not None:
             self.elsewhere.hint(name)
 
@@ -122,10 +122,10 @@ class Services:
         return self.publish_limit.take(principal) or self.slow_mode.take(principal, room)
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
-        """Refuse so many rooms in which nothing was ever said, for one connection or one poll. Raises MessageError.
+        """Refuse too many never-written rooms for one connection or poll. Raises MessageError.
 
-        Names are free, and each is a room to keep. The number is the same for everybody, always: what an honest client
-        may do does not depend on strangers.
+        Names are free, and each costs a room in memory. The limit is the same for all clients at all times, so that an
+        honest client does not depend on strangers.
         """
         most = self.settings.max_empty_rooms
         if count > most:
@@ -139,7 +139,7 @@ def _refuse(refusal: Refusal | None, room: str, id_: MessageId = None) -> None:
 
 
 def check_signed_in(principal: Principal) -> None:
-    """Refuse a guest where none may do anything. Raises MessageError."""
+    """Refuse a guest where guests may do nothing. Raises MessageError."""
     if principal.is_guest and principal.access.closed_to_guests:
         raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
 
@@ -148,7 +148,7 @@ def draft_of(
     principal: Principal, room: str, text: str, key: str | None, reply_to: int | None = None,
     mentions: tuple[str, ...] | None = None,
 ) -> Draft:  # fmt: skip
-    """A message from somebody."""
+    """The draft of a message."""
     face = principal.author
     if reply_to is None and mentions is None:
         return Draft(room, face.id, face.name, text, key, principal.network)
@@ -158,7 +158,7 @@ def draft_of(
 
 
 def change_draft(principal: Principal, change: Change, settings: Settings) -> Draft:
-    """What happens to a message by somebody's command."""
+    """The draft of a change to a message."""
     face = principal.author
     room, key, network, target = change.room, change.key, principal.network, change.offset
     if isinstance(change, React):
@@ -175,7 +175,7 @@ def change_draft(principal: Principal, change: Change, settings: Settings) -> Dr
 
 
 def too_often(wait: float, what: str = "messages") -> str:
-    """The refusal of a publish, or of something else, over the rate."""
+    """The message of a refusal by a rate limit."""
     return f"too many {what}; try again in {wait:.1f} s"
 
 
@@ -189,9 +189,9 @@ _REFUSALS = {
 
 
 def log_failure(error: LogError) -> tuple[ErrorCode, str, float | None]:
-    """Code, sentence and seconds to wait for a room or an index that is of no use now, or a record not stored.
+    """Code, message and seconds to wait for a failed read, search or publish.
 
-    The operator's words in `error` stay in our log: they name paths and disks.
+    The text of `error` is for the operator and stays in our log, since it names paths and disks.
     """
     if isinstance(error, Refused):
         return _REFUSALS[error.reason], error.reason.value, None

@@ -1,6 +1,6 @@
-"""What is kept of one WebSocket.
+"""The state of one WebSocket.
 
-Owns: the struct. May not: hold anything that a parked peer does not need; it is there 15,000 times.
+Owns: the struct. May not: hold anything that a parked peer does not need; there are 15,000 of these.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from chatserver.protocol.websocket import Assembly
 
 
 class Waits(Enum):
-    """Why a WebSocket's next message is not attended to."""
+    """Why a WebSocket's next message is not handled now."""
 
-    NOTHING = auto()  # it is
-    TASK = auto()  # a task is at work on the last one
-    LOG = auto()  # as many of its publishes as may be wait to be durable
+    NOTHING = auto()  # it is handled
+    TASK = auto()  # a task is handling the last one
+    LOG = auto()  # MAX_IN_FLIGHT of its publishes are waiting for the log
     GONE = auto()  # its connection is closed, or about to be
 
 
@@ -28,20 +28,20 @@ NOTHING = Waits.NOTHING
 
 
 class WebSocketSession(msgspec.Struct, gc=False, eq=False):
-    """A WebSocket: its principal, what it speaks, the rooms it is in (a chain of members)."""
+    """A WebSocket: its principal, its dialect, its memberships (a linked list of members)."""
 
     principal: Principal
     dialect: Dialect
     members: Member | None = None
-    assembly: Assembly | None = None  # the message it is in the middle of
-    waits: Waits | Room = NOTHING  # for what it is not read; a room: its members, for whom it publishes too fast
+    assembly: Assembly | None = None  # its incomplete message
+    waits: Waits | Room = NOTHING  # why it is not read; a room: the client publishes too fast for the room's members
     in_flight: int = 0  # publishes that wait for the log
 
     def rooms(self) -> Iterator[Member]:
         """Its memberships."""
         member = self.members
         while member is not None:
-            following = member.next  # read first: the caller may end this one
+            following = member.next  # read before the yield: the caller may end this membership
             yield member
             member = following
 
@@ -55,11 +55,11 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
         return None
 
     def add(self, member: Member) -> None:
-        """One more."""
+        """Add a membership."""
         member.next, self.members = self.members, member
 
     def remove(self, gone: Member) -> None:
-        """One less; it must be there."""
+        """Remove a membership, which must be there."""
         if self.members is gone:
             self.members = gone.next
         else:

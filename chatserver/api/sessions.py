@@ -1,6 +1,6 @@
-"""`/session`: who somebody is, a name of one's choice, signing out (CONTRACT section 7).
+"""`/session`: show the user, choose a guest's name, sign out (CONTRACT section 7).
 
-Owns: the meaning of these requests. May not: decide who a request comes from; identities.py does.
+Owns: the meaning of these requests. May not: identify the user of a request; identities.py does.
 """
 
 import trio
@@ -31,7 +31,7 @@ class SessionHandlers:
         self._secure = secure
 
     def make(self, request: Request) -> Answer:
-        """`POST /session`: a guest with the name of its choice, the same guest as before if it has a token."""
+        """`POST /session`: be a guest with a name of one's choice, the same guest as before if there is a token."""
         request.parameters()
         known = request.known
         name = decode_session(request.body, request.head.headers.get("content-type"))
@@ -47,10 +47,10 @@ class SessionHandlers:
         )
 
     def _keep(self, known: Known, name: str | None) -> Answer:
-        """A cookie for somebody who has signed in, until that runs out."""
+        """Set a cookie for a signed-in user, until the sign-in expires."""
         if name is not None:
             raise MessageError(ErrorCode.BAD_FIELD, "name: who has signed in has the name that the token gives")
-        if not known.token:  # a proxy says who it is, with each request
+        if not known.token:  # a proxy names this user with each request
             return Response(201, [self._body(known.principal, "")], headers=(NOT_STORED,))
         if len(known.token) > MAX_COOKIE_CHARS:
             sentence = f"a token of {len(known.token):,} characters does not fit a cookie, limit {MAX_COOKIE_CHARS:,}"
@@ -62,16 +62,16 @@ class SessionHandlers:
         return Response(201, [body], headers=(cookie, NOT_STORED))
 
     def show(self, request: Request) -> Answer:
-        """`GET /session`: who am I."""
+        """`GET /session`: show the user of the request."""
         request.parameters()
         check_signed_in(request.principal)
         return Response(200, [self._body(request.principal)], headers=(NOT_STORED,))
 
     def end(self, request: Request) -> Answer | Pending:
-        """`DELETE /session`: sign out everywhere. What was made for this person until now does not hold any more."""
+        """`DELETE /session`: sign out everywhere. Tokens and cookies made until now are no longer valid."""
         request.parameters()
         known = request.known
-        if known is None or not known.token:  # the guest of an address, or somebody that a proxy names each time
+        if known is None or not known.token:  # the guest of an address, or a user that a proxy names with each request
             return self._ended()
         wait = self._services.publish_limit.take(known.principal)
         if wait:
@@ -99,7 +99,7 @@ class SessionHandlers:
         )  # fmt: skip
 
 
-#: Characters of a token that fit into a cookie with its name and flags: browsers take 4,096.
+#: Characters of a token that fit into a cookie with its name and flags: browsers allow 4,096.
 MAX_COOKIE_CHARS = 3900
-#: No cache between us and the client keeps a token, or who one was.
+#: Keeps caches from storing a token or an identity.
 NOT_STORED = ("Cache-Control", "no-store")

@@ -1,7 +1,7 @@
 """The page's files, read and compressed once.
 
-Owns: the bytes, their types and the headers a browser needs. May not: read the disk after start, or serve a path that
-is not in the table; there is nothing to traverse.
+Owns: the bytes, their types and the headers that a browser needs. May not: read the disk after the start, or serve a
+path outside the table; so there is no path traversal.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from chatserver.chat.principal import new_token
 from chatserver.protocol.errors import Headers
 
 WEB = Path(__file__).parent.parent / "web"
-#: No inline script or style, no other host: an injected tag has nothing to run with.
+#: No inline scripts or styles, and no other hosts, so an injected tag cannot run anything.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -32,7 +32,7 @@ _TYPES = {
     ".webmanifest": "application/manifest+json",
 }
 _HEADERS = (
-    ("Cache-Control", "no-cache"),  # ask every time, by ETag: a new version is there at the next load
+    ("Cache-Control", "no-cache"),  # revalidate by ETag each time, so that a new version is used at the next load
     ("Vary", "Accept-Encoding"),
     ("Referrer-Policy", "no-referrer"),
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
@@ -43,7 +43,7 @@ _TAKES_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[^,
 
 @cache
 def _read_all() -> dict[tuple[str, bool], tuple[str, str, bytes]]:
-    """Type, entity tag and bytes by path and whether it is compressed; each coding has a tag of its own."""
+    """Type, entity tag and bytes, by path and whether compressed; each coding has its own tag."""
     files = {}
     for file in sorted(WEB.iterdir()):
         if file.suffix in _TYPES:
@@ -66,7 +66,7 @@ class StaticFiles:
         return (path, False) in self._files
 
     def serve(self, request: Request) -> Response:
-        """A file, or 304 for a browser that has it. The page itself brings a guest token along."""
+        """A file, or 304 for a browser that has it. The page itself also sets a guest's cookie."""
         path = request.head.path
         fields = request.head.headers
         takes_gzip = _TAKES_GZIP.search(fields.get("accept-encoding", "")) is not None

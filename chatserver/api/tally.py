@@ -1,7 +1,7 @@
-"""What is published, counted with the other processes: each allows what it knows of, and hears of the rest in a second.
+"""Publish rates across processes: each decides by what it knows, and learns of the others' messages within a second.
 
-Owns: what is still to be told to the shards. May not: let a publish wait. Each process decides by its own buckets, at
-once: a user who publishes through several has a burst in each, and from then on the one rate for all of them.
+Owns: the counts that are still to be sent to the shards. May not: delay a publish. Each process decides at once by its
+own buckets, so a user who publishes through several has a burst in each, and then one rate for all of them.
 """
 
 from collections import Counter, defaultdict
@@ -18,13 +18,13 @@ from chatserver.shared.shards import Shard, Shards, SharedError
 
 #: Seconds between two rounds.
 TELL_EVERY = 1.0
-#: Buckets in one script, which holds its server up for 1 ms then.
+#: Buckets in one script, which then occupies its server for 1 ms.
 BUCKETS_A_SCRIPT = 200
 
 
 @dataclass(slots=True)
 class _Kind:
-    """One limit: its name, its buckets in this process, and what was spent of each."""
+    """One limit: its name, its buckets in this process, and what was spent from each since the last round."""
 
     name: str
     buckets: KeyedBuckets[int] | KeyedBuckets[str]
@@ -39,23 +39,23 @@ class _Entry:
 
 
 class PublishTally:
-    """See the module; `run` tells."""
+    """See the module; `run` sends the counts."""
 
     def __init__(self, limit: PublishLimit, shards: Shards, clock: Callable[[], float]) -> None:
         self._users = _Kind("publish-user", limit.users)
         self._networks = _Kind("publish-network", limit.networks)
         self._shards = shards
         self._clock = clock
-        self.untold = 0  # messages that no shard has heard of
+        self.untold = 0  # messages that no shard has counted
         limit.note = self.note
 
     def note(self, principal: Principal) -> None:
-        """Somebody has published."""
+        """Count a published message."""
         self._users.spent[principal.number] += 1
         self._networks.spent[principal.network] += 1
 
     async def run(self) -> None:
-        """Tell the shards until cancelled."""
+        """Send the counts to the shards, until cancelled."""
         while True:
             await trio.sleep(TELL_EVERY)
             async with trio.open_nursery() as nursery:
@@ -63,7 +63,7 @@ class PublishTally:
                     nursery.start_soon(self._tell, shard, entries)
 
     def _rounds(self) -> Iterator[tuple[Shard, list[_Entry]]]:
-        """What is told to each shard, a script at a time."""
+        """The counts for each shard, one script at a time."""
         by_shard: defaultdict[int, list[_Entry]] = defaultdict(list)
         for kind in (self._users, self._networks):
             spent, kind.spent = kind.spent, Counter()
@@ -79,7 +79,7 @@ class PublishTally:
     async def _tell(self, shard: Shard, entries: list[_Entry]) -> None:
         try:
             levels = await spend(shard, [each.spent for each in entries])
-        except SharedError:  # what is not told is forgotten: this process has its own buckets
+        except SharedError:  # these counts are dropped: this process still has its own buckets
             self.untold += sum(each.spent.tokens for each in entries)
             return
         now = int(self._clock() / MICROSECOND)

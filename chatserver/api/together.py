@@ -1,8 +1,9 @@
-"""What a server shares with the other processes of its chat, when --shared tells it to: put together, and run.
+"""The parts by which a server works with the other processes of its chat under --shared.
 
-Owns: which of the parts exist then. May not: be there without the flag, or let what another process says end anything.
+Owns: making and running these parts. May not: exist without the flag, or let a message of another process end a task.
 
-Workers of one machine without the flag have `Nearby`: they know of each other's people, and share nothing else.
+Without the flag, the workers of one machine have `Nearby`: they know who is connected to the others, and share nothing
+else.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from chatserver.shared.datagrams import Datagrams
 
 
 class Together:
-    """See the module. `secret` is the log's: all processes on one log are one chat."""
+    """See the module. `secret` is the log's, since all processes on one log are one chat."""
 
     def __init__(self, url: str, secret: bytes, hub: Hub, clock: Callable[[], float]) -> None:
         self.shards = open_shards(url, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
@@ -30,13 +31,13 @@ class Together:
         self.tally: PublishTally
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
-        """Give the services their share. `faulted` is called in the except clause for a fault of ours."""
+        """Connect the services to the shared parts. `faulted` is called in an except clause for a fault of ours."""
         self.shards.heard = _hearing(self.elsewhere, services, faulted)
         self.tally = PublishTally(services.publish_limit, self.shards, self._clock)
         services.search_results.forgotten = self.search.results.forget
 
     async def run(self) -> None:
-        """Keep in touch until cancelled."""
+        """Exchange messages with the other processes until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.shards.run)
             nursery.start_soon(self.elsewhere.run)
@@ -44,7 +45,7 @@ class Together:
 
 
 class Nearby:
-    """The people of the other workers of this machine."""
+    """Presence on the other workers of this machine."""
 
     def __init__(self, carrier: Datagrams, hub: Hub) -> None:
         self._carrier = carrier
@@ -55,14 +56,14 @@ class Nearby:
         self._carrier.heard = _hearing(self.elsewhere, services, faulted)
 
     async def run(self) -> None:
-        """Keep in touch until cancelled."""
+        """Exchange messages with the other processes until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._carrier.run)
             nursery.start_soon(self.elsewhere.run)
 
 
 def _hearing(elsewhere: Elsewhere, services: Services, faulted: Callable[[object], None]) -> Callable[[bytes], None]:
-    """What takes in a message of another process."""
+    """Make the function that handles a message of another process."""
     elsewhere.heard_kick = services.moderation.kick
 
     def hear(message: bytes) -> None:

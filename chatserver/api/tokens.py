@@ -1,11 +1,12 @@
-"""Verifying the tokens by which people sign in (JWT, RFC 7519).
+"""Verifying the tokens with which people sign in (JWT, RFC 7519).
 
-Owns: what a token must be, what was verified lately, and how many bad ones a network may send. May not: know a request;
-a refusal never says which check has failed.
+Owns: the requirements for a token, a cache of verified ones, and how many bad ones a network may send. May not: know a
+request; a refusal never says which check has failed.
 
-What costs little comes first: size and rate, then form and the claims (5 µs). To verify one takes 39 µs in all with
-HS256, 58 RS256, 86 ES256, 103 EdDSA, on the loop: a thread would add 60. What was verified is looked up from then on
-(0.2). For a network that has sent fifty tokens with a wrong signature only five a second are looked at, good or bad.
+Cheap checks come first: size and rate, then form and claims (5 µs). Verification takes 39 µs in all with HS256, 58 with
+RS256, 86 with ES256, 103 with EdDSA. It runs on the loop, because a thread would add 60. A verified token is looked up
+from then on (0.2). Once a network has sent fifty tokens with a wrong signature, only five of its tokens a second are
+checked, good or bad.
 """
 
 import binascii
@@ -31,31 +32,31 @@ from chatserver.reasons import ErrorCode
 
 #: Seconds that an issuer's clock may be ahead of ours.
 CLOCK_SKEW = 10.0
-#: Seconds that a token may be valid for from now: as long as it is remembered that somebody has signed out.
+#: Seconds from now for which a token may be valid: as long as sign-outs are remembered.
 MAX_LIFETIME = 400 * 24 * 3600.0
-#: Verified tokens that are remembered, 1 KB each: a bot's requests bring the same one.
+#: Verified tokens that are remembered, 1 KB each: a bot sends the same one with each request.
 REMEMBERED = 4096
-#: Tokens that do not hold which are looked at for a network, a second and in one burst.
+#: Invalid tokens of a network that are checked: a second, and in one burst.
 FAILURE_RATE, FAILURE_BURST = 5.0, 50.0
-#: Algorithms of keys that a provider publishes, which may be published while a token that needs them is here already.
+#: Algorithms of published keys; a token may arrive before the provider's new key does.
 PUBLISHED = ("RS256", "ES256", "EdDSA")
-#: Seconds after which they should be here.
+#: Seconds after which a new key should be here.
 KEYS_RETRY = 1.0
 
 _log = structlog.get_logger("chatserver.tokens")
 
 
 class RefusedError(MessageError):
-    """A token that nobody is let in with."""
+    """A token that is refused."""
 
 
 def refused(wait: float | None = None) -> RefusedError:
-    """Whatever is wrong with it, these words."""
+    """The refusal, with the same words whatever is wrong with the token."""
     return RefusedError(ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew", wait=wait)
 
 
 class TooLongError(ValueError):
-    """A token that is valid for longer than it is remembered that somebody has signed out."""
+    """A token that is valid for longer than sign-outs are remembered."""
 
 
 class _Header(msgspec.Struct):
@@ -77,12 +78,12 @@ class _Claims(msgspec.Struct):
 
 
 class Verified(msgspec.Struct, frozen=True, gc=False):
-    """Whose token it is."""
+    """The user of a verified token."""
 
     number: int
     packed: bytes  # see `SignedIn`
     rights: Rights
-    issued: float  # on the wall clock; 0: it does not say
+    issued: float  # on the wall clock; 0: not in the token
     expires: float  # on trio's clock
 
 
@@ -111,7 +112,7 @@ class Tokens:
         self._lines = Limiter()
 
     def verify(self, token: str, network: str) -> Verified:
-        """Whose token this is. Raises RefusedError."""
+        """Verify a token, and return its user. Raises RefusedError."""
         if self._generation != self._keys.generation:
             self._verified.clear()
             self._generation = self._keys.generation
@@ -123,7 +124,7 @@ class Tokens:
         except RefusedError:
             raise
         except (MessageError, ValueError, TypeError, OverflowError, RecursionError, jwt.PyJWTError) as error:
-            # For the operator. The kind of error alone, since its words may be the token's.
+            # For the operator: only the type of the error, since its message may quote the token.
             self._lines.write(_log.info, "token_refused", reason=type(error).__name__)
             raise refused() from None
         if len(self._verified) >= REMEMBERED:
@@ -132,7 +133,7 @@ class Tokens:
         return found
 
     def sweep(self) -> None:
-        """Forget the networks that have sent no bad token lately."""
+        """Forget the networks that have sent no bad tokens lately."""
         self._failures.sweep(self._now())
         self._lines.report(_log.info)
 
@@ -165,7 +166,7 @@ class Tokens:
         return Verified(user_number(user_id, self._secret), pack(face, expires), rights, claims.iat or 0.0, expires)
 
     def _check_signature(self, token: str, header: _Header, network: str) -> None:
-        """By one of our keys; and all that PyJWT checks besides: `nbf`, `iat`, `iss`, `aud`, `crit`."""
+        """Check the signature with our keys, and with PyJWT also `nbf`, `iat`, `iss`, `aud` and `crit`."""
         keys = self._keys.find(header.alg, header.kid)
         try:
             for number, each in enumerate(keys, start=1):
@@ -196,7 +197,7 @@ def _decoded(part: str) -> bytes:
 
 
 def name_of(name: str | None, user_id: str) -> str:
-    """The name that somebody is given; one that cannot be shown is no reason to keep anybody out."""
+    """The user's name in a form that can be shown; an unusable name does not prevent a sign-in."""
     try:
         return check_name(name or user_id)
     except MessageError:

@@ -1,4 +1,4 @@
-"""The dialects there are, by the path at which they are spoken, and `/echo`, which is small enough to be here."""
+"""The dialects by their paths, and the one of `/echo`, which is small enough to be here."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,20 +20,20 @@ class EchoDialect(Dialect):
         pass  # it needs neither
 
     def decode(self, data: str | bytes) -> Command:
-        """Everything is a message, and its own answer."""
+        """Any message is a command to send it back."""
         return Echo(text_frame(data.encode()) if isinstance(data, str) else binary_frame(data))
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
-        """The sentence alone."""
+        """The message alone."""
         return text_frame(message.encode())
 
 
-#: Made once for a server, at the path given.
+#: Makers of dialects by path; called once for each server.
 DIALECTS: dict[str, Callable[[WireEncoder, Settings], Dialect]] = {"/ws": ChatV1, "/echo": EchoDialect}
 
 
 def dialects(encoder: WireEncoder, settings: Settings) -> Mapping[str, Dialect]:
-    """Those that this server speaks: `/echo` only if it was asked for."""
+    """The dialects that the settings enable; `/echo` is optional."""
     made = {path: make(encoder, settings) for path, make in DIALECTS.items()}
     if not settings.echo:
         made.pop("/echo", None)

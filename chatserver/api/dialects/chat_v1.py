@@ -1,6 +1,6 @@
 """`chat.v1`: JSON text frames (CONTRACT section 4).
 
-Owns: which encoder of `protocol` says what. May not: decide anything.
+Owns: which encoder of `protocol` serves which message. May not: decide anything.
 """
 
 from collections.abc import Sequence
@@ -33,50 +33,50 @@ class ChatV1(Dialect):
         self._limits = _told_limits(settings)
 
     def hello(self, principal: Principal, token: str) -> bytes:
-        """Who the client is, and what it may do."""
+        """The client's identity and limits."""
         face = principal.face
         return text_frame(encoders.hello(token, face.id, face.name, self._ping, self._limits))
 
     def decode(self, data: str | bytes) -> Command:
-        """JSON, checked."""
+        """Decode and check JSON."""
         return decode(data)
 
     def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
-        """With how many are there."""
+        """The page, and the number of members."""
         room, cursor = member.room, self._encoder.cursor(page.reaches)
         parts = encoders.joined(id_, room.name, cursor, page.recovered, page.items, len(room.presence))
         return text_frame_parts(parts)
 
     def left(self, id_: MessageId, room: str) -> bytes:
-        """Of a room."""
+        """The name of the room."""
         return text_frame(encoders.left(id_, room))
 
     def published(self, id_: MessageId, record: Record) -> bytes:
-        """Where the record stands; of a reaction, how many there are now."""
+        """The place of the record; for a reaction, also the new count."""
         cursor, time = self._encoder.cursor(record.offset), encoders.time_text(record.time)
         count = None if record.reaction is None else record.reaction.count
         return text_frame(encoders.ack(id_, record.room, record.offset, cursor, time, count))
 
     def history(self, id_: MessageId, room: str, page: Page) -> list[bytes]:
-        """Its messages, and where to go on."""
+        """The page, and the cursor to continue from."""
         cursor = self._encoder.cursor(page.reaches)
         return text_frame_parts(encoders.history(id_, room, cursor, page.recovered, page.items))
 
     def members(self, id_: MessageId, room: str, presence: Presence) -> bytes:
-        """Some hundreds by name, and how many in all."""
+        """Up to some hundreds of names, and the number of all."""
         return text_frame(encoders.members(id_, room, self._encoder.listing(presence), len(presence)))
 
     def reply(self, json: bytes) -> bytes:
-        """As it is."""
+        """The JSON as it is."""
         return text_frame(json)
 
     def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
-        """With the time at which that ends."""
+        """The user, and when the sign-in expires."""
         face = principal.face
         return text_frame(encoders.authenticated(id_, (face.id, face.name), expiry_text(principal)))
 
     def expiring(self, seconds: float) -> bytes:
-        """In so many seconds."""
+        """The seconds that are left."""
         return text_frame(encoders.expiring(seconds))
 
     def alive(self, id_: MessageId) -> bytes:
@@ -84,7 +84,7 @@ class ChatV1(Dialect):
         return text_frame(encoders.pong(id_))
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
-        """An error under the id of what it is about."""
+        """An error with the id of the refused message."""
         return text_frame(encoders.error(id_, code, message, retry_after))
 
     def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
@@ -96,29 +96,29 @@ class ChatV1(Dialect):
         return text_frame(encoders.message_push(message))
 
     def gap(self, room: str, after: int, until: int) -> bytes:
-        """This client was too slow."""
+        """The offsets that a slow client has missed."""
         return text_frame(encoders.gap(room, self._encoder.cursor(after), self._encoder.cursor(until)))
 
     def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
-        """Who came and went."""
+        """Users who joined and left."""
         return text_frame(encoders.presence(room, faces(joined), faces(left), members))
 
     def typing(self, room: str, who: Principal) -> bytes:
-        """Somebody is writing something."""
+        """The user who is writing."""
         [face] = faces([who])
         return text_frame(encoders.typing(room, face))
 
     def read(self, room: str, offset: int) -> bytes:
-        """How far this user has read, on another connection."""
+        """How far this user has read on another connection."""
         return text_frame(encoders.read(room, offset))
 
     def goaway(self, reason: str, retry_after: float) -> bytes:
-        """Before a planned close."""
+        """The announcement of a close."""
         return text_frame(encoders.goaway(reason, retry_after))
 
 
 def _told_limits(settings: Settings) -> dict[str, int | float]:
-    """What `hello` tells a client, so that it need not find out by being refused."""
+    """The limits in `hello`, so that a client need not learn them by being refused."""
     return {
         "text_bytes": MAX_TEXT_BYTES,
         "message_bytes": settings.max_message_bytes,

@@ -1,4 +1,4 @@
-"""Requests that ask several systems at once and finish as one: each step a plain async function, in one nursery.
+"""Requests that query several systems at once and finish as one: each step is a plain async function, in one nursery.
 
 Owns: the order of the steps, and what is cancelled when one of them fails. May not: know a wire form or a socket.
 """
@@ -13,18 +13,18 @@ from chatserver.protocol.errors import ProtocolError
 
 
 class RefusedError(Exception):
-    """A step says no: the request ends here."""
+    """A step refuses the request, which ends it."""
 
 
-#: What a step may raise; anything else is a fault of ours.
+#: The exceptions that a step may raise; any other is a fault of ours.
 EXPECTED = (RefusedError, LogError, ProtocolError)
 
 
 @asynccontextmanager
 async def side_by_side() -> AsyncIterator[trio.Nursery]:
-    """A nursery that raises one error as it is, and no group: the first refusal, or else the first failure.
+    """A nursery that raises one plain error instead of a group: the first refusal, otherwise the first failure.
 
-    The other steps are cancelled by then. A fault of ours, or a cancellation from outside, is raised as the group.
+    The other steps are cancelled. A fault of ours, or a cancellation from outside, is raised as a group.
     """
     try:
         async with trio.open_nursery() as nursery:

@@ -1,6 +1,6 @@
-"""What is done once an answer is on its way: nobody waits for it, and nothing of it can spoil the answer.
+"""Steps that run once an answer is on its way: nobody waits for them, and their failure cannot affect the answer.
 
-Owns: where such steps run, how long, and where a fault in one ends. May not: know what they do.
+Owns: where such steps run, how long, and where a fault in one is caught. May not: know what they do.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,29 +11,29 @@ import trio
 
 from chatserver.log.interface import LogError
 
-#: Seconds that a step may take. What could not be stored by then is not.
+#: Seconds that a step may take; then it is cancelled.
 AFTER_DEADLINE = 5.0
-#: Steps under way at a time, 2 MB. A search is known to be over before its steps are, so no limit of searches bounds
-#: them; beyond these, steps are left out.
+#: Steps that may run at a time, 2 MB; further ones are dropped. The limit on searches does not bound them, since a
+#: search ends before its steps do.
 MAX_RUNNING = 1_000
 
 _log = structlog.get_logger("chatserver.api")
 
-#: Starts a step with these arguments beside everything else.
+#: Starts a step in the background, with these arguments.
 Start: TypeAlias = Callable[..., None]
 
 
 class Afterwards:
-    """Runs steps in a nursery that outlives requests; `caught` is called in the except clause for what one raises."""
+    """Runs steps in a nursery that outlives requests; `caught` is called in an except clause when a step raises."""
 
     def __init__(self, nursery: trio.Nursery, caught: Callable[[object], object]) -> None:
         self._nursery = nursery
         self._caught = caught
         self.running = 0
-        self._is_full = False  # and that has been said
+        self._is_full = False  # set once this has been logged
 
     def start(self, step: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        """Begin a step, if there are not too many; it has AFTER_DEADLINE."""
+        """Start a step, with AFTER_DEADLINE, unless too many are running."""
         if self.running >= MAX_RUNNING:
             if not self._is_full:
                 _log.warning("not_stored", reason=f"{MAX_RUNNING} steps wait behind answers; more are left out")
@@ -48,7 +48,7 @@ class Afterwards:
                 await step(*arguments)
         except LogError as error:
             _log.warning("not_stored", reason=str(error))
-        except Exception:  # noqa: BLE001  it is logged, and the other steps go on
+        except Exception:  # noqa: BLE001  it is logged, and the other steps continue
             self._caught(self)
         finally:
             self.running -= 1

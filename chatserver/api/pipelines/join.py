@@ -1,13 +1,13 @@
-"""A join that needs the log: the room comes into memory while what its new member has missed is read.
+"""A join that needs the log: the room is loaded while the messages that its new member missed are read.
 
-    the room, if it is not in memory ─────────────────────┬─ the member, with the page that it lacks
-    what stands behind the cursor, if it is our epoch's ──┘
+    load the room, if it is not in memory ────────────────┬─ enter the member, with the page that it missed
+    read after the cursor, if it is of our epoch ─────────┘
 
-Owns: this order. May not: decide who may join, or know a wire form. A join of a room in memory whose ring holds the
-page needs no step of this, and does not come here.
+Owns: this order. May not: decide who may join, or know a wire form. A join of a room in memory whose ring has the page
+needs none of these steps, and does not come here.
 
-One after the other these are three reads of a room that nobody is in, for somebody who was away for long: after a
-restart that is everybody. What is read and not needed, since the room's newest messages hold it, is cancelled.
+For an empty room and a member who was away for long, which after a restart is everybody, these are three reads if done
+one after the other. A read is cancelled when the newest messages of the loaded room turn out to include its page.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,9 @@ class JoinPipeline:
         self._pages = pages
 
     async def join(self, name: str, network: str, after: Place | None, enter: Callable[[Room, Page], T]) -> T:
-        """What `enter` makes of the room and of the page behind a place. Raises LogError, and what `enter` raises.
+        """Call `enter` with the room and the page after a place. Raises LogError, and whatever `enter` raises.
 
-        The loop makes no pass between `enter` and the return, so that a member can be answered ahead of any news.
+        There is no checkpoint between `enter` and the return, so that the answer to a join comes before any news.
         """
         missed = _Missed()
         async with side_by_side() as nursery:
@@ -51,11 +51,11 @@ class JoinPipeline:
                 if page is None:
                     page = await self._pages.after_start(name, start, LATEST)
             nursery.cancel_scope.cancel()
-        async with self._hub.using(name, network) as room:  # it is in memory still, or else is loaded again
+        async with self._hub.using(name, network) as room:  # still in memory, or loaded again
             return enter(room, page)
 
     async def _read_missed(self, name: str, after: Place, missed: "_Missed") -> None:
-        """Read on from a place before it is known whether the room's newest messages reach back to it."""
+        """Read from a place before it is known whether the room's newest messages reach back to it."""
         if self._pages.is_ours(after):
             missed.start = Start(after.offset, recovered=True)
             missed.page = await self._pages.after_start(name, missed.start, LATEST)
@@ -63,7 +63,7 @@ class JoinPipeline:
 
 
 class _Missed:
-    """The page behind a start, when it has been read."""
+    """The page after a start, once it has been read."""
 
     def __init__(self) -> None:
         self.start: Start | None = None
@@ -71,6 +71,6 @@ class _Missed:
         self.known = trio.Event()
 
     async def wait(self) -> Page | None:
-        """The page."""
+        """Wait for the page."""
         await self.known.wait()
         return self.page

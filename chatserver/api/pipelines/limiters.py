@@ -1,10 +1,10 @@
-"""Rate limiters on shards, for requests that cost more than they look.
+"""Rate limiters on shards, for costly requests.
 
-Owns: which limits a search has, which shard keeps which bucket, and who was refused a moment ago. May not: refuse
-anybody by itself; `OverLimitError` says that a limit does.
+Owns: the limits of a search, which shard keeps which bucket, and recent refusals. May not: answer a request;
+`OverLimitError` reports that a limit is exceeded.
 
-The shards are in this process, or with --shared the servers of shared.py: a limit is asked for in the way of a server,
-with an await, and side by side with the others.
+The shards are in this process, or with --shared the servers of shared.py. Either way a limit is awaited like a call to
+a server, concurrently with the others.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -23,14 +23,14 @@ from chatserver.settings.fields import Settings
 SHARDS = 3
 #: Seconds' worth of a rate that may be used in one burst.
 BURST_SECONDS = 2.0
-#: Users who may search at full rate from one network, and how many of them for longer than a minute.
+#: Users who may search at full rate from one network, and those who may do so for longer than a minute.
 NETWORK_SHARE, LASTING_SHARE = 10, 5
-#: Refusals that are remembered, so that the shards need not be asked again; the others are asked.
+#: Refusals that are remembered, so that the shards need not be asked again.
 MAX_REFUSALS = 10_000
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """So many a second, and so many at once."""
+    """A rate and a burst."""
 
     name: str
     rate: float
@@ -38,14 +38,14 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class SearchLimits(msgspec.Struct, frozen=True):
-    """What bounds the searches of one user, and of all users of one network."""
+    """The limits on searches of one user, and of all users of one network."""
 
     user: Limit
     network: tuple[Limit, ...]
 
 
 def search_limits(settings: Settings) -> SearchLimits:
-    """All follow from --search-rate; 0 is no limit."""
+    """The limits that follow from --search-rate; 0 is no limit."""
     rate = settings.search_rate
     user = Limit("user", rate, max(rate * BURST_SECONDS, 1.0))
     network = Limit("network", rate * NETWORK_SHARE, user.burst * NETWORK_SHARE)
@@ -54,7 +54,7 @@ def search_limits(settings: Settings) -> SearchLimits:
 
 
 class OverLimitError(RefusedError):
-    """A limit is used up."""
+    """A limit is exceeded."""
 
     def __init__(self, limit: Limit, key: Hashable, wait: float) -> None:
         super().__init__(f"{limit.name}: {wait:.1f} s")
@@ -62,13 +62,13 @@ class OverLimitError(RefusedError):
 
 
 class Shard(Protocol):
-    """Keeps the buckets of some keys."""
+    """A keeper of the buckets of some keys."""
 
     async def take(self, limit: Limit, key: Hashable) -> float:
-        """Spend one token: 0.0 when it was there, else the seconds until it will be."""
+        """Spend one token and return 0.0, or return the seconds until there is one."""
 
     def sweep(self) -> None:
-        """Forget, in this process, the keys whose bucket is full."""
+        """Forget the keys whose bucket in this process is full."""
 
 
 class LocalShard:
@@ -99,12 +99,12 @@ class LocalShard:
 
 
 class Limiters:
-    """Many limits over many shards: a key of a limit is always on the same shard, in every process."""
+    """Many limits over many shards: in every process, a key of a limit is on the same shard."""
 
     def __init__(self, shards: Sequence[Shard], clock: Callable[[], float]) -> None:
         self._shards = shards
         self._clock = clock
-        self._refused: dict[tuple[str, Hashable], float] = {}  # until when
+        self._refused: dict[tuple[str, Hashable], float] = {}  # when the wait is over
 
     async def take(self, limit: Limit, key: Hashable) -> None:
         """Spend one token of a limit. Raises OverLimitError."""
@@ -116,17 +116,17 @@ class Limiters:
             raise OverLimitError(limit, key, wait)
 
     def refused(self, limit: Limit, key: Hashable) -> float:
-        """Seconds that a key has to wait, as far as is known without asking; 0.0: ask."""
+        """Seconds that a key is known to have to wait; 0.0: ask the shard."""
         return max(0.0, self._refused.get((limit.name, key), 0.0) - self._clock())
 
     async def remember(self, refusal: OverLimitError) -> None:
-        """Refuse this key without asking until its time has come."""
+        """Refuse this key without asking the shard until its wait is over."""
         await trio.lowlevel.checkpoint()
         if len(self._refused) < MAX_REFUSALS:
             self._refused[refusal.limit.name, refusal.key] = self._clock() + refusal.wait
 
     def sweep(self) -> None:
-        """Forget refusals whose time has come, and full buckets in this process."""
+        """Forget refusals that are over, and full buckets in this process."""
         now = self._clock()
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         for shard in self._shards:
@@ -137,5 +137,5 @@ class Limiters:
 
 
 def local_shards(clock: Callable[[], float], count: int = SHARDS) -> list[LocalShard]:
-    """Those in this process."""
+    """The shards in this process."""
     return list(islice(iter(lambda: LocalShard(clock), None), count))

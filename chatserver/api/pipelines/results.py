@@ -1,7 +1,7 @@
-"""Results of searches, for a few seconds: many people look for the same thing when something has happened.
+"""Results of searches, kept for a few seconds: many people search for the same thing when something has happened.
 
-Owns: which results are kept, and when they are dropped. May not: know who asked; results are of all rooms, and what
-somebody may not read is taken out above.
+Owns: which results are kept, and when they are dropped. May not: know who asked; results cover all rooms, and the
+caller removes what the user may not read.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,12 +9,12 @@ from typing import NamedTuple, TypeAlias
 
 from chatserver.log.index import Found, Question
 
-#: Results that are kept. With MAX_HITS of the longest messages each, 13 MB; of usual ones 2 MB.
+#: Results that are kept: 13 MB if each has MAX_HITS of the longest messages, 2 MB with ordinary ones.
 MAX_RESULTS = 64
-#: Seconds for which one is given out: so much later is a new message found.
+#: Seconds for which a result is reused, and so the delay until a new message is found.
 RESULT_LIFETIME = 3.0
 
-#: A question, and the place behind which it is asked.
+#: A question, and the `go_on` from which it is asked.
 Part: TypeAlias = tuple[Question, int | None]
 
 
@@ -25,21 +25,21 @@ class _Kept(NamedTuple):
 
 
 class ResultCache:
-    """Results by what was asked."""
+    """Recent results by question."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._kept: dict[Part, _Kept] = {}  # the oldest first
-        self.generation = 0  # how often something was taken out of a room
-        self.forgotten: Callable[[], None] = lambda: None  # told of that
+        self.generation = 0  # the number of times that texts were removed from rooms
+        self.forgotten: Callable[[], None] = lambda: None  # called when that happens
 
     def get(self, part: Part) -> Found | None:
-        """What was found for it a moment ago."""
+        """The recent result for a question."""
         kept = self._kept.get(part)
         return None if kept is None or kept.until <= self._clock() else kept.found
 
     def put(self, part: Part, found: Found, generation: int) -> None:
-        """Keep a result that was asked for in this generation: later, it may have what is gone from the log by now."""
+        """Keep a result that was asked for in `generation`. If that is past, the result may include removed texts."""
         if generation != self.generation:
             return
         self._kept.pop(part, None)
@@ -50,14 +50,14 @@ class ResultCache:
             del self._kept[next(iter(self._kept))]
 
     def forget(self, rooms: Iterable[str]) -> None:
-        """Something in these rooms was edited, deleted, or removed by retention."""
+        """Drop results, since messages in these rooms were edited, deleted or removed by retention."""
         self.generation += 1
         self.forgotten()
         gone = frozenset(rooms)
         self._kept = {part: kept for part, kept in self._kept.items() if gone.isdisjoint(kept.rooms)}
 
     def sweep(self) -> None:
-        """Forget what is too old."""
+        """Forget results that are too old."""
         now = self._clock()
         self._kept = {part: kept for part, kept in self._kept.items() if kept.until > now}
 

@@ -1,16 +1,16 @@
-"""A search, from the question to the ranked messages: the essays' pipeline, step by step.
+"""A search, from the question to the ranked messages, step by step.
 
     the network's limiters, each on its shard ─────────────────────────────────┐
     the session ─┬─ made and stored, if it is missing ──────────────────────────┤
                  ├─ the user's limiter ──────────────────────────────────────────┼─ the answer ─┬─ the result caches
-                 └─ the caches, else the index: everywhere ┬─ room ─ ranked ─┐   │              ├─ the session, again
-                                                           └─ room ─ ranked ─┴───┘              └─ what else is given
+                 └─ the caches, else the index: all rooms ─┬─ room ─ ranked ─┐   │              ├─ the session, again
+                                                           └─ room ─ ranked ─┴───┘              └─ other steps given
 
-Owns: this order. All stands in one nursery until the answer is made: a limiter that says no, or a step that fails,
-cancels everything else. May not: know HTTP; what a step does is in its own module, or given at construction.
+Owns: this order. All steps up to the answer run in one nursery, so a limiter that refuses, or a step that fails,
+cancels the others. May not: know HTTP; a step is in its own module, or given at construction.
 
-One query answers most questions: the newest matches of all rooms, or of the room that is named. Of a word that is in
-thousands of messages it finds those of some rooms only. Then the rooms that were written last are asked one by one.
+One query answers most questions: the newest matches of all rooms, or of the named room. For a word in thousands of
+messages it finds those of some rooms only; then the rooms that were written last are queried one by one.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -30,62 +30,62 @@ from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question
 
-#: Rooms that are asked one by one, and rooms among which those are looked for that may be read.
+#: Rooms that are queried one by one, and rooms among which readable ones are looked for.
 ROOMS_ASKED, ROOMS_CONSIDERED = 4, 20
-#: Seconds for them: what they add is a better rank, so the answer does not wait for the slow ones.
+#: Seconds for these queries: they only improve the ranking, so the answer does not wait for slow ones.
 ROOMS_BUDGET = 0.05
-#: Times that a search goes on because what it found may not be read.
+#: Times that a search continues because the user may not read what it found.
 MAX_ROUNDS = 4
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A search, as it came."""
+    """A search as requested."""
 
     question: Question
     limit: int
     network: str
-    visitor: Principal  # as whom the request came
-    returning: bool  # it brought something by which its session can be looked up
+    visitor: Principal  # the user of the request
+    returning: bool  # the request identifies its user, so its session can be looked up
 
 
 class Searched(msgspec.Struct, frozen=True):
-    """What became of it."""
+    """The outcome of a search."""
 
     asked: Asked
     principal: Principal
     hits: list[Hit]
-    parts: dict[Part, Found]  # that were not in this process
-    generation: int  # of the result cache, when they were asked for
+    parts: dict[Part, Found]  # results that were not in this process's cache
+    generation: int  # of the result cache, when the search began
     unshared: "list[Unshared]"
-    cached: bool  # the index had to find nothing
+    cached: bool  # the index was not used
     seconds: float
 
 
 class Sessions(Protocol):
-    """Who it is that asks."""
+    """The sessions of users who search."""
 
     async def find(self, asked: Asked) -> Principal | None:
-        """The principal of a session that exists."""
+        """The principal of an existing session."""
 
     def make(self, asked: Asked) -> Principal:
-        """Somebody new."""
+        """Make the principal of a new session."""
 
     async def store(self, asked: Asked, principal: Principal) -> None:
-        """Keep a session that was made, for the next request."""
+        """Store a new session for the next request."""
 
     async def touch(self, searched: Searched) -> None:
-        """Keep it for longer: it was of use."""
+        """Extend the lifetime of a session that was used."""
 
 
 class Lookup(NamedTuple):
-    """What others have found, and what to keep another result with."""
+    """A shared result, if there is one, and the generation to store another one with."""
 
     found: Found | None
     generation: bytes | None
 
 
 class Unshared(NamedTuple):
-    """What the index has found, for other processes."""
+    """A result of the index that is to be shared with other processes."""
 
     part: Part
     found: Found
@@ -96,25 +96,25 @@ class FarResults(Protocol):
     """Results that processes share."""
 
     async def get(self, part: Part) -> Lookup | None:
-        """What was found for it a moment ago; None: nothing is known, and nothing can be kept."""
+        """Look up a recent result; None: the shard is unreachable, so nothing can be stored either."""
 
     async def put(self, part: Part, found: Found, generation: bytes | None) -> None:
-        """Keep a result that was asked for after a lookup in this generation."""
+        """Store a result that was asked for after a lookup in this generation."""
 
 
-#: A step for when the answer is on its way.
+#: A step that runs once the answer is on its way.
 AfterStep: TypeAlias = Callable[[Searched], Awaitable[None]]
 
 
 class MayRead(Protocol):
-    """Whether somebody may read in a room, now."""
+    """Whether a user may read in a room now."""
 
     def __call__(self, principal: Principal, *, room: str) -> bool:
         """See the class."""
 
 
 class SearchPipeline:
-    """The steps, and the systems they ask. `recent_rooms` are the rooms that were written last."""
+    """The steps, and the systems that they query. `recent_rooms` gives the rooms that were written last."""
 
     def __init__(
         self, *, index: Index, sessions: Sessions, limiters: Limiters, limits: SearchLimits, results: ResultCache,
@@ -134,7 +134,7 @@ class SearchPipeline:
         self._flights: SingleFlight[Part, _Asked] = SingleFlight()
 
     async def search(self, asked: Asked) -> Searched:
-        """Do all of it. Raises OverLimitError and LogError."""
+        """Run the search. Raises OverLimitError and LogError."""
         began = trio.current_time()
         ranking = Ranking(self._results.generation)
         try:
@@ -161,7 +161,7 @@ class SearchPipeline:
     # -- the queries ------------------------------------------------------------------------------------------------
 
     async def _query(self, asked: Asked, principal: Principal, ranking: "Ranking") -> None:
-        """Everywhere; and room by room, side by side, where there is more of it than one answer holds."""
+        """Search all rooms; if one answer cannot hold all matches, also rooms one by one, concurrently."""
         question = asked.question
         complete = await self._rank_rounds(question, asked.limit, principal, ranking)
         if complete or question.room is not None:
@@ -175,7 +175,7 @@ class SearchPipeline:
                     nursery.start_soon(self._rank, (in_room, None), principal, ranking)
 
     async def _rank_rounds(self, question: Question, limit: int, principal: Principal, ranking: "Ranking") -> bool:
-        """Find and rank, and go on while too little of it may be read; whether that was all there is."""
+        """Find and rank, and continue while the user may read too few; returns whether all matches were seen."""
         go_on = None
         for _ in range(MAX_ROUNDS):
             go_on = await self._rank((question, go_on), principal, ranking)
@@ -184,7 +184,7 @@ class SearchPipeline:
         return go_on is None
 
     async def _rank(self, part: Part, principal: Principal, ranking: "Ranking") -> int | None:
-        """Add what a part of the question finds; returns where it would go on."""
+        """Add the hits of one part of the search; returns its `go_on`."""
         found = self._results.get(part)
         if found is None:
             found, by_index = await self._flights.get(part, partial(self._ask, part, ranking))
@@ -194,7 +194,7 @@ class SearchPipeline:
         return found.go_on
 
     async def _ask(self, part: Part, ranking: "Ranking") -> "_Asked":
-        """Other processes first, and then the index."""
+        """Ask for the results of other processes, then the index."""
         lookup = None if self._far_results is None else await self._far_results.get(part)
         if lookup is not None and lookup.found is not None:
             return _Asked(lookup.found, by_index=False)
@@ -207,13 +207,13 @@ class SearchPipeline:
     # -- afterwards -------------------------------------------------------------------------------------------------
 
     async def _keep_results(self, searched: Searched) -> None:
-        """The same question within the next few seconds gets the same answer."""
+        """Cache the results in this process for the next few seconds."""
         await trio.lowlevel.checkpoint()
         for part, found in searched.parts.items():
             self._results.put(part, found, searched.generation)
 
     async def _share_results(self, searched: Searched) -> None:
-        """And so in other processes."""
+        """Share the results with other processes."""
         if self._far_results is not None:
             async with side_by_side() as nursery:
                 for each in searched.unshared:
@@ -226,17 +226,17 @@ class _Asked(NamedTuple):
 
 
 class Ranking:
-    """Hits of all parts, each message once."""
+    """The hits of all parts, each message once."""
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
-        self.found = False  # by the index
+        self.found = False  # whether the index was used
         self.unshared: list[Unshared] = []
         self.parts: dict[Part, Found] = {}
         self._hits: dict[tuple[str, int], Hit] = {}
 
     def add(self, hits: Iterable[Hit]) -> None:
-        """These as well."""
+        """Add hits."""
         for hit in hits:
             self._hits[hit.record.room, hit.record.offset] = hit
 
@@ -249,21 +249,21 @@ class Ranking:
 
 
 class RequestSessions:
-    """Sessions as they are today: a request carries its own, so nothing is stored to find somebody again."""
+    """Sessions without storage: each request carries its own identity."""
 
     async def find(self, asked: Asked) -> Principal | None:
-        """Whom the request's token stands for."""
+        """The user of the request's token."""
         await trio.lowlevel.checkpoint()
         return asked.visitor if asked.returning else None
 
     def make(self, asked: Asked) -> Principal:
-        """The guest of an address and a user agent, or whom a proxy vouches for."""
+        """The guest of an address and user agent, or the user that a proxy names."""
         return asked.visitor
 
     async def store(self, asked: Asked, principal: Principal) -> None:
-        """The same request makes the same principal."""
+        """Do nothing: the same request makes the same principal."""
         await trio.lowlevel.checkpoint()
 
     async def touch(self, searched: Searched) -> None:
-        """Nothing is kept."""
+        """Do nothing."""
         await trio.lowlevel.checkpoint()

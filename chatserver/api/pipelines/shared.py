@@ -1,7 +1,7 @@
-"""The steps of a search that ask other servers: its limits, its results and its session, on the shards of --shared.
+"""The steps of a search that query shards of --shared: its limits, its results and its session.
 
-Owns: what is asked of a shard, and what is done when it does not answer: the search goes on without. May not: let
-anybody wait for longer than one call.
+Owns: what a shard is asked; without an answer, the search continues without it. May not: make a request wait for longer
+than one call.
 """
 
 from collections.abc import Callable, Hashable
@@ -22,9 +22,9 @@ from chatserver.shared.shards import Shard, Shards, SharedError
 
 #: Seconds without a search after which a session is forgotten.
 SESSION_LIFETIME = 1800
-#: Bytes of a result that is given to others; a longer one is as quickly found as fetched.
+#: Bytes of a result that is shared; finding a longer one again is as fast as fetching it.
 MAX_RESULT_BYTES = 65_536
-#: Changes with what is kept in a result, so that versions of this program do not read each other's.
+#: The format of stored results. Changing it keeps versions of this program from reading each other's.
 _FORM = "1"
 
 
@@ -34,16 +34,16 @@ def _bucket(limit: Limit) -> TokenBucket:
 
 
 class SharedLimits:
-    """`limiters.Shard`: the buckets of all processes on one server, and of this one, which are asked first.
+    """A `limiters.Shard`: this process's own buckets, which are asked first, then those of all processes on a server.
 
-    A process that has allowed its share refuses without asking, and allows its share when the server is away.
+    Once the own bucket is empty, the process refuses without asking; while the server is away, it decides alone.
     """
 
     def __init__(self, shards: Shards, shard: Shard, clock: Callable[[], float]) -> None:
         self._shards = shards
         self._shard = shard
         self._local = LocalShard(clock)
-        self.alone = 0  # decisions without the server
+        self.alone = 0  # decisions made without the server
 
     async def take(self, limit: Limit, key: Hashable) -> float:
         """See `limiters.Shard.take`."""
@@ -64,7 +64,7 @@ class SharedLimits:
 
 
 class _Entry(msgspec.Struct, array_like=True):
-    """A result, and how often something had been taken out of a room on this server when it was asked for."""
+    """A result, and the generation on the shard when it was asked for; each removal of a text starts a new one."""
 
     generation: bytes | None
     found: Found
@@ -74,11 +74,11 @@ _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_En
 
 
 class SharedResults:
-    """`search.FarResults`: what others have found a moment ago."""
+    """The `search.FarResults` on shards: recent results of all processes."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
-        self.found = 0  # results that did not have to be asked for here
+        self.found = 0  # results that another process had found
 
     async def get(self, part: Part) -> Lookup | None:
         """See `FarResults.get`."""
@@ -103,10 +103,10 @@ class SharedResults:
         try:
             await self._shards.of(name).call(b"SET", self._shards.key(name), entry, b"PX", int(RESULT_LIFETIME * 1000))
         except SharedError:
-            return  # the index is asked once more
+            return  # another process will ask the index again
 
     def forget(self) -> None:
-        """Something was edited, deleted, or removed by retention: no result of before is given out any more."""
+        """Invalidate all results, since a text was edited, deleted or removed by retention."""
         for shard in self._shards.all:
             shard.send(b"INCR", self._shards.key("altered"))
 
@@ -117,7 +117,7 @@ def _name(part: Part) -> str:
 
 
 def _read(kept: bytes | None, generation: bytes | None) -> Found | None:
-    """A result, if nothing was taken out of a room since."""
+    """Decode a result, unless texts have been removed since."""
     if kept is None:
         return None
     try:
@@ -128,14 +128,14 @@ def _read(kept: bytes | None, generation: bytes | None) -> Found | None:
 
 
 class SharedSessions:
-    """`search.Sessions`: when each visitor was first seen, for as long as it comes back."""
+    """The `search.Sessions` on shards: when each visitor was first seen, for as long as it keeps coming back."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self.made = 0
 
     async def find(self, asked: Asked) -> Principal | None:
-        """See `Sessions.find`. While a shard is away, its visitors are not made anew with each request."""
+        """See `Sessions.find`. While a shard is away, its visitors count as found, so none is made anew."""
         name = _session(asked.visitor)
         try:
             since = await self._shards.of(name).call(b"GET", self._shards.key(name))
@@ -144,7 +144,7 @@ class SharedSessions:
         return None if since is None else asked.visitor
 
     def make(self, asked: Asked) -> Principal:
-        """See `Sessions.make`: as whom the request came."""
+        """See `Sessions.make`: the user of the request."""
         self.made += 1
         return asked.visitor
 
@@ -162,7 +162,7 @@ class SharedSessions:
         try:
             await self._shards.of(name).call(command, self._shards.key(name), *arguments)
         except SharedError:
-            return  # it is made again
+            return  # the next request makes it again
 
 
 def _session(principal: Principal) -> str:
@@ -170,7 +170,7 @@ def _session(principal: Principal) -> str:
 
 
 class SharedSearch:
-    """All of them, for one server."""
+    """All of these parts, for one server."""
 
     def __init__(self, shards: Shards, clock: Callable[[], float]) -> None:
         self.limits = [SharedLimits(shards, shard, clock) for shard in shards.all]
