@@ -1,6 +1,6 @@
-"""The examination: each node by itself, then those that serve one log among themselves.
+"""The examination: each node by itself, then messages among the nodes on one log.
 
-Owns: its order, the command's exit code. May not: ask or conclude anything itself.
+Owns: its order, the command's exit code. May not: query a node or conclude anything itself.
 
 Exit codes: 0 all is well (there may be warnings), 1 something is wrong, 2 bad flags.
 """
@@ -39,7 +39,7 @@ def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
         return _refuse("--token: this is no token")
     if len(set(targets.values())) < len(urls):
         return _refuse("URL: one is given twice")
-    with Console(stderr=True).status("asking ..."):  # which shows nothing where there is no terminal
+    with Console(stderr=True).status("asking ..."):  # shows nothing without a terminal
         report = trio.run(examine, targets, secret, room)
     if json:
         print(msgspec.json.encode(report).decode())  # noqa: T201
@@ -49,7 +49,7 @@ def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
 
 
 async def examine(targets: dict[str, Target], token: str, room: str) -> Report:
-    """Ask everything. `targets` are by the URLs that were given."""
+    """Examine all nodes. `targets` are keyed by the given URLs."""
     nodes = [Node(url=url) for url in targets]
     async with trio.open_nursery() as nursery:
         for node in nodes:
@@ -64,7 +64,7 @@ async def examine(targets: dict[str, Target], token: str, room: str) -> Report:
 
 
 async def _exchange(nodes: Sequence[Node], targets: dict[str, Target], token: str, room: str) -> list[Delivery]:
-    """Let those that serve one log hear each other."""
+    """Send messages among nodes on one log."""
     rooms = f"{room}-{secrets.token_hex(4)}"
     observers = [
         Observer(node, targets[node.url], token, room, f"{rooms}-{number}") for number, node in enumerate(nodes, 1)

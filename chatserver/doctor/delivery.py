@@ -1,7 +1,7 @@
-"""Messages from each node to each: published here, and awaited there over a WebSocket, by a held poll and by cursor.
+"""Messages from each node to each: published on one, and awaited on the other over WebSocket, long-poll and cursor.
 
-Owns: a member on each node, the rounds, the times. May not: conclude anything from them. Nothing goes on in the room
-that other members of it must not see; each message says that it is the doctor's.
+Owns: a member on each node, the rounds, the measured times. May not: conclude anything from them. Other members of the
+room may see everything; each message says that it is the doctor's.
 """
 
 import secrets
@@ -21,32 +21,32 @@ from chatserver.client.websocket import WebSocketConversation, websocket
 from chatserver.doctor.facts import Delivery, Node, Trouble, milliseconds
 from chatserver.doctor.inquiry import seconds_of
 
-#: Messages from each node; of the times the median counts.
+#: Messages from each node; the median of the times counts.
 ROUNDS = 3
-#: Seconds for a message to arrive, and for a member to be seen: several times what it takes when a hint was lost, and
-#: when a process was not heard once.
+#: Seconds for a message to arrive, and for a member to be seen: several times as long as either takes when one hint or
+#: one message between processes was lost.
 PATIENCE = 5.0
-#: Seconds to come into the rooms.
+#: Seconds to join the rooms.
 ENTRY_PATIENCE = 10.0
-#: Seconds for goodbyes.
+#: Seconds to close the connections.
 EXIT_PATIENCE = 3.0
-#: Seconds by which polls are asked ahead of what they wait for, and between two looks at a list of members.
+#: Seconds by which polls begin before the message is published, and between two requests for a list of members.
 HEAD_START, LOOK_EVERY = 0.05, 0.1
-#: Times that a message is sent when the server asks to wait, which is done for PATIENCE at most: a mute lasts minutes.
+#: Attempts to send a message when the server asks to wait. A wait is at most PATIENCE, since a mute lasts minutes.
 ATTEMPTS = 3
 
 
 class RefusedError(Exception):
-    """The server does not do what was asked; its own words."""
+    """A request that the server refused, with the server's message."""
 
 
 class Observer:
-    """A member on one node, and requests of the same user beside its WebSocket. `run` is its life."""
+    """A member on one node, with a WebSocket and requests of the same user. `run` lasts as long as the connection."""
 
     def __init__(self, node: Node, target: Target, token: str, room: str, own_room: str) -> None:
         credentials = Credentials(token=token)
         self.node = node
-        self.own_room = own_room  # nobody else joins it
+        self.own_room = own_room  # no other observer joins it
         self.user = ""
         self.opened = trio.Event()
         self._room = room
@@ -58,7 +58,7 @@ class Observer:
         self._awaited: dict[str, trio.Event] = {}
 
     async def run(self) -> None:
-        """Be in the rooms and note what arrives, until told to leave or until the connection ends."""
+        """Join the rooms and note arrivals, until `leave` or until the connection ends."""
         try:
             async with websocket(self._target, self._credentials) as socket, trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, socket)
@@ -70,7 +70,7 @@ class Observer:
             self.opened.set()
 
     async def leave(self) -> None:
-        """Have `run` end, with a goodbye."""
+        """End `run` with a proper close."""
         self._left.set()
         await self._http.aclose()
         await self._held.aclose()
@@ -96,16 +96,16 @@ class Observer:
                 self._awaited[frame.text].set()
 
     def expect(self, text: str) -> None:
-        """Note when this arrives."""
+        """Note the arrival of a message with this text."""
         self._awaited[text] = trio.Event()
 
     async def arrival(self, text: str) -> float:
-        """Wait for something expected; when it came."""
+        """Wait for an expected message; returns when it came."""
         await self._awaited[text].wait()
         return self._arrivals[text]
 
     async def publish(self, text: str) -> wire.Ack:
-        """Say something. Raises RefusedError."""
+        """Publish a message. Raises RefusedError."""
         fields = {"text": text, "key": text}
         for attempt in range(ATTEMPTS):
             response = await self._http.request("POST", f"/rooms/{self._room}/messages", fields)
@@ -115,12 +115,12 @@ class Observer:
         return _checked(response, 201).decode(wire.Ack)
 
     async def latest(self) -> str:
-        """The cursor behind everything."""
+        """The cursor at the end of the room."""
         response = await self._http.request("GET", f"/rooms/{self._room}/messages?limit=1")
         return _checked(response).decode(wire.History).cursor
 
     async def poll(self, text: str, cursor: str) -> float:
-        """Hold polls from there until this arrives; when it did."""
+        """Hold polls from a cursor until this text arrives; returns when it did."""
         while True:
             path = f"/rooms/{self._room}/messages?after={cursor}&wait={PATIENCE:g}"
             page = _checked(await self._held.request("GET", path, wait=PATIENCE)).decode(wire.History)
@@ -129,19 +129,19 @@ class Observer:
             cursor = page.cursor
 
     async def reads(self, text: str, offset: int) -> bool:
-        """Whether this is at that offset. For what stands before the next one a node looks into its log."""
+        """Whether this text is at that offset. Reading before the next offset makes the node read its log."""
         response = await self._http.request("GET", f"/rooms/{self._room}/messages?before={offset + 1}&limit=1")
         return _has(_checked(response).decode(wire.History), text)
 
     async def sees(self, other: "Observer") -> bool:
-        """Whether the other one is in our list of members of its room."""
+        """Whether the list of members here includes the other observer in its own room."""
         response = await self._http.request("GET", f"/rooms/{other.own_room}/members")
         members = _checked(response).decode(wire.Members).members
         return other.user in [member.id for member in members]
 
 
 class Exchange:
-    """Messages among nodes that serve one log."""
+    """Messages among nodes on one log."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
@@ -154,7 +154,7 @@ class Exchange:
         self.deliveries = list(self._pairs.values())
 
     async def run(self, *, presence: bool) -> None:
-        """Fill in the deliveries, and who sees whom if they should."""
+        """Measure the deliveries; with `presence` also who sees whom."""
         for sender in self._observers:
             await self._send_from(sender)
         if presence:
@@ -177,7 +177,7 @@ class Exchange:
                 self._pairs[sender, receiver].pushed_ms = milliseconds(median(times))
 
     async def _round(self, sender: Observer, acknowledged: list[float], *, polled: bool) -> bool:
-        """One message to everybody; whether it has come to all of them."""
+        """Send one message to all nodes; returns whether all received it."""
         text = f"a message of chatserver doctor, {secrets.token_hex(8)}"
         cursors: dict[Observer, str] = {}
         for receiver in self._observers:
@@ -200,7 +200,7 @@ class Exchange:
                     acknowledged.append(trio.current_time() - began)
                     waiting.deadline = trio.current_time() + PATIENCE
         if ack is not None:
-            for receiver in cursors:  # not meanwhile: a node that is asked finds what it has not heard of
+            for receiver in cursors:  # afterwards, because reading makes a node find messages without a hint
                 self._pairs[sender, receiver].attempted = True
                 with _noting(receiver.node):
                     self._pairs[sender, receiver].readable = await receiver.reads(text, ack.offset)
@@ -224,14 +224,14 @@ class Exchange:
 
     async def _await_presence(self, sender: Observer, receiver: Observer, delivery: Delivery) -> None:
         with _noting(receiver.node):
-            while not await receiver.sees(sender):  # noqa: ASYNC110  it is on the other side of a socket
+            while not await receiver.sees(sender):  # noqa: ASYNC110  the list is on the other side of a socket
                 await trio.sleep(LOOK_EVERY)
             delivery.present = True
 
 
 @contextmanager
 def _noting(node: Node) -> Iterator[None]:
-    """What ends the block is the node's trouble."""
+    """Record the error that ends the block as the node's trouble."""
     try:
         yield
     except (RefusedError, EndedError, wire.ProtocolError) as error:

@@ -1,4 +1,4 @@
-"""What is known of each node, and of each pair of nodes.
+"""The facts about each node, and about each pair of nodes.
 
 Owns: the shapes, which are also the JSON of `--json`; times are milliseconds. May not: measure or judge.
 """
@@ -9,7 +9,7 @@ import msgspec
 
 
 def milliseconds(seconds: float) -> float:
-    """As they are kept and shown: what is below 0.01 ms is noise."""
+    """Seconds as milliseconds, rounded to 0.01, below which everything is noise."""
     return round(seconds * 1000, 2)
 
 
@@ -20,7 +20,7 @@ class Trouble(StrEnum):
     FOREIGN = "not-a-chatserver"
     NOT_READY = "not-ready"
     REFUSED = "refused"  # it does not let us read or write
-    MISDIRECTED = "misdirected"  # it has other names
+    MISDIRECTED = "misdirected"  # the host of the URL is not one of its names
 
 
 class Shards(msgspec.Struct, frozen=True):
@@ -31,11 +31,11 @@ class Shards(msgspec.Struct, frozen=True):
 
 
 class Node(msgspec.Struct, kw_only=True):
-    """A server, as it answers at one URL."""
+    """A server as it answers at one URL."""
 
     url: str
     trouble: Trouble | None = None
-    words: str = ""  # about the trouble: the system's or the server's own
+    words: str = ""  # about the trouble, from the system or the server
     version: str = ""
     log: str = ""  # the engine
     epoch: str = ""
@@ -44,35 +44,35 @@ class Node(msgspec.Struct, kw_only=True):
     clock_error_ms: float = 0.0  # half of the round trip
     answer_ms: float | None = None  # the shortest round trip of /readyz
     publish_ms: float | None = None  # from a message to its acknowledgement, the median
-    messages_clock_ms: float | None = None  # what its log stamps on messages, ahead of this machine's clock
+    messages_clock_ms: float | None = None  # the clock of its log's timestamps, ahead of this machine's
 
     def fail(self, trouble: Trouble, words: str) -> None:
-        """Note the first trouble; what follows from it is not news."""
+        """Record the first trouble; later ones follow from it."""
         if self.trouble is None:
             self.trouble, self.words = trouble, words
 
 
 class Delivery(msgspec.Struct, kw_only=True):
-    """What became of messages published on one node, at another one or at itself."""
+    """The delivery of messages published on one node, to another one or to itself."""
 
     sender: str
     receiver: str
     attempted: bool = False  # a message was acknowledged
     pushed_ms: float | None = None  # from the publish to its arrival over a WebSocket, the median; None: it never came
     polled_ms: float | None = None  # the same, to the answer of a held poll
-    readable: bool = False  # by cursor, when it was asked for
-    present: bool | None = None  # a member on the sender is in the receiver's list; None: not asked
+    readable: bool = False  # a read by cursor found it
+    present: bool | None = None  # the receiver lists a member on the sender; None: not checked
 
 
 class Severity(StrEnum):
-    """A fault makes the exit code 1."""
+    """The severity of a finding; a fault makes the exit code 1."""
 
     FAULT = "fault"
     WARNING = "warning"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is not as it should be, and what to do about it."""
+    """Something that is wrong, and what to do about it."""
 
     severity: Severity
     nodes: tuple[str, ...]
@@ -81,7 +81,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Everything."""
+    """The result of an examination."""
 
     ok: bool
     nodes: list[Node]

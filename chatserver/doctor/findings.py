@@ -1,16 +1,16 @@
-"""What is concluded from the facts, and what to do about it.
+"""Conclusions from the facts, with advice.
 
-Owns: the rules and their sentences. May not: ask anybody; the same facts always give the same findings.
+Owns: the rules and their wording. May not: query anything; the same facts always give the same findings.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 from chatserver.doctor.facts import Delivery, Finding, Node, Severity, Trouble
 
-#: Milliseconds by which clocks may differ: etcd warns at 1 s, CockroachDB ends at 0.5 s.
+#: Milliseconds by which clocks may differ: etcd warns at 1 s, CockroachDB stops at 0.5 s.
 CLOCK_DIFFERENCE = 1_000.0
-#: Milliseconds from a publish to another node above which something is amiss: a hint needs some, and a node that hears
-#: none looks each second.
+#: Milliseconds for a message to reach another node above which something is wrong: a hint takes a few, and a node
+#: without hints reads the log each second.
 SLOW = 250.0
 
 _ADVICE = {
@@ -46,7 +46,7 @@ def _troubles(nodes: Sequence[Node]) -> Iterator[Finding]:
 
 
 def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
-    """What one chat has in common: its log above all."""
+    """Differences in what the nodes of one chat must have in common, the log above all."""
     known = [node for node in nodes if node.answer_ms is not None]
     if _differ(engines := _by(known, lambda node: node.log or "?")):
         yield _fault(
@@ -62,7 +62,7 @@ def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
     if _differ(versions := _by(known, lambda node: node.version or "older")):
         yield _warning(
             known, f"the nodes have different versions: {_said(versions)}",
-            "this is as it should be during a rolling update only; then bring all of them to the newest",
+            "this is normal only during a rolling update; otherwise update all of them to the newest",
         )  # fmt: skip
 
 
@@ -82,13 +82,13 @@ def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
         if node.shards is not None and node.shards.reachable < node.shards.of:
             yield _fault(
                 [node], f"{node.url} reaches {node.shards.reachable} of {node.shards.of} shards of --shared",
-                "see that Valkey runs there and can be reached from this node; its own log names the shard "
+            "check that Valkey runs there and can be reached from this node; the node's own log names the shard "
                 "(`shard_lost`). Nothing is lost meanwhile, and presence is incomplete",
             )  # fmt: skip
 
 
 def _clocks(nodes: Sequence[Node]) -> Iterator[Finding]:
-    """Nodes against each other first: that this machine's clock is wrong harms nobody."""
+    """Compare the nodes with each other first, since a wrong clock on this machine does no harm."""
     advice = (
         "let NTP keep the clocks (chrony, systemd-timesyncd): sign-ins and sanctions end at the wrong time meanwhile"
     )
@@ -127,9 +127,9 @@ def _missing(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
         pair, where = (each.sender, each.receiver), f"what {each.sender} acknowledges"
         if not each.readable:
             yield Finding(
-                Severity.FAULT, pair, f"{where} is not to be read at {each.receiver}",
-                "they say the same epoch and do not have the same data: one of them has a copy of the log (a restored "
-                "backup, a copied file). Give both the same --log, and the copy another epoch if it is to live",
+                Severity.FAULT, pair, f"{where} cannot be read at {each.receiver}",
+                "they report the same epoch but have different data: one of them has a copy of the log (a restored "
+                "backup, a copied file). Give both the same --log, and the copy another epoch if it is to stay in use",
             )  # fmt: skip
         elif each.pushed_ms is None or each.polled_ms is None:
             how = "neither pushed nor answered to polls" if each.pushed_ms is each.polled_ms else (
@@ -143,8 +143,8 @@ def _missing(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
         elif each.sender != each.receiver and each.pushed_ms > SLOW:
             yield Finding(
                 Severity.WARNING, pair, f"{where} comes to {each.receiver} after {span(each.pushed_ms)}",
-                "either a node is overloaded, or its hints are lost and it finds messages when it looks, each second: "
-                "a pooler in front of PostgreSQL must be one of sessions, since LISTEN needs one",
+                "either a node is overloaded, or hints are lost, so that it finds messages only by its look each "
+                "second: a pooler in front of PostgreSQL must pool sessions, since LISTEN needs one",
             )  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def _presence(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
 
 
 def span(ms: float) -> str:
-    """A time for people."""
+    """A duration for people."""
     for unit, size in (("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
         if ms >= size:
             return f"{ms / size:.1f} {unit}"
@@ -171,7 +171,7 @@ def _time(told: tuple[float, Node]) -> float:
 
 
 def _by(nodes: Sequence[Node], what: Callable[[Node], str]) -> dict[str, list[str]]:
-    """The nodes by what they say; of those that say nothing, none."""
+    """The nodes by a property, without those that do not report it."""
     said: dict[str, list[str]] = {}
     for node in nodes:
         if what(node):

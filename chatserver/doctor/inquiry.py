@@ -1,6 +1,6 @@
-"""What one node says of itself: whether it is ready, which server it is, its clock, which log it serves.
+"""One node's answers about itself: readiness, version, clock, and the log that it serves.
 
-Owns: these requests, and which answer means which trouble. May not: write anything.
+Owns: these requests, and the trouble that each answer means. May not: write anything.
 """
 
 import time
@@ -17,13 +17,13 @@ from chatserver.doctor.facts import Node, Shards, Trouble, milliseconds
 
 #: Seconds for all of a node's answers about itself.
 PATIENCE = 10.0
-#: Times that the clock is asked for; the quickest answer says most.
+#: Number of requests for the clock; the fastest answer is the most precise.
 CLOCK_SAMPLES = 5
 
 
 class _Ready(msgspec.Struct):
     status: str
-    version: str = ""  # an older server tells neither this nor what follows
+    version: str = ""  # older servers send neither this nor the fields below
     log: str = ""
     time: str = ""
     shards: Shards | None = None
@@ -34,7 +34,7 @@ class _Room(msgspec.Struct):
 
 
 async def inquire(node: Node, target: Target, credentials: Credentials, room: str) -> None:
-    """Fill in what the node tells."""
+    """Fill in what the node reports."""
     http = HttpClient(target, credentials)
     try:
         with trio.fail_after(PATIENCE):
@@ -80,14 +80,14 @@ def _note_refusal(node: Node, response: Response, path: str) -> None:
     code, message = response.error
     if response.status == 503:
         node.fail(Trouble.NOT_READY, message)
-    elif code == f"http_{response.status}":  # without a word of ours
+    elif code == f"http_{response.status}":  # not an error of our server's form
         node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}")
     else:
         node.fail(Trouble.MISDIRECTED if response.status == 421 else Trouble.REFUSED, message)
 
 
 def seconds_of(text: str) -> float:
-    """Seconds since 1970 of a time in the server's form. Raises ProtocolError."""
+    """A time in the server's format, as seconds since 1970. Raises ProtocolError."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""The report for people: two tables and what is wrong; or the same as JSON.
+"""The report for people: two tables and the findings.
 
-Owns: how it looks, with colours on terminals only. May not: judge.
+Owns: its form, with colours on terminals only. May not: judge.
 """
 
 import shutil
@@ -14,14 +14,14 @@ from rich.text import Text
 from chatserver.doctor.facts import Delivery, Node, Report, Severity
 from chatserver.doctor.findings import span
 
-#: Columns where there is no terminal.
+#: Columns without a terminal.
 PIPE_WIDTH = 160
 _SIGNS = {Severity.FAULT: ("✗", "bold red"), Severity.WARNING: ("!", "yellow")}
 _NONE = "-"
 
 
 def print_report(report: Report, file: IO[str]) -> None:
-    """Print all of it."""
+    """Print the whole report."""
     width = shutil.get_terminal_size().columns if file.isatty() else PIPE_WIDTH
     console = Console(file=file, width=width, highlight=False)
     console.print(_nodes(report.nodes))
@@ -58,7 +58,7 @@ def _nodes(nodes: Sequence[Node]) -> Table:
 
 
 def _matrix(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> Table:
-    """Rows send, columns receive, by the numbers of the table above."""
+    """Rows are senders, columns receivers, by the numbers in the first table."""
     table = Table(box=None, pad_edge=False)
     table.add_column("messages")
     table.add_column("acknowledged", justify="right")

@@ -1,10 +1,10 @@
 """Log lines: structlog to standard error, without ever making the event loop wait for it.
 
-Owns: how lines look, the thread that writes them, what happens when nobody reads them, and how many of a kind are
-written. May not: import trio or any module of ours but settings' `LogFormat`.
+Owns: the form of lines, the thread that writes them, what happens when nobody reads them, and the limit on lines of a
+kind. May not: import trio or any module of ours except settings' `LogFormat`.
 
-Standard error may be a pipe that its reader left full; a blocking write would then stop every connection. So lines are
-put in a bounded queue and written by one thread. What does not fit is counted, and the count written when it fits.
+Standard error may be a pipe whose reader has stopped; a blocking write would then stop every connection. So lines go
+into a bounded queue, and one thread writes them. Dropped lines are counted, and the count is written later.
 """
 
 import errno
@@ -27,7 +27,7 @@ STOP_PATIENCE = 1.0  # s for the last lines to be written; a full pipe must not 
 LINES_PER_SECOND = 5  # of one (event, reason): enough to see what happens, too few to cost anything
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-_MULTILINE = frozenset({"exception", "stack"})  # written by us and worth their line breaks
+_MULTILINE = frozenset({"exception", "stack"})  # our own fields, whose line breaks are kept
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def configured(log_format: LogFormat, *, quiet: bool, descriptor: int | None = N
 class Writer:
     """A bounded queue of lines and the daemon thread that writes them to one descriptor.
 
-    It writes with `os.write`: a thread stuck in a write to `sys.stderr` holds its lock, and would make exit abort.
+    It writes with `os.write`: a thread stuck in a write to `sys.stderr` would hold its lock and make the exit abort.
     """
 
     def __init__(self, descriptor: int, *, capacity: int = QUEUE_LINES) -> None:
@@ -88,20 +88,20 @@ class Writer:
         except queue.Full:
             self.dropped += 1
 
-    # structlog calls the method named like the level on what its factory returned.
+    # structlog calls the method named after the level on the object from its factory.
     msg = debug = info = warning = warn = error = critical = exception = fatal = log = put
 
     def close(self, *, patience: float = STOP_PATIENCE) -> None:
-        """Write what is queued and stop; leave the rest if nobody takes it within `patience` seconds."""
+        """Write the queued lines and stop; drop those that cannot be written within `patience` seconds."""
         if self.dropped:
             self._report_dropped()
         self._closing.set()
-        with suppress(queue.Full):  # full: it is not waiting, and sees _closing when the queue is empty
+        with suppress(queue.Full):  # full: the thread is not waiting, and sees _closing when the queue is empty
             self._lines.put_nowait(None)  # wakes a thread that waits for a line
         self._thread.join(patience)
 
     def _report_dropped(self) -> bool:
-        """Queue one line that says how many are missing here; False if even that does not fit."""
+        """Queue one line with the number of dropped ones; False if even that does not fit."""
         try:
             self._lines.put_nowait(f'{{"event": "log lines dropped", "count": {self.dropped}}}')
         except queue.Full:
@@ -118,26 +118,26 @@ class Writer:
                 return
 
     def _write(self, data: bytes) -> bool:
-        """Write all of `data`; False if the descriptor is of no use any more."""
+        """Write all of `data`; False if the descriptor has become useless."""
         view = memoryview(data)
         while view:
             try:
                 view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # somebody who shares the terminal set O_NONBLOCK on it
+            except BlockingIOError:  # another program on the terminal set O_NONBLOCK on it
                 poll = select.poll()
                 poll.register(self._descriptor, select.POLLOUT)
                 poll.poll()
             except OSError as error:
-                # A full disk has room again some day: this line is lost, and no other. Else the reader is gone, and
-                # there is no other place to say so.
+                # On a full disk only this line is lost, since there may be space again later. Any other error means
+                # that the reader is gone, which cannot be reported anywhere.
                 return error.errno in _FULL
         return True
 
 
 class Limiter:
-    """Lets at most N lines of each (event, reason) through between two reports, which tell how many others there were.
+    """Passes at most N lines of each (event, reason) between two reports, which count those left out.
 
-    Events and reasons are closed lists, so the table is small; never put what a peer sent into either.
+    Events and reasons are closed lists, so the table is small; never put a peer's text into either.
     """
 
     def __init__(self, *, per_second: int = LINES_PER_SECOND) -> None:
@@ -151,7 +151,7 @@ class Limiter:
             write(event, reason=reason, **fields)
 
     def report(self, write: Callable[..., object]) -> None:
-        """A second is over: write how many lines were left out, and begin anew."""
+        """Called each second: write how many lines were left out, and start counting anew."""
         for (event, reason), asked in self._asked.items():
             if asked > self._per_second:
                 write(event, reason=reason, left_out=asked - self._per_second)
@@ -159,14 +159,14 @@ class Limiter:
 
 
 class _Forward(logging.Handler):
-    """Sends what libraries log with the standard library the same way as our own lines."""
+    """Forwards log records of libraries, from the standard `logging`, to our own log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Escape control characters: text that a peer chose must not drive the operator's terminal."""
+    """Escape control characters, so that a peer's text cannot control the operator's terminal."""
     for key, value in event.items():
         if isinstance(value, str) and key not in _MULTILINE and not value.isprintable():
             event[key] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)

@@ -1,6 +1,6 @@
-"""What the loop did to everybody: how long its passes were, how late its ticks came.
+"""Stalls of the event loop: the duration of its passes, and the lateness of its ticks.
 
-Owns: the clocks around each pass of trio's loop, and the histogram they are kept in. May not: know what the work was.
+Owns: the timing of each pass of trio's loop, and the histogram for it. May not: know what the work was.
 """
 
 import time
@@ -13,7 +13,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 class Durations:
-    """A histogram with the maximum, cheap enough for the loop: one bisection each."""
+    """A histogram with the maximum, cheap enough for the loop: one bisection a value."""
 
     __slots__ = ("buckets", "count", "longest", "total")
 
@@ -24,7 +24,7 @@ class Durations:
         self.longest = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Add a value."""
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.count += 1
         self.total += seconds
@@ -32,7 +32,7 @@ class Durations:
 
 
 class LoopMeter(trio.abc.Instrument):
-    """How long each pass of the loop keeps every other connection waiting."""
+    """Measures each pass of the loop, for which all other connections wait."""
 
     def __init__(self) -> None:
         self.passes = Durations()

@@ -1,16 +1,17 @@
 """When the garbage collector runs, and when free memory goes back to the system.
 
-Owns: the collector's clock and its histogram, and the one call into the C library. May not: know what was kept.
+Owns: the collector's schedule and its histogram, and the one call into the C library. May not: know what was kept.
 
-The collector's own schedule counts allocations and would run in the middle of a burst. Here that is off, what exists
-after start-up is frozen (never looked at again), and it runs by the clock: the youngest generation at each turn of the
-wheel, the middle one each second, everything twice a minute. It may not stay off altogether: a task ended by an
-exception leaves its traceback in a cycle, and h11 about 25 objects of a request that it refused.
+The collector's own schedule counts allocations, and so would run in the middle of a burst. Here that is off, the
+objects that exist after start-up are frozen (never scanned again), and the collector runs by the clock: the youngest
+generation at each turn of the wheel, the middle one each second, all of them twice a minute. It cannot be off
+altogether: a task that ends with an exception leaves its traceback in a cycle, and h11 about 25 objects of a refused
+request.
 
-glibc gives back what is free at the end of its heap only, and what a crowd leaves lies between the newest messages of
-rooms: its own memory when it goes, and when it comes the tables that were too small for it. HAProxy and Dask trim for
-the same reason. It takes a millisecond for a heap of 50 MB, on the loop: from a thread
-it would hold the heap's lock against the loop for as long.
+glibc returns only free memory at the end of its heap. A crowd leaves free memory between the newest messages of rooms:
+that of its connections when it goes, and that of outgrown tables when it comes. So the heap is trimmed, as HAProxy and
+Dask do for the same reason. That takes a millisecond for a heap of 50 MB, on the loop, because a thread would hold the
+heap's lock for as long.
 """
 
 import ctypes
@@ -25,17 +26,17 @@ from chatserver.observe.loop import Durations
 #: Seconds between collections of the middle and of all generations.
 MIDDLE_EVERY = 1.0
 FULL_EVERY = 30.0
-#: Connections that are a crowd: 40 KB of them, and less is not worth looking for.
+#: The least number of connections that counts as a crowd: 40 KB; less memory is not worth a trim.
 CROWD = 100
-#: The share of a crowd, one in so many, that has to come or go: with two, a heap that had just been trimmed when the
-#: tables grew kept 60 bytes for each of 9,000.
+#: The heap is trimmed when one in so many of a crowd has come or gone. With 2, a heap that was trimmed just before its
+#: tables grew kept 60 bytes for each of 9,000 connections.
 SHARE = 4
 
 _log = structlog.get_logger("chatserver")
 
 
 def find_trim() -> Callable[[int], int] | None:
-    """`malloc_trim` of this C library; only glibc has one."""
+    """`malloc_trim` of the C library, which only glibc has."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return None
@@ -49,10 +50,10 @@ class Heap:
 
     def __init__(self, trim: Callable[[int], int] | None) -> None:
         self._trim = trim
-        self._trimmed_at = 0  # connections when it was trimmed
+        self._trimmed_at = 0  # the number of connections at the last trim
 
     def tick(self, held: int) -> None:
-        """Look at how many connections there are; called once a second."""
+        """Trim if the number of connections has changed enough; called once a second."""
         crowd = max(held, self._trimmed_at)
         if crowd >= CROWD and abs(held - self._trimmed_at) * SHARE >= crowd:
             if self._trim is not None:
@@ -89,7 +90,7 @@ class Collector:
             self.runs.add(time.perf_counter() - self._began)
 
     def tick(self, now: float) -> None:
-        """Collect what is due; called at each turn of the wheel."""
+        """Collect the generations that are due; called at each turn of the wheel."""
         if now >= self._full_at:
             self._full_at, self._middle_at = now + FULL_EVERY, now + MIDDLE_EVERY
             gc.collect(2)

@@ -1,10 +1,10 @@
 """`/metrics`: the numbers of all parts as Prometheus text.
 
-Owns: names and help texts. May not: count; the parts count in plain integers, and this reads them when it is asked.
-A counter of the client library costs a lock and a dictionary at each increment; a delivery costs less than that.
+Owns: names and help texts. May not: count; the parts count in plain integers, which this module reads at each scrape.
+A counter of the client library costs a lock and a dictionary look-up at each increment, more than a whole delivery.
 
-Anybody may ask, and it takes 1 to 3 ms: fifty times what another answer does. So it has a share of the loop, and who
-asks when that is used up gets the text that was made last.
+Anybody may scrape, and it takes 1 to 3 ms, fifty times as long as another answer. So scrapes have a limited share of
+the loop; beyond it they get the last text.
 """
 
 import resource
@@ -37,8 +37,8 @@ from chatserver.observe.numbers import Family, families_of
 from chatserver.observe.rationed import Rationed
 from chatserver.reasons import Reason
 
-#: The share of a core that goes into making the text, and what may be used at once: 100 scrapes. Prometheus asks every
-#: 15 s; at 20,000 connections a text is 30 ms old then, at most.
+#: The share of a core for making the text, and the seconds that may be used at once: 100 scrapes. Prometheus scrapes
+#: every 15 s; at 20,000 connections its text is then at most 30 ms old.
 SHARE, AT_ONCE_SECONDS = 0.1, 0.3
 
 _TRANSPORTS: dict[type, str] = {WebSocketSession: "websocket", PollWaiter: "poll", Member: "events"}
@@ -46,7 +46,7 @@ _TRANSPORTS: dict[type, str] = {WebSocketSession: "websocket", PollWaiter: "poll
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredParts:
-    """What is asked for its numbers."""
+    """The parts whose numbers are shown."""
 
     connections: Connections
     admission: Admission
@@ -63,7 +63,7 @@ class MeasuredParts:
 
 
 class ServerMetrics:
-    """Reads the parts; `text` is the body of the answer, `families` what a worker tells its supervisor instead."""
+    """Reads the parts. `text` makes the body of the answer, `families` the same numbers for a worker's supervisor."""
 
     def __init__(self, parts: MeasuredParts) -> None:
         self._parts = parts
@@ -72,7 +72,7 @@ class ServerMetrics:
         self.families: Callable[[], list[Family]] = rationed(lambda: families_of(self.collect())).get
 
     def collect(self) -> Iterator[Metric]:
-        """Everything; prometheus_client calls it."""
+        """All metrics; called by prometheus_client."""
         yield from self._by_label()
         if self._parts.together is not None:
             yield from _of_processes(self._parts.together)
@@ -153,7 +153,7 @@ class ServerMetrics:
 
 
 def _of_processes(together: Together) -> Iterator[Metric]:
-    """With --shared: the shards, and what is heard of other processes."""
+    """With --shared: the shards, and the numbers of other processes."""
     up = Gauge("chatserver_shard_up", "Whether a shard may be asked", labels=("shard",))
     failures = Counter("chatserver_shard_failures", "Calls that a shard did not answer well", labels=("shard",))
     alone = Counter("chatserver_shard_alone", "Limits decided without the shard", labels=("shard",))

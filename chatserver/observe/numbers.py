@@ -1,10 +1,10 @@
-"""The numbers of several workers as those of one server.
+"""Adding up the metrics of several workers into those of one server.
 
-Owns: what the sum of two workers' numbers is, and what ended workers leave to the counters. May not: know where the
-numbers come from, or how they get from process to process.
+Owns: how two workers' numbers are combined, and the counts of ended workers. May not: know where the numbers come from,
+or how they get from process to process.
 
-A counter that fell because a worker ended would be a reset to Prometheus, which would then count all that the others
-had counted as new. So what an ended worker has counted stays in the sums.
+If a counter fell because a worker ended, Prometheus would take that for a reset, and count the others' totals as new.
+So the counts of an ended worker stay in the sums.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 
-#: Gauges of which every worker has the same or its own worst: one of the values counts, not the sum.
+#: Gauges that are not added up, because workers share the value or each has its own maximum: how to choose one.
 _CHOSEN: Mapping[str, Callable[[float, float], float]] = {
     "chatserver_sanctions": max,
     "chatserver_loop_stall_max_seconds": max,
@@ -25,7 +25,7 @@ _CHOSEN: Mapping[str, Callable[[float, float], float]] = {
     "chatserver_members_elsewhere": max,
     "chatserver_shard_up": min,
 }
-#: Kinds that only ever grow.
+#: Types of metrics that only grow.
 _GROWING = frozenset(("counter", "histogram"))
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -41,7 +41,7 @@ class Family(msgspec.Struct):
 
 
 def families_of(metrics: Iterable[Metric]) -> list[Family]:
-    """What can be sent to another process."""
+    """Metrics in a form that can be sent to another process."""
     return [
         Family(
             metric.name,
@@ -54,29 +54,29 @@ def families_of(metrics: Iterable[Metric]) -> list[Family]:
 
 
 class Totals:
-    """The numbers of workers together, ended ones included."""
+    """The combined numbers of workers, including ended ones."""
 
     def __init__(self) -> None:
         self._ended: list[Family] = []
 
     def retire(self, families: Iterable[Family]) -> None:
-        """A worker has ended: keep what it has counted."""
+        """Keep the counts of a worker that has ended."""
         self._ended = _merged([self._ended, [each for each in families if each.kind in _GROWING]])
 
     def text(self, workers: Iterable[list[Family]], own: Iterable[Metric] = ()) -> bytes:
-        """The exposition: the workers' numbers together, then others that are of nobody else."""
+        """The exposition: the workers' combined numbers, then `own` metrics."""
         return generate_latest(_Exposition(_merged([*workers, self._ended]), own))
 
 
 class _Exposition:
-    """A registry, as far as prometheus_client asks one."""
+    """The part of a registry that prometheus_client uses."""
 
     def __init__(self, families: Iterable[Family], own: Iterable[Metric]) -> None:
         self._families = families
         self._own = own
 
     def collect(self) -> Iterator[Metric]:
-        """Everything; prometheus_client calls it."""
+        """All metrics; called by prometheus_client."""
         for family in self._families:
             metric = Metric(family.name, family.help, family.kind)
             for sample in family.samples:
@@ -91,7 +91,7 @@ def value_of(families: Iterable[Family], name: str) -> float:
 
 
 def _merged(parts: Iterable[Iterable[Family]]) -> list[Family]:
-    """One family for each name, one sample for each name and labels, in the order in which they come first."""
+    """One family for each name and one sample for each name and labels, in order of first occurrence."""
     found: dict[str, tuple[Family, dict[tuple[str, Labels], float]]] = {}
     for family in (family for part in parts for family in part):
         _, values = found.setdefault(family.name, (family, {}))

@@ -1,6 +1,6 @@
-"""Work that anybody may ask for has a share of a core; beyond it the last result is given again.
+"""Limits work that anybody may request to a share of a core; beyond it the last result is returned again.
 
-Owns: the account of the time that was used. May not: know what is made.
+Owns: the record of the time used. May not: know what is made.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,18 @@ Value = TypeVar("Value")
 
 
 class Rationed(Generic[Value]):
-    """`get` makes the value anew while the share allows; `at_once` seconds of work may be used in one burst."""
+    """`get` makes the value anew while the share allows; a burst may use `at_once` seconds of work."""
 
     def __init__(self, make: Callable[[], Value], *, share: float, at_once: float) -> None:
         self._make = make
         self._share = share
         self._patience = at_once / share
-        self._paid = 0.0  # when what was used of the share is made up for
+        self._paid = 0.0  # when the time used is made up for, at the rate of the share
         self._value: Value | None = None
 
     @property
     def used_up(self) -> bool:
-        """Whether `get` would give the last value again."""
+        """Whether `get` would return the last value again."""
         return self._value is not None and self._paid - perf_counter() > self._patience
 
     def get(self) -> Value:

@@ -1,1 +1,1 @@
-"""Every limit once: its flag, its default, its bounds, its reason; where values come from; how they are shown."""
+"""Settings: each limit's flag, default, bounds and reason; the sources of values; how they are shown."""

@@ -1,7 +1,7 @@
 """`chatserver limits`: every limit with its value, its unit and the reason for it.
 
-Owns: how that list looks on a terminal, in a pipe and as JSON. May not: know a limit by name; the list is
-fields.py's, so a new limit shows up here by itself.
+Owns: the form of that list on a terminal, in a pipe and as JSON. May not: know a limit by name; the list comes from
+fields.py, so a new limit appears by itself.
 """
 
 import json
@@ -90,13 +90,13 @@ def _print_table(settings: Settings, console: Console) -> None:
 
 
 def _meaning(name: str, spec: Spec, settings: Settings) -> str:
-    """With how the limit holds for several processes, where there are several."""
+    """The meaning of a limit; with several workers also how it applies to them."""
     if spec.sharing is Sharing.SHARED and settings.shared:
         return f"{spec.meaning} With --shared: one rate for all processes."
     if settings.workers == 1 or spec.sharing is Sharing.ALIKE:
         return spec.meaning
     one = share(name, settings)
-    if not one or spec.sharing is Sharing.SHARED:  # nothing that is divided
+    if not one or spec.sharing is Sharing.SHARED:  # not divided
         return f"{spec.meaning} With {settings.workers} workers: {Sharing.PER_WORKER.value}."
     each = shown_value(name, one)
     return f"{spec.meaning} With {settings.workers} workers: {spec.sharing.value}, {each} each."

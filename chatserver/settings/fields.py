@@ -2,12 +2,12 @@
 
 Owns: `Settings`, the one frozen dataclass that flags, `CHATSERVER_…` variables, the TOML file and
 `chatserver limits` all derive from, so that a new limit is one new field here and nothing else.
-May not: import trio or our modules but spec.py and forms.py, whose words it is written in; read files or the
-environment (sources.py does); or know what a limit is used for.
+May not: import trio or our modules outside this folder; read files or the environment (sources.py does); or know what a
+limit is used for.
 
     settings = Settings(port=0, head_deadline=2.0)
 
-A total deadline cannot be switched off: without it its phase would be a place for a slow peer to live.
+A total deadline cannot be switched off: without it a slow peer could stay in its phase for ever.
 0 means "none" only where a field says so.
 """
 
@@ -28,13 +28,13 @@ MAX_WORKERS = 256  # processes: one for each core of the largest machines
 
 _MIB = 1 << 20
 _MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
-#: Settings that may not be below another one.
+#: Settings that may not be below other ones.
 AT_LEAST = {"body_deadline_max": ("body_deadline",), "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes")}
 
-#: What is no limit: where the server is, and what it does there.
+#: Settings other than limits.
 service = partial(setting, Section.SERVICE)
 admission = partial(setting, Section.ADMISSION)
-#: In seconds and never 0: a phase without an end is a place for a slow peer to live.
+#: In seconds and never 0: in a phase without an end a slow peer could stay for ever.
 deadline = partial(setting, Section.DEADLINES, unit=Unit.SECONDS, minimum=0.1, maximum=DAY)
 #: What one peer may send.
 size = partial(setting, Section.SIZES)
@@ -80,11 +80,11 @@ class Settings:
     )
     proxy_protocol: bool = service(False, "Connections from --trusted-proxy begin with a PROXY header, version 1 or 2.")
     trusted_proxy: tuple[str, ...] = service(
-        (), "Address or network of a proxy that may say whom it speaks for, by X-Forwarded-For; repeat it for more.",
+        (), "Address or network of a proxy that is trusted to name its clients in X-Forwarded-For; repeat it for more.",
         placeholder="NETWORK", form=forms.network, zero="nobody",
     )
     guests: Guests = service(  # noqa: RUF009  (it is dataclasses.field)
-        Guests.FULL, "What somebody may do who has not signed in: full, read (and not write), none.",
+        Guests.FULL, "What people may do without signing in: full, read (but not write), none.",
         placeholder="WHAT",
     )
     token_key: tuple[str, ...] = service(
@@ -97,17 +97,17 @@ class Settings:
         placeholder="URL", form=forms.keys_url, zero="none",
     )
     user_header: str = service(
-        "", "Header in which --trusted-proxy says who has signed in there.",
+        "", "Header in which --trusted-proxy names the user who has signed in there.",
         placeholder="NAME", form=forms.header_name, zero="none",
     )
-    token_issuer: str = service("", "What `iss` of a token must be.", placeholder="TEXT", zero="not checked")
-    token_audience: str = service("", "What `aud` of a token must be or have.", placeholder="TEXT", zero="not checked")
+    token_issuer: str = service("", "Required `iss` of a token.", placeholder="TEXT", zero="not checked")
+    token_audience: str = service("", "Required `aud` of a token.", placeholder="TEXT", zero="not checked")
     log: str = service(
         "sqlite:chat.db", "Where messages live: memory:, sqlite:PATH or postgresql://USER@HOST/DATABASE.",
         placeholder="URL", form=forms.log_url,
     )
     shared: str = service(
-        "", "Valkey servers for what processes share and may forget: valkey://HOST:PORT[,HOST:PORT...].",
+        "", "Valkey servers by which processes share presence, rates and caches: valkey://HOST:PORT[,HOST:PORT...].",
         placeholder="URL", form=forms.shards, zero="nothing is shared",
     )
     log_format: LogFormat = service(  # noqa: RUF009  (it is dataclasses.field)
@@ -129,8 +129,8 @@ class Settings:
     )
     evict_after: float = admission(
         2.0,
-        "When places run out: waiting time below which nobody has to go, times the number waiting from its address.",
-        "a lost packet comes again after 1 s, and a phone is 0.6 away; attacks wait in crowds, people alone",
+        "When places run out: a connection may be evicted once its wait x the connections of its network exceeds this.",
+        "a lost packet is resent after 1 s, and a phone is 0.6 away; attacks wait in crowds, people alone",
         Unit.SECONDS, 0.1, DAY,
     )
 
@@ -155,7 +155,7 @@ class Settings:
         "nginx 75, Kestrel 120, hypercorn 5; the first to go when room is needed",
     )
     serving_deadline: float = deadline(
-        10.0, "The server's own answer, mostly its log's; then 503.",
+        10.0, "The server's answer, which mostly waits for the log; then 503.",
         "the log takes milliseconds; after 10 a client had better come back",
     )
     poll_wait_max: float = deadline(
@@ -174,12 +174,12 @@ class Settings:
         minimum=1.0, maximum=3600.0,
     )
     pong_deadline: float = deadline(
-        10.0, "Anything at all from the peer after a ping, judged while none of our bytes are outstanding.",
+        10.0, "Any bytes from the peer after a ping; counted only while none of ours are unacknowledged.",
         "Centrifugo 8, Engine.IO and websockets 20",
         minimum=1.0,
     )
     message_deadline: float = deadline(
-        20.0, "The rest of a half-read frame or a fragmented message, in total.",
+        20.0, "The rest of an incomplete frame or fragmented message, in total.",
         "16 KiB at 1 KB/s takes 16: a line of 8 kbit/s passes",
     )
     flush_window: float = deadline(
@@ -194,7 +194,7 @@ class Settings:
     )
     close_deadline: float = deadline(
         2.0, "The close handshake, or the final read after an answer.",
-        "nginx lingers 5; nobody waits for what comes after goodbye",
+        "nginx lingers 5; bytes after the close are discarded anyway",
     )
     drain_timeout: float = deadline(
         10.0, "From SIGTERM until the last connection is closed.",
@@ -232,8 +232,8 @@ class Settings:
         Unit.ROOMS, 1, 10_000,
     )
     max_empty_rooms: int = size(
-        4, "Rooms in which nobody has written yet that one connection may be in, or one poll may name.",
-        "names are free: a hundred made up for each connection would be thirty times what it costs",
+        4, "Rooms without any message yet that one connection may be in, or one poll may name.",
+        "names are free: a hundred made-up rooms would cost thirty times as much as their connection",
         Unit.ROOMS, 1, 10_000,
     )
 
@@ -265,7 +265,7 @@ class Settings:
         Unit.REQUESTS_PER_SECOND, 0.1, 10_000, zero="no limit",
     )
     flush_rate: int = rate(
-        256, "What a peer must take of what we wrote, by acknowledged bytes over flush-window.",
+        256, "Rate at which a peer must acknowledge what we wrote, averaged over flush-window.",
         "Kestrel 240; a 2 kbit/s line passes, a reader that stopped does not",
         Unit.BYTES_PER_SECOND, 1, _MIB,
     )
@@ -282,17 +282,17 @@ class Settings:
     )
     all_rings_bytes: int = memory(
         256 * _MIB,
-        "Memory for what all rooms keep encoded; beyond it the oldest of each goes, and is read from the log.",
+        "Memory for encoded messages of all rooms; beyond it the oldest of each are dropped, and read from the log.",
         "1,000 busy rooms keep 0.4 MiB each; many rooms with long messages would have 3 MiB each",
         Unit.BYTES, _MIB, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     all_unfinished_bytes: int = memory(
-        4 * _MIB, "Memory for heads, bodies, messages, TLS records not whole, of all; beyond it long ones are refused.",
-        "64 of the largest, each a tenth of a second on its way; 2 KiB are anybody's, and not counted",
+        4 * _MIB, "Memory for all incomplete heads, bodies, messages and TLS records; beyond it long ones are refused.",
+        "64 of the largest, each on its way for a tenth of a second; those of up to 2 KiB are not counted",
         Unit.BYTES, 65_536, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     max_rooms: int = memory(
-        100_000, "Rooms in memory at once, with somebody in them or not long ago; beyond it no other is opened.",
+        100_000, "Rooms in memory, in use now or recently; beyond it no other is opened.",
         "250 MB of rooms; two addresses with all that --per-ip and --max-rooms-per-connection allow",
         Unit.ROOMS, 100, 100 * _MIB, sharing=Sharing.DIVIDED,
     )
@@ -312,11 +312,11 @@ class Settings:
         Unit.SECONDS, 1, 1e10, zero="keep all",
     )
     # fmt: on
-    #: what a file says of rooms, by pattern: no flag could; see settings/rooms.py
+    #: the policies of rooms by pattern, which only a file can hold; see settings/rooms.py
     rooms: tuple[tuple[str, RoomPolicy], ...] = ()
 
     def __post_init__(self) -> None:
-        """Check what one field alone, or two together, may not be, wherever the values came from."""
+        """Check the values of fields, alone and against each other, whatever their source."""
         for name, spec in SPECS.items():
             spec.check(flag_name(name), getattr(self, name))
         if not self.host:
@@ -324,9 +324,9 @@ class Settings:
         if self.workers > 1 and self.log.startswith("memory:"):
             raise ConfigError("workers", "needs a log that processes can share, like sqlite:PATH; memory: is in one")
         if self.proxy_protocol and not self.trusted_proxy:
-            raise ConfigError("proxy-protocol", "needs --trusted-proxy: else anybody could say who he is")
+            raise ConfigError("proxy-protocol", "needs --trusted-proxy: otherwise any peer could claim any address")
         if self.user_header and not self.trusted_proxy:
-            raise ConfigError("user-header", "needs --trusted-proxy: else anybody could say who he is")
+            raise ConfigError("user-header", "needs --trusted-proxy: otherwise any peer could claim to be any user")
         if self.guests is Guests.NONE and not (self.token_key or self.token_jwks or self.user_header):
             raise ConfigError("guests", "none needs a way to sign in: --token-key, --token-jwks or --user-header")
         if bool(self.tls_cert) != bool(self.tls_key):

@@ -1,10 +1,10 @@
-"""The forms of settings that are texts: a log's URL and format, a network, an origin, a host's name, HOST:PORT, a time.
+"""The formats of text settings: a log's URL and format, a network, an origin, a host's name, HOST:PORT, a time.
 
-Owns: reading them, and the complaint when a text has another form. May not: import our modules, or resolve a name.
+Owns: reading them, and the complaint about a text in another format. May not: import our modules, or resolve a name.
 
     origin("HTTPS://App.Example:443") == "https://app.example"
 
-Each raises ValueError, whose words stand behind the flag. What is compared later is brought into one form here.
+Each raises ValueError, whose message is shown after the flag. Texts that are compared later are normalised here.
 """
 
 import ipaddress
@@ -16,24 +16,24 @@ from urllib.parse import unquote, urlsplit
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 LOG_SCHEMES = ("memory:", "sqlite:", *POSTGRES_SCHEMES)
 SHARED_SCHEME = "valkey://"
-#: Ports that an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
+#: Default ports, which an origin and a `Host` leave out (RFC 6454 section 6.1, RFC 9110 section 4.2).
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 _MOST_PORT = 65_535
 _NAME = r"[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?"
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-#: Fields that mean something else here.
+#: Header fields that have another meaning here.
 _TAKEN_HEADERS = frozenset(("authorization", "cookie", "host", "origin", "x-forwarded-for"))
 _HOST = re.compile(_NAME)
-#: In front of the last @, and as a parameter.
+#: A password before the last @, and one in a parameter.
 _PASSWORD = re.compile(r"(://[^:/@]*:).*(?=@)|(password=)[^&\s]*", re.IGNORECASE)
 _SPAN = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class LogFormat(StrEnum):
-    """How log lines look; `auto` is `pretty` on a terminal and `json` elsewhere."""
+    """The format of log lines; `auto` is `pretty` on a terminal and `json` elsewhere."""
 
     AUTO = "auto"
     PRETTY = "pretty"
@@ -41,7 +41,7 @@ class LogFormat(StrEnum):
 
 
 def log_url(text: str) -> str:
-    """Where messages live."""
+    """Check the URL of a log."""
     if not text.startswith(LOG_SCHEMES):
         raise ValueError(f"{redacted(text)!r} is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE")
     user = text.partition("://")[2].rpartition("@")[0]
@@ -51,17 +51,17 @@ def log_url(text: str) -> str:
 
 
 def engine_of(url: str) -> str:
-    """The name of the engine that such a URL is for."""
+    """The name of the engine in the URL of a log."""
     return "postgresql" if url.startswith(POSTGRES_SCHEMES) else url.partition(":")[0]
 
 
 def redacted(url: str) -> str:
-    """A URL without the passwords in it, to be shown."""
+    """A URL without its passwords, for showing."""
     return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 def network(text: str) -> str:
-    """An address or network of a proxy."""
+    """Check an address or network of a proxy."""
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
@@ -87,7 +87,7 @@ def host(text: str) -> str:
 
 
 def keys_url(text: str) -> str:
-    """Where keys are published: who could change them on their way could sign in as anybody."""
+    """Check the URL of published keys: it must be https, since whoever altered them could sign in as anybody."""
     try:
         parts = urlsplit(text)
         name = parts.hostname or ""
@@ -127,10 +127,10 @@ class ShardAddresses(NamedTuple):
 
 
 def shards(text: str) -> ShardAddresses:
-    """Servers, in an order of their own: what keeps a key does not depend on how they were listed."""
+    """The servers in a fixed order, so that the shard of a key does not depend on the order in the list."""
     rest = text.removeprefix(SHARED_SCHEME)
     credentials, _, listed = rest.rpartition("@")
-    if rest == text or not listed:  # no complaint repeats a password
+    if rest == text or not listed:  # complaints do not repeat the text, which may have a password
         raise ValueError(f"it is not {SHARED_SCHEME}HOST:PORT[,HOST:PORT...]")
     addresses = [listen(each) for each in listed.split(",")]
     if len(set(addresses)) < len(addresses):

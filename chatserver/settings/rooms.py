@@ -1,7 +1,7 @@
-"""What a TOML file says of rooms: `[rooms."staff-*"]`, a table for each pattern.
+"""The policies of rooms in a TOML file: `[rooms."staff-*"]`, a table for each pattern.
 
-Owns: `RoomPolicy`, its words and bounds, and the complaint about a table that is none. May not: import trio or our
-modules but spec.py, or know which room is asked for; chat/policy.py finds the policy of one.
+Owns: `RoomPolicy`, its values and bounds, and the complaint about an invalid table. May not: import trio or our modules
+except spec.py, or know a room; chat/policy.py finds the policy of one.
 
     [rooms."staff-*"]
     read = "granted"
@@ -17,14 +17,14 @@ import msgspec
 
 from chatserver.settings.spec import DAY, ConfigError
 
-#: Patterns in one file: each new name of a room is held against them, 0.3 µs each.
+#: Patterns in one file: each new name of a room is matched against them, 0.3 µs each.
 MAX_PATTERNS = 500
 
 _PATTERN = re.compile(r"[a-z0-9*?\[][a-z0-9._*?\[\]!-]{0,63}")
 
 
 class Guests(StrEnum):
-    """What somebody may do who has not signed in."""
+    """What people may do without signing in."""
 
     FULL = "full"
     READ = "read"
@@ -32,7 +32,7 @@ class Guests(StrEnum):
 
 
 class Who(Enum):
-    """Who may do something in a room: each of these includes those below it."""
+    """Who may do something in a room. Each value also includes the people of those below it."""
 
     EVERYONE = "everyone"
     SIGNED_IN = "signed-in"
@@ -44,13 +44,13 @@ class Who(Enum):
 
 
 class RoomPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What holds in the rooms of one pattern."""
+    """The rules in the rooms of one pattern."""
 
     read: Who = Who.EVERYONE
     write: Who = Who.EVERYONE
-    list: bool = False  # `GET /rooms` shows it to those as well who may not read it
+    list: bool = False  # `GET /rooms` shows it also to people who may not read it
     slow_mode: Annotated[float, msgspec.Meta(ge=0, le=DAY)] = 0.0  # s between two messages of a user
-    #: messages, and seconds, after which they go; None: as in every room, 0: never
+    #: number and age in seconds of the messages that are kept; None: as in other rooms, 0: all
     retain_count: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | None = None
     retain_age: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None
 

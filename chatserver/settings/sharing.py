@@ -1,6 +1,6 @@
-"""What one worker of several is given: its share of the limits that bound all of them together.
+"""The settings of one worker of several: its share of the limits on all workers together.
 
-Owns: the arithmetic of a share. May not: know a limit by name; fields.py says of each how it is shared.
+Owns: the arithmetic of a share. May not: know a limit by name; fields.py declares how each is shared.
 
     settings = share_of(Settings(workers=4, max_connections=10_000))  # max_connections=2500
 """
@@ -12,13 +12,13 @@ from typing import Any
 from chatserver.settings.fields import AT_LEAST, SPECS, Settings
 from chatserver.settings.spec import Sharing
 
-#: Standard deviations above the mean that a share of what is spread at random has: a network that is
-#: at the limit is refused by a worker in 1 of 700 cases.
+#: Standard deviations above the mean in the share of a limit on connections, which the kernel spreads at random: a
+#: network that is at the limit is refused by a worker in 1 of 700 cases.
 SPREAD_DEVIATIONS = 3.0
 
 
 def share_of(settings: Settings) -> Settings:
-    """The settings of one worker; the same ones where there is only one."""
+    """The settings of one worker; unchanged if there is only one."""
     if settings.workers == 1:
         return settings
     shares: dict[str, Any] = {name: share(name, settings) for name, spec in SPECS.items() if _is_divided(spec.sharing)}
@@ -26,7 +26,7 @@ def share_of(settings: Settings) -> Settings:
 
 
 def share(name: str, settings: Settings) -> int:
-    """What one worker has of a limit that is divided; 0 stays what it means."""
+    """One worker's share of a divided limit; 0 keeps its meaning."""
     total, spec = int(getattr(settings, name)), SPECS[name]
     if not total or settings.workers == 1:
         return total

@@ -1,7 +1,7 @@
 """Where settings come from: flags, the environment, a TOML file; merged into one `Settings`.
 
 Owns: precedence (flag > environment > file > default), conversion, and complaints that name their source.
-May not: hold a default or a bound; those are fields.py's.
+May not: hold a default or a bound; those are in fields.py.
 
     settings = load_settings({"port": "0"}, os.environ, toml_path=None)
 """
@@ -21,7 +21,7 @@ from chatserver.settings.spec import ConfigError
 
 ENVIRONMENT_PREFIX = "CHATSERVER_"
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-#: What is wrong with a value that its type cannot hold.
+#: The complaint about a value that does not convert, by type.
 _COMPLAINTS: Mapping[Any, str] = {
     bool: "is neither true nor false",
     int: "is not a whole number",
@@ -39,7 +39,7 @@ def variable_name(field: str) -> str:
 
 
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None) -> Settings:
-    """Merge flag > environment > file > default. A flag whose value is None was not given."""
+    """Merge flag > environment > file > default. None means that a flag was not given."""
     found = _read_toml(toml_path) if toml_path is not None else {}
     found |= _read_environment(environ)
     for name, value in flags.items():
@@ -84,7 +84,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _is_service_link(variable: str, environ: Mapping[str, str]) -> bool:
-    """Kubernetes sets NAME_SERVICE_HOST, NAME_PORT and more for a Service, which may be named like us."""
+    """Whether Kubernetes made the variable for a Service that is named like us (NAME_SERVICE_HOST, NAME_PORT, ...)."""
     service, link, _ = variable.partition("_SERVICE_" if "_SERVICE_" in variable else "_PORT")
     return bool(link) and f"{service}_SERVICE_HOST" in environ
 
@@ -95,7 +95,7 @@ def _did_you_mean(name: str, written: Callable[[str], str]) -> str:
 
 
 def _attributed(name: str, value: object, source: str) -> object:
-    """Convert and check `value`; a complaint says which variable or file it came from."""
+    """Convert and check `value`; a complaint names the variable or file that it came from."""
     try:
         converted = _convert(name, value)
         SPECS[name].check(flag_name(name), converted)
@@ -105,7 +105,7 @@ def _attributed(name: str, value: object, source: str) -> object:
 
 
 def _convert(name: str, value: object) -> object:
-    """Turn text (of a flag or variable) or a TOML value into the field's type; bounds come later."""
+    """Convert text (of a flag or variable) or a TOML value to the field's type; bounds are checked later."""
     kind = TYPES[name]
     try:
         converted = msgspec.convert(_read(kind, value.strip()) if isinstance(value, str) else value, kind)
@@ -120,11 +120,11 @@ def _convert(name: str, value: object) -> object:
 
 
 def _read(kind: object, text: str) -> object:
-    """Turn the text of a list, a switch or a number into what TOML would have given."""
+    """Convert the text of a list, a switch or a number to the value that TOML would give."""
     if kind == tuple[str, ...]:
         return text.split(",") if text else []
     if kind is bool:
         return _SWITCH.get(text.lower(), text)
-    if (kind is int or kind is float) and "_" not in text:  # Python alone takes "1_0"
+    if (kind is int or kind is float) and "_" not in text:  # Python would accept "1_0"
         return kind(text)
     return text

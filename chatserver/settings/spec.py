@@ -1,7 +1,7 @@
-"""What a setting is made of: its unit, its section, its bounds, and the complaint when a value is outside them.
+"""The parts of a setting: its unit, its section, its bounds, and the complaint about a value outside them.
 
-Owns: `Spec`, the kinds of field that settings are written with, and `ConfigError`. May not: import our modules or
-trio, or know any setting by name; fields.py writes them down.
+Owns: `Spec`, the function that declares a setting, and `ConfigError`. May not: import our modules or trio, or know any
+setting by name; fields.py declares them.
 
     head_deadline: float = deadline(10.0, "From accept to the end of the head.", "cowboy 5, nginx 60")
 """
@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-DAY = 86_400.0  # s; the largest deadline that is still a deadline
+DAY = 86_400.0  # s; the longest deadline that makes sense
 
 
 class ConfigError(Exception):
@@ -27,7 +27,7 @@ class ConfigError(Exception):
 
 
 class Unit(Enum):
-    """What a number counts; the value is printed behind it."""
+    """The unit of a number; the value is printed after it."""
 
     NONE = ""
     SECONDS = "s"
@@ -43,26 +43,26 @@ class Unit(Enum):
 
 
 class Sharing(Enum):
-    """What a limit bounds where several workers serve; the value is what `chatserver limits` says of it then."""
+    """How a limit applies to several workers; the value is its description in `chatserver limits`."""
 
-    #: one peer, room or message: the number of workers does not matter
+    #: it bounds one peer, room or message, so the number of workers does not matter
     ALIKE = ""
-    #: all workers together: each has its share
+    #: it bounds all workers together, and each has a share
     DIVIDED = "divided among the workers"
-    #: the same, of connections that the kernel spreads at random: a share has room for the unevenness
+    #: as DIVIDED, for connections, which the kernel spreads at random: a share has room for the unevenness
     SPREAD = "divided among the workers, with room for the kernel's uneven spread"
-    #: each worker by itself: all together allow up to so many times as much
+    #: it bounds each worker by itself, so N workers allow up to N times as much
     PER_WORKER = "in each worker by itself"
-    #: the same, unless processes tell each other what they have allowed
+    #: as PER_WORKER, unless processes tell each other what they have allowed (--shared)
     SHARED = "in each worker by itself; with --shared, one rate for all processes"
 
 
-#: What stands for the value in `--help`; any other unit counts something: N.
+#: The placeholder for the value in `--help`, by unit; for other units it is N.
 _PLACEHOLDERS = {Unit.SECONDS: "SECONDS", Unit.BYTES: "BYTES", Unit.BYTES_PER_SECOND: "BYTES"}
 
 
 class Section(Enum):
-    """Where a setting stands in `--help` and in `chatserver limits`; the value is the heading."""
+    """The section of a setting in `--help` and in `chatserver limits`; the value is the heading."""
 
     SERVICE = "Service"
     ADMISSION = "Admission"
@@ -74,7 +74,7 @@ class Section(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a field means and what it may be; lives in the field's metadata."""
+    """The meaning and the allowed values of a field; kept in the field's metadata."""
 
     section: Section
     meaning: str
@@ -82,20 +82,20 @@ class Spec:
     unit: Unit = Unit.NONE
     minimum: float = 0
     maximum: float = math.inf
-    #: what 0 means, below `minimum` though it is, or an empty text or list; None: 0 is a number like any other
+    #: the meaning of 0, which is then allowed below `minimum`, or of an empty text or list; None: 0 is not special
     zero: str | None = None
-    placeholder: str = ""  # stands for a text in `--help`
-    #: reads a text, or each of several; raises ValueError for one of another form
+    placeholder: str = ""  # for a text in `--help`
+    #: checks a text, or each of several; raises ValueError if the format is wrong
     form: Callable[[str], object] | None = None
     sharing: Sharing = Sharing.ALIKE
 
     @property
     def metavar(self) -> str:
-        """What stands for the value in `--help`."""
+        """The placeholder for the value in `--help`."""
         return self.placeholder or _PLACEHOLDERS.get(self.unit, "N")
 
     def check(self, flag: str, value: object) -> None:
-        """Hold a number against the bounds, and texts that are not empty against their form."""
+        """Check a number against its bounds, and non-empty texts against their format."""
         if self.zero is not None and not value:
             return
         if isinstance(value, float) and not math.isfinite(value):
@@ -119,7 +119,7 @@ class Spec:
 
 
 def plain(value: float, grouping: str = "") -> str:
-    """Return a number as people write it, with no exponent and every digit: `1048576`, `0.1`."""
+    """Return a number with all digits and no exponent: `1048576`, `0.1`."""
     if isinstance(value, int) or value.is_integer():
         return f"{int(value):{grouping}}"
     return f"{Decimal(str(value)):{grouping}f}"
@@ -129,6 +129,6 @@ def setting(
     section: Section, default: Any, meaning: str, reason: str = "", unit: Unit = Unit.NONE,
     minimum: float = 0, maximum: float = math.inf, **more: Any,
 ) -> Any:  # fmt: skip
-    """A field of `Settings`; `more` is what else a `Spec` has."""
+    """Declare a field of `Settings`; `more` are further fields of `Spec`."""
     spec = Spec(section, meaning, reason, unit, minimum, maximum, **more)
     return dataclasses.field(default=default, metadata={"spec": spec})

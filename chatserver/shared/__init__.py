@@ -1,7 +1,7 @@
-"""What several processes share and may forget, on N Valkey servers: `--shared valkey://HOST:PORT[,HOST:PORT…]`.
+"""Shared state that may be lost, on N Valkey servers: `--shared valkey://HOST:PORT[,HOST:PORT…]`.
 
-Owns: the servers, which of them keeps a key, and the calls. May not: import anything of ours outside this folder but
-the settings and meters.py, or keep what somebody would miss. All of it may be gone at any moment, and nobody waits.
+Owns: the servers, which of them keeps a key, and the calls. May not: import modules of ours outside this folder, except
+the settings and meters.py; or keep data that must not be lost. Any of it may be gone at any moment, and nobody waits.
 
     shards.py    which shard keeps a key, and the messages to all other processes
     valkey.py    one server: a connection that is kept up, calls with a deadline
@@ -14,7 +14,7 @@ from chatserver.shared.shards import Shards
 
 
 def check_client() -> None:
-    """The client library is an extra. Raises ConfigError where it is missing."""
+    """Check that the client library, an extra, is installed. Raises ConfigError."""
     try:
         import chatserver.shared.valkey  # noqa: F401, PLC0415
     except ImportError as error:
@@ -23,7 +23,7 @@ def check_client() -> None:
 
 
 def open_shards(url: str, chat: str) -> Shards:
-    """The shards that --shared names, for the processes of one chat; `run` connects."""
+    """Make the shards of --shared, for the processes of one chat; `run` connects them."""
     from chatserver.shared.valkey import ValkeyShard  # noqa: PLC0415  (an extra, and 0.3 s)
 
     found = forms.shards(url)

@@ -1,8 +1,8 @@
-"""What carries messages between the workers of one machine where there are no shards: Unix datagrams.
+"""Messages between the workers of one machine without shards: Unix datagrams.
 
-Owns: a socket for each worker, in the folder that the supervisor made for them. May not: know what is said, or wait.
+Owns: a socket for each worker, in the folder that the supervisor made for them. May not: know the content, or wait.
 
-A message may be lost, as those of shards may be: a worker that is busy or gone does not hold up another.
+A message may be lost, as with shards: a worker that is busy or gone does not hold up another.
 """
 
 import socket
@@ -14,15 +14,15 @@ import trio
 
 #: Bytes of one message; one with 100 people has 5 KB.
 MAX_MESSAGE = 128 * 1024
-#: Bytes that may wait in all others, before the kernel doubles it: 13 messages of 10 KB in Linux's 208 KiB. It allows
-#: twice that by default (net.core.wmem_max), where a process has 52 others.
+#: The send buffer in bytes, which bounds the messages that wait at all other workers. Linux's default of 208 KiB holds
+#: 13 messages of 10 KB; its default maximum (net.core.wmem_max, which the kernel doubles) holds 52 of 5 KB.
 SEND_BUFFER = 1 << 20
-#: Messages taken in before other tasks run.
+#: Messages received before other tasks run.
 TAKEN_AT_ONCE = 16
 
 
 class Datagrams:
-    """Worker `number` of `count`, from 0. `run` hears; `tell` is a `Carrier`'s."""
+    """The socket of worker `number` of `count`, from 0. `run` receives; `tell` is the method of a `Carrier`."""
 
     def __init__(self, folder: Path, number: int, count: int) -> None:
         self._path = folder / f"said-{number}"
@@ -31,18 +31,18 @@ class Datagrams:
         self.heard: Callable[[bytes], None] = lambda message: None
 
     def tell(self, message: bytes) -> None:
-        """Send one to all others, and do not wait."""
+        """Send a message to all other workers, without waiting."""
         if self._socket is None:
             return
         for path in self._others:
             try:
                 self._socket.sendto(message, path)
             except OSError:
-                continue  # nobody is there, or it has too much to read: it asks for what it lacks
+                continue  # the worker is gone, or its queue is full: it will ask for what it lacks
 
     async def run(self) -> None:
-        """Hear until cancelled. Raises OSError when there can be no socket."""
-        self._path.unlink(missing_ok=True)  # of a process that had our number
+        """Receive messages until cancelled. Raises OSError if the socket cannot be made."""
+        self._path.unlink(missing_ok=True)  # left by an earlier process with our number
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as bound:
             bound.setblocking(False)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

@@ -1,9 +1,9 @@
-"""Rate limits on a shard: the generic cell rate algorithm of meters.py, as scripts that a server runs in one step.
+"""Rate limits on a shard: the generic cell rate algorithm of meters.py, as atomic scripts.
 
-Owns: the scripts, and what may be believed of an answer. May not: decide who is limited.
+Owns: the scripts, and the check of their answers. May not: decide who is limited.
 
-A bucket is one key: the time, on the server's clock, at which it is full again. It expires then. Whatever stands there,
-and however the server's clock was set, nobody is refused for longer than MAX_DEBT bursts take to come back.
+A bucket is one key: the time, on the server's clock, at which it is full again; the key expires then. Whatever value is
+there, and however the server's clock was set, nobody is refused for longer than MAX_DEBT bursts take to refill.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from chatserver.meters import MICROSECOND
 from chatserver.shared.shards import Script, Shard, SharedError
 
-#: Bursts by which a bucket may be overdrawn by what was spent before it was told: one for each of eight processes.
+#: Bursts by which a bucket may be overdrawn, since spending is reported afterwards: one for each of eight processes.
 MAX_DEBT = 8
 
 _READ = """
@@ -54,7 +54,7 @@ return levels
 
 
 class Spent(NamedTuple):
-    """Tokens that were spent of one bucket."""
+    """Tokens that were spent from one bucket."""
 
     key: str
     interval: int
@@ -63,7 +63,7 @@ class Spent(NamedTuple):
 
 
 async def take(shard: Shard, key: str, interval: int, span: int) -> float:
-    """Spend one token: 0.0 when it was there, else the seconds until it will be. Raises SharedError.
+    """Spend one token and return 0.0, or return the seconds until there is one. Raises SharedError.
 
     `interval` and `span` are microseconds, see `TokenBucket`.
     """
@@ -74,7 +74,7 @@ async def take(shard: Shard, key: str, interval: int, span: int) -> float:
 
 
 async def spend(shard: Shard, spent: Sequence[Spent]) -> list[int]:
-    """Tell what was spent: how many microseconds from now each bucket is full again. Raises SharedError."""
+    """Report spent tokens; returns the microseconds until each bucket is full again. Raises SharedError."""
     arguments = [number for each in spent for number in (each.interval, each.span, each.tokens)]
     levels = await shard.run_script(_SPEND, [each.key for each in spent], *arguments)
     if not isinstance(levels, list) or len(levels) != len(spent):

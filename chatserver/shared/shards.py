@@ -1,6 +1,6 @@
-"""Many servers as one: each key has its own, and a message goes to all processes through any of them.
+"""Many servers as one: each key is on one of them, and a message reaches all processes through any of them.
 
-Owns: which shard keeps a key, the names of keys, and the channel. May not: know a client library; valkey.py does.
+Owns: the shard of each key, the names of keys, and the channel. May not: know a client library; valkey.py does.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ import trio
 
 
 class SharedError(Exception):
-    """A shard did not do it: it is away, too slow, or says no. The caller goes on without."""
+    """A shard is away, too slow, or answered with an error. The caller continues without it."""
 
 
 class Script:
-    """A Lua program that a shard runs in one step. It is known by its digest, so versions do not mix."""
+    """A Lua program that a shard runs atomically. Its digest is its name, so versions do not mix."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -27,41 +27,41 @@ class Shard(Protocol):
     """One server."""
 
     name: str
-    failures: int  # calls that it did not answer well
+    failures: int  # calls without a good answer
 
     @property
     def up(self) -> bool:
-        """Whether it may be asked; else a call fails at once."""
+        """Whether it is connected; otherwise calls fail at once."""
 
     async def call(self, command: bytes, *arguments: bytes | str | int) -> object:
-        """The answer to a command. Raises SharedError."""
+        """Send a command and return its answer. Raises SharedError."""
 
     async def run_script(self, script: Script, keys: Sequence[str], *arguments: bytes | str | int) -> object:
-        """What a script returns. Raises SharedError."""
+        """Run a script and return its result. Raises SharedError."""
 
     def send(self, command: bytes, *arguments: bytes | str | int) -> bool:
-        """Have a command done and do not wait for it; False: the server is away."""
+        """Send a command without waiting for its answer; False: the server is away."""
 
     async def run(self, channel: str, heard: Callable[[bytes], None]) -> None:
-        """Keep the server connected until cancelled; `heard` is given each message on the channel."""
+        """Keep the server connected until cancelled; `heard` is called with each message on the channel."""
 
 
 class Shards:
-    """See the module. `chat` tells the keys of one chat from those of another on the same servers."""
+    """See the module. `chat` distinguishes the keys of several chats on the same servers."""
 
     def __init__(self, shards: Sequence[Shard], chat: str) -> None:
         self.all = shards
         self._prefix = f"chat:{chat}:"
         self._channel = self.key("processes")
-        self.heard: Callable[[bytes], None] = lambda message: None  # set by who wants to hear other processes
-        self.untold = 0  # messages that no shard could take
+        self.heard: Callable[[bytes], None] = lambda message: None  # set by the receiver of other processes' messages
+        self.untold = 0  # messages that no shard accepted
 
     def key(self, name: str) -> str:
         """The name of a key on its shard."""
         return self._prefix + name
 
     def index(self, name: str) -> int:
-        """Which shard keeps a key: the same one in every process that was given the same servers."""
+        """The number of the shard that keeps a key: the same in all processes with the same servers."""
         return crc32(name.encode()) % len(self.all)
 
     def of(self, name: str) -> Shard:
@@ -69,7 +69,7 @@ class Shards:
         return self.all[self.index(name)]
 
     def tell(self, message: bytes) -> None:
-        """To all other processes, and back to this one; it may be lost. All of them listen to each shard."""
+        """Send a message to all processes, including this one; it may be lost. All processes listen to all shards."""
         if not any(shard.send(b"PUBLISH", self._channel, message) for shard in self.all):
             self.untold += 1
 
@@ -84,5 +84,5 @@ class Shards:
 
     @property
     def reachable(self) -> int:
-        """How many may be asked."""
+        """The number of connected shards."""
         return sum(shard.up for shard in self.all)

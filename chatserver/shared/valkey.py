@@ -1,10 +1,10 @@
-"""One Valkey server: a connection that is kept up, and calls that cost little when it is not.
+"""One Valkey server: a connection that is kept up, and calls that fail fast while it is down.
 
-Owns: the connection, its deadlines, and the lines in the log when it is lost and found. May not: know what is kept.
+Owns: the connection, its deadlines, and the log lines when it is lost and restored. May not: know what is kept.
 
-Nobody but `run` connects. While the server is away a call fails at once, so that a slow server costs one deadline and
-not one for each request; what is sent meanwhile is dropped, so that nothing piles up. One connection carries calls and
-messages alike (RESP3).
+Only `run` connects. While the server is away a call fails at once, so that a slow server costs one deadline instead of
+one for each request; messages are dropped meanwhile, so that nothing piles up. One connection carries calls and
+messages (RESP3).
 """
 
 import logging
@@ -19,23 +19,23 @@ from coredis.exceptions import NoScriptError, RedisError, ResponseError
 
 from chatserver.shared.shards import Script, SharedError
 
-#: Seconds for a connection with its first answers.
+#: Seconds for connecting, including the first answers.
 CONNECT_DEADLINE = 2.0
-#: Seconds for an answer: a server in another region takes 0.1.
+#: Seconds for an answer; a server in another region takes 0.1.
 CALL_DEADLINE = 0.25
-#: Seconds between two looks at whether it still answers and takes writes, and for the answer to that.
+#: Seconds between two checks that it still answers and accepts writes, and for the answer to a check.
 LOOK_EVERY, LOOK_DEADLINE = 1.0, 1.0
-#: Seconds between two attempts to connect, from half of it to one and a half.
+#: Mean seconds between two attempts to connect; each wait is 0.5 to 1.5 times that.
 RETRY_EVERY = 1.0
-#: Milliseconds for which the key of a look is kept.
+#: Milliseconds for which the key of a check is kept.
 LOOK_KEPT_MS = 10_000
 #: Characters of a reason in the log.
 MAX_REASON = 200
-#: Of a server that has not yet answered as Valkey does: what an operator can do.
+#: The advice to the operator while the server has never answered as Valkey does.
 _MAY_BE_ANOTHER = "; is it a Valkey server, without TLS? Check its host and port in --shared"
 
 _log = structlog.get_logger("chatserver.shared")
-# It has an error with a traceback for each attempt to connect that times out; ours is one line when a server goes away.
+# coredis logs an error with a traceback at each attempt to connect that times out; we log one line for each outage.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
@@ -47,9 +47,9 @@ class ValkeyShard:
         self.failures = 0
         self._location = TCPLocation(host, port)
         self._user, self._password = user, password
-        self._connection: TCPConnection | None = None  # while it may be asked
+        self._connection: TCPConnection | None = None  # while connected
         self._lost = trio.Event()
-        self._reason = ""  # why it is away; "" until that is in the log
+        self._reason = ""  # why it is away; "" until that is logged
 
     @property
     def up(self) -> bool:
@@ -68,7 +68,7 @@ class ValkeyShard:
         except ResponseError as error:
             self.failures += 1
             raise SharedError(f"{self.name}: {error}") from error
-        except Exception as error:  # what a parser raises for garbage is no closed list
+        except Exception as error:  # the parser may raise anything for garbage
             self.failures += 1
             self._lose(connection, error)
             raise SharedError(f"{self.name}: {error}") from error
@@ -87,7 +87,7 @@ class ValkeyShard:
             return False
         try:
             connection.create_request(command, *arguments)
-        except Exception as error:  # noqa: BLE001  it has just closed
+        except Exception as error:  # noqa: BLE001  the connection has just closed
             self._lose(connection, error)
             return False
         return True
@@ -102,7 +102,7 @@ class ValkeyShard:
             await trio.sleep(RETRY_EVERY * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not secrecy
 
     async def _stay_connected(self, channel: str, heard: Callable[[bytes], None]) -> None:
-        """Connect, and return when the server is lost. Raises what the client library does, in a group."""
+        """Connect, and return when the server is lost. Raises the errors of the client library, in a group."""
         connection = TCPConnection(
             self._location, username=self._user, password=self._password, connect_timeout=CONNECT_DEADLINE,
             stream_timeout=LOOK_DEADLINE,
@@ -114,7 +114,7 @@ class ValkeyShard:
                     await nursery.start(connection.run)
                     await self._look(connection, channel)
             except RedisError:
-                if connecting.cancel_called:  # the library says of that only that there is no connection
+                if connecting.cancel_called:  # the library reports this only as a missing connection
                     raise trio.TooSlowError from None
                 raise
             connection.send_command(b"SUBSCRIBE", channel)
@@ -127,15 +127,15 @@ class ValkeyShard:
             try:
                 await self._lost.wait()
             finally:
-                self._connection = None  # before calls under way fail: this is no loss
+                self._connection = None  # before calls under way fail, so that they do not count as an outage
             nursery.cancel_scope.cancel()
 
     async def _look(self, connection: TCPConnection, channel: str) -> None:
-        """Whether it answers and takes writes: a replica answers too. Raises RedisError and TimeoutError."""
+        """Check that it answers and accepts writes, since a replica answers too. Raises RedisError and TimeoutError."""
         await connection.create_request(b"SET", f"{channel}:look", b"", b"PX", LOOK_KEPT_MS)
 
     async def _watch(self, connection: TCPConnection, channel: str) -> None:
-        """A server that does not answer is lost, whether anybody asks it something or not."""
+        """Check the server from time to time, so that an unresponsive one is noticed even without calls."""
         while not self._lost.is_set():
             await trio.sleep(LOOK_EVERY)
             try:
@@ -159,14 +159,14 @@ class ValkeyShard:
             self._lost.set()
 
     def _note(self, error: BaseException, hint: str = "") -> None:
-        """One line for each time that the server goes away, however often it is looked for."""
+        """Log one line for each outage, however many attempts it lasts."""
         if not self._reason:
             self._reason = _words(error, hint)
             _log.warning("shard_lost", shard=self.name, reason=self._reason[:MAX_REASON])
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """What the system said, below the words of the libraries."""
+    """The system's error, below those of the libraries."""
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -177,10 +177,10 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _words(error: BaseException, hint: str) -> str:
-    """What happened, for people; with the hint where another kind of server would do the same."""
+    """The error in words for people, with the hint if another kind of server would cause it too."""
     told = " ".join(str(error).split())
     match error:
-        case ResponseError() | RefusedError():  # its own words
+        case ResponseError() | RefusedError():  # the server's own words
             return told
         case TimeoutError() | trio.TooSlowError():
             return f"it does not answer{hint}"
@@ -188,6 +188,6 @@ def _words(error: BaseException, hint: str) -> str:
             return f"it has closed the connection{hint}"
         case OSError():
             return told
-    # The library's end of a stream has no words; its parser's complaints have, and are not for people.
+    # The library's end-of-stream error has no message; its parser's errors have one, which is not for people.
     is_end = not told and not isinstance(error, AssertionError)
     return f"it {'has closed the connection' if is_end else 'does not answer as Valkey does'}{hint}"

@@ -1,7 +1,7 @@
 """Several processes on one port: a supervisor and its workers.
 
-Owns: the life of processes. May not: serve anybody by itself; each worker is a whole `Server`.
+Owns: the life of processes. May not: serve peers itself; each worker is a complete `Server`.
 
-    supervisor   binds, starts, replaces and drains; `child` is one worker as it sees it
-    process      what runs in a worker; `link` is the line between the two
+    supervisor   binds, starts, replaces and drains; `child` is one worker as the supervisor sees it
+    process      runs in a worker; `link` is the channel between the two
 """

@@ -1,9 +1,9 @@
-"""One worker as its supervisor sees it: a process, a link, and whether it is well.
+"""One worker as its supervisor sees it: a process, a link, and its health.
 
-Owns: the life of one process from its start to its end. May not: decide what comes after it.
+Owns: the life of one process from its start to its end. May not: decide what happens after that.
 
-A worker that is silent is judged by looks, not by a clock: a machine that was asleep, or a supervisor that was, finds
-that no time has passed. The kernel knows nothing of a loop that does not turn, so nobody else can tell.
+A silent worker is judged by the number of checks, not by the clock, so that time in which the machine or the supervisor
+was suspended does not count. The kernel cannot tell that an event loop hangs, so the supervisor must.
 """
 
 import os
@@ -20,24 +20,24 @@ import trio
 from chatserver.observe.numbers import Family
 from chatserver.workers.link import Alive, Ask, Collect, Link, Numbers, Ready, Setup, Stop, Text
 
-#: Seconds between looks at a worker that says nothing, and looks after which it hangs: a sign of life is due every
-#: second. gunicorn gives a worker 30 s, systemd's WatchdogSec examples 30; here the whole of a collection or a stalled
-#: disk takes below one.
+#: Seconds between checks of a silent worker, and the number of checks after which it counts as hung. A heartbeat is due
+#: every second. gunicorn allows 30 s, systemd's WatchdogSec examples 30; here a full garbage collection or a stalled
+#: disk blocks the loop for less than one.
 LOOK, MAX_SILENT_LOOKS = 1.0, 10
-#: The same for the first sign of life: a process that starts on a busy machine.
+#: The number of checks before the first heartbeat, for a process that starts on a busy machine.
 MAX_STARTING_LOOKS = 60
-#: Seconds that a process may take to end when its link has, or beyond its own time for draining: closing the log.
+#: Seconds for a process to end after its link has closed, or after its time for draining: it still closes the log.
 END_PATIENCE = 3.0
-#: Seconds for which a worker may make its numbers.
+#: Seconds for a worker to send its numbers.
 COLLECT_PATIENCE = 1.0
 
-STANDARD_ERROR = 2  # a descriptor: standard output is the supervisor's alone
+STANDARD_ERROR = 2  # a descriptor, also for a worker's standard output, since only the supervisor writes to its own
 
 _log = structlog.get_logger("chatserver.workers")
 
 
 class Process(Protocol):
-    """A process, as far as it is needed here; `trio.Process` is one."""
+    """The part of `trio.Process` that is used here."""
 
     pid: int
 
@@ -46,20 +46,20 @@ class Process(Protocol):
         """None while it runs; negative when a signal ended it."""
 
     async def wait(self) -> int:
-        """Until it has ended."""
+        """Wait for its end."""
 
     def kill(self) -> None:
-        """With SIGKILL; harmless when it has ended."""
+        """Send SIGKILL; harmless after its end."""
 
 
-#: Starts the worker of a number, with a link and further descriptors to inherit. Raises OSError.
+#: Starts the worker of this number, with the descriptors of its link and of others to inherit. Raises OSError.
 Spawn: TypeAlias = Callable[[int, int, Sequence[int]], Awaitable[Process]]
 
 
 async def spawn_worker(number: int, link: int, inherited: Sequence[int]) -> Process:
-    """A worker in a process of its own, which imports from where this one does.
+    """Start a worker in its own process, with the same import path as this one.
 
-    It has a process group of its own as well: Ctrl-C at a terminal reaches the supervisor alone, which tells it.
+    It also has its own process group, so that Ctrl-C at a terminal reaches only the supervisor.
     """
     command = [sys.executable, "-P", "-m", "chatserver.workers.process", str(number), str(link)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -70,15 +70,15 @@ async def spawn_worker(number: int, link: int, inherited: Sequence[int]) -> Proc
 
 
 class Child:
-    """See the module. `run` is its life; `ready` and `ended` come at most once."""
+    """See the module. `run` lasts as long as the process; `ready` and `ended` are set at most once."""
 
     def __init__(
         self, number: int, setup: Setup, *, inherited: Sequence[int] = (), ask: Callable[["Child"], Awaitable[None]]
     ) -> None:
         self.number = number
         self.ready, self.ended = trio.Event(), trio.Event()
-        self.changed = trio.Event()  # with either of these
-        self.numbers: list[Family] = []  # the latest that it told
+        self.changed = trio.Event()  # set with either of these
+        self.numbers: list[Family] = []  # the latest that it sent
         self.code: int | None = None
         self.hung = False
         self._stops = 0
@@ -88,10 +88,10 @@ class Child:
         self._link: Link
         self._process: Process
         self._nursery: trio.Nursery | None = None
-        self._told: trio.Event | None = None  # when its numbers come, if it was asked for them
+        self._told: trio.Event | None = None  # set when requested numbers arrive
 
     async def run(self, spawn: Spawn) -> None:
-        """Start it, and be there until it has ended; it has ended when this has. Raises OSError."""
+        """Start the process, and return only after it has ended. Raises OSError."""
         try:
             ours, theirs = socket.socketpair()
             self._link = Link(ours)
@@ -111,7 +111,7 @@ class Child:
                 for _ in range(self._stops):
                     nursery.start_soon(self._link.send, Stop())
                 await self._listen(nursery)
-                # Its end of the link is closed, so it ends, or has something to close that does not.
+                # Its end of the link is closed, so the process is ending, unless something in it hangs.
                 with trio.move_on_after(END_PATIENCE):
                     await self._process.wait()
                 nursery.cancel_scope.cancel()
@@ -123,7 +123,7 @@ class Child:
                 self.code = await self._process.wait()
 
     async def _listen(self, nursery: trio.Nursery) -> None:
-        """Until the link's end, or until it hangs."""
+        """Receive messages until the link closes or the worker hangs."""
         silent, most = 0, MAX_STARTING_LOOKS
         while silent < most:
             with trio.move_on_after(LOOK) as look:
@@ -153,13 +153,13 @@ class Child:
         self._process.kill()
 
     def stop(self, *, replaced: bool = False) -> None:
-        """Have it drain; the second time, stop at once. See `Stop`."""
+        """Tell it to drain; the second time, to stop at once. See `Stop`."""
         self._stops += 1
         if self._nursery is not None:
             self._nursery.start_soon(self._link.send, Stop(replaced))
 
     async def end_within(self, seconds: float) -> None:
-        """Wait for the end, which comes: it is killed when it has not come by then."""
+        """Wait for its end, and kill it after so many seconds."""
         with trio.move_on_after(seconds):
             await self.ended.wait()
             return
@@ -169,7 +169,7 @@ class Child:
         await self.ended.wait()
 
     async def collect(self) -> None:
-        """Have `numbers` be those of now, if it tells them in time."""
+        """Update `numbers`, if the worker answers in time."""
         if self._told is None and self._nursery is not None:
             self._told = trio.Event()
             self._nursery.start_soon(self._link.send, Collect())
@@ -178,5 +178,5 @@ class Child:
                 await self._told.wait()
 
     async def tell(self, text: str) -> None:
-        """Give it the text of /metrics."""
+        """Send it the text of /metrics."""
         await self._link.send(Text(text))

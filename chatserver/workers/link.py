@@ -1,9 +1,8 @@
-"""What a supervisor and a worker tell each other: lines of JSON on a pair of Unix sockets.
+"""The messages between supervisor and worker: lines of JSON on a pair of Unix sockets.
 
-Owns: the messages, and how they are cut into lines. May not: decide what follows from one.
+Owns: the messages and their framing. May not: act on a message.
 
-The end of the line is a message too: a worker whose supervisor is gone drains, a supervisor whose worker is gone starts
-another.
+End of file is a message too: a worker without a supervisor drains, and a supervisor replaces a worker that is gone.
 """
 
 import socket
@@ -20,18 +19,18 @@ READ_BYTES, MAX_LINE = 65_536, 4 << 20
 
 
 class Setup(msgspec.Struct, tag=True):
-    """The first message to a worker: its settings, the descriptors of its sockets, and where its neighbours are."""
+    """The first message to a worker: its settings, its inherited descriptors, and its place among its neighbours."""
 
     settings: Settings
     listening: list[int]
     operators: int | None
-    folder: str  # of the sockets by which workers hear of each other's messages
+    folder: str  # of the sockets over which workers send each other hints
     number: int  # of its own socket there, below `count`
     count: int
 
 
 class Stop(msgspec.Struct, tag=True):
-    """To a worker: drain; the second time, stop at once. When it is `replaced`, others serve meanwhile."""
+    """To a worker: drain; the second time, stop at once. `replaced`: another worker serves in its place."""
 
     replaced: bool = False
 
@@ -47,7 +46,7 @@ class Text(msgspec.Struct, tag=True):
 
 
 class Alive(msgspec.Struct, tag=True):
-    """From a worker, every second: its loop turns."""
+    """From a worker, every second: a heartbeat of its loop."""
 
 
 class Ready(msgspec.Struct, tag=True):
@@ -55,13 +54,13 @@ class Ready(msgspec.Struct, tag=True):
 
 
 class Numbers(msgspec.Struct, tag=True):
-    """From a worker: its numbers, when asked and at its end."""
+    """From a worker: its metrics, when asked and at its end."""
 
     families: list[Family]
 
 
 class Ask(msgspec.Struct, tag=True):
-    """From a worker: it needs the text of /metrics."""
+    """From a worker: a request for the text of /metrics."""
 
 
 Message: TypeAlias = Setup | Stop | Collect | Text | Alive | Ready | Numbers | Ask
@@ -71,7 +70,7 @@ _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 class Link:
-    """One end."""
+    """One end of the channel."""
 
     def __init__(self, end: socket.socket) -> None:
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
@@ -79,7 +78,7 @@ class Link:
         self._unread = bytearray()
 
     async def send(self, message: Message) -> None:
-        """Send one message. At the line's end it is dropped: the reader of this end is told of that."""
+        """Send one message. If the other end is closed it is dropped, since `receive` reports that."""
         async with self._sending:
             try:
                 await self._stream.send_all(_encoder.encode(message) + b"\n")
@@ -87,7 +86,7 @@ class Link:
                 return
 
     async def receive(self) -> Message | None:
-        """The next message; None at the end. What was read is kept when this is cancelled."""
+        """The next message, or None at the end. Cancelling this loses no bytes."""
         while (end := self._unread.find(b"\n")) < 0:
             try:
                 data = await self._stream.receive_some(READ_BYTES)
@@ -101,5 +100,5 @@ class Link:
         return _decoder.decode(line)
 
     def close(self) -> None:
-        """The other end is told."""
+        """Close this end, which the other end sees."""
         self._stream.socket.close()

@@ -1,6 +1,6 @@
-"""One `/metrics` for all workers, whichever of them is asked.
+"""One `/metrics` for all workers, whichever of them is scraped.
 
-Owns: the round in which all tell their numbers, and what only the supervisor knows. May not: start or end a worker.
+Owns: collecting the numbers of all workers, and the supervisor's own. May not: start or end a worker.
 """
 
 from collections import Counter
@@ -15,15 +15,15 @@ from chatserver.observe.numbers import Totals, value_of
 from chatserver.observe.rationed import Rationed
 from chatserver.workers.child import Child
 
-#: The share of a core that goes into the text, and the seconds of it that may be used at once. Each worker bounds what
-#: its own numbers cost it.
+#: The share of a core for making the text, and the seconds that may be used at once. Each worker bounds the cost of its
+#: own numbers.
 SHARE, AT_ONCE_SECONDS = 0.1, 0.3
 
 _log = structlog.get_logger("chatserver.workers")
 
 
 class WorkersMetrics:
-    """See the module. `children` gives those that run."""
+    """See the module. `children` returns the running workers."""
 
     def __init__(self, children: Callable[[], Collection[Child]]) -> None:
         self._children = children
@@ -33,15 +33,15 @@ class WorkersMetrics:
         self._asking: SingleFlight[str, bytes] = SingleFlight()
 
     def ended(self, child: Child) -> None:
-        """What it has counted stays counted."""
+        """Keep the counts of a worker that has ended."""
         self._totals.retire(child.numbers)
 
     def died(self, child: Child) -> None:
-        """It ended, and nobody had told it to."""
+        """Count a worker that ended without being told to."""
         self._deaths["hung" if child.hung else "died"] += 1
 
     async def answer(self, child: Child) -> None:
-        """Give a worker the text for all of them."""
+        """Send a worker the text for all workers."""
         try:
             text = await self._asking.get("", self._collect)
         except Exception:  # noqa: BLE001
@@ -60,7 +60,7 @@ class WorkersMetrics:
         return self._totals.text((child.numbers for child in self._children()), self.collect())
 
     def collect(self) -> Iterator[Metric]:
-        """What no worker knows."""
+        """The supervisor's own metrics."""
         ready = GaugeMetricFamily("chatserver_workers_ready", "Workers that accept connections")
         ready.add_metric((), sum(child.ready.is_set() for child in self._children()))
         yield ready

@@ -1,6 +1,6 @@
-"""One worker: a `Server` on sockets that its supervisor made, which hears and tells its supervisor how it is.
+"""One worker: a `Server` on inherited sockets, which exchanges messages with its supervisor.
 
-Owns: the worker's end of the link. May not: bind, or say anything on standard output.
+Owns: the worker's end of the link. May not: bind, or write to standard output.
 
 It is started as `python -m chatserver.workers.process NUMBER DESCRIPTOR`, with a link at that descriptor.
 """
@@ -29,18 +29,18 @@ from chatserver.settings.spec import ConfigError
 from chatserver.shared.datagrams import Datagrams
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 
-#: Seconds between signs of life.
+#: Seconds between heartbeats.
 HEARTBEAT = 1.0
-#: Seconds for which the requests of peers that have just been accepted are waited for, when others accept already.
+#: Seconds for which a replaced worker, before it drains, waits for the requests of peers that it has just accepted.
 ARRIVAL = 0.5
-#: Seconds for which the supervisor may collect the text of /metrics, and for which it may take our last numbers.
+#: Seconds for the supervisor to answer with the text of /metrics, and to accept our last numbers.
 METRICS_PATIENCE, LAST_NUMBERS = 3.0, 1.0
 
 _log = structlog.get_logger("chatserver.workers")
 
 
 class Worker:
-    """The server's supervisor, as far as the server sees it: a `Supervised`."""
+    """The `Supervised` through which the server sees its supervisor."""
 
     def __init__(self, link: Link, setup: Setup) -> None:
         operators = None if setup.operators is None else _inherited(setup.operators)
@@ -53,7 +53,7 @@ class Worker:
         self._alone = False  # the supervisor is gone
         self._folder = setup.folder
         self._link = link
-        self._families: Callable[[], list[Family]] = list  # of no server yet
+        self._families: Callable[[], list[Family]] = list  # before there is a server
         self._text = ""
         self._answered = trio.Event()
         self._asking: SingleFlight[str, bytes] = SingleFlight()
@@ -72,7 +72,7 @@ class Worker:
                 await self._link.send(Numbers(self._families()))
             nursery.cancel_scope.cancel()
         self._link.close()
-        if self._alone:  # nobody else is left to remove it; neighbours that still drain have open what they need
+        if self._alone:  # no process is left to remove it; neighbours that still drain have their files open
             shutil.rmtree(self._folder, ignore_errors=True)
         return code
 
@@ -95,7 +95,7 @@ class Worker:
         raise HttpError(ErrorCode.UNAVAILABLE, "the supervisor does not tell the numbers of all workers")
 
     def _tell(self, message: Message) -> None:
-        """By a task of its own: a line that is cancelled half-way would spoil those behind it."""
+        """Send in a separate task, because a line that is cancelled half-way would corrupt the following ones."""
         self._nursery.start_soon(self._link.send, message)
 
     async def _beat(self) -> None:
@@ -127,22 +127,22 @@ class Worker:
                 self._drain(number)
 
     def _drain(self, number: int) -> None:
-        """Once: a service manager that signals every process would else stop it at once."""
+        """Drain, only once: a service manager may signal every process, and a second signal stops a server at once."""
         if not self._told_to_stop:
             self._told_to_stop = True
             self._hand_on(number)
 
     def _hand_on(self, number: int) -> None:
-        with suppress(trio.WouldBlock):  # it has been told to stop at once
+        with suppress(trio.WouldBlock):  # it is already stopping at once
             self._stop.send_nowait(number)
 
 
 def run(number: int, descriptor: int) -> int:
-    """Be the worker of this number at the link's other end. Returns the exit code."""
+    """Run the worker of this number on a link. Returns the exit code."""
     link = Link(_inherited(descriptor))
     setup = trio.run(link.receive)
     if not isinstance(setup, Setup):
-        return EXIT_CLEAN  # the supervisor is gone already
+        return EXIT_CLEAN  # the supervisor is already gone
     structlog.contextvars.bind_contextvars(worker=number)
     worker = Worker(link, setup)
     try:

@@ -1,10 +1,9 @@
-"""What all workers share of their log: the right to its file, and the folder of their sockets.
+"""What all workers share of their log: the lock on its file, and the folder of their sockets.
 
-Owns: the lock of an embedded log, which lasts as long as any process that writes; the folder. May not: open the log.
+Owns: the lock of an embedded log, held as long as any process writes to it; the folder. May not: open the log.
 
-The locks are inherited by each worker. When the supervisor is killed, another server cannot have the file before the
-last worker has drained. When all of them were killed, nobody has removed their folder, and nobody holds its lock: the
-next supervisor removes it.
+Each worker inherits the locks. If the supervisor is killed, another server cannot take the file before the last worker
+has drained. If all of them are killed, their folder stays, but its lock is free, so the next supervisor removes it.
 """
 
 import fcntl
@@ -21,13 +20,13 @@ from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite_file import checked_path, lock_file
 
 SQLITE = "sqlite:"
-#: How the folders' names begin, and the file in each on which its processes hold a lock.
+#: The prefix of the folders' names, and the file in each on which its processes hold a lock.
 PREFIX, IN_USE = "chatserver-", "in-use"
 
 
 @dataclass(frozen=True, slots=True)
 class SharedLog:
-    """What each worker is given of it."""
+    """The parts for each worker."""
 
     folder: Path
     inherited: list[int] = field(default_factory=list)
@@ -35,7 +34,7 @@ class SharedLog:
 
 @contextmanager
 def shared_log(url: str) -> Iterator[SharedLog]:
-    """Have it for all workers until the block ends. Raises LogOpenError."""
+    """Lock the log and make the folder, until the block ends. Raises LogOpenError."""
     with ExitStack() as stack:
         try:
             shared = SharedLog(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX))))
@@ -52,7 +51,7 @@ def shared_log(url: str) -> Iterator[SharedLog]:
 
 
 def _lock(folder: Path) -> int:
-    """Locked before it has its name, so that nobody finds it unlocked."""
+    """Lock the file before it gets its name, so that no other process finds it unlocked."""
     unnamed = folder / f"{IN_USE}-soon"
     lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -61,9 +60,9 @@ def _lock(folder: Path) -> int:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Folders of this user's whose processes have all ended."""
+    """Remove this user's folders whose processes have all ended."""
     for folder in parent.glob(f"{PREFIX}*"):
-        # It is in use, or another server removes it as well, or it was never one of ours.
+        # Errors mean that it is in use, or another server is removing it too, or it was never one of ours.
         with suppress(OSError), ExitStack() as stack:
             found = folder.lstat()
             if found.st_uid == os.geteuid() and found.st_mode == stat.S_IFDIR | 0o700:

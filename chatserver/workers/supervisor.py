@@ -1,12 +1,13 @@
-"""The supervisor: has so many workers serve, whatever becomes of one, and speaks for all of them.
+"""The supervisor: keeps N workers running, and answers for all of them.
 
-Owns: the sockets, what the workers share of the log, the order in which workers start and go. May not: serve anybody,
-or wait for one worker without a limit; a fault of its own costs one worker a restart at most.
+Owns: the sockets, the shared parts of the log, the order in which workers start and stop. May not: serve peers, or wait
+for a worker without a limit; a fault in it costs one worker's restart at most.
 
-A place is one of the N sets of sockets, with the worker on it. The sockets are open here as well, so peers that are in
-a set's queue wait while its worker is replaced. On a reload the replacement accepts before the old worker drains.
+A place is one of the N sets of sockets, with the worker on it. The sockets are open here as well, so peers in the
+accept queues just wait while a worker is replaced. On a reload the replacement accepts before the old worker drains.
 
-The first worker starts alone: what keeps one from starting (a flag, the log) mostly keeps all, and is said once.
+The first worker starts alone: whatever prevents one from starting (a flag, the log) mostly prevents all, and is then
+reported once.
 """
 
 import os
@@ -32,14 +33,14 @@ from chatserver.workers.link import Setup
 from chatserver.workers.metrics import WorkersMetrics
 from chatserver.workers.shared_log import SharedLog, shared_log
 
-#: Seconds before a worker that died is started again, doubled for each time that it dies young, and the most: systemd's
-#: RestartSec is 0.1 s, and peers in the queue of its socket wait that long.
+#: Seconds before a worker that died is restarted, and the most; the pause doubles with each early death. systemd's
+#: RestartSec is 0.1 s, and peers in the worker's accept queue wait that long.
 RESTART_PAUSE, MAX_RESTART_PAUSE = 0.1, 5.0
-#: Seconds after which a worker that dies did not die young.
+#: Seconds after its start from which a worker's death is not an early one.
 STABLE = 10.0
-#: Workers that start side by side, for each processor: a start is half a second of one.
+#: Workers that start at a time, for each processor: a start takes half a second of one.
 STARTING = 4
-#: What a reload leaves as it is: the sockets are bound, all workers share one log, and the supervisor writes lines too.
+#: Settings that a reload cannot change: sockets are bound, workers share one log, and the supervisor also writes logs.
 FIXED = ("host", "port", "workers", "metrics_listen", "send_buffer", "log", "log_format", "quiet")
 
 _log = structlog.get_logger("chatserver.workers")
@@ -47,23 +48,23 @@ _log = structlog.get_logger("chatserver.workers")
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """Where one worker after the other serves."""
+    """A set of sockets that one worker after the other serves."""
 
     index: int
-    child: Child | None = None  # the one that serves, or that did last
-    generation: int = 0  # workers that were started here
-    failures: int = 0  # deaths in a row that came young
+    child: Child | None = None  # the serving worker, or the last one
+    generation: int = 0  # the number of workers started here
+    failures: int = 0  # consecutive early deaths
 
 
 def run(settings: Settings, load: Callable[[], Settings]) -> int:
-    """Supervise until told to stop. Returns the exit code; `load` reads the settings again, at SIGHUP."""
+    """Supervise until told to stop. Returns the exit code. `load` reads the settings again at SIGHUP."""
     raise_descriptor_limit()  # a socket for each worker and address
     with logs.configured(settings.log_format, quiet=settings.quiet):
         return trio.run(Supervisor(settings, load).main)
 
 
 class Supervisor:
-    """See the module. Once `main` has started, `addresses` and `metrics_address` are those of a server."""
+    """See the module. Once `main` has started, `addresses` and `metrics_address` are set as in a `Server`."""
 
     def __init__(self, settings: Settings, load: Callable[[], Settings], *, spawn: Spawn = spawn_worker) -> None:
         self.addresses: list[str] = []
@@ -82,7 +83,7 @@ class Supervisor:
         self._nursery: trio.Nursery
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
-        """Bind, start, serve until a signal, drain all. Returns the exit code."""
+        """Bind, start the workers, wait for a signal, drain all. Returns the exit code."""
         with ExitStack() as stack:
             try:
                 self._listening = bind_all(self._settings, stack)
@@ -115,7 +116,7 @@ class Supervisor:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    with suppress(trio.WouldBlock):  # a replacement of all is to come anyway
+                    with suppress(trio.WouldBlock):  # a replacement of all workers is already queued
                         self._hang_up.send_nowait(None)
                 else:
                     _log.info("stopping_workers", signal=signal.Signals(number).name, at_once=self._stopping.is_set())
@@ -124,7 +125,7 @@ class Supervisor:
     # -- starting and stopping ----------------------------------------------------------------------------------------
 
     async def _start_all(self) -> int | None:
-        """The first alone, then the others some at a time. Returns the exit code when one cannot start."""
+        """Start the first worker alone, then the others some at a time. Returns the exit code if one cannot start."""
         batch = STARTING * (os.cpu_count() or 1)
         for places in (self._places[:1], *(self._places[at : at + batch] for at in range(1, len(self._places), batch))):
             children = [self._launch(place, self._settings) for place in places]
@@ -137,7 +138,7 @@ class Supervisor:
         return None
 
     def _launch(self, place: Place, settings: Settings) -> Child:
-        """Start a worker; it serves at the place from now on, unless there is one that does."""
+        """Start a worker; it becomes the place's worker, unless another one is serving there."""
         place.generation += 1
         count = len(self._places)
         operators = self._listening.operators
@@ -146,7 +147,7 @@ class Supervisor:
             listening=[each.fileno() for each in self._listening.workers[place.index]],
             operators=None if operators is None else operators.fileno(),
             folder=str(self._shared_log.folder),
-            # Two numbers for each place: while a worker is replaced, it and its replacement write to the log.
+            # Two numbers for each place, because a worker and its replacement write to the log at the same time.
             number=place.index + count * (place.generation % 2),
             count=2 * count,
         )
@@ -158,7 +159,7 @@ class Supervisor:
         return child
 
     async def _attend(self, place: Place, child: Child) -> None:
-        """Be with a worker until its end; if it is the one that serves and was not told to go, start another."""
+        """Run a worker to its end; if it was the place's worker and was not told to stop, start another."""
         began = trio.current_time()
         try:
             await child.run(self._spawn)
@@ -181,7 +182,7 @@ class Supervisor:
             self._launch(place, self._settings)
 
     def _stop(self) -> None:
-        """Have all drain, side by side; the second time, stop at once."""
+        """Tell all workers to drain; the second time, to stop at once."""
         self._stopping.set()
         for child in self._children:
             child.stop()
@@ -203,7 +204,7 @@ class Supervisor:
                 _log.exception("workers_not_replaced")
 
     def _reload(self) -> Settings | None:
-        """What the settings are now; None if they cannot be used."""
+        """Read the settings again; None if they cannot be used."""
         try:
             found = self._load()
             kept = {name: getattr(self._settings, name) for name in FIXED}
@@ -217,7 +218,7 @@ class Supervisor:
         return settings
 
     async def _replace_all(self, settings: Settings) -> bool:
-        """One after the other: none is begun before the last one's worker has ended. False: one cannot start."""
+        """Replace the workers one by one, each after the one before has ended. False: a replacement cannot start."""
         for place in self._places:
             if self._stopping.is_set():
                 return False
@@ -235,7 +236,7 @@ class Supervisor:
 
 
 def _start_failure(child: Child) -> int:
-    """The exit code; a worker that knew what was wrong has said so."""
+    """The exit code after a failed start; a worker that knew the reason has reported it."""
     if child.code in (EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG):
         return child.code
     complain(f"worker {child.number} ended at its start, with code {child.code}")

@@ -226,8 +226,8 @@ async def test_copies_of_a_log_have_one_epoch_and_not_the_same_messages(monkeypa
     monkeypatch.setattr("chatserver.log.memory.new_identity", lambda: identity)
     async with serving() as one, serving() as other:
         found = faults(await examined(one, other))
-    assert f"what {url(one)} acknowledges is not to be read at {url(other)}" in found
-    assert f"what {url(other)} acknowledges is not to be read at {url(one)}" in found
+    assert f"what {url(one)} acknowledges cannot be read at {url(other)}" in found
+    assert f"what {url(other)} acknowledges cannot be read at {url(one)}" in found
 
 
 async def test_nodes_that_do_not_hear_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_two_nodes_that_share_nothing_beside_the_log() -> None:
 @pytest.mark.parametrize(
     ("more", "severity", "what"),
     [
-        ({"readable": False, "pushed_ms": None}, FAULT, "is not to be read at b"),
+        ({"readable": False, "pushed_ms": None}, FAULT, "cannot be read at b"),
         ({"pushed_ms": None}, FAULT, "is not pushed to WebSockets there"),
         ({"polled_ms": None}, FAULT, "is not answered to held polls there"),
         ({"pushed_ms": None, "polled_ms": None}, FAULT, "is neither pushed nor answered to polls there"),
