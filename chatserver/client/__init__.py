@@ -1,11 +1,11 @@
-"""The Python client: be in rooms whatever happens to the connection; lose nothing, get nothing twice.
+"""The Python client: follows rooms across reconnects, without losing a message or getting one twice.
 
     async with connect("http://127.0.0.1:8000", name="Ann") as chat:
         async for message in chat.join("lobby"):
             await chat.publish("lobby", f"{message.user.name} said {message.text}")
 
-docs/bots.md is the whole of it on one page. Nothing in the server imports any of it, and it imports nothing of the
-server, so that it notices when the two disagree. `chatserver chat` (terminal/) is built on it.
+docs/bots.md describes it on one page. It imports nothing of the server, nor the server anything of it, so that a
+disagreement between the two shows up. `chatserver chat` (terminal.py) is built on it.
 """
 
 from chatserver.client.api import Found, RoomSummary, SearchResults, Unread

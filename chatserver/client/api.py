@@ -1,6 +1,6 @@
-"""What is asked over plain HTTP on every transport: the session, search, and how far one has read.
+"""The requests that use plain HTTP on every transport: the session, search, rooms and unread messages.
 
-Owns: these requests and the shapes of their answers. May not: wait longer than its caller, or try again.
+Owns: these requests and the shapes of their answers. May not: wait longer than its caller, or retry.
 """
 
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from chatserver.client.wire import Message, User
 
 
 class Found(Message, frozen=True):
-    """A message that a search found. Of the snippet's parts, those with True are what was searched for."""
+    """A message that a search found. The parts of the snippet with True are the matches."""
 
     snippet: tuple[tuple[str, bool], ...] = ()
 
@@ -28,7 +28,7 @@ class SearchResults(msgspec.Struct, frozen=True):
 
 
 class Unread(msgspec.Struct, frozen=True):
-    """How far we have read a room, and what came since."""
+    """How far we have read a room, and the unread messages in it."""
 
     read: int
     unread: int = 0
@@ -36,7 +36,7 @@ class Unread(msgspec.Struct, frozen=True):
 
 
 class RoomSummary(msgspec.Struct, frozen=True):
-    """A room of the server's list."""
+    """A room in the server's list."""
 
     room: str
     cursor: str = ""
@@ -63,7 +63,7 @@ class Api:
         self._http = http
 
     async def sign_in(self, name: str) -> User:
-        """Be a guest of this name, or keep the session that the token stands for; the cookie is kept."""
+        """Become a guest with this name, or start a session with the token; the cookie is kept."""
         return (await self._ask("POST", "/session", {"name": name} if name else {})).decode(_Session).user
 
     async def sign_out(self) -> None:
@@ -85,7 +85,7 @@ class Api:
         return (await self._ask("GET", f"/search?{text}")).decode(SearchResults)
 
     async def aclose(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         await self._http.aclose()
 
     async def _ask(self, method: str, path: str, fields: object = None) -> Response:

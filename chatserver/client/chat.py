@@ -1,7 +1,7 @@
-"""The library's face: be in rooms and say things, whatever happens to the connection.
+"""The library's interface: follow rooms and publish, whatever happens to the connection.
 
-Owns: `connect`, `Chat` and `Room`; callers' waits and their deadlines; which reader gets which event. May not: know a
-transport or a frame.
+Owns: `connect`, `Chat` and `Room`; waiting callers and their deadlines; the delivery of events to readers. May not:
+know a transport or a frame.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,14 +25,14 @@ from chatserver.client.stream import EndedError, Target, parse_target
 from chatserver.client.transport import Conversation, TransportName
 from chatserver.client.websocket import websocket
 
-ANSWER_TIMEOUT = 30.0  # s that a caller waits, reconnects included, unless `connect` was told otherwise
+ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
 
 _A = TypeVar("_A", bound=wire.Answer)
 _T = TypeVar("_T")
 
 
 class Page(NamedTuple):
-    """Records of a room, oldest first; `cursor` is where they reach. Not `recovered`: what you named is gone."""
+    """Records of a room, oldest first, up to `cursor`. Not `recovered`: the place asked for no longer exists."""
 
     cursor: str
     recovered: bool
@@ -40,7 +40,7 @@ class Page(NamedTuple):
 
 
 class _Wait:
-    """A caller that waits for an answer."""
+    """A waiting caller."""
 
     def __init__(self) -> None:
         self.over = trio.Event()
@@ -52,16 +52,16 @@ class _Wait:
 
 
 class Room:
-    """A room we are in: iterate over its messages. Made by `Chat.join`."""
+    """A joined room: iterate over its messages. Made by `Chat.join`."""
 
     def __init__(self, chat: "Chat", name: str, feed: Feed[Event], cursor: str | None) -> None:
         self.name = name
-        self.cursor = cursor  # of the last record that was read here; `join(…, after=cursor)` goes on from it
+        self.cursor = cursor  # of the last record that was read here; `join(…, after=cursor)` continues from it
         self._chat = chat
         self._feed = feed
 
     def __aiter__(self) -> "Room":
-        """Iterate over messages, each once and in order; `events` tells the rest."""
+        """Iterate over messages, each once and in order; `events` has everything else too."""
         return self
 
     async def __anext__(self) -> wire.Message:
@@ -71,15 +71,15 @@ class Room:
                 return event
 
     def events(self) -> "RoomEvents":
-        """Iterate over everything that happens to this room: records, gaps, people, the connection."""
+        """Iterate over all events of this room: records, gaps, people, the connection."""
         return RoomEvents(self._next)
 
     async def publish(self, text: str, *, key: str = "", reply_to: int | None = None) -> wire.Ack:
-        """Say something here; see `Chat.publish`."""
+        """Publish a message here; see `Chat.publish`."""
         return await self._chat.publish(self.name, text, key=key, reply_to=reply_to)
 
     def leave(self) -> None:
-        """Be in it no more; the iteration ends."""
+        """Leave the room; the iteration ends."""
         self._chat.leave(self.name)
 
     async def _next(self) -> Event:
@@ -90,7 +90,7 @@ class Room:
 
 
 class RoomEvents:
-    """What happens to a room. Made by `Room.events`; it may be left at any time."""
+    """The events of a room. Made by `Room.events`; the iteration may be abandoned at any time."""
 
     def __init__(self, following: Callable[[], Awaitable[Event]]) -> None:
         self._following = following
@@ -116,12 +116,12 @@ class Chat:
         timeout: float,
         backoff: Backoff | None,
     ) -> None:
-        self.user: wire.User | None = None  # who we are; None before the first connection
+        self.user: wire.User | None = None  # our user; None before the first connection
         self._credentials = who
         self._api = Api(HttpClient(target, who))
         self._name = name
-        self._named: str | None = None  # the name that the server gave us, if we asked for one
-        self._asked_again = False  # for the name, since we were connected by it
+        self._named: str | None = None  # the name that the server has given us, if we asked for one
+        self._asked_again = False  # whether the name was asked for again; reset once we have it
         self._timeout = timeout
         self._session = Session()
         self._rooms: dict[str, tuple[Room, Feed[Event]]] = {}
@@ -136,9 +136,9 @@ class Chat:
     # -- rooms --------------------------------------------------------------------------------------------------------
 
     def join(self, room: str, *, after: str | None = None, latest: int = 0) -> Room:
-        """Be in a room, from now on; or from a cursor on, or beginning with so many of the latest records (up to 50).
+        """Join a room from now on; or from a cursor on, or with this many of the latest records (up to 50).
 
-        Returns at once. A room that we may not be in raises from its iteration.
+        Returns at once. The iteration raises if we may not be in the room.
         """
         if room not in self._rooms:
             feed = Feed[Event](partial(self._resume, [room]))
@@ -150,14 +150,14 @@ class Chat:
         return self._rooms[room][0]
 
     def leave(self, room: str) -> None:
-        """Be in a room no more."""
+        """Leave a room."""
         if room in self._rooms:
             self._rooms.pop(room)[1].end()
             self._session.leave(room)
             self._link.wake()
 
     def events(self) -> Feed[Event]:
-        """Everything that happens, in one stream, instead of the iterations of rooms."""
+        """Iterate over all events of all rooms in one stream, instead of one iteration for each room."""
         if self._everything is None:
             self._everything = Feed(lambda: self._resume(self._session.rooms))
             if self._rejected is not None:
@@ -169,34 +169,34 @@ class Chat:
     async def publish(
         self, room: str, text: str, *, key: str = "", reply_to: int | None = None, mentions: Sequence[str] = ()
     ) -> wire.Ack:
-        """Say something, and return when it is durable. In order of calls; no need to have joined.
+        """Publish a message, and return when it is durable. Messages keep the order of calls; joining is not needed.
 
-        After `Unavailable` it may or may not have been stored: call again with the same `key`, and it is stored once.
+        After `Unavailable` it may or may not be stored: call again with the same `key`, and it is stored once.
         """
         return await self._ask(
             requests.Publish(room=room, text=text, key=key, reply_to=reply_to, mentions=tuple(mentions)), wire.Ack
         )
 
     async def edit(self, room: str, offset: int, text: str, *, key: str = "") -> wire.Ack:
-        """Give our message at `offset` another text."""
+        """Replace the text of our message at `offset`."""
         return await self._ask(requests.Edit(room=room, offset=offset, text=text, key=key), wire.Ack)
 
     async def delete(self, room: str, offset: int, *, key: str = "") -> wire.Ack:
-        """Take the text out of the message at `offset`."""
+        """Delete the message at `offset`."""
         return await self._ask(requests.Delete(room=room, offset=offset, key=key), wire.Ack)
 
     async def react(self, room: str, offset: int, emoji: str, *, on: bool = True, key: str = "") -> wire.Ack:
-        """Put an emoji on the message at `offset`, or take it off."""
+        """Add an emoji to the message at `offset`, or remove it."""
         return await self._ask(requests.React(room=room, offset=offset, emoji=emoji, on=on, key=key), wire.Ack)
 
     def typing(self, room: str) -> None:
-        """Tell the others that we are typing; lost if there is no connection."""
+        """Show others that we are typing; lost without a connection."""
         if self._link.trouble is None:
             self._session.ask(requests.Typing(room=room))
             self._link.wake()
 
     async def read(self, room: str, offset: int) -> None:
-        """Keep how far we have read, for all our clients."""
+        """Store how far we have read, for all our clients."""
         await self._ask(requests.Read(room=room, offset=offset), wire.Read)
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class Chat:
         return await self._within(self._api.search(query, room=room, user=user, limit=limit))
 
     async def unread(self) -> dict[str, Unread]:
-        """Return what is unread, by room."""
+        """Return the unread messages by room."""
         return await self._within(self._api.unread())
 
     async def rooms(self) -> tuple[RoomSummary, ...]:
@@ -231,21 +231,21 @@ class Chat:
 
     @property
     def unacknowledged(self) -> int:
-        """How many writes are neither acknowledged nor refused."""
+        """The number of writes that are neither acknowledged nor refused."""
         return self._session.unacknowledged
 
     @property
     def cookie(self) -> str:
-        """Who we are to the server, as `connect` takes it: a secret."""
+        """Our identity at the server, for `connect(cookie=...)`: a secret."""
         return self._credentials.cookie
 
     @property
     def trouble(self) -> str | None:
-        """Why there is no connection, if there is none."""
+        """Why there is no connection; None if there is one."""
         return self._link.trouble
 
     async def connected(self) -> wire.User:
-        """Wait for the first connection, and return who we are."""
+        """Wait for the first connection, and return our user."""
         with trio.move_on_after(self._timeout):
             await self._greeted.wait()
         if self._rejected is not None:
@@ -255,13 +255,13 @@ class Chat:
         return self.user
 
     async def authenticate(self, token: str) -> wire.User:
-        """Be the user of this token from now on: before the old one runs out, or at any time."""
+        """Sign in with this token from now on: before the old one expires, or at any time."""
         self.user = (await self._ask(requests.Auth(token=token), wire.Authenticated)).user
         self._credentials.token = token
         return self.user
 
     async def rename(self, name: str) -> wire.User:
-        """Be a guest of this name from now on; connects anew."""
+        """Become a guest with this name; this reconnects."""
         self.user = await self._within(self._api.sign_in(name))
         self._name, self._named = name, self.user.name
         self._link.restart()
@@ -322,7 +322,7 @@ class Chat:
                 feed.end(rejected)
 
     def _feeds(self, room: str | None) -> list[Feed[Event]]:
-        """The readers of what happens in a room, or of what concerns all."""
+        """The readers of the events of a room, or with None of events that concern all."""
         if self._everything is not None:
             return [self._everything]
         if room is None:
@@ -330,7 +330,7 @@ class Chat:
         return [self._rooms[room][1]] if room in self._rooms else []
 
     def _tell(self, outcome: Outcome) -> None:
-        """Give an answer to who waits for it, and an event to its readers."""
+        """Give an answer to its waiting caller, and an event to its readers."""
         match outcome:
             case Answered(id_, answer):
                 if (wait := self._waits.get(id_)) is not None:
@@ -341,7 +341,7 @@ class Chat:
                     wait.end(error)
                 return
             case wire.GoingAway():
-                return  # said by the link, when it is over
+                return  # the link reports it, when the connection ends
             case wire.Connected(user):
                 self.user = user
                 self._greeted.set()
@@ -357,7 +357,7 @@ class Chat:
                     self._session.pause(name)
 
     def _check_name(self, user: wire.User) -> None:
-        """Ask for our name again, once, if the server has forgotten it: its log began anew."""
+        """Ask for our name again, once, if the server has forgotten it because its log began anew."""
         if self._named is not None and user.name != self._named and not self._asked_again:
             self._named, self._asked_again = None, True
             self._link.restart()
@@ -381,10 +381,10 @@ async def connect(
     answer_timeout: float = ANSWER_TIMEOUT,
     backoff: Backoff | None = None,
 ) -> AsyncIterator[Chat]:
-    """Be connected to the server at `url` until the block ends; connects in the background, again and again.
+    """Stay connected to the server at `url` until the block ends, reconnecting in the background.
 
     With a `token` we are its user, with a `name` a guest of that name, with the `cookie` of an earlier client the same
-    guest. Raises BadUrl. Leaving the block says goodbye; `chat.unacknowledged` tells what it would lose.
+    guest. Raises BadUrl. Leaving the block closes the connection; `chat.unacknowledged` writes would be lost.
     """
     chat = Chat(parse_target(url), Credentials(token=token, cookie=cookie), name, transport, answer_timeout, backoff)
     async with trio.open_nursery() as nursery:

@@ -1,20 +1,20 @@
-"""The commands of the terminal client: what one can type, what it means, and what Tab makes of it.
+"""The commands of the terminal client: their table, parsing and completion.
 
-Owns: the table, parsing, completion. May not: print, or do anything.
+Owns: these. May not: print, or carry out a command.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-MAX_MENTIONS = 20  # in one message, as the server takes them
+MAX_MENTIONS = 20  # in one message, as in the server
 
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,14})")
-_MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1}  # by what a command takes; anything else is a text
+_MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1}  # by the kind of argument; any other kind is a text
 
 
 class Command(NamedTuple):
-    """A row of `/help`. `parse` reads `arguments`: `[#N]`, then a word or a text, in brackets if it is optional."""
+    """A row of `/help`. `parse` uses `arguments`: `[#N]`, then a word or a text, in brackets if it is optional."""
 
     name: str
     arguments: str
@@ -42,10 +42,10 @@ COMMANDS = (
     Command("/quit", "", "leave; so does Ctrl-D"),
 )
 
-#: Commands that are about the room that one is in.
+#: Commands that act on the current room.
 IN_A_ROOM = frozenset(("/leave", "/who", "/me", "/reply", "/edit", "/delete", "/react"))
 
-#: Emoji that are easier to name than to type; a name in colons works wherever an emoji is expected.
+#: Emoji with names, which are easier to type; a name in colons works wherever an emoji is expected.
 EMOJI = {
     "+1": "👍", "-1": "👎", "heart": "❤️", "tada": "🎉", "joy": "😂", "smile": "🙂", "sad": "😢", "eyes": "👀",
     "fire": "🔥", "rocket": "🚀", "thinking": "🤔", "wave": "👋", "ok": "👌", "clap": "👏", "check": "✅", "x": "❌",
@@ -53,26 +53,26 @@ EMOJI = {
 
 
 class Typed(NamedTuple):
-    """A command as typed: its name, the message that it names, and the rest of the line, line breaks kept."""
+    """A command as typed: its name, the message that it refers to, and the rest of the line with its line breaks."""
 
     name: str
     offset: int | None
     rest: str
 
 
-class BadCommand(Exception):  # noqa: N818  (what was typed, no fault)
-    """A line that begins with a slash and is no command, or not as the command is used; says so to the user."""
+class BadCommand(Exception):  # noqa: N818  (a user's mistake, no fault)
+    """A line that begins with a slash and is no command, or one with wrong arguments; the message is for the user."""
 
 
 def said(line: str) -> str | None:
-    """Return the text that a line says; None if it is a command. `//x` says `/x`, and `/a/path` is a text."""
+    """Return the text of a line; None if it is a command. `//x` is the text `/x`, and `/a/path` is a text."""
     if line.startswith("//"):
         return line[1:]
     return None if line.startswith("/") and "/" not in line.split(maxsplit=1)[0][1:] else line
 
 
 def parse(line: str) -> Typed:
-    """Return the command in a line; raises BadCommand."""
+    """Return the command in a line. Raises BadCommand."""
     name, rest = _split(line)
     command = next((row for row in COMMANDS if row.name == name.lower()), None)
     if command is None:
@@ -93,20 +93,20 @@ def parse(line: str) -> Typed:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return the first word and what follows it."""
+    """Return the first word and the rest."""
     first, *rest = text.split(maxsplit=1) or [""]
     return first, "".join(rest).rstrip()
 
 
 def emoji(text: str) -> tuple[str, bool]:
-    """Return the emoji that a person means by `:tada:`, `tada`, `🎉` or `-🎉`, and whether to put it on."""
+    """Return the emoji meant by `:tada:`, `tada`, `🎉` or `-🎉`, and whether to add it."""
     on = not (text.startswith("-") and text != "-1")
     name = text if on else text[1:]
     return EMOJI.get(name.strip(":"), name), on
 
 
 def help_lines() -> list[str]:
-    """Return the table of `/help`, a line for each command, and what #N is."""
+    """Return the table of `/help`, a line for each command, and the meaning of #N."""
     width = max(len(f"{command.name} {command.arguments}") for command in COMMANDS)
     return [
         *(f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS),
@@ -115,7 +115,7 @@ def help_lines() -> list[str]:
 
 
 def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tuple[str, Sequence[str]]:
-    """Return what stays of the text before the cursor, and what may follow it in place of its last word."""
+    """Return the part of the text before the cursor that stays, and the completions for its last word."""
     first, space, rest = before.partition(" ")
     if not space and first.startswith("/"):
         return "", _matching(first, (f"{command.name} " for command in COMMANDS))
@@ -134,7 +134,7 @@ def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tup
 
 
 def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
-    """Return the ids of those whom a text names with an @, given names by id; the longer name where two fit."""
+    """Return the ids of users mentioned with @, given names by id; where two names match, the longer one counts."""
     found: list[str] = []
     for id_, name in sorted(people.items(), key=lambda known: len(known[1]), reverse=True):
         if f"@{name}" in text:

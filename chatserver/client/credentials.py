@@ -1,4 +1,4 @@
-"""Who we are to a server: a token or the cookie of a guest, as header fields.
+"""Our identity at a server: a token or a guest's cookie, as header fields.
 
 Owns: both secrets in memory. May not: know the network or a file (identity.py keeps the cookie).
 """
@@ -11,7 +11,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Credentials:
-    """The fields that say who a request comes from; the server's cookies are taken in."""
+    """The header fields that identify us; also stores the server's cookies."""
 
     def __init__(self, *, token: str = "", cookie: str = "") -> None:
         self.token = token
@@ -25,13 +25,13 @@ class Credentials:
 
     @property
     def fields(self) -> Headers:
-        """What to send with a request. With a token there is no use for the guest's cookie."""
+        """The fields for a request. With a token the guest's cookie is not sent."""
         if self.token:
             return [(b"Authorization", f"Bearer {self.token}".encode())]
         return [(b"Cookie", self.cookie.encode("latin-1"))] if self.cookie else []
 
     def take(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Remember who the server says we are, so that we are the same guest when we come back."""
+        """Store the cookies of an answer, so that we stay the same guest."""
         for name, value in headers:
             if name.lower() == b"set-cookie":
                 self._load(value.decode("latin-1"))

@@ -1,8 +1,8 @@
-"""A line being typed: keys in, text and cursor out, without a terminal.
+"""A line editor: keys in, text and cursor out, without a terminal.
 
-Owns: the line, the cursor, the lines typed before. May not: read or write anything.
-It exists because the terminal's own line editing would be torn by messages that come while one types, and
-GNU readline reads the terminal itself.
+Owns: the line, the cursor, the earlier lines. May not: read or write anything.
+It exists because incoming messages would tear the terminal's own line editing, and GNU readline reads the terminal
+itself.
 """
 
 import codecs
@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from rich.cells import cell_len
 
 BRACKETED_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # on and off; xterm's control sequences
-FOCUS_REPORTS = "\x1b[?1004h", "\x1b[?1004l"  # the same: tell when the window is looked at, and when not
-LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes, and it says so
+FOCUS_REPORTS = "\x1b[?1004h", "\x1b[?1004l"  # on and off; reports when the window gains or loses the focus
+LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes
 REMEMBERED_LINES = 100
-_CHARACTERS_A_CELL = 4  # a letter and marks that combine with it; so a long line is not measured from its beginning
-_BREAK = "⏎"  # stands for a line break in the one line that is shown
+_CHARACTERS_A_CELL = 4  # a letter and combining marks; with this bound a long line is not measured from its beginning
+_BREAK = "⏎"  # shown for a line break
 
-#: A character, or a whole escape sequence (ECMA-48 5.4); the beginning of one does not match.
+#: A character, or a complete escape sequence (ECMA-48 section 5.4); an incomplete one does not match.
 _KEY = re.compile(r"\x1b\[[0-?]*+[ -/]*+.|\x1bO.|\x1b[^\[O]|[^\x1b]", re.DOTALL)
 
 _KEYS = {
@@ -34,7 +34,7 @@ _KEYS = {
 }  # fmt: skip
 
 
-#: Takes the text before the cursor; returns what of it stays, and what may follow that.
+#: Takes the text before the cursor; returns the part that stays, and the completions.
 Completer = Callable[[str], tuple[str, Sequence[str]]]
 
 
@@ -43,18 +43,18 @@ class Editor:
 
     def __init__(self) -> None:
         self.complete: Completer = lambda before: (before, ())
-        self.focused = True  # the window is looked at, as far as the terminal tells
-        self.before = ""  # the cursor
+        self.focused = True  # whether the window has the focus, as far as the terminal reports it
+        self.before = ""  # the text before the cursor
         self.after = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending = ""  # the beginning of an escape sequence
         self._earlier: list[str] = []
         self._shown = 0  # index into _earlier; its length: the new line
-        self._pasting = False  # what comes is text, line breaks too, until the paste ends
-        self._choices: list[str] = []  # texts before the cursor that Tab offers in turn, the first as typed
+        self._pasting = False  # until a paste ends, all input is text, including line breaks
+        self._choices: list[str] = []  # the texts that Tab cycles through, the first as typed
 
     def feed(self, data: bytes) -> list[str | None]:
-        """Take bytes from the terminal; return the lines entered, and None for Ctrl-D on an empty line."""
+        """Take bytes from the terminal; return the entered lines, and None for Ctrl-D on an empty line."""
         self._pending += self._decoder.decode(data)
         entered: list[str | None] = []
         while found := _KEY.match(self._pending):
@@ -77,13 +77,13 @@ class Editor:
         return entered
 
     def clear(self) -> bool:
-        """Forget the line; return whether there was anything in it."""
+        """Clear the line; return whether there was anything in it."""
         anything = bool(self.before + self.after)
         self._show(len(self._earlier))
         return anything
 
     def view(self, width: int) -> tuple[str, str]:
-        """Return what fits `width` columns of the line before the cursor, and after it."""
+        """Return the parts of the line before and after the cursor that fit into `width` columns."""
         most = width * _CHARACTERS_A_CELL
         before = self.before[max(0, len(self.before) - most) :].replace("\n", _BREAK)
         after = self.after[:most].replace("\n", _BREAK)
@@ -106,7 +106,7 @@ class Editor:
             self.before, self.after = "".join(self._earlier[index : index + 1]), ""
 
     def _offer(self, step: int) -> None:
-        """Show the next of what Tab offers."""
+        """Show the next completion."""
         if self.before not in self._choices:
             kept, endings = self.complete(self.before)
             self._choices = [self.before, *(kept + ending for ending in endings)]

@@ -1,14 +1,14 @@
 # ruff: noqa: N818  (callers read `except Forbidden`; the base class says that these are errors)
-"""What goes wrong, as exceptions: one family, one class for each thing a caller can do about it.
+"""The exceptions: one family, with one class for each way to react.
 
-Owns: the hierarchy, and which error of the server's becomes which. May not: raise anything.
+Owns: the hierarchy, and the class for each error of the server. May not: raise anything.
 """
 
 
 class ChatError(Exception):
-    """Something was not done. `code` is the server's name for why, `message` is for people.
+    """A request failed. `code` is the server's name for the reason, `message` is for people.
 
-    `retry_after` is in seconds, where waiting helps; the library has waited already, as long as it was allowed to.
+    `retry_after` is in seconds, if waiting helps; the library has already waited as long as it may.
     """
 
     def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
@@ -19,15 +19,15 @@ class ChatError(Exception):
 
 
 class Unavailable(ChatError):
-    """No connection, no answer, or the server cannot now. A write may have happened: repeat it with the same `key`."""
+    """No connection, no answer, or a passing failure. A write may have happened: repeat it with the same `key`."""
 
 
 class RateLimited(Unavailable):
-    """Too often; `retry_after` says when it is allowed again."""
+    """Too many requests; `retry_after` says when the next is allowed."""
 
 
 class Unauthenticated(ChatError):
-    """The token is missing, not believed or no longer valid."""
+    """The token is missing or not valid."""
 
 
 class Forbidden(ChatError):
@@ -35,25 +35,25 @@ class Forbidden(ChatError):
 
 
 class NotFound(ChatError):
-    """There is no such thing, or this server cannot do it."""
+    """The thing does not exist, or this server cannot do it."""
 
 
 class Invalid(ChatError):
-    """The server does not take this text, name, room or cursor; sent again, it fails again."""
+    """The server refuses this text, name, room or cursor; a retry fails again."""
 
 
 class Rejected(ChatError):
-    """The server does not want this client back, whatever it does."""
+    """The server has told this client not to come back."""
 
 
 class BadUrl(ChatError, ValueError):
-    """Not the address of a server."""
+    """Not a valid address of a server."""
 
     def __init__(self, message: str) -> None:
         super().__init__("bad_url", message)
 
 
-#: Codes after which the same request may succeed.
+#: Codes after which the same request may succeed later.
 PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
 
 _CLASSES: dict[str, type[ChatError]] = {
@@ -67,5 +67,5 @@ _CLASSES: dict[str, type[ChatError]] = {
 
 
 def error_of(code: str, message: str, retry_after: float | None = None) -> ChatError:
-    """Return the exception for an error that the server told."""
+    """Return the exception for an error from the server."""
     return _CLASSES.get(code, ChatError)(code, message, retry_after)

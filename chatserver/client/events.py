@@ -1,4 +1,4 @@
-"""What a client tells its user besides records: one small class for each thing that can happen.
+"""The events of a client besides records: one small class for each.
 
 Owns: the vocabulary between the library and programs on top of it. May not: carry wire details.
 """
@@ -11,23 +11,23 @@ from chatserver.client.wire import Connected, Deletion, Edit, Expiring, Message,
 
 
 class Entered(msgspec.Struct, frozen=True, tag_field="type", tag="entered"):
-    """We are in a room; what we missed, or the latest messages we asked for, follow."""
+    """We have joined a room; the missed messages, or the requested latest ones, follow."""
 
     room: str
-    members: int | None  # None: this transport does not say
-    resumed: bool  # this goes on from messages that we had before
-    until: int = 0  # offset of the last record that follows now; messages up to it are as they stand by now
+    members: int | None  # None: this transport does not tell
+    resumed: bool  # it continues from messages that were delivered before
+    until: int = 0  # offset of the last record that follows now; messages up to it are in their present state
 
 
 class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
-    """What followed `after` in a room is gone for good (retention, or the room began anew), up to the next record."""
+    """Records of a room after `after`, up to the next record, are gone for good (retention, or a new epoch)."""
 
     room: str
     after: str | None
 
 
 class Complaint(msgspec.Struct, frozen=True, tag_field="type", tag="complaint"):
-    """The server did not let us into `room`, has taken us out of it, or refused what has no answer of its own."""
+    """The server refused us `room`, has taken us out of it, or refused a request that has no answer."""
 
     room: str | None
     code: str
@@ -35,7 +35,7 @@ class Complaint(msgspec.Struct, frozen=True, tag_field="type", tag="complaint"):
 
 
 class Postponed(msgspec.Struct, frozen=True, tag_field="type", tag="postponed"):
-    """A request of ours is refused for now, and is sent again in `delay` seconds."""
+    """A request of ours was refused for now, and is sent again in `delay` seconds."""
 
     room: str
     code: str
@@ -50,7 +50,7 @@ class Reconnecting(msgspec.Struct, frozen=True, tag_field="type", tag="reconnect
     delay: float
 
 
-#: What may happen to a room.
+#: Events of a room.
 RoomEvent: TypeAlias = Message | Edit | Deletion | Reaction | Entered | Gap | Presence | Typing | Read
-#: What may happen at all.
+#: All events.
 Event: TypeAlias = RoomEvent | Connected | Complaint | Postponed | Expiring | Reconnecting

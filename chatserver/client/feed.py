@@ -1,6 +1,6 @@
-"""What happened and was not read yet: between a connection, which is never kept waiting, and a reader at its own pace.
+"""A buffer of events between a connection, which must not wait, and a reader that may be slow.
 
-Owns: the bounded buffer. May not: decide what a full buffer means; its maker pauses the rooms that fill it.
+Owns: the bounded buffer. May not: decide what happens when it is full; its owner pauses the rooms that fill it.
 """
 
 from collections import deque
@@ -12,14 +12,14 @@ import trio
 from chatserver.client.errors import ChatError
 from chatserver.client.events import Event
 
-EVENTS_AHEAD = 256  # events before the rooms are paused; one page of history (200) may come on top
-LOW_WATER = EVENTS_AHEAD // 2  # events at which they go on
+EVENTS_AHEAD = 256  # events at which rooms are paused; one page of history (200) may be added
+LOW_WATER = EVENTS_AHEAD // 2  # events at which they resume
 
 _E = TypeVar("_E", bound=Event)
 
 
 class Feed(Generic[_E]):
-    """Iterate over it; `drained` is called when a reader has made room again."""
+    """Iterate over it; `drained` is called when it is down to LOW_WATER again."""
 
     def __init__(self, drained: Callable[[], None]) -> None:
         self._drained = drained
@@ -30,7 +30,7 @@ class Feed(Generic[_E]):
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should be put in."""
+        """Whether rooms should be paused."""
         return len(self._events) >= EVENTS_AHEAD
 
     def put(self, event: _E) -> None:
@@ -39,7 +39,7 @@ class Feed(Generic[_E]):
         self._news.set()
 
     def end(self, error: ChatError | None = None) -> None:
-        """No more will come; readers get what there is, then the error, if there is one."""
+        """End the feed; readers get the remaining events, then the error, if there is one."""
         self._ended, self._error = True, error
         self._news.set()
 

@@ -1,7 +1,7 @@
-"""HTTP/1.1 to one server: requests one after another on a connection that is kept, and streams on their own.
+"""HTTP/1.1 to one server: requests one after another on a kept connection, and each stream on its own.
 
-Owns: framing by h11, the connection's life, credentials in and out. May not: know what a path means.
-It exists because no other dependency speaks HTTP on trio, and h11 leaves little to do.
+Owns: framing by h11, the life of connections, sending and storing credentials. May not: know what a path means.
+It exists because no other dependency speaks HTTP on trio, and with h11 little is left to do.
 """
 
 import json
@@ -19,8 +19,8 @@ from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 from chatserver.client.wire import ProtocolError
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
-ANSWER_TIMEOUT = 30.0  # s for a whole answer, besides what it was asked to wait for
-MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's share
+ANSWER_TIMEOUT = 30.0  # s for a complete answer, besides the time that it may be held
+MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
 READ_SIZE = 65_536  # B
 
 _AGENT = f"chatserver-client/{__version__}".encode()
@@ -30,7 +30,7 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class Response(NamedTuple):
-    """An answer, whole."""
+    """A complete answer."""
 
     status: int
     headers: dict[bytes, bytes]
@@ -38,13 +38,13 @@ class Response(NamedTuple):
 
     @property
     def retry_after(self) -> float | None:
-        """What the server asked for, in seconds."""
+        """The server's Retry-After in seconds."""
         asked = self.headers.get(b"retry-after", b"")
         return float(asked) if asked.isdigit() else None
 
     @property
     def error(self) -> tuple[str, str]:
-        """Code and message of an error; of one that is not our server's, the status says what there is to say."""
+        """Code and message of an error; if it is not in our server's form, they come from the status."""
         try:
             error = json.loads(self.body)["error"]
             return str(error["code"]), str(error["message"])
@@ -53,7 +53,7 @@ class Response(NamedTuple):
             return code, f"the server answered {self.status}"
 
     def decode(self, kind: type[_T]) -> _T:
-        """Return the body as what it should be. Raises ProtocolError."""
+        """Decode the body. Raises ProtocolError."""
         try:
             return msgspec.json.decode(self.body, type=kind)
         except msgspec.DecodeError as error:
@@ -61,7 +61,7 @@ class Response(NamedTuple):
 
     @property
     def room(self) -> str | None:
-        """The room that was refused, of a request for many ("*": all of them); None: the answer names none."""
+        """The refused room of a request for many ("*": all of them); None: the answer names none."""
         try:
             return str(json.loads(self.body)["error"]["room"])
         except (ValueError, KeyError, TypeError):
@@ -69,19 +69,19 @@ class Response(NamedTuple):
 
     @property
     def is_about_rooms(self) -> bool:
-        """Whether it refuses what we asked of a room, and not who we are, or everybody for a while."""
+        """Whether it refuses a room, rather than our identity or everybody for a while."""
         ours = 400 <= self.status < 500 and self.status not in _STATUS_MAY_PASS
         return ours and (self.status != 401 or self.room is not None)
 
     @property
     def ending(self) -> "RefusedError":
-        """This answer as the end of a connection: to an upgrade, a poll or a stream."""
+        """This answer, to an upgrade, a poll or a stream, as the error that ends the conversation."""
         why, (_, message) = f"the server answered {self.status}", self.error
         return RefusedError(self, why if message == why else f"{why}: {message}")
 
 
 class RefusedError(EndedError):
-    """The server answered, and not with what was asked for."""
+    """The server answered with an error."""
 
     def __init__(self, response: Response, why: str) -> None:
         super().__init__(why, retry_after=response.retry_after, final=response.status not in _STATUS_MAY_PASS)
@@ -94,7 +94,7 @@ class _Connection:
     def __init__(self, stream: WatchedStream) -> None:
         self._stream = stream
         self._parser = h11.Connection(h11.CLIENT)
-        self.answered = False  # something of the present answer has come
+        self.answered = False  # bytes of the present answer have come
 
     async def send(self, request: h11.Request, body: bytes) -> None:
         self.answered = False
@@ -137,7 +137,7 @@ class _Connection:
 
 
 class Body:
-    """A body that goes on. Raises EndedError when not a byte comes for `silence` seconds."""
+    """A streamed body. Raises EndedError when no byte comes for `silence` seconds."""
 
     def __init__(self, connection: _Connection, silence: float) -> None:
         self._connection = connection
@@ -153,7 +153,7 @@ class Body:
 
 
 class HttpClient:
-    """Requests to one server as one user. Several tasks may ask; they take turns."""
+    """Requests to one server as one user. Tasks that use it at the same time take turns."""
 
     def __init__(self, target: Target, credentials: Credentials) -> None:
         self._target = target
@@ -162,7 +162,7 @@ class HttpClient:
         self._kept: _Connection | None = None
 
     async def request(self, method: str, path: str, fields: object = None, *, wait: float = 0.0) -> Response:
-        """Ask, with `fields` as JSON; `wait` is how long the answer may be held. Raises EndedError."""
+        """Send a request, with `fields` as JSON; the answer may be held for `wait` seconds. Raises EndedError."""
         body = b"" if fields is None else msgspec.json.encode(fields)
         async with self._turn:
             try:
@@ -173,7 +173,7 @@ class HttpClient:
 
     @asynccontextmanager
     async def stream(self, path: str, *, silence: float) -> AsyncIterator["Body"]:
-        """Open a body that goes on, on a connection of its own."""
+        """Open a streamed body, on a connection of its own."""
         connection = await self._dial()
         try:
             with trio.move_on_after(ANSWER_TIMEOUT) as patience:
@@ -188,13 +188,13 @@ class HttpClient:
             await connection.aclose()
 
     async def aclose(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._kept is not None:
             await self._kept.aclose()
             self._kept = None
 
     async def _request(self, method: str, path: str, body: bytes) -> Response:
-        """Ask on the kept connection, and again on a new one if the server had closed that in the meantime."""
+        """Use the kept connection, and a new one if the server has closed that meanwhile."""
         head = self._head(method, path, body)
         while True:
             kept, self._kept = self._kept, None

@@ -1,7 +1,7 @@
-"""A conversation over plain HTTP: requests one after another, and rooms followed by long-poll or by event streams.
+"""A conversation over plain HTTP: requests one after another, and rooms by long-poll or event streams.
 
-Owns: which request each of ours is in HTTP, one held poll or one stream for each room. May not: reconnect, or know
-what was delivered; session.py drops what comes twice and fills what is missing.
+Owns: the HTTP form of each request, and one held poll in all or one stream for each room. May not: reconnect, or know
+what was delivered; session.py drops duplicates and fills holes.
 """
 
 import math
@@ -19,19 +19,19 @@ from chatserver.client.http1 import HttpClient, RefusedError, Response
 from chatserver.client.sse import EventStream
 from chatserver.client.stream import EndedError, Target
 
-POLL_WAIT = 25.0  # s a poll is held, as most do: proxies cut at 30 or 60
+POLL_WAIT = 25.0  # s a poll is held, as is usual: proxies cut it at 30 or 60
 STREAM_SILENCE = 50.0  # s; the server's heartbeat comes every 20
-HASTY = 1.0  # s; an empty answer to a poll sooner than this is no long-poll: the server stops, or a proxy cuts it
-ENTRY_LIMIT = 50  # records at the beginning, as a WebSocket's join brings
-FRAMES_AHEAD = 16  # that wait for the session
-EVERYWHERE = "*"  # in the place of a room: all of them
+HASTY = 1.0  # s; an empty answer to a poll before this means that the server stops, or that a proxy cut it
+ENTRY_LIMIT = 50  # records at first, as in a WebSocket's join
+FRAMES_AHEAD = 16  # frames that may wait for the session
+EVERYWHERE = "*"  # in place of a room: all of them
 
 Frame = wire.Frame | wire.Record | None
 _A = TypeVar("_A", bound=wire.Answer)
 
 
 class _Pages(msgspec.Struct):
-    """What `/poll` answers."""
+    """The answer of `/poll`."""
 
     rooms: dict[str, wire.History]
 
@@ -43,16 +43,16 @@ class HttpConversation:
         self._nursery = nursery
         self._who = who
         self._api = HttpClient(target, who)
-        self._held = HttpClient(target, who)  # polls, which must not keep requests waiting
+        self._held = HttpClient(target, who)  # for polls, so that requests do not wait for them
         self._tell, self._frames = trio.open_memory_channel[Frame](FRAMES_AHEAD)
         self._ask, self._asked = trio.open_memory_channel[requests.Request](math.inf)
-        self._places: dict[str, str] = {}  # where to poll from
+        self._places: dict[str, str] = {}  # the cursors to poll from
         self._polling = trio.CancelScope()
         self._streams: dict[str, trio.CancelScope] = {}
         self._streaming = kind == "sse"
 
     async def run(self) -> None:
-        """Do requests in the order of asking, and poll beside."""
+        """Send requests in order, and poll concurrently."""
         if not self._streaming:
             self._nursery.start_soon(self._poll)
         async for request in self._asked:
@@ -68,7 +68,7 @@ class HttpConversation:
         return await self._frames.receive()
 
     async def greet(self) -> None:
-        """Find out who we are, so that our requests are one user's."""
+        """Learn our identity, so that all requests are one user's."""
         response = await self._api.request("GET", "/session") if self._who.fields else None
         if response is None or (response.status == 401 and not self._who.token):
             response = await self._api.request("POST", "/session", {})
@@ -77,7 +77,7 @@ class HttpConversation:
         await self._tell.send(response.decode(wire.Connected))
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._api.aclose()
         await self._held.aclose()
 
@@ -143,7 +143,7 @@ class HttpConversation:
             self._nursery.start_soon(self._stream, room, cursor, self._streams[room])
         else:
             self._places[room] = cursor
-            self._polling.cancel()  # what is held knows nothing of this room
+            self._polling.cancel()  # the held poll does not have this room
 
     def _unfollow(self, room: str) -> None:
         if (stream := self._streams.pop(room, None)) is not None:
@@ -161,7 +161,7 @@ class HttpConversation:
                     await trio.sleep(HASTY)
 
     async def _poll_once(self) -> bool:
-        """Ask what is new in all rooms, and return whether there was anything."""
+        """Poll all rooms once, and return whether there was anything."""
         rooms = "&".join(f"room={quote(f'{room}:{place}', safe='')}" for room, place in self._places.items())
         response = await self._held.request("GET", f"/poll?{rooms}&wait={POLL_WAIT:g}", wait=POLL_WAIT)
         if response.status != 200:
@@ -178,21 +178,21 @@ class HttpConversation:
                     await self._tell.send(wire.decode(bytes(raw)))
             else:
                 await self._tell.send(wire.Skipped(room, self._places[room], page.cursor))
-            if room in self._places:  # and not before: what is cut short is told again, and dropped there
+            if room in self._places:  # last, so that the next poll repeats a page that was cut short
                 self._places[room] = page.cursor
         return news
 
     def _refused(self, response: Response) -> list[str]:
-        """The rooms of a poll that we are out of: if the answer names none, the last, since without it there was one.
+        """The rooms that a refused poll costs us. If the answer names none, it is the last one that was joined.
 
-        A server may hold a poll of some rooms, and not of one more.
+        A server may accept a poll of some rooms, but not with one more.
         """
         if response.room in self._places:
             return [response.room]
         return list(self._places) if response.room == EVERYWHERE else list(self._places)[-1:]
 
     async def _lose(self, room: str, response: Response) -> None:
-        """Be out of a room, and go on in the others: the session hears of it as over a WebSocket."""
+        """Leave one room and continue with the others; the session gets the same frame as over a WebSocket."""
         self._places.pop(room, None)
         self._streams.pop(room, None)
         await self._tell.send(wire.Error(*response.error, room=room, retry_after=response.retry_after))
@@ -207,7 +207,7 @@ class HttpConversation:
                 await self._lose(room, error.response)
 
     async def _hear_stream(self, room: str, cursor: str) -> None:
-        """Until the server has taken us out of the room; any other end raises EndedError."""
+        """Read a stream until the server takes us out of the room; any other end raises EndedError."""
         path = f"/rooms/{quote(room, safe='')}/events?{_query(after=cursor)}"
         events = EventStream()
         async with self._held.stream(path, silence=STREAM_SILENCE) as body:
@@ -226,7 +226,7 @@ class HttpConversation:
 async def http_conversation(
     kind: Literal["poll", "sse"], target: Target, credentials: Credentials
 ) -> AsyncIterator[HttpConversation]:
-    """Open one; raises EndedError in a group, also into the block."""
+    """Open a conversation. Raises EndedError in a group, also inside the block."""
     async with trio.open_nursery() as nursery:
         conversation = HttpConversation(kind, nursery, target, credentials)
         try:
@@ -243,7 +243,7 @@ def _query(**fields: str | float | None) -> str:
 
 
 def _answer(request: requests.Request, response: Response, kind: type[_A]) -> _A | wire.Error:
-    """Turn an HTTP answer into what a WebSocket would have sent."""
+    """Turn an HTTP answer into the frame that a WebSocket would have sent."""
     return _failure(request, response) or msgspec.structs.replace(response.decode(kind), id=request.id)
 
 

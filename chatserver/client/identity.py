@@ -1,6 +1,6 @@
-"""Who we are to a server, from one start to the next.
+"""Our identity at a server, from one start to the next.
 
-Owns: a file for each server, with the cookie that it gave, which nobody but the user may read; a token out of a file.
+Owns: a file for each server with its cookie, readable only by the user; reading a token from a file.
 May not: know the network.
 """
 
@@ -12,15 +12,15 @@ from chatserver.client.stream import Target
 
 
 def kept_cookie(target: Target) -> str:
-    """Return the cookie that this server gave last, or nothing."""
+    """Return the last cookie from this server, or an empty text."""
     try:
         return _path(target).read_text("latin-1")
-    except OSError:  # most likely the first start; if it is not, keeping the next one fails and is said
+    except OSError:  # most likely the first start; otherwise storing the next one fails too, and is reported
         return ""
 
 
 def keep_cookie(target: Target, cookie: str) -> None:
-    """Remember the cookie; raises OSError."""
+    """Store the cookie. Raises OSError."""
     path = _path(target)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_suffix(f".{os.getpid()}")
@@ -31,7 +31,7 @@ def keep_cookie(target: Target, cookie: str) -> None:
 
 
 def read_token(text: str) -> str:
-    """Return the token given, or the one in the file that `@FILE` names; raises OSError."""
+    """Return the given token, or with `@FILE` the one in that file. Raises OSError."""
     return Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
 
 

@@ -1,7 +1,7 @@
-"""The interactive mode of `chatserver chat`: what is shown of rooms, and what is done with lines typed.
+"""The interactive mode of `chatserver chat`: shows rooms, and handles typed lines.
 
-Owns: which room is written in, what is unread, the queue of texts to be sent. May not: write a byte to the terminal
-itself (`Screen` does), or put an event into words (render.py does).
+Owns: the current room, unread messages, the queue of texts to send. May not: write to the terminal itself (`Screen`
+does), or word an event (render.py does).
 """
 
 import math
@@ -18,12 +18,12 @@ from chatserver.client.errors import ChatError, NotFound
 from chatserver.client.recall import Recall
 from chatserver.client.screen import Screen
 
-LATEST = 50  # messages shown of a room that is entered
-LEAVE_PATIENCE = 3.0  # s for the last words to be acknowledged when the user leaves
-UNREAD_PATIENCE = 2.0  # s for the server to say what is unread before a room is entered without it
-TYPING_EVERY = 3.0  # s between two tellings that we are typing, as the server takes them
-TYPING_SHOWN = 5.0  # s for which somebody else is shown to be typing
-READ_EVERY = 3.0  # s between two tellings of how far we have read
+LATEST = 50  # messages shown when a room is entered
+LEAVE_PATIENCE = 3.0  # s for the last texts to be acknowledged when the user leaves
+UNREAD_PATIENCE = 2.0  # s to wait for the unread counts before a room is entered without them
+TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
+TYPING_SHOWN = 5.0  # s for which another user is shown as typing
+READ_EVERY = 3.0  # s between two updates of our read marker
 ROOMS_SHOWN = 40
 
 IN_NO_ROOM = "you are in no room; /join ROOM"
@@ -47,29 +47,29 @@ class Interactive:
     """One user at one terminal."""
 
     def __init__(self, chat: Chat, screen: Screen, room: str) -> None:
-        self.room: str | None = None  # where lines go; None: in no room
+        self.room: str | None = None  # the current room, to which lines go; None: no room
         self._chat = chat
         self._screen = screen
-        self._wanted = room  # to be written in once it is entered
-        self._rooms: dict[str, int] = {}  # entered, with the offset up to which each has been read when we came
-        self._shown: dict[str, int] = {}  # offset up to which messages came with what has happened to them
+        self._wanted = room  # becomes the current room once it is entered
+        self._rooms: dict[str, int] = {}  # entered rooms, with the offset up to which each had been read then
+        self._shown: dict[str, int] = {}  # by room, the offset up to which messages came in their present state
         self._recall = Recall()
-        self._typing: dict[str, float] = {}  # until when somebody is shown to be typing
+        self._typing: dict[str, float] = {}  # by user, the time until which typing is shown
         self._told_typing = -math.inf
-        self._came: list[str] = []  # folded into the last line of presence
+        self._came: list[str] = []  # names in the last line of presence, which is replaced as more join
         self._went: list[str] = []
         self._day = ""
-        self._divided = False  # the line above what came while nobody looked is drawn
+        self._divided = False  # whether the line above messages that came without focus is drawn
         self._unsent = 0
         self._all_sent = trio.Event()
         self._narrator = render.Narrator()
         self._queue, self._queued = trio.open_memory_channel[_Text](math.inf)
         self._commands, self._commanded = trio.open_memory_channel[commands.Typed](math.inf)
-        self._seen: dict[str, int] = {}  # offset shown to eyes, to be told to the server
+        self._seen: dict[str, int] = {}  # by room, the offset that was seen and is to be sent to the server
         self._nursery: trio.Nursery
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Show what happens until the chat ends; raises Left, or what the chat raises."""
+        """Show events until the chat ends. Raises Left, or the chat's errors."""
         self._nursery = nursery
         self._prompt()
         for task in (self._publish_queue, self._do_commands, self._tell_read, self._keep_shape, self._take_lines):
@@ -79,7 +79,7 @@ class Interactive:
             self._show(event)
 
     def complete(self, before: str) -> tuple[str, list[str]]:
-        """Return what Tab makes of a line."""
+        """Complete a line, for Tab."""
         rooms = {*self._recall.rooms, *self._rooms}
         kept, endings = commands.complete(before, people=set(self._recall.people.values()), rooms=rooms)
         return kept, list(endings)
@@ -87,7 +87,7 @@ class Interactive:
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def _show(self, event: events.Event) -> None:
-        """Print an event, and what it changes in the prompt."""
+        """Print an event, and update the prompt."""
         if isinstance(event, wire.Record):
             self._recall.take(event)
         if not isinstance(event, wire.Presence):
@@ -103,7 +103,7 @@ class Interactive:
             case wire.Read() | events.Postponed(code="unavailable"):
                 pass
             case wire.Edit() | wire.Deletion() | wire.Reaction() if event.offset <= self._shown.get(event.room, 0):
-                pass  # the message that it changed was shown as it stands now
+                pass  # the message was shown in its present state already
             case events.Entered():
                 self._entered(event)
                 self._note(self._narrator.words(event))
@@ -134,7 +134,7 @@ class Interactive:
             self._seen[message.room] = message.offset
 
     def _divide(self, message: wire.Message, *, ours: bool) -> None:
-        """Draw the line above what is new: since an earlier visit, or since nobody looks."""
+        """Draw the line above new messages: new since the last visit, or since the window lost the focus."""
         read = self._rooms.get(message.room, 0)
         if read and message.offset > read:
             self._rooms[message.room] = 0
@@ -149,7 +149,7 @@ class Interactive:
         return me is not None and (me.id in message.mentions or f"@{me.name}" in message.text)
 
     def _presence(self, event: wire.Presence) -> None:
-        """Say who came and who left, in one line for as long as nothing else happens."""
+        """Print who joined and left, in one line for as long as nothing else is printed."""
         for user in (*event.joined, *event.left):
             self._recall.know(user)
         if event.room != self.room:
@@ -178,7 +178,7 @@ class Interactive:
             self.room = event.room
 
     def _prompt(self) -> None:
-        """Say in the prompt what is not as usual."""
+        """Show unusual states in the prompt."""
         facts = [] if self._chat.trouble is None else ["offline"]
         facts += [f"{self._unsent} to send"] if self._unsent else []
         facts += [f"{', '.join(self._typing)} typing"] if self._typing else []
@@ -195,7 +195,7 @@ class Interactive:
     # -- lines typed --------------------------------------------------------------------------------------------------
 
     async def _take_lines(self) -> None:
-        """Do what is typed; raise `Left` when the user wants to leave."""
+        """Handle typed lines; raise `Left` when the user wants to leave."""
         while True:
             focused = self._screen.focused
             for text in await self._screen.typed():
@@ -262,12 +262,12 @@ class Interactive:
             self._say(text, target)
 
     async def _do_commands(self) -> None:
-        """Do what asks the server, one after the other, so that a reaction does not overtake an edit."""
+        """Carry out commands for the server one by one, so that a reaction does not overtake an edit."""
         async for typed in self._commanded:
             await self._say_failure(self._do(*typed))
 
     async def _do(self, name: str, offset: int | None, rest: str) -> None:
-        """Do a command that asks the server."""
+        """Carry out a command that needs the server."""
         room = self.room or ""
         match name:
             case "/join":
@@ -287,7 +287,7 @@ class Interactive:
                     self._recall.know(user)
                 self._screen.note(render.members(answer))
             case "/nick":
-                await self._chat.rename(rest)  # and `Connected` says so
+                await self._chat.rename(rest)  # the `Connected` event then shows the name
             case "/edit":
                 await self._change(offset, lambda at: self._chat.edit(room, at, rest))
             case "/delete":
@@ -300,10 +300,10 @@ class Interactive:
                 await self._search(rest)
 
     async def _enter(self, room: str) -> None:
-        """Join a room, when we know what of it is new."""
+        """Join a room, after asking what is unread in it."""
         await self._chat.connected()
         with trio.move_on_after(UNREAD_PATIENCE):
-            with suppress(ChatError):  # there are no markers for us, or not now
+            with suppress(ChatError):  # we have no markers, or they are not available now
                 unread = (await self._chat.unread()).get(room)
                 if unread is not None and unread.unread:
                     self._rooms[room] = unread.read
@@ -343,7 +343,7 @@ class Interactive:
     async def _search(self, words: str) -> None:
         found = (await self._chat.search(words)).results
         self._screen.note(f"{len(found) or 'nothing'} found")
-        for message in reversed(found):  # the best one nearest to the prompt
+        for message in reversed(found):  # the best one next to the prompt
             when = render.local_time(message, "%Y-%m-%d")
             self._screen.print(f"{when} " + render.message_lines(message, self._screen.style, room=message.room))
 
@@ -354,7 +354,7 @@ class Interactive:
             self._screen.note(f"{before}{render.failure(error)}")
 
     async def _tell_read(self) -> None:
-        """Tell the server how far we have read, now and then, for as long as it wants to know."""
+        """Update our read marker at the server now and then, until it refuses."""
         while True:
             await trio.sleep(READ_EVERY)
             seen, self._seen = self._seen, {}
@@ -368,7 +368,7 @@ class Interactive:
                         continue
 
     async def _keep_shape(self) -> None:
-        """Draw the prompt again when the window changes, and take the keys again after Ctrl-Z and fg."""
+        """Redraw the prompt when the window changes, and set the terminal's mode again after Ctrl-Z and fg."""
         with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGCONT) as signals:
             async for number in signals:
                 if number == signal.SIGCONT:
@@ -376,7 +376,7 @@ class Interactive:
                 self._screen.draw()
 
     async def _leave(self) -> NoReturn:
-        """Give what was typed last a moment to be acknowledged."""
+        """Give the last texts a moment to be acknowledged."""
         with trio.move_on_after(LEAVE_PATIENCE):
             if self._unsent:
                 self._all_sent = trio.Event()

@@ -1,4 +1,4 @@
-"""One conversation after another under one `Session`.
+"""Keeps one `Session` connected, one conversation after another.
 
 Owns: connecting, the tasks of an open conversation, the delay before the next. May not: know what a frame means
 (session.py does) or how it is sent (the transports do).
@@ -19,14 +19,14 @@ from chatserver.client.transport import Conversation
 
 FIRST_DELAY = 0.5  # s; the mean first wait is half of it
 LONGEST_DELAY = 30.0  # s; Phoenix 5, Centrifugo and Engine.IO 5-20; a restart takes less
-ASKED_SPREAD = 0.25  # of what the server asked for, on top
-STEADY_AFTER = 10.0  # s a connection must live for earlier failures to be forgotten
+ASKED_SPREAD = 0.25  # jitter that is added to the server's delay, as a fraction of it
+STEADY_AFTER = 10.0  # s after which a connection resets the count of failures
 
 
 class Backoff:
-    """Counts failures in a row and turns them into delays: exponential, with full jitter as AWS's blog recommends.
+    """Turns consecutive failures into delays: exponential, with full jitter as AWS's blog recommends.
 
-    So ten thousand clients do not come back at once. What the server asked for (`Retry-After`, `goaway`) comes first,
+    So ten thousand clients do not return at once. A delay from the server (`Retry-After`, `goaway`) takes precedence,
     and is spread a little as well.
     """
 
@@ -35,7 +35,7 @@ class Backoff:
         self._failures = 0
 
     def delay(self, *, asked: float | None) -> float:
-        """Return the seconds to wait now; `asked` is what the server wants, if it said so."""
+        """Return the seconds to wait now; `asked` is the server's delay, if it gave one."""
         ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failures)
         self._failures = min(self._failures + 1, 10)
         if asked is not None:
@@ -49,7 +49,7 @@ class Backoff:
 
 
 class Link:
-    """Keeps a conversation open. `tell` gets what comes of it, at once; it must not wait."""
+    """Keeps a conversation open. `tell` is called at once with each outcome, and must not wait."""
 
     def __init__(
         self,
@@ -70,21 +70,21 @@ class Link:
         self.trouble: str | None = "there is no connection yet"  # why there is no connection, if there is none
 
     def wake(self) -> None:
-        """Look what the session has to send."""
+        """Send what the session has to send."""
         self._news.set()
 
     def restart(self) -> None:
-        """Connect anew at once."""
+        """Reconnect at once."""
         self._restarting = True
         self._scope.cancel()
 
     def leave(self) -> None:
-        """End `run`, politely if there is a conversation."""
+        """End `run`, with a proper close of an open conversation."""
         self._left.set()
         self._scope.cancel()
 
     async def run(self) -> Rejected | None:
-        """Converse, again and again, until `leave`; return an error when it is no use trying again."""
+        """Keep reconnecting until `leave`; return an error when the server has told us not to come back."""
         while not self._left.is_set():
             started, self._goaway = trio.current_time(), None
             ending = await self._converse()
@@ -112,7 +112,7 @@ class Link:
             with trio.CancelScope() as attempt:
                 self._scope = attempt
                 async with self._open() as conversation, trio.open_nursery() as tasks:
-                    self._scope = tasks.cancel_scope  # so that the conversation is closed politely
+                    self._scope = tasks.cancel_scope  # so that the conversation is closed properly
                     self._session.opened()
                     self.trouble = None
                     tasks.start_soon(self._receive, conversation)

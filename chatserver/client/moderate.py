@@ -1,9 +1,10 @@
-"""A moderator's requests from the command line: one after another over http.client, and what they answer as lines.
+"""A moderator's requests from the command line, over http.client, and their answers as lines.
 
-Owns: the requests, and how an answer looks on a terminal, in a pipe and as JSON. May not: know of flags, beyond the
-name of the one that an error is about.
+Owns: the requests, and the form of an answer on a terminal, in a pipe and as JSON. May not: know flags, except the name
+of the one in an error.
 
-Not on trio: a command asks once or twice and ends. Redirects are not followed, since the token would go along.
+Not on trio, since a command makes one or two requests and ends. Redirects are not followed, since the token would be
+sent along.
 """
 
 import json
@@ -22,13 +23,13 @@ from rich.text import Text
 from chatserver.client.identity import read_token
 from chatserver.client.stream import parse_target
 
-#: Seconds for a whole answer.
+#: Seconds for a complete answer.
 TIMEOUT = 30.0
 #: Bytes of an answer; a thousand sanctions with long reasons have less.
 MAX_ANSWER = 8 << 20
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_FLAGS = 0, 1, 2
 
-#: What the server calls a field, and the flag by which it is given.
+#: The flag for each of the server's fields.
 _FLAGS = {
     "room": "--room", "user": "--user", "network": "--network", "network_of": "--network-of",
     "seconds": "--for", "reason": "--reason", "limit": "--limit", "after": "--after",
@@ -40,7 +41,7 @@ Record = Mapping[str, Any]
 
 
 class AdminError(Exception):
-    """It could not be done; `flag` is the one to look at, if it was one."""
+    """The request failed; `flag` is the one at fault, if any."""
 
     def __init__(self, message: str, *, flag: str = "", code: int = EXIT_FAILED) -> None:
         super().__init__(f"{flag}: {message}" if flag else message)
@@ -48,7 +49,7 @@ class AdminError(Exception):
 
 
 class Admin:
-    """A server, as a moderator asks it. All methods raise AdminError."""
+    """A moderator's requests to a server. All methods raise AdminError."""
 
     def __init__(self, url: str, token: str) -> None:
         try:
@@ -80,7 +81,7 @@ class Admin:
         raise AdminError(f"no {kind} of {what} {who} is in force in {room}; `admin sanctions` lists those that are")
 
     def sanctions(self, room: str, *, whom: Mapping[str, str], limit: int) -> Sequence[Record]:
-        """Those in force in a room, or in all."""
+        """The sanctions in force in a room, or in all."""
         query = urlencode({**whom, "limit": limit})
         found: Sequence[Record] = self._ask("GET", room, f"sanctions?{query}")["sanctions"]
         return found
@@ -144,13 +145,13 @@ def _decoded(status: int, body: bytes) -> Record:
 
 
 def done(what: str, sanction: Record) -> str:
-    """A sanction, as the line that says that it was made or lifted."""
+    """The line that reports a made or lifted sanction."""
     until = f" until {sanction['until']}" if sanction["until"] and not what.startswith("un") else ""
     return f"{what} {_whom(sanction)} in {_place(sanction)}{until} (sanction {sanction['id']})"
 
 
 def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
-    """A table, or lines with tabs between the columns."""
+    """Print a table, or in a pipe lines with tabs between the columns."""
     rows = [
         (str(each["id"]), each["kind"], _whom(each), each["room"], each["until"] or "lifted", each["by"]["name"],
          each["reason"])
@@ -160,7 +161,7 @@ def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
 
 
 def print_audit(entries: Sequence[Record], file: IO[str]) -> None:
-    """The same."""
+    """Print a table, or in a pipe lines with tabs between the columns."""
     rows = [
         (str(each["id"]), each["time"], f"{each['by']['name']} ({each['by']['id']})", each["network"], each["action"],
          each["room"], each["target"], each["detail"])
@@ -183,7 +184,7 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], file: IO[str],
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # as text: brackets in a reason are no markup
+        table.add_row(*map(Text, row))  # as `Text`, so that brackets in a reason are not markup
     console.print(table)
 
 

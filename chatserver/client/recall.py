@@ -1,6 +1,6 @@
-"""What the terminal client remembers of rooms: messages that can be quoted, people and rooms that can be completed.
+"""The terminal client's memory: messages to quote, people and rooms to complete.
 
-Owns: these, bounded. May not: print, or ask the server.
+Owns: these, with bounds. May not: print, or ask the server.
 """
 
 from collections import OrderedDict
@@ -9,7 +9,7 @@ import msgspec
 
 from chatserver.client import render, wire
 
-REMEMBERED = 1000  # messages, and people
+REMEMBERED = 1000  # messages, and people, at most
 
 
 class Recall:
@@ -21,14 +21,14 @@ class Recall:
         self._messages: OrderedDict[tuple[str, int], wire.Message] = OrderedDict()
 
     def know(self, user: wire.User) -> None:
-        """Remember somebody, under the newest name."""
+        """Remember a user under the newest name."""
         self.people[user.id] = render.name_of(user)
         self.people.move_to_end(user.id)
         if len(self.people) > REMEMBERED:
             self.people.popitem(last=False)
 
     def take(self, record: wire.Record) -> None:
-        """Remember a message, or what has happened to it."""
+        """Remember a message, or apply a change to it."""
         self.know(record.user)
         match record:
             case wire.Message():
@@ -43,14 +43,14 @@ class Recall:
                 pass
 
     def quote(self, room: str, offset: int | None) -> str:
-        """Return what a message answers, as one line; empty if it answers none."""
+        """Return the message that is replied to, as one line; empty if there is none."""
         if offset is None:
             return ""
         message = self._messages.get((room, offset))
         return f"#{offset}" if message is None else f"#{offset} {render.quoted(message)}"
 
     def last(self, room: str | None, *, by: wire.User | None = None, but: wire.User | None = None) -> int | None:
-        """Return the offset of the last message in a room: by somebody, or by anybody but somebody."""
+        """Return the offset of the last message in a room, written by `by`, or by anybody except `but`."""
         for (name, offset), message in reversed(self._messages.items()):
             if name == room and (by is None or message.user.id == by.id) and (but is None or message.user.id != but.id):
                 return offset

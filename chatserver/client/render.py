@@ -1,6 +1,6 @@
-"""Events as words for people, safe to print.
+"""Events in words for people, safe to print.
 
-Owns: every sentence the terminal client says of an event, and the escaping of what other people wrote.
+Owns: the terminal client's wording of events, and the escaping of other people's text.
 May not: print. Text from the network must not move the cursor, change colours or fake a line.
 """
 
@@ -12,34 +12,34 @@ from chatserver.client import events, wire
 from chatserver.client.errors import ChatError
 from chatserver.client.wire import Message, User
 
-_NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and on light
-_ZERO_WIDTH_JOINER = "\u200d"  # a format character like those that fake text, but families of emoji need it
-_MEMBERS_SHOWN = 100  # to a user who asks
-_NAMES_SHOWN = 3  # in one line of presence; beyond, how many
-_QUOTE = 60  # characters of a message that is quoted
-_INDENT = " " * 7  # of the second and further lines of a message
+_NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and light backgrounds
+_ZERO_WIDTH_JOINER = "\u200d"  # kept, though other format characters are escaped: families of emoji need it
+_MEMBERS_SHOWN = 100  # in the answer to /who
+_NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
+_QUOTE = 60  # characters of a quoted message
+_INDENT = " " * 7  # of the lines of a message after the first
 
 
 class Style:
-    """SGR sequences, or nothing where colours are not wanted."""
+    """SGR sequences, or nothing without colours."""
 
     def __init__(self, *, colours: bool) -> None:
         self.colours = colours
 
     def dim(self, text: str) -> str:
-        """Of less importance."""
+        """Less important text."""
         return self._with("2", text)
 
     def strong(self, text: str) -> str:
-        """Of more importance."""
+        """More important text."""
         return self._with("1", text)
 
     def alarm(self, text: str) -> str:
-        """New, or addressed to the reader."""
+        """Text that is new, or addressed to the reader."""
         return self._with("1;31", text)
 
     def name(self, user: User) -> str:
-        """A name in the colour of its user; never an empty word."""
+        """A name in the colour of its user; never empty."""
         return self._with(f"1;{_NAME_COLOURS[crc32(user.id.encode()) % len(_NAME_COLOURS)]}", name_of(user))
 
     def _with(self, code: str, text: str) -> str:
@@ -73,7 +73,7 @@ def plain_line(record: wire.Record) -> str | None:
 def message_lines(message: Message, style: Style, *, room: str = "", quote: str = "", called: bool = False) -> str:
     """Return a message for people: local time, name, text with its line breaks kept and indented.
 
-    `room` is named where it is not clear, `quote` is what it answers; `called` if it is addressed to the reader.
+    `room` is given where it is not clear, `quote` is the message replied to; `called`: it is addressed to the reader.
     """
     lines = [printable(line) for line in _text(message).splitlines()] or [""]
     if called:
@@ -98,7 +98,7 @@ def quoted(message: Message) -> str:
 
 
 def local_time(record: wire.Record, form: str) -> str:
-    """Return the local time of a record in this form of strftime, or as it came if it is none."""
+    """Return the local time of a record in this format of strftime, or the original text if it is not a time."""
     try:
         return f"{datetime.fromisoformat(record.time).astimezone():{form}}"
     except (ValueError, OverflowError):
@@ -106,12 +106,12 @@ def local_time(record: wire.Record, form: str) -> str:
 
 
 def status(event: events.Event) -> str | None:
-    """Return what to say about anything but a message; None: nothing."""
+    """Return the words for an event other than a message; None: nothing to print."""
     match event:
         case wire.Connected(user):
             return f"connected as {name_of(user)}"
         case wire.Edit(text=""):
-            return None  # a later one has taken its place
+            return None  # a later edit has replaced it
         case wire.Edit() | wire.Deletion() | wire.Reaction():
             return f"{name_of(event.user)} {_change(event)}"
         case wire.Presence():
@@ -135,13 +135,13 @@ def status(event: events.Event) -> str | None:
 
 
 class Narrator:
-    """Says what happens, but why there is no connection only once, not at each try."""
+    """Words events, but the reason for a lost connection only once, not at each attempt."""
 
     def __init__(self) -> None:
         self._why = ""
 
     def words(self, event: events.Event) -> str | None:
-        """Return what to say about an event; None: nothing."""
+        """Return the words for an event; None: nothing to print."""
         if isinstance(event, events.Reconnecting):
             said, self._why = self._why, event.why
             return None if event.why == said else status(event)
@@ -151,7 +151,7 @@ class Narrator:
 
 
 def presence(joined: Sequence[str], left: Sequence[str], members: int) -> str | None:
-    """Return who came and who left in one line, however many; None if nobody did."""
+    """Return who joined and left in one line, however many; None if nobody did."""
     changes = [
         f"{_names(names) if len(names) <= _NAMES_SHOWN else f'{len(names)} people'} {verb}"
         for names, verb in ((joined, "joined"), (left, "left"))
@@ -168,7 +168,7 @@ def members(answer: wire.Members) -> str:
 
 
 def failure(error: ChatError) -> str:
-    """Return what the server said, or what kept us from asking it."""
+    """Return the server's message, or why the request could not be sent."""
     return f"{printable(error.message)} ({printable(error.code)})"
 
 
@@ -187,7 +187,7 @@ def _text(message: Message) -> str:
 
 
 def _action(message: Message) -> str | None:
-    """Return what somebody says to be doing, by `/me`."""
+    """Return the text of a `/me` message."""
     return message.text.removeprefix("/me ") if message.text.startswith("/me ") and not message.deleted else None
 
 

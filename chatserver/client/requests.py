@@ -1,4 +1,4 @@
-"""What we ask of the server, in any transport: over a WebSocket these are the frames, as JSON.
+"""Our requests to the server, in any transport; over a WebSocket these are the frames, as JSON.
 
 Owns: the shapes. May not: know how they are sent.
 """
@@ -7,24 +7,24 @@ import msgspec
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """Something asked about a room. `id` is given when it is sent, and comes back with the answer."""
+    """A request about a room. `id` is set when it is sent, and comes back with the answer."""
 
     id: int = 0
     room: str
 
 
 class Join(Request, frozen=True, kw_only=True, tag="join"):
-    """Be told what happens in a room, after a cursor, or from the latest messages on."""
+    """Follow a room, from a cursor or with the latest messages."""
 
     after: str | None = None
 
 
 class Leave(Request, frozen=True, kw_only=True, tag="leave"):
-    """Be told no more."""
+    """Stop following a room."""
 
 
 class History(Request, frozen=True, kw_only=True, tag="history"):
-    """Read what was said after or before a cursor; with neither, the latest."""
+    """Read records after or before a cursor; with neither, the latest."""
 
     after: str | None = None
     before: str | None = None
@@ -32,34 +32,34 @@ class History(Request, frozen=True, kw_only=True, tag="history"):
 
 
 class Members(Request, frozen=True, kw_only=True, tag="members"):
-    """Ask who is there."""
+    """Ask who is in a room."""
 
 
 class Read(Request, frozen=True, kw_only=True, tag="read"):
-    """Keep how far we have read."""
+    """Move our read marker."""
 
     offset: int
 
 
 class Typing(Request, frozen=True, kw_only=True, tag="typing"):
-    """Tell the others that we are typing. Has no answer."""
+    """Show others that we are typing. It has no answer."""
 
 
 class Auth(Request, frozen=True, kw_only=True, tag="auth"):
-    """Be the user of this token from now on. Of no room."""
+    """Sign in with this token from now on. It concerns no room."""
 
     room: str = ""
     token: str
 
 
 class Write(Request, frozen=True, kw_only=True):
-    """Something that becomes a record. With the same key it becomes one record, however often it is sent."""
+    """A request that becomes a record: with one key only one record, however often it is sent."""
 
     key: str = ""
 
 
 class Publish(Write, frozen=True, kw_only=True, tag="publish"):
-    """Say something."""
+    """Publish a message."""
 
     text: str
     reply_to: int | None = None
@@ -67,20 +67,20 @@ class Publish(Write, frozen=True, kw_only=True, tag="publish"):
 
 
 class Edit(Write, frozen=True, kw_only=True, tag="edit"):
-    """Give a message of ours another text."""
+    """Replace the text of a message of ours."""
 
     offset: int
     text: str
 
 
 class Delete(Write, frozen=True, kw_only=True, tag="delete"):
-    """Take the text out of a message."""
+    """Delete a message."""
 
     offset: int
 
 
 class React(Write, frozen=True, kw_only=True, tag="react"):
-    """Put an emoji on a message, or take it off."""
+    """Add an emoji to a message, or remove it."""
 
     offset: int
     emoji: str

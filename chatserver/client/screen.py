@@ -1,7 +1,7 @@
-"""The terminal in interactive mode: a prompt on the last line that incoming messages do not tear.
+"""The terminal in interactive mode: a prompt on the last line that incoming messages do not disturb.
 
 Owns: the terminal's mode, which it always restores, and every byte written to it. May not: know of chat.
-No full-screen library: what was said stays in the terminal's own scroll-back, where people look for it.
+It uses no full-screen library, so that messages stay in the terminal's own scroll-back, where people look for them.
 """
 
 import os
@@ -17,12 +17,12 @@ from chatserver.client.editor import BRACKETED_PASTE, FOCUS_REPORTS, Completer, 
 from chatserver.client.render import Style
 
 _LINE_UP = "\x1b[1A"
-_CLEAR_LINE = "\r\x1b[J"  # to the end of the screen: a prompt that a smaller window wrapped goes as well
-_NARROWEST = 8  # columns for typing that stay, whatever the prompt says
+_CLEAR_LINE = "\r\x1b[J"  # to the end of the screen, so also a prompt that was wrapped by a smaller window
+_NARROWEST = 8  # columns that are always left for typing
 
 
 class Screen:
-    """Prints lines above a prompt; has the terminal while it is entered as a context manager."""
+    """Prints lines above a prompt; controls the terminal while it is entered as a context manager."""
 
     def __init__(self, source: int, target: int, *, style: Style) -> None:
         self.style = style
@@ -30,7 +30,7 @@ class Screen:
         self._source = source
         self._target = target
         self._editor = Editor()
-        self._replaceable = False  # the line above the prompt
+        self._replaceable = False  # whether the line above the prompt may be replaced
         self._saved = termios.tcgetattr(source)
 
     def __enter__(self) -> Self:
@@ -42,7 +42,7 @@ class Screen:
         termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
 
     async def typed(self) -> list[str | None]:
-        """Wait for keys; show the line; return the lines entered, and None when there will be no more."""
+        """Wait for keys and show the line; return the entered lines, and None at the end of input."""
         await trio.lowlevel.wait_readable(self._source)
         data = os.read(self._source, 4096)
         if not data:  # the terminal is gone
@@ -52,17 +52,17 @@ class Screen:
         return entered
 
     def complete_by(self, completer: Completer) -> None:
-        """Ask this what Tab makes of a line."""
+        """Set the function that completes a line for Tab."""
         self._editor.complete = completer
 
     @property
     def focused(self) -> bool:
-        """Whether the window is looked at, as far as the terminal tells."""
+        """Whether the window has the focus, as far as the terminal reports it."""
         return self._editor.focused
 
     @property
     def line(self) -> str:
-        """What is being typed."""
+        """The line being typed."""
         return self._editor.before + self._editor.after
 
     def print(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Screen:
         self._write(f"{_CLEAR_LINE}{text}\n{self._prompt_line()}")
 
     def note(self, text: str) -> None:
-        """Print something about the chat rather than out of it."""
+        """Print something about the chat that is not a message."""
         self.print(self.style.dim(f"· {text}"))
 
     def change_note(self, text: str) -> None:
@@ -88,18 +88,18 @@ class Screen:
         self.print(self.style.alarm(f"─── {text} {'─' * width}"))
 
     def clear(self) -> bool:
-        """Forget what is being typed; return whether there was anything."""
+        """Clear the line being typed; return whether there was anything."""
         anything = self._editor.clear()
         self.draw()
         return anything
 
     def draw(self) -> None:
-        """Show the prompt and what is being typed."""
+        """Show the prompt and the line being typed."""
         self._write(_CLEAR_LINE + self._prompt_line())
 
     def take_over(self) -> None:
-        """Take keys one by one and without echo; also after a stop (Ctrl-Z), when the shell has undone it."""
-        tty.setcbreak(self._source, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z go on working
+        """Read keys one by one without echo; also after a stop (Ctrl-Z), when the shell has reset the mode."""
+        tty.setcbreak(self._source, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z keep working
         self._write(BRACKETED_PASTE[0] + FOCUS_REPORTS[0])
 
     def _prompt_line(self) -> str:

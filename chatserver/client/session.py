@@ -1,16 +1,16 @@
 """One user's conversation across many connections, without I/O: answers in, events and requests out.
 
-Owns: where each room was read up to, what is asked and not yet answered, and the promise that follows: each record of
-a room is delivered once and in order, or `Gap` is said; each write is made once, or `Failed` is said. May not: import
-trio, read a clock (time arrives as an argument), know a URL or a transport.
+Owns: the cursor of each room, the unanswered requests, and the resulting promise: each record of a room is delivered
+once and in order, or a `Gap` is reported; each write is made once, or `Failed` is reported. May not: import trio, read
+a clock (time arrives as an argument), know a URL or a transport.
 
 How the promise is kept:
 
-- A room is entered with `after` = the cursor of the last record delivered. What comes twice has an offset that we had,
-  and is dropped. What comes too early (a hole, a skip) is held until `history` filled the hole.
-- A room whose reader is slow is paused: nothing is kept for it but its cursor, and `history` brings the rest later.
-- A write is sent under a key until it is acknowledged; the server takes a key once. One write is in flight at a time:
-  if two were, and the first were refused for now, the second would overtake it.
+- A room is joined with `after` = the cursor of the last delivered record. A duplicate has an offset that was delivered,
+  and is dropped. A record that comes too early (after a hole or a skip) is held until `history` has filled the hole.
+- A room with a slow reader is paused: only its cursor is kept, and `history` fetches the rest later.
+- A write is sent with a key until it is acknowledged, and the server accepts a key once. One write is in flight at a
+  time: with two, if the first were refused for now, the second would overtake it.
 
     session = Session()
     session.join("lobby")
@@ -30,21 +30,21 @@ import msgspec
 from chatserver.client import events, requests, wire
 from chatserver.client.errors import PASSING, ChatError, error_of
 
-HISTORY_LIMIT = 200  # records asked for at once; a server that gives fewer is asked again
-HELD_RECORDS = 1000  # a room, while a hole is being filled; what is beyond comes from the history as well
-RETRY_DELAY = 1.0  # s, when an error may pass but does not say when
-CLOSE_TOO_BIG = 1009  # RFC 6455 7.4.1: what we sent is over a limit
+HISTORY_LIMIT = 200  # records in one request; a server that returns fewer is asked again
+HELD_RECORDS = 1000  # held for a room while a hole is filled; later ones are fetched by `history` as well
+RETRY_DELAY = 1.0  # s, after a passing error without a time
+CLOSE_TOO_BIG = 1009  # RFC 6455 section 7.4.1: our message was over a limit
 
 
 class Answered(NamedTuple):
-    """What a caller asked has this answer."""
+    """The answer to a caller's request."""
 
     id: int
     answer: wire.Answer
 
 
 class Failed(NamedTuple):
-    """What a caller asked is not done, and will not be."""
+    """A caller's request has failed for good."""
 
     id: int
     error: ChatError
@@ -56,22 +56,22 @@ Outcome: TypeAlias = events.Event | wire.GoingAway | Answered | Failed
 @dataclass(slots=True)
 class _Asked:
     request: requests.Request
-    until: float  # later than this the caller has no use for it
-    ours: bool = False  # asked by the session for its rooms, and anew on each connection
-    due: float = 0.0  # not to be sent before
+    until: float  # the caller's deadline
+    ours: bool = False  # a request of the session itself, repeated on each connection
+    due: float = 0.0  # the earliest time to send it
     sent: bool = False  # on this connection
 
 
 @dataclass(slots=True)
 class _Room:
     name: str
-    latest: int  # how many records of before are wanted at the first time
+    latest: int  # the number of earlier records wanted at the first join
     cursor: str | None = None
-    last: int | None = None  # offset of the last record delivered; None before the first one and after a loss
+    last: int | None = None  # offset of the last delivered record; None before the first one and after a loss
     entered: bool = False
-    filling: bool = False  # a hole, by `history`, until held records follow without one
-    until: str | None = None  # and until this cursor, even if nothing is held
-    paused: bool = False  # its reader is slow: what comes is left to the history
+    filling: bool = False  # fetching a hole by `history`, until the held records follow without one
+    until: str | None = None  # fetch up to this cursor, even if nothing is held
+    paused: bool = False  # its reader is slow: new records are fetched later by `history`
     held: dict[int, wire.Record] = field(default_factory=dict)
 
 
@@ -82,39 +82,39 @@ class Session:
         self._rooms: dict[str, _Room] = {}
         self._open = False
         self._last_id = 0
-        self._writes: dict[int, _Asked] = {}  # in the order of asking, one at a time
+        self._writes: dict[int, _Asked] = {}  # in the order of calls, sent one at a time
         self._others: dict[int, _Asked] = {}
 
     @property
     def unacknowledged(self) -> int:
-        """How many writes are neither acknowledged nor refused."""
+        """The number of writes that are neither acknowledged nor refused."""
         return len(self._writes)
 
     @property
     def rooms(self) -> list[str]:
-        """The rooms that we are in, or want to be in."""
+        """The rooms that we have joined, or want to join."""
         return list(self._rooms)
 
     def ask(self, request: requests.Request, *, until: float = math.inf) -> int:
-        """Take a request; `Answered` or `Failed` comes with the id returned. A write without a key is given one."""
+        """Queue a request; `Answered` or `Failed` will have the returned id. A write without a key gets one."""
         if isinstance(request, requests.Write) and not request.key:
             request = msgspec.structs.replace(request, key=secrets.token_urlsafe(12))
         return self._add(_Asked(request, until))
 
     def forget(self, id_: int) -> None:
-        """Drop a request: its caller waits no more. A write that was sent may still be made."""
+        """Drop a request whose caller no longer waits. A write that was sent may still be made."""
         self._writes.pop(id_, None)
         self._others.pop(id_, None)
 
     def join(self, room: str, *, after: str | None = None, latest: int = 0) -> None:
-        """Be in a room: after a cursor, or with so many of the latest records (as many as the server gives)."""
+        """Join a room from a cursor, or with this many of the latest records (as far as the server returns them)."""
         if room not in self._rooms:
             self._rooms[room] = _Room(room, latest, cursor=after)
             if self._open:
                 self._enter(room)
 
     def leave(self, room: str) -> None:
-        """Be in a room no more."""
+        """Leave a room."""
         if self._rooms.pop(room, None) is None:
             return
         for id_, asked in list(self._others.items()):
@@ -124,19 +124,19 @@ class Session:
             self._add(_Asked(requests.Leave(room=room), math.inf, ours=True))
 
     def pause(self, room: str) -> None:
-        """Deliver no more of a room, and keep nothing of it but the place where it stands."""
+        """Stop delivering a room's records, and keep only its cursor."""
         if (found := self._rooms.get(room)) is not None:
             found.paused = True
 
     def resume(self, room: str) -> None:
-        """Go on where `pause` stopped."""
+        """Continue where `pause` stopped."""
         if (found := self._rooms.get(room)) is not None and found.paused:
             found.paused = False
             if found.until is not None and found.entered and not found.filling:
                 self._fill(found, until=found.until)
 
     def opened(self) -> None:
-        """Begin on a new connection: nothing asked on an old one will be answered any more."""
+        """Begin on a new connection: requests sent on the old one will not be answered any more."""
         self._open = True
         self._others = {id_: asked for id_, asked in self._others.items() if not asked.ours}
         for asked in (*self._others.values(), *self._writes.values()):
@@ -148,7 +148,7 @@ class Session:
             self._enter(room.name)
 
     def closed(self, code: int | None = None) -> list[Failed]:
-        """Note that the connection is gone; a write that ended it by its size would end the next one as well."""
+        """Note that the connection is gone. A write that was too big for it fails, or it would end the next one too."""
         self._open = False
         if code != CLOSE_TOO_BIG:
             return []
@@ -158,7 +158,7 @@ class Session:
         return [Failed(id_, error_of("too_large", "the server takes no message of this size")) for id_ in culprits]
 
     def outgoing(self, now: float) -> list[requests.Request]:
-        """Return the requests to send now on the open connection; calling again without news returns none."""
+        """Return the requests to send now on the open connection; a second call without news returns none."""
         found = []
         first = next(iter(self._writes), None)
         for id_ in (*self._others, *(() if first is None else (first,))):
@@ -169,12 +169,12 @@ class Session:
         return found
 
     def next_time(self) -> float:
-        """Return when `outgoing` will have something more by the passing of time alone."""
+        """Return the time at which `outgoing` will have more, if nothing else happens."""
         waiting = [*self._others.values(), *list(self._writes.values())[:1]]
         return min((asked.due for asked in waiting if not asked.sent), default=math.inf)
 
     def receive(self, frame: wire.Frame | wire.Record | None, now: float) -> list[Outcome]:
-        """Take what the server sent."""
+        """Take a frame or record from the server; return the outcomes."""
         match frame:
             case wire.Record():
                 return list(self._offer(frame))
@@ -208,9 +208,9 @@ class Session:
         self._add(_Asked(requests.Join(room=room), math.inf, ours=True))
 
     def _filled_in(self, request: requests.Request, id_: int) -> requests.Request:
-        """Give a request its id, and ours the place where its room stands by now."""
+        """Set the id of a request, and in one of the session itself also the room's present cursor."""
         if isinstance(request, requests.Typing):
-            del self._others[id_]  # it has no answer but an error, which nobody waits for
+            del self._others[id_]  # its only answer would be an error, for which nobody waits
         asked = self._others.get(id_)
         if asked is not None and asked.ours and isinstance(request, requests.Join | requests.History):
             return msgspec.structs.replace(request, id=id_, after=self._rooms[request.room].cursor)
@@ -255,7 +255,7 @@ class Session:
     # -- rooms --------------------------------------------------------------------------------------------------------
 
     def _room_of(self, id_: int) -> _Room | None:
-        """Return the room that a request of ours was about, unless we left it since."""
+        """Return the room of a request of the session itself, unless we have left it since."""
         asked = self._others.pop(id_, None)
         return None if asked is None else self._rooms.get(asked.request.room)
 
@@ -279,10 +279,10 @@ class Session:
             room.cursor = joined.cursor
 
     def _offer(self, record: wire.Record) -> Iterator[Outcome]:
-        """Deliver a record if it is the next one, hold it if it is early, drop it if we had it."""
+        """Deliver a record if it is the next one, hold it if it is early, drop it if it was delivered."""
         room = self._rooms.get(record.room)
         if room is None or not room.entered:
-            return  # what comes before `joined` is in it, or leaves a hole that is filled then
+            return  # records that come before `joined` are in it, or leave a hole that is filled then
         if room.last is not None and record.offset <= room.last:
             return
         if room.paused:
@@ -302,7 +302,7 @@ class Session:
         room.last = record.offset
         room.cursor = record.cursor
         if isinstance(record, wire.Message | wire.Edit | wire.Deletion | wire.Reaction):
-            yield record  # else it is of a type that we do not know, and only its place counts
+            yield record  # a record of an unknown type only moves the cursor
 
     def _skip(self, skipped: wire.Skipped) -> None:
         room = self._rooms.get(skipped.room)
@@ -335,7 +335,7 @@ class Session:
                 yield from self._deliver(room, record)
         yield from self._release(room)
         more = progress and (bool(room.held) or (room.until is not None and room.cursor != room.until))
-        if more and room.paused:  # its reader is slow: `resume` goes on
+        if more and room.paused:  # its reader is slow: `resume` continues
             room.until = room.until or max(room.held.values(), key=lambda record: record.offset).cursor
             room.held.clear()
             room.filling = False
@@ -343,7 +343,7 @@ class Session:
         if more:
             self._ask_history(room)
             return
-        if room.held:  # the log has nothing that would come before them
+        if room.held:  # the log has no records before these
             yield self._lose(room)
             yield from self._release(room)
         room.filling, room.until = False, None

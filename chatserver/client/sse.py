@@ -1,4 +1,4 @@
-"""Server-sent events as a client reads them (WHATWG HTML 9.2.6), without I/O.
+"""A parser for server-sent events (WHATWG HTML section 9.2.6), without I/O.
 
 Owns: the parser. May not: know what an event means.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chatserver.client.wire import ProtocolError
 
-LONGEST_EVENT = 1 << 20  # characters of one event, far above what a room's record has
+LONGEST_EVENT = 1 << 20  # characters of one event, far above those of a record
 
 
 class StreamEvent(NamedTuple):
@@ -20,7 +20,7 @@ class StreamEvent(NamedTuple):
 
 
 class EventStream:
-    """Feed it the body as it comes. `retry` is the server's wish for the time before reconnecting, in seconds."""
+    """Feed it the body as it comes. `retry` is the server's time before reconnecting, in seconds."""
 
     def __init__(self) -> None:
         self.retry: float | None = None
@@ -30,7 +30,7 @@ class EventStream:
         self._data: list[str] = []
 
     def feed(self, data: bytes) -> Iterator[StreamEvent]:
-        """Return the events that are whole by now."""
+        """Return the events that are now complete."""
         *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
         for line in lines:
             name, _, value = line.removesuffix("\r").partition(":")

@@ -1,9 +1,9 @@
-"""The bytes under one WebSocket: where to, dialled, watched, and closed by us whatever happens above.
+"""The byte stream under a WebSocket: its address, connecting, liveness, and closing it whatever happens above.
 
 Owns: `Target`, the one form of the URLs that people write, and the TCP or TLS stream. May not: know WebSocket frames.
 
-trio-websocket 0.12.2 leaves the stream open when the server closes first, waits for ever when the server hangs up
-before answering the upgrade, and does not tell when a ping came; `WatchedStream` mends all three.
+trio-websocket 0.12.2 leaves the stream open when the server closes first, waits for ever when the server closes before
+answering the upgrade, and does not report pings; `WatchedStream` fixes all three.
 """
 
 import os
@@ -20,7 +20,7 @@ _SECURE = {"http": False, "https": True, "ws": False, "wss": True}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the WebSocket is."""
+    """The address of a server."""
 
     host: str
     port: int
@@ -29,13 +29,13 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """The `Host` field: RFC 9110 7.2 wants it without the scheme's own port."""
+        """The `Host` field, without the scheme's default port (RFC 9110 section 7.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
     @property
     def base(self) -> str:
-        """The path that all others of the server are under."""
+        """The prefix of all paths of the server."""
         return self.path.removesuffix("/ws")
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Return the same for `http://host:port`, `ws://host:port/ws` and `host:port`."""
+    """Parse a URL; `http://host:port`, `ws://host:port/ws` and `host:port` give the same target."""
     try:
         parts = urlsplit(text if "://" in text else f"ws://{text}")
         port = parts.port
@@ -58,7 +58,7 @@ def parse_target(text: str) -> Target:
         raise BadUrl(f"{text!r}: {what}")
     path = parts.path.rstrip("/")
     base, _, inside = path.partition("/rooms/")
-    if inside not in ("", "ws"):  # a proxy may have the whole server at /rooms
+    if inside not in ("", "ws"):  # a proxy may serve the whole server below /rooms
         server = f"{parts.scheme}://{parts.netloc}{base}"
         raise BadUrl(f"{text!r} is the address of a room; say {server} --room {inside.partition('/')[0]}")
     if not path.endswith("/ws"):
@@ -68,13 +68,13 @@ def parse_target(text: str) -> Target:
 
 
 def split_page_url(text: str) -> tuple[str, str]:
-    """Return the server's part of the address that the page has for a room or a message, `…/#ops/42`, and the room."""
+    """Split the page's address of a room or message, `…/#ops/42`, into the server's URL and the room."""
     server, _, place = text.partition("#")
     return server, unquote(place).partition("/")[0]
 
 
 class EndedError(Exception):
-    """A connection is over or could not be made; says why, and when the server wants us back, if it said so."""
+    """A connection ended or could not be made; has the reason, and the server's delay for coming back, if any."""
 
     def __init__(
         self, why: str, *, retry_after: float | None = None, final: bool = False, code: int | None = None
@@ -82,18 +82,18 @@ class EndedError(Exception):
         super().__init__(why)
         self.why = why
         self.retry_after = retry_after
-        self.final = final  # the server does not want us back
+        self.final = final  # the server has told us not to come back
         self.code = code  # of the close frame, if there was one
 
 
 class WatchedStream(trio.abc.Stream):
-    """Passes everything through, and notes when it last received anything."""
+    """Passes everything through, and records when it last received bytes."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.upgraded = False  # until then the end of the stream raises EndedError
         self.heard = trio.current_time()
-        self.listening = False  # True while something waits for bytes; else silence is our own doing
+        self.listening = False  # True while a reader waits for bytes; otherwise silence is our own doing
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream."""
@@ -125,7 +125,7 @@ class WatchedStream(trio.abc.Stream):
 
 
 async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASYNC109  (says "within", not where)
-    """Connect, with TLS if the URL said so. Raises EndedError."""
+    """Connect, with TLS if the URL says so. Raises EndedError."""
     try:
         with trio.fail_after(timeout):
             if not target.secure:
@@ -144,7 +144,7 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
 
 
 def _words(error: BaseException) -> str:
-    """Return the innermost system's own words: trio's say only that all attempts failed."""
+    """Return the message of the innermost system error: trio's says only that all attempts failed."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, BaseExceptionGroup):  # one for each address that was tried
@@ -155,5 +155,5 @@ def _words(error: BaseException) -> str:
         words = f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
         return f"{words}; was http:// meant?" if error.reason == "WRONG_VERSION_NUMBER" else words
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)  # error.strerror is trio's here, with the address in it
+        return os.strerror(error.errno)  # here error.strerror is trio's, which includes the address
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,10 +1,10 @@
-"""`chatserver chat`: the ways to use a room from a terminal.
+"""`chatserver chat`: the modes of using a room from a terminal.
 
 Owns: standard input and output, signals and the exit code. May not: know frames or sockets.
 
 - interactive: a prompt below, messages above; when both ends are a terminal and neither `--plain` nor `--json` is given
-- plain: one line a record on standard output, what happens on standard error; lines typed are published
-- json: the same, with everything that happens as one JSON object a line on standard output
+- plain: one line a record on standard output, other events on standard error; typed lines are published
+- json: the same, with all events on standard output, as one JSON object a line
 - send: each line of standard input is published; done when all are acknowledged
 """
 
@@ -30,11 +30,11 @@ from chatserver.client.stream import Target, parse_target, split_page_url
 from chatserver.client.transport import TransportName
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_URL = 0, 1, 2
-EXIT_BY_SIGNAL = 128  # plus its number, as shells have it
+EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
-FIRST_ROOM = "lobby"  # unless the command line names another; the page's as well
-LONGEST_LINE = 1 << 20  # B; far above what a server takes, far below what memory minds
-LINES_AHEAD = 100  # read and not acknowledged, before more of standard input is read
+FIRST_ROOM = "lobby"  # the default room, as in the page
+LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
+LINES_AHEAD = 100  # unacknowledged lines, before more of standard input is read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ class Options:
     """The command line."""
 
     url: str
-    room: str  # empty: the one that the URL names
+    room: str  # empty: the one in the URL
     name: str
     token: str
     transport: TransportName
@@ -56,7 +56,7 @@ Mode = Callable[[Options, Chat, trio.Nursery], Awaitable[None]]
 
 
 class _Done(Exception):  # noqa: N818  (no error)
-    """Leave the room; carries the exit code."""
+    """Ends the program; carries the exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -85,7 +85,7 @@ def run(options: Options) -> int:
 
 
 async def _live(options: Options, target: Target, token: str, mode: Mode) -> int:
-    """Connect, do what `mode` does until it raises `_Done` or a signal comes, and leave politely."""
+    """Connect, run `mode` until it raises `_Done` or a signal comes, and close the connection properly."""
     code = EXIT_DONE
     async with connect(
         options.url,
@@ -107,13 +107,13 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
         except* Rejected as rejected:
             first = rejected.exceptions[0]
             code = _complain(first.message if isinstance(first, Rejected) else str(first), EXIT_FAILED)
-        except* BrokenPipeError:  # the reader of our output has gone; there is nothing left to do
+        except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
 async def _remember(chat: Chat, target: Target) -> None:
-    """Keep who we are for the next start."""
+    """Store our identity for the next start."""
     with suppress(Unavailable):
         await chat.connected()
     if chat.user is None:
@@ -125,7 +125,7 @@ async def _remember(chat: Chat, target: Target) -> None:
 
 
 async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:
-    """Raise `_Done` at a signal; but Ctrl-C with something typed only clears that."""
+    """Raise `_Done` at a signal, except that Ctrl-C only clears a line being typed."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
@@ -135,7 +135,7 @@ async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.Task
 
 
 async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
-    """Publish all of standard input; raise `_Done` when everything is acknowledged, or time is up."""
+    """Publish all of standard input; raise `_Done` when everything is acknowledged or the time is up."""
     await nursery.start(_end_on_signal)
     nursery.start_soon(_say_trouble, chat)
     code = EXIT_DONE
@@ -153,12 +153,12 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 code = _complain(f"line {number} is not sent: {render.failure(error)}", EXIT_FAILED)
             else:
                 if options.json:
-                    _print_json(msgspec.structs.replace(ack, id=0))  # ours alone
+                    _print_json(msgspec.structs.replace(ack, id=0))  # an internal id
     raise _Done(code)
 
 
 async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
-    """Print what happens and publish lines, until a signal comes or nobody reads."""
+    """Print events and publish lines, until a signal comes or the output is closed."""
 
     async def publish_lines() -> None:
         async with aclosing(_input_lines()) as lines:
@@ -205,8 +205,8 @@ async def _say_trouble(chat: Chat) -> None:
 async def _input_lines() -> AsyncGenerator[tuple[int, str], None]:
     """Yield the lines of standard input that are not blank, with their numbers from 1.
 
-    They are read in a thread, since a regular file cannot be waited for and a pipe may be shared; and not
-    through `sys.stdin`, whose lock a thread that still waits would hold when the interpreter exits.
+    They are read in a thread, because a regular file cannot be waited for and a pipe may be shared. The thread does not
+    use `sys.stdin`, whose lock it could still hold when the interpreter exits.
     """
     number = 0
     with suppress(OSError):  # standard input is closed, or its terminal is gone

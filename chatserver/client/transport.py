@@ -1,4 +1,4 @@
-"""What a transport is: an open conversation that takes requests and gives what the server sends.
+"""The interface of a transport: an open conversation that takes requests and returns frames from the server.
 
 Owns: the interface. May not: know a protocol. websocket.py and http_transport.py implement it.
 """
@@ -12,10 +12,10 @@ TransportName = Literal["ws", "poll", "sse"]
 
 
 class Conversation(Protocol):
-    """An open conversation. Both methods raise EndedError, perhaps in a group, when it is over."""
+    """An open conversation. Both methods raise EndedError, perhaps in a group, when it has ended."""
 
     async def send(self, request: Request) -> None:
-        """Send a request; its answer comes by `receive`."""
+        """Send a request; `receive` returns its answer."""
 
     async def receive(self) -> wire.Frame | wire.Record | None:
-        """Wait for the next that the server sends."""
+        """Wait for the next frame or record from the server."""

@@ -1,6 +1,6 @@
 """One WebSocket as a conversation, on trio-websocket.
 
-Owns: the upgrade, liveness, the verdict on how it ended, the goodbye. May not: know what a frame means.
+Owns: the upgrade, liveness, the classification of its end, the close. May not: know what a frame means.
 """
 
 from collections.abc import AsyncIterator
@@ -16,15 +16,15 @@ from chatserver.client.http1 import CONNECT_TIMEOUT, Response
 from chatserver.client.requests import Request
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 
-CLOSE_TIMEOUT = 2.0  # s for a polite goodbye
-SILENCE = 30.0  # s without a byte before we ask; the server pings every 25, so we rarely need to
-PONG_TIMEOUT = 10.0  # s for anything at all to come back
-MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's share
-FRAMES_AHEAD = 16  # that wait for us before the socket is not read
+CLOSE_TIMEOUT = 2.0  # s for the close handshake
+SILENCE = 30.0  # s without a byte before we send a ping; the server pings every 25, so that is rare
+PONG_TIMEOUT = 10.0  # s for any bytes after our ping
+MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
+FRAMES_AHEAD = 16  # frames that wait for us before the socket is no longer read
 
-_CODES_FINAL = frozenset({1002, 1007})  # the server cannot make sense of us: "do not come back" in its docs
-_FINAL_RANGE = range(4500, 5000)  # the same, for codes of the server's own
-_NO_CLOSE_FRAME = 1006  # RFC 6455 7.1.5
+_CODES_FINAL = frozenset({1002, 1007})  # the server does not understand us: "do not come back" in its docs
+_FINAL_RANGE = range(4500, 5000)  # the same, for the server's own codes
+_NO_CLOSE_FRAME = 1006  # RFC 6455 section 7.1.5
 
 
 class WebSocketConversation:
@@ -53,7 +53,7 @@ class WebSocketConversation:
 
 @asynccontextmanager
 async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[WebSocketConversation]:
-    """Open one; raises EndedError in a group, also into the block when the server goes silent."""
+    """Open a conversation. Raises EndedError in a group, also inside the block when the server goes silent."""
     try:
         async with await dial(target, timeout=CONNECT_TIMEOUT) as stream, trio.open_nursery() as nursery:
             with trio.move_on_after(CONNECT_TIMEOUT) as patience:
@@ -82,9 +82,9 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
 
 
 async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
-    """Raise EndedError when nothing comes, not even the answer to a ping.
+    """Raise EndedError when no bytes come, not even in answer to a ping.
 
-    Not judged while our own user is slow to take events: nobody listens then, and bytes wait.
+    Silence does not count while our own user is slow to take events, since then the socket is not read.
     """
     while True:
         heard = stream.heard
@@ -111,7 +111,7 @@ def _ending(error: ConnectionClosed) -> EndedError:
 
 
 def _refusal(error: BaseException) -> EndedError:
-    """Turn an HTTP answer to the upgrade into what to do about it."""
+    """Turn an HTTP answer to the upgrade into an EndedError."""
     assert isinstance(error, ConnectionRejected)
     headers = {name.lower(): value for name, value in error.headers or ()}
     return Response(error.status_code, headers, bytes(error.body or b"")).ending

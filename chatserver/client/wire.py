@@ -1,7 +1,7 @@
-"""What the server sends: `chat.v1` and the JSON of HTTP, seen from the client.
+"""The server's messages: `chat.v1` and the JSON of HTTP, as the client sees them.
 
-Owns: the shapes. May not: import the server's own types; a client that shared them could not notice when the server
-stops speaking the contract. Unknown types and fields are ignored, so that an older client gets on with a newer server.
+Owns: the shapes. May not: import the server's own types; a client that shared them could not notice that the server
+breaks the contract. Unknown types and fields are ignored, so that an older client works with a newer server.
 """
 
 from typing import get_args
@@ -24,9 +24,9 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A place in a room's log. `offset` counts from 1 without holes, `cursor` is what to resume after.
+    """A record in a room's log. `offset` counts from 1 without holes; `cursor` is the place to resume after.
 
-    By itself it is a record of a type that this client does not know.
+    This class itself stands for a record of a type that this client does not know.
     """
 
     room: str
@@ -37,7 +37,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Message(Record, frozen=True, omit_defaults=True, tag_field="type", tag="message"):
-    """Something said; out of the history it is as it stands now: edited, deleted, with its reactions."""
+    """A message; from the history in its present state: edited, deleted, with its reactions."""
 
     text: str = ""
     reply_to: int | None = None
@@ -55,13 +55,13 @@ class Edit(Record, frozen=True, tag_field="type", tag="edit"):
 
 
 class Deletion(Record, frozen=True, tag_field="type", tag="delete"):
-    """The message at `target` has no text any more."""
+    """The message at `target` was deleted."""
 
     target: int
 
 
 class Reaction(Record, frozen=True, tag_field="type", tag="reaction"):
-    """Somebody reacted to the message at `target`, or took it back; `count` have this emoji now."""
+    """A user added or removed a reaction to the message at `target`; `count` is the new number of this emoji."""
 
     target: int
     emoji: str
@@ -73,7 +73,7 @@ class Reaction(Record, frozen=True, tag_field="type", tag="reaction"):
 
 
 class Connected(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
-    """The server greeted us; `user` is who we are to it."""
+    """The server's greeting; `user` is our user."""
 
     user: User
 
@@ -88,14 +88,14 @@ class History(msgspec.Struct, frozen=True, tag_field="type", tag="history"):
 
     @property
     def records(self) -> list[Record]:
-        """What is in the page; decoded now, since a message has no `type` here and other records have."""
+        """The records in the page. They are decoded on demand, since messages have no `type` here and others do."""
         return [_record(raw) for raw in self.messages]
 
 
 class Joined(History, frozen=True, tag="joined"):
-    """Answer to `join`: the messages missed, or the latest."""
+    """Answer to `join`: the missed messages, or the latest."""
 
-    members: int | None = None  # how many are there; an HTTP transport does not say
+    members: int | None = None  # their number; an HTTP transport does not tell it
 
 
 class Left(msgspec.Struct, frozen=True, tag_field="type", tag="left"):
@@ -105,7 +105,7 @@ class Left(msgspec.Struct, frozen=True, tag_field="type", tag="left"):
 
 
 class Members(msgspec.Struct, frozen=True, tag_field="type", tag="members"):
-    """Answer to `members`: who is in a room, `count` in all, though not all may be named."""
+    """Answer to `members`: who is in a room; `count` is the number of all, not all of whom may be listed."""
 
     room: str
     members: tuple[User, ...]
@@ -114,7 +114,7 @@ class Members(msgspec.Struct, frozen=True, tag_field="type", tag="members"):
 
 
 class Ack(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ack"):
-    """Answer to a write: its record is durable, at this place."""
+    """Answer to a write: its record is durable, at this offset."""
 
     room: str
     offset: int
@@ -124,14 +124,14 @@ class Ack(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
 
 
 class Authenticated(msgspec.Struct, frozen=True, tag_field="type", tag="authenticated"):
-    """Answer to `auth`: who we are from now on."""
+    """Answer to `auth`: our user from now on."""
 
     user: User
     id: int = 0
 
 
 class Presence(msgspec.Struct, frozen=True, tag_field="type", tag="presence"):
-    """People came to a room or left it."""
+    """People joined or left a room."""
 
     room: str
     joined: tuple[User, ...] = ()
@@ -140,14 +140,14 @@ class Presence(msgspec.Struct, frozen=True, tag_field="type", tag="presence"):
 
 
 class Typing(msgspec.Struct, frozen=True, tag_field="type", tag="typing"):
-    """Somebody is typing in a room."""
+    """A user is typing in a room."""
 
     room: str
     user: User
 
 
 class Read(msgspec.Struct, frozen=True, tag_field="type", tag="read"):
-    """We have read a room up to an offset: answer to `read`, or told by another client of ours."""
+    """We have read a room up to an offset: the answer to `read`, or news from another client of ours."""
 
     room: str
     offset: int
@@ -155,7 +155,7 @@ class Read(msgspec.Struct, frozen=True, tag_field="type", tag="read"):
 
 
 class Skipped(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
-    """The server skipped ahead, since we were too slow; what lies between may be in the history."""
+    """The server skipped records, since we were too slow; they may be in the history."""
 
     room: str
     after: str
@@ -163,20 +163,20 @@ class Skipped(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):
 
 
 class Expiring(msgspec.Struct, frozen=True, tag_field="type", tag="expiring"):
-    """The token runs out in so many seconds."""
+    """The token expires in so many seconds."""
 
     seconds: float
 
 
 class GoingAway(msgspec.Struct, frozen=True, tag_field="type", tag="goaway"):
-    """The server said that it will close this connection."""
+    """The server announced that it will close this connection."""
 
     reason: str = ""
     retry_after: float = 0.0
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
-    """A request failed; the connection lives. With a room and no id: a moderator has taken us out of it."""
+    """A request failed; the connection stays. With a room and no id: a moderator has taken us out of the room."""
 
     code: str
     message: str
@@ -203,7 +203,7 @@ _UNKNOWN_RECORD = msgspec.json.Decoder(Record)
 
 
 def decode(text: str | bytes) -> Frame | Record | None:
-    """Return the frame or record in `text`, or None for a type that we have no use for."""
+    """Return the frame or record in `text`, or None for a type that this client does not use."""
     try:
         kind = _TAG.decode(text).type
         if kind in _RECORDS:

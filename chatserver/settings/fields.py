@@ -129,7 +129,7 @@ class Settings:
     )
     evict_after: float = admission(
         2.0,
-        "When places run out: a connection may be evicted once its wait x the connections of its network exceeds this.",
+        "When places run out: a connection may be evicted once its wait x the connections of its network reaches this.",
         "a lost packet is resent after 1 s, and a phone is 0.6 away; attacks wait in crowds, people alone",
         Unit.SECONDS, 0.1, DAY,
     )
