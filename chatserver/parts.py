@@ -90,7 +90,7 @@ def build(
     nursery: trio.Nursery, loop: LoopMeter, garbage: Collector, ready: Callable[[], bool], engine: TlsEngine | None,
     keys: KeyRing | None = None, supervised: Supervised | None = None,
 ) -> Parts:  # fmt: skip
-    """Make the parts for an open log and listening sockets; without a TLS engine, a plain-text server."""
+    """Make the parts for an open log and listening sockets; without an `engine`, for a server without TLS."""
 
     def closed(connection: Connection, reason: Reason) -> None:
         admission.release(connection.network)  # first: a failure in the calls below must not leak the place

@@ -95,7 +95,7 @@ async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
             try:
                 await socket.ping()
             except ConnectionClosed:
-                return  # told by `receive`
+                return  # `receive` reports it
         if stream.heard == heard and stream.listening:
             raise EndedError("the server has gone silent")
 

@@ -269,7 +269,7 @@ class Log(Protocol):
 
     @property
     def signouts(self) -> SignOuts:
-        """Who has signed out everywhere."""
+        """Sign-outs everywhere."""
 
     @property
     def index(self) -> "Index":

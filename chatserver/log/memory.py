@@ -107,7 +107,7 @@ class MemoryLog:
         return {name: Head(room.first, room.last) for name, room in found.items() if room.last}
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records behind offset `after`; see `Log.read`."""
+        """The first records after offset `after`; see `Log.read`."""
         found = await self._find(room)
         low = max(after + 1, found.first)
         high = min(low + bounded(limit) - 1, found.last)
