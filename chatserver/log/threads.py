@@ -68,7 +68,7 @@ class ThreadPool:
                 self._changed.notify()
         return job
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], post: Post = untaken) -> T:
         """Do this in a thread and wait for it. Cancelled, it does not begin, or its outcome is dropped."""
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
@@ -84,7 +84,7 @@ class ThreadPool:
                     self._waiting.remove(job)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        job = self.start(work, wake)
+        job = self.start(work, wake, post)
         result: T = await trio.lowlevel.wait_task_rescheduled(withdraw)
         return result
 
