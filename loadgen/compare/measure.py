@@ -1,7 +1,7 @@
 """One measurement: an experiment against one server, and its report.
 
-Owns: what every measurement of a comparison has in common. findings.py defines the figures, and checks whether they are
-sound. Errors may come in exception groups, because there are nurseries here.
+Owns: what every measurement of a comparison has in common. figures.py defines the figures, and findings.py checks
+whether they are sound. Errors may come in exception groups, because there are nurseries here.
 """
 
 from collections.abc import AsyncIterator, Mapping

@@ -145,7 +145,7 @@ SIP_EVERY_SECONDS: Final = 4.0
 
 @persona
 class SlowRead(Attacker):
-    """Asks for a hundred pages through a tiny window; half of the clients read a little now and then, the others never.
+    """Asks for a hundred pages through a tiny window; half of the clients read a little at times, half never.
 
     nginx and Apache restart their clock with each byte read, and are held for hours; others buffer the answers in
     memory until they are read, or wait in a `drain` without a deadline.
