@@ -393,7 +393,7 @@ class Engine:
         if client.fd >= 0:
             self._outgoing.pop(client, None)
             self._not_reading.discard(client)
-            self.come_back(client)  # or its FIN would be retransmitted for minutes: the acknowledgement would be dropped
+            self.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
             self._clients[client.fd] = None
             os.close(client.fd)  # this also removes it from the epoll set, as nothing else refers to the socket
             client.fd = -1
