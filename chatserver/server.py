@@ -169,7 +169,7 @@ class Server:
         return False
 
     def _post(self, call: Callable[[], object]) -> bool:
-        return self.parts.connections.scheduler.post(call)
+        return self._reloader is not None and self.parts.connections.scheduler.post(call)
 
     def _news(self, records: Sequence[Record]) -> None:
         self._attempt(partial(self.parts.hub.news, records))

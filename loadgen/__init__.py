@@ -1,1 +1,1 @@
-"""A load generator that tells who got hurt; shares no code with chatserver."""
+"""A load generator that reports who got hurt. It shares no code with chatserver."""

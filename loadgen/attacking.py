@@ -1,6 +1,6 @@
-"""The command line of `attack` and `scorecard`: what they are told of the healthy and of the attackers.
+"""The command line of `attack` and `scorecard`.
 
-Owns: their flags and what is checked before anything is played.
+Owns: their flags, and the checks before anything is played.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from loadgen.target import UsageError
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Healthy:
-    """What both attacking commands are told of the healthy."""
+    """Flags of both attacking commands for the healthy clients."""
 
     victims: int = 50
     """Healthy clients, each with an operation every 100 ms."""
@@ -38,13 +38,13 @@ class Healthy:
     """Seconds after which a victim's operation has failed."""
     neighbours: int = NEIGHBOURS
     """Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that is hurt
-    is collateral; 0 = none. Those play whose needs the victims show to be met."""
+    is collateral; 0 = none. Only kinds whose protocol the victims use take part."""
     fixed_duration: bool = False
-    """Leave out honest slow clients that need longer than the attack lasts for all that they do; otherwise it lasts as
-    long as they need."""
+    """Leave out honest slow clients whose cycle takes longer than the attack; otherwise the attack lasts as long as
+    they need."""
 
     def attacked(self, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
-        """What is played, without attackers; and the path that `--victim 'GET /path'` names."""
+        """Return the experiment without its attackers, and the path that `--victim 'GET /path'` names."""
         for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
             flags.seconds(flag, value)
         probes, slow, path = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
@@ -127,16 +127,16 @@ def scorecard(
     Each attack has its own baseline and its own recovery; --fail-if is judged for each.
 
     Args:
-        kind: Only these attacks, with commas between; all-slow, all-greedy and all-malformed are groups of them. By
+        kind: Only these attacks, comma-separated; all-slow, all-greedy and all-malformed are groups of them. By
             default all that can be played.
-        clients: Most attackers of one kind; some have fewer by nature, see `loadgen list`.
+        clients: Most attackers of one kind; some kinds use fewer, see `loadgen list`.
         duration: Seconds of each attack.
         baseline: Seconds to measure before each attack.
         recovery: Seconds to measure after each.
-        floor: Play each slow or greedy attack on a bare epoll loop first, as what this machine allows: the bar for p99
-            is then at least 1.5 times the floor's, 3 times for the greedy.
-        start: Start the target anew for each attack, by this command that listens at URL, in an empty folder, and kill
-            it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
+        floor: Play each slow or greedy attack on a bare epoll loop first, to show what this machine allows: the bar for
+            p99 is then at least 1.5 times the floor's, 3 times for the greedy.
+        start: Start the target anew for each attack with this command, which listens at URL, in an empty folder, and
+            kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
         markdown_file: Also write the table there, as Markdown.
     """
     loading.load_personas()

@@ -1,24 +1,24 @@
 """The limits of the bar, each with its reason, and the arithmetic of what is late.
 
-Owns: the numbers. Which figure is held to which of them stands in figures.py. May not: measure, or decide what a broken
-condition comes to (`verdict.py`).
+Owns: the numbers. figures.py says which limit applies to which figure. May not: measure, or decide the outcome of a
+broken condition (`verdict.py`).
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-#: Longer than this people notice, beside what the way there and back takes. A server that stalls now and then does so
-#: before an attack as well, so no comparison with the baseline would find it.
+#: People notice a longer delay, the round trip not counted. It is absolute, because a server that stalls now and then
+#: does so before an attack as well, and a comparison with the baseline would not find it.
 NOTICED_MS: Final = 250.0
 
-#: ATTACKS.md: the 99th percentile may be 1.5 times the baseline's or 25 ms above it, whichever is more.
+#: The 99th percentile may be 1.5 times the baseline's or 25 ms above it, whichever is more.
 RATIO: Final = 1.5
 MARGIN_MS: Final = 25.0
 
-#: A 99th percentile of fewer operations is the worst of them.
+#: With fewer operations, the 99th percentile is simply the worst of them.
 LEAST_FOR_P99: Final = 100
 
-#: ATTACKS.md: 2 KB an attacker, half of which may stay for the next; and what a server touches for the first time.
+#: Memory: 2 KiB an attacker, half of which may stay after the attack, and a constant for what a server uses only once.
 BYTES_EACH: Final = 2048
 BYTES_EACH_LEFT: Final = 1024
 BYTES_ONCE: Final = 512 * 1024
@@ -28,17 +28,17 @@ DESCRIPTORS_LEFT: Final = 16
 
 
 def limit_ms(baseline_p99_ms: float) -> float:
-    """How late a 99th percentile may be after such a baseline."""
+    """Return the limit on a 99th percentile, given the baseline's."""
     return max(baseline_p99_ms * RATIO, baseline_p99_ms + MARGIN_MS)
 
 
 def quiet_ms(p99_ms: float | None, p50_ms: float | None) -> float | None:
-    """What the 99th percentile of a baseline counts for: one far above its median is no quiet server's."""
+    """Return the 99th percentile that a quiet baseline would have: no further than the margin above its median."""
     return p99_ms if p99_ms is None or p50_ms is None else min(p99_ms, p50_ms + MARGIN_MS)
 
 
 def most_over(baseline: Mapping[str, float | None], later: Mapping[str, float | None]) -> float | None:
-    """By how much the worst of these groups is above its bar, in ms; `None` if none was measured in both phases."""
+    """Return how far the worst of these groups is above its bar, in ms; `None` if none was measured in both phases."""
     over = [
         after - limit_ms(before)
         for group, after in later.items()

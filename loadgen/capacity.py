@@ -1,7 +1,7 @@
 """`loadgen capacity`: the most of something at which the bar still holds, and which condition gave way.
 
-Owns: the search (doubling, then bisection) and what is tried at each size. Each trial is an experiment of its own, and
-judged as such: a trial in which the generator was the bottleneck ends the search, since more would only measure that.
+Owns: the search (doubling, then bisection) and the experiment at each size. Each trial is judged on its own. A trial in
+which the generator was the bottleneck ends the search, because larger ones would only measure the generator.
 """
 
 import math
@@ -21,11 +21,11 @@ from loadgen.protocols import ADAPTERS
 from loadgen.report import Outcome, Report, Started, Table, verdict
 from loadgen.session import Plan
 
-#: Victims beside newcomers, and speakers beside idle connections: enough to feel a stall.
+#: Victims beside newcomers, and speakers beside idle connections: enough to notice a stall.
 WATCHERS: Final = 5
 WATCHERS_RATE: Final = 10.0
 
-#: What one speaker says a second, at most: servers bound what one user may say, ours at 20.
+#: The highest message rate of one speaker: servers limit the rate of a user, ours to 20 a second.
 EACH_PER_S: Final = 10.0
 
 
@@ -50,7 +50,7 @@ class Search:
     trials: list[tuple[int, Report]] = field(default_factory=list)
 
     async def run(self, trial: Callable[[int], Awaitable[Report]]) -> Report | None:
-        """Search; the report of a trial that says nothing of the target ended it, else `None`."""
+        """Search. If a trial ends the search because it says nothing about the target, return its report."""
         size: int | None = self.first
         while size is not None:
             report = await trial(size)
@@ -132,7 +132,7 @@ class Capacity:
         player = Player(replace(self.plan, conditions=conditions), tried)
         try:
             return await player.play()
-        except InvalidRunError as error:  # so many that no client at all came in is an answer as well
+        except InvalidRunError as error:  # after a smaller size held, no client at all getting in is a result as well
             outcome = Outcome.FELL_SHORT if self.search.held else Outcome.INVALID
             return player.report_without(str(error), outcome)
 
@@ -155,7 +155,7 @@ class Capacity:
         return Outcome.FELL_SHORT if broken else Outcome.HELD, [*broken, *told]
 
     def _gave_way(self) -> str:
-        """Which conditions the least size that fell short broke."""
+        """The conditions that the smallest size that fell short broke."""
         [report] = [report for size, report in self.search.trials if size == self.search.fell_short]
         return "; ".join(report.verdict.reasons)
 

@@ -1,8 +1,8 @@
 """One virtual client, and the cohort it belongs to.
 
-Owns: what a client is (a descriptor, a stage, a deadline and at most a few unread bytes: no task, no stack, no
-socket object) and how its life is counted. A persona subclasses `Client` and says what is sent and what an answer
-means; it never touches a socket, the engine does.
+Owns: a client's state (a descriptor, a stage, a deadline and at most a few unread bytes: no task, no stack, no socket
+object) and the counters of its life. A persona subclasses `Client` and defines what is sent and what an answer means;
+only the engine touches sockets.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
 from loadgen.timers import NEVER, Wheel, now
 from loadgen.traffic import Traffic
 
-#: An attacker that was thrown out tries again after this long, give or take half: slow-loris tools do, and one that
-#: did not would leave nothing to measure after the first deadline.
+#: An attacker that was disconnected reconnects after this long, give or take half: slowloris tools do, and otherwise
+#: nothing would be left to measure after the first deadline.
 ATTACKER_RETURNS_SECONDS = 1.0
 
-#: Answers that mean "not now" rather than "you did wrong".
+#: Statuses that mean "not now" rather than "you made a mistake".
 TURNED_AWAY = frozenset((429, 503))
 
 #: The same as close codes: service restart, try again later (IANA's registry).
 CLOSED_FOR_NOW = frozenset((1012, 1013))
 
-#: Answers that mean that what was asked for is not there, or not done here: an attack on it is none.
+#: Answers that mean that the server does not offer what was asked for, so that it cannot be attacked there.
 ABSENT_STATUSES = frozenset(("answered 404", "answered 405", "answered 426", "answered 501"))
 
-#: How a connection ended that the server closed in good order; any other end is named after its error.
+#: The reason when the server closed a connection in good order; any other end is named after its error.
 CLOSED = "closed"
 
-#: An attacker looks for an answer's status in so many bytes: room for a `100 Continue` and its fields before it.
+#: Bytes in which an attacker looks for an answer's status: room for a `100 Continue` and its fields before it.
 ANSWER_BYTES = 1024
 
 
@@ -59,21 +59,21 @@ class Needs(Enum):
 
 
 class Threat(Enum):
-    """How an attacker does harm; the bar, and how attacks are told apart in tables, go by it."""
+    """How an attacker does harm; it decides the bar, and the table that the attack is in."""
 
-    SLOW = "slow or silent"  # holds what it has, and hardly does anything
-    GREEDY = "greedy"  # takes all that it gets
-    MALFORMED = "malformed"  # says what nobody should understand
+    SLOW = "slow or silent"  # holds a connection and sends next to nothing
+    GREEDY = "greedy"  # takes as much of the server as it can get
+    MALFORMED = "malformed"  # sends what no server should accept
 
     @property
     def everybody(self) -> str:
-        """What `--kind` calls all of them."""
+        """The name that `--kind` has for all of them."""
         return f"all-{self.name.lower()}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What the clients of a run have in common: where they go, and what they do there."""
+    """What the clients of a run have in common: the target's paths, the rooms, and the sources of chance and load."""
 
     host: str  # for the Host field
     rooms: tuple[str, ...]
@@ -81,14 +81,14 @@ class Place:
     random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
     endpoint: Endpoint = USUAL
-    # The chat contract's; `{room}` and `{wait}` are filled in where they occur.
+    # The paths of the chat contract, with `{room}` and `{wait}` to fill in.
     post_path: str = "/rooms/{room}/messages"
     poll_path: str = "/rooms/{room}/messages?wait={wait:g}"
     stream_path: str = "/rooms/{room}/events"
 
     @property
     def path(self) -> str:
-        """What plain requests ask for."""
+        """The path of plain requests."""
         return self.endpoint.path
 
     @property
@@ -98,7 +98,7 @@ class Place:
 
 
 class Connections(Protocol):
-    """What a client has done for it: the engine, seen from a client. `Client` says what each is for."""
+    """The engine as a client sees it. The methods are documented in `Client`."""
 
     wheel: Wheel[Client]
     own_faults: Counter[str]  # what this machine, not the target, refused
@@ -119,7 +119,7 @@ class Connections(Protocol):
 
 @dataclass(kw_only=True, eq=False)
 class Cohort:
-    """All clients of one persona, and what became of them."""
+    """All clients of one persona, and their counters."""
 
     persona: type[Client]
     engine: Connections
@@ -127,29 +127,29 @@ class Cohort:
     wanted: int
     first_index: int = 0  # of its clients
     made: int = 0
-    over: bool = False  # closed by us for good: nobody returns
+    over: bool = False  # closed by us for good: no client returns
     held: int = 0
     peak: int = 0
-    opened: int = 0  # times a client came to be held
-    left: int = 0  # times a client closed by itself
+    opened: int = 0  # times that a client became held
+    left: int = 0  # times that a client closed by itself
     sent_bytes: int = 0
     received_bytes: int = 0
     deliveries: int = 0  # chat messages received
-    refused: Counter[str] = field(default_factory=Counter)  # turned away at the door
-    failed: Counter[str] = field(default_factory=Counter)  # never came to be held, for another reason
+    refused: Counter[str] = field(default_factory=Counter)  # turned away for lack of capacity
+    failed: Counter[str] = field(default_factory=Counter)  # never held, for another reason
     ended: Counter[str] = field(default_factory=Counter)  # held, then ended by the server
-    answers: Counter[str] = field(default_factory=Counter)  # what attackers were told, whether it ended them or not
-    lifetime: Latency = field(default_factory=Latency)  # from connect to the server's ending it
-    connects: Latency = field(default_factory=Latency)  # from connect to the connection's being made
-    handshakes: Latency = field(default_factory=Latency)  # from connect to being held
+    answers: Counter[str] = field(default_factory=Counter)  # answers to attackers, whether they ended them or not
+    lifetime: Latency = field(default_factory=Latency)  # from connect until the server ended it
+    connects: Latency = field(default_factory=Latency)  # from connect until the connection was established
+    handshakes: Latency = field(default_factory=Latency)  # from connect until it was held
 
     def __post_init__(self) -> None:
-        # by client: an attribute would take five times as much
+        # arrays by client: attributes of the clients would take five times as much memory
         self.born = array("d", bytes(8 * self.wanted))  # when it began to connect
         self._came = bytearray(self.wanted)  # whether it ever reached the server
 
     def make(self, upto: int) -> list[Client]:
-        """Make clients until there are so many; returns those that are new."""
+        """Make clients until there are `upto`, and return the new ones."""
         new = [self.persona(self, self.first_index + number) for number in range(self.made, upto)]
         self.made = max(upto, self.made)
         return new
@@ -176,7 +176,7 @@ class Cohort:
 
 
 class _Slotted(type):
-    """Classes of clients have the slots that they declare, and no dictionary: 18,000 clients would each have one."""
+    """Gives every class of clients `__slots__`, so that 18,000 clients do not each have a dictionary."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Slotted:
         namespace.setdefault("__slots__", ())
@@ -184,10 +184,10 @@ class _Slotted(type):
 
 
 class Client(metaclass=_Slotted):
-    """A persona's base: what the engine calls, and what a persona may do.
+    """The base class of a persona: what the engine calls, and what a persona may do.
 
-    Subclasses declare a `name`, whether they are `honest`, and a docstring whose first line `loadgen list` prints; and
-    `__slots__`, if they have a state of their own. docs/personas.md shows how to write one.
+    Subclasses declare a `name`, whether they are `honest`, a docstring whose first line `loadgen list` prints, and
+    `__slots__` for state of their own. docs/personas.md shows how to write one.
     """
 
     __slots__ = ("cohort", "due", "fd", "index", "stage", "tick", "unread")
@@ -197,31 +197,31 @@ class Client(metaclass=_Slotted):
     slow: ClassVar[bool] = False  # honest, and slower than most: a neighbour that no attack may hurt
     threat: ClassVar[Threat] = Threat.SLOW  # of an attacker
     needs: ClassVar[Needs] = Needs.CHAT
-    usual_clients: ClassVar[int] = 8000  # how many a scorecard plays
-    returns_seconds: ClassVar[float] = ATTACKER_RETURNS_SECONDS  # after which an attacker comes back, give or take half
-    receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which bounds the window; 0 = the kernel's choice
-    send_buffer_bytes: ClassVar[int] = 0  # SO_SNDBUF, which bounds what waits in our own kernel; 0 = its choice
+    usual_clients: ClassVar[int] = 8000  # the number in a scorecard
+    returns_seconds: ClassVar[float] = ATTACKER_RETURNS_SECONDS  # until an attacker reconnects, give or take half
+    receive_buffer_bytes: ClassVar[int] = 0  # SO_RCVBUF, which limits the window; 0 = the kernel's choice
+    send_buffer_bytes: ClassVar[int] = 0  # SO_SNDBUF, which limits the data waiting in our kernel; 0 = its choice
     segment_bytes: ClassVar[int] = 0  # TCP_MAXSEG; 0 = the kernel's, which is 64 KiB on the loopback
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
-    below_tls: ClassVar[bool] = False  # sends its bytes as they are to a TLS target, too
+    below_tls: ClassVar[bool] = False  # sends its bytes without TLS, even to a TLS target
     one_address: ClassVar[bool] = False  # all clients of this persona share one source address
-    speaks: ClassVar[bool] = False  # the schedule may call upon it
-    echoes: ClassVar[bool] = False  # what it says comes back to it
+    speaks: ClassVar[bool] = False  # the schedule sends messages through it
+    echoes: ClassVar[bool] = False  # its messages come back to it
     silent: ClassVar[bool] = False  # sends no byte, on purpose
-    cycle_seconds: ClassVar[float] = 0.0  # of a slow client: until it has done once all that it does
+    cycle_seconds: ClassVar[float] = 0.0  # of a slow client: the time in which it has done everything once
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         self.cohort = cohort
-        self.index = index  # in the run: its source address goes by it
+        self.index = index  # in the run; it determines the source address
         self.fd = -1
         self.stage = Stage.WAITING
         self.due = NEVER  # `due` and `tick` belong to the wheel
         self.tick = -1
-        self.unread = b""  # bytes received that are not yet a whole unit
+        self.unread = b""  # received bytes that are not yet a complete unit
 
     @property
     def number(self) -> int:
-        """Its number within its persona: what parts of a crowd do goes by it."""
+        """Its number within its persona, by which a crowd divides into parts."""
         return self.index - self.cohort.first_index
 
     @property
@@ -231,39 +231,40 @@ class Client(metaclass=_Slotted):
 
     @property
     def room(self) -> str:
-        """Where it is a member: by its number, so that every room has its share of each persona."""
+        """The room of which it is a member; rooms go by number, so that each has its share of every persona."""
         rooms = self.cohort.place.rooms
         return rooms[self.number % len(rooms)]
 
-    # What a persona says
+    # What the engine calls
 
     def opening(self) -> bytes:
-        """Return the first bytes to send, as soon as the connection stands."""
+        """Return the first bytes to send, as soon as the connection is established."""
         raise NotImplementedError
 
     def on_connected(self) -> None:
-        """React to the connection being made and the opening bytes sent."""
+        """React once the connection is established and the opening bytes are sent."""
 
     def on_data(self, data: bytes) -> None:
         """React to bytes from the server."""
         raise NotImplementedError
 
     def on_time(self, moment: float) -> None:
-        """React to the moment asked for with `wake_in`."""
+        """React when the time set with `wake_in` has come."""
 
     def on_drained(self) -> None:
-        """React to the kernel's having taken everything that an earlier `send` could not give it."""
+        """React when the kernel has taken everything that an earlier `send` left over."""
 
     def on_hangup(self, how: str) -> None:
-        """React to the server's closing or resetting the connection."""
+        """React when the server closes or resets the connection."""
         self.fail(how)
 
     # What a persona may do
 
     def send(self, data: bytes) -> bool:
-        """Send bytes; what the kernel does not take now follows when it does. Whether it took all.
+        """Send bytes, and return whether the kernel took all of them; the rest follows as soon as it can.
 
-        A flooder sends its next block from `on_time` or `on_drained`, one of at most 64 KiB: others want their turn.
+        A flooder sends its next block, 64 KiB at most, from `on_time` or `on_drained`, so that other clients get a
+        turn.
         """
         return self.cohort.engine.send(self, data)
 
@@ -272,7 +273,7 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.finish_sending(self)
 
     def stop_reading(self) -> None:
-        """Read nothing more, so that the window closes. Only a reset is noticed then: a FIN is among the unread."""
+        """Stop reading, so that the window closes. Only a reset is noticed then: a FIN stays behind the unread data."""
         self.cohort.engine.stop_reading(self)
 
     def resume_reading(self) -> None:
@@ -280,9 +281,9 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.resume_reading(self)
 
     def go_dark(self) -> None:
-        """Vanish: whatever the server sends is dropped unanswered, as if the cable were cut.
+        """Vanish: everything that the server sends is dropped unanswered, as if the cable were cut.
 
-        Whether the server has noticed is known from `is_forgotten`, or after `come_back` and a byte sent.
+        `is_forgotten` tells whether the server has noticed; so does its answer to a byte sent after `come_back`.
         """
         self.cohort.engine.go_dark(self)
 
@@ -296,14 +297,14 @@ class Client(metaclass=_Slotted):
         return self.cohort.engine.is_dark(self)
 
     def is_forgotten(self) -> bool | None:
-        """Whether the server has closed its end, which a client that does not read is not told.
+        """Whether the server has closed its end, which a client that does not read cannot see.
 
-        The kernel is asked, so that asking is no sign of life. `None` where it cannot know: off this machine.
+        The kernel is asked, so nothing is sent. `None` if it cannot know, because the server is on another machine.
         """
         return self.cohort.engine.is_forgotten(self)
 
     def leave(self, return_in: float = NEVER) -> None:
-        """Close, and connect anew after so many seconds."""
+        """Close, and reconnect after so many seconds."""
         self.cohort.engine.leave(self, return_in=return_in, reset=False)
 
     def abort(self, return_in: float = NEVER) -> None:
@@ -315,11 +316,11 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.hold(self)
 
     def wake_in(self, seconds: float) -> None:
-        """Have `on_time` called after so many seconds, instead of any earlier wish."""
+        """Have `on_time` called after so many seconds; this replaces any earlier call of it."""
         self.cohort.engine.wheel.set(self, now() + seconds)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
-        """Give up: the server did not do what this persona came for."""
+        """Give up, because the server did not do what this persona needs."""
         self.cohort.engine.end(self, reason, turned_away=turned_away)
 
     def reject(self, status: int) -> None:
@@ -328,7 +329,7 @@ class Client(metaclass=_Slotted):
 
 
 class Attacker(Client):
-    """A client that counts as held from the moment it is connected and that ignores what it is told."""
+    """A client that counts as held from the moment it is connected, and that ignores answers."""
 
     __slots__ = ("answered",)
 
@@ -337,14 +338,14 @@ class Attacker(Client):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self.answered = 0  # status of the answer it got, if any
+        self.answered = 0  # the status of its answer, 0 without one
 
     def on_connected(self) -> None:
         self.answered = 0
         self.hold()
 
     def on_data(self, data: bytes) -> None:
-        """Note an answer's status and stay, as an attacker would."""
+        """Record an answer's status and stay, as an attacker would."""
         if self.answered:
             return
         self.unread = (self.unread + data)[:ANSWER_BYTES]
@@ -361,12 +362,12 @@ class Attacker(Client):
             self.fail(how)
 
     def pace(self, seconds: float) -> float:
-        """Spread an interval by a fifth either way, so that a crowd does not act in step."""
+        """Vary an interval by a fifth either way, so that a crowd does not act in step."""
         return seconds * self.cohort.place.random.uniform(0.8, 1.2)
 
 
 class Speaking(Client):
-    """A client that the schedule calls upon, from when it says so until it fails."""
+    """A client through which the schedule sends messages, from `enter` until it fails."""
 
     __slots__ = ("_traffic",)
 
@@ -390,7 +391,7 @@ class Speaking(Client):
 
 
 def source_index(client: Client) -> int:
-    """Whose source address a client has: the honest slow come alone, not from the address of a crowd."""
+    """The index of a client's source address; an honest slow client has one of its own, apart from the crowd's."""
     if client.one_address:
         return SHARED_INDEX
     return SHARED_INDEX + (1 + client.index) * PER_SOURCE if client.slow else client.index

@@ -1,7 +1,7 @@
-"""What every measuring command has in common: its flags, the checks before a run, the way out.
+"""What every measuring command has in common: its flags, the checks before a run, the output after it.
 
-Owns: the flags of `Common` and `Load`, the order of the checks, what is printed and written of a report. A command is
-a function that makes a `Plan` here, plays it, and ends with `finish`.
+Owns: the flags of `Common` and `Loading`, the order of the checks, and how a report is printed and written. A command
+is a function that makes a `Plan` here, plays it, and ends with `finish`.
 """
 
 import os
@@ -62,10 +62,10 @@ class Loading:
     """The flags of the commands that load a server."""
 
     server_pid: int | None = None
-    """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: memory
-    that an earlier crowd left behind is used again and not seen."""
+    """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: a
+    server reuses memory that an earlier crowd left behind, so its growth would not show."""
     wait: float = 0.0
-    """Seconds to wait for the target to listen; 0 = it does already."""
+    """Seconds to wait for the target to listen; 0 = it listens already."""
     processes: int = 1
     """Processes to play the crowd in; one holds about 18,000 clients and half a core."""
     path: str = "/"
@@ -98,12 +98,12 @@ class Loading:
         )
 
     def load_personas(self) -> None:
-        """Make those known that are not ours, before anything names one."""
+        """Load the personas of --persona, before another flag names one."""
         for file in self.persona:
             personas.load(file)
 
     def with_path(self, path: str | None) -> "Loading":
-        """The same with another `path`, if there is one."""
+        """Return a copy with another `path`, if one is given."""
         return self if path is None else replace(self, path=path)
 
 
@@ -169,13 +169,13 @@ def make_seed(common: Common) -> int:
 
 
 def arguments() -> str:
-    """The command line, as it may be typed again."""
-    # bytes that are no UTF-8 are surrogates here, which JSON cannot carry
+    """The command line, quoted so that it can be pasted."""
+    # bytes that are not UTF-8 are surrogates here, which JSON cannot hold
     return shlex.join(["loadgen", *sys.argv[1:]]).encode("utf-8", "replace").decode()
 
 
 def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str = "") -> Progress:
-    """Say what will be done to which target, and why it may be."""
+    """Print what will be done to which target, and why that is permitted."""
     whose = "on this machine" if where.on_loopback else "permitted by --allow-target and by its own consent"
     progress = Progress()
     target_line = f"target {where.url}{path} ({where.address} port {where.port}), {whose}"
@@ -184,7 +184,7 @@ def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str =
 
 
 def finish(report: Report, common: Common) -> int:
-    """Print the report, write it where that was asked for, and give the exit code."""
+    """Print the report, write it if `--report` asks for that, and return the exit code."""
     if common.json:
         sys.stdout.write(json_of(report))
     else:

@@ -1,7 +1,7 @@
 """The crowd of one process: the part that most workers play.
 
-Owns: the engine of this process, the groups of clients that were made, and the schedule of its chatters. May not:
-decide when anything happens; the conductor does.
+Owns: the engine of this process, its groups of clients, and the schedule of its speakers. May not: decide when anything
+happens; the conductor does.
 """
 
 from collections import Counter
@@ -19,26 +19,26 @@ from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
 
-#: What is told of a cohort: the one all the time, the other in the end.
+#: The fields of a cohort that are reported in the result only, and those that are in every status.
 _DURATIONS: Final = frozenset(("lifetime", "connects", "handshakes"))
 _COUNTS: Final = frozenset(GroupStatus.__struct_fields__) - {"persona", "group", "starved"} - _DURATIONS
 
-#: A client that has been on its way in for so long is not let in.
+#: A client that has been connecting for longer than this counts as not let in.
 STARVED_SECONDS: Final = 5.0
 
 
 class _MadeGroup:
-    """One group: its cohorts, and those of its clients that have been told to come."""
+    """One group: its cohorts, and those of its clients that have been made."""
 
     def __init__(self, name: str, cohorts: list[Cohort]) -> None:
         self.name = name
         self.cohorts = cohorts
         self.clients: list[Client] = []
-        self.oldest: float | None = None  # attacker that was still connected when we closed them
+        self.oldest: float | None = None  # age of the oldest attacker that was still connected when we closed them
         self._closed: list[GroupStatus] | None = None
 
     def grow(self, share: float) -> list[Client]:
-        """Make clients up to this share; the new ones in an order in which each stretch has the whole's proportions."""
+        """Make clients up to this share, ordered so that any stretch of the new ones has the proportions of all."""
         new = [client for cohort in self.cohorts for client in cohort.make(round(share * cohort.wanted))]
         new.sort(key=lambda client: (client.number + 0.5) / client.cohort.wanted)
         self.clients += new
@@ -48,18 +48,18 @@ class _MadeGroup:
         return [self._status(cohort, _COUNTS) for cohort in self.cohorts]
 
     def result(self) -> list[GroupStatus]:
-        """How they stand, or stood when we closed them: that was our doing and tells nothing of the target."""
+        """Their status now, or from before we closed them, since our closing says nothing about the target."""
         if self._closed is not None:
             return self._closed
         return [self._status(cohort, _COUNTS | _DURATIONS, starved=self._starved(cohort)) for cohort in self.cohorts]
 
     def close(self) -> None:
-        """Note how they stand before they are closed."""
+        """Record their status before they are closed."""
         self._closed, self.oldest = self.result(), self.age()
         self.clients.clear()
 
     def age(self) -> float | None:
-        """Of the oldest attacker that is connected."""
+        """The age of the oldest attacker that is connected."""
         born = (client.born for client in self.clients if client.fd >= 0 and not client.honest)
         return max((now() - each for each in born), default=self.oldest)
 

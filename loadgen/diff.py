@@ -1,8 +1,8 @@
-"""`loadgen diff A.json B.json`: what moved between two reports by more than it moves by itself.
+"""`loadgen diff A.json B.json`: which figures moved between two reports by more than chance.
 
-Owns: which way a figure is worse, how far it may move by chance, and the table. May not: measure. Chance is the range
-of the rounds where both reports have enough of them, as a comparison has; of a single run it is what the bar allows for
-a loud machine.
+Owns: which direction of a figure is worse, how far it may move by chance, and the table. May not: measure. If both
+reports have enough rounds, as comparisons do, chance is their range; for single runs it is the bar's allowance for a
+noisy machine.
 """
 
 import re
@@ -24,15 +24,16 @@ from loadgen.target import UsageError
 
 
 class _Rule(NamedTuple):
-    """How far a single figure may move: by a factor or by an amount, whichever is more."""
+    """How far a figure of a single run may move: by a factor or by an amount, whichever is more."""
 
     names: re.Pattern[str]
     factor: float
     amount: float
 
 
-#: By the first whose pattern a name has. Four equal runs on a loud machine moved by at most 1.02 times in messages a
-#: second, 96 us in server CPU of an attacker, 1 s in recovery; figures that no pattern has are counts, and exact.
+#: The first rule whose pattern matches applies; figures that match no other are counts, and exact. Four equal runs on a
+#: noisy machine differed by at most 1.02 times in messages a second, 96 us in server CPU of an attacker, 1 s in
+#: recovery.
 _RULES: Final = (
     _Rule(re.compile(r"success"), 1.0, 0.0),
     _Rule(re.compile(r"percent"), bar.RATIO, 25.0),
@@ -49,8 +50,8 @@ _RULES: Final = (
 
 _MORE_IS_BETTER: Final = re.compile(r"success|^held$|_per_s$|^ok$|^limits_good$")
 
-#: Neither way is worse: what describes the baseline, the floor and the load, counts how much was done, is that of the
-#: one worst operation, or divides one of these figures by another.
+#: Figures that are not worse in either direction: they describe the baseline, the floor or the load, count how much was
+#: done, belong to the single worst operation, or are ratios of such figures.
 _NEITHER: Final = re.compile(
     r"baseline_p\d|floor_|round_trip|_came$|neighbours$|^acknowledged$|_wait_|growth|first_|cases$|max_ms|p999"
     r"|newcomers_p99|ratio"
@@ -65,14 +66,14 @@ def diff(
     *,
     json: Annotated[bool, Parameter(help="Print the differences as JSON on standard output.")] = False,
 ) -> int:
-    """Put two reports side by side: what moved beyond its spread, and what of it got worse.
+    """Put two reports side by side: which figures moved beyond their spread, and which of them got worse.
 
-    Of a comparison with three rounds or more in both, the spread is the range of the rounds: a figure moved if the two
-    ranges do not overlap. A single figure moved if it grew or shrank by more than the bar allows: a time or a cost by
-    1.5 times, and by 25 ms, 1 s, 100 us of CPU, 1 KiB a client or 512 KiB; messages a second by 1.1 times; a count at
-    all. What says nothing of the server, or depends on the one worst operation, is shown and never called worse. What
-    an invalid or interrupted run measured is left out. Exit codes: 0 nothing got worse, 1 something did, 2 bad input, 3
-    nothing could be compared.
+    If both reports are comparisons with three rounds or more, the spread is the range of the rounds: a figure moved if
+    the two ranges do not overlap. A single figure moved if it changed by more than the bar allows: a time or a cost by
+    1.5 times, and by 25 ms, 1 s, 100 us of CPU, 1 KiB a client or 512 KiB; messages a second by 1.1 times; a count by
+    anything. Figures that say nothing about the server, or depend on the single worst operation, are shown but never
+    called worse. Invalid and interrupted runs are left out. Exit codes: 0 nothing got worse, 1 something did, 2 bad
+    input, 3 nothing could be compared.
     """
     return finish(compare(_read(a), _read(b), f"{a} to {b}"), Common(json=json))
 
@@ -117,7 +118,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
 
 
 def _samples(report: Report) -> dict[str, list[Report]]:
-    """The sound measurements by part: one of each attack, a round each of a comparison."""
+    """The valid measurements by part: one for each attack, or one for each round of a comparison."""
     one_target = fmt.judges_parts(report)
     found: dict[str, list[Report]] = {}
     for part in report.parts or [report]:
@@ -142,7 +143,7 @@ def _values(reports: Sequence[Report], figure: str) -> list[float]:
 
 
 def _mark(figure: str, a: Sequence[float], b: Sequence[float]) -> str:
-    """Whether a figure moved, and if one way is worse, which; empty if it did not."""
+    """Return "better", "worse" or, for a figure with no worse direction, "moved"; empty if it did not move."""
     if min(len(a), len(b)) >= LEAST_ROUNDS:
         grew, shrank = min(b) > max(a), max(b) < min(a)
     else:

@@ -1,8 +1,8 @@
 """The engine: a crowd of virtual clients on one epoll and one wheel, in one trio task.
 
-Owns: the descriptors, the order in which clients open, and every system call made for them. One client is one small
-object; a crowd of 18,000 costs 200 bytes each and nothing at all while nothing happens. The engine's epoll is itself
-readable, so one task waits on it beside the process's few others. May not: know what any persona means by its bytes.
+Owns: the descriptors, the order in which clients open, and every system call made for them. A client is one small
+object of 200 bytes, even in a crowd of 18,000, and costs no CPU while nothing happens. The epoll descriptor is itself
+readable, so one trio task waits on it. May not: know what a persona's bytes mean.
 """
 
 import os
@@ -22,34 +22,34 @@ from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError
 
-#: Handshakes outstanding at once. Enough to keep a server busy across round trips; below the listen backlog of 100
-#: that several servers have, over which the kernel drops SYNs and the client waits a second.
+#: Handshakes outstanding at once. Enough to keep a server busy across round trips, and below the listen backlog of 100
+#: that several servers have, beyond which the kernel drops SYNs and the client waits a second.
 OPENING_MAX: Final = 64
 
-#: Connections begun in one turn (about 30 us each), so that no message of the schedule is a millisecond late for them.
+#: Connections begun in one turn (about 30 us each), so that they delay no message of the schedule by a millisecond.
 OPEN_BATCH: Final = 16
 
 #: Events handled in one turn, and clients closed, for the same reason.
 EVENT_BATCH: Final = 64
 
-#: How long a process stays with its engine once something has happened, before trio looks at its other tasks: a turn
-#: of trio's loop costs as much as opening half a client.
+#: How long the engine runs once something has happened, before trio's other tasks get a turn: one turn of trio's loop
+#: costs as much as opening half a client.
 STAY_SECONDS: Final = 0.002
 
-#: Of so many reads one is looked at for how long its bytes had waited: that takes 3 us.
+#: For one read in this many, the engine asks the kernel how long the data had waited, which takes 3 us.
 READS_A_LOOK: Final = 8
 
-#: A client that is not established by then has failed. Longer than four SYN retransmits.
+#: A client that is not established within this time has failed. Longer than four SYN retransmits.
 OPEN_DEADLINE_SECONDS: Final = 30.0
 
-#: How far behind its connect rate the engine may be and still catch up: longer would end in a burst.
+#: How far behind its connect rate the engine may be and still catch up; more would end in a burst.
 CATCH_UP_SECONDS: Final = 0.02
 
-#: A client with this much unsent has a server that stopped reading.
+#: With this much unsent data the server has stopped reading.
 MAX_OUTGOING_BYTES: Final = 1024 * 1024
 
 _READING: Final = select.EPOLLIN | select.EPOLLRDHUP
-_GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the first two are told without being asked for
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the first two are always reported
 
 
 class Engine:
@@ -58,29 +58,29 @@ class Engine:
         self.alarms = Alarms()
         self.lag = Lag()  # how late our own alarms went off
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
-        self.last_held = 0.0  # when a client last came to be held
+        self.last_held = 0.0  # when a client last became held
         self._target = target
         self._interval = 1 / connect_rate if connect_rate else 0.0
         self._next_open = 0.0
         self._stay_seconds = stay_seconds
         self._queue: deque[Client] = deque()
         self._opening: dict[Client, None] = {}  # between connect and held, oldest first
-        self._look_at_opening = NEVER  # no client has been opening for too long before then
-        # No slots: most clients are in none of these three.
-        self._outgoing: dict[Client, bytes] = {}  # what the kernel would not take yet
+        self._look_at_opening = NEVER  # when the oldest opening client will be overdue, at the earliest
+        # Not attributes of the client, because most clients are in none of these three.
+        self._outgoing: dict[Client, bytes] = {}  # bytes that the kernel would not take yet
         self._not_reading: set[Client] = set()
         self._dark: set[Client] = set()
         self._sock_diag = SockDiag()
-        self._reads = 0  # of quick honest clients
+        self._reads = 0  # by honest clients that are not slow
         self._epoll = select.epoll()
         self._wake = WakeUp()
         self._epoll.register(self._wake.fd, select.EPOLLIN)
-        self._clients: list[Client | None] = [None] * (self._wake.fd + 1)  # by descriptor: a dictionary takes more
+        self._clients: list[Client | None] = [None] * (self._wake.fd + 1)  # by descriptor; a dict takes more memory
 
     # What a crowd uses
 
     async def run(self) -> None:
-        """Serve the crowd until cancelled; everything is closed afterwards."""
+        """Serve the crowd until cancelled, then close everything."""
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
@@ -103,7 +103,7 @@ class Engine:
 
     @property
     def has_opened(self) -> bool:
-        """Whether every client that was asked for is held, or has failed."""
+        """Whether every client given to `open` is held or has failed."""
         return not self._queue and not self._opening
 
     def at(self, when: float, action: Callable[[], None]) -> None:
@@ -139,7 +139,7 @@ class Engine:
             cohort.handshakes.record(self.last_held - client.born)
 
     def send(self, client: Client, data: bytes) -> bool:
-        """Write now what the kernel takes, the rest when it takes more; whether it took all."""
+        """Write what the kernel takes now, and the rest later; return whether it took all."""
         if client.fd < 0:
             return False
         if client in self._outgoing:
@@ -158,7 +158,7 @@ class Engine:
         return took_all
 
     def stop_reading(self, client: Client) -> None:
-        """Leave what arrives in the kernel, so that its window closes."""
+        """Leave arriving data in the kernel, so that the window closes."""
         self._not_reading.add(client)
         self._watch(client)
 
@@ -167,7 +167,7 @@ class Engine:
         self._watch(client)
 
     def finish_sending(self, client: Client) -> None:
-        """Send FIN; what the kernel has not taken is dropped."""
+        """Send FIN, and drop bytes that the kernel has not taken."""
         if self._outgoing.pop(client, None) is not None:
             self._watch(client)
         sockets.finish_sending(client.fd)
@@ -189,11 +189,11 @@ class Engine:
         return client in self._dark
 
     def is_forgotten(self, client: Client) -> bool | None:
-        """Whether the server has closed its end of the connection; `None` where that cannot be known."""
+        """Whether the server has closed its end of the connection; `None` if that cannot be known."""
         return self._sock_diag.closed(client.fd) if self._target.on_loopback else None
 
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
-        """Close a client that wants to go, which is no end by the server; `NEVER` is for good."""
+        """Close a client at its own wish, which counts as no end by the server; `NEVER` is for good."""
         if client.stage in {Stage.WAITING, Stage.OVER}:
             return
         client.cohort.left += 1
@@ -205,7 +205,7 @@ class Engine:
         self.wheel.set(client, now() + return_in)
 
     def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None:
-        """Close and book a client that its server, or a broken promise of it, ended; attackers come back."""
+        """Close and book a client that the server ended or failed to serve; attackers come back."""
         if client.stage in {Stage.WAITING, Stage.OVER}:
             return
         client.cohort.count_end(client, reason, turned_away=turned_away)
@@ -217,7 +217,7 @@ class Engine:
             self.wheel.set(client, now() + client.returns_seconds * client.cohort.place.random.uniform(0.5, 1.5))
 
     def reopen(self, client: Client) -> None:
-        """Close the connection and make a new one: what an honest client does when the server asks it to."""
+        """Close the connection and make a new one, as an honest client does when the server asks for that."""
         self._close(client)
         self._queue.append(client)
 
@@ -225,7 +225,7 @@ class Engine:
 
     def _turn(self, wait_seconds: float = 0.0) -> None:
         for fd, mask in self._epoll.poll(wait_seconds, EVENT_BATCH):
-            client = self._clients[fd]  # None for the alarm clock, and for one closed earlier in this batch
+            client = self._clients[fd]  # None for the timerfd, and for a client closed earlier in this batch
             if client is not None:
                 self._attend(client, mask)
         moment = now()
@@ -249,7 +249,8 @@ class Engine:
         self._wake.set(when)
 
     def _attend(self, client: Client, mask: int) -> None:
-        # A connection that is gone takes no more bytes, and the error of a write would hide what it still has to say.
+        # A connection that is gone takes no more bytes, and a failed write would hide the data that is still to be
+        # read.
         blind = select.EPOLLERR if client.stage is Stage.CONNECTING else _GONE
         try:
             if mask & select.EPOLLOUT and not mask & blind and not self._flush(client):
@@ -279,7 +280,7 @@ class Engine:
         client.on_data(data)
 
     def _count_read(self, client: Client, size: int) -> None:
-        """Book what was read, and now and then how long it had waited for us; the slow are late on purpose."""
+        """Count a read, and sample how long its data had waited for us; slow clients wait on purpose."""
         client.cohort.received_bytes += size
         if client.honest and not client.slow:
             if self._reads % READS_A_LOOK == 0:
@@ -287,16 +288,16 @@ class Engine:
             self._reads += 1
 
     def _hear_out(self, client: Client) -> None:
-        """Let a client whose connection broke have what came before it did: the answer that says why."""
+        """Give a client the data that came before its connection broke: the answer that says why."""
         try:
             self._take(client)
         except WireError as error:
             client.fail(str(error))
         except OSError:
-            return  # the caller books the first error, which said more
+            return  # the caller books the first error, which is the better reason
 
     def _write(self, client: Client, data: bytes) -> bool:
-        """Write what the kernel takes, and keep the rest; whether it took all."""
+        """Write what the kernel takes, keep the rest, and return whether it took all."""
         try:
             sent = os.write(client.fd, data)
         except BlockingIOError:
@@ -307,7 +308,7 @@ class Engine:
         return sent == len(data)
 
     def _flush(self, client: Client) -> bool:
-        """Write what is left over; whether the client is still there."""
+        """Write the bytes that are left over, and return whether the client is still connected."""
         outgoing = self._outgoing.pop(client, b"")
         if outgoing and not self._write(client, outgoing):
             return True
@@ -370,7 +371,7 @@ class Engine:
             self._clients.extend([None] * (client.fd + 1 - len(self._clients)))
         self._clients[client.fd] = client
         opening = self._first_bytes(client)
-        try:  # on loopback the connection usually stands already: spares a trip through epoll
+        try:  # on loopback the connection is usually established already, which saves a turn of epoll
             stands = bool(opening) and self._write(client, opening)
         except OSError as error:
             self.end(client, sockets.describe(error), turned_away=True)
@@ -392,7 +393,7 @@ class Engine:
         if client.fd >= 0:
             self._outgoing.pop(client, None)
             self._not_reading.discard(client)
-            self.come_back(client)  # or its FIN would be sent again for minutes: the answer would not be heard
+            self.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
             self._clients[client.fd] = None
-            os.close(client.fd)  # leaves the epoll set by itself: nothing else refers to the socket
+            os.close(client.fd)  # this also removes it from the epoll set, as nothing else refers to the socket
             client.fd = -1

@@ -1,7 +1,7 @@
 """Whether an attack took place: a row proves something only if it did.
 
-Owns: what counts as a client that came, as a request that met nothing, and which honest slow clients an attack is too
-short for. Pure: counts in, reasons out. May not: judge the target.
+Owns: when enough clients came, when a request counts as absent, and for which honest slow clients an attack is too
+short. Pure: counts in, reasons out. May not: judge the target.
 """
 
 from collections import Counter
@@ -11,17 +11,17 @@ from typing import Final
 from loadgen.client import ABSENT_STATUSES, Client, Needs, Threat
 from loadgen.messages import GroupStatus
 
-#: Of an attack's clients so many must have reached the server.
+#: The share of an attack's clients that must have reached the server.
 LEAST_SHARE: Final = 0.95
 
-#: Of what an attack was answered, "there is no such thing here" may be so much.
+#: The share of answers that may say that the server does not offer what was asked for.
 MOST_ABSENT: Final = 0.05
 
 Counts = Mapping[type[Client], int]
 
 
 def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
-    """Why a persona has nothing to play at such a server; empty if it has."""
+    """Why a persona cannot be played at this server; empty if it can."""
     if persona.needs in needs:
         return ""
     return (
@@ -31,7 +31,7 @@ def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
 
 
 def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list[str]]:
-    """The neighbours that a server without a page at the path can have, and why not the others."""
+    """The neighbours that can play at a server without a page at the path, and why the others cannot."""
     if status is not None and status < 400:
         return neighbours, []
     need_page = [persona for persona in neighbours if persona.needs is Needs.HTTP]
@@ -43,7 +43,7 @@ def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list
 
 
 def whole_cycles(neighbours: Counts, seconds: float) -> tuple[Counts, list[str]]:
-    """The neighbours that do all that they do within so many seconds, and why not the others."""
+    """The neighbours whose cycle fits into so many seconds, and why the others are left out."""
     kept = {persona: number for persona, number in neighbours.items() if persona.cycle_seconds <= seconds}
     short = [f"{each.name} {each.cycle_seconds:g} s" for each in neighbours if each not in kept]
     if not short:
@@ -52,7 +52,7 @@ def whole_cycles(neighbours: Counts, seconds: float) -> tuple[Counts, list[str]]
 
 
 def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Client]]) -> list[str]:
-    """Why the attack proves nothing, for each of its personas of which that is so."""
+    """The reasons why the attack proves nothing, one for each of its personas that was not exercised."""
     found = []
     for group in groups:
         persona = personas[group.persona]
@@ -73,7 +73,7 @@ def _too_few(group: GroupStatus) -> str:
 
 
 def _absent(group: GroupStatus, persona: type[Client]) -> str:
-    """Whether what it asked for is not there. Of the malformed, many ask for what cannot be there."""
+    """Why its requests were not served, or an empty text; many malformed requests ask for what cannot exist."""
     if persona.threat is Threat.MALFORMED:
         return ""
     told = sum(number for answer, number in group.answers.items() if answer in ABSENT_STATUSES)

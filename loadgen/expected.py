@@ -1,14 +1,13 @@
-"""What a server must answer to requests that two programs may read differently: request smuggling.
+"""Requests that a server must refuse because a proxy may read them differently: request smuggling.
 
-Owns: the cases of `malformed-http` that RFC 9112 has a server refuse, each because a proxy before it may see another
-request than the server does. May not: send them. Cases that are not here may be taken or refused: a folded field, the
-same length twice, a bare LF at a line's end.
+Owns: the cases of `malformed-http` that a server must refuse according to RFC 9112. May not: send them. Other cases may
+be accepted or refused: a folded field, the same length twice, a bare LF at a line's end.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-#: By the section that says so.
+#: Cases by the section that requires the refusal.
 REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
     "RFC 9112 section 3.2, Host": ("no Host", "two Hosts", "Host with a path", "Host with a user", "Host with a space"),
     "RFC 9112 section 5.1, field names": (
@@ -32,7 +31,7 @@ _MUST_BE_REFUSED: Final = frozenset(case for cases in REFUSED.values() for case 
 
 
 def accepted(answers: Mapping[str, int]) -> dict[str, int]:
-    """Of what a malformed crowd was told, the cases that were taken and must not be, each with how often."""
+    """Count the cases that were accepted and must not be, from the answers to a malformed crowd."""
     found: dict[str, int] = {}
     for answer, number in answers.items():
         case, _, told = answer.rpartition(": answered ")

@@ -1,7 +1,7 @@
-"""An experiment: which clients come, in which phases, beside which others, and what it is judged by.
+"""An experiment: groups of clients, phases, and the healthy clients whose operations are judged.
 
-Owns: the one shape behind every command that loads a server, and its presets: honest load (`run`) and an attack
-(`attack`, a row of `scorecard`). A scenario file is read into the same shape (scenariofile.py), and player.py plays it.
+Owns: the one type behind every command that loads a server, and its presets: honest load (`run`) and an attack
+(`attack`, a row of `scorecard`). A scenario file is read into the same type (scenariofile.py), and player.py plays it.
 May not: open a connection.
 """
 
@@ -14,44 +14,44 @@ from loadgen.client import Client, Needs
 from loadgen.figures import ALL, ATTACK, RUN, Figure
 from loadgen.personas.honest import Chat
 
-#: Names of the groups that the presets have.
+#: Names of the groups in the presets.
 CROWD: Final = "crowd"
 ATTACKERS: Final = "attackers"
 BESIDE: Final = "neighbours"
 
-#: Clients of a warm-up: enough to touch every path, few enough to leave a crowd to measure.
+#: Clients of a warm-up: enough to use every code path of the server once, and a small part of the crowd.
 WARM_UP_CLIENTS: Final = 100
 
-#: The honest slow take their time to arrive: a request typed by hand takes 8 s.
+#: Time for the honest slow clients to connect: a request typed by hand takes 8 s.
 NEIGHBOURS_SECONDS: Final = 12.0
 
-#: Of each kind, beside an attack.
+#: Honest slow clients of each kind, beside an attack.
 NEIGHBOURS: Final = 5
 
-#: What is said in their room: about 5 KB/s, more than a phone on a 2G network can take.
+#: Traffic in their room: about 5 KB/s, more than a phone on a 2G network can receive.
 NEIGHBOURS_RATE: Final = 5.0
 NEIGHBOURS_TEXT_BYTES: Final = 1000
 
-#: An operation whose message has not come back by then has failed.
+#: An operation that takes longer has failed.
 OPERATION_TIMEOUT_SECONDS: Final = 5.0
 
-#: Newcomers that come a second: each shows a moment in which the door was open.
+#: Newcomers a second: each shows whether the server accepts new clients at that time.
 NEWCOMERS_PER_S: Final = 10.0
 
-#: How long answers to the last messages may take.
+#: Time for the answers to the last messages.
 DRAIN_SECONDS: Final = 5.0
 
 POLL_WAIT_SECONDS: Final = 25.0
 
 
 class Counts(Enum):
-    OPENING = "opening"  # clients come; it lasts until each that was to come is established or has failed
-    BASELINE = "baseline"  # what the others are compared with
-    LOAD = "load"  # what is judged
-    RECOVERY = "recovery"  # what is left of it
+    OPENING = "opening"  # clients connect; it lasts until each of them is established or has failed
+    BASELINE = "baseline"  # the other phases are compared with it
+    LOAD = "load"  # the phase that is judged
+    RECOVERY = "recovery"  # the time after the load, for its after-effects
 
 
-#: Those in which everything is measured.
+#: Phases in which everything is measured.
 MEASURED: Final = (Counts.BASELINE, Counts.LOAD, Counts.RECOVERY)
 
 
@@ -75,17 +75,17 @@ class Group:
 class Phase:
     name: str
     counts_as: Counts
-    seconds: float = 0.0  # of an opening: at most so many, 0 = no limit
-    open: Mapping[str, float] = field(default_factory=dict)  # share of a group that is to have come by its end
-    ramp: bool = False  # evenly over the whole phase, the rate as well; otherwise at once
+    seconds: float = 0.0  # of an opening: the limit, 0 = none
+    open: Mapping[str, float] = field(default_factory=dict)  # share of each group that has connected by its end
+    ramp: bool = False  # clients and rate grow evenly over the whole phase; otherwise at once
     rate: float | None = None  # messages a second from now on; None = as before
-    text_bytes: int = 0  # of each message, at least
-    close: tuple[str, ...] = ()  # groups that go for good at its end
+    text_bytes: int = 0  # least size of each message
+    close: tuple[str, ...] = ()  # groups that are closed for good at its end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """Healthy clients beside it all, whose operations are judged."""
+    """Healthy clients in all phases, whose operations are judged."""
 
     victims: Mapping[str, int]  # by kind, see loadgen/protocols
     newcomers_per_s: float = NEWCOMERS_PER_S
@@ -98,7 +98,7 @@ class Experiment:
     groups: tuple[Group, ...]
     phases: tuple[Phase, ...]
     probes: Probes | None = None
-    fixed_duration: bool = False  # rather leave neighbours out than play for as long as they need
+    fixed_duration: bool = False  # leave out neighbours that need longer, instead of playing for as long as they need
     drain_seconds: float = DRAIN_SECONDS
 
     @property
@@ -109,12 +109,12 @@ class Experiment:
 
     @property
     def load(self) -> list[Group]:
-        """Honest load: what is measured for itself."""
+        """Groups of honest load, which are measured for their own sake."""
         return [group for group in self.groups if not group.attacks and group.name != BESIDE]
 
     @property
     def attackers(self) -> dict[type[Client], int]:
-        """The clients that do harm, in all groups."""
+        """The attackers of all groups."""
         counts: dict[type[Client], int] = {}
         for group in self.groups:
             if group.attacks:
@@ -136,19 +136,19 @@ class Experiment:
 
     @property
     def echoes(self) -> bool:
-        """Whether what is said comes back to its sender."""
+        """Whether messages come back to their sender."""
         return any(persona.echoes for group in self.load for persona in group.counts)
 
     @property
     def is_gathered(self) -> bool:
-        """Whether all honest load has come before anything is said, so that each message is for all of it."""
+        """Whether all honest load connects before the first message, so that each message is due to all of it."""
         names = {group.name for group in self.load}
         comes_late = any(names & phase.open.keys() for phase in self.phases if phase.counts_as in MEASURED)
         return self.echoes and not comes_late
 
     @property
     def connections(self) -> int:
-        """Connections at most: a victim over HTTP has two."""
+        """The most connections at once; a victim over HTTP has two."""
         crowd = sum(group.size for group in self.groups)
         if self.probes is None:
             return crowd
@@ -156,23 +156,23 @@ class Experiment:
         return crowd + 2 * sum(self.probes.victims.values()) + waiting
 
     def seconds(self, *kinds: Counts) -> float:
-        """How long the phases of these kinds are meant to be."""
+        """Planned length of the phases of these kinds."""
         return sum(phase.seconds for phase in self.phases if phase.counts_as in kinds)
 
     @property
     def cycle_seconds(self) -> float:
-        """Until each neighbour has done once all that it does; 0 if those that need longer are left out."""
+        """The longest cycle of a neighbour; 0 if those that need longer are left out."""
         cycles = (persona.cycle_seconds for persona in self.neighbours)
         return 0.0 if self.fixed_duration else max(cycles, default=0.0)
 
     @property
     def expected_seconds(self) -> float:
-        """How long everything is measured: as asked for, or for as long as the neighbours need."""
+        """Length of all measured phases: the planned one, or as long as the neighbours need."""
         return max(self.seconds(*MEASURED), self.cycle_seconds)
 
     @property
     def course(self) -> list[tuple[str, float]]:
-        """The phases that have a length, for the live view."""
+        """The measured phases with their lengths, for the live view."""
         return [(phase.name, phase.seconds) for phase in self.phases if phase.counts_as in MEASURED]
 
     def against(self, counts: Mapping[type[Client], int]) -> "Experiment":
@@ -180,11 +180,11 @@ class Experiment:
         return replace(self, groups=groups)
 
     def beside(self, neighbours: Mapping[type[Client], int], *, lasting: float = 0.0) -> "Experiment":
-        """The same with these neighbours, and the last phase that is judged longer by as much as they need."""
+        """Return a copy with these neighbours, and the last load phase extended to last as long as they need."""
         groups = [each for each in self.groups if each.name != BESIDE]
         phases = list(self.phases)
         if any(persona.needs is Needs.CHAT for persona in neighbours):
-            neighbours = {**neighbours, Chat: 1}  # a slow reader in a silent room is none
+            neighbours = {**neighbours, Chat: 1}  # a slow reader needs messages to read
         if neighbours:
             groups.insert(0, Group(name=BESIDE, counts=neighbours))
         else:
@@ -196,7 +196,7 @@ class Experiment:
 
 
 def arrival() -> Phase:
-    """The neighbours come in, and a chatter begins to talk to them."""
+    """The phase in which the neighbours connect, and a speaker begins to send messages to them."""
     return Phase(
         name="warm-up",
         counts_as=Counts.OPENING,
@@ -218,9 +218,8 @@ def honest_load(
 ) -> Experiment:
     """Connect a crowd and hold it steady.
 
-    A first few clients open and stay, so that what the target imports or caches once is not charged to the crowd; the
-    rest opens in two halves. A process has holes in its heap from its start, which the first half fills without any
-    growth.
+    A few clients open first and stay, so that imports and caches of the target are not charged to the crowd. The rest
+    opens in two halves, because the first half fills free space in the heap without any growth.
     """
     clients = sum(counts.values())
     warm = min(WARM_UP_CLIENTS, clients // 10) / clients
@@ -246,7 +245,7 @@ def attack(
     recovery_seconds: float,
     fixed_duration: bool = False,
 ) -> Experiment:
-    """Baseline, attack, recovery: all three from one run on one machine, so that noise is in all of them."""
+    """Baseline, attack, recovery: all three in one run on one machine, so that noise affects all of them."""
     return Experiment(
         command="attack",
         groups=(Group(name=ATTACKERS, counts=counts),),

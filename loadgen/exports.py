@@ -1,9 +1,9 @@
 """The report for other programs: CSV, OpenMetrics text, the latencies as an HDR log, and junit.xml.
 
-Owns: these four forms, each made from the declarations in figures.py and from what a report has; none knows a figure.
-May not: open a file, or judge. In junit.xml each attack of a scorecard is a test case; a command without parts is one
-itself. What fell short is a failure; a run that says nothing about the target is an error. The runs of a comparison
-are cases that cannot fail, since it judges nobody.
+Owns: these four formats, made from the declarations in figures.py and from the report; none names a figure. May not:
+open a file, or judge. In junit.xml each attack of a scorecard is a test case, and a command without parts is one. A
+target that fell short is a failure; a run that says nothing about the target is an error. The runs of a comparison are
+cases that cannot fail, because a comparison judges no server.
 """
 
 import csv
@@ -23,13 +23,13 @@ from loadgen import format as fmt
 from loadgen.format import Tone
 from loadgen.report import Report
 
-#: Histograms count microseconds; the log's column of maxima is in milliseconds.
+#: Histograms count microseconds, but the log's column of maxima is in milliseconds.
 _PER_MILLISECOND: Final = 1000.0
 
-#: The element of junit.xml that says how a case ended; a case without one passed.
+#: The element of junit.xml for a case that did not pass.
 _ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
 
-#: OpenMetrics has names for units in letters alone.
+#: OpenMetrics spells units with letters only.
 _UNITS: Final = {"%": "percent", "B": "bytes", "B/s": "bytes_per_second", "s": "seconds", "ms": "milliseconds"}
 
 
@@ -39,7 +39,7 @@ def parts_of(report: Report) -> list[tuple[str, Report]]:
 
 
 def csv_of(report: Report) -> str:
-    """A line for each figure of each part; what was not measured is empty."""
+    """A line for each figure of each part; the value is empty if it was not measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("part", "target", "verdict", "figure", "value", "unit", "meaning"))
@@ -84,7 +84,7 @@ def hdr_log_of(report: Report) -> str:
     log.output_legend()
     for tag, seconds, histogram in _histograms(report):
         text.write(f"Tag={tag},")
-        # a start of zero would be taken for none
+        # the writer would take a start of zero for a missing one
         log.output_interval_histogram(histogram, 1e-6, seconds, _PER_MILLISECOND)
     return text.getvalue()
 

@@ -1,8 +1,8 @@
 """Every figure of a run and of an attack; `--fail-if` and every output know these and no others.
 
-Owns: the closed list, in the order in which reports show it. A figure is one declaration: its unit and meaning, what it
-must be (`bar`), its column in a table of attacks, and whether the page shows it large. A new one is a row here, and the
-code that measures it in measured.py.
+Owns: the closed list, in the order in which reports show it. A figure is one declaration: its unit and meaning, its
+limit (`bar`), its column in a table of attacks, and whether the page shows it large. A new one is a row here, and the
+code that computes it in measured.py.
 """
 
 import operator
@@ -32,22 +32,22 @@ class When(Enum):
 
 
 class Bar(NamedTuple):
-    """What a figure must not be."""
+    """The condition under which a figure fails the target."""
 
     sign: str = ">"
     limit: float = 0
     when: When = When.ALWAYS
-    far: bool = False  # the way to the target and back is added to the limit
+    far: bool = False  # add the round trip to the target to the limit
 
 
 class Column(NamedTuple):
-    """A column of the tables that have a row for each attack. Figures of one heading share a cell."""
+    """A column of the tables that have a row for each attack. Figures with the same column share a cell."""
 
     heading: str
-    spare: int  # what a narrow terminal may lose; the highest goes first
+    spare: int  # order in which a narrow terminal drops columns: the highest first
 
 
-#: Columns from here on are in Markdown alone: docs have room for all that an attack is judged by.
+#: Columns with this `spare` or more appear in Markdown only, because documents have room for them.
 MARKDOWN_ONLY: Final = 9
 
 
@@ -57,8 +57,8 @@ class Figure(NamedTuple):
     meaning: str
     bar: Bar | None = None
     column: Column | None = None
-    tile: str = ""  # the words below it where the page shows it large
-    late: bool = False  # about how long something took, though its unit is no time
+    tile: str = ""  # the caption, if the page shows it large
+    late: bool = False  # about how long something took, although its unit is not a time
     group: str = ""
 
     @property
@@ -94,7 +94,7 @@ _VICTIMS: Final = (
     Figure("newcomers_came", "", "healthy clients that connected, did one operation and left, during the attack"),
     Figure("newcomers_success_percent", "%", "of these, the part that succeeded", column=Column("new, %", 2)),
     Figure("newcomers_failed", "", "newcomers that failed, in all phases", _none(When.NEWCOMERS)),
-    Figure("newcomers_p99_ms", "ms", "what newcomers took during the attack, connecting included, 99th percentile",
+    Figure("newcomers_p99_ms", "ms", "newcomers' operations during the attack, connect included, 99th percentile",
            column=_wide("newcomers' p99, ms")),
     Figure("baseline_p50_ms", "ms", "the victims' operations before the attack, median", column=_P50),
     Figure("baseline_p99_ms", "ms", "the victims' operations before the attack, 99th percentile", column=_P99),
@@ -116,21 +116,22 @@ _VICTIMS: Final = (
            "the same victims at the floor, before the same attack, 99th percentile (--floor)",
            column=_wide("the floor's p99, ms")),
     Figure("floor_p50_ms", "ms", "the same victims at the floor during the same attack, median (--floor)"),
-    Figure("floor_p99_ms", "ms", "the same victims at the floor during the same attack, 99th percentile (--floor); who"
-           " was not answered there waited for as long as victims do", column=_wide("the floor's p99, ms")),
+    Figure("floor_p99_ms", "ms", "the same victims at the floor during the same attack, 99th percentile (--floor); an"
+           " operation without an answer counts with the victims' timeout", column=_wide("the floor's p99, ms")),
     Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's during the same"
            " (--floor)", column=_wide("ratio to the floor"), late=True),
-    Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that is furthest from it; the bar"
-           " is 1.5 times its baseline's or 25 ms above it, whichever is more", _NONE),
+    Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that exceeds it most; the bar is"
+           " 1.5 times its baseline's or 25 ms above it, whichever is more", _NONE),
     Figure("recovery_p99_over_bar_ms", "ms", "the same after the attack", _NONE),
     Figure("worst_victim_over_bar_ms", "ms",
-           "the median of the victim that fared worst during the attack, above the same bar", _NONE),
-    Figure("first_failure_s", "s", "from the attack's begin to the first operation that failed"),
-    Figure("recover_s", "s", "from the attack's end until nothing failed any more and the bar was kept", late=True),
+           "the highest median of a single victim during the attack, above the same bar", _NONE),
+    Figure("first_failure_s", "s", "from the begin of the attack to the first operation that failed"),
+    Figure("recover_s", "s", "from the end of the attack until nothing failed any more and the bar was kept",
+           late=True),
 )  # fmt: skip
 
 _MESSAGES_KEPT: Final = (
-    Figure("acknowledged", "", "messages that the server acknowledged and that were looked for after the attack"),
+    Figure("acknowledged", "", "messages that the server acknowledged and that were read again after the attack"),
     Figure("acknowledged_lost", "", "of these, no longer in their room's history", _none(When.KEPT)),
 )
 
@@ -141,7 +142,7 @@ _NEIGHBOURS: Final = (
 )  # fmt: skip
 
 _MESSAGES: Final = (
-    Figure("ack_p50_ms", "ms", "intended send time to acknowledgement, of a request to its answer, median"),
+    Figure("ack_p50_ms", "ms", "intended send time to acknowledgement, or to the answer of a request, median"),
     Figure("ack_p99_ms", "ms", "intended send time to acknowledgement, 99th percentile",
            Bar(">", bar.NOTICED_MS, When.SPEAKERS, far=True), tile="to the acknowledgement, 99th percentile"),
     Figure("ack_max_ms", "ms", "intended send time to acknowledgement, at worst"),
@@ -153,10 +154,10 @@ _MESSAGES: Final = (
            _none(When.SPEAKERS)),
     Figure("unreturned", "", "messages sent that never came back to their sender", _none(When.ECHOES)),
     Figure("missed", "",
-           "messages acknowledged that members of their room were never given, for each member that missed one",
+           "acknowledged messages that members of their room did not get, counted for each member that missed one",
            _none(When.GATHERED)),
     Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
-    Figure("messages_per_s", "/s", "messages acknowledged or requests answered, late ones too, for each second of the"
+    Figure("messages_per_s", "/s", "messages acknowledged or requests answered, late ones too, per second of the"
            " steady window", tile="messages acknowledged"),
     Figure("deliveries_per_s", "/s", "messages delivered to virtual clients a second"),
 )  # fmt: skip
@@ -167,8 +168,8 @@ _CLIENTS: Final = (
     Figure("failed", "", "clients that were not established for another reason", _NONE),
     Figure("ended", "", "clients that were established and that the server then ended", _NONE,
            tile="clients ended by the server"),
-    Figure("connect_p50_ms", "ms", "from connect to the connection's being made, median"),
-    Figure("connect_p99_ms", "ms", "from connect to the connection's being made, 99th percentile"),
+    Figure("connect_p50_ms", "ms", "from connect until the connection was established, median"),
+    Figure("connect_p99_ms", "ms", "from connect until the connection was established, 99th percentile"),
     Figure("handshake_p50_ms", "ms", "from connect until a client was established (TLS, upgrade, join), median"),
     Figure("handshake_p99_ms", "ms", "from connect until a client was established, 99th percentile"),
     Figure("sent_bytes_per_s", "B/s", "bytes that clients sent a second in the steady window"),
@@ -176,20 +177,20 @@ _CLIENTS: Final = (
 )  # fmt: skip
 
 _ATTACKERS: Final = (
-    Figure("attackers_asked", "", "attackers that were to come", column=_wide("attackers asked")),
-    Figure("attackers_came", "", "attackers that reached the server at some time: let in, or turned away by an answer",
+    Figure("attackers_asked", "", "attackers that were asked for", column=_wide("attackers asked")),
+    Figure("attackers_came", "", "attackers that reached the server at some time: accepted, or refused by an answer",
            column=Column("came", 6)),
     Figure("attempts_per_s", "/s", "connections that attackers tried to make a second", column=_wide("attempts/s")),
     Figure("attacker_bytes_per_s", "B/s", "bytes that attackers sent a second", column=_wide("sent, B/s")),
     Figure("attackers_peak", "", "most attackers connected at one moment", column=_wide("at one moment")),
     Figure("attackers_held", "", "attackers still connected when the attack ended", column=Column("at the end", 5)),
     Figure("attackers_refused", "", "attempts turned away: connection refused, 429, 503"),
-    Figure("attackers_killed", "", "attackers thrown out after they were connected", tile="attackers thrown out"),
-    Figure("kill_p50_s", "s", "age at which attackers were thrown out, median",
+    Figure("attackers_killed", "", "attackers disconnected by the server", tile="attackers disconnected"),
+    Figure("kill_p50_s", "s", "age at which attackers were disconnected, median",
            column=Column("killed at, s", 4)),
-    Figure("kill_max_s", "s", "age at which attackers were thrown out, at worst"),
+    Figure("kill_max_s", "s", "age at which attackers were disconnected, at worst"),
     Figure("oldest_attacker_s", "s", "age of the oldest attacker still connected when the attack ended"),
-    Figure("malformed_accepted", "", "malformed requests taken although two programs may read them differently",
+    Figure("malformed_accepted", "", "malformed requests accepted although two programs may read them differently",
            _none(When.MALFORMED)),
 )  # fmt: skip
 
@@ -211,16 +212,16 @@ _ATTACK_COST: Final = (
            "server CPU above the baseline per attacker-second, in us (--server-pid)"),
     Figure("server_cpu_percent", "%", "server CPU during the attack, of one core (--server-pid)",
            column=_wide("server CPU, % of a core")),
-    Figure("server_bytes_grown", "B", "the most that the server's memory grew by in the attack, without the baseline's"
+    Figure("server_bytes_grown", "B", "the most by which the server's memory grew in the attack, less the baseline's"
            " growth (--server-pid)", column=_wide("memory")),
     Figure("server_bytes_per_attacker", "B", "the same for each attacker that came (--server-pid)",
            column=_wide("an attacker"), tile="of server memory for each attacker"),
     Figure("server_bytes_over_bar", "B",
-           "the same above what attackers may cost: 2 KiB each and 512 KiB once (--server-pid)",
+           "`server_bytes_grown` above the limit: 2 KiB for each attacker and 512 KiB once (--server-pid)",
            _none(When.WATCHED)),
-    Figure("server_bytes_left_over_bar", "B",
-           "what is left above what may be: 1 KiB each and 512 KiB once (--server-pid)", _none(When.WATCHED)),
-    Figure("server_bytes_left", "B", "server memory after recovery above the baseline, without its growth"
+    Figure("server_bytes_left_over_bar", "B", "`server_bytes_left` above the limit: 1 KiB for each attacker and 512 KiB"
+           " once (--server-pid)", _none(When.WATCHED)),
+    Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
            " (--server-pid)", column=_wide("left")),
     Figure("server_growth_bytes_s", "B",
            "growth of the server's memory in the baseline: its victims' messages (--server-pid)"),
@@ -230,36 +231,36 @@ _ATTACK_COST: Final = (
 
 _ATTACK_NOISE: Final = (
     Figure("crowd_lag_p99_ms", "ms",
-           "how late the attackers' own processes ran during the attack; they give way to all others"),
+           "how late the attackers' own processes ran during the attack; they have a lower priority than all others"),
     Figure("baseline_pressure_percent", "%",
-           "time before the attack in which a program of this machine waited for a processor"),
+           "time before the attack in which a program on this machine waited for a processor"),
     Figure("recovery_pressure_percent", "%", "the same after the attack"),
     Figure("baseline_steal_percent", "%",
-           "time that the host took from this machine's processors, of all their time: before the attack",
+           "share of this machine's processor time that the host took (steal), before the attack",
            column=_STEAL),
 )  # fmt: skip
 
 _NOISE: Final = (
-    Figure("round_trip_ms", "ms", "what a GET took before all else, connecting included: how far away the target is"),
-    Figure("lag_p99_ms", "ms", "how late the processes that measure ran while they measured, 99th percentile, the"
-           " latest of them"),
-    Figure("lag_max_ms", "ms", "how late the processes that measure ran while they measured, at worst"),
-    Figure("backlog_p99_ms", "ms", "how long what came for the processes that measure lay in their kernel before they"
-           " read it, at least, 99th percentile, the latest of them"),
+    Figure("round_trip_ms", "ms", "duration of a GET before the run, connect included: the distance to the target"),
+    Figure("lag_p99_ms", "ms", "how late the measuring processes ran while they measured, 99th percentile of the latest"
+           " process"),
+    Figure("lag_max_ms", "ms", "how late the measuring processes ran while they measured, at worst"),
+    Figure("backlog_p99_ms", "ms", "how long, at least, data waited in the kernel before the measuring processes read"
+           " it, 99th percentile of the latest process"),
     Figure("own_bytes_per_client", "B", "memory of the generator for each virtual client"),
-    Figure("own_cpu_percent", "%", "CPU that the busiest process that measures used, of one core"),
+    Figure("own_cpu_percent", "%", "CPU that the busiest measuring process used, of one core"),
     Figure("own_cpu_wait_percent", "%",
-           "time that a process that measures was ready to run and others had the CPU, at worst"),
+           "time that a measuring process was ready to run and others had the CPU, at worst"),
     Figure("server_cpu_wait_percent", "%",
            "time that the server was ready to run and other programs had the CPU (--server-pid)"),
-    Figure("steal_percent", "%", "time that the host took from this machine's processors, of all their time: in the"
-           " steady window, or during the attack", column=_STEAL),
+    Figure("steal_percent", "%", "share of this machine's processor time that the host took (steal), in the steady"
+           " window or during the attack", column=_STEAL),
     Figure("connects_per_s", "/s", "connections established a second while the crowd opened"),
 )  # fmt: skip
 
 
 def _named(**groups: Iterable[Figure]) -> dict[str, Figure]:
-    """Figures by name, each with its group; an underscore stands for a blank."""
+    """Figures by name, each with its group; an underscore stands for a space."""
     return {
         figure.name: figure._replace(group=group.replace("_", " "))
         for group, figures in groups.items()
@@ -287,7 +288,7 @@ ALL: Final = MappingProxyType(ATTACK | RUN)
 CAPACITY: Final = MappingProxyType(
     {
         "capacity": Figure("capacity", "", "the most at which the bar still held"),
-        "fell_short_at": Figure("fell_short_at", "", "the least at which it did not"),
+        "fell_short_at": Figure("fell_short_at", "", "the least at which it did not hold"),
     }
 )
 
@@ -341,7 +342,7 @@ def columns() -> dict[Column, list[str]]:
 
 
 def bar_of(known: Mapping[str, Figure], given: Iterable[When], *, round_trip_ms: float) -> tuple[Condition, ...]:
-    """What a target must hold to by default, by what there is to judge."""
+    """The default conditions on a target, for an experiment that has the given things."""
     given = {When.ALWAYS, *given}
     return tuple(
         Condition(figure.name, figure.bar.sign, round(figure.bar.limit + figure.bar.far * round_trip_ms, 1))
@@ -351,7 +352,7 @@ def bar_of(known: Mapping[str, Figure], given: Iterable[When], *, round_trip_ms:
 
 
 def parse(conditions: Iterable[str], known: Iterable[str], *, server_pid: bool) -> tuple[Condition, ...]:
-    """Read `--fail-if` arguments, each one or more conditions with commas between."""
+    """Read `--fail-if` arguments, each one or more comma-separated conditions."""
     known = tuple(known)
     return tuple(_parse(text, known, server_pid) for many in conditions for text in many.split(","))
 

@@ -1,6 +1,6 @@
-"""What an experiment showed: the report, with the facts for its verdict.
+"""The report of an experiment, with the facts for its verdict.
 
-Owns: which facts count, and the rows of the report. The figures are measured.py's.
+Owns: which facts count, and the rows of the report. The figures come from measured.py.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ from loadgen.scrape import growth
 from loadgen.session import cohort_rows
 from loadgen.verdict import Facts, busy, decide, suspects
 
-#: A process of the generator's own that stood still for this part of a victim's timeout made the failures itself.
+#: If a process of the generator stood still for this share of a victim's timeout, it caused the failures itself.
 _STOOD_STILL: Final = 0.5
 
 
@@ -91,7 +91,7 @@ class Findings(Measured):
         return faults
 
     def _not_exercised(self) -> list[str]:
-        """Why the attack proves nothing, unless it all was stopped before it began."""
+        """Why the attack proves nothing; empty if there were no attackers, or all were exercised."""
         attackers = {persona.name: persona for persona in self.experiment.attackers}
         if not attackers:
             return []
@@ -121,7 +121,7 @@ class Findings(Measured):
         return tuple(notes)
 
     def _intensity(self, figures: Figures) -> str:
-        """How hard the attack was: a server that is slow to accept meets a weaker one than was asked for."""
+        """Say how hard the attack was, which may be less than asked for if the server is slow to accept."""
         asked = f" (asked {self._plan.connect_rate:,.0f}/s)" if self._plan.connect_rate else ""
         told = (
             f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came,"
@@ -136,7 +136,7 @@ class Findings(Measured):
     # Rows
 
     def _schedule_rows(self) -> list[PhaseRow]:
-        """What the messages of honest load met."""
+        """The rows for the messages of honest load."""
         traffic, steady = self._session.totals.traffic, self._span(Counts.LOAD)
         rows = (
             ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),

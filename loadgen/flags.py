@@ -1,6 +1,6 @@
-"""What may be written in flags that are more than a number or a word.
+"""Flags that are more than a number or a word, and the checks of all of them.
 
-Owns: the little languages of `--mix`, `--kind` and `--rooms`, and the ranges of numbers. Every error names its flag.
+Owns: the syntax of `--mix`, `--kind`, `--victim` and others, and the ranges of numbers. Every error names its flag.
 """
 
 import difflib
@@ -19,10 +19,10 @@ from loadgen.personas import registry
 from loadgen.protocols import ESTABLISHED, MIXES, served
 from loadgen.target import Target, UsageError
 
-#: A run is a measurement, not a way of life.
+#: The longest time in a flag; a longer run is most likely a typing error.
 MAX_SECONDS: Final = 3600.0
 
-#: Clients of one run; victims have the source addresses behind them.
+#: The most clients of one run; the victims' source addresses come after theirs.
 MAX_CLIENTS: Final = 100_000
 MAX_PROCESSES: Final = 64
 
@@ -37,7 +37,7 @@ CLIENTS_PER_ROOM: Final = 50
 #: RFC 9110 section 5.6.2.
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-#: Fields that say where a request goes and where it ends.
+#: Fields that loadgen writes itself: they say where a request goes and where it ends.
 _OURS: Final = frozenset(("host", "content-length", "transfer-encoding", "connection", "upgrade"))
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def names(text: str) -> list[str]:
 
 
 def chosen(flag: str, text: str, known: Collection[str]) -> Collection[str]:
-    """The names in a text, all of them known; of an empty text all that are."""
+    """Return the names in a text, or all known ones if it is empty; refuse an unknown name."""
     unknown = [name for name in names(text) if name not in known]
     if unknown:
         raise UsageError(f"{flag}: there is no {unknown[0]!r}; there are {', '.join(known)}")
@@ -56,7 +56,7 @@ def chosen(flag: str, text: str, known: Collection[str]) -> Collection[str]:
 
 
 def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, honest: bool) -> type[Client]:
-    """Find a persona, or say which names come near."""
+    """Find a persona, or raise an error with the nearest names."""
     known = {persona.name: persona for persona in registry().values() if persona.honest is honest}
     if name in known:
         return known[name]
@@ -65,7 +65,7 @@ def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, ho
 
 
 def command(flag: str, text: str, where: Target) -> list[str]:
-    """Read a command that is to start the target, which must not run yet."""
+    """Read the command that starts the target, which must not run yet."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -81,7 +81,7 @@ def command(flag: str, text: str, where: Target) -> list[str]:
 
 
 def attacks(text: str, flag: Literal["--kind", "--attacks"]) -> list[type[Client]]:
-    """Read the names of attacks, each once; `all-slow`, `all-greedy` and `all-malformed` stand for all of these."""
+    """Read the names of attacks, without repeats; `all-slow`, `all-greedy` and `all-malformed` name whole groups."""
     found: list[type[Client]] = []
     for name in names(text):
         if name in _ALL_OF:
@@ -110,14 +110,14 @@ def mix(text: str, clients: int) -> dict[type[Client], int]:
 
 
 def shares(weights: Mapping[type[Client], float], clients: int) -> dict[type[Client], int]:
-    """Divide clients among personas; each that was named gets at least one."""
+    """Divide clients among personas; each gets at least one."""
     if len(weights) > clients:
         raise UsageError(f"--clients: {clients} are too few for {len(weights)} personas")
     return _divide(weights, clients)
 
 
 def _divide(weights: Mapping[T, float], number: int) -> dict[T, int]:
-    """By largest remainder, and at least one each."""
+    """Divide by largest remainder, with at least one each."""
     total = sum(weights.values())
     exact = {name: number * weight / total for name, weight in weights.items()}
     shares = {name: max(int(amount), 1) for name, amount in exact.items()}
@@ -157,7 +157,7 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
         near = difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known
         raise UsageError(f"--victim: there is no {text!r}; did you mean {' or '.join(near)}, or 'GET /path'?")
     mix = MIXES.get(word, {word: 1.0})
-    # fewer than there are kinds are all of the first, which most are
+    # with fewer victims than kinds, all are of the first kind
     return _divide(mix if number >= len(mix) else {next(iter(mix)): 1.0}, number), None
 
 
@@ -171,9 +171,9 @@ def probes(
     where: str = "--",
     number_is: str = "victims",
 ) -> tuple[Probes, dict[type[Client], int], str | None]:
-    """The healthy, the honest slow of the kinds that can play beside them, and the path that `GET /path` names.
+    """Return the victims, the honest slow clients that can play beside them, and the path that `GET /path` names.
 
-    Of the slow there are so many of each kind; of those that share an address, as many as share it.
+    There are `neighbours` honest slow clients of each kind; of a kind that shares one address, its usual number.
     """
     at_least(where + number_is, number, 1)
     at_least(f"{where}newcomers", newcomers, 0)
@@ -187,7 +187,7 @@ def probes(
 
 
 def path(flag: str, text: str) -> None:
-    """Refuse what cannot be a request target."""
+    """Refuse a text that cannot be a request target."""
     if not text.startswith("/") or any(not "!" <= letter <= "~" for letter in text):
         raise UsageError(f"{flag}: {text!r} is no path: it begins with / and is visible ASCII")
 
@@ -208,7 +208,7 @@ def subprotocol(text: str) -> str:
 
 
 def fields(text: str) -> list[str]:
-    """A field, or with `@FILE` those of a file: what is secret stands on no command line and in no report."""
+    """Return a field, or with `@FILE` the fields of a file, which keeps secrets off the command line and the report."""
     lines = [text]
     if text.startswith("@"):
         lines = file("--header", text[1:]).decode("utf-8", "replace").splitlines()
@@ -243,6 +243,6 @@ def at_least(flag: str, value: float, least: float) -> None:
 
 
 def seconds(flag: str, value: float) -> None:
-    """Refuse a time that no run should take."""
+    """Refuse a time that is not above 0, or too long."""
     if not 0 < value <= MAX_SECONDS:
         raise UsageError(f"{flag}: {value:g} is not between 0 and {MAX_SECONDS:g} seconds")

@@ -1,8 +1,8 @@
-"""The floor of a scorecard: the same attack on a server that does the least with which a chat can be had.
+"""The floor of a scorecard: the same attack on a server that does the least that makes a chat.
 
-Owns: the life of that server, fresh for each attack and gone after it, and what of its run is worth telling. What
-victims feel there is the machine's doing, and the generator's: they share it with any server. May not: judge; what the
-figures mean is said in measured.py.
+Owns: the life of that server, started fresh for each attack, and the part of its run that is reported. Delays of the
+victims there come from the machine and the generator, and so would affect any server. May not: judge; measured.py
+says what the figures mean.
 """
 
 import resource
@@ -23,28 +23,29 @@ from loadgen.report import Outcome, Report
 from loadgen.session import Plan
 from loadgen.target import USUAL, Target, UsageError
 
-#: It keeps without a bound what its clients do not read. Beyond this it ends, before the machine does.
+#: Address space of the floor, which buffers without limit for clients that do not read; it dies before the machine
+#: does.
 MOST_BYTES: Final = 4 * 2**30
 
-#: As often as the peers of a comparison are told to ping by default.
+#: The default ping interval of the peers of a comparison.
 _PING_SECONDS: Final = 20.0
 
 _PEER: Final = PEERS["floor"]
 
 
 def require(where: Target) -> None:
-    """Refuse a target that has nothing in common with it."""
+    """Refuse a target that the floor cannot be compared with."""
     if where.tls or not where.on_loopback:
         raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
 
 
 def is_fair(experiment: Experiment) -> bool:
-    """Whether it can meet the attack: it understands nothing that is malformed."""
+    """Whether the floor can be compared in this attack, which is not so for malformed input: it does not validate."""
     return all(persona.threat is not Threat.MALFORMED for persona in experiment.attackers)
 
 
 async def play(plan: Plan, experiment: Experiment) -> Floor:
-    """Play the attack there. A floor that comes to nothing says why, and does not end a scorecard."""
+    """Play the attack there. A floor that fails says why, and does not end the scorecard."""
     try:
         async with running(_command) as server:
             resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
@@ -61,7 +62,7 @@ async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
     there = replace(
         plan,
         target=target.find(server.url),
-        server=Process(server.pid) if plan.server else None,  # what is looked at costs a little
+        server=Process(server.pid) if plan.server else None,  # watching a process has a cost, so watch both or neither
         conditions=(),
         no_bar=True,  # the floor is a measure, and is not judged
         endpoint=USUAL,
@@ -69,14 +70,14 @@ async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
     try:
         report = await Player(there, experiment).play()
     except InvalidRunError as error:
-        server.require()  # that it died says more
+        server.require()  # if it died, that is the better reason
         return Floor(fault=str(error))
     server.require()
     return told(report)
 
 
 def told(report: Report) -> Floor:
-    """What is worth telling of a run that ended."""
+    """The part of a finished run that is reported."""
     if report.outcome is Outcome.INTERRUPTED:
         return Floor(interrupted=True)
     if report.outcome is Outcome.INVALID:

@@ -1,7 +1,7 @@
-"""How numbers, figures and parts of a report are worded, the same on the terminal, on the page and in junit.xml.
+"""How numbers, figures and parts of a report are written, the same on the terminal, on the page and in junit.xml.
 
-Owns: digits and thousands, what a part of a scorecard is called, and that nothing a server said can steer a terminal.
-May not: print, or know HTML.
+Owns: digits and thousands, the names of parts, and that no text from a server can control a terminal. May not: print,
+or know HTML.
 """
 
 import math
@@ -54,7 +54,7 @@ TONES: Final[Mapping[Outcome, Tone]] = {
 
 _WORDS: Final[Mapping[str, Tone]] = {
     **{outcome.words: tone for outcome, tone in TONES.items()},
-    # what a fingerprint calls a limit
+    # the marks of a fingerprint
     "good": Tone.GOOD,
     "lenient": Tone.DOUBT,
     "undecided": Tone.DOUBT,
@@ -64,12 +64,12 @@ _WORDS: Final[Mapping[str, Tone]] = {
 
 
 def tone_of(words: str) -> Tone | None:
-    """How a verdict or a mark is meant; `None` for any other words."""
+    """The tone of a verdict or a mark; `None` for other words."""
     return _WORDS.get(words)
 
 
 def number(value: float) -> str:
-    """Three digits that mean something, all those before the point, thousands apart."""
+    """Three significant digits, but all digits before the point, with thousands separators."""
     if not math.isfinite(value):
         return str(value)
     size = abs(value)
@@ -105,7 +105,7 @@ def figure(name: str, value: float) -> Amount:
 
 
 def grouped(report: Report) -> list[FigureGroup]:
-    """What was measured, in groups; figures that are not of run or attack stay together."""
+    """The measured figures in groups; those of other commands than run and attack form one group."""
     measured = {name: value for name, value in report.figures.items() if value is not None}
     if not report.figures.keys() <= figures.ALL.keys():
         return [FigureGroup(report.command, measured)] if measured else []
@@ -121,7 +121,7 @@ def total(reasons: Mapping[str, int]) -> int:
 
 
 def cell(report: Report, names: Sequence[str]) -> str:
-    """Figures that share a cell, with arrows between and without the unit that the heading has; empty if none is."""
+    """Figures that share a cell, joined by arrows, without the unit of the heading; empty if none was measured."""
     values = [(name, report.figures.get(name)) for name in names]
     if all(value is None for _, value in values):
         return ""
@@ -129,35 +129,35 @@ def cell(report: Report, names: Sequence[str]) -> str:
 
 
 def _bare(name: str, value: float) -> str:
-    """Sizes keep their unit, which goes by the number."""
+    """A figure without its unit, except for sizes, whose unit depends on the number."""
     shown = figure(name, value)
     return str(shown) if figures.unit_of(name) == "B" else shown.value
 
 
 def percent(value: float) -> str:
-    """A rate that says 100 only if it was: of a million round trips one may matter."""
+    """A percentage that is 100 only if it is exactly that: one failure in a million may matter."""
     return number(value) if not 99 <= value < 100 else f"{min(value, 99.99):.2f}"
 
 
 def success_percent(succeeded: int, failed: Mapping[str, int]) -> str:
-    """What share succeeded; empty where nothing was tried."""
+    """The share that succeeded; empty if there were no attempts."""
     attempts = succeeded + total(failed)
     return percent(100 * succeeded / attempts) if attempts else ""
 
 
 def replay(report: Report) -> str:
-    """The command line that plays the same choices again. Without a seed nothing was left to chance."""
+    """The command line that repeats the run with the same random choices; without a seed nothing was random."""
     line = report.arguments or f"loadgen {report.command} {report.target}"
     return line if "--seed" in line or not report.seed else f"{line} --seed {report.seed}"
 
 
 def judges_parts(report: Report) -> bool:
-    """Whether the verdicts on its parts are the report's own; a comparison has other servers in it, and judges none."""
+    """Whether its parts judge the report's own target; a comparison has several servers, and judges none."""
     return all(part.target == report.target for part in report.parts)
 
 
 def part_names(parts: Sequence[Report]) -> list[str]:
-    """What the parts of a report are called: by their commands, then by their targets as well, at last by number."""
+    """Unique names for the parts of a report: by command, then also by target, then also by number."""
     names = [part.command for part in parts]
     often = Counter(names)
     names = [f"{name}, {part.target}" if often[name] > 1 else name for name, part in zip(names, parts, strict=True)]
@@ -170,7 +170,7 @@ def part_names(parts: Sequence[Report]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Text from outside without anything that steers a terminal, reorders a line or breaks XML."""
+    """Text from outside without characters that control a terminal, reorder a line or break XML."""
     if text.isascii() and text.isprintable():
         return text
     return "".join("\N{REPLACEMENT CHARACTER}" if _steers(each) else each for each in text)

@@ -1,8 +1,8 @@
 """Latencies as HDR histograms: constant memory, three digits, and they merge.
 
-Owns: the unit (seconds outside, microseconds within), the percentiles that every report shows, and what is counted
-with them: operations of late, and how late a process was itself. Merging is what lets one run be split over phases,
-cohorts and processes without ever averaging a percentile.
+Owns: the unit (seconds outside, microseconds within), the percentiles that every report shows, recent operations, and
+the lateness of a process. Because histograms merge, a run can be split over phases, cohorts and processes without ever
+averaging a percentile.
 """
 
 from collections import Counter
@@ -11,24 +11,23 @@ from typing import Final, NamedTuple
 import msgspec
 from hdrh.histogram import HdrHistogram
 
-#: Values above are recorded as this. An hour is longer than any run is allowed to be.
+#: Larger values are recorded as this: an hour, the longest time that a flag allows.
 CEILING_SECONDS: Final = 3600
 _MICRO: Final = 1_000_000
 _DIGITS: Final = 3
 
-#: Numbers of microseconds with at most so many bits are counted one by one; of longer ones, as in HdrHistogram, only
-#: so many bits count.
+#: Significant bits of a number of microseconds; as in HdrHistogram, the lower bits of longer numbers do not count.
 _BITS: Final = 11
 
-#: The percentiles of a `Spread`, and what they are called there.
+#: The percentiles of a `Spread`, by field.
 _SHOWN: Final = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
-#: A process's lateness before the first phase that is announced.
+#: The phase of a process's lateness before the first phase begins.
 _BEFORE: Final = "before"
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """The percentiles of a report's row, in milliseconds; `None` where nothing was recorded."""
+    """The percentiles of a report's row, in milliseconds; `None` if nothing was recorded."""
 
     count: int  # durations recorded
     p50_ms: float | None  # median
@@ -39,14 +38,14 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, kw_only=True):
-    """Durations by how often each occurred: a number in a dictionary costs a tenth of a call into HdrHistogram."""
+    """Counts of durations in a dictionary, which costs a tenth of a call into HdrHistogram."""
 
-    counts: dict[int, int] = {}  # by the greatest number of microseconds that three digits do not tell apart
-    longest_seconds: float = 0.0  # exact, since a maximum rounded to three digits invites doubt
+    counts: dict[int, int] = {}  # by the largest number of microseconds that has the same significant bits
+    longest_seconds: float = 0.0  # exact, because a maximum rounded to three digits raises questions
     count: int = 0
 
     def record(self, seconds: float) -> None:
-        """Add one duration; what the clock calls negative is zero."""
+        """Add one duration; a negative one counts as the shortest."""
         value = min(max(int(seconds * _MICRO), 1), CEILING_SECONDS * _MICRO)
         if value >> _BITS:
             value |= (1 << value.bit_length() - _BITS) - 1
@@ -73,7 +72,7 @@ class Latency(msgspec.Struct, kw_only=True):
         """How many fell into each bucket of this width, as (upper end in seconds, count); empty ones are left out."""
         buckets: Counter[int] = Counter()
         for value, count in self.counts.items():
-            # a value stands for those below it: half of that back keeps 10.0 out of the bucket after it
+            # a value stands for those just below it; going half of that back keeps 10.0 out of the next bucket
             buckets[int(value * (1 - 0.5 * 10**-_DIGITS) / _MICRO / width_seconds)] += count
         return [(round((number + 1) * width_seconds, 3), count) for number, count in sorted(buckets.items())]
 
@@ -87,7 +86,7 @@ class Latency(msgspec.Struct, kw_only=True):
         return None
 
     def judged(self) -> float | None:
-        """The 99th percentile; of fewer than a hundred, what all but the worst stayed at or below."""
+        """The 99th percentile; with fewer than a hundred durations, the longest but one."""
         return self.at(99.0 if self.count >= 100 else 100.0 * max(self.count - 1, 1) / max(self.count, 1))
 
     @property
@@ -101,13 +100,13 @@ class Latency(msgspec.Struct, kw_only=True):
 
 
 class Recent(msgspec.Struct, kw_only=True):
-    """Operations that ended since they were last taken: for the timeline and the live view."""
+    """Operations that ended since the last `take`, for the timeline and the live view."""
 
     latency: Latency = msgspec.field(default_factory=Latency)  # of those that succeeded
     failed: int = 0
 
     def take(self) -> "Recent":
-        """Everything so far; what follows counts from zero."""
+        """Return everything so far, and start from zero."""
         taken = Recent(latency=self.latency, failed=self.failed)
         self.latency, self.failed = Latency(), 0
         return taken
@@ -118,15 +117,15 @@ class Recent(msgspec.Struct, kw_only=True):
 
 
 class Late(NamedTuple):
-    schedule: Latency  # at its own moments
-    reading: Latency  # at what had come for it: how long that had lain in the kernel, at least
+    schedule: Latency  # lateness of its own timers
+    reading: Latency  # how long, at least, arriving data had waited in the kernel
 
 
 class Lag:
-    """How late a process of the generator's own was, phase by phase.
+    """How late a process of the generator was, phase by phase.
 
-    A process that was busy while the crowd connected and on time while victims were measured measured them well; one
-    histogram over everything hides both.
+    It may be late while the crowd connects, as long as it is on time while victims are measured; one histogram for the
+    whole run would not show that.
     """
 
     __slots__ = ("_current", "phases")
@@ -143,10 +142,10 @@ class Lag:
         self._current.schedule.record(seconds)
 
     def record_read(self, seconds: float) -> None:
-        """Add how long what was read just now had waited."""
+        """Add how long the data of a read had waited."""
         self._current.reading.record(seconds)
 
 
 def milliseconds(seconds: float | None) -> float | None:
-    """Seconds as milliseconds, to the microsecond."""
+    """Convert seconds to milliseconds, rounded to the microsecond."""
     return None if seconds is None else round(seconds * 1000, 3)

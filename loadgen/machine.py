@@ -1,10 +1,9 @@
-"""What this machine tells of its processors: time that its host took, and time in which programs waited for one.
+"""The kernel's figures on this machine's processors: time taken by the host (steal), and time programs waited for one.
 
-Why: a server that waits for a processor that is not there looks as slow as a slow server, to every clock in here. A
-reader of a loud row needs to know which it was.
+To every clock here, a server that waits for a processor looks like a slow server. These figures tell the two apart.
 
-Owns: reading /proc/stat and /proc/pressure/cpu. May not: judge. Much taken does not make a server good, and nothing
-taken does not make it bad; many a host does not tell its guests what it takes.
+Owns: reading /proc/stat and /proc/pressure/cpu. May not: judge; and many hosts do not report to their guests what they
+take.
 """
 
 import re
@@ -20,14 +19,14 @@ _FIELDS: Final = 8
 
 
 class Ticks(NamedTuple):
-    """How all processors together have spent their time so far, in the kernel's ticks, mostly of 10 ms."""
+    """Processor time so far, of all processors together, in the kernel's ticks, mostly of 10 ms."""
 
     total: int
     stolen: int
 
 
 def ticks() -> Ticks | None:
-    """What this machine's kernel tells now; `None` if it does not tell."""
+    """The present count of ticks; `None` if the kernel does not report it."""
     try:
         return parse(_STAT.read_text())
     except OSError:  # macOS has no /proc
@@ -41,14 +40,14 @@ def parse(text: str) -> Ticks | None:
 
 
 def stolen_percent(before: Ticks | None, after: Ticks | None) -> float | None:
-    """What was taken between two readings, of all the processors' time; `None` where no tick was between them."""
+    """The share of processor time that the host took between two readings; `None` without a tick in between."""
     if before is None or after is None or after.total <= before.total:
         return None
     return round(100 * (after.stolen - before.stolen) / (after.total - before.total), 2)
 
 
 def pressure() -> float | None:
-    """Seconds so far in which a program was ready to run and had no processor; older kernels do not tell."""
+    """Seconds so far in which a program was ready to run and had no processor; `None` on older kernels."""
     try:
         found = _SOME.search(_PRESSURE.read_text())
     except OSError:

@@ -1,7 +1,7 @@
-"""Tables as Markdown, as docs want them, in the file that `--markdown` names.
+"""Tables as Markdown, for documents, in the file that `--markdown` names.
 
-Owns: how a table becomes lines, the file, and a scorecard as tables: one for each threat, a row for each attack, all
-columns that the figures declare (figures.py). May not: measure or judge.
+Owns: how a table becomes lines, the file, and the tables of a scorecard: one for each threat, with a row for each
+attack and all columns that figures.py declares. May not: measure or judge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def by_threat(report: Report) -> list[Table]:
-    """The tables, those of threats that were played."""
+    """The tables of a scorecard, one for each threat that was played."""
     known = registry()
     grouped = {threat: [part for part in report.parts if known[part.command].threat is threat] for threat in Threat}
     return [_table(threat, parts, report) for threat, parts in grouped.items() if parts]
@@ -63,6 +63,6 @@ def _table(threat: Threat, parts: Sequence[Report], report: Report) -> Table:
 
 
 def _verdict(part: Report) -> str:
-    """The outcome, and the reasons without what they explain: report.json has them at length."""
+    """The outcome and the reasons without their details, which report.json has."""
     short = [reason.partition(" (")[0].partition(": ")[0] for reason in part.verdict.reasons]
     return ": ".join(filter(None, (part.verdict.outcome, "; ".join(short))))

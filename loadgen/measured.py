@@ -1,7 +1,7 @@
-"""What an experiment measured, as figures.
+"""The figures of an experiment.
 
-Owns: the arithmetic from what was noted and counted to each figure of figures.py. `player.py` notes what happened here
-as it happens; nothing here waits, judges or touches a socket.
+Owns: the arithmetic from readings and counters to each figure of figures.py. `player.py` stores its readings here
+during the run. May not: wait, judge or touch a socket.
 """
 
 from collections import Counter
@@ -24,10 +24,10 @@ from loadgen.span import Growth, Size, Span, bytes_each, joined, per, ratio
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """What the same victims met beside the same attack at the floor, see floor.py."""
+    """The results of the same victims and the same attack at the floor, see floor.py."""
 
     figures: Figures = field(default_factory=dict)
-    fault: str = ""  # why there are none
+    fault: str = ""  # why there are no figures
     interrupted: bool = False
 
 
@@ -45,8 +45,8 @@ class Measured:
         self.descriptors_before: int | None = None
         self.descriptors_after: int | None = None
         self.round_trip_seconds = 0.0
-        self.died = ""  # what shows that the server is gone
-        self.left_out: list[str] = []  # what was not played, and why
+        self.died = ""  # the evidence that the server is gone
+        self.left_out: list[str] = []  # parts that were not played, with the reason
         self.own_growth: int | None = None
         self.attacker_seconds = 0.0
         self.opening_seconds = 0.0
@@ -71,7 +71,7 @@ class Measured:
         return {**found, "steal_percent": self._span(Counts.LOAD).steal_percent, **self._own()}
 
     def _own(self) -> dict[str, float | None]:
-        """What the generator itself cost, and how late it was."""
+        """The generator's own cost, and how late it was."""
         session, groups = self._session, self._session.totals.groups
         if self.experiment.probes is not None:
             peak = sum(group.peak for group in groups if group.group != BESIDE)
@@ -160,7 +160,7 @@ class Measured:
         return {"acknowledged": found.asked or None, "acknowledged_lost": found.lost if found.asked else None}
 
     def _accepted(self) -> dict[str, int]:
-        """Malformed requests that were taken, by case."""
+        """Malformed requests that were accepted, by case."""
         answers: Counter[str] = Counter()
         for group in self._attacking():
             answers.update(group.answers)
@@ -223,7 +223,7 @@ class Measured:
         return {span.name for span in self.spans if span.counts_as is counts_as}
 
     def _sizes(self, counts_as: Counts) -> list[Size]:
-        """The server's memory in such phases, and when they were over: it is always read then, however busy we are."""
+        """The server's memory in these phases and at their end, when it is read however busy this machine is."""
         sizes = [size for name in self._names(counts_as) for size in self.memory.get(name, [])]
         span = self._span(counts_as)
         if span.server_bytes is not None:
@@ -235,8 +235,8 @@ class Measured:
         most, left = grown.most(self._sizes(Counts.LOAD)), grown.most(self._sizes(Counts.RECOVERY)[-1:])
         return {
             "server_bytes_grown": most,
-            # By all who came, not by those who were there at one moment: the sooner a server throws them out, the fewer
-            # these are, and 100 KB that it needs for its first work would be a kilobyte for each of a hundred.
+            # Divided by all that came, not by the peak: the sooner a server disconnects them, the lower the peak, and a
+            # one-time 100 KB would then be a kilobyte for each of a hundred.
             "server_bytes_per_attacker": per(most, came),
             "server_bytes_over_bar": _over(most, came * bar.BYTES_EACH + bar.BYTES_ONCE),
             "server_bytes_left": left,
@@ -258,7 +258,7 @@ class Measured:
         return per(self._cpu_above(1.0), spent)
 
     def _recover(self, bar_ms: float | None) -> float | None:
-        """Seconds of the recovery until the last bad one was over; `None` if it ended badly."""
+        """Seconds of the recovery up to its last bad sample; `None` if the recovery ended with one."""
         names = self._names(Counts.RECOVERY)
         samples = [sample for sample in self._session.timeline if sample.phase in names]
         if not samples or bar_ms is None or not _good(samples[-1], bar_ms):
@@ -268,7 +268,7 @@ class Measured:
 
 
 def _cpu_each(openings: Sequence[Span]) -> float | None:
-    """The crowd's own CPU for each client that came after the warm-up, in microseconds."""
+    """CPU of the crowd's processes for each client that came after the warm-up, in microseconds."""
     if len(openings) < 2:
         return None
     before, after = openings[0].after, openings[-1].after

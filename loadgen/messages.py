@@ -1,8 +1,8 @@
-"""What the conductor and its workers say to each other: one JSON object a line, orders down, answers up.
+"""The messages between the conductor and its workers: one JSON object a line, orders down, answers up.
 
-Owns: the words of that conversation, how they are written, and how several workers' words become one. Every order is
-acted on in the order of arrival, and `Status` says how many a worker has heard, so that the conductor never takes an
-old state for the answer to a new order. Times are `time.monotonic()`, which all processes of a machine share.
+Owns: these messages, their encoding, and how the results of several workers merge. Orders are obeyed in the order of
+arrival, and `Status` counts the orders a worker has received, so that the conductor never takes an old state for the
+answer to a new order. Times are `time.monotonic()`, which all processes of a machine share.
 """
 
 from collections import Counter
@@ -18,11 +18,11 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """An order; the subclasses are all there are."""
+    """The base class of the orders."""
 
 
 class MakeClients(Order, frozen=True, kw_only=True):
-    """Prepare a group: `counts` of clients by persona. Each is made when it is to connect."""
+    """Prepare a group: numbers of clients by persona. Each client is made when it is to connect."""
 
     group: str
     counts: dict[str, int]
@@ -33,7 +33,7 @@ class MakeClients(Order, frozen=True, kw_only=True):
 
 
 class Open(Order, frozen=True, kw_only=True):
-    """Open the clients of a group up to this share of them; those before were opened by former orders."""
+    """Open clients of a group until this share of them is open, those of earlier orders included."""
 
     group: str
     share: float
@@ -43,12 +43,12 @@ class StartTraffic(Order, frozen=True, kw_only=True):
     """Let the speakers send this many messages a second, open-loop, until `StopTraffic` or another rate."""
 
     rate: float
-    over_seconds: float = 0.0  # the rate grows, or falls, to it for so long
-    text_bytes: int = 0  # at least so long is each message; 0 = a short sentence
+    over_seconds: float = 0.0  # the time in which the rate changes to it, evenly
+    text_bytes: int = 0  # the least size of a message; 0 = a short sentence
 
 
 class StopTraffic(Order, frozen=True, kw_only=True):
-    """Begin no further message or operation."""
+    """Begin no more messages and operations."""
 
 
 class Close(Order, frozen=True, kw_only=True):
@@ -68,13 +68,13 @@ class MakeVictims(Order, frozen=True, kw_only=True):
 
 
 class BeginPhase(Order, frozen=True, kw_only=True):
-    """Book from now on in this phase."""
+    """Book in this phase from now on."""
 
     phase: str
 
 
 class EndProbes(Order, frozen=True, kw_only=True):
-    """Book every outstanding operation as failed, and look again for every message that was acknowledged."""
+    """Book every outstanding operation as failed, and read every acknowledged message again."""
 
     reread: bool  # whether the target keeps messages
 
@@ -89,17 +89,17 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     seed: int
     connect_rate: float
-    personas: list[str] = []  # files with personas that are not ours
-    niceness: int = 0  # by how much it gives way to other processes
+    personas: list[str] = []  # files with further personas
+    niceness: int = 0  # of the process, see nice(2)
 
 
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How one persona's clients stand, or stood when they were closed."""
+    """The counters of one persona's clients, now or when they were closed."""
 
     persona: str
     group: str
-    starved: int = 0  # clients that have been on their way in for too long
-    # what a `Cohort` counts, under the names that it has there
+    starved: int = 0  # clients that have been connecting for too long
+    # the counters of a `Cohort`, by the same names
     wanted: int
     held: int
     peak: int
@@ -113,31 +113,31 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     sent_bytes: int
     received_bytes: int
     deliveries: int
-    # of a result
-    lifetime: Latency | None = None  # how old they were when the server ended them
-    connects: Latency | None = None  # of honest ones
+    # in a result only
+    lifetime: Latency | None = None  # their age when the server ended them
+    connects: Latency | None = None  # of honest clients
     handshakes: Latency | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How a worker stands; sent a few times a second and after each order."""
+    """The state of a worker; sent a few times a second and after each order."""
 
-    heard: int  # orders so far
+    heard: int  # orders received so far
     groups: list[GroupStatus] = []
-    speakers: int = 0  # clients that the schedule may call upon, as soon as they are held
-    has_opened: bool = True  # every client that was to be opened is held or has failed
+    speakers: int = 0  # clients that the schedule can use once they are held
+    has_opened: bool = True  # every client that was to open is held or has failed
     outstanding: int  # messages or operations without an answer yet
     connected: int = 0  # victims
-    failures: int = 0  # of victims to connect, or their connections that ended
+    failures: int = 0  # of victims: connects that failed and connections that ended
     last_failure: str = ""
-    last_held: float = 0.0  # when a client last came to be held
+    last_held: float = 0.0  # when a client last became held
     recent: Recent
 
 
 class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the schedule's messages."""
+    """The results of the schedule's messages."""
 
-    acks: Latency = msgspec.field(default_factory=Latency)  # of all; what was not acknowledged took the whole timeout
+    acks: Latency = msgspec.field(default_factory=Latency)  # of all; one without acknowledgement took the whole timeout
     echoes: Latency = msgspec.field(default_factory=Latency)
     acknowledged_in: dict[str, int] = {}  # by room
     errors: dict[str, int] = {}
@@ -147,47 +147,47 @@ class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reread(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of messages that were acknowledged."""
+    """The result of reading acknowledged messages again."""
 
-    asked: int  # acknowledged messages that were looked for
-    lost: int  # of these, not in the room's history
+    asked: int  # acknowledged messages that were read again
+    lost: int  # of these, missing in the room's history
     unreadable: str = ""  # why rooms could not be read, if some could not
 
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What one group of victims met in one phase."""
+    """The results of one kind of victims in one phase."""
 
     phase: str
     kind: str
     latency: Latency  # of all operations; one that failed took the whole timeout
     failed: dict[str, int]
-    first_failure: float | None  # when the first operation that failed had been due
-    expected: int  # operations that the schedule had in this phase; each is booked
-    worst_median: float | None  # seconds: the median of the victim that fared worst
+    first_failure: float | None  # when the first operation that failed was due
+    expected: int  # operations that the schedule had in this phase; each must be booked
+    worst_median: float | None  # seconds: the highest median of a single victim
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Everything, for once; the answer to `SendResult`. Those of several processes are `merged` into one."""
+    """The whole result, sent in answer to `SendResult`. Results of several processes are `merged` into one."""
 
     groups: list[GroupStatus] = []
     traffic: TrafficResult = TrafficResult()
     phases: list[PhaseResult] = []
     reread: Reread | None = None
-    lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and how late it was then
-    ages: list[float] = []  # of the oldest attacker of each group still connected
+    lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
+    ages: list[float] = []  # age of the oldest attacker still connected, by group
     own_faults: dict[str, int] = {}
-    listeners: list[tuple[str, str, int]] = []  # persona, room, and how many quick honest clients are held there
+    listeners: list[tuple[str, str, int]] = []  # persona, room, and the number of honest clients (not slow) held there
 
     def lag(
         self, part: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
     ) -> float | None:
-        """How late the latest process of a part was in the worst of these phases, in seconds."""
+        """The lateness of the latest process of a part, in the worst of these phases, in seconds."""
         lates = (late for each, phase, late in self.lags if each == part and phase in phases)
         found = (getattr(late, what).at(percentile) for late in lates)
         return max((seconds for seconds in found if seconds is not None), default=None)
 
     def missed(self) -> int:
-        """Messages that were acknowledged and that a member of their room was not given, for each such member."""
+        """Acknowledged messages that a member of their room did not get, counted for each such member."""
         due: Counter[str] = Counter()
         for persona, room, number in self.listeners:
             due[persona] += number * self.traffic.acknowledged_in.get(room, 0)
@@ -205,7 +205,7 @@ def encode(word: msgspec.Struct) -> bytes:
 
 
 def merged(one: S, other: S) -> S:
-    """Two processes' parts of one thing: numbers and reasons add up, distributions merge, names are those of both."""
+    """Merge the results of two processes: numbers and counters add up, distributions merge, names are equal in both."""
     fields = one.__struct_fields__
     return type(one)(**{name: _sum(getattr(one, name), getattr(other, name)) for name in fields})
 
@@ -224,7 +224,7 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def merged_groups(many: Iterable[GroupStatus]) -> list[GroupStatus]:
-    """Add the same persona's parts in several processes; their peaks may not have been at one moment."""
+    """Merge each persona's results from several processes; the sum of their peaks may be too high."""
     found: dict[tuple[str, str], GroupStatus] = {}
     for group in many:
         key = group.group, group.persona

@@ -1,6 +1,7 @@
-"""What the victims of an attack met: their operations by phase and kind.
+"""The operations of an attack's victims, by phase and kind.
 
-Owns: pooling, percentiles and counts of what the victims' process booked. May not: judge, or know what an attack is.
+Owns: pooling, percentiles and counts of the operations that the victims' process booked. May not: judge, or know what
+an attack is.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,12 +31,12 @@ class Operations:
         return sorted(found, key=lambda each: order.index(each.kind))
 
     def kinds(self, phase: str, kinds: Collection[str] = WHAT) -> list[PhaseResult]:
-        """In the order of reports, those of the phases that count as this, that there were any of."""
+        """The results of the phases that count as this one, in the order of reports, without empty ones."""
         names = [name for name, counts_as in self.counts_as.items() if counts_as == phase]
         return [result for result in self._named(names) if result.kind in kinds]
 
     def latency(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> Latency:
-        """What operations took; failed ones the whole timeout."""
+        """The durations of operations; a failed one counts with the whole timeout."""
         latency = Latency()
         for result in self.kinds(phase, kinds):
             latency.merge(result.latency)
@@ -45,12 +46,12 @@ class Operations:
         return sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
-        """How many of a hundred succeeded, not rounded; `None` where none were booked."""
+        """The percentage that succeeded, not rounded; `None` if none were booked."""
         booked = self.latency(phase, kinds).count
         return 100 * (booked - self.failed(phase, kinds)) / booked if booked else None
 
     def pooled(self, phase: str) -> dict[str, Latency]:
-        """Pools whose percentiles are judged: all victims, all newcomers, and each kind with enough operations."""
+        """The pools whose percentiles are judged: all victims, all newcomers, and each kind with enough operations."""
         pools = {"victims": self.latency(phase), "newcomers": self.latency(phase, NEWCOMERS)}
         kinds = {kind: self.latency(phase, (kind,)) for kind in WHAT}
         enough = {WHAT[kind]: each for kind, each in kinds.items() if each.count >= bar.LEAST_FOR_P99}
@@ -63,7 +64,7 @@ class Operations:
         return {name: milliseconds(latency.at(50)) for name, latency in self.pooled(phase).items()}
 
     def late(self) -> list[str]:
-        """Whose 99th percentile was above the bar, and when."""
+        """The groups and phases whose 99th percentile was above the bar."""
         before = self.p99s("baseline")
         return [
             f"{group} in the {phase} {p99:g} ms (bar {bar.limit_ms(base):g})"
@@ -73,7 +74,7 @@ class Operations:
         ]
 
     def worst_victim_over_bar(self) -> float | None:
-        """The victim that fared worst, by its median: one of two hundred is in no percentile of all."""
+        """How far the highest median of a single victim is above the bar; one of two hundred shows in no percentile."""
         worst: dict[str, float] = {}
         for result in self.kinds("attack", ESTABLISHED):
             worst[result.kind] = max(worst.get(result.kind, 0.0), result.worst_median or 0.0)
@@ -82,12 +83,12 @@ class Operations:
         return bar.most_over(before, medians)
 
     def first_failure(self, begun: float) -> float | None:
-        """Seconds from the attack's begin until the first operation was due that failed."""
+        """Seconds from the begin of the attack until the first failed operation was due."""
         times = [result.first_failure for result in self.kinds("attack") if result.first_failure is not None]
         return round(max(min(times) - begun, 0.0), 2) if times else None
 
     def failed_of_some(self, phase: str) -> int | None:
-        """How many failed; `None` where none were booked."""
+        """The number that failed; `None` if none were booked."""
         return self.failed(phase) if self.latency(phase).count else None
 
     def newcomers(self) -> Figures:
@@ -101,7 +102,7 @@ class Operations:
         }
 
     def faults(self) -> list[str]:
-        """What makes these no measurement: nothing to compare with, or operations that were due and not booked."""
+        """Reasons why this is no measurement: nothing to compare with, or operations that were due but not booked."""
         faults = []
         if not any(result.latency.count > sum(result.failed.values()) for result in self.kinds("baseline")):
             faults.append("no victim's message came back before the attack: there is nothing to compare with")
@@ -113,7 +114,7 @@ class Operations:
         ]
 
     def loud_baseline(self) -> list[str]:
-        """A baseline with late answers of its own makes the bar loose; holding only that proves nothing."""
+        """Reasons why the bar is too loose: if the baseline itself had late answers, holding the bar proves nothing."""
         p99s, p50s = self.p99s("baseline"), self.p50s("baseline")
         quiet = {group: bar.quiet_ms(p99, p50s[group]) for group, p99 in p99s.items()}
         during = self.p99s("attack")

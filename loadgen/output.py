@@ -1,6 +1,6 @@
-"""`--report DIR`: report.html for people, report.json and figures.csv for programs, junit.xml for what runs tests.
+"""`--report DIR`: report.html for people, report.json and figures.csv for programs, junit.xml for CI systems.
 
-Owns: the names of the files and the directory that they are in. May not: know what is in them.
+Owns: the names of the files, and their directory. May not: know what is in them.
 """
 
 import errno
@@ -35,7 +35,7 @@ _FILES: Final[Mapping[str, Callable[[Report], str]]] = {
 
 
 def require(directory: str) -> None:
-    """Make the directory, before anything is measured: a run whose report cannot be written was for nothing."""
+    """Make the directory before anything is measured, so that no run ends without its report."""
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
     except OSError as error:

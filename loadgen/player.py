@@ -1,7 +1,7 @@
 """Plays an experiment: phase after phase, with probes beside the groups, and readings at both ends of each.
 
-Owns: the order of things. `findings.py` makes figures of what was noted here; nothing else decides when anything
-happens.
+Owns: the order of events; nothing else decides when anything happens. `findings.py` makes figures of the readings taken
+here.
 """
 
 from collections.abc import Iterable
@@ -27,34 +27,32 @@ from loadgen.span import Reading, Size, Span
 from loadgen.timers import now
 from loadgen.workers import Worker, Workers
 
-#: Before anything is measured: how long, and how often each, the victims try to come in.
+#: Time, and attempts for each, that the victims have to connect before anything is measured.
 CONNECT_LIMIT_SECONDS: Final = 15.0
 CONNECT_ATTEMPTS: Final = 3
 
-#: Each victim has an operation as often as this, ...
+#: Interval between two operations of a victim. Over HTTP one follows the other, so on a distant target the interval is
+#: at least this many round trips.
 OPERATION_SECONDS: Final = 0.1
-
-#: ... but over HTTP one follows the other, so that a target far away is asked once in so many of its round trips.
 ROUND_TRIPS: Final = 2.0
 
-#: Attackers have computers of their own; here they share one with the victims, and it is not their CPU that is judged.
-#: At 10 a process gets a tenth of what it competes with.
+#: Real attackers have computers of their own; here they share one with the victims, so they run at a lower priority. At
+#: niceness 10 a process gets a tenth of the CPU of its competitors.
 CROWD_NICENESS: Final = 10
 
-#: How long a server may take after the recovery to have as few descriptors open as before the attack.
+#: Time for a server, after the recovery, to get back to as few open descriptors as before the attack.
 RETURN_SECONDS: Final = 5.0
 
-#: Nothing is on its way any more when nothing has come for so long.
+#: After this long without a delivery, nothing is in flight any more.
 QUIET_SECONDS: Final = 0.5
 
-#: Where no client at all has come by then, none will. Longer than two SYN retransmits.
+#: If no client is established within this time, none will be. Longer than two SYN retransmits.
 FIRST_SECONDS: Final = 8.0
 
-#: Clients established a second, at least, beyond which a run does not wait for the rest: a synchronous server that
-#: spends 50 ms on each manages so many.
+#: The lowest rate of established clients that a run waits for: a synchronous server that spends 50 ms on each.
 LEAST_OPENED_PER_S: Final = 20.0
 
-#: Steps of a ramp.
+#: Length of the steps of a ramp.
 RAMP_SECONDS: Final = 0.2
 
 _WATCH_SECONDS: Final = 0.5
@@ -70,8 +68,8 @@ class Player:
         self._findings = Findings(plan, self._session, experiment, floor)
         self._findings.left_out += left_out
         self._crowd = Workers([])
-        self._shares: dict[str, float] = {}  # of each group, how much was told to come before this phase
-        self._before: Reading | None = None  # this phase
+        self._shares: dict[str, float] = {}  # share of each group that was opened before this phase
+        self._before: Reading | None = None  # at the begin of this phase
         self._load_names = {group.name for group in experiment.load}
 
     async def play(self) -> Report:
@@ -85,13 +83,13 @@ class Player:
         return self._findings.report()
 
     def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
-        """A report of an experiment that could not be played, for a caller that goes on to the next."""
+        """Return a report of an experiment that could not be played, for a caller that continues with the next."""
         report = self._findings.report()
         report.verdict = verdict(outcome, [reason] if reason else list(self._findings.left_out))
         return report
 
     def _choose_neighbours(self, status: int | None) -> None:
-        """Only those play that can, and the attack lasts until each has done once all that it does."""
+        """Keep the neighbours that can play, and extend the attack until each has completed its cycle."""
         experiment = self._experiment
         neighbours, no_page = without_a_page(experiment.neighbours, status)
         chosen = experiment.beside(neighbours)
@@ -103,7 +101,7 @@ class Player:
         session, experiment = self._session, self._experiment
         probes = experiment.probes
         victims = await session.spawn_victims() if probes else None
-        # a crowd that is measured itself gives way to no process
+        # a crowd that is itself measured keeps its normal priority
         self._crowd = await session.spawn_crowd(niceness=0 if experiment.load else CROWD_NICENESS)
         if victims is not None and probes is not None:
             session.begin("warm-up")
@@ -150,14 +148,14 @@ class Player:
             await session.until(lambda: self._crowd.has_opened, CONNECT_LIMIT_SECONDS)
 
     async def _begin_measuring(self) -> None:
-        """Servers finish what they put off; then everything is read for the first time."""
+        """Give the server time to finish deferred work, then take the first readings."""
         if not self._findings.spans:
             await self._session.pause(self._plan.settle_seconds)
         if self._experiment.probes:
             self._findings.counters_before = await self._scrape()
 
     async def _fill(self, phase: Phase) -> None:
-        """Let clients come, and wait until each is established or has failed."""
+        """Open clients, and wait until each is established or has failed."""
         await self._open(phase, 1.0)
         if not await self._session.until(lambda: self._crowd.has_opened, phase.seconds or FIRST_SECONDS):
             self._require_somebody()
@@ -174,7 +172,7 @@ class Player:
             raise InvalidRunError(f"after {limit:,.0f} s some clients were neither established nor given up")
 
     def _require_somebody(self) -> None:
-        """Say why at once where no client can come in: most likely the target speaks another protocol."""
+        """Fail early, with a reason, if no client is established: most likely the target speaks another protocol."""
         load = [group for group in self._session.groups() if group.group in self._load_names]
         if not load or any(group.opened or group.failed or group.refused for group in load):
             return
@@ -185,7 +183,7 @@ class Player:
         )
 
     async def _lapse(self, phase: Phase) -> None:
-        """Let a phase of a fixed length go by."""
+        """Play a phase of a fixed length."""
         if phase.rate is not None:
             over = phase.seconds if phase.ramp else 0.0
             await self._crowd.speak(phase.rate, text_bytes=phase.text_bytes, over_seconds=over)
@@ -200,13 +198,13 @@ class Player:
         await self._open(phase, 1.0)
 
     async def _open(self, phase: Phase, part: float) -> None:
-        """Open groups as far as this part of the phase has them come."""
+        """Open the share of each group that is due after this part of the phase."""
         for name, share in phase.open.items():
             began = self._shares.get(name, 0.0)
             await self._crowd.order(Open(group=name, share=began + (share - began) * part))
 
     async def _drain(self) -> None:
-        """Stop the schedule, and wait until nothing is delivered any more: what is on its way is not lost."""
+        """Stop the schedule, and wait until nothing is delivered any more, because messages in flight are not lost."""
         session, limit = self._session, self._experiment.drain_seconds
         await session.enter("drain")
         await self._crowd.order(StopTraffic())
@@ -219,7 +217,7 @@ class Player:
     # Probes
 
     async def _invite(self, victims: Worker, probes: Probes) -> None:
-        """Connect the victims; without them there is no run."""
+        """Connect the victims; the run is invalid without them."""
         wanted = sum(probes.victims.values())
         await victims.order(
             MakeVictims(
@@ -247,7 +245,7 @@ class Player:
             )
 
     async def _end(self, victims: Worker, probes: Probes) -> None:
-        """Let what is outstanding end, and ask for every acknowledged message."""
+        """Wait for outstanding operations, and have every acknowledged message read again."""
         await victims.order(StopTraffic())
         await self._session.until(
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
@@ -256,7 +254,7 @@ class Player:
         self._findings.counters_after = await self._scrape()
 
     async def _see_what_is_left(self) -> None:
-        """Let the server close what the attackers left behind, and count what it still has."""
+        """Give the server time to close what the attackers left behind, and count its descriptors."""
         findings = self._findings
 
         def is_back() -> bool:
@@ -301,7 +299,7 @@ class Player:
             await trio.sleep(_WATCH_SECONDS)
 
     async def _watch_attackers(self) -> None:
-        """Count attacker-seconds, and what we need ourselves for the most attackers that were held."""
+        """Count attacker-seconds, and measure the generator's own memory at the peak of the attackers."""
         findings = self._findings
         names = {group.name for group in self._experiment.groups if group.attacks}
         peak, last, before = 0, now(), self._before

@@ -1,7 +1,7 @@
-"""What this machine must allow before a run is worth starting.
+"""The checks of this machine before a run.
 
-Owns: the arithmetic of descriptors, ports and CPUs. A generator that runs out of any of them half way measures itself,
-so it says so beforehand, with what it needs, what there is and what to change.
+Owns: the arithmetic of descriptors, ports and CPUs. A generator that runs out of one of them would measure itself, so
+the run is refused beforehand, with what it needs, what there is and what to change.
 """
 
 import os
@@ -14,20 +14,20 @@ from loadgen.target import Target
 #: Descriptors for everything that is not a client: the terminal, epoll, the timer, trio's own, /proc files.
 OWN_DESCRIPTORS: Final = 64
 
-#: Programs that were ready to run a moment ago, for each CPU, above which a run is likely to be found invalid.
+#: Load average for each CPU above which a run is likely to be invalid.
 BUSY_SHARE: Final = 0.75
 
 _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class InvalidRunError(Exception):
-    """The generator, not the target, is what a run would measure. Exit code 3."""
+    """The run would measure the generator instead of the target. Exit code 3."""
 
 
 def check(target: Target, connections: int, processes: int = 1) -> list[str]:
-    """Raise the descriptor limit as far as it goes, or say why so many clients cannot be held.
+    """Raise the descriptor limit as far as it goes, or fail with the reason why so many clients cannot be held.
 
-    Returns what a person should know though it forbids nothing.
+    Returns warnings for the user.
     """
     _descriptors(connections, processes)
     _ports(target, connections)

@@ -1,9 +1,9 @@
-"""What a process costs, read from /proc: ours, and the target's when its pid is given.
+"""The memory, CPU and descriptors of a process, read from /proc: ours, and the target's if its pid is given.
 
 Owns: the choice of figure. Memory is Pss (pages shared with children count once) from `smaps_rollup`, read only at the
-ends of a phase since the kernel walks the page tables for it; the once-a-second timeline uses the cheap resident size.
-CPU is that of all its threads, by the kernel's clock for a process: /proc/PID/stat counts in ticks of 10 ms, which is
-more than a thousand idle connections cost in a second. A process is taken with all its descendants.
+ends of a phase because the kernel walks the page tables for it; the once-a-second timeline uses the cheap resident
+size. CPU is read from the kernel's clock of a process: /proc/PID/stat counts in ticks of 10 ms, which is more than a
+thousand idle connections cost in a second. Descendants are included.
 """
 
 import os
@@ -19,7 +19,7 @@ N = TypeVar("N", int, float)
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PROC: Final = Path("/proc")
 
-#: A process with more threads is looked for in all others as their parent: one file each, and machines have hundreds.
+#: For a process with more threads, it is cheaper to ask every process on the machine for its parent.
 MANY_THREADS: Final = 100
 
 
@@ -29,10 +29,10 @@ class Usage(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How a process's main thread has spent its life, in seconds."""
+    """How a process's main thread has spent its time, in seconds."""
 
     running: float
-    waiting: float  # ready to run, but another program had the CPU
+    waiting: float  # ready to run, while another program had the CPU
 
 
 class Process:
@@ -57,7 +57,7 @@ class Process:
         return None if size is None or seconds is None else Usage(size, seconds)
 
     def share(self) -> Share | None:
-        """How its main thread, descendants left out, has spent its life; `None` if it is gone."""
+        """How its main thread has spent its time, without descendants; `None` if it is gone."""
         try:
             running, waiting, _ = (_PROC / str(self.pid) / "schedstat").read_text().split()
         except OSError:
@@ -72,11 +72,11 @@ class Process:
         return self._sum(_cpu)
 
     def descriptors(self) -> int | None:
-        """Descriptors that it has open; `None` if it is gone or not ours to look into."""
+        """Its open descriptors; `None` if it is gone or we may not read them."""
         return self._sum(lambda pid: len(os.listdir(_PROC / str(pid) / "fd")))  # noqa: PTH208  18,000 paths
 
     def threads(self) -> int:
-        """Threads that it has, descendants left out; 0 if it is gone."""
+        """Its threads, without descendants; 0 if it is gone."""
         lines = _read(_PROC / str(self.pid) / "status").splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith("Threads:")), 0)
 
@@ -88,13 +88,13 @@ class Process:
 
     def tree(self) -> list[int]:
         tree = [self.pid]
-        for pid in tree:  # grows while it is walked
+        for pid in tree:  # grows during the iteration
             tree += _children(pid)
         return tree
 
 
 def _children(pid: int) -> list[int]:
-    """A process's children: the kernel tells them thread by thread, which is slow where there are thousands."""
+    """A process's children; the kernel lists them by thread, which is slow with thousands of threads."""
     try:
         threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
     except OSError:
@@ -107,13 +107,13 @@ def _children(pid: int) -> list[int]:
 
 
 def _parent(pid: int) -> int:
-    # the second field of the line is the command in brackets and may hold anything, brackets and blanks included
+    # the second field is the command in brackets, which may itself contain brackets and spaces
     fields = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
     return int(fields[1]) if fields else 0
 
 
 def _read(path: Path) -> str:
-    """What a thread or a process tells; nothing if it has ended since it was listed."""
+    """Read a file of a thread or a process; empty if that has ended since it was listed."""
     try:
         return path.read_text()
     except OSError:
@@ -132,5 +132,5 @@ def _pss(pid: int) -> int:
 
 
 def _cpu(pid: int) -> float:
-    # what clock_getcpuclockid(3) gives: the number inverted, above three bits that say "the scheduler's, of a process"
+    # the clock id of clock_getcpuclockid(3): the inverted pid above three bits, CPUCLOCK_SCHED of a whole process
     return time.clock_gettime((~pid << 3) | 2)

@@ -1,8 +1,8 @@
-"""What goes on, on standard error: a line that is kept up to date on a terminal, now and then a plain one elsewhere.
+"""The progress of a run, on standard error: a live line on a terminal, a plain line now and then elsewhere.
 
-Owns: the terminal while a command runs, the banner before it, and the arithmetic of the time left. The line is drawn by
-the caller of `tick`, on its time; there is no thread, and time is what the samples say. May not: write to standard
-output, which belongs to the report, or end a run.
+Owns: the terminal while a command runs, the banner before it, and the arithmetic of the time left. The line is drawn in
+the caller's `tick`, without a thread, and the time comes from the samples. May not: write to standard output, which
+belongs to the report, or end a run.
 """
 
 import math
@@ -16,12 +16,12 @@ from rich.text import Text
 from loadgen import format as fmt
 from loadgen.report import Sample
 
-#: Between plain lines: a log of a run should be short.
+#: Interval of the plain lines, so that the log of a run stays short.
 PLAIN_EVERY_SECONDS: Final = 5.0
 
 
 class Course:
-    """The phases of a run, which of them it is in, and how things stand."""
+    """The phases of a run, the current one, and the latest sample."""
 
     def __init__(self, phases: Sequence[tuple[str, float]] = (), *, attackers: Collection[str] = ()) -> None:
         self.phases = tuple(phases)
@@ -33,7 +33,7 @@ class Course:
         self._phase_began = 0.0
 
     def enter(self, phase: str) -> None:
-        """Begin a phase: the next of this name, or an unplanned phase."""
+        """Begin a phase: the next planned one of this name, or an unplanned one."""
         self.phase, self._phase_began = phase, self.seconds
         ahead = (at for at in range(self.at + 1, len(self.phases)) if self.phases[at][0] == phase)
         self.at = next(ahead, self.at)
@@ -58,7 +58,7 @@ class Course:
         return sum(seconds for _, seconds in self.phases[self.at :]) - gone
 
     def line(self) -> str:
-        """How things stand. Of honest clients beside attackers only those are named to whom something happened."""
+        """The progress line. Beside attackers, honest clients are named only if the server refused or ended some."""
         sample = self.latest
         if sample is None:
             return self.phase
@@ -83,17 +83,17 @@ class Progress:
         self._console = Console(stderr=True, highlight=False) if console is None else console
         self._live: Live | None = None
         self._course = Course()
-        self._told = 0.0  # when the last plain line was, in seconds of the run
+        self._told = 0.0  # time of the last plain line, in seconds of the run
 
     def banner(self, lines: Sequence[str]) -> None:
-        """Say what will be done to which target, before it is."""
+        """Print what will be done to which target."""
         for number, line in enumerate(lines):
             self._print(line, "bold" if number == 0 else "dim")
 
     def plan(self, phases: Sequence[tuple[str, float]], *, attackers: Collection[str] = ()) -> None:
-        """Name the phases to come with their seconds, and the personas that are to be thrown out.
+        """Set the phases to come with their seconds, and the personas that are attackers.
 
-        What is refused or ended of all others is told as the failure that it is. A scorecard has one for each attack.
+        For all others, refused and ended clients are shown as failures. A scorecard has a plan for each attack.
         """
         self._course = Course(phases, attackers=attackers)
         self._told = 0.0
@@ -107,7 +107,7 @@ class Progress:
             self._told = course.seconds
 
     def tick(self, sample: Sample, failed: int = 0) -> None:
-        """Show how things stand, and how many operations of victims failed so far."""
+        """Show a sample, and how many operations of victims have failed so far."""
         self._course.latest, self._course.failed = sample, failed
         if self._is_live:
             self._draw()
@@ -116,11 +116,11 @@ class Progress:
             self._told = sample.seconds
 
     def say(self, text: str) -> None:
-        """Print a line that stays, above the other."""
+        """Print a permanent line above the live one."""
         self._print(text)
 
     def done(self) -> None:
-        """Take the line away and give the cursor back; harmless when there is none."""
+        """Remove the live line and restore the cursor; harmless if there is none."""
         if self._live is not None:
             self._live.stop()
             self._live = None

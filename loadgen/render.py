@@ -1,7 +1,7 @@
-"""The report for a person: tables on a terminal, one fact a line elsewhere.
+"""The report for a person: tables on a terminal, one row a line elsewhere.
 
-Owns: how a report looks on standard output. The two forms carry the same facts (`sections.py`); the plain one is made
-to be read in a log and cut with grep.
+Owns: how a report looks on standard output. Both forms have the same facts (`sections.py`); the plain one is for logs
+and grep.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from loadgen.format import Tone
 from loadgen.report import Report
 from loadgen.sections import Section
 
-#: Of the target's own counters so many are shown; the others are in report.json.
+#: Counters of the target that are shown; report.json has all.
 METRICS_SHOWN: Final = 20
 
 _COLOURS: Final[Mapping[Tone | None, str]] = {
@@ -29,7 +29,7 @@ _COLOURS: Final[Mapping[Tone | None, str]] = {
     None: "",
 }
 
-#: Cells that a table puts beside each column.
+#: Terminal cells of padding beside each column of a table.
 _BETWEEN: Final = 3
 
 #: A word longer than this may be broken: it is a URL, or nonsense.
@@ -37,7 +37,7 @@ _LONGEST: Final = 40
 
 
 def show(report: Report, console: Console) -> None:
-    """Print a report, the verdict last: there the eye is when a program ends."""
+    """Print a report, with the verdict last, where the reader looks when a program ends."""
     for section in sections.everything(report, most_metrics=METRICS_SHOWN):
         fitting = _fitting(section, console.width)
         if console.is_terminal and fitting is not None:
@@ -54,7 +54,7 @@ def _print(line: Text, console: Console) -> None:
 
 
 def _text(words: str, style: str = "") -> Text:
-    """Words that may come from outside, made harmless."""
+    """Text that may come from outside, made printable."""
     return Text().append(fmt.printable(words), style)
 
 
@@ -63,7 +63,7 @@ def _print_table(section: Section, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="dim")
     for number, column in enumerate(section.columns):
         numeric = section.is_numeric(number)
-        # words may wrap, numbers may not: half a number is a wrong one
+        # words may wrap, numbers may not: half a number would be a wrong number
         justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(_text(column.name), justify=justify, no_wrap=numeric, overflow="fold")
     former = ""
@@ -90,7 +90,7 @@ def _print_lines(section: Section, console: Console) -> None:
 
 
 def _fitting(section: Section, width: int) -> Section | None:
-    """The section without the columns that a terminal of this width has no room for; `None` if that is not enough."""
+    """Drop columns until the section fits a terminal of this width; `None` if it cannot."""
     taken = sum(_width(section, at) for at in range(len(section.columns)))
     spare = [at for at, column in enumerate(section.columns) if column.spare]
     dropped = []
@@ -102,7 +102,7 @@ def _fitting(section: Section, width: int) -> Section | None:
 
 
 def _width(section: Section, column: int) -> int:
-    """What a column needs: numbers all they have, words enough to be read and never less than the longest of them."""
+    """The width that a column needs: all of it for numbers; for text, enough to read, and for its longest word."""
     cells = (section.columns[column].name, *(row[column] for row in section.rows))
     widest = max(map(cell_len, cells))
     if section.is_numeric(column):

@@ -1,6 +1,6 @@
-"""The report: what a command found, in a form that serves the terminal, the page and a machine alike.
+"""The report: the results of a command, for the terminal, the page and machines.
 
-Owns: the shape of `--json` and report.json (`schema` counts its versions; docs/loadgen.md describes it) and the
+Owns: the schema of `--json` and report.json (`schema` counts its versions; docs/loadgen.md describes it) and the
 verdict. May not: print anything, or know how it is drawn.
 """
 
@@ -17,7 +17,7 @@ from loadgen.timers import now
 #: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
 SCHEMA: Final = 3
 
-#: With a schedule later than this at the 99th percentile the generator was short of CPU, and its latencies are its own.
+#: If the generator's schedule was later than this at the 99th percentile, it lacked CPU and its latencies are invalid.
 LAG_LIMIT_MS: Final = 25.0
 
 
@@ -27,7 +27,7 @@ class Outcome(IntEnum):
     HELD = 0
     FELL_SHORT = 1
     INVALID = 3
-    NOT_EXERCISED = 5  # as a program it ends like an invalid run
+    NOT_EXERCISED = 5  # the exit code is that of an invalid run
     INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 
     @property
@@ -40,7 +40,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: str  # held, fell short, invalid, not exercised, interrupted
     reasons: list[str]  # why, worded for people
-    notes: list[str] = []  # how hard the attack was, and what was left out
+    notes: list[str] = []  # how hard the attack was, which parts were left out
 
     @property
     def told(self) -> list[str]:
@@ -48,52 +48,52 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What one group of victims, or the schedule's messages, met in one phase."""
+    """The results of one group of victims, or of the schedule's messages, in one phase."""
 
     name: str  # baseline, attack, recovery; steady
     what: str  # the group: WebSocket round trip, long-poll, event stream, GET; acknowledged, own message back
-    seconds: float  # how long it was
+    seconds: float  # length of the phase
     succeeded: int  # operations
     failed: dict[str, int]  # by reason
-    spread: Spread  # of all; one that failed took the whole timeout
-    histogram: str = ""  # the same whole: HdrHistogram V2 in base64, in microseconds
+    spread: Spread  # of all; a failed one counts with the whole timeout
+    histogram: str = ""  # the whole distribution: HdrHistogram V2 in base64, in microseconds
     server_cpu_percent: float | None = None  # of one core, children included
     server_pss_bytes: int | None = None  # at the phase's end, shared pages counted once
 
 
 class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one persona's clients."""
+    """The results of one persona's clients."""
 
     persona: str  # see `loadgen list`
-    honest: bool  # no attacker
-    slow: bool  # honest on a bad line: what happens to it is collateral
-    wanted: int  # clients that were to be played
+    honest: bool  # not an attacker
+    slow: bool  # honest on a bad network: its failures are collateral
+    wanted: int  # clients that were asked for
     held: int  # established at the end
-    peak: int  # established at one moment, at most
-    opened: int  # times one was established, returns included
-    left: int  # times a client closed by itself
+    peak: int  # most established at one moment
+    opened: int  # times that a client was established, reconnects included
+    left: int  # times that a client closed by itself
     refused: dict[str, int]  # attempts turned away, by reason
-    failed: dict[str, int]  # attempts that came to nothing for another reason, by reason
-    ended: dict[str, int]  # established ones that the server ended, by reason
-    answers: dict[str, int]  # what attackers were told, whether it ended them or not
-    lifetime: Spread  # from connect to the server's ending it
-    kills: list[tuple[float, int]]  # the same as a histogram: (age in s up to which, how many)
+    failed: dict[str, int]  # attempts that failed for another reason, by reason
+    ended: dict[str, int]  # established clients that the server ended, by reason
+    answers: dict[str, int]  # answers to attackers, whether they ended them or not
+    lifetime: Spread  # from connect until the server ended it
+    kills: list[tuple[float, int]]  # the same as a histogram: (upper end of the age in s, count)
     sent_bytes: int  # by all of them
     received_bytes: int  # by all of them
     deliveries: int  # messages that reached them
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One second of the timeline. Dictionaries are by persona; what was not measured is `None`."""
+    """One second of the timeline. Dictionaries are by persona; values that were not measured are `None`."""
 
     seconds: float  # since the start
     phase: str  # at that moment
     held: dict[str, int]  # at that moment
     ended: dict[str, int]  # so far
     refused: dict[str, int]  # so far
-    succeeded: int = 0  # victims' (or the schedule's) operations that ended in this second
-    failed: int = 0  # the same, of those that failed
-    p50_ms: float | None = None  # of those that succeeded in this second
+    succeeded: int = 0  # victims' (or the schedule's) operations that succeeded in this second
+    failed: int = 0  # operations that failed in this second
+    p50_ms: float | None = None  # of operations that succeeded in this second
     p99_ms: float | None = None  # the same
     max_ms: float | None = None  # the same
     server_rss_bytes: int | None = None  # resident size, children included
@@ -102,32 +102,32 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """Anything else worth a table: a fingerprint's probes, a scorecard's verdicts, a comparison."""
+    """Any other table: a fingerprint's probes, a comparison, what a diff found."""
 
-    title: str  # what stands above it
+    title: str  # the heading above it
     columns: list[str]  # their headings
-    rows: list[list[str]]  # a cell for each column, numbers as people read them
-    notes: list[str] = []  # what stands below it
+    rows: list[list[str]]  # a cell for each column, formatted for people
+    notes: list[str] = []  # remarks below it
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Everything that a command found."""
+    """All results of a command."""
 
-    schema: int = SCHEMA  # of this shape, see docs/loadgen.md
-    command: str  # run, attack, ...; of a part what it played
-    arguments: str  # the command line, as it may be typed again
-    target: str  # the URL; of a comparison the servers' names
-    seed: int  # of every random choice; 0 where there was none
+    schema: int = SCHEMA  # version of this format, see docs/loadgen.md
+    command: str  # run, attack, ...; in a part, the attack, case family or measurement
+    arguments: str  # the command line, quoted so that it can be pasted
+    target: str  # the URL; in a comparison the servers' names
+    seed: int  # of all random choices; 0 if there were none
     started: str  # RFC 3339, UTC
-    seconds: float  # how long it took
-    verdict: Verdict  # what it comes to
+    seconds: float  # duration of the command
+    verdict: Verdict  # the outcome, with reasons
     figures: dict[str, float | None] = {}  # by name; --fail-if knows the same names
     meanings: dict[str, str] = {}  # of the figures, in one sentence each
-    phases: list[PhaseRow] = []  # what victims met, by group and phase
-    cohorts: list[CohortRow] = []  # what became of the crowd, by persona
+    phases: list[PhaseRow] = []  # results of the victims, by group and phase
+    cohorts: list[CohortRow] = []  # results of the crowd, by persona
     timeline: list[Sample] = []  # a sample a second
-    metrics: dict[str, float] = {}  # by how much the target's own /metrics counters grew, by series
-    tables: list[Table] = []  # what fits nowhere else
+    metrics: dict[str, float] = {}  # growth of the target's own /metrics counters, by series
+    tables: list[Table] = []  # all other results
     parts: list["Report"] = []  # a scorecard's attacks, a comparison's runs
 
     @property

@@ -1,7 +1,7 @@
 """A scenario in a TOML file: groups, phases with ramps, spikes and soaks, victims and thresholds.
 
-Owns: the file's keys, and errors that name the key and the line. What is read is an `Experiment`, the same shape that
-`run` and `attack` have. May not: play it.
+Owns: the file's keys, and errors that name the key and the line. The result is an `Experiment`, as in `run` and
+`attack`. May not: play it.
 """
 
 import re
@@ -31,23 +31,23 @@ from loadgen.target import UsageError
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[groups]]`: the clients that come."""
+    """`[[groups]]`: clients that connect together."""
 
     name: str
     clients: int
-    mix: str = ""  # honest personas, as --mix has it
-    kind: str = ""  # or attacks, as --kind has it
+    mix: str = ""  # honest personas, as in --mix
+    kind: str = ""  # or attacks, as in --kind
     rooms: int | None = None
     room: str | None = None
     poll_wait: float = POLL_WAIT_SECONDS
 
 
 class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[phases]]`: what happens for a while."""
+    """`[[phases]]`: a stretch of time, and what happens in it."""
 
     name: str
     seconds: float = 0.0
-    open: dict[str, float] = {}  # group: share of it that has come by the end
+    open: dict[str, float] = {}  # by group: the share of it that has connected by the end
     rate: float | None = None
     ramp: bool = False
     close: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class _Phase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[victims]`: whose operations are judged."""
+    """`[victims]`: the clients whose operations are judged."""
 
     kind: str = "chat"
     number: int = 50
@@ -82,11 +82,11 @@ class Scenario(NamedTuple):
     fail_if: tuple[str, ...]
     no_bar: bool
     connect_rate: float
-    path: str | None  # that its victims fetch
+    path: str | None  # the one that its victims fetch
 
 
 def read(file: str) -> Scenario:
-    """Read a scenario; every error is one line that names the file, the key and, where it can, the line."""
+    """Read a scenario; every error is one line that names the file, the key and, if possible, the line."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -102,7 +102,7 @@ def read(file: str) -> Scenario:
 
 
 def _line(text: str, error: str) -> str:
-    """Where the key is that an error names: the first, or in a list of tables the one of that number."""
+    """Find the line of the key that an error names, in the table of that number if the key is in a list of tables."""
     keys = re.findall(r"`(\w+)`", error)[-1:] if "field `" in error else re.findall(r"\.(\w+)", error)[-1:]
     at = re.search(r"\$\.(\w+)\[(\d+)\]", error)
     begin, number = 0, 0
@@ -119,7 +119,7 @@ def _line(text: str, error: str) -> str:
 
 
 def _plain(error: str) -> str:
-    """msgspec's words, in those of this file."""
+    """Reword msgspec's errors in the terms of this file."""
     unknown = re.match(r"Object contains unknown field `(\w+)`", error)
     missing = re.match(r"Object missing required field `(\w+)`", error)
     if unknown:

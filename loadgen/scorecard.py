@@ -1,8 +1,8 @@
 """`loadgen scorecard`: every attack in turn, one verdict table.
 
-Owns: which attacks are played, in which order and with how many attackers; each is a whole experiment of its own, with
-its own baseline, so that one does not colour the next. With a floor beside, each is played there first. A target that
-is started anew for each attack has nothing left of the attack before in its memory.
+Owns: which attacks are played, in which order and with how many attackers. Each is an experiment of its own, with its
+own baseline, so that one does not affect the next. With a floor, each is played there first. A target that is started
+anew for each attack keeps no memory from the attack before.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -31,7 +31,7 @@ from loadgen.verdict import worst
 @dataclass
 class Scorecard:
     plan: Plan
-    experiment: Experiment  # its attackers are not looked at
+    experiment: Experiment  # its attackers are replaced
     kinds: Sequence[type[Client]]
     clients: int
     with_floor: bool = field(default=False, kw_only=True)
@@ -43,12 +43,12 @@ class Scorecard:
     async def play(self) -> Report:
         """Play all attacks, one after the other. Raises UsageError if the target cannot be started at all."""
         await self._require_start()
-        async with stoppable(self.plan.progress.say) as self.stop:  # while an attack is played, it has its own
+        async with stoppable(self.plan.progress.say) as self.stop:  # an attack has its own while it is played
             await self._play_all()
         return self._report()
 
     async def _require_start(self) -> None:
-        """A command that starts nothing would be told in each row, an hour later."""
+        """Fail at once if `--start` does not work, instead of in each row, an hour later."""
         try:
             async with self._running_target():
                 pass
@@ -76,7 +76,7 @@ class Scorecard:
         return await self._play_at_the_target(experiment, found)
 
     async def _why_gone(self) -> str:
-        """Why there is nothing left to attack. The row that last saw it alive is the one after which it died."""
+        """Why the target is gone, or an empty text. It died after the last attack, so that row fell short."""
         if self.start:
             return ""
         cause = await cause_of_death(self.plan)
@@ -93,7 +93,7 @@ class Scorecard:
             async with self._running_target() as plan:
                 player = Player(plan, experiment, found)
                 return await player.play()
-        except InvalidRunError as error:  # the server did not get up again, most likely: that is this row's finding
+        except InvalidRunError as error:  # most likely the server has not recovered, which is this row's result
             return player.report_without(str(error))
         except DiedError as error:
             return player.report_without(f"--start: the target {error}")

@@ -1,7 +1,7 @@
-"""The target's own /metrics, if it has them: what it counted while it was measured.
+"""The target's own /metrics, if it has them: the growth of its counters during a run.
 
-Owns: reading the Prometheus text before and after, and the difference. A target without /metrics is no error; one whose
-text cannot be read is treated as if it had none.
+Owns: reading the Prometheus text before and after, and the difference. A target without /metrics is no error, and
+unreadable text counts as none.
 """
 
 from typing import Final
@@ -35,7 +35,7 @@ def scrape(target: Target) -> Counters | None:
 
 
 def growth(before: Counters | None, after: Counters | None) -> Counters:
-    """What grew, and by how much; empty unless both were read."""
+    """The counters that grew, with their growth; empty unless both were read."""
     if before is None or after is None:
         return {}
     return {series: grown for series, value in sorted(after.items()) if (grown := value - before.get(series, 0.0)) > 0}

@@ -1,7 +1,7 @@
-"""What a report says, as rows of words: the same on the terminal and on the page.
+"""The contents of a report as rows of text, the same on the terminal and on the page.
 
-Owns: which facts are told, under which headings, in which order. What was not measured is not mentioned. May not: know
-how a row is drawn.
+Owns: which facts are shown, under which headings, in which order. Values that were not measured are left out. May not:
+know how a row is drawn.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,15 +15,15 @@ from loadgen.report import CohortRow, PhaseRow, Report, Table
 
 T = TypeVar("T")
 
-#: Columns that hold words of judgement.
+#: Columns whose cells are verdicts or marks.
 _JUDGING: Final = frozenset({"verdict", "mark"})
 
 
 class Column(NamedTuple):
     name: str
-    spare: int = 0  # what a narrow terminal may lose has a number; the highest goes first
-    alarming: bool = False  # more than 0 is bad
-    readable: int = 20  # words that wrap need so many letters a line
+    spare: int = 0  # if not 0, a narrow terminal may drop the column; the highest goes first
+    alarming: bool = False  # a value above 0 is bad
+    readable: int = 20  # least width of text that wraps
 
 
 class Section(NamedTuple):
@@ -52,13 +52,13 @@ class Section(NamedTuple):
 
 
 def everything(report: Report, *, most_metrics: int) -> list[Section]:
-    """All that a report says, from the top to the end."""
+    """All sections of a report, in order."""
     found = [*measured(report), figures(report), metrics(report, most=most_metrics), *tables(report), verdicts(report)]
     return [section for section in found if section.rows]
 
 
 def measured(report: Report) -> list[Section]:
-    """What victims, attackers, honest clients and the server met; sections of nothing are left out."""
+    """The results of victims, attackers, honest clients and the server; empty sections are left out."""
     attackers = [row for row in report.cohorts if not row.honest]
     slow = [row for row in report.cohorts if row.honest and row.slow]
     clients = [row for row in report.cohorts if row.honest and not row.slow]
@@ -85,7 +85,7 @@ def by_group(phases: Iterable[PhaseRow]) -> dict[str, list[PhaseRow]]:
 
 
 def _table_of(title: str, rows: Iterable[T], columns: Sequence[tuple[Column, Callable[[T], str]]]) -> Section:
-    """Rows of things, each column with what it says of one."""
+    """Make a section; each column comes with the function that makes its cell."""
     cells = [tuple(told(row) for _, told in columns) for row in rows]
     return Section(title, tuple(column for column, _ in columns), cells)
 
@@ -108,7 +108,7 @@ def _latency(phases: Iterable[PhaseRow]) -> Section:
 
 
 def _server(phases: Iterable[PhaseRow]) -> Section:
-    """What the server used in each phase: the same in all rows of a phase, so the first of them is enough."""
+    """The server's use in each phase, from the first row of the phase, because all rows of a phase have the same."""
     first: dict[str, PhaseRow] = {}
     for row in phases:
         first.setdefault(row.name, row)
@@ -161,7 +161,7 @@ def _reasons(report: Report) -> Section:
 
 
 def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
-    """What became of clients, by kind. An answer that ended each client that got it is in `ended` already."""
+    """The fates of clients, by kind. An answer that ended every client that got it is in `ended` already."""
     told = {answer: number for answer, number in row.answers.items() if number != row.ended.get(answer)}
     return ("refused", row.refused), ("failed", row.failed), ("ended", row.ended), ("told", told)
 
@@ -177,7 +177,7 @@ def figures(report: Report) -> Section:
 
 
 def metrics(report: Report, *, most: int) -> Section:
-    """By how much the target's own counters grew: those that grew most."""
+    """The growth of the target's own counters, of those that grew most."""
     grown = {name: value for name, value in sorted(report.metrics.items()) if value}
     shown = set(sorted(grown, key=lambda name: -abs(grown[name]))[:most])
     rows = [(name, fmt.number(value)) for name, value in grown.items() if name in shown]
@@ -195,7 +195,7 @@ def _table(table: Table) -> Section:
 
 
 def verdicts(report: Report) -> Section:
-    """One row for each part, where that is the report's own verdict and it has no table of its own for it."""
+    """One row for each part, if the parts judge the report's target and no table has these rows already."""
     names = fmt.part_names(report.parts)
     told = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
     columns = (Column("part"), Column("verdict"), *(Column(*column) for column, _ in told), Column("why"))
@@ -209,5 +209,5 @@ def verdicts(report: Report) -> Section:
 
 
 def _fixed(value: float | None, unit: float = 1.0) -> str:
-    """Two decimals, so that the points stand below each other."""
+    """Two decimals, so that the decimal points align."""
     return "" if value is None else f"{value / unit:,.2f}"

@@ -1,8 +1,8 @@
-"""The engine for `https://` targets: the same clients, whose bytes travel in TLS.
+"""The engine for `https://` targets: the same clients, over TLS.
 
-Owns: an `SSLObject` on buffers in memory for each connection, and nothing else: the engine's own reads and writes
-carry the records. A client notices only that `on_connected` comes after the handshake. The price is some
-30 KB a client, of which OpenSSL's buffers are most; plain targets pay nothing, not even a test.
+Owns: an `SSLObject` on memory buffers for each connection; the records go through the engine's own reads and writes. A
+client sees no difference but that `on_connected` comes after the handshake. TLS costs some 30 KB a client, mostly for
+OpenSSL's buffers; plain targets pay nothing.
 """
 
 import os
@@ -16,19 +16,19 @@ from loadgen.wire import WireError
 
 
 def engine_for(target: Target, **pace: float) -> Engine:
-    """The engine that speaks as the target's URL says; the pace is `Engine`'s."""
+    """Return the engine for the target's scheme; `pace` has the further arguments of `Engine`."""
     return (SecureEngine if target.tls else Engine)(target, **pace)
 
 
 class SecureEngine(Engine):
-    """See the module. A persona that is `below_tls` is on its own."""
+    """An engine that adds TLS, except for personas that are `below_tls`."""
 
     def __init__(self, target: Target, **pace: float) -> None:
         super().__init__(target, **pace)
         self._links: dict[Client, Link] = {}
 
     def send(self, client: Client, data: bytes) -> bool:
-        """Write now what the kernel takes of the records."""
+        """Encrypt the data, and write the records that the kernel takes now."""
         link = self._links.get(client)
         if link is None:
             return super().send(client, data)
@@ -40,7 +40,7 @@ class SecureEngine(Engine):
         return super().send(client, records)
 
     def finish_sending(self, client: Client) -> None:
-        """Send the goodbye of TLS and FIN."""
+        """Send close_notify and FIN."""
         link = self._links.get(client)
         if link is not None:
             super().send(client, link.goodbye())
@@ -56,7 +56,7 @@ class SecureEngine(Engine):
         if client.below_tls:
             super()._connected(client)
         else:
-            self._made(client)  # the handshake has begun
+            self._made(client)  # the TLS handshake has begun; `_unwrap` calls `on_connected`
 
     def _take(self, client: Client) -> None:
         link = self._links.get(client)
@@ -79,19 +79,19 @@ class SecureEngine(Engine):
             super().send(client, link.handshake(records))
             if not link.established:
                 return
-            records = b""  # OpenSSL has them, with what followed the handshake
+            records = b""  # OpenSSL has them already, with any data after the handshake
             opening = client.opening()
             if opening:
                 self.send(client, opening)
             if client.fd >= 0:
                 client.on_connected()
         data, over = link.decrypted(records)
-        # A client that reads in sips paces itself by each that it took, though none of it makes a whole record yet.
+        # A client that reads less than a record at a time paces itself by its reads, so it is called for each of them.
         if (data or client.read_bytes < RECORD_BYTES) and client.fd >= 0:
             client.on_data(data)
         if over and client.fd >= 0:
             client.on_hangup(CLOSED)
-        elif reply := link.to_send:  # an answer to a change of keys
+        elif reply := link.to_send:  # the answer to a KeyUpdate
             super().send(client, reply)
 
     def _close(self, client: Client) -> None:

@@ -1,7 +1,7 @@
-"""The surroundings of an experiment: its workers, the clock, the timeline, the stop button.
+"""The frame of an experiment: its workers, the clock, the timeline, Ctrl-C.
 
-Owns: the life of a run. What is played is one straight-line function that calls `pause` and `until`; Ctrl-C makes
-the next of those raise `StoppedError`, which ends that function; what was found so far is reported.
+Owns: the life of a run. The experiment is one straight-line function that calls `pause` and `until`. After Ctrl-C the
+next of those calls raises `StoppedError`, which ends the function, and the results so far are reported.
 """
 
 import time
@@ -29,45 +29,45 @@ from loadgen.workers import ANSWER_SECONDS, Part, Worker, Workers, merge, spawn
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
 
-#: After the last client is established, before anything is measured: servers finish what they put off.
+#: Pause after the last client is established, in which servers finish deferred work, before anything is measured.
 SETTLE_SECONDS: Final = 1.0
 
-#: The shortest of so many fetches is how far away a target is.
+#: Fetches of the page, the shortest of which counts as the round trip.
 LOOKS: Final = 3
 
-#: How long the workers may take to tell everything after a run was stopped.
+#: Time for the workers to send their results.
 RESULT_SECONDS: Final = 30.0
 
-#: How often a dead target is asked once more, and after how long: a full backlog refuses for a moment.
+#: Attempts to connect before a target counts as dead, and the pause between them: a full backlog refuses for a moment.
 DEATH_TRIES: Final = 3
 DEATH_TRY_SECONDS: Final = 0.5
 
-#: Width of the kill-time distribution's buckets.
+#: Width of the buckets in the distribution of attackers' lifetimes.
 _KILL_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What every experiment is told beside what it plays."""
+    """The options of a run, apart from its experiment."""
 
     target: Target
-    connect_rate: float  # a second; 0 = as fast as the target takes them
+    connect_rate: float  # connections a second; 0 = as fast as the target accepts them
     seed: int
     server: Process | None
-    conditions: tuple[Condition, ...]  # beside the bar
+    conditions: tuple[Condition, ...]  # in addition to the bar
     progress: Progress
     processes: int = 1
     endpoint: Endpoint = USUAL
     arguments: str = ""
-    personas: tuple[str, ...] = ()  # files with personas that are not ours
+    personas: tuple[str, ...] = ()  # files with further personas
     no_bar: bool = False
     settle_seconds: float = SETTLE_SECONDS
 
 
 async def cause_of_death(plan: Plan) -> str:
-    """What shows that the target is gone: no process, or a port that refuses every connection. Empty while it lives.
+    """The evidence that the target is gone: no process, or a port that refuses every connection. Empty while it runs.
 
-    A server that is merely slow, or full for a moment, is the victims' business.
+    A server that is merely slow, or full for a moment, shows in the victims' operations.
     """
     if plan.server is not None and not plan.server.is_alive():
         return f"process {plan.server.pid} is gone"
@@ -88,12 +88,12 @@ class Session:
         self.seconds = 0.0
         self.phase = "start"
         self._workers: list[Worker] = []
-        self._heard: list[Worker] | None = None  # whose operations make the timeline; None: all
+        self._heard: list[Worker] | None = None  # workers whose operations make the timeline; None = all
         self._nursery: trio.Nursery | None = None
         self._stop = trio.Event()
         self._recent = Recent()  # since the last entry of the timeline
-        self._failed = 0  # operations until then
-        self._cpu: tuple[float, float] | None = None  # the server's, and when
+        self._failed = 0  # operations up to that entry
+        self._cpu: tuple[float, float] | None = None  # the server's CPU seconds, and when they were read
         self._shares = {plan.server: plan.server.share()} if plan.server else {}
         self._spent: dict[str, float | None] = dict.fromkeys(
             ("own_cpu_percent", "own_cpu_wait_percent", "server_cpu_wait_percent")
@@ -107,14 +107,14 @@ class Session:
         return Workers([await self._spawn("crowd", rate, niceness) for _ in range(plan.processes)])
 
     async def spawn_victims(self) -> Worker:
-        """Start the process that the victims live in; from then on the timeline is theirs."""
+        """Start the process of the victims, whose operations make the timeline from then on."""
         victims = await self._spawn("victims", 0.0)
         self._heard = [victims]
         return victims
 
     async def _spawn(self, part: Part, connect_rate: float, niceness: int = 0) -> Worker:
         assert self._nursery is not None, "workers are spawned within `play`"
-        # each worker makes its own choices, and the same ones again in a replay
+        # each worker makes different choices, and the same ones in a replay
         seed = self.plan.seed * 1000 + len(self._workers)
         role = Role(
             target=self.plan.target,
@@ -129,13 +129,13 @@ class Session:
         return worker
 
     def begin(self, phase: str) -> None:
-        """Note that a phase begins; the entry of the timeline before it ends there, and not up to a second later."""
+        """Begin a phase, with an entry of the timeline that ends exactly here."""
         self._sample()
         self.phase = phase
         self.plan.progress.phase(phase)
 
     async def enter(self, phase: str) -> None:
-        """Begin a phase that is measured: all workers book under its name by the time that this returns."""
+        """Begin a measured phase; when this returns, all workers book under its name."""
         self.begin(phase)
         for worker in self._workers:
             await worker.order(BeginPhase(phase=phase))
@@ -143,13 +143,13 @@ class Session:
             raise InvalidRunError(f"a process of the generator's own did not begin the {phase}")
 
     async def pause(self, seconds: float) -> None:
-        """Let the run go on for a while."""
+        """Let the run continue for so many seconds."""
         with trio.move_on_after(seconds):
             await self._stop.wait()
             raise stopping.StoppedError
 
     async def until(self, ready: Callable[[], bool], limit: float) -> bool:
-        """Wait for something to be so, and say whether it was within the limit."""
+        """Wait until `ready`, and return whether that came within the limit."""
         deadline = now() + limit
         while not ready():
             if now() > deadline:
@@ -166,18 +166,18 @@ class Session:
         return merged_groups(group for status in told for group in status.groups)
 
     async def look(self) -> list[Page]:
-        """Fetch the target's page a few times before anything else is done: how far away it is."""
+        """Fetch the target's page a few times before anything else, to measure the round trip."""
         pages = []
         for _ in range(LOOKS):
             pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path))
             if pages[-1].status is None:
-                break  # each more would wait for as long
+                break  # each further one would take as long
         return pages
 
     # The life of it
 
     async def play(self, act: Callable[[], Awaitable[None]]) -> None:
-        """Run `act` with the timeline and the stop button around it; afterwards `totals` has everything."""
+        """Run `act` beside the timeline and the signal handler; afterwards `totals` has all results."""
         try:
             invalid = await self._conduct(act)
         finally:
@@ -194,7 +194,7 @@ class Session:
             try:
                 invalid = await self._act_and_collect(act)
             finally:
-                await self._dismiss()  # each worker's end is shielded, and has a limit
+                await self._dismiss()  # shielded, with a time limit, in `Worker.leave`
             nursery.cancel_scope.cancel()
         return invalid
 
@@ -202,13 +202,13 @@ class Session:
         invalid: InvalidRunError | None = None
         try:
             await act()
-        # either may come in a group, out of a nursery of `act`'s own
+        # both may come in an exception group, from a nursery in `act`
         except* stopping.StoppedError:
             self.stopped = True
         except* InvalidRunError as errors:
             invalid = InvalidRunError(
                 str(stopping.first(errors))
-            )  # for our caller to raise: the nursery would wrap it again
+            )  # the caller raises it, because the nursery would wrap it again
         try:
             self._sample()
             self._note_shares()
@@ -237,7 +237,7 @@ class Session:
         return self._failed + self._recent.failed
 
     def _look(self) -> Sample:
-        """How things stand, with the operations since the last entry of the timeline."""
+        """The state of the run, with the operations since the last entry of the timeline."""
         for worker in self._heard or self._workers:
             self._recent.merge(worker.recent.take())
         spread, groups = self._recent.latency.spread(), self.groups()
@@ -278,7 +278,7 @@ class Session:
     # What the generator itself cost
 
     def _note_shares(self) -> None:
-        """While all workers are still alive: how the processes' time was spent."""
+        """Record how the processes spent their time, while all workers are still alive."""
         elapsed = self.started.seconds
         ours = [worker.watched for worker in self._heard or self._workers]
         for figure, processes, what in (
@@ -298,7 +298,7 @@ class Session:
     def own_figures(
         self, own_bytes: float | None, crowd: float, *, measuring: str, phases: Container[str]
     ) -> dict[str, float | None]:
-        """What the generator itself cost, and how late those were that measured, while they did."""
+        """The generator's own cost, and how late the measuring processes were while they measured."""
         return {
             "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
             "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
@@ -308,7 +308,7 @@ class Session:
         }
 
     def faults(self) -> list[str]:
-        """What this machine refused the generator, as reasons for an invalid run."""
+        """Connections that this machine refused, as reasons for an invalid run."""
         return [
             f"this machine refused {number:,} connections: {what}" for what, number in self.totals.own_faults.items()
         ]

@@ -1,9 +1,9 @@
-"""Whether the server still has its end of a connection, asked of the kernel.
+"""Asks the kernel whether the server still has its end of a connection.
 
-Owns: one netlink socket and the few fields of `sock_diag(7)` that answer that. A client that has gone dark, or does
-not read, is not told of its end, and a byte sent to find out would be a sign of life: the very thing whose absence is
-being tested. On the loopback both ends are this machine's, and anybody may ask for the other one by its addresses:
-what `ss` does, in 10 us and without walking all sockets. May not: touch the connection.
+Owns: one netlink socket and the few fields of `sock_diag(7)` that answer that. A client that has gone dark, or does not
+read, cannot see the server close, and a byte sent to find out would be a sign of life, whose absence is being tested.
+On the loopback this kernel has both ends, and anybody may look up the other one by its addresses, as `ss` does, in 10
+us and without walking all sockets. May not: touch the connection.
 """
 
 import errno
@@ -29,7 +29,7 @@ _ANSWER_BYTES: Final = 4096
 
 
 class SockDiag:
-    """Asks about other ends; `close` it."""
+    """Looks up the other ends of connections. It must be closed."""
 
     def __init__(self) -> None:
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _SOCK_DIAG)
@@ -44,15 +44,15 @@ class SockDiag:
                     return True  # reset
                 raise
         found = self._ask(family, theirs, ours)
-        if found is None:  # or is it that this kernel answers nothing? It must know our own end.
+        if found is None:  # gone, unless this kernel answers no such questions, not even about our own end
             return True if self._ask(family, ours, theirs) else None
         state, inode = found
-        # Asked for a pair that is no more, the kernel names the listener. An end without inode belongs to no process:
-        # it only finishes sending; but when it is established, it only waits to be accepted.
+        # For a pair that no longer exists, the kernel returns the listener. An end without inode belongs to no process
+        # and only finishes sending; but an established one is still waiting to be accepted.
         return state == _LISTEN or (inode == 0 and state != _ESTABLISHED)
 
     def inode(self, fd: int) -> int | None:
-        """The inode of the other end, by which /proc/PID/fd shows whose it is; `None` if the kernel will not say."""
+        """The inode of the other end, which /proc/PID/fd maps to a process; `None` if the kernel will not say."""
         with borrowed(fd) as sock:
             found = self._ask(sock.family, sock.getpeername(), sock.getsockname())
         return None if found is None else found[1]

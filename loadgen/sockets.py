@@ -1,7 +1,8 @@
-"""What a client's descriptor needs of the kernel beyond read and write.
+"""System calls on a client's descriptor, beyond read and write.
 
-Owns: connecting from a chosen source, and the ways in which a peer can misbehave below HTTP: a tiny window, half a
-connection, a vanished one, a reset. All take a bare descriptor: a socket object would be a third of a client's memory.
+Owns: connecting from a chosen source, and the ways in which a peer can misbehave below HTTP: a tiny window, a
+half-closed connection, a vanished peer, a reset. All take a bare descriptor: a socket object would be a third of a
+client's memory.
 """
 
 import ctypes
@@ -16,20 +17,20 @@ from typing import Final
 
 from loadgen.target import Target
 
-# In Linux since 4.2; Python names it from 3.12 on. The port is then chosen at connect(), for the whole address pair,
-# where bind() alone would set a port aside for one source and run dry at 28,000.
+# In Linux since 4.2, in Python since 3.12. The port is then chosen at connect(), for the whole pair of addresses;
+# bind() alone would reserve a port of the source address, and fail after 28,000.
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
 
 # Linux' asm-generic/socket.h; Python has no names for them.
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
 
-# struct sock_filter {u16 code; u8 jt, jf; u32 k}: BPF_RET | BPF_K with k = 0, "keep 0 bytes of it", and the struct
-# sock_fprog {u16 length; sock_filter *first} that points there.
+# struct sock_filter {u16 code; u8 jt, jf; u32 k}: BPF_RET | BPF_K with k = 0, "keep 0 bytes of the packet", and the
+# struct sock_fprog {u16 length; sock_filter *first} that points to it.
 _KEEP_NOTHING: Final = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 _FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
 
-#: Where `struct tcp_info` (linux/tcp.h) has the milliseconds since data last came.
+#: Position of `tcpi_last_data_recv` in `struct tcp_info` (linux/tcp.h): milliseconds since data last arrived.
 _LAST_RECEIVED: Final = slice(52, 56)
 TCP_INFO_BYTES: Final = _LAST_RECEIVED.stop
 _TICK_SECONDS: Final = 0.01
@@ -42,8 +43,7 @@ def connect(
 ) -> int:
     """Begin a connection to the target from the source address of client `index`; the descriptor does not block.
 
-    A receive buffer must be set before the handshake, which tells the peer the window's scale. 0 leaves the buffers,
-    and the greatest segment, to the kernel.
+    The receive buffer is set before the handshake, which fixes the window scale. 0 leaves a size to the kernel.
     """
     with socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -63,7 +63,7 @@ def connect(
         return sock.detach()
 
 
-#: What this machine lacks, and no fault of the target.
+#: Errors that mean that this machine lacks something; they are not the target's fault.
 _OWN_FAULTS: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE)
 )
@@ -79,7 +79,7 @@ def describe(error: OSError) -> str:
 
 @contextmanager
 def borrowed(fd: int) -> Iterator[socket.socket]:
-    """A descriptor as a socket, which does not close it."""
+    """Wrap a descriptor in a socket that does not close it."""
     sock = socket.socket(fileno=fd)
     try:
         yield sock
@@ -88,16 +88,16 @@ def borrowed(fd: int) -> Iterator[socket.socket]:
 
 
 def finish_sending(fd: int) -> None:
-    """Send FIN and go on reading."""
+    """Send FIN, and keep the other direction open."""
     with borrowed(fd) as sock:
         sock.shutdown(socket.SHUT_WR)
 
 
 def deafen(fd: int) -> None:
-    """Drop every segment that arrives, acknowledgements and resets too: to its peer this one has vanished.
+    """Drop every arriving segment, acknowledgements and resets too, so that to its peer this one has vanished.
 
-    By a classic BPF filter, which Linux lets anybody set; hardened kernels want CAP_NET_ADMIN and raise
-    `PermissionError`. What the descriptor sends still leaves.
+    It is a classic BPF filter, which Linux lets anybody set; hardened kernels require CAP_NET_ADMIN and raise
+    `PermissionError`. Outgoing data still leaves.
     """
     _set(fd, _SO_ATTACH_FILTER, _FILTER)
 
@@ -107,20 +107,20 @@ def undeafen(fd: int) -> None:
 
 
 def reset_when_closed(fd: int) -> None:
-    """Have close() send RST instead of FIN, and drop what was not sent."""
+    """Make close() send RST instead of FIN, and drop unsent data."""
     _set(fd, socket.SO_LINGER, _LINGER_ZERO)
 
 
 def pending_error(fd: int) -> int:
-    """The errno that the next call would raise, which is cleared; 0 if there is none."""
+    """Return and clear the pending error of the socket; 0 if there is none."""
     with borrowed(fd) as sock:
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def unread_seconds(tcp_info: bytes) -> float:
-    """How long ago the last bytes came, at least, by the first `TCP_INFO_BYTES` of a `TCP_INFO`.
+    """How long ago, at least, the last data arrived, by the first `TCP_INFO_BYTES` of a `TCP_INFO`.
 
-    The kernel counts in ticks of its own clock, of 10 ms at most: one is taken off.
+    The kernel counts in ticks of its own clock, of 10 ms at most, so one tick is subtracted.
     """
     return max(int.from_bytes(tcp_info[_LAST_RECEIVED], sys.byteorder) / 1000 - _TICK_SECONDS, 0.0)
 

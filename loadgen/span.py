@@ -1,10 +1,10 @@
-"""One phase of an experiment: how long it was, and what the server, the crowd and the machine did meanwhile.
+"""One phase of an experiment: its length, and what the server, the crowd and the machine did meanwhile.
 
-Owns: readings at both ends and what they come to, and how much memory attackers cost a server. May not: take readings.
+Owns: the arithmetic on the readings at both ends, and how much memory attackers cost a server. May not: take readings.
 
 A server that keeps the newest messages of each room grows while its victims chat, attacked or not: by 200 KB a second
-for 50 of them, which over twelve seconds is more than many attacks cost. So the growth that the baseline shows is
-carried on and taken off.
+for 50 of them, which in twelve seconds is more than many attacks cost. So the growth rate of the baseline is
+extrapolated and subtracted.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ class Reading(NamedTuple):
     server: Usage | None
     held: int  # clients of honest load
     own_bytes: int  # memory of the generator's own processes
-    crowd_cpu_seconds: float  # what the crowd's processes have used
-    deliveries: int  # messages that reached anybody
+    crowd_cpu_seconds: float  # CPU that the crowd's processes have used
+    deliveries: int  # messages that reached a client
     sent_bytes: int  # by honest load
     received_bytes: int
-    ticks: machine.Ticks | None = None  # read where a phase is measured
+    ticks: machine.Ticks | None = None  # read only if the phase is measured
     pressure: float | None = None
 
 
@@ -34,7 +34,7 @@ _NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
 
 
 class Span(NamedTuple):
-    """A phase, by what was read before and after it."""
+    """A phase, with the readings before and after it."""
 
     name: str
     counts_as: Counts
@@ -60,7 +60,7 @@ class Span(NamedTuple):
         return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
 
     def rate(self, amount: str) -> float | None:
-        """By how much a reading grew, a second."""
+        """The growth of a reading per second."""
         return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
 
     @property
@@ -77,27 +77,27 @@ class Span(NamedTuple):
 
     @property
     def pressure_percent(self) -> float | None:
-        """In how much of it a program waited for a processor."""
+        """The share of its time in which a program waited for a processor."""
         if self.before.pressure is None or self.after.pressure is None:
             return None
         return per(100 * (self.after.pressure - self.before.pressure), self.seconds)
 
 
 def bytes_each(earlier: Span, later: Span) -> float | None:
-    """The server's growth from the end of one phase to that of another, for each client that came in between."""
+    """The server's growth between the ends of two phases, for each client that came in between."""
     if earlier.server_bytes is None or later.server_bytes is None:
         return None
     return per(later.server_bytes - earlier.server_bytes, later.after.held - earlier.after.held)
 
 
 def joined(spans: Sequence[Span], counts_as: Counts) -> Span:
-    """All phases that count as this as one; without any, a span of no length in which nothing was read."""
+    """Join all phases that count as this one; if there are none, return an empty span without readings."""
     found = [span for span in spans if span.counts_as is counts_as]
     return found[0]._replace(after=found[-1].after) if found else Span("", counts_as, _NOTHING, _NOTHING)
 
 
 def per(amount: float | None, number: float) -> float | None:
-    """Divide, where there is something to divide; to four significant digits."""
+    """Divide, to four significant digits; `None` if an operand is missing."""
     return None if amount is None or number <= 0 else float(f"{amount / number:.4g}")
 
 
@@ -105,7 +105,7 @@ def ratio(value: float | None, base: float | None) -> float | None:
     return None if value is None or base is None else per(value, base)
 
 
-#: Steps that show a rate; with fewer, what a process needs for its first work would be taken for one.
+#: Steps that are needed for a rate; with fewer, one-time growth of a process would be taken for one.
 _ENOUGH: Final = 3
 
 
@@ -120,7 +120,7 @@ class Growth:
         self.rate = _rate(baseline)
 
     def beyond(self, sample: Size) -> int | None:
-        """Bytes that the baseline does not explain; None without a baseline."""
+        """Bytes that the baseline's growth does not explain; `None` without a baseline."""
         if self._last is None:
             return None
         return sample.resident - self._last.resident - round(self.rate * (sample.moment - self._last.moment))
@@ -130,7 +130,7 @@ class Growth:
 
 
 def _rate(baseline: Sequence[Size]) -> float:
-    """Bytes a second, as it usually went: one jump is no rate. Never less than none."""
+    """Bytes a second, as the median of the steps, so that one jump does not count; never negative."""
     steps = [
         (later.resident - earlier.resident) / (later.moment - earlier.moment) for earlier, later in pairwise(baseline)
     ]

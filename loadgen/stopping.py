@@ -1,6 +1,6 @@
-"""How a run ends before its time: one Ctrl-C ends it with the report so far, a second one at once.
+"""How a run ends early: the first Ctrl-C ends it with the report so far, a second one at once.
 
-Owns: the stop button, and getting an error out of the groups in which trio's nurseries wrap it.
+Owns: the signal handling, and unwrapping an error from the exception groups of trio's nurseries.
 """
 
 import signal
@@ -20,7 +20,7 @@ async def watch_signals(stop: trio.Event, say: Callable[[str], None]) -> None:
             say("stopping; press again to leave at once")
             stop.set()
             break
-    # outside the receiver the default handlers are back: a second Ctrl-C ends the program
+    # leaving the receiver restores the default handlers, so a second Ctrl-C ends the program
     await trio.sleep_forever()
 
 
@@ -31,7 +31,7 @@ async def cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
 
 @asynccontextmanager
 async def stoppable(say: Callable[[str], None]) -> AsyncIterator[trio.Event]:
-    """Cancel what is within as soon as the event is set: by us, by SIGINT or by SIGTERM."""
+    """Cancel the block when the event is set: by the caller, SIGINT or SIGTERM."""
     stop = trio.Event()
 
     async with trio.open_nursery() as nursery:
@@ -42,7 +42,7 @@ async def stoppable(say: Callable[[str], None]) -> AsyncIterator[trio.Event]:
 
 
 def first(error: BaseException) -> BaseException:
-    """The first error of a group that is no group itself; of what is no group, itself."""
+    """Return the first error in a possibly nested group; any other error is returned as it is."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

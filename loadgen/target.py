@@ -1,8 +1,8 @@
 """Where the load goes, and whether it may.
 
-Owns: the URL, the address it was resolved to once, the source addresses to come from, and the rule that nothing off
-the loopback is loaded unless its owner named it on the command line *and* it says itself that it agrees. May not:
-open the crowd's connections.
+Owns: the URL, the address that it resolved to, the source addresses, and the rule that a host off the loopback is
+loaded only if the user names it on the command line *and* the host itself consents. May not: open the crowd's
+connections.
 """
 
 import http.client
@@ -21,42 +21,42 @@ from loadgen.timers import now
 
 CONSENT_PATH: Final = "/.well-known/loadgen-consent"
 
-#: What the answer at CONSENT_PATH must consist of, apart from white space around it.
+#: The body of the answer at CONSENT_PATH, apart from white space around it.
 CONSENT_TEXT: Final = "loadgen may load this host"
 
-#: Connections from one source address. Servers cap them per address (512 is chatserver's default, nginx examples
-#: say 10 to 100), and that cap is an answer to one greedy address, not to a crowd.
+#: Connections from one source address. Servers cap them per address (512 is chatserver's default, nginx examples have
+#: 10 to 100), and that cap is meant for one greedy address, not for a crowd.
 PER_SOURCE: Final = 200
 
-#: The index of clients that share one address with all others of their persona: beyond any crowd's. Beyond it are the
-#: clients with an address each.
+#: The index of clients that share one address with all others of their persona: beyond that of any crowd. Higher
+#: indexes are for clients with an address each.
 SHARED_INDEX: Final = 2_000_000
 
-#: Source addresses begin at 127.16.0.1: away from 127.0.0.1, which the machine's own programs use.
+#: The first source address: away from 127.0.0.1, which the machine's own programs use.
 _FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.16.0.1"))
 
 PROBE_SECONDS: Final = 5.0
 
-#: Between two looks whether a target listens by now.
+#: Interval of the checks whether a target listens.
 WAIT_SECONDS: Final = 0.1
 
-#: How long a server may take to say that it does not understand empty lines. A plain one says nothing and costs this.
+#: Time for a TLS server to reject empty lines. A plain server does not answer them, so the check costs this long.
 ANSWER_SECONDS: Final = 0.2
 
-#: What a plain server skips before a request (RFC 9112 section 2.2), and a TLS one takes for a broken record. To the
-#: beginning of a request OpenSSL says nothing at all.
+#: A plain server skips these before a request (RFC 9112 section 2.2), and a TLS server rejects them as a broken record.
+#: To the beginning of a request OpenSSL would not answer at all.
 _EMPTY_LINES: Final = b"\r\n" * 4
 
 _TLS_ALERT: Final = b"\x15\x03"  # a record's type, and the version's first byte
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and how a target is asked: what may be said of a request on the command line. The defaults suit a chat."""
+    """The requests to a target, as the command line describes them. The defaults suit a chat."""
 
-    path: str = "/"  # what plain requests ask for
+    path: str = "/"  # of plain requests
     websocket_path: str = "/ws"
     method: str = "GET"
-    fields: tuple[str, ...] = ()  # of plain requests and upgrades: "Name: value"
+    fields: tuple[str, ...] = ()  # of plain requests and upgrades, each "Name: value"
     body: bytes = b""
     subprotocol: str = ""
 
@@ -65,7 +65,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.fields, f"Sec-WebSocket-Protocol: {self.subprotocol}") if self.subprotocol else self.fields
 
 
-#: Where chatserver, and most others, are asked by default.
+#: The defaults, for chatserver and most others.
 USUAL: Final = Endpoint()
 
 
@@ -96,7 +96,7 @@ class Target:
         return name if self.port == (443 if self.tls else 80) else f"{name}:{self.port}"
 
     def source(self, index: int) -> str | None:
-        """The address for client `index` to come from; `None` where the kernel must choose."""
+        """The source address of client `index`; `None` if the kernel must choose."""
         if not self.address.startswith("127."):
             return None
         return _loopback(index // PER_SOURCE)
@@ -107,7 +107,7 @@ class Target:
 
     @property
     def spreads_sources(self) -> bool:
-        """Whether `source` gives addresses, so that ports are no limit."""
+        """Whether clients have several source addresses, so that ports are no limit."""
         return self.source(0) is not None
 
 
@@ -133,7 +133,7 @@ def find(url: str, *, allow: str | None = None) -> Target:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UsageError(f"URL: {host!r} cannot be resolved: {error.strerror or error}") from None
-    # `localhost` gives ::1 first on most machines; the loopback /8 is what lets sources be spread
+    # `localhost` resolves to ::1 first on most machines, but only 127.0.0.0/8 has many source addresses
     found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
     family, _, _, _, where = found[0]
     target = Target(url=url, host=host, address=str(where[0]), port=port, family=family, tls=tls)
@@ -159,13 +159,13 @@ def _demand_consent(target: Target, allow: str | None) -> None:
 
 class Page(NamedTuple):
     status: int | None  # None without an answer
-    seconds: float  # until it began, connecting included
+    seconds: float  # until the answer began, connect included
     body: bytes = b""
     error: str = ""  # why there is no answer
 
 
 def fetch(target: Target, path: str, *, most_bytes: int = 0) -> Page:
-    """Fetch a page, or so much of it, once. Blocks: call it in a thread."""
+    """Fetch a page, `most_bytes` of it at most. Blocks: call it in a thread."""
     connection, begun = http_connection(target, PROBE_SECONDS), now()
     try:
         connection.request("GET", path, headers={"Host": target.authority, "Connection": "close"})
@@ -179,7 +179,7 @@ def fetch(target: Target, path: str, *, most_bytes: int = 0) -> Page:
 
 
 def http_connection(target: Target, seconds: float) -> http.client.HTTPConnection:
-    """For the few requests that are no load; every wait on it ends after so many seconds."""
+    """Make a connection for the few requests that are not load; `seconds` is the timeout of each wait."""
     if target.tls:
         context = client_context()
         return http.client.HTTPSConnection(target.address, target.port, timeout=seconds, context=context)
@@ -188,10 +188,10 @@ def http_connection(target: Target, seconds: float) -> http.client.HTTPConnectio
 
 @cache
 def client_context() -> ssl.SSLContext:
-    """How all of loadgen speaks TLS.
+    """The TLS context of all clients.
 
-    Certificates are not verified: what is loaded is one's own, mostly on this machine, with a certificate that it
-    signed itself; and nothing that is sent is a secret.
+    Certificates are not verified: users load their own servers, mostly on this machine with a self-signed certificate,
+    and nothing that is sent is secret.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -205,7 +205,7 @@ def describe_tls(error: ssl.SSLError) -> str:
 
 
 def probe(target: Target) -> None:
-    """Connect once, so that a closed port, or TLS on one side only, is one clear line and not thousands of failures."""
+    """Connect once, so that a closed port, or TLS on one side only, gives one clear error and not thousands."""
     where = f"{target.address} port {target.port}"
     try:
         if target.tls:
@@ -244,7 +244,7 @@ def _shake_hands(target: Target) -> None:
 
 
 def _speaks_tls(target: Target) -> bool:
-    """Whether it answers as TLS does; a server that says nothing so soon is taken at its URL's word."""
+    """Whether it answers as a TLS server; one that does not answer in time is plain, as its URL says."""
     with _connected(target) as sock:
         sock.settimeout(ANSWER_SECONDS)
         sock.sendall(_EMPTY_LINES)
@@ -257,7 +257,7 @@ def _speaks_tls(target: Target) -> bool:
     if answer:
         return answer == _TLS_ALERT
     try:
-        _shake_hands(target)  # some hang up on what is no TLS without a word
+        _shake_hands(target)  # some TLS servers close without an alert if the input is not TLS
     except OSError:
         return False
     return True

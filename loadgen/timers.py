@@ -1,8 +1,8 @@
-"""Time for the engine: a wheel for the crowd, alarms for the few that must be exact, one descriptor that wakes it.
+"""Timers of the engine: a wheel for the crowd, alarms for the few that must be exact, one descriptor that wakes it.
 
-Owns: every deadline of the process. The wheel is coarse and lazy: a client is in at most one bucket, putting a
-deadline off is one attribute write, and only 5 ms buckets that hold a client exist at all. Alarms are a heap, for the
-open-loop schedule and the victims' operations, whose lateness is *our* error and is recorded as such.
+Owns: every deadline of the process. The wheel is coarse and lazy: a client is in one bucket at a time, postponing a
+deadline is one attribute write, and only 5 ms buckets that hold a client exist. Alarms are a heap, for the open-loop
+schedule and the victims' operations; their lateness is *our* error and is recorded as such.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ now: Final = time.monotonic  # the clock of timerfd below; trio's has an offset 
 
 
 class Timed(Protocol):
-    """What the wheel asks of its members: two attributes that only the wheel writes."""
+    """A member of the wheel, with two attributes that only the wheel writes."""
 
     due: float
     tick: int
@@ -47,7 +47,7 @@ class Wheel(Generic[T]):
             return
         tick = int(when / TICK_SECONDS) + 1
         if 0 <= member.tick <= tick:
-            return  # it is looked at before then anyway, and moved on by that look
+            return  # its present bucket comes due earlier, and then moves it on
         self._put(member, tick)
 
     def _put(self, member: T, tick: int) -> None:
@@ -71,7 +71,7 @@ class Wheel(Generic[T]):
         due = []
         for member in self._buckets.pop(tick):
             if member.tick != tick:
-                continue  # brought forward into an earlier bucket since
+                continue  # it has moved to an earlier bucket
             member.tick = -1
             if member.due <= moment:
                 member.due = NEVER
@@ -84,7 +84,7 @@ class Wheel(Generic[T]):
 class Alarms:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()  # equal moments go first come, first served
+        self._order = count()  # alarms for the same time go off in the order of `add`
 
     def add(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (when, next(self._order), action))
@@ -94,7 +94,7 @@ class Alarms:
         return self._heap[0][0] if self._heap else NEVER
 
     def pop_due(self, moment: float) -> list[tuple[float, Callable[[], None]]]:
-        """The due alarms, earliest first. An alarm set meanwhile for a moment long past waits for the next call."""
+        """The due alarms, earliest first; one that is added by their actions waits for the next call."""
         due = []
         while self.next_time <= moment:
             when, _, action = heapq.heappop(self._heap)
@@ -109,10 +109,10 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class WakeUp:
-    """A timerfd: a descriptor that becomes readable at a moment, to the microsecond.
+    """A timerfd: a descriptor that becomes readable at a given time, to the microsecond.
 
-    epoll's own timeout is whole milliseconds, rounded up: half a millisecond of error on average, as much as a good
-    server takes to answer. Python has `os.timerfd_create` from 3.13 on; until then it is these two calls.
+    epoll's own timeout is in whole milliseconds, rounded up: half a millisecond of error on average, as much as a good
+    server takes to answer. Python has `os.timerfd_create` from 3.13 on.
     """
 
     def __init__(self) -> None:
@@ -122,12 +122,12 @@ class WakeUp:
         self._armed = NEVER
 
     def set(self, when: float) -> None:
-        """Wake at `when` instead of whatever was set; a moment that has passed wakes at once."""
+        """Wake at `when`, instead of any earlier setting; a time that has passed wakes at once."""
         if when == self._armed:
             return
         self._armed = when
         whole = 0 if when == NEVER else int(when)
-        part = 0 if when == NEVER else max(int((when - whole) * 1e9), 1)  # all zero would disarm
+        part = 0 if when == NEVER else max(int((when - whole) * 1e9), 1)  # all zeros would disarm it
         if _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, _SETTING.pack(0, 0, whole, part), None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 

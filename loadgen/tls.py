@@ -1,6 +1,6 @@
-"""TLS of a client on buffers in memory; a TLS 1.3 client that can send any record; and a ClientHello alone.
+"""TLS of a client on memory buffers; a TLS 1.3 client that can send any record; and a ClientHello alone.
 
-Owns: the handshake and reading, by OpenSSL on buffers in memory; and the sealing of single records by hand (RFC 8446
+Owns: the handshake and reading, by OpenSSL on memory buffers; and the sealing of single records by hand (RFC 8446
 sections 5.2 and 7.3), with the traffic secret that OpenSSL writes to its key log. May not: touch a socket.
 """
 
@@ -17,17 +17,17 @@ from loadgen.target import client_context
 HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
 
-#: Sealed records say that they are application data of TLS 1.2 (RFC 8446 section 5.2).
+#: Head of a sealed record, which claims to be application data of TLS 1.2 (RFC 8446 section 5.2).
 _SEALED_HEAD: Final = b"\x17\x03\x03"
 _TAG_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
-#: Most of a record's payload (RFC 8446 section 5.1).
+#: The largest payload of a record (RFC 8446 section 5.1).
 RECORD_BYTES: Final = 16 * 1024
 _SECRET: Final = b"CLIENT_TRAFFIC_SECRET_0"
 
 
 class Link:
-    """One connection of a client: OpenSSL on buffers in memory. Raises ssl.SSLError."""
+    """One connection of a client: OpenSSL on memory buffers. Raises ssl.SSLError."""
 
     __slots__ = ("_received", "_to_send", "established", "tls")
 
@@ -37,7 +37,7 @@ class Link:
         self.established = False
 
     def handshake(self, records: bytes = b"") -> bytes:
-        """Go on with what has come; returns what is to be sent."""
+        """Continue with received records, and return the bytes to send."""
         self._received.write(records)
         with suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
@@ -49,7 +49,7 @@ class Link:
         return self._to_send.read()
 
     def decrypted(self, records: bytes = b"") -> tuple[bytes, bool]:
-        """Turn records into bytes; the second value is whether the peer said goodbye."""
+        """Decrypt records; the second value is whether the peer sent close_notify."""
         self._received.write(records)
         parts = []
         try:
@@ -58,12 +58,12 @@ class Link:
         except ssl.SSLWantReadError:
             return b"".join(parts), False
         except ssl.SSLZeroReturnError:
-            pass  # as an empty read, when we have said goodbye before
+            pass  # close_notify; after our own it is an empty read instead
         return b"".join(parts), True
 
     def goodbye(self) -> bytes:
-        """Say that nothing more will be sent."""
-        with suppress(ssl.SSLError):  # it waits for the other's goodbye, and minds other things; we do not
+        """Return a close_notify: nothing more will be sent."""
+        with suppress(ssl.SSLError):  # it also waits for the peer's close_notify, which does not matter here
             self.tls.unwrap()
         return self._to_send.read()
 
@@ -73,7 +73,7 @@ class Link:
 
 
 class Tls13(Link):
-    """The same, which can also seal a record of its own."""
+    """A `Link` that can also seal records by hand."""
 
     __slots__ = ("_records", "_secret")
 
@@ -83,13 +83,13 @@ class Tls13(Link):
         self._records = 0  # sealed with the traffic secret
 
     def handshake(self, records: bytes = b"") -> bytes:
-        """Go on; when it is done, the secret is in the log."""
+        """Continue; when the handshake is over, take the secret from the log."""
         said, before = super().handshake(records), self._secret
         self._secret = before or (_logged_secret() if self.established else b"")
         return said
 
     def seal(self, content_type: int, content: bytes) -> bytes:
-        """Make a record of any type that holds anything. Raises ImportError without `cryptography`."""
+        """Make a record of any type with any content. Raises ImportError without `cryptography`."""
         suite = self.tls.cipher()
         assert suite is not None, "there is a suite once the handshake is over"
         self._records += 1
@@ -97,7 +97,7 @@ class Tls13(Link):
 
 
 def seal(suite: str, secret: bytes, number: int, content_type: int, content: bytes) -> bytes:
-    """Make the `number`th record, from 0 on, under a traffic secret; suites as in `TLS_AES_128_GCM_SHA256`."""
+    """Make the `number`th record, counted from 0, under a traffic secret; `suite` as in `TLS_AES_128_GCM_SHA256`."""
     digest = suite.rpartition("_")[2].lower()
     key_bytes = 16 if "AES_128" in suite else 32
     aead = "ChaCha20Poly1305" if "CHACHA20" in suite else "AESGCM"
@@ -109,7 +109,7 @@ def seal(suite: str, secret: bytes, number: int, content_type: int, content: byt
 
 
 def _aead(name: str, key: bytes) -> Callable[[bytes, bytes, bytes], bytes]:
-    # Imported when it is needed: all processes of a run load all personas, and this is 10 MB in each.
+    # Imported only when needed: all processes of a run load all personas, and this takes 10 MB in each.
     from cryptography.hazmat.primitives.ciphers import aead  # noqa: PLC0415
 
     encrypt: Callable[[bytes, bytes, bytes], bytes] = getattr(aead, name)(key).encrypt
@@ -117,7 +117,7 @@ def _aead(name: str, key: bytes) -> Callable[[bytes, bytes, bytes], bytes]:
 
 
 def _expand(digest: str, secret: bytes, label: bytes, length: int) -> bytes:
-    """HKDF-Expand-Label without context (RFC 8446 section 7.1), for what is no longer than one digest."""
+    """HKDF-Expand-Label without context (RFC 8446 section 7.1), for lengths up to one digest."""
     label = b"tls13 " + label
     info = length.to_bytes(2) + bytes((len(label),)) + label + b"\0"
     return hmac.digest(secret, info + b"\x01", digest)[:length]
@@ -133,7 +133,7 @@ def client_hello(host: str = "localhost") -> bytes:
 
 @cache
 def _logging_context() -> tuple[ssl.SSLContext, int]:
-    """One context for all, and the descriptor of its key log, which is a file in memory."""
+    """The shared context, and the descriptor of its key log, which is a file in memory."""
     log = os.memfd_create("key log")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -145,7 +145,7 @@ def _logging_context() -> tuple[ssl.SSLContext, int]:
 
 
 def _logged_secret() -> bytes:
-    """The secret that was logged last: that of the handshake which has just ended."""
+    """The secret that was logged last, of the handshake that has just ended."""
     log = _logging_context()[1]
     lines = os.pread(log, os.fstat(log).st_size, 0).splitlines()
     os.ftruncate(log, 0)

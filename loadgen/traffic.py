@@ -1,8 +1,8 @@
-"""The open-loop schedule: which client speaks at which moment, and how long its message took to arrive.
+"""The open-loop schedule: which client sends a message when, and how long the message takes.
 
-Owns: the intended send times, which depend on the rate alone and never on how the target answers, and both latencies
-counted from them: to the acknowledgement and to the sender's own message coming back. A closed loop would send less
-to a slow target and then report only the messages that it did send (coordinated omission).
+Owns: the intended send times, which depend on the rate alone and never on the target's answers, and both latencies
+counted from them: to the acknowledgement, and to the sender's own message coming back. A closed loop would send less to
+a slow target, and then report only the messages that it did send (coordinated omission).
 """
 
 from bisect import bisect_left
@@ -17,10 +17,10 @@ from loadgen.latency import Lag, Latency, Recent
 from loadgen.messages import TrafficResult
 from loadgen.timers import NEVER, now
 
-#: Messages sent in one go when the schedule is behind, before the engine looks at its sockets again.
+#: Messages sent at once when the schedule is behind, before the engine serves its sockets again.
 CATCH_UP_BATCH: Final = 64
 
-#: What a message that was refused, or never acknowledged or heard again, counts for.
+#: The duration that counts for a message that was refused, never acknowledged or never returned.
 TIMEOUT_SECONDS: Final = 5.0
 
 _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
@@ -28,18 +28,18 @@ _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 
 class Speaker(Protocol):
     index: int  # its number in the run
-    echoes: ClassVar[bool]  # whether what it says comes back to it
+    echoes: ClassVar[bool]  # whether its messages come back to it
 
     @property
     def room(self) -> str:
-        """Where it speaks."""
+        """The room of its messages."""
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, asking for an acknowledgement under `number`."""
 
 
 class Pace(NamedTuple):
-    """When messages are due: from one rate to another over a span, and at that from then on."""
+    """When messages are due: the rate changes evenly to another over a span, and then stays."""
 
     begun: float
     from_rate: float
@@ -47,7 +47,7 @@ class Pace(NamedTuple):
     over_seconds: float
 
     def due(self, number: int) -> float:
-        """When the message of this number, from 0 on, is due: where the area below the rate has grown to it."""
+        """When the `number`th message, counted from 0, is due: when the integral of the rate reaches that number."""
         slope = (self.to_rate - self.from_rate) / self.over_seconds if self.over_seconds else 0.0
         meanwhile = (self.from_rate + self.to_rate) / 2 * self.over_seconds
         if number >= meanwhile:
@@ -59,25 +59,25 @@ class Pace(NamedTuple):
 
 class Traffic:
     def __init__(self, random: Random, *, at: Callable[[float, Callable[[], None]], None], lag: Lag) -> None:
-        self._at = at  # calls at a moment
+        self._at = at  # calls a function at a given time
         self._lag = lag
         self._rate = 0.0
-        self._paces = 0  # so far
-        self.tag = f"lg{random.getrandbits(32):08x}"  # tells this run's messages from a former run's
+        self._paces = 0  # so far; a change of it ends the present schedule
+        self.tag = f"lg{random.getrandbits(32):08x}"  # distinguishes this run's messages from an earlier run's
         self.acks = Latency()
         self.echoes = Latency()
-        self.recent = Recent()  # acknowledgements of late
+        self.recent = Recent()  # acknowledgements since the last status
         self.errors: Counter[str] = Counter()
         self.intended = 0
         self.unsent = 0  # due while no client could speak
         self.speakers: list[Speaker] = []
-        self.acknowledged_in: Counter[str] = Counter()  # messages that the target keeps, by room
+        self.acknowledged_in: Counter[str] = Counter()  # acknowledged messages, by room
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._text = _SENTENCE
 
     def enter(self, speaker: Speaker) -> None:
-        """Join the schedule's speakers; in the order of numbers, so that a replay calls the same."""
+        """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones."""
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
@@ -87,7 +87,7 @@ class Traffic:
             self.speakers.remove(speaker)
 
     def start(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
-        """Speak at `rate` messages a second from now on, or from `over_seconds` on and evenly nearer to it until then.
+        """Send `rate` messages a second, or change to that rate evenly over `over_seconds`.
 
         It lasts until `stop`, or until another rate is set.
         """
@@ -137,7 +137,7 @@ class Traffic:
             self.recent.latency.record(took)
 
     def refused(self, number: int, code: str) -> None:
-        """Book that the target would not take a message."""
+        """Book that the target refused a message."""
         self.errors[code] += 1
         self.recent.failed += 1
         sent = self._unacknowledged.pop(number, None)
@@ -161,7 +161,7 @@ class Traffic:
             self.echoes.record(now() - due)
 
     def result(self) -> TrafficResult:
-        """What became of all messages; what never came took the whole timeout."""
+        """The results of all messages; one that is still outstanding counts with at least the whole timeout."""
         acks, echoes = deepcopy(self.acks), deepcopy(self.echoes)
         for latency, waiting in (acks, self._unacknowledged), (echoes, self._unreturned):
             for due, _ in waiting.values():
@@ -178,5 +178,5 @@ class Traffic:
 
     @property
     def outstanding(self) -> int:
-        """Messages that were sent and not yet acknowledged or refused, or have not come back to their sender."""
+        """Messages that await their acknowledgement, plus those that have not come back to their sender."""
         return len(self._unacknowledged) + len(self._unreturned)

@@ -1,11 +1,11 @@
-"""The verdict: the one place where it is decided how a run ended.
+"""The verdict: the one place that decides how a run ended.
 
-Owns: the order in which facts count, and the limits beyond which this machine, its host or the generator itself is a
+Owns: the precedence of the facts, and the limits beyond which this machine, its host or the generator itself is a
 suspect. Data in, a verdict with its reasons out. May not: measure, or know which command asks.
 
-What shows in counts (a failure, a lost message, a dead server) is the target's, however busy this machine was: a
-failure takes seconds of silence or an answer that says no. What shows in times is the target's only where nothing else
-took them: with `noise` it is no measurement.
+Counts (a failure, a lost message, a dead server) are the target's doing, however busy this machine was: a failure takes
+seconds of silence, or a refusal. Times are the target's only if nothing else can explain them: with `noise`, a late
+answer measures nothing.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ _STOPPED: Final = "stopped before the end; the figures cover what was done"
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     figures: Figures
-    bar: tuple[Condition, ...]  # what the target must hold to, `--fail-if` included
-    died: str = ""  # what shows that the target is gone
-    faults: tuple[str, ...] = ()  # why nothing that was measured counts
-    busy: tuple[str, ...] = ()  # why what was measured proves too little, unless a count is broken
-    noise: tuple[str, ...] = ()  # why a late answer need not be the target's
-    loose: tuple[str, ...] = ()  # why the bar allowed more than it should have: what is over it all the same counts
+    bar: tuple[Condition, ...]  # conditions that fail the target if true, `--fail-if` included
+    died: str = ""  # the evidence that the target is gone
+    faults: tuple[str, ...] = ()  # why the whole measurement is void
+    busy: tuple[str, ...] = ()  # why it proves too little, unless a condition on a count is true
+    noise: tuple[str, ...] = ()  # why something else than the target may have made answers late
+    loose: tuple[str, ...] = ()  # why the bar was higher than it should be; exceeding it still counts
     not_exercised: tuple[str, ...] = ()  # why holding proves nothing
-    notes: tuple[str, ...] = ()  # what else a reader must know
+    notes: tuple[str, ...] = ()  # further remarks for the reader
     interrupted: bool = False
 
 
@@ -59,7 +59,8 @@ def _decide(facts: Facts) -> tuple[Outcome, list[str]]:
     return Outcome.HELD, []
 
 
-#: Of several parts, the gravest decides. Parts that were not exercised decide only where nothing else was found.
+#: Of several parts, the gravest outcome decides. Parts that were not exercised decide only if there is no other
+#: outcome.
 _BY_GRAVITY: Final = (Outcome.FELL_SHORT, Outcome.INVALID, Outcome.HELD, Outcome.NOT_EXERCISED)
 
 
@@ -67,35 +68,35 @@ def worst(outcomes: list[Outcome]) -> Outcome:
     return next((each for each in _BY_GRAVITY if each in outcomes), Outcome.NOT_EXERCISED)
 
 
-# What else than the target may have made an answer late
+# Causes of late answers other than the target
 
-#: A generator as late as this is a fifth of what the bar allows a server.
+#: The generator's own lateness may be a fifth of the margin that the bar allows a server.
 LATE_MS: Final = MARGIN_MS / 5
 
-#: ATTACKS.md: a run counts in which the host took less than this.
+#: The host may take this share of the processors' time; the run counts only if it took less.
 STEAL_PERCENT: Final = 4.0
 
-#: ATTACKS.md: and in which the bare loop, attacked in the same run, kept within this. One that failed its victims did
-#: not: each of those operations took the whole timeout.
+#: The 99th percentile that the floor (a bare loop, attacked in the same run) must keep. If it fails its victims it
+#: exceeds this, since each failed operation counts with the whole timeout.
 FLOOR_MS: Final = 15.0
 
-#: A program ready to run waited for this part of the baseline, or of the recovery, in which a server and its victims
-#: have hardly anything to do.
+#: Share of the baseline, or of the recovery, in which some program waited for a processor. A server and its victims
+#: have hardly anything to do then, so other programs are the cause.
 PRESSURE_PERCENT: Final = 20.0
 
-#: A process that waits for this part of its time is not what is slow.
+#: A process that waits for a processor this much of its time is slow for that reason.
 WAIT_PERCENT: Final = 20.0
 
-#: A process that uses this much of one processor is not on time for all that it has to measure.
+#: A process that uses this much of one processor does not measure everything on time.
 CPU_PERCENT: Final = 85.0
 
-#: Where a generator is late itself: at what it does by itself, and at what comes for it.
+#: The generator's own lateness: of its schedule, and in reading what has arrived.
 _LATE: Final = (
     ("lag_p99_ms", "the generator's own schedule was {:g} ms late at the 99th percentile: it lacked CPU"),
     ("backlog_p99_ms", "what came for the generator lay unread for {:g} ms at the 99th percentile: it lacked CPU"),
 )
 
-#: What else a generator that was late has to say, of what was measured.
+#: Figures that explain a late generator.
 _WHY_LATE: Final = (
     ("own_cpu_percent", "it used {:g}% of one"),
     ("own_cpu_wait_percent", "waited {:g}% of the time while other programs had it"),
@@ -117,14 +118,14 @@ _SUSPECTS: Final = (
 
 
 def busy(figures: Figures) -> tuple[str, ...]:
-    """Why the generator cannot be believed: it was too late itself."""
+    """Why the measurement cannot be trusted: the generator itself was too late."""
     late = [words.format(value) for name, words in _LATE if (value := figures.get(name)) and value > LAG_LIMIT_MS]
     why = ", ".join(words.format(value) for name, words in _WHY_LATE if (value := figures.get(name)))
     return (f"{late[0]} ({why})" if why else late[0], *late[1:]) if late else ()
 
 
 def suspects(figures: Figures) -> tuple[str, ...]:
-    """Why a late answer need not be the target's; nothing on a quiet machine."""
+    """Other explanations for late answers; none on a quiet machine."""
     return tuple(
         words.format(value)
         for name, limit, words in _SUSPECTS

@@ -1,9 +1,9 @@
-"""The bytes a virtual client must understand: response heads, whole responses, WebSocket frames.
+"""The parsing that a virtual client needs: response heads, whole responses, WebSocket frames.
 
-Owns: the smallest client-side reading of HTTP/1.1 and RFC 6455 that a crowd needs. A crowd of 18,000 cannot carry an
-h11 and a wsproto connection each (2.5 KB and 40 us an answer), and being a second, independent reading of the
-protocols is the point of a load generator. Bytes in, values out: may not import trio, socket or anything of ours.
-Incomplete input is never an error: it is `None`, or the unread rest, and the caller asks again with more.
+Owns: the smallest client side of HTTP/1.1 and RFC 6455 that a crowd needs. A crowd of 18,000 cannot have an h11 and a
+wsproto connection each (2.5 KB and 40 us an answer), and a load generator should be an independent implementation of
+the protocols. Bytes in, values out: may not import trio, socket or anything of ours. Incomplete input is never an
+error: the result is `None`, or the unread rest, and the caller tries again with more.
 """
 
 import base64
@@ -25,27 +25,27 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
-#: A legal mask that leaves the payload as it is, at no cost.
+#: A legal mask that leaves the payload unchanged, at no cost.
 NO_MASKING: Final = bytes(4)
 
 #: A server's close frame: two bytes of head, two of code, at most 123 of reason (RFC 6455 section 5.5).
 LAST_WORD_BYTES: Final = 127
 
-#: A response head longer than this is taken for garbage. Browsers stop at 256 KiB, h11 at 16 KiB.
+#: A longer response head counts as garbage. Browsers stop at 256 KiB, h11 at 16 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
 
-#: A frame announcing more than this is taken for garbage: no chat message comes near it.
+#: A frame that announces more counts as garbage: no chat message comes near it.
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 
-# One nonce for the whole crowd. RFC 6455 wants it random so that caches cannot replay a handshake; there is no cache
-# between us and the target, and a constant lets the expected answer be computed once.
+# One nonce for the whole crowd, so that the expected answer is computed once. RFC 6455 requires a random one so that
+# caches cannot replay a handshake, but there is no cache between us and the target.
 _KEY: Final = base64.b64encode(b"loadgen-loadgen!").decode()
 _ACCEPT: Final = base64.b64encode(
     hashlib.sha1(f"{_KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode(), usedforsecurity=False).digest()
 ).decode()
 
 
-#: What asks for a WebSocket.
+#: The fields that ask for a WebSocket.
 UPGRADE_FIELDS: Final = (
     "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {_KEY}", "Sec-WebSocket-Version: 13",
 )  # fmt: skip
@@ -58,14 +58,14 @@ class WireError(Exception):
 class Head(NamedTuple):
     status: int
     fields: Mapping[str, str]
-    size: int  # bytes, blank line included: where the body begins
+    size: int  # bytes, blank line included; the body begins there
 
 
 class Response(NamedTuple):
     status: int
     fields: Mapping[str, str]
     body: bytes
-    rest: bytes  # what followed it
+    rest: bytes  # the bytes after it
 
     @property
     def keeps_alive(self) -> bool:
@@ -95,7 +95,7 @@ def upgrade_request(target: str, host: str, *fields: str) -> bytes:
 
 
 def read_head(data: bytes) -> Head | None:
-    """Parse a response head, or return `None` while its end has not come."""
+    """Parse a response head, or return `None` while it is incomplete."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         if len(data) > MAX_HEAD_BYTES:
@@ -104,7 +104,7 @@ def read_head(data: bytes) -> Head | None:
     return _parsed_head(data[:end])
 
 
-@lru_cache  # a server says the same to all who come within a second
+@lru_cache  # a server sends the same head to all clients within a second
 def _parsed_head(head: bytes) -> Head:
     first, *lines = head.decode("latin-1").split("\r\n")
     parts = first.split(" ", 2)
@@ -115,7 +115,7 @@ def _parsed_head(head: bytes) -> Head:
 
 
 def final_status(data: bytes) -> int | None:
-    """Find the status of the first response that is not interim, or return `None`: it has not come, or is no HTTP."""
+    """Find the status of the first final response; `None` if it has not come yet, or is not HTTP."""
     while data.startswith(b"HTTP/1.") and data[9:12].isdigit():
         status = int(data[9:12])
         if status >= 200 or status == 101:
@@ -127,8 +127,8 @@ def final_status(data: bytes) -> int | None:
 def read_response(data: bytes, *, bodiless: bool = False) -> Response | None:
     """Parse a whole response with a length or in chunks, or return `None` while part of it is missing.
 
-    The answer to a HEAD is `bodiless`, whatever its length says. A body that ends with the connection is refused: the
-    clients that use this ask for keep-alive.
+    The answer to a HEAD is `bodiless`, whatever its Content-Length. A body that ends with the connection is an error,
+    because the clients that use this ask for keep-alive.
     """
     head = read_head(data)
     if head is None:
@@ -153,7 +153,7 @@ def read_response(data: bytes, *, bodiless: bool = False) -> Response | None:
 
 
 def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
-    """Join the chunks from `at` on; the body and where it ends, trailers skipped."""
+    """Join the chunks from `at` on; return the body and where it ends, after the trailers."""
     parts: list[bytes] = []
     while True:
         line_end = data.find(b"\r\n", at)
@@ -174,13 +174,13 @@ def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
 
 
 def check_upgrade(fields: Mapping[str, str]) -> None:
-    """Raise unless these fields of a 101 accept the upgrade that was asked for."""
+    """Raise unless these fields of a 101 accept our upgrade."""
     if fields.get("sec-websocket-accept") != _ACCEPT:
         raise WireError("a 101 with the wrong Sec-WebSocket-Accept")
 
 
 def read_frames(data: bytes) -> tuple[list[Frame], bytes]:
-    """Split off the whole frames; the second value is what is left of an unfinished one."""
+    """Split off the complete frames; the second value is the beginning of an incomplete one."""
     frames: list[Frame] = []
     at, have = 0, len(data)
     while have - at >= 2:
@@ -207,7 +207,7 @@ def read_frames(data: bytes) -> tuple[list[Frame], bytes]:
 
 
 def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mask: bytes | None = NO_MASKING) -> bytes:
-    """Encode a client's frame; `announced` is a length other than the payload's, no mask is illegal."""
+    """Encode a client's frame; `announced` overrides the length of the payload, and a frame without mask is illegal."""
     length = len(payload) if announced is None else announced
     head = frame_head(first, 0 if mask is None else 0x80, length)
     if mask is None or mask == NO_MASKING:
@@ -216,7 +216,7 @@ def frame(first: int, payload: bytes = b"", *, announced: int | None = None, mas
 
 
 def frame_head(first: int, mask_bit: int, length: int) -> bytes:
-    """Encode the head of a frame with this first byte; the mask, if there is one, follows."""
+    """Encode the head of a frame with this first byte, up to the mask."""
     if length < 126:
         return bytes((first, mask_bit | length))
     if length < 1 << 16:
@@ -225,10 +225,10 @@ def frame_head(first: int, mask_bit: int, length: int) -> bytes:
 
 
 def close_code(tail: bytes) -> int | None:
-    """Find the code of a close frame with which the bytes end, or `None`.
+    """Find the code of a close frame at the end of these bytes, or return `None`.
 
-    A close frame is the last thing that a server sends. So a client that is sent millions of pongs need not read them
-    all to know why it was thrown out: it keeps the last few bytes and looks there when the connection ends.
+    A close frame is the last thing that a server sends. So a client that receives millions of pongs need not parse them
+    to learn why it was closed: it keeps the last few bytes, and parses them when the connection ends.
     """
     for start in range(max(len(tail) - LAST_WORD_BYTES, 0), len(tail) - 1):
         if tail[start] == FIN | CLOSE and tail[start + 1] == len(tail) - start - 2:

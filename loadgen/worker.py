@@ -1,8 +1,8 @@
-"""A worker: a child process that does what the conductor says and tells how it stands.
+"""A worker: a child process that obeys the conductor's orders and reports its status.
 
-Owns: the pipe's lower end. Orders come on standard input, answers go out on standard output; the end of the input ends
-the process, so that no worker outlives its conductor, however that ended. May not: know what an order means, which is
-the part's affair (`crowd.py`, `victims/`).
+Owns: its end of the pipes. Orders come on standard input, answers go to standard output. The end of the input ends the
+process, so that no worker outlives its conductor, however that ended. May not: know what an order means, which is up to
+its part (`crowd.py`, `victims/`).
 """
 
 import gc
@@ -17,7 +17,7 @@ import trio
 
 from loadgen.messages import AnyOrder, Result, Role, SendResult, Status, encode
 
-#: Between two unasked reports of the status. The live view is drawn as often.
+#: Interval of the reports of the status, and of the live view.
 STATUS_SECONDS: Final = 0.2
 
 _CHUNK: Final = 64 * 1024
@@ -28,10 +28,10 @@ class Part(Protocol):
         """Play until cancelled."""
 
     async def obey(self, order: AnyOrder) -> None:
-        """Do what was ordered, or begin to."""
+        """Carry out an order, or begin to."""
 
     def status(self, heard: int) -> Status:
-        """How things stand after so many orders."""
+        """The status after so many orders."""
 
     def result(self) -> Result:
         """Everything so far."""
@@ -54,7 +54,7 @@ async def play(make: Callable[[Role], Part]) -> None:
         role = msgspec.json.decode(await anext(orders), type=Role)
         os.nice(role.niceness)
         part = make(role)
-        turn = trio.Lock()  # status now and then, and status after an order: one line at a time
+        turn = trio.Lock()  # the periodic status and the answer to an order must not mix
         heard = 0
 
         async def tell(word: Status | Result) -> None:
@@ -80,10 +80,10 @@ async def play(make: Callable[[Role], Part]) -> None:
 
 
 def quiet_collector() -> None:
-    """Keep the collector from walking the crowd: a full pass over 18,000 clients would be in the latencies.
+    """Keep the garbage collector off the crowd: a full pass over 18,000 clients would show in the latencies.
 
-    The crowd lives as long as the process, so a full pass could free nothing of it; the little that trio-websocket
-    leaves in cycles is collected young.
+    The crowd lives as long as the process, so a full pass would free nothing. The few cycles that trio-websocket leaves
+    are collected in the young generations.
     """
     young, middle, _ = gc.get_threshold()
     gc.collect()
@@ -92,7 +92,7 @@ def quiet_collector() -> None:
 
 
 def main() -> None:
-    # A terminal sends Ctrl-C to the whole group, and so do some supervisors: the conductor says what it means.
+    # A terminal sends Ctrl-C to the whole process group, and so do some supervisors; only the conductor acts on it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     part = sys.argv[1]

@@ -1,6 +1,6 @@
-"""The conductor's end of its workers: child processes that are told what to play.
+"""The conductor's side of its workers, which are child processes.
 
-Owns: starting and ending them, the pipes, and merging what several tell. May not: know what a scenario is.
+Owns: starting and ending them, the pipes, and merging their results. May not: know what a scenario is.
 """
 
 import sys
@@ -20,7 +20,7 @@ from loadgen.procfs import Process
 from loadgen.target import PER_SOURCE, Endpoint
 from loadgen.worker import lines
 
-#: How long a worker may take to start, to answer, or to end. Generous: a machine under attack is slow.
+#: Time for a worker to start or to answer, and to end. Generous, because a machine under attack is slow.
 ANSWER_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 10.0
 
@@ -40,7 +40,7 @@ class Worker:
         self._told, self._results = trio.open_memory_channel[Result](1)
 
     async def listen(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take in what it says, until it ends."""
+        """Receive its messages until it ends."""
         assert self._process.stdout is not None
         decoder = msgspec.json.Decoder[AnyAnswer](AnyAnswer)
         async with self._told:
@@ -58,7 +58,7 @@ class Worker:
             raise InvalidRunError("a process of the generator's own could not start; what it said is above")
 
     async def order(self, order: AnyOrder) -> None:
-        """Send an order; it is acted on after those before it."""
+        """Send an order; the worker obeys orders in sequence."""
         assert self._process.stdin is not None
         self._sent += 1
         try:
@@ -68,7 +68,7 @@ class Worker:
 
     @property
     def current(self) -> Status:
-        """How it stands; it may not have heard every order."""
+        """The latest status, which may be from before the last order."""
         if self.ended:
             raise InvalidRunError(_DIED)
         assert self.status is not None, "a worker is spawned when its first status has come"
@@ -98,7 +98,7 @@ class Worker:
 
 
 async def start(part: Part) -> trio.Process:
-    """Start a process that plays this part; its complaints go where ours go."""
+    """Start a process that plays this part; it shares our standard error."""
     return await trio.lowlevel.open_process([sys.executable, "-m", "loadgen.worker", part], stdin=-1, stdout=-1)
 
 
@@ -118,7 +118,7 @@ def merge(results: Iterable[Result]) -> Result:
 
 
 class Workers:
-    """The crowd, in however many processes."""
+    """The crowd, in one process or several."""
 
     def __init__(self, workers: list[Worker]) -> None:
         self.workers = workers
@@ -128,7 +128,7 @@ class Workers:
         """Make a group's clients, spread evenly over the processes."""
         number = len(self.workers)
         for place, worker in enumerate(self.workers):
-            # the remainder of one persona goes to other workers than that of the next
+            # the remainders of different personas go to different workers
             share = {
                 persona.name: count // number + ((place + offset) % number < count % number)
                 for offset, (persona, count) in enumerate(group.counts.items())
@@ -143,11 +143,11 @@ class Workers:
                     first_index=self._next_index,
                 )
             )
-            # whole source addresses, so that no two processes share one
+            # rounded up to whole source addresses, so that no two processes share one
             self._next_index += -(-sum(share.values()) // PER_SOURCE) * PER_SOURCE
 
     async def speak(self, rate: float, *, text_bytes: int = 0, over_seconds: float = 0.0) -> None:
-        """Set the schedule; each process has the share of the rate that it has of the speakers."""
+        """Set the schedule; the rate is divided in proportion to the speakers of each process."""
         speakers = [worker.current.speakers for worker in self.workers]
         for worker, number in zip(self.workers, speakers, strict=True):
             if number:
@@ -161,12 +161,12 @@ class Workers:
 
     @property
     def has_opened(self) -> bool:
-        """Whether every client that was to be opened is held or has failed."""
+        """Whether every client that was to open is held or has failed."""
         return all(worker.up_to_date and worker.current.has_opened for worker in self.workers)
 
     @property
     def quiet(self) -> bool:
-        """Whether every message that was sent is accounted for."""
+        """Whether no message is outstanding."""
         return all(worker.up_to_date and not worker.current.outstanding for worker in self.workers)
 
     def held(self, group: str) -> int:
@@ -174,5 +174,5 @@ class Workers:
 
     @property
     def last_held(self) -> float:
-        """When a client last came to be held."""
+        """When a client last became held."""
         return max(worker.current.last_held for worker in self.workers)

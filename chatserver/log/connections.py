@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable
+from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable, Post, untaken
 from chatserver.log.threads import ThreadPool
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ class ConnectionPool(Generic[C]):
     """
 
     def __init__(self, connections: Iterable[C], close_lock: "threading.Lock | None" = None) -> None:
+        self.post: Post = untaken  # how outcomes come back to the loop
         self._idle: list[C] | None = list(connections)  # None: closed
         # Held while a connection is taken, given back or closed.
         self._lock = threading.Lock() if close_lock is None else close_lock
@@ -54,7 +55,7 @@ class ConnectionPool(Generic[C]):
                 self._give_back(connection)
 
         with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._threads.run(work)
+            return await self._threads.run(work, self.post)
         raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
 
     def close(self) -> None:

@@ -127,7 +127,9 @@ class PostgresLog(DatabaseLog[Connection]):
         server.opened(check)
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
-        self._parts = parts = _Parts(server, opened.identity, writer, side, PostgresReaders(server))
+        readers = PostgresReaders(server)
+        readers.pool.post = post
+        self._parts = parts = _Parts(server, opened.identity, writer, side, readers)
         self.index.open(server, has_old_words=opened.has_old_words)
         try:
             async with trio.open_nursery() as nursery:

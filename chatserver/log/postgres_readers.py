@@ -66,7 +66,7 @@ class PostgresReaders:
 
     def __init__(self, server: Server, readers: int = READERS, settings: Sequence[str] = ()) -> None:
         prepare = partial(_prepare, settings)
-        self._pool = ConnectionPool([Session(server, prepare) for _ in range(readers)])
+        self.pool = ConnectionPool([Session(server, prepare) for _ in range(readers)])
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """The first and the last offset of these rooms, without those never written."""
@@ -86,11 +86,11 @@ class PostgresReaders:
 
     async def ask(self, query: Callable[[Connection], T]) -> T:
         """The result of a query. Raises LogUnavailable."""
-        return await self._pool.run(lambda session: session.run("reading messages", query))
+        return await self.pool.run(lambda session: session.run("reading messages", query))
 
     def close(self) -> None:
         """See `ConnectionPool.close`."""
-        self._pool.close()
+        self.pool.close()
 
 
 def _prepare(settings: Sequence[str], connection: Connection) -> None:

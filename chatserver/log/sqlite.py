@@ -125,6 +125,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         """Open, commit groups until cancelled, close."""
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
+        opened.readers.pool.post = post
         try:
             news = partial(self._note, opened.written, news)
             async with trio.open_nursery() as nursery:

@@ -70,7 +70,7 @@ class SqliteReaders:
     def __init__(
         self, path: Path, readers: int = READERS, *, shared: bool = False, close_lock: "Lock | None" = None
     ) -> None:  # fmt: skip
-        self._pool = ConnectionPool([connect_reader(path) for _ in range(readers)], close_lock)
+        self.pool = ConnectionPool([connect_reader(path) for _ in range(readers)], close_lock)
         self._shared = shared  # other processes write as well
         # Rooms by their last write, with its time, as of when a list last needed them.
         self._earlier: dict[str, int] | None = None
@@ -102,11 +102,11 @@ class SqliteReaders:
             except sqlite3.Error as error:
                 raise unavailable("reading messages", error) from error
 
-        return await self._pool.run(translating)
+        return await self.pool.run(translating)
 
     def close(self) -> None:
         """See `ConnectionPool.close`."""
-        self._pool.close()
+        self.pool.close()
 
     def _rooms(self, written: dict[str, int], limit: int, connection: sqlite3.Connection) -> list[RoomSummary]:
         names = self._names(connection, written)

@@ -67,7 +67,7 @@ class ThreadPool:
                 self._changed.notify()
         return job
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], post: Post = untaken) -> T:
         """Run `work` in a thread and wait for it. On cancellation it does not begin, or its outcome is dropped."""
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
@@ -83,7 +83,7 @@ class ThreadPool:
                     self._waiting.remove(job)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        job = self.start(work, wake)
+        job = self.start(work, wake, post)
         result: T = await trio.lowlevel.wait_task_rescheduled(withdraw)
         return result
 

@@ -25,11 +25,11 @@ MAX_EVENTS = 1024
 #: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
 #: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.
 READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
-#: Seconds for which events are taken as they come before other tasks run: three rounds. A pass of trio's loop costs as
-#: much as five pongs, and with 1 ms so few publishes share a commit that each costs a seventh more.
+#: Seconds that a pass lasts at most while no other task can run: three rounds. A pass of trio's loop costs as much as
+#: five pongs, and with 1 ms so few publishes share a commit that each costs a seventh more.
 PASS = 0.003
-#: A pass is longer when it takes so many times the CPU that other tasks took since the last one, but not longer than so
-#: many seconds: tasks that load rooms for thousands would have most of the loop.
+#: When another task can run, a pass ends with its round, but not before it has taken SHARE times the CPU that other
+#: tasks took since the last pass, up to LONGEST_PASS seconds: else tasks that load rooms for thousands had most of it.
 SHARE, LONGEST_PASS = 4.0, 0.01
 #: Expired connections attended to in one step, 0.2 ms of pings, and handed over before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
@@ -40,9 +40,9 @@ _SHORT = (_BUFFER[:READ_BYTES],)
 _log = structlog.get_logger("chatserver.net")
 
 
-def pass_seconds(others: float) -> float:
-    """How long a pass lasts when other tasks took so many seconds of CPU since the last one."""
-    return min(max(PASS, SHARE * others), LONGEST_PASS)
+def others_can_run() -> bool:
+    """Whether another task of the loop is ready to run."""
+    return trio.lowlevel.current_statistics().tasks_runnable > 0
 
 
 class PassClock(trio.abc.Instrument):
@@ -73,18 +73,18 @@ class Poller:
         trio.lowlevel.add_instrument(clock)
         scheduler = self._scheduler
         scheduler.begin()
-        descriptor, lasts, ended = self._readiness.fileno(), PASS, 0.0
+        descriptor, least, ended = self._readiness.fileno(), 0.0, 0.0
         try:
             while True:
                 if scheduler.idle:
                     scheduler.asleep = True
                     await trio.lowlevel.wait_readable(descriptor)
                     scheduler.asleep = False
-                    lasts = PASS
+                    least = 0.0
                 else:
                     await trio.lowlevel.checkpoint()
-                    lasts = pass_seconds(thread_time() - ended)
-                self._pass(lasts)
+                    least = min(SHARE * (thread_time() - ended), LONGEST_PASS)
+                self._pass(least)
                 if not scheduler.idle:
                     ended = thread_time()
         finally:
@@ -95,14 +95,15 @@ class Poller:
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
 
-    def _pass(self, lasts: float) -> None:
-        """Rounds for so many seconds, or until nothing is left."""
+    def _pass(self, least: float) -> None:
+        """Rounds until nothing is left, or for PASS; after `least` seconds until another task can run."""
         scheduler = self._scheduler
-        until = perf_counter() + lasts
+        begin = perf_counter()
         while True:
             busy = self._gather()
             scheduler.round()
-            if (scheduler.idle and not busy) or perf_counter() >= until:
+            lasted = perf_counter() - begin
+            if (scheduler.idle and not busy) or (lasted >= least and (lasted >= PASS or others_can_run())):
                 return
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:

@@ -1,5 +1,5 @@
-"""The same scenario against several servers in one run, ours beside peers, interleaved, with ratios.
+"""The same scenario against several servers in one run: ours and its peers, interleaved, with ratios.
 
-Every figure comes from `loadgen run` and `loadgen attack`, each in a process of its own, against a server that was
-started fresh for it. What a single figure means is said there; here it is put side by side.
+Every figure comes from the experiments of `loadgen run` and `loadgen attack`, where it is defined, against a server
+that was started fresh for it.
 """

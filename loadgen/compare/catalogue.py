@@ -1,7 +1,7 @@
-"""The servers that are compared: what each is called, what it speaks, and what runs it.
+"""The servers that are compared: the name of each, its protocols, and the kit that runs it.
 
-Owns: the list. A new peer is a script in loadgen/peers/ and one row here. May not: install or start anything; a
-row's `kit` knows how, see loadgen/compare/kits.py.
+Owns: the list. A new peer is a script in loadgen/peers/ and one row here. May not: install or start anything, which is
+the part of a row's `kit`, see loadgen/compare/kits.py.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from loadgen.compare.kits import Chatserver, Kit, Nginx, Node, Script
 
 
 class Can(Flag):
-    """What a server can do, and so where it takes part."""
+    """What a server can do, which decides the scenarios that it takes part in."""
 
     HTTP = auto()  # answers GET /
     POST = auto()  # takes messages over HTTP
     POLL = auto()  # holds long-polls
-    WEBSOCKET = auto()  # accepts clients at /ws, and tells them that they joined
+    WEBSOCKET = auto()  # accepts clients at /ws, and confirms their join
     CHAT = auto()  # speaks chat.v1 there
     ALL = HTTP | POST | POLL | WEBSOCKET | CHAT
 
@@ -31,8 +31,8 @@ class Peer:
     can: Can
     kit: Kit
     url: str = ""  # of a server that runs already
-    groups: frozenset[str] = frozenset()  # of scenarios, where it has something to show; empty = all that it can
-    relay: str = ""  # where a server that only relays takes messages for all members at /ws, see relay.py
+    groups: frozenset[str] = frozenset()  # the only groups of scenarios that it takes part in; empty = all that it can
+    relay: str = ""  # path where a server that only relays takes messages for all members at /ws, see relay.py
 
 
 OURS: Final = "chatserver"

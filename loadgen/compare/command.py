@@ -27,10 +27,10 @@ from loadgen.progress import Progress
 from loadgen.session import Plan
 from loadgen.target import UsageError
 
-#: Of the full sizes: all scenarios against eleven servers in a quarter of an hour.
+#: Share of the full sizes: all scenarios against eleven servers take a quarter of an hour.
 DEFAULT_SCALE: Final = 0.2
 
-#: The attacks that are played unless told otherwise: one on the server's reading, one on its writing.
+#: The default attacks: one on the server's reading, one on its writing.
 DEFAULT_ATTACKS: Final = "slow-head,slow-read-ws"
 
 DEFAULT_PEERS_DIR: Final = "~/.cache/chatserver-peers"
@@ -43,11 +43,11 @@ _HERE: Final = target.find(f"http://{HOST}")
 def compare(
     *urls: Annotated[str, Parameter(help="Servers that run already, two or more, instead of the named ones.")],
     peers: Annotated[
-        str, Parameter(help=f"Only these servers, with commas between, and {OURS}, to which the ratios are.")
+        str, Parameter(help=f"Only these servers, comma-separated, and {OURS}, which the ratios refer to.")
     ] = "",
     only: Annotated[str, Parameter(help="Only these scenarios: idle, poll, fanout, beside, attack.")] = "",
     attacks: Annotated[
-        str, Parameter(help="The attacks of `attack`, see `loadgen list`; all-slow are all that are slow or silent.")
+        str, Parameter(help="The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.")
     ] = DEFAULT_ATTACKS,
     scale: Annotated[
         float,
@@ -57,7 +57,7 @@ def compare(
         ),
     ] = DEFAULT_SCALE,
     clients: Annotated[int | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
-    repeats: Annotated[int, Parameter(help=f"Rounds; ratios are told of {LEAST_ROUNDS} or more.")] = LEAST_ROUNDS,
+    repeats: Annotated[int, Parameter(help=f"Rounds; ratios need {LEAST_ROUNDS} or more.")] = LEAST_ROUNDS,
     idle_seconds: Annotated[
         float,
         Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
@@ -76,7 +76,7 @@ def compare(
     """Measure this server beside others, or servers that run already: the same load, in turns, with ratios.
 
     The others are small servers that come with loadgen. Each is installed at its first use, in an environment of its
-    own; one that cannot be had here is skipped with a line that says why. Nothing is installed into the system.
+    own; one that cannot be installed is skipped with a line that says why. Nothing is installed into the system.
     """
     if common.fail_if:
         raise UsageError("--fail-if: compare judges nobody; it prints what it found")
@@ -99,7 +99,7 @@ def compare(
         played = [load(counts, rate=rate, seconds=duration)]
     else:
         chosen, played = _peers(peers), _scenarios(only, attacks)
-        # refused before anything is started, where this machine cannot hold it: each server is one process
+        # refuse before anything is started if this machine cannot hold it; each server is one process
         preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
     progress = Progress()
     compared = Comparison(
@@ -116,7 +116,7 @@ def compare(
             conditions=(),
             processes=loading.processes,
             arguments=arguments(),
-            # the phases of sixty measurements are worth a live view, but not a log
+            # the phases of sixty measurements are shown live, but not logged
             progress=progress if sys.stderr.isatty() else Progress(Console(stderr=True, quiet=True)),
             endpoint=loading.endpoint() if urls else ENDPOINT,
             settle_seconds=SETTLE_SECONDS,
@@ -137,7 +137,7 @@ def compare(
 
 
 def _running(urls: Sequence[str], common: Common) -> list[Peer]:
-    """Servers that run already; the ratios are to the first."""
+    """Return servers that run already; the ratios refer to the first."""
     if len(set(urls)) < max(len(urls), 2):
         raise UsageError("URL: name two servers or more, each once")
     for url in urls:
@@ -146,7 +146,7 @@ def _running(urls: Sequence[str], common: Common) -> list[Peer]:
 
 
 def _peers(text: str) -> list[Peer]:
-    """The servers that were named, or all; ours always, since the ratios are to it."""
+    """Return the named servers, or all; always with ours, because the ratios refer to it."""
     named = flags.chosen("--peers", text, PEERS)
     return [peer for name, peer in PEERS.items() if name in named or name == OURS]
 

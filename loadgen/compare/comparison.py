@@ -1,7 +1,7 @@
-"""`loadgen compare`: which server is measured when, and what comes of it all.
+"""`loadgen compare`: which server is measured when, and the report.
 
 Owns: the order of play. Within a scenario the servers take turns, round by round, each started fresh for its turn and
-ended after it; a server that dies or cannot be measured is a row that says so. Ctrl-C ends it with the tables so far.
+ended after it. A server that dies or cannot be measured gets a row that says so. Ctrl-C ends it with the tables so far.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,22 +24,22 @@ from loadgen.report import LAG_LIMIT_MS, Outcome, Report, Started, Table, verdic
 from loadgen.session import Plan
 from loadgen.stopping import StoppedError, first, stoppable
 
-#: --scale may say far too much for a server, or a server may hang: a measurement that takes longer has failed.
+#: A longer measurement has failed: the server hangs, or --scale is far too large for it.
 MEASUREMENT_SECONDS: Final = 300.0
 
 
 @dataclass(kw_only=True)
 class Comparison:
-    """What `compare` is told; played once."""
+    """One comparison with its options; played once."""
 
     peers: Sequence[Peer]
     scenarios: Sequence[Scenario]
     sizes: Sizes
     repeats: int
     peers_dir: Path
-    measured: Plan  # how each server is measured; its target is put in
-    say: Callable[[str], None]  # tells the user what goes on
-    base: str = OURS  # the server to which the ratios are
+    measured: Plan  # how each server is measured; the target is replaced
+    say: Callable[[str], None]  # shows the user the progress
+    base: str = OURS  # the server that the ratios refer to
     allow_target: str | None = None
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Comparison:
         return self.repeats * sum(takes_part)
 
     async def play(self) -> Report:
-        async with stoppable(self.say) as self._stop:  # while a measurement is made, it has its own
+        async with stoppable(self.say) as self._stop:  # a measurement has its own while it runs
             await self._install()
             for scenario in self.scenarios:
                 await self._play_scenario(scenario)
@@ -82,7 +82,7 @@ class Comparison:
             for peer in peers:
                 self.say(f"{scenario.name}, round {number} of {self.repeats}: {peer.name}")
                 entry = await self._measure(scenario, peer)
-                await trio.lowlevel.checkpoint()  # is where a stop ends it
+                await trio.lowlevel.checkpoint()  # a stop ends it here
                 entries[peer.name] = entry
 
     async def _measure(self, scenario: Scenario, peer: Peer) -> Entry:
@@ -140,14 +140,14 @@ class Comparison:
         return Outcome.HELD if any(results.measured for results in self._results) else Outcome.INVALID
 
     def _reasons(self) -> list[str]:
-        """What was done and what is missing: a comparison judges no server."""
+        """What was done and what is missing; a comparison judges no server."""
         servers = len({part.target for part in self._parts})
         done = [f"{len(self._parts)} measurements of {servers} servers"]
         skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
         return [*done, *skipped, *(f"{each.scenario.name}, {line}" for each in self._results for line in each.failures)]
 
     def _servers(self) -> Table:
-        """What was compared, in which version."""
+        """The table of the servers and their versions."""
         rows = [
             [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
             for peer in self.peers
@@ -158,13 +158,13 @@ class Comparison:
 
 
 async def _limit(server: Running) -> None:
-    """End the server, and so the measurement, which then ends in good order, if it takes too long."""
+    """Kill the server if the measurement takes too long, which then ends in good order."""
     await trio.sleep(MEASUREMENT_SECONDS)
     server.put_down(f"not measured in {MEASUREMENT_SECONDS:g} s")
 
 
 def _doubt(report: Report) -> str:
-    """Why a measurement is invalid, in short: its own report has it at length."""
+    """Say why a measurement is invalid, in short; its own report says it at length."""
     lag = report.figures.get("lag_p99_ms")
     if lag is None or lag <= LAG_LIMIT_MS:
         return report.verdict.reasons[0]

@@ -1,6 +1,6 @@
-"""How a server comes to be runnable: an environment of its own, made once and used again.
+"""How to install and run a server: in an environment of its own, made once and used again.
 
-Owns: virtual environments, node's packages, and the lines that start a server. Whatever cannot be had is one
+Owns: virtual environments, node's packages, and the commands that start a server. Anything that is missing raises a
 `MissingError` that says what to do; nothing is ever installed into the system. May not: start a server.
 """
 
@@ -18,22 +18,22 @@ from typing import Final
 
 PEERS: Final = Path(__file__).parent.parent / "peers"
 
-#: Seconds for a set-up; a slow network needs one or two minutes for the largest.
+#: Seconds for an installation; on a slow network the largest needs one or two minutes.
 INSTALL_SECONDS: Final = 300.0
 
 _ASK_SECONDS: Final = 10.0
 
-#: Run by the interpreter of an environment, with names of packages.
+#: Run by the interpreter of an environment, with package names as arguments.
 _VERSIONS: Final = """
 import sys
 from importlib.metadata import version
 print(", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))
 """
 
-#: What an installation was made from; as long as that is so, it is used again. Empty while it is being made.
+#: Records what an installation was made from; while that is unchanged, it is used again. Empty during the installation.
 _STAMP: Final = "made-from.txt"
 
-#: In the inline metadata of a script: all that ours say.
+#: The only line of inline script metadata that our peers use.
 _DEPENDENCIES: Final = re.compile(r"(?m)^# (dependencies = .*)$")
 
 
@@ -42,10 +42,10 @@ class MissingError(Exception):
 
 
 class Kit:
-    """What runs a server. This one is for a server that runs already, and needs nothing."""
+    """What runs a server. The base class is for a server that runs already, and needs nothing."""
 
     def find(self) -> object:
-        """Find what must be here and is not ours to install, or raise `MissingError`."""
+        """Find what the system must provide, or raise `MissingError`."""
         return None
 
     def is_ready(self, home: Path) -> bool:
@@ -57,11 +57,11 @@ class Kit:
         return True
 
     def install(self, home: Path) -> None:
-        """Make ready what it needs, below `home`; may take a minute, and may raise `MissingError`."""
+        """Install what it needs, below `home`; may take a minute, and may raise `MissingError`."""
         self.find()
 
     def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
-        """The command that serves at `port` of 127.0.0.1; `work` is a fresh folder for files that it writes."""
+        """Return the command that serves at `port` of 127.0.0.1; `work` is a fresh folder for its files."""
         raise NotImplementedError
 
     def versions(self, home: Path) -> str:
@@ -69,7 +69,7 @@ class Kit:
 
 
 class Chatserver(Kit):
-    """Our own server, by its command: no code is shared."""
+    """Our own server, by its command, without shared code."""
 
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
@@ -101,7 +101,7 @@ class Script(Kit):
         return list(tomllib.loads(told[1])["dependencies"]) if told else []
 
     def is_ready(self, home: Path) -> bool:
-        """Whether everything is where we are ourselves, or in its own environment."""
+        """Whether everything is in our own environment, or in the script's."""
         wanted = self.requirements()
         return all(map(_is_here, wanted)) or _made_from(home) == _python_stamp(wanted)
 
@@ -138,11 +138,11 @@ class Node(Kit):
                 raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
 
     def is_ready(self, home: Path) -> bool:
-        """Whether npm has installed it, as it is now."""
+        """Whether npm has installed the folder in its present form."""
         return super().is_ready(home) and _made_from(home) == self._stamp()
 
     def install(self, home: Path) -> None:
-        """Copy it, since node looks for packages beside the script, and let npm install them there."""
+        """Copy the folder and install its packages there: node looks for packages beside the script."""
         self.find()
         _clear(home)
         shutil.copytree(self._folder, home, dirs_exist_ok=True)
@@ -190,13 +190,13 @@ class Nginx(Kit):
         return [program, "-p", str(work), "-c", str(work / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
 
     def versions(self, home: Path) -> str:
-        """Ask nginx; of nchan only the package manager knows."""
+        """Ask nginx; only the package manager knows nchan's version."""
         program, _ = self.find()
         return _ask([program, "-v"]).rpartition(": ")[2]
 
 
 def _ask(command: Sequence[str]) -> str:
-    """The first line that a program prints, on whichever stream."""
+    """Return the first line that a program prints, to stdout or else to stderr."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)  # noqa: S603
     lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
     return lines[0] if lines else "unknown"
@@ -207,7 +207,7 @@ def _python(home: Path) -> Path:
 
 
 def _is_here(requirement: str) -> bool:
-    """Whether a plainly named package is installed where we run; one with extras or a version is not looked for."""
+    """Whether a package is installed in our environment; a requirement with extras or a version never is."""
     try:
         metadata.distribution(requirement)
     except (metadata.PackageNotFoundError, ValueError):
@@ -225,13 +225,13 @@ def _made_from(home: Path) -> str:
 
 
 def _clear(home: Path) -> None:
-    """Begin an installation anew; a folder that we did not make is not ours to remove."""
+    """Empty the folder for an installation, unless somebody else made it."""
     if home.exists():
         if not (home / _STAMP).exists():
             raise MissingError(f"{home} is there already and is not loadgen's; choose another --peers-dir")
         shutil.rmtree(home)
     home.mkdir(parents=True)
-    (home / _STAMP).touch()  # ours, and not finished
+    (home / _STAMP).touch()  # marks it as ours, and as unfinished
 
 
 def _run(command: Sequence[str], what: str) -> None:

@@ -1,7 +1,7 @@
 """One measurement: an experiment against one server, and its report.
 
-Owns: what every measurement of a comparison has in common. What a figure means, and how honestly it was taken, is the
-business of findings.py. Errors may come in groups: there are nurseries here.
+Owns: what every measurement of a comparison has in common. figures.py defines the figures, and findings.py checks
+whether they are sound. Errors may come in exception groups, because there are nurseries here.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -26,26 +26,27 @@ from loadgen.stopping import StoppedError
 from loadgen.target import Endpoint
 from loadgen.workers import Workers, spawn
 
-#: After a crowd has come, before anything is read. A little less than a lone run takes: there are many.
+#: Pause between the arrival of a crowd and the first reading; shorter than in `loadgen run`, because there are many
+#: runs.
 SETTLE_SECONDS: Final = 0.8
 
 BASELINE_SECONDS: Final = 2.0
 RECOVERY_SECONDS: Final = 1.0
 
-#: Attackers that begin a second, as `loadgen attack` has it.
+#: Attackers that connect per second, as in `loadgen attack`.
 CONNECT_RATE: Final = 5000.0
 
-#: Where every peer speaks, and what it answers with a short page.
+#: A path that every peer answers with a short page.
 ENDPOINT: Final = Endpoint(path="/healthz")
 
-#: A crowd that has not come by then, will not. A slow server takes 800 a second.
+#: Time for a crowd to connect. A slow server accepts 800 a second.
 _COMING_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.1
 _BESIDE: Final = "beside"
 
 
 class NoFigureError(Exception):
-    """A measurement that came to nothing; the text says why."""
+    """A measurement without a result; the text says why."""
 
 
 class Meter:
@@ -63,14 +64,14 @@ class Meter:
 
     @property
     def started(self) -> Server:
-        """The server as one of ours, for what asks for its process."""
+        """The server as one that we started, for those that need its process."""
         assert isinstance(self.server, Server), "a server that runs already plays no such scenario"
         return self.server
 
     async def run(
         self, counts: Mapping[str, int], *, label: str = "", seconds: float, rate: float = 0.0, rooms: int = 1
     ) -> Report:
-        """Play honest load, see `loadgen run`; `label` tells the runs of one scenario apart."""
+        """Play honest load, see `loadgen run`; `label` distinguishes the runs of one scenario."""
         load = experiment.honest_load(
             _personas(counts),
             rooms=flags.rooms(rooms, "compare", sum(counts.values())),
@@ -84,7 +85,7 @@ class Meter:
         attacked = experiment.attack(
             _personas(counts),
             probes=Probes(victims=victims),
-            neighbours={},  # most peers speak too little for them
+            neighbours={},  # most peers do not speak enough of the protocol for them
             baseline_seconds=BASELINE_SECONDS,
             attack_seconds=seconds,
             recovery_seconds=RECOVERY_SECONDS,
@@ -93,7 +94,7 @@ class Meter:
 
     @asynccontextmanager
     async def beside(self, counts: Mapping[str, int]) -> AsyncIterator[int]:
-        """A crowd that stays while something else is measured, in a process of its own; how many are held."""
+        """Hold a crowd, in a process of its own, while something else is measured; yields how many are held."""
         role = Role(target=self._plan.target, seed=self._plan.seed, connect_rate=0.0)
         async with trio.open_nursery() as nursery:
             worker = await spawn(nursery, "crowd", role)
@@ -102,7 +103,7 @@ class Meter:
                 await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
                 await crowd.order(Open(group=_BESIDE, share=1.0))
                 with trio.move_on_after(_COMING_SECONDS):
-                    while not crowd.has_opened:  # noqa: ASYNC110  workers tell how they stand; none can be waited for
+                    while not crowd.has_opened:  # noqa: ASYNC110  workers report their state; there is no event for it
                         await trio.sleep(_LOOK_SECONDS)
                 yield crowd.held(_BESIDE)
             finally:
@@ -113,7 +114,7 @@ class Meter:
         try:
             report = await Player(replace(self._plan, connect_rate=connect_rate), what).play()
         except InvalidRunError as error:
-            self.server.require()  # that it died says more
+            self.server.require()  # if it died, that is the better reason
             raise NoFigureError(str(error)) from None
         if report.outcome is Outcome.INTERRUPTED:
             raise StoppedError

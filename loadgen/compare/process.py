@@ -1,6 +1,6 @@
-"""A server's process: started on a free port, ready when it answers, gone for sure afterwards.
+"""A server's process: started on a free port, ready when it answers, certainly gone afterwards.
 
-Owns: the life of one server, its process group and what it printed. May not: know what it serves.
+Owns: the life of one server, its process group and its output. May not: know what it serves.
 """
 
 import os
@@ -18,23 +18,23 @@ import trio
 
 HOST: Final = "127.0.0.1"
 
-#: Until a server answers. hypercorn with a cold disk takes three.
+#: Time for a server to start answering. hypercorn takes 3 s from a cold disk.
 START_SECONDS: Final = 20.0
 
 _LOOK_SECONDS: Final = 0.02
 
-#: Above the ports that people choose for servers, below those that Linux (32768) and macOS (49152) give by themselves.
+#: Above the ports that people choose for servers, below the ephemeral ports of Linux (32768) and macOS (49152).
 _FREE_PORTS: Final = range(20_000, 32_768)
 
 
 class DiedError(Exception):
-    """A server that did not start, or did not live; the text has the last that it printed."""
+    """A server did not start, or died; the text has its last line of output."""
 
 
 class Running:
-    """A server that runs already, and is not ours to end."""
+    """A server that somebody else started, and that we do not end."""
 
-    pid: int | None = None  # not known, so its memory and CPU are not measured
+    pid: int | None = None  # unknown, so its memory and CPU are not measured
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -43,20 +43,20 @@ class Running:
         """Nothing."""
 
     def require(self) -> None:
-        """Nothing: what it no longer answers, its figures say."""
+        """Nothing: if it stops answering, its figures show it."""
 
 
 class Server(Running):
     def __init__(self, child: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
         super().__init__(f"http://{HOST}:{port}")
         self.port = port
-        self.pid: int = child.pid  # which is also its process group
+        self.pid: int = child.pid  # also its process group
         self._child = child
         self._output = output
         self._put_down = ""
 
     def put_down(self, reason: str) -> None:
-        """End it at once, and let `require` say why, so that its user waits no longer."""
+        """Kill it at once, so that nobody waits for it; `require` then gives the reason."""
         self._put_down = reason
         os.killpg(self.pid, signal.SIGKILL)
 
@@ -70,7 +70,7 @@ class Server(Running):
 
     @property
     def last_words(self) -> str:
-        """The last line that it printed, after a colon; empty if it was silent."""
+        """The last line that it printed, after a colon; empty if there is none."""
         lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
@@ -79,9 +79,9 @@ class Server(Running):
 async def running(
     make_command: Callable[[Path, int], Sequence[str]], *, port: int | None = None
 ) -> AsyncIterator[Server]:
-    """Start a server in a folder of its own, which `make_command` is told with the port, and wait until it answers.
+    """Start a server in a folder of its own and wait until it answers; without `port`, on a free one.
 
-    The port is a free one unless it is given. Raises `DiedError`.
+    `make_command` gets the folder and the port. Raises `DiedError`.
     """
     with TemporaryDirectory(prefix="loadgen-peer-") as folder:
         work, port = Path(folder), _free_port() if port is None else port
@@ -92,8 +92,8 @@ async def running(
             await _answers(server)
             yield server
         finally:
-            # Whatever has been measured is measured: a drain would be waited for a hundred times. The whole group,
-            # also when its leader has ended: it may have left workers behind.
+            # Killed, because a hundred drains would take too long. The whole group, even if its leader has ended, which
+            # may have left workers behind.
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
@@ -123,9 +123,9 @@ async def _answers(server: Server) -> None:
 
 
 def _ending(child: "subprocess.Popen[bytes]") -> str:
-    """How it ended; empty while it runs.
+    """Return how it ended, or an empty text while it runs.
 
-    It is not reaped by that: as long as it is a zombie, its number belongs to its group and to no other process.
+    The child is not reaped: as long as it is a zombie, no other process or group can get its number.
     """
     found = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if found is None:
@@ -134,10 +134,10 @@ def _ending(child: "subprocess.Popen[bytes]") -> str:
 
 
 def _free_port() -> int:
-    """A port that is free now, of those that no system gives by itself.
+    """Return a port that is free now, and not an ephemeral one.
 
-    One of its own choice would be given again before the server listens there, to somebody who connects or listens:
-    and what answered would be another server.
+    The kernel may give an ephemeral port to somebody else before our server listens on it, and then another server
+    would answer.
     """
     while True:
         port = random.choice(_FREE_PORTS)  # noqa: S311  not a secret

@@ -1,8 +1,8 @@
-"""The publisher for a server that only relays: it does not speak chat.v1, but hands on what is posted to it.
+"""The publisher for a server that only relays: it does not speak chat.v1, but forwards posted text to its clients.
 
-Its clients are told that they joined, and later what others say, by messages of ours that it takes for any text. Owns:
-these messages, and a publisher that posts them on one connection. It says nothing before all have joined: a later
-member would get a message in the place of being told that it joined.
+The `joined` and `message` that its clients expect are posted by us. Owns: these texts, and a publisher that posts them
+on one connection. It posts no message before all members have connected, because a later one would get that message
+instead of `joined`.
 """
 
 import itertools
@@ -47,7 +47,7 @@ class Relay:
         self._empty = self._descriptors()
 
     async def greet(self) -> None:
-        """Post `joined`, the message that a client gets when it connects; to be repeated after any other message."""
+        """Post `joined`, which a client gets when it connects; call it again after any other message."""
         answer = b""
         with trio.move_on_after(_GREET_SECONDS), suppress(OSError, trio.BrokenResourceError):
             async with await self._dial() as stream:
@@ -58,19 +58,19 @@ class Relay:
             raise DiedError(f"POST {self._path} was answered {status or 'nothing'}{self._server.last_words}")
 
     async def publish(self, *, members: int, rate: float) -> None:
-        """Post so many messages a second, from when so many members are connected, until cancelled or hung up on.
+        """Post `rate` messages a second once all members are connected, until cancelled or disconnected.
 
-        Why it was hung up on is for the measurement to say.
+        The measurement gives the reason of a disconnect.
         """
         while (connected := self._descriptors()) < self._empty + members:
-            self._empty = min(self._empty, connected)  # those of a moment ago may only now be gone
+            self._empty = min(self._empty, connected)  # earlier connections may only now be closed
             await trio.sleep(_LOOK_SECONDS)
         with suppress(OSError, trio.BrokenResourceError):
             async with await self._dial() as stream:
                 await self._post_at(rate, stream)
 
     async def _post_at(self, rate: float, stream: trio.SocketStream) -> None:
-        """One request after the other, until one cannot be sent; after a late one the next follows at once."""
+        """Send one request after the other until one fails; after a late one the next follows at once."""
         begun = now()
         for number in itertools.count():
             await trio.sleep(max(begun + number / rate - now(), 0))

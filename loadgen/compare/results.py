@@ -1,7 +1,7 @@
-"""What was found, and how it is put side by side.
+"""The results of a comparison, and their tables.
 
-Owns: the samples by scenario, server and round, and the arithmetic of a cell: the median, the least and the most, the
-ratio to ours *within the same round*, since what the machine did in one round it did to all. May not: measure.
+Owns: the samples by scenario, server and round, and the arithmetic of a cell: median, minimum, maximum, and the ratio
+to ours *within the same round*, because disturbances of the machine in one round affect all servers. May not: measure.
 """
 
 import statistics
@@ -15,7 +15,7 @@ from loadgen.compare.scenario import Column, Layout, Sample, Scenario
 from loadgen.figures import TIMES
 from loadgen.report import Table
 
-#: A ratio of fewer rounds is chance: the machine does something else in each.
+#: A ratio from fewer rounds is chance, because the machine behaves differently in each.
 LEAST_ROUNDS: Final = 3
 
 
@@ -25,7 +25,7 @@ class Entry:
 
     sample: Sample = field(default_factory=dict)
     failure: str = ""  # why there is no sample
-    doubt: str = ""  # why loadgen itself calls the measurement invalid: its figures are withheld
+    doubt: str = ""  # why loadgen calls the measurement invalid, so that its figures are withheld
 
     @property
     def sound(self) -> Sample:
@@ -36,12 +36,12 @@ class Entry:
 @dataclass(frozen=True)
 class Results:
     scenario: Scenario
-    base: str = OURS  # to which the ratios are
+    base: str = OURS  # the server that the ratios refer to
     rounds: list[dict[str, Entry]] = field(default_factory=list)  # by server
 
     @property
     def failures(self) -> list[str]:
-        """Each failure in one line, a repeated one once."""
+        """Each failure in one line, without repeats."""
         lines = [f"{peer}: {entry.failure}" for peer, entry in self._entries() if entry.failure]
         return list(dict.fromkeys(lines))
 
@@ -87,17 +87,17 @@ class Results:
         return f"{text} · {fmt.number(statistics.median(ratios))}{TIMES}" if ratios else text
 
     def _ratios(self, peer: str, column: str) -> list[float]:
-        """The ratio to ours in each round that has both; none where these are too few."""
+        """The ratio to the base in each round that has both; empty if these are too few."""
         ratios = []
         for entries in self.rounds:
             value, ours = (entries[name].sound.get(column) if name in entries else None for name in (peer, self.base))
-            # growth of memory may be nothing, or less, where little was measured
+            # a small growth of memory may come out as zero or negative
             if value is not None and ours is not None and value > 0 and ours > 0:
                 ratios.append(value / ours)
         return ratios if len(ratios) >= LEAST_ROUNDS else []
 
     def _remarks(self) -> list[str]:
-        """What the stars mean: one line for each server that has one."""
+        """The notes on servers with a star, one line each."""
         remarks: dict[str, list[str]] = {}
         for peer, entry in self._entries():
             withheld = f"a round is withheld: {entry.doubt}" if entry.doubt else ""

@@ -1,6 +1,6 @@
 """What a scenario is: its tables, its sizes, and which servers take part.
 
-Owns: these shapes. May not: know any scenario, see loadgen/compare/scenarios.py.
+Owns: these types. May not: know any scenario, see loadgen/compare/scenarios.py.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Final
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter
 
-#: What columns show of one measurement, by their names: figures of its report, and what is worked out from them.
+#: The values of one measurement by column: figures of its report, and values computed from them.
 Sample = Mapping[str, float | None]
 
-#: A process has holes in its heap from its start, a megabyte or two, which the first clients fill without any growth.
-#: With fewer clients of some hundred bytes each their memory is not seen, and a ratio to it is nonsense.
+#: A new process has free space of a megabyte or two in its heap, which the first clients fill without growth. Fewer
+#: clients of a few hundred bytes each would not show, and ratios to them would mean nothing.
 LEAST_CROWD: Final = 6_000
 
 
@@ -22,7 +22,7 @@ LEAST_CROWD: Final = 6_000
 class Column:
     name: str
     title: str
-    compared: bool = False  # whether a ratio to ours says something
+    compared: bool = False  # whether a ratio to ours is meaningful
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How many of everything, and for how long."""
+    """Numbers of clients, and durations."""
 
     crowd: int = 10_000  # idle WebSockets, held polls; never scaled below LEAST_CROWD
     beside: int = 15_000  # idle and slow connections beside a throughput
@@ -42,9 +42,9 @@ class Sizes:
     members: int = 1_000  # of the room of the fan-out
     publishers: int = 600  # of the throughput
     victims: int = 50
-    idle_seconds: float = 10.0  # one ping of each connection falls into it
+    idle_seconds: float = 10.0  # long enough for one ping on each connection
     busy_seconds: float = 3.0
-    attack_seconds: float = 12.0  # longer than the 10 s that most deadlines are
+    attack_seconds: float = 12.0  # longer than most deadlines (10 s)
 
     def __str__(self) -> str:
         return (
@@ -54,7 +54,7 @@ class Sizes:
         )
 
     def scaled(self, scale: float, clients: int | None) -> "Sizes":
-        """A share of the full sizes; `clients` replaces the number of every crowd."""
+        """Return a share of the full sizes; `clients` replaces the number of every crowd."""
 
         def crowd(full: int) -> int:
             return max(round(full * scale), 2) if clients is None else clients
@@ -75,17 +75,17 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What is played, and the tables that come of it: one row for each server that takes part."""
+    """What is played, and its tables, which have a row for each server that takes part."""
 
     name: str
     layouts: Sequence[Layout]
     play: Callable[[Meter, Peer, Sizes], Awaitable[Sample]]
     needs: Can
-    seconds: float  # about how long, for each server: an estimate for the user
+    seconds: float  # estimated duration for each server, shown to the user
 
     @property
     def group(self) -> str:
-        """What --only calls it."""
+        """The name that --only takes."""
         return self.name.partition("-")[0]
 
     def takes(self, peer: Peer) -> bool:

@@ -1,6 +1,6 @@
 """The scenarios: for each claim about idle, slow and many connections, what is played and which figures are kept.
 
-Owns: the loads, the columns and the arithmetic. Each scenario is one function that is given a server started fresh and
+Owns: the loads, the columns and the arithmetic. Each scenario is one function that gets a freshly started server and
 returns its figures by column. May not: start a server, or know how figures are shown.
 """
 
@@ -26,10 +26,10 @@ _MICRO: Final = 1e6  # of a second
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 
-#: Below this a growth of memory says nothing of the clients that came.
+#: A smaller growth of memory says nothing about the clients.
 _LEAST_GROWTH: Final = _MIB / 2
 
-#: What experiment.py calls the phases in which the crowd comes, after the warm-up.
+#: How experiment.py names the phases in which the crowd connects, after the warm-up.
 _OPENING: Final = "opening"
 
 
@@ -48,7 +48,7 @@ async def _poll(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     return {**report.figures, "bytes": _bytes_each(report), "open_us": _cpu_to_open(report, sizes.crowd)}
 
 
-#: Where the steady window is not what is looked at. A second entry of the timeline falls into it for sure.
+#: For scenarios that do not use the steady window; long enough for a second entry of the timeline.
 _BRIEF_SECONDS: Final = 1.0
 
 _IDLE: Final = Scenario(
@@ -62,9 +62,9 @@ _IDLE: Final = Scenario(
                 Column(name="server_cpu_us_per_connection_s", title="CPU per connection-second, us", compared=True),
                 Column(name="own_bytes_per_client", title="loadgen's own memory each, B"),
             ),
-            note="Memory is the growth of Pss while the second half of the crowd came, left out where it is too little"
-            " to be told from noise; the kernel's socket memory is not in it. Each connection is pinged and answers"
-            " once in the window.",
+            note="Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small"
+            " to tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once in"
+            " the window.",
         ),
         Layout(
             title="New WebSockets: how fast they are taken",
@@ -72,8 +72,8 @@ _IDLE: Final = Scenario(
                 Column(name="connects_per_s", title="a second", compared=True),
                 Column(name="open_us", title="server CPU each, us", compared=True),
             ),
-            note="From connect to the room's being joined; ours then tells the room's members who came, which no other"
-            " does. The rate is bounded by loadgen too; the CPU is not.",
+            note="From connect to joined; ours then announces the newcomer to the room's members, which no other does."
+            " loadgen limits the rate too, but not the CPU.",
         ),
     ),
     play=_idle,
@@ -91,7 +91,7 @@ _POLL: Final = Scenario(
                 Column(name="connects_per_s", title="opened a second", compared=True),
                 Column(name="open_us", title="server CPU to open, us", compared=True),
             ),
-            note="To open is two requests: where the room stands, and the poll that is held.",
+            note="Opening takes two requests: one for the room's cursor, and the poll that is held.",
         ),
     ),
     play=_poll,
@@ -102,12 +102,12 @@ _POLL: Final = Scenario(
 
 # -- busy -------------------------------------------------------------------------------------------------------------
 
-#: Deliveries a second that a fan-out asks for: a rate that every server manages, and a rate that hardly any does.
+#: Deliveries a second that a fan-out asks for: a rate that every server manages, and one that hardly any does.
 _PACED_DELIVERIES: Final = 4_000
 _FLOOD_DELIVERIES: Final = 100_000
 
-#: Of the members of a room, one in so many speaks, at most so often. Servers bound what one user may say: 20 a second
-#: at our defaults.
+#: One member in `_LISTENERS` speaks, at most `_SPEAKERS` of them and `_EACH_PER_S` each: servers limit the message rate
+#: of a user, ours to 20 a second by default.
 _LISTENERS: Final = 4
 _SPEAKERS: Final = 50
 _EACH_PER_S: Final = 10.0
@@ -151,8 +151,8 @@ _FAN_OUT: Final = Scenario(
                 Column(name="flood_per_s", title="flood: deliveries/s", compared=True),
                 Column(name="flood_us", title="flood: CPU per delivery, us", compared=True),
             ),
-            note=f"Paced is {_PACED_DELIVERIES:,} deliveries a second asked for, flood {_FLOOD_DELIVERIES:,}. The"
-            " server's CPU has the publishes in it.",
+            note=f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The"
+            " server's CPU includes the publishes.",
         ),
     ),
     play=_fan_out,
@@ -160,10 +160,10 @@ _FAN_OUT: Final = Scenario(
     seconds=14,
 )
 
-#: What each publisher of a throughput says.
+#: Message rate of each publisher of a throughput.
 _MESSAGES_EACH_PER_S: Final = 3.0
 
-#: Of those beside, one in so many is a slow head; the others are idle WebSockets.
+#: Of the connections beside a throughput, one in this many is a slow head; the others are idle WebSockets.
 _SLOW_PART: Final = 3
 
 
@@ -214,7 +214,7 @@ _BESIDE: Final = Scenario(
                 Column(name="crowded_p99_ms", title="beside them, ms"),
             ),
             note=f"{Sizes.publishers * _MESSAGES_EACH_PER_S:,.0f} messages a second are asked for. Beside them are idle"
-            f" WebSockets and, one in {_SLOW_PART}, slow heads; what these cost is in the CPU.",
+            f" WebSockets and, one in {_SLOW_PART}, slow heads; the CPU includes their cost.",
         ),
     ),
     play=_beside,
@@ -250,7 +250,7 @@ def load(counts: Mapping[str, int], *, rate: float, seconds: float) -> Scenario:
 
 # -- attacked ---------------------------------------------------------------------------------------------------------
 
-#: What a server must do for an attack to have anything to play. Half a request can be sent to any server.
+#: What a server must be able to do for an attack to be possible. Half a request can be sent to any server.
 _NEEDED: Final = {Needs.HTTP: Can(0), Needs.WEBSOCKET: Can.WEBSOCKET, Needs.CHAT: Can.CHAT}
 
 
@@ -311,7 +311,7 @@ def _rooms(clients: int) -> int:
 
 
 def _all_held(report: Report) -> Report:
-    """The report, if all clients were let in and stayed: fewer would cost less."""
+    """Return the report if all clients were accepted and stayed, because fewer would cost less."""
     wanted = sum(row.wanted for row in report.cohorts)
     held = report.figures["held"]
     lost = sum(sum(row.ended.values()) for row in report.cohorts)
@@ -322,20 +322,20 @@ def _all_held(report: Report) -> Report:
 
 
 def _bytes_each(report: Report) -> float | None:
-    """The server's growth for each client of the second half of a crowd, where the heap's holes are filled."""
+    """The server's growth for each client of the second half of a crowd, when free space in the heap is used up."""
     figures = report.figures
     return _above_noise(figures["server_bytes_per_further_connection"], (figures["held"] or 0) / 2)
 
 
 def _above_noise(each: float | None, clients: float | None) -> float | None:
-    """What each cost, if all together cost enough to be told from what else goes on in a heap."""
+    """Return the cost of each, if their total is large enough to tell from other changes in a heap."""
     return each if each is not None and each * (clients or 0) >= _LEAST_GROWTH else None
 
 
 def _cpu_to_open(report: Report, clients: int) -> float:
     """The server's CPU for one client until it was held, in microseconds, from the timeline.
 
-    Each of its entries is of one phase, and has what was used since the one before it.
+    Each entry belongs to one phase, and has the CPU used since the entry before it.
     """
     spent, last = 0.0, 0.0
     for sample in report.timeline:
@@ -352,9 +352,9 @@ def _cpu_per_delivery(report: Report) -> float | None:
 
 
 def _grown_mib(report: Report) -> float | None:
-    """The most by which the server grew in the attack: what slow readers cost comes after they have come.
+    """The most by which the server grew in the attack, since slow readers cost memory only after they have connected.
 
-    What the victims say meanwhile is in it, where a server remembers that.
+    It includes the victims' messages, if the server stores them.
     """
     sizes = {
         phase: [each.server_rss_bytes for each in report.timeline if each.phase == phase and each.server_rss_bytes]

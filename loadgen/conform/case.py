@@ -1,8 +1,8 @@
 """What a conformance case is, and the shapes that most of them have.
 
-Owns: the declaration. Each case says what is sent, what must be heard, and how the connection must then be: open, ended
-by the server because of what was sent, closed in order, or never opened. Every frame is masked with a mask that masks.
-May not: send anything, or judge.
+Owns: the declaration. Each case says what is sent, what must be heard, and the state that the connection must then
+have: open, failed by the server, closed in order, or never opened. Every frame has a mask that is not zero. May not:
+send anything, or judge.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 
 class Said(NamedTuple):
-    """One message or control frame of the server."""
+    """One message or control frame from the server."""
 
     kind: Kind
     payload: bytes
@@ -46,12 +46,12 @@ class Said(NamedTuple):
         return f"{self.kind.value}{shown}"
 
 
-#: Longer payloads are told by their length.
+#: Longer payloads are shown by their length.
 _SHOWN_BYTES: Final = 64
 
 
 class End(Enum):
-    """How the connection must be when everything was sent and heard."""
+    """The state that the connection must have when everything is sent and heard."""
 
     OPEN = "open"  # a ping is still answered
     FAILED = "failed"  # the server has ended it: RFC 6455 section 7.1.7
@@ -61,12 +61,12 @@ class End(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What is particular about the opening handshake; its answer is judged, too."""
+    """How the opening handshake differs from the usual one; its answer is judged, too."""
 
-    changes: tuple[tuple[str, str], ...] = ()  # texts of the usual request, and what stands there instead
+    changes: tuple[tuple[str, str], ...] = ()  # texts of the usual request, each with its replacement
     fields: tuple[str, ...] = ()  # more header fields
     bytewise: bool = False
-    extension: str = ""  # that the server may agree to; it may agree to no subprotocol
+    extension: str = ""  # the one that the server may agree to; it may agree to no subprotocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,27 +74,27 @@ class Script:
     sends: Sequence[bytes] = ()  # each is written by itself
     hears: Sequence[Said] = ()  # in this order
     end: End = End.OPEN
-    codes: frozenset[int] = frozenset()  # that a close frame may have, or that a refusal may be answered with
-    then: Sequence[bytes] = ()  # sent when all was heard; after a violation, when a strict server has noticed it
-    lenient: bool = False  # the RFC does not say that a server must notice
-    field: str = ""  # that a refusal must bring
+    codes: frozenset[int] = frozenset()  # allowed in a close frame, or as the status of a refusal
+    then: Sequence[bytes] = ()  # sent once all is heard; after a violation, when a strict server has noticed it
+    lenient: bool = False  # the RFC does not require a server to notice
+    field: str = ""  # that a refusal must have
     opening: Opening | None = None
 
     @property
     def sent_bytes(self) -> int:
-        """All that is sent after the opening handshake."""
+        """Bytes that are sent after the opening handshake."""
         return sum(map(len, self.sends)) + sum(map(len, self.then))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case. Its number is that of the Autobahn test suite where that has the same case."""
+    """One case, with the number of the Autobahn test suite if that has the same case."""
 
     id: str
     title: str
     section: str  # of RFC 6455, unless it names another
-    script: Callable[[], Script] = field(repr=False)  # made when it is played: some are of 16 MiB
-    heavy: bool = False  # of a megabyte or more: few of them are played side by side
+    script: Callable[[], Script] = field(repr=False)  # made when it is played, because some have 16 MiB
+    heavy: bool = False  # a megabyte or more: fewer of them are played side by side
 
     @property
     def family(self) -> str:
@@ -117,7 +117,7 @@ def close(code: int | None = None, reason: bytes = b"") -> bytes:
 
 
 def fragments(opcode: int, *payloads: bytes) -> list[bytes]:
-    """A message of the same opcode in a frame for each payload."""
+    """Return one message as a frame for each payload."""
     last = len(payloads) - 1
     return [frame((FIN if at == last else 0) | (opcode if at == 0 else MORE), part) for at, part in enumerate(payloads)]
 
@@ -145,15 +145,15 @@ def holds(
     then: Sequence[bytes] = (),
     lenient: bool = False,
 ) -> Case:
-    """What a server must take, unless it is told otherwise."""
+    """Declare a case; by default the server must accept it and keep the connection open."""
     script = Script(sends=sends, hears=hears, end=end, codes=frozenset(codes), then=then, lenient=lenient)
     return scripted(id_, title, section, script)
 
 
-#: What a server must end the connection for.
+#: A case for which the server must fail the connection.
 fails: Final = partial(holds, end=End.FAILED, codes=[PROTOCOL_ERROR])
 
-#: A close that a server must answer.
+#: A case with a close frame that the server must answer.
 closes: Final = partial(holds, end=End.CLOSED, codes=[NORMAL])
 
 

@@ -1,6 +1,6 @@
 """Every case, by family.
 
-Owns: the order and the families' names. The numbers are Autobahn's where that has the same case.
+Owns: the order and the families' names. The numbers are Autobahn's, if that has the same case.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ CASES: Final[tuple[Case, ...]] = tuple(sorted(_FOUND, key=lambda case: [*map(int
 
 
 def select(globs: Iterable[str]) -> tuple[Case, ...]:
-    """The cases with these numbers, `5.*` and the like; all where none is named."""
+    """Select cases by number, or by a glob such as `5.*`; without any, all of them."""
     wanted = [glob.strip() for text in globs for glob in text.split(",") if glob.strip()]
     for glob in wanted:
         if not any(fnmatchcase(case.id, glob) for case in CASES):

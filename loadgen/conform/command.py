@@ -40,13 +40,13 @@ def conform(
     list_: Annotated[bool, Parameter(name="--list", negative="", help="Print the cases and end.")] = False,
     common: Common = COMMON,
 ) -> int:
-    """Play RFC 6455 case by case against a WebSocket that echoes, and tell what the server does wrong.
+    """Play RFC 6455 case by case against a WebSocket that echoes, and report what the server does wrong.
 
-    The cases have the numbers of the Autobahn test suite where that has the same. A case is ok, non-strict (the RFC
-    leaves it to the server, others do better), wrong, or not exercised: a limit of the server's own came first, which
-    long cases meet. chatserver takes them all with --max-message-bytes 33554432 --all-unfinished-bytes 268435456
-    --max-fragments 4096 --message-rate 0, but those of more fragments. The default bar: nothing is wrong. Exit code 3
-    means that nothing was exercised: no answer, or no echo.
+    The cases have the numbers of the Autobahn test suite, if that has the same case. A case is ok, non-strict (the RFC
+    leaves it to the server, and other servers do better), wrong, or not exercised: long cases may exceed a limit of the
+    server. chatserver takes all cases with up to 4,096 fragments if it runs with --max-message-bytes 33554432
+    --all-unfinished-bytes 268435456 --max-fragments 4096 --message-rate 0. The default bar: nothing is wrong. Exit
+    code 3 means that nothing was exercised: no answer, or no echo.
     """
     cases = select(case)
     if list_:

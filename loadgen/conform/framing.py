@@ -1,6 +1,6 @@
 """Frames: lengths, pings, reserved bits and opcodes, fragments (families 1 to 5).
 
-Owns: the declarations; the section that each is from stands in it.
+Owns: the declarations; each names its section of the RFC.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ from loadgen.wire import BINARY, CLOSE, FIN, MORE, NO_MASKING, PING, PONG, RSV1,
 
 _BYTES: Final = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"
 
-#: Both sides of each form that a length has.
+#: Lengths on both sides of each boundary between the forms of a length.
 _LENGTHS: Final = (0, 125, 126, 127, 128, 65_535, 65_536)
 _LONGEST_CONTROL: Final = 125
 _PIECE: Final = 997
 
-#: How bytes may come: each frame by itself, all at once, byte by byte.
+#: How the bytes are written: a frame at a time, all at once, a byte at a time.
 _WAYS: Final = ("frame by frame", "at once", "byte by byte")
 
 
@@ -40,7 +40,7 @@ def _ways(sends: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def framing() -> Iterator[Case]:
-    """Family 1: messages of every length; frames whose head is wrong."""
+    """Family 1: messages of every length, and frames with a wrong head."""
     for group, (opcode, name) in enumerate(((TEXT, "text"), (BINARY, "binary")), 1):
         for number, length in enumerate(_LENGTHS, 1):
             payload = b"*" * length
@@ -80,7 +80,7 @@ def pings() -> Iterator[Case]:
 
 
 def reserved() -> Iterator[Case]:
-    """Families 3 and 4: bits and opcodes that mean nothing."""
+    """Families 3 and 4: reserved bits and opcodes."""
     after = [text(HELLO), frame(FIN | RSV2 | TEXT, HELLO), ping(b"")]
     yield fails("3.1", "text with reserved bit 3", "5.2", [frame(FIN | RSV3 | TEXT, HELLO)])
     for number, (way, sends) in enumerate(_ways(after), 2):

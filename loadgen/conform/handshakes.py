@@ -1,4 +1,4 @@
-"""The opening handshake and what is agreed in it (families 0, 12; RFC 6455 section 4.2); the closing one (family 7)."""
+"""The opening handshake and its extensions (families 0, 12; RFC 6455 section 4.2); the closing one (family 7)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -28,7 +28,7 @@ _EXTENSIONS: Final = "Sec-WebSocket-Extensions"
 _DEFLATE: Final = "permessage-deflate"
 _CLIENT_ERRORS: Final = frozenset(range(400, 500))
 
-#: Requests that need not be meant for a WebSocket: any answer will do but a yes.
+#: For requests that need not be upgrades: any answer but 101 is right.
 _ANY: Final = frozenset(range(200, 600))
 
 
@@ -53,7 +53,7 @@ def opening() -> Iterator[Case]:
     yield _refused("0.17", "no host", ("Host: ", "X-Conform: "))
     yield _opens("12.1", "no extension that was not offered", "9.1")
     yield _opens("12.2", "no unknown extension", "9.1", fields=(f"{_EXTENSIONS}: x-conform",))
-    # nothing is said afterwards: it would have to be compressed
+    # no message follows, because it would have to be compressed
     agreed = Opening(fields=(f"{_EXTENSIONS}: {_DEFLATE}",), extension=_DEFLATE)
     yield scripted("12.3", "extension that was offered, as it was offered", "RFC 7692 7.1", Script(opening=agreed))
 

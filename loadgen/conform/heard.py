@@ -1,7 +1,7 @@
-"""What a server says in a case: bytes in, what was heard out.
+"""Everything that a server sends in a case, parsed.
 
-Owns: the reading, which is wsproto's strict decoder, and the order in which replies are expected. A frame that no
-server may send is a fault. May not: send, wait, or judge.
+Owns: the parsing, which is wsproto's strict decoder, and the expected order of the replies. A frame that no server may
+send is a fault. May not: send, wait, or judge.
 """
 
 from collections import deque
@@ -15,12 +15,12 @@ from loadgen.conform.case import Kind, Said, Script
 from loadgen.conform.utf8 import is_valid
 from loadgen.fingerprint.line import Ending
 
-#: The payload of the ping that asks whether the connection still lives.
+#: Payload of the ping that checks whether the connection is still open.
 PROBE: Final = b"still there?"
 
 _KINDS: Final = {Opcode.TEXT: Kind.TEXT, Opcode.BINARY: Kind.BINARY, Opcode.PONG: Kind.PONG, Opcode.CLOSE: Kind.CLOSE}
 
-#: What RFC 6455 section 7.4 lets a close frame say, with what IANA has registered since.
+#: Codes that a close frame may have: RFC 6455 section 7.4, and those that IANA has registered since.
 _CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 
@@ -30,7 +30,7 @@ class Heard:
         self.missing = deque(script.hears)
         self.unexpected: Said | None = None
         self.close: Said | None = None
-        self.pinged: list[bytes] = []  # payloads of the server's own pings, until they are answered
+        self.pinged: list[bytes] = []  # payloads of the server's pings that are not answered yet
         self.alive = False  # the probe was answered
         self.late = False  # everything was sent before the server closed
         self.fault = ""

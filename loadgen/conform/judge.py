@@ -1,9 +1,9 @@
-"""What a case comes to.
+"""The judgement of a case.
 
-Owns: the four marks, and which of them what was heard deserves. May not: wait, or touch a socket.
+Owns: the four marks, and the rules that give one to what was heard. May not: wait, or touch a socket.
 
-*Wrong* is what breaks a MUST of RFC 6455. *Non-strict* is what breaks a SHOULD, or is left to the server: ending a
-connection without a close frame or with another code, noticing late, not giving back what came just before.
+*Wrong* breaks a MUST of RFC 6455. *Non-strict* breaks a SHOULD, or a choice that the RFC leaves to the server: it ends
+the connection without a close frame or with another code, notices late, or does not echo the message just before.
 """
 
 from enum import StrEnum
@@ -13,16 +13,16 @@ from loadgen import wire
 from loadgen.conform.case import End, Opening, Script
 from loadgen.conform.heard import Heard
 
-#: Codes with which a server may end a legal conversation, because of a limit of its own: RFC 6455 section 7.4.1, IANA.
+#: Close codes for a limit of the server, even if the client did nothing wrong: RFC 6455 section 7.4.1, IANA.
 _LIMITS: Final = frozenset({1008, 1009, 1013})
 
 #: The same over HTTP.
 _TURNED_AWAY: Final = frozenset({429, 503})
 
-#: The longest control frame, head included. Every server must take that much, so it cannot be over a limit.
+#: The longest control frame, head included. Every server must take that much, so it cannot exceed a limit.
 _LEAST_BYTES: Final = 6 + 125
 
-#: Codes that say that something was wrong with what it closes for.
+#: Close codes that blame the client, or report a fault of the server.
 _BLAMING: Final = frozenset({1002, 1003, 1007, 1011})
 
 
@@ -107,7 +107,7 @@ def _refused(script: Script, heard: Heard) -> Finding:
 
 
 def _agreed(opening: Opening, heard: Heard) -> str:
-    """What is wrong with a yes."""
+    """Return what is wrong with a 101, or an empty text."""
     assert heard.head is not None
     fields = heard.head.fields
     try:
@@ -140,7 +140,7 @@ def _other_code(script: Script, heard: Heard) -> str:
 
 
 def _broken(script: Script, why: str) -> Finding:
-    """What the RFC forbids, unless it leaves the case to the server."""
+    """Mark a violation as wrong, or as non-strict if the RFC leaves the case to the server."""
     return Finding(Mark.NON_STRICT if script.lenient else Mark.WRONG, why)
 
 

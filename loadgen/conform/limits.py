@@ -1,7 +1,7 @@
 """Long messages, many frames, many messages (families 9 and 10).
 
-Owns: the declarations. No server must take them, but what it takes it must give back. The bytes are made when a case is
-played.
+Owns: the declarations. A server need not accept these messages, but it must echo those that it accepts. The bytes are
+made when a case is played.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Plays one case over one connection.
 
-Owns: what is sent when, how long is waited for what, and that both go on at once: a server may stop reading until it
-was read. May not: judge.
+Owns: when each piece is sent, how long to wait for what, and that sending and receiving run at once: a server may stop
+reading until its answers are read. May not: judge.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from loadgen.fingerprint.line import EndedError, Line, dial
 from loadgen.target import Target
 from loadgen.wire import FIN, PONG, frame
 
-#: After a violation, before more is sent. A strict server has noticed by then; it is asked whether it lives, and the
-#: ping must not meet a closed socket, since a reset would take the close frame away.
+#: Pause after a violation, in which a strict server notices it. A ping follows, which must not meet a closed socket:
+#: the reset would discard the close frame.
 NOTICE_SECONDS: Final = 1.0
 
-#: For the end of TCP, once both close frames were sent.
+#: Time for the TCP connection to end, after both close frames.
 END_SECONDS: Final = 5.0
 
-#: For a close frame, once a ping was answered after a violation: some look at messages in another task than at pings.
+#: Time for a close frame after a violation, once a ping was answered: some servers handle messages in another task.
 AFTERTHOUGHT_SECONDS: Final = 2.0
 
-#: What a slow server may take for a long case, beside the timeout.
+#: Extra time for a long case on a slow server, beside the timeout.
 LEAST_BYTES_PER_S: Final = 256 * 1024
 MOST_SECONDS_PER_WRITE: Final = 0.002
 
@@ -61,7 +61,7 @@ class _Conversation:
         self._line = line
         self._head = head
         self._opened = trio.Event()
-        self._complete = trio.Event()  # everything that must be heard was heard
+        self._complete = trio.Event()  # everything that is expected has come
         self._sent = trio.Event()
         self._patience = trio.CancelScope()
 
@@ -77,11 +77,11 @@ class _Conversation:
 
     async def _speak(self) -> None:
         script, heard = self._script, self._heard
-        with suppress(EndedError):  # the listener hears of it too, after what was said last
+        with suppress(EndedError):  # the listener sees it too, after the server's last bytes
             await self._send(self._head)
             await self._opened.wait()
             await self._send(script.sends)
-            fails_fast = script.end is End.FAILED and bool(script.then)  # what is sent so far may end within a frame
+            fails_fast = script.end is End.FAILED and bool(script.then)  # the bytes so far may end within a frame
             if not fails_fast:
                 self._sent.set()
             if script.end is End.FAILED:
@@ -116,7 +116,7 @@ class _Conversation:
                         nursery.start_soon(self._reply, close(1000))
                 elif heard.alive:
                     self._hurry(AFTERTHOUGHT_SECONDS)
-                while heard.pinged and self._sent.is_set():  # inside a frame of ours a pong would be payload
+                while heard.pinged and self._sent.is_set():  # within one of our frames a pong would be payload
                     nursery.start_soon(self._reply, frame(FIN | PONG, heard.pinged.pop(0)))
         except EndedError as error:
             heard.ended = error.ending
@@ -125,7 +125,7 @@ class _Conversation:
         self._patience.deadline = min(self._patience.deadline, trio.current_time() + seconds)
 
     def _is_over(self) -> bool:
-        """Whether nothing can change what the case comes to."""
+        """Whether nothing can change the result any more."""
         heard, script = self._heard, self._script
         refused = heard.head is not None and not heard.opened
         if heard.fault or refused or heard.unexpected is not None:

@@ -1,6 +1,6 @@
-"""The report of a conformance run: a row a family, a row for each case that is not as it should be, the verdict.
+"""The report of a conformance run: a row for each family and for each kind of failure, and the verdict.
 
-Owns: the words and the figures. May not: wait, or touch a socket.
+Owns: the wording and the figures. May not: wait, or touch a socket.
 """
 
 from collections import Counter
@@ -22,20 +22,20 @@ from loadgen.target import Target
 FIGURES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "cases": "cases that were played",
-        "ok": "cases in which the server did what RFC 6455 wants",
-        "non_strict": "cases in which it did what the RFC leaves to it, and others do better",
+        "ok": "cases in which the server did what RFC 6455 requires",
+        "non_strict": "cases in which the RFC leaves the choice to the server, and other servers do better",
         "wrong": "cases in which it did what the RFC forbids",
-        "not_exercised": "cases that a limit of the server's own kept from being played",
+        "not_exercised": "cases that exceeded a limit of the server, or that it turned away",
     }
 )
 
-#: So many cases are named where many are alike; report.json has all.
+#: Cases that are named if many have the same result; report.json has all.
 _NAMED: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a conformance run is told."""
+    """Options of a conformance run."""
 
     target: Target
     path: str
@@ -56,7 +56,7 @@ def make_report(options: Options, results: Sequence[Result], *, started: Started
         command="conform",
         arguments=options.arguments,
         target=options.target.url + options.path,
-        seed=0,  # nothing is left to chance
+        seed=0,  # nothing is random
         started=started.at,
         seconds=started.seconds,
         verdict=_judge(options, results, stopped=stopped),
@@ -69,7 +69,7 @@ def make_report(options: Options, results: Sequence[Result], *, started: Started
 
 
 def _parts(whole: Report, results: Sequence[Result]) -> Iterator[Report]:
-    """A report for each family, so that junit.xml has a test case for it and report.json every case."""
+    """A report for each family: junit.xml gets a test case for each, and report.json every case."""
     for number, group in groupby(results, key=lambda each: each.case.family):
         found = list(group)
         yield msgspec.structs.replace(
@@ -126,7 +126,7 @@ def _families(parts: Sequence[Report]) -> Table:
 
 
 def _not_ok(results: Sequence[Result]) -> Table:
-    """The worst first, and what happened in many cases once: a server may be lax in one way a hundred times."""
+    """The worst first, and the same result of many cases in one row: a server may be lax in one way a hundred times."""
     rows = []
     for mark in (Mark.WRONG, Mark.NON_STRICT, Mark.NOT_EXERCISED):
         alike: dict[str, list[Case]] = {}
@@ -136,9 +136,9 @@ def _not_ok(results: Sequence[Result]) -> Table:
         for why, cases in alike.items():
             named = [f"{case.title} ({case.id})" for case in cases[:_NAMED]]
             rows.append([mark.value, f"{len(cases)}", why, "; ".join(named) + ("; ..." if len(cases) > _NAMED else "")])
-    return Table(title="what is not ok", columns=["mark", "cases", "what came of it", "of what was sent"], rows=rows)
+    return Table(title="what is not ok", columns=["mark", "cases", "result", "which"], rows=rows)
 
 
 def _cases(results: Sequence[Result]) -> Table:
     rows = [[case.id, found.mark.value, case.title, case.section, found.why] for case, found, _ in results]
-    return Table(title="cases", columns=["case", "mark", "what is sent", "section", "what came of it"], rows=rows)
+    return Table(title="cases", columns=["case", "mark", "what is sent", "section", "result"], rows=rows)

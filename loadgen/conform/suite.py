@@ -1,6 +1,6 @@
 """All cases, a few side by side.
 
-Owns: what is played when, that the target is an echo at all, and the stop button. May not: know what a case does.
+Owns: the order of play, the check that the target echoes at all, and Ctrl-C. May not: know what a case does.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from loadgen.report import Report, Started
 from loadgen.stopping import stoppable
 from loadgen.wire import FIN, TEXT, frame
 
-#: Cases at a time; most of one is waiting. Below the smallest listen backlogs, and any cap per address.
+#: Cases at a time, each of which mostly waits: few enough for small listen backlogs and caps per address.
 SIDE_BY_SIDE: Final = 8
 
-#: Of those with a megabyte or more: each keeps a processor busy.
+#: Cases of a megabyte or more at a time: each keeps a processor busy.
 HEAVY_SIDE_BY_SIDE: Final = 2
 
 _HELLO: Final = b"is this an echo?"
@@ -53,7 +53,7 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
 
 
 async def _demand_echo(options: Options) -> None:
-    """Say in one line that this is no echo, rather than in each case. An echo may break rules."""
+    """Fail once if the target does not echo, rather than in each case; an echo that breaks rules will do."""
     script = Script(sends=[frame(FIN | TEXT, _HELLO)], hears=[echo(_HELLO)])
     heard = await player.play(script, options.target, options.path, options.timeout)
     came_back = heard.unexpected is not None and heard.unexpected.payload == _HELLO

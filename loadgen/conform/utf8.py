@@ -1,7 +1,7 @@
 """Text that is UTF-8, and text that is not (family 6; RFC 6455 sections 5.6 and 8.1).
 
-Owns: the sequences, which are those of Markus Kuhn's UTF-8 decoder test, as Autobahn has them. Whether one is valid is
-not written here: Python's own decoder says so.
+Owns: the sequences, which are those of Markus Kuhn's UTF-8 decoder test, as in Autobahn. Python's own decoder decides
+whether one is valid.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _LONE_CONTINUATION: Final = bytes(range(0x80, 0xC0))
 _STARTS: Final = ((0xC0, 0xE0), (0xE0, 0xF0), (0xF0, 0xF8), (0xF8, 0xFC), (0xFC, 0xFE))
 _CUT_SHORT: Final = "c0 e080 f08080 f8808080 fc80808080 df efbf f7bfbf fbbfbfbf fdbfbfbfbf"
 
-#: By number, from 7 on: what it is, and the bytes of each case in it.
+#: Groups 6.7 and up: the title, and the bytes of each case.
 _SEQUENCES: Final = (
     ("first of its length", "00 c280 e0a080 f0908080"),
     ("first of a length that is too long", "f888808080 fc8480808080"),
@@ -89,7 +89,7 @@ def utf8() -> Iterator[Case]:
 
 
 def _fail_fast() -> Iterator[Case]:
-    """What is wrong before it is whole: a server may notice at once, and must at the end."""
+    """Text that is invalid before it is complete: a server may notice at once, and must at the end."""
     late = (_WORD, _BEYOND, _AFTER), (_WORD + _BEYOND[:1], _BEYOND[1:2], _BEYOND[2:] + _AFTER)
     for number, parts in enumerate(late, 1):
         three, whole = fragments(TEXT, *parts), text(b"".join(parts))

@@ -16,13 +16,13 @@ from loadgen.fingerprint.site import WAIT, Options
 from loadgen.output import require
 from loadgen.target import UsageError
 
-#: The honest slow take 8 s; less would fail them, not the server.
+#: The honest slow probes take 8 s, so a shorter run would fail every server.
 LEAST_SECONDS: Final = 10.0
 
-#: More from one address is no gentle question any more.
+#: More connections from one address would be an attack, not a measurement.
 MAX_CONNECTIONS: Final = 5000
 
-#: What all probes hold at once, with room to spare.
+#: Connections that all probes hold at once, with room to spare.
 _SLOW_CONNECTIONS: Final = 300
 
 OPTIONS: Final = Options()
@@ -32,8 +32,8 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     """Find a server's deadlines and size limits from outside, and compare them with good practice.
 
     Any HTTP or WebSocket server will do. Some thirty probes run side by side: clients that stall, drip, send too much
-    or do not read, and honest slow ones. What a server does not serve is left out, and said. The default bar: no limit
-    is missing, and none hurts honest slow users.
+    or do not read, and honest slow ones. Probes of what the server does not offer are skipped and listed. The default
+    bar: no limit is missing, and none hurts honest slow users.
     """
     conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
     flags.at_least("--within", options.within, LEAST_SECONDS)

@@ -1,7 +1,7 @@
-"""The answers to requests on one line, read by h11.
+"""Responses to the requests on one connection, parsed by h11.
 
-Owns: when an answer is there, and what can go wrong instead. Requests are bytes from elsewhere, because the probes send
-them in strange ways; answers are read strictly, because what a server says last is part of what is measured.
+Owns: when a response is complete, and what can go wrong instead. Requests come in as bytes, because the probes send
+them in unusual ways. Responses are parsed strictly, because a server's last words are part of what is measured.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -19,23 +19,23 @@ from loadgen.fingerprint.line import EndedError, Line
 
 T = TypeVar("T")
 
-#: Heads of answers above are taken for garbage, as in browsers.
+#: A larger response head counts as garbage, as it does in browsers.
 _MAX_HEAD_BYTES: Final = 256 * 1024
 
 
 class GarbledError(Exception):
-    """What came is no HTTP, or no WebSocket."""
+    """The server sent something that is not HTTP, or not WebSocket."""
 
 
 class NotServedError(Exception):
-    """What a probe needs is not served."""
+    """The server does not serve what the probe needs."""
 
 
 class TurnedAwayError(Exception):
-    """The server has no place: whatever was asked, that is no answer to it."""
+    """The server has no capacity, which says nothing about the request itself."""
 
 
-#: What can become of a connection, apart from what one hoped for.
+#: Every way in which a connection can fail.
 TROUBLE: Final = (
     OSError,
     trio.TooSlowError,
@@ -48,7 +48,7 @@ TROUBLE: Final = (
 
 
 def word(error: BaseException) -> str:
-    """What became of a connection, in words."""
+    """Describe how a connection failed."""
     if isinstance(error, trio.TooSlowError):
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):
@@ -59,7 +59,7 @@ def word(error: BaseException) -> str:
 
 
 async def tried(play: Callable[[], Awaitable[T]]) -> T | Failed | NotApplicable:
-    """What is found; a connection that fails is no finding, and never the end of others."""
+    """Return the finding, or a failed connection as one; the error does not reach the other probes."""
     try:
         return await play()
     except NotServedError as error:
@@ -73,17 +73,17 @@ class Answer:
     status: int
     fields: Mapping[str, str]  # by lower-case name
     size: int  # bytes of body and head
-    closes: bool  # it will not take another request on this connection
-    hints: tuple[int, ...] = ()  # 1xx answers on the way
+    closes: bool  # the server takes no further request on this connection
+    hints: tuple[int, ...] = ()  # the 1xx responses before it
 
 
 class Exchange:
-    """The answer to one request, however that is sent."""
+    """Reads the answer to one request, whichever way that is sent."""
 
     def __init__(self) -> None:
         self._hints: list[int] = []
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
-        # h11 takes 1xx and 101 for answers only after a request that may have them
+        # h11 accepts 1xx and 101 only after a request that allows them
         upgrade = [("Host", "x"), ("Upgrade", "websocket"), ("Connection", "Upgrade")]
         self._h11.send(h11.Request(method="GET", target="/", headers=upgrade))
         self._h11.send(h11.EndOfMessage())
@@ -113,7 +113,7 @@ class Exchange:
 
     @property
     def rest(self) -> bytes:
-        """What came after an answer that ends HTTP on this line."""
+        """The bytes after an answer that ends HTTP on this connection."""
         return self._h11.trailing_data[0]
 
     def _closes(self) -> bool:
@@ -136,7 +136,7 @@ class Exchange:
             return await line.receive()
         except EndedError:
             if self._h11.their_state is h11.SEND_BODY:
-                return b""  # the end of a body may be the end of the connection: h11 knows
+                return b""  # closing the connection may end the body; h11 decides
             if self._h11.trailing_data[0]:
                 raise GarbledError("the answer is no HTTP: it ends within its head") from None
             raise
@@ -145,14 +145,14 @@ class Exchange:
 async def while_sending(
     line: Line, pieces: Iterable[bytes], listen: Callable[[], Awaitable[T]], pace: float = 0.0
 ) -> T:
-    """Listen while pieces are sent, the first at once and another each `pace` seconds, until something is heard.
+    """Send the pieces, the first at once and then one each `pace` seconds, until `listen` returns.
 
-    The answer may come, or the line end, before all of it is sent.
+    It may return before all of them are sent: the server may answer early, or close.
     """
 
     async def send() -> None:
         due = trio.current_time()
-        with suppress(EndedError):  # the listener hears of it too, after what was said last
+        with suppress(EndedError):  # the listener sees it too, after the server's last bytes
             for piece in pieces:
                 await trio.sleep_until(due)
                 await line.send(piece)
@@ -164,7 +164,7 @@ async def while_sending(
         try:
             heard = await listen()
         except (EndedError, GarbledError) as error:
-            trouble = error  # raised outside: the nursery would wrap it in a group
+            trouble = error  # raised outside, because the nursery would wrap it in an exception group
         nursery.cancel_scope.cancel()
     if trouble is not None:
         raise trouble
@@ -172,7 +172,7 @@ async def while_sending(
 
 
 async def exchange(line: Line, pieces: Iterable[bytes], *, pause: float = 0.0) -> Answer:
-    """Send a request in pieces; the answer may come before all of it is sent."""
+    """Send a request in pieces and return the answer, which may come before the last piece."""
     answer = await while_sending(line, pieces, partial(Exchange().whole, line), pause)
     if answer.status in TURNED_AWAY:
         raise TurnedAwayError(f"turned away: {answer.status}")

@@ -1,7 +1,7 @@
-"""What a probe found: a value, nothing as far as it looked, nothing to look at, or a failure of its own.
+"""What a probe found: a limit, no limit within its range, nothing to probe, or a failure of its own.
 
-Owns: the four shapes, how they are worded, and what several samples come to. The shapes are kept apart because their
-meanings are: "none seen within 100 s" says something of the server, "not applicable" and "failed" do not.
+Owns: the four kinds, their wording, and how several samples become one. The kinds are separate types because "none seen
+within 100 s" is a statement about the server, and "not applicable" and "failed" are not.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-#: Two times that differ by less than this part are the same deadline.
+#: Two times that differ by less than this fraction are the same deadline.
 _SAME: Final = 0.1
 
 
@@ -38,9 +38,9 @@ class Unit(Enum):
 class Found:
     """A limit, and how the server enforced it.
 
-    A time may be off by `uncertainty` either way. A size or a rate is the last one that was tried on the honest side;
-    the limit lies at most `uncertainty` beyond it. `others` are what further samples found; infinity stands for
-    a connection that was not ended.
+    A time may be off by `uncertainty` either way. A size or a rate is the last tried value that the server allowed; the
+    limit lies at most `uncertainty` beyond it. `others` are the values of further samples, infinity for a connection
+    that was not ended.
     """
 
     value: float
@@ -59,7 +59,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoneSeen:
-    """There was no limit as far as the probe looked."""
+    """There was no limit up to `looked`, where the probe ended."""
 
     looked: float
     how: str = ""
@@ -74,7 +74,7 @@ class NotApplicable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The probe came to no end, so nothing is known."""
+    """The probe did not finish, so nothing is known."""
 
     why: str
 
@@ -83,7 +83,7 @@ Finding = Found | NoneSeen | NotApplicable | Failed
 
 
 def merge(samples: Sequence[Finding], *, kept_is_good: bool = False) -> Finding:
-    """What several samples of one limit come to: the median and the others, and the least favourable kind."""
+    """Combine samples of one limit: the median with the others beside it, of the least favourable kind."""
     found = sorted((each for each in samples if isinstance(each, Found)), key=lambda each: each.value)
     kept = [each for each in samples if isinstance(each, NoneSeen)]
     failed = [each for each in samples if isinstance(each, Failed)]
@@ -104,14 +104,14 @@ def merge(samples: Sequence[Finding], *, kept_is_good: bool = False) -> Finding:
 
 
 def longest(ways: Mapping[str, Finding], fast: str = "") -> Finding:
-    """What several ways of making a server wait come to: the deadline is that of the way that it waits for longest.
+    """Combine several ways of making a server wait: the longest wait is the deadline.
 
-    If only the `fast` way lasts longer, the slow ones were ended by a least rate and not by a deadline.
+    If only the `fast` way outlasts it, a minimum rate ended the slow ones, not a deadline.
     """
     known = {name: each for name, each in ways.items() if isinstance(each, Found | NoneSeen)}
     slow = [each for name, each in known.items() if name != fast]
     failed = next((each for each in ways.values() if isinstance(each, Failed)), None)
-    if failed or not slow:  # the way that is not known may outlive the others
+    if failed or not slow:  # a way that failed might have lasted longest
         return failed or merge(list(ways.values()))
     finding = max(slow, key=_held)
     if isinstance(finding, Found) and fast in known and _later(known[fast], finding):
@@ -162,12 +162,12 @@ def describe(finding: Finding, unit: Unit) -> str:
 
 
 def remark(finding: Finding) -> str:
-    """Word how it ended, or why nothing was found."""
+    """Say how it ended, or why nothing was found."""
     return finding.how if isinstance(finding, Found | NoneSeen) else finding.why
 
 
 def _as_far_as(looked: float, unit: Unit) -> str:
-    # a floor on the reading rate is looked for with time: no reader is slower than silence
+    # the search for a minimum reading rate is bounded by time, not by a rate: no reader is slower than silence
     if unit in {Unit.SECONDS, Unit.RATE}:
         return f"within {looked:.0f} s" if looked >= 10 else f"within {looked:.2g} s"
     return f"up to {unit.show(looked)}"
@@ -176,7 +176,7 @@ def _as_far_as(looked: float, unit: Unit) -> str:
 def _doubt(found: Found, unit: Unit) -> str:
     if unit is Unit.SECONDS:
         return f" ±{found.uncertainty:.2f}"
-    if found.uncertainty <= 1:  # the next byte, field or fragment was refused: that is exact
+    if found.uncertainty <= 1:  # exact: one more byte, field or fragment was refused
         return ""
     if unit is Unit.RATE:
         return f" (ended at {unit.show(found.value - found.uncertainty)})"

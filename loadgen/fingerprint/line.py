@@ -1,7 +1,7 @@
-"""One connection of ours, and how it ended.
+"""One connection to the server, and how it ended.
 
 Owns: the socket, its options, TLS around it, and the two ways a server ends it: FIN and RST. May not: know HTTP or
-WebSocket, or decide when to give up; every wait on a line is under a limit of the caller's.
+WebSocket, or decide when to give up; the caller puts a timeout on every wait.
 """
 
 import socket
@@ -15,12 +15,12 @@ import trio
 
 from loadgen.target import Target, client_context
 
-#: A server that has not accepted by then is taken for dead.
+#: A server that has not accepted by then counts as dead.
 CONNECT_SECONDS: Final = 5.0
 
 READ_BYTES: Final = 64 * 1024
 
-#: States of TCP in which the other side has ended it (linux/tcp_states.h).
+#: TCP states in which the other side has ended the connection (linux/tcp_states.h).
 _TCP_CLOSE: Final = 7
 _TCP_CLOSE_WAIT: Final = 8
 
@@ -43,7 +43,7 @@ class Line:
     def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream) -> None:
         self._sock = sock
         self._stream = stream
-        self._sending = trio.Lock()  # a dripper and the answers to pings share the line
+        self._sending = trio.Lock()  # the dripping task and the pongs share the connection
 
     async def send(self, data: bytes) -> None:
         async with self._sending:
@@ -53,7 +53,7 @@ class Line:
                 raise EndedError(Ending.RST) from None
 
     async def receive(self) -> bytes:
-        """Wait for bytes; never empty."""
+        """Wait for bytes; the result is never empty."""
         try:
             data = await self._stream.receive_some(READ_BYTES)
         except trio.BrokenResourceError:
@@ -63,7 +63,7 @@ class Line:
         return bytes(data)
 
     async def receive_raw(self, most: int) -> bytes:
-        """Take so many bytes off the socket as they are, under TLS the encrypted ones."""
+        """Read up to `most` bytes from the socket itself, which under TLS are encrypted."""
         try:
             data = await self._sock.recv(most)
         except OSError:
@@ -73,12 +73,12 @@ class Line:
         return data
 
     def _end_of_stream(self) -> Ending:
-        # a reset that a send has met is not told again: to the next reader it is the end
+        # the kernel reports a reset once: if a send met it, the next read sees an end of stream
         return self.ending or Ending.FIN
 
     @property
     def ending(self) -> Ending | None:
-        """Whether the server has ended it, without reading: a FIN is noticed when all before it was taken."""
+        """How the server ended the connection, without reading; a FIN shows once all data before it has arrived."""
         return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(self._tcp_info()[0])
 
     @property
@@ -87,7 +87,7 @@ class Line:
 
     @property
     def round_trip_seconds(self) -> float:
-        """How far away the server is, as the kernel measured it."""
+        """The kernel's smoothed round-trip time to the server."""
         return int.from_bytes(self._tcp_info()[_ROUND_TRIP], sys.byteorder) / 1e6
 
     def _tcp_info(self) -> bytes:
@@ -102,9 +102,9 @@ async def dial(
     plaintext: bool = False,
     options: Iterable[tuple[int, int, int]] = (),
 ) -> AsyncIterator[Line]:
-    """Connect, from `source` if one is given; the connection is gone when the block is left."""
+    """Connect, from `source` if one is given; leaving the block closes the connection."""
     with trio.socket.socket(target.family) as sock:
-        for option in options:  # before connect: the window's scale is fixed in the handshake
+        for option in options:  # before connect: the handshake fixes the window scale
             sock.setsockopt(*option)
         if source is not None:
             await sock.bind((source, 0))
@@ -112,7 +112,7 @@ async def dial(
             await sock.connect((target.address, target.port))
             stream: trio.abc.Stream = trio.SocketStream(sock)
             if target.tls and not plaintext:
-                # servers that close without close_notify are common, and it is the close that we are here for
+                # many servers close without close_notify, and the probes must see that close
                 secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
                 await secure.do_handshake()
                 stream = secure

@@ -1,7 +1,7 @@
-"""A WebSocket of ours, read by wsproto.
+"""A WebSocket client, parsed by wsproto.
 
-Owns: the opening handshake, the events, and frames that no library would send. May not: answer anything by itself;
-not answering is what half of the probes are about.
+Owns: the opening handshake, the events, and frames that no library would send. May not: answer anything by itself,
+because half of the probes depend on not answering.
 """
 
 from collections import deque
@@ -24,12 +24,12 @@ from loadgen.fingerprint.site import ANSWER_SECONDS, Site
 from loadgen.fingerprint.slow import Client
 from loadgen.wire import FIN, UPGRADE_FIELDS, WireError, check_upgrade, frame
 
-#: No opcode of RFC 6455: every server must fail the connection, so every server sends a close frame.
+#: Reserved by RFC 6455, so every server must fail the connection, and sends a close frame.
 RESERVED_OPCODE: Final = 0x3
 
 PONG: Final = "a pong"
 
-#: Between the pong behind a message and the last look at what the server made of it.
+#: Time between the pong that follows a message and the last check of how the server took that message.
 AFTERTHOUGHT_SECONDS: Final = 0.05
 
 
@@ -62,7 +62,7 @@ class Member(Client):
         await self.line.send(frame(FIN | Opcode.PONG, bytes(ping.payload)))
 
     async def listen(self) -> str:
-        """Wait for a close frame, answering pings meanwhile or not."""
+        """Wait for a close frame; pings are answered only if `answering`."""
         while True:
             event = await self.hear()
             if isinstance(event, CloseConnection):
@@ -72,16 +72,16 @@ class Member(Client):
 
     @property
     def before(self) -> str:
-        """The first ping, which may be what was not answered."""
+        """Mention the first ping: leaving it unanswered may have ended the connection."""
         return f", after a ping at {self.pinged[0] - self.opened:.1f} s" if self.pinged else ""
 
     async def say(self, pieces: Iterable[bytes]) -> str:
-        """Send a message: `PONG` if the server still answers pings behind it, or how it ended the connection."""
+        """Send a message; return `PONG` if a ping after it is answered, or else how the server ended the connection."""
         try:
             pinged = chain(pieces, [frame(FIN | Opcode.PING, b"1")])
             how = await while_sending(self.line, pinged, partial(self._pong_or_close, b"1"))
             if how == PONG:
-                # some answer pings as they are read and look at the message afterwards, in another task
+                # some servers answer pings as they read them, and handle the message later in another task
                 await trio.sleep(AFTERTHOUGHT_SECONDS)
                 await self.line.send(frame(FIN | Opcode.PING, b"2"))
                 how = await self._pong_or_close(b"2")

@@ -1,7 +1,7 @@
 """An ordinary client beside the probes: is it still served, and is the server still there?
 
-Owns: a plain request a second, and the moment when the server died. When it dies, all connections end at once, which
-looks like so many deadlines; a probe decided after the last sign of life is therefore not believed.
+Owns: a plain request a second, and the moment when the server died. A dying server ends all connections at once, which
+looks like as many deadlines, so the results of probes that ended after its last sign of life are discarded.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ from loadgen.fingerprint.findings import Failed, Finding, Found, NotApplicable, 
 from loadgen.fingerprint.practice import Limit, Mark
 from loadgen.fingerprint.site import ANSWER_SECONDS, LAG_EVERY_SECONDS, Need, Site
 
-#: Refused so often in a row, the server has died.
+#: After this many refused connections in a row, the server has died.
 _REFUSALS: Final = 2
 _AGAIN_SECONDS: Final = 0.2
 
@@ -21,7 +21,7 @@ MEANWHILE: Final = Limit(
     name="plain requests meanwhile",
     figure="answers_meanwhile_percent",
     meaning="plain requests answered while all slow probes were open, one a second",
-    why="a hundred slow clients must not stop a server; one with that many threads or less stops",
+    why="a hundred slow clients must not stop a server; they do if it has a thread each and no more than that many",
     unit=Unit.PERCENT,
     good=(99, None),
     below=Mark.MISSING,
@@ -37,13 +37,13 @@ class Neighbour:
         self._answered = 0
 
     async def run(self) -> None:
-        """Ask, one request a pace, each on a new connection, until the server is dead."""
+        """Send one request each pace, on a new connection, until the server is dead."""
         while not self.died.is_set():
             await self.look()
             await trio.sleep(self._site.options.pace)
 
     async def look(self) -> None:
-        """Ask once, and once more if the connection is refused: then the server is dead."""
+        """Send a request, and another if the connection is refused; if that is refused too, the server is dead."""
         for _ in range(_REFUSALS):
             try:
                 answered = await self._ask()
@@ -75,7 +75,7 @@ class Neighbour:
 
 
 async def watch_lag(site: Site) -> None:
-    """Note how late our own schedule runs: no measured time is better than that."""
+    """Record how late our own schedule runs: no measured time is more exact than that."""
     while True:
         due = trio.current_time() + LAG_EVERY_SECONDS
         await trio.sleep_until(due)

@@ -1,7 +1,7 @@
 """A fingerprint from beginning to end.
 
-Owns: the order (survey, the crowd, then everything at once), each probe's time limit, and that a probe which fails is a
-row of the table and never the end of the others. May not: know what a probe does, or judge what it found.
+Owns: the order (survey, the crowd, then everything at once), each probe's time limit, and that a failing probe becomes
+a row of the table and does not end the others. May not: know what a probe does, or judge what it found.
 """
 
 from collections.abc import Iterable
@@ -26,15 +26,15 @@ from loadgen.report import Report, Sample, Started
 from loadgen.stopping import cancel_after, stoppable
 from loadgen.target import Target
 
-#: A probe ends by itself when patience does; this much later it is ended.
+#: A probe should end when its patience does; this much later it is cancelled.
 GRACE_SECONDS: Final = 5.0
 
-#: Between two samples, in paces: a server that looks at its deadlines every 1, 5 or 10 s is met at other moments. With
-#: little patience it is a part of that.
+#: Between two samples, in paces, so that they meet a server that checks its deadlines every 1, 5 or 10 s at different
+#: moments. With a short --within it is this part of that.
 _SAMPLE_PACES: Final = 10 / 3
 _SAMPLE_PART: Final = 1 / 30
 
-#: Between two probes, so that the smallest listen backlogs (5) hold those that come at once.
+#: Between the starts of two probes, so that their connections fit the smallest listen backlogs (5).
 _STAGGER_SECONDS: Final = 0.01
 
 _TICK_SECONDS: Final = 0.5
@@ -54,7 +54,7 @@ async def play(
 
 
 async def sampled(site: Site, probe: Probe) -> Finding:
-    """Play a probe as often as one sample proves too little, at different moments."""
+    """Play a probe as often as it needs samples, at different moments."""
     samples: list[Finding] = [Failed(why="it did not end in time")] * probe.samples
     apart = min(_SAMPLE_PACES * site.options.pace, _SAMPLE_PART * site.options.within)
 
@@ -73,7 +73,7 @@ class Fingerprint:
     def __init__(self, site: Site, progress: Progress) -> None:
         self._site = site
         self._progress = progress
-        self._decided: dict[str, tuple[Finding, float]] = {}  # by figure, with the moment
+        self._decided: dict[str, tuple[Finding, float]] = {}  # by figure, with the time of the decision
         self._neighbour = Neighbour(site)
 
     async def play(self, conditions: tuple[Condition, ...], *, no_bar: bool) -> Report:
@@ -89,7 +89,7 @@ class Fingerprint:
             command="fingerprint",
             arguments=arguments(),
             target=site.target.url,
-            seed=0,  # nothing is left to chance
+            seed=0,  # nothing is random
             started=started.at,
             seconds=started.seconds,
             verdict=judge(results, conditions, no_bar=no_bar, lag=site.worst_lag, died=died, stopped=stopped),
@@ -115,10 +115,10 @@ class Fingerprint:
                     probing.start_soon(self._decide, probe)
                     await trio.sleep(_STAGGER_SECONDS)
             beside.cancel_scope.cancel()
-        await self._neighbour.look()  # all may have been decided by the server's death
+        await self._neighbour.look()  # the last findings may all come from the server's death
 
     def _applicable(self, probes: Iterable[Probe]) -> list[Probe]:
-        """Those of the probes for which the server has what they need; the others are decided."""
+        """Return the probes whose needs the server meets, and decide the others."""
         lacks = self._site.lacks
         for probe in probes:
             if probe.need in lacks:

@@ -1,10 +1,10 @@
-"""What a good server does: the shape of a limit, of the probe that looks for it, and the one rule that marks a finding.
+"""Good practice: what a limit and its probe are, and the one rule that marks a finding.
 
 Owns: the marks. A limit itself is a row beside the code that probes it: its name, figure, range, reason and precedent.
 May not: probe anything.
 
-A range has two ends because a wrong limit hurts in two ways: the honest slow user if it is too tight (`harsh`), all
-others if it is too loose (`lenient`) or not there (`missing`).
+A range has two ends because a wrong limit hurts in two ways: honest slow users if it is too tight (`harsh`), everybody
+else if it is too loose (`lenient`) or not there (`missing`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from loadgen.fingerprint.site import Need, Site
 class Mark(StrEnum):
     GOOD = "good"
     LENIENT = "lenient"  # there is a limit, but it lets an attacker do more than good servers do
-    HARSH = "harsh"  # honest slow users are hurt
+    HARSH = "harsh"  # it hurts honest slow users
     MISSING = "missing"  # there is no limit
     UNDECIDED = "undecided"  # no limit was seen, but we did not look as far as good servers go
     NONE = ""  # nothing to mark
@@ -31,13 +31,13 @@ class Limit:
     figure: str
     meaning: str
     why: str
-    good: tuple[float | None, float | None]  # below is `below` and above is `above`
+    good: tuple[float | None, float | None]  # a value below it is marked `below`, one above it `above`
     unit: Unit = Unit.SECONDS
     below: Mark = Mark.HARSH
     above: Mark = Mark.LENIENT
     absent: Mark = Mark.MISSING
-    enough: float | None = None  # how far one must look before "none seen" means anything; by default to `most`
-    nothing: float = float("inf")  # what "none seen" counts as in a --fail-if
+    enough: float | None = None  # how far "none seen" must have looked to count; by default the upper end of `good`
+    nothing: float = float("inf")  # the value of "none seen" in a --fail-if
 
     @property
     def bounds(self) -> str:
@@ -52,7 +52,7 @@ class Limit:
         return f"at least {least}{unit}" if least else f"at most {most}{unit}"
 
 
-#: A size is found by many steps and confirmed at both ends; of anything else one sample proves little.
+#: Units that need several samples. A size needs none: its search takes many steps and confirms both ends.
 _SAMPLED: Final = frozenset({Unit.SECONDS, Unit.RATE, Unit.YES_NO})
 
 SAMPLES: Final = 3
@@ -69,10 +69,10 @@ class Probe(Limit):
 
 
 def mark(limit: Limit, finding: Finding) -> Mark:
-    """Compare a finding with good practice; what may be within the range, given its uncertainty, is.
+    """Compare a finding with good practice; a value that may lie in the range, given its uncertainty, is good.
 
-    A connection can end early by accident and none lives on by accident: the median decides whether a time is too
-    short, the longest sample whether it is too long.
+    A connection may end early by accident, but not late: the median decides whether a time is too short, the longest
+    sample whether it is too long.
     """
     least, most = limit.good
     match finding:

@@ -1,6 +1,6 @@
-"""What a fingerprint comes to: the tables, the figures, the verdict.
+"""The results of a fingerprint: tables, figures and verdict.
 
-Owns: the words. May not: wait, or touch a socket.
+Owns: their wording. May not: wait, or touch a socket.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotAp
 from loadgen.fingerprint.practice import Limit, Mark, mark
 from loadgen.report import Outcome, Table, Verdict
 
-#: Our own schedule being later than this makes times of seconds doubtful.
+#: If our own schedule runs later than this, measured seconds are doubtful.
 LAG_LIMIT_SECONDS: Final = 1.0
 
 
@@ -35,7 +35,7 @@ class Result(NamedTuple):
 
 
 def figures(results: Sequence[Result]) -> dict[str, float | None]:
-    """The figures by name: what was found, and how many rows have which mark."""
+    """The figures by name: each value found, and the number of rows with each mark."""
     marks = Counter(result.mark for result in results)
     return {
         **{limit.figure: round(found.value, 3) if isinstance(found, Found) else None for limit, found in results},
@@ -53,7 +53,7 @@ def judge(
     died: str = "",
     stopped: bool = False,
 ) -> Verdict:
-    """Decide how it ended. A probe that failed says nothing of the target, so a run with one cannot have held."""
+    """Decide the outcome. A failed probe says nothing about the target, so a run that has one cannot be `HELD`."""
     short = [died] * bool(died) + ([] if no_bar else _short(results)) + _broken(results, conditions)
     failed = [f"failed: {each.name} ({remark(each.finding)})" for each in _failed(results) if not died and not no_bar]
     if stopped:
@@ -75,7 +75,7 @@ def _failed(results: Sequence[Result]) -> list[Result]:
 
 
 def _broken(results: Sequence[Result], conditions: Sequence[Condition]) -> list[str]:
-    """What is over its threshold with any sample. A limit that was not seen is beyond every number."""
+    """Conditions that any sample breaks; a limit that was not seen counts as `nothing`, usually infinity."""
     least, most = figures(results), figures(results)
     for limit, finding in results:
         if isinstance(finding, NoneSeen):
@@ -87,7 +87,7 @@ def _broken(results: Sequence[Result], conditions: Sequence[Condition]) -> list[
 
 
 def found_of(results: Sequence[Result], notes: Sequence[str]) -> Table:
-    """What was found, one row a probe."""
+    """The table of findings, one row a probe."""
     rows = [
         [each.name, each.words, each.mark.value, each.limit.bounds, remark(each.finding)]
         for each in results
@@ -102,7 +102,7 @@ def found_of(results: Sequence[Result], notes: Sequence[str]) -> Table:
 
 
 def advice_on(results: Sequence[Result]) -> Table:
-    """What there is to say of all that is not good."""
+    """The table of advice, one row for each finding that is not good."""
     rows = [
         [each.name, each.mark.value, each.limit.meaning, each.limit.why]
         for order in (Mark.HARSH, Mark.MISSING, Mark.LENIENT)

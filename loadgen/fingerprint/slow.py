@@ -1,9 +1,9 @@
 """Clients that begin something and make the server wait for the rest.
 
-Owns: the one way in which every deadline is measured. A client's clock starts with the last thing that a good one would
-have done and runs until an answer, a close frame, FIN or RST comes, or patience ends. What follows within a moment is
-noted too, so that a 408 before the FIN can be told from a silent close. An end that says "too large" or "not like
-this" is no deadline, and none that comes at once is.
+Owns: the one way in which every deadline is measured. A client's clock starts with the last thing that a well-behaved
+client would have done, and runs until an answer, a close frame, FIN or RST comes, or its patience ends. Events of the
+next second are recorded too, so that a 408 before the FIN is distinguished from a silent close. An end because of size,
+or one that comes at once, is not a deadline.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -21,15 +21,15 @@ from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotAp
 from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
 
-#: What follows the first sign within this belongs to it: an answer and its FIN are often two segments.
+#: Events this soon after the first sign belong to it: an answer and its FIN are often two segments.
 MOMENT_SECONDS: Final = 1.0
 
 OPEN: Final = "left open"
 
-#: With these a server ends what has grown too large, or has too many lines: no deadline, however long it took.
+#: Answers to something too large, or with too many lines: not a deadline, however long it took.
 _TOO_LARGE: Final = ("400", "413", "414", "431", "close 1009")
 
-#: How a TLS alert begins: a record's type, and the version's first byte.
+#: The start of a TLS alert: the record type, and the first byte of the version.
 _ALERT: Final = b"\x15\x03"
 
 _TURNED_AWAY: Final = tuple(str(status) for status in TURNED_AWAY)
@@ -37,39 +37,39 @@ _TURNED_AWAY: Final = tuple(str(status) for status in TURNED_AWAY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """That the server has had enough."""
+    """The first event with which the server ends its wait."""
 
     at: float
     how: str
 
     @property
     def turned_away(self) -> bool:
-        """Whether it is the answer of a server that has no place."""
+        """Whether it is the answer of a server without capacity."""
         return self.how.startswith(_TURNED_AWAY)
 
 
 class Client:
-    """A connection on which something can be begun; this one is for requests."""
+    """A connection on which a script runs; this class is for HTTP."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
 
     async def listen(self) -> str:
-        """Wait for the first sign, in words: the head of an answer."""
+        """Wait for the head of an answer and describe it."""
         answer = await Exchange().begin(self.line)
         return " after ".join(map(str, (answer.status, *answer.hints)))
 
     @property
     def before(self) -> str:
-        """What else had come before it, in words."""
+        """Describe what had come before the first sign."""
         return ""
 
 
 class TlsClient(Client):
-    """A connection to a TLS server on which there is no TLS yet."""
+    """A connection to a TLS server before the TLS handshake."""
 
     async def listen(self) -> str:
-        """Wait for what a server says before there is TLS."""
+        """Wait for bytes from the server and describe them."""
         return "a TLS alert" if (await self.line.receive()).startswith(_ALERT) else "bytes that are no TLS"
 
 
@@ -89,13 +89,13 @@ async def kept(site: Site) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def tls(site: Site) -> AsyncIterator[TlsClient]:
-    """A connection for a ClientHello that a script sends."""
+    """Connect for a script that sends its own ClientHello."""
     async with site.dial(plaintext=True) as line:
         yield TlsClient(line)
 
 
 async def first_sign(client: Client, until: float) -> Sign | None:
-    """Listen until the first sign comes or patience ends; then for a moment to what follows."""
+    """Listen until the first sign comes or patience ends, and then a moment longer."""
     how, at = "", 0.0
     with trio.move_on_at(until):
         try:
@@ -110,7 +110,7 @@ async def first_sign(client: Client, until: float) -> Sign | None:
 
 
 async def ending_of(line: Line, seconds: float) -> str:
-    """How the line ends, if it does within so many seconds; what comes before is thrown away."""
+    """Discard data and return how the connection ends, or `OPEN` if it does not within so many seconds."""
     with trio.move_on_after(seconds):
         try:
             while True:
@@ -126,12 +126,12 @@ def elapsed(site: Site, line: Line, begun: float, sign: Sign | None) -> Found | 
     return Found(value=sign.at - begun, uncertainty=site.doubt(line), how=sign.how)
 
 
-#: What is sent first, and then at each pace.
+#: The bytes to send first, and the pieces to send after it, one each pace.
 Script = tuple[bytes, Iterable[bytes]]
 
 
 def script(begin: Callable[[Site], bytes] | bytes, *pieces: bytes, most: int | None = None) -> Callable[[Site], Script]:
-    """Begin something and go on with these pieces in turn, with so many at most: it must never be complete."""
+    """Send `begin`, then these pieces in turn, `most` at most, so that the request is never complete."""
 
     def write(site: Site) -> Script:
         return begin if isinstance(begin, bytes) else begin(site), islice(cycle(pieces), most) if pieces else ()
@@ -141,15 +141,15 @@ def script(begin: Callable[[Site], bytes] | bytes, *pieces: bytes, most: int | N
 
 @dataclass(frozen=True)
 class Slow:
-    """Clients side by side that each keep the server waiting in a way of their own."""
+    """Concurrent clients, each of which makes the server wait in a different way."""
 
     connect: Callable[[Site], AbstractAsyncContextManager[Client]]
     ways: Mapping[str, Callable[[Site], Script]]
-    fast: str = ""  # the way that satisfies a least rate
-    at_once: str = "refused at once"  # what an end within a moment says: nothing of a deadline
+    fast: str = ""  # the way that is fast enough for a minimum rate
+    at_once: str = "refused at once"  # the remark on an end that comes at once, which is no deadline; "" if it is one
 
     async def __call__(self, site: Site) -> Finding:
-        """How long the server waits for the client that it waits for longest."""
+        """Find the longest that the server waits for any of the clients."""
         findings: dict[str, Finding] = dict.fromkeys(self.ways, Failed(why="not begun"))
 
         async def go(name: str) -> None:

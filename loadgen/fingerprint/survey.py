@@ -1,8 +1,8 @@
-"""What a server serves, found out before it is probed.
+"""The survey: what a server offers, found out before it is probed.
 
-Owns: the first seconds: does it answer at all, and a second client beside a silent one; where does it wait for a body;
-does it speak WebSocket. What is missing is noted with the reason, and the probes that need it are not played. Where the
-server turns even these few away, they have failed: nothing is known of it.
+Owns: the first seconds. Does the server answer at all, and does it while another client is silent? On which path does
+it wait for a body? Does it speak WebSocket? Probes that need what is missing are skipped, with the reason. If the
+server turns even these few connections away, the probes have failed, because nothing is known.
 """
 
 from typing import Final
@@ -33,7 +33,7 @@ async def survey(site: Site) -> None:
 
 
 async def _plain(site: Site) -> Answer | None:
-    """Ask for something plain, beside a connection that says nothing."""
+    """Send a plain request while another connection is silent."""
     get = site.get(site.options.path)
     try:
         async with site.dial():
@@ -54,7 +54,7 @@ async def _plain(site: Site) -> Answer | None:
 
 
 async def _body(site: Site) -> None:
-    """Find a path where a body is waited for: nothing is answered until it is there."""
+    """Find a path on which the server waits for the body before it answers."""
     told = []
     for path in dict.fromkeys((site.options.post_path, site.options.path)):
         try:
@@ -75,7 +75,7 @@ async def _early_answer(site: Site, path: str) -> int | None:
         await line.send(site.post(f"Content-Length: {len(_SMALL_BODY)}", path=path))
         with trio.move_on_after(site.options.prompt):
             return (await talk.begin(line)).status
-        with trio.fail_after(ANSWER_SECONDS):  # and it must be the body that it waited for
+        with trio.fail_after(ANSWER_SECONDS):  # an answer now proves that it waited for the body
             await line.send(_SMALL_BODY)
             await talk.begin(line)
         return None
@@ -93,7 +93,7 @@ async def _websocket(site: Site) -> None:
 
 
 def _choose(site: Site, plain: Answer) -> None:
-    """Which request stands for one that the server takes."""
+    """Choose the plain request: one that the server takes."""
     path = site.options.path
     server = plain.fields.get("server")
     site.notes.append(f"GET {path} is answered {plain.status}" + (f" by {server}" if server else ""))
@@ -101,6 +101,6 @@ def _choose(site: Site, plain: Answer) -> None:
     if plain.closes:
         site.lacks[Need.KEEPALIVE] = NotApplicable(why=f"the connection is closed after GET {path}")
     if plain.status >= 400 and Need.WEBSOCKET not in site.lacks:
-        # an error cannot be told from another; the upgrade is what this server says yes to
+        # one error looks like another, so the upgrade, which this server accepts, becomes the plain request
         site.plain_status, site.plain_path, site.plain_fields = 101, site.options.ws_path, UPGRADE_FIELDS
         site.lacks.setdefault(Need.KEEPALIVE, NotApplicable(why=f"GET {path} is answered {plain.status}"))

@@ -1,7 +1,7 @@
-"""report.html: one file that tells what a command found, to be mailed, archived and printed.
+"""report.html: the results of a command in one file, to mail, archive and print.
 
-Owns: everything about how the page looks. It is built from the `Report` alone; it has no script, loads nothing, and
-is made of elements rather than text, so that nothing a server said can become markup.
+Owns: everything about how the page looks. It is built from the `Report` alone, has no script and loads nothing. It is
+built from elements, not from text, so that no text from a server can become markup.
 """
 
 from loadgen.page.document import page_of

@@ -1,7 +1,7 @@
-"""The plots of a report that have a time: latency, connections, what the server used.
+"""The plots of a report over time: latency, connections, the server's resources.
 
-Owns: what is drawn over time, in which colour and with which words, and how its lines, bands and names are drawn.
-Places across are percentages of the width, places down are pixels, so that a plot stretches and its words do not; the
+Owns: what is drawn over time, with its colours and captions, and how lines, bands and labels are drawn. Horizontal
+positions are percentages of the width and vertical ones are pixels, so that a plot stretches and its text does not. The
 margins for labels are padding, and colours are classes (style.css).
 """
 
@@ -18,10 +18,10 @@ from loadgen.page.elements import Element, node
 from loadgen.page.scales import Scale
 from loadgen.report import CohortRow, Report, Sample
 
-#: The phase that the eye should find.
+#: The phase that is highlighted.
 ATTACK: Final = "attack"
 
-#: A plot has at most so many moments: more are finer than a pixel on a phone, and make the page heavy.
+#: The most points of a plot: more would be finer than a pixel on a phone, and make the page heavy.
 MOST_MOMENTS: Final = 240
 
 #: Personas with a line of their own; the style sheet has as many colours, and one for the rest.
@@ -30,17 +30,17 @@ _REST: Final = "rest"
 
 _MIB: Final = 2**20
 
-#: Words under and above a plot, in pixels.
+#: Pixels for text above and below a plot, and for a line of text.
 _ABOVE: Final = 20
 _BELOW: Final = 20
 _LINE: Final = 14
 
-#: Pixels: of a plot on a phone, of a plot on a desk, and of a letter.
+#: Pixels: the width of a plot on a phone and on a desktop, and of a letter.
 _NARROW: Final = 300
 _WIDE: Final = 800
 _LETTER: Final = 6.5
 
-#: Lines are drawn on a canvas of their own that is stretched; so wide, in units of its own.
+#: Lines are drawn on a canvas that is stretched; this is its width, in units of its own.
 _CANVAS: Final = 1000
 
 
@@ -49,15 +49,15 @@ class Series(NamedTuple):
     colour: str  # a class of the style sheet: s1, s2, ...
     values: Sequence[float | None]
     style: str = ""  # more classes: faint, dashed
-    named_at: float | None = None  # the value beside which the name stands; the last one if there is no better
+    named_at: float | None = None  # the value that the label stands beside; by default the last one
 
 
 class Chart(NamedTuple):
-    """A plot with what stands above it."""
+    """A plot with its caption, note and key."""
 
     caption: str
     note: str
-    key: Sequence[Series]  # for where the plot has no room for their names
+    key: Sequence[Series]  # shown if the plot has no room for labels
     drawing: Element
 
 
@@ -77,7 +77,7 @@ class Band(NamedTuple):
 
 
 def over_time(report: Report, ident: str) -> list[Chart]:
-    """Everything that has a time: latency, connections, what the server used."""
+    """All plots: latency, connections, the server's resources."""
     samples = _thinned(report.timeline)
     if len(samples) < 2:
         return []
@@ -98,7 +98,7 @@ def _mib(size: int | None) -> float | None:
 
 
 def _thinned(samples: Sequence[Sample]) -> list[Sample]:
-    """At most MOST_MOMENTS samples, each the worst of its share."""
+    """Merge the samples into MOST_MOMENTS at most, each with the worst values of its share."""
     share = max(math.ceil(len(samples) / MOST_MOMENTS), 1)
     return [_merged(samples[at : at + share]) for at in range(0, len(samples), share)]
 
@@ -117,7 +117,7 @@ def _merged(samples: Sequence[Sample]) -> Sample:
 
 
 def crowds(cohorts: Sequence[CohortRow]) -> list[Crowd]:
-    """What gets a line: beside attackers all honest ones share one; else the greatest personas get their own."""
+    """The lines of a plot: the largest personas, or the largest attackers and one line for all honest clients."""
     attackers = [row for row in cohorts if not row.honest]
     named = sorted(attackers or cohorts, key=lambda row: -row.peak)
     own = named if len(named) <= MOST_COLOURS else named[: MOST_COLOURS - 1]
@@ -132,7 +132,7 @@ def crowds(cohorts: Sequence[CohortRow]) -> list[Crowd]:
 
 
 def bands(samples: Sequence[Sample]) -> list[Band]:
-    """The phases of a run; the last sample of each is from the moment at which it ended."""
+    """The phases of a run; the last sample of each is from the time when it ended."""
     phases = [samples[0].phase, *(after.phase for before, after in pairwise(samples) if before.phase != after.phase)]
     turns = [before.seconds for before, after in pairwise(samples) if before.phase != after.phase]
     spans = pairwise([0.0, *turns, samples[-1].seconds])
@@ -148,7 +148,7 @@ class _Timeline:
         self._bands = bands(samples)
 
     def latency(self) -> Chart | None:
-        """Percentiles by powers of ten: what an attack does to latencies, it does by factors."""
+        """Percentiles on a logarithmic scale, because an attack changes latencies by factors."""
         series = [
             Series("max", "s1", [sample.max_ms for sample in self._samples], "faint"),
             Series("p99", "s1", [sample.p99_ms for sample in self._samples]),
@@ -160,17 +160,17 @@ class _Timeline:
             return None
         note = "ms, by powers of ten" + (f"; red: {failed:,} failed" if failed else "")
         failures = [sample.seconds for sample in self._samples if sample.failed]
-        scale = scales.logarithmic(*(extent or (1.0, 1.0)))  # with failures alone there is nothing to scale
+        scale = scales.logarithmic(*(extent or (1.0, 1.0)))  # any scale will do if there are only failures
         return self._chart("Latency", note, series, scale, height=190, unit="ms", failures=failures)
 
     def held(self, named: Sequence[Crowd]) -> Chart | None:
-        """Connections by persona. At the end no client is held, so the names stand beside the most that were."""
+        """Connections by persona. At the end no client is held, so the labels stand beside the maximum."""
         held = {crowd: [crowd.total(sample.held) for sample in self._samples] for crowd in named}
         series = [Series(crowd.name, crowd.colour, values, named_at=max(values)) for crowd, values in held.items()]
         return self._counted("Connections held", "at that moment", series)
 
     def lost(self, named: Sequence[Crowd]) -> Chart | None:
-        """What the server ended and refused, by persona; lines of nothing are left out."""
+        """Clients that the server ended and refused, by persona; lines without any are left out."""
         series = []
         for crowd in named:
             ended = [crowd.total(sample.ended) for sample in self._samples]
@@ -185,7 +185,7 @@ class _Timeline:
         return None if extent is None else self._chart(caption, note, series, scales.linear(0, extent[1]), height=130)
 
     def server(self, caption: str, unit: str, read: Callable[[Sample], float | None]) -> Chart | None:
-        """One thing that the server uses. The axis need not begin at nothing: growth is what matters."""
+        """One resource of the server. The axis need not begin at zero, because growth is what matters."""
         values = [read(sample) for sample in self._samples]
         extent = scales.extent(values)
         if extent is None:
@@ -226,7 +226,7 @@ class _Timeline:
         for each in reversed(series):
             path = self._path(each, down)
             canvas.append(node("path", class_=f"line {each.colour} {each.style}", d=path))
-        for moment in failures:  # a red foot
+        for moment in failures:  # a red mark at the bottom
             canvas.append(node("path", class_="failure", d=f"M{self._across(moment):.1f} {height}v-10"))
         canvas.extend(self._hits([self._tip(at, series, unit) for at in range(len(self._samples))]))
         svg.append(canvas)
@@ -247,12 +247,12 @@ class _Timeline:
             if value is not None:
                 parts.append(f"{'L' if pen_is_down else 'M'}{self._across(moment):.1f} {down(value):.1f}")
                 if not pen_is_down:
-                    parts.append("h.01")  # a lone point is a dot, not nothing
+                    parts.append("h.01")  # makes a lone point visible as a dot
             pen_is_down = value is not None
         return "".join(parts)
 
     def _hits(self, tips: Sequence[str]) -> Iterable[Element]:
-        """What the pointer touches: a column for each moment, with its numbers as a tooltip."""
+        """The areas for the pointer: a column for each sample, with its numbers as a tooltip."""
         between = ((before + after) / 2 for before, after in pairwise(self._moments))
         edges = map(self._across, (self._time.low, *between, self._time.high))
         for (begins, ends), tip in zip(pairwise(edges), tips, strict=True):
@@ -268,7 +268,7 @@ class _Timeline:
         return f"{sample.seconds:.0f} s, {sample.phase}\n" + "\n".join(told)
 
     def _band_names(self) -> Iterable[Element]:
-        """Names of phases, where there is room: on the narrowest screens, or at least on wide ones."""
+        """Names of phases that have room, on narrow screens or at least on wide ones."""
         for band in self._bands:
             begins = self._time.at(band.begins)
             share = self._time.at(band.ends) - begins
@@ -291,7 +291,7 @@ def _summary(series: Series, unit: str) -> str:
 
 
 def _names(series: Iterable[Series], down: Callable[[float], float], lowest: float) -> Iterable[Element]:
-    """Names at the ends of the lines, moved apart where lines meet."""
+    """Labels at the ends of the lines, moved apart so that they do not overlap."""
     ends = []
     for each in series:
         last = next((value for value in reversed(each.values) if value is not None), None)
@@ -304,7 +304,7 @@ def _names(series: Iterable[Series], down: Callable[[float], float], lowest: flo
 
 
 def _apart(places: Iterable[float], most: float) -> list[float]:
-    """Places in ascending order, pushed down until they have a gap, and back up where they leave the plot."""
+    """Push ascending positions down until they are a line apart, and back up if they leave the plot."""
     apart: list[float] = []
     for place in places:
         apart.append(max(place, apart[-1] + _LINE) if apart else place)

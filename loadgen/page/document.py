@@ -1,6 +1,6 @@
-"""The page, from the verdict down to the command that plays it again.
+"""The page, from the verdict down to the command that repeats the run.
 
-Owns: what stands where, and the words between. May not: draw plots, or know a fact that the report has not.
+Owns: the layout, and the headings. May not: draw plots, or know a fact that is not in the report.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,18 +17,18 @@ from loadgen.page.elements import Element, node, serialised
 from loadgen.report import Outcome, Report
 from loadgen.sections import Section
 
-#: Of the figures that are shown large, as far as they were measured: harm to clients comes first.
+#: The most figures that are shown large; harm to clients comes first.
 MOST_TILES: Final = 4
 
-#: With more parts than this they are shown without plots: a comparison has hundreds, and tables of its own.
+#: With more parts than this, they have no plots: a comparison has hundreds of parts, and tables of its own.
 MOST_DRAWN: Final = 60
 
-#: A cell with more letters than this may wrap, and gets room to do it in.
+#: A cell with more letters than this may wrap, and gets more room.
 _LONG: Final = 36
 
 _NO_LINKS: Final[Mapping[str, str]] = MappingProxyType({})
 
-#: All of the target's counters: the page has room, folded.
+#: Shows all of the target's counters: the page has room for them, folded.
 _MOST_METRICS: Final = 100_000
 
 
@@ -90,7 +90,7 @@ def _main(report: Report) -> Iterable[Element]:
 
 
 def _part(name: str, part: Report, ident: str, *, unfolded: bool, drawn: bool) -> Element:
-    """A part, folded if there is nothing to worry about."""
+    """A part, folded unless `unfolded`."""
     tone = fmt.TONES[part.outcome]
     return node(
         "details",
@@ -110,7 +110,7 @@ def _part(name: str, part: Report, ident: str, *, unfolded: bool, drawn: bool) -
 def _body(
     report: Report, ident: str, *, level: int, links: Mapping[str, str] = _NO_LINKS, drawn: bool = True
 ) -> Iterable[Element]:
-    """What one run found; the same for a report and for each of its parts."""
+    """The results of one run, in the same way for a report and for each of its parts."""
     tiles = [name for name, each in ALL.items() if each.tile and report.figures.get(name) is not None][:MOST_TILES]
     if tiles:
         yield node("dl", *(_tile(report, name) for name in tiles), class_="tiles")
@@ -190,7 +190,7 @@ def _figure_table(group: fmt.FigureGroup, meanings: Mapping[str, str]) -> Elemen
 
 
 def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element:
-    """A table that scrolls by itself where it is wider than the page."""
+    """A table that scrolls by itself if it is wider than the page."""
     columns = range(len(section.columns))
     classes = ["number" if section.is_numeric(at) else None for at in columns]
     head = [node("th", section.columns[at].name, scope="col", class_=classes[at]) for at in columns]

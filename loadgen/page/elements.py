@@ -1,6 +1,6 @@
-"""HTML and SVG as elements: what is text stays text, whatever is in it.
+"""HTML and SVG as elements, so that text is always escaped.
 
-Owns: how an element is written down in Python, and the serialising. May not: know what a report is.
+Owns: how an element is written in Python, and the serialising. May not: know what a report is.
 """
 
 import xml.etree.ElementTree as ET
@@ -20,7 +20,7 @@ _NAMES: Final = {
 
 
 def node(tag: str, *children: Child, **attributes: str | float | None) -> Element:
-    """An element. Children and attributes that are `None` are left out."""
+    """Make an element. Children and attributes that are `None` are left out."""
     told = {_NAMES.get(name, name): value for name, value in attributes.items() if value is not None}
     element = ET.Element(tag, {name.replace("_", "-"): _value(value) for name, value in told.items()})
     for child in children:
@@ -36,12 +36,12 @@ def _value(value: str | float) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text from anywhere, line by line: our own line ends are wanted."""
+    """Make text printable, but keep its line ends."""
     return "\n".join(map(fmt.printable, text.split("\n")))
 
 
 def _add_text(element: Element, text: str) -> None:
-    """Append text after what is there; in a tree text belongs to the element before it."""
+    """Append text; in ElementTree it belongs to the element before it."""
     if len(element):
         element[-1].tail = (element[-1].tail or "") + text
     else:

@@ -1,6 +1,6 @@
-"""From numbers to places on an axis, and where an axis has its ticks.
+"""From numbers to positions on an axis, and the ticks of an axis.
 
-Owns: that ticks stand at 1, 2 and 5 times powers of ten, which are the numbers that people read without counting.
+Owns: that ticks are 1, 2 and 5 times powers of ten, which are easy to read.
 """
 
 import math
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 _STEPS: Final = (1, 2, 5, 10)
 
-#: A step may be so much shorter than asked for: 30.01 seconds are still six steps of five.
+#: A step may be this much shorter than asked for, so that 30.01 seconds still have six steps of five.
 _NEARLY: Final = 0.95
 
 
@@ -22,7 +22,7 @@ class Scale(NamedTuple):
     logarithmic: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value stands: 0 at the low end, 1 at the high end, never outside."""
+        """The position of a value: 0 at the low end, 1 at the high end, never outside."""
         if self.logarithmic:
             value, low, high = (math.log10(max(each, self.low)) for each in (value, self.low, self.high))
         else:
@@ -31,7 +31,7 @@ class Scale(NamedTuple):
 
 
 def linear(low: float, high: float, *, ticks: int = 4) -> Scale:
-    """An axis that holds both numbers and has about so many steps."""
+    """An axis that includes both numbers and has about `ticks` steps."""
     step = _step((high - low) / ticks) if high > low else _step(max(abs(high), 1.0) / ticks)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
@@ -39,14 +39,14 @@ def linear(low: float, high: float, *, ticks: int = 4) -> Scale:
 
 
 def fitted(low: float, high: float, *, ticks: int) -> Scale:
-    """An axis that ends exactly at these numbers: time, which is over when it is over."""
+    """An axis that ends exactly at these numbers, for time."""
     wide = linear(low, high, ticks=ticks)
-    high = max(high, low + 1e-9, low * (1 + 1e-9))  # of no length at all it would divide by nothing
+    high = max(high, low + 1e-9, low * (1 + 1e-9))  # an axis without length would divide by zero
     return Scale(low, high, tuple(tick for tick in wide.ticks if low <= tick <= high))
 
 
 def logarithmic(low: float, high: float) -> Scale:
-    """An axis by powers of ten, ticks at 1-2-5 as long as those are few."""
+    """A logarithmic axis, with ticks at 1-2-5 if those are few, else at powers of ten."""
     low = max(low, 1e-6)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(max(high, low))) + 1)
     marks = [_round(step * 10.0**exponent) for exponent in exponents for step in _STEPS[:3]]
@@ -58,7 +58,7 @@ def logarithmic(low: float, high: float) -> Scale:
 
 
 def extent(values: Iterable[float | None]) -> tuple[float, float] | None:
-    """The least and the most of what was measured; `None` if nothing was."""
+    """The smallest and the largest finite value; `None` if there is none."""
     measured = [value for value in values if value is not None and math.isfinite(value)]
     return (min(measured), max(measured)) if measured else None
 
@@ -69,7 +69,7 @@ def _step(rough: float) -> float:
 
 
 def _round(value: float) -> float:
-    """Without the dust that multiplying by 0.1 leaves."""
+    """Round off the error that multiplying by 0.1 leaves."""
     return float(f"{value:.12g}")
 
 

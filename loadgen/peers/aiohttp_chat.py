@@ -18,7 +18,7 @@ told = chatroom.arguments()
 
 
 async def page(_: web.Request) -> web.Response:
-    """Answer the page, and that we live."""
+    """Answer `/` and `/healthz`."""
     return web.Response(text=chatroom.PAGE, content_type="text/html")
 
 

@@ -1,6 +1,6 @@
-"""A server's side of RFC 6455 by hand, for the peers that have no library: no peer by itself.
+"""The server's side of RFC 6455 by hand, for the peers without a library. Not a peer itself.
 
-Reads what clients of good will send (masked, unfragmented) and checks nothing.
+It reads what well-behaved clients send (masked, unfragmented) and checks nothing.
 """
 
 import base64
@@ -37,14 +37,14 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def unmask(mask: bytes, payload: bytes) -> bytes:
-    """Undo the client's mask, all bytes at once as one number."""
+    """Undo the client's mask, as one XOR of large integers."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
 
 
 def split(data: bytes) -> tuple[list[Frame], bytes]:
-    """The whole frames at the beginning, and what is left."""
+    """Return the complete frames at the beginning, and the rest."""
     frames, begin = [], 0
     while len(data) >= begin + 6:
         size, at = data[begin + 1] & 0x7F, begin + 2

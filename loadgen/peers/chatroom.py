@@ -1,8 +1,8 @@
-"""What all peers in Python have in common: rooms in memory, the words of chat.v1, and three flags.
+"""What all peers in Python have in common: rooms in memory, the messages of chat.v1, and three flags.
 
-Owns: everything that is not the framework's, so that a comparison compares frameworks. How a peer waits and how it
-tells many is its own. Standard library only: each peer runs in an environment of its own, where loadgen is not. May
-not: touch a socket.
+Owns: everything that is not the framework's, so that a comparison compares frameworks. Waiting and broadcasting are a
+peer's own. Standard library only: each peer runs in an environment of its own, without loadgen. May not: touch a
+socket.
 
     chat = Chat(asyncio.Event)
     reply = chat.attend(connection, text)
@@ -17,10 +17,11 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-#: Connections that may wait for accept: with a backlog of 100 the 101st client loses a second (a repeated SYN).
+#: Connections that may wait for accept: with a backlog of 100 the 101st client waits a second for its SYN to be
+#: repeated.
 BACKLOG: Final = 4096
 
-#: Messages that a room remembers, for polls and for members that join.
+#: Messages that a room keeps, for polls and for members that join.
 KEPT: Final = 50
 
 PAGE: Final = "<!doctype html><title>chat</title><p>A peer of chatserver. Speak chat.v1 at /ws.\n"
@@ -46,17 +47,17 @@ class Room:
         self.latest: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def page(self, after: int | None) -> str:
-        """The answer to a poll, or to a question for the latest."""
+        """The answer to a poll, or to a request for the latest messages."""
         return encode(self.described(after))
 
     def described(self, after: int | None) -> dict[str, Any]:
-        """The room and what was said in it after an offset."""
+        """The room and its messages after an offset."""
         found = [message for message in self.latest if after is None or message["offset"] > after]
         return {"room": self.name, "cursor": f"{_EPOCH}-{self.offset}", "recovered": True, "messages": found}
 
 
 class Reply(NamedTuple):
-    """What a message leads to: an answer, and perhaps an event for those in the room, the sender included."""
+    """The answer to a message, and perhaps an event for the room's members, the sender included."""
 
     answer: str
     event: str = ""
@@ -87,7 +88,7 @@ class Chat:
         return Reply(encode({"type": "error", "id": number, "code": "unknown_type", "message": "join or publish"}))
 
     def say(self, name: str, text: str) -> tuple[dict[str, Any], str, Collection[Any]]:
-        """Publish: the receipt, the event, and the members that get it."""
+        """Publish a message; return the receipt, the event, and the members that get it."""
         room = self.room(name)
         room.offset += 1
         receipt = {
@@ -113,13 +114,13 @@ def text_of(body: bytes, content_type: str) -> str:
 
 
 def asked(query: Mapping[str, str]) -> tuple[int | None, float]:
-    """What a poll asks for: messages after which offset, and for how many seconds it may be held."""
+    """Return what a poll asks for: the offset after which messages are wanted, and the seconds it may be held."""
     cursor = query.get("after")
     return int(cursor.rpartition("-")[2]) if cursor else None, float(query.get("wait", "0"))
 
 
 def arguments() -> argparse.Namespace:
-    """`--port`; `--ping`, seconds between two pings of a WebSocket; `--workers`, where a peer has threads."""
+    """`--port`; `--ping`, seconds between two pings of a WebSocket; `--workers`, the most threads, for `threaded`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ping", type=float, default=20.0)

@@ -1,7 +1,7 @@
-"""The floor: one epoll loop in Python that does the least with which a chat can be had.
+"""The floor: one epoll loop in Python that does the least that makes a chat.
 
-No validation, no deadlines, no log, no bound on anything but what one client may leave unfinished. What is faster than
-this is not Python; what is slower pays for something that this lacks.
+No validation, no deadlines, no log, and no limit but one on a client's incomplete input. A slower server pays for
+something that this one lacks; a faster one is not written in Python.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, split  #
 
 READ_BYTES: Final = 64 * 1024
 
-#: What a client may have sent of something that is not whole: a gigabyte from each of 300 would be the machine's end.
+#: Incomplete input that a client may have here: a gigabyte from each of 300 would take all memory of the machine.
 MOST_BYTES: Final = 128 * 1024
 
 STREAM: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 1000\n\n"
@@ -36,7 +36,7 @@ class Client:
 
 
 class Waiting(list["Poll"]):
-    """The polls that wait for a room."""
+    """The polls that wait for a room's next message."""
 
     def set(self) -> None:
         for poll in self:
@@ -75,7 +75,7 @@ def serve() -> None:
         for fd, mask in epoll.poll(max(due - time.monotonic(), 0)):
             if fd == listener.fileno():
                 accept(listener)
-            elif fd in clients:  # else closed earlier in this batch
+            elif fd in clients:  # it may have been closed earlier in this batch
                 attend(clients[fd], mask)
         while late and late[0][0] <= time.monotonic():
             heapq.heappop(late)[2].answer()
@@ -121,7 +121,7 @@ def attend(client: Client, mask: int) -> None:
 
 
 def listen(client: Client) -> None:
-    """Act on what a client said; what makes no sense is passed over."""
+    """Handle a client's input, and discard it if it makes no sense."""
     try:
         converse(client) if client.talks else serve_request(client)
     except (LookupError, TypeError, ValueError):
@@ -204,7 +204,7 @@ def respond(client: Client, status: int, body: str) -> None:
 
 
 def send(client: Client, data: bytes) -> None:
-    """Write now what the kernel takes, keep the rest."""
+    """Write what the kernel takes now, and keep the rest."""
     if client.socket.fileno() < 0:
         return
     if client.outbox:

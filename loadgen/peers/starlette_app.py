@@ -1,4 +1,4 @@
-"""The Starlette application that uvicorn and hypercorn serve; no peer by itself.
+"""The Starlette application that uvicorn and hypercorn serve. Not a peer itself.
 
 Events come from anyio, so that it runs on asyncio and on trio.
 """
@@ -18,7 +18,7 @@ chat = Chat(anyio.Event)
 
 
 async def page(_: Request) -> Response:
-    """Answer the page, and that we live."""
+    """Answer `/` and `/healthz`."""
     return HTMLResponse(PAGE)
 
 
@@ -37,9 +37,9 @@ async def websocket(client: WebSocket) -> None:
 
 
 async def tell(members: Collection[WebSocket], event: str) -> None:
-    """Send to all, as Starlette's users do it."""
+    """Send to one member after the other, as is usual with Starlette."""
     for member in members:
-        with suppress(WebSocketDisconnect, RuntimeError):  # gone meanwhile, in one way or the other
+        with suppress(WebSocketDisconnect, RuntimeError):  # gone meanwhile; Starlette raises either
             await member.send_text(event)
 
 

@@ -1,7 +1,7 @@
 """A thread for each connection, from the standard library alone: `http.server`, and WebSockets by hand.
 
-Nothing here waits for a peer with a limit, since nothing in `http.server` does by itself. With `--workers` the
-threads are a pool of that size, as in Apache (256), Tomcat (200) or gunicorn: a connection waits while all are taken.
+There are no timeouts here, because `http.server` has none by default. With `--workers` the threads are a pool of that
+size, as in Apache (256), Tomcat (200) or gunicorn: a connection waits while all are taken.
 """
 
 import socket
@@ -19,7 +19,7 @@ from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, unmask  
 
 told = chatroom.arguments()
 chat = chatroom.Chat(threading.Event)
-speaking = threading.Lock()  # all threads use the rooms
+speaking = threading.Lock()  # the rooms are shared by all threads
 
 
 class Member:
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     members: set[Member] = set()  # noqa: RUF012  shared by all handlers on purpose
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  the name is http.server's
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -127,13 +127,13 @@ def heartbeat() -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for each, without bound."""
+    """A thread for each connection, without limit."""
 
     request_queue_size = chatroom.BACKLOG
 
 
 class PooledServer(Server):
-    """A thread for each, of so many."""
+    """A thread for each connection, from a pool."""
 
     pool = ThreadPoolExecutor(told.workers or None)
 

@@ -1,6 +1,6 @@
 """trio-websocket, as its documentation shows it: a task for each client and one for its heartbeat.
 
-A broadcast starts a task for each member, so that none waits behind a slow one; the publisher waits for all.
+A broadcast starts a task for each member, so that no member waits behind a slow one; the publisher waits for all.
 """
 # /// script
 # dependencies = ["trio-websocket"]
@@ -30,7 +30,7 @@ async def handler(request: WebSocketRequest) -> None:
 
 
 async def heartbeat(connection: WebSocketConnection) -> None:
-    """Ping for ever; fail if there is no pong."""
+    """Ping for ever; raise if there is no pong."""
     while True:
         await trio.sleep(told.ping)
         with trio.fail_after(PONG_SECONDS):
@@ -49,7 +49,7 @@ async def converse(connection: WebSocketConnection) -> None:
 
 
 async def tell(member: WebSocketConnection, event: str) -> None:
-    """Send, unless the member has gone meanwhile."""
+    """Send, unless the member is gone."""
     try:
         await member.send_message(event)
     except ConnectionClosed:

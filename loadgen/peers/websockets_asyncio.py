@@ -1,6 +1,6 @@
 """The `websockets` library on asyncio, with its own `broadcast`.
 
-broadcast() never waits: what a slow client has not taken is kept for it, without bound.
+broadcast() never waits: the server buffers for a slow client without bound.
 """
 # /// script
 # dependencies = ["websockets"]

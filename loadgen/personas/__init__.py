@@ -1,7 +1,7 @@
-"""The personas: each file of this package that does not begin with an underscore is a family of them.
+"""The personas: each file of this package whose name has no leading underscore is a family of them.
 
-Owns: the registry. A file defines subclasses of `Client` decorated with `@persona`; dropping it here is all that it
-takes to appear in `loadgen list`, `--mix` and `--kind`. A file elsewhere is named with `--persona`.
+Owns: the registry. A file defines subclasses of `Client` decorated with `@persona`. Dropping it here is all it takes to
+appear in `loadgen list`, `--mix` and `--kind`; a file elsewhere is given with `--persona`.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ def persona(cls: P) -> P:
 
 
 def load(file: str) -> None:
-    """Load the personas of a file that is not one of ours, once."""
+    """Load the personas of a file outside this package, once."""
     path = Path(file).resolve()
     if path in _loaded:
         return
@@ -50,8 +50,8 @@ def registry() -> Mapping[str, type[Client]]:
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
             import_module(f"{__name__}.{module.name}")
-    import_module("loadgen.protocols")  # each has its own speakers
-    return MappingProxyType(dict(sorted(_registry.items())))  # one may have imported another before its turn
+    import_module("loadgen.protocols")  # each protocol brings personas of its own
+    return MappingProxyType(dict(sorted(_registry.items())))  # imports among them spoil the alphabetical order
 
 
 def summary(cls: type[Client]) -> str:

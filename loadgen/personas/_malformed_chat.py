@@ -1,7 +1,7 @@
 """Well-formed frames that are not chat.v1: the catalogue behind `malformed-chat`. No persona itself.
 
-Owns: the texts. A server should answer each with an error and keep the connection: what is wrong here is a message, and
-a message is the work of a programmer who reads errors.
+Owns: the texts. A server should answer each with an error and keep the connection: the mistake is in one message, and
+its programmer can read the error.
 """
 
 import json
@@ -15,7 +15,7 @@ _DEPTH: Final = 5000
 #: Python turns digits into an int in quadratic time, and refuses above 4,300 of them (CVE-2020-10735).
 _DIGITS: Final = 9000
 
-_OVERRIDE: Final = "\u202etxt.exe"  # shown from right to left: the name of a file that is not one
+_OVERRIDE: Final = "\u202etxt.exe"  # shown as "exe.txt", a harmless file name
 _ZALGO: Final = "a" + "\u0301" * 7000  # with 10,000 it would be refused for its 20 KB
 _OBJECTS: Final[Mapping[str, object]] = {
     "an array": [],

@@ -1,8 +1,8 @@
-"""Requests that are none: the catalogue behind `malformed-http`. No persona itself.
+"""Malformed requests: the catalogue behind `malformed-http`. No persona itself.
 
-Owns: the bytes. Each case has one thing wrong and is otherwise a request that the server would take, so that its answer
-is about that one thing. Those marked "smuggling" are read differently by two programs in a row: the first sees one
-request, the second two (RFC 9112 section 11.2).
+Owns: the bytes. Each case has one fault and is otherwise a request that the server would take, so the answer is about
+that fault. Cases marked "smuggling" are read differently by a proxy and the server behind it: one sees one request, the
+other two (RFC 9112 section 11.2).
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ _FIELDS = {
     "folded field": b"X-A: 1\r\n 2",
 }
 
-#: Two opinions on where a body ends: the smuggler's trade.
+#: Ambiguous or invalid body lengths, the basis of request smuggling.
 _FRAMINGS: Mapping[str, tuple[tuple[bytes, ...], bytes]] = {
     "two lengths": ((b"Content-Length: 5", b"Content-Length: 6"), b"hello"),
     "the same length twice": ((b"Content-Length: 5", b"Content-Length: 5"), b"hello"),
@@ -79,7 +79,7 @@ _FRAMINGS: Mapping[str, tuple[tuple[bytes, ...], bytes]] = {
     "chunk ended by two other bytes": ((_CHUNKED,), b"5\r\nhelloXX0\r\n\r\n"),
 }
 
-#: Fields of an upgrade; a good one has four.
+#: Fields of an upgrade; a correct one has four.
 _UPGRADES = {
     "upgrade with a short key": (_UPGRADE, _CONNECTION, b"Sec-WebSocket-Key: c2hvcnQ=", _VERSION),
     "upgrade with a key that is not base64": (_UPGRADE, _CONNECTION, b"Sec-WebSocket-Key: !" + b"?" * 23, _VERSION),
@@ -98,7 +98,7 @@ def _head(*lines: bytes, end: bytes = b"\r\n") -> bytes:
 
 @lru_cache(maxsize=4)
 def cases(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[str, bytes]:
-    """Every malformed request, by name, for a server whose good requests go to these paths."""
+    """Every malformed request, by name, for a server that serves these paths."""
     name, target, upgraded = host.encode(), path.encode(), websocket_path.encode()
     good_host, get = b"Host: " + name, b"GET %s HTTP/1.1" % target
     post = (good_host, b"Content-Type: text/plain")

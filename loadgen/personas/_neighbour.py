@@ -1,10 +1,10 @@
-"""What the honest slow share: several things to do at several times, and what they call a failure. No persona itself.
+"""What honest slow clients share: several timers at once, and the definition of a failure. No persona itself.
 
-The wheel has one deadline for each client, which is enough for a crowd. The honest slow are few, and have a line to
-read from, a pong to send and a message to wait for, all at once: each has alarms of its own behind that one deadline.
+The wheel has one deadline a client, which is enough for a crowd. An honest slow client reads in bursts, sends late
+pongs and waits for acknowledgements at the same time, so each has its own alarms behind that one deadline.
 
-An honest user calls it a failure when the connection is closed, when a message is lost without a word, when what was
-said is refused, and when nothing happens for far too long. Nothing else counts as one.
+For an honest user these are failures: the connection is closed, a message is lost without notice, a message is refused,
+or nothing happens for far too long. Nothing else counts.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from loadgen.timers import Alarms, now
 
 
 class Planner(Client):
-    """A client with an agenda, which a new connection begins empty."""
+    """A client with a list of planned actions, which each new connection clears."""
 
     __slots__ = ("_agenda",)
 
@@ -36,11 +36,11 @@ class Planner(Client):
         self.hold()
 
     def plan(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something after so many seconds, if the connection lasts."""
+        """Call `action` after so many seconds, if the connection lasts."""
         self.plan_at(now() + seconds, action)
 
     def plan_at(self, moment: float, action: Callable[[], None]) -> None:
-        """Do something at a moment, or at once if it is over."""
+        """Call `action` at a moment, or at once if that has passed."""
         self._agenda.add(moment, action)
         self.wake_in(self._agenda.next_time - now())
 
@@ -57,21 +57,21 @@ class Planner(Client):
 
 
 class Neighbour(Planner, Member):
-    """An honest member of a room that follows it, talks now and then, and may lose touch: no attack may hurt it."""
+    """An honest member that follows its room, speaks now and then and may lose its network: no attack may hurt it."""
 
     __slots__ = ("_acknowledged", "_next_offset", "_said")
 
-    speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds until the first message; by default as then
+    speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds to the first message; default: `speaks_every`
     speaks_every: ClassVar[tuple[float, float]]
     patience_seconds: ClassVar[float]  # for the acknowledgement of a message
-    in_touch: ClassVar[tuple[float, float] | None] = None  # seconds until it loses touch
-    dark_seconds: ClassVar[float] = 0.0  # how long it is out of touch
+    in_touch: ClassVar[tuple[float, float] | None] = None  # seconds until it loses its network
+    dark_seconds: ClassVar[float] = 0.0  # how long it is without one
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self._said = 0
         self._acknowledged = 0
-        self._next_offset = 0  # of the room's next message, as soon as it is known
+        self._next_offset = 0  # of the room's next message; 0 while unknown
 
     def on_joined(self, message: Envelope) -> None:
         self._next_offset = 0
@@ -113,11 +113,11 @@ class Neighbour(Planner, Member):
                 self.cohort.deliveries += 1
                 self._follow(message.offset)
             case "edit" | "delete" | "reaction":
-                self._follow(message.offset)  # what others do to messages is counted with them
+                self._follow(message.offset)  # these take offsets in the same sequence as messages
             case "ack" if isinstance(message.id, int):
                 self._acknowledged = max(self._acknowledged, message.id)
             case "gap":
-                self._next_offset = 0  # told, so not lost: the history has it
+                self._next_offset = 0  # a gap that the server announces is no loss: the history has the messages
             case "error" if isinstance(message.id, int) and message.id > 0:
                 self.fail(f"error {message.code}")
             case _:
@@ -127,32 +127,32 @@ class Neighbour(Planner, Member):
         if self._next_offset and offset != self._next_offset:
             self.fail("a message was lost" if offset > self._next_offset else "a message came twice")
             return
-        self._next_offset = offset + 1 if offset else 0  # other servers may not count
+        self._next_offset = offset + 1 if offset else 0  # 0 on a server that sends no offsets
 
 
 class SlowUser(Planner):
-    """An honest user over HTTP that sends a request piece by piece, takes the answer, pauses, and asks again.
+    """An honest user over HTTP that sends a request piece by piece, reads the answer, pauses, and asks again.
 
-    On a server that closes after an answer it connects again, as every user would; closed in a request it is hurt.
+    If the server closes after an answer it reconnects, as any user would; a close within a request is a failure.
     """
 
     __slots__ = ("_asked", "_done", "_heard", "_next_piece", "_unsent")
 
     piece_bytes: ClassVar[int]
     pause_seconds: ClassVar[float]  # after an answer
-    patience_seconds: ClassVar[float]  # with a server that says nothing, once it has the request
+    patience_seconds: ClassVar[float]  # for each part of the answer, once the server has the request
     opening = nothing
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
         self._unsent = b""
-        self._asked = 0  # requests, the one on its way included
+        self._asked = 0  # requests, the current one included
         self._done = 0  # requests that were answered
-        self._heard = 0  # times that something came
+        self._heard = 0  # times that data arrived
         self._next_piece = 0.0
 
     def request(self, number: int) -> bytes:
-        """Return the `number`th request, from 1 on."""
+        """Return the `number`th request, counted from 1."""
         raise NotImplementedError
 
     def piece_every(self) -> float:
@@ -160,7 +160,7 @@ class SlowUser(Planner):
         raise NotImplementedError
 
     def on_connected(self) -> None:
-        """Begin, or go on after a connection that the server closed between two requests."""
+        """Begin, or continue after the server closed the connection between two requests."""
         self.begin()
         self.ask()
 
@@ -175,8 +175,8 @@ class SlowUser(Planner):
         piece, self._unsent = self._unsent[: self.piece_bytes], self._unsent[self.piece_bytes :]
         self.send(piece)
         if self._unsent:
-            # On a busy machine each piece is sent late. Counted from then, a request of 8 s takes longer than a server
-            # need wait for it.
+            # On a busy machine each piece is sent late. If the next one were timed from then, a request of 8 s would
+            # take longer than a server has to wait for it.
             self._next_piece += self.piece_every()
             self.plan_at(self._next_piece, self._send_piece)
         else:
@@ -193,7 +193,7 @@ class SlowUser(Planner):
     def on_data(self, data: bytes) -> None:
         self._heard += 1
         if self._done == self._asked:
-            return  # what is left of it scrolls by
+            return  # the rest of an answer that counts already
         self.unread += data
         answer = self.read_answer()
         if answer is None:
@@ -209,11 +209,11 @@ class SlowUser(Planner):
         self.ask()
 
     def read_answer(self) -> wire.Head | wire.Response | None:
-        """Return the answer as soon as it is there."""
+        """Return the answer, or None while it is incomplete."""
         return wire.read_response(self.unread)
 
     def wait_for_more(self) -> None:
-        """React to a part of an answer."""
+        """React to an incomplete answer."""
 
     def on_hangup(self, how: str) -> None:
         if self._done < self._asked:

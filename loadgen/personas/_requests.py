@@ -9,12 +9,12 @@ Opening = Callable[[Client], bytes]
 
 
 def nothing(client: Client) -> bytes:
-    """Say nothing before it is connected."""
+    """Send nothing with the connect."""
     return b""
 
 
 def getting(*fields: str, lacks: int = 0) -> Opening:
-    """Ask for the target's page, with further fields; the head lacks so many of its last bytes."""
+    """Ask for the target's page, with further fields; `lacks` bytes are cut off the end of the head."""
 
     def opening(client: Client) -> bytes:
         place = client.cohort.place
@@ -26,7 +26,7 @@ def getting(*fields: str, lacks: int = 0) -> Opening:
 
 page = getting()
 
-#: A head that lacks its blank line, so that more fields may follow.
+#: A head without the blank line that ends it, so that more fields may follow.
 open_head = getting(lacks=2)
 
 

@@ -1,6 +1,6 @@
-"""The shapes that most attackers have: drip, flood, ask again and again, vanish. No persona itself.
+"""The behaviours that most attackers share: drip, flood, ask again and again, vanish. No persona itself.
 
-Owns: when something is sent. A persona declares what: pieces, blocks, requests.
+Owns: when something is sent. A persona declares what is sent: pieces, blocks, requests.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,26 @@ from loadgen.client import Attacker, Cohort, Needs, Threat
 #: R.U.D.Y. waits 10 s between two bytes; faster is harder on servers that judge by progress.
 BYTE_EVERY_SECONDS: Final = 1.0
 
-#: For attackers that servers get rid of at once: 8,000 that came back as soon would be a flood, another attack.
+#: For attackers that servers disconnect at once: if 8,000 reconnected as fast, that would be a flood, a different
+#: attack.
 GENTLE_RETURN_SECONDS: Final = 10.0
 
 _NO_END: Final = 1 << 62
 
 
 class Dripper(Attacker):
-    """Sends a piece every so often."""
+    """Sends a piece at a fixed interval."""
 
     __slots__ = ("_sent",)
 
     every_seconds: ClassVar[float] = BYTE_EVERY_SECONDS
     piece: ClassVar[bytes] = b"x"
-    most_pieces: ClassVar[int] = _NO_END  # after so many it only waits
+    most_pieces: ClassVar[int] = _NO_END  # after that many it only waits
 
     _sent: int  # pieces
 
     def drop(self, number: int) -> bytes:
-        """Return the `number`th piece of this connection, from 0 on; nothing ends it."""
+        """Return the `number`th piece of this connection, counted from 0; an empty one is the end."""
         return self.piece if number < self.most_pieces else b""
 
     def on_connected(self) -> None:
@@ -43,7 +44,7 @@ class Dripper(Attacker):
         self.wake_in(self.pace(self.every_seconds))
 
     def on_time(self, moment: float) -> None:
-        """Send the next piece; an answer changes nothing, only the end of the connection does."""
+        """Send the next piece, whatever the server has answered; only the end of the connection stops it."""
         data = self.drop(self._sent)
         if not data:
             return
@@ -53,7 +54,7 @@ class Dripper(Attacker):
 
 
 class Welcome(Attacker):
-    """Stays where it is served; only a refusal is what its end is booked under."""
+    """An attacker that the server serves: only a refusal becomes the reason of its end."""
 
     def on_data(self, data: bytes) -> None:
         super().on_data(data)
@@ -62,9 +63,9 @@ class Welcome(Attacker):
 
 
 class Asker(Attacker):
-    """Sends one valid request at a time on a connection that is kept, and the next after the whole answer.
+    """Sends one valid request at a time on a kept connection, and the next after the whole answer.
 
-    Limits on pipelining do not apply. The cost to the server is the work behind each answer, times the clients.
+    Limits on pipelining do not apply. The cost to the server is the work for each answer, times the clients.
     """
 
     threat = Threat.GREEDY
@@ -99,32 +100,32 @@ class Asker(Attacker):
         self.send(self.request())
 
 
-#: What one read of most servers takes; 300 that are let at one block a tick are 1 GB/s, more than a loopback carries.
+#: The read size of most servers. With one block a tick, 300 clients send up to 1 GB/s, more than a loopback carries.
 BLOCK_BYTES: Final = 16 * 1024
 
-#: Two blocks on their way. Left to itself the kernel lets 4 MB wait in our own memory for a server that does not read:
-#: 1.2 GB for 300 of them, near which all TCP of a machine runs short, the victims' too, by no fault of the server.
+#: Two blocks. By default the kernel buffers up to 4 MB on our side for a server that does not read: 1.2 GB for 300
+#: clients, where the machine's TCP memory runs out, the victims' too, through no fault of the server.
 SEND_BUFFER_BYTES: Final = 32 * 1024
 
 
 @lru_cache(maxsize=256)
 def fill(unit: bytes) -> bytes:
-    """As many whole copies of something small as a block takes, at least one; the same object for all clients."""
+    """Return as many whole copies of `unit` as fit a block, at least one; all clients share the object."""
     return unit * (BLOCK_BYTES // len(unit)) or unit
 
 
 class Flooder(Attacker):
-    """Sends blocks for as long as it is let, up to `most_bytes` on a connection.
+    """Sends blocks for as long as the server takes them, up to `most_bytes` on a connection.
 
-    A block goes out when the kernel has taken the one before, at most one each tick of the wheel, so that thousands of
-    flooders leave the engine's clock alone and fill any pipe.
+    A block is sent when the kernel has taken the previous one, and at most one each tick of the wheel, so that
+    thousands of flooders fill any link without delaying the engine's clock.
     """
 
     __slots__ = ("_block", "_left")
 
     threat = Threat.GREEDY
     send_buffer_bytes = SEND_BUFFER_BYTES
-    blocks: ClassVar[Sequence[bytes]] = ()  # the clients take them in turn
+    blocks: ClassVar[Sequence[bytes]] = ()  # assigned to the clients in turn
     most_bytes: ClassVar[int] = _NO_END
 
     def __init__(self, cohort: Cohort, index: int) -> None:
@@ -133,7 +134,7 @@ class Flooder(Attacker):
         self._block = b""
 
     def block(self) -> bytes:
-        """Return what this client sends again and again; without `blocks`, as many of its openings as fit."""
+        """Return the block that this client repeats; without `blocks`, as many of its openings as fit."""
         return self.blocks[self.number % len(self.blocks)] if self.blocks else fill(self.opening())
 
     def on_connected(self) -> None:
@@ -146,7 +147,7 @@ class Flooder(Attacker):
         self.on_drained()
 
     def on_drained(self) -> None:
-        """Send the next block, unless all is sent or the server has answered: an answered client waits for the end."""
+        """Send the next block, unless all is sent or the server has answered; then wait for the end."""
         if self._left <= 0 or self.answered:
             return
         self._left -= len(self._block)
@@ -157,24 +158,24 @@ class Flooder(Attacker):
         self.on_drained()
 
 
-#: Long enough for the server to have taken what was sent, and to have said what it says at once.
+#: Time for the server to read what was sent and to send its first answers.
 ALIVE_SECONDS: Final = 1.0
 
-#: How often the kernel is asked, so the precision of the kill times. 11 us each.
+#: How often the kernel is asked, and so the precision of the kill times; asking takes 11 us.
 LOOK_EVERY_SECONDS: Final = 2.0
 
-#: Rare, for each knock is a sign of life: longer than a ping and its pong take on most servers (20 + 20 s).
+#: Rare, because each knock is a sign of life: longer than ping and pong deadlines on most servers (20 + 20 s).
 KNOCK_EVERY_SECONDS: Final = 60.0
 
-#: After a knock, for the RST to arrive.
+#: Time for the RST to arrive after a knock.
 ECHO_SECONDS: Final = 1.0
 
 
 class Vanishing(Attacker):
-    """Vanishes a second after `vanish_soon`: no FIN, no RST, no acknowledgement; and finds out when it was forgotten.
+    """Vanishes a second after `vanish_soon`, without FIN, RST or acknowledgements, and detects when it is dropped.
 
-    The kernel is asked whether the server has found out, since that is no sign of life. Where the kernel cannot know,
-    the client comes back every minute and knocks: a server that has forgotten it answers with RST.
+    The kernel is asked whether the server has closed its end, which sends nothing. If the kernel cannot know, the
+    client comes back every minute and sends a few bytes (a knock), which a server that has dropped it answers with RST.
     """
 
     knock: ClassVar[bytes] = b"\r\n"  # servers should ignore it before a request (RFC 9112 section 2.2)

@@ -14,7 +14,7 @@ from loadgen.wire import LAST_WORD_BYTES, close_code
 
 
 class Envelope(msgspec.Struct):
-    """The fields of chat.v1 that a virtual client looks at; it skips all others."""
+    """The fields of chat.v1 that a virtual client reads; all others are skipped."""
 
     type: str
     id: int | str | None = None
@@ -27,18 +27,18 @@ class Envelope(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(Envelope)
 
-#: What a member's join is called; its publishes count from 0.
+#: The id of a member's join; the ids of its publishes count from 0.
 JOIN_ID = -1
 
 
 class WebSocketClient(Client):
-    """A client that opens a WebSocket in good order and minds its control frames."""
+    """A client that opens a WebSocket correctly and answers control frames."""
 
     honest = True
     opening = upgrade
 
     def on_open(self) -> None:
-        """React to the WebSocket's being open."""
+        """React to the open WebSocket."""
 
     def on_text(self, frame: wire.Frame) -> None:
         """React to a message."""
@@ -47,7 +47,7 @@ class WebSocketClient(Client):
         self.on_open()
 
     def awaits_head(self, data: bytes) -> bool:
-        """Whether what comes is the answer to the handshake."""
+        """Whether `data` belongs to the answer to the handshake."""
         return self.stage is Stage.OPENING
 
     def on_data(self, data: bytes) -> None:
@@ -88,17 +88,17 @@ class WebSocketClient(Client):
 
 
 class Lingerer(WebSocketClient, Attacker):
-    """An attacker by WebSocket that listens, answers pings, and stays for as long as it is let.
+    """An attacker by WebSocket that reads, answers pings, and stays until the server ends it.
 
-    It is held from the 101 on, and booked under the code of the close frame that ends it. A crowd that did not answer
-    pings would be thrown out for that, and show nothing about what it came for.
+    It counts as held from the 101 on, and is booked under the code of the close frame that ends it. A crowd that did
+    not answer pings would be closed for that, which would show nothing about the attack.
     """
 
     honest = False
     needs = Needs.WEBSOCKET
 
     def on_connected(self) -> None:
-        """Wait for the answer: there is no WebSocket yet to do harm with."""
+        """Wait for the answer: the WebSocket is not open yet."""
         self.answered = 0
 
     def on_upgraded(self, head: wire.Head) -> None:
@@ -114,9 +114,9 @@ class Lingerer(WebSocketClient, Attacker):
 
 
 class LastWord(Lingerer):
-    """An attacker by WebSocket that reads no frame but the close frame with which all ends.
+    """An attacker by WebSocket that parses no frame but the close frame at the end.
 
-    A flood may be answered by millions of frames, and reading them would be the generator's work.
+    A flood may be answered by millions of frames, and parsing them would load the generator.
     """
 
     def hear(self, data: bytes) -> None:
@@ -136,7 +136,7 @@ class LastWord(Lingerer):
 class FrameFlooder(LastWord, Flooder):
     """Sends blocks of frames as soon as the WebSocket is open."""
 
-    starts: ClassVar[Sequence[bytes]] = ()  # what is sent before the blocks; the clients take them in turn
+    starts: ClassVar[Sequence[bytes]] = ()  # sent before the blocks; assigned to the clients in turn
 
     def on_open(self) -> None:
         if self.starts:
@@ -148,7 +148,7 @@ class Member(WebSocketClient):
     """A WebSocket client joined to a room."""
 
     def awaits_head(self, data: bytes) -> bool:
-        """A member is held when it has joined, so frames come before that."""
+        """As above; a member is held only once it has joined, and frames come before that."""
         return self.stage is Stage.OPENING and (self.unread + data).startswith(b"HTTP/")
 
     def joining(self) -> bytes:
@@ -158,7 +158,7 @@ class Member(WebSocketClient):
         self.send(self.joining())
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Wait for the join to be answered; afterwards only count messages."""
+        """Wait for the answer to the join; afterwards only count messages."""
         message = decode(frame)
         if message.type == "message":
             self.cohort.deliveries += 1
@@ -169,7 +169,7 @@ class Member(WebSocketClient):
             self.fail(f"error {message.code}")
 
     def on_joined(self, message: Envelope) -> None:
-        """React to being a member now."""
+        """React to the completed join."""
 
 
 def decode(frame: wire.Frame) -> Envelope:

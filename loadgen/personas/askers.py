@@ -14,16 +14,16 @@ from loadgen.personas._requests import post, upgrading
 from loadgen.personas._shapes import Asker
 from loadgen.personas._websocket import Envelope, Lingerer, decode, join, publish
 
-#: A room of its own, so that the victims' members need not take what is written there.
+#: A room of its own, so that the victims' members do not get these messages.
 ASK_THE_LOG_ROOM: Final = "ask-the-log"
 
-#: Each client posts this once; 500 of these are 4 MB, more than servers keep of a room in memory.
+#: Each client posts this once; from 500 clients that is 4 MB, more than servers keep of a room in memory.
 ASK_THE_LOG_TEXT: Final = (b"old words in the log " * 400)[:8000]
 
 #: The list of rooms, a page of the oldest messages, and a search. A third of the clients begins with each.
 QUESTIONS: Final = ("/rooms", f"/rooms/{ASK_THE_LOG_ROOM}/messages?after=0&limit=200", "/search?q=words&limit=20")
 
-#: After a refusal. Asking again at once would be a flood of requests, which is another attack.
+#: Pause after a refusal. Asking again at once would be a flood of requests, which is another attack.
 REFUSED_SECONDS: Final = 1.0
 
 
@@ -31,8 +31,8 @@ REFUSED_SECONDS: Final = 1.0
 class AskTheLog(Asker):
     """Asks for the list of rooms, an old page or a search, and again as soon as it is answered.
 
-    A log answers a few reads at a time. If they are served first come, first served, every join and every page of
-    others waits behind hundreds of these: with 20,000 rooms (`fill-rooms`), 500 made joins fail in chatserver.
+    A log answers a few reads at a time. If the queue is first in, first out, every other join and page waits behind
+    hundreds of these: with 20,000 rooms (`fill-rooms`), 500 of them made joins fail in chatserver.
     """
 
     __slots__ = ("_question", "_wrote")
@@ -49,12 +49,12 @@ class AskTheLog(Asker):
         place = self.cohort.place
         if not self._wrote:
             self._wrote = True
-            # Servers that know guests by address and agent give each of these its own rate.
+            # Servers that identify guests by address and agent give each client its own rate limit.
             return post(place, ASK_THE_LOG_ROOM, ASK_THE_LOG_TEXT, f"User-Agent: asker-{self.index}")
         return wire.request("GET", QUESTIONS[self._question % len(QUESTIONS)], place.host)
 
     def pause(self, status: int) -> float:
-        """Wait after a refusal only; what the server does not have is not asked for again."""
+        """Wait after a refusal only; after a 404, go on to the next question."""
         if status == 404:
             self._question += 1
         return REFUSED_SECONDS if status >= 400 else 0.0
@@ -79,15 +79,15 @@ class _ChatAsker(Lingerer):
         raise NotImplementedError
 
 
-#: A room of their own, so that the victims need not read what they write.
+#: A room of its own, so that the victims do not get these messages.
 CATCH_UP_ROOM: Final = "catch-up"
 
-#: Each client publishes so many when it connects: 3,200 from 400 clients, three times what a room keeps in memory. They
-#: are short because every client reads all of them.
+#: Messages that each client publishes when it connects: 3,200 from 400 clients, three times what a room keeps in
+#: memory. They are short because every client reads all of them.
 MESSAGES: Final = 8
 CATCH_UP_TEXT: Final = "something that was said a while ago"
 
-#: From an answer to the next join: five a second are below the limits on messages (20 in chatserver).
+#: From an answer to the next join: five a second are below the rate limits on messages (20 in chatserver).
 AGAIN_SECONDS: Final = 0.2
 
 _BEGINNING: Final = "0"
@@ -98,7 +98,7 @@ class CatchUp(_ChatAsker):
     """WebSocket that joins a room from its first message on, reads for a moment and joins again, for ever.
 
     A bot that keeps no cursor does this, and every member does it once after an outage. Most of the messages are in the
-    log only. If all that catch up share one queue for it, an honest reconnect waits: 12 s behind 400 of these.
+    log only. If all of these reads share one queue, an honest reconnect waits: 12 s behind 400 of these.
     """
 
     name = "catch-up"
@@ -117,7 +117,7 @@ class CatchUp(_ChatAsker):
         self.send(join(0, CATCH_UP_ROOM, after=_BEGINNING))
 
 
-#: Below the 64 KiB that most servers take as a body, and above what any takes as a chat message.
+#: Below the body limit of most servers (64 KiB), and above the limit of any on a chat message.
 BODY_BYTES: Final = 62_000
 
 #: Below every limit on the rate of requests or messages.
@@ -125,20 +125,20 @@ POST_EVERY_SECONDS: Final = 1.7
 
 
 def _isolates() -> bytes:
-    """Return bidirectional isolates that balance: all are counted before that is known."""
+    """Return balanced bidirectional isolates: a check has to count all of them."""
     pair = "\N{LEFT-TO-RIGHT ISOLATE}\N{POP DIRECTIONAL ISOLATE}".encode()
     return pair * (BODY_BYTES // len(pair))
 
 
 def _keys() -> bytes:
-    """Return JSON with thousands of keys, one of them escaped: none may be compared before all are unescaped."""
+    """Return JSON with thousands of keys, one of them escaped: a check has to unescape keys before it compares them."""
     head, tail = b'{"text":"","\\u006b":0', b"}"
     count = (BODY_BYTES - len(head) - len(tail)) // len(b',"0000":0')
     return head + b"".join(b',"%04x":0' % number for number in range(count)) + tail
 
 
 def _marks() -> bytes:
-    """Return letters with as many combining marks as chatserver allows, so that none is refused before the last."""
+    """Return letters with as many combining marks as chatserver allows, so that it has to check every one."""
     letter = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8).encode()
     return letter * (BODY_BYTES // len(letter))
 
@@ -154,8 +154,8 @@ _KINDS: Final[tuple[tuple[str, Callable[[], bytes]], ...]] = (
 class CostlyText(Asker):
     """Posts 62 KB of balanced isolates, of escaped keys or of combining marks every 1.7 s, all of it refused.
 
-    A server that looks at content before size and rate checks each to its end: milliseconds of a loop that all clients
-    share. 500 of these raised the ping of every chatserver client to 1.5 s.
+    A server that checks content before size and rate reads each to its end: milliseconds of a loop that all clients
+    share. 500 of these raised the ping time of every chatserver client to 1.5 s.
     """
 
     name = "costly-text"
@@ -175,10 +175,10 @@ FILL_ROOMS_ROOMS: Final = 100
 
 @persona
 class FillRooms(_ChatAsker):
-    """WebSocket that writes one message in each of a hundred rooms of its own and sits in all of them.
+    """WebSocket that publishes one message in each of a hundred rooms of its own and stays in all of them.
 
-    No rate is exceeded, and no connection is in too many rooms. But the number of rooms in memory is limited too
-    (100,000 in chatserver), and a thousand of these take all of them: no room can be opened while they stay.
+    No rate limit and no limit on rooms per connection is exceeded. But the number of rooms in memory is limited too
+    (100,000 in chatserver), and a thousand of these take all of them: no new room can be opened while they stay.
     """
 
     __slots__ = ("_joined",)
@@ -218,16 +218,16 @@ JOIN_MANY_ROOMS: Final = 100_000
 #: Characters of a room's name in chat.v1.
 LONGEST_NAME: Final = 64
 
-#: Joins on their way at a time: enough that the server never waits for us.
+#: Joins that await their answers: enough that the server never waits for us.
 WINDOW: Final = 50
 
 
 @persona
 class JoinMany(_ChatAsker):
-    """WebSocket that joins 100,000 rooms, as fast as it is answered, in all of which it is alone.
+    """WebSocket that joins 100,000 rooms in which it is alone, as fast as the server answers.
 
-    A room is memory in the server: a history, a list of members, an entry in a cache. What bounds it is a cap on the
-    rooms of a connection; what is said beyond that is booked.
+    A room takes memory in the server: a history, a list of members, an entry in a cache. The defence is a cap on the
+    rooms of a connection; the answers beyond it are booked.
     """
 
     __slots__ = ("_asked", "_open")
@@ -235,7 +235,7 @@ class JoinMany(_ChatAsker):
     name = "join-many"
 
     _asked: int  # joins
-    _open: int  # joins that are not answered
+    _open: int  # joins without an answer yet
 
     def on_open(self) -> None:
         self._asked = self._open = 0
@@ -253,14 +253,14 @@ class JoinMany(_ChatAsker):
         self.send(b"".join(join(number, self._room(number)) for number in range(first, self._asked)))
 
     def _room(self, number: int) -> str:
-        """Half of them use names as long as a room's may be: a server that reads by bytes reads fewer at a time."""
+        """Name a room; half of the clients use the longest names, of which fewer fit into one read of the server."""
         name = f"join-{self.index}-{number}"
         return name.ljust(LONGEST_NAME, "-") if self.index % 2 else name
 
 
-#: Seconds that a forged token claims to be valid for: a server that looks at that first must go on to the signature.
+#: Seconds until a forged token expires, so that a server that checks this first must go on to the signature.
 LIFETIME: Final = 3600
-#: Characters of claims that nobody asked for, in one token of eight: below the 4 KB that servers take as a token.
+#: Characters of useless claims in one token of eight: below the 4 KB that servers take as a token.
 LONG_CLAIM: Final = 2_500
 
 
@@ -273,7 +273,7 @@ _NONE: Final = _encoded(b'{"alg":"none"}')
 
 
 def bad_token(number: int) -> str:
-    """Return another token for each number. Of eight, six are forged with HS256, one is unsigned, one is noise."""
+    """Return a different token for each number. Of eight, six are forged with HS256, one is unsigned, one is noise."""
     kind = number % 8
     signature = sha256(b"%d" % number).digest()
     if kind == 0:
@@ -283,17 +283,17 @@ def bad_token(number: int) -> str:
     return f"{_NONE}.{claims}." if kind == 2 else f"{_HS256}.{claims}.{_encoded(signature)}"
 
 
-#: A room of its own, for servers that take what comes with such a token.
+#: A room of its own, for servers that accept such a token.
 BAD_TOKENS_ROOM: Final = "bad-tokens"
 BAD_TOKENS_TEXT: Final = b"said by nobody"
 
 
 @persona
 class BadTokens(Asker):
-    """Posts, or asks for a WebSocket, with another bad token each time, and again as soon as it is refused.
+    """Posts, or asks for a WebSocket, with a new bad token each time, and again as soon as it is refused.
 
-    To verify a signature takes 40 to 100 microseconds, and no cache helps, since none of these was seen before: 10,000
-    a second are a core, unless size and rate are asked before the signature. What is taken is booked as it is answered.
+    Verifying a signature takes 40 to 100 microseconds, and no cache helps, since every token is new: 10,000 a second
+    take a whole core, unless size and rate are checked before the signature. Answers are booked by status.
     """
 
     __slots__ = ("_asked",)
@@ -315,7 +315,7 @@ class BadTokens(Asker):
         return post(self.cohort.place, BAD_TOKENS_ROOM, BAD_TOKENS_TEXT, field)
 
     def on_data(self, data: bytes) -> None:
-        """Leave a WebSocket at once, should there be one."""
+        """Leave at once if the upgrade is accepted."""
         if not self.unread and wire.final_status(data) == 101:
             self.cohort.answers["answered 101"] += 1
             self.leave(return_in=ATTACKER_RETURNS_SECONDS)

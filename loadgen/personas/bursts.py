@@ -11,24 +11,24 @@ from loadgen.personas._websocket import JOIN_ID, Envelope, Member, join, publish
 from loadgen.personas.honest import Poll
 from loadgen.timers import now
 
-#: All processes of a run drop theirs at the same moments of the machine's clock.
+#: Counted on the machine's clock, so that all processes of a run drop their connections at the same time.
 STORM_EVERY_SECONDS: Final = 10.0
 
-#: How long the dropping takes, and the returning: what a client library does that has no jitter, or little.
+#: Spread of the drops and of the returns: a client library with little jitter or none.
 DROP_WITHIN_SECONDS: Final = 0.5
 RETURN_WITHIN_SECONDS: Final = 0.5
 
-#: The storm's own rooms, so that what its members are told is the server's work and not all of the generator's.
+#: The storm has rooms of its own, many of them, so that reading the messages does not overload the generator.
 ROOMS: Final = 100
 
 
 @persona
 class ReconnectStorm(Member):
-    """WebSocket joined to a room that is dropped with all others every 10 s, and back within a second.
+    """WebSocket joined to a room that disconnects with all others every 10 s and is back within a second.
 
-    A proxy, a network or a deployment does this to every client at once. Accepting, the handshakes, the joins and what
-    each has missed are all due together; a member in each room says something just before, so that there is something
-    to miss. Half of them vanish with RST.
+    A proxy, a network or a deployment does this to every client at once. Accepts, handshakes, joins and missed messages
+    are all due together; a member of each room publishes just before, so that there is something to miss. Half of them
+    leave with RST.
     """
 
     __slots__ = ("_cursor",)
@@ -63,10 +63,10 @@ class ReconnectStorm(Member):
             self.leave(return_in)
 
 
-#: All processes of a run ring at the same moments of the machine's clock, so that all polls are woken at once.
+#: Counted on the machine's clock, so that all processes of a run post at the same time and all polls wake at once.
 BELL_EVERY_SECONDS: Final = 2.0
 
-#: The room is theirs alone: victims' messages would wake the polls ten times a second.
+#: A room of its own: victims' messages would wake the polls ten times a second.
 ROOM: Final = "thunder"
 
 
@@ -74,8 +74,8 @@ ROOM: Final = "thunder"
 class ThunderingPoll(Poll):
     """Long-poll on one room with thousands of others; one of them posts a message every 2 s, which wakes them all.
 
-    A goal in a match that thousands follow. The server owes thousands of answers at once, and victims their usual
-    time in between: it has to encode the answer once, write in batches, and let others in between two batches.
+    A goal in a match that thousands follow. Thousands of answers are due at once, and the victims' latency should not
+    change: the server has to encode the answer once, write in batches, and serve other clients between two batches.
     """
 
     name = "thundering-poll"
@@ -90,7 +90,7 @@ class ThunderingPoll(Poll):
         return self.number == 0
 
     def opening(self) -> bytes:
-        """Poll; the client that rings says nothing yet."""
+        """Poll; the client that posts sends nothing yet."""
         return b"" if self._rings else super().opening()
 
     def on_connected(self) -> None:
@@ -118,7 +118,7 @@ class ThunderingPoll(Poll):
             self.cohort.answers[f"answered {answer.status}"] += 1
 
     def on_hangup(self, how: str) -> None:
-        """Connect the bell again, should its connection have been idle for too long."""
+        """Reconnect the posting client if the server closed its connection as idle."""
         if self._rings and self.stage is Stage.HELD:
             self.cohort.engine.reopen(self)
         else:
@@ -128,8 +128,7 @@ class ThunderingPoll(Poll):
         self.wake_in(BELL_EVERY_SECONDS - now() % BELL_EVERY_SECONDS)
 
 
-#: Asked again that often, a server sees the liveliest of clients: below the keep-alive of nginx (75 s), Apache behind
-#: most panels (15 s) and chatserver (60 s).
+#: Often enough that no keep-alive deadline applies: nginx 75 s, Apache behind most panels 15 s, chatserver 60 s.
 ASK_EVERY_SECONDS = 12.0
 
 
@@ -137,9 +136,9 @@ ASK_EVERY_SECONDS = 12.0
 class DescriptorExhaust(Welcome):
     """Opens as many connections as it gets, and holds them with a small request every 12 s.
 
-    None of them is late with anything, so no deadline applies. What counts is whether the server serves those that were
-    in before, refuses politely, does not spin over an accept() that fails with EMFILE, and recovers. The usual number
-    is twice 4,096, a common hard limit; a server that has more descriptors needs `--clients` and `--processes`.
+    None of them is late with anything, so no deadline applies. What counts is whether the server serves the clients
+    that were connected before, refuses politely, does not spin on an accept() that fails with EMFILE, and recovers. The
+    default is twice 4,096, a common hard limit; a server with more descriptors needs `--clients` and `--processes`.
     """
 
     name = "descriptor-exhaust"

@@ -1,4 +1,4 @@
-"""Floods: small or long things that each cost the server more than the sender, as fast as it takes them."""
+"""Floods: frames and requests that each cost the server more than the sender, sent as fast as the server reads."""
 
 import zlib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from loadgen.wire import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 
 
 def _smallest_and_largest(opcode: int) -> tuple[bytes, bytes]:
-    """The smallest cost the sender least; the largest pass a limit on frames at a time, and come back at full size."""
+    """The smallest cost the sender least; the largest stay below a limit on frames, and are echoed at full size."""
     return fill(frame(FIN | opcode)), fill(frame(FIN | opcode, bytes(125)))
 
 
@@ -26,7 +26,7 @@ class PingFlood(FrameFlooder):
     """WebSocket that sends pings at full speed, half of them empty and half as large as allowed.
 
     Each must be answered (RFC 6455 section 5.5.2), so a server that queues its answers grows without bound
-    (CVE-2019-9512 is the same in HTTP/2), and one that counts only messages sees nothing at all.
+    (CVE-2019-9512 is the same in HTTP/2), and a limit that counts only messages never applies.
     """
 
     name = "ping-flood"
@@ -35,9 +35,9 @@ class PingFlood(FrameFlooder):
 
 @persona
 class PongFlood(FrameFlooder):
-    """WebSocket that sends unasked pongs at full speed, half of them empty and half as large as allowed.
+    """WebSocket that sends unsolicited pongs at full speed, half of them empty and half as large as allowed.
 
-    Legal as a heartbeat (RFC 6455 section 5.5.3) and ignored by nearly every library, after it has parsed each one.
+    Legal as a heartbeat (RFC 6455 section 5.5.3) and ignored by nearly every library, after parsing each one.
     """
 
     name = "pong-flood"
@@ -48,14 +48,14 @@ class PongFlood(FrameFlooder):
 class TinyFrames(FrameFlooder):
     """WebSocket that publishes one-letter messages at full speed.
 
-    All of it is valid, and a few dozen bytes each buy a parse, a commit and an answer. What stops it is a limit on how
-    often one user may publish, and an end for a user that goes on regardless of `retry_after`.
+    All of it is valid, and a few dozen bytes each cost a parse, a commit and an answer. The defence is a limit on how
+    often a user may publish, and closing a user that ignores `retry_after`.
     """
 
     name = "tiny-frames"
     needs = Needs.CHAT
-    # In rooms of their own: the attack is on the server's time for each message, and not on the victims' reading,
-    # which at this rate would be the generator's own work.
+    # In rooms of their own: the attack is on the server's time for each message. Delivering them to the victims would
+    # load the generator itself.
     blocks = tuple(fill(publish(f"tiny-{room}", 1, "x")) for room in range(16))
 
 
@@ -64,7 +64,7 @@ class EmptyFragments(FrameFlooder):
     """WebSocket that begins a message and continues it with millions of empty frames.
 
     The message's size stays 0, so limits on bytes never apply: trio-websocket 0.12 kept 200,001 fragments with a limit
-    of 1 KiB. Six bytes buy a list entry and a parser's turn each.
+    of 1 KiB. Each six bytes cost a list entry and a run of the parser.
     """
 
     name = "empty-fragments"
@@ -74,10 +74,10 @@ class EmptyFragments(FrameFlooder):
 
 @persona
 class RoomChurn(FrameFlooder):
-    """WebSocket that joins a room where people are and leaves it again, as fast as it can.
+    """WebSocket that joins a room with other members and leaves it again, as fast as it can.
 
-    A server that tells all members of each coming and going multiplies every one by the room's size; presence has to be
-    gathered and told now and then. Each join also asks for the room's latest messages: 40 bytes for 10 KB.
+    A server that announces each join and leave to all members multiplies it by the room's size; presence has to be
+    batched. Each join also asks for the room's latest messages: 40 bytes for 10 KB.
     """
 
     name = "room-churn"
@@ -89,11 +89,11 @@ class RoomChurn(FrameFlooder):
 
 @persona
 class ConnectFlood(Attacker):
-    """Connects and closes, as fast as it can; every second one with RST.
+    """Connects and closes, as fast as it can; half of the clients close with RST.
 
-    Port scanners, health checks gone wild and connect floods look like this. A server that accepts one connection a
-    pass of its loop, or starts a thread before it has read a byte, does nothing else any more. Both ways of closing are
-    played because accept() may fail with ECONNABORTED for one and never for the other.
+    Port scanners, runaway health checks and connect floods look like this. A server that accepts one connection a pass
+    of its loop, or starts a thread before it has read a byte, gets nothing else done. There are two ways of closing
+    because accept() may fail with ECONNABORTED after an RST, and never after a FIN.
     """
 
     name = "connect-flood"
@@ -127,20 +127,20 @@ class Pipeline(Flooder):
 
 @persona
 class SseFlood(Welcome, Flooder):
-    """Opens an event stream and sends bytes behind the request, as fast as they are taken.
+    """Opens an event stream and sends bytes behind the request, as fast as the server takes them.
 
-    A client of an event stream has nothing to send after its request. A server that reads on either gathers these bytes
-    as the next request or wakes for every block of them; a server that stops reading does not see the client's FIN.
+    A client of an event stream has nothing to send after its request. A server that keeps reading buffers these bytes
+    as the next request, or wakes for every block; a server that stops reading does not see the client's FIN.
     """
 
     name = "sse-flood"
     needs = Needs.CHAT
-    usual_clients = 2500  # each fills up to some hundred KB of kernel memory, of which a machine has a few GB
+    usual_clients = 2500  # each fills up to a few hundred KB of kernel memory, and a machine has a few GB of that
     opening = event_stream
-    blocks = (b"x" * BLOCK_BYTES,)  # no request
+    blocks = (b"x" * BLOCK_BYTES,)  # not a request
 
 
-#: What a bomb grows to: 1,000 times what is sent, the most that DEFLATE can do.
+#: Unpacked size of a bomb: 1,000 times the bytes that are sent, the most that DEFLATE can do.
 BOMB_BYTES: Final = 32 * 1024 * 1024
 _PIECE_BYTES: Final = 1024 * 1024
 
@@ -151,8 +151,9 @@ _EXTENSION: Final = "permessage-deflate"
 class CompressBomb(FrameFlooder):
     """WebSocket that asks for compression and sends 32 KB that unpack to 32 MiB, again and again.
 
-    A limit on a message's size that is applied to what came over the wire, or only when all is unpacked, is none. Where
-    the extension is not accepted, it sends one compressed frame all the same: a reserved bit, which must be refused.
+    A limit on message size is useless if it applies to the compressed bytes, or only after unpacking. If the server
+    does not accept the extension, it sends one compressed frame all the same: a reserved bit is set, so it must be
+    refused.
     """
 
     name = "compress-bomb"
@@ -173,9 +174,9 @@ class CompressBomb(FrameFlooder):
 
 @cache
 def bomb() -> bytes:
-    """A binary message of zeros, compressed as RFC 7692 has it.
+    """A binary message of zeros, compressed as in RFC 7692.
 
-    Each piece is flushed in full, so that it refers to nothing before it, and the same piece can be repeated.
+    Each piece ends with a full flush, so it refers to nothing before it and can be repeated.
     """
     packer = zlib.compressobj(level=9, wbits=-zlib.MAX_WBITS)
     piece = packer.compress(bytes(_PIECE_BYTES)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -183,13 +184,13 @@ def bomb() -> bytes:
     return frame(FIN | RSV1 | BINARY, packed.removesuffix(b"\0\0\xff\xff"))
 
 
-#: Below the 16 KiB that chatserver takes.
+#: Below chatserver's limit of 16 KiB.
 MESSAGE_BYTES: Final = 15_000
-#: One alone fits what chatserver reads at once, 512 bytes, and half of the next.
+#: One of these and part of the next fit one read of chatserver, 512 bytes.
 MIDDLING_BYTES: Final = 400
-#: Letters with as many marks as they may have, and an end that is not allowed: looked at to the last, and refused.
+#: Letters with the most marks allowed and a forbidden last character: checked to the end, then refused.
 _MARKED: Final = ("a" + "\N{COMBINING ACUTE ACCENT}" * 8) * 450 + "\N{RIGHT-TO-LEFT OVERRIDE}"
-#: What JSON escapes has to be looked at closely.
+#: An escape, which keeps a JSON parser off its fast path.
 _ESCAPED: Final = msgspec.Raw(b'"\\u0041"')
 
 
@@ -201,11 +202,11 @@ def _objects(size: int) -> list[msgspec.Raw]:
 
 @persona
 class LongMessages(FrameFlooder):
-    """WebSocket that sends messages as long as they may be, at full speed.
+    """WebSocket that sends messages of the largest allowed size, at full speed.
 
-    A third each: JSON of thousands of objects, texts that are refused for their last character, and questions of such
-    a length that hardly more than one is read at once. Each costs ten times what a tiny one does, and there is never a
-    second one waiting behind it by which a server could tell that this is a flood.
+    A third each: JSON of thousands of objects, texts that are refused for their last character, and history requests so
+    long that hardly more than one fits a read. Each costs ten times as much as a tiny message, and no second message is
+    ever buffered behind it, from which a server could tell that this is a flood.
     """
 
     name = "long-messages"
@@ -222,14 +223,15 @@ class LongMessages(FrameFlooder):
         return fill(encoded(**question))
 
 
-#: Below what most servers take: a head of 16 KiB (h11, IIS), 100 fields (Apache, Kestrel), 64 KiB of body (chatserver).
+#: Below the limits of most servers: a head of 16 KiB (h11, IIS), 100 fields (Apache, Kestrel), 64 KiB of body
+#: (chatserver).
 HEAD_BYTES: Final = 15_000
 FIELDS: Final = 95
 BODY_BYTES: Final = 60_000
-#: Few enough for chatserver, which takes 64.
+#: Below chatserver's limit of 64.
 CHUNKS: Final = 60
 
-#: They post in rooms without members: the attack is on the server's time for each request.
+#: Rooms to post in, without members: the attack is on the server's time for each request.
 _ROOMS: Final = 16
 
 
@@ -255,17 +257,17 @@ _FORMS: Final[tuple[Callable[[Place, str], bytes], ...]] = (_one_field, _many_fi
 
 @lru_cache(_ROOMS)
 def _request(place: Place, number: int) -> bytes:
-    """The same bytes for all that send them, not 60 KB for each."""
+    """Make a request; clients that send the same one share its bytes, up to 60 KB."""
     return _FORMS[number % len(_FORMS)](place, f"long-{number}")
 
 
 @persona
 class LongRequests(Flooder):
-    """Sends requests as long as they may be, thousands ahead, and takes the answers.
+    """Sends requests of the largest allowed size, thousands ahead of the answers, and reads the answers.
 
     A quarter each: heads of one long field, heads of many fields, JSON of thousands of objects, bodies in small chunks.
-    Nothing about any of them is malformed, and few servers refuse one; each costs ten times what others do, and a
-    server that gives each client one request in turn gives these its time.
+    All are well-formed, and few servers refuse one. Each costs ten times as much as an ordinary request, so a server
+    that takes one request from each client in turn spends its time on these.
     """
 
     name = "long-requests"
@@ -275,4 +277,4 @@ class LongRequests(Flooder):
         return _request(self.cohort.place, self.number % _ROOMS)
 
     def on_data(self, data: bytes) -> None:
-        """Take the answers, so that they are not what stops it."""
+        """Discard the answers, so that unread ones do not stop the flood."""

@@ -1,4 +1,4 @@
-"""Honest clients whose load is measured: idle members, speakers, long-polls, event streams."""
+"""Honest clients that make up the measured load: idle members, speakers, long-polls, event streams."""
 
 from typing import Final
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from loadgen.personas._websocket import Envelope, Member, decode, publish
 class Idle(Member):
     """WebSocket joined to a room that says nothing and answers pings.
 
-    Most of a chat's connections at any moment. A server that spends a task or a thread on each pays for all of them.
+    Most connections of a chat are like this. A server with a task or a thread for each pays for all of them.
     """
 
     name = "idle"
@@ -47,7 +47,7 @@ class Chat(Speaking, Member):
             super().on_text(frame)
 
 
-#: How long over its `wait` a held poll may stay unanswered before the client gives up.
+#: Time beyond its `wait` after which the client gives up on a held poll.
 GRACE_SECONDS = 15.0
 
 
@@ -73,7 +73,7 @@ class Poll(Client):
         self._cursor = ""
 
     def opening(self) -> bytes:
-        """Ask where the room stands, or go on from where the former connection ended."""
+        """Ask for the room's current cursor, or continue from the cursor of the former connection."""
         return self.request() if self._cursor else self._get("limit=1")
 
     def on_connected(self) -> None:
@@ -110,7 +110,7 @@ class Poll(Client):
         self.fail("a held poll was never answered")
 
     def wait(self) -> None:
-        """Be held until the answer comes, but not for ever."""
+        """Count as held, and give up if no answer comes."""
         self.hold()
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
@@ -121,7 +121,7 @@ class Poll(Client):
         return wire.request("GET", f"/rooms/{self.room}/messages?{query}", self.cohort.place.host)
 
 
-#: Not who comes and goes, or who types.
+#: Presence and typing events do not count.
 _EVENT: Final = b"\nevent: message\n"
 
 
@@ -140,13 +140,13 @@ class Sse(Client):
         if self.stage is Stage.HELD:
             data = self.unread + data
             self.cohort.deliveries += data.count(_EVENT)
-            self.unread = data[1 - len(_EVENT) :]  # an event may begin in the middle of it
+            self.unread = data[1 - len(_EVENT) :]  # it may hold the beginning of a split event name
             return
         self.unread += data
         head = wire.read_head(self.unread)
         if head is None:
             return
-        self.unread = b"\n"  # what ends there is the line before an event
+        self.unread = b"\n"  # the first event has no line before it, which `_EVENT` begins with
         if head.status != 200:
             self.reject(head.status)
         elif not head.fields.get("content-type", "").startswith("text/event-stream"):

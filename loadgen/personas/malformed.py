@@ -1,4 +1,4 @@
-"""What no server should understand, and pages of other sites."""
+"""Input that servers should refuse: malformed requests, frames and messages, and requests from other sites' pages."""
 
 from collections.abc import Mapping
 from functools import cache, lru_cache
@@ -19,14 +19,14 @@ from loadgen.personas._websocket import LastWord, Lingerer, decode
 PIECES: Final = (1, 2, 200)
 PIECE_EVERY_SECONDS: Final = 0.005
 
-#: Over the 10 s that good servers give a head, so that a case which is taken for the beginning of something is booked
-#: under the answer to that.
+#: Longer than the head deadline of good servers (10 s), so that a case which the server takes for an incomplete request
+#: is booked under the answer that it gets then.
 PATIENCE_SECONDS: Final = 15.0
 
 #: After an answer that does not close the connection, or before the next case.
 PAUSE_SECONDS: Final = 0.5
 
-#: What the malformed are judged by is what they are answered: a few hundred would only repeat it.
+#: Only the answers count, and more clients would get the same ones.
 CLIENTS: Final = 100
 
 
@@ -43,7 +43,7 @@ class CaseByCase(Attacker):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._played = self.number - 1  # each client begins one further than the one before it
+        self._played = self.number - 1  # each client begins with a different case
 
     def cases(self) -> Mapping[str, bytes]:
         raise NotImplementedError
@@ -67,7 +67,7 @@ class CaseByCase(Attacker):
             self.wake_in(PIECE_EVERY_SECONDS if self._unsent else PATIENCE_SECONDS)
 
     def book(self, answer: str) -> None:
-        """Count an answer that was not to be expected, under the name of its case."""
+        """Count an unexpected answer, under the name of its case."""
         self.cohort.answers[f"{self.case}: {answer}"] += 1
 
     def note_answer(self) -> None:
@@ -89,10 +89,10 @@ class CaseByCase(Attacker):
 
 @persona
 class MalformedHttp(CaseByCase):
-    """Sends requests that are not HTTP/1.1, one on each connection, and notes which of them were taken.
+    """Sends requests that are not HTTP/1.1, one on each connection, and records which of them were accepted.
 
-    Bad bytes, two lengths, folded fields, other protocols, bad upgrades. The answers are booked by status; one below
-    400 under the name of its case, because a request that two programs read differently can be two requests.
+    Bad bytes, two lengths, folded fields, other protocols, bad upgrades. Answers are booked by status, and those below
+    400 under the name of the case: a malformed request that is accepted may be a smuggled one.
     """
 
     name = "malformed-http"
@@ -108,7 +108,7 @@ class MalformedHttp(CaseByCase):
         self.play()
 
     def on_data(self, data: bytes) -> None:
-        """Note what is answered; if the connection is kept, go."""
+        """Book the answer; if the connection is kept, leave it."""
         before = self.answered
         super().on_data(data)
         if self.answered == before:
@@ -118,7 +118,7 @@ class MalformedHttp(CaseByCase):
         self.note_answer()
 
     def on_hangup(self, how: str) -> None:
-        """Book an end without an answer under its case, too: half of the catalogue deserves a 400."""
+        """Book an end without an answer under its case too: half of the catalogue deserves a 400."""
         if not self.answered:
             self.book(how)
         super().on_hangup(how)
@@ -126,7 +126,7 @@ class MalformedHttp(CaseByCase):
 
 @cache
 def malformed_frames() -> Mapping[str, bytes]:
-    """What `loadgen conform` sends to be thrown out for: frames that RFC 6455 forbids, by name."""
+    """The cases of `loadgen conform` that must fail the connection, frames that RFC 6455 forbids, by name."""
     found = chain(framing(), pings(), reserved(), fragmented(), utf8(), closing())
     scripts = {f"{case.title} ({case.id})": case.script() for case in found}
     return {name: b"".join([*each.sends, *each.then]) for name, each in scripts.items() if each.end is End.FAILED}
@@ -134,10 +134,10 @@ def malformed_frames() -> Mapping[str, bytes]:
 
 @persona
 class MalformedFrames(LastWord, CaseByCase):
-    """WebSocket that breaks RFC 6455, in one way on each connection, and notes how it is closed.
+    """WebSocket that breaks RFC 6455, in one way on each connection, and records how it is closed.
 
-    Unmasked and reserved, control frames too long or in fragments, UTF-8 broken across fragments, close codes that may
-    not be sent. 1002 or 1007 is right for nearly all; what stays open is booked under the name of its case.
+    Unmasked and reserved frames, control frames that are too long or fragmented, UTF-8 broken across fragments, invalid
+    close codes. 1002 or 1007 is right for nearly all; a connection left open is booked under the name of its case.
     """
 
     name = "malformed-frames"
@@ -153,15 +153,15 @@ _MESSAGES: Final[Mapping[str, bytes]] = MappingProxyType(
     {name: wire.frame(wire.FIN | wire.TEXT, text) for name, text in _malformed_chat.CASES.items()}
 )
 
-#: What a server says without being asked.
+#: Message types that a server sends unasked.
 _UNASKED: Final = frozenset(("hello", "message", "presence", "typing", "read", "gap", "goaway"))
 
 
 @persona
 class MalformedChat(Lingerer, CaseByCase):
-    """WebSocket whose messages are not chat.v1: bad JSON, wrong fields, rooms that are no names.
+    """WebSocket whose messages are not chat.v1: bad JSON, wrong fields, invalid room names.
 
-    One case after the other on one connection: each deserves an error, and none an end, a fault or silence. Errors are
+    One case after the other on one connection: each deserves an error, and none a close, a crash or silence. Errors are
     booked by code, everything else under the name of its case.
     """
 
@@ -193,7 +193,7 @@ class MalformedChat(Lingerer, CaseByCase):
         self.play()
 
 
-#: A room of its own, so that the victims do not read what a server takes by mistake.
+#: A room of its own, so that the victims do not get what a server accepts by mistake.
 ROOM: Final = "foreign-page"
 
 #: A name that never resolves (RFC 6761).
@@ -207,11 +207,11 @@ _TEXT: Final = b"said by another site's page"
 
 @persona
 class ForeignPage(MalformedHttp):
-    """Does what another site's page can have a browser do: open `/ws`, post text, come by another `Host`.
+    """Sends what another site's page can make a browser send: an upgrade, a post of text, a foreign `Host`.
 
     A page needs no permission to open a WebSocket or to post text/plain, and the browser adds the user's cookies; only
-    `Origin` and `Sec-Fetch-Site` tell. After DNS rebinding even these are the server's own, and only `Host` tells. Each
-    request deserves 403 or 421; a request that was taken is booked under its case.
+    `Origin` and `Sec-Fetch-Site` give it away. After DNS rebinding even these look right, and only `Host` is wrong.
+    Each request deserves 403 or 421; one that is accepted is booked under its case.
     """
 
     name = "foreign-page"

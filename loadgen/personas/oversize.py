@@ -1,4 +1,4 @@
-"""What does not fit: heads, fields, bodies, chunks and frames past every default limit."""
+"""Too large: heads, fields, bodies, chunks and frames past every default limit."""
 
 from typing import Final
 
@@ -17,10 +17,10 @@ HEAD_BYTES: Final = 256 * 1024
 
 @persona
 class BigHead(Flooder):
-    """Sends a request head of 256 KiB in one field, then waits for what is said to it.
+    """Sends a request head of 256 KiB in one field, then waits for the answer.
 
-    431 (or 400, 414) should come at once, when the limit is passed: not after all of it was gathered, and not only at a
-    deadline. A server that answers by closing loses the answer if the rest is still unread.
+    431 (or 400, 414) should come as soon as the limit is passed, not after the whole head is buffered or at a deadline.
+    A server that answers and closes at once loses the answer if the rest is still unread.
     """
 
     name = "big-head"
@@ -29,8 +29,8 @@ class BigHead(Flooder):
     most_bytes = HEAD_BYTES
 
 
-#: Past every default: Apache, Kestrel and Tomcat 100, Node 2,000. In 7 bytes each, so that many of them come before a
-#: limit on the head's bytes: a table of fields costs 100 bytes for each of these.
+#: Past every default: Apache, Kestrel and Tomcat 100, Node 2,000. They have 7 bytes each, so that many fit below a
+#: limit on the head's size; in a table of fields each costs 100 bytes.
 FIELDS: Final = 20_000
 _FIELDS_IN_BLOCK: Final = 2000
 
@@ -39,10 +39,10 @@ _MANY_FIELDS: Final = b"".join(b"%x: %x\r\n" % (number % 256, number % 16) for n
 
 @persona
 class ManyFields(Flooder):
-    """Sends a request head of 20,000 tiny fields, then waits for what is said to it.
+    """Sends a request head of 20,000 tiny fields, then waits for the answer.
 
-    Every field costs a server ten times its bytes once it is an entry in a table; names that repeat are joined, which
-    is quadratic where it is done naively. 431 should come when the limit is passed.
+    A field in a table costs a server ten times its bytes, and naive joining of repeated names is quadratic. 431 should
+    come when the limit is passed.
     """
 
     name = "many-fields"
@@ -54,7 +54,7 @@ class ManyFields(Flooder):
 #: Past every sensible default for text: nginx 1 MiB, Kestrel 28.6 MiB. aiohttp 1 MiB, uvicorn and Apache none.
 BODY_BYTES: Final = 1 << 30
 
-#: A server that takes this much is shown to take it, and 300 attackers with it are 2.4 GB through the server.
+#: Enough to show that a server takes it; from 300 attackers it is 2.4 GB.
 SENT_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -62,8 +62,8 @@ SENT_BYTES: Final = 8 * 1024 * 1024
 class BigBody(Flooder):
     """Posts a body of a gigabyte, half of them with the length announced and half in chunks.
 
-    With a length, 413 should come before the body; in chunks, when the limit is passed. It stops after 8 MiB and waits:
-    a server that gathered those in memory shows it.
+    With a length, 413 should come before the body; in chunks, when the limit is passed. The client stops after 8 MiB
+    and waits, so a server that has buffered them shows it in its memory.
     """
 
     name = "big-body"
@@ -89,10 +89,10 @@ LENGTHS: Final = (
 
 @persona
 class HugeLength(Attacker):
-    """Announces a body, or a chunk, of 2^63 bytes and more, sends five of them and waits.
+    """Announces a body, or a chunk, of 2^63 bytes or more, sends five bytes of it and waits.
 
-    Sums of such lengths overflow (CVE-2013-2028, chunks in nginx), no buffer of that size can be had, and a number that
-    is cut to 64 bits is a smuggled request. 400 or 413 should come at once. The WebSocket's share is in big-frame.
+    Sums of such lengths overflow (CVE-2013-2028, chunks in nginx), no buffer of that size can be allocated, and a
+    number truncated to 64 bits smuggles a request. 400 or 413 should come at once. `big-frame` does this to WebSocket.
     """
 
     name = "huge-length"
@@ -113,8 +113,8 @@ LARGEST_FRAME_BYTES: Final = (1 << 63) - 1
 class BigFrame(FrameFlooder):
     """WebSocket that sends a message of a gigabyte, or of 2^63 bytes, or without end in fragments of 16 KiB.
 
-    A frame should be refused (1009) by its header, before any of it is gathered; fragments when the limit is passed.
-    It stops after 8 MiB and waits.
+    A frame should be refused (1009) by its header, before any of it is buffered; fragments when the limit is passed.
+    The client stops after 8 MiB and waits.
     """
 
     name = "big-frame"

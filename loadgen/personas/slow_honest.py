@@ -1,4 +1,4 @@
-"""Honest members and users on a bad line, over WebSocket and over HTTP: no attack may hurt them."""
+"""Honest members and users on a bad network, over WebSocket and over HTTP: no attack may hurt them."""
 
 from enum import Enum, auto
 from functools import partial
@@ -18,8 +18,8 @@ PEOPLE: Final = 300
 class Office(Neighbour):
     """One of 300 members behind one address, each of which says something once a minute.
 
-    Offices, schools, mobile carriers and whole countries come from one address. A cap on connections, requests or
-    messages by address that is meant for one greedy machine hurts them first.
+    Offices, schools, mobile carriers and whole countries share one address. A cap per address on connections, requests
+    or messages that is meant for one greedy machine hurts them first.
     """
 
     name = "office"
@@ -33,25 +33,24 @@ class Office(Neighbour):
 ROUND_TRIP_SECONDS: Final = 0.6
 READ_EVERY_SECONDS: Final = 0.5
 
-#: 3 KB/s is what EDGE gives at the edge: 24 kbit/s.
+#: 24 kbit/s: EDGE at the edge of a cell.
 BYTES_A_SECOND: Final = 3072
 
 
 @persona
 class Phone2G(Neighbour):
-    """A member on a phone: 600 ms away, 3 KB/s, out of touch for 10 s now and then.
+    """A member on a phone: 600 ms away, 3 KB/s, offline for 10 s now and then.
 
-    Its window is small and opens in bursts, its pong comes late and behind everything else, and while it is out of
-    touch nothing is acknowledged at all. A server that judges by one silent moment loses it; so does a kernel that is
-    told to (TCP_USER_TIMEOUT). The kernel still acknowledges at once what fits the window: the distance is in what
-    the phone itself does.
+    Its window is small and opens in bursts, its pong comes late and behind everything else, and while it is offline
+    nothing is acknowledged. A server that judges by one silent moment loses it; so does a short TCP_USER_TIMEOUT. The
+    600 ms are in the client's own answers only: its kernel acknowledges at once what fits the window.
     """
 
     name = "phone-2g"
     receive_buffer_bytes = 4096
     read_bytes = int(BYTES_A_SECOND * READ_EVERY_SECONDS)
     speaks_every = (20.0, 40.0)
-    patience_seconds = 120.0  # its messages arrive behind everything that the server has for it, at 3 KB/s
+    patience_seconds = 120.0  # an acknowledgement waits behind everything else for it, at 3 KB/s
     in_touch = (20.0, 40.0)
     dark_seconds = 10.0  # behind a hill, in a lift, between two cells
     cycle_seconds = in_touch[1] + dark_seconds
@@ -61,7 +60,7 @@ class Phone2G(Neighbour):
         self.plan(READ_EVERY_SECONDS, self._read)
 
     def on_data(self, data: bytes) -> None:
-        """Take what the line carries in a while, and no more for that while."""
+        """Read what the network carries in one interval, and no more before its end."""
         super().on_data(data)
         if self.stage is Stage.HELD:
             self.stop_reading()
@@ -85,32 +84,32 @@ class Phone2G(Neighbour):
 class SleepyTab(Neighbour):
     """A member in a background tab: its timers fire once a minute, its browser answers pings.
 
-    What a page does to be kept (a heartbeat of its own every 20 s, say) does not happen in the background. A server
-    that waits for one instead of pinging throws out every user with another tab in front.
+    A page's own heartbeat (every 20 s, say) does not run in the background. A server that waits for one instead of
+    pinging disconnects every user with another tab in front.
     """
 
     name = "sleepy-tab"
     speaks_first = (0.0, 60.0)
-    speaks_every = (60.0, 60.0)  # what Chrome and Firefox leave a background tab: one timer a minute
+    speaks_every = (60.0, 60.0)  # Chrome and Firefox allow a background tab one timer a minute
     patience_seconds = 60.0  # it learns of a missing acknowledgement when it next wakes
     cycle_seconds = speaks_every[1]
 
 
 @persona
 class Tunnel(Neighbour):
-    """A member on a train: vanished for 25 s, then back on the same connection with something to say.
+    """A member on a train: offline for 25 s, then back on the same connection with something to say.
 
-    Nothing is acknowledged in a tunnel, neither a ping nor a byte, and TCP carries on as if nothing had been. A pong
-    whose deadline is shorter than that closes a connection that was never broken.
+    In a tunnel nothing is acknowledged, neither a ping nor a byte, and afterwards TCP carries on. A pong deadline that
+    is shorter than the tunnel closes a connection that was never broken.
     """
 
     name = "tunnel"
     first_in_touch = (5.0, 15.0)
-    # TCP's waits double, so after the tunnel it may not try for as long as the tunnel was. A member that is in the next
-    # tunnel by then is cut off by TCP, not by the server.
+    # TCP doubles its retransmission timeout, so after the tunnel it may wait as long again. If the member were in the
+    # next tunnel by then, TCP would end the connection, not the server.
     in_touch = (30.0, 60.0)
     dark_seconds = 25.0
-    patience_seconds = 60.0  # until TCP has tried, and the server has said all that there was meanwhile
+    patience_seconds = 60.0  # until TCP has retransmitted, and the server has sent everything that was missed
     cycle_seconds = first_in_touch[1] + dark_seconds
 
     def plan_first(self) -> None:
@@ -121,16 +120,16 @@ class Tunnel(Neighbour):
         self.say()
 
 
-#: How long the proxy leaves an answer lying before it takes it.
+#: How long the proxy waits before it reads an answer.
 READS_AFTER_SECONDS: Final = 5.0
 
-#: `sleep 3` in the script's loop.
+#: The script's loop has a `sleep 3`.
 CURL_PAUSE_SECONDS: Final = 3.0
 
 
 class _Doing(Enum):
     PAUSING = auto()  # the proxy keeps the connection meanwhile
-    DEAF = auto()  # it has asked, and does not read yet
+    DEAF = auto()  # the proxy has asked, and does not read yet
     WAITING = auto()
 
 
@@ -138,8 +137,9 @@ class _Doing(Enum):
 class Curl(Poll):
     """A script that long-polls again and again, through a proxy that buffers and reads late.
 
-    The proxy keeps its connection to the server open between two polls, and does not look at it for seconds after it
-    asked. Closed between polls it makes a new one, unnoticed; closed in a poll, the script has lost something.
+    The proxy keeps its connection to the server open between two polls, and does not read for seconds after a request.
+    If the server closes between polls, the proxy reconnects unnoticed; if it closes within a poll, the script loses
+    something.
     """
 
     __slots__ = ("_doing",)
@@ -188,8 +188,8 @@ REQUESTS: Final = 2
 class SlowTypist(SlowUser):
     """Opens a socket by hand, types a request in 8 s, reads the answer for 5 s, and types another.
 
-    A head may take a while and still be honest; what an attacker's does is never end. On a server that closes after an
-    answer it connects again; closed or told off in the middle of a line it is hurt.
+    An honest head may take a while; an attacker's never ends. If the server closes after an answer, it reconnects; a
+    close or a refusal in the middle of a line is a failure.
     """
 
     name = "slow-typist"
@@ -207,7 +207,7 @@ class SlowTypist(SlowUser):
         return TYPES_IN_SECONDS / len(page(self))
 
     def read_answer(self) -> wire.Head | None:
-        """Look at the first line; the rest scrolls by."""
+        """Return the head of the answer; the body does not count."""
         return wire.read_head(self.unread)
 
     def go_on(self) -> None:
@@ -217,14 +217,14 @@ class SlowTypist(SlowUser):
             self.leave(return_in=self.pause_seconds)
 
 
-#: 64 kbit/s: ISDN, and mobile plans whose volume is used up.
+#: 64 kbit/s: ISDN, and mobile plans that are out of volume.
 MODEM_BYTES_A_SECOND: Final = 8 * 1024
 MOVES_EVERY_SECONDS: Final = 0.25
 
 #: Half a second at that rate.
 TEXT_BYTES: Final = 4000
 
-#: At 4 KB each this page takes five seconds.
+#: Ten messages of 4 KB take five seconds.
 QUERY: Final = "limit=10"
 
 #: A room of their own: `phone-2g` could not take 4 KB a message.
@@ -235,8 +235,8 @@ ROOM: Final = "bandwidth"
 class Bandwidth(SlowUser):
     """Posts a message of 4 KB and reads a page of them at 8 KB/s each way, over HTTP, again and again.
 
-    It is never silent and never fast. A minimum rate above this, for a body or for what is taken of an answer, closes
-    such a connection; so does a total deadline for a whole answer.
+    It is never silent and never fast. A higher minimum rate, for a body or for reading an answer, would close such a
+    connection; so would a total deadline for a whole answer.
     """
 
     name = "bandwidth"
@@ -256,6 +256,6 @@ class Bandwidth(SlowUser):
         return MOVES_EVERY_SECONDS
 
     def wait_for_more(self) -> None:
-        """Take what the line carries in one interval, and no more before its end."""
+        """Read what the network carries in one interval, and no more before its end."""
         self.stop_reading()
         self.plan(MOVES_EVERY_SECONDS, self.resume_reading)

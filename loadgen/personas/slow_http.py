@@ -1,4 +1,4 @@
-"""Slow or silent over HTTP: connections that take a place and hardly do anything."""
+"""Slow or silent over HTTP: connections that take capacity and send next to nothing."""
 
 from functools import lru_cache
 from typing import Final
@@ -14,7 +14,7 @@ from loadgen.tls import client_hello
 class IdleConnect(Attacker):
     """Connects and never sends a byte.
 
-    A server without a deadline for the first byte holds it for ever: uvicorn, and Go's net/http as it comes.
+    A server without a deadline for the first byte holds it for ever: uvicorn, and Go's net/http by default.
     """
 
     name = "idle-connect"
@@ -30,8 +30,8 @@ LINE_EVERY_SECONDS: Final = 3.0
 class SlowHead(Dripper):
     """Sends one request header line every few seconds, for ever (slowloris).
 
-    Each held one of Apache 2.2's processes. It still holds servers that restart their timer at each line, or have none:
-    uvicorn, and Go's net/http without ReadHeaderTimeout.
+    Each held one of Apache 2.2's processes. It still works on servers that restart their timer at each line, or have
+    none: uvicorn, and Go's net/http without ReadHeaderTimeout.
     """
 
     name = "slow-head"
@@ -52,8 +52,8 @@ def _endless(head: bytes) -> bytes:
 class DripHead(Dripper):
     """Sends a request head a byte a second; its last field never ends.
 
-    A parser that starts again from the first byte with each that comes pays with the square of the head's size, and
-    each byte costs the server a wake-up.
+    Each byte costs the server a wake-up, and if its parser starts again from the first byte each time, the total cost
+    is quadratic in the head's size.
     """
 
     name = "drip-head"
@@ -63,7 +63,7 @@ class DripHead(Dripper):
         return self.head()[:1]
 
     def drop(self, number: int) -> bytes:
-        """Return one byte: of the head, then of a field that would be its last."""
+        """Return one byte: of the head, then of its endless last field."""
         return _endless(self.head())[number + 1 : number + 2] or b"a"
 
 
@@ -71,8 +71,8 @@ class DripHead(Dripper):
 class SlowHandshake(DripHead):
     """Sends the WebSocket upgrade a byte a second, and never ends it.
 
-    A WebSocket library that reads the handshake itself needs its own clock for it, and holds a task with its buffers
-    meanwhile: 8,000 of them took trio-websocket's healthy clients from 0.6 to 430 ms at the 99th percentile.
+    A WebSocket library that reads the handshake itself needs its own deadline for it, and holds a task with its buffers
+    meanwhile: 8,000 of these took trio-websocket's healthy clients from 0.6 to 430 ms at the 99th percentile.
     """
 
     name = "slow-handshake"
@@ -80,7 +80,7 @@ class SlowHandshake(DripHead):
     head = upgrade
 
 
-#: Below the 64 KiB that most servers take, so that the length itself is no reason to refuse.
+#: Below the limit of most servers (64 KiB), so that none refuses the length itself.
 BODY_BYTES: Final = 60_000
 
 
@@ -88,8 +88,8 @@ BODY_BYTES: Final = 60_000
 class SlowBody(Dripper):
     """Announces a body of 60,000 bytes and sends one byte a second (R.U.D.Y.).
 
-    No HTTP server that we measured beside ours stopped a body of which a byte came every five seconds: they time the
-    silence between two bytes, or nothing.
+    Of the HTTP servers that we measured, no other stopped a body that came at a byte every five seconds: they time the
+    gap between two bytes, or nothing.
     """
 
     name = "slow-body"
@@ -97,8 +97,8 @@ class SlowBody(Dripper):
     most_pieces = BODY_BYTES
 
 
-#: Each second. More than the byte rates that are asked for where one is (Apache 500 B/s, Kestrel 240 B/s), while the
-#: body itself grows by a byte; below the 16 KiB for extensions at which llhttp stops.
+#: Sent each second, with one byte of body. It satisfies the minimum rates in use (Apache 500 B/s, Kestrel 240 B/s), and
+#: is below llhttp's limit of 16 KiB for extensions.
 EXTENSION_BYTES: Final = 1000
 
 
@@ -106,8 +106,8 @@ EXTENSION_BYTES: Final = 1000
 class SlowChunk(Dripper):
     """Posts a body in one-byte chunks, one a second, each with a kilobyte of chunk extension.
 
-    Go (CVE-2023-39326), hyper, picohttpparser and waitress each had to bound what a chunk may carry beside its data: a
-    size limit on the body counts the one byte only, and a rate limit on the wire is content with the thousand.
+    Go (CVE-2023-39326), hyper, picohttpparser and waitress each had to limit chunk overhead: a size limit on the body
+    counts only the one byte, and a minimum rate on the wire is satisfied by the thousand.
     """
 
     name = "slow-chunk"
@@ -117,42 +117,42 @@ class SlowChunk(Dripper):
 
 @persona
 class ExpectContinue(Attacker):
-    """Asks whether it may send a body (`Expect: 100-continue`) and, told to go on, never does.
+    """Asks whether it may send a body (`Expect: 100-continue`) and never sends it.
 
-    A server whose clock for the body starts with its first byte, or that hands the request to the application before,
-    waits for ever (RFC 9110 section 10.1.1 lets the client wait as long as it likes).
+    A server waits for ever if it starts the body's deadline at its first byte, or hands the request to the application
+    before the body has come (RFC 9110 section 10.1.1 lets the client wait as long as it likes).
     """
 
     name = "expect-continue"
     opening = posting(f"Content-Length: {BODY_BYTES}", "Expect: 100-continue")
 
 
-#: Requests in one write. An answer must be larger than the server's send buffer and our window together, and pages
-#: are small: slowhttptest multiplies them the same way (its `-k`). Apache allows 100 on a connection, nginx 1,000.
+#: Requests in one write. The answers must exceed the server's send buffer and our window together, and one page is
+#: small; slowhttptest repeats requests too (its `-k`). Apache allows 100 on a connection, nginx 1,000.
 REQUESTS: Final = 100
 
-#: The least that Linux gives (2,304 bytes, bookkeeping included).
+#: The smallest buffer that Linux grants (it makes it 2,304 bytes, bookkeeping included).
 RECEIVE_BUFFER_BYTES: Final = 1024
 
 #: Ethernet's. The loopback's 64 KiB would let one segment past the smallest window.
 SEGMENT_BYTES: Final = 1460
 
-#: What half of them read at a time, and how often: a window opens anew twice a minute, often enough for every timer
-#: that starts again with each byte taken (nginx 60 s, Apache 60 s), and a quarter of what Kestrel asks for (240 B/s).
+#: How much half of the clients read at a time, and how often. The window reopens twice a minute, which is enough to
+#: restart timers that each byte read restarts (nginx 60 s, Apache 60 s), and a quarter of Kestrel's minimum (240 B/s).
 SIP_BYTES: Final = 256
 SIP_EVERY_SECONDS: Final = 4.0
 
 
 @persona
 class SlowRead(Attacker):
-    """Asks for a hundred pages through a tiny window; half of them read a little now and then, the others never.
+    """Asks for a hundred pages through a tiny window; half of the clients read a little at times, half never.
 
-    nginx and Apache start their clock anew with each byte taken, and are held for hours; others gather the answers in
-    memory until they are taken, or wait in a `drain` without a deadline.
+    nginx and Apache restart their clock with each byte read, and are held for hours; others buffer the answers in
+    memory until they are read, or wait in a `drain` without a deadline.
     """
 
     name = "slow-read"
-    usual_clients = 2500  # each holds up to some hundred KB of kernel memory, of which a machine has a few GB
+    usual_clients = 2500  # each holds up to a few hundred KB of kernel memory, and a machine has a few GB of that
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
     segment_bytes = SEGMENT_BYTES
     read_bytes = SIP_BYTES
@@ -165,7 +165,7 @@ class SlowRead(Attacker):
         return page(self) * REQUESTS
 
     def on_data(self, data: bytes) -> None:
-        """Take one sip; but read on what is no page, to learn how it ends."""
+        """Stop reading after one sip, but read a refusal to its end, to learn how the connection ends."""
         super().on_data(data)
         if self.answered < 400:
             self.stop_reading()
@@ -180,7 +180,7 @@ class SlowRead(Attacker):
             self.wake_in(self.pace(LOOK_EVERY_SECONDS))
 
     def on_hangup(self, how: str) -> None:
-        """Book a refusal under its status; that it was given pages says nothing about the end."""
+        """Book a refusal under its status; the status of an ordinary page says nothing about the end."""
         if self.answered >= 400:
             self.reject(self.answered)
         else:
@@ -189,11 +189,11 @@ class SlowRead(Attacker):
 
 @persona
 class SlowTls(Dripper):
-    """Sends a TLS ClientHello, a byte a second or every other client all of it at once, then nothing.
+    """Sends a TLS ClientHello, half of the clients at a byte a second and half all at once, then nothing.
 
-    The handshake comes before everything that HTTP servers time, and asyncio gives it 60 s, Node 120 s. On a plain port
-    it is a head that is no HTTP from its first byte on. (A client that ends the handshake and then says nothing is
-    idle-connect.) A server has its work with a whole one, and keeps what it has worked out.
+    The handshake comes before all HTTP deadlines, and asyncio gives it 60 s, Node 120 s. A whole ClientHello costs the
+    server key agreement, and the memory of its result. On a plain port the first byte is not HTTP. (A client that is
+    silent after the handshake is idle-connect.)
     """
 
     name = "slow-tls"

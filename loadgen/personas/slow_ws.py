@@ -13,12 +13,12 @@ from loadgen.target import describe_tls
 from loadgen.tls import APPLICATION_DATA, HANDSHAKE, Tls13
 from loadgen.wire import FIN, MORE, PING, TEXT, frame
 
-#: Within what every server takes for a message (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB).
+#: Within every server's limit on messages (websockets 1 MiB, ws 100 MiB, chatserver 16 KiB).
 FRAME_BYTES: Final = 16 * 1024
 
 
 class _FrameDripper(Lingerer, Dripper):
-    """Begins something as soon as the WebSocket is open, and goes on piece by piece."""
+    """Sends `beginning` as soon as the WebSocket is open, and then drips pieces."""
 
     beginning = b""
 
@@ -31,8 +31,8 @@ class _FrameDripper(Lingerer, Dripper):
 class SlowFrame(_FrameDripper):
     """WebSocket that announces a frame of 16 KiB and sends it a byte a second.
 
-    No pong can be sent within a frame, so servers that wait for one are rid of it after 20 to 40 s. hypercorn keeps it
-    for ever, and so does aiohttp, whose heartbeat any byte puts off.
+    No pong can be sent within a frame, so servers with a pong deadline end it after 20 to 40 s. hypercorn keeps it for
+    ever, and so does aiohttp, whose heartbeat any byte postpones.
     """
 
     name = "slow-frame"
@@ -40,15 +40,15 @@ class SlowFrame(_FrameDripper):
     most_pieces = FRAME_BYTES
 
     def on_ping(self, payload: bytes) -> None:
-        """Say nothing: it is in the middle of a frame."""
+        """Send nothing: it is in the middle of a frame."""
 
 
 @persona
 class SlowFragment(_FrameDripper):
-    """WebSocket whose message never ends: a one-byte fragment a second, and a ping behind each.
+    """WebSocket whose message never ends: a one-byte fragment a second, and a ping after each.
 
-    Control frames are allowed between fragments (RFC 6455 section 5.4), and a live peer that pings and pongs passes
-    every keep-alive. Only a clock for the message itself ends it; most libraries have none.
+    Control frames are allowed between fragments (RFC 6455 section 5.4), and a peer that pings and pongs passes every
+    keep-alive. Only a deadline for the message itself ends it; most libraries have none.
     """
 
     name = "slow-fragment"
@@ -56,7 +56,7 @@ class SlowFragment(_FrameDripper):
     piece = frame(MORE, b"x") + frame(FIN | PING, b"still here")
 
 
-#: One of so many also speaks, so that there is something not to be read in a room that is silent otherwise.
+#: One client in this many also speaks, so that an otherwise silent room has messages to leave unread.
 LISTENERS_PER_SPEAKER: Final = 100
 SPEAK_EVERY_SECONDS: Final = 2.0
 _TEXT: Final = "x" * 1000
@@ -64,10 +64,11 @@ _TEXT: Final = "x" * 1000
 
 @persona
 class SlowReadWs(Lingerer):
-    """WebSocket that joins a room and never reads what is said there.
+    """WebSocket that joins a room and never reads its messages.
 
-    The slow consumer of every broker. Some servers gather for it without bound (websockets.broadcast: 1.9 GB for 2,500
-    of them), in some the broadcast waits (healthy members of aiohttp, uvicorn and hypercorn rooms got 28, 20 and 0%).
+    The slow consumer of every broker. Some servers buffer for it without bound (websockets.broadcast: 1.9 GB for 2,500
+    of them), in others the broadcast waits (healthy members of aiohttp, uvicorn and hypercorn rooms got 28, 20 and 0%
+    of their messages).
     """
 
     name = "slow-read-ws"
@@ -99,28 +100,28 @@ class SlowReadWs(Lingerer):
 
 @persona
 class NoPong(Lingerer):
-    """WebSocket that takes everything and answers no ping.
+    """WebSocket that reads everything and answers no ping.
 
-    Its kernel acknowledges each byte, so TCP sees nothing amiss: only a deadline for the pong tells it from a healthy
-    one. hypercorn has none.
+    Its kernel acknowledges each byte, so TCP sees nothing wrong: only a pong deadline tells it from a healthy peer.
+    hypercorn has none.
     """
 
     name = "no-pong"
 
     def on_ping(self, payload: bytes) -> None:
-        """Say nothing."""
+        """Send nothing."""
 
 
-#: How often it looks whether the server still waits for it.
+#: How often it checks whether the server still waits for it.
 CLOSE_LOOK_SECONDS: Final = 0.25
 
-#: As GENTLE_RETURN_SECONDS; servers need some seconds themselves to be rid of it.
+#: As GENTLE_RETURN_SECONDS, but shorter, because servers take some seconds to end it.
 RETURNS_SECONDS: Final = 5.0
 
 
 @persona
 class NoClose(Lingerer):
-    """WebSocket that provokes a close frame by bad UTF-8 and answers neither that nor the FIN behind it.
+    """WebSocket that provokes a close frame with bad UTF-8 and answers neither that nor the FIN after it.
 
     The closing handshake waits for the peer (RFC 6455 section 7.1.1), and so does a half-closed connection. An `aclose`
     without a deadline waits for ever; trio-websocket's may.
@@ -133,12 +134,12 @@ class NoClose(Lingerer):
         self.send(frame(FIN | TEXT, b"\xff"))
 
     def on_close(self, frame: wire.Frame) -> None:
-        """Remember the code and stay: the end is when the connection ends."""
+        """Record the code and stay until the connection itself ends."""
         self.answered = frame.close_code
         self.cohort.answers[f"close {self.answered}"] += 1
 
     def on_hangup(self, how: str) -> None:
-        """Do not even close when the server has: half a connection is one to it."""
+        """Stay when the server has sent FIN: a half-closed connection still takes its resources."""
         if how == CLOSED and self.stage is Stage.HELD and self.is_forgotten() is False:
             self.stop_reading()
             self.wake_in(CLOSE_LOOK_SECONDS)
@@ -149,10 +150,11 @@ class NoClose(Lingerer):
         self.on_hangup(CLOSED)
 
 
-#: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): its type, three of length, and whether the other side shall follow.
+#: A KeyUpdate is 5 bytes (RFC 8446 section 4.6.3): type, three bytes of length, and `update_requested`, which is
+#: missing.
 HALF_KEY_UPDATE: Final = b"\x18\x00\x00\x01"
 
-#: One is enough to find the fault, and each costs the generator 30 KB of OpenSSL.
+#: One is enough to find the fault, and each costs the generator 30 KB of memory for OpenSSL.
 HALF_MESSAGE_CLIENTS: Final = 300
 
 
@@ -161,7 +163,7 @@ class TlsHalfMessage(Lingerer):
     """Joins a room over TLS 1.3 and sends the first 4 bytes of a KeyUpdate, then nothing, while others speak.
 
     OpenSSL wants the rest of the message before it writes: SSL_write fails with SSL_ERROR_WANT_READ. A server that does
-    not expect this meets an exception at its next push to this member; in chatserver it ended the process. A plain port
+    not expect this gets an exception at its next push to this member; in chatserver it ended the process. A plain port
     refuses the ClientHello.
     """
 
@@ -188,7 +190,7 @@ class TlsHalfMessage(Lingerer):
             super().on_data(heard)
 
     def _go_on(self, data: bytes) -> bytes:
-        """Go on with the handshake; after it, ask for the upgrade, and read what came with its end."""
+        """Continue the handshake; at its end, ask for the upgrade and return the data that came with it."""
         self.send(self._tls.handshake(data))
         if not self._tls.established:
             return b""
@@ -199,10 +201,10 @@ class TlsHalfMessage(Lingerer):
         self._seal_and_send(APPLICATION_DATA, join(0, self.room))
 
     def on_ping(self, payload: bytes) -> None:
-        """Say nothing: it is in the middle of a message."""
+        """Send nothing: it is in the middle of a TLS message."""
 
     def on_text(self, frame: wire.Frame) -> None:
-        """Wait for the join's answer; after that only a close is of interest."""
+        """Send the half message after the join's answer; later messages do not count."""
         if decode(frame).type == "joined":
             self.cohort.answers["joined"] += 1
             self._seal_and_send(HANDSHAKE, HALF_KEY_UPDATE)

@@ -1,4 +1,4 @@
-"""Peers that are gone without a word, or seem to be: no FIN, no RST, or half a connection."""
+"""Peers that disappear or seem to: no FIN and no RST, a half-closed connection, or a reset in the middle."""
 
 from typing import Final
 
@@ -15,15 +15,15 @@ from loadgen.wire import FIN, PONG, frame
 class Vanish(Lingerer, Vanishing):
     """WebSocket that joins a room and then vanishes without FIN or RST.
 
-    A server that leaves it to TCP keeps it for some 15 minutes after its next write, and if it never writes for
-    ever. A ping with a deadline finds it.
+    A server that relies on TCP keeps it for some 15 minutes after its next write, and for ever if it never writes. A
+    ping with a deadline finds it.
     """
 
     name = "vanish"
     knock = frame(FIN | PONG)
 
     def on_open(self) -> None:
-        """Join (a server of another kind sees a text message), and stay for a moment."""
+        """Join (to another kind of server this is a text message), and stay for a moment."""
         self.vanish_soon()
         self.send(join(0, self.room))
 
@@ -32,7 +32,7 @@ class Vanish(Lingerer, Vanishing):
 class VanishStream(Vanishing):
     """Event stream that vanishes without FIN or RST.
 
-    There is no pong in server-sent events: only missing acknowledgements tell.
+    Server-sent events have no pong, so only missing TCP acknowledgements show it.
     """
 
     name = "vanish-stream"
@@ -44,8 +44,8 @@ class VanishStream(Vanishing):
 class PollAbandon(Vanishing):
     """Opens a long-poll and vanishes without FIN while it is held.
 
-    The server learns nothing until it writes, and then only that acknowledgements are missing. Where a held poll is a
-    task or a thread that writes without a deadline, it waits for as long as TCP sends again: 15 min.
+    The server sees nothing until it writes, and then only that acknowledgements are missing. If a held poll is a task
+    or a thread that writes without a deadline, it waits for as long as TCP retransmits: 15 min.
     """
 
     name = "poll-abandon"
@@ -55,16 +55,16 @@ class PollAbandon(Vanishing):
 
 @persona
 class PollHalfclose(Attacker):
-    """Opens a long-poll and sends FIN behind it: it will not say more, and reads on.
+    """Opens a long-poll and sends FIN behind it, but still reads the answer.
 
-    It may (RFC 9112 section 9.6: that does not mean that it "is no longer interested in a response"), and `nc -N` and
-    some proxies do. A server that takes it for gone leaves it waiting; if it never notices, it keeps the polls of
-    all that are gone.
+    This is legal (RFC 9112 section 9.6: it does not mean that the client "is no longer interested in a response"), and
+    `nc -N` and some proxies do it. A server that takes the FIN for a disconnect leaves the client waiting; one that
+    ignores it keeps the polls of clients that are gone.
     """
 
     name = "poll-halfclose"
     needs = Needs.CHAT
-    returns_seconds = GENTLE_RETURN_SECONDS  # a server that does it right answers at once
+    returns_seconds = GENTLE_RETURN_SECONDS  # a correct server answers at once
     opening = held_poll
 
     def on_connected(self) -> None:
@@ -72,13 +72,13 @@ class PollHalfclose(Attacker):
         self.finish_sending()
 
 
-#: A room of its own: its members take 8 KB for each message, which would drown the victims' room.
+#: A room of its own: messages of 8 KB would overload the victims' room.
 ROOM: Final = "publish-reset"
 
-#: Just below the 8 KiB that chatserver takes: few messages make the room busy.
+#: Just below chatserver's limit of 8 KiB, so that few messages make the room busy.
 TEXT_BYTES: Final = 8000
 
-#: Between a reset and the next connection; 300 of these publish 600 messages a second, more than most rooms take.
+#: Between a reset and the next connection; 300 publishers send 600 messages a second, more than most rooms take.
 RETURN_SECONDS: Final = 0.5
 
 
@@ -104,11 +104,11 @@ class PublishReset(Lingerer):
     def opening(self) -> bytes:
         if not self._publishes:
             return super().opening()
-        # Servers that know guests by address and agent give each of these its own rate.
+        # Servers that identify guests by address and agent give each client its own rate limit.
         return post(self.cohort.place, self.room, b"x" * TEXT_BYTES, f"User-Agent: publisher-{self.index}")
 
     def on_connected(self) -> None:
-        """Be held at once as a publisher; a member is held when the WebSocket is open."""
+        """Count a publisher as held at once; a member is held when the WebSocket is open."""
         super().on_connected()
         if self._publishes:
             self.hold()

@@ -1,7 +1,7 @@
 """The protocols that targets speak, one file each: victims, newcomers, and speakers on a schedule.
 
-A file says all that there is to one protocol and ends with its `PROTOCOL`; that, and a place in `ADAPTERS`, is what a
-new protocol takes.
+A file has everything about one protocol and ends with its `PROTOCOL`. A new protocol is one more file, and an entry in
+`ADAPTERS`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
 
 VICTIMS: Final = MappingProxyType({victim.name: victim for each in ADAPTERS for victim in each.victims})
 
-#: What reports call those that stay connected, and those that connect, do one operation and leave.
+#: What reports call the victims that stay connected, and those that connect, do one operation and leave.
 ESTABLISHED: Final = MappingProxyType({kind: victim.words for kind, victim in VICTIMS.items()})
 NEWCOMERS: Final = MappingProxyType({each.newcomer.kind: each.newcomer.words for each in ADAPTERS})
 WHAT: Final = MappingProxyType({**ESTABLISHED, **NEWCOMERS})
@@ -28,7 +28,7 @@ WHAT: Final = MappingProxyType({**ESTABLISHED, **NEWCOMERS})
 #: Shares of victims, by the name of a protocol.
 MIXES: Final = MappingProxyType({each.name: each.mix for each in ADAPTERS if each.mix})
 
-#: Those whose message the server acknowledges, so that it can be asked for again.
+#: Victims whose messages the server acknowledges as stored, so that they can be read again.
 KEEPS_MESSAGES: Final = frozenset(kind for kind, victim in VICTIMS.items() if victim.keeps_messages)
 
 
@@ -37,12 +37,12 @@ def _of(kind: str) -> Protocol:
 
 
 def newcomers_of(kinds: Iterable[str]) -> list[Newcomer]:
-    """The newcomers that come beside such victims; beside polls and streams as most users of a chat do."""
+    """The newcomers for these kinds of victims: one for each protocol, so polls and streams get WebSocket newcomers."""
     return sorted({_of(kind).newcomer for kind in kinds})
 
 
 def served(victims: Iterable[str]) -> frozenset[Needs]:
-    """What a server speaks that such victims can use."""
+    """What a server must speak if these victims can use it."""
     return frozenset(need for kind in victims for need in _of(kind).proves)
 
 

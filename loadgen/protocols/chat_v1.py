@@ -1,8 +1,8 @@
 """chat.v1, the chat contract: victims by WebSocket, long-poll and event stream, newcomers, and reading messages again.
 
-Owns: what of the contract healthy clients need. The crowd's members have their own light reading of it
-(personas/_websocket.py). A server that says that older messages are gone (`recovered` is false) is asked only for those
-behind what it still has.
+Owns: the part of the contract that healthy clients need. The crowd's members have a lighter implementation
+(personas/_websocket.py). If the server reports that older messages are gone (`recovered` is false), only messages from
+the oldest remaining one on can count as lost.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,13 +31,13 @@ from loadgen.victims.victim import (
     text_of,
 )
 
-#: What a held poll asks for; far more than the operation of its own room lets it wait.
+#: The wait that a held poll asks for; in practice the victim's next message ends it long before.
 POLL_WAIT_SECONDS: Final = 25
 
-#: Rooms that are read again at once: enough to be done soon, few enough to be no load.
+#: Rooms that are read again at once: enough to finish soon, and too few to be a load.
 AT_ONCE: Final = 8
 
-#: To read one room again; a page takes a few milliseconds.
+#: Time to read one room again; a page takes a few milliseconds.
 ROOM_SECONDS: Final = 20.0
 
 _PAGE_MESSAGES: Final = 50
@@ -79,7 +79,7 @@ async def _page(peer: HttpPeer, path: str) -> _Page:
 
 
 class WebSocketVictim(Victim):
-    """Publishes in its own room and waits for the message to come back: one task speaks, one listens."""
+    """Publishes in its own room and waits for the message to come back; one task sends, one receives."""
 
     name = "ws"
     words = "WebSocket round trip"
@@ -113,12 +113,12 @@ class WebSocketVictim(Victim):
 
 
 class _Poster(Victim):
-    """Publishes by POST on one connection; a subclass listens on another."""
+    """Publishes by POST on one connection; a subclass receives on another."""
 
     keeps_messages = True
 
     async def live(self) -> None:
-        """Connect twice; one task speaks, one listens, and neither waits for the other."""
+        """Connect twice; one task sends, one receives, and neither waits for the other."""
         host = self.context.target.authority
         async with await self.dial() as speaking, await self.dial() as listening, trio.open_nursery() as nursery:
             await nursery.start(self._listen, HttpPeer(listening, host))
@@ -151,7 +151,7 @@ class PollVictim(_Poster):
             cursor = (await _page(peer, f"{path}?limit=1")).cursor
         task_status.started()
         while True:
-            # the operations' own time-out judges how long this may take; this one only ends a poll that was forgotten
+            # the operations have their own timeout; this one only ends a poll that the server has forgotten
             with trio.fail_after(POLL_WAIT_SECONDS + CONNECT_TIMEOUT_SECONDS):
                 query = f"after={quote(cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
                 page = await _page(peer, f"{path}?{query}")
@@ -170,7 +170,7 @@ class StreamVictim(_Poster):
         rest = b""
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS) as connecting:
             async for part in peer.follow(f"/rooms/{self.room}/events"):
-                if connecting.deadline != float("inf"):  # servers send something at once: a comment, or `retry:`
+                if connecting.deadline != float("inf"):  # the first bytes, which servers send at once (`retry:`, say)
                     connecting.deadline = float("inf")
                     task_status.started()
                 *lines, rest = (rest + part).split(b"\n")
@@ -206,7 +206,7 @@ async def _reread(context: Context, victims: Sequence[Victim]) -> Reread:
             try:
                 with trio.fail_after(ROOM_SECONDS):
                     kept, complete = await _history(context, victim)
-            except BaseException as error:  # noqa: BLE001  everything but the server's failures is raised again
+            except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                 unreadable = describe(failure_in(error))
                 return
         oldest = 0 if complete else min(kept, default=None)
@@ -224,7 +224,7 @@ async def _reread(context: Context, victims: Sequence[Victim]) -> Reread:
 
 
 async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
-    """The operations whose messages a room has, and whether it has had no others."""
+    """Return the operations whose messages the room still has, and whether the server calls this history complete."""
     kept: set[int] = set()
     complete = True
     async with await context.dial(victim.index) as stream:
@@ -247,7 +247,7 @@ PROTOCOL: Final = Protocol(
     speaker="chat",
     idle="idle",
     proves=frozenset(Needs),
-    # the users of a chat: most come by WebSocket, some by what is left where that does not work
+    # the users of a chat: most come by WebSocket, some by the fallbacks for networks where that does not work
     mix={"ws": 60.0, "poll": 15.0, "sse": 15.0, "get": 10.0},
     reread=_reread,
 )

@@ -1,7 +1,6 @@
 """Plain HTTP, for any web server: victims that ask again and again, newcomers that ask once, load at a rate.
 
-Owns: requests as an `Endpoint` describes them, and one connection of a victim by h11. What is answered below 400 is a
-success.
+Owns: requests as an `Endpoint` describes them, and a victim's connection by h11. A status below 400 is a success.
 """
 
 from collections import deque
@@ -29,7 +28,7 @@ def name_and_value(field: str) -> tuple[str, str]:
 
 
 class HttpPeer:
-    """One connection to the server. Raises what `victim` counts as failures."""
+    """One connection to the server. Raises the errors that `victim` counts as failures."""
 
     def __init__(self, stream: Stream, host: str) -> None:
         self._stream = stream
@@ -38,11 +37,11 @@ class HttpPeer:
 
     @property
     def is_open(self) -> bool:
-        """Whether another request may follow: no, after an answer that closes."""
+        """Whether another request may follow, which is not so after an answer that closes."""
         return self._http.our_state is h11.IDLE
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
-        """Ask, and give the whole answer: status and body."""
+        """Send a request and return the status and the body of the answer."""
         response = await self._ask(method, path, body, fields)
         parts = [part async for part in self._body()]
         if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
@@ -50,7 +49,7 @@ class HttpPeer:
         return response.status_code, b"".join(parts)
 
     async def follow(self, path: str) -> AsyncIterator[bytes]:
-        """Ask for a stream and give what comes of it."""
+        """Request a stream and yield its data."""
         response = await self._ask("GET", path, b"", ())
         if response.status_code != 200:
             raise OperationFailedError(f"answered {response.status_code}")
@@ -87,7 +86,7 @@ class HttpPeer:
 
 
 async def _ask(peer: HttpPeer, endpoint: Endpoint) -> str:
-    """Ask what the command line says; the failure, or nothing."""
+    """Send the request of the command line; return the failure, or an empty text."""
     status, _ = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
     return "" if 200 <= status < 400 else f"answered {status}"
 
@@ -99,7 +98,7 @@ class GetVictim(Victim):
     words = "GET"
 
     async def live(self) -> None:
-        """Connect, then ask at every operation; on a new connection if the server closes after each answer."""
+        """Connect, then send a request for every operation; reconnect if the server closes after an answer."""
         stream = await self.dial()
         with self.connected():
             while True:
@@ -126,8 +125,8 @@ async def _come(context: Context, stream: Stream, number: int, done: Callable[[]
 class Request(Speaking):
     """Connection that sends plain requests on the open-loop schedule, one after the other (what wrk2 does).
 
-    The schedule calls upon connections in turns. A request that is due while the one before it is unanswered waits,
-    and the wait is in its latency. A connection that the server closes between two requests is made anew.
+    The schedule uses the connections in turn. A request that is due while the one before it is unanswered waits, and
+    its latency includes the wait. If the server closes a connection between two requests, the client reconnects.
     """
 
     __slots__ = ("_asked", "_queue")
@@ -137,8 +136,8 @@ class Request(Speaking):
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)
-        self._queue: deque[int] | None = None  # due, and not sent: an empty one would be four times the client
-        self._asked: int | None = None  # sent, and not answered
+        self._queue: deque[int] | None = None  # due, not sent; None if empty, since a deque is four times the client
+        self._asked: int | None = None  # sent, not answered
 
     def opening(self) -> bytes:
         return b""
@@ -149,7 +148,7 @@ class Request(Speaking):
         self._send_next()
 
     def publish(self, number: int, text: str) -> None:
-        del text  # what is asked is the same each time
+        del text  # every request is the same
         if self._queue is None:
             self._queue = deque()
         self._queue.append(number)

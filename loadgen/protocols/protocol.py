@@ -1,6 +1,6 @@
-"""What an adapter of a protocol says of itself.
+"""The description of a protocol.
 
-Owns: the shape. May not: know any protocol.
+Owns: the type. May not: know any protocol.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,9 +17,9 @@ class Protocol:
     name: str
     victims: tuple[type[Victim], ...]  # those that stay connected
     newcomer: Newcomer
-    speaker: str  # the persona that the schedule calls upon
-    idle: str  # the persona that only stays
-    proves: frozenset[Needs]  # what a server speaks on which such victims do their work
+    speaker: str  # the persona that sends on the schedule
+    idle: str  # the persona that only stays connected
+    proves: frozenset[Needs]  # what a server must speak if its victims succeed
     mix: Mapping[str, float] = field(default_factory=dict)  # shares of its victims, where `--victim` has its name
     #: Asks for every message that the server acknowledged to these victims.
     reread: Callable[[Context, Sequence[Victim]], Awaitable[Reread]] | None = None

@@ -1,6 +1,6 @@
-"""WebSocket echo, for servers that send back what they are sent: victims, newcomers, load at a rate.
+"""WebSocket echo, for servers that send messages back: victims, newcomers, load at a rate.
 
-Owns: what is said and how an echo is known again.
+Owns: the texts, and how an echo is recognised.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from loadgen.protocols.protocol import Protocol
 from loadgen.victims.context import Context, Stream
 from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, Newcomer, OperationFailedError, Victim, text_of
 
-#: How long a newcomer may take to say goodbye; its operation is booked by then.
+#: Time for a newcomer's closing handshake; its operation is booked by then.
 LEAVE_SECONDS: Final = 1.0
 
 WebSocket = trio_websocket.WebSocketConnection
@@ -27,8 +27,8 @@ WebSocket = trio_websocket.WebSocketConnection
 class _Handshake(trio.abc.ReceiveStream):
     """Raises when the server closes before the handshake is done.
 
-    trio-websocket waits for ever for the rest of the answer, and a victim would be out for its whole timeout where the
-    server was gone for a moment.
+    trio-websocket would wait for ever for the rest of the answer, so a victim would lose its whole timeout to a server
+    that was gone for a moment.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -53,7 +53,7 @@ class _Handshake(trio.abc.ReceiveStream):
 async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> WebSocket:
     endpoint = context.endpoint
     handshake = _Handshake(stream)
-    # it takes any stream, and asks only for the addresses of those that it knows
+    # it takes any stream; of the types that it knows it also wants the addresses
     peer = await trio_websocket.wrap_client_stream(
         nursery,
         trio.StapledStream(stream, handshake),  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> We
 
 
 async def leave(peer: WebSocket, nursery: trio.Nursery) -> None:
-    """Say goodbye, and go even if there is no answer."""
+    """Close the WebSocket, and leave even if there is no answer."""
     with trio.move_on_after(LEAVE_SECONDS):
         await peer.aclose()
     nursery.cancel_scope.cancel()

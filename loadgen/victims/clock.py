@@ -1,8 +1,8 @@
 """When operations are due, and tasks that sleep until then.
 
-Owns: a victim's fixed moments, connected or not, however the last operation went; the alarms of a process that has no
-engine, and how late that process was. `trio.sleep_until` waits in whole milliseconds, rounded up: as long as a good
-server takes to answer.
+Owns: a victim's fixed schedule, which neither its connection nor its last operation changes; the alarms of a process
+without an engine, and how late that process was. `trio.sleep_until` is too coarse: it waits in whole milliseconds,
+rounded up, which is as long as a good server takes to answer.
 """
 
 import math
@@ -13,9 +13,8 @@ import trio
 from loadgen.latency import Lag
 from loadgen.timers import Alarms, WakeUp, now
 
-#: How often it looks whether it is on time. Not at its alarms: a task that waited for a slow server asks for a moment
-#: that has passed, and that is the server's lateness. A moment at which the whole process slept counts each look that
-#: was missed, so that percentiles are of time.
+#: How often the process checks its own lateness. Late alarms would not show it: a task that waited for a slow server
+#: asks for a time that has passed. Each check missed in a stall counts, so that the percentiles are over time.
 LOOK_SECONDS: Final = 0.005
 
 
@@ -27,12 +26,12 @@ class Schedule(NamedTuple):
         return self.first + number * self.interval
 
     def count_between(self, begin: float, end: float) -> int:
-        """How many are due from `begin` on and before `end`: arithmetic alone, to check what was booked."""
+        """Count the operations due from `begin` on and before `end`, by arithmetic alone, to check what was booked."""
         return max(self._count_before(end) - self._count_before(begin), 0)
 
     def _count_before(self, moment: float) -> int:
         number = max(math.ceil((moment - self.first) / self.interval), 0)
-        # rounding may be one off at a moment that is exactly due
+        # rounding may be one off when an operation is due at exactly that moment
         while number > 0 and self.due(number - 1) >= moment:
             number -= 1
         while self.due(number) < moment:
@@ -41,13 +40,13 @@ class Schedule(NamedTuple):
 
 
 class Clock:
-    """Wakes tasks at moments of `timers.now`."""
+    """Wakes tasks at times of `timers.now`."""
 
     def __init__(self) -> None:
         self.lag = Lag()
         self._alarms = Alarms()
         self._wake = WakeUp()
-        self._look = now()  # when the next one is due
+        self._look = now()  # when the next check of lateness is due
 
     async def run(self) -> None:
         try:

@@ -1,7 +1,7 @@
-"""What all victims of a process share: where they go, when, and where they book.
+"""What all victims of a process share: target, clock and recorder.
 
-Owns: the connections' addresses, the count of those that are connected, and the outstanding operations of a schedule.
-May not: know any kind of victim.
+Owns: source addresses, the count of connected victims, and the outstanding operations of a schedule. May not: know any
+kind of victim.
 """
 
 import socket
@@ -19,12 +19,12 @@ from loadgen.victims.recorder import Recorder
 
 Stream = trio.abc.Stream
 
-#: Victims take source addresses behind all that a crowd of 100,000 could use.
+#: The victims' source addresses come after all that a crowd of 100,000 could use.
 _FIRST_SOURCE_INDEX: Final = 100_000
 
 
 class _Watched(trio.abc.ReceiveStream):
-    """What a victim reads, watched for how long it had lain in the kernel."""
+    """A victim's receive stream that records how long the data had waited in the kernel."""
 
     def __init__(self, stream: trio.SocketStream, lag: Lag) -> None:
         self._stream = stream
@@ -55,7 +55,7 @@ class Context:
         self.last_failure = ""
 
     def source(self, index: int) -> str | None:
-        """An address of one's own: healthy users are no single greedy address."""
+        """Return a victim's own address: healthy users do not share one greedy address."""
         return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
 
     async def dial(self, index: int) -> Stream:
@@ -78,10 +78,10 @@ class Probe(ABC):
 
     def __init__(self, context: Context, kind: str, index: int, schedule: Schedule) -> None:
         self.context = context
-        self.kind = kind  # under which it books
+        self.kind = kind  # the name that its operations are booked under
         self.index = index
         self.schedule = schedule
-        self.pending: dict[int, float] = {}  # operations by number, oldest first, each with when it was due
+        self.pending: dict[int, float] = {}  # when each outstanding operation was due, by number, oldest first
         self._issued = 0
 
     @abstractmethod
@@ -99,20 +99,20 @@ class Probe(ABC):
                 self.issue(now())
 
     def issue(self, moment: float) -> None:
-        """Make every operation that is due by now outstanding."""
+        """Begin every operation that is due before `moment`."""
         while (due := self.schedule.due(self._issued)) < moment:
             self.pending[self._issued] = due
             self.begin(self._issued)
             self._issued += 1
 
     def book(self, number: int, reason: str = "") -> None:
-        """Book how an operation ended, without a reason well; a second time, or late, does not count."""
+        """Book an operation as done, or as failed for a reason; only the first booking of a number counts."""
         due = self.pending.pop(number, None)
         if due is not None:
             self.context.recorder.book(self.kind, self.index, due, reason)
 
     def fail_pending(self, reason: str, *, due_before: float = NEVER) -> None:
-        """Book the outstanding operations that were due before a moment as failed."""
+        """Book the outstanding operations that were due before `due_before` as failed."""
         for number, due in list(self.pending.items()):
             if due >= due_before:
                 return

@@ -1,8 +1,8 @@
 """The recorder: every operation of every victim, by kind and by phase.
 
-Owns: which phase an operation belongs to, the one in which it was *due*, whenever it ends. An operation that was due
-before the attack and came back during it was delayed by the attack, but to book it there would flatter the attack.
-A failure is a duration too, of the whole timeout: percentiles that leave failures out get better the more there are.
+Owns: which phase an operation belongs to: the one in which it was *due*, whenever it ends. An operation that was due
+before the attack and answered during it was delayed by the attack, but to book it there would flatter the attack.
+A failure counts with the whole timeout as its duration: percentiles without failures improve the more there are.
 """
 
 from array import array
@@ -45,7 +45,7 @@ class Recorder:
         return self._entries.setdefault((phase, kind), _Entry())
 
     def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
-        """Book an operation that ends now; with a reason it came to nothing."""
+        """Book an operation that ends now; a reason means that it failed."""
         entry, took = self._entry(kind, due), now() - due
         if not reason:
             entry.record(victim, took)
@@ -57,7 +57,7 @@ class Recorder:
         self.recent.failed += 1
 
     def results(self, expected: Counter[tuple[str, str]]) -> list[PhaseResult]:
-        """Everything, for the conductor; `expected` operations by phase and kind are the schedule's."""
+        """Return all results; `expected` is the number of operations that the schedules have by phase and kind."""
         found = []
         for phase, kind in sorted(expected.keys() | self._entries.keys()):
             entry = self._entries.get((phase, kind), _Entry())

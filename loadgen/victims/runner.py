@@ -1,7 +1,7 @@
-"""The probe runner: the part of a worker that the victims live in.
+"""The probe runner: the worker that runs the victims.
 
-Owns: the victims and newcomers of this process. In a process of its own, so that
-neither the crowd nor the live view is in their latencies.
+Owns: the victims and newcomers of this process. It is a process of its own, so that neither the crowd nor the live view
+adds to their latencies.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ class ProbeRunner:
         self._stopped_at = float("inf")
         self._made = trio.Event()
 
-    # What a worker does
+    # What the worker calls
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -77,14 +77,14 @@ class ProbeRunner:
             self._probes.append(Newcomers(self._context, kind, schedule, first_index))
 
     def _stop(self) -> None:
-        """Issue what is due until now, and nothing afterwards."""
+        """Issue the operations that are due by now, and none afterwards."""
         self._stopped_at = now()
         for probe in self._probes:
             probe.issue(self._stopped_at)
         self._context.stopped = True
 
     def _expected(self) -> Counter[tuple[str, str]]:
-        """How many operations the schedules have in each phase, by phase and kind."""
+        """Count the operations that the schedules have, by phase and kind."""
         expected: Counter[tuple[str, str]] = Counter()
         ends = [begin for begin, _ in self._context.recorder.phases[1:]] + [min(self._stopped_at, now())]
         for (begin, phase), end in zip(self._context.recorder.phases, ends, strict=True):

@@ -1,8 +1,8 @@
 """Victims that stay, and newcomers that connect, do one operation and leave.
 
-Owns: the loop that connects again whatever happened. The schedule runs whether or not a victim is connected: a victim
-without a connection goes on to fail, and a newcomer comes when it is due, however many before it still wait. A kind of
-victim only says what one connection is like.
+Owns: the loop that reconnects after every failure. The schedule runs whether or not a victim is connected: without a
+connection its operations fail, and a newcomer connects when it is due, however many earlier ones still wait. A kind of
+victim defines only what one connection does.
 """
 
 from abc import abstractmethod
@@ -28,7 +28,7 @@ RECONNECT_SECONDS: Final = 0.25
 
 UNANSWERED: Final = "no answer in time"
 
-#: What a victim's text begins with; its number follows.
+#: The first word of a victim's text; the number of the operation follows.
 _WORD: Final = "beat"
 
 
@@ -39,19 +39,19 @@ class OperationFailedError(Exception):
 class Victim(Probe):
     name: ClassVar[str]  # what --victim calls its kind
     words: ClassVar[str]  # what reports call it
-    keeps_messages: ClassVar[bool] = False  # the server says that it keeps what this one says
+    keeps_messages: ClassVar[bool] = False  # the server acknowledges that it has stored each message
 
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
         super().__init__(context, self.name, index, schedule)
-        self.room = f"{context.tag}-{index}"  # a room for each: fan-out is not what is measured here
-        self.acknowledged: set[int] = set()  # operations whose message the server says it keeps
+        self.room = f"{context.tag}-{index}"  # a room for each, because fan-out is not measured here
+        self.acknowledged: set[int] = set()  # operations whose message the server acknowledges as stored
         self._unsent: deque[int] = deque()
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = ""  # why there is no connection
 
     @abstractmethod
     async def live(self) -> None:
-        """One connection: make it, then `next_operation` and book until something fails, which raises."""
+        """Run one connection: connect, then `next_operation` and book, until a failure raises."""
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -60,29 +60,29 @@ class Victim(Probe):
                 try:
                     await self.live()
                     reason = "closed"
-                except BaseException as error:  # noqa: BLE001  everything but our own failures is raised again
+                except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                     reason = describe(failure_in(error))
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
-                for number in self.pending.keys() - set(self._unsent):  # what was not sent yet may still be
+                for number in self.pending.keys() - set(self._unsent):  # unsent ones may go out on the next connection
                     self.book(number, reason)
                 await trio.sleep(RECONNECT_SECONDS)
 
     def issue(self, moment: float) -> None:
-        """Issue what is due by now, and fail what was due too long ago."""
+        """Issue the operations that are due by now, and fail those that were due too long ago."""
         super().issue(moment)
         self.fail_pending(self._locked_out or UNANSWERED, due_before=moment - self.context.timeout_seconds)
         self._issue.unpark_all()
 
     def begin(self, number: int) -> None:
-        """Leave it to the connection, which may not be there."""
+        """Queue the operation for the connection, which may not exist yet."""
         self._unsent.append(number)
 
     # What a kind of victim uses
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Declare the connection ready for operations meanwhile."""
+        """Count the victim as connected within the block."""
         self._locked_out = ""
         self.context.connected += 1
         try:
@@ -91,12 +91,12 @@ class Victim(Probe):
             self.context.connected -= 1
 
     async def dial(self) -> Stream:
-        """Connect from an address of one's own: healthy users are no single greedy address."""
+        """Connect from the victim's own address."""
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
             return await self.context.dial(self.index)
 
     async def next_operation(self) -> int:
-        """Wait for the next operation that is still worth sending, and give its number."""
+        """Wait for the next operation that has not failed yet, and return its number."""
         while True:
             while self._unsent:
                 number = self._unsent.popleft()
@@ -105,7 +105,7 @@ class Victim(Probe):
             await self._issue.park()
 
     def heard(self, text: str) -> None:
-        """Book the operation that a message carries, if it does."""
+        """Book the operation whose number a message carries, if any."""
         number = number_in(text)
         if number is not None:
             self.book(number)
@@ -116,7 +116,7 @@ def text_of(number: int) -> str:
 
 
 def number_in(text: str) -> int | None:
-    """The operation that a victim's text names."""
+    """Return the number of the operation in a victim's text, or None for another text."""
     word, _, number = text.partition(" ")
     return int(number) if word == _WORD and number.isdecimal() else None
 
@@ -129,14 +129,14 @@ _FAILURES: Final = (
     h11.RemoteProtocolError,
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
-    wsproto.utilities.LocalProtocolError,  # trio-websocket answers a ping after our own goodbye
+    wsproto.utilities.LocalProtocolError,  # trio-websocket answers a ping after our own close frame
     msgspec.MsgspecError,
     OperationFailedError,
 )
 
 
 def failure_in(error: BaseException) -> BaseException:
-    """The failure in what a life raised, out of however many groups; anything else is a bug of ours and goes on."""
+    """Extract the failure from what `live` raised, out of any exception groups; raise anything else, which is a bug."""
     rest: BaseException | None = error
     if isinstance(error, BaseExceptionGroup):
         failures, rest = error.split(_FAILURES)
@@ -148,7 +148,7 @@ def failure_in(error: BaseException) -> BaseException:
 
 
 def describe(error: BaseException) -> str:
-    """Put a failure into the few words under which it is counted."""
+    """Describe a failure in the few words that it is counted under."""
     if isinstance(error, trio.TooSlowError):
         return UNANSWERED
     if isinstance(error, trio_websocket.ConnectionRejected):
@@ -158,14 +158,14 @@ def describe(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-#: Addresses, and rooms, that newcomers take in turns: more than one, so that no cap by address is what they meet.
+#: Addresses and rooms that newcomers use in turn: several, so that they do not meet a cap per address.
 ADDRESSES: Final = 64
 
 
 class Newcomer(NamedTuple):
     kind: str
     words: str  # what reports call it
-    #: What it does on its connection: it is given its number, and what to call when the operation is done.
+    #: What it does on its connection; it gets its number and a callback for the moment when the operation is done.
     operation: Callable[[Context, Stream, int, Callable[[], None]], Awaitable[None]]
 
 
@@ -177,18 +177,18 @@ class Newcomers(Probe):
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
-        """Let a newcomer come whenever one is due."""
+        """Start a newcomer whenever one is due."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await self.keep_schedule()
 
     def issue(self, moment: float) -> None:
-        """Begin all that are due by now, as soon as they can."""
+        """Begin all that are due by now, once `run` has started."""
         if self._nursery is not None:
             super().issue(moment)
 
     def begin(self, number: int) -> None:
-        """Let a newcomer come, however many before it still wait."""
+        """Start a newcomer, however many earlier ones still wait."""
         assert self._nursery is not None, "nothing is issued before"
         self._nursery.start_soon(self._come, number, self.pending[number])
 
@@ -199,5 +199,5 @@ class Newcomers(Probe):
                 stream = await self.context.dial(index)
                 async with stream:
                     await self._operation(self.context, stream, number, partial(self.book, number))
-        except BaseException as error:  # noqa: BLE001  everything but the server's failures is raised again
-            self.book(number, describe(failure_in(error)))  # how the goodbye went does not count
+        except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
+            self.book(number, describe(failure_in(error)))  # no effect after success: a failed close does not count

@@ -1,9 +1,13 @@
 """What every engine promises of reading, lists of rooms and retention: one suite, run against each."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import trio
 
 from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
+from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, offsets, submit_all
 from tests.support.groups import append
 
@@ -157,3 +161,20 @@ async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(log: Log, clock
     assert lost == {f"room-{number}": 2 for number in range(450)}
     assert await log.head("lobby") == Head(1_700, 1_700)
     assert (await log.head("busy")).last == 10
+
+
+async def test_what_was_read_is_posted(closed_log: Log, nursery: trio.Nursery) -> None:
+    """It need not wait for a pass of the loop: a join reads twice, and each pass beside others is milliseconds."""
+    if isinstance(closed_log, MemoryLog):
+        pytest.skip("it reads at once")
+    token, posted = trio.lowlevel.current_trio_token(), []
+
+    def post(call: Callable[[], object]) -> bool:
+        posted.append(call)
+        token.run_sync_soon(call)
+        return True
+
+    await nursery.start(partial(closed_log.run, post=post), lambda records: None)
+    posted.clear()
+    assert await closed_log.latest("lobby", 10) == []
+    assert len(posted) == 1

@@ -29,8 +29,8 @@ COUNTS: Final = MappingProxyType(
         "limits_lenient": "limits that let an attacker do more than good servers do",
         "limits_harsh": "limits that hurt honest slow users",
         "limits_missing": "limits that are not there",
-        "limits_undecided": "limits not seen as far as we looked, which was not far enough",
-        "probes_failed": "probes that came to no end",
+        "limits_undecided": "limits that were not seen, by probes that did not look far enough",
+        "probes_failed": "probes that did not finish",
     }
 )
 

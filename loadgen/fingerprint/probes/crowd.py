@@ -1,9 +1,9 @@
 """How many connections one address may hold.
 
-Owns: opening them, gently: a few at a time, none says a byte, all are closed within seconds, and it stops when some are
-turned away. It runs before all other probes, which would be turned away with them. Turned away is a connection that
-ends as soon as it is there, and more than one: a single RST may be an accident, and those that end later have met a
-deadline or made room for others.
+Owns: opening them gently: a few at a time, silent, all closed within seconds, and no more once some are turned away. It
+runs before all other probes, which would be turned away with them. A connection counts as turned away if it ends as
+soon as it is open; one that ends later has met a deadline or was evicted. A cap takes several, since a single RST may
+be an accident.
 """
 
 from contextlib import AsyncExitStack
@@ -18,17 +18,17 @@ from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Options, Site
 from loadgen.fingerprint.slow import OPEN, Client, TlsClient, first_sign
 
-#: As many as the smallest listen backlogs hold (http.server's): one more costs a second for the SYN to come again.
+#: The smallest listen backlog (http.server's): one more connection would wait a second for its SYN to be sent again.
 _AT_ONCE: Final = 5
 
-#: So many must be turned away for it to be a cap.
+#: This many connections turned away make a cap.
 _CAPPED: Final = 3
 
-#: A server that is about to turn connections away has done so by then.
+#: A server that turns a connection away does it within this time.
 _NOTICE_SECONDS: Final = 0.5
 _BETWEEN_SECONDS: Final = 0.01
 
-#: A server that accepts more slowly is left alone: the whole has two minutes.
+#: A server that accepts more slowly gets no more connections: the whole run has two minutes.
 _LIMIT_SECONDS: Final = 6.0
 
 
@@ -36,7 +36,7 @@ async def per_address(site: Site) -> Finding:
     """Connect again and again from one address, until some are turned away."""
     async with AsyncExitStack() as stack:
         finding = await _Crowd(site, stack).find()
-    await trio.sleep(_NOTICE_SECONDS)  # the server sees that they have gone, before others come from that address
+    await trio.sleep(_NOTICE_SECONDS)  # let the server notice the closes before the next connection from that address
     return finding
 
 
@@ -44,10 +44,10 @@ class _Crowd:
     def __init__(self, site: Site, stack: AsyncExitStack) -> None:
         self._site = site
         self._stack = stack
-        self._standing: dict[Line, float] = {}  # with the moment when each connected
-        self._most = 0  # stood at once
+        self._standing: dict[Line, float] = {}  # open connections, with the time when each connected
+        self._most = 0  # open at once
         self._ended_later = 0
-        self._turned_away: list[Line | str] = []  # or why it could not connect
+        self._turned_away: list[Line | str] = []  # the connection, or why it could not connect
 
     async def find(self) -> Finding:
         remarks = []
@@ -82,7 +82,7 @@ class _Crowd:
 
     async def _connect(self) -> None:
         try:
-            # TLS or not: such a cap is one of connections, and costs less than a handshake
+            # without TLS, even on a TLS port: the cap counts connections, and a handshake costs more
             dialling = self._site.dial(source=self._site.lonely_source, plaintext=True)
             line = await self._stack.enter_async_context(dialling)
         except OSError as error:
@@ -107,7 +107,7 @@ class _Crowd:
         return sign.how if sign else OPEN
 
     async def _others(self) -> str:
-        """Whether it was a cap on this address, or on all connections."""
+        """Say whether it was a cap on this address or on all connections."""
         if not self._site.target.spreads_sources:
             return "there is no other address to come from"
         try:

@@ -1,9 +1,9 @@
 """Deadlines of HTTP and TLS: a request or a ClientHello is begun in some way, and then next to nothing comes.
 
-Owns: what is begun and how it goes on. A stall finds the deadline between two reads. A byte and a line a second find
-the total one: a server that starts its clock anew at each byte, or at each line, has the first and not the second. A
-fast way tells it from a least rate, which ends the slow ones early and lets an attacker of a few hundred bytes a second
-stay.
+Owns: what is begun and how it continues. A stall finds the deadline between two reads. A byte or a line a second finds
+the total deadline, which a server lacks if it restarts its clock at each byte or line. A fast client tells a total
+deadline from a minimum rate, which ends slow clients early and spares an attacker who sends a few hundred bytes a
+second.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Sit
 from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Script, Sign, Slow, first_sign, http, kept, script, tls
 from loadgen.tls import client_hello
 
-#: More than comes at a byte a second, and less than any server of messages takes.
+#: Never complete at a byte a second, and smaller than the body limit of any message server.
 _BODY_BYTES: Final = 4096
 
-#: The same for the fast way. Twice the highest least rate in use (240 B/s) is a few seconds short of this.
+#: The same for the fast client, which is above the highest minimum rate in use (240 B/s) and needs 123 s for this.
 _FAST_BODY_BYTES: Final = 48 * 1024
 
 _FAST_BYTES: Final = 400
 _FAST: Final = "400 B/s"
 
-#: While the last word of a server is tested, a byte is sent this often: the answer to one after the end is RST.
+#: After the server's last word a byte is sent this often, until a closed socket answers one with RST.
 _NUDGE_SECONDS: Final = 0.25
 
 Opening = Callable[[Site], bytes]
@@ -39,12 +39,12 @@ def _lines(site: Site) -> bytes:
 
 
 def _field(site: Site) -> bytes:
-    """The same, within a field that goes on and on."""
+    """The same, within a field that never ends."""
     return _lines(site) + b"X-Slow: "
 
 
 def _body(size: int) -> Opening:
-    """A body of which a byte is there."""
+    """A request and the first byte of its body."""
     return lambda site: site.post(f"Content-Length: {size}") + BODY_BEGIN
 
 
@@ -52,17 +52,17 @@ def _chunk(size: int) -> bytes:
     return b"%x\r\n%b\r\n" % (size, b" " * size)
 
 
-#: Sixteen bytes, so that no rule about overhead ends the connection before the deadline.
+#: Sixteen bytes, so that no limit on chunk overhead ends the connection before the deadline.
 _CHUNK: Final = _chunk(16)
 
 
 def _chunks(site: Site) -> bytes:
-    """A body in chunks of which one is there."""
+    """A request and the first chunk of its body."""
     return site.post("Transfer-Encoding: chunked") + _CHUNK
 
 
 def _expectation(site: Site) -> bytes:
-    """A head that asks whether it may send the body."""
+    """A head that asks permission to send the body."""
     return site.post(f"Content-Length: {_BODY_BYTES}", "Expect: 100-continue")
 
 
@@ -71,7 +71,7 @@ _STALLED_BODY: Final = {"stalled": script(_body(_BODY_BYTES))}
 
 
 async def held_poll(site: Site) -> Finding:
-    """Ask a long-poll to be held for a second, then for an hour."""
+    """Send a long-poll that asks to be held for a second, then one that asks for an hour."""
     path, prompt = site.options.poll_path, site.options.prompt
     begun = trio.current_time()
     answer = await site.ask(site.get(path.replace(WAIT, f"{prompt:g}")))
@@ -81,7 +81,7 @@ async def held_poll(site: Site) -> Finding:
 
 
 async def linger(site: Site) -> Finding:
-    """Say something that is no HTTP, and go on talking after the server's last word."""
+    """Send bytes that are not HTTP, and keep sending after the server's last word."""
     async with http(site) as client:
         await client.line.send(b"this is not HTTP\r\n\r\n")
         sign = await first_sign(client, min(site.until, trio.current_time() + ANSWER_SECONDS))
@@ -95,7 +95,7 @@ async def linger(site: Site) -> Finding:
 
 
 async def _nudge(site: Site, line: Line, sign: Sign) -> Finding:
-    """Send a byte now and then until one is answered with RST: only then has the server let go of its descriptor."""
+    """Send a byte now and then until one is answered with RST, which proves that the server has closed its socket."""
     with trio.move_on_at(site.until):
         with suppress(EndedError):
             while line.ending is not Ending.RST:
@@ -116,7 +116,7 @@ _RECORD_HEAD_BYTES: Final = 5
 def _in_pieces(cut: Callable[[bytes], list[bytes]]) -> Callable[[Site], Script]:
     def script(site: Site) -> Script:
         first, *rest = cut(client_hello(site.target.host))
-        return first, rest[:-1]  # the last never comes, should there be time for that many
+        return first, rest[:-1]  # never the last one, even if there is time for so many
 
     return script
 
@@ -162,7 +162,7 @@ PROBES: Final = (
           need=Need.TLS, play=Slow(tls, _STALLED_HELLO)),
     Probe(name="TLS hello, slowly", figure="tls_deadline_s",
           meaning="until a TLS ClientHello that comes by a byte or a record a second ends the connection",
-          why="as above, in total: a byte a second must not extend it", good=(5, 60), need=Need.TLS,
+          why="as for a stalled hello, in total: a byte a second must not extend it", good=(5, 60), need=Need.TLS,
           play=Slow(tls, _SLOW_HELLO)),
     Probe(name="connected, silent", figure="first_byte_deadline_s",
           meaning="until a connection that sends nothing is ended",
@@ -174,8 +174,8 @@ PROBES: Final = (
           play=Slow(http, _STALLED_HEAD)),
     Probe(name="head, slowly", figure="head_deadline_s",
           meaning="until a request head that comes by a byte or a line a second ends the connection: a total deadline",
-          why="cowboy 5, set once; uWS and websockets 10; Apache 20-40; Kestrel 30. Started anew by each line it is"
-              " none",
+          why="cowboy 5, set once; uWS and websockets 10; Apache 20-40; Kestrel 30. A clock that each line restarts"
+              " is no deadline",
           good=(5, 30), play=Slow(http, _SLOW_HEAD, fast=_FAST)),
     Probe(name="body, stalled", figure="body_stall_deadline_s",
           meaning="until a request body that was begun and not continued ends the connection",
@@ -190,11 +190,12 @@ PROBES: Final = (
           good=(5, 60), need=Need.BODY, play=Slow(http, _SLOW_CHUNKS, fast=_FAST)),
     Probe(name="Expect: 100-continue, silent", figure="continue_deadline_s",
           meaning="until silence after `Expect: 100-continue` ends the connection",
-          why="as for a body: the server has asked for it, or not, and waits", good=(5, 60), need=Need.BODY,
+          why="as for a body: the server waits for one, whether it has sent 100 or not", good=(5, 60), need=Need.BODY,
           play=Slow(http, {"silent": script(_expectation)})),
     Probe(name="keep-alive", figure="keepalive_deadline_s",
           meaning="until an idle connection that was answered before is ended",
-          why="Apache, node, uvicorn and hypercorn 5, nginx and aiohttp 75, Kestrel 120; a page's next comes in 2",
+          why="Apache, node, uvicorn and hypercorn 5, nginx and aiohttp 75, Kestrel 120; a page's next request comes"
+              " within 2",
           good=(2, 90), need=Need.KEEPALIVE,
           play=Slow(kept, {"silent": script(b"")}, at_once="it closes after an answer without saying so")),
     Probe(name="after the last word", figure="linger_deadline_s",

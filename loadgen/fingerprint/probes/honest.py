@@ -1,6 +1,6 @@
-"""The honest slow, one of each: they must be served, however tight the deadlines are for others.
+"""Honest slow users, one of each kind: they must be served, however tight the deadlines are for attackers.
 
-Owns: what they send and how slowly. Served is what gets the answer that the same bytes get when they come at once.
+Owns: what they send and how slowly. A slow request is served if it gets the same answer as the same bytes sent at once.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ async def typist(site: Site) -> Finding:
     head = site.plain_request()
     step = len(head) / TYPING_PACES
     pieces = [head[round(at * step) : round((at + 1) * step)] for at in range(TYPING_PACES)]
-    # the line end that completes the head is typed last, a whole pace after the rest
+    # the line end that completes the head comes last, a whole pace after the rest
     return await _served(site, [*pieces[:-1], pieces[-1][:-2], pieces[-1][-2:]])
 
 
@@ -38,7 +38,7 @@ async def poster(site: Site) -> Finding:
 
 
 async def _served(site: Site, pieces: Sequence[bytes]) -> Finding:
-    """Send all at once, then a piece in each pace: is it answered the same?"""
+    """Send the pieces at once, then again one each pace: is the answer the same?"""
     wanted = await site.ask(*pieces)
     if wanted.status == _TOO_LARGE:
         return NotApplicable(why=f"so much is not taken at all: {wanted.status}")
@@ -56,7 +56,7 @@ async def _served(site: Site, pieces: Sequence[bytes]) -> Finding:
 PROBES: Final = (
     Probe(name="head, typed in 8 s", figure="slow_typist_served",
           meaning="whether a request head that is typed in 8 s is answered",
-          why="people with telnet, lines that lose touch for seconds", unit=Unit.YES_NO, good=(1, None), play=typist),
+          why="people with telnet, networks that drop out for seconds", unit=Unit.YES_NO, good=(1, None), play=typist),
     Probe(name="body at 3 KB/s", figure="slow_poster_served", meaning="whether a body of 24 KiB at 3 KB/s is taken",
           why="a phone on 2G sends no faster", unit=Unit.YES_NO, good=(1, None), need=Need.BODY, play=poster),
 )  # fmt: skip

@@ -1,9 +1,9 @@
-"""Slow readers: much is asked for, and the answers are taken at a fixed rate, or not at all.
+"""Slow readers: clients that ask for much and read the answers at a fixed rate, or not at all.
 
-Owns: the pace of reading. Requests are sent one behind the other until more is asked for than is read and the sockets
-of both sides hold, so that any page will do. After that nothing is sent: a request would be a sign of life, and start
-anew the very timer that is looked for. A reader that does not read never sees the end of its connection either, so the
-kernel is asked for the server's end of it. Of a server elsewhere it knows nothing, and only a reset is seen.
+Owns: the pace of reading. The requests are pipelined, enough of them that the answers exceed what is read plus what
+both sockets buffer, so any page will do. Nothing is sent after that: a request is a sign of life and would restart the
+very timer that is measured. A client that does not read never sees a FIN behind unread data, so the kernel is asked for
+the state of the server's socket; if the server is on another machine, only a reset is seen.
 """
 
 import socket
@@ -22,15 +22,15 @@ from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import Site
 from loadgen.sock_diag import SockDiag
 
-#: What is asked for beyond what is read: more than the sockets of both sides hold, with such segments and windows.
+#: Bytes requested beyond those that are read: more than both sockets buffer, with the segments and windows below.
 _BEYOND_BYTES: Final = 512 * 1024
 
-#: The least buffer that Linux gives (2,304 in the end). The window opens anew when a whole buffer was read, so a larger
-#: one would make the rate come in bursts: of 6 KB with 4,096, which at 300 B/s is one in 20 s; with this, 576 B in each
-#: 2. And the segments of an Ethernet: the loopback's own are 64 KiB.
+#: The smallest receive buffer that Linux grants (it makes it 2,304). The window reopens when a whole buffer has been
+#: read, so a larger buffer turns the rate into bursts: at 300 B/s, 4,096 gives 6 KB every 20 s, and this 576 B every
+#: 2 s. The segment size is Ethernet's, because the loopback's is 64 KiB.
 _SIPS: Final = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1024), (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460))
 
-#: Looks at the connection for each pace.
+#: Checks of the connection in each pace.
 _LOOKS: Final = 5
 
 _GOODBYE: Final = b"connection: close"
@@ -41,7 +41,7 @@ async def never(site: Site) -> Finding:
 
 
 async def floor(site: Site) -> Finding:
-    """Read at several rates side by side: which live?"""
+    """Read at several rates side by side, and see which connections are kept."""
     page = await _page(site)
     fates: dict[int, Finding] = {}
 
@@ -55,10 +55,10 @@ async def floor(site: Site) -> Finding:
 
 
 def lowest(fates: Mapping[int, Finding], *, by_rate: bool) -> Finding:
-    """The slowest rate that lived, of those above all that did not.
+    """Find the slowest rate that was kept, among those above every rate that was not.
 
-    Many requests in a row are no honest thing, and a server may end them for their own sake (node does, for a head that
-    it has half read). If all readers end and it is not `by_rate`, that is what happened, and nothing is known.
+    A server may end a long pipeline of requests for its own sake (node does, for a head that it has half read). So if
+    every reader was ended, that is a finding only `by_rate`, when one request was enough.
     """
     dead = {rate: fate for rate, fate in fates.items() if isinstance(fate, Found)}
     alive = {rate: fate for rate, fate in fates.items() if isinstance(fate, NoneSeen)}
@@ -79,11 +79,11 @@ def lowest(fates: Mapping[int, Finding], *, by_rate: bool) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Page:
-    """What the readers ask for: so large an answer, or so often."""
+    """The page that the readers ask for, once or many times over."""
 
     request: bytes
     size: int
-    lasts: bool  # one answer is enough for all
+    lasts: bool  # one answer is enough for the fastest reader
 
     def requests(self, size: int) -> bytes:
         return self.request if self.lasts else self.request * -(-size // self.size)
@@ -111,7 +111,7 @@ async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
             site.dial(options=_SIPS) as line,
             trio.open_nursery() as nursery,
         ):
-            # elsewhere, or behind a translation of addresses, its end of what was just opened is not there
+            # the server's socket is not in this kernel if it is on another machine or behind address translation
             known = site.target.on_loopback and sock_diag.closed(line.fileno) is False
             kernel = sock_diag if known else None
             nursery.start_soon(_ask, line, page.requests(_enough(site, rate)))
@@ -127,7 +127,7 @@ async def _read_at(site: Site, rate: int, page: _Page) -> Found | NoneSeen:
 
 
 async def _ask(line: Line, requests: bytes) -> None:
-    # where the server stops reading because we do, this waits, and is cancelled with the reader
+    # if the server stops reading because we do not read, this blocks until it is cancelled with the reader
     with suppress(EndedError):
         await line.send(requests)
 
@@ -137,7 +137,7 @@ def _ended(line: Line, kernel: SockDiag | None) -> str:
 
 
 async def _take(line: Line, rate: int, tick: float, until: float, kernel: SockDiag | None) -> bool:
-    """Read so many bytes a second until the line ends; whether the server said that it would close."""
+    """Read `rate` bytes a second until the connection ends; return whether the server announced a close."""
     allowance, tail, announced = 0.0, b"", False
     due = trio.current_time()
     while due < until and not _ended(line, kernel):
@@ -159,6 +159,6 @@ PROBES: Final = (
           unit=Unit.RATE, good=(None, 1024), above=Mark.HARSH, enough=60, nothing=0, play=floor),
     Probe(name="never reads", figure="never_read_deadline_s",
           meaning="until a client that asks for much and reads nothing is ended",
-          why="Kestrel 5, uWS 10, nginx 60; a tunnel or a lift takes the line away for 5 to 25", good=(5, 90),
-          play=never),
+          why="Kestrel 5, uWS 10, nginx 60; in a tunnel or a lift an honest client is offline for 5 to 25",
+          good=(5, 90), play=never),
 )  # fmt: skip

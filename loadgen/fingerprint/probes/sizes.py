@@ -1,9 +1,9 @@
 """Size limits, each found by a search with a new connection for every step.
 
-Owns: the order of the steps (doubling until it is refused, halving the gap, asking at both edges again); how a request
-or a message is made to a size; and what counts as let through: the same answer as a small one gets, the connection kept
-or closed like after that, or a pong that comes back behind it. What the content means does not matter; it is of a kind
-that a chat server answers with an error and keeps nowhere.
+Owns: the steps (double until refused, bisect, try both edges again), how a request or a message of a given size is
+made, and what counts as passed: a request that gets the answer of a small one, with the connection kept or closed as
+then, or a message after which a ping is answered. The content is such that a chat server answers it with an error and
+stores nothing.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -23,26 +23,26 @@ from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
 from loadgen.wire import FIN, frame
 
-#: Below this, limits are found to the last byte; above, to one part in 256: each step there costs megabytes.
+#: Below this, limits are found to the last byte; above it to one part in 256, because each step costs megabytes.
 _EXACT_BELOW: Final = 1 << 17
 _PART: Final = 256
 
 #: An unclear step (no answer in time, 503) is tried once more after this long.
 RETRY_SECONDS: Final = 1.0
 
-#: Edges that answer otherwise when asked again so often are no edges: one connection in a few dozen may meet an
-#: accident, and a search has some twenty.
+#: A search fails if its edges change more often than this when tried again. One connection in a few dozen may fail by
+#: accident, and a search makes some twenty.
 _SURPRISES: Final = 3
 
 Try = Callable[[int], Awaitable[str | None]]
 
 
-#: What a step may meet that says nothing about the size.
+#: Errors of a step that say nothing about the size.
 UNCLEAR: Final = (trio.TooSlowError, NotServedError, TurnedAwayError)
 
 
 async def search(attempt: Try, *, first: int, most: int, until: float) -> Finding:
-    """Find the largest size from `first` to `most` that is let through."""
+    """Find the largest size from `first` to `most` that passes."""
     gap = _Search(attempt, first, most)
     unclear = ""
     with trio.move_on_at(until):
@@ -61,7 +61,7 @@ async def search(attempt: Try, *, first: int, most: int, until: float) -> Findin
 
 
 class _Search:
-    """What is known so far: the limit lies from `passed` to below `refused`."""
+    """What is known so far: the limit is at least `passed` and below `refused`."""
 
     def __init__(self, attempt: Try, first: int, most: int) -> None:
         self.passed = 0
@@ -73,7 +73,7 @@ class _Search:
         self._most = most
 
     async def narrow(self) -> None:
-        """Close the gap until both its edges answer the same again."""
+        """Narrow the gap until both its edges give the same results when tried again."""
         while self.surprises <= _SURPRISES:
             while (size := self._next()) is not None:
                 await self._try(size)
@@ -110,29 +110,28 @@ class _Search:
                 self.passed = 0
 
 
-#: A field of this size passes servers that limit a line to 8 KiB.
+#: A field of this size passes on servers that limit a line to 8 KiB.
 _LINE_BYTES: Final = 4000
 
-#: Name, colon, blank and line end of a field whose name is one letter; such a field has one more byte at least.
+#: Name, colon, space and line end of a field with a name of one letter; the value adds at least one byte.
 _FIELD_OVERHEAD: Final = 5
 
-#: Sent at once, so that nothing large is ever in memory.
+#: The most that is sent at once, so that nothing large is ever in memory.
 _BLOCK: Final = b" " * 65_536
 
-#: One byte of body and seventy of everything else.
+#: One byte of body and seventy of framing.
 _FAT_CHUNK: Final = b"1;x=" + b"a" * 61 + b"\r\n \r\n"
 
-#: A server that answers so to a small one does not take the kind at all, whatever its size; nor does a WebSocket server
-#: that closes after a message of ours.
+#: Answers to a small request or message that mean the server takes none of that kind, whatever the size.
 _NOT_TAKEN: Final = ("411", "413", "415", "417", "431", "501", "505", "close ")
 
-#: A message of the chat contract that is answered and not passed on; others answer it as they like.
+#: A message of the chat contract that is answered but not broadcast; other servers may answer it as they like.
 _MESSAGE: Final = b'{"type":"ping","id":1}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """Looks for the largest that is answered as a small one is."""
+    """Finds the largest size that is answered as a small one is."""
 
     make: Callable[[Site, int], Iterable[bytes]]  # a request or a message of this size, in pieces
     small: int
@@ -158,7 +157,7 @@ class Search:
 
 
 async def _ask(site: Site, pieces: Iterable[bytes]) -> str:
-    """The status of the answer and whether it is the last on the line, or how the line ended without one."""
+    """Return the status and whether the server closes after it, or how the connection ended without an answer."""
     try:
         with trio.fail_after(ANSWER_SECONDS):
             async with site.dial() as line:
@@ -169,7 +168,7 @@ async def _ask(site: Site, pieces: Iterable[bytes]) -> str:
 
 
 async def _say(site: Site, pieces: Iterable[bytes]) -> str:
-    """Whether a pong comes behind a message, or how the server ended the connection."""
+    """Return whether a pong comes after the message, or how the server ended the connection."""
     with trio.fail_after(ANSWER_SECONDS):
         async with join(site) as member:
             return await member.say(pieces)
@@ -190,7 +189,7 @@ def _body(site: Site, size: int) -> Iterable[bytes]:
 
 
 def _chunks(site: Site, overhead: int) -> Iterable[bytes]:
-    """A small body in chunks with fat extensions."""
+    """A small body in chunks with long extensions."""
     chunks = repeat(_FAT_CHUNK, overhead // len(_FAT_CHUNK))
     return chain([site.post("Transfer-Encoding: chunked")], _blocks(chunks), [b"0\r\n\r\n"])
 
@@ -209,11 +208,11 @@ def _fragments(site: Site, number: int) -> Iterable[bytes]:
 
 
 def padding(size: int, line_bytes: int) -> tuple[str, ...]:
-    """Fields that take exactly so many bytes in a head, none of them more than `line_bytes`."""
+    """Return fields that take exactly `size` bytes in a head, none of them more than `line_bytes`."""
     fields = []
     while size:
         part = min(size, line_bytes)
-        if 0 < size - part <= _FIELD_OVERHEAD:  # too little for one more field: leave it more
+        if 0 < size - part <= _FIELD_OVERHEAD:  # the rest is too small for another field: leave more for it
             part -= _FIELD_OVERHEAD
         fields.append("x: " + "a" * (part - _FIELD_OVERHEAD))
         size -= part
@@ -226,7 +225,7 @@ def blank(size: int) -> Iterator[bytes]:
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, more of them at once."""
+    """Join small pieces into blocks."""
     gathered = bytearray()
     for piece in pieces:
         gathered += piece
@@ -236,8 +235,8 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(gathered)
 
 
-#: The largest that are tried are beyond what any server of messages takes, and small enough to be sent twenty times in
-#: a few seconds.
+#: The largest sizes tried are beyond the limits of any message server, and can still be sent twenty times in a few
+#: seconds.
 PROBES: Final = (
     Probe(name="head size", figure="head_bytes", meaning="largest request head, in fields of up to 4 KB",
           why="node and h11 16 KiB, Kestrel 32, Tomcat 8; cookies alone reach 4", unit=Unit.BYTES,

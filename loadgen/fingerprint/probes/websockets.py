@@ -1,7 +1,7 @@
 """Deadlines of a WebSocket: silence, no pong, a frame or a message without end, a close without answer.
 
-Owns: what is sent and whether the server's own pings are answered meanwhile. Where they cannot be (a pong may not stand
-inside a frame) an unanswered ping may be what ends the connection; the remark then says that one had come.
+Owns: what is sent, and whether the server's pings are answered meanwhile. Inside a frame they cannot be, so an
+unanswered ping may be what ends the connection; the remark then says that there was one.
 """
 
 from dataclasses import replace
@@ -20,10 +20,10 @@ from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Site
 from loadgen.fingerprint.slow import OPEN, Sign, Slow, elapsed, ending_of, first_sign, script
 from loadgen.wire import FIN, frame
 
-#: The frame that is begun: below what any server takes, so that no size limit ends it.
+#: Size of the frame that is begun: below the limit of any server, so that no size limit ends it.
 _FRAME_BYTES: Final = 4000
 
-#: As fast as such a frame may come and still outlast patience.
+#: The fastest rate at which such a frame is still incomplete when patience ends.
 _FAST_BYTES: Final = 36
 _FAST: Final = f"{_FAST_BYTES} B/s"
 
@@ -34,7 +34,7 @@ _FRAME: Final = frame(FIN | Opcode.TEXT, b" ", announced=_FRAME_BYTES)
 
 
 async def silence(site: Site) -> Finding:
-    """Say nothing but pong, and wait for a ping after a silence; a greeting is none."""
+    """Send nothing but pongs, and wait for a ping that follows a silence; one at the start does not."""
     async with join(site) as member:
         silent_since = member.opened
         with trio.move_on_at(site.until):
@@ -91,7 +91,7 @@ async def close_unanswered(site: Site) -> Finding:
 
 
 async def goodbye(site: Site) -> Finding:
-    """Send a close frame, and leave the rest to the server."""
+    """Send a close frame, and wait for the server to end the connection."""
     async with join(site) as member:
         begun = trio.current_time()
         await member.line.send(frame(FIN | Opcode.CLOSE, (1000).to_bytes(2)))
@@ -102,7 +102,7 @@ async def goodbye(site: Site) -> Finding:
 
 
 async def _closes(site: Site, member: Member, since: float) -> Found | NoneSeen:
-    """How long a server takes to end the connection after its last word."""
+    """Measure how long the server takes to end the connection after its last word."""
     how = await ending_of(member.line, max(site.until - trio.current_time(), 0))
     return elapsed(site, member.line, since, None if how == OPEN else Sign(at=trio.current_time(), how=how))
 
@@ -113,7 +113,7 @@ def _led_by(finding: Found | NoneSeen, first: str) -> Finding:
 
 _STALLED_FRAME: Final = {"stalled": script(_FRAME)}
 
-#: A fragment now and then, and pings in between.
+#: A fragment every few paces, and pings in between.
 _FRAGMENTS: Final = script(
     frame(Opcode.TEXT, b" "),
     *[frame(FIN | Opcode.PING)] * (_PINGS_A_FRAGMENT - 1),
@@ -140,12 +140,12 @@ PROBES: Final = (
           enough=60, need=Need.WEBSOCKET, play=only_pongs),
     Probe(name="frame, stalled", figure="ws_frame_stall_deadline_s",
           meaning="until a WebSocket frame that was begun and not continued ends the connection",
-          why="only few servers have one of its own; an unanswered ping ends the others after 40", good=(5, 60),
-          need=Need.WEBSOCKET, play=Slow(join, _STALLED_FRAME)),
+          why="few servers have such a deadline; on the others an unanswered ping ends the connection after 40",
+          good=(5, 60), need=Need.WEBSOCKET, play=Slow(join, _STALLED_FRAME)),
     Probe(name="frame, slowly", figure="ws_frame_deadline_s",
           meaning="the same for a frame that comes at a byte a second",
-          why="16 KiB at 1 KB/s take 16; a frame that never ends must", good=(5, 60), need=Need.WEBSOCKET,
-          play=Slow(join, _SLOW_FRAME, fast=_FAST)),
+          why="an honest 16 KiB at 1 KB/s take 16; a frame that never ends must be ended", good=(5, 60),
+          need=Need.WEBSOCKET, play=Slow(join, _SLOW_FRAME, fast=_FAST)),
     Probe(name="fragments without end", figure="ws_message_deadline_s",
           meaning="until a fragmented message that never ends, with pings in between, ends the connection",
           why="as for a frame; a ping is no progress", good=(5, 60), need=Need.WEBSOCKET,
