@@ -290,7 +290,7 @@ class Log(Protocol):
         """Open the log, then commit groups until cancelled; started with `await nursery.start(log.run, news)`.
 
         `heard` is called on the loop, and only by a shared log. `schedule` gets a step that hands out the answers of
-        finished groups, a few in each call. `post` brings the outcome of a small group back from its thread.
+        finished groups, a few in each call. `post` brings outcomes back from threads: of reads, and of some groups.
 
         When cancelled it refuses new drafts, commits the submitted ones within DRAIN_DEADLINE, answers LogUnavailable
         to the rest, hands out all answers, and closes. Raises LogOpenError if it cannot open.
