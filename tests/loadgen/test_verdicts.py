@@ -361,4 +361,4 @@ def test_v15_a_loud_baseline_allows_nothing() -> None:
 
 
 def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
-    falls_short(Plant(drop_every=10), "idle-connect", "--victim", "ws", blamed=("baseline_failed",), timeout=IMPATIENT)
+    falls_short(Plant(drop_every=7), "idle-connect", "--victim", "ws", blamed=("baseline_failed",), timeout=IMPATIENT)
