@@ -17,7 +17,7 @@ from chatserver.net.states import State
 from chatserver.protocol import sse
 from chatserver.reasons import Reason
 
-#: Bytes that the client of an event stream may send after its request, though it has no need to. Then the stream ends.
+#: Bytes that the client of an event stream may send after its request. It has no need to; beyond them the stream ends.
 MAX_STREAM_BYTES = 64 * 1024
 
 

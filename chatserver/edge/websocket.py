@@ -98,7 +98,7 @@ class WebSocketHandler(Handler):
         self._rest(connection, WebSocketSession(answer.principal, answer.dialect))
         self._connections.send(connection, answer.wire)
         if connection.inbox:
-            self._connections.resume(connection)  # not in `BULK`: a new client must not wait behind floods
+            self._connections.resume(connection)  # not in `BULK`, where a new client would wait behind peers that flood
         return False
 
     # -- in ---------------------------------------------------------------------------------------------------------

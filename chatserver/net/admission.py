@@ -149,7 +149,10 @@ class Admission:
         return self._hand > begin and self.held > self.total * LOW_WATER
 
     def make_room(self, newcomers: int | None = None) -> bool:
-        """Evict the worst candidate for a newcomer, whose network holds `newcomers` connections. False: none goes."""
+        """Evict the worst candidate for a newcomer. False: there is none that may be evicted.
+
+        `newcomers`: the connections that the newcomer's network holds, if it is known.
+        """
         tick = self._connections.wheel.current
         if tick != self._looked:
             self._looked, self._scanned = tick, 0

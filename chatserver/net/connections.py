@@ -163,7 +163,7 @@ class Connections:
         """Write the transport's goodbye, then FIN."""
         try:
             if not connection.transport.finish(connection):
-                self.keep(connection, b"", 0)  # FIN comes behind the goodbye
+                self.keep(connection, b"", 0)  # FIN follows when the goodbye is written
                 return
         except (OSError, TransportError) as error:
             self.broken(connection, error)

@@ -34,8 +34,8 @@ ACCEPT_BATCH = 8
 #: Length of the kernel's queue of peers not yet accepted, which caps it at net.core.somaxconn (4,096 on Linux). When a
 #: burst overflows the queue, the peers beyond it wait a second for a SYN retransmit.
 LISTEN_BACKLOG = 4096
-#: Unsent bytes that the kernel takes ahead of what is in flight. Beyond it the frames wait in the room's ring, where
-#: they are shared, instead of in the kernel, where each peer has its own copy.
+#: Unsent bytes that the kernel takes besides those in flight. Further frames wait in the room's ring, where all members
+#: share them, instead of in the kernel, where each peer has its own copy.
 NOTSENT_LOWAT = 16 * 1024
 #: Ticks for which a listener that could not even refuse a peer stops accepting.
 REST_TICKS = 2
@@ -115,7 +115,7 @@ class Listener:
         self._refused(reason)
         with (
             socket.socket(fileno=descriptor) as accepted,
-            contextlib.suppress(OSError),  # a peer that is gone already need not be told
+            contextlib.suppress(OSError),  # a peer that is gone already needs no answer
         ):
             accepted.send(random.choice(self._refusals))  # noqa: S311  jitter, not secrecy
             accepted.shutdown(socket.SHUT_WR)

@@ -141,7 +141,7 @@ class Poller:
                 self._readiness.arm(listener.descriptor, READ)  # a bug in accepting costs a tick, not the listener
 
     def stop_accepting(self) -> None:
-        """Close the listening sockets; what is connected stays."""
+        """Close the listening sockets; accepted connections stay."""
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
