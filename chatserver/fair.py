@@ -1,4 +1,4 @@
-"""Fair sharing of what is scarce: networks take turns, and equal calls made at the same time become one.
+"""Fair sharing: networks take turns, and equal calls made at the same time become one.
 
 Owns: the fair queue, and the calls in flight. May not: know what is queued or called, or what a network is.
 """
@@ -14,8 +14,8 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-#: Entries of a new network that are served before it takes turns with the others: enough to connect, ask, join and
-#: publish. With 1, each request after the first would wait for a whole round.
+#: Entries of a new network that are served before it takes turns with the others: enough to connect, send a request,
+#: join and publish. With 1, each request after the first would wait for a whole round.
 CREDIT = 4
 
 
@@ -30,22 +30,22 @@ class FairQueue(Generic[Entry]):
     """A queue that is first in, first out within a network, and round robin among networks, new ones first.
 
     A network is new if it had no entry during a whole round (the sparse flows of FQ-CoDel, RFC 8290 section 4.2).
-    Without that, a person who says something now and then would wait for one entry of each of the thousands who never
-    stop. No network stays new: after `CREDIT` entries it takes turns with all others, and it keeps its place among them
-    when it has no more entries.
+    Without that, a person who writes now and then would wait for one entry of each of thousands that never stop. No
+    network stays new: after `CREDIT` entries it takes turns with all others, and it keeps its place in the round when
+    it has no more entries.
     """
 
     __slots__ = ("_active", "_fresh", "_lines", "_turns", "length")
 
     def __init__(self) -> None:
-        self.length = 0  # entries, as `len` gives them; for code in which a call costs too much
+        self.length = 0  # entries, as `len` gives them; an attribute, for hot paths
         self._active = 0  # networks with entries
         self._lines: dict[str, _Line[Entry]] = {}
         self._fresh: deque[str] = deque()  # networks with entries and credit
-        self._turns: deque[str] = deque()  # all networks that were served in this round, some of them without entries
+        self._turns: deque[str] = deque()  # all networks served in this round, also those without entries now
 
     def push(self, network: str, entry: Entry) -> None:
-        """Append an entry to those of its network."""
+        """Append an entry to the queue of its network."""
         self.length += 1
         line = self._lines.get(network)
         if line is None:
@@ -85,7 +85,7 @@ class FairQueue(Generic[Entry]):
         return entry
 
     def has_share(self, network: str) -> bool:
-        """Whether a network has at least the mean number of entries of all that have some, and is not the only one."""
+        """Whether a network has at least the mean number of entries of networks with entries, but not all entries."""
         line = self._lines.get(network)
         return line is not None and len(line) * self._active >= self.length > len(line) > 0
 
@@ -94,7 +94,7 @@ class FairQueue(Generic[Entry]):
         return ((network, line[0]) for network, line in self._lines.items() if line)
 
     def pop_from(self, network: str) -> Entry:
-        """The oldest entry of a network that has some, out of turn."""
+        """Remove the oldest entry of a network that has entries, out of turn."""
         if network in self._fresh:
             self._fresh.remove(network)
         else:
@@ -116,13 +116,13 @@ class _Flight(Generic[Value]):
 
 
 class SingleFlight(Generic[Key, Value]):
-    """Concurrent calls of `get` with one key share one run of `ask` and its outcome; a later call asks anew."""
+    """Concurrent calls of `get` with one key share one run of `ask` and its outcome; a later call runs it again."""
 
     def __init__(self) -> None:
         self._flights: dict[Key, _Flight[Value]] = {}
 
     async def get(self, key: Key, ask: Callable[[], Awaitable[Value]]) -> Value:
-        """The answer. If the caller that runs `ask` is cancelled, the next one runs its own `ask`."""
+        """The result of `ask`. If the caller that runs it is cancelled, a waiting caller runs its own."""
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
             if flight.error is not None:

@@ -1,6 +1,6 @@
-"""The blocks that the load generator's code writes: personas, figures, the report, and the catalogue of attacks.
+"""The blocks generated from the load generator's code: personas, figures, the report, the catalogue of attacks.
 
-Owns: how each is shown. May not: know a fact; each comes from the module that owns it.
+Owns: how each is shown. May not: state a fact itself; each comes from the module that owns it.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from tests.attacks import catalogue
 
 
 def _members(heading: str, wanted: Callable[[str], bool], *owners: type) -> str:
-    """The methods and properties of these classes, in the order of their definition, by their docstrings."""
+    """The methods and properties of these classes in order of definition, with the first line of each docstring."""
     rows = []
     for owner in owners:
         for name, member in vars(owner).items():
@@ -44,12 +44,12 @@ def _is_hook(name: str) -> bool:
 
 
 def persona_hooks() -> str:
-    """What the engine calls of a persona."""
+    """The methods of a persona that the engine calls."""
     return _members("the engine calls", _is_hook, Client)
 
 
 def persona_acts() -> str:
-    """What a persona may do."""
+    """The methods that a persona may call."""
     return _members("a persona calls", lambda name: not _is_hook(name), Client, Attacker)
 
 
@@ -63,18 +63,18 @@ def _personas(wanted: Callable[[type[Client]], bool]) -> str:
 
 
 def personas_attackers() -> str:
-    """Every attack."""
+    """The personas that attack."""
     return _personas(lambda cls: not cls.honest)
 
 
 def personas_honest() -> str:
-    """Those whose load is measured."""
+    """The honest personas whose load is measured."""
     rows = ((f"`{name}`", summary(cls)) for name, cls in registry().items() if cls.honest and not cls.slow)
     return table(("persona", "what it does"), rows)
 
 
 def personas_slow() -> str:
-    """The neighbours that no attack may hurt."""
+    """The slow but honest personas that no attack may hurt."""
     return _personas(lambda cls: cls.honest and cls.slow)
 
 
@@ -101,7 +101,7 @@ _JSON_TYPES = (
 
 
 def report_schema() -> str:
-    """Every struct of a report: its fields, what they are in JSON, and what the source says of them."""
+    """Every struct of a report: its fields, their JSON types, and the comments on them."""
     parts = [f"This is schema {report.SCHEMA}. The file is one `Report`."]
     for struct in _STRUCTS:
         said = dict(_FIELD.findall(inspect.getsource(struct)))
@@ -112,7 +112,7 @@ def report_schema() -> str:
 
 
 def _json_type(hint: object) -> str:
-    """A type as JSON has it; structs by their names."""
+    """The JSON type of a Python type; structs by their names."""
     words = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
     words = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", words)
     for pattern, replacement in _JSON_TYPES:
@@ -127,7 +127,7 @@ def _figures(meanings: Mapping[str, str]) -> str:
 
 
 def _own(known: Mapping[str, Figure]) -> str:
-    """Those that not every command has."""
+    """The figures that not every command has."""
     return _figures({name: each.meaning for name, each in known.items() if name not in figures.COMMON})
 
 
@@ -142,7 +142,7 @@ def figures_attack() -> str:
 
 
 def figures_common() -> str:
-    """What both say of the generator itself."""
+    """The figures of the generator itself, which both commands report."""
     return _figures(figures.meanings(figures.COMMON))
 
 
@@ -157,7 +157,7 @@ def figures_conform() -> str:
 
 
 def conform_families() -> str:
-    """What `loadgen conform` plays."""
+    """The families of cases of `loadgen conform`."""
     numbers = Counter(case.family for case in conform_catalogue.CASES)
     return table(
         ("family", "of", "cases"),
@@ -166,7 +166,7 @@ def conform_families() -> str:
 
 
 def good_practice() -> str:
-    """What `loadgen fingerprint` looks for, and what it thinks of what it finds."""
+    """The probes of `loadgen fingerprint`, and how it judges their results."""
     return table(
         ("probe", "figure", "good", "what others do, and why"),
         ((limit.name, f"`{limit.figure}`", limit.bounds, limit.why) for limit in probes.LIMITS.values()),
@@ -176,7 +176,7 @@ def good_practice() -> str:
 def _attacks(threat: Threat) -> str:
     known = registry()
     return table(
-        ("attack", "what it does", "what stands against it", "counted as", "what it is told"),
+        ("attack", "what it does", "defence", "counted as", "what the attacker sees"),
         (
             (
                 f"`{row.kind}`",
@@ -192,15 +192,15 @@ def _attacks(threat: Threat) -> str:
 
 
 def attacks_slow() -> str:
-    """What waits."""
+    """The slow attacks."""
     return _attacks(Threat.SLOW)
 
 
 def attacks_greedy() -> str:
-    """What takes."""
+    """The greedy attacks."""
     return _attacks(Threat.GREEDY)
 
 
 def attacks_malformed() -> str:
-    """What is wrong."""
+    """The malformed attacks."""
     return _attacks(Threat.MALFORMED)

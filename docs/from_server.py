@@ -1,6 +1,6 @@
-"""The blocks that the server's code writes: codes, limits, states, steps, metrics and dependencies.
+"""The blocks generated from the server's code: codes, limits, states, steps, metrics and dependencies.
 
-Owns: how each is shown. May not: know a fact; each comes from the module that owns it.
+Owns: how each is shown. May not: state a fact itself; each comes from the module that owns it.
 """
 
 import inspect
@@ -46,7 +46,7 @@ from chatserver.workers.metrics import WorkersMetrics
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
-#: Extras that no server needs.
+#: Extras for development only.
 _ONLY_HERE = ("dev", "bench")
 _DEPENDENCY = re.compile(r'^  "([A-Za-z0-9-]+)([^"]*)", +# (.+)$', re.MULTILINE)
 _CONTRACTS = {
@@ -57,7 +57,7 @@ _CONTRACTS = {
 
 
 def contracts() -> str:
-    """What the words in the other tables ask of a client."""
+    """What the words of the column `client` in the other tables ask for."""
     return table(("in the tables", "a client should"), ((_CONTRACTS[each], each.value) for each in Contract))
 
 
@@ -98,7 +98,7 @@ def limits() -> str:
 
 
 def worker_limits() -> str:
-    """How limits hold where several workers serve."""
+    """How limits apply with several workers."""
     rows = (
         (f"`--{flag_name(name)}`", spec.sharing.value)
         for name, spec in SPECS.items()
@@ -111,7 +111,7 @@ def worker_limits() -> str:
 
 
 class Built(NamedTuple):
-    """What only a server that is put together can tell."""
+    """Facts that only an assembled server knows."""
 
     handlers: dict[State, str]
     contexts: dict[State, str]
@@ -120,7 +120,7 @@ class Built(NamedTuple):
 
 @cache
 def built() -> Built:
-    """Put a server together, with TLS and without a socket, and ask it. It never runs."""
+    """Assemble a server, with TLS and without a socket, and ask it. It never runs."""
 
     async def ask() -> Built:
         settings, log = Settings(log="memory:"), open_log("memory:")
@@ -152,7 +152,7 @@ _READS = {Reads.YES: "yes", Reads.NO: "no", Reads.HANGUP: "no, but a reset is no
 
 
 def states() -> str:
-    """What an operator reads of the table of states, and `FLUSH`, which is no row."""
+    """The columns of the state table for operators, and `FLUSH`, which is no row."""
     rows = (
         (
             f"`{state.name}`",
@@ -166,11 +166,11 @@ def states() -> str:
     )
     defaults = Settings()
     flush = (
-        f"`FLUSH` lies over any of them while the peer has not taken what was written: {defaults.flush_rate} B/s"
-        f" acknowledged (`--flush-rate`) over each {defaults.flush_window:g} s (`--flush-window`); less is"
-        f" `{Reason.FLUSH_DEADLINE.label}`."
+        f"`FLUSH` applies in any of them while the peer has not taken what was written. A peer that acknowledges less"
+        f" than {defaults.flush_rate} B/s (`--flush-rate`) over {defaults.flush_window:g} s (`--flush-window`) is"
+        f" aborted as `{Reason.FLUSH_DEADLINE.label}`."
     )
-    head = ("state", "waits for", "default", "its end counts as", "gives up its place", "what others do")
+    head = ("state", "waits for", "default", "expiry counts as", "eviction order", "what others do")
     return f"{table(head, rows)}\n\n{flush}"
 
 
@@ -185,7 +185,7 @@ def _span(row: Row) -> str:
 
 
 def state_handlers() -> str:
-    """What a reader of the code wants of the same table."""
+    """The columns of the state table for readers of the code."""
     rows = (
         (
             f"`{state.name}`",
@@ -201,7 +201,7 @@ def state_handlers() -> str:
 
 
 def state_diagram() -> str:
-    """The moves between states. States that lead to the same others share a box."""
+    """The moves between states. States with the same successors share a box."""
     boxes = _boxes()
     box_of = {state: box for box in boxes for state in box}
     name_of = {state: "_".join(each.name for each in box_of[state]) for state in State}
@@ -232,7 +232,7 @@ def _leads_to(state: State) -> set[State]:
 
 
 def _boxes() -> list[list[State]]:
-    """States together that lead, each other left out, to the same states, if to any."""
+    """Groups of states with the same successors outside the group, if they have any."""
     boxes: list[list[State]] = []
     for state in State:
         for box in boxes:
@@ -250,7 +250,7 @@ def _boxes() -> list[list[State]]:
 
 
 def _remarks(owner: type | ModuleType) -> dict[str, str]:
-    """What the source says of names: behind them, or in the `#:` lines above."""
+    """The comments on constants in a source file: after them, or in the `#:` lines above."""
     source = inspect.getsource(owner)
     names = r"([A-Z][A-Z_]*(?:, [A-Z][A-Z_]*)*)(?:: [^=\n]+)? = "
     found: dict[str, str] = {}
@@ -275,11 +275,11 @@ def scheduler_classes() -> str:
         )
         for each in Priority
     )
-    return table(("class", "who", "of a round", "states"), rows)
+    return table(("class", "work", "of a round", "states"), rows)
 
 
 def reclaim_ranks() -> str:
-    """Who gives up a place first."""
+    """The order of eviction."""
     remarks = _remarks(Reclaim)
     rows = (
         (
@@ -290,27 +290,27 @@ def reclaim_ranks() -> str:
         )
         for each in Reclaim
     )
-    return table(("goes", "rank", "who", "states"), rows)
+    return table(("eviction order", "rank", "which connections", "states"), rows)
 
 
 def water_marks() -> str:
-    """When places are reclaimed without a newcomer's asking."""
+    """When places are reclaimed before a newcomer needs one."""
     high, low = admission.HIGH_WATER, admission.LOW_WATER
     return table(
         ("mark", "places taken", "what happens"),
         (
             ("high", f"{high:.0%}", "once a second, while more are taken, places are reclaimed"),
-            ("low", f"{low:.0%}", "until no more than this are taken, or nobody is left who may go"),
+            ("low", f"{low:.0%}", "until no more than this are taken, or no connection is left that may be evicted"),
         ),
     )
 
 
-#: The modules whose constants say how much is done at a time.
+#: The modules whose constants bound how much is done at a time.
 _STEPS = (poller, listener, websocket, tasks, broadcast, hub, admission)
 
 
 def step_sizes() -> str:
-    """How much is done at a time: constants, each with its reason."""
+    """How much is done at a time: constants, with the reason for each."""
     rows = []
     for module in _STEPS:
         file = module.__name__.partition(".")[2].replace(".", "/") + ".py"
@@ -345,7 +345,7 @@ _PARKED: tuple[tuple[str, tuple[type, ...], str], ...] = (
 
 
 def connection_memory() -> str:
-    """What one parked connection is made of."""
+    """The memory of one parked connection, by part."""
     rows = []
     for name, structs, besides in _PARKED:
         sizes = {struct: _size_of(struct) for struct in (Connection, *structs)}
@@ -359,7 +359,7 @@ def _size_of(struct: type) -> int:
 
 
 def dependencies() -> str:
-    """What the program is built on, with the line of reason that pyproject.toml gives."""
+    """The dependencies, with the reason that pyproject.toml gives for each."""
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     extras = [
         each for name, group in project["optional-dependencies"].items() if name not in _ONLY_HERE for each in group
@@ -368,7 +368,7 @@ def dependencies() -> str:
 
 
 def development_dependencies() -> str:
-    """The same for what `make check` and `make bench` need besides."""
+    """The same for the packages that only `make check` and `make bench` need."""
     groups = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     return _packages([each for name in _ONLY_HERE for each in groups[name]])
 

@@ -1,8 +1,8 @@
-"""What goes into the audit trail without being waited for, a group at a time.
+"""Audit entries that nobody waits for, stored a group at a time.
 
-Owns: the entries that are not stored yet, and how many anybody can have written. May not: decide what is noted.
+Owns: the entries that are not stored yet, and the rate limits on them. May not: decide what is noted.
 
-A moderator's deed that changes a table goes there with that change, in one transaction, and not through here.
+A moderator's action that changes a table is not noted here: its entry is stored in the transaction of that change.
 """
 
 from collections import deque
@@ -18,20 +18,20 @@ from chatserver.log.audit import Audit, AuditEntry
 from chatserver.log.interface import Draft, LogError
 from chatserver.meters import MICROSECOND, KeyedBuckets
 
-#: Entries that wait to be stored, half of them refusals; a disk that hangs loses those beyond.
+#: Entries that may wait to be stored, at most half of them minor ones; while a disk hangs, entries beyond are lost.
 MAX_WAITING = 1_000
 #: Seconds between two groups.
 GROUP_INTERVAL = 1.0
 #: Seconds that the last group may take when the server stops.
 LAST_GROUP = 2.0
-#: Refusals, and other minor entries, that those of one network may have written down at once, and a second after that.
+#: Refusals and other minor entries that one network may cause: burst, and rate (1/s).
 REFUSAL_BURST, REFUSAL_RATE = 5, 1 / 60
 
 _log = structlog.get_logger("chatserver.audit")
 
 
 def write_line(entry: AuditEntry) -> None:
-    """A line in the log for what a moderator did."""
+    """Log what a moderator did."""
     _log.info(
         entry.action, by=entry.by_id, peer=entry.network, room=entry.room, target=entry.target, detail=entry.detail
     )
@@ -52,23 +52,23 @@ class AuditTrail:
         self.lost = 0  # entries for which there was no place
 
     def entry(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> AuditEntry:
-        """An entry for a deed of somebody, now."""
+        """An entry for an action of a principal, now."""
         face = principal.face
         return AuditEntry(self._wall_ms(), face.id, face.name, principal.network, action, room, target, detail)
 
     def note_deletion(self, draft: Draft) -> None:
-        """Have it written down that a moderator has deleted a message."""
+        """Note that a moderator has deleted a message."""
         by = draft.user_id, draft.user_name, draft.network
         entry = AuditEntry(self._wall_ms(), *by, "delete", draft.room, str(draft.target))
         write_line(entry)
         self._add(entry, MAX_WAITING)
 
     def note_refusal(self, principal: Principal, action: str, room: str) -> None:
-        """Have it written down that somebody tried what only moderators may; not each time, since anybody can."""
+        """Note that somebody tried what only moderators may do; rate-limited, since anybody can cause it."""
         self._note_minor(principal, "refused", room, detail=action)
 
     def note_search(self, principal: Principal, user: str, room: str) -> None:
-        """Have it written down that somebody looks through what one user has written; the same holds."""
+        """Note that somebody searches the messages of one user; rate-limited too."""
         self._note_minor(principal, "search", room, user)
 
     def _note_minor(self, principal: Principal, action: str, room: str, target: str = "", detail: str = "") -> None:
@@ -84,7 +84,7 @@ class AuditTrail:
             self.lost += 1
 
     async def run(self, audit: Audit) -> None:
-        """Store what is noted until cancelled, and then what is left."""
+        """Store entries until cancelled, then those that are left."""
         failing = False
         try:
             while True:
@@ -95,7 +95,7 @@ class AuditTrail:
                     try:
                         await self._store(audit)
                         failing = False
-                    except LogError as error:  # they stay, and are tried again
+                    except LogError as error:  # the entries stay, and are tried again
                         if not failing:
                             _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
                         failing = True
@@ -114,5 +114,5 @@ class AuditTrail:
                 self._waiting.popleft()
 
     def sweep(self) -> None:
-        """Forget the networks that may have as much written as any; called once a second."""
+        """Forget networks whose rate limit is not in use; called once a second."""
         self._refusals.sweep(int(self._clock() / MICROSECOND))

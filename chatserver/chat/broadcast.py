@@ -1,11 +1,11 @@
-"""What carries a room's news to those who wait for it.
+"""Broadcasts: bring a room's news to its members and held polls.
 
 Owns: the passes over members and held polls. May not: touch a socket (the sink does), or spend a task on a member.
 
-A pass visits everybody in a room and offers each, in one write, all that it lacks, in steps of about 0.1 ms. A member
-that does not take it all keeps a place, not a queue: `deliver` goes on from its cursor when its connection is writable,
-and runs from check to park without a wait, so that no wake-up is lost. A member whose place has left the ring is read
-for in the log (chat/catch_up.py). Held polls are answered beside the pass, behind everything else.
+A pass visits all members of a room, in steps of about 0.1 ms, and offers each in one write all that it lacks. A member
+that does not take it all has a cursor, not a queue: `deliver` continues there when its connection is writable, and does
+not wait between its check and its return, so no wake-up is lost. A member whose cursor has left the ring is fed from
+the log (chat/catch_up.py). Held polls are answered in a pass of their own, which continues in `BULK`.
 """
 
 from collections import deque
@@ -19,17 +19,17 @@ from chatserver.chat.ring import Encoding, Ring
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 
-#: Members visited in one step: a write costs 5 µs, in the kernel.
+#: Members visited in one step: a write costs 5 µs in the kernel.
 STEP_MEMBERS = 32
 #: Held polls answered in one step: 15 µs each.
 STEP_POLLS = 8
-#: Offsets a member may be behind the ring and still be fed from the log; beyond this it is told what it missed and goes
-#: on from the ring. A reader slower than its room would read the log for ever.
+#: Offsets that a member may be behind the ring and still be fed from the log; beyond that it is sent a gap and goes on
+#: from the ring. Otherwise a reader slower than its room would read the log for ever.
 MAX_BEHIND = 5_000
 
 
 class Broadcast:
-    """One pass over all members who were there when it began."""
+    """One pass over the members that were in the room when it began."""
 
     __slots__ = ("_presence", "_typing", "at", "change", "members", "reaches", "reads", "room", "typing", "written")
 
@@ -45,12 +45,12 @@ class Broadcast:
         self.reads: dict[int, Move] = {}
         if room.notices is not None and room.notices.announced is not None:
             self.typing, self.reads = room.notices.tell()
-        # Put into words once for each encoding.
+        # Encoded once for each encoding.
         self._presence: dict[Encoding, bytes | None] = {}
         self._typing: dict[Encoding, dict[int, bytes]] = {}
 
     def presence(self, encoding: Encoding) -> bytes | None:
-        """What members of this encoding are told of presence; None when there is nothing to tell."""
+        """The presence notice in this encoding; None when there is nothing to tell."""
         if self.change is None:
             return None
         if encoding not in self._presence:
@@ -59,7 +59,7 @@ class Broadcast:
         return self._presence[encoding]
 
     def notices(self, member: Member, number: int) -> bytes:
-        """What a member is told of who else types, and of how far the same person has read on another connection."""
+        """A member's notices: which others type, and how far the same person has read on another connection."""
         encoding, name = member.encoding, self.room.name
         typing = self._typing.get(encoding)
         if typing is None:
@@ -72,7 +72,7 @@ class Broadcast:
 
 
 class PollPass(NamedTuple):
-    """One pass over all polls that were held when it began. One at a time: a room of thousands may have news faster."""
+    """One pass over all polls held when it began. One at a time: news may come faster than thousands are answered."""
 
     waiters: deque[PollWaiter]
     reaches: int
@@ -85,11 +85,11 @@ class Broadcaster:
         self._sink = sink
         self._schedule = schedule
         self._read_log = read_log
-        self.delivered = 0  # messages given to members' connections
+        self.delivered = 0  # messages written to members' connections
         self.gaps = 0
 
     def announce(self, room: Room) -> None:
-        """Tell a room's members and held polls of something that they may lack."""
+        """Begin passes over a room's members and held polls, which may lack something."""
         if room.members:
             self.announce_members(room)
         else:
@@ -100,7 +100,7 @@ class Broadcaster:
             self._schedule.soon(self._answer_polls, room, room.name)
 
     def _step(self, room: Room) -> bool:
-        """Visit the next few members; begin anew when there is more to tell by the end."""
+        """Visit the next few members; at the end, begin another pass if there is news."""
         broadcast = room.broadcast
         assert broadcast is not None, "a room is queued with its pass"
         begin = broadcast.at
@@ -109,12 +109,12 @@ class Broadcaster:
         if more:
             self._schedule.soon(self._step, room, room.name)
         else:
-            room.broadcast = None  # before anything can fail: a fault costs the rest of this pass, not the next one
+            room.broadcast = None  # first: an exception may end this pass, but not prevent the next
         try:
             self._visit(room, broadcast, broadcast.members[begin:end])
         finally:
             if not more:
-                self._end(room, broadcast)  # publishers wait for this, whatever failed
+                self._end(room, broadcast)  # even after an exception: publishers wait for it
         return False
 
     def _visit(self, room: Room, broadcast: Broadcast, visited: list[Member]) -> None:
@@ -139,13 +139,13 @@ class Broadcaster:
             self.announce_members(room)
 
     def announce_members(self, room: Room) -> None:
-        """Begin a pass over the members, unless one is under way: its end begins the next one."""
+        """Begin a pass over the members. If one is under way, its end begins the next."""
         if room.broadcast is None:
             room.broadcast = Broadcast(room)
             self._schedule.soon(self._step, room, room.name)
 
     def _tell_notices(self, member: Member, broadcast: Broadcast) -> None:
-        """Notices are told to members that can take them now; they are nothing to come back for."""
+        """Offer a member its notices; if its connection is blocked, they are dropped."""
         principal = broadcast.room.members.get(member)
         if principal is None:
             return  # it has left
@@ -156,7 +156,7 @@ class Broadcaster:
                 self._sink.keep(member.connection, told, taken)
 
     def _tell_presence(self, member: Member, notice: bytes | None) -> None:
-        """Presence is told to members that can take it now; the others get the count when they have room again."""
+        """Offer a member a presence notice; if its connection is blocked, it gets the count once it is writable."""
         if notice is None or member.source is Source.NOTHING:
             return
         taken = self._sink.offer(member.connection, notice)
@@ -170,16 +170,16 @@ class Broadcaster:
             self._sink.keep(member.connection, notice, taken)
 
     def resume_publishers(self, room: Room) -> None:
-        """Let paused publishers go on if there is room in the ring; called whenever that may have become so."""
+        """Resume paused publishers unless the room is congested; called whenever that may have changed."""
         if room.paused and not room.congested:
             paused, room.paused = room.paused, None
             for connection in paused:
                 self._sink.guarded(connection, self._sink.resume)
 
     def _deliver_alike(self, room: Room, visited: list[Member]) -> None:
-        """Give the same chunk to all that stand where the first one stands: mostly that is everybody.
+        """Offer one chunk to all visited members whose cursor equals the first one's: mostly that is everybody.
 
-        One tight loop in the sink costs 0.3 µs of ours a delivery, and a call for each member 0.9.
+        One tight loop in the sink costs 0.3 µs of our code a delivery, a call for each member 0.9.
         """
         first, ring = (visited[0] if visited else None), room.ring
         if first is None or ring is None or first.cursor >= ring.last or not ring.holds_after(first.cursor):
@@ -209,12 +209,12 @@ class Broadcaster:
         self.deliver(member)
 
     def deliver(self, member: Member) -> None:
-        """Offer a member everything it lacks. Called by a pass, and when its connection has room again."""
+        """Offer a member everything it lacks. Called by a pass, and when its connection is writable again."""
         ring = member.room.ring
         if ring is None or member.source is not Source.RING:
             return
         if member.cursor < ring.last and self._sink.blocked(member.connection):
-            return  # its connection is waiting to be writable already: a chunk for its place would be for nothing
+            return  # its connection is blocked, so making a chunk would be wasted
         while member.cursor < ring.last and member.source is Source.RING:
             if member.cursor < ring.first - 1:
                 if not self._skip_to_ring(member, ring):
@@ -232,13 +232,13 @@ class Broadcaster:
             return
 
     def give(self, member: Member, pieces: list[bytes]) -> None:
-        """Offer pieces that follow the member's cursor, and move it as far as they were taken."""
+        """Offer pieces that follow the member's cursor, and move the cursor past those that were taken."""
         taken = self._sink.offer(member.connection, b"".join(pieces))
         if taken >= 0:
             self._keep_rest(member, pieces, taken)
 
     def _keep_rest(self, member: Member, pieces: list[bytes], taken: int) -> None:
-        """Move the cursor past what was taken, and past a piece that was partly taken: the connection finishes it."""
+        """Move the cursor past the pieces taken; of one that was partly taken the connection keeps the rest."""
         for piece in pieces:
             if not taken:
                 self._sink.keep(member.connection, b"", 0)
@@ -251,7 +251,7 @@ class Broadcaster:
             taken -= len(piece)
 
     def _skip_to_ring(self, member: Member, ring: Ring) -> bool:
-        """Whether a member behind the ring may go on now; else the log is read for it, or it is not taking anything."""
+        """Send a member behind the ring a gap, or have the log read for it. Returns whether it can go on now."""
         if self._sink.blocked(member.connection):
             self._sink.keep(member.connection, b"", 0)
             return False
@@ -267,20 +267,20 @@ class Broadcaster:
         return True
 
     def tell_gap(self, member: Member, until: int) -> None:
-        """It skips ahead, and is told from where to where."""
+        """Move a member's cursor ahead, and send it the range of offsets that it missed."""
         self.gaps += 1
         gap = member.encoding.gap(member.room.name, member.cursor, until)
         member.cursor = until
         self._sink.send(member.connection, gap)
 
     def _answer_polls(self, room: Room) -> bool:
-        """Answer the next few held polls; begin anew when there is more to tell by the end. True: there are more."""
-        passing, room.answering = room.answering, None  # a fault costs the rest of this pass, not the next one
+        """Answer the next few held polls; at the end, begin another pass if there is news. True: there are more."""
+        passing, room.answering = room.answering, None  # an exception ends this pass, but does not prevent the next
         assert passing is not None, "a room is queued with its pass"
         waiters = passing.waiters
         for _ in range(min(len(waiters), STEP_POLLS)):
             waiter = waiters.popleft()
-            if waiter.lacks_news_of(room):  # it may be answered, or gone, since
+            if waiter.lacks_news_of(room):  # it may have been answered, or have gone, meanwhile
                 self._sink.answer(waiter)
         if waiters:
             room.answering = passing

@@ -1,6 +1,6 @@
-"""Members behind the ring: the log is read for them, by a few tasks, until they are back.
+"""Members behind the ring: a few tasks read the log for them until they reach the ring.
 
-Owns: who waits for that, and in which order: networks take turns, and members of a room at one place share one page.
+Owns: the members that wait, and their order: networks take turns, and members of a room at one cursor share one page.
 May not: touch a socket.
 """
 
@@ -33,12 +33,12 @@ class CatchUp:
         self._encoder = encoder
         self._sink = sink
         self._waiting: FairQueue[tuple[str, int]] = FairQueue()
-        self.places: dict[tuple[str, int], list[Member]] = {}  # members that wait, by room and cursor
+        self.places: dict[tuple[str, int], list[Member]] = {}  # waiting members, by room and cursor
         self._asked = trio.Event()
         self.broadcaster: Broadcaster | None = None  # set by the hub, which makes both
 
     def add(self, member: Member) -> None:
-        """Read on for a member, from its cursor."""
+        """Queue a member, to be fed from the log from its cursor on."""
         place = (member.room.name, member.cursor)
         members = self.places.get(place)
         if members is None:
@@ -70,11 +70,11 @@ class CatchUp:
             _log.warning("catch_up_failed", room=name, reason=str(error))
             await trio.sleep(READ_RETRY)
             records = error
-        except Exception as error:  # noqa: BLE001  a fault of ours costs the members at this place
+        except Exception as error:  # noqa: BLE001  a bug of ours ends the members at this cursor only
             records = error
         pieces: dict[object, list[bytes]] = {}
         for member in self.places.pop((name, cursor)):
-            if member.source is Source.LOG:  # else it left while we read
+            if member.source is Source.LOG:  # else it left during the read
                 member.source = Source.RING
                 self._sink.guarded(member.connection, self._go_on, member, records, pieces)
 
@@ -87,7 +87,7 @@ class CatchUp:
             ring = member.room.ring
             begins = records[0].offset - 1 if records else (ring.first - 1 if ring is not None else member.cursor)
             if begins != member.cursor:
-                broadcaster.tell_gap(member, begins)  # retention passed it meanwhile
+                broadcaster.tell_gap(member, begins)  # retention has deleted records after its cursor
             if member.source is Source.RING and records:
                 pieces = shared.get(member.encoding)
                 if pieces is None:
@@ -95,7 +95,7 @@ class CatchUp:
                 broadcaster.give(member, pieces)
         elif not isinstance(records, LogError):
             raise records
-        # Without records it keeps its place and waits for the log, unless its room has gone too far ahead meanwhile.
+        # Without records its cursor stays and it waits again, unless its room is now more than MAX_BEHIND ahead.
         broadcaster.deliver(member)
 
     def _pieces(self, member: Member, records: list[Record]) -> list[bytes]:

@@ -1,12 +1,13 @@
-"""Who is in which room in the other processes of this chat, and what their people are told of ours.
+"""Presence across the processes of one chat: what the others report, and what this one reports to them.
 
-Owns: what the others have said, and what is still to be said to them. May not: know what carries it, keep anything for
-longer than a few seconds after its process has gone silent, or trust it: it is shown to people, and decides nothing.
+Owns: the reports of the others, and what this process has yet to send. May not: know what carries the messages, keep a
+process's report for more than a few seconds after it falls silent, or trust it: it is shown to people and decides
+nothing.
 
-Each process says once a second who is in the rooms in which that has changed, each room completely. Where nothing has,
-it says every other second that it is alive. Messages may be lost, late or doubled: each has a number, and who misses
-one asks for everything again, which comes between two marks. A process that is silent for EXPIRY is gone, with
-everybody in it.
+Once a second each process sends the whole presence of every room in which it has changed. When none has, it sends every
+other second that it is alive. Messages may be lost, late or doubled: they are numbered, and a process that misses one
+requests all rooms again, which come between two marks. A process that is silent for EXPIRY is forgotten with all its
+people.
 """
 
 import math
@@ -37,28 +38,28 @@ from chatserver.chat.wider_presence import NOBODY, There, WiderPresence
 
 #: Seconds between two messages of a process.
 TELL_EVERY = 1.0
-#: Seconds after which a process says that it is alive, in its next round: 53 that each woke all others every second
-#: took a core for it.
+#: Seconds of silence after which a process sends that it is alive, in its next round: with 53 processes, waking all
+#: others every second took a whole core.
 ALIVE_EVERY = 1.5
-#: Seconds without a message after which a process is gone: a restart of the carrier takes 2, and who was there is
+#: Seconds without a message after which a process is forgotten: a restart of the carrier takes 2, and people stay
 #: present for longer than that after a reload anyway.
 EXPIRY = 6.0
-#: Seconds between two times that one process is asked for everything, or tells it; longer where that is much: so many
-#: rooms a second, each counted for each process that hears of it, which takes them 0.5% of a core.
+#: Seconds between two requests to one process for all its rooms, and between two such reports; longer for many rooms:
+#: at most ROOMS_AGAIN a second, each counted once for each receiving process, which takes them 0.5% of a core.
 AGAIN_EVERY, ROOMS_AGAIN = 3.0, 2_000
-#: People in one message, about 5 KB, and in all of a second: 5 ms of it. The rooms that are left wait for the next.
+#: People in one message (about 5 KB), and in all messages of a round (5 ms of work). Other rooms wait for the next.
 PEOPLE_A_MESSAGE, PEOPLE_A_ROUND = 100, 4_000
-#: Seconds between two messages of one second: Linux keeps 10 datagrams for a process that does not read just now.
+#: Seconds between two messages of a round: Linux queues 10 datagrams for a process that is not reading.
 PAUSE = 0.02
-#: Names that all processes together give of a large room: clients list 500, and each is kept in each process.
+#: People of a large room that all processes together name: clients list 500, and each name is kept in each process.
 NAMED_TOGETHER = 2 * NAMED_ROOM
-#: People elsewhere whose names are kept, at 0.3 KB. Rooms that are told beyond it are counts until they are told again.
+#: People elsewhere whose names are kept, at 0.3 KB. Of a room reported beyond that only the count is kept.
 MAX_NAMED = 100_000
-#: Notices of a second: who types, and whose read marker has moved.
+#: Notices of each kind in a round: typing, and read markers.
 MAX_NOTICES = 500
-#: Rooms looked at in one step when a process has gone.
+#: Rooms updated in one step when a process has gone.
 ROOMS_A_STEP = 50
-#: What a random number of a process is below.
+#: Bound on the random number of a process.
 _PROCESSES = 1 << 60
 
 
@@ -66,23 +67,23 @@ class Carrier(Protocol):
     """Takes messages to all other processes; each may be lost, late, doubled, or come back."""
 
     def tell(self, message: bytes) -> None:
-        """Send one, and do not wait."""
+        """Send a message without waiting."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """What another process has said."""
+    """What another process has reported."""
 
     number: int  # of its last message
-    heard: float
+    heard: float  # when that came
     rooms: dict[str, There] = field(default_factory=dict)
-    incomplete: bool = False  # something of what it has said was lost
-    asked: float = -math.inf  # when it was asked for everything
-    unconfirmed: set[str] | None = None  # rooms that it has not named since it began to tell everything
+    incomplete: bool = False  # one of its messages was lost
+    asked: float = -math.inf  # when all its rooms were last requested
+    unconfirmed: set[str] | None = None  # rooms that it has not named since it began to report all
 
 
 class Elsewhere:
-    """See the module. `run` tells, `heard` takes in. What is to be done on a hint or a kick is set from outside."""
+    """See the module. `run` sends, `heard` receives. `heard_hint` and `heard_kick` are set from outside."""
 
     def __init__(self, hub: Hub, carrier: Carrier, clock: Callable[[], float] = trio.current_time) -> None:
         self._hub = hub
@@ -90,26 +91,26 @@ class Elsewhere:
         self._clock = clock
         self._me = secrets.randbelow(_PROCESSES)
         self._sent = 0  # messages
-        self._told_at = -math.inf  # when the last of them was
+        self._told_at = -math.inf  # when the last message was sent
         self._processes: dict[int, _Process] = {}
-        self._named = 0  # people in them whose names are kept
-        self._untold: dict[str, None] = {}  # rooms that have changed since they were told, the longest ago first
-        self._note: Callable[[str], object] = self._untold.setdefault  # a room's people here have changed
-        self._all_wanted = False  # somebody lacks something
-        self._told_all = -math.inf  # when that was begun
-        self._begin = False  # the next message begins it
-        self._last: str | None = None  # the room that ends it
+        self._named = 0  # people in other processes whose names are kept
+        self._untold: dict[str, None] = {}  # rooms that have changed since they were reported, the oldest change first
+        self._note: Callable[[str], object] = self._untold.setdefault  # called when a room's people here have changed
+        self._all_wanted = False  # another process lacks something: report all rooms
+        self._told_all = -math.inf  # when the last report of all rooms began
+        self._begin = False  # the next message begins a report of all rooms
+        self._last: str | None = None  # the last room of that report
         self._typed: dict[tuple[str, int], Typed] = {}
         self._moved: dict[tuple[str, int], Moved] = {}
         self._hints: dict[str, None] = {}
         self._kicked: list[Kicked] = []
         self.heard_hint: Callable[[str], None] = lambda name: None
         self.heard_kick: Callable[[str, str], object] = lambda user, room: None
-        self.garbled = 0  # messages that are none
+        self.garbled = 0  # messages that could not be decoded
         hub.registry.make_presence = self._make_presence
 
     async def run(self) -> None:
-        """Tell the others until cancelled."""
+        """Send this process's reports until cancelled."""
         while True:
             for index, message in enumerate(self._messages()):
                 if index:
@@ -121,26 +122,26 @@ class Elsewhere:
     # -- what is told -----------------------------------------------------------------------------------------------
 
     def types(self, room: str, principal: Principal) -> None:
-        """Somebody is writing something here."""
+        """Somebody types in a room here."""
         if len(self._typed) < MAX_NOTICES:
             self._typed[room, principal.number] = Typed(room, named(principal))
 
     def moved(self, room: str, principal: Principal, offset: int) -> None:
-        """Somebody has read up to an offset here; its connections elsewhere are told."""
+        """Somebody has read up to an offset here; the same person's connections elsewhere are notified."""
         if len(self._moved) < MAX_NOTICES and self._is_elsewhere(room, principal.number):
             self._moved[room, principal.number] = Moved(room, named(principal), offset)
 
     def hint(self, name: str) -> None:
-        """Something in the log is to be looked up again."""
+        """Tell the other processes to read something from the log again."""
         self._hints[name] = None
 
     def kick(self, user: str, room: str) -> None:
-        """A moderator takes a user out of a room, wherever it is."""
+        """A moderator takes a user out of a room, in every process."""
         if len(self._kicked) < MAX_NOTICES:
             self._kicked.append(Kicked(room, user))
 
     def _messages(self) -> Iterator[bytes]:
-        """Those of this round."""
+        """The messages of this round."""
         pause = max(AGAIN_EVERY, len(self._hub.rooms) * len(self._processes) / ROOMS_AGAIN)
         if self._all_wanted and self._clock() >= self._told_all + pause:
             self._tell_all()
@@ -170,7 +171,7 @@ class Elsewhere:
         return said
 
     def _fill(self, said: Said) -> int:
-        """Add rooms to a message; how many they and their people are."""
+        """Add rooms to a message. Returns the number of these rooms plus their named people."""
         size = 0
         while self._untold and size < PEOPLE_A_MESSAGE:
             room = next(iter(self._untold))
@@ -181,11 +182,11 @@ class Elsewhere:
             size += len(people) + 1
             if room == self._last:
                 self._last, said.end = None, True
-                break  # what is behind it has changed since
+                break  # the rooms after it have changed since, and are no part of the full report
         return size
 
     def _people(self, presence: WiderPresence) -> list[Principal]:
-        """Those here who are named to the others."""
+        """The people here who are named to the other processes."""
         is_large = len(presence) > NAMED_ROOM
         share = NAMED_TOGETHER // (len(self._processes) + 1) if is_large else NAMED_ROOM
         return presence.people_here(min(NAMED_ROOM, max(1, share)))
@@ -195,10 +196,10 @@ class Elsewhere:
         self._untold.update(dict.fromkeys(name for name, room in self._hub.rooms.items() if room.presence.here))
         self._begin = True
         self._last = next(reversed(self._untold), "")
-        self._untold[self._last] = None  # nobody is anywhere: that is said of a room that cannot be
+        self._untold[self._last] = None  # with no people anywhere, "" (no possible room) carries the two marks
 
     def _lacking(self) -> list[int]:
-        """Processes to be asked for everything."""
+        """Processes whose rooms are all to be requested again."""
         now = self._clock()
         lacking = []
         for number, process in self._processes.items():
@@ -216,14 +217,14 @@ class Elsewhere:
         return presence
 
     def _presence(self, name: str) -> WiderPresence | None:
-        """Who is in a room, if it is in memory."""
+        """The presence of a room, if it is in memory."""
         room = self._hub.rooms.get(name)
         return room.presence if room is not None and isinstance(room.presence, WiderPresence) else None
 
     # -- what is heard ----------------------------------------------------------------------------------------------
 
     def heard(self, message: bytes) -> None:
-        """Take in a message of another process, or of this one."""
+        """Process a message of another process; one of this process is ignored."""
         try:
             said = decode(message)
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -254,11 +255,11 @@ class Elsewhere:
             self.heard_kick(kicked.user, kicked.room)
 
     def _take_turn(self, said: Said) -> _Process | None:
-        """Whose message it is; None: it has come before, or behind a later one."""
+        """The process that sent a message. None: the message is a repeated one, or older than the last."""
         process = self._processes.get(said.process)
         if process is None:
             process = self._processes[said.process] = _Process(0, self._clock())
-            self._all_wanted |= said.number == 1  # it has just begun, and knows nobody
+            self._all_wanted |= said.number == 1  # it has just started, and knows no others
         if said.number <= process.number:
             return None
         if said.number > process.number + 1:
@@ -267,7 +268,7 @@ class Elsewhere:
         return process
 
     def _there(self, process: _Process, said: RoomSaid) -> There:
-        """Who is in a room in one process, with as many names as may be kept."""
+        """The people of a room in one process; only their number if too many names are kept already."""
         known = len(process.rooms.get(said.room, NOBODY).people)
         if not said.people or self._named - known + len(said.people) > MAX_NAMED:
             return There(NOBODY.people, said.count)
@@ -275,10 +276,10 @@ class Elsewhere:
         return There(people, max(0, said.count - len(people)))
 
     def _take_in(self, process: _Process, name: str, there: There) -> None:
-        """Who is in a room in one process now: told in the room, if it is in memory."""
+        """Replace what is known of a room in one process, and note the change in the room, if it is in memory."""
         before = process.rooms.get(name, NOBODY)
         if before.same_as(there):
-            return  # told again, which is most of what is heard when messages are lost
+            return  # no change: the usual case in a report of all rooms
         process.rooms.pop(name, None)
         self._named += len(there.people) - len(before.people)
         if there.people or there.unnamed:
@@ -289,10 +290,10 @@ class Elsewhere:
             room.presence.hear(before, there)
             self._hub.note_presence(room)
             if was_large != (len(room.presence) > NAMED_ROOM) and room.presence.here:
-                self._untold[name] = None  # fewer of ours are to be named, or all again
+                self._untold[name] = None  # report it again: fewer people here are named now, or all of them
 
     async def _expire(self) -> None:
-        """Forget the processes that have gone silent, with everybody in them."""
+        """Forget processes that have been silent for EXPIRY, with all their people."""
         now = self._clock()
         for number, process in list(self._processes.items()):
             if process.heard + EXPIRY <= now:
@@ -307,7 +308,7 @@ class Elsewhere:
         return any(number in each.people or each.unnamed for each in there)
 
     def statistics(self) -> dict[str, int]:
-        """Other processes that are heard, and people in rooms there."""
+        """Other known processes, and people in rooms there."""
         there = [each for process in self._processes.values() for each in process.rooms.values()]
         return {
             "processes": len(self._processes), "people": sum(len(each.people) + each.unnamed for each in there)

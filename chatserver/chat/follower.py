@@ -1,11 +1,11 @@
-"""Rooms in which another process has written: what they lack is read from the log.
+"""Rooms in which another process has written: missing records are read from the log.
 
-Owns: which rooms in memory may lack something, and the reads for them. May not: believe a hint, or tell anybody; the
-hub takes in what is read as it takes in news.
+Owns: the rooms in memory that may lack records, and the reads for them. May not: trust a hint, or broadcast; the hub
+handles the records that were read as it handles news.
 
-A room takes in record k+1 only behind record k. News that does not follow is no more than a hint that there is
-something, as are the hints of other processes, which may be lost, late, doubled or wrong. So each room in memory is
-compared with a shared log now and then, and a hint for which the log has nothing costs one read.
+A room appends record k+1 only after record k. News that does not follow is treated as a mere hint, like the hints of
+other processes, which may be lost, late, doubled or wrong. So each room in memory is compared with a shared log once a
+second or less often, and a hint for which the log has nothing costs one read.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,18 +23,18 @@ from chatserver.chat.sink import Schedule
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, Record
 
-#: Records read at a time, and taken in at once: 0.5 ms of work.
+#: Records read at a time, and added to the ring in one go: 0.5 ms of work.
 FOLLOW_PAGE = 256
-#: Seconds between two comparisons of rooms with a shared log: so late is what a lost hint was about.
+#: Seconds between two comparisons of rooms with a shared log: the delay of a record whose hint was lost.
 COMPARE_EVERY = 1.0
-#: Reactions in one page of which each message is read by itself; for more, all that the ring has is read again.
+#: Messages reacted to in one page, up to which each is read by itself; for more, that part of the ring is read again.
 FEW_TARGETS = 8
 
 _log = structlog.get_logger("chatserver.chat")
 
 
 class Follower:
-    """See the module. `run` is a task; `take_in` appends to a room what follows its last record."""
+    """See the module. `run` is a task; `take_in` appends records that follow the last one of a room."""
 
     def __init__(
         self, log: Log, reader: LogReader, registry: Registry, schedule: Schedule, *,
@@ -50,12 +50,12 @@ class Follower:
         self._retained = retained
         self._note_altered = note_altered
         self._following: SingleFlight[Room, int] = SingleFlight()
-        self._waiting: dict[Room, None] = {}  # to be read for, the first that asked in front
+        self._waiting: dict[Room, None] = {}  # rooms to read for, in order of request
         self._asked = trio.Event()
-        self._uncompared: list[str] = []  # rooms that this round of comparisons has still to look at
+        self._uncompared: list[str] = []  # rooms not yet compared in this round
 
     def hear(self, room: Room, offset: int) -> None:
-        """The room may have records up to this offset; one that is being loaded is looked at afterwards."""
+        """Note that the room may have records up to this offset. While it loads, nothing is read: see `loaded`."""
         room.heard = max(room.heard, offset)
         if room.ready and room.heard > room.last:
             self._waiting[room] = None
@@ -69,11 +69,11 @@ class Follower:
                 self.hear(room, offset)
 
     def loaded(self, room: Room) -> None:
-        """It is ready, and more may have been heard of it meanwhile."""
+        """A room is ready; read what was noted during its load."""
         self.hear(room, room.heard)
 
     async def reach(self, room: Room, offset: int) -> None:
-        """Take in what the log has up to this offset, if it is there. Raises LogError."""
+        """Read a room's records up to this offset, as far as the log has them. Raises LogError."""
         room.heard = max(room.heard, offset)
         await self._follow(room)
 
@@ -96,7 +96,7 @@ class Follower:
                     _log.warning("catch_up_failed", room=room.name, reason=str(error))
                     await trio.sleep(READ_RETRY)
                     self.hear(room, room.heard)
-                except Exception:  # noqa: BLE001  a fault of ours costs what this room lacks, until more is heard of it
+                except Exception:  # noqa: BLE001  a bug of ours: the room waits for its next hint
                     self._schedule.faulted(room)
             if self._asked.is_set():
                 self._asked = trio.Event()
@@ -106,9 +106,9 @@ class Follower:
         await self._following.get(room, partial(self._read_on, room))
 
     async def _read_on(self, room: Room) -> int:
-        """Read until the room has all that was heard of, or the log says that there is no more."""
+        """Read until the room has all records it was hinted at, or the log has no more."""
         while room.heard > room.last and self._rooms.get(room.name) is room:
-            heard, room.heard = room.heard, 0  # what is heard from now on may be behind what is read
+            heard, room.heard = room.heard, 0  # hints from now on may be for records after this page
             found = False
             try:
                 found = await self._read_page(room)
@@ -120,7 +120,7 @@ class Follower:
         return room.last
 
     async def _read_page(self, room: Room) -> bool:
-        """Whether there was anything behind the room's last record."""
+        """Read one page after the room's last record. Returns whether there was any record."""
         with self._reader.altered_meanwhile(room.name) as meanwhile:
             records = await self._log.read(room.name, after=room.last, limit=FOLLOW_PAGE)
             if not records:
@@ -130,7 +130,7 @@ class Follower:
             self._note_altered((room.name,))
         if altered:
             self._reader.altered(room.name, altered)
-            # The last one brings them all: what is read of a message is its present state.
+            # Attached to the last record, since each was read in its present state.
             records[-1] = replace(records[-1], alters=tuple(altered))
         lacking = [record for record in records if record.offset > room.last]  # our own news may have come meanwhile
         if lacking and self._rooms.get(room.name) is room:
@@ -139,9 +139,9 @@ class Follower:
         return True
 
     async def _altered_by(self, room: Room, records: list[Record]) -> dict[int, Record]:
-        """Earlier records that read otherwise because of these, as they are now, by offset.
+        """Earlier records that these have altered, in their present state, by offset.
 
-        Those that nobody has in memory or is about to get are left out.
+        Only those that are in a ring or in a read under way.
         """
         targets = {record.target for record in records if record.kind and record.target < records[0].offset}
         if not targets:
@@ -162,13 +162,13 @@ class Follower:
         return found
 
     async def _about(self, room: str, targets: set[int], where: range) -> dict[int, Record]:
-        """These messages, as far as they are in this part of a room, and all edits of them."""
+        """Those of these messages that are in a range of offsets, and all edits of them in that range."""
         found: dict[int, Record] = {}
         at = where.start
         while at < where.stop:
             page = await self._log.read(room, after=at - 1, limit=MAX_READ)
             for record in page:
-                # The edit before an edit loses its text; which one that was is not told.
+                # An edit empties the edit before it, and the log does not say which one that was.
                 about = record.target if record.kind is Kind.EDIT else record.offset
                 if record.offset < where.stop and about in targets:
                     found[record.offset] = record

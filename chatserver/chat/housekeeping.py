@@ -1,10 +1,10 @@
-"""What is done for rooms once a second: leases end, and members are told of presence and notices.
+"""Once a second, for all rooms: leases end, and members are sent presence and notices.
 
-Owns: the rooms that wait for that, and how many members are told in a round. May not: know what presence and notices
-are, or send; `Broadcaster` does.
+Owns: the rooms that wait for that, and how many members one round reaches. May not: know what presence and notices are,
+or send; `Broadcaster` does.
 
-A round takes a few rooms in a step, and all its steps together tell a bounded number of members. Rooms that find no
-place in a round are first in the next one.
+A round visits a few rooms in a step, and all its steps together reach a bounded number of members. Rooms that do not
+fit into a round are first in the next one.
 """
 
 from collections import deque
@@ -17,20 +17,20 @@ from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
 
-#: Members told of presence or notices in a round of a second, over all rooms: 30 ms of it. One client that comes and
-#: goes in a hundred large rooms would otherwise have ten thousands of frames sent.
+#: Members sent presence or notices in one round, over all rooms: 30 ms of each second. Otherwise one client that joins
+#: and leaves a hundred large rooms would cause tens of thousands of frames.
 TOLD_A_ROUND = 5_000
-#: Members of a room up to which they are told who types.
+#: Members of a room up to which typing is announced.
 MAX_TYPING_MEMBERS = 5_000
-#: Members who are looked at for what one write costs: those who are not told that somebody has read.
+#: Members that can be checked in the time of one write: a read marker is sent to one person, but all are checked.
 LOOKS_A_WRITE = 16
-#: Rooms that are looked at for that, and for their leases, in one step: 0.2 ms.
+#: Rooms visited in one step, for leases, for presence and for notices each: 0.2 ms.
 LOOKED_AT = 32
 
 
 @dataclass(slots=True)
 class _Round:
-    """The rooms that are left to look at in a round."""
+    """The rooms that a round has not visited yet."""
 
     leasing: deque[Room]
     changed: deque[Room]
@@ -38,7 +38,7 @@ class _Round:
 
 
 class Housekeeping:
-    """See the module. `left` is called with a room whose leases were looked at: somebody may have gone."""
+    """See the module. `left` is called with a room in which leases may have ended."""
 
     def __init__(
         self, rooms: Mapping[str, Room], broadcaster: Broadcaster, schedule: Schedule, *,
@@ -49,36 +49,36 @@ class Housekeeping:
         self._schedule = schedule
         self._left = left
         self._clock = clock
-        self._leasing: dict[Room, None] = {}  # with pollers that have just been answered, those seen to first in front
-        self._changed: dict[Room, None] = {}  # whose presence is to be told, alike
-        self._noticing: dict[Room, None] = {}  # that have notices, alike
-        self._told = 0  # members told of presence or notices since the last round began
-        self._round: _Round | None = None  # that is under way
+        self._leasing: dict[Room, None] = {}  # rooms with leases, the longest waiting first
+        self._changed: dict[Room, None] = {}  # rooms with a presence change to send, likewise
+        self._noticing: dict[Room, None] = {}  # rooms with notices, likewise
+        self._told = 0  # members reached since the last round began
+        self._round: _Round | None = None  # the round under way
 
     # -- what waits for the next round ------------------------------------------------------------------------------
 
     def note_presence(self, room: Room) -> None:
-        """Somebody may have come or gone, perhaps in another process: it is told in time."""
+        """Queue a room whose presence may have changed, here or in another process."""
         if room.presence.changed:
             self._changed[room] = None
 
     def note_lease(self, room: Room) -> None:
-        """Somebody stays in the room for a while."""
+        """Queue a room in which somebody has a lease."""
         self._leasing[room] = None
 
     def leasing(self) -> list[Room]:
-        """The rooms in which somebody does."""
+        """The rooms in which somebody has a lease."""
         return list(self._leasing)
 
     def forget(self, room: Room) -> None:
-        """It leaves memory."""
+        """Drop a room that leaves memory."""
         for rooms in (self._leasing, self._changed, self._noticing):
             rooms.pop(room, None)
 
     # -- notices ----------------------------------------------------------------------------------------------------
 
     def types(self, name: str, principal: Principal) -> None:
-        """Somebody is writing something: told to the others in the room, if they are not too many."""
+        """Somebody types: note it for the other members, if the room is not too large."""
         room = self._rooms.get(name)
         if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
             now = self._clock()
@@ -86,9 +86,9 @@ class Housekeeping:
             self._notify(room, now)
 
     def moved(self, name: str, principal: Principal, offset: int, connection: object = None) -> None:
-        """Somebody has read up to an offset: told to the same person's other connections in the room.
+        """Somebody has read up to an offset: note it for the same person's other connections in the room.
 
-        `connection` is the one that says so, if it is in the room.
+        `connection` is where the marker was moved, if it is in the room.
         """
         room = self._rooms.get(name)
         if room is not None and room.presence.connections(principal.number) > (connection is not None):
@@ -102,7 +102,7 @@ class Housekeeping:
         return room.notices
 
     def _notify(self, room: Room, now: float) -> None:
-        """Have a room told of its notices, if it is time and this round's share is not used up; else in a later one."""
+        """Begin to send a room's notices, if it is time and this round's share is not used up."""
         notices = room.notices
         if notices is None or not room.members or notices.idle(now):
             room.notices = None
@@ -110,14 +110,14 @@ class Housekeeping:
         elif notices.announced is None and self._told < TOLD_A_ROUND and notices.may_tell(now):
             members = len(room.members)
             self._told += members if notices.typing else members // LOOKS_A_WRITE + len(notices.reads)
-            self._noticing[room] = self._noticing.pop(room)  # behind those that have not been told
+            self._noticing[room] = self._noticing.pop(room)  # to the end of the order
             notices.announce(now)
             self._broadcaster.announce_members(room)
 
     # -- a round ----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """The next round, unless the last one is not over, and goes on."""
+        """Begin the next round, unless the last one is still under way."""
         if self._round is None:
             self._round = _Round(deque(self._leasing), deque(self._changed), deque(self._noticing))
             self._told = 0
@@ -125,8 +125,8 @@ class Housekeeping:
                 self._schedule.later(self._go_on, self)
 
     def _go_on(self, _: object) -> bool:
-        """The next rooms of a round. True: there are more."""
-        left, self._round = self._round, None  # a fault costs the rest of this round, and not the next one
+        """Visit the next rooms of a round. True: there are more."""
+        left, self._round = self._round, None  # an exception ends this round, but does not prevent the next
         assert left is not None
         now = self._clock()
         for _ in range(min(len(left.leasing), LOOKED_AT)):
@@ -146,7 +146,7 @@ class Housekeeping:
         return True
 
     def _end_leases(self, room: Room, now: float) -> bool:
-        """End the next ones of a room. True: there may be more."""
+        """End the next expired leases of a room. True: there may be more."""
         more = room.presence.expire(now)
         if not room.presence.leased:
             self._leasing.pop(room, None)
@@ -154,14 +154,14 @@ class Housekeeping:
         return more
 
     def _tell_presence(self, room: Room, now: float) -> int:
-        """Have a room told who came and went, if it is time; to how many."""
+        """Begin to send a room's presence change, if it is time. Returns how many members it goes to."""
         if room.telling is not None or not room.presence.may_tell(now):
             return 0
         self._changed.pop(room, None)
         if not room.presence.changed:
             return 0
         if not room.members:
-            room.presence.tell(now)  # to nobody
+            room.presence.tell(now)  # discards the change: there are no members
             return 0
         room.telling = now
         self._broadcaster.announce_members(room)

@@ -1,9 +1,9 @@
-"""What happens in rooms: who joins, leaves, polls and goes, and the news.
+"""Events in rooms: joins, leaves, polls, publishes, and the log's news.
 
-Owns: that. May not: know a wire form or a socket, how rooms come into memory, or when presence is told.
+Owns: these events. May not: know a wire form or a socket, how rooms come into memory, or when presence is sent.
 
-Joining, parking a poll and taking in news are plain functions from check to park, so no wake-up can be lost between
-them. The hub fans out on the log's news, never on a publish of its own: a message bus can bring news as well.
+Joining, parking a poll and handling news are plain functions that never wait, so no wake-up can be lost between them.
+The hub fans out on the log's news, never on a publish of its own: a message bus can bring news as well.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,9 +61,9 @@ class Hub:
         self._log = log
         self._sink = sink
         self._schedule = schedule
-        self._note_failure = note_failure  # told of each message that the log did not take
-        self._note_deletion = note_deletion  # and of each that a moderator has deleted
-        self._note_altered = note_altered  # and of the rooms in which something was edited, deleted or reacted to
+        self._note_failure = note_failure  # called for each message that the log did not take
+        self._note_deletion = note_deletion  # called for each message that a moderator has deleted
+        self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
         self._clock = clock
         self._lease_seconds = settings.presence_grace
         self.published = 0
@@ -96,7 +96,7 @@ class Hub:
                 room.pending_bytes -= size
             done(result)
             if room is not None:
-                self.broadcaster.resume_publishers(room)  # a failure or a repeated key is no news
+                self.broadcaster.resume_publishers(room)  # a failure or a repeated key brings no news that would do it
 
         try:
             self._log.submit(draft, answered)
@@ -109,7 +109,7 @@ class Hub:
         return room
 
     def news(self, records: Sequence[Record]) -> None:
-        """Take in what the log has made durable, in its order. A fault in one room's costs that room's."""
+        """Handle records that the log has made durable, in its order. An exception affects one room only."""
         self.published += len(records)
         by_room: dict[str, list[Record]] = {}
         altered = set()
@@ -126,7 +126,7 @@ class Hub:
                 try:
                     if room.ready and batch[0].offset == room.last + 1:
                         self._take_in(room, batch)
-                    else:  # another process has written in between, or it is being loaded
+                    else:  # another process has written in between, or the room is being loaded
                         self._follower.hear(room, batch[-1].offset)
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
@@ -152,13 +152,13 @@ class Hub:
     # -- publishers that wait ---------------------------------------------------------------------------------------
 
     def pause(self, room: Room, connection: object) -> None:
-        """A publisher is ahead of the room's members: it is resumed when they have been told."""
+        """Note a publisher that is ahead of the room's members, to be resumed once the broadcast has caught up."""
         if room.paused is None:
             room.paused = {}
         room.paused[connection] = None
 
     def forget_publisher(self, room: Room, connection: object) -> None:
-        """It does not wait any more; harmless when it did not."""
+        """A publisher no longer waits; harmless if it did not."""
         if room.paused is not None:
             room.paused.pop(connection, None)
 
@@ -167,22 +167,22 @@ class Hub:
     def attach(
         self, room: Room, connection: object, *, encoding: Encoding, principal: Principal, cursor: int
     ) -> Member:  # fmt: skip
-        """Make a connection a member from a place on. Call `deliver` once it may be sent what it lacks."""
+        """Make a connection a member, from a cursor on. Call `deliver` when it may be sent what it lacks."""
         member = Member(room, connection, encoding, cursor)
         self._enter(room, principal)
-        room.members[member] = principal  # last: a fault leaves no member that nobody knows of
+        room.members[member] = principal  # last: an exception above must not leave an unreferenced member here
         self._members += 1
         return member
 
     def leave(self, member: Member) -> None:
-        """End a membership whose client says so; harmless when it has ended."""
+        """End a membership at the client's request; harmless if it has ended."""
         if member.source is not Source.NOTHING:
             principal = self._detach(member)
             member.room.presence.leave(principal.number)
             self.forget_lost(member.room, principal)
 
     def lost(self, member: Member) -> None:
-        """End a membership whose connection has ended: the person may be back in a moment. Harmless as `leave` is."""
+        """End a membership whose connection has ended; the person stays present for a lease. Harmless if ended."""
         if member.source is not Source.NOTHING:
             self._lease(member.room, self._detach(member))
 
@@ -194,7 +194,7 @@ class Hub:
         return member.room.members.pop(member)
 
     def change_principal(self, member: Member, principal: Principal) -> None:
-        """A member has signed in, or has another name: others see it where it was."""
+        """A member has signed in or changed its name; others see it change in place."""
         room = member.room
         before, room.members[member] = room.members[member], principal
         room.presence.change(before, principal)
@@ -208,11 +208,11 @@ class Hub:
     def _left(self, room: Room) -> None:
         self.note_presence(room)
         if not room.members:
-            self.broadcaster.resume_publishers(room)  # nobody is left to wait for
+            self.broadcaster.resume_publishers(room)  # no members are left to wait for
         self.registry.note_empty(room)
 
     def writable(self, member: Member) -> None:
-        """A member's connection has room again."""
+        """A member's connection is writable again."""
         if self._informed(member):
             room = member.room
             notice = member.encoding.presence(room.name, (), (), len(room.presence))
@@ -221,7 +221,7 @@ class Hub:
         self.deliver(member)
 
     def _informed(self, member: Member) -> bool:
-        """It need not be told of presence any more: whether it had to be."""
+        """Strike a member off those that missed a presence notice. Returns whether it was among them."""
         uninformed = member.room.uninformed
         if uninformed is None or member not in uninformed:
             return False
@@ -233,7 +233,7 @@ class Hub:
     # -- polls ------------------------------------------------------------------------------------------------------
 
     def park(self, waiter: PollWaiter, waits: Iterable[tuple[Room, int]]) -> None:
-        """Hold a poll until one of the rooms has something after the place given with it."""
+        """Hold a poll until one of the rooms has a record after the offset given with it."""
         wait: Wait = waiter
         for room, after in waits:
             if wait.room is not None:
@@ -247,7 +247,7 @@ class Hub:
             self._enter(room, waiter.principal)
 
     def release(self, waiter: PollWaiter) -> None:
-        """End a held poll; its user stays present for a little while."""
+        """End a held poll; its user stays present for a lease."""
         places = waiter.places()
         waiter.room = waiter.next = None
         for room, _ in places:
@@ -257,7 +257,7 @@ class Hub:
             self._lease(room, waiter.principal)
 
     def polled(self, room: Room, principal: Principal) -> None:
-        """A poll was answered at once: its user is here all the same."""
+        """A poll was answered at once: its user is present for a lease too."""
         self._enter(room, principal)
         self._lease(room, principal)
 
@@ -267,13 +267,13 @@ class Hub:
         self._left(room)
 
     def forget_lost(self, room: Room, principal: Principal) -> bool:
-        """Who goes, or was sent away, is not kept in a room by a connection that was lost. False: it was not."""
+        """End the lease of a user who left or was expelled. False: there was none."""
         ended = room.presence.end_lease(principal.number)
         self._left(room)
         return ended
 
     def lost_ones(self, name: str) -> Iterator[tuple[Room, Principal]]:
-        """Those who are kept so, in a room or in all of them; it may be read while they come and go."""
+        """Users who are present by a lease, in a room or in all; safe to iterate while leases change."""
         rooms = self.housekeeping.leasing() if name == EVERYWHERE else filter(None, [self.rooms.get(name)])
         return ((room, principal) for room in rooms for principal in room.presence.leaseholders())
 
@@ -283,11 +283,11 @@ class Hub:
         """Once a second: leases end, presence is told, empty rooms leave memory."""
         if self.registry.evict_due():
             self._schedule.later(self.registry.evict_due, self.registry)
-        self.registry.relieve()  # what was sent since is kept as well
+        self.registry.relieve()  # joined chunks, made when they were sent, count too
         self.housekeeping.begin()
 
     def statistics(self) -> dict[str, int]:
-        """Rooms in memory, memberships and held polls in them, messages taken in."""
+        """Rooms in memory, memberships and held polls in them, records of news, bytes kept."""
         return {
             "rooms": len(self.rooms),
             "members": self._members,

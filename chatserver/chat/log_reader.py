@@ -1,9 +1,9 @@
-"""Reads of the log that are never older than the news, and of which those who ask the same share one.
+"""Reads of the log whose results are never older than the news; equal reads at the same time share one.
 
-Owns: the reads under way, and what was altered meanwhile. May not: know who reads.
+Owns: the reads under way, and the records altered meanwhile. May not: know who reads.
 
-A read may look at a message before it is edited or deleted, and arrive after everybody was told: its reader would show
-the old text for ever. So the news of each change is put on top of every read of its room that is under way.
+A read may fetch a message before an edit or deletion, and return after the change was broadcast: its reader would show
+the old text for ever. So each change is applied to the result of every read of its room that is under way.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
 
-#: Room, place, limit, bytes, and which: whether forward, and whether only messages.
+#: Room, offset, limit, bytes, and two flags: whether forward, and whether only messages.
 _Key: TypeAlias = tuple[str, int, int, int, tuple[bool, bool]]
 
 
 class Reading:
-    """What was altered in a room since the first of those who wait for a read began."""
+    """The records of a room altered since the first of the readers that share a read began."""
 
     __slots__ = ("altered", "emptied", "readers")
 
@@ -30,7 +30,7 @@ class Reading:
         self.readers = 0
 
     def up_to_date(self, records: list[Record]) -> list[Record]:
-        """Records that were read, as they are now."""
+        """These records in their present state."""
         if self.altered:
             records = [self.altered.get(record.offset, record) for record in records]
         if self.emptied:
@@ -39,7 +39,7 @@ class Reading:
 
 
 class LogReader:
-    """The reading half of a log; `altered` is told of the news."""
+    """The reading half of a log. `altered` must be called with the news."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -97,7 +97,7 @@ class LogReader:
 
     @contextmanager
     def altered_meanwhile(self, room: str) -> Iterator[Reading]:
-        """What is altered in a room during the block, for somebody who reads the log itself."""
+        """Collect what is altered in a room during the block, for a caller that reads the log directly."""
         reading = Reading()
         noting = self._noting.setdefault(room, [])
         noting.append(reading)
@@ -109,7 +109,7 @@ class LogReader:
                 del self._noting[room]
 
     def altered(self, room: str, records: Iterable[Record], empties: int = 0) -> None:
-        """These records of a room read otherwise from now on, and the edit at this offset has no text."""
+        """Note altered records of a room, and that the edit at offset `empties` has lost its text."""
         if room not in self._under_way and room not in self._noting:
             return
         for reading in (*self._under_way.get(room, {}).values(), *self._noting.get(room, ())):

@@ -1,8 +1,8 @@
-"""Those who wait for a room's news: members, who stay, and held polls, which get one answer.
+"""Receivers of a room's news: members, which stay, and held polls, which get one answer.
 
 Owns: the structs. May not: know what a connection is beyond a value to hand back to the sink.
 
-A slow member costs an integer: its cursor. There is no queue of messages for anybody. All structs are untracked by the
+A slow member costs an integer: its cursor. No member has a queue of messages. All structs are untracked by the
 collector (see `net/connection.py`); the cycles through them are cut by `Hub.leave` and `Hub.release`.
 """
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Source(IntEnum):
-    """What a member gets its messages from."""
+    """Where a member gets its messages from."""
 
-    RING = 0  # a broadcast offers what it lacks
-    LOG = 1  # a reader is at work for it, and broadcasts pass it by
+    RING = 0  # broadcasts offer it what it lacks
+    LOG = 1  # the log is being read for it, and broadcasts skip it
     NOTHING = 2  # it has left
 
 
 class Member(msgspec.Struct, gc=False, eq=False):
-    """One connection in one room; whose it is stands in `Room.members`."""
+    """One connection in one room; its principal is in `Room.members`."""
 
     room: "Room"
     connection: object
@@ -38,7 +38,7 @@ class Member(msgspec.Struct, gc=False, eq=False):
 
 
 class Wait(msgspec.Struct, gc=False, eq=False):
-    """One room that a held poll waits for; None once it does not."""
+    """One room that a held poll waits for; `room` is None once it does not."""
 
     room: "Room | None" = None
     after: int = 0
@@ -46,9 +46,9 @@ class Wait(msgspec.Struct, gc=False, eq=False):
 
 
 class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
-    """A held poll: it is answered once, as soon as any of its rooms has something after its place there.
+    """A held poll: it is answered once, as soon as any of its rooms has a record after the offset given for it.
 
-    It is its own first wait: nearly all polls name one room.
+    The struct is its own first `Wait`, since nearly all polls name one room.
     """
 
     connection: object
@@ -56,10 +56,10 @@ class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
     limit: int
     many: bool  # answered in the shape of `/poll`, even for one room
     keep_alive: bool
-    messages_only: bool = False  # nothing else is in its answer, which may be empty then
+    messages_only: bool = False  # its answer holds only messages, so it may be empty
 
     def lacks_news_of(self, room: "Room") -> bool:
-        """Whether it still waits for this room, and the room has something after its place."""
+        """Whether it still waits for this room, and the room has a record after its offset."""
         wait: Wait | None = self
         while wait is not None:
             if wait.room is room:
@@ -68,7 +68,7 @@ class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
         return False
 
     def places(self) -> list[tuple["Room", int]]:
-        """Each room and the offset that something must come after, in the order the client named them."""
+        """Each room and the offset after which it waits for a record, in the order in which the client named them."""
         found = []
         wait: Wait | None = self
         while wait is not None:

@@ -1,10 +1,10 @@
-"""The sanctions that are in force: who may not write, or not be there, in which room, and for how long.
+"""The sanctions in force: mutes and bans, of a user or a network, in one room or all, with their end.
 
 Owns: the table of them, and the answer to one question: may this principal do this here, now. May not: wait, store
-a sanction, or know a connection; `expel` is told who has to go.
+a sanction, or know a connection; `expel` is called with each expulsion.
 
-Nothing is kept for an idle connection. Without a sanction a publish pays for one look at an empty dict, with any number
-of them for two more.
+Nothing is kept for an idle connection. Without sanctions a publish costs one lookup in an empty dict, with any number
+of them two more.
 """
 
 import math
@@ -18,41 +18,41 @@ import trio
 from chatserver.chat.principal import Action, Principal, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
-#: Sanctions looked at once a second for those that are over: 0.1 ms. What they forbid ends in time anyway.
+#: Sanctions checked once a second for expiry: 0.1 ms. An expired one has no effect even before it is removed.
 SWEEP = 500
 
-#: What a principal is found by: its number or its network.
+#: The number of a principal, or a network.
 _Key: TypeAlias = int | str
-#: By that, then by room.
+#: Sanctions by that key, then by room.
 _Table: TypeAlias = dict[_Key, dict[str, tuple[Sanction, ...]]]
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Why somebody may not, and the seconds until then; None: until it is lifted."""
+    """The reason for a refusal, and the seconds until it ends; None: when it is lifted."""
 
     sentence: str
     seconds_left: float | None
 
 
 class Expulsion:
-    """A user, or all of a network, has to leave a room, or all of them; `over` is set once everybody is out."""
+    """A user, or all users of a network, must leave one room or all; `over` is set once they have left."""
 
     def __init__(self, *, room: str, key: _Key, refusal: Refusal, banned: bool) -> None:
         self.room = room
-        self.refusal = refusal  # what it is told
-        self.banned = banned  # it may not come back
+        self.refusal = refusal  # the message to the user
+        self.banned = banned  # whether the user may not return
         self._key = key
-        self.ended = 0  # memberships, held polls and connections, those included that were lost a moment ago
+        self.ended = 0  # memberships, held polls and connections that were ended, leases of lost ones included
         self.over = trio.Event()
 
     def concerns(self, principal: Principal) -> bool:
-        """Whether this one has to go."""
+        """Whether this principal must leave."""
         if principal.number == self._key:
             return True
         return principal.network == self._key and not principal.may(Action.MODERATE, self.room)
 
     def is_from(self, room: str) -> bool:
-        """Whether it is this room that has to be left."""
+        """Whether this room must be left."""
         return self.room in (room, EVERYWHERE)
 
 
@@ -62,25 +62,25 @@ class Moderation:
     def __init__(self, secret: bytes = b"", *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self.wall_ms = wall_ms
         self._secret = secret
-        self.in_force: dict[int, Sanction] = {}  # by id; empty: nothing has to be asked
+        self.in_force: dict[int, Sanction] = {}  # by id; empty: `check` has nothing to look up
         self.expel: Callable[[Expulsion], None]
         self.refused: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._found: _Table = {}
-        self._unswept: list[int] = []  # ids that `sweep` has still to look at
+        self._unswept: list[int] = []  # ids that `sweep` has not checked yet
 
     def check(self, principal: Principal, action: Action, room: str) -> Refusal | None:
-        """Why this is forbidden here now; None: it is not."""
+        """Why this action is forbidden in this room now; None: it is allowed."""
         if not self.in_force:
             return None
         found = self._find(principal.number, action, room)
         if found is None:
             found = self._find(principal.network, action, room)
-            if found is None or principal.may(Action.MODERATE, room):  # who moderates is not shut out with neighbours
+            if found is None or principal.may(Action.MODERATE, room):  # a ban of a network spares moderators
                 return None
         return self._refuse(found)
 
     def check_network(self, network: str, room: str) -> Refusal | None:
-        """The same for somebody who only reads, as nobody."""
+        """The same for an anonymous reader, by its network alone."""
         found = self._find(network, Action.READ, room)
         return None if found is None else self._refuse(found)
 
@@ -89,7 +89,7 @@ class Moderation:
         return self.refusal(sanction)
 
     def _find(self, key: _Key, action: Action, room: str) -> Sanction | None:
-        """The one that forbids it longest."""
+        """The sanction that forbids an action for the longest time."""
         by_room = self._found.get(key)
         if by_room is None:
             return None
@@ -102,7 +102,7 @@ class Moderation:
         return found
 
     def refusal(self, sanction: Sanction) -> Refusal:
-        """What somebody is told of a sanction."""
+        """The message about a sanction to its user."""
         where = "here" if sanction.room == EVERYWHERE else f"in {sanction.room}"
         what = f"you may not write {where}" if sanction.kind is Kind.MUTE else f"you are banned {where}"
         left = max(0.0, (sanction.until - self.wall_ms()) / 1000) if sanction.until else None
@@ -111,12 +111,12 @@ class Moderation:
         return Refusal(f"{what}{until}{reason}", left)
 
     def enforce(self, sanction: Sanction) -> Expulsion | None:
-        """It is in force from now on, in place of the last one like it; a ban takes out those who are there."""
+        """Put a sanction in force, in place of an earlier one of its kind, key and room. A ban expels at once."""
         key = self._key(sanction)
         for each in self._found.get(key, {}).get(sanction.room, ()):
             if each.kind is sanction.kind:
                 if each.id > sanction.id:
-                    return None  # its task was resumed behind that of a later one
+                    return None  # a later sanction was put in force first, since its task resumed earlier
                 self.lift(each.id)
         self._add(sanction)
         if sanction.kind is Kind.MUTE:
@@ -126,7 +126,7 @@ class Moderation:
         return expulsion
 
     def kick(self, user: str, room: str) -> Expulsion:
-        """Take a user out, who may come back."""
+        """Take a user out of a room; the user may come back."""
         sentence = "a moderator has taken you out of this room; you may come back"
         key = self.number_behind(user)
         expulsion = Expulsion(room=room, key=key, refusal=Refusal(sentence, None), banned=False)
@@ -134,14 +134,14 @@ class Moderation:
         return expulsion
 
     def restore(self, sanctions: Iterable[Sanction]) -> None:
-        """Those that were in force before a restart; nobody is there yet."""
+        """Put back the sanctions from before a restart, when there are no connections yet."""
         for each in sanctions:
             self._add(each)
 
     def renew(self, sanctions: Iterable[Sanction], before: Iterable[int]) -> None:
-        """What the log has, of which these ids were in force before it was read.
+        """Adopt the sanctions read from the log. `before`: the ids in force when the read began.
 
-        What was made or lifted here while it was read is as it is here.
+        Sanctions made or lifted here during the read stay as they are here.
         """
         known = set(before)
         found = {each.id: each for each in sanctions}
@@ -151,7 +151,7 @@ class Moderation:
             self.enforce(found[id_])
 
     def lift(self, id_: int) -> None:
-        """It is not in force any more; harmless when it was not."""
+        """Lift a sanction; harmless if it was not in force."""
         sanction = self.in_force.pop(id_, None)
         if sanction is None:
             return
@@ -166,7 +166,7 @@ class Moderation:
             del self._found[key]
 
     def listing(self, room: str, *, user: str = "", network: str = "") -> Iterator[Sanction]:
-        """Those in force in a room, or in all, the newest first."""
+        """The sanctions in force in a room, or in all rooms, the newest first."""
         now = self.wall_ms()
         for each in reversed(self.in_force.values()):
             if (
@@ -178,7 +178,7 @@ class Moderation:
                 yield each
 
     def sweep(self) -> None:
-        """Forget some of those that are over; called once a second."""
+        """Remove some of the expired sanctions; called once a second."""
         if not self._unswept:
             self._unswept = list(self.in_force)
         now = self.wall_ms()
@@ -197,7 +197,7 @@ class Moderation:
         return sanction.network or self.number_behind(sanction.user)
 
     def number_behind(self, user: str) -> int:
-        """The number of the user or the guest who has this id."""
+        """The number of the user or guest with this id."""
         return number_behind(user, self._secret)
 
 

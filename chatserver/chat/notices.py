@@ -1,9 +1,9 @@
-"""What the members of a room are told besides messages and presence: who types, and how far somebody has read.
+"""Notices of a room besides messages and presence: who types, and how far a user has read.
 
-Owns: what waits to be told, and how often. May not: send, or read a clock.
+Owns: the notices that wait, and how often they are sent. May not: send, or read a clock.
 
-A notice is for now: it is never stored, and a connection that is behind does without. A pass over the members takes all
-that waits, at most once a second, so that a room costs the same whether one person types or fifty.
+Notices are never stored, and a connection that is behind misses them. A pass over the members takes all that wait, at
+most once a second, so that a room costs the same whether one person types or fifty.
 """
 
 import math
@@ -14,37 +14,37 @@ from chatserver.chat.principal import Principal
 
 #: Seconds between two passes for the notices of a room.
 NOTICE_EVERY = 1.0
-#: Seconds for which somebody who types may not be told again, and after which it is not worth telling.
+#: Seconds for which a person's typing is not announced again, and after which an unsent notice of it is dropped.
 TYPING_EVERY = 3.0
-#: People told of as typing in one pass: clients name two or three.
+#: People announced as typing in one pass: clients name two or three.
 MAX_TYPING = 8
 #: People whose typing is remembered in a room: 100 a second.
 MAX_REMEMBERED = 300
-#: Users whose read marker is told in one pass, of those with another connection in the room.
+#: Users whose read marker is sent in one pass (only users with another connection in the room are noted).
 MAX_READS = 1_000
 
 
 class Move(NamedTuple):
-    """A read marker that was moved, and the connection it came from, which knows."""
+    """A read marker that was moved, and the connection that moved it, which needs no notice."""
 
     offset: int
     connection: object
 
 
 class Notices:
-    """Those of one room; there is none for most rooms."""
+    """The notices of one room; most rooms have no such object."""
 
     __slots__ = ("_told_at", "_typed", "announced", "reads", "typing")
 
     def __init__(self) -> None:
-        self.typing: dict[int, Principal] = {}  # by number: who is to be told of as typing
+        self.typing: dict[int, Principal] = {}  # by number: people whose typing is not announced yet
         self.reads: dict[int, Move] = {}
-        self.announced: float | None = None  # since when the next pass is to take them
+        self.announced: float | None = None  # since when they wait for the next pass
         self._typed: dict[int, float] = {}  # when each person typed, the earliest first
         self._told_at = -math.inf
 
     def types(self, principal: Principal, now: float) -> None:
-        """Somebody types; ignored if that was said less than TYPING_EVERY ago."""
+        """Somebody types; ignored if that was noted less than TYPING_EVERY ago."""
         self._forget(now)
         if principal.number not in self._typed and len(self._typed) < MAX_REMEMBERED:
             self._typed[principal.number] = now
@@ -64,16 +64,16 @@ class Notices:
             self.typing.pop(number, None)
 
     def may_tell(self, now: float) -> bool:
-        """Whether there is something to tell, and it is time."""
+        """Whether there are notices, and the last pass was long enough ago."""
         self._forget(now)
         return bool(self.typing or self.reads) and now >= self._told_at + NOTICE_EVERY
 
     def announce(self, now: float) -> None:
-        """The next pass is to take them."""
+        """Leave the notices to the next pass."""
         self.announced = self._told_at = now
 
     def tell(self) -> tuple[list[Principal], dict[int, Move]]:
-        """Who types, and whose marker has moved; what does not fit waits for the next pass."""
+        """Take the notices: people who type (more than MAX_TYPING wait for the next pass), and moved markers."""
         self.announced = None
         typing = list(self.typing.values())[:MAX_TYPING]
         for principal in typing:
@@ -82,6 +82,6 @@ class Notices:
         return typing, reads
 
     def idle(self, now: float) -> bool:
-        """Whether nothing would be lost without it."""
+        """Whether the object can be dropped without losing anything."""
         self._forget(now)
         return not (self._typed or self.reads) and now >= self._told_at + NOTICE_EVERY

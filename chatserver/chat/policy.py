@@ -1,6 +1,6 @@
 """Who may do what in which room.
 
-Owns: the rights that somebody brings along, the policy of a room, and the decision. May not: know who it is, or what a
+Owns: the rights of a principal, the policy of a room, and the decision. May not: know who the principal is, or what a
 token looks like.
 
     access = Access(Policies(settings.rooms), Guests.FULL)
@@ -19,14 +19,14 @@ import msgspec
 
 from chatserver.settings.rooms import Guests, RoomPolicy, Who
 
-#: Rooms whose policy is remembered; finding it again costs 0.3 µs for each pattern before the one that fits.
+#: Rooms whose policy is cached; finding it again costs 0.3 µs for each pattern before the one that matches.
 ROOMS_REMEMBERED = 4096
-#: Rights that several people have alike, as one object: tokens of one issuer say the same of most.
+#: Rights kept as shared objects: one issuer gives most people the same rights.
 RIGHTS_REMEMBERED = 1024
 #: Patterns of rooms in one token, and characters of each: a room's name has at most 64.
 MAX_GRANTS = 100
 MAX_GRANT_CHARS = 64
-#: Of these, such as are more than a name or the beginning of names: each is 0.1 ms of work.
+#: Patterns in one token that are neither a name nor a prefix (`team-*`): each costs 0.1 ms to compile.
 MAX_COSTLY_GRANTS = 10
 
 _SPECIAL = re.compile(r"[*?\[]")
@@ -41,7 +41,7 @@ class Action(Enum):
 
 
 class Policies:
-    """The policies of all rooms: the first pattern in the file's order that fits a name counts."""
+    """The policies of all rooms: the first pattern in the file that matches a name counts."""
 
     def __init__(self, rooms: Sequence[tuple[str, RoomPolicy]] = ()) -> None:
         self._rules = [(matcher(pattern), policy) for pattern, policy in rooms]
@@ -50,11 +50,11 @@ class Policies:
 
     @property
     def retain(self) -> bool:
-        """Whether some rooms keep their messages by a rule of their own."""
+        """Whether some rooms have their own retention."""
         return any(policy.retain_count is not None or policy.retain_age is not None for _, policy in self._rules)
 
     def keeps(self, messages: int, age_ms: int, room: str) -> tuple[int, int]:
-        """How many messages a room keeps, and for how many ms, where others keep these; 0: no bound."""
+        """How many messages a room keeps, and for how many ms, given the defaults; 0: no bound."""
         policy = self.of(room)
         count = messages if policy.retain_count is None else policy.retain_count
         return count, age_ms if policy.retain_age is None else int(policy.retain_age * 1000)
@@ -70,7 +70,7 @@ class Policies:
 
 
 def matcher(pattern: str) -> Callable[[str], object]:
-    """What tells whether a room's name fits a pattern; a regular expression, 0.1 ms to make, for those that need it."""
+    """A predicate on room names for a pattern. A regular expression, 0.1 ms to compile, only if it is needed."""
     if not _SPECIAL.search(pattern):
         return pattern.__eq__
     if _is_prefix(pattern):
@@ -87,17 +87,17 @@ def _begins(prefix: str, room: str) -> bool:
 
 
 class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What somebody may, as far as that depends on who it is."""
+    """The part of a decision that depends on the principal."""
 
     who: Who
-    allowed: frozenset[Action]  # at most, in any room
-    #: the rooms that a token names and what is allowed in each; None: it names none, and none is closed to it
+    allowed: frozenset[Action]  # upper bound in every room
+    #: the rooms that a token names and what it allows in each; None: it names none, and is not restricted to rooms
     grants: tuple[tuple[Callable[[str], object], frozenset[Action]], ...] | None = None
-    #: patterns of the rooms that it moderates, to be told; what counts is `grants`
+    #: patterns of the rooms that it moderates, for display only; decisions use `grants`
     moderates: tuple[str, ...] = ()
 
     def standing(self, action: Action, room: str) -> int:
-        """The rank of `Who` that it has for this in a room; -1: none at all."""
+        """Its rank (see `Who`) for an action in a room; -1: the action is not allowed."""
         if action not in self.allowed:
             return -1
         if self.grants is None:
@@ -118,7 +118,7 @@ _GUESTS = {
 
 
 def rights_of(role: str | None = None, rooms: tuple[tuple[str, str], ...] | None = None) -> Rights:
-    """What a token's claim gives: a role, and what is allowed in which rooms, in letters. Raises ValueError."""
+    """The rights that a token claims: a role, and pairs of a room pattern and letters (r, w). Raises ValueError."""
     return _rights_of(role, rooms)
 
 
@@ -138,7 +138,7 @@ def _rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> R
         if letters not in ("r", "w", "rw") or not 0 < len(pattern) <= MAX_GRANT_CHARS:
             raise ValueError("rooms: a pattern, and r, w or rw for each")
         granted = (_READ if "r" in letters else frozenset()) | (_WRITE if "w" in letters else frozenset())
-        if who is Who.MODERATORS and "w" in letters:  # a moderator of a room that it may write in, and of no other
+        if who is Who.MODERATORS and "w" in letters:  # it moderates only rooms that it may write in
             granted |= {Action.MODERATE}
             moderates.append(pattern)
         grants.append((matcher(pattern), granted))
@@ -146,17 +146,17 @@ def _rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> R
 
 
 class Access:
-    """The decision; one for the server."""
+    """The decision; one object for the server."""
 
     def __init__(self, policies: Policies, guests: Guests = Guests.FULL, *, sign_in: bool = False) -> None:
         self.policies = policies
         self.guests = _GUESTS[guests]  # the rights of a guest
         self.closed_to_guests = guests is Guests.NONE
-        self.sign_in = sign_in  # there is a way to be somebody else than a guest
+        self.sign_in = sign_in  # whether users can sign in
         self._open = not policies and guests is Guests.FULL
 
     def may(self, rights: Rights, action: Action, room: str) -> bool:
-        """Whether somebody with these rights may do this in this room."""
+        """Whether these rights allow an action in a room."""
         if self._open and rights is self.guests:
             return action is not Action.MODERATE  # nearly every publish of most servers
         standing = rights.standing(action, room)
@@ -166,13 +166,13 @@ class Access:
         return standing >= (policy.read if action is Action.READ else policy.write).rank
 
     def sees_all(self, rights: Rights) -> bool:
-        """Whether no room is hidden from it."""
+        """Whether no room is hidden from these rights."""
         return not self.policies and rights.grants is None and Action.READ in rights.allowed
 
     def lists(self, rights: Rights, room: str) -> bool:
-        """Whether a list of rooms shows it this one."""
+        """Whether a list of rooms includes this one for these rights."""
         return self.may(rights, Action.READ, room) or self.policies.of(room).list
 
 
-#: Where nothing was decided: guests may everything but moderate.
+#: Without any policy: guests may do everything but moderate.
 OPEN = Access(Policies())

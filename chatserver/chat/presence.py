@@ -1,9 +1,9 @@
-"""Who is in a room: counted by user, told in batches.
+"""The people in a room: counted by user, changes sent in batches.
 
-Owns: the counts, the leases of pollers, what changed since it was last told. May not: send, or read a clock.
+Owns: the counts, the leases, the changes since they were last sent. May not: send, or read a clock.
 
 A user is present once, however many windows are open, and for a lease after a connection or a held poll has ended: a
-reload is no departure, and neither is the pause between two polls. Changes are told together, at most once a second; in
+reload is no departure, and neither is the pause between two polls. Changes are sent together, at most once a second; in
 large rooms less often, and without names: 9,000 people who each hear of 9,000 arrivals would be 81 million deliveries.
 """
 
@@ -12,15 +12,15 @@ from itertools import islice, takewhile
 
 from chatserver.chat.principal import Principal
 
-#: Seconds between two tellings in a small room.
+#: Seconds between two presence notices in a small room.
 TELL_EVERY = 1.0
-#: Tellings to members a second that one room may cost: a member of a large one hears its count about as often as it is
-#: pinged (a room of 5,000 every 25 s), which is what an idle member costs anyway.
+#: Presence notices a second to all members of one room together: a member of a large room gets the count about as
+#: often as it is pinged (a room of 5,000 every 25 s), which an idle member costs anyway.
 TELL_RATE = 200
-#: Members up to which arrivals and departures are told by name.
+#: Members up to which arrivals and departures are sent by name.
 NAMED_ROOM = 100
-#: Changes told by name at a time: as if one such room went and another came. Connections that come and go by the
-#: thousand in a small room would otherwise be told to each of its members.
+#: Changes sent by name in one notice: as if one such room left and another came. Otherwise thousands of connections
+#: that come and go in a small room would be sent to each of its members.
 MAX_CHANGES = 2 * NAMED_ROOM
 #: Leases ended in one step: 0.1 ms.
 EXPIRE_STEP = 200
@@ -29,41 +29,41 @@ MAX_LISTED = 500
 
 
 class Presence:
-    """The people of one room, by number; all leases are of one length.
+    """The people of one room, by number; all leases have the same length.
 
-    Lean: there is one for each room, and most rooms hold one or two people.
+    It is lean: there is one for each room, and most rooms hold one or two people.
     """
 
     __slots__ = ("_changes", "_connections", "_leases", "_people", "_unnamed", "listing", "told_at")
 
     def __init__(self) -> None:
         self._people: dict[int, Principal] = {}
-        self._connections: dict[int, int] | None = None  # how many, of those who are here more than once
+        self._connections: dict[int, int] | None = None  # number of connections of people with more than one
         self._leases: dict[int, float] | None = None
-        self._changes: dict[int, tuple[Principal, bool]] | None = None  # the last of each person; True: it is here
-        self._unnamed = False  # the room was large when something changed, or too much did: only the count is told
-        self.told_at = -math.inf
-        #: `users` as clients read it, kept by its maker; in a large room, where making it takes a millisecond, it is as
-        #: old as the last telling
+        self._changes: dict[int, tuple[Principal, bool]] | None = None  # the last change of each person; True: here
+        self._unnamed = False  # send only the count: the room was large at a change, or there were too many changes
+        self.told_at = -math.inf  # time of the last notice
+        #: the encoded answer to `users`, kept by its maker; in a large room, where encoding takes a millisecond, it may
+        #: be as old as the last notice
         self.listing: bytes | None = None
 
     def __len__(self) -> int:
         return len(self._people)
 
     def people(self, limit: int = MAX_LISTED) -> list[Principal]:
-        """Some of those present, in the order they came."""
+        """Up to `limit` people present, in the order they came."""
         return list(islice(self._people.values(), limit))
 
     def person(self, number: int) -> Principal | None:
-        """The one with this number, if it is here."""
+        """The person with this number, if present."""
         return self._people.get(number)
 
     def enter(self, principal: Principal) -> None:
-        """One more connection of this person."""
+        """A person has one more connection here."""
         if self._leases is not None and self._leases.pop(principal.number, None) is not None:
             if self._people[principal.number].label != principal.label:
                 self._rename(principal)
-            return  # the lease's place is taken over
+            return  # the connection takes the place of the lease
         self._add(principal)
 
     def _add(self, principal: Principal) -> None:
@@ -80,7 +80,7 @@ class Presence:
         self._connections[number] = self._connections.get(number, 1) + 1
 
     def leave(self, number: int) -> None:
-        """One less."""
+        """A person has one connection less here."""
         count = 1 if self._connections is None else self._connections.pop(number, 1)
         if count > 1:
             if count > 2 and self._connections is not None:
@@ -96,7 +96,7 @@ class Presence:
         return True
 
     def change(self, before: Principal, now: Principal) -> None:
-        """A connection of one person is now that of another, or of the same with another name."""
+        """A connection now belongs to another person, or to the same with another name."""
         if before.number != now.number:
             self.enter(now)
             self.leave(before.number)
@@ -104,14 +104,14 @@ class Presence:
             self._rename(now)
 
     def leave_by(self, number: int, deadline: float) -> None:
-        """One less, at a later time, unless the person comes back before."""
+        """A person will have one connection less at a deadline, unless it comes back before: a lease."""
         self.end_lease(number)
         if self._leases is None:
             self._leases = {}
         self._leases[number] = deadline  # at the end: deadlines only grow
 
     def expire(self, now: float) -> bool:
-        """End the next leases that have run out. True: there may be more."""
+        """End the next expired leases. True: there may be more."""
         leases = self._leases or {}
         ended = list(islice(takewhile(lambda number: leases[number] <= now, leases), EXPIRE_STEP))
         for number in ended:
@@ -120,13 +120,13 @@ class Presence:
         return len(ended) == EXPIRE_STEP
 
     def connections(self, number: int) -> int:
-        """How many of this person's connections are here, those included that ended a moment ago."""
+        """The number of this person's connections here, a lease included."""
         if number not in self._people:
             return 0
         return 1 if self._connections is None else self._connections.get(number, 1)
 
     def leaseholders(self) -> list[Principal]:
-        """Those who have a lease."""
+        """The people with a lease."""
         return [self._people[number] for number in self._leases or ()]
 
     @property
@@ -145,11 +145,11 @@ class Presence:
             return
         if self._changes is None:
             self._changes = {}
-        # Who came and went since the last telling is told all the same: somebody may have asked for the list between.
+        # Somebody who came and went since the last notice is sent too: a client may have fetched the list in between.
         self._changes[principal.number] = (principal, here)
 
     def _rename(self, principal: Principal) -> None:
-        """Who is told to join and is here already has another name."""
+        """Note a new name as an arrival: clients take the arrival of a present person as a new name."""
         self._people[principal.number] = principal
         self._note(principal, here=True)
 
@@ -160,27 +160,27 @@ class Presence:
 
     @property
     def seen_elsewhere(self) -> bool:
-        """Whether somebody in another process sees those who are here."""
+        """Whether people in another process see the people here."""
         return False
 
     def end(self) -> None:
-        """The room leaves memory, with the leases that nobody sees."""
+        """The room leaves memory; leases and unsent changes are dropped."""
         self._leases = self._changes = None
         self._unnamed = False
 
     @property
     def changed(self) -> bool:
-        """Whether there is something to tell."""
+        """Whether there are changes to send."""
         return bool(self._changes or self._unnamed)
 
     def may_tell(self, now: float) -> bool:
-        """Whether the last telling is long enough ago for as many as are here now."""
+        """Whether the last notice is long enough ago for a room of this size."""
         return now >= self.told_at + max(TELL_EVERY, len(self._people) / TELL_RATE)
 
     def tell(self, now: float) -> tuple[list[Principal], list[Principal]]:
-        """Who is here and who is not, of those who came, went or changed their names since the last call.
+        """Take the changes since the last call: people who came or changed their names, and people who left.
 
-        Both are empty in a large room, where only the count is told.
+        Both are empty in a large room, where only the count is sent.
         """
         changes = [] if self._changes is None else list(self._changes.values())
         self._changes = None

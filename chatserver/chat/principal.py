@@ -1,11 +1,11 @@
-"""Who somebody is, as every handler sees it: nothing else is known of a person beyond this.
+"""Principals: all that a handler knows of a person.
 
 Owns: the kinds of principals, and how a guest gets an id and a name. May not: keep a table of guests; 15,000 idle ones
-cost one int each. Where a principal comes from is api/identities.py, what it may do is policy.py.
+cost one int each. Principals are made in api/identities.py; policy.py decides what they may do.
 
 A guest is a random token. A keyed digest of it is the guest's number, which gives the public id and the name: with
 the token a guest is the same person after a restart, over any transport, on any machine, and nothing is stored. A name
-that a guest has chosen stands in its token, under a second digest, so that it costs nothing here either.
+that a guest has chosen is part of its token, authenticated by a second digest, so that it is not stored either.
 """
 
 import math
@@ -24,13 +24,13 @@ from chatserver.chat.policy import OPEN, Access, Action, Rights
 
 __all__ = ["Action", "NamedGuest", "Principal", "SignedIn", "User"]
 
-#: Bytes of a token: 128 bits, nobody guesses another guest's.
+#: Bytes of a token: 128 bits, which cannot be guessed.
 TOKEN_BYTES = 16
-#: Characters a client may send as a token; ours have 22, and with a name behind it up to 260.
+#: Characters a client may send as a token; ours have 22, and up to 260 with a chosen name.
 TOKEN_MAX = 64
 #: Bits of a number: two digits of a Python int (32 bytes), and no two of a million guests share one.
 NUMBER_BITS = 60
-#: Publishing guests whose id and name are remembered; making them again costs 3 µs.
+#: Publishing guests whose id and name are cached; making them again costs 3 µs.
 REMEMBERED = 1024
 
 _GUEST_ID = re.compile("g_[0-9a-f]{15}")
@@ -50,25 +50,25 @@ _ANIMALS = """
 
 
 class User(msgspec.Struct, frozen=True):
-    """As the wire shows it."""
+    """A person as sent to clients."""
 
     id: str
     name: str
 
 
 def new_token() -> str:
-    """A token for somebody new."""
+    """A token for a new guest."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def number_of(token: str, secret: bytes) -> int:
-    """The number behind a token, for this log. The token cannot be found from the number."""
+    """The number of a token, for this log. The token cannot be derived from the number."""
     digest = blake2b(token.encode(), digest_size=8, key=secret).digest()
     return int.from_bytes(digest, "big") >> (64 - NUMBER_BITS)
 
 
 def guest(number: int) -> User:
-    """The public face of a number."""
+    """The public id and name of a guest's number."""
     rest, quality = divmod(number, len(_QUALITIES))
     rest, animal = divmod(rest, len(_ANIMALS))
     return User(f"g_{number:015x}", f"{_QUALITIES[quality]} {_ANIMALS[animal]} {rest % 90 + 10}")
@@ -76,23 +76,23 @@ def guest(number: int) -> User:
 
 @lru_cache(maxsize=REMEMBERED)
 def author(number: int) -> User:
-    """The same for somebody who writes, and will write again: those who only listen would push the writers out."""
+    """The same, cached; for guests who write, since guests who only listen would push these out of the cache."""
     return guest(number)
 
 
 class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
-    """A person or a program. This one is a guest, of which a parked connection keeps 32 bytes; others say more."""
+    """A person or a program. This base class is a guest, of which a parked connection keeps 32 bytes."""
 
-    number: int  # stands for the person wherever people are counted: 60 bits
+    number: int  # identifies the person wherever people are counted: 60 bits
     network: str  # the address it comes from, or its /64
-    #: what holds on this server; in the type, see `under`
+    #: the rules of this server; in the type, see `under`
     access: ClassVar[Access] = OPEN
     #: whether it has not signed in
     is_guest: ClassVar[bool] = True
 
     @property
     def expires(self) -> float | None:
-        """When its sign-in runs out, on trio's clock; looked at when an idle WebSocket is pinged."""
+        """When its sign-in expires, on trio's clock; checked when an idle WebSocket is pinged."""
         return None
 
     @property
@@ -102,17 +102,17 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
 
     @property
     def label(self) -> object:
-        """What its face depends on besides its number: made at no cost, to be compared."""
+        """What its face depends on besides its number; cheap to make and compare."""
         return None
 
     @property
     def author(self) -> User:
-        """The same for somebody who writes, and will write again."""
+        """The same, cached; for people who write."""
         return author(self.number)
 
     @property
     def rights(self) -> Rights:
-        """What it may, as far as that depends on who it is."""
+        """Its part of the decision, see policy.py."""
         return self.access.guests
 
     def may(self, action: Action, room: str) -> bool:
@@ -139,16 +139,16 @@ class NamedGuest(Principal, gc=False, frozen=True, eq=False):
 
 
 class SignedIn(Principal, gc=False, frozen=True, eq=False):
-    """Somebody that a token or a trusted proxy vouches for; `packed` is made by `pack`."""
+    """A user that a token or a trusted proxy vouches for; `packed` is made by `pack`."""
 
     is_guest: ClassVar[bool] = False
 
-    packed: bytes  # when it runs out, id and name: as objects of their own they would be 200 bytes
+    packed: bytes  # expiry, id and name: as separate objects they would take 200 bytes
     granted: Rights
 
     @property
     def expires(self) -> float | None:
-        """When its sign-in runs out, on trio's clock."""
+        """When its sign-in expires, on trio's clock."""
         [when] = _TIME.unpack_from(self.packed)
         return None if when == math.inf else when
 
@@ -175,12 +175,12 @@ _Kind = TypeVar("_Kind", bound=Principal)
 
 
 def pack(user: User, expires: float | None) -> bytes:
-    """What a `SignedIn` keeps of itself."""
+    """The field `packed` of a `SignedIn`."""
     return _TIME.pack(math.inf if expires is None else expires) + f"{user.id}\0{user.name}".encode()
 
 
 def under(kind: type[_Kind], access: Access) -> type[_Kind]:
-    """The same kind of principal on a server where this holds. In the type, since an idle guest has no byte for it."""
+    """The same kind of principal on a server with these rules, kept in the type so that a guest needs no field."""
     if access is OPEN:
         return kind
     namespace = {"access": access, "__doc__": kind.__doc__}
@@ -191,25 +191,25 @@ def under(kind: type[_Kind], access: Access) -> type[_Kind]:
 
 
 def user_number(user_id: str, secret: bytes) -> int:
-    """The number of somebody who is no guest. A guest's token has no NUL in it, so no guest has the same."""
+    """The number of a signed-in user. A guest's token has no NUL in it, so no guest digests the same bytes."""
     return number_of(f"\0{user_id}", secret)
 
 
 def number_behind(user_id: str, secret: bytes) -> int:
-    """The number of the user or the guest who has this id."""
+    """The number of the user or guest with this id."""
     if _GUEST_ID.fullmatch(user_id):
         return int(user_id.removeprefix("g_"), base=16)
     return user_number(user_id, secret)
 
 
 def named_token(base: str, name: str, secret: bytes) -> str:
-    """A guest's token with the name of its choice: the same guest, since its number comes from `base` alone."""
+    """A guest's token with a chosen name. It stays the same guest, since its number comes from `base` alone."""
     said = f"{base}~{urlsafe_b64encode(name.encode()).decode().rstrip('=')}"
     return f"{said}~{_seal(said, secret)}"
 
 
 def opened(token: str, secret: bytes) -> tuple[str, str | None]:
-    """What a guest's token comes from, and the name in it if this log has sealed it."""
+    """The base of a guest's token, and the name in it if this log's seal on it is valid."""
     said, _, seal = token.rpartition("~")
     base, _, name = said.partition("~")
     if not said:

@@ -1,7 +1,7 @@
-"""What the processes of one chat say to each other, as bytes.
+"""Messages between the processes of one chat, as bytes.
 
-Owns: the form of a message, and how people are named in it. May not: decide what is said. A process that is updated
-talks to others that are not: fields are only ever added, at the end.
+Owns: the form of a message, and how people are named in it. May not: decide what is sent. During an update old and new
+processes talk to each other: fields are only ever added, at the end.
 """
 
 import msgspec
@@ -14,16 +14,16 @@ _NO_RIGHTS = Access(Policies(), Guests.NONE).guests
 
 
 class Person(msgspec.Struct, array_like=True, gc=False):
-    """Somebody, as one process names it to another: a guest without a name of its own is a number."""
+    """A person, as one process names it to another; for a guest without a chosen name the number is enough."""
 
     number: int
     network: str
     name: str = ""
-    id: str = ""  # of somebody who has signed in
+    id: str = ""  # of a signed-in user
 
 
 class RoomSaid(msgspec.Struct, array_like=True, gc=False):
-    """Who is in a room in one process: so many, of whom these are named."""
+    """The presence of a room in one process: the number of people, and some of them by name."""
 
     room: str
     count: int
@@ -31,7 +31,7 @@ class RoomSaid(msgspec.Struct, array_like=True, gc=False):
 
 
 class Typed(msgspec.Struct, array_like=True, gc=False):
-    """Somebody is writing something."""
+    """Somebody types in a room."""
 
     room: str
     who: Person
@@ -57,13 +57,13 @@ class Said(msgspec.Struct, array_like=True, gc=False):
 
     process: int
     number: int  # 1 more than that of the message before
-    begin: bool = False  # every room in which somebody is follows
+    begin: bool = False  # a report of all rooms with people begins here
     rooms: list[RoomSaid] = []
-    end: bool = False  # and that was the last one
-    again: list[int] = []  # processes that are asked for everything
+    end: bool = False  # the last of `rooms` ends that report
+    again: list[int] = []  # processes that are asked to report all rooms
     typed: list[Typed] = []
     moved: list[Moved] = []
-    hints: list[str] = []  # what is to be looked up in the log again
+    hints: list[str] = []  # what to read from the log again
     kicked: list[Kicked] = []
 
 
@@ -73,7 +73,7 @@ decode = msgspec.msgpack.Decoder(Said).decode
 
 
 def named(principal: Principal) -> Person:
-    """Somebody here, as the others are told."""
+    """A principal of this process, for other processes."""
     if principal.is_guest:
         name = "" if principal.label is None else principal.face.name
         return Person(principal.number, principal.network, name)
@@ -82,7 +82,7 @@ def named(principal: Principal) -> Person:
 
 
 def principal_of(person: Person) -> Principal:
-    """Somebody elsewhere, who may do nothing here."""
+    """A person in another process, as a principal without rights here."""
     if person.id:
         face = User(person.id.replace("\0", ""), person.name.replace("\0", ""))
         return SignedIn(person.number, person.network, pack(face, None), _NO_RIGHTS)

@@ -1,7 +1,7 @@
-"""How far everybody has read: markers on their way to the log, and what is unread.
+"""Read markers: how far each user has read in each room, and what is unread.
 
-Owns: the markers that are not stored yet, and how often they are. May not: know who is connected, or count messages:
-the log does.
+Owns: the markers that are not stored yet, and how often they are stored. May not: know who is connected, or count
+messages: the log does.
 
 A client moves its marker with each message that it shows. All moves of a second become one row for each user and room,
 and a group of rows is one transaction, since messages wait for the same writing thread.
@@ -18,18 +18,18 @@ from chatserver.log.markers import MAX_MARKED_ROOMS, Marker, Markers, Unread
 
 #: Seconds between two rounds of storing.
 STORE_EVERY = 1.0
-#: Rows of one transaction: 3 ms of the writing thread. To prepare a statement of 8,000 rows takes 145 ms.
+#: Rows of one transaction: 3 ms of the writing thread. Preparing a statement of 8,000 rows would take 145 ms.
 STORE_GROUP = 500
 #: Markers that may wait to be stored, about 20 MB: 15,000 readers of six busy rooms each.
 MAX_WAITING = 100_000
-#: Seconds to store what is left when the server stops.
+#: Seconds to store the remaining markers when the server stops.
 LAST_ROUND = 1.0
 
 _log = structlog.get_logger("chatserver.chat")
 
 
 class ReadMarkers:
-    """See the module. `run` is a task; `faulted` is told of a fault of ours, which costs the markers under way."""
+    """See the module. `run` is a task; `faulted` is called for a bug of ours, which loses the markers of a round."""
 
     def __init__(self, markers: Markers, *, faulted: Callable[[object], None]) -> None:
         self._markers = markers
@@ -53,7 +53,7 @@ class ReadMarkers:
             rooms[room] = offset
 
     async def store(self, user_id: str) -> None:
-        """Store what one user has moved now, since it goes on elsewhere. Raises LogError."""
+        """Store the markers of one user now, who may continue on another server. Raises LogError."""
         moved = self._moved.get(user_id)
         if moved is None:
             return
@@ -62,7 +62,7 @@ class ReadMarkers:
         for at in range(0, len(markers), STORE_GROUP):
             await self._markers.move(markers[at : at + STORE_GROUP])
         if self._moved.get(user_id) is not moved:
-            return  # another round has these
+            return  # a round of `run` has taken these meanwhile
         for room, offset in stored.items():
             if moved.get(room) == offset:
                 del moved[room]
@@ -71,7 +71,7 @@ class ReadMarkers:
             del self._moved[user_id]
 
     async def unread(self, user_id: str, may_read: Callable[[str], bool]) -> dict[str, Unread]:
-        """What a user has not read, in rooms that it has a marker in and may read. Raises LogError."""
+        """What is unread in the rooms in which a user has a marker and which it may read. Raises LogError."""
         places = await self._markers.of_user(user_id)
         for markers in (self._storing, self._moved):
             for room, offset in markers.get(user_id, {}).items():
@@ -79,7 +79,7 @@ class ReadMarkers:
         return await self._markers.unread(user_id, {room: at for room, at in places.items() if may_read(room)})
 
     async def run(self) -> None:
-        """Store markers until cancelled, and then what is left."""
+        """Store markers until cancelled, then those that are left."""
         try:
             while True:
                 await self._asked.wait()
@@ -90,10 +90,10 @@ class ReadMarkers:
         finally:
             with trio.move_on_after(LAST_ROUND, shield=True):
                 await self._store()
-                await self._store()  # what was moved while the round before was under way
+                await self._store()  # markers that were moved during the previous round
 
     async def _store(self) -> None:
-        """One round. What comes meanwhile is for the next, so a marker is one row a second; so is what has failed."""
+        """One round. Markers moved during it, and those that could not be stored, are left for the next round."""
         if not self._storing:
             self._storing, self._moved = self._moved, {}
         try:

@@ -1,9 +1,10 @@
-"""The rooms in memory: how they come there, stay and leave.
+"""The rooms in memory: how they are loaded, stay and leave.
 
-Owns: which rooms are loaded, which are empty, and how many a network may have brought there. May not: send, or know why
-one is used.
+Owns: which rooms are loaded, which are empty, and how many a network may have loaded. May not: send, or know why a room
+is used.
 
-Only `using` and `load` wait, for the log. All else is synchronous: what finds a room and parks in it finds it there.
+Only `using` and `load` wait, for the log. All else is synchronous: a room cannot leave between being found and parked
+in.
 """
 
 from collections import Counter
@@ -18,26 +19,26 @@ from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import Log, LogError
 
-#: Messages of history that a room has in memory from the start: what a `join` without a cursor gives.
+#: Messages of history that are loaded with a room: what a `join` without a cursor gives.
 LATEST = 50
-#: Seconds an empty room stays in memory, so that everybody who drops and returns at once finds its ring.
+#: Seconds an empty room stays in memory, so that members who drop and return together find its ring.
 EMPTY_STAYS = 30.0
-#: Empty rooms kept for that, and how many of these one network may have brought: anybody may ask for rooms that do not
-#: exist. Thousands who drop at once come from many networks, which `all_rings_bytes` bounds.
+#: Empty rooms kept for that time, and how many of these one network may have loaded: anybody may request rooms that do
+#: not exist. Thousands who drop at once come from many networks; `all_rings_bytes` bounds their rooms.
 MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
-#: Seconds the others stay: who has just had one loaded goes on to use it.
+#: Seconds that an empty room beyond its network's share stays: a client that has just loaded a room goes on to use it.
 SURPLUS_STAYS = 1.0
 #: Rooms that leave memory in one step: 0.2 ms.
 EVICTED_AT_ONCE = 32
-#: One in so many of all rooms is what one network may have in memory: that leaves room for seven others.
+#: One network may have 1/NETWORK_SHARE of `max_rooms` in memory.
 NETWORK_SHARE = 8
-#: To what share of the budget rings are cut when they are over it, so that they are not over again with the next
-#: message: cutting looks at every room.
+#: Share of the budget to which rings are cut when they exceed it. Cutting visits every room, so the next message must
+#: not exceed the budget again.
 LOW_WATER = 0.75
 
 
 class RoomsFullError(LogError):
-    """No other room can be opened now. A `LogError`, since it is met where a room is loaded, and waited for alike."""
+    """No other room can be opened now. A `LogError`, since loading a room raises it, and clients retry it alike."""
 
 
 class Registry:
@@ -51,36 +52,36 @@ class Registry:
         self._size = size
         self._max_rooms = max_rooms
         self._max_of_network = max(1, max_rooms // NETWORK_SHARE)
-        self._of_network: Counter[str] = Counter()  # rooms that are in memory because of each
+        self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
         self._clock = clock
         self._stays = stays  # seconds
-        self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub: told of each when it is ready
-        self.unloaded: Callable[[Room], None] = lambda room: None  # the same, of each that leaves memory
+        self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
+        self.unloaded: Callable[[Room], None] = lambda room: None  # the same, when a room leaves memory
         self._loading: SingleFlight[Room, Room] = SingleFlight()
-        self._unwritten: dict[Room, None] = {}  # in which nothing was ever said
-        self._empty: dict[Room, float] = {}  # room to the time it leaves memory, in that order
+        self._unwritten: dict[Room, None] = {}  # rooms without any message
+        self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
         self._surplus: dict[Room, float] = {}  # the same, of empty rooms beyond their network's share
-        self._empty_of_network: Counter[str] = Counter()  # of those in `_empty`
-        #: who is in a room that comes into memory; others may be there, in other processes
+        self._empty_of_network: Counter[str] = Counter()  # rooms in `_empty` by network
+        #: makes the presence of a room that is loaded; other processes may have people in it already
         self.make_presence: Callable[[str], Presence] = lambda name: Presence()
 
     def room(self, name: str) -> Room | None:
-        """The room, if it is in memory and ready: then everything about its newest messages needs no waiting."""
+        """The room, if it is in memory and ready: then its newest messages are there without waiting."""
         room = self.rooms.get(name)
         return room if room is not None and room.ready else None
 
     def unwritten(self) -> Iterator[Room]:
-        """Those in which somebody is and nothing was ever said."""
+        """Rooms with people but without any message."""
         return (room for room in self._unwritten if room.presence)
 
     def presence(self, name: str) -> Presence:
-        """Who is in a room."""
+        """The presence of a room, whether or not it is in memory."""
         room = self.room(name)
         return self.make_presence(name) if room is None else room.presence
 
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
-        """The room, loaded if need be, and kept in memory for the length of the block. Raises LogError."""
+        """The room, loaded if needed, and kept in memory during the block. Raises LogError."""
         room = self.rooms.get(name) or self._make(name, network)
         room.pins += 1
         try:
@@ -95,7 +96,7 @@ class Registry:
                 self._remove(room)
 
     async def load(self, names: Iterable[str], network: str) -> None:
-        """Bring rooms into memory, where they stay for a while, one after the other. Raises the first LogError."""
+        """Load rooms one after the other; they stay in memory for a while. Raises the first LogError."""
         for name in names:
             async with self.using(name, network):
                 pass
@@ -113,9 +114,9 @@ class Registry:
 
     async def _load(self, room: Room) -> Room:
         head = await self._log.head(room.name)
-        records = await self._log.latest(room.name, LATEST) if head.last else []  # most names are nobody's yet
+        records = await self._log.latest(room.name, LATEST) if head.last else []  # most names have no messages yet
         last = records[-1].offset if records else head.last
-        room.first = max(room.first, head.first)  # retention may have been told meanwhile
+        room.first = max(room.first, head.first)  # `Hub.retained` may have set it during the read
         if last:
             room.make_ring(last - len(records)).add(records)
             self.relieve()
@@ -127,7 +128,7 @@ class Registry:
         return room
 
     def note_written(self, room: Room) -> None:
-        """Something is said in it for the first time."""
+        """A room gets its first message."""
         self._unwritten.pop(room, None)
 
     def _remove(self, room: Room) -> None:
@@ -139,7 +140,7 @@ class Registry:
         self.unloaded(room)
 
     def note_empty(self, room: Room) -> None:
-        """Nobody may be in it any more: then it leaves memory in a while."""
+        """If a room is empty now, schedule it to leave memory."""
         if not (room.ready and room.empty and self.rooms.get(room.name) is room):
             return
         self.note_entered(room)
@@ -153,14 +154,14 @@ class Registry:
             self._evict(next(iter(self._empty)))
 
     def note_entered(self, room: Room) -> None:
-        """Somebody is in it."""
+        """A room is not empty any more: it stays in memory."""
         if self._empty.pop(room, None) is not None:
             _uncount(self._empty_of_network, room.network)
         else:
             self._surplus.pop(room, None)
 
     def evict_due(self, _: object = None) -> bool:
-        """The next ones that have been empty long enough leave memory. True: there may be more."""
+        """Evict the next rooms that have been empty long enough. True: there may be more."""
         now = self._clock()
         for empty in (self._surplus, self._empty):
             due = [room for room, leaves in islice(empty.items(), EVICTED_AT_ONCE) if leaves <= now]
@@ -181,7 +182,7 @@ class Registry:
             self._remove(room)
 
     def relieve(self) -> None:
-        """If all rooms together keep too much: empty ones go, the oldest first, then each keeps its share at most."""
+        """If the budget is exceeded: evict empty rooms, the oldest first, then cut every room to an equal share."""
         budget = self._size.budget
         while budget.over and (self._surplus or self._empty):
             self._evict_oldest()
@@ -192,7 +193,7 @@ class Registry:
 
 
 def _uncount(counts: Counter[str], network: str) -> None:
-    """One less of this network, of which nothing is kept when there is none."""
+    """Decrement a network's count, and drop it at 0."""
     counts[network] -= 1
     if not counts[network]:
         del counts[network]

@@ -1,8 +1,8 @@
-"""What other processes have changed beside the messages of a shared log: sanctions and sign-outs, read again.
+"""Reloads the tables of a shared log that other processes change: sanctions and sign-outs.
 
-Owns: when they are read again. May not: enforce anything; `Moderation` and `SignedOut` do.
+Owns: when they are read. May not: enforce anything; `Moderation` and `SignedOut` do.
 
-A hint that something has changed may be lost, so they are read now and then in any case.
+They are read after a hint that they have changed, and from time to time in any case, since a hint may be lost.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,16 +14,16 @@ from chatserver.chat.moderation import Moderation
 from chatserver.chat.signed_out import SignedOut
 from chatserver.log.interface import SANCTIONS_CHANGED, SIGNOUTS_CHANGED, Log, LogError
 
-#: Seconds between two reads when no hint comes: so late is a lost hint made up for.
+#: Seconds between two reads without a hint: the delay of a change whose hint was lost.
 RELOAD_EVERY = 30.0
-#: Seconds from one read to the next in any case: somebody may sign out in a loop, and each read is of all of them.
+#: Least seconds between two reads: a client may sign out in a loop, and each read fetches the whole tables.
 RELOAD_PAUSE = 0.2
 
 _log = structlog.get_logger("chatserver.chat")
 
 
 class Reloader:
-    """See the module. `run` is a task, for a shared log; `faulted` is told of a fault of ours."""
+    """See the module. `run` is a task, for a shared log; `faulted` is called for a bug of ours."""
 
     def __init__(
         self, log: Log, moderation: Moderation, signed_out: SignedOut, *, faulted: Callable[[object], None]
@@ -35,18 +35,18 @@ class Reloader:
         self._asked = trio.Event()
 
     async def restore(self) -> None:
-        """Those of before a restart. Raises LogError."""
+        """Read the tables when the server starts. Raises LogError."""
         moderation, signed_out = self._moderation, self._signed_out
         moderation.restore(await self._log.sanctions.load(moderation.wall_ms()))
         signed_out.restore(await self._log.signouts.load(signed_out.wall_ms()))
 
     def heard(self, hints: Iterable[str]) -> None:
-        """Something may have changed."""
+        """Handle hints: these may say that a table has changed."""
         if SANCTIONS_CHANGED in hints or SIGNOUTS_CHANGED in hints:
             self._asked.set()
 
     async def run(self) -> None:
-        """Read them again until cancelled."""
+        """Read the tables again and again until cancelled."""
         while True:
             with trio.move_on_after(RELOAD_EVERY):
                 await self._asked.wait()

@@ -5,8 +5,8 @@ has read them, or how they are encoded.
 
     ring.chunk(encoding, cursor)    everything after a cursor, joined: one `send` for all that a member lacks
 
-All members that stand at one cursor get the same bytes object. Offsets in the ring have no holes; news that is not
-the next offset makes the ring begin anew there.
+All members at one cursor get the same bytes object. Offsets in the ring have no holes: a record that is not the next
+one empties the ring, which then begins with it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,22 +16,22 @@ from chatserver.chat.principal import Principal
 from chatserver.log.interface import Record
 from chatserver.meters import ByteBudget
 
-#: Bytes joined into one send: more than a socket's buffer takes at once is copied for nothing.
+#: Bytes joined into one send: joining more than a socket's buffer takes would be a wasted copy.
 CHUNK_BYTES = 64 * 1024
-#: Joined chunks kept for members that stand at the same cursor: slow readers spread over a ring of a thousand messages
-#: would have 64 MiB joined for them.
+#: Joined chunks kept for members at the same cursor. Without a bound, slow readers spread over a ring of a thousand
+#: messages would cause 64 MiB of them.
 CHUNKS_KEPT = 16
-#: Parts in which a ring that has to shrink is given up, each an eighth of what is left.
+#: A ring that has to shrink drops an eighth of its messages at a time.
 CUTS = 8
-#: Bytes of a copy of a message besides its contents: what a push puts around it, the bytes object, its place in a list.
+#: Bytes that each copy of a message takes besides its JSON: the push around it, the bytes object, its place in a list.
 ENTRY_BYTES = 80
 
 
 class Encoding:
-    """How one kind of client is told of things: the pushes of a WebSocket dialect, or server-sent events."""
+    """How events are encoded for one kind of client: the pushes of a WebSocket dialect, or server-sent events."""
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """A record, of which the JSON is given."""
+        """A record, given as JSON."""
         raise NotImplementedError
 
     def gap(self, room: str, after: int, until: int) -> bytes:
@@ -41,24 +41,24 @@ class Encoding:
     def presence(
         self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int
     ) -> bytes | None:  # fmt: skip
-        """Who came and went; None where that is not told."""
+        """People who came and left; None if clients of this kind get no presence."""
         return None
 
     def typing(self, room: str, who: Principal) -> bytes | None:
-        """Somebody is writing something; None where that is not told."""
+        """Somebody types; None if clients of this kind are not notified."""
         return None
 
     def read(self, room: str, offset: int) -> bytes | None:
-        """How far this user has read, on another connection; None where that is not told."""
+        """How far this user has read on another connection; None if clients of this kind are not notified."""
         return None
 
     def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
-        """A moderator has ended its membership in a room ("*": in all), and why. Empty for nothing."""
+        """A moderator has ended a membership in a room ("*": in all), and why. Empty: clients are not notified."""
         return b""
 
 
 class MessageEncoder(Protocol):
-    """What turns records into the JSON that all encodings share."""
+    """Turns records into the JSON that all encodings share."""
 
     def message(self, record: Record) -> bytes:
         """One record."""
@@ -68,7 +68,7 @@ class MessageEncoder(Protocol):
 
 
 class RingSize(NamedTuple):
-    """How large each ring may be, and the budget that all share. One for the server."""
+    """The bounds on each ring, and the budget that all share. One for the server."""
 
     encoder: MessageEncoder
     max_count: int
@@ -89,19 +89,19 @@ class Ring:
         self._encoder, self._max_count, self._max_bytes, self._budget = size
         self.first = last + 1
         self.last = last
-        self.written = 0  # bytes of JSON that ever came in
-        self.kept = 0  # bytes of everything, as the budget is charged
-        self._bytes = 0  # of JSON
+        self.written = 0  # bytes of JSON added since the ring was made
+        self.kept = 0  # bytes charged to the budget
+        self._bytes = 0  # bytes of JSON held
         self._joined = 0  # bytes of joined chunks
-        # Parallel lists: a hundred busy rooms would make 100,000 objects of messages, and the collector visits each.
+        # Parallel lists: with an object for each message, a hundred busy rooms would make the collector visit 100,000.
         self._json: list[bytes] = []
-        #: for each encoding that somebody is pushed in: one more copy of everything
+        #: for each encoding in use, one more copy of every message
         self._pushes: dict[Encoding, list[bytes | None]] = {}
         self._chunks: dict[Encoding, dict[int, tuple[bytes, int]]] = {}
 
     def add(self, records: Iterable[Record]) -> None:
-        """Append news; older entries make room."""
-        altered: dict[int, Record] = {}  # what a hundred people react to is encoded once
+        """Append records; the oldest entries are dropped to make room."""
+        altered: dict[int, Record] = {}  # by offset, so that a message with a hundred new reactions is encoded once
         emptied = []
         for record in records:
             if record.offset != self.last + 1:
@@ -130,7 +130,7 @@ class Ring:
         self._count()
 
     def _replace(self, offset: int, json: bytes) -> None:
-        """The record at this offset reads otherwise from now on, for all who have not got it yet."""
+        """Replace the record at an offset, for members that have not received it yet."""
         index = offset - self.first
         self._bytes += len(json) - len(self._json[index])
         self._json[index] = json
@@ -159,12 +159,12 @@ class Ring:
             chunks.clear()
 
     def _count(self) -> None:
-        """Charge what is kept by now. The budget may be over then: the registry relieves it."""
+        """Charge the bytes kept now. That may exceed the budget: `Registry.relieve` sees to it."""
         self.kept = (self._bytes + ENTRY_BYTES * len(self._json)) * (1 + len(self._pushes)) + self._joined
         self._budget.resize(self, self.kept)
 
     def cut(self, most: int) -> None:
-        """Give up what is oldest until no more than this is kept; members that lack it read it from the log."""
+        """Drop the oldest messages until at most this many bytes are kept; members behind get them from the log."""
         if self.kept > most:
             self._drop_chunks()
             self._count()
@@ -176,7 +176,7 @@ class Ring:
             self._count()
 
     def holds_after(self, offset: int) -> bool:
-        """Whether everything after an offset is here."""
+        """Whether all messages after an offset are here."""
         return offset >= self.first - 1
 
     def after(self, offset: int, limit: int) -> list[bytes]:
@@ -185,7 +185,7 @@ class Ring:
         return self._json[start : start + limit]
 
     def chunk(self, encoding: Encoding, offset: int) -> tuple[bytes, int]:
-        """What follows an offset, joined up to `CHUNK_BYTES`, and the offset that it reaches."""
+        """The pushes after an offset, joined up to `CHUNK_BYTES`, and the offset of the last one."""
         chunks = self._chunks.get(encoding)
         if chunks is None:
             self._pushes[encoding] = [None] * len(self._json)
@@ -213,7 +213,7 @@ class Ring:
         return found
 
     def pieces(self, encoding: Encoding, offset: int, reached: int) -> list[bytes]:
-        """The single frames or events that a chunk was joined from."""
+        """The frames or events that a chunk was joined from."""
         start = offset + 1 - self.first
         return [self._push(encoding, index) for index in range(start, reached + 1 - self.first)]
 

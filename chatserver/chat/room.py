@@ -1,8 +1,8 @@
-"""One room in memory: who is there, and what was said last.
+"""One room in memory: its people and its newest messages.
 
 Owns: the facts of a room. May not: send, wait, or decide when a room leaves memory.
 
-A ring is made at the room's first message: names are free, and a room in which nothing was ever said costs its people.
+A ring is made at the room's first message: anybody can name a room, so one without messages must cost little.
 """
 
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from chatserver.chat.ring import Ring, RingSize
 if TYPE_CHECKING:
     from chatserver.chat.broadcast import Broadcast, PollPass
 
-#: The share of a ring that may wait to be offered before publishers are paused. A publisher that laps the ring would
-#: make gaps for members that are not slow at all.
+#: Publishers are paused when 1/CONGESTED_SHARE of a ring is not yet offered to the members. A publisher that laps the
+#: ring would make gaps for members that are not slow at all.
 CONGESTED_SHARE = 2
 
 
@@ -32,41 +32,41 @@ class Room:
 
     def __init__(self, name: str, size: RingSize, presence: Presence, *, network: str) -> None:
         self.name = name
-        self.network = network  # of the connection for which it came into memory: it counts for its share of rooms
+        self.network = network  # whose connection had it loaded: the room counts towards the share of this network
         self.ring: Ring | None = None
         self.first = 1  # oldest offset the log keeps
         self.members: dict[Member, Principal] = {}
-        self.uninformed: set[Member] | None = None  # those who were behind when presence was told
+        self.uninformed: set[Member] | None = None  # members that were blocked when presence was sent
         self.waiters: dict[PollWaiter, None] | None = None
         self.presence = presence
-        self.telling: float | None = None  # since when presence waits to be told by the next pass
-        self.notices: Notices | None = None  # what else waits to be told
+        self.telling: float | None = None  # since when presence waits for the next pass
+        self.notices: Notices | None = None  # other notices that wait
         self.broadcast: Broadcast | None = None  # the pass over its members that is under way
         self.answering: PollPass | None = None  # the pass over its held polls that is under way
         self.paused: dict[object, None] | None = None  # publishing connections that wait for its members
         self.pending = 0  # messages handed to the log and not yet answered
         self.pending_bytes = 0
-        self.offered = self.offered_bytes = 0  # every member was offered what comes up to here
+        self.offered = self.offered_bytes = 0  # offset, and `Ring.written`, up to which every member was offered all
         self.cache: dict[object, bytes] | None = None  # answers that are the same for everybody, see `remember`
-        self.ready = False  # while its newest messages are read from the log, news is noted and not kept
-        self.heard = 0  # the highest offset that it may lack, see `Follower`
+        self.ready = False  # False while its newest messages are loaded: news is noted (`heard`), but not appended
+        self.heard = 0  # the highest offset that the log may have, see `Follower`
         self.pins = 0  # tasks that will use it after a wait
         self._size = size
 
     @property
     def last(self) -> int:
-        """The newest offset; 0 when nothing was ever said."""
+        """The newest offset; 0 when there are no messages."""
         return 0 if self.ring is None else self.ring.last
 
     def make_ring(self, last: int) -> Ring:
-        """The ring, which begins behind this offset."""
+        """Make the ring, which begins after this offset."""
         self.ring = ring = Ring(self.name, self._size, last=last)
         return ring
 
     @property
     def empty(self) -> bool:
-        """Whether nobody would miss it in memory."""
-        # Not `pending` or `broadcast`: they hold the room themselves, and nobody would look again when they end.
+        """Whether the room may leave memory."""
+        # `pending` and `broadcast` do not count: they keep a reference, and `note_empty` is not called when they end.
         return not (self.members or self.waiters or self.pins or self.presence.seen_elsewhere)
 
     @property
@@ -81,31 +81,31 @@ class Room:
         return count * CONGESTED_SHARE > self._size.max_count or size * CONGESTED_SHARE > self._size.max_bytes
 
     def all_offered(self) -> None:
-        """Nobody is there who lacks anything."""
+        """Note that no member lacks anything."""
         if self.ring is not None:
             self.offered, self.offered_bytes = self.ring.last, self.ring.written
 
     def remember(self, key: object, answer: bytes) -> None:
-        """Keep an answer for all who will ask the same until the next message. How many, the caller bounds."""
+        """Cache an answer for equal requests until the next message. The caller bounds the number of answers."""
         if self.cache is None:
             self.cache = {}
         self.cache[key] = answer
         self._size.budget.resize(self, sum(map(len, self.cache.values())))
 
     def forget_answers(self) -> None:
-        """They are not what would be answered now."""
+        """Drop the cached answers, which are out of date."""
         if self.cache is not None:
             self.cache = None
             self._size.budget.release(self)
 
     def cut(self, most: int) -> None:
-        """Keep no more bytes than this."""
+        """Keep at most this many bytes."""
         self.forget_answers()
         if self.ring is not None:
             self.ring.cut(most)
 
     def released(self) -> None:
-        """It leaves memory."""
+        """Free what is charged to the budget: the room leaves memory."""
         self.forget_answers()
         if self.ring is not None:
             self.ring.released()

@@ -1,7 +1,7 @@
-"""Those who have signed out everywhere: what was made for them before does not hold any more.
+"""Users who have signed out everywhere: tokens issued to them before that are invalid.
 
-Owns: the table that every token is held against. May not: wait, store a sign-out, or know a connection; `end` is told
-whose are to be ended.
+Owns: the table that every token is checked against. May not: wait, store a sign-out, or know a connection; `end` is
+called with the number of a user whose connections must end.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from time import time_ns
 
 from chatserver.log.signouts import SignOut, bounded
 
-#: Sign-outs after which those that forbid nothing any more are looked for.
+#: Size of the table, and its multiples, at which sign-outs that no longer matter are removed.
 SWEEP_EVERY = 1000
 
 
@@ -22,23 +22,23 @@ class SignedOut:
         self._table: dict[int, SignOut] = {}
 
     def holds(self, number: int, issued: float = 0.0) -> bool:
-        """Whether something holds that was made for this person at this time, in seconds since the Unix epoch."""
+        """Whether a token issued to this person at this time (seconds since the Unix epoch) is still valid."""
         found = self._table.get(number)
         return found is None or issued * 1000 > found.time
 
     def restore(self, sign_outs: Iterable[SignOut]) -> None:
-        """Those of before a restart."""
+        """Put back the sign-outs from before a restart."""
         self._table = {each.number: each for each in sign_outs}
 
     def renew(self, sign_outs: Iterable[SignOut]) -> None:
-        """What the log has: those that were made elsewhere end what is open here."""
+        """Adopt the sign-outs read from the log; those made in other processes end connections here."""
         for each in sign_outs:
             found = self._table.get(each.number)
             if found is None or found.time < each.time:
                 self.note(each)
 
     def note(self, sign_out: SignOut) -> None:
-        """It is stored: what was made before ends now."""
+        """Apply a sign-out that is stored: earlier tokens are invalid, and the user's connections end."""
         self._table.pop(sign_out.number, None)
         self._table[sign_out.number] = sign_out
         if len(self._table) % SWEEP_EVERY == 0:

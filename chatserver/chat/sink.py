@@ -1,6 +1,6 @@
-"""What chat may do with a connection, and with the loop's time: two interfaces.
+"""Two interfaces that chat needs: what it may do with a connection, and how it schedules work on the loop.
 
-Owns: the shapes. May not: know what a connection is beyond a value to hand back. Nothing here waits.
+Owns: the interfaces. May not: know what a connection is beyond a value to hand back. Nothing here waits.
 """
 
 from collections.abc import Callable
@@ -14,41 +14,41 @@ class Sink(Protocol):
     """The connections."""
 
     def offer(self, connection: object, data: bytes) -> int:
-        """Write what the peer takes now: bytes taken, 0 when it is behind, -1 when it is gone."""
+        """Write what the peer takes now. Returns the bytes taken, 0 if it is blocked, -1 if it is gone."""
 
     def offer_each(self, connections: list[object], data: bytes) -> list[tuple[int, int]]:
-        """Offer the same to many; index and result, as of `offer`, for those that did not take all of it."""
+        """`offer` the same bytes to many. Returns (index, result) for those that did not take all of it."""
 
     def keep(self, connection: object, chunk: bytes, position: int) -> None:
-        """See to the rest of a frame that was partly taken; its members are offered more when there is room."""
+        """Keep the rest of a frame that was partly taken; `Hub.writable` is called when the connection is writable."""
 
     def send(self, connection: object, data: bytes) -> None:
         """Write all of it, now or later."""
 
     def blocked(self, connection: object) -> bool:
-        """Whether it is behind."""
+        """Whether unsent bytes wait for it to become writable."""
 
     def answer(self, waiter: "PollWaiter") -> None:
-        """There is news for a held poll."""
+        """Answer a held poll, for which there is news."""
 
     def resume(self, connection: object) -> None:
-        """A publisher that was paused may go on."""
+        """Resume a publisher that was paused."""
 
     def network(self, connection: object) -> str:
-        """Where it comes from: the key under which networks take turns."""
+        """Its network: the key under which networks take turns."""
 
     def guarded(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
-        """Call `act(connection, *arguments)`, so that a fault in it is that connection's end and nobody else's."""
+        """Call `act(connection, *arguments)`; if it raises, that connection ends and no other."""
 
 
 class Schedule(Protocol):
-    """The loop's time."""
+    """Work on the loop."""
 
     def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
-        """Run a step of about 0.1 ms before anything long; True: there is more to do, behind everything else."""
+        """Queue a step of about 0.1 ms ahead of long work. If it returns True, it runs again behind all other work."""
 
     def later(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
-        """The same, behind everything else."""
+        """Queue a step behind all other work."""
 
     def faulted(self, item: object) -> None:
-        """A fault of ours is being handled: count it, and write it down once."""
+        """Count and log a bug of ours; called inside the `except` block."""

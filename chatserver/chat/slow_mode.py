@@ -1,6 +1,6 @@
-"""Slow mode: in some rooms a user may publish once in so many seconds.
+"""Slow mode: in some rooms a user may publish only once in a number of seconds.
 
-Owns: when each user has published last where that matters. May not: read a policy or a clock; both are given.
+Owns: when each user may publish again in such rooms. May not: read a policy or a clock; both are given.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import trio
 
 from chatserver.chat.principal import Action, Principal
 
-#: Users and rooms remembered; beyond them the one that published first is forgotten, and may be early for once.
+#: Pairs of user and room remembered; beyond that the oldest is forgotten, so that this user may publish early once.
 MAX_REMEMBERED = 50_000
 
 
@@ -18,7 +18,7 @@ def _never(room: str) -> float:
 
 
 class SlowMode:
-    """`seconds_of` tells a room's pause, 0 for none. Moderators are exempt."""
+    """`seconds_of` returns the pause of a room, 0 for none. Moderators are exempt."""
 
     def __init__(
         self, seconds_of: Callable[[str], float] = _never, clock: Callable[[], float] = trio.current_time
@@ -28,7 +28,7 @@ class SlowMode:
         self._until: dict[tuple[int, str], float] = {}
 
     def take(self, principal: Principal, room: str) -> float:
-        """Count a message: 0.0 when it may be published now, else the seconds until it may."""
+        """Count a message. Returns 0.0 if it may be published now, else the seconds until it may."""
         seconds = self._seconds_of(room)
         if not seconds or principal.may(Action.MODERATE, room):
             return 0.0
@@ -37,7 +37,7 @@ class SlowMode:
         left = self._until.get(key, now) - now
         if left > 0:
             return left
-        self._until.pop(key, None)  # so that it is the youngest
+        self._until.pop(key, None)  # so that it moves to the end, as the newest
         if len(self._until) >= MAX_REMEMBERED:
             del self._until[next(iter(self._until))]
         self._until[key] = now + seconds

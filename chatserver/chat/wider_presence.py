@@ -1,11 +1,11 @@
 """The people of one room, here and in other processes.
 
-Owns: how those here and what the other processes have said are one list of people, and what of it is an arrival or a
-departure. May not: know how it was said; elsewhere.py does.
+Owns: the one list made of people here and of reports from other processes, and which of its changes are arrivals or
+departures. May not: know how the reports came; elsewhere.py does.
 
-Nobody is kept twice: those here are in `Presence`, and the others are looked up in what their processes have said. A
-user who is connected to two processes is present once. Of a large room a process names some only: the others are a
-number, and somebody who is in two processes may count twice there.
+No person is kept twice: people here are in `Presence`, others are looked up in their processes' reports. A user who is
+connected to two processes is present once. Of a large room a process names only some people: the others are a number,
+and a user in two processes may count twice there.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from chatserver.chat.principal import Principal
 
 
 class There(NamedTuple):
-    """Who is in one room in one other process."""
+    """The people of one room in one other process."""
 
     people: dict[int, Principal]  # by number
-    unnamed: int  # so many more
+    unnamed: int  # number of further people
 
     def same_as(self, other: "There") -> bool:
-        """Whether nobody would see a difference."""
+        """Whether the two look the same to clients."""
         return self.unnamed == other.unnamed and not self.changed_to(other)
 
     def changed_to(self, now: "There") -> list[int]:
-        """The numbers of those who have come, gone or changed their names."""
+        """The numbers of people who have come, left or changed their names."""
         return [
             number
             for number, each in (self.people | now.people).items()
@@ -39,7 +39,7 @@ NOBODY = There({}, 0)
 
 
 class WiderPresence(Presence):
-    """The people of one room, here and in other processes; `noted` is told when those who are here have changed."""
+    """The people of one room, here and in other processes; `noted` is called when people here have changed."""
 
     __slots__ = ("_more", "_name", "_noted", "_others", "_renamed")
 
@@ -49,13 +49,13 @@ class WiderPresence(Presence):
         self._noted = noted
         self._others: tuple[dict[int, Principal], ...] = ()  # the people of each process that names some
         self._more = 0  # people who are elsewhere and not here
-        self._renamed: dict[int, Principal] | None = None  # of those here: who got another name elsewhere since
+        self._renamed: dict[int, Principal] | None = None  # people here who have got a newer name elsewhere
 
     def __len__(self) -> int:
         return len(self._people) + self._more
 
     def people(self, limit: int = MAX_LISTED) -> list[Principal]:
-        """Some of those present: those here in the order they came, then the others."""
+        """Up to `limit` people present: those here in the order they came, then the others."""
         found = dict(islice(self._people.items(), limit))
         if self._renamed:
             found.update({number: each for number, each in self._renamed.items() if number in found})
@@ -84,15 +84,15 @@ class WiderPresence(Presence):
 
     @property
     def count_here(self) -> int:
-        """How many are in this process."""
+        """The number of people in this process."""
         return len(self._people)
 
     def people_here(self, limit: int) -> list[Principal]:
-        """Some of them, by the names that they have here."""
+        """Up to `limit` people in this process, by the names that they have here."""
         return super().people(limit)
 
     def hear(self, before: There, now: There) -> None:
-        """Take in that those of another process have changed."""
+        """Apply a change of the people in another process."""
         known = {number: self.person(number) for number in before.changed_to(now)}
         others = [now.people if each is before.people else each for each in self._others]
         if not before.people:
@@ -100,7 +100,7 @@ class WiderPresence(Presence):
         self._others = tuple(filter(None, others))
         self._more += now.unnamed - before.unnamed
         if before.unnamed != now.unnamed or (now.unnamed and known):
-            self._tell_count()  # others are named, who may have been there before
+            self._tell_count()  # a newly named person may have been there unnamed, and is no arrival
             self.listing = None
         for number, shown in known.items():
             person = now.people.get(number)
@@ -116,13 +116,13 @@ class WiderPresence(Presence):
             self._note_change(shown, person)
 
     def begin_with(self, there: There) -> None:
-        """Those who are in another process already are nothing to tell."""
+        """Add the people of another process as present from the start: they are not sent as arrivals."""
         self.hear(NOBODY, there)
         self._changes = None
         self._unnamed = False
 
     def _note(self, principal: Principal, *, here: bool) -> None:
-        """Somebody has come here, or has gone from here, who may be elsewhere as well."""
+        """Note an arrival or departure here of a person who may be elsewhere as well."""
         self._noted(self._name)
         shown = principal if self._renamed is None else self._renamed.pop(principal.number, principal)
         other = self._elsewhere(principal.number)
@@ -142,7 +142,7 @@ class WiderPresence(Presence):
         self._note_change(None, principal)
 
     def _note_change(self, before: Principal | None, now: Principal | None) -> None:
-        """Somebody is in the list as this one, and was as that one; None: not at all."""
+        """Note how a person's entry in the list has changed; None: no entry."""
         if before is not None and now is not None and before.label == now.label:
             return
         if len(self) > NAMED_ROOM:
@@ -153,12 +153,12 @@ class WiderPresence(Presence):
             super()._note(before, here=False)
 
     def _tell_count(self) -> None:
-        """Nobody is named at the next telling."""
+        """Send only the count in the next notice."""
         self._unnamed = True
         self._changes = None
 
     def _elsewhere(self, number: int) -> Principal | None:
-        """The one with this number in another process; of several, always the same."""
+        """The person with this number in another process; if several have one, always the same entry."""
         for people in self._others:
             if number in people:
                 return people[number]

@@ -12,7 +12,7 @@ from chatserver.observe.logs import Limiter
 from chatserver.reasons import Reason
 
 _log = structlog.get_logger("chatserver.edge")
-#: Ends that are decided below the edge: nobody else has written a line about them.
+#: Ends that are decided below the edge, where no line is logged.
 _UNSEEN = frozenset((Reason.FLUSH_DEADLINE, Reason.EVICTED))
 
 
@@ -24,26 +24,26 @@ class CloseStats:
         self._lines = lines
 
     def closed(self, connections: Connections, connection: Connection, reason: Reason) -> None:
-        """A connection is gone."""
+        """Count a connection that has ended."""
         self.closes[reason] += 1
         if reason in _UNSEEN:
             connections.misbehaved(connection, reason, reason.sentence)
 
     def refused(self, reason: Reason) -> None:
-        """A peer was not let in."""
+        """Count and log a peer that was not admitted."""
         self.closes[reason] += 1
         self._lines.write(_log.warning, "refused", reason=reason.label)
 
     def publish_failed(self, error: LogError) -> None:
-        """The log did not take a message: while a disk is full, every message of everybody."""
+        """Log that the message log did not take a message: when a disk is full, that is every message."""
         self._lines.write(_log.warning, "publish_failed", reason=type(error).__name__, detail=str(error))
 
     def log_failed(self, connection: Connection, error: LogError) -> None:
-        """The log could not do what a request needs. Its words may name a room, which is why they are no `reason`."""
+        """Log that the message log failed a request. The error text may name a room, so it is not the `reason`."""
         self._lines.write(
             _log.warning, "log_failed", reason=type(error).__name__, peer=connection.address, detail=str(error)
         )
 
     def report(self) -> None:
-        """Write how many lines were left out."""
+        """Log how many lines were left out."""
         self._lines.report(_log.info)

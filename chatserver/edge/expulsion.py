@@ -1,11 +1,11 @@
-"""Takes those whom a moderator sends away out of their rooms, on every transport.
+"""Removes kicked and banned users from their rooms, on every transport.
 
-Owns: the search for their connections, and then for those who are present without one, between two polls or after a
-reload; how each kind of them ends. May not: know why somebody has to go, or whether it may come back; those who come
-meanwhile have been asked already (chat/moderation.py).
+Owns: the search for their connections, then for users who are present without one (between two polls, or after a
+reload); how a connection of each kind ends. May not: know the reason, or whether the user may return. Users who join
+during a search were checked already (chat/moderation.py).
 
-A WebSocket is told and leaves the room, a held poll is refused, an event stream is told and ends: each client can say
-why. A ban from everywhere closes WebSockets too.
+A WebSocket is notified and leaves the room, a held poll is refused, an event stream is notified and ends: each client
+can show why. A ban from all rooms closes WebSockets too.
 """
 
 from collections.abc import Iterator
@@ -25,19 +25,19 @@ from chatserver.net.states import Priority
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode, Reason
 
-#: Places in the table of connections that are looked at in one step, 0.1 ms, and for how many it counts to end one.
+#: Places of the connection table searched in one step (0.1 ms), and how many of them ending a connection counts for.
 SEARCH_STEP, END_COST = 512, 100
 
 
 class _Search(NamedTuple):
-    """What is left to look at: an expulsion, and the next place in the table."""
+    """A search under way: an expulsion, and the next place in the table."""
 
     expulsion: Expulsion
     at: int
 
 
 class _LostSearch(NamedTuple):
-    """The same for those who have no connection."""
+    """The same for users without a connection."""
 
     expulsion: Expulsion
     left: Iterator[tuple[Room, Principal]]
@@ -52,7 +52,7 @@ class Expeller:
         self._exchanges = exchanges
 
     def expel(self, expulsion: Expulsion) -> None:
-        """Begin; `over` is set at the end."""
+        """Begin the search; the expulsion's `over` is set at its end."""
         self._go_on(_Search(expulsion, 0))
 
     def _go_on(self, search: _Search) -> None:
@@ -97,7 +97,7 @@ class Expeller:
         return False
 
     def _expelled(self, connection: Connection, expulsion: Expulsion) -> bool:
-        """Whether it is about this connection; then it has ended what it had to."""
+        """Whether the expulsion concerns this connection; if so, what it has open there has been ended."""
         principal = principal_of(connection.context)
         if principal is None or not expulsion.concerns(principal):
             return False
@@ -106,7 +106,7 @@ class Expeller:
         return True
 
     def _end(self, connection: Connection, expulsion: Expulsion) -> bool:
-        """End what it has in the room. True: another request may be in the inbox."""
+        """End what the connection has open in the room. True: another request may be in the inbox."""
         refusal = expulsion.refusal
         match connection.context:
             case WebSocketSession() as session:
@@ -151,7 +151,7 @@ class Expeller:
 
 
 def principal_of(context: object) -> Principal | None:
-    """Whose connection it is, while it has something open in a room or may speak."""
+    """The principal of a connection with this context: a WebSocket, a held poll or an event stream; else None."""
     if isinstance(context, WebSocketSession | PollWaiter):
         return context.principal
     return context.room.members.get(context) if isinstance(context, Member) else None

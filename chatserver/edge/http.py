@@ -1,7 +1,7 @@
 """Drives HTTP on a connection: requests to answers, answers to bytes, the states between.
 
-Owns: the order of an exchange, once edge/requests.py has made a request of the bytes. One request at a time: what a
-client sends ahead stays in its inbox, and beyond one read of it, in the kernel. May not: know what a path means.
+Owns: the order of an exchange, once edge/requests.py has parsed a request. One request at a time: bytes sent ahead stay
+in the inbox, and those beyond one read in the kernel. May not: know what a path means.
 
     HEAD -> (BODY) -> handler -> Response            -> KEEPALIVE or CLOSING
                               -> Hold    -> HELD     -> the same, later
@@ -9,8 +9,8 @@ client sends ahead stays in its inbox, and beyond one read of it, in the kernel.
                               -> coroutine -> SERVING -> any of these, from its task
                               -> Stream  -> STREAM       -> Upgrade -> OPEN
 
-    KEEPALIVE -> THROTTLED -> KEEPALIVE     asks faster than it may: not read, and so not answered, for a moment
-    KEEPALIVE -> PAUSED -> KEEPALIVE        publishes faster than the room's members can be told
+    KEEPALIVE -> THROTTLED -> KEEPALIVE     requests come too fast: not read, and so not answered, for a moment
+    KEEPALIVE -> PAUSED -> KEEPALIVE        publishes faster than the broadcast reaches the room's members
 """
 
 import math
@@ -47,31 +47,31 @@ from chatserver.protocol.response import error_response, response_head, with_hea
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
-#: Seconds told to a client whose request took us too long.
+#: Retry-After (s) for a client whose request took us too long.
 SERVING_RETRY = 2.0
-#: Seconds' worth of requests that may come at once: a page with its files, a few pages of history.
+#: Burst of requests, in seconds of the request rate: a page with its files, a few pages of history.
 REQUEST_BURST = 2.0
-#: Seconds that a restart takes at least, and over which clients are asked to come back after that.
+#: Seconds that a restart takes at least, and the window after that over which returning clients are spread.
 RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
 _RESTARTING = "the server is restarting; come back a little later"
 
 
 def return_after(share: float | None = None) -> float:
-    """Seconds to wait: somewhere in the window by chance, or for `share` (0 to 1) of those who leave before."""
+    """Seconds to wait: at random in the window, or at `share` (0 to 1) of it, to spread clients in order."""
     return RETURN_AFTER + RETURN_WINDOW * (random.random() if share is None else share)  # noqa: S311  no secret
 
 
 class Exchange(msgspec.Struct, gc=False, eq=False):
-    """`SERVING` carries it: a request that is being answered."""
+    """A request that is being answered; the context of `SERVING`."""
 
     keep_alive: bool
     head_only: bool
-    headers: tuple[tuple[str, str], ...] = ()  # of any answer to it, besides the answer's own
-    room: Room | None = None  # the one it published into
+    headers: tuple[tuple[str, str], ...] = ()  # added to any answer
+    room: Room | None = None  # the room that it published into
 
 
 class PageWaiter(PollWaiter, kw_only=True, gc=False, eq=False):
-    """A held poll of a page of an allowed origin, whose answer needs more headers; any other does without the field."""
+    """A held poll from a page of an allowed origin, whose answer needs CORS headers; others save the field."""
 
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -96,7 +96,7 @@ class HttpExchanges:
         self._stats = stats
         self._vouched = vouched
         self.draining = False
-        self.forwarded = forwarded  # told of each request before it is handled; may raise HttpError
+        self.forwarded = forwarded  # called with each request before it is handled; may raise HttpError
         self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
             Response: self.respond,
             Hold: self._hold,
@@ -109,7 +109,7 @@ class HttpExchanges:
     # -- requests to answers ----------------------------------------------------------------------------------------
 
     def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> bool:
-        """A whole request. True: another one may be in the inbox."""
+        """Handle a whole request. True: another one may be in the inbox."""
         connection.rate = self._bucket.spend(connection.rate, self._now())
         another = head.keep_alive and not self.draining
         if not self._connections.keep_ahead(connection, rest):
@@ -137,7 +137,7 @@ class HttpExchanges:
 
     def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> bool:
         if self.draining and isinstance(answer, Hold | Stream | Upgrade):
-            # It would wait for what we will not see any more, and hold up our end meanwhile.
+            # It would wait for news that no longer comes, and delay the shutdown.
             exchange.keep_alive = False
             refused = refusal(ErrorCode.DRAINING, _RESTARTING, return_after())
             return self.respond(connection, exchange, refused, Reason.DRAINING)
@@ -152,7 +152,7 @@ class HttpExchanges:
     async def _serve(self, connection: Connection, exchange: Exchange, pending: Pending, deadline: float) -> None:
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
         if connection.context is not exchange:
-            pending.close()  # it went while it waited for its turn
+            pending.close()  # the connection ended while this waited for its turn
             return
         result: Answer | HttpError | MessageError | LogError | None = None
         with trio.move_on_at(deadline):
@@ -169,7 +169,7 @@ class HttpExchanges:
             self._stats.log_failed(connection, result)
             result = refusal(*log_failure(result))
         if connection.context is not exchange:
-            return  # it went while we read
+            return  # the connection ended while the log was read
         if result is None:
             more = self.give_up(connection, exchange)
         elif isinstance(result, HttpError | MessageError):
@@ -180,7 +180,7 @@ class HttpExchanges:
             self._connections.resume(connection, later=True)
 
     def give_up(self, connection: Connection, exchange: Exchange) -> bool:
-        """We are too slow."""
+        """Answer 503 and close, since our answer took too long."""
         exchange.keep_alive = False
         sentence = "the answer took too long; what was asked may have been done"
         late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
@@ -224,7 +224,7 @@ class HttpExchanges:
         return self.go_on(connection)
 
     def go_on(self, connection: Connection) -> bool:
-        """In KEEPALIVE: the next request, or a moment's wait. True: it may be in the inbox."""
+        """In KEEPALIVE: throttle the connection if its requests come too fast. True: a request may be in the inbox."""
         if connection.rate and self._bucket.over(connection.rate, self._now()):
             self._connections.enter(connection, State.THROTTLED)
             return False
@@ -253,14 +253,14 @@ class HttpExchanges:
             connection=connection, principal=answer.principal, limit=answer.limit, many=answer.many,
             keep_alive=exchange.keep_alive, messages_only=answer.messages_only,
         )  # fmt: skip
-        # First the state, which releases what it carries: a fault in parking leaves nobody waiting in a room.
+        # Enter the state first, since leaving it releases the waiter: if `park` raises, no waiter is left in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
         self._hub.park(waiter, answer.waits)
-        # A poll behind which another request stands is answered at once: a held one is read only to see its FIN.
+        # A poll followed by another request is answered at once: a held connection is read only to see its FIN.
         return self.answer_held(connection, waiter) if connection.inbox else False
 
     def answer_held(self, connection: Connection, waiter: PollWaiter) -> bool:
-        """News for a held poll, or its time is up, or its client has sent FIN: what there is, even if nothing.
+        """Answer a held poll with the messages there are, even none: on news, at its deadline, or on FIN.
 
         True: another request may be in the inbox.
         """
@@ -277,7 +277,7 @@ class HttpExchanges:
         return self._wait_for(connection, exchange, pending, self._tasks)
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
-        """A held poll that may not wait any more. True: another request may be in the inbox."""
+        """Refuse a held poll whose user may no longer wait. True: another request may be in the inbox."""
         headers = waiter.headers if isinstance(waiter, PageWaiter) else ()
         exchange = Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=headers)
         return self._refuse_request(connection, exchange, error)
@@ -298,7 +298,7 @@ class HttpExchanges:
             answer.room, connection, encoding=encoding, principal=answer.principal, cursor=answer.after
         )  # fmt: skip
         self._connections.drop_inbox(connection)
-        connection.rate = 0  # nothing more can be asked on it
+        connection.rate = 0  # no more requests: from now on it counts the bytes received, see StreamHandler
         self._connections.enter(connection, State.STREAM, member)
         self._connections.send(connection, with_headers(answer.preface, exchange.headers))
         self._hub.deliver(member)
@@ -306,7 +306,7 @@ class HttpExchanges:
 
 
 def _shrink(request: Request, pending: Pending) -> None:
-    """Keep little of a request while it waits. Raises HttpError if it turns out now that it comes from nobody."""
+    """Drop most of a request while it waits. Raises if its principal, found only now, is not valid."""
     try:
         request.shrink()
     except (HttpError, MessageError):

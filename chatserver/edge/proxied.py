@@ -1,9 +1,9 @@
-"""Behind a balancer: for whom a connection was made, and for whom a request.
+"""Behind a balancer: the client of a connection or of a request.
 
-Owns: the list of trusted proxies, the state `PROXY`, and `Connection.address` where somebody else is on the other end.
-May not: believe what comes from an address that is not on the list. Empty, nobody is believed.
+Owns: the list of trusted proxies, the state `PROXY`, and `Connection.address` of connections that a proxy made. May
+not: believe an address that is not on the list. If the list is empty, no address is believed.
 
-A connection is counted (cap of its network, places, reclaim) for the client, as soon as that is known: by the PROXY
+A connection is counted (cap of its network, places, eviction) for the client as soon as that is known: by the PROXY
 header for the connection, by `X-Forwarded-For` for each request. Until then it counts for the proxy, which has no cap
 of its own.
 """
@@ -23,14 +23,14 @@ from chatserver.protocol.head import Head
 from chatserver.protocol.proxy import ProxyError, client_of, parse_proxy_header
 from chatserver.reasons import ErrorCode, Reason
 
-#: Seconds told to a client whose network holds as many connections as it may.
+#: Retry-After (s) for a client whose network is at its cap.
 CAP_RETRY = 5
-#: Addresses whose answer is remembered: proxies are few, and they connect often.
+#: Addresses for which the answer is cached: proxies are few, and they connect often.
 REMEMBERED = 4096
 
 
 def trusted_proxies(networks: Sequence[str]) -> Callable[[str], bool]:
-    """What tells whether an address is a trusted proxy's. An IPv4 address in IPv6 form is the IPv4 address."""
+    """A predicate: is this the address of a trusted proxy? An IPv4-mapped IPv6 address counts as the IPv4 address."""
     parsed_networks = [ipaddress.ip_network(each, strict=False) for each in networks]
 
     @lru_cache(REMEMBERED)
@@ -43,7 +43,7 @@ def trusted_proxies(networks: Sequence[str]) -> Callable[[str], bool]:
 
 
 class ProxyHandler(Handler):
-    """`PROXY`: the header of a balancer that must send one, gathered in the inbox; `then` is the state behind it."""
+    """`PROXY`: a balancer's PROXY header, gathered in the inbox; `then` is the state that follows."""
 
     def __init__(
         self, connections: Connections, admission: Admission, *, then: State, refusals: Sequence[bytes]
@@ -79,12 +79,12 @@ class ProxyHandler(Handler):
         self._connections.close(connection, Reason.PROXY_HEADER)
 
     def expired(self, connection: Connection) -> None:
-        """Its deadline has passed."""
+        """Close it: no whole header in time."""
         self._fail(connection, "no PROXY header in time")
 
 
 class ForwardedFor:
-    """`X-Forwarded-For` of trusted proxies; remembers which connections are theirs, and nothing of any other."""
+    """`X-Forwarded-For` of trusted proxies; it keeps nothing for any other connection."""
 
     def __init__(
         self, trusted: Callable[[str], bool], admission: Admission, *, refused: Callable[[Reason], None]
@@ -95,7 +95,7 @@ class ForwardedFor:
         self._proxy_of: dict[Connection, str] = {}
 
     def apply(self, connection: Connection, head: Head) -> None:
-        """Before a request is handled: count the connection for its client. Raises HttpError if there are too many."""
+        """Count the connection for the client of its next request. Raises HttpError if that client has too many."""
         proxy = self._proxy_of.get(connection, connection.address)
         if not self._trusted(proxy):
             return
@@ -111,9 +111,9 @@ class ForwardedFor:
         self._proxy_of[connection] = proxy
 
     def vouches(self, connection: Connection) -> bool:
-        """Whether a trusted proxy is on the other end: one that speaks HTTP, since a PROXY header names its client."""
+        """Whether the peer is a trusted HTTP proxy. (After a PROXY header the address is already the client's.)"""
         return self._trusted(self._proxy_of.get(connection, connection.address))
 
     def closed(self, connection: Connection) -> None:
-        """Gone."""
+        """Forget a connection that has ended."""
         self._proxy_of.pop(connection, None)

@@ -1,7 +1,7 @@
 """From bytes to requests: the handlers of `HEAD`, `KEEPALIVE` and `BODY`.
 
-Owns: what is refused before there is a request, the two 408s. May not: know what is asked, or how it is answered;
-`dispatch` does.
+Owns: refusals of bytes that are no valid request, the two 408s. May not: know what a request means, or how it is
+answered; `dispatch` does.
 """
 
 import random
@@ -22,12 +22,12 @@ from chatserver.protocol.response import CONTINUE, error_response
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import BODY_SECONDS_PER_KIB, Settings
 
-#: What is done with a request: its head, its body, and what came behind it.
+#: Handles a request: its head, its body, and the bytes received after it.
 Dispatch: TypeAlias = Callable[[Connection, Head, bytes, bytes], bool]
 
-#: Seconds after which to send it again: about as long as an unfinished request lives, and spread.
+#: Retry-After (s), of which one is chosen at random: about as long as an unfinished request lives.
 RETRIES = range(5, 15)
-#: Bytes that buy a body one more second.
+#: Bytes that extend a body's deadline by a second.
 _BODY_RATE = 1024 / BODY_SECONDS_PER_KIB
 
 
@@ -49,11 +49,11 @@ class RequestHandler(Handler):
         return self._begin(connection, inbox + data if inbox else data, len(inbox))
 
     def resumed(self, connection: Connection) -> bool:
-        """A request for which the inbox may hold everything already: it was sent ahead."""
+        """Parse the inbox, which may hold a whole request that was sent ahead."""
         return not connection.blocked and self._begin(connection, connection.inbox, 0)
 
     def writable(self, connection: Connection) -> bool:
-        """The peer has taken the answer: its next request, then."""
+        """The peer has taken the answer. True: its next request may be in the inbox."""
         return bool(connection.inbox)
 
     def _begin(self, connection: Connection, buffer: bytes, searched: int) -> bool:
@@ -79,7 +79,7 @@ class RequestHandler(Handler):
             self._connections.enter(connection, State.HEAD)
 
     def _keep(self, holder: object, size: int) -> None:
-        """Charge it. Raises HttpError if that is too much, with what all others keep."""
+        """Charge unfinished input to the budget of all peers. Raises HttpError if the budget is spent."""
         if not self._budget.resize(holder, size):
             raise HttpError(
                 ErrorCode.UNAVAILABLE,
@@ -102,12 +102,12 @@ class RequestHandler(Handler):
         return False
 
     def refuse(self, connection: Connection, error: HttpError) -> None:
-        """Bytes that are no valid request: where the next one would begin is unknown, so the connection ends."""
+        """Answer bytes that are no valid request, and close: where the next one would begin is unknown."""
         self._connections.misbehaved(connection, error.reason, error.message)
         self._connections.finish(connection, error.reason, error_response(error))
 
     def expired(self, connection: Connection) -> None:
-        """408 if a request had begun; to a peer that never said a word there is nothing to answer (RFC 9112, 9.5)."""
+        """408 if a request had begun; a peer that sent nothing gets no answer (RFC 9112, 9.5)."""
         if connection.state is State.KEEPALIVE:
             self._connections.close(connection, Reason.KEEPALIVE_DEADLINE)
         elif not connection.inbox:
@@ -126,10 +126,10 @@ class RequestHandler(Handler):
 
 
 class Upload(msgspec.Struct, gc=False, eq=False):
-    """`BODY` carries it: a request whose body is still coming.
+    """A request whose body is incomplete; the context of `BODY`.
 
-    The head is kept as it came and parsed once more at the end: parsed, it is six times as large, and a peer that sends
-    a body slowly enough to get here may be there 8,000 times.
+    The head is kept as bytes and parsed again at the end: a parsed head is six times as large, and an attacker may have
+    8,000 slow bodies here.
     """
 
     head: bytes
@@ -152,18 +152,18 @@ class BodyHandler(RequestHandler):
         except HttpError as error:
             self.refuse(connection, error)
             return False
-        # The one deadline that progress extends: by a second for each KiB that came, up to its cap.
+        # The only deadline that progress extends: by a second for each KiB received, up to its cap.
         earned = int(upload.body.received / _BODY_RATE / TICK)
         span = min(self._body_ticks + earned, self._body_ticks_max)
         left = upload.started + span - self._connections.wheel.current
         if left > 0:
             self._connections.enter(connection, State.BODY, upload, span=left)
-        else:  # entered once more, it would have another tick, and then another
+        else:  # entering again would grant one more tick each time
             self.expired(connection)
         return False
 
     def lacking(self, connection: Connection) -> int:
-        """What `Content-Length` has announced and not brought."""
+        """Bytes of `Content-Length` that have not arrived."""
         return _upload(connection).body.lacking
 
     def expired(self, connection: Connection) -> None:
@@ -171,7 +171,7 @@ class BodyHandler(RequestHandler):
         self.time_out(connection, Reason.BODY_DEADLINE, "the request body came too slowly")
 
     def released(self, connection: Connection, context: object) -> None:
-        """It is whole, refused or given up."""
+        """The body is complete, refused or given up."""
         self._budget.release(context)
 
 

@@ -1,8 +1,8 @@
-"""Ends the connections of those who have signed out, on every transport.
+"""Ends the connections of users who have signed out, on every transport.
 
-Owns: the search for them. May not: know who has signed out otherwise than by being told.
+Owns: the search for them. May not: know of sign-outs other than by calls of `begin`.
 
-One search goes on at a time, in small steps behind everybody's messages; who signs out meanwhile is in the next one.
+One search runs at a time, in small steps in `BULK`; users who sign out during it are left for the next search.
 """
 
 from chatserver.api.session import WebSocketSession
@@ -26,10 +26,10 @@ class SignOutSearch:
         self._websockets = websockets
         self._numbers: set[int] = set()  # of this search
         self._waiting: set[int] = set()  # for the next one
-        self._place: int | None = None  # in the table, of the search that is under way
+        self._place: int | None = None  # next place in the table, of the search under way
 
     def begin(self, number: int) -> None:
-        """End what this person has open."""
+        """End all connections of this person."""
         self._waiting.add(number)
         if self._place is None:
             self._start()
@@ -40,10 +40,10 @@ class SignOutSearch:
         self._connections.scheduler.submit(Priority.BULK, self._step, self)
 
     def _step(self, _: object) -> bool:
-        """The next places of the table. True: there are more."""
+        """Search the next places of the table. True: there are more."""
         table, place = self._connections.table, self._place
         assert place is not None
-        self._place = None  # a fault costs the rest of this search, and not the next one
+        self._place = None  # an exception ends this search, but not the next one
         for connection in table[place : place + SEARCH_STEP]:
             if connection is not None:
                 self._look(connection)
@@ -62,7 +62,7 @@ class SignOutSearch:
             self._connections.resume(connection, later=True)
 
     def _end(self, connection: Connection) -> bool:
-        """True: another request may be in the inbox."""
+        """End a connection. True: another request may be in the inbox."""
         match connection.context:
             case WebSocketSession():
                 self._websockets.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)

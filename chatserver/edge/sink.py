@@ -1,4 +1,4 @@
-"""What chat sees of the connections and of the scheduler: `chat.sink` over `net`.
+"""The interfaces of `chat/sink.py`, implemented by `net`: chat's view of the connections and of the scheduler.
 
 Owns: the one place where chat's opaque connection is a `Connection` again. May not: add a call on the hot path; most
 methods *are* those of `Connections`.
@@ -36,11 +36,11 @@ class ConnectionSink:
         self.answer_with: Callable[[Connection, PollWaiter], bool]
 
     def answer(self, waiter: PollWaiter) -> None:
-        """There is news for a held poll."""
+        """Answer a held poll, for which there is news."""
         connection = cast(Connection, waiter.connection)
         if self._connections.step(connection, self.answer_with, waiter):
             self._connections.resume(connection, later=True)
 
     def as_sink(self) -> Sink:
-        """The same as chat types it: a connection is any object there, always one of ours here."""
+        """Itself, typed as in chat, where a connection is any object."""
         return cast(Sink, self)

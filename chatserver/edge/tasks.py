@@ -1,10 +1,10 @@
-"""The tasks of connections: those that have to wait for the log.
+"""The tasks of connections: work that has to wait for the log.
 
-Owns: how many there are at a time, in which order, and where a fault in one ends. May not: know what they do.
+Owns: how many run at a time, their order, and the fault boundary of each. May not: know what they do.
 
-What a task waits for is the log, which reads for two at a time: more tasks than a few are only memory, 6 KB each where
-a parked connection has 400 bytes. So the others wait as something to call, and networks take turns: five hundred peers
-of one address that ask for old pages are one voice. Their deadlines run meanwhile.
+The log runs two reads at a time, so more than a few tasks would only cost memory: 6 KB each, where a parked connection
+has 400 bytes. Others are queued as calls, and networks take turns: five hundred peers of one address that request old
+pages count as one. Their deadlines run meanwhile.
 """
 
 from collections.abc import Callable, Coroutine
@@ -16,10 +16,10 @@ from chatserver.fair import FairQueue
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 
-#: Tasks at a time: four for each of the log's two reading threads, which so never wait for one. With more of them, a
-#: network that comes later would find as many of another's in front of it.
+#: Tasks at a time: four for each of the log's two reading threads, so that these never wait for a task. With more, a
+#: network that comes later would find as many tasks of another network ahead of it.
 AT_ONCE = 8
-#: The same for searches: one is at work in the log's searching thread, and others ask their limiters meanwhile.
+#: The same for searches: one runs in the log's searching thread, while others ask their rate limiters.
 SEARCHES_AT_ONCE = 4
 
 Attend: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
@@ -36,7 +36,7 @@ class Tasks:
         self._waiting: FairQueue[tuple[Any, ...]] = FairQueue()
 
     def start(self, attend: Attend, connection: Connection, *arguments: object) -> None:
-        """Attend to one connection, now or when its network's turn comes. A deadline is among the arguments."""
+        """Run `attend` for a connection, now or when its network's turn comes. A deadline is among the arguments."""
         if self._running < self._at_once:
             self._running += 1
             self._nursery.start_soon(self._attend, attend, connection, *arguments)
@@ -46,15 +46,15 @@ class Tasks:
     async def _attend(self, attend: Attend, connection: Connection, *arguments: object) -> None:
         try:
             await attend(connection, *arguments)
-        except Exception:  # noqa: BLE001  what nobody foresaw is logged, and costs that connection
+        except Exception:  # noqa: BLE001  the fault boundary: it ends that connection
             self._connections.faults.end(connection)
         finally:
-            # A task of its own for each, so that all are begun and ended even if the nursery is cancelled.
+            # A new task for each, so that every queued call begins and ends even if the nursery is cancelled.
             if self._waiting:
                 self._nursery.start_soon(self._attend, *self._waiting.pop())
             else:
                 self._running -= 1
 
     def statistics(self) -> dict[str, int]:
-        """Tasks at work, and those that wait for one of these to be done."""
+        """Tasks that run, and calls that wait for one of these to end."""
         return {"running": self._running, "waiting": len(self._waiting)}

@@ -1,6 +1,6 @@
 """The states in which an HTTP connection waits for us: `SERVING`, `THROTTLED`, `PAUSED`, `HELD`, `STREAM`.
 
-Owns: what a peer's bytes, its FIN and the end of its time mean there. May not: make an answer; edge/http.py does.
+Owns: the meaning of a peer's bytes, its FIN and its deadline there. May not: make an answer; edge/http.py does.
 """
 
 import trio
@@ -17,12 +17,12 @@ from chatserver.net.states import State
 from chatserver.protocol import sse
 from chatserver.reasons import Reason
 
-#: Bytes that a client of events may send behind its request: it has nothing to say. Beyond them the stream ends.
+#: Bytes that the client of an event stream may send after its request. It has no need to; beyond them the stream ends.
 MAX_STREAM_BYTES = 64 * 1024
 
 
 class WaitingHandler(Handler):
-    """What they have in common: an excuse, and what they need."""
+    """The base of these handlers."""
 
     def __init__(self, connections: Connections, exchanges: HttpExchanges, hub: Hub) -> None:
         super().__init__(connections)
@@ -38,7 +38,7 @@ class ServingHandler(WaitingHandler):
     """`SERVING`: the context is the exchange; the peer is not read."""
 
     def expired(self, connection: Connection) -> None:
-        """We are too slow."""
+        """Our answer took too long."""
         exchange = connection.context
         assert isinstance(exchange, Exchange)
         self._exchanges.give_up(connection, exchange)
@@ -48,7 +48,7 @@ class ThrottledHandler(WaitingHandler):
     """`THROTTLED`: no context; the peer is not read."""
 
     def resumed(self, connection: Connection) -> bool:
-        """It may ask again."""
+        """It may send requests again."""
         self._connections.enter(connection, State.KEEPALIVE)
         return self._exchanges.go_on(connection)
 
@@ -59,10 +59,10 @@ class ThrottledHandler(WaitingHandler):
 
 
 class PausedHandler(ThrottledHandler):
-    """`PAUSED`: the context is the room whose members are to be told first; it is resumed when they have been."""
+    """`PAUSED`: the context is the room; the publisher is resumed once its members have been offered the messages."""
 
     def released(self, connection: Connection, context: object) -> None:
-        """It does not wait any more."""
+        """It no longer waits for the room."""
         assert isinstance(context, Room)
         self._hub.forget_publisher(context, connection)
 
@@ -71,24 +71,24 @@ class HeldHandler(WaitingHandler):
     """`HELD`: the context is the poll."""
 
     def received(self, connection: Connection, data: bytes) -> bool:
-        """The next request, sent ahead: the poll is answered at once."""
+        """The next request was sent ahead: answer the poll at once."""
         waiter = _waiter(connection)
         if not self._connections.keep_ahead(connection, connection.inbox + data):
             waiter.keep_alive = False
         return self._exchanges.answer_held(connection, waiter)
 
     def ended(self, connection: Connection) -> None:
-        """Gone, or only done with sending. What serves both: answered at once, then closed. The slot is free again."""
+        """The peer is gone, or has only shut down its sending side. In both cases: answer at once, then close."""
         waiter = _waiter(connection)
         waiter.keep_alive = False
         self._exchanges.answer_held(connection, waiter)
 
     def expired(self, connection: Connection) -> None:
-        """Its time is up: an empty answer."""
+        """The time of the poll is over: an empty answer."""
         self._exchanges.answer_held(connection, _waiter(connection))
 
     def released(self, connection: Connection, context: object) -> None:
-        """It is answered, or gone."""
+        """The poll is answered, or the connection closed."""
         assert isinstance(context, PollWaiter)
         self._hub.release(context)
 
@@ -97,7 +97,7 @@ class StreamHandler(WaitingHandler):
     """`STREAM`: the context is the member."""
 
     def received(self, connection: Connection, data: bytes) -> bool:
-        """A client of events has nothing to say after its request: dropped, so that its FIN is seen."""
+        """Read and drop bytes after the request, so that the FIN behind them is seen."""
         connection.rate += len(data)
         if connection.rate > MAX_STREAM_BYTES:
             self._connections.misbehaved(connection, Reason.FLOOD, "bytes behind the request of an event stream")
@@ -105,7 +105,7 @@ class StreamHandler(WaitingHandler):
         return False
 
     def writable(self, connection: Connection) -> bool:
-        """It has taken what was kept: what else there is for it."""
+        """It has taken the kept bytes: offer the messages that it still lacks."""
         member = connection.context
         assert isinstance(member, Member), "STREAM is only entered with a member"
         self._hub.writable(member)
@@ -129,7 +129,7 @@ class StreamHandler(WaitingHandler):
         self._connections.finish(connection, Reason.INTERNAL_ERROR)
 
     def released(self, connection: Connection, context: object) -> None:
-        """It is gone."""
+        """The stream has ended: so does the membership."""
         assert isinstance(context, Member)
         self._hub.lost(context)
 

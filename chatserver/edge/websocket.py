@@ -1,18 +1,18 @@
 """Drives a WebSocket: bytes to commands, replies to frames; the states `OPEN`, `PINGED`, `MESSAGE`, `REPLYING`.
 
-Owns: the order in which a client's messages are attended to, and the close. May not: know what a message means, or what
-it is spoken in.
+Owns: the order in which a client's messages are handled, and the close. May not: know what a message means, or its
+dialect.
 
-One message after the other, a few in a step; what is left stays in the inbox (at most one read's worth), behind
-everybody else. While one waits for the log, or the client is ahead of it or of a room, or has not taken our replies,
-nothing is read.
+Messages are handled one after the other, a few in a step; the rest stays in the inbox (at most one read's worth) and
+continues in `BULK`. The client is not read while a message waits for the log, while it publishes faster than the log or
+a room can take, or while our replies are unsent.
 
-What we answer, and each control frame, is counted against the connection's bucket; a publish that goes to the log is
-not, since that has a rate of its own. The pong that answers our ping is free.
+Each answer and each control frame is counted against the connection's bucket; a publish that goes to the log is not,
+since publishes have their own rate. The pong that answers our ping is free.
 
     OPEN <-> PINGED        25 s of silence, then a ping; any byte is an answer
     OPEN <-> MESSAGE       half a frame or message is here; control frames in between are no progress
-    any  <-> REPLYING      not read, because of us
+    any  <-> REPLYING      not read, until our reply, the log or a room allows it
 """
 
 from typing import assert_never
@@ -53,20 +53,20 @@ from chatserver.protocol.websocket import (
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
-#: Messages attended to in one step: a fraction of a millisecond. What is behind them stays bytes.
+#: Messages handled in one step: a fraction of a millisecond. Bytes after them are not parsed yet.
 STEP_MESSAGES = 8
 #: Seconds by which a message's task gives up before the connection's deadline would close it.
 TASK_MARGIN = 1.0
-#: Seconds' worth of messages that may come at once. A client that comes back joins all its rooms on top of that.
+#: Burst of messages, in seconds of the message rate. A client that reconnects joins all its rooms on top of that.
 MESSAGE_BURST = 10.0
-#: What a refusal and a control frame cost, in messages: a bot that is a quarter too fast and heeds nothing is never
-#: closed for that; a flood is over after a tenth of the work that it is to read a whole burst of it.
+#: Cost of a refusal and of a control frame, in messages: a bot that sends a quarter too much and ignores refusals is
+#: never closed for that; a flood ends after a tenth of the work that reading a whole burst would be.
 REFUSAL, CONTROL = 3, 3
-#: Seconds before the end of a sign-in at which it is told, and at each look from then on.
+#: Seconds before the end of a sign-in at which the client is notified, and again at each deadline from then on.
 NOTICE = 30.0
-#: Refusals after which a client that heeds none of them is closed.
+#: Refusals after which a client that ignores them is closed.
 REFUSALS = 64
-_PONG_BYTES = len(EMPTY_PONG) + 4  # and four of mask, which mask nothing
+_PONG_BYTES = len(EMPTY_PONG) + 4  # and the masking key, although there is no payload
 
 
 class WebSocketHandler(Handler):
@@ -93,12 +93,12 @@ class WebSocketHandler(Handler):
         self._replying_ticks = ticks(settings.serving_deadline + TASK_MARGIN)
 
     def open(self, connection: Connection, answer: Upgrade) -> bool:
-        """The request was an upgrade: from now on the connection speaks frames, of which some may be here already."""
+        """Switch the connection to WebSocket; frames may be in its inbox already."""
         connection.rate = 0  # it has another bucket now
         self._rest(connection, WebSocketSession(answer.principal, answer.dialect))
         self._connections.send(connection, answer.wire)
         if connection.inbox:
-            self._connections.resume(connection)  # who has just come is not behind those who send without end
+            self._connections.resume(connection)  # not in `BULK`, where a new client would wait behind peers that flood
         return False
 
     # -- in ---------------------------------------------------------------------------------------------------------
@@ -107,23 +107,23 @@ class WebSocketHandler(Handler):
         """Bytes of frames."""
         session = session_of(connection)
         if len(data) == _PONG_BYTES and connection.state is State.PINGED and data.startswith(EMPTY_PONG):
-            self._rest(connection, session)  # what an idle peer sends, and all it sends
+            self._rest(connection, session)  # all that an idle peer ever sends
             return False
         inbox = connection.inbox
         return self._take(connection, session, inbox + data if inbox else data)
 
     def resumed(self, connection: Connection) -> bool:
-        """What the inbox holds."""
+        """Handle the frames in the inbox."""
         session = session_of(connection)
         if connection.state is State.REPLYING:
             if not self._conversation.may_go_on(connection, session):
-                return False  # it was told to go on before it began to wait
+                return False  # resumed for an earlier wait; it still has to wait
             session.waits = Waits.NOTHING
             self._connections.enter(connection, State.OPEN, session)
         return not connection.blocked and self._take(connection, session, connection.inbox)
 
     def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
-        """Attend to a step's worth of messages, and choose the state after that."""
+        """Handle a step's worth of messages, and enter the state that follows."""
         if self._has_expired(connection, session):
             return False
         limits = self._any if session.dialect.binary else self._text_only
@@ -152,7 +152,7 @@ class WebSocketHandler(Handler):
         return more
 
     def _rest(self, connection: Connection, session: WebSocketSession) -> None:
-        """Wait for its next message, but not past the time at which its sign-in runs out, or it is told of that."""
+        """Enter OPEN. Its deadline is the next ping, or earlier the notice or end of the client's sign-in."""
         expires = session.principal.expires
         if expires is None:
             self._connections.enter(connection, State.OPEN, session)
@@ -162,7 +162,7 @@ class WebSocketHandler(Handler):
         self._connections.enter(connection, State.OPEN, session, span=ticks(max(look, TICK)))
 
     def _has_expired(self, connection: Connection, session: WebSocketSession) -> bool:
-        """End it if its sign-in has run out."""
+        """Close it if its sign-in has expired. Returns whether it did."""
         expires = session.principal.expires
         if expires is None or trio.current_time() < expires:
             return False
@@ -172,7 +172,7 @@ class WebSocketHandler(Handler):
     def _attend(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
             case Text(data) | Binary(data):
-                if connection.state is State.MESSAGE:  # it is whole, and the next one has a deadline of its own
+                if connection.state is State.MESSAGE:  # complete; the next message gets its own deadline
                     self._connections.enter(connection, State.OPEN, session)
                 self._hear(connection, session, data)
             case Pong(count):
@@ -190,7 +190,7 @@ class WebSocketHandler(Handler):
                 assert_never(event)
 
     def lacking(self, connection: Connection) -> int:
-        """What a frame has announced and not brought."""
+        """Bytes announced by a frame that have not arrived."""
         return lacking(connection.inbox, session_of(connection).assembly)
 
     # -- messages ---------------------------------------------------------------------------------------------------
@@ -228,11 +228,11 @@ class WebSocketHandler(Handler):
         return connection.rate > 0 and self._bucket.over(connection.rate, self._now())
 
     def _spend(self, connection: Connection, cost: int) -> None:
-        """Count an answer or a control frame; a client that goes on after many refusals is closed."""
+        """Count an answer or a control frame. A client that ignores REFUSALS refusals is closed."""
         now = self._now()
         connection.rate = self._bucket.spend(connection.rate, now, cost)
         if self._bucket.over(connection.rate, now, patience=REFUSALS * REFUSAL):
-            self._violated(connection, FrameError(Reason.FLOOD, "too many frames, and no end of them"))
+            self._violated(connection, FrameError(Reason.FLOOD, Reason.FLOOD.sentence))
 
     def _reply(self, connection: Connection, session: WebSocketSession, answer: Answer) -> None:
         if len(answer.parts) == 1:
@@ -247,7 +247,7 @@ class WebSocketHandler(Handler):
     ) -> None:
         """Wait for an answer that needs the log; the connection is parked in REPLYING meanwhile."""
         if connection.context is not session:
-            return  # it went while it waited for its turn
+            return  # the connection ended while this waited for its turn
         id_ = getattr(command, "id", None)
         answer = refusal(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
         with trio.move_on_at(deadline):
@@ -270,7 +270,7 @@ class WebSocketHandler(Handler):
     # -- going on ---------------------------------------------------------------------------------------------------
 
     def writable(self, connection: Connection) -> bool:
-        """The peer has taken what we wrote: what its rooms have for it, then what it had asked."""
+        """The peer has taken what we wrote: offer messages of its rooms. True: frames may be in the inbox."""
         session = session_of(connection)
         for member in session.rooms():
             self._hub.writable(member)
@@ -281,7 +281,7 @@ class WebSocketHandler(Handler):
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def close(self, connection: Connection, reason: Reason, text: str = "", *, code: int | None = None) -> None:
-        """Leave the rooms, send a close frame and FIN, and wait for the peer's, but not for long."""
+        """Leave the rooms, send a close frame and FIN, and wait in CLOSING for the peer's FIN."""
         self._connections.finish(connection, reason, session_of(connection).dialect.close(reason, text, code=code))
 
     def _violated(self, connection: Connection, error: FrameError) -> None:
@@ -290,12 +290,12 @@ class WebSocketHandler(Handler):
             self.close(connection, error.reason, error.message)
 
     def expired(self, connection: Connection) -> None:
-        """Silence: ask whether the peer is there. Else the deadline of a message, a pong or our reply has passed."""
+        """OPEN: send a ping, or a notice about the sign-in. Else a message, a pong or our reply is late: close."""
         state = connection.state
         if state is State.OPEN:
             session = session_of(connection)
             principal = session.principal
-            if principal.is_guest and principal.access.closed_to_guests:  # it has had its time to sign in
+            if principal.is_guest and principal.access.closed_to_guests:  # it did not sign in in time
                 self.close(connection, Reason.EXPIRED, Reason.EXPIRED.sentence)
                 return
             expires = principal.expires
@@ -309,10 +309,10 @@ class WebSocketHandler(Handler):
             if connection.rate:
                 connection.rate = self._bucket.at_rest(connection.rate, self._now())
             self._connections.enter(connection, State.PINGED, session)
-            self._connections.send(connection, EMPTY_PING)  # last: it may find that the peer is gone
+            self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
             return
         if state is State.PINGED and self._connections.judge.outstanding(connection):
-            return  # the peer has not even taken what stands before the ping
+            return  # bytes before the ping are unacknowledged: its flush window decides
         reason = TABLE[state].expires
         assert reason is not None
         self._connections.misbehaved(connection, reason, reason.sentence)
@@ -329,7 +329,7 @@ class WebSocketHandler(Handler):
         self.close(connection, Reason.INTERNAL_ERROR, Reason.INTERNAL_ERROR.sentence)
 
     def released(self, connection: Connection, context: object) -> None:
-        """Its session is no more: end its memberships."""
+        """The session ends, and with it its memberships."""
         assert isinstance(context, WebSocketSession)
         self._budget.release(connection)
         context.assembly = None

@@ -1,17 +1,18 @@
-"""Who may come in, and who gives up a place: one gate.
+"""Which peers are admitted, and which connections are evicted for them.
 
 Owns: the counts, and the one ranking. May not: end a member, or keep anything for a connection.
 
 Caps: each network (an IPv4 address, an IPv6 /64: the smallest that one customer gets, RFC 6177) and all together.
 
-The rules of `reclaim`, when a newcomer finds no place, and once a second from a high to a low water mark:
+The rules of eviction, when a newcomer finds no place, and once a second from a high to a low water mark:
 1. The table's column `reclaim` ranks the states: lingering, asking, idle, sending; a peer in one of these that does not
-   take its answer comes last. Members, and peers that wait for our answer, never go.
+   take its answer comes last. Members, and peers that wait for our answer, are never evicted.
 2. Within a rank: time waited x connections of its network, the largest first. A person waits alone; an attack that
    comes from few addresses waits in crowds, however quickly it comes back.
-3. Nobody goes for whom that product is below `evict_after`: it may be about to finish.
-4. A newcomer takes no place of a network that holds fewer connections than its own; of one that holds as many, its own
-   above all, only if that peer has waited `evict_after` by itself. Else a crowd would use up all looks of a tick.
+3. A connection for which that product is below `evict_after` is not evicted: it may be about to finish.
+4. A newcomer takes no place from a network that holds fewer connections than its own. From one that holds as many (its
+   own included) it takes one only if that peer alone has waited `evict_after`. Else a crowd would use up all scans of a
+   tick.
 Thousands of machines that send one slow head each cannot be told from as many honest slow people: the oldest goes.
 """
 
@@ -31,9 +32,9 @@ from chatserver.settings.fields import Settings
 
 #: Shares of all places: once a second, when more than the first are taken, places are reclaimed down to the second.
 HIGH_WATER, LOW_WATER = 0.95, 0.90
-#: Candidates that are enough for one look: ranking them takes 0.3 ms. Where more wait, any part of them will do.
+#: A scan ends once it has found this many candidates: ranking them takes 0.3 ms. Where more wait, any 256 will do.
 MAX_CANDIDATES = 256
-#: Places of the table looked at in one go, and by newcomers in one tick: 0.4 ms of a table in which nobody may go.
+#: Places of the table scanned at a time, and for all newcomers of a tick: 0.4 ms where no connection may be evicted.
 SCAN_BATCH, SCAN_BUDGET = 1024, 4096
 
 _RECLAIM = tuple(row.reclaim for row in ROWS)
@@ -44,7 +45,7 @@ _log = structlog.get_logger("chatserver.net")
 
 
 class Candidate(msgspec.Struct, gc=False, frozen=True):
-    """A connection that may go, as it was when it was looked at."""
+    """A connection that may be evicted, as the scan found it."""
 
     connection: Connection
     state: State
@@ -54,7 +55,7 @@ class Candidate(msgspec.Struct, gc=False, frozen=True):
 
     @property
     def stands(self) -> bool:
-        """Whether it still waits for the same thing, and has come no further."""
+        """Whether it still waits for the same thing, without progress since the scan."""
         connection = self.connection
         return connection.alive and connection.deadline == self.deadline and connection.state is self.state
 
@@ -76,19 +77,19 @@ class Admission:
         self._spans = spans(settings)
         self._window = ticks(settings.flush_window)
         self._after = ticks(settings.evict_after)
-        self._farewells = farewells  # whole answers, for a peer that had begun to ask
-        self._candidates: list[Candidate] = []  # of the last look, the worst at the end
-        self._looked = -1  # its tick
-        self._scanned = 0  # places looked at in that tick
-        self._since = 0  # the largest crowd of which one was let in since that look
-        self._hand = 0  # where in the table the next look begins
+        self._farewells = farewells  # whole answers, for a peer that had begun a request
+        self._candidates: list[Candidate] = []  # of the last scan, the worst at the end
+        self._looked = -1  # tick of the last scan
+        self._scanned = 0  # places scanned in that tick
+        self._since = 0  # the largest crowd from which a newcomer was admitted since that scan
+        self._hand = 0  # where in the table the next scan begins
 
     # -- caps -------------------------------------------------------------------------------------------------------
 
     def admit(self, address: str, *, short: bool = False) -> Reason | None:
-        """Count a newcomer in, or say why not; its own cap first, so that nobody goes for one that is over it.
+        """Count a newcomer in, or say why not. Its network's cap comes first: over it, nothing is evicted for it.
 
-        `short`: descriptors have run out, so somebody has to go for it although there are places.
+        `short`: descriptors have run out, so a connection must be evicted although there are places.
         """
         network = network_of(address)
         count = self._by_network.get(network, 0)
@@ -107,7 +108,7 @@ class Admission:
         return 0 < self._per_network <= count and not self._uncapped(address)
 
     def move(self, connection: Connection, address: str) -> Reason | None:
-        """Count it for the client behind a proxy from now on, or say why not; then it stays where it was."""
+        """Count it for the client behind a proxy from now on. If refused, say why; it stays counted as before."""
         network = network_of(address)
         if network != connection.network:
             count = self._by_network.get(network, 0)
@@ -120,7 +121,7 @@ class Admission:
         return None
 
     def release(self, network: str) -> None:
-        """Count one out that was admitted."""
+        """Count out a connection that was admitted."""
         count = self._by_network[network] - 1
         if count:
             self._by_network[network] = count
@@ -131,13 +132,13 @@ class Admission:
     # -- reclaiming -------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Once a second: begin to reclaim if more places are taken than the high water mark."""
+        """Once a second: begin to evict if more places are taken than the high water mark."""
         if self.held > self.total * HIGH_WATER:
             self._connections.scheduler.submit(Priority.BULK, self._relieve, self)
             _log.info("places_short", held=self.held, places=self.total, reclaimed=self.reclaimed)
 
     def _relieve(self, _: object) -> bool:
-        """One look's worth. True: the low water mark is not reached, and there is somebody to look at."""
+        """One scan's worth of evictions. True: above the low water mark, and part of the table is not scanned yet."""
         surplus = self.held - int(self.total * LOW_WATER)
         if surplus <= 0:
             return False
@@ -148,14 +149,17 @@ class Admission:
         return self._hand > begin and self.held > self.total * LOW_WATER
 
     def make_room(self, newcomers: int | None = None) -> bool:
-        """End the worst for a newcomer, of a network with so many connections if known; False if nobody has to go."""
+        """Evict the worst candidate for a newcomer. False: there is none that may be evicted.
+
+        `newcomers`: the connections that the newcomer's network holds, if it is known.
+        """
         tick = self._connections.wheel.current
         if tick != self._looked:
             self._looked, self._scanned = tick, 0
             self._candidates.clear()
         candidate = self._worst()
         if candidate is None or candidate.badness[1] < self._since:
-            # The crowd of the last look has gone, and has come back since: it is before those who are left of that.
+            # The crowd that was evicted since the last scan has come back, and ranks above the candidates left.
             candidate = None
             if self._scanned < SCAN_BUDGET:
                 self._since = 0
@@ -165,7 +169,7 @@ class Admission:
             return False
         self._candidates.pop()
         self._end(candidate.connection)
-        return not candidate.connection.alive  # a fault of ours may have left it there, with an excuse
+        return not candidate.connection.alive  # after a fault of ours it may still be sending the peer an error
 
     def _may_take(self, newcomers: int, candidate: Candidate) -> bool:
         """Rule 4."""
@@ -179,7 +183,7 @@ class Admission:
         return self._candidates[-1] if self._candidates else None
 
     def _look(self, places: int) -> list[Connection]:
-        """Those who may go, from where the last look ended: enough of them, or so many places of the table."""
+        """Connections that may be evicted: enough of them, or all in the next `places` of the table."""
         table = self._connections.table
         found: list[Connection] = []
         for _ in range(0, min(places, len(table)), SCAN_BATCH):
@@ -201,7 +205,7 @@ class Admission:
             state = connection.state
             crowd = self._by_network.get(connection.network, 1)
             taking = connection.backlog is not None
-            # A deadline is a tick more than the span, see `Wheel.due`; what a body earned by progress is taken off.
+            # A deadline is one tick more than the span, see `Wheel.due`; seconds that a body earned are subtracted.
             span = self._window if taking else self._spans[state]
             waited = max(tick + 2 - (connection.deadline - span), 1)
             if waited * crowd >= self._after:
@@ -212,7 +216,7 @@ class Admission:
         return ranking
 
     def worst_of(self, connections: Iterable[Connection]) -> Connection | None:
-        """Who of these goes first, by rule 2: for a cap on one state."""
+        """The first of these to evict, by rule 2: for a cap on one state."""
         tick = self._connections.wheel.current
 
         def badness(connection: Connection) -> int:
@@ -232,7 +236,7 @@ class Admission:
             return
         if connection.state in _SPEAKING and (connection.inbox or connection.context is not None):
             connections.offer(connection, random.choice(self._farewells))  # noqa: S311  jitter, not secrecy
-        # What it did not take is dropped: the kernel would go on offering it, and a place is needed now.
+        # Unsent bytes are dropped: the kernel would go on offering them, and a place is needed now.
         connections.close(connection, Reason.EVICTED, reset=connection.backlog is not None)
 
     def statistics(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The end of a connection: `CLOSING` and `LINGERING`.
 
-Owns: what a peer's last bytes, its FIN and the end of its time mean when all is said. May not: decide that it ends.
+Owns: what a peer's bytes, its FIN and its deadline mean once we have nothing more to say. May not: decide to close.
 """
 
 from chatserver.net.connection import Closing, Connection
@@ -8,18 +8,21 @@ from chatserver.net.handler import Handler
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
-#: Closes begun in good order: if the peer does not finish them, that is what there is to say of it.
+#: Orderly closes: if the peer does not finish one in time, it counts as CLOSE_DEADLINE instead.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
-#: Bytes read and dropped of a peer that goes on sending after its end, until `CLOSING` is over: a whole body of the
-#: largest size allowed. Beyond that it is not read, which costs nothing, and it can still read what we said.
+#: Bytes that are read and dropped if a peer goes on sending during `CLOSING`: a whole body of the largest size allowed.
+#: Beyond that the peer is not read, which costs nothing, and it can still read our last bytes.
 LINGER_BYTES = 64 * 1024
 
 
 class ClosingHandler(Handler):
-    """`CLOSING` and `LINGERING`: all is said, or about to be; what comes is dropped, so that no RST destroys it."""
+    """`CLOSING` and `LINGERING`: input is read and dropped, since unread input would cause an RST.
+
+    That RST could destroy our last bytes on their way.
+    """
 
     def received(self, connection: Connection, data: bytes) -> bool:
-        """Drop it; so much of it, and no more."""
+        """Drop it, up to LINGER_BYTES; then stop reading."""
         closing = _closing(connection)
         closing.dropped += len(data)
         if closing.dropped >= LINGER_BYTES:
@@ -28,11 +31,11 @@ class ClosingHandler(Handler):
         return False
 
     def lacking(self, connection: Connection) -> int:
-        """As if all that may come were announced: it is dropped, so it may be read in large pieces."""
+        """Large, so that input is read in large pieces: it is dropped anyway."""
         return LINGER_BYTES
 
     def ended(self, connection: Connection) -> None:
-        """The peer's FIN, or its reset, which is only how it took the end."""
+        """The peer's FIN or reset: the close is over, for the reason that began it."""
         self._connections.close(connection, _closing(connection).reason)
 
     def writable(self, connection: Connection) -> bool:
@@ -41,7 +44,7 @@ class ClosingHandler(Handler):
         return False
 
     def expired(self, connection: Connection) -> None:
-        """What began the close counts, unless that was nothing bad and this is worse."""
+        """The reason that began the close counts, unless it was an orderly one."""
         reason = _closing(connection).reason
         self._connections.close(connection, Reason.CLOSE_DEADLINE if reason in _GOOD_ENDS else reason)
 

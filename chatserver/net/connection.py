@@ -1,12 +1,12 @@
-"""One peer, parked: the descriptor it owns, the state it is in, and what has not been parsed or taken yet.
+"""One parked peer: its descriptor, its state, its unparsed input and its unsent output.
 
-Owns: the structs, and what an address counts for. May not: do anything; `Connections` does.
+Owns: the structs, and the network that an address is counted under. May not: do anything; `Connections` does.
 
 All are `msgspec.Struct(gc=False)`: the collector never visits them, so 15,000 of them do not make a collection one
-microsecond longer. The price is that a cycle through them is never found. There is one, from context to member and back
-to the connection, and `Handler.released` cuts it: nothing else may add one. A descriptor number stands instead of a
-socket object: that saves 100 bytes and one tracked object each. The kernel reuses numbers, so liveness is asked of the
-object (`descriptor >= 0`), never of the number.
+microsecond longer. The price is that a cycle through them is never collected. There is one, from context to member and
+back to the connection, and `Handler.released` cuts it: nothing else may add one. A descriptor number instead of a
+socket object saves 100 bytes and one tracked object each. The kernel reuses numbers, so liveness is asked of the object
+(`descriptor >= 0`), never of the number.
 """
 
 import socket
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from chatserver.net.tls_transport import TlsTransport
     from chatserver.net.transport import PlainTransport
 
-#: How bytes get to a peer and back; both have the methods of `PlainTransport`, none of which waits.
+#: How bytes get to a peer and back. Both have the methods of `PlainTransport`, and none of the methods waits.
 Transport: TypeAlias = Union["PlainTransport", "TlsTransport"]
 #: `Connection.descriptor` once it is closed.
 CLOSED = -1
-#: IPv6 addresses whose network is remembered: asked several times for each event.
+#: IPv6 addresses whose network is cached: each event needs it several times.
 REMEMBERED = 8192
 
 _NETWORK_BYTES = 8  # of the 16 of an IPv6 address: its /64
@@ -47,7 +47,7 @@ def _network_of_ipv6(address: str) -> str:
 
 
 class TransportError(Exception):
-    """The bytes to or from this peer cannot be sealed or opened any more, and the reason for which it ends."""
+    """Bytes to or from this peer can no longer be encrypted or decrypted; `reason` is why the connection ends."""
 
     def __init__(self, message: str, reason: Reason = Reason.TLS_FAILED) -> None:
         super().__init__(message)
@@ -55,22 +55,22 @@ class TransportError(Exception):
 
 
 class Backlog(msgspec.Struct, gc=False):
-    """What the kernel would not take, and how far the peer has come since the flush window began (net/flush.py)."""
+    """Bytes that the kernel did not take, and the peer's progress since the flush window began (net/flush.py)."""
 
-    chunks: list[bytes]  # whole encoded frames or answers, shared with everybody else who lacks them
+    chunks: list[bytes]  # whole encoded frames or answers, shared with all other peers that lack them
     position: int  # bytes of chunks[0] already written
-    remaining: int  # ticks the state beneath had left
+    remaining: int  # ticks that the deadline of the connection's state had left
     outstanding: int  # bytes in the kernel's send queue when the window began
-    blocked: bool = False  # it is to be writable before anything else is written; False: only its progress is watched
+    blocked: bool = False  # nothing is written until it is writable; False: only its progress is watched
     written: int = 0  # bytes given to the kernel since the window began
-    excused: bool = False  # it took nothing in the last window, and TCP had not tried for long enough to tell why
+    excused: bool = False  # it took too little in the last window, but TCP may have been in RTO backoff
 
 
 class Closing(msgspec.Struct, gc=False, eq=False):
-    """The context of `CLOSING`: why, and what was read and dropped since."""
+    """The context of `CLOSING`: why it closes, and how much input was dropped since."""
 
     reason: Reason
-    dropped: int = 0
+    dropped: int = 0  # bytes
 
 
 class Connection(msgspec.Struct, gc=False, eq=False):
@@ -81,11 +81,11 @@ class Connection(msgspec.Struct, gc=False, eq=False):
     transport: Transport
     state: State
     deadline: int  # tick of the wheel
-    armed: int = 0  # what the kernel is asked to report once: readiness.READ, WRITE
+    armed: int = 0  # what the kernel will report once, READ or WRITE; or HANGUP or QUEUED, see readiness.py
     inbox: bytes = b""  # received, not yet parsed; bounded by the limits of what is being parsed
     backlog: Backlog | None = None
-    context: object = None  # what the connection carries in its state; its type is a column of the table
-    rate: int = 0  # state of its token bucket
+    context: object = None  # data of the current state, whose type is set by `Connections.bind`
+    rate: int = 0  # state of its token bucket; in STREAM, bytes received
 
     @property
     def alive(self) -> bool:
@@ -94,12 +94,12 @@ class Connection(msgspec.Struct, gc=False, eq=False):
 
     @property
     def network(self) -> str:
-        """What it counts for: its address, or its /64."""
+        """The key that it is counted under: its address, or its /64."""
         address = self.address
-        return address if ":" not in address else _network_of_ipv6(address)  # `network_of`, a call less
+        return address if ":" not in address else _network_of_ipv6(address)  # `network_of`, inlined
 
     @property
     def blocked(self) -> bool:
-        """Whether it has not taken what we wrote."""
+        """Whether unsent bytes wait for it to become writable."""
         backlog = self.backlog
         return backlog is not None and backlog.blocked

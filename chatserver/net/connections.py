@@ -1,13 +1,12 @@
 """All connections of the process: writing to them, moving them between states, ending them.
 
-Owns: the table, every descriptor in it, the step in which each is acted on. May not: wait, or know what bytes mean.
+Owns: the table, every descriptor in it, the guarded step that acts on one. May not: wait, or know what bytes mean.
 
-What the kernel does not take is remembered as (chunk, position) and written when the descriptor becomes writable. While
-anything is remembered, the peer is not read. So a connection holds at most the rest of one chunk plus the answers to
-what it had already asked.
+Bytes that the kernel does not take are kept as (chunk, position) and written when the descriptor becomes writable.
+Until then the peer is not read. So a connection holds at most the rest of one chunk plus the answers to what it had
+already asked.
 
-A dead connection cannot be acted on: every call is a no-op on one that is closed, and what `enter` would have given it
-is released at once.
+Every call on a closed connection is a no-op, and a context that `enter` would have given it is released at once.
 """
 
 import os
@@ -34,17 +33,17 @@ from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 
 _log = structlog.get_logger("chatserver.net")
-#: What the kernel is asked for, by state.
+#: `Connection.armed` by state.
 _WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
-#: Ends at which the peer is past reading a goodbye.
+#: Ends after which the peer cannot read a goodbye.
 _GONE = frozenset((Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.TLS_FAILED))
-#: Bytes of an unfinished head, body, message or record that are free, whatever all others keep: a browser's head, a
-#: ClientHello, a message of usual length. 20,000 of these are 40 MB, on top of the budget.
+#: Bytes of an unfinished head, body, message or record that are not charged to the budget: enough for a browser's
+#: head, a ClientHello, a message of usual length. For 20,000 connections they are 40 MB, on top of the budget.
 FREE_INPUT = 2048
 
 
 class Connections:
-    """The table and everything that can be done to a connection without waiting."""
+    """The table, and everything that can be done to a connection without waiting."""
 
     def __init__(
         self, readiness: Readiness, settings: Settings, *, now: float,
@@ -55,10 +54,10 @@ class Connections:
         self.faults = Faults(self)
         self.scheduler = Scheduler(faulted=self.faults.caught, wake=readiness.wake)
         self.judge = flush.FlushJudge(self, rate=settings.flush_rate, window=settings.flush_window)
-        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # what all keep together
+        self.input_budget = ByteBudget(settings.all_unfinished_bytes, free=FREE_INPUT)  # unparsed input of all
         self.held = 0
-        self.lines = Limiter()  # for what a peer can have written to our log
-        self.operators: set[Connection] = set()  # those accepted where operators look, see Listener
+        self.lines = Limiter()  # for lines that a peer can cause in the error log
+        self.operators: set[Connection] = set()  # accepted on the operators' address, see Listener
         self.first: Callable[[str], State] = lambda address: State.HEAD
         self._readiness = readiness
         self._closed = closed
@@ -68,12 +67,12 @@ class Connections:
             self.bind(state, ClosingHandler(self), Closing)
 
     def bind(self, state: State, handler: Handler, *contexts: type | None) -> None:
-        """The two columns that this layer cannot name: who attends to a state, and what type its context has."""
+        """Set the two columns that this layer cannot name: a state's handler, and the types of its context."""
         self._handlers[state] = handler
         self.context_types[state] = tuple(type(None) if each is None else each for each in contexts)
 
     def handler(self, connection: Connection) -> Handler:
-        """Who attends to it now."""
+        """The handler of its state."""
         return self._handlers[connection.state]
 
     # -- coming and going -------------------------------------------------------------------------------------------
@@ -93,14 +92,14 @@ class Connections:
         try:
             self._readiness.add(descriptor, READ)
         except BaseException:
-            self.close(connection, Reason.INTERNAL_ERROR)  # nothing would ever be heard of it
+            self.close(connection, Reason.INTERNAL_ERROR)  # the kernel would never report it
             raise
         return connection
 
     def close(self, connection: Connection, reason: Reason, *, reset: bool = False) -> None:
-        """End it now. What it held is released exactly once; closing twice is harmless.
+        """Close it now. What it held is released exactly once; closing twice is harmless.
 
-        With a reset the kernel drops what it still holds: for a peer that does not take it.
+        With `reset` the kernel sends RST and drops unsent bytes: for a peer that does not take them.
         """
         descriptor = connection.descriptor
         if descriptor < 0:
@@ -131,7 +130,7 @@ class Connections:
                         os.close(descriptor)
 
     def keep_ahead(self, connection: Connection, data: bytes) -> bool:
-        """Keep what a peer sent ahead of our answer; False when all together keep too much: then it is dropped."""
+        """Keep what a peer sent ahead of our answer. False: the budget of all peers is spent, and it is dropped."""
         connection.inbox = data
         if data and not self.input_budget.resize(connection, len(data)):
             self.drop_inbox(connection)
@@ -139,7 +138,7 @@ class Connections:
         return True
 
     def drop_inbox(self, connection: Connection) -> None:
-        """What it sent is not kept any more."""
+        """Drop its unparsed input."""
         connection.inbox = b""
         if self.input_budget.used:
             self.input_budget.release(connection)
@@ -161,10 +160,10 @@ class Connections:
             self.end_writing(connection)
 
     def end_writing(self, connection: Connection) -> None:
-        """Everything is said: the transport's goodbye, then FIN."""
+        """Write the transport's goodbye, then FIN."""
         try:
             if not connection.transport.finish(connection):
-                self.keep(connection, b"", 0)  # FIN comes behind the goodbye
+                self.keep(connection, b"", 0)  # FIN follows when the goodbye is written
                 return
         except (OSError, TransportError) as error:
             self.broken(connection, error)
@@ -178,7 +177,7 @@ class Connections:
     def step(self, connection: Connection, act: Callable[..., Any], *arguments: object) -> bool:
         """Act on a connection from outside its own events, then arm it as its state says.
 
-        What an answer of the log, a room's news, a task's end or a drain raises costs this connection and no other.
+        An exception in `act` (an answer of the log, a broadcast, a task's end, a drain) ends this connection only.
         """
         if connection.descriptor < 0:
             return False
@@ -191,7 +190,7 @@ class Connections:
         return more
 
     def misbehaved(self, connection: Connection, reason: Reason, detail: str) -> None:
-        """Write a line: a peer broke a rule, and its connection ends for this."""
+        """Log that a peer broke a rule, for which its connection ends."""
         phase = connection.state.name
         self.lines.write(
             _log.info, "misbehaved", reason=reason.label, peer=connection.address, phase=phase, detail=detail
@@ -202,7 +201,7 @@ class Connections:
     def enter(self, connection: Connection, state: State, context: Any = None, *, span: int | None = None) -> None:
         """Move to a state with its context, and set its deadline: the state's own, or `span` ticks from now.
 
-        A context that another takes the place of is released first. Raises IllegalMoveError.
+        A context that is replaced is released first. Raises IllegalMoveError.
         """
         if connection.descriptor < 0:
             if context is not None:
@@ -235,7 +234,7 @@ class Connections:
             wheel.watch(connection, due)
 
     def arm(self, connection: Connection) -> None:
-        """Ask the kernel for what the state wants to know: whether it can be written to, else whether it sent."""
+        """Arm it: for WRITE while bytes are unsent, else for what its state wants."""
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
             wanted = WRITE
@@ -249,7 +248,7 @@ class Connections:
                 self._readiness.arm(connection.descriptor, wanted & (READ | WRITE))
 
     def resume(self, connection: Connection, *, later: bool = False) -> None:
-        """Have its handler go on with what is here already; `later`: behind everything long."""
+        """Schedule its handler's `resumed`, for input that is here already; `later`: in `BULK`."""
         if connection.descriptor >= 0:
             connection.armed = QUEUED
             priority = Priority.BULK if later else PRIORITY[connection.state]
@@ -266,7 +265,7 @@ class Connections:
         return False
 
     def expire(self, *expired: Connection) -> None:
-        """Their deadlines have passed: a step for the wheel's task to ask for."""
+        """Schedule the step for connections whose deadline has passed; called by the wheel's task."""
         self.scheduler.submit(Priority.NORMAL, self._expire_each, expired)
 
     def _expire_each(self, expired: Sequence[Connection]) -> bool:
@@ -277,7 +276,7 @@ class Connections:
     def _expire(self, connection: Connection) -> None:
         backlog = connection.backlog
         if connection.deadline > self.wheel.current:
-            self.wheel.watch(connection, connection.deadline)  # it has moved on while this waited for its turn
+            self.wheel.watch(connection, connection.deadline)  # the deadline moved while this step was queued
         elif backlog is not None:
             self.judge.judge(connection, backlog)
         else:
@@ -286,9 +285,9 @@ class Connections:
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def offer(self, connection: Connection, data: bytes) -> int:
-        """Write what the kernel takes now: how many bytes it took, 0 if it is behind, -1 if the peer is gone.
+        """Write what the kernel takes now. Returns the bytes taken, 0 if none, -1 if the peer is gone.
 
-        The caller must `keep` the rest of a frame that was begun, and nothing (b"", 0) to be told of room.
+        The caller must `keep` the rest of a frame that was begun; `keep(b"", 0)` only asks for `writable`.
         """
         backlog = connection.backlog
         if backlog is not None and backlog.blocked:
@@ -300,10 +299,10 @@ class Connections:
         except BlockingIOError:
             return 0
         except (OSError, TransportError) as error:
-            self.step(connection, self.broken, error)  # it may be one of many: its end is guarded
+            self.step(connection, self.broken, error)  # it may be one of many, so closing it is guarded
             return -1
         except Exception:  # noqa: BLE001
-            self.faults.end(connection, excuse=False)  # an excuse would be written by what has just failed
+            self.faults.end(connection, excuse=False)  # an error answer would take the path that just failed
             return -1
         if backlog is not None:
             backlog.written += taken
@@ -312,12 +311,12 @@ class Connections:
         return taken
 
     def offer_each(self, connections: list[Connection], data: bytes) -> list[tuple[int, int]]:
-        """`offer` the same bytes to many: index and result of each that did not take them all."""
+        """`offer` the same bytes to many. Returns (index, result) of each connection that did not take them all."""
         size = len(data)
         partly = []
         offer = self.offer
         for index, connection in enumerate(connections):
-            # The usual case is written out here: a call less for each of a thousand members.
+            # The usual case of `offer`, inlined: it saves a call for each of a thousand members.
             if connection.backlog is None and connection.transport is PLAIN:
                 try:
                     taken = os.write(connection.descriptor, data)
@@ -330,13 +329,13 @@ class Connections:
         return partly
 
     def send(self, connection: Connection, data: bytes) -> None:
-        """Write all of it, now or as the peer takes it. For answers; their number is bounded by not reading on."""
+        """Write all of it, now or as the peer takes it. For answers: a blocked peer is not read, which bounds them."""
         taken = self.offer(connection, data)
         if 0 <= taken < len(data):
             self.keep(connection, data, taken)
 
     def send_parts(self, connection: Connection, parts: list[bytes]) -> None:
-        """The same in parts that others have as well: a peer that does not take them costs no copy."""
+        """`send` parts that are shared with other peers: unsent parts are kept without a copy."""
         taken = self.offer(connection, b"".join(parts))
         if taken < 0:
             return
@@ -346,7 +345,7 @@ class Connections:
             taken = max(taken - len(part), 0)
 
     def keep(self, connection: Connection, chunk: bytes, position: int) -> None:
-        """Remember the rest of a chunk, stop reading, and let the flush window judge."""
+        """Keep the rest of a chunk, stop reading, and begin a flush window."""
         if connection.descriptor < 0:
             return
         backlog = connection.backlog
@@ -360,13 +359,13 @@ class Connections:
         self.arm(connection)
 
     def hurry(self, connection: Connection) -> None:
-        """The server is stopping: have the kernel take what was kept, to send it when we are gone."""
+        """The server is stopping: give the kernel what was kept, to be sent after the process has ended."""
         if connection.blocked:
             sockets.take_all(connection.descriptor)
             self.flush(connection)
 
     def flush(self, connection: Connection) -> bool:
-        """It is writable: go on where it stopped. True: its handler has more to do."""
+        """It is writable: write what was kept. True: all is written, and its handler has more to do."""
         backlog = connection.backlog
         if backlog is None or not backlog.blocked:
             return False
@@ -382,7 +381,7 @@ class Connections:
         return self._handlers[connection.state].writable(connection)
 
     def broken(self, connection: Connection, error: OSError | TransportError) -> None:
-        """The peer is gone, or its transport can neither seal nor open any more."""
+        """Close it: the peer is gone, or its transport can no longer encrypt or decrypt."""
         reason = Reason.PEER_RESET
         if isinstance(error, TransportError):
             reason = error.reason
@@ -390,7 +389,7 @@ class Connections:
         self.close(connection, reason)
 
     def close_all(self, reason: Reason) -> None:
-        """End everything, without waiting for anybody. A fault in ending one does not keep the others open."""
+        """Close every connection without waiting. An exception in closing one does not keep the others open."""
         with ExitStack() as stack:
             for connection in self.table:
                 if connection is not None:

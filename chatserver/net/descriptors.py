@@ -1,6 +1,6 @@
-"""How many connections this process can hold: the descriptor limit, raised and shared out, and the room for them.
+"""How many connections this process can hold: the descriptor limit, and the size of the kernel's descriptor table.
 
-Owns: RLIMIT_NOFILE, the size of the kernel's table. May not: import trio, or know what the descriptors are for.
+Owns: RLIMIT_NOFILE, and that size. May not: import trio, or know what the descriptors are for.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ from pathlib import Path
 from chatserver.settings.spec import ConfigError
 
 RESERVED_DESCRIPTORS = 64  # listeners, poller, log and its readers, standard streams, one spare
-MOST_DESCRIPTORS = 1 << 20  # raise it no further: Linux's fs.nr_open; macOS calls its hard limit infinite
+MOST_DESCRIPTORS = 1 << 20  # the soft limit is raised no further: Linux's fs.nr_open; macOS's hard limit is infinite
 
 
 def raise_descriptor_limit() -> int:
@@ -44,10 +44,10 @@ def connection_limit(configured: int, *, descriptors: int) -> int:
 
 
 def make_room(connections: int) -> None:
-    """Have the kernel's table of this process's descriptors grow once, now, and not while a crowd comes.
+    """Grow the kernel's descriptor table of this process once, at start, and not while peers connect.
 
     Linux doubles the table when a number does not fit, and a process with threads then waits for all processors
-    (`synchronize_rcu` in fs/file.c): 9 to 20 ms, four times on the way to 8,000 connections. It never shrinks.
+    (`synchronize_rcu` in fs/file.c): 9 to 20 ms, four times on the way to 8,000 connections. The table never shrinks.
     """
     with Path(os.devnull).open("rb") as any_file:
         os.close(fcntl.fcntl(any_file, fcntl.F_DUPFD_CLOEXEC, connections))

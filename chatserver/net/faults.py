@@ -1,7 +1,7 @@
-"""The fault boundary: a bug of ours costs what it broke, and nobody else.
+"""The fault boundary: an unexpected exception ends the connection that it concerns, and no other.
 
-Owns: the count of such bugs, their lines in the error log, the end of the connection that one broke. May not: raise.
-Every method is called where the exception is being handled.
+Owns: the count of such bugs, their lines in the error log, the end of that connection. May not: raise.
+Every method is called inside the `except` block.
 """
 
 import sys
@@ -21,14 +21,14 @@ _log = structlog.get_logger("chatserver.net")
 
 
 class Faults:
-    """What was raised and should not have been."""
+    """See the module."""
 
     def __init__(self, connections: "Connections") -> None:
         self.count = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
         self._connections = connections
 
     def caught(self, item: object) -> None:
-        """The step of an item of the scheduler has raised: a connection is ended, anything else goes on."""
+        """The step of a scheduled item has raised: end it if it is a connection; of any other only log the bug."""
         if isinstance(item, Connection):
             self.end(item)
         else:
@@ -37,7 +37,7 @@ class Faults:
             self._connections.lines.write(_log.exception, "fault", reason=bug, item=type(item).__name__)
 
     def end(self, connection: Connection, *, excuse: bool = True) -> None:
-        """End the connection; with an excuse to the peer, unless the excuse would be written by what has failed."""
+        """End the connection. The peer is sent an error, unless the code that would send it has just failed."""
         self.count += 1
         self._tell(connection, "fault")
         close = partial(self._connections.close, reason=Reason.INTERNAL_ERROR)
@@ -45,7 +45,7 @@ class Faults:
             try:
                 end(connection)
             except Exception:  # noqa: BLE001
-                # What broke may break its end as well. `close` takes the descriptor all the same; the others live.
+                # The same bug may break the close too. `close` gives the descriptor back even then.
                 self._tell(connection, "fault_in_close")
             else:
                 return
@@ -57,7 +57,7 @@ class Faults:
         )
 
     def _excuse(self, connection: Connection) -> None:
-        """End it with a word of ours, if its handler has one; a fault while it was ending anyway just ends it."""
+        """End it with an error from its handler, if that has one. If it was ending already, just close it."""
         connections = self._connections
         if connection.descriptor >= 0 and connection.state not in ENDING:
             connections.handler(connection).faulted(connection)

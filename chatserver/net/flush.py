@@ -2,14 +2,14 @@
 
 Owns: the windows, and the judgement at the end of each. May not: write.
 
-A peer that takes less than `flush_rate` bytes a second over a whole window, and not even what was outstanding when the
-window began, is aborted. What its kernel acknowledged counts, not what ours accepted: acknowledged = written since the
-window began + outstanding then - outstanding now. A shorter window would be unfair: a receiving kernel opens its window
-in bursts, on loopback up to half its buffer. A peer from which the kernel cannot have heard, since it has not tried
-again, gets a second window.
+A peer is aborted if over a whole window it takes less than `flush_rate` bytes a second, and less than was outstanding
+when the window began. Bytes count when the peer's kernel acknowledges them, not when ours accepts them: acknowledged =
+written since the window began + outstanding then - outstanding now. A shorter window would be unfair: a receiving
+kernel opens its window in bursts, on loopback up to half its buffer. A peer that TCP may not have tried to reach (RTO
+backoff) gets a second window.
 
-A missing pong is judged only when nothing of ours stands before the ping: a slow but honest reader answers when it gets
-there. Until then its window judges.
+A missing pong counts only when no unacknowledged bytes precede the ping: a slow but honest reader answers when it gets
+there. Until then its flush window decides.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from chatserver.reasons import Reason
 if TYPE_CHECKING:
     from chatserver.net.connections import Connections
 
-#: Seconds for which a link may be silent and the peer still be there: an underground line between two stations.
+#: Seconds for which a live peer's link may be silent: a train in a tunnel between two underground stations.
 MAX_LINK_OUTAGE = 25.0
 
 
@@ -35,7 +35,7 @@ class FlushJudge:
         self._least = int(rate * window)  # bytes that must be acknowledged in a window
 
     def begin(self, connection: Connection) -> Backlog:
-        """A window over the connection's state, which keeps the time it had left."""
+        """Begin a window. It replaces the state's deadline, whose remaining time is kept."""
         wheel = self._connections.wheel
         remaining = max(connection.deadline - wheel.current, 1)
         backlog = connection.backlog = Backlog([], 0, remaining, sockets.outstanding(connection.descriptor))
@@ -43,13 +43,13 @@ class FlushJudge:
         return backlog
 
     def lift(self, connection: Connection, backlog: Backlog) -> None:
-        """Everything is on its way: back to the state beneath."""
+        """End the window, since all is written: the state's deadline goes on with its remaining time."""
         connection.backlog = None
         wheel = self._connections.wheel
         wheel.watch(connection, wheel.current + backlog.remaining)
 
     def outstanding(self, connection: Connection) -> bool:
-        """Whether bytes of ours stand unacknowledged, and are watched from now on instead of the state's deadline."""
+        """Whether bytes are unacknowledged. If so, a flush window begins in place of the state's deadline."""
         if sockets.outstanding(connection.descriptor) == 0:
             return False
         wheel = self._connections.wheel
@@ -57,7 +57,7 @@ class FlushJudge:
         return True
 
     def judge(self, connection: Connection, backlog: Backlog) -> None:
-        """A window is over: another one, back to the state beneath, or the end."""
+        """At the end of a window: begin another, return to the state's deadline, or abort."""
         outstanding = sockets.outstanding(connection.descriptor)
         if not backlog.blocked and outstanding == 0:
             self.lift(connection, backlog)
@@ -73,9 +73,9 @@ class FlushJudge:
         wheel.watch(connection, wheel.current + self._window)
 
     def _in_backoff(self, connection: Connection) -> bool:
-        """Whether it may be back from an outage, and TCP has not tried since, or was answered too late in the window.
+        """Whether TCP is in RTO backoff after an outage from which the peer may have returned.
 
-        The next try falls into one more window. Without it 21 of 25 honest members 600 ms away were aborted.
+        TCP's next try falls into one more window. Without that window 21 of 25 honest members 600 ms away were aborted.
         """
         tried = sockets.latest_try(connection.descriptor)
         return tried is not None and tried < MAX_LINK_OUTAGE

@@ -1,7 +1,7 @@
-"""What attends to a connection in a state: the interface, and what most handlers do alike.
+"""Handlers of the states: the interface, and its defaults.
 
-Owns: the shape. May not: know any state's business. Handlers are shared, stateless singletons: what they need of a
-connection is its context. Every call is synchronous, and made inside a fault boundary.
+Owns: the interface. May not: know any state. A handler is a singleton that serves all connections in its state; data
+of one connection is in its context. Every call is synchronous, and made inside a fault boundary.
 """
 
 from typing import TYPE_CHECKING
@@ -20,11 +20,11 @@ class Handler:
         self._connections = connections
 
     def received(self, connection: Connection, data: bytes) -> bool:
-        """Bytes came. True: there is more to do with what is here already, in another step (`resumed`)."""
+        """Bytes arrived. True: some of them are left for another step (`resumed`)."""
         raise AssertionError(f"{connection.state.name} is not read")
 
     def lacking(self, connection: Connection) -> int:
-        """Bytes that what is under way has announced and not brought; asked in states that announce."""
+        """Bytes announced but not yet received; asked only in states whose row has `announces`."""
         return 0
 
     def ended(self, connection: Connection) -> None:
@@ -32,7 +32,7 @@ class Handler:
         self._connections.close(connection, Reason.PEER_CLOSED)
 
     def writable(self, connection: Connection) -> bool:
-        """All that was kept has been written. True as of `received`."""
+        """All kept bytes have been written. Returns as `received` does."""
         return False
 
     def expired(self, connection: Connection) -> None:
@@ -40,11 +40,11 @@ class Handler:
         raise AssertionError(f"nobody attends to the end of {connection.state.name}")
 
     def resumed(self, connection: Connection) -> bool:
-        """Go on with what is here already. True: in yet another step."""
+        """Continue with input that is here already. True: another step is needed."""
         return False
 
     def faulted(self, connection: Connection) -> None:
-        """A bug of ours in attending to it: `finish` it with an excuse, or do nothing, and it is closed."""
+        """A step for this connection raised. `finish` it with an error, or do nothing: then it is closed."""
 
     def released(self, connection: Connection, context: object) -> None:
-        """Its context goes, because another takes its place or the connection is closed: give back what it holds."""
+        """Give back what its context holds: the context is replaced, or the connection closed."""

@@ -1,15 +1,14 @@
-"""Listening sockets: new peers in batches, and a polite word for those who cannot come in.
+"""Listening sockets: accept peers in batches, and answer 503 to those that are refused.
 
-Owns: the listening descriptor and a spare one. May not: decide who may come in (admission does), or read from peers.
+Owns: the listening descriptor and a spare one. May not: decide which peers are admitted (admission does), or read.
 
-trio's own accept takes one connection a pass; taking some at a time makes ten thousand handshakes a second possible.
-Options are set on the listening socket, since Linux and the BSDs copy them to each accepted one: five system calls a
-peer are saved.
+trio's own accept takes one connection a pass; batches make ten thousand handshakes a second possible. Options are set
+on the listening socket, since Linux and the BSDs copy them to each accepted one: that saves five system calls a peer.
 
 When places or descriptors run out, admission makes room before a newcomer is refused. When accept fails with EMFILE,
 the socket stays readable and the loop would spin. So one descriptor is kept in reserve and given up to accept the peer,
-and to tell it 503 if nobody can go for it (libev's manual, "Special problems of being out of file descriptors"). Where
-even that fails, the listener rests.
+and to answer 503 if no connection can be evicted for it (libev's manual, "Special problems of being out of file
+descriptors"). If even that fails, the listener rests.
 """
 
 import contextlib
@@ -28,20 +27,20 @@ from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.reasons import Reason
 
-#: Peers taken in one round of the scheduler; the others wait in the kernel's queue, which costs nothing. What they
-#: bring must fit into a round, 60 us for one that leaves at once, or the queues grow behind the listener: with 16 of
-#: them and 0.4 ms, users waited 210 ms beside 14,000 who connect and leave each second, with these 6.
+#: Peers accepted in one round of the scheduler; the others wait in the kernel's queue, at no cost. The work they bring
+#: must fit into a round (60 µs for a peer that leaves at once), or queues grow. Beside 14,000 that connect and leave
+#: each second, users waited 210 ms with 16 peers and 0.4 ms for `NORMAL`, and 6 ms with 8 peers and 0.6 ms.
 ACCEPT_BATCH = 8
-#: The kernel's queue of peers not yet accepted; it caps this at net.core.somaxconn (4,096 on Linux). With a short
-#: queue a burst costs the unlucky ones a SYN retransmit of a second.
+#: Length of the kernel's queue of peers not yet accepted, which caps it at net.core.somaxconn (4,096 on Linux). When a
+#: burst overflows the queue, the peers beyond it wait a second for a SYN retransmit.
 LISTEN_BACKLOG = 4096
-#: Unsent bytes that the kernel takes ahead of what is in flight. Beyond it the frames wait in the room's ring, where
-#: they are shared, instead of in the kernel, where each peer has its own copy.
+#: Unsent bytes that the kernel takes besides those in flight. Further frames wait in the room's ring, where all members
+#: share them, instead of in the kernel, where each peer has its own copy.
 NOTSENT_LOWAT = 16 * 1024
-#: Ticks for which a listener that could not even refuse leaves its queue alone.
+#: Ticks for which a listener that could not even refuse a peer stops accepting.
 REST_TICKS = 2
 
-#: Peers that gave up while they were in the queue, or a network that failed them: not our error. accept(2) lists them.
+#: The peer gave up while it was in the queue, or its network failed: not our error. accept(2) lists these.
 _PEER_ERRORS = frozenset(
     getattr(errno, name)
     for name in ("ECONNABORTED", "EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH",
@@ -56,7 +55,7 @@ _log = structlog.get_logger("chatserver.net")
 class Listener:
     """One listening socket; safe to close twice.
 
-    With `operators`, its peers are noted in `Connections.operators`. They send no PROXY header: they are behind it.
+    With `operators`, its peers are noted in `Connections.operators`. They connect past the balancer: no PROXY header.
     """
 
     def __init__(
@@ -67,14 +66,14 @@ class Listener:
         self._socket = listening
         self._connections = connections
         self._admission = admission
-        self._refusals = refusals  # whole answers that differ in Retry-After, so that the refused return spread
+        self._refusals = refusals  # whole answers that differ in Retry-After, so that refused peers return spread out
         self._refused = refused
-        self._operators = operators  # the state in which they begin
+        self._operators = operators  # the state in which operators' connections begin
         self._spare = _open_spare()
         self._rest = 0
 
     def accept(self) -> None:
-        """Take some of the peers that wait. See `resting` as well."""
+        """Accept up to ACCEPT_BATCH peers. Afterwards check `resting`."""
         for _ in range(ACCEPT_BATCH):
             try:
                 descriptor, address = sockets.accept(self._socket)
@@ -91,12 +90,12 @@ class Listener:
                 self._take(descriptor, address)
 
     def _take(self, descriptor: int, address: str, *, short: bool = False) -> None:
-        """Let a peer in, or tell it why not."""
+        """Admit a peer, or refuse it."""
         address = sys.intern(address)
         try:
             reason = self._admission.admit(address, short=short)
         except BaseException:
-            os.close(descriptor)  # nobody else knows of it yet
+            os.close(descriptor)  # nothing else owns it yet
             raise
         if reason is None:
             connection = self._connections.adopt(descriptor, address)
@@ -109,23 +108,23 @@ class Listener:
 
     @property
     def resting(self) -> bool:
-        """Whether not even a refusal was possible: its queue is left alone for a while, or the loop would spin."""
+        """Whether it does not accept for a while, since not even a refusal was possible: else the loop would spin."""
         return self._rest > 0
 
     def _refuse(self, descriptor: int, reason: Reason) -> None:
         self._refused(reason)
         with (
             socket.socket(fileno=descriptor) as accepted,
-            contextlib.suppress(OSError),  # a peer that is gone already need not be told
+            contextlib.suppress(OSError),  # a peer that is gone already needs no answer
         ):
             accepted.send(random.choice(self._refusals))  # noqa: S311  jitter, not secrecy
             accepted.shutdown(socket.SHUT_WR)
             accepted.recv(4096)  # unread bytes would turn our FIN into RST and lose the answer
 
     def _accept_with_spare(self) -> bool:
-        """No descriptor is left: the next peer gets the spare one, and stays if another goes for it. False: no more.
+        """No descriptor is left: accept a peer on the spare one; it stays if another is evicted. False: stop accepting.
 
-        Who comes has to be known first: a crowd for which others had to go, unseen, would be all that is ever let in.
+        The peer's address must be known before an eviction, or a crowd could take every place that is freed.
         """
         if self._spare is None:
             self._admission.make_room()
@@ -150,13 +149,13 @@ class Listener:
         return self._spare is not None
 
     def tick(self) -> None:
-        """Once a tick of the wheel: try to get the spare descriptor back, and let a rest run out."""
+        """Once a tick of the wheel: try to reopen the spare descriptor, and count down a rest."""
         if self._spare is None:
             self._spare = _open_spare()
         self._rest = max(self._rest - 1, 0)
 
     def close(self) -> None:
-        """Give both descriptors back."""
+        """Close both descriptors."""
         self._socket.close()
         if self._spare is not None:
             os.close(self._spare)
@@ -173,7 +172,7 @@ def _open_spare() -> int | None:
 def bind(host: str, port: int, *, send_buffer: int, reuse_port: bool = False) -> socket.socket:
     """A listening, non-blocking socket with the options that every accepted one inherits.
 
-    With `reuse_port` others may be bound to the same address, and the kernel gives each new peer to one of them.
+    With `reuse_port` other sockets may be bound to the same address, and the kernel gives each new peer to one of them.
     Raises OSError when the address cannot be bound, socket.gaierror when it cannot be resolved.
     """
     bare = host.removeprefix("[").removesuffix("]")

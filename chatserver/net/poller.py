@@ -22,16 +22,16 @@ from chatserver.reasons import Reason
 
 #: Events taken at a time; the others are reported by the next call. libuv polls 1,024, nginx 512.
 MAX_EVENTS = 1024
-#: Bytes read from one peer at a time: more than nearly any request or message, and all that a peer who sends ahead can
-#: have us keep. What announced its length is read as far as that, but not more than so much at a time, a whole message.
+#: Bytes read from one peer at a time: more than nearly any request or message, and the bound on what a peer can send
+#: ahead. An item of announced length is read to its end, up to READ_MOST_BYTES (a whole message) at a time.
 READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
-#: Seconds that a pass lasts at most while no other task can run: three rounds. A pass of trio's loop costs as much as
-#: five pongs, and with 1 ms so few publishes share a commit that each costs a seventh more.
+#: Seconds after which a pass of the poller ends, if no other task can run before: three rounds. A pass of trio's loop
+#: costs as much as five pongs, and with 1 ms so few publishes share a commit that each costs a seventh more.
 PASS = 0.003
-#: When another task can run, a pass ends with its round, but not before it has taken SHARE times the CPU that other
-#: tasks took since the last pass, up to LONGEST_PASS seconds: else tasks that load rooms for thousands had most of it.
+#: When another task can run, a pass ends with its round, but not before it has lasted SHARE times the CPU time of other
+#: tasks since the last pass, up to LONGEST_PASS seconds. Else tasks that load rooms for thousands take most of the CPU.
 SHARE, LONGEST_PASS = 4.0, 0.01
-#: Expired connections attended to in one step, 0.2 ms of pings, and handed over before other tasks run.
+#: Expired connections handled in one step (0.2 ms of pings), and submitted before other tasks run.
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
@@ -66,7 +66,7 @@ class Poller:
         self._listeners = {listener.descriptor: listener for listener in listeners}
 
     async def run(self) -> None:
-        """Attend until cancelled, then end every connection."""
+        """Run passes until cancelled, then end every connection."""
         for listener in self._listeners.values():
             self._readiness.add(listener.descriptor, READ)
         clock = PassClock(self._connections.wheel)
@@ -88,7 +88,7 @@ class Poller:
                 if not scheduler.idle:
                     ended = thread_time()
         finally:
-            scheduler.asleep = False  # there is nobody to wake any more, and soon nothing to wake with
+            scheduler.asleep = False  # this task runs no more rounds, and `readiness` is closed soon
             for call in scheduler.end():
                 trio.lowlevel.current_trio_token().run_sync_soon(call)
             trio.lowlevel.remove_instrument(clock)
@@ -96,7 +96,7 @@ class Poller:
             self._connections.close_all(Reason.DRAINING)
 
     def _pass(self, least: float) -> None:
-        """Rounds until nothing is left, or for PASS; after `least` seconds until another task can run."""
+        """Run rounds until no work is left or PASS is over; from `least` seconds on, until another task can run."""
         scheduler = self._scheduler
         begin = perf_counter()
         while True:
@@ -107,7 +107,7 @@ class Poller:
                 return
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
-        """Turn the wheel until cancelled; `on_tick` is told how many seconds late each turn was."""
+        """Turn the wheel until cancelled; `on_tick` gets the lateness of each turn in seconds."""
         wheel = self._connections.wheel
         while True:
             with trio.CancelScope(deadline=wheel.plan()) as nap:
@@ -124,7 +124,7 @@ class Poller:
                         expired.clear()
                     if count % MAX_EXPIRED == 0:
                         await trio.lowlevel.checkpoint()
-            except Exception:  # noqa: BLE001  the wheel's own fault must not end everybody
+            except Exception:  # noqa: BLE001  a bug in the wheel must not end the server
                 self._connections.faults.caught(wheel)
             if expired:
                 self._connections.expire(*expired)
@@ -138,20 +138,19 @@ class Poller:
         for listener in self._listeners.values():
             listener.tick()
             if not listener.resting:
-                self._readiness.arm(listener.descriptor, READ)  # a fault in accepting costs a tick, not the listener
+                self._readiness.arm(listener.descriptor, READ)  # a bug in accepting costs a tick, not the listener
 
     def stop_accepting(self) -> None:
-        """Close the listening sockets; what is connected stays."""
+        """Close the listening sockets; accepted connections stay."""
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
 
     def _gather(self) -> bool:
-        """Hand every event to the scheduler; whether to look again before other tasks run.
+        """Submit every event to the scheduler. Returns whether to poll again before other tasks run.
 
-        Where one peer alone has sent something, mostly nobody else has by the time it is served: trio's wait tells.
-
-        A number may be another peer's at its turn, so objects are kept.
+        After a single event there are mostly no others yet, so trio's own wait is left to find them. Objects are
+        queued, not descriptors: when an item runs, its number may be another peer's.
         """
         table, submit = self._connections.table, self._scheduler.submit
         ready = self._readiness.ready(MAX_EVENTS)
@@ -172,10 +171,10 @@ class Poller:
         return len(ready) > 1
 
     def _accept(self, listener: Listener) -> bool:
-        """Take a batch of peers; the kernel reports the listener again if there are more.
+        """Accept a batch of peers; the kernel reports the listener again if there are more.
 
-        One batch in each round, before all who compete for time: the kernel's queue knows no networks, and a newcomer
-        behind thousands of attackers can be told from them only once it is in.
+        One batch in each round, before the work of connections: the kernel's queue knows no networks, and a newcomer
+        behind thousands of attackers can be told from them only once it is accepted.
         """
         if listener.descriptor in self._listeners:
             listener.accept()
@@ -194,19 +193,19 @@ class Poller:
         return False
 
     def _read(self, connection: Connection) -> bool:
-        """Read what is there, once, and hand it on. True: there may be more."""
+        """Read once, and pass the bytes to the handler. True: there may be more."""
         connections = self._connections
         if connection.descriptor < 0:
             return False
         connection.armed = 0
         state, transport = connection.state, connection.transport
         if (connection.backlog is not None and connection.backlog.blocked) or not READS[state]:
-            connections.arm(connection)  # it has changed since it was reported
+            connections.arm(connection)  # its state has changed since the event
             return False
         handler = connections.handler(connection)
         if _ANNOUNCES[state] or transport is not PLAIN:
             lacking = transport.lacking(connection) or handler.lacking(connection)
-            size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # so much behind it shows whether there is more
+            size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # READ_BYTES past its end show whether there is more
             buffers: tuple[memoryview, ...] = (_BUFFER[:size],)
         else:
             size, buffers = READ_BYTES, _SHORT
@@ -232,7 +231,7 @@ class Poller:
         return False
 
     def _open(self, connection: Connection, transport: Transport, data: bytes) -> bytes:
-        """The plaintext in what came; nothing when it is its end."""
+        """The plaintext in these bytes; empty if the connection was closed."""
         connections = self._connections
         try:
             data = transport.open(connection, data)
@@ -247,7 +246,7 @@ class Poller:
         return data if connection.descriptor >= 0 else b""
 
     def _reset(self, connection: Connection) -> bool:
-        """The peer has reset it. After our end that is only how it took it: the reason for that end stands."""
+        """The peer has reset it. If we had begun the close, the reason for that close stands."""
         connection.armed = 0
         if isinstance(connection.context, Closing):
             self._connections.handler(connection).ended(connection)

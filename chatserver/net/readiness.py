@@ -2,9 +2,9 @@
 
 Owns: the kernel object that all parked connections are registered in. May not: know what a connection is.
 
-One-shot: a descriptor is reported once, and then not until it is armed again. So not armed means not read, and nothing
-that waits in the scheduler's queues is reported twice. The kernel looks at a descriptor when it is armed: no event is
-lost in between. The kernel object is itself readable when any of its members is ready: one trio task waits for all.
+One-shot: a descriptor is reported once, and then not until it is armed again. So an unarmed connection is not read, and
+none that waits in the scheduler's queues is reported twice. The kernel checks a descriptor when it is armed: no event
+is lost in between. The kernel object is itself readable when any of its members is ready: one trio task waits for all.
 Closing a descriptor removes it, on both systems; there is nothing to unregister.
 """
 
@@ -17,9 +17,9 @@ from typing import TypeAlias
 READ = 0x001
 WRITE = 0x004
 BROKEN = 0x008 | 0x010  # EPOLLERR, EPOLLHUP: reported whether asked for or not
-ENDED = 0x2000  # EPOLLRDHUP, of an event only: there is a FIN, maybe behind bytes
-#: `Connection.armed` of a connection that is armed for nothing but its reset, and of one that stands in one of the
-#: scheduler's queues: it is not armed again until its turn.
+ENDED = 0x2000  # EPOLLRDHUP, of an event only: the peer sent FIN, maybe after bytes that are not read yet
+#: `Connection.armed` of a connection that is armed for a reset only, and of one in the scheduler's queues, which is not
+#: armed until its step has run.
 HANGUP, QUEUED = 0x200, 0x100
 _ONCE = 1 << 30  # EPOLLONESHOT
 
@@ -38,7 +38,7 @@ class Epoll:
         self._epoll.register(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
 
     def arm(self, descriptor: int, interest: int) -> None:
-        """Report it once more. What is read is also watched for its FIN; with no interest it is its reset alone."""
+        """Report it once more. READ also reports a FIN; with no interest only a reset is reported."""
         self._epoll.modify(descriptor, interest | ENDED | _ONCE if interest & READ else interest | _ONCE)
 
     def ready(self, limit: int) -> list[tuple[int, int]]:
@@ -53,7 +53,7 @@ class Epoll:
         return events
 
     def wake(self) -> None:
-        """Make `fileno()` readable once, for who waits on it."""
+        """Make `fileno()` readable once, to wake the task that waits on it."""
         os.eventfd_write(self._waker, 1)
 
     def close(self) -> None:

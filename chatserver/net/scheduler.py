@@ -1,4 +1,4 @@
-"""What the loop does next: one queue for all work.
+"""The order of the loop's work: every step that serves a connection, a room or an answer of the log.
 
 Owns: the order of steps, the shares of the loop's time, the fault boundary around each step. May not: know what a step
 does, or what an item is.
@@ -7,17 +7,17 @@ does, or what an item is.
     step(item) -> bool          about 0.1 ms; True: there is more to do
 
 1. In each round each class (`Priority`) has its time, or less when it has nothing to do.
-2. An item that has more to do goes to the tail of `BULK`: nothing long is ever in front of somebody.
-3. Within a class each network has a queue of its own, and the queues take turns: five hundred peers of one address are
-   one voice.
-4. A fault in a step costs what `faulted` takes from its item, and nothing else.
+2. An item that has more to do goes to the tail of `BULK`: long work never delays short work.
+3. Within a class each network has a queue of its own, and the queues take turns: five hundred peers of one address
+   count as one.
+4. When a step raises, `faulted` is called with its item, and the other items go on.
 
-Between two passes every other task of the loop runs. Everything that works for somebody is an item: connections that
-are ready, rooms to tell, polls to answer, handshakes, expiries, answers of the log.
+Between two passes every other task of the loop runs. Items are connections that are ready, rooms with messages to
+deliver, polls to answer, handshakes, expiries, answers of the log.
 
-Newcomers and those who have asked before are one class. With a class for each, users waited four times as long beside
-8,000 that flood and come back: so many of these, new and old, stood in the class of the old at a time that a user was
-one of hundreds, in a quarter of the loop's time. In one class those who never stop are behind everybody who does.
+New connections and established ones share a class. With a class for each, users waited four times as long beside 8,000
+that flood and reconnect: a user was one of hundreds in the class of established ones, which had a quarter of the loop's
+time. In one class, peers that never stop sending queue behind those that do.
 """
 
 from collections import deque
@@ -31,11 +31,11 @@ from chatserver.net.states import Priority
 
 Step: TypeAlias = Callable[[Any], bool]
 
-#: Seconds of each class in a round, and one step at least: a handshake of TLS in `BULK` takes 0.7 ms. Beside 8,000 who
-#: send as much as they can, users wait a fifth longer with 1 ms for `NORMAL`; with less than 0.6 ms it is behind the
-#: listener (`ACCEPT_BATCH`). `BULK` has little, so that those who never stop stand there and not in front of others:
-#: with 0.4 ms, users wait 47 ms beside 200 that flood, with this 4. With 0.1 ms publishers who send ahead get so few
-#: turns beside a busy room's broadcast that each send carries less, and a delivery costs a quarter more.
+#: Seconds of each class in a round, and one step at least: a TLS handshake in `BULK` takes 0.7 ms. `NORMAL`: with 1 ms
+#: users wait a fifth longer beside 8,000 peers that send all they can; with less than 0.6 ms it cannot keep up with the
+#: listener (`ACCEPT_BATCH`). `BULK`: with 0.4 ms users wait 47 ms beside 200 peers that flood, with 0.2 ms 4 ms. With
+#: 0.1 ms publishers that send ahead get so few turns beside a busy room's broadcast that each send carries less, and a
+#: delivery costs a quarter more.
 QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.0006, Priority.BULK: 0.0002}
 
 
@@ -44,24 +44,24 @@ class Scheduler:
 
     def __init__(self, *, faulted: Callable[[Any], None], wake: Callable[[], None]) -> None:
         self._faulted = faulted
-        self._wake = wake  # calls the task that runs rounds, when it sleeps
+        self._wake = wake  # wakes the task that runs rounds
         self._queues: tuple[FairQueue[tuple[Step, Any, str]], ...] = tuple(FairQueue() for _ in Priority)
         self._shares = tuple((self._queues[priority], QUANTUM[priority]) for priority in Priority)
         self.asleep = False  # set by that task before it waits
-        # A log commits one group at a time, so hardly more than one.
+        # Seldom more than one: a log commits one group at a time.
         self._posted: deque[Callable[[], object]] = deque()
-        self._taking = False  # while rounds are run
-        self._lock = Lock()  # guards that: what wakes is closed afterwards
+        self._taking = False  # whether rounds are run
+        self._lock = Lock()  # guards `_taking`: after `end` the readiness object is closed, and `_wake` must not run
 
     def submit(self, priority: Priority, step: Step, item: object, network: str = "") -> None:
-        """Have this done when its turn comes."""
+        """Queue an item; `step(item)` runs when its turn comes."""
         self._queues[priority].push(network, (step, item, network))
         if self.asleep:
             self.asleep = False
             self._wake()
 
     def post(self, call: Callable[[], object]) -> bool:
-        """From any thread: have this called before the next step. False: no rounds are run."""
+        """From any thread: schedule a call before the next step. False: no rounds are run, and it is not called."""
         with self._lock:
             if self._taking:
                 self._posted.append(call)
@@ -69,11 +69,11 @@ class Scheduler:
             return self._taking
 
     def begin(self) -> None:
-        """Rounds are run from now on."""
+        """Accept posted calls: rounds are run from now on."""
         self._taking = True
 
     def end(self) -> list[Callable[[], object]]:
-        """No more are run. What was posted and not called, for the caller to see to."""
+        """Accept no more posted calls. Returns those that were not called yet."""
         with self._lock:
             self._taking = False
         left = list(self._posted)
@@ -87,14 +87,14 @@ class Scheduler:
         return not (normal.length or first.length or bulk.length)
 
     def round(self) -> None:
-        """Each class for its share of time, or until it has nothing to do."""
+        """Run each class for its share of time, or until it has nothing to do."""
         self._call_posted()
         for queue, share in self._shares:
             if queue.length:
                 self._run(queue, share)
 
     def _call_posted(self) -> None:
-        for _ in range(len(self._posted)):  # not what is posted meanwhile: the log in memory would commit without end
+        for _ in range(len(self._posted)):  # none posted meanwhile, or the memory log could commit for ever
             posted = self._posted.popleft()
             try:
                 posted()
@@ -109,7 +109,7 @@ class Scheduler:
             try:
                 if step(item):
                     bulk.push(network, (step, item, network))
-            except Exception:  # noqa: BLE001  the fault boundary: it costs the item what `faulted` takes
+            except Exception:  # noqa: BLE001  the fault boundary
                 self._faulted(item)
             if self._posted:
                 self._call_posted()

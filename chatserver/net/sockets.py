@@ -15,9 +15,9 @@ _ABORT = struct.pack("ii", 1, 0)
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
 _INT = struct.Struct("i")
 _UNLIMITED = (1 << 31) - 1
-#: Linux' struct tcp_info as far as it is of use: state of congestion, backoff, and the present wait in microseconds.
+#: Fields of Linux' struct tcp_info: congestion state, number of backoffs, and the present RTO in microseconds.
 _TCP_INFO = struct.Struct("xB2xB3xI")
-_TCP_CA_LOSS = 4  # from the first timeout until all that was under way then has been acknowledged
+_TCP_CA_LOSS = 4  # from the first timeout until all bytes in flight at that time have been acknowledged
 
 
 def _borrow(descriptor: int) -> socket.socket:
@@ -28,7 +28,7 @@ def _borrow(descriptor: int) -> socket.socket:
 def accept(listening: socket.socket) -> tuple[int, str]:
     """Accept one peer: its descriptor, made non-blocking, and its address. Raises OSError as accept(2) does.
 
-    `socket.accept` wraps the number in an object, which takes 5 of its 10 µs; what it calls itself does not.
+    `socket.accept` wraps the number in an object, which takes 5 of its 10 µs; `_accept`, which it calls, does not.
     """
     descriptor, address = listening._accept()  # type: ignore[attr-defined]
     os.set_blocking(descriptor, False)
@@ -36,7 +36,7 @@ def accept(listening: socket.socket) -> tuple[int, str]:
 
 
 def outstanding(descriptor: int) -> int:
-    """Bytes that were written and that the peer has not acknowledged (SIOCOUTQ, tcp(7))."""
+    """Bytes that were written and not yet acknowledged by the peer (SIOCOUTQ, tcp(7))."""
     if sys.platform == "darwin":
         borrowed = _borrow(descriptor)
         try:
@@ -47,9 +47,9 @@ def outstanding(descriptor: int) -> int:
 
 
 def take_all(descriptor: int) -> None:
-    """Accept as many bytes as fit into the send buffer, however many of them the peer's window has no room for yet."""
+    """Let the kernel accept bytes until its send buffer is full, whatever TCP_NOTSENT_LOWAT said."""
     if sys.platform != "linux":
-        return  # elsewhere that is how it is
+        return  # other systems do so anyway
     borrowed = _borrow(descriptor)
     try:
         borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNLIMITED)
@@ -60,11 +60,11 @@ def take_all(descriptor: int) -> None:
 
 
 def latest_try(descriptor: int) -> float | None:
-    """Seconds from when the oldest unacknowledged bytes were first sent to when TCP last tried again (RFC 6298).
+    """Seconds between the first transmission of the oldest unacknowledged bytes and the latest retry (RFC 6298).
 
-    None while TCP has no reason to try again: all is acknowledged, or the peer's window is shut. The waits double, so
-    that a peer that is back after 25 s may not be heard from until 49 s, whatever it sends. 0 when a try has just met
-    with an answer, and what was lost is being sent again.
+    None while TCP has no reason to retry: all is acknowledged, or the peer's window is closed. The waits double, so a
+    peer that is back after 25 s may get nothing before 49 s, whatever it sends. 0 when a retry has just been
+    acknowledged, and lost bytes are being sent again.
     """
     if sys.platform == "darwin":
         return None  # its TCP_CONNECTION_INFO counts retransmissions over the connection's life only
@@ -81,18 +81,18 @@ def latest_try(descriptor: int) -> float | None:
 
 
 def shutdown(descriptor: int, how: int) -> None:
-    """`SHUT_WR`: send FIN behind what was written. `SHUT_RD`: report the end as if the peer's FIN were here."""
+    """`SHUT_WR`: send FIN after all that was written. `SHUT_RD`: report an end as if the peer's FIN had arrived."""
     borrowed = _borrow(descriptor)
     try:
         borrowed.shutdown(how)
     except OSError:
-        pass  # ENOTCONN: the peer reset the connection meanwhile, which the next read will tell
+        pass  # ENOTCONN: the peer reset the connection meanwhile, which the next read reports
     finally:
         borrowed.detach()
 
 
 def abort(descriptor: int) -> None:
-    """Close with RST and drop what the kernel still holds: for peers that do not take it."""
+    """Close with RST and drop what the kernel still has to send: for peers that do not take it."""
     borrowed = _borrow(descriptor)
     try:
         borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)

@@ -1,14 +1,14 @@
 """What a parked connection waits for: the one table.
 
-Owns: `State`, and for each state every fact about it that the layers above do not have to know. May not: read a clock,
-touch a socket. Nothing else in the program lists states; the handlers and the types of their contexts live above, and
-`parts.py` binds them once.
+Owns: `State`, and every fact about a state that does not depend on the layers above. May not: read a clock, touch a
+socket. No other module lists states; their handlers and the types of their contexts live above, and `parts.py` binds
+them once.
 
 1. A connection is always in exactly one state. `Connections.enter` sets the state, its context and its deadline in one
    call: a state without a deadline cannot be written down.
 2. Progress never moves a *total* deadline. `BODY` alone is entered again as bytes come, up to a cap.
-3. `FLUSH` is no row: it lies over any state while the peer has not taken what was written (net/flush.py), and judges
-   alone as long as it lasts. The state beneath gets its remaining time back afterwards.
+3. `FLUSH` is no row: it applies in any state while the peer has not taken what was written (net/flush.py). Meanwhile
+   the state's own deadline stands still, and goes on with its remaining time afterwards.
 """
 
 from dataclasses import dataclass
@@ -41,19 +41,19 @@ class State(IntEnum):
 
 
 class Priority(IntEnum):
-    """The scheduler's classes, each with a share of the loop's time of its own."""
+    """The scheduler's classes, each with its own share of the loop's time."""
 
-    FIRST = 0  # accept, and answers of the log: among the others they would wait for a turn of each network there
-    NORMAL = 1  # everybody who has sent something or whose time is up
-    BULK = 2  # what is left of long work, and TLS handshakes
+    FIRST = 0  # accept, and answers of the log: in `NORMAL` they would wait for a turn of each network there
+    NORMAL = 1  # connections that have sent something or whose deadline has passed, and other short work
+    BULK = 2  # the rest of long work, and TLS handshakes
 
 
 class Reclaim(IntEnum):
-    """Who gives up a place first when room is needed; `NEVER` is for members, and for who waits for our answer."""
+    """The order of eviction when room is needed; `NEVER` is for members, and for peers that wait for our answer."""
 
     LINGERING = 0  # it has its answer
-    ASKING = 1  # it has not finished asking
-    IDLE = 2  # it may ask again
+    ASKING = 1  # its request or handshake is incomplete
+    IDLE = 2  # it may send another request
     SENDING = 3  # it sends a body
     NEVER = 4
 
@@ -62,8 +62,8 @@ class Reads(Enum):
     """Whether a peer is read: not armed means not read."""
 
     YES = "yes"
-    NO = "no"  # nothing that it does is of interest
-    HANGUP = "hang-up"  # no, but its reset is noticed
+    NO = "no"  # and no event of it is reported
+    HANGUP = "hang-up"  # no, but a reset is noticed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,23 +71,23 @@ class Row:
     """One row of the table."""
 
     waits_for: str
-    seconds: str | float  # the setting that says how long, or the seconds themselves
-    expires: Reason | None  # what its end counts as; None: no fault, so it may begin anew
+    seconds: str | float  # the time limit: the name of its setting, or seconds
+    expires: Reason | None  # the reason counted when the deadline passes; None: no fault, so it may begin anew
     priority: Priority = Priority.NORMAL
     reclaim: Reclaim = Reclaim.NEVER
     reads: Reads = Reads.YES
-    at_rest: bool = False  # whether deadlines may be brought together, so that pings go out in batches
-    total: bool = True  # progress does not move its deadline; else it does, up to a cap
-    announces: bool = False  # whether the handler can tell how many bytes are still to come
+    at_rest: bool = False  # whether deadlines may be rounded to common ticks, so that pings go out in batches
+    total: bool = True  # progress does not move its deadline; False: it does, up to a cap
+    announces: bool = False  # whether the handler knows how many bytes are still to come (`Handler.lacking`)
     most: int | None = None  # connections that may be in this state at a time
-    next: tuple[State, ...]  # the legal moves; CLOSING, and closed, are allowed from everywhere
+    next: tuple[State, ...]  # the legal moves; CLOSING is allowed from every state, and so is closing at once
     precedent: str
 
 
 #: Handshakes under way at a time: each costs 43 KB of OpenSSL's memory, 11 MB in all. A core begins some 500 a second,
-#: so all of these may be half a second away before one is in the way of another. FreeBSD's syncache is bounded alike.
+#: so peers up to half a second away all have room. FreeBSD's syncache is bounded in the same way.
 MAX_HALF_OPEN: Final = 256
-#: Seconds for which a connection that asks too fast is not read: long enough to be worth a timer, and hardly noticed.
+#: Seconds for which a connection that sends requests too fast is not read: worth a timer, and hardly noticed.
 THROTTLE_SECONDS: Final = 0.2
 
 _S, _R = State, Reclaim
@@ -108,7 +108,7 @@ TABLE: dict[State, Row] = {
     _S.TLS_HANDSHAKE: Row(
         waits_for="the end of the TLS handshake", seconds="tls_deadline", expires=Reason.TLS_DEADLINE,
         priority=Priority.BULK, reclaim=_R.ASKING, most=MAX_HALF_OPEN, next=(_S.HEAD,),
-        precedent="the same time goes on: it began with the hello",
+        precedent="shares the deadline of TLS_HELLO",
     ),
     _S.HEAD: Row(
         waits_for="the end of the request head", seconds="head_deadline", expires=Reason.HEAD_DEADLINE,
@@ -126,7 +126,7 @@ TABLE: dict[State, Row] = {
         precedent="nginx 75 s, hypercorn 5 s",
     ),
     _S.THROTTLED: Row(
-        waits_for="its rate: it asks too fast", seconds=THROTTLE_SECONDS, expires=None,
+        waits_for="a moment: its requests come too fast", seconds=THROTTLE_SECONDS, expires=None,
         reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
         precedent="nginx limit_req delays too",
     ),
@@ -135,7 +135,7 @@ TABLE: dict[State, Row] = {
         reads=Reads.HANGUP, next=_ANSWERS, precedent="nginx proxy_read_timeout 60 s",
     ),
     _S.PAUSED: Row(
-        waits_for="a room's members, which it publishes too fast for", seconds="serving_deadline", expires=None,
+        waits_for="a room's members to catch up with its messages", seconds="serving_deadline", expires=None,
         reclaim=_R.IDLE, reads=Reads.HANGUP, next=(_S.KEEPALIVE,),
         precedent="backpressure; RabbitMQ blocks publishing connections",
     ),
@@ -159,20 +159,20 @@ TABLE: dict[State, Row] = {
     _S.MESSAGE: Row(
         waits_for="the rest of a frame or of a fragmented message",
         seconds="message_deadline", expires=Reason.MESSAGE_DEADLINE,
-        announces=True, next=(_S.OPEN, _S.REPLYING), precedent="none of the peers has one",
+        announces=True, next=(_S.OPEN, _S.REPLYING), precedent="other servers have none",
     ),
     _S.REPLYING: Row(
-        waits_for="our reply to a message, or the log and the room it publishes into",
+        waits_for="our reply to a message, or the log or a room's members to catch up",
         seconds="serving_deadline", expires=Reason.SERVING_DEADLINE,
         reads=Reads.HANGUP, next=(_S.OPEN, _S.MESSAGE), precedent="as SERVING",
     ),
     _S.CLOSING: Row(
-        waits_for="the peer's end of the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
+        waits_for="the peer to finish the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
         reclaim=_R.LINGERING, announces=True, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
     ),
     _S.LINGERING: Row(
-        waits_for="the end of its time to read our last words", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
-        reclaim=_R.LINGERING, reads=Reads.NO, next=(), precedent="the same time goes on",
+        waits_for="the peer to read our last bytes", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
+        reclaim=_R.LINGERING, reads=Reads.NO, next=(), precedent="shares the deadline of CLOSING",
     ),
 }  # fmt: skip
 
@@ -187,8 +187,8 @@ PRIORITY: tuple[Priority, ...] = tuple(row.priority for row in ROWS)
 
 
 class IllegalMoveError(AssertionError):
-    """A state was entered from one that does not lead there, or with a context of another: a bug of ours."""
+    """A state was entered from one that does not lead there, or with another state's context: a bug of ours."""
 
 
-#: States in which everything has been said.
+#: States in which we have nothing more to send.
 ENDING = frozenset((State.CLOSING, State.LINGERING))

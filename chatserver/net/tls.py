@@ -4,14 +4,13 @@ Owns: the rules of our TLS (`load_context`), and the one pair of buffers that al
 write a descriptor, know a phase.
 
 OpenSSL on the descriptor itself could not tell "encrypted and kept" from "not yet encrypted", so a slow member could
-not be served from a shared ring. Reading is one system call for all records that came instead of two for each.
+not be served from a shared ring. On buffers, one system call reads all records that came, instead of two for each.
 
-Nothing here waits, so each call leaves both buffers empty, and the next one may be for another peer: a pair for each
-connection costs 0.7 to 1.7 KB more. What is left behind would reach another peer, so every way out of a call empties
-both.
+Nothing here waits, so all connections share one pair of buffers: a pair for each costs 0.7 to 1.7 KB more. Bytes left
+behind would reach another peer, so every call leaves both buffers empty, whether it returns or raises.
 
 Off are renegotiation (the peer makes us compute at will), compression (CRIME) and TLS below 1.2. One ticket is sent in
-each TLS 1.3 handshake: a peer that comes back with it spares us the signature, and it is the peer that keeps it.
+each TLS 1.3 handshake: a peer that resumes with it saves us the signature, and the ticket is kept by the peer.
 """
 
 import ssl
@@ -22,12 +21,12 @@ from chatserver.settings.spec import ConfigError
 
 #: Tickets sent at the end of a TLS 1.3 handshake; OpenSSL's default, 2, is for clients that open pairs.
 TICKETS = 1
-#: Bytes asked of OpenSSL at a time: the plaintext of one record at most.
+#: Bytes read from OpenSSL at a time: the plaintext of the largest record.
 _RECORD = 1 << 14
 
 
 class TlsError(Exception):
-    """The peer broke TLS, or speaks none that we do. `reply` is the alert that says so, for it to read."""
+    """The peer broke TLS, or shares no version or cipher with us. `reply` is the alert to send to it."""
 
     def __init__(self, message: str, reply: bytes) -> None:
         super().__init__(message)
@@ -36,11 +35,11 @@ class TlsError(Exception):
 
 @dataclass(slots=True)
 class Received:
-    """What some records held."""
+    """The result of opening some records."""
 
     plaintext: bytes
     reply: bytes  # for the peer: the rest of a handshake, the answer to a key update
-    ended: bool  # it said close_notify
+    ended: bool  # the peer sent close_notify
 
 
 class TlsEngine:
@@ -52,15 +51,15 @@ class TlsEngine:
         self._outgoing = ssl.MemoryBIO()
 
     def accept(self) -> ssl.SSLObject:
-        """Begin with a new peer; 13 KB from the end of its handshake on."""
+        """OpenSSL's object for a new peer; 13 KB once its handshake is over."""
         return self.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     def handshake(self, tls: ssl.SSLObject, records: bytes) -> tuple[bool, Received]:
-        """Go on with the handshake: whether it is over, and then there may be plaintext already. Raises TlsError."""
+        """Continue the handshake. Returns whether it is over; then there may be plaintext already. Raises TlsError."""
         return self._take_in(tls, records, handshake=True)
 
     def receive(self, tls: ssl.SSLObject, records: bytes) -> Received:
-        """Open whole records. Raises TlsError."""
+        """Decrypt whole records. Raises TlsError."""
         return self._take_in(tls, records, handshake=False)[1]
 
     def _take_in(self, tls: ssl.SSLObject, records: bytes, *, handshake: bool) -> tuple[bool, Received]:
@@ -90,7 +89,7 @@ class TlsEngine:
     def seal(self, tls: ssl.SSLObject, data: bytes | memoryview) -> bytes:
         """Encrypt; about 1 µs, and 0.3 µs for each KiB. Raises TlsError.
 
-        OpenSSL refuses to while it waits for the rest of a handshake message that the peer has begun.
+        OpenSSL refuses while it waits for the rest of a handshake message that the peer has begun.
         """
         try:
             tls.write(data)
@@ -105,7 +104,7 @@ class TlsEngine:
         try:
             tls.unwrap()
         except ssl.SSLError:
-            pass  # it would like to read the peer's own, which we do not wait for
+            pass  # OpenSSL wants to read the peer's close_notify, for which we do not wait
         finally:
             last = self._outgoing.read()
         return last
@@ -116,7 +115,7 @@ def _words(error: ssl.SSLError) -> str:
 
 
 def load_context(certificate: str, key: str) -> ssl.SSLContext:
-    """The rules of our TLS with a certificate and its key. Raises ConfigError, which names the flag."""
+    """A context with the rules of the module, a certificate and its key. Raises ConfigError, which names the flag."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -135,12 +134,12 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask at the terminal, and wait there.
+    # Without this, OpenSSL would prompt for a password at the terminal.
     raise ConfigError("tls-key", "the key is encrypted; give one that is not, and guard its file")
 
 
 def _explained(error: ssl.SSLError, certificate: str, key: str) -> ConfigError:
-    """OpenSSL says only that something is wrong with one of the two."""
+    """Find out which file is at fault: OpenSSL's error does not say."""
     if error.reason == "KEY_VALUES_MISMATCH":
         return ConfigError("tls-key", f"{key} is not the key of the certificate in {certificate}")
     try:

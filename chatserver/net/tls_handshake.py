@@ -1,11 +1,11 @@
-"""The states `TLS_HELLO` and `TLS_HANDSHAKE`: from the first byte to a sealed connection.
+"""The states `TLS_HELLO` and `TLS_HANDSHAKE`: from the first byte to an encrypted connection.
 
 Owns: the handshakes under way. May not: know what plaintext means.
 
-Only a whole ClientHello is given to OpenSSL: until then a peer costs what it has sent. From then on, and until its
-handshake is over, it costs 43 KB, so only so many are under way at a time (the table's column `most`): for one more the
-worst of them goes, as admission ranks them. A hello is the one step of the program that takes longer than half a
-millisecond: our signature takes 0.3 to 0.7 ms, so both states are `BULK`: one in each round.
+Only a whole ClientHello is given to OpenSSL: until then a peer costs only the bytes it has sent. From then on until its
+handshake is over it costs 43 KB, so the number under way is bounded (the table's column `most`): one more evicts the
+worst of them, as admission ranks them. A hello is the only step that may take longer than half a millisecond, since our
+signature takes 0.3 to 0.7 ms. So both states are `BULK`: about one step in each round.
 """
 
 import socket
@@ -25,7 +25,7 @@ WorstOf = Callable[[Iterable[Connection]], Connection | None]
 
 
 class Handshakes(Handler):
-    """`TLS_HANDSHAKE`, whose context is the transport that comes of it; and what it shares with `TLS_HELLO`."""
+    """`TLS_HANDSHAKE`, whose context is the future transport; and what it shares with `TLS_HELLO`."""
 
     def __init__(
         self, connections: Connections, engine: TlsEngine, *, worst_of: WorstOf, plain_answer: bytes
@@ -39,12 +39,12 @@ class Handshakes(Handler):
         self._plain_answer = plain_answer  # for a peer that speaks plain HTTP to us
 
     def bind(self) -> None:
-        """Attend to the two states."""
+        """Bind the handlers of the two states."""
         self._connections.bind(State.TLS_HELLO, HelloHandler(self._connections, self), None)
         self._connections.bind(State.TLS_HANDSHAKE, self, TlsTransport)
 
     def begin(self, connection: Connection) -> None:
-        """A whole hello is here: the handshake is under way from now on."""
+        """Begin the handshake of a connection whose ClientHello is complete."""
         most = TABLE[State.TLS_HANDSHAKE].most
         assert most is not None
         if len(self.half_open) >= most:
@@ -52,26 +52,26 @@ class Handshakes(Handler):
             if worst is not None:
                 self._connections.step(worst, self._connections.close, Reason.EVICTED)
         transport = TlsTransport(self.engine, self.budget, self.engine.accept())
-        left = max(connection.deadline - self._connections.wheel.current - 1, 0)  # its time goes on
+        left = max(connection.deadline - self._connections.wheel.current - 1, 0)  # the deadline is not extended
         self.half_open[connection] = None
         self._connections.enter(connection, State.TLS_HANDSHAKE, transport, span=left)
 
     def failed(
         self, connection: Connection, message: str, last: bytes = b"", reason: Reason = Reason.TLS_FAILED
     ) -> None:  # fmt: skip
-        """No TLS comes of it. `last` goes out as it is."""
+        """Close a connection whose handshake failed, after `last` (plain HTTP gets an answer in plain HTTP)."""
         if not last and connection.inbox[:1].isalpha():
             last = self._plain_answer
         self._connections.misbehaved(connection, reason, message)
         self._connections.finish(connection, reason, last)
 
     def late(self, connection: Connection, begun: str) -> None:
-        """Not over in time; nobody is there to be told."""
+        """Close a connection whose deadline has passed; no alert is sent."""
         self._connections.misbehaved(connection, Reason.TLS_DEADLINE, begun)
         self._connections.close(connection, Reason.TLS_DEADLINE)
 
     def received(self, connection: Connection, data: bytes) -> bool:
-        """Records of a handshake, and perhaps the first ones behind it."""
+        """Records of a handshake, and perhaps the first ones after it."""
         transport = connection.context
         assert isinstance(transport, TlsTransport)
         sealed = transport.sealed + data
@@ -103,7 +103,7 @@ class Handshakes(Handler):
         self._connections.enter(connection, State.HEAD)
         connection.transport = transport
         backlog = connection.backlog
-        if backlog is not None and backlog.chunks:  # the end of the handshake, sealed already
+        if backlog is not None and backlog.chunks:  # the end of the handshake, encrypted already
             transport.unsent = b"".join(backlog.chunks)[backlog.position :]
             backlog.chunks.clear()
             backlog.position = 0
@@ -114,11 +114,11 @@ class Handshakes(Handler):
         return False
 
     def expired(self, connection: Connection) -> None:
-        """The peer did not go on with it in time."""
+        """The peer did not finish the handshake in time."""
         self.late(connection, "the handshake was begun")
 
     def released(self, connection: Connection, context: object) -> None:
-        """It came to nothing."""
+        """The handshake was given up."""
         assert isinstance(context, TlsTransport)
         self.half_open.pop(connection, None)
         context.released()

@@ -1,23 +1,23 @@
-"""TLS as it lies on the wire: where a record ends, and whether a whole ClientHello is here.
+"""The framing of TLS: where a record ends, and whether a whole ClientHello is here.
 
 Owns: the form of records, and the bounds on a hello. May not: decrypt, or keep anything.
 
-OpenSSL is fed whole records only, as h11 is fed whole heads: given half a record it takes a buffer for the largest that
-there is, 17 KB. It sees nobody before the whole ClientHello is here, since a hello that only announces its largest
-size, 128 KiB, would have it clear that much memory for four bytes.
+OpenSSL is fed whole records only, as h11 is fed whole heads: given half a record it allocates a buffer for the largest
+one, 17 KB. Its first input is a whole ClientHello: four bytes that announce the largest size, 128 KiB, would make it
+allocate and clear that much memory.
 """
 
 #: Bytes before each record: its type, its version, its length (RFC 8446 section 5.1).
 HEADER = 5
-#: A record's length at most, RFC 5246 section 6.2.3: 2^14 and 2 KiB for what a cipher may add (RFC 8446: 256 bytes).
+#: Length of a record at most, RFC 5246 section 6.2.3: 2^14, and 2 KiB that a cipher may add (RFC 8446: 256 bytes).
 MAX_RECORD = (1 << 14) + 2048
-#: Bytes of a ClientHello. Browsers send 0.5 to 2 KB, keys for post-quantum exchanges included; OpenSSL takes 131,396,
-#: Go 65,536.
+#: Bytes of a ClientHello at most. Browsers send 0.5 to 2 KB, keys for post-quantum exchanges included; OpenSSL takes
+#: 131,396, Go 65,536.
 MAX_HELLO = 16 * 1024
-#: Records that a hello may be spread over. Everybody sends one; some tunnels split it in two or three.
+#: Records that a hello may be spread over. Clients send one; some tunnels split it in two or three.
 MAX_HELLO_RECORDS = 8
 
-#: A whole answer for who is not let in: a fatal alert, "internal error". No alert says "come back later".
+#: A whole answer for a peer that is refused: a fatal alert, "internal error". No alert says "come back later".
 REFUSAL = bytes((21, 3, 3, 0, 2, 2, 80))
 
 _HANDSHAKE = 22
@@ -27,7 +27,7 @@ _MESSAGE_HEADER = 4  # bytes: its type, and its length in three
 
 
 class RecordError(Exception):
-    """These bytes are not TLS, or not within its bounds; the message says which."""
+    """These bytes are not TLS, or exceed a bound; the message says which."""
 
 
 def whole_records(data: bytes) -> int:

@@ -1,12 +1,12 @@
 """Bytes under TLS: the transport of a peer whose handshake is over.
 
-Owns: what one peer needs for it: OpenSSL's object, a record that is not whole yet, the rest of the last one that was
-sealed. May not: close, or know what plaintext means. The handshake is net/tls_handshake.py's.
+Owns: OpenSSL's object for one peer, its incomplete incoming record, the unsent rest of its last outgoing one. May not:
+close, or know what plaintext means. The handshake is net/tls_handshake.py's.
 
-Plaintext that is not sealed yet stays a place in a shared chunk. What is sealed must be sent exactly so, and is this
-peer's alone: at most one record, `unsent`. So records are small, one is sealed only when all before it are in the
-kernel, and a peer that never reads costs 4 KiB more than on a plain connection. A caller is told how much was *sealed*;
-while a rest of that is kept here the connection is blocked.
+Plaintext that is not sealed (encrypted) yet stays a position in a shared chunk. A sealed record must be sent exactly as
+it is, and belongs to this peer alone: at most one is kept, `unsent`. So records are small, one is sealed only when all
+before it are in the kernel, and a peer that never reads costs 4 KiB more than on a plain connection. Callers get the
+number of bytes *sealed*; while `unsent` is not empty the connection is blocked.
 """
 
 import os
@@ -22,11 +22,11 @@ from chatserver.net.tls import TlsEngine, TlsError
 from chatserver.net.tls_records import HEADER, MAX_RECORD, RecordError, whole_records
 from chatserver.reasons import Reason
 
-#: Plaintext in one record: 64 KiB cost 40 µs in records of 4 KiB, 23 in records of 16, without the system calls.
-#: nginx has 16 KiB, and says to use 4 for a short time to the first byte.
+#: Bytes of plaintext in one record: 64 KiB cost 40 µs in records of 4 KiB, 23 in records of 16, without system calls.
+#: nginx has 16 KiB, and advises 4 for a short time to the first byte.
 RECORD = 4 * 1024
-#: Bytes of records without plaintext, in a row, that a peer may send: tickets, key updates and warnings are hundreds of
-#: bytes in a day. Each record is work for us, and nothing that any other budget would count.
+#: Bytes of records without plaintext that a peer may send in a row: tickets, key updates and warnings are hundreds of
+#: bytes in a day. Each record costs CPU, and no other budget counts it.
 MAX_EMPTY_RECORDS = 2 * MAX_RECORD
 
 
@@ -39,18 +39,18 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     sealed: bytes = b""  # received: a record that is not whole yet
     unsent: bytes = b""  # the rest of the last record that was sealed
     empty: int = 0  # bytes of records received since the last that held plaintext
-    finished: bool = False  # our close_notify is sealed: nothing can be sealed behind it
+    finished: bool = False  # our close_notify is sealed: nothing can be sealed after it
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def offer(self, connection: Connection, data: bytes) -> int:
-        """Seal and write until all is sealed or the kernel has enough."""
+        """Seal and write until all is sealed or the kernel takes no more. Returns the bytes sealed."""
         if self.unsent and not self._write(connection, self.unsent):
             raise BlockingIOError
         return self._seal(connection, data, 0)
 
     def flush(self, connection: Connection, backlog: Backlog) -> bool:
-        """Write the rest of the last record, then seal what is kept."""
+        """Write the rest of the last record, then seal the kept chunks."""
         if self.unsent and not self._write(connection, self.unsent, backlog):
             return False
         chunks = backlog.chunks
@@ -73,12 +73,12 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
                 if not self._write(connection, record, backlog):
                     break
         except TlsError as error:
-            # OpenSSL reads before it writes while half a post-handshake message is here: nothing can be sealed then.
+            # OpenSSL seals nothing while it holds half a post-handshake message: it wants to read the rest first.
             raise TransportError(str(error)) from None
         return start
 
     def _write(self, connection: Connection, record: bytes, backlog: Backlog | None = None) -> bool:
-        """Give ciphertext to the kernel and keep what it does not take; whether it took all."""
+        """Write ciphertext and keep what the kernel does not take. Returns whether it took all."""
         try:
             taken = os.write(connection.descriptor, record)
         except BlockingIOError:
@@ -91,7 +91,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def open(self, connection: Connection, data: bytes) -> bytes:
-        """The plaintext in the whole records; what is behind them is kept."""
+        """The plaintext of all whole records; an incomplete one is kept."""
         sealed = self.sealed + data if self.sealed else data
         try:
             end = whole_records(sealed)
@@ -121,20 +121,20 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
         return received.plaintext
 
     def lacking(self, connection: Connection) -> int:
-        """Bytes that the record under way has announced and not brought."""
+        """Bytes of the incomplete record that have not arrived."""
         sealed = self.sealed
         return max(HEADER + (sealed[3] << 8 | sealed[4]) - len(sealed), 0) if len(sealed) >= HEADER else 0
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def finish(self, connection: Connection) -> bool:
-        """Say close_notify, once; whether the kernel took it."""
+        """Send close_notify, once. Returns whether the kernel took all of it."""
         if not self.finished:
             self.finished = True
             return self._write(connection, self.unsent + self.engine.goodbye(self.tls))
         return not self.unsent or self._write(connection, self.unsent)
 
     def released(self) -> None:
-        """The connection is gone, or has nothing more to say."""
+        """Free what is kept: the connection is closed, or has sent all."""
         self.sealed = self.unsent = b""
         self.budget.release(self)

@@ -1,4 +1,4 @@
-"""Bytes as they are: the transport of a peer without TLS, and what every transport can do.
+"""The transport of a peer without TLS, which also defines the methods of every transport.
 
 Owns: writing to a bare descriptor. May not: close, judge, keep.
 """
@@ -15,17 +15,17 @@ _write = os.write
 class PlainTransport:
     """See the module; one for all."""
 
-    unsent = b""  # sealed bytes that the kernel did not take: they go before anything else
+    unsent = b""  # encrypted bytes that the kernel did not take: they are sent before anything else
 
     def offer(self, connection: Connection, data: bytes) -> int:
-        """Write what the kernel takes now: how many of these bytes are on their way.
+        """Write what the kernel takes now. Returns how many of these bytes need not be offered again.
 
         Raises BlockingIOError when it takes nothing, OSError when the peer is gone, TransportError.
         """
         return _write(connection.descriptor, data)
 
     def flush(self, connection: Connection, backlog: Backlog) -> bool:
-        """Write what is kept, many chunks in one call; whether all of it is on its way. Raises the same."""
+        """Write the kept chunks, many in one call. Returns whether all are written. Raises as `offer` does."""
         chunks = backlog.chunks
         while chunks:
             batch: list[bytes | memoryview] = [memoryview(chunks[0])[backlog.position :], *chunks[1:FLUSH_CHUNKS]]
@@ -42,19 +42,19 @@ class PlainTransport:
         return True
 
     def open(self, connection: Connection, data: bytes) -> bytes:
-        """The plaintext in what came. Raises TransportError, and OSError for what it has to answer itself."""
+        """The plaintext of received bytes. Raises TransportError, and OSError if a reply of its own cannot be sent."""
         return data
 
     def lacking(self, connection: Connection) -> int:
-        """Bytes that a sealed record has announced and not brought."""
+        """Bytes of an incomplete TLS record that have not arrived."""
         return 0
 
     def finish(self, connection: Connection) -> bool:
-        """Say goodbye, if the protocol has a word for it; whether the kernel took it. Raises OSError."""
+        """Send the protocol's goodbye, if it has one. Returns whether the kernel took it. Raises OSError."""
         return True
 
     def released(self) -> None:
-        """Nothing more is sealed or opened."""
+        """Free what is kept; nothing more is encrypted or decrypted."""
 
 
 PLAIN = PlainTransport()

@@ -1,17 +1,17 @@
 """Deadlines of parked connections.
 
-Owns: the ticks, and which descriptor is looked at in which tick. May not: read sockets, know HTTP.
+Owns: the ticks, and the descriptors to check in each tick. May not: read sockets, know HTTP.
 
     wheel.due[State.HEAD]            the tick at which a head that starts now is late
-    wheel.watch(connection, tick)    set the deadline; an attribute write when an earlier entry stands already
+    wheel.watch(connection, tick)    set the deadline; an attribute write when there is an earlier entry already
 
 Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, its connection is entered again
 if the deadline has moved on. So extending a deadline costs nothing, and a closed connection leaves eight bytes behind.
-The entry is the number's: a connection that takes over a number takes over its entry. Only the earliest entry of a
-number counts, a later one is passed over.
+An entry belongs to the number: a connection that gets a used number takes over its entry. Only the earliest entry of a
+number counts; later ones are skipped.
 
-Served time: when the loop was late by L, so is every deadline. A peer that could not be read because *we* stalled is
-not to blame; a laptop that was asleep for an hour must not hang up on everybody when it wakes.
+Served time: when the loop was late by L, every deadline moves by L. A peer that could not be read because *we* stalled
+is not to blame; a laptop that was asleep for an hour must not close all connections when it wakes.
 """
 
 from array import array
@@ -21,20 +21,19 @@ from chatserver.net.connection import Connection
 from chatserver.net.states import ROWS
 from chatserver.settings.fields import Settings
 
-#: Seconds between ticks: the precision of every deadline. libuv and nginx keep milliseconds; no limit of ours needs it.
+#: Seconds between ticks: the precision of every deadline. libuv and nginx keep milliseconds, which no limit here needs.
 TICK = 0.1
 TICK_MICROSECONDS = round(TICK * 1e6)
-#: A tick this late (s) moves all deadlines. Below it is scheduling noise that deadlines have room for.
+#: Lateness (s) beyond which all deadlines are moved. Less is scheduling noise, for which deadlines have room.
 LATE = 2 * TICK
-#: Ticks to a multiple of which a long deadline at rest (a column of the table) is put off, and how long (ticks) is
-#: long: thousands of pings spread over every tick would wake the loop for each answer; brought together they are sent
-#: and answered in batches.
+#: A deadline `at_rest` (a column of the table) of LONG ticks or more is rounded up to a multiple of TOGETHER ticks.
+#: Thousands of pings spread over all ticks would wake the loop for each answer; together they go in batches.
 TOGETHER, LONG = 10, 100
-#: Ticks that the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
+#: Ticks for which the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
 NAP = 5
-#: Ticks by which the division of two floats may fall short of a whole number.
+#: Rounding error of a float division, in ticks.
 _ROUNDING = 1e-6
-#: Deadline of a phase whose limit is 0, "none": about three years of ticks.
+#: Deadline of a state whose limit is 0, "none": about three years of ticks.
 NEVER = 1 << 30
 
 
@@ -54,11 +53,11 @@ class Wheel:
         self._turned = 0  # the last tick whose slot was emptied
         self._waking = 1
         self.planned = now + TICK  # when `turn` is to be called at the latest
-        #: told of an earlier time to call `turn` than was planned; set by the task that sleeps until then
+        #: called when `turn` must be called earlier than planned; set by the task that sleeps until then
         self.wake: Callable[[float], None] = lambda planned: None
         self.lateness = 0.0  # s, total by which deadlines were moved
-        #: for each state, the tick at which it is due if it begins now: one int object for all of a state and a tick.
-        #: One tick more than the span, since part of the current one is over: a deadline is never early
+        #: for each state, its deadline (tick) if it begins now; connections of one state and tick share the int object.
+        #: One tick more than the span, since part of the current tick is over: a deadline is never early
         self.due: list[int] = self._dues()
 
     def _dues(self) -> list[int]:
@@ -68,7 +67,7 @@ class Wheel:
     # -- time -------------------------------------------------------------------------------------------------------
 
     def advance(self, now: float) -> None:
-        """Make `current` the tick that it is; to be called before anything else is done at a time."""
+        """Set `current` to the tick of `now`; called first in each pass of the loop."""
         late = now - self.planned
         if late > LATE:
             self._origin += late
@@ -80,9 +79,9 @@ class Wheel:
             self.due = self._dues()
 
     def plan(self) -> float:
-        """When to call `turn` next: when the next slot with entries comes up, or after a short nap.
+        """The time to call `turn` next: when the next slot with entries comes up, or after NAP ticks.
 
-        An empty server that wakes ten times a second spends more on waking than 9,000 idle peers do on their pings.
+        Waking ten times a second costs an empty server more than the pings of 9,000 idle peers cost.
         """
         tick, latest = self._turned + 1, self.current + NAP
         while tick < latest and tick not in self._slots:
@@ -117,7 +116,7 @@ class Wheel:
     def turn(self, now: float) -> Iterator[Connection]:
         """Advance to `now` and yield the connections whose deadline has passed.
 
-        The caller may close or re-enter each, and may wait between two: what was not yet yielded stays in its slot.
+        The caller may close or re-enter each, and may wait between two: connections not yet yielded stay in their slot.
         """
         self.advance(now)
         table, entries = self._table, self.entries
@@ -148,6 +147,6 @@ def ticks(seconds: float) -> int:
 
 
 def spans(settings: Settings) -> tuple[int, ...]:
-    """Ticks that each state lasts, in the order of `State`."""
+    """The time limit of each state in ticks, in the order of `State`."""
     seconds = (getattr(settings, row.seconds) if isinstance(row.seconds, str) else row.seconds for row in ROWS)
     return tuple(map(ticks, seconds))

@@ -1,7 +1,7 @@
-"""The catalogue: every attack that `loadgen` plays, what stands against it, and how it ends.
+"""The catalogue: every attack that `loadgen` plays, the defence against it, and how it ends.
 
 Owns: the rows. docs/attacks.md prints them (docs/tables.py), test_catalogue.py plays each of them against the real
-server over real sockets, and fails if an attacker is added without a row. A defence is a rule of a phase, a budget or
+server over real sockets, and fails if an attacker is added without a row. A defence is a rule of a state, a budget or
 a step of admission, never a special case.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from chatserver.reasons import Reason
 
-#: Limits of the server in these tests: short enough to wait for, long enough for a machine that is busy.
+#: Limits of the server in these tests: short enough to wait for, long enough for a busy machine.
 SHORT: Final[Mapping[str, Any]] = {
     "head_deadline": 1.0,
     "body_deadline": 1.0,
@@ -32,16 +32,16 @@ class Row:
 
     kind: str
     defence: str  # the rule, with its default
-    ends: tuple[Reason, ...]  # any of these is counted when it ends; what began a close counts
+    ends: tuple[Reason, ...]  # reasons that may be counted when its connections end
     told: str  # what the peer sees
     settings: Mapping[str, Any] = field(default_factory=dict)  # for the test, over SHORT
     clients: int = 3
-    times: int = 1  # so many ends, or answers, are waited for
-    answers: tuple[str, ...] = ()  # what the persona may book besides the statuses and close codes in `told`
-    stays: bool = False  # no connection is ended for what it does: it goes when it likes
-    over_tls: bool = False  # has nothing to do at a plain port
-    with_key: bool = False  # where people sign in by token
-    needs_dark: bool = False  # only where the kernel lets a socket go deaf
+    times: int = 1  # ends, or answers, that the test waits for
+    answers: tuple[str, ...] = ()  # outcomes that the persona may record besides those named in `told`
+    stays: bool = False  # the server ends no connection for it: the client leaves by itself
+    over_tls: bool = False  # needs a TLS port
+    with_key: bool = False  # needs a server with token sign-in
+    needs_dark: bool = False  # needs a kernel in which a socket can be made deaf
 
 
 def _rows(*kinds: str, **facts: Any) -> list[Row]:
@@ -49,9 +49,9 @@ def _rows(*kinds: str, **facts: Any) -> list[Row]:
 
 
 _HEAD: Final = "`HEAD`: 10 s in total from accept, or from the request's first byte"
-_BODY: Final = "`BODY`: 10 s in total and 1 s for each KiB received, 30 s at most"
-_MESSAGE: Final = "`MESSAGE`: 20 s in total, whatever else comes in between"
-_FLUSH: Final = "`FLUSH`: 256 B/s acknowledged, over 30 s; what is not taken stays in shared memory"
+_BODY: Final = "`BODY`: 10 s in total, plus 1 s for each KiB received, at most 30 s"
+_MESSAGE: Final = "`MESSAGE`: 20 s in total, whatever control frames come in between"
+_FLUSH: Final = "`FLUSH`: at least 256 B/s acknowledged over 30 s; unsent bytes stay in shared memory"
 _SIZE: Final = "refused as soon as the size is known; nothing of it is kept"
 _WITH_MESSAGES: Final = {"message_rate": 20.0, "publish_rate": 20.0}
 
@@ -59,11 +59,11 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows("idle-connect", defence=_HEAD, ends=(Reason.HEAD_DEADLINE,), told="FIN"),
     *_rows(
         "slow-head", "drip-head", "slow-handshake",
-        defence=_HEAD + "; searched once, however it comes", ends=(Reason.HEAD_DEADLINE,), told="408, FIN",
+        defence=_HEAD + "; each byte is searched once", ends=(Reason.HEAD_DEADLINE,), told="408, FIN",
     ),
     *_rows("slow-body", "expect-continue", defence=_BODY, ends=(Reason.BODY_DEADLINE,), told="408, FIN"),
     *_rows(
-        "slow-chunk", defence="wire bytes of a chunked body: four times what they carry, and 256 bytes",
+        "slow-chunk", defence="a chunked body may take four times its content plus 256 bytes on the wire",
         ends=(Reason.CHUNK_OVERHEAD,), told="400, FIN", settings={"body_deadline": 20.0, "body_deadline_max": 20.0},
     ),
     *_rows(
@@ -72,11 +72,11 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows("slow-read-ws", defence=_FLUSH, ends=(Reason.FLUSH_DEADLINE,), told="RST", clients=20),
     *_rows(
-        "poll-abandon", defence="`HELD` for what it asked, then `KEEPALIVE`: 60 s in total", needs_dark=True,
+        "poll-abandon", defence="`HELD` as long as it asked for, then `KEEPALIVE`: 60 s in total", needs_dark=True,
         ends=(Reason.KEEPALIVE_DEADLINE, Reason.FLUSH_DEADLINE), told="nothing: it is gone", answers=("answered 200",),
     ),
     *_rows(
-        "poll-halfclose", defence="a FIN is answered at once with what there is, and the connection closed",
+        "poll-halfclose", defence="on FIN the poll is answered at once, and the connection is closed",
         ends=(Reason.DONE, Reason.PEER_CLOSED), told="200, FIN",
     ),
     *_rows("slow-frame", "slow-fragment", defence=_MESSAGE, ends=(Reason.MESSAGE_DEADLINE,), told="close 1008"),
@@ -95,23 +95,23 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "slow-tls", defence="`TLS_HELLO`, `TLS_HANDSHAKE`: 10 s in total, 256 handshakes under way at most; on a plain"
-        " port its first byte is no request",
+        " port its first byte cannot begin a request",
         ends=(Reason.BAD_REQUEST, Reason.TLS_DEADLINE, Reason.EVICTED), told="400 on a plain port, else FIN",
     ),
     *_rows(
         "tls-half-message", over_tls=True, answers=("joined",),
-        defence="whatever goes wrong when something is sealed ends that connection, and no other",
+        defence="an error of OpenSSL while it encrypts ends that connection and no other",
         ends=(Reason.TLS_FAILED,), told="FIN or RST",
     ),
     # Greedy
     *_rows(
         "connect-flood",
-        defence="8 are accepted in each round of the scheduler, and networks take turns",
+        defence="8 connections are accepted in each round of the scheduler, and networks take turns",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
         "descriptor-exhaust", settings={"total": 30}, clients=60,
-        defence="places are counted; the worst of those that wait goes first; a spare descriptor says 503",
+        defence="places are counted; the worst waiting connection is evicted first; a spare descriptor serves for 503",
         ends=(Reason.REFUSED_FULL, Reason.EVICTED, Reason.REFUSED_DESCRIPTORS), told="503 with `Retry-After`",
         answers=("answered 200",),
     ),
@@ -126,28 +126,28 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "tiny-frames", "room-churn", settings=_WITH_MESSAGES,
-        defence="the same budget; 100 rooms a connection; presence is told once a second and bounded over all rooms",
+        defence="the same budget; 100 rooms a connection; presence is sent once a second and bounded over all rooms",
         ends=(Reason.FLOOD,), told="`rate_limited` with `retry_after`, then close 1008",
     ),
     *_rows(
         "join-many", settings=_WITH_MESSAGES,
-        defence="100 rooms a connection, four of them without messages; the same budget",
+        defence="100 rooms a connection, at most four of them without messages; the same budget",
         ends=(Reason.FLOOD,), told="`too_many_rooms`, or `rate_limited` with `retry_after`, then close 1008",
         answers=("joined", "error too_many_rooms", "error rate_limited"),
     ),
     *_rows(
         "pipeline", ends=(Reason.FLUSH_DEADLINE,), told="RST",
-        defence="one request in flight; not read while its answer is not taken: `FLUSH`",
+        defence="one request in flight; the peer is not read until it takes the answer: `FLUSH`",
     ),
     *_rows(
         "long-requests", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET),
         told="200, 201, 413 or 429",
-        defence="what needs more than one read goes on behind everything else; twice 50 requests at once, then 50 a"
-        " second",
+        defence="a request that needs more than one read continues behind all other work; 100 requests at once, then"
+        " 50 a second",
     ),
     *_rows(
         "long-messages", settings=_WITH_MESSAGES, ends=(Reason.FLOOD,),
-        defence="eight messages are a step, networks take turns; the budget of messages",
+        defence="eight messages in a step, networks take turns; the budget of messages",
         told="`rate_limited` with `retry_after`, then close 1008",
     ),
     *_rows("big-head", "many-fields", defence=_SIZE, ends=(Reason.HEAD_TOO_LARGE,), told="431, FIN"),
@@ -158,25 +158,25 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows("big-frame", defence=_SIZE, ends=(Reason.MESSAGE_TOO_BIG, Reason.BAD_FRAME), told="close 1009"),
     *_rows(
         "reconnect-storm", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`",
-        defence="networks take turns; what was missed comes out of shared "
+        defence="networks take turns; missed messages are sent from shared "
         "bytes",
     ),
     *_rows(
         "publish-reset", settings={"ring_bytes": 65_536}, clients=150, times=200,
-        defence="a connection that closes leaves every list that it is on; a fault in a step of ours costs its own"
+        defence="a connection that closes is removed from every list; an exception in a step ends only its own"
         " connection and is counted",
         ends=(Reason.PEER_RESET,), answers=("answered 503",), told="201",
     ),
     *_rows(
         "ask-the-log", stays=True, clients=30, times=100,
-        defence="waiting for the log is shared by network; one query for all who ask the same; a page is read by bytes",
+        defence="networks take turns at the log; equal requests share one query; a page is bounded in bytes",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200, or 503 with `Retry-After`",
         answers=("answered 201", "answered 404", "answered 429"),
     ),
     *_rows(
         "catch-up", stays=True, clients=30, times=100, settings={"ring_messages": 16},
-        defence="catching up is shared by network; members at one place share one page; what is behind a room's ring is"
-        " read by a few tasks, a page at a time",
+        defence="networks take turns to catch up; members at one offset share one page; messages older than a room's"
+        " ring are read by a few tasks, a page at a time",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`, or `error` with `retry_after`",
         answers=("joined", "error rate_limited", "error unavailable"),
     ),
@@ -187,26 +187,26 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "fill-rooms", stays=True, clients=40, times=120, settings={"max_rooms": 100},
-        defence="a network has its share of the rooms in memory",
+        defence="a network can have only its share of the rooms in memory",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`ack` and `joined`, beyond the share an `error`",
         answers=("ack", "joined", "error unavailable"),
     ),
     *_rows(
         "bad-tokens", stays=True, with_key=True, clients=20, times=200,
-        defence="size and rate come before the signature: of a network that has sent 50 wrong ones five tokens a second"
-        " are looked at",
+        defence="size and rate are checked before the signature; after 50 wrong tokens from a network, five of its"
+        " tokens a second are checked",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="401, or 429 with `Retry-After`",
     ),
     *_rows(
         "sse-flood", stays=True, times=3,
-        defence="bytes behind the request are dropped; beyond 64 KiB of them the stream ends",
+        defence="bytes after the request are dropped; beyond 64 KiB of them the stream ends",
         ends=(Reason.FLOOD, Reason.PEER_CLOSED, Reason.PEER_RESET), told="200 and events",
     ),
     *_rows(
         "thundering-poll", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
         answers=("answered 201",),
-        defence="one encoding for all at one cursor; eight are answered in a step, the others behind everything "
-        "else",
+        defence="one encoding for all polls at one cursor; eight are answered in a step, the others behind all other "
+        "work",
     ),
     *_rows(
         "compress-bomb", defence="compression is not offered", ends=(Reason.BAD_FRAME,), told="close 1002",
@@ -216,7 +216,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows(
         "malformed-http", defence="h11, held to the stricter reading where RFC 9112 leaves a choice",
         ends=(Reason.BAD_REQUEST,), told="400, 405, 426, 501 or 505, FIN", clients=90, times=60,
-        answers=("answered 408",),  # six cases might go on, and have the time of a head
+        answers=("answered 408",),  # six cases may be unfinished heads, which end at the deadline of `HEAD`
     ),
     *_rows(
         "malformed-frames", defence="wsproto, on whole frames", clients=50, times=30,
@@ -233,8 +233,8 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "foreign-page", stays=True, clients=10, times=10, settings={"head_deadline": 10.0},
-        defence="an `Origin` or `Sec-Fetch-Site` of another site is refused where something is read as a user or"
-        " changed, a `Host` that is not the server's everywhere; `--allow-origin` and `--allow-host` name exceptions",
+        defence="a foreign `Origin` or `Sec-Fetch-Site` is refused where the request acts as a user or changes"
+        " something, a foreign `Host` everywhere; `--allow-origin` and `--allow-host` name exceptions",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="403 or 421",
     ),
 )  # fmt: skip
