@@ -5,8 +5,9 @@ during the run. May not: wait, judge or touch a socket.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from loadgen import bar, expected
@@ -32,6 +33,9 @@ class Floor:
 
 
 _NO_FLOOR: Final = Floor()
+
+#: Seconds of an entry of the timeline in which it may be that no operation ended, however good the server is.
+_SHORT: Final = 0.5
 
 #: The phases that figures are named after.
 _NAMES: Final = dict(zip(PHASES, MEASURED, strict=True))
@@ -148,7 +152,11 @@ class Measured:
             "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
             "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),
             "first_failure_s": operations.first_failure(attack.before.moment),
-            "recover_s": self._recover(None if base_p99 is None else bar.limit_ms(base_p99)),
+            "recover_s": recover_seconds(
+                self._session.timeline,
+                self._names(Counts.RECOVERY),
+                None if base_p99 is None else bar.limit_ms(base_p99),
+            ),
             **self._messages(),
             "malformed_accepted": self._malformed_accepted(),
             **self._neighbours(),
@@ -257,14 +265,18 @@ class Measured:
         spent = during.crowd_cpu_seconds - base.crowd_cpu_seconds / base.seconds * during.seconds
         return per(self._cpu_above(1.0), spent)
 
-    def _recover(self, bar_ms: float | None) -> float | None:
-        """Seconds of the recovery up to its last bad sample; `None` if the recovery ended with one."""
-        names = self._names(Counts.RECOVERY)
-        samples = [sample for sample in self._session.timeline if sample.phase in names]
-        if not samples or bar_ms is None or not _good(samples[-1], bar_ms):
-            return None
-        bad = [number for number, sample in enumerate(samples) if not _good(sample, bar_ms)]
-        return float(bad[-1] + 1) if bad else 0.0
+
+def recover_seconds(timeline: Sequence[Sample], phases: Container[str], bar_ms: float | None) -> float | None:
+    """Seconds of the recovery up to its last bad entry; `None` if the recovery ended with one.
+
+    An entry is not always a second long, because each phase ends with one.
+    """
+    entries = [(before.seconds, entry) for before, entry in pairwise(timeline) if entry.phase in phases]
+    known = [entry for begun, entry in entries if entry.succeeded or entry.failed or entry.seconds - begun > _SHORT]
+    if not known or bar_ms is None or not _good(known[-1], bar_ms):
+        return None
+    bad = [entry.seconds for entry in known if not _good(entry, bar_ms)]
+    return round(bad[-1] - entries[0][0], 2) if bad else 0.0
 
 
 def _cpu_each(openings: Sequence[Span]) -> float | None:
