@@ -81,10 +81,10 @@ class Place:
     random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
     endpoint: Endpoint = USUAL
-    # The paths of the chat contract, with `{room}` and `{wait}` to fill in.
-    post_path: str = "/rooms/{room}/messages"
-    poll_path: str = "/rooms/{room}/messages?wait={wait:g}"
-    stream_path: str = "/rooms/{room}/events"
+    # the paths of the chat contract, with `{room}` and `{wait}` to fill in
+    post_path: ClassVar = "/rooms/{room}/messages"
+    poll_path: ClassVar = "/rooms/{room}/messages?wait={wait:g}"
+    stream_path: ClassVar = "/rooms/{room}/events"
 
     @property
     def path(self) -> str:

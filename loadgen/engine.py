@@ -284,7 +284,8 @@ class Engine:
         client.cohort.received_bytes += size
         if client.honest and not client.slow:
             if self._reads % READS_A_LOOK == 0:
-                self.lag.record_read(sockets.seconds_unread(client.fd))
+                with sockets.borrowed(client.fd) as sock:
+                    self.lag.record_read(sockets.unread_seconds(sock))
             self._reads += 1
 
     def _hear_out(self, client: Client) -> None:

@@ -15,7 +15,8 @@ from loadgen.latency import Spread
 from loadgen.timers import now
 
 #: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
-SCHEMA: Final = 3
+#: 4: no `kills` beside `lifetime`.
+SCHEMA: Final = 4
 
 #: If the generator's schedule was later than this at the 99th percentile, it lacked CPU and its latencies are invalid.
 LAG_LIMIT_MS: Final = 25.0
@@ -77,7 +78,6 @@ class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
     ended: dict[str, int]  # established clients that the server ended, by reason
     answers: dict[str, int]  # answers to attackers, whether they ended them or not
     lifetime: Spread  # from connect until the server ended it
-    kills: list[tuple[float, int]]  # the same as a histogram: (upper end of the age in s, count)
     sent_bytes: int  # by all of them
     received_bytes: int  # by all of them
     deliveries: int  # messages that reached them

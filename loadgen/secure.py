@@ -91,7 +91,7 @@ class SecureEngine(Engine):
             client.on_data(data)
         if over and client.fd >= 0:
             client.on_hangup(CLOSED)
-        elif reply := link.to_send:  # the answer to a KeyUpdate
+        elif reply := link.take_reply():
             super().send(client, reply)
 
     def _close(self, client: Client) -> None:

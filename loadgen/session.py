@@ -42,9 +42,6 @@ RESULT_SECONDS: Final = 30.0
 DEATH_TRIES: Final = 3
 DEATH_TRY_SECONDS: Final = 0.5
 
-#: Width of the buckets in the distribution of attackers' lifetimes.
-_KILL_SECONDS: Final = 0.25
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -322,7 +319,6 @@ def cohort_rows(groups: Iterable[GroupStatus], personas: Iterable[type[Client]])
             honest=known[group.persona].honest,
             slow=known[group.persona].slow,
             lifetime=lifetime.spread(),
-            kills=lifetime.histogram(_KILL_SECONDS),
             **{name: getattr(group, name) for name in shared},
         )
         for group in groups

@@ -4,8 +4,6 @@ Owns: the socket, its options, TLS around it, and the two ways a server ends it:
 WebSocket, or decide when to give up; the caller puts a timeout on every wait.
 """
 
-import socket
-import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -13,6 +11,7 @@ from typing import Final
 
 import trio
 
+from loadgen.sockets import round_trip_seconds, tcp_state
 from loadgen.target import Target, client_context
 
 #: A server that has not accepted by then counts as dead.
@@ -23,9 +22,6 @@ READ_BYTES: Final = 64 * 1024
 #: TCP states in which the other side has ended the connection (linux/tcp_states.h).
 _TCP_CLOSE: Final = 7
 _TCP_CLOSE_WAIT: Final = 8
-
-#: Where `struct tcp_info` (linux/tcp.h) has the smoothed round trip, in microseconds; its first byte is the state.
-_ROUND_TRIP: Final = slice(68, 72)
 
 
 class Ending(StrEnum):
@@ -79,7 +75,7 @@ class Line:
     @property
     def ending(self) -> Ending | None:
         """How the server ended the connection, without reading; a FIN shows once all data before it has arrived."""
-        return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(self._tcp_info()[0])
+        return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(tcp_state(self._sock))
 
     @property
     def fileno(self) -> int:
@@ -87,11 +83,7 @@ class Line:
 
     @property
     def round_trip_seconds(self) -> float:
-        """The kernel's smoothed round-trip time to the server."""
-        return int.from_bytes(self._tcp_info()[_ROUND_TRIP], sys.byteorder) / 1e6
-
-    def _tcp_info(self) -> bytes:
-        return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP.stop)
+        return round_trip_seconds(self._sock)
 
 
 @asynccontextmanager

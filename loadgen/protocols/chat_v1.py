@@ -196,7 +196,8 @@ async def _come(context: Context, stream: Stream, number: int, done: Callable[[]
         await leave(peer, nursery)
 
 
-async def _reread(context: Context, victims: Sequence[Victim]) -> Reread:
+async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
+    """Ask for every message that the server acknowledged to these victims."""
     limiter = trio.CapacityLimiter(AT_ONCE)
     asked, lost, unreadable = 0, 0, ""
 
@@ -249,5 +250,4 @@ PROTOCOL: Final = Protocol(
     proves=frozenset(Needs),
     # the users of a chat: most come by WebSocket, some by the fallbacks for networks where that does not work
     mix={"ws": 60.0, "poll": 15.0, "sse": 15.0, "get": 10.0},
-    reread=_reread,
 )

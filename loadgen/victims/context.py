@@ -4,14 +4,13 @@ Owns: source addresses, the count of connected victims, and the outstanding oper
 kind of victim.
 """
 
-import socket
 from abc import ABC, abstractmethod
 from typing import Final
 
 import trio
 
 from loadgen.latency import Lag
-from loadgen.sockets import TCP_INFO_BYTES, unread_seconds
+from loadgen.sockets import unread_seconds
 from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target, client_context
 from loadgen.timers import NEVER, now
 from loadgen.victims.clock import Clock, Schedule
@@ -33,8 +32,7 @@ class _Watched(trio.abc.ReceiveStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
         if data:
-            info = self._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-            self._lag.record_read(unread_seconds(bytes(info)))
+            self._lag.record_read(unread_seconds(self._stream.socket))
         return data
 
     async def aclose(self) -> None:
@@ -48,11 +46,15 @@ class Context:
         self.clock = Clock()
         self.recorder = Recorder()
         self.endpoint: Endpoint = USUAL
-        self.timeout_seconds = 0.0
         self.stopped = False
         self.connected = 0  # victims
         self.failures = 0
         self.last_failure = ""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The time of an operation."""
+        return self.recorder.timeout_seconds
 
     def source(self, index: int) -> str | None:
         """Return a victim's own address: healthy users do not share one greedy address."""
