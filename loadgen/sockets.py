@@ -19,7 +19,7 @@ from loadgen.target import Target
 
 # In Linux since 4.2, in Python since 3.12. The port is then chosen at connect(), for the whole pair of addresses;
 # bind() alone would reserve a port of the source address, and fail after 28,000.
-_IP_BIND_ADDRESS_NO_PORT: Final = 24
+IP_BIND_ADDRESS_NO_PORT: Final = 24
 
 # Linux' asm-generic/socket.h; Python has no names for them.
 _SO_ATTACH_FILTER: Final = 26
@@ -56,7 +56,7 @@ def connect(
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
         source = target.source(index)
         if source is not None:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((source, 0))
         code = sock.connect_ex((target.address, target.port))
         if code not in (0, errno.EINPROGRESS):

@@ -13,8 +13,7 @@ import trio
 from loadgen import wire
 from loadgen.conform.case import End, Script, close, cut, ping
 from loadgen.conform.heard import PROBE, Heard
-from loadgen.fingerprint.exchange import word
-from loadgen.fingerprint.line import EndedError, Line, dial
+from loadgen.line import EndedError, Line, describe, dial
 from loadgen.target import Target
 from loadgen.wire import FIN, PONG, frame
 
@@ -39,7 +38,7 @@ async def play(script: Script, target: Target, path: str, seconds: float) -> Hea
         async with dial(target) as line:
             await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        heard.fault = f"cannot be reached: {word(error)}"
+        heard.fault = f"cannot be reached: {describe(error)}"
     return heard
 
 

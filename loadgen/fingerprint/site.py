@@ -13,9 +13,10 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import wire
-from loadgen.fingerprint.exchange import Answer, exchange
+from loadgen.answers import Answer
+from loadgen.fingerprint.exchange import exchange
 from loadgen.fingerprint.findings import Finding
-from loadgen.fingerprint.line import Line, dial
+from loadgen.line import Line, dial
 from loadgen.target import PER_SOURCE, Target
 
 #: The survey takes two or three seconds; any time beyond this is taken off the probes', so that the run still ends.

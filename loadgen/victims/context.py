@@ -5,18 +5,20 @@ kind of victim.
 """
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import trio
 
 from loadgen.latency import Lag
+from loadgen.line import Line, dial
 from loadgen.sockets import unread_seconds
-from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target, client_context
+from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target
 from loadgen.timers import NEVER, now
 from loadgen.victims.clock import Clock, Schedule
 from loadgen.victims.recorder import Recorder
 
-Stream = trio.abc.Stream
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
 
 #: The victims' source addresses come after all that a crowd of 100,000 could use.
 _FIRST_SOURCE_INDEX: Final = 100_000
@@ -60,19 +62,11 @@ class Context:
         """Return a victim's own address: healthy users do not share one greedy address."""
         return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
 
-    async def dial(self, index: int) -> Stream:
-        target = self.target
-        sock = await trio.open_tcp_stream(target.address, target.port, local_address=self.source(index))
-        stream = trio.StapledStream(sock, _Watched(sock, self.clock.lag))
-        if not target.tls:
-            return stream
-        secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
-        try:
-            await secure.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(secure)
-            raise
-        return secure
+    def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
+        def watched(stream: trio.SocketStream) -> trio.abc.Stream:
+            return trio.StapledStream(stream, _Watched(stream, self.clock.lag))
+
+        return dial(self.target, source=self.source(index), seconds=CONNECT_TIMEOUT_SECONDS, watched=watched)
 
 
 class Probe(ABC):

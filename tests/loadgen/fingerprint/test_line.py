@@ -7,9 +7,10 @@ import pytest
 import trio
 
 from loadgen import target
-from loadgen.fingerprint.exchange import Answer, GarbledError, NotServedError, TurnedAwayError, exchange, tried
+from loadgen.answers import Answer, GarbledError
+from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError, exchange, tried
 from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
-from loadgen.fingerprint.line import EndedError, Ending, Line, dial
+from loadgen.line import EndedError, Ending, Line, dial
 from loadgen.wire import request
 from tests.loadgen.fingerprint.plant import RESET
 
@@ -194,7 +195,7 @@ async def test_a_server_without_a_place_has_not_answered(status: int) -> None:
     ("error", "finding"),
     [
         (TurnedAwayError("turned away: 503"), Failed(why="turned away: 503")),
-        (EndedError(Ending.RST), Failed(why="RST")),
+        (EndedError(Ending.RST), Failed(why="reset")),
         (trio.TooSlowError(), Failed(why="no answer in time")),
         (NotServedError("no WebSocket"), NotApplicable(why="no WebSocket")),
     ],
