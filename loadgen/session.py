@@ -313,14 +313,13 @@ class Session:
 
 def cohort_rows(groups: Iterable[GroupStatus], personas: Iterable[type[Client]]) -> list[CohortRow]:
     known = {persona.name: persona for persona in personas}
-    shared = set(CohortRow.__struct_fields__) & set(GroupStatus.__struct_fields__) - {"lifetime"}
     return [
         CohortRow(
+            persona=group.persona,
             honest=known[group.persona].honest,
             slow=known[group.persona].slow,
-            lifetime=lifetime.spread(),
-            **{name: getattr(group, name) for name in shared},
+            lifetime=(group.lifetime or Latency()).spread(),
+            **group.counts(),
         )
         for group in groups
-        for lifetime in [group.lifetime or Latency()]
     ]
