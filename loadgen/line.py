@@ -38,6 +38,10 @@ class EndedError(Exception):
         self.ending = ending
 
 
+#: Every way in which a connection can fail.
+FAILURES: Final = (OSError, trio.TooSlowError, trio.BrokenResourceError, EndedError)
+
+
 class Line:
     def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream) -> None:
         self._sock = sock

@@ -13,7 +13,7 @@ import trio
 from loadgen import wire
 from loadgen.conform.case import End, Script, close, cut, ping
 from loadgen.conform.heard import PROBE, Heard
-from loadgen.line import EndedError, Line, describe, dial
+from loadgen.line import FAILURES, EndedError, Line, describe, dial
 from loadgen.target import Target
 from loadgen.wire import FIN, PONG, frame
 
@@ -37,7 +37,7 @@ async def play(script: Script, target: Target, path: str, seconds: float) -> Hea
     try:
         async with dial(target) as line:
             await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
-    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+    except FAILURES as error:
         heard.fault = f"cannot be reached: {describe(error)}"
     return heard
 

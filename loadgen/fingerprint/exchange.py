@@ -12,7 +12,7 @@ import trio
 from loadgen.answers import Answer, Exchange, GarbledError
 from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.findings import Failed, NotApplicable
-from loadgen.line import EndedError, Line, describe
+from loadgen.line import FAILURES, EndedError, Line, describe
 
 T = TypeVar("T")
 
@@ -25,16 +25,8 @@ class TurnedAwayError(Exception):
     """The server has no capacity, which says nothing about the request itself."""
 
 
-#: Every way in which a connection can fail.
-TROUBLE: Final = (
-    OSError,
-    trio.TooSlowError,
-    trio.BrokenResourceError,
-    EndedError,
-    GarbledError,
-    NotServedError,
-    TurnedAwayError,
-)
+#: Every way in which a request can fail.
+TROUBLE: Final = (*FAILURES, GarbledError, NotServedError, TurnedAwayError)
 
 
 async def tried(play: Callable[[], Awaitable[T]]) -> T | Failed | NotApplicable:

@@ -19,7 +19,7 @@ from loadgen.answers import Exchange, GarbledError
 from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.exchange import exchange, tried, while_sending
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
-from loadgen.fingerprint.site import ANSWER_SECONDS, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Site
 from loadgen.line import EndedError, Ending, Line
 
 #: Events this soon after the first sign belong to it: an answer and its FIN are often two segments.
@@ -169,7 +169,7 @@ class Slow:
             finding = elapsed(site, client.line, begun, sign)
         if sign is None or not isinstance(finding, Found):
             return finding
-        at_once = finding.value < site.options.prompt
+        at_once = finding.value < PROMPT_SECONDS
         if at_once and (sign.turned_away or (opening and sign.how in set(Ending))):
             return Failed(why=f"turned away at once: {sign.how}")
         if at_once and self.at_once:

@@ -13,7 +13,7 @@ from loadgen.answers import Answer, Exchange
 from loadgen.fingerprint.exchange import TROUBLE, NotServedError, TurnedAwayError
 from loadgen.fingerprint.findings import Failed, NotApplicable
 from loadgen.fingerprint.member import join
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, PROMPT_SECONDS, Need, Site
 from loadgen.line import describe
 from loadgen.wire import UPGRADE_FIELDS
 
@@ -75,7 +75,7 @@ async def _early_answer(site: Site, path: str) -> int | None:
     async with site.dial() as line:
         talk = Exchange(line)
         await line.send(site.post(f"Content-Length: {len(_SMALL_BODY)}", path=path))
-        with trio.move_on_after(site.options.prompt):
+        with trio.move_on_after(PROMPT_SECONDS):
             return (await talk.begin()).status
         with trio.fail_after(ANSWER_SECONDS):  # an answer now proves that it waited for the body
             await line.send(_SMALL_BODY)

@@ -18,7 +18,7 @@ import trio_websocket
 import wsproto.utilities
 
 from loadgen.answers import GarbledError
-from loadgen.line import EndedError, Line, describe
+from loadgen.line import FAILURES, Line, describe
 from loadgen.stopping import first
 from loadgen.timers import now
 from loadgen.victims.clock import Schedule
@@ -121,11 +121,8 @@ def number_in(text: str) -> int | None:
 
 
 _FAILURES: Final = (
-    OSError,
-    trio.TooSlowError,
-    trio.BrokenResourceError,
+    *FAILURES,
     trio.ClosedResourceError,
-    EndedError,
     GarbledError,
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,

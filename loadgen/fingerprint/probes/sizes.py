@@ -16,7 +16,7 @@ import trio
 from wsproto.frame_protocol import Opcode
 
 from loadgen.answers import GarbledError
-from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError, exchange
+from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.member import join
 from loadgen.fingerprint.practice import Probe
@@ -160,9 +160,7 @@ class Search:
 async def _ask(site: Site, pieces: Iterable[bytes]) -> str:
     """Return the status and whether the server closes after it, or how the connection ended without an answer."""
     try:
-        with trio.fail_after(ANSWER_SECONDS):
-            async with site.dial() as line:
-                answer = await exchange(line, pieces)
+        answer = await site.ask(*pieces)
     except (EndedError, GarbledError) as error:
         return str(error)
     return f"{answer.status}, closing" if answer.closes else str(answer.status)

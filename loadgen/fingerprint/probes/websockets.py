@@ -15,7 +15,7 @@ from wsproto.frame_protocol import Opcode
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.member import RESERVED_OPCODE, Member, join, word_close
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Need, Site
 from loadgen.fingerprint.slow import OPEN, Sign, Slow, elapsed, ending_of, first_sign, script
 from loadgen.line import EndedError
 from loadgen.wire import FIN, frame
@@ -46,7 +46,7 @@ async def silence(site: Site) -> Finding:
                     if not isinstance(event, Ping):
                         continue
                     silence = member.pinged[-1] - silent_since
-                    if silence > site.options.prompt:
+                    if silence > PROMPT_SECONDS:
                         return Found(value=silence, uncertainty=site.doubt(member.line), how="ping")
                     silent_since = member.pinged[-1]
                     await member.answer(event)
