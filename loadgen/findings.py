@@ -14,9 +14,8 @@ from loadgen.figures import Condition, Figures, When, bar_of, meanings
 from loadgen.latency import Latency
 from loadgen.measured import Measured
 from loadgen.protocols import NEWCOMERS, WHAT
-from loadgen.report import PhaseRow, Report, Verdict
+from loadgen.report import CohortRow, PhaseRow, Report, Verdict
 from loadgen.scrape import growth
-from loadgen.session import cohort_rows
 from loadgen.span import Span
 from loadgen.verdict import Facts, busy, decide, suspects
 
@@ -26,7 +25,6 @@ _STOOD_STILL: Final = 0.5
 
 def report_of(measured: Measured) -> Report:
     session, figures = measured.session, measured.figures()
-    personas = {persona for group in measured.experiment.groups for persona in group.counts}
     return Report(
         command=measured.experiment.command,
         arguments=measured.plan.arguments,
@@ -38,7 +36,7 @@ def report_of(measured: Measured) -> Report:
         figures=figures,
         meanings=meanings(measured.experiment.known),
         phases=[*_schedule_rows(measured), *_victims_rows(measured)],
-        cohorts=cohort_rows(session.totals.groups, personas),
+        cohorts=_cohort_rows(measured),
         timeline=session.timeline,
         metrics=growth(measured.counters_before, measured.counters_after),
     )
@@ -179,3 +177,17 @@ def _row(name: str, what: str, latency: Latency, failed: Mapping[str, int], span
         server_cpu_percent=span.cpu_percent if span else None,
         server_pss_bytes=span.server_bytes if span else None,
     )
+
+
+def _cohort_rows(measured: Measured) -> list[CohortRow]:
+    known = {persona.name: persona for group in measured.experiment.groups for persona in group.counts}
+    return [
+        CohortRow(
+            persona=group.persona,
+            honest=known[group.persona].honest,
+            slow=known[group.persona].slow,
+            lifetime=(group.lifetime or Latency()).spread(),
+            **group.counts(),
+        )
+        for group in measured.session.totals.groups
+    ]

@@ -5,7 +5,7 @@ next of those calls raises `StoppedError`, which ends the function, and the resu
 """
 
 import time
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,14 +13,13 @@ import msgspec
 import trio
 
 from loadgen import stopping, target
-from loadgen.client import Client
 from loadgen.figures import Condition
-from loadgen.latency import Latency, Recent, milliseconds
+from loadgen.latency import Recent, milliseconds
 from loadgen.messages import BeginPhase, GroupStatus, Role, merged_groups
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import CohortRow, Sample, Started
+from loadgen.report import Sample, Started
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
@@ -309,17 +308,3 @@ class Session:
         return [
             f"this machine refused {number:,} connections: {what}" for what, number in self.totals.own_faults.items()
         ]
-
-
-def cohort_rows(groups: Iterable[GroupStatus], personas: Iterable[type[Client]]) -> list[CohortRow]:
-    known = {persona.name: persona for persona in personas}
-    return [
-        CohortRow(
-            persona=group.persona,
-            honest=known[group.persona].honest,
-            slow=known[group.persona].slow,
-            lifetime=(group.lifetime or Latency()).spread(),
-            **group.counts(),
-        )
-        for group in groups
-    ]
