@@ -46,8 +46,7 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     if options.poll_path.count(WAIT) != 1:
         raise UsageError(f"--poll-path: {options.poll_path!r} must have {WAIT} in it once: the seconds to be held")
     flags.path("--poll-path", options.poll_path.replace(WAIT, "1"))
-    if common.report is not None:
-        require(common.report)
+    require(common.report)
     target = find(url, common)
     notes = preflight.check(target, max(options.connections, _SLOW_CONNECTIONS), 1)
     progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
