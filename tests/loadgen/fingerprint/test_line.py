@@ -145,6 +145,11 @@ async def test_a_body_that_ends_with_the_connection() -> None:
     assert (answer.status, answer.closes, answer.fields) == (200, True, {"server": "old"})
 
 
+async def test_a_field_that_is_said_twice_has_both_values() -> None:
+    answer = await answered(b"HTTP/1.1 204 No Content\r\nX-A: 1\r\nx-a: 2\r\n\r\n")
+    assert answer.fields == {"x-a": "1, 2"}
+
+
 async def test_hints_are_no_answers() -> None:
     hinted = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
     answer = await answered(hinted + b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
