@@ -125,10 +125,11 @@ class _Poster(Victim):
                 await self._speak(HttpPeer(speaking, host))
 
     async def _speak(self, peer: HttpPeer) -> None:
+        path = f"/rooms/{self.room}/messages"
         while True:
             number = await self.next_operation()
             with trio.fail_after(self.context.timeout_seconds):
-                status, _ = await peer.request("POST", f"/rooms/{self.room}/messages", text_of(number).encode())
+                status, _ = await peer.request("POST", path, text_of(number).encode(), ("Content-Type: text/plain",))
             if status == 201:
                 self.acknowledged.add(number)
             else:

@@ -22,11 +22,6 @@ from loadgen.victims.context import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Victim
 
 
-def name_and_value(field: str) -> tuple[str, str]:
-    name, _, value = field.partition(":")
-    return name.strip(), value.strip()
-
-
 class HttpPeer:
     """One connection to the server. Raises the errors that `victim` counts as failures."""
 
@@ -53,10 +48,7 @@ class HttpPeer:
     async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> tuple[Exchange, Answer]:
         if not self.is_open:
             raise OperationFailedError("the server closed after its answer")
-        told = ["User-Agent: loadgen-victim", *fields]
-        if body:
-            typed = any(name_and_value(field)[0].lower() == "content-type" for field in fields)
-            told += [*([] if typed else ["Content-Type: text/plain"]), f"Content-Length: {len(body)}"]
+        told = ("User-Agent: loadgen-victim", *fields, *([f"Content-Length: {len(body)}"] if body else []))
         await self._line.send(wire.request(method, path, self._host, *told) + body)
         exchange = Exchange(self._line, method)
         return exchange, await exchange.begin()

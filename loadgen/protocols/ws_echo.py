@@ -14,7 +14,6 @@ from loadgen.client import Needs, Speaking, Stage
 from loadgen.line import Line
 from loadgen.personas import persona
 from loadgen.personas._websocket import WebSocketClient
-from loadgen.protocols.http import name_and_value
 from loadgen.protocols.protocol import Protocol
 from loadgen.victims.context import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Victim, text_of
@@ -53,6 +52,7 @@ class _Handshake(trio.abc.ReceiveStream):
 
 async def upgrade(context: Context, nursery: trio.Nursery, line: Line) -> WebSocket:
     endpoint = context.endpoint
+    fields = (field.encode().partition(b":") for field in endpoint.fields)
     handshake = _Handshake(line.stream)
     # it takes any stream; of the types that it knows it also wants the addresses
     peer = await trio_websocket.wrap_client_stream(
@@ -61,7 +61,7 @@ async def upgrade(context: Context, nursery: trio.Nursery, line: Line) -> WebSoc
         context.target.authority,
         endpoint.websocket_path,
         subprotocols=[endpoint.subprotocol] if endpoint.subprotocol else None,
-        extra_headers=[(name.encode(), value.encode()) for name, value in map(name_and_value, endpoint.fields)],
+        extra_headers=[(name.strip(), value.strip()) for name, _, value in fields],
     )
     handshake.is_done = True
     return peer
