@@ -104,7 +104,8 @@ def report_schema() -> str:
     """Every struct of a report: its fields, their JSON types, and the comments on them."""
     parts = [f"This is schema {report.SCHEMA}. The file is one `Report`."]
     for struct in _STRUCTS:
-        said = dict(_FIELD.findall(inspect.getsource(struct)))
+        sources = (inspect.getsource(each) for each in struct.__mro__ if each.__module__ == struct.__module__)
+        said = dict(_FIELD.findall("\n".join(sources)))
         rows = [(f"`{name}`", _json_type(hint), said[name]) for name, hint in get_type_hints(struct).items()]
         about = " ".join((struct.__doc__ or "").split()).replace("`None`", "`null`")
         parts.append(f"### `{struct.__name__}`\n\n{about}\n\n{table(('field', 'type', 'what it is'), rows)}")

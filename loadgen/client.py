@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from random import Random
 from typing import Any, ClassVar, Protocol
 
+import msgspec
+
 from loadgen import wire
 from loadgen.latency import Latency
+from loadgen.report import Tally
 from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
 from loadgen.timers import NEVER, Wheel, now
 from loadgen.traffic import Traffic
@@ -81,10 +84,10 @@ class Place:
     random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
     endpoint: Endpoint = USUAL
-    # The paths of the chat contract, with `{room}` and `{wait}` to fill in.
-    post_path: str = "/rooms/{room}/messages"
-    poll_path: str = "/rooms/{room}/messages?wait={wait:g}"
-    stream_path: str = "/rooms/{room}/events"
+    # the paths of the chat contract, with `{room}` and `{wait}` to fill in
+    post_path: ClassVar = "/rooms/{room}/messages"
+    poll_path: ClassVar = "/rooms/{room}/messages?wait={wait:g}"
+    stream_path: ClassVar = "/rooms/{room}/events"
 
     @property
     def path(self) -> str:
@@ -117,36 +120,25 @@ class Connections(Protocol):
     def reopen(self, client: Client) -> None: ...
 
 
-@dataclass(kw_only=True, eq=False)
-class Cohort:
+class Cohort(Tally, kw_only=True, eq=False):
     """All clients of one persona, and their counters."""
 
     persona: type[Client]
     engine: Connections
     place: Place
-    wanted: int
     first_index: int = 0  # of its clients
     made: int = 0
     over: bool = False  # closed by us for good: no client returns
-    held: int = 0
-    peak: int = 0
-    opened: int = 0  # times that a client became held
-    left: int = 0  # times that a client closed by itself
-    sent_bytes: int = 0
-    received_bytes: int = 0
-    deliveries: int = 0  # chat messages received
-    refused: Counter[str] = field(default_factory=Counter)  # turned away for lack of capacity
-    failed: Counter[str] = field(default_factory=Counter)  # never held, for another reason
-    ended: Counter[str] = field(default_factory=Counter)  # held, then ended by the server
-    answers: Counter[str] = field(default_factory=Counter)  # answers to attackers, whether they ended them or not
-    lifetime: Latency = field(default_factory=Latency)  # from connect until the server ended it
-    connects: Latency = field(default_factory=Latency)  # from connect until the connection was established
-    handshakes: Latency = field(default_factory=Latency)  # from connect until it was held
+    lifetime: Latency = msgspec.field(default_factory=Latency)  # from connect until the server ended it
+    connects: Latency = msgspec.field(default_factory=Latency)  # from connect until the connection was established
+    handshakes: Latency = msgspec.field(default_factory=Latency)  # from connect until it was held
+    # arrays by client: attributes of the clients would take five times as much memory
+    born: array[float] = msgspec.field(default_factory=lambda: array("d"))  # when it began to connect
+    have_come: bytearray = msgspec.field(default_factory=bytearray)  # whether it ever reached the server
 
     def __post_init__(self) -> None:
-        # arrays by client: attributes of the clients would take five times as much memory
-        self.born = array("d", bytes(8 * self.wanted))  # when it began to connect
-        self._came = bytearray(self.wanted)  # whether it ever reached the server
+        self.born = array("d", bytes(8 * self.wanted))
+        self.have_come = bytearray(self.wanted)
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""
@@ -154,13 +146,9 @@ class Cohort:
         self.made = max(upto, self.made)
         return new
 
-    @property
-    def came(self) -> int:
-        """Clients that reached the server at least once: held, or turned away by its answer."""
-        return self._came.count(1)
-
     def count_coming(self, client: Client) -> None:
-        self._came[client.number] = 1
+        self.came += not self.have_come[client.number]
+        self.have_come[client.number] = 1
 
     def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
         """Book that the server, or the network, ended this client."""

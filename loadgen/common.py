@@ -137,8 +137,7 @@ def make_plan(
     flags.between("--wait", loading.wait, 0, flags.MAX_SECONDS)
     flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
     endpoint = loading.endpoint()
-    if common.report is not None:
-        require(common.report)
+    require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
     if server is not None:
         server.require()

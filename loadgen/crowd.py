@@ -5,10 +5,11 @@ happens; the conductor does.
 """
 
 from collections import Counter
-from collections.abc import Set
 from copy import copy
 from random import Random
 from typing import Final
+
+import msgspec
 
 from loadgen import messages
 from loadgen.client import Client, Cohort, Place, Stage
@@ -18,10 +19,6 @@ from loadgen.personas import load, registry
 from loadgen.secure import engine_for
 from loadgen.timers import now
 from loadgen.traffic import Traffic
-
-#: The fields of a cohort that are reported in the result only, and those that are in every status.
-_DURATIONS: Final = frozenset(("lifetime", "connects", "handshakes"))
-_COUNTS: Final = frozenset(GroupStatus.__struct_fields__) - {"persona", "group", "starved"} - _DURATIONS
 
 #: A client that has been connecting for longer than this counts as not let in.
 STARVED_SECONDS: Final = 5.0
@@ -45,13 +42,22 @@ class _MadeGroup:
         return new
 
     def stands(self) -> list[GroupStatus]:
-        return [self._status(cohort, _COUNTS) for cohort in self.cohorts]
+        return [GroupStatus(persona=cohort.persona.name, group=self.name, **cohort.counts()) for cohort in self.cohorts]
 
     def result(self) -> list[GroupStatus]:
         """Their status now, or from before we closed them, since our closing says nothing about the target."""
         if self._closed is not None:
             return self._closed
-        return [self._status(cohort, _COUNTS | _DURATIONS, starved=self._starved(cohort)) for cohort in self.cohorts]
+        return [
+            msgspec.structs.replace(
+                status,
+                starved=self._starved(cohort),
+                lifetime=copy(cohort.lifetime),
+                connects=copy(cohort.connects),
+                handshakes=copy(cohort.handshakes),
+            )
+            for status, cohort in zip(self.stands(), self.cohorts, strict=True)
+        ]
 
     def close(self) -> None:
         """Record their status before they are closed."""
@@ -69,10 +75,6 @@ class _MadeGroup:
             client.cohort is cohort and client.stage in waiting and now() - client.born > STARVED_SECONDS
             for client in self.clients
         )
-
-    def _status(self, cohort: Cohort, names: Set[str], *, starved: int = 0) -> GroupStatus:
-        counted = {name: copy(getattr(cohort, name)) for name in names}
-        return GroupStatus(persona=cohort.persona.name, group=self.name, starved=starved, **counted)
 
 
 class Crowd:

@@ -276,16 +276,16 @@ class Engine:
         if not data:
             client.on_hangup(CLOSED)
             return
-        self._count_read(client, len(data))
-        client.on_data(data)
-
-    def _count_read(self, client: Client, size: int) -> None:
-        """Count a read, and sample how long its data had waited for us; slow clients wait on purpose."""
-        client.cohort.received_bytes += size
-        if client.honest and not client.slow:
+        client.cohort.received_bytes += len(data)
+        if client.honest and not client.slow:  # slow clients let data wait on purpose
             if self._reads % READS_A_LOOK == 0:
-                self.lag.record_read(sockets.seconds_unread(client.fd))
+                with sockets.borrowed(client.fd) as sock:
+                    self.lag.record_read(sockets.unread_seconds(sock))
             self._reads += 1
+        self._received(client, data)
+
+    def _received(self, client: Client, data: bytes) -> None:
+        client.on_data(data)
 
     def _hear_out(self, client: Client) -> None:
         """Give a client the data that came before its connection broke: the answer that says why."""

@@ -215,7 +215,6 @@ def honest_load(
     rate: float = 0.0,
     seconds: float,
     poll_wait_seconds: float = POLL_WAIT_SECONDS,
-    drain_seconds: float = DRAIN_SECONDS,
 ) -> Experiment:
     """Connect a crowd and hold it steady.
 
@@ -232,7 +231,6 @@ def honest_load(
             *(Phase(name=name, counts_as=Counts.OPENING, open={CROWD: share}) for name, share in opening),
             Phase(name="steady", counts_as=Counts.LOAD, seconds=seconds, rate=rate or None),
         ),
-        drain_seconds=drain_seconds,
     )
 
 

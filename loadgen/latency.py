@@ -5,7 +5,6 @@ the lateness of a process. Because histograms merge, a run can be split over pha
 averaging a percentile.
 """
 
-from collections import Counter
 from typing import Final, NamedTuple
 
 import msgspec
@@ -67,14 +66,6 @@ class Latency(msgspec.Struct, kw_only=True):
         for value, count in self.counts.items():
             histogram.record_value(value, count)
         return str(histogram.encode().decode())
-
-    def histogram(self, width_seconds: float) -> list[tuple[float, int]]:
-        """How many fell into each bucket of this width, as (upper end in seconds, count); empty ones are left out."""
-        buckets: Counter[int] = Counter()
-        for value, count in self.counts.items():
-            # a value stands for those just below it; going half of that back keeps 10.0 out of the next bucket
-            buckets[int(value * (1 - 0.5 * 10**-_DIGITS) / _MICRO / width_seconds)] += count
-        return [(round((number + 1) * width_seconds, 3), count) for number, count in sorted(buckets.items())]
 
     def at(self, percentile: float) -> float | None:
         """The duration, in seconds, that this percentage stayed at or below; `None` if nothing was recorded."""

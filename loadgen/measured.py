@@ -5,8 +5,9 @@ during the run. May not: wait, judge or touch a socket.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from loadgen import bar, expected
@@ -33,6 +34,9 @@ class Floor:
 
 _NO_FLOOR: Final = Floor()
 
+#: Seconds of an entry of the timeline in which it may be that no operation ended, however good the server is.
+_SHORT: Final = 0.5
+
 #: The phases that figures are named after.
 _NAMES: Final = dict(zip(PHASES, MEASURED, strict=True))
 
@@ -52,15 +56,15 @@ class Measured:
         self.opening_seconds = 0.0
         self.counters_before: Counters | None = None
         self.counters_after: Counters | None = None
-        self._plan = plan
-        self._session = session
-        self._floor = floor or _NO_FLOOR
+        self.plan = plan
+        self.session = session
+        self.floor = floor or _NO_FLOOR
 
     @property
-    def _operations(self) -> Operations:
+    def operations(self) -> Operations:
         kinds = {kind: name for name, kind in _NAMES.items()}
         named = {phase.name: kinds[phase.counts_as] for phase in self.experiment.phases if phase.counts_as in kinds}
-        return Operations(self._session.totals.phases, named)
+        return Operations(self.session.totals.phases, named)
 
     def figures(self) -> dict[str, float | None]:
         found: dict[str, float | None] = {"round_trip_ms": milliseconds(self.round_trip_seconds)}
@@ -68,11 +72,11 @@ class Measured:
             found |= self._under_attack()
         if self.experiment.load:
             found |= self._honest_load()
-        return {**found, "steal_percent": self._span(Counts.LOAD).steal_percent, **self._own()}
+        return {**found, "steal_percent": self.span(Counts.LOAD).steal_percent, **self._own()}
 
     def _own(self) -> dict[str, float | None]:
         """The generator's own cost, and how late it was."""
-        session, groups = self._session, self._session.totals.groups
+        session, groups = self.session, self.session.totals.groups
         if self.experiment.probes is not None:
             peak = sum(group.peak for group in groups if group.group != BESIDE)
             own = session.own_figures(
@@ -90,9 +94,9 @@ class Measured:
         return {**own, "connects_per_s": per(came, seconds)}
 
     def _honest_load(self) -> dict[str, float | None]:
-        totals, steady = self._session.totals, self._span(Counts.LOAD)
+        totals, steady = self.session.totals, self.span(Counts.LOAD)
         traffic = totals.traffic
-        groups = [group for load in self.experiment.load for group in self._groups(load.name)]
+        groups = [group for load in self.experiment.load for group in self.groups(load.name)]
         openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
         held, seconds, cpu = steady.before.held, steady.seconds, steady.cpu_seconds
         return {
@@ -117,7 +121,7 @@ class Measured:
         }
 
     def _under_attack(self) -> dict[str, float | None]:
-        operations, attack, at_floor = self._operations, self._span(Counts.LOAD), self._floor.figures
+        operations, attack, at_floor = self.operations, self.span(Counts.LOAD), self.floor.figures
         base, during, after = (operations.latency(name) for name in PHASES)
         base_p99, attack_p99 = milliseconds(base.at(99)), milliseconds(during.at(99))
         p99s = {phase: operations.p99s(phase) for phase in PHASES}
@@ -148,7 +152,11 @@ class Measured:
             "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
             "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),
             "first_failure_s": operations.first_failure(attack.before.moment),
-            "recover_s": self._recover(None if base_p99 is None else bar.limit_ms(base_p99)),
+            "recover_s": recover_seconds(
+                self.session.timeline,
+                self._names(Counts.RECOVERY),
+                None if base_p99 is None else bar.limit_ms(base_p99),
+            ),
             **self._messages(),
             "malformed_accepted": self._malformed_accepted(),
             **self._neighbours(),
@@ -156,29 +164,29 @@ class Measured:
         }
 
     def _messages(self) -> Figures:
-        found = self._session.totals.reread or Reread(asked=0, lost=0)
+        found = self.session.totals.reread or Reread(asked=0, lost=0)
         return {"acknowledged": found.asked or None, "acknowledged_lost": found.lost if found.asked else None}
 
-    def _accepted(self) -> dict[str, int]:
+    def accepted(self) -> dict[str, int]:
         """Malformed requests that were accepted, by case."""
         answers: Counter[str] = Counter()
-        for group in self._attacking():
+        for group in self.attacking():
             answers.update(group.answers)
         return expected.accepted(answers)
 
     def _malformed_accepted(self) -> int | None:
         played = any(persona.threat is Threat.MALFORMED for persona in self.experiment.attackers)
-        return sum(self._accepted().values()) if played else None
+        return sum(self.accepted().values()) if played else None
 
-    def _groups(self, name: str) -> list[GroupStatus]:
-        return [group for group in self._session.totals.groups if group.group == name]
+    def groups(self, name: str) -> list[GroupStatus]:
+        return [group for group in self.session.totals.groups if group.group == name]
 
-    def _attacking(self) -> list[GroupStatus]:
+    def attacking(self) -> list[GroupStatus]:
         names = {persona.name for persona in self.experiment.attackers}
-        return [group for group in self._session.totals.groups if group.persona in names]
+        return [group for group in self.session.totals.groups if group.persona in names]
 
     def _neighbours(self) -> dict[str, float | None]:
-        groups = self._groups(BESIDE)
+        groups = self.groups(BESIDE)
         hurt = _total(groups, "refused", "failed", "ended") + sum(group.starved for group in groups)
         return {
             "neighbours": sum(self.experiment.neighbours.values()) if groups else 0,
@@ -186,12 +194,12 @@ class Measured:
         }
 
     def _attackers(self) -> dict[str, float | None]:
-        totals, groups = self._session.totals, self._attacking()
+        totals, groups = self.session.totals, self.attacking()
         lives = _pooled(group.lifetime for group in groups)
         received, sent = sum(group.received_bytes for group in groups), sum(group.sent_bytes for group in groups)
         came = sum(group.came for group in groups)
         attempts = sum(group.opened for group in groups) + _total(groups, "failed", "refused")
-        attack, baseline, recovery = map(self._span, (Counts.LOAD, Counts.BASELINE, Counts.RECOVERY))
+        attack, baseline, recovery = map(self.span, (Counts.LOAD, Counts.BASELINE, Counts.RECOVERY))
         return {
             "attackers_asked": sum(self.experiment.attackers.values()),
             "attackers_came": came,
@@ -216,7 +224,7 @@ class Measured:
             "baseline_steal_percent": baseline.steal_percent,
         }
 
-    def _span(self, counts_as: Counts) -> Span:
+    def span(self, counts_as: Counts) -> Span:
         return joined(self.spans, counts_as)
 
     def _names(self, counts_as: Counts) -> set[str]:
@@ -225,7 +233,7 @@ class Measured:
     def _sizes(self, counts_as: Counts) -> list[Size]:
         """The server's memory in these phases and at their end, when it is read however busy this machine is."""
         sizes = [size for name in self._names(counts_as) for size in self.memory.get(name, [])]
-        span = self._span(counts_as)
+        span = self.span(counts_as)
         if span.server_bytes is not None:
             sizes.append(Size(span.after.moment, span.server_bytes))
         return sizes
@@ -245,26 +253,30 @@ class Measured:
         }
 
     def _cpu_above(self, unit: float) -> float | None:
-        base, during = self._span(Counts.BASELINE), self._span(Counts.LOAD)
+        base, during = self.span(Counts.BASELINE), self.span(Counts.LOAD)
         if base.cpu_share is None or during.cpu_share is None:
             return None
         return (during.cpu_share - base.cpu_share) * during.seconds * unit
 
     def _cpu_cost_ratio(self) -> float | None:
-        base, during = self._span(Counts.BASELINE), self._span(Counts.LOAD)
+        base, during = self.span(Counts.BASELINE), self.span(Counts.LOAD)
         if not base.seconds:
             return None
         spent = during.crowd_cpu_seconds - base.crowd_cpu_seconds / base.seconds * during.seconds
         return per(self._cpu_above(1.0), spent)
 
-    def _recover(self, bar_ms: float | None) -> float | None:
-        """Seconds of the recovery up to its last bad sample; `None` if the recovery ended with one."""
-        names = self._names(Counts.RECOVERY)
-        samples = [sample for sample in self._session.timeline if sample.phase in names]
-        if not samples or bar_ms is None or not _good(samples[-1], bar_ms):
-            return None
-        bad = [number for number, sample in enumerate(samples) if not _good(sample, bar_ms)]
-        return float(bad[-1] + 1) if bad else 0.0
+
+def recover_seconds(timeline: Sequence[Sample], phases: Container[str], bar_ms: float | None) -> float | None:
+    """Seconds of the recovery up to its last bad entry; `None` if the recovery ended with one.
+
+    An entry is not always a second long, because each phase ends with one.
+    """
+    entries = [(before.seconds, entry) for before, entry in pairwise(timeline) if entry.phase in phases]
+    known = [entry for begun, entry in entries if entry.succeeded or entry.failed or entry.seconds - begun > _SHORT]
+    if not known or bar_ms is None or not _good(known[-1], bar_ms):
+        return None
+    bad = [entry.seconds for entry in known if not _good(entry, bar_ms)]
+    return round(bad[-1] - entries[0][0], 2) if bad else 0.0
 
 
 def _cpu_each(openings: Sequence[Span]) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from loadgen.latency import Late, Latency, Recent
+from loadgen.report import Tally
 from loadgen.target import Endpoint, Target
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -93,26 +94,12 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     niceness: int = 0  # of the process, see nice(2)
 
 
-class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
+class GroupStatus(Tally, kw_only=True):
     """The counters of one persona's clients, now or when they were closed."""
 
     persona: str
     group: str
     starved: int = 0  # clients that have been connecting for too long
-    # the counters of a `Cohort`, by the same names
-    wanted: int
-    held: int
-    peak: int
-    opened: int
-    came: int  # clients that reached the server at least once
-    left: int
-    refused: dict[str, int]
-    failed: dict[str, int]
-    ended: dict[str, int]
-    answers: dict[str, int]
-    sent_bytes: int
-    received_bytes: int
-    deliveries: int
     # in a result only
     lifetime: Latency | None = None  # their age when the server ended them
     connects: Latency | None = None  # of honest clients

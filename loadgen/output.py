@@ -34,8 +34,10 @@ _FILES: Final[Mapping[str, Callable[[Report], str]]] = {
 }
 
 
-def require(directory: str) -> None:
-    """Make the directory before anything is measured, so that no run ends without its report."""
+def require(directory: str | None) -> None:
+    """Make the directory, if any, before anything is measured, so that no run ends without its report."""
+    if directory is None:
+        return
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Plays an experiment: phase after phase, with probes beside the groups, and readings at both ends of each.
 
-Owns: the order of events; nothing else decides when anything happens. `findings.py` makes figures of the readings taken
+Owns: the order of events; nothing else decides when anything happens. `measured.py` makes figures of the readings taken
 here.
 """
 
@@ -14,8 +14,8 @@ from loadgen import machine
 from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
-from loadgen.findings import Findings
-from loadgen.measured import Floor
+from loadgen.findings import report_of
+from loadgen.measured import Floor, Measured
 from loadgen.messages import Close, EndProbes, MakeVictims, Open, StopTraffic
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
@@ -65,8 +65,8 @@ class Player:
         self._plan = plan
         self._experiment = experiment
         self._session = Session(plan)
-        self._findings = Findings(plan, self._session, experiment, floor)
-        self._findings.left_out += left_out
+        self._measured = Measured(plan, self._session, experiment, floor)
+        self._measured.left_out += left_out
         self._crowd = Workers([])
         self._shares: dict[str, float] = {}  # share of each group that was opened before this phase
         self._before: Reading | None = None  # at the begin of this phase
@@ -74,18 +74,18 @@ class Player:
 
     async def play(self) -> Report:
         pages = await self._session.look()
-        self._findings.round_trip_seconds = min(page.seconds for page in pages)
+        self._measured.round_trip_seconds = min(page.seconds for page in pages)
         if self._experiment.neighbours:
             self._choose_neighbours(pages[0].status)
         attackers = {persona.name for persona in self._experiment.attackers}
         self._plan.progress.plan(self._experiment.course, attackers=attackers)
         await self._session.play(self._act)
-        return self._findings.report()
+        return report_of(self._measured)
 
     def report_without(self, reason: str, outcome: Outcome = Outcome.INVALID) -> Report:
         """Return a report of an experiment that could not be played, for a caller that continues with the next."""
-        report = self._findings.report()
-        report.verdict = verdict(outcome, [reason] if reason else list(self._findings.left_out))
+        report = report_of(self._measured)
+        report.verdict = verdict(outcome, [reason] if reason else list(self._measured.left_out))
         return report
 
     def _choose_neighbours(self, status: int | None) -> None:
@@ -94,8 +94,8 @@ class Player:
         neighbours, no_page = without_a_page(experiment.neighbours, status)
         chosen = experiment.beside(neighbours)
         neighbours, too_long = whole_cycles(neighbours, chosen.expected_seconds)
-        self._experiment = self._findings.experiment = experiment.beside(neighbours, lasting=chosen.cycle_seconds)
-        self._findings.left_out += [*no_page, *too_long]
+        self._experiment = self._measured.experiment = experiment.beside(neighbours, lasting=chosen.cycle_seconds)
+        self._measured.left_out += [*no_page, *too_long]
 
     async def _act(self) -> None:
         session, experiment = self._session, self._experiment
@@ -119,15 +119,15 @@ class Player:
             await self._drain()
         if victims is not None and probes is not None:
             await self._see_what_is_left()
-        self._findings.died = await cause_of_death(self._plan)
+        self._measured.died = await cause_of_death(self._plan)
         if victims is not None and probes is not None:
             await self._end(victims, probes)
 
     # Phases
 
     async def _play_phase(self, phase: Phase) -> None:
-        session, findings, measured = self._session, self._findings, phase.counts_as in MEASURED
-        if measured and not any(span.counts_as in MEASURED for span in findings.spans):
+        session, found, measured = self._session, self._measured, phase.counts_as in MEASURED
+        if measured and not any(span.counts_as in MEASURED for span in found.spans):
             await self._begin_measuring()
         if measured:
             await session.enter(phase.name)
@@ -138,10 +138,10 @@ class Player:
             await (self._lapse(phase) if measured else self._fill(phase))
         finally:
             came = max(self._crowd.last_held - before.moment, 0.0)
-            findings.spans.append(Span(phase.name, phase.counts_as, before, self._reading(measured=measured), came))
+            found.spans.append(Span(phase.name, phase.counts_as, before, self._reading(measured=measured), came))
         self._shares |= phase.open
         if phase.counts_as is Counts.BASELINE:
-            findings.descriptors_before = self._descriptors()
+            found.descriptors_before = self._descriptors()
         for name in phase.close:
             await self._crowd.order(Close(group=name))
         if phase.close:
@@ -149,10 +149,10 @@ class Player:
 
     async def _begin_measuring(self) -> None:
         """Give the server time to finish deferred work, then take the first readings."""
-        if not self._findings.spans:
+        if not self._measured.spans:
             await self._session.pause(self._plan.settle_seconds)
         if self._experiment.probes:
-            self._findings.counters_before = await self._scrape()
+            self._measured.counters_before = await self._scrape()
 
     async def _fill(self, phase: Phase) -> None:
         """Open clients, and wait until each is established or has failed."""
@@ -223,7 +223,7 @@ class Player:
             MakeVictims(
                 counts=dict(probes.victims),
                 timeout_seconds=probes.timeout_seconds,
-                interval_seconds=max(OPERATION_SECONDS, ROUND_TRIPS * self._findings.round_trip_seconds),
+                interval_seconds=max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds),
                 newcomers_per_s=probes.newcomers_per_s,
                 endpoint=self._plan.endpoint,
             )
@@ -251,15 +251,15 @@ class Player:
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
         )
         await victims.order(EndProbes(reread=bool(KEEPS_MESSAGES & probes.victims.keys())))
-        self._findings.counters_after = await self._scrape()
+        self._measured.counters_after = await self._scrape()
 
     async def _see_what_is_left(self) -> None:
         """Give the server time to close what the attackers left behind, and count its descriptors."""
-        findings = self._findings
+        found = self._measured
 
         def is_back() -> bool:
-            findings.descriptors_after = self._descriptors()
-            after, before = findings.descriptors_after, findings.descriptors_before
+            found.descriptors_after = self._descriptors()
+            after, before = found.descriptors_after, found.descriptors_before
             return after is None or before is None or after <= before
 
         await self._session.until(is_back, RETURN_SECONDS)
@@ -295,22 +295,22 @@ class Player:
 
     async def _watch_memory(self) -> None:
         while (usage := self._usage()) is not None:
-            self._findings.memory.setdefault(self._session.phase, []).append(Size(now(), usage.pss_bytes))
+            self._measured.memory.setdefault(self._session.phase, []).append(Size(now(), usage.pss_bytes))
             await trio.sleep(_WATCH_SECONDS)
 
     async def _watch_attackers(self) -> None:
         """Count attacker-seconds, and measure the generator's own memory at the peak of the attackers."""
-        findings = self._findings
+        found = self._measured
         names = {group.name for group in self._experiment.groups if group.attacks}
         peak, last, before = 0, now(), self._before
         while True:
             await trio.sleep(_WATCH_SECONDS)
             held, moment = sum(map(self._crowd.held, names)), now()
-            findings.attacker_seconds += held * (moment - last)
+            found.attacker_seconds += held * (moment - last)
             last = moment
             if not peak:
                 before = self._before
             if held > peak and before is not None:
                 peak = held
-                findings.opening_seconds = self._crowd.last_held - before.moment
-                findings.own_growth = self._session.own_bytes() - before.own_bytes
+                found.opening_seconds = self._crowd.last_held - before.moment
+                found.own_growth = self._session.own_bytes() - before.own_bytes

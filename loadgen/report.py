@@ -4,10 +4,12 @@ Owns: the schema of `--json` and report.json (`schema` counts its versions; docs
 verdict. May not: print anything, or know how it is drawn.
 """
 
+from collections import Counter
 from collections.abc import Iterable
+from copy import copy
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,7 +17,8 @@ from loadgen.latency import Spread
 from loadgen.timers import now
 
 #: 2: victims by transport, a richer timeline, tables, metrics, parts. 3: failures in percentiles; not exercised.
-SCHEMA: Final = 3
+#: 4: no `kills` beside `lifetime`.
+SCHEMA: Final = 4
 
 #: If the generator's schedule was later than this at the 99th percentile, it lacked CPU and its latencies are invalid.
 LAG_LIMIT_MS: Final = 25.0
@@ -61,26 +64,35 @@ class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
     server_pss_bytes: int | None = None  # at the phase's end, shared pages counted once
 
 
-class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
+class Tally(msgspec.Struct, kw_only=True):
+    """What became of one persona's clients: counted by its cohort, sent by the workers, shown in the report."""
+
+    wanted: int  # clients that were asked for
+    held: int = 0  # established now, or at the end
+    peak: int = 0  # most established at one moment
+    opened: int = 0  # times that a client was established, reconnects included
+    came: int = 0  # clients that reached the server at least once: established, or turned away by its answer
+    left: int = 0  # times that a client closed by itself
+    refused: dict[str, int] = msgspec.field(default_factory=Counter)  # attempts turned away, by reason
+    failed: dict[str, int] = msgspec.field(default_factory=Counter)  # attempts that failed otherwise, by reason
+    ended: dict[str, int] = msgspec.field(default_factory=Counter)  # established, ended by the server, by reason
+    answers: dict[str, int] = msgspec.field(default_factory=Counter)  # answers to attackers, ended or not
+    sent_bytes: int = 0  # by all of them
+    received_bytes: int = 0  # by all of them
+    deliveries: int = 0  # messages that reached them
+
+    def counts(self) -> dict[str, Any]:
+        """A copy of every counter, by name."""
+        return {name: copy(getattr(self, name)) for name in Tally.__struct_fields__}
+
+
+class CohortRow(Tally, kw_only=True):
     """The results of one persona's clients."""
 
     persona: str  # see `loadgen list`
     honest: bool  # not an attacker
     slow: bool  # honest on a bad network: its failures are collateral
-    wanted: int  # clients that were asked for
-    held: int  # established at the end
-    peak: int  # most established at one moment
-    opened: int  # times that a client was established, reconnects included
-    left: int  # times that a client closed by itself
-    refused: dict[str, int]  # attempts turned away, by reason
-    failed: dict[str, int]  # attempts that failed for another reason, by reason
-    ended: dict[str, int]  # established clients that the server ended, by reason
-    answers: dict[str, int]  # answers to attackers, whether they ended them or not
     lifetime: Spread  # from connect until the server ended it
-    kills: list[tuple[float, int]]  # the same as a histogram: (upper end of the age in s, count)
-    sent_bytes: int  # by all of them
-    received_bytes: int  # by all of them
-    deliveries: int  # messages that reached them
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

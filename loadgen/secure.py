@@ -5,7 +5,6 @@ client sees no difference but that `on_connected` comes after the handshake. TLS
 OpenSSL's buffers; plain targets pay nothing.
 """
 
-import os
 import ssl
 
 from loadgen.client import CLOSED, Client
@@ -58,18 +57,13 @@ class SecureEngine(Engine):
         else:
             self._made(client)  # the TLS handshake has begun; `_unwrap` calls `on_connected`
 
-    def _take(self, client: Client) -> None:
+    def _received(self, client: Client, data: bytes) -> None:
         link = self._links.get(client)
         if link is None:
-            super()._take(client)
+            super()._received(client, data)
             return
-        records = os.read(client.fd, client.read_bytes)
-        if not records:
-            client.on_hangup(CLOSED)
-            return
-        self._count_read(client, len(records))
         try:
-            self._unwrap(client, link, records)
+            self._unwrap(client, link, data)
         except ssl.SSLError as error:
             raise WireError(f"TLS: {describe_tls(error)}") from None
 
@@ -91,7 +85,7 @@ class SecureEngine(Engine):
             client.on_data(data)
         if over and client.fd >= 0:
             client.on_hangup(CLOSED)
-        elif reply := link.to_send:  # the answer to a KeyUpdate
+        elif reply := link.take_reply():
             super().send(client, reply)
 
     def _close(self, client: Client) -> None:

@@ -5,7 +5,7 @@ next of those calls raises `StoppedError`, which ends the function, and the resu
 """
 
 import time
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,14 +13,13 @@ import msgspec
 import trio
 
 from loadgen import stopping, target
-from loadgen.client import Client
 from loadgen.figures import Condition
-from loadgen.latency import Latency, Recent, milliseconds
+from loadgen.latency import Recent, milliseconds
 from loadgen.messages import BeginPhase, GroupStatus, Role, merged_groups
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
-from loadgen.report import CohortRow, Sample, Started
+from loadgen.report import Sample, Started
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
@@ -41,9 +40,6 @@ RESULT_SECONDS: Final = 30.0
 #: Attempts to connect before a target counts as dead, and the pause between them: a full backlog refuses for a moment.
 DEATH_TRIES: Final = 3
 DEATH_TRY_SECONDS: Final = 0.5
-
-#: Width of the buckets in the distribution of attackers' lifetimes.
-_KILL_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,19 +308,3 @@ class Session:
         return [
             f"this machine refused {number:,} connections: {what}" for what, number in self.totals.own_faults.items()
         ]
-
-
-def cohort_rows(groups: Iterable[GroupStatus], personas: Iterable[type[Client]]) -> list[CohortRow]:
-    known = {persona.name: persona for persona in personas}
-    shared = set(CohortRow.__struct_fields__) & set(GroupStatus.__struct_fields__) - {"lifetime"}
-    return [
-        CohortRow(
-            honest=known[group.persona].honest,
-            slow=known[group.persona].slow,
-            lifetime=lifetime.spread(),
-            kills=lifetime.histogram(_KILL_SECONDS),
-            **{name: getattr(group, name) for name in shared},
-        )
-        for group in groups
-        for lifetime in [group.lifetime or Latency()]
-    ]

@@ -43,25 +43,19 @@ class SockDiag:
                 if error.errno == errno.ENOTCONN:
                     return True  # reset
                 raise
-        found = self._ask(family, theirs, ours)
+        found = self.ask(family, theirs, ours)
         if found is None:  # gone, unless this kernel answers no such questions, not even about our own end
-            return True if self._ask(family, ours, theirs) else None
+            return True if self.ask(family, ours, theirs) else None
         state, inode = found
         # For a pair that no longer exists, the kernel returns the listener. An end without inode belongs to no process
         # and only finishes sending; but an established one is still waiting to be accepted.
         return state == _LISTEN or (inode == 0 and state != _ESTABLISHED)
 
-    def inode(self, fd: int) -> int | None:
-        """The inode of the other end, which /proc/PID/fd maps to a process; `None` if the kernel will not say."""
-        with borrowed(fd) as sock:
-            found = self._ask(sock.family, sock.getpeername(), sock.getsockname())
-        return None if found is None else found[1]
-
     def close(self) -> None:
         self._netlink.close()
 
-    def _ask(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> tuple[int, int] | None:
-        """State and inode of the socket with these addresses."""
+    def ask(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> tuple[int, int] | None:
+        """State and inode of the socket with these addresses; `None` if the kernel knows none or will not say."""
         ends = struct.pack(">HH", source[1], destination[1]) + _packed(family, source) + _packed(family, destination)
         question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + ends
         question += struct.pack("=III", 0, _NO_COOKIE, _NO_COOKIE)

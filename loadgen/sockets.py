@@ -13,13 +13,13 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from loadgen.target import Target
 
 # In Linux since 4.2, in Python since 3.12. The port is then chosen at connect(), for the whole pair of addresses;
 # bind() alone would reserve a port of the source address, and fail after 28,000.
-_IP_BIND_ADDRESS_NO_PORT: Final = 24
+IP_BIND_ADDRESS_NO_PORT: Final = 24
 
 # Linux' asm-generic/socket.h; Python has no names for them.
 _SO_ATTACH_FILTER: Final = 26
@@ -30,9 +30,10 @@ _SO_DETACH_FILTER: Final = 27
 _KEEP_NOTHING: Final = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 _FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
 
-#: Position of `tcpi_last_data_recv` in `struct tcp_info` (linux/tcp.h): milliseconds since data last arrived.
+#: Positions in `struct tcp_info` (linux/tcp.h): milliseconds since data last arrived, and the smoothed round trip in
+#: microseconds. Its first byte is the state.
 _LAST_RECEIVED: Final = slice(52, 56)
-TCP_INFO_BYTES: Final = _LAST_RECEIVED.stop
+_ROUND_TRIP: Final = slice(68, 72)
 _TICK_SECONDS: Final = 0.01
 
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
@@ -55,7 +56,7 @@ def connect(
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
         source = target.source(index)
         if source is not None:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((source, 0))
         code = sock.connect_ex((target.address, target.port))
         if code not in (0, errno.EINPROGRESS):
@@ -117,17 +118,33 @@ def pending_error(fd: int) -> int:
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-def unread_seconds(tcp_info: bytes) -> float:
-    """How long ago, at least, the last data arrived, by the first `TCP_INFO_BYTES` of a `TCP_INFO`.
+class HasOptions(Protocol):
+    """A socket of any kind."""
+
+    def getsockopt(self, level: int, option: int, buffersize: int, /) -> bytes: ...
+
+
+def tcp_state(sock: HasOptions) -> int:
+    """The state of the connection (linux/tcp_states.h)."""
+    return _tcp_info(sock, 1)[0]
+
+
+def round_trip_seconds(sock: HasOptions) -> float:
+    """The kernel's smoothed round-trip time to the peer."""
+    return int.from_bytes(_tcp_info(sock, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
+
+
+def unread_seconds(sock: HasOptions) -> float:
+    """How long ago, at least, the last data arrived.
 
     The kernel counts in ticks of its own clock, of 10 ms at most, so one tick is subtracted.
     """
-    return max(int.from_bytes(tcp_info[_LAST_RECEIVED], sys.byteorder) / 1000 - _TICK_SECONDS, 0.0)
+    info = _tcp_info(sock, _LAST_RECEIVED.stop)
+    return max(int.from_bytes(info[_LAST_RECEIVED], sys.byteorder) / 1000 - _TICK_SECONDS, 0.0)
 
 
-def seconds_unread(fd: int) -> float:
-    with borrowed(fd) as sock:
-        return unread_seconds(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES))
+def _tcp_info(sock: HasOptions, size: int) -> bytes:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
 
 
 def _set(fd: int, option: int, value: int | bytes) -> None:

@@ -67,8 +67,8 @@ class Link:
             self.tls.unwrap()
         return self._to_send.read()
 
-    @property
-    def to_send(self) -> bytes:
+    def take_reply(self) -> bytes:
+        """Return what OpenSSL wants to send by itself: the answer to a KeyUpdate."""
         return self._to_send.read()
 
 

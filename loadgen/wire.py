@@ -110,8 +110,16 @@ def _parsed_head(head: bytes) -> Head:
     parts = first.split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
         raise WireError(f"not an HTTP/1.1 status line: {first[:60]!r}")
-    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        join_field(fields, name.strip().lower(), value.strip())
     return Head(int(parts[1]), fields, len(head) + 4)
+
+
+def join_field(fields: dict[str, str], name: str, value: str) -> None:
+    """Add a field; one that comes again has all its values, with commas between them (RFC 9110 section 5.3)."""
+    fields[name] = f"{fields[name]}, {value}" if name in fields else value
 
 
 def final_status(data: bytes) -> int | None:
@@ -145,7 +153,7 @@ def read_response(data: bytes, *, bodiless: bool = False) -> Response | None:
         return Response(head.status, head.fields, body, data[end:])
     length = head.fields.get("content-length", "")
     if not length.isdecimal():
-        raise WireError("a response with neither a length nor chunks")
+        raise WireError(f"a response without chunks and with the length {length!r}")
     end = head.size + int(length)
     if len(data) < end:
         return None

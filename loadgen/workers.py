@@ -39,7 +39,7 @@ class Worker:
         self._sent = 0
         self._told, self._results = trio.open_memory_channel[Result](1)
 
-    async def listen(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Receive its messages until it ends."""
         assert self._process.stdout is not None
         decoder = msgspec.json.Decoder[AnyAnswer](AnyAnswer)

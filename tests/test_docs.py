@@ -23,9 +23,12 @@ from typing import Any
 import pytest
 import trio
 import trio_websocket
+from cyclopts import App, Parameter
 
+from chatserver import cli as chatserver_cli
 from chatserver.protocol import encoders
 from chatserver.reasons import ErrorCode
+from loadgen import cli as loadgen_cli
 from tests.support.peers import PATIENCE, Address, ask, publish
 from tests.support.serving import server_process
 
@@ -319,14 +322,46 @@ def test_types_that_the_architecture_names_exist(page: Path) -> None:
         assert re.search(rf"\b{member}\b", homes[owner]), name
 
 
+#: Flags that a page names and that are podman's.
+OTHERS_FLAGS = {"--format"}
+
+
+NO_NEGATIVE = Parameter(negative="")
+
+
+def flags_of(app: App) -> Iterator[str]:
+    """The flags of a command line and of all its commands."""
+    # no flag of ours has a --no- form
+    for argument in app.assemble_argument_collection(default_parameter=NO_NEGATIVE) if app.default_command else []:
+        yield from argument.names if argument.parse else ()
+    for name in app:
+        if name.startswith("-"):
+            yield name
+        else:
+            yield from flags_of(app[name])
+
+
+@cache
+def flags() -> set[str]:
+    """All that can be given to our programs."""
+    programs = [ROOT / "tests" / name / "__main__.py" for name in ("bench", "fuzz", "million", "soak")]
+    parsers = [program.read_text(encoding="utf-8") for program in programs]
+    added = {flag for parser in parsers for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', parser)}
+    return added | {*flags_of(chatserver_cli.app), *flags_of(loadgen_cli.app)}
+
+
+def test_only_flags_are_taken_for_flags() -> None:
+    """Any word before a colon in a source file was."""
+    assert {"--per-ip", "--for", "--fail-if", "--ws-path", "--room-size", "--engine", "--plots", "--peers"} <= flags()
+    assert not {"--lambda", "--returns", "--pace", "--no-no-bar"} & flags()
+
+
 def test_flags_and_metrics_that_the_pages_name_exist() -> None:
-    everything = "\n".join((*code("chatserver", "loadgen").values(), (ROOT / "Makefile").read_text(encoding="utf-8")))
-    flags = set(re.findall(r"--([a-z][a-z-]*[a-z])", everything))
-    flags |= {field.replace("_", "-") for field in re.findall(r"\b([a-z_]+): ", everything)}
+    everything = "\n".join(code("chatserver", "loadgen").values())
     for page in TOPICS:
         text = page.read_text(encoding="utf-8")
-        named = set(re.findall(r"`--(?:no-)?([a-z][a-z-]+)", text))
-        assert named <= flags, (page, named - flags)
+        named = set(re.findall(r"`(--[a-z][a-z-]+)", text))
+        assert named <= flags() | OTHERS_FLAGS, (page, named - flags())
         for metric in set(re.findall(r"`(chatserver_[a-z_]+)", text)):
             assert f'"{metric.removesuffix("_total")}"' in everything, (page, metric)
 

@@ -87,8 +87,7 @@ def compare(
     flags.seconds("--attack-seconds", attack_seconds)
     if clients is not None:
         flags.between("--clients", clients, 2, flags.MAX_CLIENTS)
-    if common.report is not None:
-        require(common.report)
+    require(common.report)
     markdown.require(markdown_file)
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
     if urls:

@@ -92,8 +92,8 @@ class Chatserver(Kit):
 class Script(Kit):
     """A Python script of loadgen/peers/ whose header names what it needs."""
 
-    def __init__(self, name: str, *arguments: str, folder: Path = PEERS) -> None:
-        self._path = folder / name
+    def __init__(self, name: str, *arguments: str) -> None:
+        self._path = PEERS / name
         self._arguments = arguments
 
     def requirements(self) -> list[str]:

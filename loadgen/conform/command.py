@@ -57,8 +57,7 @@ def conform(
         raise UsageError("URL: name a WebSocket that echoes, for example ws://127.0.0.1:8000/echo")
     conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
     flags.between("--timeout", timeout, 0.1, 600)
-    if common.report is not None:
-        require(common.report)
+    require(common.report)
     parts = urlsplit(url if "//" in url else f"ws://{url}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     flags.path("URL", path)

@@ -13,7 +13,7 @@ from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode, 
 from loadgen import wire
 from loadgen.conform.case import Kind, Said, Script
 from loadgen.conform.utf8 import is_valid
-from loadgen.fingerprint.line import Ending
+from loadgen.line import Ending
 
 #: Payload of the ping that checks whether the connection is still open.
 PROBE: Final = b"still there?"

@@ -116,10 +116,11 @@ def _agreed(opening: Opening, heard: Heard) -> str:
         return str(error)
     if fields.get("upgrade", "").lower() != "websocket" or "upgrade" not in fields.get("connection", "").lower():
         return "a 101 without Upgrade: websocket and Connection: Upgrade"
-    name, _, parameters = fields.get("sec-websocket-extensions", "").partition(";")
-    if name.strip() not in {"", opening.extension}:
-        return f"agrees to the extension {name.strip()!r}"
-    if "client_max_window_bits" in parameters:  # RFC 7692 section 7.1.2.2
+    extensions = fields.get("sec-websocket-extensions", "")
+    agreed = [name for each in extensions.split(",") if (name := each.partition(";")[0].strip())]
+    if agreed not in ([], [opening.extension]):
+        return f"agrees to the extensions {', '.join(agreed)}"
+    if "client_max_window_bits" in extensions:  # RFC 7692 section 7.1.2.2
         return "answers with client_max_window_bits, which was not offered"
     protocol = fields.get("sec-websocket-protocol")
     return f"agrees to the subprotocol {protocol!r}" if protocol else ""

@@ -13,8 +13,7 @@ import trio
 from loadgen import wire
 from loadgen.conform.case import End, Script, close, cut, ping
 from loadgen.conform.heard import PROBE, Heard
-from loadgen.fingerprint.exchange import word
-from loadgen.fingerprint.line import EndedError, Line, dial
+from loadgen.line import FAILURES, EndedError, Line, describe, dial
 from loadgen.target import Target
 from loadgen.wire import FIN, PONG, frame
 
@@ -38,8 +37,8 @@ async def play(script: Script, target: Target, path: str, seconds: float) -> Hea
     try:
         async with dial(target) as line:
             await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
-    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        heard.fault = f"cannot be reached: {word(error)}"
+    except FAILURES as error:
+        heard.fault = f"cannot be reached: {describe(error)}"
     return heard
 
 

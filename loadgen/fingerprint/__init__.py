@@ -1,16 +1,9 @@
 """`loadgen fingerprint`: the deadlines and size limits of any HTTP or WebSocket server, found from outside.
 
-Owns: the package's surface, `play`. Everything runs on trio with raw sockets against one server. A fingerprint is some
-fifty slow connections and a few hundred short ones: no load.
+Everything runs on trio with raw sockets against one server. A fingerprint is some fifty slow connections and a few
+hundred short ones: no load.
 
 It is separate from `Experiment` on purpose. An experiment fixes its groups and phases beforehand and judges the
 victims; a probe chooses its next connection by the result of the last, and ends when it knows. The two share only what
-lies below and above them: targets, figures and conditions, progress, the report and its verdict.
-
-    report = await play(target.find("http://127.0.0.1:8000"), Options(), Progress())
+lies below and above them: targets, connections, figures and conditions, progress, the report and its verdict.
 """
-
-from loadgen.fingerprint.play import play
-from loadgen.fingerprint.site import Options
-
-__all__ = ["Options", "play"]

@@ -3,17 +3,17 @@
 Owns: what is checked before a connection is opened.
 """
 
-from functools import partial
 from typing import Final
 
 import trio
 
 from loadgen import figures, flags, preflight
 from loadgen.common import COMMON, Common, Url, announce, find, finish
-from loadgen.fingerprint.play import play
+from loadgen.fingerprint.play import Fingerprint
 from loadgen.fingerprint.probes import FIGURES, PROBES
-from loadgen.fingerprint.site import WAIT, Options
+from loadgen.fingerprint.site import WAIT, Options, Site
 from loadgen.output import require
+from loadgen.report import Report
 from loadgen.target import UsageError
 
 #: The honest slow probes take 8 s, so a shorter run would fail every server.
@@ -46,9 +46,12 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     if options.poll_path.count(WAIT) != 1:
         raise UsageError(f"--poll-path: {options.poll_path!r} must have {WAIT} in it once: the seconds to be held")
     flags.path("--poll-path", options.poll_path.replace(WAIT, "1"))
-    if common.report is not None:
-        require(common.report)
+    require(common.report)
     target = find(url, common)
     notes = preflight.check(target, max(options.connections, _SLOW_CONNECTIONS), 1)
     progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
-    return finish(trio.run(partial(play, target, options, progress, conditions, no_bar=common.no_bar)), common)
+
+    async def play() -> Report:
+        return await Fingerprint(Site(target, options), progress).play(conditions, no_bar=common.no_bar)
+
+    return finish(trio.run(play), common)

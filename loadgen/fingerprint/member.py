@@ -17,11 +17,12 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong
 from wsproto.frame_protocol import Opcode
 
+from loadgen.answers import Exchange, GarbledError
 from loadgen.client import TURNED_AWAY
-from loadgen.fingerprint.exchange import Exchange, GarbledError, NotServedError, TurnedAwayError, while_sending
-from loadgen.fingerprint.line import EndedError, Line
+from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError, while_sending
 from loadgen.fingerprint.site import ANSWER_SECONDS, Site
 from loadgen.fingerprint.slow import Client
+from loadgen.line import EndedError, Line
 from loadgen.wire import FIN, UPGRADE_FIELDS, WireError, check_upgrade, frame
 
 #: Reserved by RFC 6455, so every server must fail the connection, and sends a close frame.
@@ -105,10 +106,10 @@ def word_close(event: CloseConnection) -> str:
 @asynccontextmanager
 async def join(site: Site, *, answering: bool = False) -> AsyncIterator[Member]:
     async with site.dial() as line:
-        talk = Exchange()
+        talk = Exchange(line)
         with trio.fail_after(ANSWER_SECONDS):
             await line.send(site.get(site.options.ws_path, *UPGRADE_FIELDS))
-            answer = await talk.begin(line)
+            answer = await talk.begin()
         if answer.status in TURNED_AWAY:
             raise TurnedAwayError(f"turned away: {answer.status}")
         if answer.status != 101:

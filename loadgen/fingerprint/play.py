@@ -19,12 +19,11 @@ from loadgen.fingerprint.neighbour import MEANWHILE, Neighbour
 from loadgen.fingerprint.practice import Mark, Probe, mark
 from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, PROBES
 from loadgen.fingerprint.results import Result, advice_on, figures, found_of, judge
-from loadgen.fingerprint.site import Options, Site
+from loadgen.fingerprint.site import Site
 from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
 from loadgen.report import Report, Sample, Started
 from loadgen.stopping import cancel_after, stoppable
-from loadgen.target import Target
 
 #: A probe should end when its patience does; this much later it is cancelled.
 GRACE_SECONDS: Final = 5.0
@@ -40,17 +39,6 @@ _STAGGER_SECONDS: Final = 0.01
 _TICK_SECONDS: Final = 0.5
 _PHASE: Final = "probing"
 _UNDECIDED: Final = "undecided probes"
-
-
-async def play(
-    target: Target,
-    options: Options,
-    progress: Progress,
-    conditions: tuple[Condition, ...] = (),
-    *,
-    no_bar: bool = False,
-) -> Report:
-    return await Fingerprint(Site(target, options), progress).play(conditions, no_bar=no_bar)
 
 
 async def sampled(site: Site, probe: Probe) -> Finding:
@@ -76,7 +64,7 @@ class Fingerprint:
         self._decided: dict[str, tuple[Finding, float]] = {}  # by figure, with the time of the decision
         self._neighbour = Neighbour(site)
 
-    async def play(self, conditions: tuple[Condition, ...], *, no_bar: bool) -> Report:
+    async def play(self, conditions: tuple[Condition, ...] = (), *, no_bar: bool = False) -> Report:
         started, site = Started(), self._site
         async with stoppable(self._progress.say) as stop, trio.open_nursery() as nursery:
             nursery.start_soon(neighbour.watch_lag, site)

@@ -13,9 +13,10 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import wire
-from loadgen.fingerprint.exchange import Answer, exchange
+from loadgen.answers import Answer
+from loadgen.fingerprint.exchange import exchange
 from loadgen.fingerprint.findings import Finding
-from loadgen.fingerprint.line import Line, dial
+from loadgen.line import Line, dial
 from loadgen.target import PER_SOURCE, Target
 
 #: The survey takes two or three seconds; any time beyond this is taken off the probes', so that the run still ends.
@@ -23,6 +24,9 @@ LOOK_AROUND_SECONDS: Final = 5.0
 
 #: A plain request, or one step of a search, that takes longer counts as unanswered.
 ANSWER_SECONDS: Final = 5.0
+
+#: A server that has not begun to answer after this long is waiting for more input.
+PROMPT_SECONDS: Final = 1.0
 
 #: How often our own lateness is checked; a stall that begins and ends between two checks is not seen.
 LAG_EVERY_SECONDS: Final = 0.05
@@ -66,8 +70,6 @@ class Options:
     ] = 600
     # seconds between two drips, and between two plain requests
     pace: Annotated[float, _NO_FLAG] = 1.0
-    # seconds after which a server that has not begun to answer is waiting for more input
-    prompt: Annotated[float, _NO_FLAG] = 1.0
     # bytes a second of the slow readers: 0; values on both sides of the minimum rates in use (240, 256), because the
     # fate of a reader at exactly that rate depends on its segment size; 3 KB/s, a phone on 2G
     read_rates: Annotated[tuple[int, ...], _NO_FLAG] = (0, 50, 100, 200, 300, 600, 1000, 3072)

@@ -15,11 +15,12 @@ from typing import Final
 
 import trio
 
+from loadgen.answers import Exchange, GarbledError
 from loadgen.client import TURNED_AWAY
-from loadgen.fingerprint.exchange import Exchange, GarbledError, exchange, tried, while_sending
+from loadgen.fingerprint.exchange import exchange, tried, while_sending
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
-from loadgen.fingerprint.line import EndedError, Ending, Line
-from loadgen.fingerprint.site import ANSWER_SECONDS, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Site
+from loadgen.line import EndedError, Ending, Line
 
 #: Events this soon after the first sign belong to it: an answer and its FIN are often two segments.
 MOMENT_SECONDS: Final = 1.0
@@ -56,7 +57,7 @@ class Client:
 
     async def listen(self) -> str:
         """Wait for the head of an answer and describe it."""
-        answer = await Exchange().begin(self.line)
+        answer = await Exchange(self.line).begin()
         return " after ".join(map(str, (answer.status, *answer.hints)))
 
     @property
@@ -168,7 +169,7 @@ class Slow:
             finding = elapsed(site, client.line, begun, sign)
         if sign is None or not isinstance(finding, Found):
             return finding
-        at_once = finding.value < site.options.prompt
+        at_once = finding.value < PROMPT_SECONDS
         if at_once and (sign.turned_away or (opening and sign.how in set(Ending))):
             return Failed(why=f"turned away at once: {sign.how}")
         if at_once and self.at_once:

@@ -9,10 +9,12 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import TROUBLE, Answer, Exchange, NotServedError, TurnedAwayError, word
+from loadgen.answers import Answer, Exchange
+from loadgen.fingerprint.exchange import TROUBLE, NotServedError, TurnedAwayError
 from loadgen.fingerprint.findings import Failed, NotApplicable
 from loadgen.fingerprint.member import join
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, PROMPT_SECONDS, Need, Site
+from loadgen.line import describe
 from loadgen.wire import UPGRADE_FIELDS
 
 _SMALL_BODY: Final = BODY_BEGIN + b" " * 15
@@ -43,7 +45,7 @@ async def _plain(site: Site) -> Answer | None:
     try:
         await site.ask(get)
     except TROUBLE:
-        why = f"GET {site.options.path} is not answered: {word(trouble)}"
+        why = f"GET {site.options.path} is not answered: {describe(trouble)}"
     else:
         why = "it serves one connection at a time: slow probes beside each other would measure its queue"
         site.notes.append("one silent connection stops the server for all others")
@@ -60,7 +62,7 @@ async def _body(site: Site) -> None:
         try:
             early = await _early_answer(site, path)
         except TROUBLE as error:
-            told.append(f"POST {path}: {word(error)}")
+            told.append(f"POST {path}: {describe(error)}")
             continue
         if early is None:
             site.body_path = path
@@ -71,13 +73,13 @@ async def _body(site: Site) -> None:
 
 async def _early_answer(site: Site, path: str) -> int | None:
     async with site.dial() as line:
-        talk = Exchange()
+        talk = Exchange(line)
         await line.send(site.post(f"Content-Length: {len(_SMALL_BODY)}", path=path))
-        with trio.move_on_after(site.options.prompt):
-            return (await talk.begin(line)).status
+        with trio.move_on_after(PROMPT_SECONDS):
+            return (await talk.begin()).status
         with trio.fail_after(ANSWER_SECONDS):  # an answer now proves that it waited for the body
             await line.send(_SMALL_BODY)
-            await talk.begin(line)
+            await talk.begin()
         return None
 
 
@@ -88,7 +90,7 @@ async def _websocket(site: Site) -> None:
     except NotServedError as error:
         why = str(error)
     except TROUBLE as error:
-        why = f"an upgrade at {site.options.ws_path}: {word(error)}"
+        why = f"an upgrade at {site.options.ws_path}: {describe(error)}"
     site.lacks[Need.WEBSOCKET] = NotApplicable(why=why)
 
 

@@ -8,6 +8,7 @@ import msgspec
 from loadgen import wire
 from loadgen.client import Client, Cohort, Speaking, Stage
 from loadgen.personas import persona
+from loadgen.personas._requests import event_stream
 from loadgen.personas._websocket import Envelope, Member, decode, publish
 
 
@@ -131,9 +132,7 @@ class Sse(Client):
 
     name = "sse"
     honest = True
-
-    def opening(self) -> bytes:
-        return wire.request("GET", f"/rooms/{self.room}/events", self.cohort.place.host, "Accept: text/event-stream")
+    opening = event_stream
 
     def on_data(self, data: bytes) -> None:
         """Check the head, then count messages by the name of their events."""

@@ -4,16 +4,14 @@ A file has everything about one protocol and ends with its `PROTOCOL`. A new pro
 `ADAPTERS`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
 from loadgen.client import Needs
-from loadgen.messages import Reread
 from loadgen.protocols import chat_v1, http, ws_echo
 from loadgen.protocols.protocol import Protocol
-from loadgen.victims.context import Context
-from loadgen.victims.victim import Newcomer, Victim
+from loadgen.victims.victim import Newcomer
 
 #: In the order of reports.
 ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
@@ -44,8 +42,3 @@ def newcomers_of(kinds: Iterable[str]) -> list[Newcomer]:
 def served(victims: Iterable[str]) -> frozenset[Needs]:
     """What a server must speak if these victims can use it."""
     return frozenset(need for kind in victims for need in _of(kind).proves)
-
-
-async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
-    [ask] = [each.reread for each in ADAPTERS if each.reread is not None]
-    return await ask(context, victims)

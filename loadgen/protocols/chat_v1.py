@@ -13,19 +13,18 @@ import msgspec
 import trio
 
 from loadgen.client import Needs
+from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.protocol import Protocol
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
-from loadgen.victims.context import Context, Stream
+from loadgen.victims.context import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import (
     ADDRESSES,
-    CONNECT_TIMEOUT_SECONDS,
     Newcomer,
     OperationFailedError,
     Victim,
-    describe,
     failure_in,
     number_in,
     text_of,
@@ -86,9 +85,9 @@ class WebSocketVictim(Victim):
     keeps_messages = True
 
     async def live(self) -> None:
-        async with await self.dial() as stream, trio.open_nursery() as nursery:
+        async with self.dial() as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                peer = await upgrade(self.context, nursery, stream)
+                peer = await upgrade(self.context, nursery, line)
                 await _join(peer, self.room)
             with self.connected():
                 nursery.start_soon(self._listen, peer)
@@ -120,16 +119,17 @@ class _Poster(Victim):
     async def live(self) -> None:
         """Connect twice; one task sends, one receives, and neither waits for the other."""
         host = self.context.target.authority
-        async with await self.dial() as speaking, await self.dial() as listening, trio.open_nursery() as nursery:
+        async with self.dial() as speaking, self.dial() as listening, trio.open_nursery() as nursery:
             await nursery.start(self._listen, HttpPeer(listening, host))
             with self.connected():
                 await self._speak(HttpPeer(speaking, host))
 
     async def _speak(self, peer: HttpPeer) -> None:
+        path = f"/rooms/{self.room}/messages"
         while True:
             number = await self.next_operation()
             with trio.fail_after(self.context.timeout_seconds):
-                status, _ = await peer.request("POST", f"/rooms/{self.room}/messages", text_of(number).encode())
+                status, _ = await peer.request("POST", path, text_of(number).encode(), ("Content-Type: text/plain",))
             if status == 201:
                 self.acknowledged.add(number)
             else:
@@ -180,10 +180,10 @@ class StreamVictim(_Poster):
         raise OperationFailedError("the event stream ended")
 
 
-async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
+async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
     room = f"{context.tag}-new-{number % ADDRESSES}"
     async with trio.open_nursery() as nursery:
-        peer = await upgrade(context, nursery, stream)
+        peer = await upgrade(context, nursery, line)
         await _join(peer, room)
         await peer.send_message(_encode({"type": "publish", "id": number, "room": room, "text": text_of(number)}))
         while True:
@@ -196,7 +196,8 @@ async def _come(context: Context, stream: Stream, number: int, done: Callable[[]
         await leave(peer, nursery)
 
 
-async def _reread(context: Context, victims: Sequence[Victim]) -> Reread:
+async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
+    """Ask for every message that the server acknowledged to these victims."""
     limiter = trio.CapacityLimiter(AT_ONCE)
     asked, lost, unreadable = 0, 0, ""
 
@@ -227,8 +228,8 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
     """Return the operations whose messages the room still has, and whether the server calls this history complete."""
     kept: set[int] = set()
     complete = True
-    async with await context.dial(victim.index) as stream:
-        peer = HttpPeer(stream, context.target.authority)
+    async with context.dial(victim.index) as line:
+        peer = HttpPeer(line, context.target.authority)
         cursor = "0"
         while True:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
@@ -249,5 +250,4 @@ PROTOCOL: Final = Protocol(
     proves=frozenset(Needs),
     # the users of a chat: most come by WebSocket, some by the fallbacks for networks where that does not work
     mix={"ws": 60.0, "poll": 15.0, "sse": 15.0, "get": 10.0},
-    reread=_reread,
 )

@@ -5,84 +5,53 @@ Owns: requests as an `Endpoint` describes them, and a victim's connection by h11
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import lru_cache
 from typing import Final
 
-import h11
 import trio
 
 from loadgen import wire
+from loadgen.answers import Answer, Exchange
 from loadgen.client import Cohort, Needs, Speaking
+from loadgen.line import Line
 from loadgen.personas import persona
 from loadgen.protocols.protocol import Protocol
 from loadgen.target import Endpoint
-from loadgen.victims.context import Context, Stream
+from loadgen.victims.context import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Victim
-
-_CHUNK: Final = 64 * 1024
-
-
-def name_and_value(field: str) -> tuple[str, str]:
-    name, _, value = field.partition(":")
-    return name.strip(), value.strip()
 
 
 class HttpPeer:
     """One connection to the server. Raises the errors that `victim` counts as failures."""
 
-    def __init__(self, stream: Stream, host: str) -> None:
-        self._stream = stream
+    def __init__(self, line: Line, host: str) -> None:
+        self._line = line
         self._host = host
-        self._http = h11.Connection(h11.CLIENT)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether another request may follow, which is not so after an answer that closes."""
-        return self._http.our_state is h11.IDLE
+        self.is_open = True  # another request may follow, which is not so after an answer that closes
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         """Send a request and return the status and the body of the answer."""
-        response = await self._ask(method, path, body, fields)
-        parts = [part async for part in self._body()]
-        if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
-            self._http.start_next_cycle()
-        return response.status_code, b"".join(parts)
+        exchange, answer = await self._ask(method, path, body, fields)
+        parts = [part async for part in exchange.body()]
+        self.is_open = not exchange.closes
+        return answer.status, b"".join(parts)
 
     async def follow(self, path: str) -> AsyncIterator[bytes]:
         """Request a stream and yield its data."""
-        response = await self._ask("GET", path, b"", ())
-        if response.status_code != 200:
-            raise OperationFailedError(f"answered {response.status_code}")
-        async for part in self._body():
+        exchange, answer = await self._ask("GET", path, b"", ())
+        if answer.status != 200:
+            raise OperationFailedError(f"answered {answer.status}")
+        async for part in exchange.body():
             yield part
 
-    async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> h11.Response:
+    async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> tuple[Exchange, Answer]:
         if not self.is_open:
             raise OperationFailedError("the server closed after its answer")
-        told = [("Host", self._host), ("User-Agent", "loadgen-victim"), *map(name_and_value, fields)]
-        if body:
-            told += [] if any(name.lower() == "content-type" for name, _ in told) else [("Content-Type", "text/plain")]
-            told.append(("Content-Length", str(len(body))))
-        request = h11.Request(method=method, target=path, headers=told)
-        events = (request, *([h11.Data(data=body)] if body else []), h11.EndOfMessage())
-        await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
-        while not isinstance(event := await self._next(), h11.Response):
-            pass  # 100 Continue and its like
-        return event
-
-    async def _body(self) -> AsyncIterator[bytes]:
-        while not isinstance(event := await self._next(), h11.EndOfMessage | h11.ConnectionClosed):
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
-
-    async def _next(self) -> h11.Event:
-        while (event := self._http.next_event()) is h11.NEED_DATA or event is h11.PAUSED:
-            data = await self._stream.receive_some(_CHUNK)
-            if not data and self._http.their_state is h11.SEND_RESPONSE:
-                raise OperationFailedError("closed")
-            self._http.receive_data(bytes(data))
-        assert isinstance(event, h11.Event)
-        return event
+        told = ("User-Agent: loadgen-victim", *fields, *([f"Content-Length: {len(body)}"] if body else []))
+        await self._line.send(wire.request(method, path, self._host, *told) + body)
+        exchange = Exchange(self._line, method)
+        return exchange, await exchange.begin()
 
 
 async def _ask(peer: HttpPeer, endpoint: Endpoint) -> str:
@@ -99,14 +68,15 @@ class GetVictim(Victim):
 
     async def live(self) -> None:
         """Connect, then send a request for every operation; reconnect if the server closes after an answer."""
-        stream = await self.dial()
-        with self.connected():
-            while True:
-                async with stream:
-                    peer = HttpPeer(stream, self.context.target.authority)
+        async with AsyncExitStack() as stack:
+            line = await stack.enter_async_context(self.dial())
+            with self.connected():
+                while True:
+                    peer = HttpPeer(line, self.context.target.authority)
                     while peer.is_open:
                         await self._get(peer)
-                stream = await self.dial()
+                    await stack.aclose()
+                    line = await stack.enter_async_context(self.dial())
 
     async def _get(self, peer: HttpPeer) -> None:
         number = await self.next_operation()
@@ -115,8 +85,8 @@ class GetVictim(Victim):
         self.book(number, failure)
 
 
-async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
-    if failure := await _ask(HttpPeer(stream, context.target.authority), context.endpoint):
+async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
+    if failure := await _ask(HttpPeer(line, context.target.authority), context.endpoint):
         raise OperationFailedError(failure)
     done()
 

@@ -3,12 +3,10 @@
 Owns: the type. May not: know any protocol.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loadgen.client import Needs
-from loadgen.messages import Reread
-from loadgen.victims.context import Context
 from loadgen.victims.victim import Newcomer, Victim
 
 
@@ -21,5 +19,3 @@ class Protocol:
     idle: str  # the persona that only stays connected
     proves: frozenset[Needs]  # what a server must speak if its victims succeed
     mix: Mapping[str, float] = field(default_factory=dict)  # shares of its victims, where `--victim` has its name
-    #: Asks for every message that the server acknowledged to these victims.
-    reread: Callable[[Context, Sequence[Victim]], Awaitable[Reread]] | None = None

@@ -11,12 +11,12 @@ import trio_websocket
 
 from loadgen import wire
 from loadgen.client import Needs, Speaking, Stage
+from loadgen.line import Line
 from loadgen.personas import persona
 from loadgen.personas._websocket import WebSocketClient
-from loadgen.protocols.http import name_and_value
 from loadgen.protocols.protocol import Protocol
-from loadgen.victims.context import Context, Stream
-from loadgen.victims.victim import CONNECT_TIMEOUT_SECONDS, Newcomer, OperationFailedError, Victim, text_of
+from loadgen.victims.context import CONNECT_TIMEOUT_SECONDS, Context
+from loadgen.victims.victim import Newcomer, OperationFailedError, Victim, text_of
 
 #: Time for a newcomer's closing handshake; its operation is booked by then.
 LEAVE_SECONDS: Final = 1.0
@@ -31,7 +31,7 @@ class _Handshake(trio.abc.ReceiveStream):
     that was gone for a moment.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.is_done = False
 
@@ -50,17 +50,18 @@ class _Handshake(trio.abc.ReceiveStream):
         await self._stream.aclose()
 
 
-async def upgrade(context: Context, nursery: trio.Nursery, stream: Stream) -> WebSocket:
+async def upgrade(context: Context, nursery: trio.Nursery, line: Line) -> WebSocket:
     endpoint = context.endpoint
-    handshake = _Handshake(stream)
+    fields = (field.encode().partition(b":") for field in endpoint.fields)
+    handshake = _Handshake(line.stream)
     # it takes any stream; of the types that it knows it also wants the addresses
     peer = await trio_websocket.wrap_client_stream(
         nursery,
-        trio.StapledStream(stream, handshake),  # type: ignore[arg-type]
+        trio.StapledStream(line.stream, handshake),  # type: ignore[arg-type]
         context.target.authority,
         endpoint.websocket_path,
         subprotocols=[endpoint.subprotocol] if endpoint.subprotocol else None,
-        extra_headers=[(name.encode(), value.encode()) for name, value in map(name_and_value, endpoint.fields)],
+        extra_headers=[(name.strip(), value.strip()) for name, _, value in fields],
     )
     handshake.is_done = True
     return peer
@@ -80,9 +81,9 @@ class EchoVictim(Victim):
     words = "WebSocket echo"
 
     async def live(self) -> None:
-        async with await self.dial() as stream, trio.open_nursery() as nursery:
+        async with self.dial() as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                peer = await upgrade(self.context, nursery, stream)
+                peer = await upgrade(self.context, nursery, line)
             with self.connected():
                 nursery.start_soon(self._listen, peer)
                 while True:
@@ -95,9 +96,9 @@ class EchoVictim(Victim):
             self.heard(str(await peer.get_message()))
 
 
-async def _come(context: Context, stream: Stream, number: int, done: Callable[[], None]) -> None:
+async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
-        peer = await upgrade(context, nursery, stream)
+        peer = await upgrade(context, nursery, line)
         text = f"newcomer {number}"
         await peer.send_message(text)
         while (said := await peer.get_message()) != text:

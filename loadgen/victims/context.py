@@ -4,20 +4,21 @@ Owns: source addresses, the count of connected victims, and the outstanding oper
 kind of victim.
 """
 
-import socket
 from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import trio
 
 from loadgen.latency import Lag
-from loadgen.sockets import TCP_INFO_BYTES, unread_seconds
-from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target, client_context
+from loadgen.line import Line, dial
+from loadgen.sockets import unread_seconds
+from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target
 from loadgen.timers import NEVER, now
 from loadgen.victims.clock import Clock, Schedule
 from loadgen.victims.recorder import Recorder
 
-Stream = trio.abc.Stream
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
 
 #: The victims' source addresses come after all that a crowd of 100,000 could use.
 _FIRST_SOURCE_INDEX: Final = 100_000
@@ -33,8 +34,7 @@ class _Watched(trio.abc.ReceiveStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
         if data:
-            info = self._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-            self._lag.record_read(unread_seconds(bytes(info)))
+            self._lag.record_read(unread_seconds(self._stream.socket))
         return data
 
     async def aclose(self) -> None:
@@ -48,29 +48,25 @@ class Context:
         self.clock = Clock()
         self.recorder = Recorder()
         self.endpoint: Endpoint = USUAL
-        self.timeout_seconds = 0.0
         self.stopped = False
         self.connected = 0  # victims
         self.failures = 0
         self.last_failure = ""
 
+    @property
+    def timeout_seconds(self) -> float:
+        """The time of an operation."""
+        return self.recorder.timeout_seconds
+
     def source(self, index: int) -> str | None:
         """Return a victim's own address: healthy users do not share one greedy address."""
         return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
 
-    async def dial(self, index: int) -> Stream:
-        target = self.target
-        sock = await trio.open_tcp_stream(target.address, target.port, local_address=self.source(index))
-        stream = trio.StapledStream(sock, _Watched(sock, self.clock.lag))
-        if not target.tls:
-            return stream
-        secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
-        try:
-            await secure.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(secure)
-            raise
-        return secure
+    def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
+        def watched(stream: trio.SocketStream) -> trio.abc.Stream:
+            return trio.StapledStream(stream, _Watched(stream, self.clock.lag))
+
+        return dial(self.target, source=self.source(index), seconds=CONNECT_TIMEOUT_SECONDS, watched=watched)
 
 
 class Probe(ABC):

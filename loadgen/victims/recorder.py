@@ -33,7 +33,7 @@ class _Entry:
 class Recorder:
     def __init__(self) -> None:
         self.recent = Recent()
-        self.timeout_seconds = 0.0
+        self.timeout_seconds = 0.0  # of an operation
         self.phases: list[tuple[float, str]] = [(now(), WARM_UP)]
         self._entries: dict[tuple[str, str], _Entry] = {}
 

@@ -11,6 +11,7 @@ import trio
 
 from loadgen import messages, protocols
 from loadgen.messages import AnyOrder, MakeVictims, Reread, Result, Role, Status
+from loadgen.protocols import chat_v1
 from loadgen.timers import now
 from loadgen.victims.clock import Schedule
 from loadgen.victims.context import Context, Probe
@@ -49,14 +50,14 @@ class ProbeRunner:
                     probe.fail_pending(UNANSWERED)
                 if order.reread:
                     victims = [probe for probe in self._probes if isinstance(probe, Victim) and probe.acknowledged]
-                    self._reread = await protocols.reread(self._context, victims)
+                    self._reread = await chat_v1.reread(self._context, victims)
             case _:
                 raise ValueError(f"{type(order).__name__} is no order for victims")
 
     def _make_victims(self, order: MakeVictims) -> None:
         context = self._context
         context.endpoint = order.endpoint
-        context.timeout_seconds = context.recorder.timeout_seconds = order.timeout_seconds
+        context.recorder.timeout_seconds = order.timeout_seconds
         kinds = [protocols.VICTIMS[kind] for kind, number in order.counts.items() for _ in range(number)]
         begun = now()
         for index, kind in enumerate(kinds):

@@ -8,22 +8,22 @@ victim defines only what one connection does.
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from typing import ClassVar, Final, NamedTuple
 
-import h11
 import msgspec
 import trio
 import trio_websocket
 import wsproto.utilities
 
+from loadgen.answers import GarbledError
+from loadgen.line import FAILURES, Line, describe
 from loadgen.stopping import first
 from loadgen.timers import now
 from loadgen.victims.clock import Schedule
-from loadgen.victims.context import Context, Probe, Stream
+from loadgen.victims.context import Context, Probe
 
-CONNECT_TIMEOUT_SECONDS: Final = 10.0
 RECONNECT_SECONDS: Final = 0.25
 
 UNANSWERED: Final = "no answer in time"
@@ -90,10 +90,9 @@ class Victim(Probe):
         finally:
             self.context.connected -= 1
 
-    async def dial(self) -> Stream:
+    def dial(self) -> AbstractAsyncContextManager[Line]:
         """Connect from the victim's own address."""
-        with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-            return await self.context.dial(self.index)
+        return self.context.dial(self.index)
 
     async def next_operation(self) -> int:
         """Wait for the next operation that has not failed yet, and return its number."""
@@ -122,11 +121,9 @@ def number_in(text: str) -> int | None:
 
 
 _FAILURES: Final = (
-    OSError,
-    trio.TooSlowError,
-    trio.BrokenResourceError,
+    *FAILURES,
     trio.ClosedResourceError,
-    h11.RemoteProtocolError,
+    GarbledError,
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     wsproto.utilities.LocalProtocolError,  # trio-websocket answers a ping after our own close frame
@@ -147,17 +144,6 @@ def failure_in(error: BaseException) -> BaseException:
     raise rest or error
 
 
-def describe(error: BaseException) -> str:
-    """Describe a failure in the few words that it is counted under."""
-    if isinstance(error, trio.TooSlowError):
-        return UNANSWERED
-    if isinstance(error, trio_websocket.ConnectionRejected):
-        return f"answered {error.status_code}"
-    if isinstance(error, trio_websocket.ConnectionClosed):
-        return f"closed: {error.reason}" if error.reason else "closed"
-    return str(error) or type(error).__name__
-
-
 #: Addresses and rooms that newcomers use in turn: several, so that they do not meet a cap per address.
 ADDRESSES: Final = 64
 
@@ -166,7 +152,7 @@ class Newcomer(NamedTuple):
     kind: str
     words: str  # what reports call it
     #: What it does on its connection; it gets its number and a callback for the moment when the operation is done.
-    operation: Callable[[Context, Stream, int, Callable[[], None]], Awaitable[None]]
+    operation: Callable[[Context, Line, int, Callable[[], None]], Awaitable[None]]
 
 
 class Newcomers(Probe):
@@ -196,8 +182,7 @@ class Newcomers(Probe):
         index = self._first_index + number % ADDRESSES
         try:
             with trio.fail_after(max(due + self.context.timeout_seconds - now(), 0)):
-                stream = await self.context.dial(index)
-                async with stream:
-                    await self._operation(self.context, stream, number, partial(self.book, number))
+                async with self.context.dial(index) as line:
+                    await self._operation(self.context, line, number, partial(self.book, number))
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             self.book(number, describe(failure_in(error)))  # no effect after success: a failed close does not count

@@ -289,8 +289,9 @@ def _one_each(
     found: dict[int, Client] = {}
     for _ in range(TRIES):
         [client] = crowd.open(1, script, on_data)
-        inode = kernel.inode(client.socket.fileno())
-        worker = next(pid for pid in workers if f"socket:[{inode}]" in _open_files(pid))
+        found_there = kernel.ask(client.socket.family, client.socket.getpeername(), client.socket.getsockname())
+        assert found_there is not None, "this kernel has both ends"
+        worker = next(pid for pid in workers if f"socket:[{found_there[1]}]" in _open_files(pid))
         if worker in found:
             crowd.hang_up([client])
         found.setdefault(worker, client)

@@ -66,9 +66,8 @@ async def play_run(
     **how: Any,
 ) -> Report:
     """A run; `how` is `experiment.honest_load`'s."""
-    load = experiment.honest_load(
-        _personas(counts), seconds=seconds, poll_wait_seconds=poll_wait, drain_seconds=drain, **how
-    )
+    load = experiment.honest_load(_personas(counts), seconds=seconds, poll_wait_seconds=poll_wait, **how)
+    load = replace(load, drain_seconds=drain)
     if server_pid is None:
         load = replace(load, phases=load.phases[-2:])  # it opens in three steps for memory, which is not looked at
     return await Player(plan(url, server_pid=server_pid, processes=processes), load).play()

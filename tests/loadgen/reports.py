@@ -40,7 +40,7 @@ def cohort(persona: str, wanted: int, **changes: Any) -> CohortRow:
         **dict.fromkeys(("wanted", "held", "peak", "opened"), wanted),
         **dict.fromkeys(("left", "received_bytes", "deliveries"), 0),
         **{reasons: {} for reasons in ("refused", "failed", "ended", "answers")},
-        "honest": False, "slow": False, "lifetime": nothing, "kills": [], "sent_bytes": wanted * 270,
+        "honest": False, "slow": False, "lifetime": nothing, "sent_bytes": wanted * 270,
     }  # fmt: skip
     return CohortRow(persona=persona, **(usual | changes))
 
@@ -65,7 +65,6 @@ def _killed(persona: str, wanted: int, reason: str) -> CohortRow:
         ended={reason: killed},
         answers={reason: killed, "answered 100": 5} if reason.isdecimal() else {},
         lifetime=spread(killed, DEADLINE * 1000, tail=1.002),
-        kills=[(DEADLINE + 0.5, killed - 2), (DEADLINE + 1.0, 2)],
         received_bytes=killed * 180,
     )
 
@@ -293,7 +292,7 @@ def hostile() -> Report:
     report.metrics = {HOSTILE: 1.0}
     report.tables = [Table(title=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE]], notes=[HOSTILE])]
     report.cohorts = [
-        cohort(HOSTILE, 3, refused={HOSTILE: 1}, ended={HOSTILE: 2}, kills=[(1.0, 2)]),
+        cohort(HOSTILE, 3, refused={HOSTILE: 1}, ended={HOSTILE: 2}),
         cohort("phone-2g", 3, honest=True, slow=True),
     ]
     report.phases = [

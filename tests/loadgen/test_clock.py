@@ -47,11 +47,11 @@ async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None
 async def test_what_a_victim_read_late_is_noted() -> None:
     async with listening() as server:
         context = Context(target.find(server.url), "late")
-        stream, peer = await context.dial(0), await server.accept()
-        os.write(peer.socket.fileno(), b"answer")
-        time.sleep(0.3)  # noqa: ASYNC251  that nothing else runs is the point
-        assert await stream.receive_some() == b"answer"
-        await stream.aclose()
+        async with context.dial(0) as line:
+            peer = await server.accept()
+            os.write(peer.socket.fileno(), b"answer")
+            time.sleep(0.3)  # noqa: ASYNC251  that nothing else runs is the point
+            assert await line.receive() == b"answer"
     [(_, reading)] = context.clock.lag.phases.values()
     assert (reading.longest or 0) >= 0.2
 

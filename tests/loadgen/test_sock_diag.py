@@ -63,6 +63,6 @@ def test_an_end_is_closed_also_when_nobody_listens_any_more(ends: SockDiag, list
 
 
 def test_a_kernel_that_answers_nothing_is_not_believed(ends: SockDiag, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ends, "_ask", lambda *_: None)
+    monkeypatch.setattr(ends, "ask", lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         assert ends.closed(client.fileno()) is None

@@ -53,6 +53,12 @@ def test_the_status_is_found_behind_interim_ones(data: bytes, status: int | None
     assert wire.final_status(data) == status
 
 
+def test_a_field_that_is_said_twice_has_both_values() -> None:
+    head = wire.read_head(b"HTTP/1.1 101 Yes\r\nX-A: 1\r\nSec-X: a; b\r\nsec-x: c\r\n\r\n")
+    assert head is not None
+    assert head.fields == {"x-a": "1", "sec-x": "a; b, c"}
+
+
 def test_connection_close_is_noticed() -> None:
     closing = wire.read_response(_reply(200, b"", ("Content-Length", "0"), ("Connection", "close")))
     assert closing is not None
@@ -66,6 +72,7 @@ def test_connection_close_is_noticed() -> None:
         b"HTTP/1.1 abc\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"x" * (wire.MAX_HEAD_BYTES + 1),
     ],

@@ -11,12 +11,12 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import TROUBLE, word
+from loadgen.fingerprint.exchange import TROUBLE
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, Unit
-from loadgen.fingerprint.line import Line
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Options, Site
 from loadgen.fingerprint.slow import OPEN, Client, TlsClient, first_sign
+from loadgen.line import Line, describe
 
 #: The smallest listen backlog (http.server's): one more connection would wait a second for its SYN to be sent again.
 _AT_ONCE: Final = 5
@@ -86,7 +86,7 @@ class _Crowd:
             dialling = self._site.dial(source=self._site.lonely_source, plaintext=True)
             line = await self._stack.enter_async_context(dialling)
         except OSError as error:
-            self._turned_away.append(word(error))
+            self._turned_away.append(describe(error))
         else:
             self._standing[line] = trio.current_time()
 

@@ -13,10 +13,10 @@ from typing import Final
 import trio
 
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.line import EndedError, Ending, Line
 from loadgen.fingerprint.practice import Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, WAIT, Need, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, PROMPT_SECONDS, WAIT, Need, Site
 from loadgen.fingerprint.slow import MOMENT_SECONDS, OPEN, Script, Sign, Slow, first_sign, http, kept, script, tls
+from loadgen.line import EndedError, Ending, Line
 from loadgen.tls import client_hello
 
 #: Never complete at a byte a second, and smaller than the body limit of any message server.
@@ -72,10 +72,10 @@ _STALLED_BODY: Final = {"stalled": script(_body(_BODY_BYTES))}
 
 async def held_poll(site: Site) -> Finding:
     """Send a long-poll that asks to be held for a second, then one that asks for an hour."""
-    path, prompt = site.options.poll_path, site.options.prompt
+    path = site.options.poll_path
     begun = trio.current_time()
-    answer = await site.ask(site.get(path.replace(WAIT, f"{prompt:g}")))
-    if answer.status >= 400 or trio.current_time() - begun < prompt / 2:
+    answer = await site.ask(site.get(path.replace(WAIT, f"{PROMPT_SECONDS:g}")))
+    if answer.status >= 400 or trio.current_time() - begun < PROMPT_SECONDS / 2:
         return NotApplicable(why=f"GET {path} is answered {answer.status} at once")
     return await Slow(http, {"silent": script(site.get(path.replace(WAIT, "3600")))})(site)
 

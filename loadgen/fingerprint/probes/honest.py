@@ -9,9 +9,9 @@ from typing import Final
 import trio
 
 from loadgen.fingerprint.findings import Finding, Found, NotApplicable, Unit
-from loadgen.fingerprint.line import EndedError
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import BODY_BEGIN, Need, Site
+from loadgen.line import EndedError
 
 #: How many paces a typist takes for a head, and a phone for a body.
 TYPING_PACES: Final = 8

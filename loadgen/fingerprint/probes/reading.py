@@ -17,9 +17,9 @@ import trio
 
 from loadgen.fingerprint.exchange import NotServedError, tried
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
-from loadgen.fingerprint.line import EndedError, Line
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import Site
+from loadgen.line import EndedError, Line
 from loadgen.sock_diag import SockDiag
 
 #: Bytes requested beyond those that are read: more than both sockets buffer, with the segments and windows below.

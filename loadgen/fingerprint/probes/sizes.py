@@ -15,12 +15,13 @@ from typing import Final
 import trio
 from wsproto.frame_protocol import Opcode
 
-from loadgen.fingerprint.exchange import GarbledError, NotServedError, TurnedAwayError, exchange, word
+from loadgen.answers import GarbledError
+from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
-from loadgen.fingerprint.line import EndedError, Ending
 from loadgen.fingerprint.member import join
 from loadgen.fingerprint.practice import Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
+from loadgen.line import EndedError, Ending, describe
 from loadgen.wire import FIN, frame
 
 #: Below this, limits are found to the last byte; above it to one part in 256, because each step costs megabytes.
@@ -49,7 +50,7 @@ async def search(attempt: Try, *, first: int, most: int, until: float) -> Findin
         try:
             await gap.narrow()
         except UNCLEAR as error:
-            unclear = word(error)
+            unclear = describe(error)
     if gap.surprises > _SURPRISES:
         return Failed(why=f"the same size is let through and refused: {gap.passed:,}")
     if gap.refused is not None:
@@ -143,7 +144,7 @@ class Search:
         try:
             wanted = await self.send(site, self.make(site, self.small))
         except UNCLEAR as error:
-            return Failed(why=f"a small one: {word(error)}")
+            return Failed(why=f"a small one: {describe(error)}")
         if wanted.startswith(_NOT_TAKEN):
             return NotApplicable(why=f"not even a small one is taken: {wanted}")
         if wanted in set(Ending):
@@ -159,9 +160,7 @@ class Search:
 async def _ask(site: Site, pieces: Iterable[bytes]) -> str:
     """Return the status and whether the server closes after it, or how the connection ended without an answer."""
     try:
-        with trio.fail_after(ANSWER_SECONDS):
-            async with site.dial() as line:
-                answer = await exchange(line, pieces)
+        answer = await site.ask(*pieces)
     except (EndedError, GarbledError) as error:
         return str(error)
     return f"{answer.status}, closing" if answer.closes else str(answer.status)

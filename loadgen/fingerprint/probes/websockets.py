@@ -13,11 +13,11 @@ from wsproto.events import CloseConnection, Ping
 from wsproto.frame_protocol import Opcode
 
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.line import EndedError
 from loadgen.fingerprint.member import RESERVED_OPCODE, Member, join, word_close
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Need, Site
 from loadgen.fingerprint.slow import OPEN, Sign, Slow, elapsed, ending_of, first_sign, script
+from loadgen.line import EndedError
 from loadgen.wire import FIN, frame
 
 #: Size of the frame that is begun: below the limit of any server, so that no size limit ends it.
@@ -46,7 +46,7 @@ async def silence(site: Site) -> Finding:
                     if not isinstance(event, Ping):
                         continue
                     silence = member.pinged[-1] - silent_since
-                    if silence > site.options.prompt:
+                    if silence > PROMPT_SECONDS:
                         return Found(value=silence, uncertainty=site.doubt(member.line), how="ping")
                     silent_since = member.pinged[-1]
                     await member.answer(event)

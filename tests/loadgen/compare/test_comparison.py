@@ -51,7 +51,7 @@ def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: i
 
 def peer(folder: Path, name: str, code: str) -> Peer:
     (folder / f"{name}.py").write_text(code)
-    return Peer(name=name, title="of this test", can=Can.ALL, kit=Script(f"{name}.py", folder=folder))
+    return Peer(name=name, title="of this test", can=Can.ALL, kit=Script(str(folder / f"{name}.py")))
 
 
 def table(report: Report, title: str) -> Table:

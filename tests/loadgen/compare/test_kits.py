@@ -38,7 +38,7 @@ def make_script(folder: Path, *wanted: str) -> Script:
     """A script that prints which `tiny` it has."""
     lines = ["# /// script", f"# dependencies = {list(wanted)!r}", "# ///", "import tiny", "print(tiny.VERSION)"]
     (folder / "script.py").write_text("\n".join(lines))
-    return Script("script.py", folder=folder)
+    return Script(str(folder / "script.py"))
 
 
 def said_by(script: Script, home: Path) -> str:
@@ -87,7 +87,7 @@ def test_an_environment_is_made_once_and_again_when_the_script_wants_something_e
 
 def test_what_is_here_is_not_installed_again(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text('# /// script\n# dependencies = ["trio", "msgspec"]\n# ///\n')
-    script = Script("script.py", folder=tmp_path)
+    script = Script(str(tmp_path / "script.py"))
     assert script.is_ready(tmp_path / "home")
     assert "trio " in script.versions(tmp_path / "home")
     (tmp_path / "script.py").write_text('"""Needs nothing."""\n')

@@ -91,6 +91,18 @@ def _overlooks(*names: str) -> Plant:
         (Plant(accept="AAAA"), "0.1,1.1.2", "0.1", "wrong Sec-WebSocket-Accept"),
         (Plant(fields=("Sec-WebSocket-Extensions: permessage-deflate",)), "12.*", "12.1 12.2", "agrees to"),
         (
+            Plant(fields=("Sec-WebSocket-Extensions: permessage-deflate; x, unoffered-ext",)),
+            "12.3",
+            "12.3",
+            "agrees to the extensions permessage-deflate, unoffered-ext",
+        ),
+        (
+            Plant(fields=("Sec-WebSocket-Extensions: unoffered-ext", "Sec-WebSocket-Extensions: permessage-deflate")),
+            "12.3",
+            "12.3",
+            "agrees to the extensions unoffered-ext, permessage-deflate",
+        ),
+        (
             Plant(fields=("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=9",)),
             "12.3",
             "12.3",

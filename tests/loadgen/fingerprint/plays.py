@@ -6,11 +6,10 @@ import dataclasses
 from typing import Final
 
 from loadgen.figures import Condition
-from loadgen.fingerprint import Options, play
-from loadgen.fingerprint.play import sampled
+from loadgen.fingerprint.play import Fingerprint, sampled
 from loadgen.fingerprint.probes import PROBES
 from loadgen.fingerprint.results import Result
-from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.site import Options, Site
 from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
 from loadgen.report import Report
@@ -59,7 +58,7 @@ async def find(plant: Plant, figure: str, **changes: object) -> Result:
 
 async def fingerprint(server: Server, *conditions: Condition, no_bar: bool = False, **changes: object) -> Report:
     options = dataclasses.replace(OPTIONS, **changes)  # type: ignore[arg-type]
-    return await play(server.target, options, Progress(), conditions, no_bar=no_bar)
+    return await Fingerprint(Site(server.target, options), Progress()).play(conditions, no_bar=no_bar)
 
 
 class Rows:

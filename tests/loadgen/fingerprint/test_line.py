@@ -7,9 +7,10 @@ import pytest
 import trio
 
 from loadgen import target
-from loadgen.fingerprint.exchange import Answer, GarbledError, NotServedError, TurnedAwayError, exchange, tried
+from loadgen.answers import Answer, GarbledError
+from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError, exchange, tried
 from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
-from loadgen.fingerprint.line import EndedError, Ending, Line, dial
+from loadgen.line import EndedError, Ending, Line, dial
 from loadgen.wire import request
 from tests.loadgen.fingerprint.plant import RESET
 
@@ -144,6 +145,11 @@ async def test_a_body_that_ends_with_the_connection() -> None:
     assert (answer.status, answer.closes, answer.fields) == (200, True, {"server": "old"})
 
 
+async def test_a_field_that_is_said_twice_has_both_values() -> None:
+    answer = await answered(b"HTTP/1.1 204 No Content\r\nX-A: 1\r\nx-a: 2\r\n\r\n")
+    assert answer.fields == {"x-a": "1, 2"}
+
+
 async def test_hints_are_no_answers() -> None:
     hinted = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
     answer = await answered(hinted + b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
@@ -194,7 +200,7 @@ async def test_a_server_without_a_place_has_not_answered(status: int) -> None:
     ("error", "finding"),
     [
         (TurnedAwayError("turned away: 503"), Failed(why="turned away: 503")),
-        (EndedError(Ending.RST), Failed(why="RST")),
+        (EndedError(Ending.RST), Failed(why="reset")),
         (trio.TooSlowError(), Failed(why="no answer in time")),
         (NotServedError("no WebSocket"), NotApplicable(why="no WebSocket")),
     ],

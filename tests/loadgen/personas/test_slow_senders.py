@@ -72,10 +72,10 @@ async def test_slow_body_announces_much_and_sends_little() -> None:
 
 
 async def test_slow_chunk_wraps_each_byte_in_a_kilobyte() -> None:
-    async with listening() as server, playing(server.url, "slow-chunk", post_path="/in/{room}"):
+    async with listening() as server, playing(server.url, "slow-chunk"):
         said = await read_until(await server.accept(), lambda got: got.count(b"\r\nx\r\n") == 5)
         request, body = parsed(said)
-        assert request.target == b"/in/lobby"
+        assert request.target == b"/rooms/lobby/messages"
         data = b"".join(bytes(event.data) for event in iter(body.next_event, h11.NEED_DATA) if hasattr(event, "data"))
         assert data == b"xxxxx"
         assert len(said) > 5 * EXTENSION_BYTES

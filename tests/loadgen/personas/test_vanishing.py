@@ -140,6 +140,6 @@ async def test_halfclose_that_is_taken_for_gone_says_so() -> None:
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-async def test_the_path_of_a_poll_is_the_target_s_and_its_room_a_name_of_64_letters() -> None:
-    async with meeting("poll-abandon", rooms=("r" * 64,), poll_path="/poll/{room}?w={wait:g}") as (_, stream):
-        assert (await request_of(stream)).target == b"/poll/%s.silent?w=25" % (b"r" * 57)
+async def test_the_room_of_a_poll_is_a_name_of_64_letters() -> None:
+    async with meeting("poll-abandon", rooms=("r" * 64,)) as (_, stream):
+        assert (await request_of(stream)).target == b"/rooms/%s.silent/messages?wait=25" % (b"r" * 57)

@@ -7,11 +7,12 @@ import trio
 from wsproto import events
 
 from loadgen import target
+from loadgen.line import Line, describe
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import upgrade
 from loadgen.target import Endpoint
-from loadgen.victims.context import Context, Stream
-from loadgen.victims.victim import describe, failure_in
+from loadgen.victims.context import Context
+from loadgen.victims.victim import failure_in
 from tests.loadgen.protocols.speaking import schedule, send
 from tests.loadgen.stage import PATIENCE, WebSocket, listening, playing, reset, until
 
@@ -53,15 +54,15 @@ async def test_one_that_is_closed_speaks_no_more() -> None:
 async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(speaks: str, resets: bool) -> None:
     """trio-websocket waits for the rest of a handshake: a victim was out for ten seconds more than its server."""
 
-    async def ask(context: Context, stream: Stream) -> None:
+    async def ask(context: Context, line: Line) -> None:
         if speaks == "HTTP":
-            await HttpPeer(stream, "x").request("GET", "/")
+            await HttpPeer(line, "x").request("GET", "/")
         async with trio.open_nursery() as nursery:
-            await upgrade(context, nursery, stream)
+            await upgrade(context, nursery, line)
 
     async with listening() as server:
         context = Context(target.find(server.url), "t")
-        async with await context.dial(0) as stream, trio.open_nursery() as nursery:
+        async with context.dial(0) as line, trio.open_nursery() as nursery:
 
             async def close() -> None:
                 accepted = await server.accept()
@@ -70,7 +71,7 @@ async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(sp
 
             nursery.start_soon(close)
             with trio.move_on_after(PATIENCE) as limit, pytest.raises(BaseException) as raised:  # noqa: PT011  in groups
-                await ask(context, stream)
+                await ask(context, line)
     assert not limit.cancel_called, "at once"
     failure = failure_in(raised.value)
     assert ("reset" if resets else "closed") in describe(failure)

@@ -1,19 +1,21 @@
 """One connection to the server, and how it ended.
 
-Owns: the socket, its options, TLS around it, and the two ways a server ends it: FIN and RST. May not: know HTTP or
-WebSocket, or decide when to give up; the caller puts a timeout on every wait.
+Owns: the socket, its options, TLS around it, the two ways a server ends it (FIN and RST), and the words for what can go
+wrong. May not: speak HTTP or WebSocket, or decide when to give up; the caller puts a timeout on every wait.
 """
 
 import socket
-import sys
-from collections.abc import AsyncIterator, Iterable
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Final
 
 import trio
+import trio_websocket
 
-from loadgen.target import Target, client_context
+from loadgen import sockets
+from loadgen.target import Target, client_context, describe_tls
 
 #: A server that has not accepted by then counts as dead.
 CONNECT_SECONDS: Final = 5.0
@@ -23,9 +25,6 @@ READ_BYTES: Final = 64 * 1024
 #: TCP states in which the other side has ended the connection (linux/tcp_states.h).
 _TCP_CLOSE: Final = 7
 _TCP_CLOSE_WAIT: Final = 8
-
-#: Where `struct tcp_info` (linux/tcp.h) has the smoothed round trip, in microseconds; its first byte is the state.
-_ROUND_TRIP: Final = slice(68, 72)
 
 
 class Ending(StrEnum):
@@ -39,23 +38,27 @@ class EndedError(Exception):
         self.ending = ending
 
 
+#: Every way in which a connection can fail.
+FAILURES: Final = (OSError, trio.TooSlowError, trio.BrokenResourceError, EndedError)
+
+
 class Line:
     def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream) -> None:
         self._sock = sock
-        self._stream = stream
+        self.stream = stream
         self._sending = trio.Lock()  # the dripping task and the pongs share the connection
 
     async def send(self, data: bytes) -> None:
         async with self._sending:
             try:
-                await self._stream.send_all(data)
+                await self.stream.send_all(data)
             except trio.BrokenResourceError:
                 raise EndedError(Ending.RST) from None
 
     async def receive(self) -> bytes:
         """Wait for bytes; the result is never empty."""
         try:
-            data = await self._stream.receive_some(READ_BYTES)
+            data = await self.stream.receive_some(READ_BYTES)
         except trio.BrokenResourceError:
             raise EndedError(Ending.RST) from None
         if not data:
@@ -79,7 +82,7 @@ class Line:
     @property
     def ending(self) -> Ending | None:
         """How the server ended the connection, without reading; a FIN shows once all data before it has arrived."""
-        return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(self._tcp_info()[0])
+        return {_TCP_CLOSE: Ending.RST, _TCP_CLOSE_WAIT: Ending.FIN}.get(sockets.tcp_state(self._sock))
 
     @property
     def fileno(self) -> int:
@@ -87,11 +90,7 @@ class Line:
 
     @property
     def round_trip_seconds(self) -> float:
-        """The kernel's smoothed round-trip time to the server."""
-        return int.from_bytes(self._tcp_info()[_ROUND_TRIP], sys.byteorder) / 1e6
-
-    def _tcp_info(self) -> bytes:
-        return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP.stop)
+        return sockets.round_trip_seconds(self._sock)
 
 
 @asynccontextmanager
@@ -101,19 +100,45 @@ async def dial(
     source: str | None = None,
     plaintext: bool = False,
     options: Iterable[tuple[int, int, int]] = (),
+    seconds: float = CONNECT_SECONDS,
+    watched: Callable[[trio.SocketStream], trio.abc.Stream] = lambda stream: stream,
 ) -> AsyncIterator[Line]:
-    """Connect, from `source` if one is given; leaving the block closes the connection."""
+    """Connect, from `source` if one is given; leaving the block closes the connection.
+
+    `watched` may put something around the stream, below TLS.
+    """
     with trio.socket.socket(target.family) as sock:
         for option in options:  # before connect: the handshake fixes the window scale
             sock.setsockopt(*option)
         if source is not None:
+            sock.setsockopt(socket.IPPROTO_IP, sockets.IP_BIND_ADDRESS_NO_PORT, 1)
             await sock.bind((source, 0))
-        with trio.fail_after(CONNECT_SECONDS):
+        with trio.fail_after(seconds):
             await sock.connect((target.address, target.port))
-            stream: trio.abc.Stream = trio.SocketStream(sock)
+            stream = watched(trio.SocketStream(sock))
             if target.tls and not plaintext:
                 # many servers close without close_notify, and the probes must see that close
                 secure = trio.SSLStream(stream, client_context(), server_hostname=target.host, https_compatible=True)
                 await secure.do_handshake()
                 stream = secure
         yield Line(sock, stream)
+
+
+def describe(error: BaseException) -> str:
+    """Say in a few words how a connection failed."""
+    match error:
+        case trio.TooSlowError():
+            return "no answer in time"
+        case EndedError(ending=Ending.FIN) | trio_websocket.ConnectionClosed(reason=None):
+            return "closed"
+        case EndedError():
+            return "reset"
+        case trio_websocket.ConnectionRejected():
+            return f"answered {error.status_code}"
+        case trio_websocket.ConnectionClosed():
+            return f"closed: {error.reason}"
+        case trio.BrokenResourceError(__cause__=ssl.SSLError() as cause):
+            return f"TLS failed: {describe_tls(cause)}"
+        case OSError(errno=int()):
+            return sockets.describe(error)
+    return str(error) or type(error).__name__

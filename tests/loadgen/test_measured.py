@@ -1,0 +1,39 @@
+"""The arithmetic of figures, on readings that the test makes up."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadgen.measured import recover_seconds
+from loadgen.report import Sample
+
+
+def entry(seconds: float, *, phase: str = "recovery", succeeded: int = 50, failed: int = 0, p99: float = 1.0) -> Sample:
+    return Sample(
+        seconds=seconds, phase=phase, held={}, ended={}, refused={}, succeeded=succeeded, failed=failed, p99_ms=p99
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "seconds"),
+    [
+        ([entry(20.7), entry(21.7)], 0.0),
+        ([entry(20.7, failed=1), entry(21.7)], 0.5),
+        ([entry(20.7), entry(21.7, p99=99.0), entry(22.7), entry(23.2)], 1.5),
+        ([entry(20.7), entry(21.7, succeeded=0), entry(22.7)], 1.5),
+        ([entry(20.7), entry(21.7, failed=1)], None),
+        ([entry(20.7), entry(21.7), entry(21.75, succeeded=0)], 0.0),  # too short for an operation to end in it
+        ([entry(20.7), entry(21.7, failed=1), entry(21.75, succeeded=0)], None),
+        ([], None),
+    ],
+)
+def test_recovery_is_measured_in_seconds_whatever_the_entries_of_the_timeline_are(
+    entries: list[Sample], seconds: float | None
+) -> None:
+    """An entry was taken for a second, and a phase ends with an entry of any length."""
+    timeline = [entry(19.7, phase="attack", failed=3), entry(20.2, phase="attack", failed=3), *entries]
+    assert recover_seconds(timeline, {"recovery"}, 10.0) == seconds
+
+
+def test_without_a_bar_nothing_is_said_of_the_recovery() -> None:
+    assert recover_seconds([entry(1.0, phase="attack"), entry(2.0)], {"recovery"}, None) is None
