@@ -103,6 +103,19 @@ class FairQueue(Generic[Entry]):
         self._fresh.appendleft(network)
         return self.pop()
 
+    def remove(self, network: str, entry: Entry) -> None:
+        """Take out an entry that is no longer wanted; it must be there. Looks through its network's others."""
+        line = self._lines[network]
+        line.remove(entry)
+        if not line:
+            self._active -= 1
+            if line.credit:
+                self._fresh.remove(network)
+        self.length -= 1
+        if not self.length:
+            self._lines.clear()
+            self._turns.clear()
+
     def __len__(self) -> int:
         return self.length
 

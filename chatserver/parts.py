@@ -96,6 +96,8 @@ def build(
         admission.release(connection.network)  # first: a place is never lost to what may fail behind it
         if forwarded is not None:
             forwarded.closed(connection)
+        for each in (tasks, searching):
+            each.forget(connection)
         stats.closed(connections, connection, reason)
 
     def page_policy(names: Sequence[str], *bound: socket.socket) -> Policy:
@@ -147,13 +149,13 @@ def build(
         shards=None if together is None else together.shards,
     )
     # The handlers of the table's states.
-    tasks = Tasks(connections, nursery)
+    tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE)
     websockets = WebSocketHandler(
         connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
     )
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
-        slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
+        slow_tasks=searching, upgrade=websockets.open,
         forwarded=None if forwarded is None else forwarded.apply,
         vouched=forwarded.vouches if forwarded is not None and settings.user_header else None,
     )  # fmt: skip

@@ -75,6 +75,25 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
         queue.pop()
 
 
+@given(st.lists(st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]), max_size=60))
+def test_what_is_taken_out_is_not_waited_for(steps: list[str]) -> None:
+    """The rest comes out: each entry once, and those of one network in order."""
+    queue, lines = FairQueue[tuple[str, int]](), {name: list[tuple[str, int]]() for name in "abc"}
+    for number, step in enumerate([*steps, *["pop"] * len(steps)]):
+        line = lines[step[-1]] if step != "pop" else []
+        if step.startswith("push"):
+            queue.push(step[-1], (step[-1], number))
+            line.append((step[-1], number))
+        elif line:
+            queue.remove(step[-1], line.pop(len(line) // 2))
+        elif step == "pop" and any(lines.values()):
+            popped = queue.pop()
+            assert popped == lines[popped[0]].pop(0)
+        assert len(queue) == sum(map(len, lines.values()))
+        assert dict(queue.firsts()) == {name: line[0] for name, line in lines.items() if line}
+    assert not queue
+
+
 def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() -> None:
     queue = FairQueue[str]()
     crowd = [f"crowd-{number}" for number in range(100)]
