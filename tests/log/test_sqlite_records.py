@@ -71,6 +71,28 @@ def test_no_statement_for_many_rows_looks_through_a_whole_table(
     assert not [step for *_, step in plan if step in tables or "AUTOMATIC" in step]
 
 
+def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(path: Path) -> None:
+    """100,000 people reacted to one message: the writing thread took 8 ms each time that one of them thought again."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    file_module.create_private(path)
+    connection, _ = file_module.connect_writer(path)
+    values = [("\U0001f44d", f"user {number}") for number in range(5_000)]
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO reactions VALUES (1, ?, ?)", values)
+    connection.set_progress_handler(count, 1)
+    connection.execute(changes_module._delete_reactions(2), [1, *values[3], 1, *values[4]])
+    connection.set_progress_handler(None, 0)
+    left = connection.execute("SELECT count(*), min(user_id) FROM reactions").fetchone()
+    connection.close()
+    assert left == (4_998, "user 0")
+    assert steps < 1_000
+
+
 def bytes_on_disk(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in sorted(path.parent.iterdir()))
 
