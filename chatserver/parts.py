@@ -115,10 +115,8 @@ def build(
     admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
     forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
     # Chat, over what it sees of the connections.
-    sink = ConnectionSink(connections)
-    encoder = WireEncoder(log.identity.epoch)
-    audit = AuditTrail()
-    search_results = ResultCache(trio.current_time)
+    sink, encoder = ConnectionSink(connections), WireEncoder(log.identity.epoch)
+    audit, search_results = AuditTrail(), ResultCache(trio.current_time)
     hub = Hub(
         log, encoder, sink.as_sink(), sink, settings,
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,

@@ -75,7 +75,9 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
         queue.pop()
 
 
-@given(st.lists(st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]), max_size=60))
+@given(
+    st.lists(st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]), max_size=60)
+)
 def test_what_is_taken_out_is_not_waited_for(steps: list[str]) -> None:
     """The rest comes out: each entry once, and those of one network in order."""
     queue, lines = FairQueue[tuple[str, int]](), {name: list[tuple[str, int]]() for name in "abc"}

@@ -124,7 +124,8 @@ def _insert_reactions(rows: int) -> str:
 @cache
 def _delete_reactions(rows: int) -> str:
     # One condition for each: of a list of rows only the places are looked up, and then all reactions that each has.
-    return f"DELETE FROM reactions WHERE {' OR '.join(['(place = ? AND emoji = ? AND user_id = ?)'] * rows)}"
+    one = "(place = ? AND emoji = ? AND user_id = ?)"
+    return f"DELETE FROM reactions WHERE {' OR '.join([one] * rows)}"  # noqa: S608
 
 
 @cache
