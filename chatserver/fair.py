@@ -18,6 +18,8 @@ Value = TypeVar("Value")
 #: Entries that a newly come network may have before it takes turns with the others: somebody who connects, asks, joins
 #: and publishes. With 1, each request but the first would wait for a whole round.
 CREDIT = 4
+#: Networks that may come ahead of the next turn. With 1, somebody who comes alone would wait for others as well.
+ARRIVALS = 4
 
 
 class _Line(deque[Entry]):
@@ -33,14 +35,16 @@ class FairQueue(Generic[Entry]):
     A network is newly come that had nothing here during a whole round of turns (the sparse flows of FQ-CoDel, RFC 8290
     section 4.2). Without that, a person who says something now and then would wait for one entry of each of the
     thousands who never stop. Nobody can stay newly come: after `CREDIT` entries a network takes turns with all others,
-    and keeps its place there when it has no more.
+    and keeps its place there when it has no more. After `ARRIVALS` networks have come the turns go on by one, so that
+    networks never seen before, of which an IPv6 /32 has four billion, neither stop them nor are remembered.
     """
 
-    __slots__ = ("_active", "_fresh", "_lines", "_turns", "length")
+    __slots__ = ("_active", "_came", "_fresh", "_lines", "_turns", "length")
 
     def __init__(self) -> None:
         self.length = 0  # entries; the same as `len`, for where a call is too dear
         self._active = 0  # networks with entries
+        self._came = 0  # networks that have come since the last turn
         self._lines: dict[str, _Line[Entry]] = {}
         self._fresh: deque[str] = deque()  # networks with entries and credit
         self._turns: deque[str] = deque()  # all that have had an entry, some of them with nothing left
@@ -61,11 +65,12 @@ class FairQueue(Generic[Entry]):
     def pop(self) -> Entry:
         """The next entry of the network whose turn it is. Raises IndexError when there is none."""
         lines, turns = self._lines, self._turns
-        if self._fresh:
+        if self._fresh and (self._came < ARRIVALS or not self._is_turn()):
             network = self._fresh.popleft()
             line = lines[network]
             if line.credit == CREDIT:
                 turns.append(network)
+                self._came += 1
             line.credit -= 1
             entry = line.popleft()
             if line and line.credit:
@@ -77,13 +82,23 @@ class FairQueue(Generic[Entry]):
                 network = turns.popleft()
             entry = line.popleft()
             turns.append(network)
+            self._came = 0
         if not line:
             self._active -= 1
         self.length -= 1
         if not self.length:  # nobody waits: the round is over
             lines.clear()
             turns.clear()
+            self._came = 0
         return entry
+
+    def _is_turn(self) -> bool:
+        """After arrivals: whether one that takes turns is there, unless it is the turn of one that has credit left."""
+        self._came = 0
+        lines, turns = self._lines, self._turns
+        while turns and not lines[turns[0]]:
+            del lines[turns.popleft()]
+        return bool(turns) and not lines[turns[0]].credit
 
     def has_share(self, network: str) -> bool:
         """Whether it has as many entries as the mean of those that have some, and is not the only one."""
@@ -101,6 +116,7 @@ class FairQueue(Generic[Entry]):
         else:
             self._lines[network].credit = 1
         self._fresh.appendleft(network)
+        self._came = 0
         return self.pop()
 
     def remove(self, network: str, entry: Entry) -> None:
@@ -115,6 +131,7 @@ class FairQueue(Generic[Entry]):
         if not self.length:
             self._lines.clear()
             self._turns.clear()
+            self._came = 0
 
     def __len__(self) -> int:
         return self.length
