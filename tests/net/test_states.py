@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -145,7 +146,7 @@ def test_expired_connections_that_take_long_are_more_than_one_step(it: Parked, m
     for connection in placed:
         it.connections.wheel.watch(connection, it.connections.wheel.current)
         connection.deadline = it.connections.wheel.current
-    expired, told = iter(placed), []
+    expired, told = deque(placed), list[int]()
     while it.connections._expire_each(expired):
         told.append(len(it.of("expired")))
     assert (told, it.of("expired")) == ([2, 4], placed)
