@@ -17,6 +17,8 @@ Value = TypeVar("Value")
 #: Entries of a new network that are served before it takes turns with the others: enough to connect, send a request,
 #: join and publish. With 1, each request after the first would wait for a whole round.
 CREDIT = 4
+#: New networks that are served between two turns of the others. With 1, a lone newcomer would wait for others as well.
+ARRIVALS = 4
 
 
 class _Line(deque[Entry]):
@@ -32,14 +34,16 @@ class FairQueue(Generic[Entry]):
     A network is new if it had no entry during a whole round (the sparse flows of FQ-CoDel, RFC 8290 section 4.2).
     Without that, a person who writes now and then would wait for one entry of each of thousands that never stop. No
     network stays new: after `CREDIT` entries it takes turns with all others, and it keeps its place in the round when
-    it has no more entries.
+    it has no more entries. After `ARRIVALS` new networks one of the others has its turn: an IPv6 /32 has four billion
+    networks, which would otherwise stop the round for ever, and be remembered.
     """
 
-    __slots__ = ("_active", "_fresh", "_lines", "_turns", "length")
+    __slots__ = ("_active", "_came", "_fresh", "_lines", "_turns", "length")
 
     def __init__(self) -> None:
         self.length = 0  # entries, as `len` gives them; an attribute, for hot paths
         self._active = 0  # networks with entries
+        self._came = 0  # new networks since the last turn
         self._lines: dict[str, _Line[Entry]] = {}
         self._fresh: deque[str] = deque()  # networks with entries and credit
         self._turns: deque[str] = deque()  # all networks served in this round, also those without entries now
@@ -60,11 +64,12 @@ class FairQueue(Generic[Entry]):
     def pop(self) -> Entry:
         """The next entry of the network whose turn it is. Raises IndexError when there is none."""
         lines, turns = self._lines, self._turns
-        if self._fresh:
+        if self._fresh and (self._came < ARRIVALS or not self._is_turn()):
             network = self._fresh.popleft()
             line = lines[network]
             if line.credit == CREDIT:
                 turns.append(network)
+                self._came += 1
             line.credit -= 1
             entry = line.popleft()
             if line and line.credit:
@@ -76,13 +81,23 @@ class FairQueue(Generic[Entry]):
                 network = turns.popleft()
             entry = line.popleft()
             turns.append(network)
+            self._came = 0
         if not line:
             self._active -= 1
         self.length -= 1
         if not self.length:  # nothing is queued: the round is over
             lines.clear()
             turns.clear()
+            self._came = 0
         return entry
+
+    def _is_turn(self) -> bool:
+        """Whether a network without credit is next in the round; called when ARRIVALS new networks were served."""
+        self._came = 0
+        lines, turns = self._lines, self._turns
+        while turns and not lines[turns[0]]:
+            del lines[turns.popleft()]
+        return bool(turns) and not lines[turns[0]].credit
 
     def has_share(self, network: str) -> bool:
         """Whether a network has at least the mean number of entries of networks with entries, but not all entries."""
@@ -100,7 +115,22 @@ class FairQueue(Generic[Entry]):
         else:
             self._lines[network].credit = 1
         self._fresh.appendleft(network)
+        self._came = 0
         return self.pop()
+
+    def remove(self, network: str, entry: Entry) -> None:
+        """Remove an entry that is in the queue. Searches the entries of its network."""
+        line = self._lines[network]
+        line.remove(entry)
+        if not line:
+            self._active -= 1
+            if line.credit:
+                self._fresh.remove(network)
+        self.length -= 1
+        if not self.length:
+            self._lines.clear()
+            self._turns.clear()
+            self._came = 0
 
     def __len__(self) -> int:
         return self.length

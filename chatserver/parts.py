@@ -96,6 +96,8 @@ def build(
         admission.release(connection.network)  # first: a failure in the calls below must not leak the place
         if forwarded is not None:
             forwarded.closed(connection)
+        for each in (tasks, searching):
+            each.forget(connection)
         stats.closed(connections, connection, reason)
 
     def page_policy(names: Sequence[str], *bound: socket.socket) -> Policy:
@@ -113,10 +115,8 @@ def build(
     admission = Admission(connections, settings, total=total, farewells=refusals, uncapped=trusted)
     forwarded = ForwardedFor(trusted, admission, refused=stats.refused) if settings.trusted_proxy else None
     # Chat, which sees connections only through the sink.
-    sink = ConnectionSink(connections)
-    encoder = WireEncoder(log.identity.epoch)
-    audit = AuditTrail()
-    search_results = ResultCache(trio.current_time)
+    sink, encoder = ConnectionSink(connections), WireEncoder(log.identity.epoch)
+    audit, search_results = AuditTrail(), ResultCache(trio.current_time)
     hub = Hub(
         log, encoder, sink.as_sink(), sink, settings,
         note_failure=stats.publish_failed, note_deletion=audit.note_deletion,
@@ -147,13 +147,13 @@ def build(
         shards=None if together is None else together.shards,
     )
     # One handler for each state of a connection.
-    tasks = Tasks(connections, nursery)
+    tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE)
     websockets = WebSocketHandler(
         connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
     )
     exchanges = HttpExchanges(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
-        slow_tasks=Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE), upgrade=websockets.open,
+        slow_tasks=searching, upgrade=websockets.open,
         forwarded=None if forwarded is None else forwarded.apply,
         vouched=forwarded.vouches if forwarded is not None and settings.user_header else None,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.fair import CREDIT, FairQueue, SingleFlight
+from chatserver.fair import ARRIVALS, CREDIT, FairQueue, SingleFlight
 from chatserver.net.connection import network_of
 
 pytestmark = pytest.mark.jumping_clock
@@ -33,15 +33,15 @@ def test_what_an_address_counts_for(address: str, network: str) -> None:
 # -- turns ------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.one_of(st.none(), st.sampled_from("aaaaaabc")), max_size=120))
+@given(st.lists(st.one_of(st.none(), st.sampled_from("aaaaaabcdefg")), max_size=120))
 def test_against_the_plainest_model(steps: list[str | None]) -> None:
     """A push of a network, or (None) a pop: each entry once, those of one network in order, turns in between.
 
-    A network with credit waits for others with credit only. Without credit it waits for these and for one entry of each
-    other network, however many these have and push meanwhile.
+    A network with credit waits for others with credit, and for one entry of another for each few that come. Without
+    credit it waits for these and for one entry of each other network, however many these have and push meanwhile.
     """
     queue, lines = FairQueue[tuple[str, int]](), dict[str, list[int]]()
-    fresh, turns, credit = list[str](), list[str](), dict[str, int]()
+    fresh, turns, credit, came = list[str](), list[str](), dict[str, int](), 0
     for number, network in enumerate([*steps, *[None] * len(steps)]):
         if network is not None:
             queue.push(network, (network, number))
@@ -50,9 +50,16 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
                 fresh.append(network)
             lines.setdefault(network, []).append(number)
         elif any(lines.values()):
-            if fresh:
+            is_turn = not fresh
+            if fresh and came >= ARRIVALS:
+                came = 0
+                while turns and not lines[turns[0]]:
+                    del credit[turns.pop(0)]
+                is_turn = bool(turns) and not credit[turns[0]]
+            if not is_turn:
                 turn = fresh.pop(0)
                 credit[turn] -= 1
+                came += turn not in turns
                 turns += [turn] if turn not in turns else []
             else:
                 turn = turns.pop(0)
@@ -60,6 +67,7 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
                     del credit[turn]
                     turn = turns.pop(0)
                 turns.append(turn)
+                came = 0
                 assert not credit[turn]
             assert queue.pop() == (turn, lines[turn].pop(0))
             if lines[turn] and credit[turn] and turn not in fresh:
@@ -67,12 +75,47 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
             if not any(lines.values()):
                 turns.clear()
                 credit.clear()
+                came = 0
         assert len(queue) == sum(map(len, lines.values()))
         assert bool(queue) == any(lines.values())
         assert dict(queue.firsts()) == {name: (name, line[0]) for name, line in lines.items() if line}
     assert not queue
     with pytest.raises(IndexError):
         queue.pop()
+
+
+@given(
+    st.lists(st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]), max_size=60)
+)
+def test_what_is_taken_out_is_not_waited_for(steps: list[str]) -> None:
+    """The rest comes out: each entry once, and those of one network in order."""
+    queue, lines = FairQueue[tuple[str, int]](), {name: list[tuple[str, int]]() for name in "abc"}
+    for number, step in enumerate([*steps, *["pop"] * len(steps)]):
+        line = lines[step[-1]] if step != "pop" else []
+        if step.startswith("push"):
+            queue.push(step[-1], (step[-1], number))
+            line.append((step[-1], number))
+        elif line:
+            queue.remove(step[-1], line.pop(len(line) // 2))
+        elif step == "pop" and any(lines.values()):
+            popped = queue.pop()
+            assert popped == lines[popped[0]].pop(0)
+        assert len(queue) == sum(map(len, lines.values()))
+        assert dict(queue.firsts()) == {name: line[0] for name, line in lines.items() if line}
+    assert not queue
+
+
+def test_networks_that_were_never_seen_neither_stop_the_turns_nor_are_remembered() -> None:
+    """Each entry of one brings another: a network whose credit was used up waited for as long as they came."""
+    queue = FairQueue[str]()
+    for number in range(CREDIT + 20):
+        queue.push("member", f"member {number}")
+    served = 0
+    for number in range(1000):
+        queue.push(f"network {number}", "stranger")
+        served += queue.pop().startswith("member")
+    assert served == CREDIT + 20
+    assert len(queue._lines) <= len(queue) + 2 * ARRIVALS
 
 
 def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() -> None:

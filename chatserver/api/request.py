@@ -9,7 +9,9 @@ import msgspec
 
 from chatserver.api.identities import Identities, Known
 from chatserver.api.origins import forbidden
+from chatserver.api.tokens import refused
 from chatserver.chat.principal import Principal
+from chatserver.log.signouts import SignOut
 from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
@@ -33,6 +35,7 @@ class Request(msgspec.Struct, gc=False):
     vouched: bool = False  # came from a proxy that may name the signed-in user
     foreign: bool = False  # from another site's page: it may read what is public, anonymously
     _principal: Principal | None = None
+    _signed_out: SignOut | None = None  # the last time before it began to wait
 
     @property
     def principal(self) -> Principal:
@@ -56,9 +59,14 @@ class Request(msgspec.Struct, gc=False):
     def shrink(self) -> None:
         """Drop fields and body, up to 80 KB, while the request waits for the log; the user and the target stay."""
         if not self.foreign:
-            self.principal  # noqa: B018  (made while the fields are here)
+            self._signed_out = self.identities.signed_out.last_of(self.principal.number)  # while the fields are here
         self.body = b""
         self.head = msgspec.structs.replace(self.head, headers={})
+
+    def check_again(self) -> None:
+        """After a wait: refuse somebody who has signed out everywhere meanwhile. Raises RefusedError."""
+        if not self.foreign and self.identities.signed_out.last_of(self.principal.number) is not self._signed_out:
+            raise refused()
 
     def parameters(self, *allowed: str) -> "Parameters":
         """The query. A field other than `allowed` is refused, so that a typing error does not pass silently."""

@@ -64,6 +64,12 @@ class RoomHandlers:
         if request.foreign:  # an anonymous reader still has a network, which may be banned
             self._services.check_network(request.network, room)
 
+    def _check_reader_again(self, request: Request, *rooms: str) -> None:
+        """After a wait: it may have been banned, or have signed out, meanwhile."""
+        request.check_again()
+        for room in rooms:
+            self._check_reader(request, room)
+
     def publish(self, request: Request, name: str) -> Answer:
         """`POST /rooms/{room}/messages`: 201 once it is durable."""
         check_room(name)
@@ -167,8 +173,7 @@ class RoomHandlers:
             await self._hub.load((name for name, _ in places), request.network)
             for name, place in places:
                 await self._reach(self._hub.room(name), place)
-            for name, _ in places:  # it may have been banned meanwhile
-                self._check_reader(request, name)
+            self._check_reader_again(request, *(name for name, _ in places))
             answer = self._poll(request, poll, reached=True)
         return await answer if isinstance(answer, Coroutine) else answer
 
@@ -204,7 +209,7 @@ class RoomHandlers:
     ) -> Answer:  # fmt: skip
         async with self._hub.using(name, request.network) as room:
             await self._reach(room, after)
-            self._check_reader(request, name)  # it may have been banned meanwhile
+            self._check_reader_again(request, name)
             return self._stream(room, request.principal, after, messages_only)
 
     def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:

@@ -26,6 +26,10 @@ class SignedOut:
         found = self._table.get(number)
         return found is None or issued * 1000 > found.time
 
+    def last_of(self, number: int) -> SignOut | None:
+        """The last time that this person has signed out, of those that still forbid something."""
+        return self._table.get(number)
+
     def restore(self, sign_outs: Iterable[SignOut]) -> None:
         """Put back the sign-outs from before a restart."""
         self._table = {each.number: each for each in sign_outs}

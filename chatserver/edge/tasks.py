@@ -4,12 +4,14 @@ Owns: how many run at a time, their order, and the fault boundary of each. May n
 
 The log runs two reads at a time, so more than a few tasks would only cost memory: 6 KB each, where a parked connection
 has 400 bytes. Others are queued as calls, and networks take turns: five hundred peers of one address that request old
-pages count as one. Their deadlines run meanwhile.
+pages count as one. Their deadlines run meanwhile. Closing a connection removes its queued call: otherwise peers that
+send a request, reset and come back would fill memory while the log is slow.
 """
 
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
+import msgspec
 import trio
 
 from chatserver.fair import FairQueue
@@ -25,6 +27,15 @@ SEARCHES_AT_ONCE = 4
 Attend: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
+class _Waiting(msgspec.Struct, gc=False, eq=False):
+    """A queued call."""
+
+    network: str
+    attend: Attend
+    connection: Connection
+    arguments: tuple[object, ...]
+
+
 class Tasks:
     """See the module."""
 
@@ -33,7 +44,8 @@ class Tasks:
         self._connections = connections
         self._nursery = nursery
         self._running = 0
-        self._waiting: FairQueue[tuple[Any, ...]] = FairQueue()
+        self._waiting: FairQueue[_Waiting] = FairQueue()
+        self._of: dict[Connection, _Waiting] = {}  # the queued call of each: one, since it is not read meanwhile
 
     def start(self, attend: Attend, connection: Connection, *arguments: object) -> None:
         """Run `attend` for a connection, now or when its network's turn comes. A deadline is among the arguments."""
@@ -41,7 +53,17 @@ class Tasks:
             self._running += 1
             self._nursery.start_soon(self._attend, attend, connection, *arguments)
         else:
-            self._waiting.push(connection.network, (attend, connection, *arguments))
+            waiting = self._of[connection] = _Waiting(connection.network, attend, connection, arguments)
+            self._waiting.push(waiting.network, waiting)
+
+    def forget(self, connection: Connection) -> None:
+        """Remove the queued call of a connection that has ended."""
+        waiting = self._of.pop(connection, None)
+        if waiting is not None:
+            self._waiting.remove(waiting.network, waiting)
+            for argument in waiting.arguments:
+                if isinstance(argument, Coroutine):
+                    argument.close()
 
     async def _attend(self, attend: Attend, connection: Connection, *arguments: object) -> None:
         try:
@@ -51,7 +73,9 @@ class Tasks:
         finally:
             # A new task for each, so that every queued call begins and ends even if the nursery is cancelled.
             if self._waiting:
-                self._nursery.start_soon(self._attend, *self._waiting.pop())
+                following = self._waiting.pop()
+                self._of.pop(following.connection, None)
+                self._nursery.start_soon(self._attend, following.attend, following.connection, *following.arguments)
             else:
                 self._running -= 1
 

@@ -10,7 +10,8 @@ import trio
 
 from chatserver.chat.signed_out import SignedOut
 from chatserver.edge import sign_outs as sign_outs_module
-from chatserver.log.interface import LogUnavailable
+from chatserver.log.interface import Head, LogUnavailable
+from chatserver.log.memory import MemoryLog
 from chatserver.log.signouts import SignOut
 from tests.support.peers import ask, chatter, connect, request
 from tests.support.serving import Serving, serving
@@ -55,6 +56,33 @@ async def test_every_token_of_a_person_ends_and_later_ones_hold(house: Serving) 
     assert (await ask(house.address, "GET", "/session", headers=cookie(mine))).json["guest"], "a bad cookie is none"
     assert await status(house, bearer(token(iat=int(time.time()) + 2))) == 200
     assert (await ask(house.address, "DELETE", "/session", headers=bearer(mine))).status == 401
+
+
+class SilentLog(MemoryLog):
+    """Says nothing of a room until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_tell = trio.Event()
+
+    async def head(self, room: str) -> Head:
+        await self.may_tell.wait()
+        return await super().head(room)
+
+
+@pytest.mark.parametrize("path", ["rooms/news/events", "rooms/news/messages?wait=60", "poll?room=news&wait=60"])
+async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str) -> None:
+    """It was let in before, and would have been told what is said for as long as the stream lasts."""
+    log = SilentLog()
+    async with serving(engine=log) as server, connect(server.address) as mine, connect(server.address) as other:
+        session = (await ask(server.address, "POST", "/session")).json
+        await mine.send(request("GET", f"/{path}", headers=bearer(session["token"])))
+        await other.send(request("GET", f"/{path}"))
+        await server.in_phase("serving", 2)
+        await sign_out(server, bearer(session["token"]))
+        log.may_tell.set()
+        assert (await mine.response()).status == 401
+        await server.in_phase("stream" if "events" in path else "held")
 
 
 async def test_it_ends_what_is_open_on_every_transport_and_nobody_elses(

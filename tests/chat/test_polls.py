@@ -5,6 +5,7 @@ import trio
 
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import PollWaiter
+from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
@@ -131,6 +132,24 @@ async def test_polls_that_go_while_others_are_answered(it: Chatting, monkeypatch
     await it.until_idle()
     assert [len(peer.answers) for peer in polls] == [1, 0] * 25
     assert it.hub.rooms["lobby"].answering is None
+
+
+async def test_a_poll_of_many_rooms_counts_for_several(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight polls of a hundred rooms were one step, of 2 ms, and a client can hold as many as it has connections."""
+    polls = [*await held(it, 8, *(f"r{number}" for number in range(100))), *await held(it, 8, "r0")]
+    broadcaster, steps = it.hub.broadcaster, list[int]()
+    original = broadcaster._answer_polls
+
+    def step(room: Room) -> bool:
+        before = sum(len(peer.answers) for peer in polls)
+        more = original(room)
+        steps.append(sum(len(peer.answers) for peer in polls) - before)
+        return more
+
+    monkeypatch.setattr(broadcaster, "_answer_polls", step)
+    news(it, 1, "r0")
+    await it.until_idle()
+    assert steps == [1] * 8 + [8]
 
 
 async def test_a_fault_costs_the_rest_of_the_pass_only(monkeypatch: pytest.MonkeyPatch) -> None:

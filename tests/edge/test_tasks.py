@@ -173,6 +173,7 @@ async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, m
             each.reset()
 
         await eventually(lambda: server.server.parts.connections.held == held - 40)
+        assert tasks.statistics() == {"running": AT_ONCE, "waiting": 0}, "they fill no memory while the log is slow"
         go_on.set()
         await eventually(partial(stand_at, 0, 0))
         assert [(await peer.response()).status for peer in peers[:AT_ONCE]] == [200] * AT_ONCE

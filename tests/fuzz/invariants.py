@@ -8,7 +8,7 @@ outside until there is much of it.
 import os
 import reprlib
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from itertools import chain
 from types import MethodType
@@ -75,7 +75,7 @@ def queued(world: World) -> Queued:
     found: Queued = {}
     for queue in world.parts.connections.scheduler._queues:
         for step, item, _ in entries(queue):
-            for connection in item if isinstance(item, tuple) else (item,):  # the expired are several in an item
+            for connection in item if isinstance(item, deque) else (item,):  # the expired are several in an item
                 if isinstance(connection, Connection):
                     found.setdefault(connection, set()).add(step.__name__)
     return found
@@ -186,7 +186,8 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
         assert parts.handshakes.half_open.keys() == halfway, "a handshake is counted that is not under way"
         assert len(halfway) <= HALF_OPEN
     tasks = parts.exchanges._tasks
-    assert tasks.statistics()["waiting"] == len(list(entries(tasks._waiting)))
+    assert tasks.statistics()["waiting"] == len(list(entries(tasks._waiting))) == len(tasks._of)
+    assert tasks._of.keys() <= alive, "what was asked by a closed connection still waits"
 
 
 def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None:

@@ -2,12 +2,15 @@
 
 import itertools
 import socket
+from collections import deque
 from collections.abc import Callable
 
 import pytest
 
+from chatserver.net import connections as connections_module
 from chatserver.net.connection import Closing
 from chatserver.net.connections import Connections
+from chatserver.net.scheduler import STEP
 from chatserver.net.states import (
     ALLOWED,
     PRIORITY,
@@ -127,6 +130,26 @@ def test_every_event_reaches_the_handler_of_its_state_in_its_class(it: Parked, s
     peer.shutdown(socket.SHUT_WR)
     it.turn_over()
     assert bool(it.of("ended")) == READS[state], "a FIN is read like bytes"
+
+
+def test_expired_connections_that_take_long_are_more_than_one_step(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers to sixteen long polls of a hundred rooms whose time was up were one step, of 4 ms."""
+    now = 0.0
+
+    def take_long(_: object) -> None:
+        nonlocal now
+        now += 0.6 * STEP
+
+    monkeypatch.setattr(connections_module, "perf_counter", lambda: now)
+    it.recorder.on["expired"] = take_long
+    placed = [it.place(State.HELD)[0] for _ in range(5)]
+    for connection in placed:
+        it.connections.wheel.watch(connection, it.connections.wheel.current)
+        connection.deadline = it.connections.wheel.current
+    expired, told = deque(placed), list[int]()
+    while it.connections._expire_each(expired):
+        told.append(len(it.of("expired")))
+    assert (told, it.of("expired")) == ([2, 4], placed)
 
 
 # -- enter ------------------------------------------------------------------------------------------------------------
