@@ -224,6 +224,7 @@ export class Room extends EventTarget {
     for (const { user } of added) {
       this.#spokeAt.set(user.id, performance.now());
       this.#stopsTyping(user.id);
+      if (this.people.has(user.id)) this.people.set(user.id, user); // a new name may be in a message first
     }
     this.#took(added, changed, true);
   }
