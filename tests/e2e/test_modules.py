@@ -214,6 +214,21 @@ ROOM = """
 """
 
 
+def test_what_was_typed_before_a_message_is_no_typing_after_it(page: Page) -> None:
+    """The server tells who types at most once a second, so that this comes behind the message, and by a network."""
+    body = """
+        let now = 1_000;
+        performance.now = () => now;
+        const types = () => (room.pushed({ type: 'typing', user: { id: 'u', name: 'Bo' } }), room.typists.length);
+        room.take(said(1));
+        const typing = [1_100, 500, 1_500].map((later) => ((now += later), types()));
+        room.take(said(2));
+        delete performance.now;
+        return [...typing, room.typists.length];
+    """
+    assert run(page, "room.js", ROOM + body) == [0, 0, 1, 0]
+
+
 def test_unread_counts_offsets_whatever_retention_took(page: Page) -> None:
     body = """
         const unread = [room.unread];
