@@ -197,7 +197,7 @@ def _main(arguments: list[str]) -> int:
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
-        return _complain(" ".join(str(error).split()), BAD_FLAGS)
+        return _complain(_explain(error), BAD_FLAGS)
     except UsageError as error:
         return _complain(str(error), BAD_FLAGS)
     except TargetDownError as error:
@@ -216,6 +216,15 @@ def _main(arguments: list[str]) -> int:
         traceback.print_exc()
         return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID)
     return result if isinstance(result, int) else 0
+
+
+def _explain(error: cyclopts.CycloptsError) -> str:
+    """Say in one line what is wrong with a command line, and where to read more."""
+    text = " ".join(str(error).split())
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+        hint = text.partition("requires an argument.")[2]  # the flag that is misspelt
+        text = f"{error.argument.name} {'needs a value' if error.keyword else 'is missing'}.{hint}"
+    return f"{text} See {' '.join(('loadgen', *(error.command_chain or ())))} --help"
 
 
 def _complain(text: str, code: int) -> int:

@@ -321,7 +321,8 @@ class Condition(NamedTuple):
         value = figures[self.figure]
         if value is None:
             return f"{self.figure} was not measured, so {self} cannot be judged"
-        return f"{self.figure} is {value:g} ({self})" if _OPERATORS[self.sign](value, self.limit) else None
+        shown = f"{value:g}" if abs(value) < 10_000 else f"{value:,.0f}"
+        return f"{self.figure} is {shown} ({self})" if _OPERATORS[self.sign](value, self.limit) else None
 
 
 def meanings(known: Mapping[str, Figure]) -> dict[str, str]:

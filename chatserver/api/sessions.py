@@ -49,7 +49,7 @@ class SessionHandlers:
     def _keep(self, known: Known, name: str | None) -> Answer:
         """Set a cookie for a signed-in user, until the sign-in expires."""
         if name is not None:
-            raise MessageError(ErrorCode.BAD_FIELD, "name: who has signed in has the name that the token gives")
+            raise MessageError(ErrorCode.BAD_FIELD, "name: a user who has signed in has the name that the token gives")
         if not known.token:  # a proxy names this user with each request
             return Response(201, [self._body(known.principal, "")], headers=(NOT_STORED,))
         if len(known.token) > MAX_COOKIE_CHARS:

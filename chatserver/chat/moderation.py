@@ -106,7 +106,7 @@ class Moderation:
         where = "here" if sanction.room == EVERYWHERE else f"in {sanction.room}"
         what = f"you may not write {where}" if sanction.kind is Kind.MUTE else f"you are banned {where}"
         left = max(0.0, (sanction.until - self.wall_ms()) / 1000) if sanction.until else None
-        until = "" if left is None else f" for another {math.ceil(left)} s"
+        until = "" if left is None else f" for another {_in_words(left)}"
         reason = f": {sanction.reason}" if sanction.reason else ""
         return Refusal(f"{what}{until}{reason}", left)
 
@@ -199,6 +199,14 @@ class Moderation:
     def number_behind(self, user: str) -> int:
         """The number of the user or guest with this id."""
         return number_behind(user, self._secret)
+
+
+def _in_words(seconds: float) -> str:
+    """A length of time, rounded up, in the largest unit of which there are two."""
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds > 1.95 * size:
+            return f"{math.ceil(seconds / size)} {unit}"
+    return f"{math.ceil(seconds)} s"
 
 
 def _end(sanction: Sanction) -> float:

@@ -31,8 +31,16 @@ def keep_cookie(target: Target, cookie: str) -> None:
 
 
 def read_token(text: str) -> str:
-    """Return the given token, or with `@FILE` the one in that file. Raises OSError."""
-    return Path(text[1:]).read_text("utf-8").strip() if text.startswith("@") else text
+    """Return the token given, or the one in the file that `@FILE` names; raises ValueError, which says why not."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text("utf-8").strip()
+    except UnicodeError:
+        why = "it is no text"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise ValueError(f"cannot read {text[1:]}: {why}")
 
 
 def _path(target: Target) -> Path:

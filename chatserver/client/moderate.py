@@ -58,8 +58,8 @@ class Admin:
             raise AdminError(str(error), flag="URL", code=EXIT_BAD_FLAGS) from error
         try:
             self._token = read_token(token)
-        except (OSError, UnicodeError) as error:
-            raise AdminError(f"cannot read {token[1:]}: {error}", flag="--token", code=EXIT_BAD_FLAGS) from error
+        except ValueError as error:
+            raise AdminError(str(error), flag="--token", code=EXIT_BAD_FLAGS) from error
         if not self._token.isascii() or not self._token.isprintable() or not self._token:
             raise AdminError("this is no token", flag="--token", code=EXIT_BAD_FLAGS)
 

@@ -72,9 +72,8 @@ def run(options: Options) -> int:
         token = read_token(options.token)
     except BadUrl as error:
         return _complain(f"URL: {error.message}", EXIT_BAD_URL)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        return _complain(f"--token: cannot read {options.token[1:]}: {why}", EXIT_BAD_URL)
+    except ValueError as error:
+        return _complain(f"--token: {error}", EXIT_BAD_URL)
     if options.send:
         mode: Mode = _send
     elif options.plain or options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):

@@ -33,8 +33,8 @@ def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
         secret = read_token(token)
     except BadUrl as error:
         return _refuse(f"URL: {error.message}")
-    except (OSError, UnicodeError) as error:
-        return _refuse(f"--token: cannot read {token[1:]}: {error}")
+    except ValueError as error:
+        return _refuse(f"--token: {error}")
     if not secret.isascii() or not secret.isprintable():
         return _refuse("--token: this is no token")
     if len(set(targets.values())) < len(urls):

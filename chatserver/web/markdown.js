@@ -1,5 +1,5 @@
 /**
- * A message's text as nodes: code, bold, italic, lists, quotes, links. Built by DOM calls alone, so that whatever a
+ * A message's text as nodes: code, bold, italic, struck out, lists, quotes, links. Built by DOM calls alone, so that whatever a
  * message says, it can become no other element than these, and no link but http and https.
  */
 import { make } from './dom.js';
@@ -11,7 +11,7 @@ const ITEM = /^\s{0,3}(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
 const QUOTE = /^>\s?(.*)$/;
 /** Code first: nothing is marked up inside it. Underscores mark only at the edges of words: snake_case stays. */
 const INLINE =
-  /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
+  /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
 const DEEPEST = 6; // marks within marks
 
 /**
@@ -31,11 +31,12 @@ function inline(text, names, depth = 0) {
   const nodes = [];
   let end = 0;
   for (const { 0: whole, index, groups = {} } of text.matchAll(INLINE)) {
-    const { coded, bold, star, under, label, href } = groups;
+    const { coded, bold, struck, star, under, label, href } = groups;
     nodes.push(...mentions(text.slice(end, index), names));
     end = index + whole.length;
     if (coded) nodes.push(make('code', {}, coded));
     else if (bold) nodes.push(make('strong', {}, ...inline(bold, names, depth + 1)));
+    else if (struck) nodes.push(make('del', {}, ...inline(struck, names, depth + 1)));
     else if (star || under) nodes.push(make('em', {}, ...inline(star ?? under, names, depth + 1)));
     else if (label && URL.canParse(href)) nodes.push(link(href, label));
     else for (const part of splitLinks(whole)) nodes.push(part.href ? link(part.href, part.text) : part.text);
@@ -54,7 +55,8 @@ function mentions(text, names) {
   for (const { at, name } of mentionsIn(text, names)) {
     if (at > end) nodes.push(withEmoji(text.slice(end, at)));
     end = at + 1 + name.length;
-    nodes.push(make('span', { className: 'mention' }, text.slice(at, end)));
+    // The direction of a text is its own, not that of a name in it.
+    nodes.push(make('bdi', { className: 'mention' }, text.slice(at, end)));
   }
   if (end < text.length) nodes.push(withEmoji(text.slice(end)));
   return nodes;

@@ -64,7 +64,7 @@ function body(client, message) {
   const blocks = markdown(action ?? text, names);
   if (action !== null) {
     if (!(blocks[0] instanceof HTMLParagraphElement)) blocks.unshift(make('p'));
-    /** @type {HTMLElement} */ (blocks[0]).prepend('* ', make('b', {}, user.name), ' ');
+    /** @type {HTMLElement} */ (blocks[0]).prepend('* ', make('b', { dir: 'auto' }, user.name), ' ');
   }
   if (edited) {
     const mark = make('span', { className: 'edited' }, 'edited');

@@ -18,7 +18,6 @@ import { OURS_KEY, RoomsView } from './rooms-view.js';
 import { openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
 import { TabLink, canShare } from './tab-link.js';
-import { duration } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const FIRST_ROOM = 'lobby';
@@ -139,8 +138,7 @@ client.addEventListener('refused', ({ detail }) => {
   const { room, error } = detail;
   if (room !== client.room) return;
   const wasIn = client.current.timeline.epoch !== null;
-  const span = error.retryAfter === null ? '' : ` for ${duration(error.retryAfter)}`;
-  showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}${span}: ${error.message}.`, error.code === 'forbidden' ? room : '');
+  showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}: ${error.message}.`, error.code === 'forbidden' ? room : '');
 });
 client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hideBanner());
 byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.comeBack());

@@ -63,8 +63,12 @@ export class PendingView {
         'p',
         { className: 'problem', role: 'alert' },
         `${problem} `,
-        make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.retry(key) }, 'Send again'),
-        make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.discard(key) }, 'Discard'),
+        make(
+          'span',
+          { className: 'choices' },
+          make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.retry(key) }, 'Send again'),
+          make('button', { className: 'link', type: 'button', onclick: () => this.client.outbox.discard(key) }, 'Discard'),
+        ),
       ),
     );
   }

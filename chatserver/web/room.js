@@ -18,7 +18,7 @@ const FILL_LIMIT = 100; // messages a request, when a hole is filled
 const HISTORY_LIMIT = 50; // messages a scroll-up
 const TYPING_EVERY = 3_000; // ms; the server passes on no more
 const TYPING_LASTS = 6_000; // ms without another word of it
-const TYPED_BEFORE = 1_000; // ms; the news of it may come behind the message itself
+const TYPED_BEFORE = 2_000; // ms; the server holds the news of it for up to 1 s, behind the message itself
 const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
 const KEEP = 10_000;
 
@@ -224,6 +224,7 @@ export class Room extends EventTarget {
     for (const { user } of added) {
       this.#spokeAt.set(user.id, performance.now());
       this.#stopsTyping(user.id);
+      if (this.people.has(user.id)) this.people.set(user.id, user); // a new name may be in a message first
     }
     this.#took(added, changed, true);
   }

@@ -57,7 +57,9 @@ export class Switcher {
     const typed = this.#input.value.trim();
     const name = roomNamed(typed);
     const unread = (/** @type {string} */ each) => this.client.rooms.get(each)?.unread ?? 0;
-    const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => Number(!a.startsWith(name)) - Number(!b.startsWith(name)));
+    // Enter goes elsewhere: until something is typed, the room that one is in comes last.
+    const rank = (/** @type {string} */ each) => Number(name ? !each.startsWith(name) : each === this.client.room);
+    const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
     const rows = found.slice(0, MOST_ROOMS).map((each) =>
       this.#option(`#${each}`, make('b', {}, `#${each}`), unread(each) ? make('span', { className: 'badge' }, String(unread(each))) : ''),
     );
@@ -99,7 +101,7 @@ export class Switcher {
     const parts = snippet.map(([part, isHit]) => (isHit ? make('mark', {}, part) : part));
     return this.#option(
       `#${room}/${offset}`,
-      make('span', { className: 'found-at' }, `#${room} · ${user.name} · ${dayName(at)} ${clock(at)}`),
+      make('span', { className: 'found-at' }, ...[`#${room}`, ` · ${user.name}`, ` · ${dayName(at)} ${clock(at)}`].map((part) => make('span', {}, part))),
       make('span', { className: 'snippet', dir: 'auto' }, ...parts),
     );
   }

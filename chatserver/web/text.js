@@ -62,7 +62,7 @@ export function mentionsIn(text, names) {
   return found;
 }
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
 const DAY_AND_YEAR = new Intl.DateTimeFormat(undefined, { dateStyle: 'long' });
@@ -90,16 +90,6 @@ export function dayName(day, today = new Date()) {
  * @param {Date} b
  */
 export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
-
-/**
- * A length of time as people say it: the largest unit that leaves a whole number, or nearly.
- * @param {number} seconds
- */
-export function duration(seconds) {
-  const units = /** @type {[number, string][]} */ ([[86_400, 'day'], [3_600, 'hour'], [60, 'minute'], [1, 'second']]);
-  const [unit, name] = units.find(([each]) => seconds > 0.95 * each) ?? [1, 'second'];
-  return plural(Math.max(1, Math.round(seconds / unit)), name);
-}
 
 /**
  * What somebody says to be doing, by `/me`.

@@ -85,6 +85,24 @@ def test_a_network_is_forbidden_to_all_who_come_from_it_but_moderators(house: Ho
     assert house.allowed(moderator) == [], "one moderator may ban another"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (60, "60 s"),
+        (600, "10 minutes"),
+        (3600, "60 minutes"),
+        (7199, "2 hours"),
+        (86_400, "24 hours"),
+        (30 * 86_400, "30 days"),
+    ],
+)
+def test_how_long_it_takes_is_said_as_people_say_it(house: House, seconds: int, words: str) -> None:
+    house.enforce(ANN, Kind.BAN, seconds=seconds)
+    refusal = house.it.check(ANN, WRITE, "lobby")
+    assert refusal is not None
+    assert refusal.sentence == f"you are banned in lobby for another {words}"
+
+
 def test_it_ends_by_the_clock_and_says_how_long_it_takes(house: House) -> None:
     house.enforce(ANN, Kind.MUTE, seconds=60, reason="spam")
     refusal = house.it.check(ANN, WRITE, "lobby")

@@ -291,7 +291,7 @@ async def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[
         (["ftp://somewhere"], "URL: 'ftp://somewhere' is none of"),
         (["http://host:x"], "URL: 'http://host:x' is no URL"),
         (["host:1", "http://host:1/"], "URL: one is given twice"),
-        (["host:1", "--token", "@/nowhere"], "--token: cannot read /nowhere: "),
+        (["host:1", "--token", "@/nowhere"], "--token: cannot read /nowhere: No such file or directory"),
         (["host:1", "--token", "a\nb"], "--token: this is no token"),
         ([], "URL is missing. Usage: chatserver doctor "),
     ],

@@ -92,11 +92,11 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     expect(mo.page.locator("#people li")).to_have_count(2)
 
     moderate(mo, "Ann", "Ban for 1 hour")
-    expect(banner(ann)).to_contain_text("You are out of #bar for 1 hour: you are banned in bar")
+    expect(banner(ann)).to_contain_text("You are out of #bar: you are banned in bar for another 60 minutes.")
     come_back(ann)
     ann.say("let me in")
     expect(ann.page.locator("#pending .problem")).to_contain_text("you are banned in bar")
-    expect(banner(ann)).to_contain_text("You are out of #bar for 1 hour")
+    expect(banner(ann)).to_contain_text("You are out of #bar: you are banned")
     ann.open(server, room="garden")  # all other rooms are as they were
     ann.say("quiet here")
     ann.expect_texts(["quiet here"])
@@ -148,11 +148,15 @@ def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: 
     ban = {"kind": "ban", "user": user, "seconds": 600, "reason": "noise"}
     answer = bob.page.request.post(f"{server.url}/rooms/den-{transport}/sanctions", headers=bearer, data=ban)
     assert answer.ok, answer.text()
-    expect(banner(bob)).to_contain_text(f"You are out of #den-{transport} for 10 minutes: you are banned")
+    expect(banner(bob)).to_contain_text(
+        f"You are out of #den-{transport}: you are banned in den-{transport} for another 10 minutes"
+    )
     expect(banner(bob)).to_contain_text("noise")
     bob.expect_live(transport)
     bob.page.reload()
-    expect(banner(bob)).to_contain_text(f"#den-{transport} did not open for 10 minutes: you are banned")
+    expect(banner(bob)).to_contain_text(
+        f"#den-{transport} did not open: you are banned in den-{transport} for another 10 minutes"
+    )
 
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])

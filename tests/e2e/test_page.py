@@ -190,6 +190,49 @@ def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
     expect(ann.page.locator("#scroller")).to_be_focused()  # a keyboard would cover half of it
 
 
+def test_on_a_phone_nothing_moves_when_the_connection_is_lost(shared_server: Server, window: OpenWindow) -> None:
+    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann.open(shared_server, transport="poll", room="still")
+    header = ann.page.locator("header")
+    before = header.bounding_box()
+    ann.offline(True)
+    expect(ann.page.locator("#reconnect")).to_be_visible()
+    assert ann.page.evaluate(SMALL) == []
+    assert header.bounding_box() == before
+
+
+def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: Server, window: OpenWindow) -> None:
+    room = "a-name-that-goes-on-and-on.until-it-has-sixty-four-letters-in-it"
+    shared_server.publish(room, "a quokka")
+    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann.open(shared_server, room="short")
+    one_line = ann.page.locator("#text").bounding_box()
+    ann.open(shared_server, room=room)
+    assert ann.page.locator("#text").bounding_box() == one_line
+    ann.page.tap("#show-rooms")
+    ann.page.tap("#find")
+    ann.page.keyboard.type("quokka")
+    where = ann.page.locator(".found-at")
+    expect(where).to_have_text(re.compile(rf"^#{room} · .+ · Today \d+:\d\d"))
+    assert ann.page.evaluate(
+        "() => ((at) => [at.clientHeight < 24, at.scrollWidth <= at.clientWidth])(document.querySelector('.found-at'))"
+    ) == [True, True]
+
+
+def test_a_name_in_another_script_does_not_turn_the_text_around(shared_server: Server, window: OpenWindow) -> None:
+    ann, dov = window(), window()
+    dov.open(shared_server, room="scripts")
+    assert dov.page.request.post(f"{shared_server.url}/session", data={"name": "דוד כהן"}).ok
+    dov.page.reload()
+    dov.say("/me waves")
+    ann.open(shared_server, room="scripts")
+    expect(ann.texts).to_have_count(1)
+    ann.say("@דוד כהן can you look?")
+    expect(dov.page.locator(".mention")).to_have_text("@דוד כהן")
+    directions = "each => each.map((text) => getComputedStyle(text).direction)"
+    assert dov.page.locator("#messages .text").evaluate_all(directions) == ["ltr", "ltr"]
+
+
 def test_an_address_that_is_no_room_is_shown_as_typed(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.page.goto(f"{shared_server.url}/#stra%C3%9Fe")
@@ -285,6 +328,16 @@ def test_the_switcher_goes_to_a_room_by_a_few_letters(shared_server: Server, win
         ann.page.keyboard.press("Enter")
         expect(ann.page.locator("#room-title")).to_have_text(room)
         expect(ann.page.locator("#text")).to_be_focused()
+
+
+def test_the_switcher_offers_another_room_than_the_one_that_is_open(shared_server: Server, window: OpenWindow) -> None:
+    ann = window()
+    for room in ("to-and", "fro"):
+        ann.open(shared_server, room=room)
+    for room in ("to-and", "fro"):
+        ann.page.keyboard.press("Control+k")
+        ann.page.keyboard.press("Enter")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
 
 
 def test_ten_thousand_messages_are_a_few_hundred_rows(shared_server: Server, window: OpenWindow) -> None:

@@ -41,6 +41,20 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(shared_server: Server, windo
     expect(ann.page.locator("#typing")).to_be_empty()  # at once: it is said
 
 
+def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server, window: OpenWindow) -> None:
+    """The list of who is here is told once a second, and then from behind the messages."""
+    ann, ben = window(), window()
+    for each in (ann, ben):
+        each.open(shared_server, room="renamed")
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    ben.say("old")  # with the page's cookie, and from now on with another name
+    assert ben.page.request.post(f"{shared_server.url}/session", data={"name": "Benedikt"}).ok
+    ben.page.evaluate("fetch('/rooms/renamed/messages', { method: 'POST', body: 'it is me' })")
+    expect(ann.texts).to_have_text(["old", "it is me"])
+    ann.page.fill("#text", "@Bened")
+    expect(ann.page.locator("#completions li")).to_have_text("Benedikt")
+
+
 def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")

@@ -38,7 +38,7 @@ AT_ONCE = (
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["run"], "URL"),
+        (["run"], "URL is missing. See loadgen run --help"),
         (["run", "http://127.0.0.1:1", "--clints", "3"], "--clints"),
         (["run", "http://127.0.0.1:1", "--clients", "many"], "--clients"),
         (["run", "http://127.0.0.1:1", "--clients", "0"], "--clients"),
@@ -66,7 +66,7 @@ AT_ONCE = (
         (["scorecard", "http://127.0.0.1:1", "--start", "sleep 1", "--server-pid", "1"], "--server-pid: with --start"),
         (["fingerprint", "http://127.0.0.1:1", "--within", "1"], "--within"),
         (["compare", "--peers", "apache"], "--peers"),
-        (["attack", "http://127.0.0.1:1"], "--kind"),
+        (["attack", "http://127.0.0.1:1"], "--kind is missing. See loadgen attack --help"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-haed"], "did you mean slow-head"),
         (["attack", "http://127.0.0.1:1", "--kind", "idle"], "--kind: there is no 'idle'"),
         (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),

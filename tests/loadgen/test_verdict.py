@@ -72,6 +72,11 @@ def test_every_reason_is_told() -> None:
     assert _decide(BOTH, died="it does not listen").reasons[0] == "the server died: it does not listen"
 
 
+def test_a_large_figure_is_told_in_digits() -> None:
+    told = Condition("server_bytes_over_bar", ">", 0).judge({"server_bytes_over_bar": 1_008_920.0})
+    assert told == "server_bytes_over_bar is 1,008,920 (server_bytes_over_bar>0)"
+
+
 def test_one_failure_in_a_million_is_one() -> None:
     figures = {"attack_failed": 1.0, "p99_over_bar_ms": -5.0, "success_percent": 100 * 999_999 / 1_000_000}
     assert _decide(figures).outcome == "fell short"
