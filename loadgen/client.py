@@ -196,6 +196,7 @@ class Client(metaclass=_Slotted):
     speaks: ClassVar[bool] = False  # the schedule sends messages through it
     echoes: ClassVar[bool] = False  # its messages come back to it
     silent: ClassVar[bool] = False  # sends no byte, on purpose
+    unnoticed_seconds: ClassVar[float] = 0.0  # time in which a sound server cannot know that it is gone
     cycle_seconds: ClassVar[float] = 0.0  # of a slow client: the time in which it has done everything once
 
     def __init__(self, cohort: Cohort, index: int) -> None:

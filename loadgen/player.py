@@ -40,7 +40,8 @@ ROUND_TRIPS: Final = 2.0
 #: niceness 10 a process gets a tenth of the CPU of its competitors.
 CROWD_NICENESS: Final = 10
 
-#: Time for a server, after the recovery, to get back to as few open descriptors as before the attack.
+#: Time for a server, after the recovery, to get back to as few open descriptors as before the attack. The time in which
+#: it cannot know that attackers have vanished comes on top.
 RETURN_SECONDS: Final = 5.0
 
 #: After this long without a delivery, nothing is in flight any more.
@@ -262,7 +263,8 @@ class Player:
             after, before = found.descriptors_after, found.descriptors_before
             return after is None or before is None or after <= before
 
-        await self._session.until(is_back, RETURN_SECONDS)
+        unnoticed = max((each.unnoticed_seconds for each in self._experiment.attackers), default=0.0)
+        await self._session.until(is_back, unnoticed + RETURN_SECONDS)
 
     # Readings
 

@@ -170,6 +170,9 @@ KNOCK_EVERY_SECONDS: Final = 60.0
 #: Time for the RST to arrive after a knock.
 ECHO_SECONDS: Final = 1.0
 
+#: A server finds a peer that has vanished by a ping after 20 to 25 s of silence that gets no pong within 10 to 20 s.
+UNNOTICED_SECONDS: Final = 45.0
+
 
 class Vanishing(Attacker):
     """Vanishes a second after `vanish_soon`, without FIN, RST or acknowledgements, and detects when it is dropped.
@@ -178,6 +181,7 @@ class Vanishing(Attacker):
     client comes back every minute and sends a few bytes (a knock), which a server that has dropped it answers with RST.
     """
 
+    unnoticed_seconds = UNNOTICED_SECONDS
     knock: ClassVar[bytes] = b"\r\n"  # servers should ignore it before a request (RFC 9112 section 2.2)
 
     def on_connected(self) -> None:

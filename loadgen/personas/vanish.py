@@ -28,6 +28,11 @@ class Vanish(Lingerer, Vanishing):
         self.send(join(0, self.room))
 
 
+#: A server finds a stream that has vanished by what it writes, every 15 to 30 s, and judges missing acknowledgements over
+#: some time: half a minute or two is fair to a phone in a tunnel.
+UNACKNOWLEDGED_SECONDS: Final = 90.0
+
+
 @persona
 class VanishStream(Vanishing):
     """Event stream that vanishes without FIN or RST.
@@ -36,6 +41,7 @@ class VanishStream(Vanishing):
     """
 
     name = "vanish-stream"
+    unnoticed_seconds = UNACKNOWLEDGED_SECONDS
     needs = Needs.CHAT
     opening = event_stream
 

@@ -138,6 +138,8 @@ class Server:
                 continue
             if is_attacker and self.plant.leaks_descriptors:
                 self._hoard_of_files.append(sock.dup())
+            if is_attacker and self.plant.keeps_descriptors:
+                self._later(self.plant.keeps_descriptors, sock.dup().close)
             if self.plant.leak_bytes:
                 self._hoard.append(bytearray(b"x" * self.plant.leak_bytes))
             self._selector.register(sock, selectors.EVENT_READ, partial(self._read, peer))

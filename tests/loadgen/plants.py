@@ -68,6 +68,7 @@ class Plant:
     dies: bool = False  # end the process
     forgets: bool = False  # have half of what was acknowledged no more in the history
     leaks_descriptors: bool = False  # one for each attacker
+    keeps_descriptors: float = 0.0  # s, one for each attacker from when it comes
     one_waits: float = 0.0  # let one established member wait so long for its acknowledgements
     fails_one: bool = False  # answer one message of an established member with an error, a moment later
 

@@ -5,6 +5,7 @@ import pytest
 from loadgen import machine
 from loadgen.figures import Condition
 from loadgen.machine import Ticks
+from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
 from loadgen.session import LOOKS
 from tests.loadgen.planted import Plant, planted, planted_process
@@ -52,6 +53,16 @@ async def test_a_leak_is_found_and_what_is_left_however_short_the_recovery_was()
     assert figure(report, "server_bytes_left") > 200 * 25_000, "and it does not give it back"
     assert any("server_bytes_over_bar" in reason for reason in report.verdict.reasons)
     assert all(row.server_pss_bytes for row in report.phases)
+
+
+async def test_a_server_has_time_to_notice_that_attackers_have_vanished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds them by a ping, after a recovery of seconds is over; every server fell short in these rows."""
+    monkeypatch.setattr("loadgen.player.RETURN_SECONDS", 0.0)
+    monkeypatch.setattr(registry()["idle-connect"], "unnoticed_seconds", 60.0)
+    with planted_process(Plant(keeps_descriptors=5.0), watched=True) as (url, pid):
+        report = await play_attack(url, {"idle-connect": 20}, server_pid=pid, seconds=3.0)
+    assert figure(report, "server_descriptors_left") <= 0
+    assert figure(report, "attackers_came") == 20
 
 
 async def test_a_lost_message_is_one_failure_and_delays_no_other() -> None:
