@@ -28,8 +28,8 @@ class Vanish(Lingerer, Vanishing):
         self.send(join(0, self.room))
 
 
-#: A server finds a stream that has vanished by what it writes, every 15 to 30 s, and judges missing acknowledgements over
-#: some time: half a minute or two is fair to a phone in a tunnel.
+#: A server writes to a silent stream every 15 to 30 s, and finds a vanished one by missing acknowledgements. A minute
+#: for these is fair to a phone in a tunnel.
 UNACKNOWLEDGED_SECONDS: Final = 90.0
 
 
