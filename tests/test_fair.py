@@ -156,6 +156,18 @@ def test_a_network_that_floods_has_no_more_than_its_credit_ahead_of_the_others()
     assert [queue.pop() for _ in range(4)] == ["late", "a", "b", "flood"]
 
 
+def test_nothing_is_remembered_of_networks_whose_entries_are_removed() -> None:
+    """Peers with a new IPv6 /64 each time that ask while the log is slow, and reset before they were served."""
+    queue = FairQueue[str]()
+    queue.push("slow", "slow")
+    for number in range(100):
+        queue.push(f"network {number}", "gone")
+        queue.remove(f"network {number}", "gone")
+    assert list(queue._lines) == ["slow"]
+    assert queue.pop() == "slow"
+    assert not queue
+
+
 def test_one_out_of_its_turn_leaves_the_others_theirs() -> None:
     queue = FairQueue[str]()
     for entry in ("a1", "b1", "c1", "a2"):

@@ -65,7 +65,10 @@ class Request(msgspec.Struct, gc=False):
 
     def check_again(self) -> None:
         """After a wait: refuse somebody who has signed out everywhere meanwhile. Raises RefusedError."""
-        if not self.foreign and self.identities.signed_out.last_of(self.principal.number) is not self._signed_out:
+        if self.foreign:
+            return
+        last = self.identities.signed_out.last_of(self.principal.number)
+        if last is not None and last is not self._signed_out:  # None: an old one has been dropped meanwhile
             raise refused()
 
     def parameters(self, *allowed: str) -> "Parameters":

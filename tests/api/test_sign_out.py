@@ -85,6 +85,18 @@ async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str) -> None
         await server.in_phase("stream" if "events" in path else "held")
 
 
+async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(key: str) -> None:
+    log = SilentLog()
+    async with serving(engine=log, token_key=(key,)) as server, connect(server.address) as mine:
+        await sign_out(server, bearer(old()))
+        later = bearer(token(iat=int(time.time()) + 2))
+        await mine.send(request("GET", "/rooms/news/events", headers=later))
+        await server.in_phase("serving", 1)
+        server.server.parts.services.identities.signed_out._table.clear()  # as its sweep does, long after
+        log.may_tell.set()
+        await server.in_phase("stream")
+
+
 async def test_it_ends_what_is_open_on_every_transport_and_nobody_elses(
     house: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

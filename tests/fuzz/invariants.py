@@ -87,6 +87,7 @@ def entries(queue: FairQueue[Any]) -> Iterable[Any]:
     in_turn = {network for network, line in queue._lines.items() if line.credit < CREDIT}
     assert sorted(queue._fresh) == sorted(fresh), "a network with credit is not ahead, or twice, or one without is"
     assert sorted(queue._turns) == sorted(in_turn), "a network's line is never in turn, or twice"
+    assert fresh | in_turn == set(queue._lines), "an empty line is remembered of a network that was never served"
     assert len(queue) == sum(map(len, queue._lines.values())), "an entry is counted twice, or not"
     assert queue or not queue._lines, "a round goes on with nobody left"
     return chain.from_iterable(queue._lines.values())
