@@ -193,7 +193,8 @@ def chat(
     room
         The room to join; the default is the one that the URL names, or lobby.
     name
-        Join as a guest with this name; without it the server makes one up. The next start is the same guest.
+        Join as a guest with this name; without it the server makes one up. The next start with the same name, or again
+        without one, is the same guest.
     token
         Sign in with this token; @FILE reads it from a file, where other users cannot see it.
     transport
@@ -296,6 +297,9 @@ app.command(admin)
 
 def main() -> None:
     """Run the command line; the entry point of the `chatserver` script."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the shell; a socket must not get its descriptor
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (open until the end)
     sys.exit(run_command(sys.argv[1:]))
 
 

@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -56,6 +56,8 @@ DRAIN_BATCH = 64
 DRAIN_LOOK = 0.05
 #: The share of the drain timeout that is kept for answering incomplete requests and writing those answers out.
 LAST_WORDS = 0.1
+#: Seconds until a background task that ended with an exception runs again.
+RUN_AGAIN = 1.0
 #: The interpreter's switch interval, seconds: with CPython's 5 ms the loop would wait that long for the log's threads.
 THREAD_SWITCH = 0.0005
 
@@ -178,22 +180,23 @@ class Server:
         if self._reloader is not None:  # otherwise nothing is in memory yet
             self._attempt(partial(self._reloader.heard, hints))
             self._attempt(partial(self.parts.hub.heard, hints))
+            self._attempt(partial(self.parts.services.search_results.heard, hints))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
-        nursery.start_soon(parts.hub.run)
-        nursery.start_soon(parts.services.markers.run)
         nursery.start_soon(parts.poller.run)
-        nursery.start_soon(parts.services.audit.run, parts.log.audit)
-        if parts.log.shared and self._reloader is not None:
-            nursery.start_soon(self._reloader.run)
         nursery.start_soon(self._turn_wheel)
         nursery.start_soon(self._retain)
+        nursery.start_soon(self._keep_running, parts.hub.run)
+        nursery.start_soon(self._keep_running, parts.services.markers.run)
+        nursery.start_soon(self._keep_running, partial(parts.services.audit.run, parts.log.audit))
+        if parts.log.shared and self._reloader is not None:
+            nursery.start_soon(self._keep_running, self._reloader.run)
         if self._published is not None:
-            nursery.start_soon(self._published.run)
+            nursery.start_soon(self._keep_running, self._published.run)
         if parts.together is not None:
             parts.together.elsewhere.heard_hint = lambda name: self._heard({name: 0})
-            nursery.start_soon(parts.together.run)
+            nursery.start_soon(self._keep_running, parts.together.run)
         await nursery.start(self._reload_at_hangup)
         with self._stops() as signals:
             self._ready = True
@@ -226,6 +229,15 @@ class Server:
             scope.cancel()
 
     # -- tasks ------------------------------------------------------------------------------------------------------
+
+    async def _keep_running(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a background task until cancelled; after an exception in it, which is logged, it runs again."""
+        while True:
+            try:
+                await run()
+            except Exception:  # noqa: BLE001  the fault boundary
+                self.parts.connections.faults.caught(self)
+            await trio.sleep(RUN_AGAIN)
 
     async def _turn_wheel(self) -> None:
         parts, heap = self.parts, Heap(find_trim())

@@ -20,6 +20,7 @@ from loadgen.protocols import served
 from loadgen.report import Outcome
 from loadgen.scorecard import Scorecard
 from loadgen.target import UsageError
+from loadgen.values import File, N, Names, PerSecond, Seconds
 
 
 @Parameter(name="*")
@@ -27,16 +28,16 @@ from loadgen.target import UsageError
 class Healthy:
     """Flags of both attacking commands for the healthy clients."""
 
-    victims: int = 50
+    victims: N = 50
     """Healthy clients, each with an operation every 100 ms."""
-    victim: str = "chat"
+    victim: Annotated[str, Parameter(metavar="KIND")] = "chat"
     """What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for other
     servers ws-echo and 'GET /path'."""
-    newcomers: float = NEWCOMERS_PER_S
+    newcomers: PerSecond = NEWCOMERS_PER_S
     """Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."""
-    timeout: float = OPERATION_TIMEOUT_SECONDS
+    timeout: Seconds = OPERATION_TIMEOUT_SECONDS
     """Seconds after which a victim's operation has failed."""
-    neighbours: int = NEIGHBOURS
+    neighbours: N = NEIGHBOURS
     """Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that is hurt
     is collateral; 0 = none. Only kinds whose protocol the victims use take part."""
     fixed_duration: bool = False
@@ -67,12 +68,12 @@ def attack(
     url: Url,
     /,
     *,
-    kind: str,
-    clients: int = 8000,
-    duration: float = 20.0,
+    kind: Names,
+    clients: N = 8000,
+    duration: Seconds = 20.0,
     healthy: Healthy = HEALTHY,
-    baseline: float = 5.0,
-    recovery: float = 5.0,
+    baseline: Seconds = 5.0,
+    recovery: Seconds = 5.0,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -109,15 +110,15 @@ def scorecard(
     url: Url,
     /,
     *,
-    kind: str = "",
-    clients: int = 8000,
-    duration: float = 12.0,
+    kind: Names = "",
+    clients: N = 8000,
+    duration: Seconds = 12.0,
     healthy: Healthy = HEALTHY,
-    baseline: float = 3.0,
-    recovery: float = 3.0,
+    baseline: Seconds = 3.0,
+    recovery: Seconds = 3.0,
     floor: bool = False,
-    start: str | None = None,
-    markdown_file: Annotated[str | None, Parameter(name="--markdown")] = None,
+    start: Annotated[str, Parameter(metavar="COMMAND")] | None = None,
+    markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -133,8 +134,8 @@ def scorecard(
         duration: Seconds of each attack.
         baseline: Seconds to measure before each attack.
         recovery: Seconds to measure after each.
-        floor: Play each slow or greedy attack on a bare epoll loop first, to show what this machine allows: the bar for
-            p99 is then at least 1.5 times the floor's, 3 times for the greedy.
+        floor: Play each slow or greedy attack on a bare epoll loop first, to show what this machine allows: if
+            even that is later than 15 ms, late answers of the target prove nothing.
         start: Start the target anew for each attack with this command, which listens at URL, in an empty folder, and
             kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
         markdown_file: Also write the table there, as Markdown.

@@ -30,6 +30,7 @@ from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
+from loadgen.values import File, Mix, N, Name, PerSecond, Seconds, Share
 
 BAD_FLAGS: Final = 2
 REFUSED: Final = 4
@@ -39,11 +40,19 @@ DEFAULT_RATE: Final = 10.0
 #: A chat, as most are.
 CHAT_LOAD: Final = "idle=80,poll=15,chat=5"
 
+
+def _shown(default: object) -> str | None:
+    """The default of a flag for `--help`, unless it is that nothing was said."""
+    if default is None or default is False or default in ("", ()):
+        return None
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
 app = App(
     name="loadgen",
     help="A load generator for HTTP and WebSocket servers that tells who got hurt.\n\nExit codes: 0 the target held,"
     " 1 it fell short, 2 bad flags, 3 invalid run (the generator was the bottleneck), 4 refused target, 130 stopped.",
-    default_parameter=Parameter(negative=""),
+    default_parameter=Parameter(negative="", show_default=_shown),
     version=lambda: f"loadgen {metadata.version('chatserver')}",
     result_action="return_value",
 )
@@ -54,24 +63,24 @@ def run(
     url: Url,
     /,
     *,
-    clients: Annotated[int, Parameter(help="Virtual clients in all.")] = 1000,
+    clients: Annotated[N, Parameter(help="Virtual clients in all.")] = 1000,
     mix: Annotated[
-        str | None,
+        Mix | None,
         Parameter(help=f"Shares of the personas, see `loadgen list`. Default {CHAT_LOAD}; with --request request=100."),
     ] = None,
     rate: Annotated[
-        float | None,
+        PerSecond | None,
         Parameter(help=f"Messages or requests a second, open-loop. Default {DEFAULT_RATE:g} if anybody speaks."),
     ] = None,
-    duration: Annotated[float, Parameter(help="Seconds of steady load, after everybody is connected.")] = 30.0,
+    duration: Annotated[Seconds, Parameter(help="Seconds of steady load, after everybody is connected.")] = 30.0,
     rooms: Annotated[
-        int | None,
+        N | None,
         Parameter(help=f"Spread the clients over so many rooms. Default one for {flags.CLIENTS_PER_ROOM} clients."),
     ] = None,
     room: Annotated[
-        str | None, Parameter(help="Name of the room; with --rooms above 1 the beginning of the rooms' names.")
+        Name | None, Parameter(help="Name of the room; with --rooms above 1 the beginning of the rooms' names.")
     ] = None,
-    poll_wait: Annotated[float, Parameter(help="Seconds that a long-poll asks to be held.")] = 25.0,
+    poll_wait: Annotated[Seconds, Parameter(help="Seconds that a long-poll asks to be held.")] = 25.0,
     connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -113,7 +122,7 @@ def play(
     url: Url,
     /,
     *,
-    scenario: Annotated[str, Parameter(help="The TOML file, see docs/loadgen.md.")],
+    scenario: Annotated[File, Parameter(help="The TOML file, see docs/loadgen.md.")],
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
@@ -137,10 +146,10 @@ def capacity(
     protocol: Annotated[
         Literal["chat", "http", "ws-echo"], Parameter(help="What the target speaks; http and ws-echo need no chat.")
     ] = "chat",
-    first: Annotated[int, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
-    most: Annotated[int, Parameter(help="No more is tried.")] = 10_000,
-    precision: Annotated[float, Parameter(help="Share of the result by which it may be off.")] = 0.1,
-    duration: Annotated[float, Parameter(help="Seconds of each trial.")] = 5.0,
+    first: Annotated[N, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
+    most: Annotated[N, Parameter(help="No more is tried.")] = 10_000,
+    precision: Annotated[Share, Parameter(help="Share of the result by which it may be off.")] = 0.1,
+    duration: Annotated[Seconds, Parameter(help="Seconds of each trial.")] = 5.0,
     connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
     common: Common = COMMON,

@@ -83,6 +83,7 @@ class Place:
     poll_wait_seconds: float
     random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
+    mark: bytes = b"lg"  # the first bytes of every message of the schedule
     endpoint: Endpoint = USUAL
     # the paths of the chat contract, with `{room}` and `{wait}` to fill in
     post_path: ClassVar = "/rooms/{room}/messages"
@@ -135,10 +136,12 @@ class Cohort(Tally, kw_only=True, eq=False):
     # arrays by client: attributes of the clients would take five times as much memory
     born: array[float] = msgspec.field(default_factory=lambda: array("d"))  # when it began to connect
     have_come: bytearray = msgspec.field(default_factory=bytearray)  # whether it ever reached the server
+    delivered: array[int] = msgspec.field(default_factory=lambda: array("I"))  # messages of the schedule, see `deliver`
 
     def __post_init__(self) -> None:
         self.born = array("d", bytes(8 * self.wanted))
         self.have_come = bytearray(self.wanted)
+        self.delivered = array("I", bytes(4 * self.wanted))
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""
@@ -217,6 +220,11 @@ class Client(metaclass=_Slotted):
     def born(self) -> float:
         """When it began to connect."""
         return self.cohort.born[self.number]
+
+    def deliver(self, data: bytes, messages: int = 1) -> None:
+        """Count delivered messages, and in their bytes those of the schedule: others may speak in the room too."""
+        self.cohort.deliveries += messages
+        self.cohort.delivered[self.number] += data.count(self.cohort.place.mark)
 
     @property
     def room(self) -> str:

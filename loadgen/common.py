@@ -24,11 +24,14 @@ from loadgen.render import show
 from loadgen.report import Report
 from loadgen.session import Plan
 from loadgen.target import Endpoint, Target
+from loadgen.values import File, Files, Folder, N, Name, PerSecond, Pid, Place, Seconds
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
 ]
-ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")]
+ConnectRate = Annotated[
+    PerSecond, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")
+]
 
 
 @Parameter(name="*")
@@ -36,19 +39,19 @@ ConnectRate = Annotated[float, Parameter(help="Connections to begin a second; 0 
 class Common:
     """The flags that every measuring command has."""
 
-    report: str | None = None
+    report: Folder | None = None
     """Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."""
     json: bool = False
     """Print the report as JSON on standard output."""
-    fail_if: tuple[str, ...] = ()
+    fail_if: Annotated[tuple[str, ...], Parameter(metavar="FIGURE>NUMBER")] = ()
     """Exit 1 if true, for example 'p99_ratio>1.2'; repeatable, or with commas. Adds to the default bar. The report
     lists the figures by name."""
     no_bar: bool = False
     """Judge by --fail-if alone, without the default bar."""
-    seed: int | None = None
+    seed: N | None = None
     """Replay a run's random choices; by default a new one, which is printed."""
     allow_target: Annotated[
-        str | None,
+        Annotated[str, Parameter(metavar="HOST")] | None,
         Parameter(
             help=f"Permit this host although it is off the loopback; it must also serve {target.CONSENT_TEXT!r} at"
             f" {target.CONSENT_PATH}."
@@ -61,27 +64,27 @@ class Common:
 class Loading:
     """The flags of the commands that load a server."""
 
-    server_pid: int | None = None
+    server_pid: Pid | None = None
     """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: a
     server reuses memory that an earlier crowd left behind, so its growth would not show."""
-    wait: float = 0.0
+    wait: Seconds = 0.0
     """Seconds to wait for the target to listen; 0 = it listens already."""
-    processes: int = 1
+    processes: N = 1
     """Processes to play the crowd in; one holds about 18,000 clients and half a core."""
-    path: str = "/"
+    path: Place = "/"
     """What plain GETs fetch."""
-    ws_path: str = "/ws"
+    ws_path: Place = "/ws"
     """Where the target speaks WebSocket."""
-    request: str | None = None
+    request: Annotated[str, Parameter(metavar="'METHOD PATH'")] | None = None
     """What plain requests ask, for example 'POST /api': a method and a path."""
-    header: tuple[str, ...] = ()
+    header: Annotated[tuple[str, ...], Parameter(metavar="FIELD")] = ()
     """A field of plain requests and WebSocket upgrades, 'Name: value' (cookies, bearer tokens); repeatable. @FILE reads
     one a line, and keeps them out of the report."""
-    body: str | None = None
+    body: File | None = None
     """A file with the body of --request."""
-    persona: tuple[str, ...] = ()
+    persona: Files = ()
     """A Python file with a persona of your own, see docs/personas.md; repeatable."""
-    subprotocol: str = ""
+    subprotocol: Name = ""
     """The subprotocol that WebSockets ask for."""
 
     def endpoint(self) -> Endpoint:
@@ -142,7 +145,7 @@ def make_plan(
     if server is not None:
         server.require()
     where = target.find(url, allow=common.allow_target)
-    notes = preflight.check(where, connections, loading.processes)
+    notes = [*preflight.check(where, connections, loading.processes), *filter(None, [experiment.why_longer])]
     if not started_by_us:
         target.await_open(where, loading.wait)
         target.probe(where)

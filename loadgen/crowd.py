@@ -84,7 +84,8 @@ class Crowd:
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
         self._engine = engine_for(role.target, connect_rate=role.connect_rate, stay_seconds=STAY_SECONDS)
         self._target = role.target
-        self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag)
+        self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag, mark=role.mark)
+        self._mark = role.mark.encode()
         self._made: dict[str, _MadeGroup] = {}
 
     async def run(self) -> None:
@@ -117,6 +118,7 @@ class Crowd:
             endpoint=order.endpoint,
             random=self._random,
             traffic=self._traffic,
+            mark=self._mark,
         )
         known = registry()
         cohorts, first_index = [], order.first_index
@@ -151,6 +153,10 @@ class Crowd:
             listeners=[(*where, number) for where, number in self._listeners().items()],
         )
 
-    def _listeners(self) -> Counter[tuple[str, str]]:
+    def _listeners(self) -> Counter[tuple[str, int]]:
         clients = (client for made in self._made.values() for client in made.clients if client.stage is Stage.HELD)
-        return Counter((client.name, client.room) for client in clients if client.honest and not client.slow)
+        return Counter(
+            (client.room, client.cohort.delivered[client.number])
+            for client in clients
+            if client.honest and not client.slow
+        )

@@ -6,8 +6,10 @@ noisy machine.
 """
 
 import re
+import shlex
 import statistics
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -56,6 +58,9 @@ _NEITHER: Final = re.compile(
     r"baseline_p\d|floor_|round_trip|_came$|neighbours$|^acknowledged$|_wait_|growth|first_|cases$|max_ms|p999"
     r"|newcomers_p99|ratio"
 )
+#: Flags whose values do not change what is played.
+_NO_LOAD: Final = frozenset({"--report", "--seed", "--server-pid", "--markdown", "--wait"})
+
 _NO_MEASUREMENT: Final = frozenset({Outcome.INVALID, Outcome.NOT_EXERCISED, Outcome.INTERRUPTED})
 
 
@@ -105,6 +110,8 @@ def compare(a: Report, b: Report, what: str) -> Report:
     held = f"nothing got worse; {len(rows)} of {compared} figures moved" if both else "nothing could be compared"
     told = [f"{each} got worse" for each in worse] or [held]
     notes = [f"not in both, or no sound measurement in one: {', '.join(left_out)}"] if left_out else []
+    if (asked := _asked(a)) != (other := _asked(b)):
+        notes.append(f"they were not asked the same: {asked or 'nothing'}; and {other or 'nothing'}")
     return Report(
         command="diff",
         arguments=arguments(),
@@ -115,6 +122,17 @@ def compare(a: Report, b: Report, what: str) -> Report:
         verdict=verdict(outcome, told, notes),
         tables=[Table(title="what moved", columns=["part", "figure", "before", "after", "mark"], rows=rows)],
     )
+
+
+def _asked(report: Report) -> str:
+    """What a command line asked for, without the target and what says nothing about the load."""
+    words = shlex.split(report.arguments)
+    said = [
+        word
+        for before, word in pairwise(words)
+        if not {before, word} & _NO_LOAD and not word.startswith("http") and word not in {report.command, "--json"}
+    ]
+    return shlex.join(said)
 
 
 def _samples(report: Report) -> dict[str, list[Report]]:

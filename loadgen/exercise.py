@@ -68,7 +68,8 @@ def _too_few(group: GroupStatus) -> str:
     if group.came >= LEAST_SHARE * group.wanted:
         return ""
     why = Counter(group.failed) + Counter(group.refused)
-    most = f" ({', '.join(f'{reason}: {number:,}' for reason, number in why.most_common(2))})" if why else ""
+    told = [f"{reason}: {number:,}" for reason, number in why.most_common(2)]
+    most = f" ({', '.join(told or ['the others were not yet let in: a longer attack (--duration) would tell'])})"
     return f"only {group.came:,} of {group.wanted:,} came{most}"
 
 

@@ -172,6 +172,16 @@ class Experiment:
         return max(self.seconds(*MEASURED), self.cycle_seconds)
 
     @property
+    def why_longer(self) -> str:
+        """The reason why it takes longer than asked for; empty if it does not."""
+        asked, needed = self.seconds(*MEASURED), self.cycle_seconds
+        slowest = next((each.name for each in self.neighbours if asked < needed == each.cycle_seconds), "")
+        return slowest and (
+            f"{asked:g} s were asked for, but {slowest} beside it needs {needed:g} s, so the attack lasts longer;"
+            " --fixed-duration leaves out what needs longer"
+        )
+
+    @property
     def course(self) -> list[tuple[str, float]]:
         """The measured phases with their lengths, for the live view."""
         return [(phase.name, phase.seconds) for phase in self.phases if phase.counts_as in MEASURED]

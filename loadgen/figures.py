@@ -156,6 +156,8 @@ _MESSAGES: Final = (
     Figure("missed", "",
            "acknowledged messages that members of their room did not get, counted for each member that missed one",
            _none(When.GATHERED)),
+    Figure("surplus", "", "messages that members got twice, or that were meant for another room, counted for each such"
+           " member", _none(When.GATHERED)),
     Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
     Figure("messages_per_s", "/s", "messages acknowledged or requests answered, late ones too, per second of the"
            " steady window", tile="messages acknowledged"),

@@ -13,7 +13,7 @@ from loadgen.experiment import BESIDE, Counts
 from loadgen.figures import Condition, Figures, When, bar_of, meanings
 from loadgen.latency import Latency
 from loadgen.measured import Measured
-from loadgen.protocols import NEWCOMERS, WHAT
+from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import CohortRow, PhaseRow, Report, Verdict
 from loadgen.scrape import growth
 from loadgen.span import Span
@@ -121,6 +121,9 @@ def _notes(measured: Measured, figures: Figures) -> tuple[str, ...]:
         notes.append(expected.words(taken))
     if found is not None and found.unreadable:
         notes.append(f"not exercised: acknowledged messages could not all be read again ({found.unreadable})")
+    over = figures["server_bytes_over_bar"] or 0
+    if over > 0 and KEEPS_MESSAGES & measured.experiment.victims.keys():
+        notes.append(f"{fmt.size(over)} of memory above the limit: a log in memory grows by what attackers publish")
     if measured.floor.fault:
         notes.append(f"nothing to compare with at the floor: {measured.floor.fault}")
     return tuple(notes)

@@ -111,6 +111,7 @@ class Measured:
             "unacknowledged": traffic.unacknowledged + traffic.unsent,
             "unreturned": traffic.unreturned if self.experiment.echoes else None,
             "missed": totals.missed() if self.experiment.is_gathered else None,
+            "surplus": totals.surplus() if self.experiment.is_gathered else None,
             "message_errors": sum(traffic.errors.values()),
             "messages_per_s": per(sum(traffic.acknowledged_in.values()), seconds),
             "deliveries_per_s": steady.rate("deliveries"),

@@ -93,6 +93,11 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     personas: list[str] = []  # files with further personas
     niceness: int = 0  # of the process, see nice(2)
 
+    @property
+    def mark(self) -> str:
+        """What every message of the run's schedule begins with, in all processes: their seeds differ below 1,000."""
+        return f"lg{self.seed // 1000 & 0xFFFFFFFF:08x}"
+
 
 class GroupStatus(Tally, kw_only=True):
     """The counters of one persona's clients, now or when they were closed."""
@@ -163,7 +168,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
     ages: list[float] = []  # age of the oldest attacker still connected, by group
     own_faults: dict[str, int] = {}
-    listeners: list[tuple[str, str, int]] = []  # persona, room, and the number of honest clients (not slow) held there
+    #: Room, messages of the run delivered to each, and the number of such clients: honest, not slow, held.
+    listeners: list[tuple[str, int, int]] = []
 
     def lag(
         self, part: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
@@ -175,12 +181,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     def missed(self) -> int:
         """Acknowledged messages that a member of their room did not get, counted for each such member."""
-        due: Counter[str] = Counter()
-        for persona, room, number in self.listeners:
-            due[persona] += number * self.traffic.acknowledged_in.get(room, 0)
-        for group in self.groups:
-            due[group.persona] -= group.deliveries
-        return sum(max(missing, 0) for missing in due.values())
+        due = self.traffic.acknowledged_in
+        return sum(number * max(due.get(room, 0) - got, 0) for room, got, number in self.listeners)
+
+    def surplus(self) -> int:
+        """Messages that a member got and was not due: twice, or of another room."""
+        due, perhaps = self.traffic.acknowledged_in, self.traffic.unacknowledged
+        return sum(number * max(got - due.get(room, 0) - perhaps, 0) for room, got, number in self.listeners)
 
 
 AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | EndProbes | SendResult

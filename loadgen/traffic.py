@@ -58,12 +58,14 @@ class Pace(NamedTuple):
 
 
 class Traffic:
-    def __init__(self, random: Random, *, at: Callable[[float, Callable[[], None]], None], lag: Lag) -> None:
+    def __init__(
+        self, random: Random, *, at: Callable[[float, Callable[[], None]], None], lag: Lag, mark: str = "lg"
+    ) -> None:
         self._at = at  # calls a function at a given time
         self._lag = lag
         self._rate = 0.0
         self._paces = 0  # so far; a change of it ends the present schedule
-        self.tag = f"lg{random.getrandbits(32):08x}"  # distinguishes this run's messages from an earlier run's
+        self.tag = f"{mark}-{random.getrandbits(32):08x}"  # tells this process's messages from those of others
         self.acks = Latency()
         self.echoes = Latency()
         self.recent = Recent()  # acknowledgements since the last status

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from chatserver import cli
-from chatserver.client.moderate import print_audit, print_sanctions
+from chatserver.client.moderate import AdminError, print_audit, print_sanctions
 from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving
@@ -192,8 +192,21 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
     print_sanctions([], file)
     print_audit([], file)
     shown = file.getvalue()
-    for words in ("whom", "lifted", "[bold]spam[/x]", "Mod (u_mod)", "60 s: [spam]", "no sanction", "nothing is in"):
+    for words in ("whom", "no end", "[bold]spam[/x]", "Mod (u_mod)", "60 s: [spam]", "no sanction", "nothing is in"):
         assert words in shown, words
+
+
+@pytest.mark.parametrize("file", [_Tty(), io.StringIO()], ids=["terminal", "pipe"])
+def test_what_others_wrote_moves_no_cursor_and_makes_no_line(file: io.StringIO) -> None:
+    """Anybody could put such an entry into the trail, by a search for the messages of `user`."""
+    target = "u\x1b]0;x\x07\n9\tban"
+    entry = {
+        "id": 3, "time": "2026-01-01T00:00:00.000Z", "by": {"id": "u_x", "name": "Ann"}, "network": "192.0.2.1",
+        "action": "search", "room": "*", "target": target, "detail": "",
+    }  # fmt: skip
+    print_audit([entry], file)
+    assert not [part for part in ("\x1b]", "\x07", "\n9", "\tban") if part in file.getvalue()]
+    assert "\x1b" not in str(AdminError(target))
 
 
 async def test_what_is_no_chat_server_is_said_to_be_none(admin: Admin) -> None:
@@ -213,6 +226,11 @@ async def test_what_is_no_chat_server_is_said_to_be_none(admin: Admin) -> None:
         for words in said:
             code, _, err = await admin.run("audit")
             assert (code, words in err, err.count("\n")) == (1, True, 1), err
+        answers.append(b"HTTP/1.1 400 Bad\r\n\r\n")
+        admin.url = f"https://127.0.0.1:{port}"
+        code, _, err = await admin.run("audit")
+        assert (code, err.endswith("TLS: wrong version number; was http:// meant?\n")) == (1, True), err
         nursery.cancel_scope.cancel()
+    admin.url = f"127.0.0.1:{port}"
     code, _, err = await admin.run("audit")
     assert (code, err) == (1, f"chatserver: URL: cannot reach 127.0.0.1:{port}: Connection refused\n")

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import trio
 import trio_websocket
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from chatserver import cli as chatserver_cli
 from chatserver.protocol import encoders
@@ -364,6 +364,23 @@ def test_flags_and_metrics_that_the_pages_name_exist() -> None:
         assert named <= flags() | OTHERS_FLAGS, (page, named - flags())
         for metric in set(re.findall(r"`(chatserver_[a-z_]+)", text)):
             assert f'"{metric.removesuffix("_total")}"' in everything, (page, metric)
+
+
+_COMMAND = re.compile(r"^(?:\$ |.*\| )?(?:\.venv/bin/)?(chatserver|loadgen) ([a-z].*)$", re.MULTILINE)
+
+
+def test_commands_that_the_pages_say_to_type_are_understood() -> None:
+    """Only flags in the text were held to the programs, not those in examples."""
+    programs = {"chatserver": chatserver_cli.app, "loadgen": loadgen_cli.app}
+    typed = [(page, text.replace("\\\n", " ").replace("$!", "1")) for page in TOPICS for _, text in fences(page)]
+    commands = [(page, *command) for page, text in typed for command in _COMMAND.findall(text)]
+    assert len(commands) > 30
+    for page, program, rest in commands:
+        words = shlex.split(re.split(r" [|>&]", rest)[0], comments=True)
+        try:
+            programs[program].parse_args(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            raise AssertionError(f"{page.name}: {program} {rest}: {error}") from None
 
 
 def test_the_architecture_names_every_module() -> None:

@@ -55,6 +55,7 @@ class Known(NamedTuple):
 
     principal: Principal
     token: str = ""
+    issued: float = 0.0  # of a signed-in user's token, by its issuer's clock; 0: not known
 
 
 class Identities:
@@ -129,7 +130,7 @@ class Identities:
         found = self._tokens.verify(token, network)
         if not self.signed_out.holds(found.number, found.issued):
             raise refused()
-        return Known(self._signed_in(found.number, network, found.packed, found.rights), token)
+        return Known(self._signed_in(found.number, network, found.packed, found.rights), token, found.issued)
 
     def guest(self, token: str, network: str) -> Principal:
         """The guest of a token that this server made."""

@@ -40,11 +40,13 @@ def mint(
         if name:
             claims["name"] = check_name(name)
     except MessageError as error:
-        raise ConfigError("name" if error.message.startswith("name") else "sub", error.message) from None
+        field, _, why = error.message.partition(": ")
+        raise ConfigError("name" if field == "name" else "sub", why) from None
     try:
         rights_of(role or None, tuple(granted.items()) or None)
     except ValueError as error:
-        raise ConfigError("role" if str(error).startswith("role") else "room", str(error)) from None
+        field, _, why = str(error).partition(": ")
+        raise ConfigError("role" if field == "role" else "room", why) from None
     claims |= {"chat": chat} if chat else {}
     claims |= {"iss": issuer} if issuer else {}
     claims |= {"aud": audience} if audience else {}

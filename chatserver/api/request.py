@@ -33,7 +33,7 @@ class Request(msgspec.Struct, gc=False):
     identities: Identities
     operators: bool = False  # came in at --metrics-listen
     vouched: bool = False  # came from a proxy that may name the signed-in user
-    foreign: bool = False  # from another site's page: it may read what is public, anonymously
+    foreign: bool = False  # from another site's page, or for monitoring: it may read what is public, anonymously
     _principal: Principal | None = None
     _signed_out: SignOut | None = None  # the last time before it began to wait
 

@@ -113,7 +113,9 @@ class Routes:
         path = head.path
         operators = self._operators if request.operators else None
         source = source_of(head.headers, operators or self._policy)
-        if source is Source.FOREIGN and path not in self._static and path not in self._service:
+        if path in self._service:
+            request.foreign = True  # monitoring is for anybody, and a token that is sent along may be a proxy's
+        elif source is Source.FOREIGN and path not in self._static:
             request.foreign = True
             check_foreign(head)
         methods, names = self._find(path) if operators is None else (self._service.get(path), ())

@@ -185,6 +185,7 @@ _REFUSALS = {
     RefusalReason.NOT_AUTHOR: ErrorCode.FORBIDDEN,
     RefusalReason.TOO_LATE: ErrorCode.FORBIDDEN,
     RefusalReason.TOO_MANY_EMOJI: ErrorCode.BAD_FIELD,
+    RefusalReason.TOO_MANY_REACTIONS: ErrorCode.BAD_FIELD,
 }
 
 

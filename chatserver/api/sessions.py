@@ -3,6 +3,8 @@
 Owns: the meaning of these requests. May not: identify the user of a request; identities.py does.
 """
 
+from math import ceil
+
 import trio
 
 from chatserver.api.answers import Answer, Pending, Response
@@ -42,16 +44,14 @@ class SessionHandlers:
             token = named_token(opened(token, self._secret)[0], name, self._secret)
         principal = self._identities.guest(token, request.network)
         check_signed_in(principal)
-        return Response(
-            201, [self._body(principal, token)], headers=(set_cookie(token, secure=self._secure), NOT_STORED)
-        )
+        return Response(201, [self._body(principal, token)], headers=(set_cookie(token, secure=self._secure),))
 
     def _keep(self, known: Known, name: str | None) -> Answer:
         """Set a cookie for a signed-in user, until the sign-in expires."""
         if name is not None:
             raise MessageError(ErrorCode.BAD_FIELD, "name: a user who has signed in has the name that the token gives")
         if not known.token:  # a proxy names this user with each request
-            return Response(201, [self._body(known.principal, "")], headers=(NOT_STORED,))
+            return Response(201, [self._body(known.principal, "")])
         if len(known.token) > MAX_COOKIE_CHARS:
             sentence = f"a token of {len(known.token):,} characters does not fit a cookie, limit {MAX_COOKIE_CHARS:,}"
             raise MessageError(ErrorCode.TOO_LARGE, sentence)
@@ -59,13 +59,13 @@ class SessionHandlers:
         seconds = COOKIE_LIFETIME if expires is None else max(0, int(expires - trio.current_time()))
         body = self._body(known.principal, known.token)
         cookie = set_cookie(known.token, secure=self._secure, seconds=seconds)
-        return Response(201, [body], headers=(cookie, NOT_STORED))
+        return Response(201, [body], headers=(cookie,))
 
     def show(self, request: Request) -> Answer:
         """`GET /session`: show the user of the request."""
         request.parameters()
         check_signed_in(request.principal)
-        return Response(200, [self._body(request.principal)], headers=(NOT_STORED,))
+        return Response(200, [self._body(request.principal)])
 
     def end(self, request: Request) -> Answer | Pending:
         """`DELETE /session`: sign out everywhere. Tokens and cookies made until now are no longer valid."""
@@ -76,11 +76,11 @@ class SessionHandlers:
         wait = self._services.publish_limit.take(known.principal)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        return self._end_later(known.principal)
+        return self._end_later(known.principal, known.issued)
 
-    async def _end_later(self, principal: Principal) -> Answer:
+    async def _end_later(self, principal: Principal, issued: float) -> Answer:
         signed_out = self._identities.signed_out
-        now = signed_out.wall_ms()
+        now = max(signed_out.wall_ms(), ceil(issued * 1000))  # the issuer's clock may be ahead of ours
         lifetime = COOKIE_LIFETIME if principal.is_guest else MAX_LIFETIME
         sign_out = SignOut(principal.number, principal.is_guest, now, now + int(lifetime * 1000))
         await self._services.log.signouts.add(sign_out)
@@ -89,7 +89,7 @@ class SessionHandlers:
         return self._ended()
 
     def _ended(self) -> Response:
-        return Response(204, [], headers=(set_cookie("", secure=self._secure, seconds=0), NOT_STORED))
+        return Response(204, [], headers=(set_cookie("", secure=self._secure, seconds=0),))
 
     def _body(self, principal: Principal, token: str | None = None) -> bytes:
         face = principal.face
@@ -101,5 +101,3 @@ class SessionHandlers:
 
 #: Characters of a token that fit into a cookie with its name and flags: browsers allow 4,096.
 MAX_COOKIE_CHARS = 3900
-#: Keeps caches from storing a token or an identity.
-NOT_STORED = ("Cache-Control", "no-store")

@@ -31,8 +31,11 @@ _TYPES = {
     ".png": "image/png",
     ".webmanifest": "application/manifest+json",
 }
+#: Revalidate by ETag each time, so that a new version is used at the next load.
+_REVALIDATED = ("Cache-Control", "no-cache")
+#: The same for a page that sets a cookie: a cache in front would hand this guest's token to all who come after.
+_OWN = ("Cache-Control", "private, no-cache")
 _HEADERS = (
-    ("Cache-Control", "no-cache"),  # revalidate by ETag each time, so that a new version is used at the next load
     ("Vary", "Accept-Encoding"),
     ("Referrer-Policy", "no-referrer"),
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
@@ -74,7 +77,9 @@ class StaticFiles:
         headers: Headers = (*_HEADERS, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
         known = fields.get("if-none-match", "")
         if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
-            headers = (*headers, set_cookie(new_token(), secure=self._secure))
-        elif etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
+            cookie = set_cookie(new_token(), secure=self._secure)
+            return Response(200, [body], content_type, (*headers, _OWN, cookie))
+        headers = (*headers, _REVALIDATED)
+        if etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
             return Response(304, [], content_type, headers)
         return Response(200, [body], content_type, headers)

@@ -52,7 +52,7 @@ class RefusedError(MessageError):
 
 def refused(wait: float | None = None) -> RefusedError:
     """The refusal, with the same words whatever is wrong with the token."""
-    return RefusedError(ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew", wait=wait)
+    return RefusedError(ErrorCode.UNAUTHENTICATED, "this token is not valid; sign in again", wait=wait)
 
 
 class TooLongError(ValueError):

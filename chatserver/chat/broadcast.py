@@ -119,6 +119,9 @@ class Broadcaster:
         return False
 
     def _visit(self, room: Room, broadcast: Broadcast, visited: list[Member]) -> None:
+        if broadcast.typing or broadcast.reads:  # before what came in since: a message ends its author's typing
+            for member in visited:
+                self._tell_notices(member, broadcast)
         self._deliver_alike(room, visited)
         last = room.last
         for member in visited:
@@ -127,9 +130,6 @@ class Broadcaster:
         if broadcast.change is not None:
             for member in visited:
                 self._tell_presence(member, broadcast.presence(member.encoding))
-        if broadcast.typing or broadcast.reads:
-            for member in visited:
-                self._tell_notices(member, broadcast)
 
     def _end(self, room: Room, broadcast: Broadcast) -> None:
         room.offered, room.offered_bytes = broadcast.reaches, broadcast.written

@@ -13,7 +13,7 @@ people.
 import math
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +35,7 @@ from chatserver.chat.process_messages import (
     principal_of,
 )
 from chatserver.chat.wider_presence import NOBODY, There, WiderPresence
+from chatserver.log.interface import Kind, Record
 
 #: Seconds between two messages of a process.
 TELL_EVERY = 1.0
@@ -100,7 +101,7 @@ class Elsewhere:
         self._told_all = -math.inf  # when the last report of all rooms began
         self._begin = False  # the next message begins a report of all rooms
         self._last: str | None = None  # the last room of that report
-        self._typed: dict[tuple[str, int], Typed] = {}
+        self._typed: dict[tuple[str, str], Typed] = {}  # by room and user
         self._moved: dict[tuple[str, int], Moved] = {}
         self._hints: dict[str, None] = {}
         self._kicked: list[Kicked] = []
@@ -108,6 +109,7 @@ class Elsewhere:
         self.heard_kick: Callable[[str, str], object] = lambda user, room: None
         self.garbled = 0  # messages that could not be decoded
         hub.registry.make_presence = self._make_presence
+        hub.note_written = self._written
 
     async def run(self) -> None:
         """Send this process's reports until cancelled."""
@@ -124,7 +126,13 @@ class Elsewhere:
     def types(self, room: str, principal: Principal) -> None:
         """Somebody types in a room here."""
         if len(self._typed) < MAX_NOTICES:
-            self._typed[room, principal.number] = Typed(room, named(principal))
+            self._typed[room, principal.author.id] = Typed(room, named(principal))
+
+    def _written(self, room: str, records: Sequence[Record]) -> None:
+        """What authors here typed until now is sent, see `Notices.written`."""
+        for record in records if self._typed else ():
+            if record.kind is Kind.MESSAGE:
+                self._typed.pop((room, record.user_id), None)
 
     def moved(self, room: str, principal: Principal, offset: int) -> None:
         """Somebody has read up to an offset here; the same person's connections elsewhere are notified."""

@@ -64,6 +64,7 @@ class Hub:
         self._note_failure = note_failure  # called for each message that the log did not take
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted
         self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
+        self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Elsewhere
         self._clock = clock
         self._lease_seconds = settings.presence_grace
         self.published = 0
@@ -121,6 +122,7 @@ class Hub:
         if altered:
             self._note_altered(altered)
         for name, batch in by_room.items():
+            self.note_written(name, batch)
             room = self.rooms.get(name)
             if room is not None:
                 try:
@@ -138,6 +140,8 @@ class Hub:
             self.registry.note_written(room)
             ring = room.make_ring(0)
         ring.add(batch)
+        if room.notices is not None:
+            room.notices.written(batch)
         room.forget_answers()
         self.broadcaster.announce(room)
 

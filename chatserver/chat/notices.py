@@ -7,14 +7,17 @@ most once a second, so that a room costs the same whether one person types or fi
 """
 
 import math
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
 from chatserver.chat.principal import Principal
+from chatserver.log.interface import Kind, Record
 
 #: Seconds between two passes for the notices of a room.
 NOTICE_EVERY = 1.0
-#: Seconds for which a person's typing is not announced again, and after which an unsent notice of it is dropped.
+#: Seconds for which a person's typing is not announced again, unless a message of theirs came in between, and after
+#: which an unsent notice of it is dropped.
 TYPING_EVERY = 3.0
 #: People announced as typing in one pass: clients name two or three.
 MAX_TYPING = 8
@@ -37,18 +40,26 @@ class Notices:
     __slots__ = ("_told_at", "_typed", "announced", "reads", "typing")
 
     def __init__(self) -> None:
-        self.typing: dict[int, Principal] = {}  # by number: people whose typing is not announced yet
+        self.typing: dict[str, Principal] = {}  # by id: people whose typing is not announced yet
         self.reads: dict[int, Move] = {}
         self.announced: float | None = None  # since when they wait for the next pass
-        self._typed: dict[int, float] = {}  # when each person typed, the earliest first
+        self._typed: dict[str, float] = {}  # when each person typed, the earliest first
         self._told_at = -math.inf
 
     def types(self, principal: Principal, now: float) -> None:
         """Somebody types; ignored if that was noted less than TYPING_EVERY ago."""
         self._forget(now)
-        if principal.number not in self._typed and len(self._typed) < MAX_REMEMBERED:
-            self._typed[principal.number] = now
-            self.typing[principal.number] = principal
+        user = principal.author.id
+        if user not in self._typed and len(self._typed) < MAX_REMEMBERED:
+            self._typed[user] = now
+            self.typing[user] = principal
+
+    def written(self, records: Sequence[Record]) -> None:
+        """What the authors of new messages typed until now is sent: a notice of it would come behind the message."""
+        for record in records:
+            if record.kind is Kind.MESSAGE:
+                self._typed.pop(record.user_id, None)
+                self.typing.pop(record.user_id, None)
 
     def moved(self, number: int, offset: int, connection: object) -> None:
         """Somebody has read up to an offset."""
@@ -59,9 +70,9 @@ class Notices:
             self.reads[number] = Move(offset, connection)
 
     def _forget(self, now: float) -> None:
-        for number in list(takewhile(lambda each: self._typed[each] + TYPING_EVERY <= now, self._typed)):
-            del self._typed[number]
-            self.typing.pop(number, None)
+        for user in list(takewhile(lambda each: self._typed[each] + TYPING_EVERY <= now, self._typed)):
+            del self._typed[user]
+            self.typing.pop(user, None)
 
     def may_tell(self, now: float) -> bool:
         """Whether there are notices, and the last pass was long enough ago."""
@@ -75,11 +86,9 @@ class Notices:
     def tell(self) -> tuple[list[Principal], dict[int, Move]]:
         """Take the notices: people who type (more than MAX_TYPING wait for the next pass), and moved markers."""
         self.announced = None
-        typing = list(self.typing.values())[:MAX_TYPING]
-        for principal in typing:
-            del self.typing[principal.number]
+        users = list(self.typing)[:MAX_TYPING]
         reads, self.reads = self.reads, {}
-        return typing, reads
+        return [self.typing.pop(user) for user in users], reads
 
     def idle(self, now: float) -> bool:
         """Whether the object can be dropped without losing anything."""

@@ -10,7 +10,7 @@ The same answer for a room that exists and one that does not: only the name is l
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from fnmatch import translate
 from functools import lru_cache, partial
@@ -86,13 +86,24 @@ def _begins(prefix: str, room: str) -> bool:
     return room.startswith(prefix)
 
 
+class Granted(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """The rooms in which a token allows an action: 0.5 µs for a room and 100 names or prefixes."""
+
+    names: frozenset[str]
+    prefixes: tuple[str, ...]
+    patterns: tuple[Callable[[str], object], ...]  # those that are neither
+
+    def __contains__(self, room: str) -> bool:
+        return room in self.names or room.startswith(self.prefixes) or any(fits(room) for fits in self.patterns)
+
+
 class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The part of a decision that depends on the principal."""
 
     who: Who
     allowed: frozenset[Action]  # upper bound in every room
-    #: the rooms that a token names and what it allows in each; None: it names none, and is not restricted to rooms
-    grants: tuple[tuple[Callable[[str], object], frozenset[Action]], ...] | None = None
+    #: the rooms that a token names; None: it names none, and is not restricted to rooms
+    grants: Mapping[Action, Granted] | None = None
     #: patterns of the rooms that it moderates, for display only; decisions use `grants`
     moderates: tuple[str, ...] = ()
 
@@ -102,10 +113,7 @@ class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
             return -1
         if self.grants is None:
             return self.who.rank
-        for matches, granted in self.grants:
-            if action in granted and matches(room):
-                return max(self.who.rank, Who.GRANTED.rank)
-        return -1
+        return max(self.who.rank, Who.GRANTED.rank) if room in self.grants[action] else -1
 
 
 _READ = frozenset((Action.READ,))
@@ -133,16 +141,22 @@ def _rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> R
         raise ValueError(f"rooms: {len(rooms)} patterns, limit {MAX_GRANTS}")
     if sum(1 for pattern, _ in rooms if _SPECIAL.search(pattern) and not _is_prefix(pattern)) > MAX_COSTLY_GRANTS:
         raise ValueError(f"rooms: more than {MAX_COSTLY_GRANTS} patterns that are not like team or team-*")
-    grants, moderates = [], []
-    for pattern, letters in rooms:
-        if letters not in ("r", "w", "rw") or not 0 < len(pattern) <= MAX_GRANT_CHARS:
-            raise ValueError("rooms: a pattern, and r, w or rw for each")
-        granted = (_READ if "r" in letters else frozenset()) | (_WRITE if "w" in letters else frozenset())
-        if who is Who.MODERATORS and "w" in letters:  # it moderates only rooms that it may write in
-            granted |= {Action.MODERATE}
-            moderates.append(pattern)
-        grants.append((matcher(pattern), granted))
-    return Rights(who, frozenset(Action), tuple(grants), tuple(moderates))
+    if any(letters not in ("r", "w", "rw") or not 0 < len(pattern) <= MAX_GRANT_CHARS for pattern, letters in rooms):
+        raise ValueError("rooms: a pattern, and r, w or rw for each")
+    readable = [pattern for pattern, letters in rooms if "r" in letters]
+    writable = [pattern for pattern, letters in rooms if "w" in letters]
+    moderates = writable if who is Who.MODERATORS else []  # only rooms that it may write in
+    grants = {
+        Action.READ: _granted(readable), Action.WRITE: _granted(writable), Action.MODERATE: _granted(moderates)
+    }  # fmt: skip
+    return Rights(who, frozenset(Action), grants, tuple(moderates))
+
+
+def _granted(patterns: Sequence[str]) -> Granted:
+    names = frozenset(pattern for pattern in patterns if not _SPECIAL.search(pattern))
+    prefixes = tuple(pattern[:-1] for pattern in patterns if _is_prefix(pattern))
+    others = [pattern for pattern in patterns if pattern not in names and not _is_prefix(pattern)]
+    return Granted(names, prefixes, tuple(map(matcher, others)))
 
 
 class Access:

@@ -214,7 +214,7 @@ def opened(token: str, secret: bytes) -> tuple[str, str | None]:
     base, _, name = said.partition("~")
     if not said:
         return token, None
-    if not compare_digest(seal, _seal(said, secret)):
+    if not compare_digest(seal.encode(), _seal(said, secret).encode()):  # as text it may not be beyond ASCII
         return base, None
     return base, urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
 

@@ -4,6 +4,8 @@ Owns: the form of a message, and how people are named in it. May not: decide wha
 processes talk to each other: fields are only ever added, at the end.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from chatserver.chat.policy import Access, Policies
@@ -26,7 +28,7 @@ class RoomSaid(msgspec.Struct, array_like=True, gc=False):
     """The presence of a room in one process: the number of people, and some of them by name."""
 
     room: str
-    count: int
+    count: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]  # whatever is sent: a sum of counts is the length of a list
     people: list[Person]
 
 

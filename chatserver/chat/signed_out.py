@@ -9,7 +9,7 @@ from time import time_ns
 
 from chatserver.log.signouts import SignOut, bounded
 
-#: Size of the table, and its multiples, at which sign-outs that no longer matter are removed.
+#: Sign-outs between two removals of those that no longer matter, each of which looks at the whole table.
 SWEEP_EVERY = 1000
 
 
@@ -20,6 +20,7 @@ class SignedOut:
         self.wall_ms = wall_ms
         self.end: Callable[[int], None] = lambda number: None  # set where there are connections
         self._table: dict[int, SignOut] = {}
+        self._since_sweep = 0
 
     def holds(self, number: int, issued: float = 0.0) -> bool:
         """Whether a token issued to this person at this time (seconds since the Unix epoch) is still valid."""
@@ -45,6 +46,8 @@ class SignedOut:
         """Apply a sign-out that is stored: earlier tokens are invalid, and the user's connections end."""
         self._table.pop(sign_out.number, None)
         self._table[sign_out.number] = sign_out
-        if len(self._table) % SWEEP_EVERY == 0:
+        self._since_sweep += 1
+        if self._since_sweep >= SWEEP_EVERY:
+            self._since_sweep = 0
             self._table = bounded(self._table, sign_out.time)
         self.end(sign_out.number)

@@ -8,8 +8,8 @@ docs/bots.md describes it on one page. It imports nothing of the server, nor the
 disagreement between the two shows up. `chatserver chat` (terminal.py) is built on it.
 """
 
-from chatserver.client.api import Found, RoomSummary, SearchResults, Unread
-from chatserver.client.chat import ANSWER_TIMEOUT, Chat, Page, Room, connect
+from chatserver.client.api import Found, Page, RoomSummary, SearchResults, Unread
+from chatserver.client.chat import ANSWER_TIMEOUT, Chat, Room, connect
 from chatserver.client.errors import (
     BadUrl,
     ChatError,

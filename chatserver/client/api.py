@@ -3,6 +3,7 @@
 Owns: these requests and the shapes of their answers. May not: wait longer than its caller, or retry.
 """
 
+from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -10,7 +11,15 @@ import msgspec
 from chatserver.client.errors import Unavailable, error_of
 from chatserver.client.http1 import HttpClient, Response
 from chatserver.client.stream import EndedError
-from chatserver.client.wire import Message, User
+from chatserver.client.wire import Message, Record, User
+
+
+class Page(NamedTuple):
+    """Records of a room, oldest first, up to `cursor`. Not `recovered`: the place asked for no longer exists."""
+
+    cursor: str
+    recovered: bool
+    records: list[Record]
 
 
 class Found(Message, frozen=True):

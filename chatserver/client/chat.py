@@ -7,13 +7,13 @@ know a transport or a frame.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import trio
 
 from chatserver.client import events, requests, wire
-from chatserver.client.api import Api, RoomSummary, SearchResults, Unread
-from chatserver.client.credentials import Credentials
+from chatserver.client.api import Api, Page, RoomSummary, SearchResults, Unread
+from chatserver.client.credentials import Credentials, checked_token
 from chatserver.client.errors import ChatError, Unavailable, error_of
 from chatserver.client.events import Event
 from chatserver.client.feed import Feed
@@ -29,14 +29,6 @@ ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
 
 _A = TypeVar("_A", bound=wire.Answer)
 _T = TypeVar("_T")
-
-
-class Page(NamedTuple):
-    """Records of a room, oldest first, up to `cursor`. Not `recovered`: the place asked for no longer exists."""
-
-    cursor: str
-    recovered: bool
-    records: list[wire.Record]
 
 
 class _Wait:
@@ -141,6 +133,7 @@ class Chat:
         Returns at once. The iteration raises if we may not be in the room.
         """
         if room not in self._rooms:
+            requests.checked(requests.Join(room=room, after=after))
             feed = Feed[Event](partial(self._resume, [room]))
             if self._rejected is not None:
                 feed.end(self._rejected)
@@ -192,7 +185,7 @@ class Chat:
     def typing(self, room: str) -> None:
         """Show others that we are typing; lost without a connection."""
         if self._link.trouble is None:
-            self._session.ask(requests.Typing(room=room))
+            self._session.ask(requests.checked(requests.Typing(room=room)))
             self._link.wake()
 
     async def read(self, room: str, offset: int) -> None:
@@ -256,6 +249,7 @@ class Chat:
 
     async def authenticate(self, token: str) -> wire.User:
         """Sign in with this token from now on: before the old one expires, or at any time."""
+        token = checked_token(token)
         self.user = (await self._ask(requests.Auth(token=token), wire.Authenticated)).user
         self._credentials.token = token
         return self.user
@@ -273,7 +267,7 @@ class Chat:
         if self._rejected is not None:
             raise self._rejected
         until = trio.current_time() + self._timeout
-        id_ = self._session.ask(request, until=until)
+        id_ = self._session.ask(requests.checked(request), until=until)
         wait = self._waits[id_] = _Wait()
         self._link.wake()
         try:
@@ -305,7 +299,7 @@ class Chat:
             except Unavailable as error:
                 raise EndedError(error.message, retry_after=error.retry_after) from error
             except ChatError as error:
-                raise EndedError(f"the name {self._name!r}: {error}", final=True) from error
+                raise EndedError(str(error), final=True) from error
         opener = websocket if self._transport == "ws" else partial(http_conversation, self._transport)
         async with opener(self._target, self._credentials) as conversation:
             yield conversation
@@ -384,12 +378,21 @@ async def connect(
     """Stay connected to the server at `url` until the block ends, reconnecting in the background.
 
     With a `token` we are its user, with a `name` a guest of that name, with the `cookie` of an earlier client the same
-    guest. Raises BadUrl. Leaving the block closes the connection; `chat.unacknowledged` writes would be lost.
+    guest. Raises BadUrl, and Unauthenticated for what is no token. Leaving the block closes the connection;
+    `chat.unacknowledged` writes would be lost. An exception of the block leaves it as it is, in no group.
     """
     chat = Chat(parse_target(url), Credentials(token=token, cookie=cookie), name, transport, answer_timeout, backoff)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(chat._run)
-        try:
-            yield chat
-        finally:
-            chat._link.leave()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(chat._run)
+            try:
+                yield chat
+            finally:
+                chat._link.leave()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        only = group.exceptions[0]
+    else:
+        return
+    raise only  # out here, so that it gets no new context

@@ -10,7 +10,7 @@ from typing import NamedTuple
 MAX_MENTIONS = 20  # in one message, as in the server
 
 _NUMBER = re.compile(r"#?([1-9][0-9]{0,14})")
-_MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1}  # by the kind of argument; any other kind is a text
+_MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1, "COMMAND": 1}  # by the kind of argument; any other kind is a text
 
 
 class Command(NamedTuple):
@@ -38,7 +38,7 @@ COMMANDS = (
     Command("/delete", "[#N]", "delete a message, or your last one"),
     Command("/react", "[#N] EMOJI", "put an emoji on message N or the last; -EMOJI takes it off"),
     Command("/search", "WORDS", "search all rooms that you may read"),
-    Command("/help", "", "show this; what begins with // is said, with one slash"),
+    Command("/help", "[COMMAND]", "show this; what begins with // is said, with one slash"),
     Command("/quit", "", "leave; so does Ctrl-D"),
 )
 
@@ -74,10 +74,7 @@ def said(line: str) -> str | None:
 def parse(line: str) -> Typed:
     """Return the command in a line. Raises BadCommand."""
     name, rest = _split(line)
-    command = next((row for row in COMMANDS if row.name == name.lower()), None)
-    if command is None:
-        raise BadCommand(f"no such command: {name}; /help lists them, and /{name} says {name}")
-    offset = None
+    command, offset = _named(name), None
     arguments = command.arguments.removeprefix("[#N]").strip()
     if arguments != command.arguments:
         first, after = _split(rest)
@@ -89,7 +86,16 @@ def parse(line: str) -> Typed:
     most = _MOST_WORDS.get(arguments.strip("[]"))
     if most is not None and (surplus := rest.split()[most:]):
         raise BadCommand(f"{surplus[0]!r} is too much here. {command.usage}")
+    if rest and arguments == "[COMMAND]":
+        rest = _named(f"/{rest.removeprefix('/')}").name
     return Typed(command.name, offset, rest)
+
+
+def _named(name: str) -> Command:
+    command = next((row for row in COMMANDS if row.name == name.lower()), None)
+    if command is None:
+        raise BadCommand(f"no such command: {name}; /help lists them, and /{name} says {name}")
+    return command
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -105,8 +111,10 @@ def emoji(text: str) -> tuple[str, bool]:
     return EMOJI.get(name.strip(":"), name), on
 
 
-def help_lines() -> list[str]:
-    """Return the table of `/help`, a line for each command, and the meaning of #N."""
+def help_lines(name: str = "") -> list[str]:
+    """Return the table of `/help`, a line for each command, and the meaning of #N; or the line of the named command."""
+    if name:
+        return [_named(name).usage]
     width = max(len(f"{command.name} {command.arguments}") for command in COMMANDS)
     return [
         *(f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS),

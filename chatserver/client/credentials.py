@@ -7,14 +7,24 @@ from collections.abc import Iterable
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 
+from chatserver.client.errors import Unauthenticated
+
 Headers = list[tuple[bytes, bytes]]
 
 
+def checked_token(text: str) -> str:
+    """Return a token without the line break that its file ended with. Raises Unauthenticated if it cannot be one."""
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Unauthenticated("unauthenticated", "this is no token")
+    return token
+
+
 class Credentials:
-    """The header fields that identify us; also stores the server's cookies."""
+    """The header fields that identify us; also stores the server's cookies. Raises Unauthenticated at once."""
 
     def __init__(self, *, token: str = "", cookie: str = "") -> None:
-        self.token = token
+        self.token = checked_token(token)
         self._cookies = SimpleCookie()
         self._load(cookie)
 

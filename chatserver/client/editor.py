@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 
+from chatserver.client.render import HARMLESS
+
 BRACKETED_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # on and off; xterm's control sequences
 FOCUS_REPORTS = "\x1b[?1004h", "\x1b[?1004l"  # on and off; reports when the window gains or loses the focus
 LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes
 REMEMBERED_LINES = 100
 _CHARACTERS_A_CELL = 4  # a letter and combining marks; with this bound a long line is not measured from its beginning
-_BREAK = "⏎"  # shown for a line break
+_SHOWN = str.maketrans({"\n": "⏎", "\t": "⇥"})  # for a line break, and for a tab in a paste
 
 #: A character, or a complete escape sequence (ECMA-48 section 5.4); an incomplete one does not match.
 _KEY = re.compile(r"\x1b\[[0-?]*+[ -/]*+.|\x1bO.|\x1b[^\[O]|[^\x1b]", re.DOTALL)
@@ -85,8 +87,8 @@ class Editor:
     def view(self, width: int) -> tuple[str, str]:
         """Return the parts of the line before and after the cursor that fit into `width` columns."""
         most = width * _CHARACTERS_A_CELL
-        before = self.before[max(0, len(self.before) - most) :].replace("\n", _BREAK)
-        after = self.after[:most].replace("\n", _BREAK)
+        before = self.before[max(0, len(self.before) - most) :].translate(_SHOWN)
+        after = self.after[:most].translate(_SHOWN)
         while before and cell_len(before) >= width:
             before = before[1:]
         while cell_len(before + after) > width:
@@ -144,5 +146,7 @@ class Editor:
                 self._insert(char)
 
     def _insert(self, char: str) -> None:
-        if (char.isprintable() or char == "\n") and len(self.before) + len(self.after) < LONGEST_LINE:
+        if (char.isprintable() or char in HARMLESS or char in ("\n", "\t")) and len(self.before) + len(
+            self.after
+        ) < LONGEST_LINE:
             self.before += char

@@ -41,6 +41,7 @@ class HttpConversation:
 
     def __init__(self, kind: Literal["poll", "sse"], nursery: trio.Nursery, target: Target, who: Credentials) -> None:
         self._nursery = nursery
+        self._target = target
         self._who = who
         self._api = HttpClient(target, who)
         self._held = HttpClient(target, who)  # for polls, so that requests do not wait for them
@@ -98,8 +99,7 @@ class HttpConversation:
             case requests.Members():
                 return _answer(request, await self._api.request("GET", f"{room}/members"), wire.Members)
             case requests.Auth():
-                self._who.token = request.token
-                return _answer(request, await self._api.request("GET", "/session"), wire.Authenticated)
+                return await self._authenticate(request)
             case requests.Read():
                 response = await self._api.request("PUT", f"{room}/read", {"offset": request.offset})
                 return _failure(request, response) or wire.Read(request.room, request.offset, request.id)
@@ -108,6 +108,17 @@ class HttpConversation:
                 return None
             case _:
                 return _answer(request, await self._write(request, f"{room}/messages"), wire.Ack)
+
+    async def _authenticate(self, request: requests.Auth) -> Frame:
+        """Ask with the new token, and keep the old one if the new one is refused."""
+        trial = HttpClient(self._target, Credentials(token=request.token))
+        try:
+            answer = _answer(request, await trial.request("GET", "/session"), wire.Authenticated)
+        finally:
+            await trial.aclose()
+        if isinstance(answer, wire.Authenticated):
+            self._who.token = request.token
+        return answer
 
     async def _write(self, request: requests.Request, path: str) -> Response:
         match request:

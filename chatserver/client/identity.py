@@ -1,27 +1,33 @@
 """Our identity at a server, from one start to the next.
 
-Owns: a file for each server with its cookie, readable only by the user; reading a token from a file.
+Owns: a file with a cookie for each server and each `--name`, readable only by the user; reading a token from a file.
 May not: know the network.
+
+Each name has a cookie of its own, so that two terminals on one machine may be two people, and a script with a name does
+not take the place of a person.
 """
 
 import os
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
+from chatserver.client.credentials import checked_token
+from chatserver.client.errors import Unauthenticated
 from chatserver.client.stream import Target
 
 
-def kept_cookie(target: Target) -> str:
-    """Return the last cookie from this server, or an empty text."""
+def kept_cookie(target: Target, name: str) -> str:
+    """Return the last cookie from this server for a start with this name, or an empty text."""
     try:
-        return _path(target).read_text("latin-1")
+        return _path(target, name).read_text("latin-1")
     except OSError:  # most likely the first start; otherwise storing the next one fails too, and is reported
         return ""
 
 
-def keep_cookie(target: Target, cookie: str) -> None:
-    """Store the cookie. Raises OSError."""
-    path = _path(target)
+def keep_cookie(target: Target, name: str, cookie: str) -> None:
+    """Store the cookie for the next start with this name. Raises OSError."""
+    path = _path(target, name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_suffix(f".{os.getpid()}")
     fresh.unlink(missing_ok=True)
@@ -32,10 +38,14 @@ def keep_cookie(target: Target, cookie: str) -> None:
 
 def read_token(text: str) -> str:
     """Return the token given, or the one in the file that `@FILE` names; raises ValueError, which says why not."""
-    if not text.startswith("@"):
-        return text
     try:
-        return Path(text[1:]).read_text("utf-8").strip()
+        if not text.startswith("@"):
+            return checked_token(text)
+        if token := checked_token(Path(text[1:]).read_text("utf-8")):
+            return token
+        why = "it is empty"
+    except Unauthenticated as error:
+        raise ValueError(error.message) from None
     except UnicodeError:
         why = "it is no text"
     except OSError as error:
@@ -43,6 +53,7 @@ def read_token(text: str) -> str:
     raise ValueError(f"cannot read {text[1:]}: {why}")
 
 
-def _path(target: Target) -> Path:
+def _path(target: Target, name: str) -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state, "chatserver", f"{quote(str(target), safe='')}.cookie")
+    whose = f".{sha256(name.encode()).hexdigest()[:16]}" if name else ""  # any name in a short file name
+    return Path(state, "chatserver", f"{quote(str(target), safe='')}{whose}.cookie")

@@ -47,10 +47,9 @@ class Interactive:
     """One user at one terminal."""
 
     def __init__(self, chat: Chat, screen: Screen, room: str) -> None:
-        self.room: str | None = None  # the current room, to which lines go; None: no room
+        self.room: str | None = room  # the current room, to which lines go, entered or not yet; None: no room
         self._chat = chat
         self._screen = screen
-        self._wanted = room  # becomes the current room once it is entered
         self._rooms: dict[str, int] = {}  # entered rooms, with the offset up to which each had been read then
         self._shown: dict[str, int] = {}  # by room, the offset up to which messages came in their present state
         self._recall = Recall()
@@ -64,7 +63,7 @@ class Interactive:
         self._all_sent = trio.Event()
         self._narrator = render.Narrator()
         self._queue, self._queued = trio.open_memory_channel[_Text](math.inf)
-        self._commands, self._commanded = trio.open_memory_channel[commands.Typed](math.inf)
+        self._commands, self._commanded = trio.open_memory_channel[tuple[str, commands.Typed]](math.inf)
         self._seen: dict[str, int] = {}  # by room, the offset that was seen and is to be sent to the server
         self._nursery: trio.Nursery
 
@@ -74,7 +73,8 @@ class Interactive:
         self._prompt()
         for task in (self._publish_queue, self._do_commands, self._tell_read, self._keep_shape, self._take_lines):
             nursery.start_soon(task)
-        nursery.start_soon(self._enter, self._wanted)
+        if self.room is not None:
+            nursery.start_soon(self._enter, self.room)
         async for event in self._chat.events():
             self._show(event)
 
@@ -109,8 +109,9 @@ class Interactive:
                 self._note(self._narrator.words(event))
             case events.Complaint(str(room)):
                 self._note(self._narrator.words(event))
-                if not self._rooms:
+                if not self._shown:  # no room was ever entered
                     raise Left(unsent=1)
+                self._lose(room)
             case _:
                 self._note(self._narrator.words(event))
         self._prompt()
@@ -174,15 +175,13 @@ class Interactive:
     def _entered(self, event: events.Entered) -> None:
         self._rooms.setdefault(event.room, 0)
         self._shown[event.room] = 0 if event.resumed else event.until
-        if event.room == self._wanted:
-            self.room = event.room
 
     def _prompt(self) -> None:
         """Show unusual states in the prompt."""
         facts = [] if self._chat.trouble is None else ["offline"]
         facts += [f"{self._unsent} to send"] if self._unsent else []
         facts += [f"{', '.join(self._typing)} typing"] if self._typing else []
-        self._screen.prompt = f"{self.room or self._wanted}{' (' + ', '.join(facts) + ')' if facts else ''}> "
+        self._screen.prompt = f"{self.room or 'no room'}{' (' + ', '.join(facts) + ')' if facts else ''}> "
 
     def _redraw(self) -> None:
         self._prompt()
@@ -228,6 +227,7 @@ class Interactive:
         async for room, text, reply_to in self._queued:
             mentions = commands.mentioned(text, self._recall.people)
             await self._say_failure(self._chat.publish(room, text, reply_to=reply_to, mentions=mentions), "not sent: ")
+            self._told_typing = -math.inf  # the message has ended it
             self._unsent -= 1
             if not self._unsent:
                 self._all_sent.set()
@@ -242,7 +242,7 @@ class Interactive:
         if name == "/quit":
             await self._leave()
         elif name == "/help":
-            for row in commands.help_lines():
+            for row in commands.help_lines(rest):
                 self._screen.note(row)
         elif self.room is None and name in commands.IN_A_ROOM:
             self._screen.note(IN_NO_ROOM)
@@ -251,7 +251,10 @@ class Interactive:
         elif self._chat.trouble is not None:
             self._screen.note("there is no connection")
         else:
-            self._commands.send_nowait(typed)
+            self._commands.send_nowait((self.room or "", typed))
+            if name == "/join":
+                self.room = rest.removeprefix("#")
+                self._redraw()
 
     def _answer(self, name: str, offset: int | None, text: str) -> None:
         if name == "/me":
@@ -263,20 +266,15 @@ class Interactive:
 
     async def _do_commands(self) -> None:
         """Carry out commands for the server one by one, so that a reaction does not overtake an edit."""
-        async for typed in self._commanded:
-            await self._say_failure(self._do(*typed))
+        async for room, typed in self._commanded:
+            await self._say_failure(self._do(room, *typed))
 
-    async def _do(self, name: str, offset: int | None, rest: str) -> None:
-        """Carry out a command that needs the server."""
-        room = self.room or ""
+    async def _do(self, room: str, name: str, offset: int | None, rest: str) -> None:
+        """Carry out a command that needs the server, in the room that was the current one when it was typed."""
         match name:
             case "/join":
-                self._wanted = rest.removeprefix("#")
-                if self._wanted in self._rooms:
-                    self.room = self._wanted
-                    self._redraw()
-                else:
-                    await self._enter(self._wanted)
+                if (other := rest.removeprefix("#")) not in self._rooms:
+                    await self._enter(other)
             case "/leave":
                 self._leave_room(rest or room)
             case "/rooms":
@@ -289,13 +287,15 @@ class Interactive:
             case "/nick":
                 await self._chat.rename(rest)  # the `Connected` event then shows the name
             case "/edit":
-                await self._change(offset, lambda at: self._chat.edit(room, at, rest))
+                await self._change(room, offset, lambda at: self._chat.edit(room, at, rest))
             case "/delete":
-                await self._change(offset, lambda at: self._chat.delete(room, at))
+                await self._change(room, offset, lambda at: self._chat.delete(room, at))
             case "/react":
                 emoji, on = commands.emoji(rest)
-                target = offset or self._recall.last(room)
-                await self._change(target, lambda at: self._chat.react(room, at, emoji, on=on))
+                target, reached = offset or self._recall.last(room), self._recall.reached.get(room, 0)
+                ack = await self._change(room, target, lambda at: self._chat.react(room, at, emoji, on=on))
+                if ack is not None and ack.offset <= reached:  # no record of its own
+                    self._screen.note(f"you have {'already' if on else 'not'} put {render.printable(emoji)} there")
             case "/search":
                 await self._search(rest)
 
@@ -315,13 +315,16 @@ class Interactive:
         if room not in self._rooms:
             self._screen.note(f"you are not in {render.printable(room)}")
             return
-        del self._rooms[room]
         self._chat.leave(room)
         self._screen.note(f"left {render.printable(room)}")
+        self._lose(room)
+        self._redraw()
+
+    def _lose(self, room: str) -> None:
+        """Take note that we are not in a room any more, or have not got into it."""
+        self._rooms.pop(room, None)
         if room == self.room:
             self.room = next(reversed(self._rooms), None)
-            self._wanted = self.room or "no room"
-        self._redraw()
 
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
@@ -333,12 +336,14 @@ class Interactive:
         if len(rooms) > ROOMS_SHOWN:
             self._screen.note(f"and {len(rooms) - ROOMS_SHOWN} more")
 
-    async def _change(self, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]) -> None:
-        target = offset or self._recall.last(self.room, by=self._chat.user)
-        if target is None:
-            self._screen.note("which message? Name its number: #N")
-        else:
-            await change(target)
+    async def _change(
+        self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]
+    ) -> wire.Ack | None:  # fmt: skip
+        target = offset or self._recall.last(room, by=self._chat.user)
+        if target is not None:
+            return await change(target)
+        self._screen.note("which message? Name its number: #N")
+        return None
 
     async def _search(self, words: str) -> None:
         found = (await self._chat.search(words)).results

@@ -21,7 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chatserver.client.identity import read_token
-from chatserver.client.stream import parse_target
+from chatserver.client.render import printable
+from chatserver.client.stream import parse_target, words_of
 
 #: Seconds for a complete answer.
 TIMEOUT = 30.0
@@ -44,7 +45,7 @@ class AdminError(Exception):
     """The request failed; `flag` is the one at fault, if any."""
 
     def __init__(self, message: str, *, flag: str = "", code: int = EXIT_FAILED) -> None:
-        super().__init__(f"{flag}: {message}" if flag else message)
+        super().__init__(printable(f"{flag}: {message}" if flag else message))
         self.code = code
 
 
@@ -60,7 +61,7 @@ class Admin:
             self._token = read_token(token)
         except ValueError as error:
             raise AdminError(str(error), flag="--token", code=EXIT_BAD_FLAGS) from error
-        if not self._token.isascii() or not self._token.isprintable() or not self._token:
+        if not self._token:
             raise AdminError("this is no token", flag="--token", code=EXIT_BAD_FLAGS)
 
     def sanction(
@@ -118,7 +119,7 @@ class Admin:
             answer = connection.getresponse()
             body = answer.read(MAX_ANSWER)
         except OSError as error:
-            raise AdminError(f"cannot reach {target.authority}: {error.strerror or error}", flag="URL") from error
+            raise AdminError(f"cannot reach {target.authority}: {words_of(error)}", flag="URL") from error
         except HTTPException as error:
             raise AdminError(f"{target.authority} does not speak HTTP: {error!r}", flag="URL") from error
         finally:
@@ -147,13 +148,13 @@ def _decoded(status: int, body: bytes) -> Record:
 def done(what: str, sanction: Record) -> str:
     """The line that reports a made or lifted sanction."""
     until = f" until {sanction['until']}" if sanction["until"] and not what.startswith("un") else ""
-    return f"{what} {_whom(sanction)} in {_place(sanction)}{until} (sanction {sanction['id']})"
+    return printable(f"{what} {_whom(sanction)} in {_place(sanction)}{until} (sanction {sanction['id']})")
 
 
 def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
     """Print a table, or in a pipe lines with tabs between the columns."""
     rows = [
-        (str(each["id"]), each["kind"], _whom(each), each["room"], each["until"] or "lifted", each["by"]["name"],
+        (str(each["id"]), each["kind"], _whom(each), each["room"], each["until"] or "no end", each["by"]["name"],
          each["reason"])
         for each in sanctions
     ]  # fmt: skip
@@ -172,6 +173,7 @@ def print_audit(entries: Sequence[Record], file: IO[str]) -> None:
 
 
 def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], file: IO[str], *, none: str) -> None:
+    rows = [[printable(cell) for cell in row] for row in rows]  # with escapes, a cell could control the terminal
     if not file.isatty():
         for row in rows:
             print("\t".join(row), file=file)

@@ -18,6 +18,7 @@ class Recall:
     def __init__(self) -> None:
         self.rooms: set[str] = set()  # that the server has
         self.people: OrderedDict[str, str] = OrderedDict()  # names by id, the latest last
+        self.reached: dict[str, int] = {}  # by room, the offset of the last record
         self._messages: OrderedDict[tuple[str, int], wire.Message] = OrderedDict()
 
     def know(self, user: wire.User) -> None:
@@ -30,6 +31,7 @@ class Recall:
     def take(self, record: wire.Record) -> None:
         """Remember a message, or apply a change to it."""
         self.know(record.user)
+        self.reached[record.room] = record.offset
         match record:
             case wire.Message():
                 self._messages[record.room, record.offset] = record

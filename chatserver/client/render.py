@@ -4,20 +4,28 @@ Owns: the terminal client's wording of events, and the escaping of other people'
 May not: print. Text from the network must not move the cursor, change colours or fake a line.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from zlib import crc32
+
+from rich.cells import cell_len
 
 from chatserver.client import events, wire
 from chatserver.client.errors import ChatError
 from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and light backgrounds
-_ZERO_WIDTH_JOINER = "\u200d"  # kept, though other format characters are escaped: families of emoji need it
+#: Shown as they are, though they are no printable characters: joiners, which emoji and Persian need, and wide and
+#: unbreakable spaces.
+HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000")
 _MEMBERS_SHOWN = 100  # in the answer to /who
 _NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
 _QUOTE = 60  # characters of a quoted message
-_INDENT = " " * 7  # of the lines of a message after the first
+INDENT = 7  # columns before the lines of a message after the first
+_TAB = 4  # columns
+_SGR = re.compile(r"\x1b\[[0-9;]*m")
+_WORD = re.compile(r"( *)([^ ]+)")  # with the spaces before it
 
 
 class Style:
@@ -50,7 +58,7 @@ def printable(text: str) -> str:
     """Return `text` with control and format characters made visible: `\\x1b[2J` rather than a cleared screen."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char == _ZERO_WIDTH_JOINER else ascii(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() or char in HARMLESS else ascii(char)[1:-1] for char in text)
 
 
 def name_of(user: User) -> str:
@@ -75,20 +83,44 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
 
     `room` is given where it is not clear, `quote` is the message replied to; `called`: it is addressed to the reader.
     """
-    lines = [printable(line) for line in _text(message).splitlines()] or [""]
+    lines = [printable(line.expandtabs(_TAB)) for line in _text(message).splitlines()] or [""]
     if called:
         lines = [style.strong(line) for line in lines]
     elif message.deleted:
         lines = [style.dim(line) for line in lines]
     facts = [f"{printable(emoji)} {count}" for emoji, count in message.reactions.items()]
     facts += ["(edited)"] if message.edited and not message.deleted else []
+    text = f"\n{' ' * INDENT}".join(lines)
     tail = "  " + style.dim(" ".join(facts)) if facts else ""
     head = f"{style.dim(local_time(message, '%H:%M'))}  {_room(room, style)}"
     above = f"{head}{style.dim(f'↳ {quote}')}\n" if quote else ""
     number = style.dim(f"#{message.offset}")
     if (action := _action(message)) is not None:
         return f"{above}{head}{number} * {style.name(message.user)} {printable(action)}{tail}"
-    return f"{above}{head}{number} {style.name(message.user)}: {f'{chr(10)}{_INDENT}'.join(lines)}{tail}"
+    return f"{above}{head}{number} {style.name(message.user)}: {text}{tail}"
+
+
+def wrapped(text: str, columns: int, *, indent: int) -> str:
+    """Break lines at spaces, so that the edge of the terminal cuts no word, and indent the rest of each.
+
+    A word longer than a line is not broken here: the terminal wraps it, so that it can be copied whole.
+    """
+    return "\n".join(_wrapped_line(line, columns, min(indent, columns // 4)) for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, columns: int, indent: int) -> str:
+    rows, width = [""], 0
+    for spaces, word in _WORD.findall(line):
+        cells = cell_len(_SGR.sub("", word))
+        if width + len(spaces) + cells > columns >= indent + cells and width > indent:
+            rows.append(" " * indent + word)
+            width = indent + cells
+        else:
+            rows[-1] += spaces + word
+            width += len(spaces) + cells
+        if width > columns:  # the terminal has begun rows of its own
+            width = (width - 1) % columns + 1
+    return "\n".join(rows)
 
 
 def quoted(message: Message) -> str:
@@ -126,10 +158,10 @@ def status(event: events.Event) -> str | None:
         case events.Complaint(room, code, message):
             about = f"{printable(room)}: " if room is not None else ""
             return f"the server says: {about}{printable(message)} ({printable(code)})"
-        case events.Postponed(_, code, message, delay):
-            return f"{printable(message)} ({printable(code)}); trying again in {delay:.1f} s"
+        case events.Postponed(_, code, message):
+            return f"{printable(message)} ({printable(code)}); it will be sent by itself"
         case events.Reconnecting(why, delay):
-            return f"{printable(why)}; reconnecting in {delay:.1f} s…"
+            return f"{printable(why)}; reconnecting in {max(delay, 0.1):.1f} s…"
         case _:
             return None
 

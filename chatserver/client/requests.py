@@ -1,9 +1,13 @@
 """Our requests to the server, in any transport; over a WebSocket these are the frames, as JSON.
 
-Owns: the shapes. May not: know how they are sent.
+Owns: the shapes, and whether a request can be JSON at all. May not: know how they are sent.
 """
 
+from typing import TypeVar
+
 import msgspec
+
+from chatserver.client.errors import Invalid
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -85,3 +89,18 @@ class React(Write, frozen=True, kw_only=True, tag="react"):
     offset: int
     emoji: str
     on: bool
+
+
+_R = TypeVar("_R", bound=Request)
+
+
+def checked(request: _R) -> _R:
+    """Return the request if it can be encoded: in a connection's task the error would end all that the user does.
+
+    Raises Invalid for half a surrogate pair, and what the encoder raises for a value of a wrong type.
+    """
+    try:
+        msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise Invalid("bad_field", f"a text that is no Unicode: {error.reason}") from error
+    return request

@@ -14,7 +14,7 @@ import trio
 from rich.cells import cell_len, set_cell_size
 
 from chatserver.client.editor import BRACKETED_PASTE, FOCUS_REPORTS, Completer, Editor
-from chatserver.client.render import Style
+from chatserver.client.render import INDENT, Style, wrapped
 
 _LINE_UP = "\x1b[1A"
 _CLEAR_LINE = "\r\x1b[J"  # to the end of the screen, so also a prompt that was wrapped by a smaller window
@@ -65,14 +65,15 @@ class Screen:
         """The line being typed."""
         return self._editor.before + self._editor.after
 
-    def print(self, text: str) -> None:
+    def print(self, text: str, *, indent: int = INDENT) -> None:
         """Print a line, or several, above the prompt."""
         self._replaceable = False
-        self._write(f"{_CLEAR_LINE}{text}\n{self._prompt_line()}")
+        lines = wrapped(text, shutil.get_terminal_size().columns, indent=indent)
+        self._write(f"{_CLEAR_LINE}{lines}\n{self._prompt_line()}")
 
     def note(self, text: str) -> None:
         """Print something about the chat that is not a message."""
-        self.print(self.style.dim(f"· {text}"))
+        self.print(self.style.dim(f"· {text}"), indent=2)
 
     def change_note(self, text: str) -> None:
         """Print a note in one line, in place of the last one if nothing else has been printed since."""

@@ -140,15 +140,15 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
     except trio.TooSlowError as error:
         raise EndedError(f"no connection within {timeout:g} s") from error
     except (OSError, trio.BrokenResourceError) as error:
-        raise EndedError(f"cannot connect: {_words(error)}") from error
+        raise EndedError(f"cannot connect: {words_of(error)}") from error
 
 
-def _words(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     """Return the message of the innermost system error: trio's says only that all attempts failed."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, BaseExceptionGroup):  # one for each address that was tried
-        return _words(error.exceptions[0])
+        return words_of(error.exceptions[0])
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, not the system's

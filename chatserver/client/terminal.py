@@ -2,7 +2,7 @@
 
 Owns: standard input and output, signals and the exit code. May not: know frames or sockets.
 
-- interactive: a prompt below, messages above; when both ends are a terminal and neither `--plain` nor `--json` is given
+- interactive: a prompt below, messages above; on a terminal that is not dumb, without `--plain` and `--json`
 - plain: one line a record on standard output, other events on standard error; typed lines are published
 - json: the same, with all events on standard output, as one JSON object a line
 - send: each line of standard input is published; done when all are acknowledged
@@ -74,13 +74,20 @@ def run(options: Options) -> int:
         return _complain(f"URL: {error.message}", EXIT_BAD_URL)
     except ValueError as error:
         return _complain(f"--token: {error}", EXIT_BAD_URL)
+    if not options.retry_for >= 0:  # NaN as well
+        return _complain(f"--retry-for: {options.retry_for:g} is no number of seconds", EXIT_BAD_URL)
     if options.send:
         mode: Mode = _send
-    elif options.plain or options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    elif options.plain or options.json or not _is_screen():
         mode = _plain
     else:
         mode = _interactive
     return trio.run(_live, options, target, token, mode)
+
+
+def _is_screen() -> bool:
+    """Whether a person is at both ends, and the terminal can move the cursor."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 async def _live(options: Options, target: Target, token: str, mode: Mode) -> int:
@@ -90,15 +97,16 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
         options.url,
         token=token,
         name=options.name,
-        cookie="" if token else kept_cookie(target),
+        cookie="" if token else kept_cookie(target, options.name),
         transport=options.transport,
         answer_timeout=options.retry_for if options.send else math.inf,
     ) as chat:
         try:
             async with trio.open_nursery() as nursery:
                 if not token:
-                    nursery.start_soon(_remember, chat, target)
+                    nursery.start_soon(_remember, chat, target, options.name)
                 await mode(options, chat, nursery)
+                nursery.cancel_scope.cancel()
         except* _Done as done:
             code = max(ending.code for ending in done.exceptions if isinstance(ending, _Done))
         except* Left as left:
@@ -111,14 +119,20 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
     return code
 
 
-async def _remember(chat: Chat, target: Target) -> None:
-    """Store our identity for the next start."""
+async def _remember(chat: Chat, target: Target, name: str) -> None:
+    """Store our identity for the next start: as soon as we have one, and at the end if we have renamed ourselves."""
     with suppress(Unavailable):
         await chat.connected()
     if chat.user is None:
         return
+    cookie = chat.cookie
     try:
-        keep_cookie(target, chat.cookie)
+        keep_cookie(target, name, cookie)
+        try:
+            await trio.sleep_forever()
+        finally:
+            if chat.cookie != cookie:
+                keep_cookie(target, name, chat.cookie)
     except OSError as error:
         _say(f"you are {render.name_of(chat.user)} only until you leave: {error}")
 
@@ -186,7 +200,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
 
 async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Show messages above a prompt, until the user leaves."""
-    style = render.Style(colours="NO_COLOR" not in os.environ)
+    style = render.Style(colours=not os.environ.get("NO_COLOR"))
     with Screen(sys.stdin.fileno(), sys.stdout.fileno(), style=style) as screen:
         view = Interactive(chat, screen, options.room)
         screen.complete_by(view.complete)

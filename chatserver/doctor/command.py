@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from itertools import groupby
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -35,8 +36,8 @@ def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
         return _refuse(f"URL: {error.message}")
     except ValueError as error:
         return _refuse(f"--token: {error}")
-    if not secret.isascii() or not secret.isprintable():
-        return _refuse("--token: this is no token")
+    if quote(room, safe="") != room or not room:
+        return _refuse(f"--room: {room!r} is no name of a room")
     if len(set(targets.values())) < len(urls):
         return _refuse("URL: one is given twice")
     with Console(stderr=True).status("asking ..."):  # shows nothing without a terminal

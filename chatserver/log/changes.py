@@ -6,9 +6,21 @@ An edit empties the edit before it, so at most one record besides the message ho
 for no others. A user who edits a pasted password out wants it gone, not kept in the next record.
 """
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
-from chatserver.log.interface import MAX_EMOJI, Draft, Kind, Reaction, Record, RefusalReason, State
+from chatserver.log.interface import (
+    MAX_EMOJI,
+    MAX_REACTIONS,
+    TEXTS_CHANGED,
+    Draft,
+    Kind,
+    Reaction,
+    Record,
+    RefusalReason,
+    State,
+)
 
 _UNTOUCHED = State()
 # Bound once, because looking up a member of an enumeration takes as long as making a record.
@@ -26,14 +38,32 @@ def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) ->
     if state.deleted:
         return RefusalReason.DELETED
     if kind is _REACTION:
-        is_full = len(state.reactions) >= MAX_EMOJI
-        is_new = is_full and draft.on and not reacted and draft.emoji not in dict(state.reactions)
-        return RefusalReason.TOO_MANY_EMOJI if is_new else None
+        return None if reacted or not draft.on else _too_many(draft, state.reactions)
     if kind is _DELETE and draft.as_moderator:
         return None
     if message.user_id != draft.user_id:
         return RefusalReason.NOT_AUTHOR
     return RefusalReason.TOO_LATE if now - message.time >= draft.window_ms else None
+
+
+def take_text(records: Sequence[Record]) -> bool:
+    """Whether one of these records takes a text away."""
+    return any(record.kind is _EDIT or record.kind is _DELETE for record in records)
+
+
+def hints_of(records: Sequence[Record]) -> dict[str, int]:
+    """The hints of a group of records for other processes, in whose caches there may be a text that is gone."""
+    hints = {record.room: record.offset for record in records}
+    return hints | {TEXTS_CHANGED: 0} if take_text(records) else hints
+
+
+def _too_many(draft: Draft, reactions: tuple[tuple[str, int], ...]) -> RefusalReason | None:
+    """Whether a message with these reactions may have no more of them."""
+    if len(reactions) >= MAX_EMOJI and draft.emoji not in dict(reactions):
+        return RefusalReason.TOO_MANY_EMOJI
+    if sum([count for _, count in reactions]) >= MAX_REACTIONS:
+        return RefusalReason.TOO_MANY_REACTIONS
+    return None
 
 
 def plain(draft: Draft, offset: int, time: int) -> Record:

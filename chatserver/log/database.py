@@ -18,9 +18,14 @@ from chatserver.log.interface import (
     Keeps,
     LogUnavailable,
     Record,
+    bounded,
     bounds_of,
+    within_bytes,
 )
 from chatserver.log.threads import ThreadPool
+
+#: Records looked at in one query for messages alone: 1 ms of a reading thread. A room may have a million reactions.
+LOOK_STEP = 20_000
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -90,8 +95,26 @@ class DatabaseLog(ABC, Generic[C]):
     ) -> list[Record]:
         """The last records; see `Log.latest`."""
         high = self._highest if before is None else before - 1
-        readers = self._open_readers()
-        return await readers.read(room, 1, high, limit, max_bytes, last=True, messages_only=messages_only)
+        if messages_only:
+            return await self._latest_messages(room, high, bounded(limit), max_bytes)
+        return await self._open_readers().read(room, 1, high, limit, max_bytes, last=True)
+
+    async def _latest_messages(self, room: str, high: int, limit: int, max_bytes: int) -> list[Record]:
+        """Look for messages LOOK_STEP records at a time, because other readers wait meanwhile."""
+        head = await self.head(room)
+        high = min(high, head.last)
+        newest_first: list[Record] = []
+        while high >= head.first and len(newest_first) < limit:
+            low, left = max(high - LOOK_STEP + 1, head.first), limit - len(newest_first)
+            found = await self._open_readers().read(
+                room, low, high, left, max_bytes, last=True, messages_only=True
+            )  # fmt: skip
+            newest_first += reversed(found)
+            fitting = within_bytes(newest_first, max_bytes)
+            if len(fitting) < len(newest_first):
+                return fitting[::-1]
+            high = (found[0].offset if found else low) - 1  # the bound on bytes may have left out the next
+        return newest_first[::-1]
 
     async def ask(self, query: Callable[[C], T]) -> T:
         """Run a query in a reading thread. Raises LogUnavailable."""

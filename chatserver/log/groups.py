@@ -30,6 +30,7 @@ from chatserver.log.interface import (
     ANSWER_DEADLINE,
     DRAIN_DEADLINE,
     MAX_GROUP,
+    MAX_GROUP_TEXT,
     MAX_PENDING,
     MAX_PENDING_TEXT,
     SHARED_PENDING,
@@ -183,9 +184,16 @@ class GroupWriter:
     def _begin_group(self) -> None:
         self._next_begin = self._now() + self._interval
         waiting = self._waiting
-        group = [waiting.pop() for _ in range(min(len(waiting), MAX_GROUP))]
+        group: list[_Entry] = []
+        text = 0
+        for _ in range(min(len(waiting), MAX_GROUP)):
+            entry = waiting.pop()
+            group.append(entry)
+            text += len(entry[0].text)
+            if text >= MAX_GROUP_TEXT:
+                break
         group.sort(key=_deadline)  # networks took turns to be chosen; within the group the order is that of arrival
-        self._waiting_text -= sum([len(draft.text) for draft, _, _ in group])
+        self._waiting_text -= text
         self._committing = group
         finish = partial(self._finished, group)
         try:

@@ -47,6 +47,9 @@ MAX_PENDING_TEXT = 16 * 1024 * 1024
 #: Drafts in one commit. A publisher waits for the commit under way and for its own: beside 8,000 that publish as fast
 #: as they can, 15 ms with 256 drafts and 6 ms with this. Where nobody pauses, a publish costs 1 to 3 µs more for it.
 MAX_GROUP = 64
+#: Characters of text with which a commit takes no further draft. Edits of the longest texts take 1 ms each, since the
+#: index changes with them, and 64 of them took up to 100 ms.
+MAX_GROUP_TEXT = 64 * 1024
 #: Records or rooms in one answer of a read; a higher `limit` is cut to this.
 MAX_READ = 1_000
 #: Bytes of text in one answer of a read without a bound of its own: twice those of MAX_READ records of ordinary chat.
@@ -60,11 +63,13 @@ DRAIN_DEADLINE = 5.0
 ANSWER_DEADLINE = 5.0
 #: Different emoji that one message may have as reactions: Discord 20, Slack 23.
 MAX_EMOJI = 20
+#: Reactions of one message, of all users and emoji; its deletion removes them all, in 4 ms.
+MAX_REACTIONS = 20_000
 #: Seconds until a deleted text is in no file of the log, while the disk works.
 SCRUB_WITHIN = 60.0
-#: No name of a room begins with this. Below, the hints that sanctions or sign-outs have changed.
+#: No name of a room begins with this. Below, the hints that sanctions, sign-outs or texts have changed.
 NOT_A_ROOM = "*"
-SANCTIONS_CHANGED, SIGNOUTS_CHANGED = "*sanctions", "*signouts"
+SANCTIONS_CHANGED, SIGNOUTS_CHANGED, TEXTS_CHANGED = "*sanctions", "*signouts", "*texts"
 #: Letters of an epoch, from an alphabet of 36: with 2 thousand million epochs, two logs hardly ever get the same one.
 EPOCH_LENGTH = 6
 _EPOCH_LETTERS = string.ascii_lowercase + string.digits
@@ -94,6 +99,7 @@ class RefusalReason(Enum):
     NOT_AUTHOR = "only its author may do that"
     TOO_LATE = "the time in which its author might do that is over"
     TOO_MANY_EMOJI = f"the message has {MAX_EMOJI} different emoji, as many as may be"
+    TOO_MANY_REACTIONS = f"the message has {MAX_REACTIONS:,} reactions, as many as may be"
 
 
 class Refused(LogError):  # noqa: N818 -- an answer, not a fault

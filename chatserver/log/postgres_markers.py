@@ -8,13 +8,14 @@ may lose the markers of the last second, so the commit does not wait for a disk.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from chatserver.log import markers as limits
 from chatserver.log.interface import Kind
-from chatserver.log.markers import Marker, Place, Unread, spans
+from chatserver.log.markers import Marker, Place, Span, Unread, count_spans, spans
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, restored, stored, text_array
 
@@ -45,13 +46,12 @@ _TRIM_USER = """
     DELETE FROM markers WHERE user_id = %(user)s AND room IN
         (SELECT room FROM markers WHERE user_id = %(user)s ORDER BY moved DESC OFFSET %(most)s)
 """
-_COUNT = "SELECT count(*) FROM markers"
 _TRIM = """
     DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT %s)
 """
 _OF_USER = """
     SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
-    WHERE user_id = %s ORDER BY moved DESC
+    WHERE user_id = %s ORDER BY moved DESC LIMIT %s
 """
 _ENDS = "SELECT name, id, forgotten + 1, last FROM rooms WHERE name = ANY(%s::text[]) AND last > 0"
 # JSON escapes quotation marks, so only a deleted message has `"deleted":true` in `more`. The type `json` keeps each
@@ -76,15 +76,18 @@ class PostgresMarkers:
     def __init__(self, log: "PostgresLog", wall_ms: Callable[[], int]) -> None:
         self._log = log
         self._wall_ms = wall_ms
-        self._since_trim = 0
+        self._since_count = 0
+        self._excess = 0  # markers above MAX_MARKERS at the last count, without those removed since then
 
     async def move(self, markers: Sequence[Marker]) -> None:
         """See `Markers.move`."""
-        self._since_trim += len(markers)
-        trim = self._since_trim >= limits.TRIM_EVERY
-        await self._log.change("storing read markers", partial(_move, markers, self._wall_ms(), trim))
-        if trim:
-            self._since_trim = 0
+        removed = min(self._excess, 2 * len(markers))
+        await self._log.change("storing read markers", partial(_move, markers, self._wall_ms(), removed))
+        self._excess -= removed
+        self._since_count += len(markers)
+        if self._since_count >= limits.COUNT_EVERY:
+            self._since_count = 0
+            self._excess = max(0, await self._log.ask(_count) - limits.MAX_MARKERS)
 
     async def of_user(self, user_id: str) -> dict[str, int]:
         """See `Markers.of_user`."""
@@ -95,38 +98,43 @@ class PostgresMarkers:
         return await self._log.ask(partial(_unread, user_id, places))
 
 
-def _move(markers: Sequence[Marker], now_ms: int, trim: bool, connection: Connection) -> None:
+def _move(markers: Sequence[Marker], now_ms: int, removed: int, connection: Connection) -> None:
+    """Move markers, and remove this many of those that moved longest ago."""
     connection.execute("SET LOCAL synchronous_commit = off")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     users = text_array([marker.user_id for marker in markers])
     rooms = text_array([marker.room for marker in markers])
     connection.execute(_UPSERT, (now_ms, users, rooms, plain_array(marker.offset for marker in markers)))
-    for (user_id,) in connection.execute(_MANY_ROOMS, (users, limits.MAX_MARKED_ROOMS)).fetchall():
-        connection.execute(_TRIM_USER, {"user": user_id, "most": limits.MAX_MARKED_ROOMS})
-    if trim:
-        row = connection.execute(_COUNT).fetchone()
-        assert row is not None
-        if row[0] > limits.MAX_MARKERS:
-            connection.execute(_TRIM, (row[0] - limits.MAX_MARKERS,))
+    if checked := sorted(limits.users_to_check(markers)):
+        crowded = connection.execute(_MANY_ROOMS, (text_array(checked), limits.MAX_MARKED_ROOMS)).fetchall()
+        for (user_id,) in crowded:
+            connection.execute(_TRIM_USER, {"user": user_id, "most": limits.MAX_MARKED_ROOMS})
+    if removed:
+        connection.execute(_TRIM, (removed,))
+
+
+def _count(connection: Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM markers").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _of_user(user_id: str, connection: Connection) -> dict[str, int]:
-    rows = connection.execute(_OF_USER, (stored(user_id),)).fetchall()
+    rows = connection.execute(_OF_USER, (stored(user_id), limits.MAX_MARKED_ROOMS)).fetchall()
     return {restored(room): read for room, read in rows}
 
 
 def _unread(user_id: str, places: Mapping[str, int], connection: Connection) -> dict[str, Unread]:
     ends = {restored(row[0]): row[1:] for row in connection.execute(_ENDS, (text_array(list(places)),)).fetchall()}
     wanted = list(spans(Place(room, read, *ends[room][1:]) for room, read in places.items() if room in ends))
-    looked_at = [span for span in wanted if span.low <= span.high]
-    counted: dict[int, tuple[int, int]] = {}
-    if looked_at:
+    written = msgspec.json.encode(user_id).decode()
+
+    def count(step: Sequence[Span]) -> dict[str, tuple[int, int]]:
+        rooms = {ends[span.room][0]: span.room for span in step}
         ranges = (
-            plain_array(ends[span.room][0] for span in looked_at),
-            plain_array(span.low for span in looked_at),
-            plain_array(span.high for span in looked_at),
-        )
-        written = msgspec.json.encode(user_id).decode()
+            plain_array(rooms), plain_array(span.low for span in step), plain_array(span.high for span in step)
+        )  # fmt: skip
         rows = connection.execute(_COUNTS, (*ranges, written, stored(user_id))).fetchall()
-        counted = {room: (messages, mentions) for room, messages, mentions in rows}
-    return {span.room: span.unread(*counted.get(ends[span.room][0], (0, 0))) for span in wanted}
+        return {rooms[room]: (messages, mentions) for room, messages, mentions in rows}
+
+    return count_spans(wanted, count, perf_counter)

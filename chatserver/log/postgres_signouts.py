@@ -48,11 +48,12 @@ def _load(now_ms: int, connection: Connection) -> list[SignOut]:
 def _add(sign_out: SignOut, connection: Connection) -> None:
     connection.execute("LOCK TABLE signouts IN SHARE ROW EXCLUSIVE MODE")
     connection.execute("DELETE FROM signouts WHERE until <= %s OR number = %s", (sign_out.time, sign_out.number))
-    connection.execute(
-        "INSERT INTO signouts (number, guest, time, until) VALUES (%s, %s, %s, %s)",
+    made = connection.execute(
+        "INSERT INTO signouts (number, guest, time, until) VALUES (%s, %s, %s, %s) RETURNING id",
         (sign_out.number, sign_out.guest, sign_out.time, sign_out.until),
-    )
-    if sign_out.guest:
+    ).fetchone()
+    assert made is not None
+    if made[0] % signouts.TRIM_EVERY == 0:
         connection.execute(
             """DELETE FROM signouts WHERE id IN (
                 SELECT id FROM signouts WHERE guest ORDER BY id DESC OFFSET %s

@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 from psycopg.rows import TupleRow
 
-from chatserver.log.changes import plain
+from chatserver.log.changes import hints_of, plain
 from chatserver.log.group_changes import Changes
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.postgres_changes import PostgresChanges
@@ -196,7 +196,7 @@ class PostgresWriter:
                     plain_array(room.time for room in written.values()),
                 ),
             )
-            notify(connection, self._node, {name: room.last for name, room in written.items()})
+            notify(connection, self._node, hints_of(fresh))
             connection.execute("COMMIT")
         return outcomes
 

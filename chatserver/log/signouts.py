@@ -13,6 +13,8 @@ import msgspec
 
 #: Sign-outs of guests that are kept; each is 100 bytes of memory.
 MAX_GUESTS = 10_000
+#: Sign-outs between two removals of those beyond MAX_GUESTS from a database, each of which looks at all that are kept.
+TRIM_EVERY = 100
 
 
 class SignOut(msgspec.Struct, frozen=True, gc=False):

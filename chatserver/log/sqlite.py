@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 import trio
 from outcome import Outcome
 
+from chatserver.log.changes import hints_of, take_text
 from chatserver.log.database import DatabaseLog
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
@@ -28,7 +29,6 @@ from chatserver.log.interface import (
     Heard,
     Identity,
     Keeps,
-    Kind,
     LogUnavailable,
     News,
     Post,
@@ -49,6 +49,7 @@ from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_sanctions import SqliteSanctions
 from chatserver.log.sqlite_scrub import Scrubber
 from chatserver.log.sqlite_signouts import SqliteSignOuts
+from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
 from chatserver.log.turns import FileLock
@@ -64,8 +65,6 @@ SCRUB_PAUSE = 0.01
 GROUP_INTERVAL = 0.001
 
 logger = logging.getLogger(__name__)
-
-_TAKE_TEXT = (Kind.EDIT, Kind.DELETE)
 
 T = TypeVar("T")
 
@@ -207,6 +206,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             writing = cleaning = retention = None
             if self._neighbours is None:
                 undo.callback(os.close, lock_file(path))
+                check_wal(path)
             else:
                 self._neighbours.open()
                 undo.callback(self._neighbours.close)
@@ -250,10 +250,10 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             written[room] = record.time
             written.move_to_end(room)
         if self._neighbours is not None:
-            self._neighbours.tell({room: record.offset for room, record in rooms.items()})
+            self._neighbours.tell(hints_of(records))
         while len(written) > MAX_READ:
             written.popitem(last=False)
-        if any(record.kind in _TAKE_TEXT for record in records):
+        if take_text(records):
             self._altered.set()
         self.index.written(rooms, len(records))
         news(records)

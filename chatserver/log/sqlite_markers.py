@@ -10,17 +10,21 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import chain
+from time import thread_time
 from typing import Protocol, TypeVar
 
 from chatserver.log.interface import Kind
 from chatserver.log.markers import (
+    COUNT_EVERY,
     MAX_MARKED_ROOMS,
     MAX_MARKERS,
-    TRIM_EVERY,
     Marker,
     Place,
+    Span,
     Unread,
+    count_spans,
     spans,
+    users_to_check,
 )
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 
@@ -30,16 +34,14 @@ _IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) <
 _LAST = f"coalesce((SELECT max(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
 _OF_USER = """
     SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
-    WHERE user_id = ? ORDER BY moved DESC
+    WHERE user_id = ? ORDER BY moved DESC LIMIT ?
 """
+_COUNT_USER = "SELECT count(*) FROM markers WHERE user_id = ?"
 _TRIM_USER = """
     DELETE FROM markers WHERE user_id = ?1 AND room IN
         (SELECT room FROM markers WHERE user_id = ?1 ORDER BY moved DESC LIMIT -1 OFFSET ?2)
 """
-_TRIM = """
-    DELETE FROM markers WHERE (user_id, room) IN
-        (SELECT user_id, room FROM markers ORDER BY moved LIMIT max(0, (SELECT count(*) FROM markers) - ?))
-"""
+_TRIM = "DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT ?)"
 
 
 class Threads(Protocol):
@@ -58,15 +60,18 @@ class SqliteMarkers:
     def __init__(self, threads: Threads, wall_ms: Callable[[], int]) -> None:
         self._threads = threads
         self._wall_ms = wall_ms
-        self._since_trim = 0
+        self._since_count = 0
+        self._excess = 0  # markers above MAX_MARKERS at the last count, without those removed since then
 
     async def move(self, markers: Sequence[Marker]) -> None:
         """See `Markers.move`."""
-        self._since_trim += len(markers)
-        trim = self._since_trim >= TRIM_EVERY
-        await self._threads.change("storing read markers", partial(_move, markers, self._wall_ms(), trim))
-        if trim:
-            self._since_trim = 0
+        removed = min(self._excess, 2 * len(markers))
+        await self._threads.change("storing read markers", partial(_move, markers, self._wall_ms(), removed))
+        self._excess -= removed
+        self._since_count += len(markers)
+        if self._since_count >= COUNT_EVERY:
+            self._since_count = 0
+            self._excess = max(0, await self._threads.ask(_count) - MAX_MARKERS)
 
     async def of_user(self, user_id: str) -> dict[str, int]:
         """See `Markers.of_user`."""
@@ -77,19 +82,25 @@ class SqliteMarkers:
         return await self._threads.ask(partial(_unread, user_id, places))
 
 
-def _move(markers: Sequence[Marker], now_ms: int, trim: bool, connection: sqlite3.Connection) -> None:
+def _move(markers: Sequence[Marker], now_ms: int, removed: int, connection: sqlite3.Connection) -> None:
+    """Move markers, and remove this many of those that moved longest ago."""
     rows = _padded([(marker.user_id, marker.room, marker.offset) for marker in markers], ("", "", 0))
     connection.execute(_upsert(len(rows)), [*chain.from_iterable(rows), now_ms])
-    users = _padded([(user_id,) for user_id in {marker.user_id for marker in markers}], ("",))
-    crowded = connection.execute(_many_rooms(len(users)), [*chain.from_iterable(users), MAX_MARKED_ROOMS]).fetchall()
-    for (user_id,) in crowded:
-        connection.execute(_TRIM_USER, (user_id, MAX_MARKED_ROOMS))
-    if trim:
-        connection.execute(_TRIM, (MAX_MARKERS,))
+    for user_id in users_to_check(markers):
+        (count,) = connection.execute(_COUNT_USER, (user_id,)).fetchone()
+        if count > MAX_MARKED_ROOMS:
+            connection.execute(_TRIM_USER, (user_id, MAX_MARKED_ROOMS))
+    if removed:
+        connection.execute(_TRIM, (removed,))
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM markers").fetchone()
+    return int(count)
 
 
 def _of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
-    return dict(connection.execute(_OF_USER, (user_id,)).fetchall())
+    return dict(connection.execute(_OF_USER, (user_id, MAX_MARKED_ROOMS)).fetchall())
 
 
 def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
@@ -97,13 +108,15 @@ def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connect
     found = connection.execute(_ends(len(rows)), list(chain.from_iterable(rows))).fetchall()
     bases = {room: base for room, _, base, _, last in found if last}
     wanted = list(spans(Place(room, read, first, last) for room, read, _, first, last in found if last))
-    looked_at = [span for span in wanted if span.low <= span.high]
-    ranges = _padded(
-        [(span.room, bases[span.room] + span.low, bases[span.room] + span.high) for span in looked_at], ("", 1, 0)
-    )
-    counts = connection.execute(_counts(len(ranges)), [*chain.from_iterable(ranges), user_id, user_id]).fetchall()
-    counted = {room: (messages, mentions) for room, messages, mentions in counts}
-    return {span.room: span.unread(*counted.get(span.room, (0, 0))) for span in wanted}
+
+    def count(step: Sequence[Span]) -> dict[str, tuple[int, int]]:
+        ranges = _padded(
+            [(span.room, bases[span.room] + span.low, bases[span.room] + span.high) for span in step], ("", 1, 0)
+        )
+        rows = connection.execute(_counts(len(ranges)), [*chain.from_iterable(ranges), user_id, user_id]).fetchall()
+        return {room: (messages, mentions) for room, messages, mentions in rows}
+
+    return count_spans(wanted, count, thread_time)
 
 
 def _padded(rows: list[tuple[object, ...]], empty: tuple[object, ...]) -> list[tuple[object, ...]]:
@@ -124,14 +137,6 @@ def _upsert(rows: int) -> str:
         WHERE true  -- without it the grammar takes ON CONFLICT for a join
         ON CONFLICT (user_id, room) DO UPDATE SET read = excluded.read, moved = excluded.moved
         WHERE excluded.read > markers.read
-    """  # noqa: S608
-
-
-@cache
-def _many_rooms(users: int) -> str:
-    return f"""
-        SELECT user_id FROM markers WHERE user_id IN (VALUES {_values(users, 1)})
-        GROUP BY user_id HAVING count(*) > ?
     """  # noqa: S608
 
 

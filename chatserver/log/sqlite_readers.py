@@ -42,7 +42,6 @@ _IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) <
 _LOWEST = f"(SELECT min(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 _HIGHEST = f"(SELECT max(place) FROM messages WHERE {_IN_ROOM})"  # noqa: S608
 
-_ENDS = f"SELECT forgotten, {_LOWEST}, {_HIGHEST} FROM rooms WHERE name = ?"  # noqa: S608
 # The result is one row: for each row SQLite releases the interpreter lock and waits for it again.
 _HEADS = f"""
     SELECT json_group_array(json_array(name, json_array(forgotten, {_LOWEST}, {_HIGHEST})))
@@ -110,11 +109,17 @@ class SqliteReaders:
 
     def _rooms(self, written: dict[str, int], limit: int, connection: sqlite3.Connection) -> list[RoomSummary]:
         names = self._names(connection, written)
-        heads = ((name, _head(connection, name)) for name in names)
-        held = (
-            RoomSummary(name, head.last - head.first + 1, head.last) for name, head in heads if head.last >= head.first
-        )
-        return list(islice(held, bounded(limit)))
+        limit = bounded(limit)
+        found: list[RoomSummary] = []
+        while len(found) < limit and (asked := list(islice(names, limit))):
+            heads = _heads(asked, connection)
+            held = ((name, heads[name]) for name in asked if name in heads)
+            found += [
+                RoomSummary(name, head.last - head.first + 1, head.last)
+                for name, head in held
+                if head.last >= head.first
+            ]
+        return found[:limit]
 
     def _names(self, connection: sqlite3.Connection, written: dict[str, int]) -> Iterator[str]:
         """Rooms by their last write: those written since the log was opened, then the earlier ones.
@@ -139,13 +144,6 @@ class SqliteReaders:
                 ended = perf_counter()
                 self._earlier_until = ended + NEWEST_LASTS * (ended - began)
         return self._earlier
-
-
-def _head(connection: sqlite3.Connection, room: str) -> Head:
-    row = connection.execute(_ENDS, (room,)).fetchone()
-    if row is None:
-        return Head(1, 0)
-    return _head_of(*row)
 
 
 def _heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, Head]:

@@ -46,11 +46,12 @@ def _load(connection: sqlite3.Connection, now_ms: int) -> list[SignOut]:
 
 def _add(connection: sqlite3.Connection, sign_out: SignOut) -> None:
     connection.execute("DELETE FROM signouts WHERE until <= ?", (sign_out.time,))
-    connection.execute(
+    made = connection.execute(
         "INSERT OR REPLACE INTO signouts (number, guest, time, until) VALUES (?, ?, ?, ?)",
         (sign_out.number, sign_out.guest, sign_out.time, sign_out.until),
     )
-    if sign_out.guest:
+    assert made.lastrowid is not None
+    if made.lastrowid % signouts.TRIM_EVERY == 0:
         connection.execute(
             """DELETE FROM signouts WHERE id IN (
                 SELECT id FROM signouts WHERE guest = 1 ORDER BY id DESC LIMIT -1 OFFSET ?

@@ -36,10 +36,17 @@ MAX_CACHED_ROOMS = 50_000
 EXPIRE_EVERY = 512
 #: Records that one step of retention may remove: about 1 ms, and one sync of the disk.
 FORGET_STEP = 100
+#: Reactions to such records that one step may remove.
+UNREACT_STEP = 1_000
 #: Rooms that one step of retention may look at.
 ROOMS_STEP = 200
 
 _decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
+
+_FORGET_REACTIONS = """
+    DELETE FROM reactions WHERE (place, emoji, user_id) IN
+        (SELECT place, emoji, user_id FROM reactions WHERE place BETWEEN ? AND ? LIMIT ?)
+"""
 
 T = TypeVar("T")
 _Key = tuple[str, str, str]  # room, user, key
@@ -241,16 +248,19 @@ class SqliteWriter:
         go_on_after = rooms[-1][0] if len(rooms) == ROOMS_STEP else None
         for room_id, name in rooms:
             removed_to, removed = self._forget_in_room(room_id, *bounds(name), budget=budget)
-            if removed:
+            if removed_to:
                 first[name] = removed_to + 1
-                budget -= removed
+            budget -= removed
             if budget == 0:
                 go_on_after = room_id - 1
                 break
         return first, go_on_after
 
     def _forget_in_room(self, room_id: int, max_messages: int, oldest_ms: int, *, budget: int) -> tuple[int, int]:
-        """Remove up to `budget` of the oldest records; returns the last removed offset and the number removed."""
+        """Remove up to `budget` of the oldest records; returns the last removed offset and the number removed.
+
+        Records with many reactions lose only some of these in one step, which then uses up the budget; the offset is 0.
+        """
         select = "SELECT place, time FROM messages WHERE place BETWEEN ? AND ? ORDER BY place"
         oldest = self._connection.execute(f"{select} LIMIT 1", _places(room_id)).fetchone()
         if oldest is None:
@@ -267,11 +277,12 @@ class SqliteWriter:
             "SELECT max(place), time, count(*) FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
             (low, min(low + budget - 1, newest[0]), keep_from, oldest_ms),
         ).fetchone()
+        if self._connection.execute(_FORGET_REACTIONS, (low, place, UNREACT_STEP)).rowcount == UNREACT_STEP:
+            return 0, budget
         self._connection.execute("DELETE FROM messages WHERE place BETWEEN ? AND ?", (low, place))
         self._connection.execute(
             "UPDATE rooms SET forgotten = ?, forgotten_time = ? WHERE id = ?", (place % OFFSETS, time, room_id)
         )
-        self._connection.execute("DELETE FROM reactions WHERE place BETWEEN ? AND ?", (low, place))
         return place % OFFSETS, removed
 
 

@@ -78,6 +78,7 @@ class Row:
     reads: Reads = Reads.YES
     at_rest: bool = False  # whether deadlines may be rounded to common ticks, so that pings go out in batches
     total: bool = True  # progress does not move its deadline; False: it does, up to a cap
+    awaited: bool = True  # whether anybody waits for what its bytes bring; if not, the poller may wait for more of them
     announces: bool = False  # whether the handler knows how many bytes are still to come (`Handler.lacking`)
     most: int | None = None  # connections that may be in this state at a time
     next: tuple[State, ...]  # the legal moves; CLOSING is allowed from every state, and so is closing at once
@@ -154,7 +155,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.PINGED: Row(
         waits_for="any byte after our ping", seconds="pong_deadline", expires=Reason.PONG_DEADLINE,
-        next=(_S.OPEN, _S.MESSAGE, _S.REPLYING), precedent="Centrifugo 8 s, Engine.IO 20 s",
+        awaited=False, next=(_S.OPEN, _S.MESSAGE, _S.REPLYING), precedent="Centrifugo 8 s, Engine.IO 20 s",
     ),
     _S.MESSAGE: Row(
         waits_for="the rest of a frame or of a fragmented message",

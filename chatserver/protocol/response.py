@@ -24,6 +24,8 @@ MAX_QUERY_FIELDS = 200  # fields; a /poll names up to this many rooms, and the t
 CHALLENGE = (("WWW-Authenticate", "Bearer"),)
 #: Browsers must not guess the type of an answer, because a message's text may look like a page.
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
+#: An answer in JSON depends on who asks, often by a cookie alone: a cache in front would give it to the next one.
+NOT_STORED = ("Cache-Control", "no-store")
 
 
 def response(
@@ -50,7 +52,8 @@ def _fixed_head(status: int, content_type: str, keep_alive: bool) -> bytes:
     connection = "keep-alive" if keep_alive else "close"
     if status == HTTPStatus.NO_CONTENT:  # it has no body, and so no type and no length (RFC 9110 section 8.6)
         return status_line(status) + header_lines((("Connection", connection),))
-    lines = header_lines((("Content-Type", content_type), NOSNIFF, ("Connection", connection)))
+    caching = (NOT_STORED,) if content_type == JSON else ()
+    lines = header_lines((("Content-Type", content_type), NOSNIFF, *caching, ("Connection", connection)))
     return status_line(status) + lines + b"Content-Length: "
 
 

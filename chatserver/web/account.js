@@ -5,6 +5,7 @@
  * @import { ChatClient } from './client.js'
  */
 import { avatar, byId } from './dom.js';
+import { closePanels } from './panels.js';
 
 export class Account {
   #me = byId('me');
@@ -36,20 +37,24 @@ export class Account {
     name.className = 'name';
     name.textContent = user.name;
     this.#me.replaceChildren(avatar(user), name);
-    this.#me.title = `You are ${user.name}: change name, sign in or out`;
+    this.#me.title = `You are ${user.name}: ${this.client.identity.isGuest ? 'change name, ' : ''}sign in or out`;
   }
 
   /** @param {string} [why] */
   #open(why = '') {
     if (this.#dialog.open) return;
-    this.#name.value = this.client.identity.user?.name ?? '';
+    const { isGuest, user } = this.client.identity;
+    byId('account-title').textContent = isGuest ? 'Who are you?' : `You are ${user?.name}`;
+    byId('account-by-name').hidden = !isGuest;
+    byId('account-signed-in').hidden = isGuest;
+    this.#name.value = user?.name ?? '';
     this.#token.value = '';
     this.#problem.textContent = why;
     this.#isSure = false;
     /** @type {HTMLDetailsElement} */ (byId('account-by-token')).open = why !== '';
     this.#dialog.showModal();
     if (why) this.#token.focus();
-    else this.#name.select();
+    else if (isGuest) this.#name.select();
   }
 
   /** @param {SubmitEvent} event */
@@ -57,8 +62,9 @@ export class Account {
     event.preventDefault();
     const token = this.#token.value.trim();
     const name = this.#name.value.trim();
-    if (token || name) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
-    else this.#problem.textContent = 'A name has at least one letter.';
+    const { isGuest } = this.client.identity;
+    if (token || (name && isGuest)) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
+    else this.#problem.textContent = isGuest ? 'A name has at least one letter.' : 'To be somebody else, sign out or paste a token.';
     this.#isSure = false; // the question is not on the screen any more
   }
 
@@ -67,7 +73,8 @@ export class Account {
       this.#change(() => this.client.api.signOut());
     } else {
       this.#isSure = true;
-      this.#problem.textContent = 'Press again to sign out. A guest comes back as somebody else, who cannot change what this one has written.';
+      const loss = 'A guest comes back as somebody else, who cannot change what this one has written.';
+      this.#problem.textContent = `Press again to sign out. ${this.client.identity.isGuest ? loss : 'It ends your sign-in on all devices.'}`;
     }
   }
 
@@ -75,8 +82,9 @@ export class Account {
   async #change(request) {
     try {
       const answer = await request();
-      if (answer?.user) this.client.identity.is(answer.user, answer.moderates);
+      if (answer?.user) this.client.identity.is(answer.user, answer);
       this.#dialog.close();
+      closePanels();
       this.client.reconnect(); // a connection is somebody's from its beginning
     } catch (error) {
       this.#problem.textContent = error.status === 404 ? 'This server has no names to choose.' : error.message;

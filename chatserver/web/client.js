@@ -229,7 +229,9 @@ export class ChatClient extends EventTarget {
       this.#optional('session', () => this.api.session()),
     ]);
     // A WebSocket said it itself; a page of another site is somebody else over HTTP, where it sends no cookie.
-    if (session && (!this.connection.link?.isSocket || this.identity.owns(session))) this.identity.is(session.user, session.moderates ?? (session.moderator ? ['*'] : []));
+    if (session && (!this.connection.link?.isSocket || this.identity.owns(session))) {
+      this.identity.is(session.user, { moderates: session.moderator ? ['*'] : [], ...session });
+    }
     this.#marks = unread?.rooms ?? {};
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
@@ -348,7 +350,10 @@ export class ChatClient extends EventTarget {
     if (RECORDS.includes(pushed.type) || pushed.target) {
       this.#inbox.push(/** @type {any} */ (pushed));
       this.#delivery ||= setTimeout(() => this.#deliver());
-    } else if (pushed.room) this.rooms.get(pushed.room)?.pushed(pushed);
+      return;
+    }
+    this.#deliver(); // what came before it
+    if (pushed.room) this.rooms.get(pushed.room)?.pushed(pushed);
     else this.tell(pushed.type, pushed);
   }
 

@@ -11,7 +11,7 @@ import { Completion } from './completion.js';
 import { byId, hasFingers } from './dom.js';
 import { withEmoji } from './emoji.js';
 import { readJson } from './storage.js';
-import { actionIn, mentionsIn } from './text.js';
+import { actionIn, inShort, mentionsIn } from './text.js';
 
 const DRAFT_KEY = 'chat.draft.'; // + room
 const ABOUT_KEY = 'chat.about.'; // + room
@@ -94,7 +94,7 @@ export class Composer {
   #turnTo(kind, message, text) {
     this.#about = { kind, message };
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
-    byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${message.text}`;
+    byId('about-text').textContent = kind === 'edit' ? 'Editing your message' : `Replying to ${name}: ${inShort(message)}`;
     byId('about').hidden = false;
     this.#text.value = text;
     this.#changed();

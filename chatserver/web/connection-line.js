@@ -42,6 +42,7 @@ export class ConnectionLine {
     this.#line.dataset.phase = state.phase;
     this.#line.title = state.reason;
     this.#text.textContent = words;
+    this.#showTyping();
     byId('reconnect').hidden = state.phase !== 'waiting' && state.phase !== 'stopped';
     clearInterval(this.#ticking);
     if (state.phase === 'waiting') this.#ticking = setInterval(() => (this.#text.textContent = inWords(state)), 250);
@@ -51,7 +52,8 @@ export class ConnectionLine {
   }
 
   #showTyping() {
-    const names = this.client.current.typists.map(({ name }) => name);
+    const { current, state } = this.client;
+    const names = state.phase === 'live' ? current.typists.map(({ name }) => name) : [];
     const shown = names.length > 2 ? 'Several people are typing' : names.length ? `${names.join(' and ')} ${names.length > 1 ? 'are' : 'is'} typing` : '';
     byId('typing').textContent = shown && `${shown}…`;
   }

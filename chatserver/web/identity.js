@@ -12,6 +12,7 @@ import { mentionsIn } from './text.js';
 const STORAGE_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
 const REACTED_KEY = 'chat.reacted';
 const MOST_REACTED = 500;
+const GUEST = { guest: true, moderates: /** @type {string[]} */ ([]) };
 
 /**
  * A pattern of rooms (`team-*`). Of what stands in brackets any character will do: the server knows better, and says so.
@@ -26,8 +27,8 @@ export function patternOf(pattern) {
 export class Identity {
   /** @type {User | null} */
   user = null;
-  /** Patterns of the rooms that we moderate. @type {string[]} */
-  #moderates = [];
+  /** What the server says of us besides: whether nobody signed in, and patterns of the rooms that we moderate. */
+  #told = GUEST;
   /** @type {Map<string, string>} by id */
   #names = new Map();
   /** @type {Set<string>} `room/offset` of what this page published and has not yet seen come in */
@@ -48,20 +49,27 @@ export class Identity {
 
   /**
    * @param {User} user
-   * @param {string[]} [moderates] as the server says; without its word, the same person is what it was
+   * @param {{guest?: boolean, moderates?: string[]}} [told] by the server; without its word, the same person is what it was
    */
-  is({ id, name }, moderates = this.user?.id === id ? this.#moderates : []) {
+  is({ id, name }, told = this.user?.id === id ? this.#told : GUEST) {
+    const { guest = true, moderates = [] } = told;
     this.#names.set(id, name);
-    if (this.user?.id === id && this.user.name === name && String(this.#moderates) === String(moderates)) return;
-    this.#moderates = moderates;
+    const isKnown = this.user?.id === id && this.user.name === name;
+    if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
+    this.#told = { guest, moderates };
     this.user = { id, name };
     this.storage.setItem(STORAGE_KEY, JSON.stringify(this.user));
     this.changed();
   }
 
+  /** Whether a guest may choose its name; the name of who signed in is the token's. */
+  get isGuest() {
+    return this.#told.guest;
+  }
+
   /** @param {string} room */
   moderates(room) {
-    return this.#moderates.some((pattern) => patternOf(pattern).test(room));
+    return this.#told.moderates.some((pattern) => patternOf(pattern).test(room));
   }
 
   /** @param {{user: User}} message */

@@ -11,7 +11,7 @@ const ITEM = /^\s{0,3}(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
 const QUOTE = /^>\s?(.*)$/;
 /** Code first: nothing is marked up inside it. Underscores mark only at the edges of words: snake_case stays. */
 const INLINE =
-  /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
+  /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
 const DEEPEST = 6; // marks within marks
 
 /**

@@ -8,16 +8,18 @@
 import { avatar, make } from './dom.js';
 import { markdown } from './markdown.js';
 import { withEmoji } from './emoji.js';
-import { actionIn, clock, fullTime, inShort, isOnlyEmoji } from './text.js';
+import { actionIn, clock, fullTime, inShort, isOnlyEmoji, plural } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
+const MOST_NAMED = 10; // people at a reaction
+const LIST = new Intl.ListFormat('en-GB');
 
 /**
  * @param {Message} message
  * @param {Message | null} previous
  */
 export function startsGroup(message, previous) {
-  if (!previous || previous.user.id !== message.user.id || message.reply_to) return true;
+  if (!previous || previous.user.id !== message.user.id || previous.user.name !== message.user.name || message.reply_to) return true;
   return Date.parse(message.time) - Date.parse(previous.time) > GROUP_SPAN;
 }
 
@@ -97,8 +99,27 @@ function reactions(client, message) {
   if (!counted.length) return [];
   const chips = counted.map(([emoji, count]) => {
     const isOurs = client.identity.hasReacted(message, emoji);
-    const label = `${emoji} ${count}, ${isOurs ? 'take yours back' : 'react with it too'}`;
-    return make('button', { className: 'chip', type: 'button', value: emoji, ariaPressed: String(isOurs), ariaLabel: label }, `${emoji} ${count}`);
+    const title = who(client, message, emoji, count, isOurs);
+    const label = `${emoji} ${count}, ${title}: ${isOurs ? 'take yours back' : 'react with it too'}`;
+    return make('button', { className: 'chip', type: 'button', value: emoji, title, ariaPressed: String(isOurs), ariaLabel: label }, `${emoji} ${count}`);
   });
   return [make('p', { className: 'reactions' }, ...chips)];
+}
+
+/**
+ * Who reacted, as far as is known; when that is more than the count, it is not known.
+ * @param {ChatClient} client
+ * @param {Message} message
+ * @param {string} emoji
+ * @param {number} count
+ * @param {boolean} isOurs
+ */
+function who(client, { room, offset }, emoji, count, isOurs) {
+  const { identity, rooms } = client;
+  const others = (rooms.get(room)?.reactors.of(offset, emoji) ?? []).filter((user) => !identity.owns({ user }));
+  const names = [...(isOurs ? ['You'] : []), ...others.map(({ id, name }) => identity.nameOf(id) ?? name)];
+  const known = names.length > count ? [] : names.slice(0, MOST_NAMED);
+  const rest = count - known.length;
+  if (rest > 0) known.push(known.length ? plural(rest, 'other') : plural(rest, 'person', 'people'));
+  return LIST.format(known);
 }

@@ -16,7 +16,8 @@ const NEAR_EDGE = 600; // px; more rows are made before the person gets there
 const STEP = 60; // rows made at a time
 const MOST_ROWS = 240; // a layout of these takes a few ms, and 10,000 messages cost no more
 const MOST_SPOKEN = 3; // messages at a time; more are told as a number
-const TAB_STOP = ':scope > [tabindex="0"]'; // the row; what stands in one may be a stop as well
+const TAB_STOP = ':scope > [tabindex="0"]';
+const IN_ROW = '.chip, .quote, .text a';
 
 export class MessagesView {
   #list = byId('messages');
@@ -50,6 +51,7 @@ export class MessagesView {
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener('click', () => this.toPresent());
     this.#list.addEventListener('keydown', (event) => this.#key(event));
+    this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(/** @type {HTMLElement} */ (target).closest('.message')));
     document.addEventListener('visibilitychange', () => this.#seen());
     // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
     // laid out: the bottom stays the bottom.
@@ -202,6 +204,7 @@ export class MessagesView {
     if (!shown) return;
     const isFocused = shown.row.contains(document.activeElement);
     const row = messageRow(this.client, message);
+    stopIn(row, shown.row.tabIndex);
     shown.row.replaceWith(row);
     this.#rows.set(message.offset, { row, above: '' });
     this.#decorate(message, this.#timeline.messages[this.#timeline.place(message.offset) - 1] ?? null);
@@ -246,12 +249,26 @@ export class MessagesView {
       const row = this.#rows.get(message.offset)?.row ?? messageRow(this.client, message);
       if (row === next) next = next.nextElementSibling;
       else this.#list.insertBefore(row, next);
-      if (!this.#rows.has(message.offset)) this.#rows.set(message.offset, { row, above: '' });
+      if (!this.#rows.has(message.offset)) {
+        stopIn(row, -1);
+        this.#rows.set(message.offset, { row, above: '' });
+      }
       this.#decorate(message, previous);
       previous = message;
     }
-    const last = this.#rows.get(this.#to)?.row;
-    if (last && !this.#list.querySelector(TAB_STOP)) last.tabIndex = 0;
+    const isFocused = this.#list.contains(document.activeElement) && this.#list.querySelector(TAB_STOP);
+    if (!isFocused) this.#stopAt(this.#rows.get(this.#to)?.row);
+  }
+
+  /**
+   * One row is a stop of the Tab key, with what stands in it: the focused one, else the newest.
+   * @param {HTMLElement | null} [row]
+   */
+  #stopAt(row) {
+    const before = /** @type {HTMLElement | null} */ (this.#list.querySelector(TAB_STOP));
+    if (!row || row === before) return;
+    if (before) stopIn(before, -1);
+    stopIn(row, 0);
   }
 
   /**
@@ -355,8 +372,14 @@ export class MessagesView {
     if (event.key === 'End') this.toPresent();
     if (!(to instanceof HTMLElement)) return;
     event.preventDefault();
-    this.#list.querySelector(TAB_STOP)?.setAttribute('tabindex', '-1');
-    to.tabIndex = 0;
     to.focus();
   }
+}
+
+/**
+ * @param {HTMLElement} row
+ * @param {number} tabIndex
+ */
+function stopIn(row, tabIndex) {
+  for (const each of [row, .../** @type {NodeListOf<HTMLElement>} */ (row.querySelectorAll(IN_ROW))]) each.tabIndex = tabIndex;
 }

@@ -2,7 +2,8 @@
  * Messages on their way: each goes out under a key of its own, again and again, until the server says it is stored.
  * Owns: their order and their state. May not: choose a transport (it is handed a `deliver`), touch the DOM.
  *
- * One at a time, so that what was typed first is stored first. The key makes repeating safe: the server answers the
+ * One at a time in each room, so that what was typed first is stored first, and a room that takes few messages keeps
+ * none from the others. The key makes repeating safe: the server answers the
  * same key from the same user with the first result for ten minutes. Behind that window a repeat could be a double, so
  * the person is asked instead. The list outlives a reload, in the tab's own storage.
  *
@@ -20,6 +21,7 @@
  * @property {number | null} firstTried ms since the epoch
  * @property {ItemState} state
  * @property {string | null} problem why it failed, for the person
+ * @property {number | null} [until] ms since the epoch; before that the server takes no more messages
  * @property {number | null} offset where the log has it, once we know or believe so
  */
 import { delayBefore, sleep } from './backoff.js';
@@ -34,7 +36,8 @@ export class Outbox {
   items = [];
   /** @type {((item: Item) => Promise<Ack>) | null} null while there is no connection */
   #deliver = null;
-  #pumping = false;
+  /** @type {Set<string>} rooms */
+  #pumping = new Set();
   /** @type {Map<string, {resolve: (ack: Ack) => void, reject: (error: ChatError) => void}>} by key */
   #promises = new Map();
 
@@ -62,14 +65,14 @@ export class Outbox {
     this.items.push({ ...item, state: 'queued' });
     const promise = new Promise((resolve, reject) => this.#promises.set(key, { resolve, reject }));
     this.#changed();
-    this.#pump();
+    this.#pump(room);
     return promise;
   }
 
   /** @param {(item: Item) => Promise<Ack>} deliver */
   resume(deliver) {
     this.#deliver = deliver;
-    this.#pump();
+    for (const { room } of [...this.items]) this.#pump(room);
   }
 
   pause() {
@@ -83,7 +86,7 @@ export class Outbox {
     // A fresh key where the old one may have been forgotten: the person has decided that a double is better than none.
     Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: randomKey() });
     this.#changed();
-    this.#pump();
+    this.#pump(item.room);
   }
 
   /** @param {string} key */
@@ -116,19 +119,26 @@ export class Outbox {
     this.#changed();
   }
 
-  async #pump() {
-    if (this.#pumping) return;
-    this.#pumping = true;
+  /** @param {string} name of a room */
+  async #pump(name) {
+    if (this.#pumping.has(name)) return;
+    this.#pumping.add(name);
     try {
       for (let failures = 0; this.#deliver; ) {
-        const item = this.items.find(({ state }) => state === 'queued');
+        const item = this.items.find(({ room, state }) => room === name && state === 'queued');
         if (!item) return;
         const again = await this.#send(item, this.#deliver);
-        if (again === null) failures = 0;
-        else await sleep(delayBefore(failures++, again.retryAfter));
+        if (again === null) {
+          failures = 0;
+          continue;
+        }
+        const delay = delayBefore(failures++, again.retryAfter);
+        if (again.code === 'rate_limited') item.until = Date.now() + delay;
+        this.#changed();
+        await sleep(delay);
       }
     } finally {
-      this.#pumping = false;
+      this.#pumping.delete(name);
     }
   }
 
@@ -144,7 +154,7 @@ export class Outbox {
       return null;
     }
     item.firstTried ??= Date.now();
-    item.state = 'sending';
+    Object.assign(item, { state: 'sending', until: null });
     this.#changed();
     try {
       const ack = await deliver(item);
@@ -158,7 +168,6 @@ export class Outbox {
     } catch (error) {
       if (error.isTemporary) {
         item.state = 'queued';
-        this.#changed();
         return error;
       }
       this.#fail(item, error);

@@ -8,10 +8,15 @@ const DRAWERS = [
   { button: byId('show-people'), panel: byId('people-panel') },
 ];
 
-/** @param {HTMLElement | null} [opened] */
+/**
+ * Close the drawers; the focus goes back to the button of one that it was in.
+ * @param {HTMLElement | null} [opened] but this one
+ */
 export function closePanels(opened = null) {
   for (const { button, panel } of DRAWERS) {
+    const isClosing = panel.classList.contains('open') && panel !== opened;
     panel.classList.toggle('open', panel === opened);
+    if (isClosing && panel.contains(document.activeElement)) button.focus();
     button.ariaExpanded = String(panel === opened);
   }
   byId('shade').classList.toggle('open', opened !== null);
@@ -23,11 +28,9 @@ for (const { button, panel } of DRAWERS) {
     closePanels(isOpening ? panel : null);
     if (isOpening) /** @type {HTMLElement} */ (panel.querySelector('[aria-current]') ?? panel).focus();
   });
+  panel.querySelector('.close')?.addEventListener('click', () => closePanels());
 }
 byId('shade').addEventListener('click', () => closePanels());
 addEventListener('keydown', (event) => {
-  const open = DRAWERS.find(({ panel }) => panel.classList.contains('open'));
-  if (event.key !== 'Escape' || !open) return;
-  closePanels();
-  open.button.focus();
+  if (event.key === 'Escape' && !document.querySelector('dialog[open]')) closePanels();
 });

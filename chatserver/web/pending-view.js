@@ -8,7 +8,9 @@
  */
 import { byId, make } from './dom.js';
 import { messageRow, startsGroup } from './message-row.js';
+import { precise } from './text.js';
 
+const WORTH_SAYING = 3_000; // ms of a wait
 const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'not sent' };
 
 export class PendingView {
@@ -50,13 +52,17 @@ export class PendingView {
    * @param {HTMLElement} row
    * @param {Item} item
    */
-  #mark(row, { key, state, problem }) {
-    if (row.dataset.state === state) return;
-    row.dataset.state = state;
+  #mark(row, { key, state, problem, until }) {
+    const mark = `${state} ${until ?? ''}`;
+    if (row.dataset.mark === mark) return;
+    Object.assign(row.dataset, { state, mark });
     const aside = /** @type {HTMLElement} */ (row.querySelector('.aside'));
     aside.textContent = LABELS[state];
     aside.ariaHidden = null;
     row.querySelector('.problem')?.remove();
+    if (until && until - Date.now() > WORTH_SAYING) {
+      row.append(make('p', { className: 'problem later' }, `Too many messages: this one goes out at ${precise(new Date(until))}.`));
+    }
     if (state !== 'failed') return;
     row.append(
       make(

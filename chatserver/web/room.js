@@ -11,14 +11,14 @@
  * @import { Change, Message, Page, User } from './wire.js'
  */
 import { delayBefore, sleep } from './backoff.js';
+import { Reactors } from './reactors.js';
 import { Timeline } from './timeline.js';
 import { ChatError, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
 const HISTORY_LIMIT = 50; // messages a scroll-up
-const TYPING_EVERY = 3_000; // ms; the server passes on no more
+const TYPING_EVERY = 3_000; // ms; the server passes on no more, until a message of ours
 const TYPING_LASTS = 6_000; // ms without another word of it
-const TYPED_BEFORE = 2_000; // ms; the server holds the news of it for up to 1 s, behind the message itself
 const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
 const KEEP = 10_000;
 
@@ -38,11 +38,10 @@ export class Room extends EventTarget {
   head = null;
   /** Unread mentions of us that the server counted, when it was asked last. */
   counted = 0;
+  reactors = new Reactors();
   /** @type {Map<string, {user: User, timer: number}>} */
   #typists = new Map();
   #typedAt = -Infinity;
-  /** @type {Map<string, number>} when somebody was heard last, by id */
-  #spokeAt = new Map();
   #filling = false;
 
   /**
@@ -199,6 +198,8 @@ export class Room extends EventTarget {
     const { timeline } = this;
     const isFirst = timeline.epoch === null;
     const isNewLog = !timeline.isSameLog(page);
+    if (!page.recovered) this.reactors.clear(); // some may have been taken back since
+    this.reactors.note(page.messages);
     if (isFirst || isNewLog) timeline.begin(page);
     const { added, changed } = timeline.add(page.messages, { asPage: true });
     if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
@@ -217,13 +218,17 @@ export class Room extends EventTarget {
 
   /** @param {(Message | Change)[]} records pushed */
   take(records) {
+    this.reactors.note(records);
     for (const record of records) this.#noteReaction(record);
     const { added, changed } = this.timeline.add(records);
     if (this.past) changed.push(...this.past.change(records));
-    if (this.timeline.messages.length > TRIM_AT) this.timeline.trim(KEEP);
+    if (this.timeline.messages.length > TRIM_AT) {
+      this.timeline.trim(KEEP);
+      this.reactors.trim(this.timeline.first);
+    }
     for (const { user } of added) {
-      this.#spokeAt.set(user.id, performance.now());
       this.#stopsTyping(user.id);
+      if (this.client.identity.owns({ user })) this.#typedAt = -Infinity;
       if (this.people.has(user.id)) this.people.set(user.id, user); // a new name may be in a message first
     }
     this.#took(added, changed, true);
@@ -279,8 +284,7 @@ export class Room extends EventTarget {
 
   /** @param {User} user */
   #types(user) {
-    const hasJustSpoken = performance.now() - (this.#spokeAt.get(user.id) ?? -Infinity) < TYPED_BEFORE;
-    if (user.id === this.client.identity.user?.id || hasJustSpoken) return;
+    if (this.client.identity.owns({ user })) return;
     clearTimeout(this.#typists.get(user.id)?.timer);
     this.#typists.set(user.id, { user, timer: setTimeout(() => this.#stopsTyping(user.id), TYPING_LASTS) });
     this.tell('typing');
@@ -329,6 +333,7 @@ export class Room extends EventTarget {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
     if (page.messages.length === 0) timeline.complete = true;
+    if (timeline === this.timeline) this.reactors.note(page.messages);
     this.tell('messages', { ...timeline.add(page.messages, { asPage: true }), isLive: false });
   }
 
@@ -375,8 +380,12 @@ export class Room extends EventTarget {
         const { after, until } = hole;
         const page = await this.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
         if (!timeline.isSameLog(page)) return; // the log began anew meanwhile; the next page will say so
+        this.reactors.note(page.messages);
         const found = timeline.add(page.messages, { asPage: true });
-        if (timeline.through === after) timeline.accept(page.messages[0]?.offset ?? until);
+        if (timeline.through === after) {
+          timeline.accept(page.messages[0]?.offset ?? until);
+          this.reactors.clear();
+        }
         this.tell('messages', { ...found, isLive: true });
       }
     } catch (error) {

@@ -89,7 +89,7 @@ export class RoomsView {
     const input = /** @type {HTMLInputElement} */ (byId('room-name'));
     const room = roomNamed(input.value);
     if (!ROOM_NAME.test(room)) {
-      this.#hint.textContent = room ? 'Letters a–z, digits, and . _ - inside.' : '';
+      this.#hint.textContent = room ? 'Use letters a–z, digits and . _ -, with a letter or digit first.' : '';
       input.focus();
       return;
     }

@@ -31,12 +31,13 @@ export function splitLinks(text) {
  * @param {string} link
  */
 function withoutTail(link) {
-  for (;;) {
-    const last = link.at(-1) ?? '';
-    const isUnpaired = last === ')' && link.split('(').length < link.split(')').length;
-    if (!isUnpaired && !".,;:!?'*]}”’".includes(last)) return link;
-    link = link.slice(0, -1);
+  let end = link.length;
+  let unpaired = link.split(')').length - link.split('(').length; // counted once: a hostile link is 8 KB of brackets
+  for (; end > 0; end--) {
+    const last = link[end - 1];
+    if (last === ')' ? unpaired-- <= 0 : !".,;:!?'*]}”’".includes(last)) break;
   }
+  return link.slice(0, end);
 }
 
 const WORD_BEFORE = /[\p{L}\p{N}_]$/u;
@@ -63,12 +64,16 @@ export function mentionsIn(text, names) {
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
+const PRECISE = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
 const DAY_AND_YEAR = new Intl.DateTimeFormat(undefined, { dateStyle: 'long' });
 
 /** @param {Date} time */
 export const clock = (time) => CLOCK.format(time);
+
+/** @param {Date} time */
+export const precise = (time) => PRECISE.format(time);
 
 /** @param {Date} time */
 export const fullTime = (time) => FULL.format(time);

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite_file import checked_path, lock_file
+from chatserver.log.sqlite_wal import check_wal
 
 SQLITE = "sqlite:"
 #: The prefix of the folders' names, and the file in each on which its processes hold a lock.
@@ -43,8 +44,10 @@ def shared_log(url: str) -> Iterator[SharedLog]:
             raise LogOpenError(f"cannot make a folder for the workers' sockets: {error.strerror}") from error
         stack.callback(os.close, shared.inherited[0])
         if url.startswith(SQLITE):
-            lock = lock_file(checked_path(url.removeprefix(SQLITE)))
+            path = checked_path(url.removeprefix(SQLITE))
+            lock = lock_file(path)
             stack.callback(os.close, lock)
+            check_wal(path)
             shared.inherited.append(lock)
         _remove_abandoned(shared.folder.parent)
         yield shared

@@ -26,6 +26,7 @@ from loadgen.output import require
 from loadgen.progress import Progress
 from loadgen.session import Plan
 from loadgen.target import UsageError
+from loadgen.values import File, Folder, Mix, N, Names, PerSecond, Seconds, Share
 
 #: Share of the full sizes: all scenarios against eleven servers take a quarter of an hour.
 DEFAULT_SCALE: Final = 0.2
@@ -43,33 +44,33 @@ _HERE: Final = target.find(f"http://{HOST}")
 def compare(
     *urls: Annotated[str, Parameter(help="Servers that run already, two or more, instead of the named ones.")],
     peers: Annotated[
-        str, Parameter(help=f"Only these servers, comma-separated, and {OURS}, which the ratios refer to.")
+        Names, Parameter(help=f"Only these servers, comma-separated, and {OURS}, which the ratios refer to.")
     ] = "",
-    only: Annotated[str, Parameter(help="Only these scenarios: idle, poll, fanout, beside, attack.")] = "",
+    only: Annotated[Names, Parameter(help="Only these scenarios: idle, poll, fanout, beside, attack.")] = "",
     attacks: Annotated[
-        str, Parameter(help="The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.")
+        Names, Parameter(help="The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.")
     ] = DEFAULT_ATTACKS,
     scale: Annotated[
-        float,
+        Share,
         Parameter(
             help="Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000"
             " attackers, a room of 1,000."
         ),
     ] = DEFAULT_SCALE,
-    clients: Annotated[int | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
-    repeats: Annotated[int, Parameter(help=f"Rounds; ratios need {LEAST_ROUNDS} or more.")] = LEAST_ROUNDS,
+    clients: Annotated[N | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
+    repeats: Annotated[N, Parameter(help=f"Rounds; ratios need {LEAST_ROUNDS} or more.")] = LEAST_ROUNDS,
     idle_seconds: Annotated[
-        float,
+        Seconds,
         Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
     ] = Sizes.idle_seconds,
-    attack_seconds: Annotated[float, Parameter(help="Seconds of each attack.")] = Sizes.attack_seconds,
-    peers_dir: Annotated[str, Parameter(help="Where the peers' own environments are.")] = DEFAULT_PEERS_DIR,
+    attack_seconds: Annotated[Seconds, Parameter(help="Seconds of each attack.")] = Sizes.attack_seconds,
+    peers_dir: Annotated[Folder, Parameter(help="Where the peers' own environments are.")] = DEFAULT_PEERS_DIR,
     markdown_file: Annotated[
-        str | None, Parameter(name="--markdown", help="Also write the tables there, as Markdown.")
+        File | None, Parameter(name="--markdown", help="Also write the tables there, as Markdown.")
     ] = None,
-    mix: Annotated[str | None, Parameter(help="Of URLs: what is played; by default request=100.")] = None,
-    rate: Annotated[float, Parameter(help="Of URLs: messages or requests a second.")] = 100.0,
-    duration: Annotated[float, Parameter(help="Of URLs: seconds of each turn.")] = 5.0,
+    mix: Annotated[Mix | None, Parameter(help="Of URLs: what is played; by default request=100.")] = None,
+    rate: Annotated[PerSecond, Parameter(help="Of URLs: messages or requests a second.")] = 100.0,
+    duration: Annotated[Seconds, Parameter(help="Of URLs: seconds of each turn.")] = 5.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:

@@ -17,6 +17,7 @@ from loadgen.conform.suite import SIDE_BY_SIDE, play
 from loadgen.output import require
 from loadgen.preflight import InvalidRunError
 from loadgen.target import TargetDownError, UsageError
+from loadgen.values import Seconds
 
 
 def conform(
@@ -31,13 +32,13 @@ def conform(
     case: Annotated[
         tuple[str, ...],
         Parameter(
-            negative="", help="Only the cases with these numbers, for example '5.*'; repeatable, or with commas."
+            metavar="CASE", help="Only the cases with these numbers, for example '5.*'; repeatable, or with commas."
         ),
     ] = (),
     timeout: Annotated[
-        float, Parameter(help="Seconds for a case's answers; a long case has more, by its bytes.")
+        Seconds, Parameter(help="Seconds for a case's answers; a long case has more, by its bytes.")
     ] = 10.0,
-    list_: Annotated[bool, Parameter(name="--list", negative="", help="Print the cases and end.")] = False,
+    list_: Annotated[bool, Parameter(name="--list", help="Print the cases and end.")] = False,
     common: Common = COMMON,
 ) -> int:
     """Play RFC 6455 case by case against a WebSocket that echoes, and report what the server does wrong.

@@ -18,6 +18,7 @@ from loadgen.fingerprint.exchange import exchange
 from loadgen.fingerprint.findings import Finding
 from loadgen.line import Line, dial
 from loadgen.target import PER_SOURCE, Target
+from loadgen.values import N, Place, Seconds
 
 #: The survey takes two or three seconds; any time beyond this is taken off the probes', so that the run still ends.
 LOOK_AROUND_SECONDS: Final = 5.0
@@ -50,23 +51,23 @@ class Options:
     """Options of a fingerprint. The default paths are those of the chat contract."""
 
     # long enough to see nginx's and aiohttp's 75 s and node's 89 s, short enough for two minutes in all
-    within: Annotated[float, Parameter(help="Patience of each probe in seconds: a deadline beyond it is not seen.")] = (
-        105.0
-    )
-    path: Annotated[str, Parameter(help="A page for plain requests.")] = "/"
+    within: Annotated[
+        Seconds, Parameter(help="Patience of each probe in seconds: a deadline beyond it is not seen.")
+    ] = 105.0
+    path: Annotated[Place, Parameter(help="A page for plain requests.")] = "/"
     read_path: Annotated[
-        str | None, Parameter(help="What the slow readers ask for; by default --path, many times over.")
+        Place | None, Parameter(help="What the slow readers ask for; by default --path, many times over.")
     ] = None
-    post_path: Annotated[str, Parameter(help="Where the server takes a body; if it is not there, --path.")] = (
+    post_path: Annotated[Place, Parameter(help="Where the server takes a body; if it is not there, --path.")] = (
         "/rooms/fingerprint/messages"
     )
-    poll_path: Annotated[str, Parameter(help=f"Where a request is held for {WAIT} seconds if there is no news.")] = (
+    poll_path: Annotated[Place, Parameter(help=f"Where a request is held for {WAIT} seconds if there is no news.")] = (
         f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
     )
-    ws_path: Annotated[str, Parameter(help="Where the server speaks WebSocket.")] = "/ws"
+    ws_path: Annotated[Place, Parameter(help="Where the server speaks WebSocket.")] = "/ws"
     # twice a large office; more could use up the descriptors of a small server
     connections: Annotated[
-        int, Parameter(help="Connections to open from one address, to find its cap; 0 leaves that alone.")
+        N, Parameter(help="Connections to open from one address, to find its cap; 0 leaves that alone.")
     ] = 600
     # seconds between two drips, and between two plain requests
     pace: Annotated[float, _NO_FLAG] = 1.0

@@ -59,7 +59,7 @@ class Planner(Client):
 class Neighbour(Planner, Member):
     """An honest member that follows its room, speaks now and then and may lose its network: no attack may hurt it."""
 
-    __slots__ = ("_acknowledged", "_next_offset", "_said")
+    __slots__ = ("_acknowledged", "_got", "_next_offset", "_said")
 
     speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds to the first message; default: `speaks_every`
     speaks_every: ClassVar[tuple[float, float]]
@@ -71,6 +71,7 @@ class Neighbour(Planner, Member):
         super().__init__(cohort, index)
         self._said = 0
         self._acknowledged = 0
+        self._got = 0  # messages, gaps included
         self._next_offset = 0  # of the room's next message; 0 while unknown
 
     def on_joined(self, message: Envelope) -> None:
@@ -91,11 +92,13 @@ class Neighbour(Planner, Member):
     def say(self) -> None:
         self._said += 1
         self.send(publish(self.room, self._said, "hello, it is me again"))
-        self.plan(self.patience_seconds, partial(self._check, self._said))
+        self.plan(self.patience_seconds, partial(self._check, self._said, self._got))
 
-    def _check(self, number: int) -> None:
+    def _check(self, number: int, got: int) -> None:
         if self._acknowledged < number:
             self.fail(f"a message not acknowledged in {self.patience_seconds:g} s")
+        elif self._got == got:
+            self.fail(f"nothing delivered in {self.patience_seconds:g} s, its own message neither")
 
     def lose_touch(self) -> None:
         self.go_dark()
@@ -111,12 +114,14 @@ class Neighbour(Planner, Member):
         match message.type:
             case "message":
                 self.cohort.deliveries += 1
+                self._got += 1
                 self._follow(message.offset)
             case "edit" | "delete" | "reaction":
                 self._follow(message.offset)  # these take offsets in the same sequence as messages
             case "ack" if isinstance(message.id, int):
                 self._acknowledged = max(self._acknowledged, message.id)
             case "gap":
+                self._got += 1
                 self._next_offset = 0  # a gap that the server announces is no loss: the history has the messages
             case "error" if isinstance(message.id, int) and message.id > 0:
                 self.fail(f"error {message.code}")

@@ -161,7 +161,7 @@ class Member(WebSocketClient):
         """Wait for the answer to the join; afterwards only count messages."""
         message = decode(frame)
         if message.type == "message":
-            self.cohort.deliveries += 1
+            self.deliver(frame.payload)
         elif message.type == "joined" and self.stage is not Stage.HELD:
             self.hold()
             self.on_joined(message)

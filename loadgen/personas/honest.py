@@ -1,6 +1,5 @@
 """Honest clients that make up the measured load: idle members, speakers, long-polls, event streams."""
 
-from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -38,7 +37,7 @@ class Chat(Speaking, Member):
     def on_text(self, frame: wire.Frame) -> None:
         message = decode(frame)
         if message.type == "message":
-            self.cohort.deliveries += 1
+            self.deliver(frame.payload)
             self._traffic.heard(self, message.text)
         elif message.type == "ack" and isinstance(message.id, int):
             self._traffic.acknowledged(message.id)
@@ -95,7 +94,7 @@ class Poll(Client):
         except msgspec.MsgspecError:
             raise wire.WireError("an answer without cursor and messages") from None
         if self._cursor:
-            self.cohort.deliveries += len(page.messages)
+            self.deliver(answer.body, len(page.messages))
         self._cursor = page.cursor
         if answer.keeps_alive:
             self.on_answered()
@@ -122,10 +121,6 @@ class Poll(Client):
         return wire.request("GET", f"/rooms/{self.room}/messages?{query}", self.cohort.place.host)
 
 
-#: Presence and typing events do not count.
-_EVENT: Final = b"\nevent: message\n"
-
-
 @persona
 class Sse(Client):
     """Event stream on a room that is read and never answered."""
@@ -135,20 +130,20 @@ class Sse(Client):
     opening = event_stream
 
     def on_data(self, data: bytes) -> None:
-        """Check the head, then count messages by the name of their events."""
-        if self.stage is Stage.HELD:
-            data = self.unread + data
-            self.cohort.deliveries += data.count(_EVENT)
-            self.unread = data[1 - len(_EVENT) :]  # it may hold the beginning of a split event name
-            return
+        """Check the head, then count messages."""
         self.unread += data
+        if self.stage is Stage.HELD:
+            self.deliver(self.unread, self.unread.count(self.cohort.place.mark))
+            self.unread = self.unread[1 - len(self.cohort.place.mark) :]  # the mark of a message may be split
+            return
         head = wire.read_head(self.unread)
         if head is None:
             return
-        self.unread = b"\n"  # the first event has no line before it, which `_EVENT` begins with
+        self.unread = self.unread[head.size :]
         if head.status != 200:
             self.reject(head.status)
         elif not head.fields.get("content-type", "").startswith("text/event-stream"):
             raise wire.WireError("an event stream of another content type")
         else:
             self.hold()
+            self.on_data(b"")

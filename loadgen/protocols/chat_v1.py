@@ -6,19 +6,21 @@ the oldest remaining one on can count as lost.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 import trio
 
-from loadgen.client import Needs
+from loadgen.client import ABSENT_STATUSES, TURNED_AWAY, Needs
 from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.protocol import Protocol
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
+from loadgen.victims.clock import Schedule
 from loadgen.victims.context import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import (
     ADDRESSES,
@@ -40,6 +42,9 @@ AT_ONCE: Final = 8
 ROOM_SECONDS: Final = 20.0
 
 _PAGE_MESSAGES: Final = 50
+
+#: Answers of a server that keeps no history, or does not serve it now.
+_NO_ANSWER: Final = ABSENT_STATUSES | {f"answered {status}" for status in TURNED_AWAY}
 _EVENT_DATA: Final = b"data:"
 _JOIN_ID: Final = -1
 
@@ -78,11 +83,15 @@ async def _page(peer: HttpPeer, path: str) -> _Page:
 
 
 class WebSocketVictim(Victim):
-    """Publishes in its own room and waits for the message to come back; one task sends, one receives."""
+    """Publishes in its own room and waits until the message is back and acknowledged; one task sends, one receives."""
 
     name = "ws"
     words = "WebSocket round trip"
     keeps_messages = True
+
+    def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
+        super().__init__(context, index, schedule)
+        self._unacknowledged: set[int] = set()  # operations whose message is back
 
     async def live(self) -> None:
         async with self.dial() as line, trio.open_nursery() as nursery:
@@ -96,7 +105,7 @@ class WebSocketVictim(Victim):
     async def _speak(self, peer: WebSocket) -> None:
         while True:
             number = await self.next_operation()
-            message = {"type": "publish", "id": number, "room": self.room, "text": text_of(number)}
+            message = {"type": "publish", "id": number, "room": self.room, "text": self.text(number)}
             with trio.fail_after(self.context.timeout_seconds):
                 await peer.send_message(_encode(message))
 
@@ -107,8 +116,17 @@ class WebSocketVictim(Victim):
                 self.heard(reply.text)
             elif reply.type == "ack" and isinstance(reply.id, int):
                 self.acknowledged.add(reply.id)
+                if reply.id in self._unacknowledged:
+                    self._unacknowledged.remove(reply.id)
+                    self.book(reply.id)
             elif reply.type == "error" and isinstance(reply.id, int):
                 self.book(reply.id, f"error {reply.code}")
+
+    def came_back(self, number: int) -> None:
+        if number in self.acknowledged:
+            self.book(number)
+        else:
+            self._unacknowledged.add(number)
 
 
 class _Poster(Victim):
@@ -129,7 +147,7 @@ class _Poster(Victim):
         while True:
             number = await self.next_operation()
             with trio.fail_after(self.context.timeout_seconds):
-                status, _ = await peer.request("POST", path, text_of(number).encode(), ("Content-Type: text/plain",))
+                status, _ = await peer.request("POST", path, self.text(number).encode(), ("Content-Type: text/plain",))
             if status == 201:
                 self.acknowledged.add(number)
             else:
@@ -185,10 +203,10 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
     async with trio.open_nursery() as nursery:
         peer = await upgrade(context, nursery, line)
         await _join(peer, room)
-        await peer.send_message(_encode({"type": "publish", "id": number, "room": room, "text": text_of(number)}))
+        await peer.send_message(_encode({"type": "publish", "id": number, "room": room, "text": text_of(room, number)}))
         while True:
             reply = _replies.decode(await peer.get_message())
-            if reply.type == "message" and number_in(reply.text) == number:
+            if reply.type == "message" and number_in(reply.text, room, context.tag) == number:
                 break
             if reply.type == "error":
                 raise OperationFailedError(f"error {reply.code}")
@@ -208,12 +226,14 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
                 with trio.fail_after(ROOM_SECONDS):
                     kept, complete = await _history(context, victim)
             except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
-                unreadable = describe(failure_in(error))
-                return
-        oldest = 0 if complete else min(kept, default=None)
-        if oldest is None:
-            unreadable = "the server no longer has any"
-            return
+                failure = failure_in(error)
+                if not isinstance(failure, OperationFailedError) or str(failure) in _NO_ANSWER:
+                    unreadable = describe(failure)
+                    return
+                kept, complete = set(), True  # a history that cannot be read is none
+        oldest = 0 if complete else min(kept, default=0)  # no retention explains a room without its latest message
+        if oldest > min(victim.acknowledged):
+            unreadable = "the server no longer has the oldest"
         wanted = {number for number in victim.acknowledged if number >= oldest}
         asked += len(wanted)
         lost += len(wanted - kept)
@@ -228,6 +248,7 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
     """Return the operations whose messages the room still has, and whether the server calls this history complete."""
     kept: set[int] = set()
     complete = True
+    read = partial(number_in, room=victim.room, tag=context.tag)
     async with context.dial(victim.index) as line:
         peer = HttpPeer(line, context.target.authority)
         cursor = "0"
@@ -235,7 +256,7 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
             page = await _page(peer, f"/rooms/{victim.room}/messages?{query}")
             complete = complete and page.recovered
-            kept |= {number for each in page.messages if (number := number_in(each.text)) is not None}
+            kept |= {number for each in page.messages if (number := read(each.text)) is not None}
             if not page.messages or page.cursor == cursor:
                 return kept, complete
             cursor = page.cursor

@@ -1,6 +1,7 @@
 """Plain HTTP, for any web server: victims that ask again and again, newcomers that ask once, load at a rate.
 
-Owns: requests as an `Endpoint` describes them, and a victim's connection by h11. A status below 400 is a success.
+Owns: requests as an `Endpoint` describes them, and a victim's connection by h11. A status below 400 is a success,
+unless the page has shrunk since before the attack.
 """
 
 from collections import deque
@@ -54,10 +55,11 @@ class HttpPeer:
         return exchange, await exchange.begin()
 
 
-async def _ask(peer: HttpPeer, endpoint: Endpoint) -> str:
+async def _ask(peer: HttpPeer, context: Context) -> str:
     """Send the request of the command line; return the failure, or an empty text."""
-    status, _ = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
-    return "" if 200 <= status < 400 else f"answered {status}"
+    endpoint = context.endpoint
+    status, page = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
+    return context.fault_in_page(len(page)) if 200 <= status < 400 else f"answered {status}"
 
 
 class GetVictim(Victim):
@@ -81,12 +83,12 @@ class GetVictim(Victim):
     async def _get(self, peer: HttpPeer) -> None:
         number = await self.next_operation()
         with trio.fail_after(self.context.timeout_seconds):
-            failure = await _ask(peer, self.context.endpoint)
+            failure = await _ask(peer, self.context)
         self.book(number, failure)
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    if failure := await _ask(HttpPeer(line, context.target.authority), context.endpoint):
+    if failure := await _ask(HttpPeer(line, context.target.authority), context):
         raise OperationFailedError(failure)
     done()
 

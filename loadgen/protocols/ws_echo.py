@@ -16,7 +16,7 @@ from loadgen.personas import persona
 from loadgen.personas._websocket import WebSocketClient
 from loadgen.protocols.protocol import Protocol
 from loadgen.victims.context import CONNECT_TIMEOUT_SECONDS, Context
-from loadgen.victims.victim import Newcomer, OperationFailedError, Victim, text_of
+from loadgen.victims.victim import Newcomer, OperationFailedError, Victim
 
 #: Time for a newcomer's closing handshake; its operation is booked by then.
 LEAVE_SECONDS: Final = 1.0
@@ -89,7 +89,7 @@ class EchoVictim(Victim):
                 while True:
                     number = await self.next_operation()
                     with trio.fail_after(self.context.timeout_seconds):
-                        await peer.send_message(text_of(number))
+                        await peer.send_message(self.text(number))
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:

@@ -52,6 +52,13 @@ class Context:
         self.connected = 0  # victims
         self.failures = 0
         self.last_failure = ""
+        self._least_page: int | None = None  # bytes of the smallest page before the first phase
+
+    def fault_in_page(self, size: int) -> str:
+        """Say what is wrong with a page of this size: an overloaded server may answer 200 with an excuse."""
+        if self._least_page is None or self.recorder.is_warm_up:
+            self._least_page = size if self._least_page is None else min(size, self._least_page)
+        return "a page of less than half the bytes as before" if 2 * size < self._least_page else ""
 
     @property
     def timeout_seconds(self) -> float:

@@ -40,6 +40,10 @@ class Recorder:
     def begin(self, phase: str) -> None:
         self.phases.append((now(), phase))
 
+    @property
+    def is_warm_up(self) -> bool:
+        return len(self.phases) == 1
+
     def _entry(self, kind: str, due: float) -> _Entry:
         phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
         return self._entries.setdefault((phase, kind), _Entry())

@@ -28,9 +28,6 @@ RECONNECT_SECONDS: Final = 0.25
 
 UNANSWERED: Final = "no answer in time"
 
-#: The first word of a victim's text; the number of the operation follows.
-_WORD: Final = "beat"
-
 
 class OperationFailedError(Exception):
     """The server answered, but not as it should."""
@@ -46,6 +43,8 @@ class Victim(Probe):
         self.room = f"{context.tag}-{index}"  # a room for each, because fan-out is not measured here
         self.acknowledged: set[int] = set()  # operations whose message the server acknowledges as stored
         self._unsent: deque[int] = deque()
+        self._heard: set[int] = set()  # on this connection
+        self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = ""  # why there is no connection
 
@@ -57,6 +56,7 @@ class Victim(Probe):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keep_schedule)
             while True:
+                self._heard, self._last_heard = set(), -1
                 try:
                     await self.live()
                     reason = "closed"
@@ -103,21 +103,42 @@ class Victim(Probe):
                     return number
             await self._issue.park()
 
+    def text(self, number: int) -> str:
+        return text_of(self.room, number)
+
     def heard(self, text: str) -> None:
         """Book the operation whose number a message carries, if any."""
-        number = number_in(text)
-        if number is not None:
-            self.book(number)
+        number = number_in(text, self.room, self.context.tag)
+        if number is None:
+            return
+        if number in self._heard:
+            raise OperationFailedError("a message came twice")
+        if self.keeps_messages and number < self._last_heard:  # an echo may be concurrent, a room is a sequence
+            raise OperationFailedError("a message came out of order")
+        self._heard.add(number)
+        self._last_heard = number
+        self.came_back(number)
+
+    def came_back(self, number: int) -> None:
+        """React to the victim's own message."""
+        self.book(number)
 
 
-def text_of(number: int) -> str:
-    return f"{_WORD} {number}"
+def text_of(room: str, number: int) -> str:
+    return f"{room} {number}"
 
 
-def number_in(text: str) -> int | None:
-    """Return the number of the operation in a victim's text, or None for another text."""
+def number_in(text: str, room: str, tag: str) -> int | None:
+    """Return the number of the operation in a victim's text, or None for a text that is of no victim.
+
+    Raises OperationFailedError for a text of this run's that was meant for another room.
+    """
     word, _, number = text.partition(" ")
-    return int(number) if word == _WORD and number.isdecimal() else None
+    if not word.startswith(tag) or not number.isdecimal():
+        return None
+    if word != room:
+        raise OperationFailedError("a message of another room")
+    return int(number)
 
 
 _FAILURES: Final = (

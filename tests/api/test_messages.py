@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.chat.room import Room
 from chatserver.log import open_log
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft
 from chatserver.log.memory import MemoryLog
 from tests.support.groups import GatedLog, append
-from tests.support.peers import Address, Answer, Peer, ask, connect, publish, request
+from tests.support.peers import Address, Answer, Chatter, Peer, ask, connect, publish, request
 from tests.support.serving import Serving, serving
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -50,6 +51,21 @@ async def test_publish_answers_with_the_place(server: Serving, peer: Peer) -> No
     assert message["text"] == "hi"
     assert {**message, **answer.json} == message
     assert message["user"].keys() == {"id", "name"}
+
+
+async def test_who_is_ahead_of_a_room_s_members_is_served_again_once_they_were_told(
+    server: Serving, peer: Peer, friend: Chatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await friend.ask("join", room="lobby")
+    with monkeypatch.context() as patch:
+        patch.setattr(Room, "congested", True)
+        assert (await post(peer, "hi")).status == 201
+        await server.in_phase("paused")
+        await peer.send(request("GET", PATH))
+    hub = server.server.parts.hub
+    assert hub.rooms["lobby"].paused
+    hub.broadcaster.resume_publishers(hub.rooms["lobby"])
+    assert (await peer.response()).status == 200
 
 
 async def test_what_cannot_be_published(server: Serving, peer: Peer) -> None:

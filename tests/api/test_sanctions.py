@@ -3,13 +3,16 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
 
 from chatserver.edge import expulsion as expulsion_module
+from chatserver.edge.expulsion import END_COST, Expeller
 from tests.support.moderating import (
     MODERATOR,
     audit,
@@ -281,6 +284,29 @@ async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server
     for ended in (1, 0):  # it had come back and lost its connection; then it is not there any more
         answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
         assert answer.json == {"room": "lobby", "user": ann, "ended": ended}
+
+
+async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5 * END_COST)
+    rooms = [f"room-{number}" for number in range(12)]
+    for room in rooms:
+        assert (await say(address, BOB, room)).status == 201
+    with (
+        mock.patch.object(Expeller, "_step", autospec=True, side_effect=Expeller._step) as steps,
+        mock.patch.object(Expeller, "_lost_step", autospec=True, side_effect=Expeller._lost_step) as lost_steps,
+    ):
+        async with AsyncExitStack() as stack:
+            for _ in rooms:
+                stream = await stack.enter_async_context(connect(address))
+                await stream.send(request("GET", "/rooms/lobby/events", headers=ANN))
+                await stream.head()
+            await _poll_once(address, ANN, *rooms)
+            answer = await moderate(address, "POST", "/rooms/*/kick", user=await id_of(address, ANN))
+    assert answer.json["ended"] == 24
+    assert steps.call_count >= 12 / 5
+    assert lost_steps.call_count >= 12 / 5
 
 
 # -- those without a connection ---------------------------------------------------------------------------------------

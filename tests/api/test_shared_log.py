@@ -10,7 +10,7 @@ import pytest
 from chatserver.chat import follower, reloader
 from chatserver.chat.principal import number_behind
 from chatserver.log.audit import AuditEntry
-from chatserver.log.interface import SANCTIONS_CHANGED, Draft, LogUnavailable
+from chatserver.log.interface import SANCTIONS_CHANGED, TEXTS_CHANGED, Draft, LogUnavailable
 from chatserver.log.sanctions import Kind, Sanction
 from chatserver.log.signouts import SignOut
 from tests.support.chatting import ControlledLog
@@ -114,6 +114,15 @@ async def test_what_is_said_elsewhere_is_heard_by_a_hint(server: Serving, addres
         log.commit_elsewhere([Draft("lobby", "u_9", "Zoe", "hello")])
         server.server._heard({"lobby": 1})
         assert (await friend.next("message"))["text"] == "hello"
+
+
+async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Serving, address: Address) -> None:
+    """The room need not be in memory here. Without the hint the result was given for three more seconds."""
+    await publish(address, "lobby", "tea")
+    for cached in (False, True):
+        assert (await ask(address, "GET", "/search?q=tea")).json["cached"] == cached
+    server.server._heard({"lobby": 2, TEXTS_CHANGED: 0})
+    assert not (await ask(address, "GET", "/search?q=tea")).json["cached"]
 
 
 # -- what is kept beside the messages ---------------------------------------------------------------------------------

@@ -58,6 +58,14 @@ async def test_every_token_of_a_person_ends_and_later_ones_hold(house: Serving) 
     assert (await ask(house.address, "DELETE", "/session", headers=bearer(mine))).status == 401
 
 
+async def test_the_token_of_an_issuer_whose_clock_is_ahead_ends_too(house: Serving) -> None:
+    """It was accepted, and a sign-out by the same token left it valid: by its `iat` it was issued later."""
+    mine = token(iat=time.time() + 5.0004)
+    assert await status(house, bearer(mine)) == 200
+    await sign_out(house, bearer(mine))
+    assert await status(house, bearer(mine)) == 401
+
+
 class SilentLog(MemoryLog):
     """Says nothing of a room until it is told to."""
 
@@ -182,7 +190,8 @@ async def test_signing_out_has_the_rate_of_publishing(key: str) -> None:
     """Each is a sync of the disk: a guest who makes sessions only to end them is as slow as one who writes."""
     async with serving(token_key=(key,), publish_rate=0.01) as server:
         later = int(time.time()) + 5
-        answers = [await ask(server.address, "DELETE", "/session", headers=bearer(token(iat=later))) for _ in range(2)]
+        tokens = [token(iat=later + seconds) for seconds in range(2)]  # a sign-out by the first leaves the second
+        answers = [await ask(server.address, "DELETE", "/session", headers=bearer(each)) for each in tokens]
         assert [answer.status for answer in answers] == [204, 429]
         assert int(answers[1].headers["retry-after"]) > 1
 
@@ -193,7 +202,32 @@ def test_the_table_forgets_what_forbids_nothing(monkeypatch: pytest.MonkeyPatch)
     ended: list[int] = []
     table.end = ended.append
     for number, until in enumerate((10, 10_000, 10_000)):
-        table.note(SignOut(number, guest=False, time=1000 * number, until=until))
+        table.note(SignOut(number, guest=False, time=1000 * (number + 1), until=until))
     assert ended == [0, 1, 2]
     assert [table.holds(number, 0.5) for number in range(3)] == [True, False, False]
-    assert [table.holds(2, issued) for issued in (0.0, 2.0, 2.001)] == [False, False, True]
+    assert [table.holds(2, issued) for issued in (0.0, 3.0, 3.001)] == [False, False, True]
+
+
+def test_the_table_is_swept_once_in_so_many_sign_outs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a multiple of 1,000 users in it, it was swept each time that one of them signed out again."""
+    sweeps = []
+
+    def bounded(kept: dict[int, SignOut], now_ms: int) -> dict[int, SignOut]:
+        sweeps.append(now_ms)
+        return kept
+
+    monkeypatch.setattr("chatserver.chat.signed_out.bounded", bounded)
+    monkeypatch.setattr("chatserver.chat.signed_out.SWEEP_EVERY", 3)
+    table = SignedOut(wall_ms=lambda: 0)
+    for time_ms, number in enumerate((0, 1, 2, 2, 2, 2, 2, 2, 2)):
+        table.note(SignOut(number, guest=False, time=time_ms, until=1000))
+    assert sweeps == [2, 5, 8]
+
+
+def test_of_guests_the_table_forgets_whose_last_sign_out_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatserver.chat.signed_out.SWEEP_EVERY", 3)
+    monkeypatch.setattr("chatserver.log.signouts.MAX_GUESTS", 2)
+    table = SignedOut()
+    for time_ms, number in enumerate((1, 2, 1, 3, 1, 3), start=1):
+        table.note(SignOut(number, guest=True, time=time_ms, until=1000))
+    assert [table.holds(number) for number in (1, 2, 3)] == [False, True, False]

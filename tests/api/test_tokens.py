@@ -144,7 +144,7 @@ def test_a_bad_token_is_refused_in_the_same_words(verifier: Verifier, bad: str) 
     for _ in range(2):
         error = verifier.refuses(BAD[bad])
         assert (error.code, error.message, error.wait) == (
-            ErrorCode.UNAUTHENTICATED, "this token does not hold; sign in anew", None,
+            ErrorCode.UNAUTHENTICATED, "this token is not valid; sign in again", None,
         )  # fmt: skip
     assert verifier.who(token()).face.id == "u_ann", "nobody else is hurt"
 

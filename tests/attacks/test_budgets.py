@@ -28,6 +28,8 @@ from tests.support.peers import (
     chatter,
     connect,
     frame,
+    open_websocket,
+    publish,
     request,
     say,
     upgrade,
@@ -218,6 +220,22 @@ async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeyp
         for peer in peers * 24:
             assert (await peer.hear())["type"] == "pong"
     assert [len(list(run)) for _, run in groupby(heard)] == [STEP_MESSAGES] * 6, "in turns"
+
+
+async def test_what_is_asked_next_over_a_websocket_waits_until_the_last_answer_is_under_way() -> None:
+    """Ten pages of history through a tiny window: in the end all have come, in order."""
+    async with (
+        serving(send_buffer=4096) as server,
+        neighbour(server),
+        connect(server.address, receive_buffer=1024) as peer,
+    ):
+        for _ in range(10):
+            await publish(server.address, "lobby", "x" * 8000)
+        sipper = await open_websocket(peer)
+        await peer.send(b"".join(say(type="history", id=number, room="lobby") for number in range(10)))
+        await eventually(lambda: any(each and each.blocked for each in server.server.parts.connections.table))
+        for number in range(10):
+            assert (await sipper.next("history"))["id"] == number
 
 
 # -- HTTP -----------------------------------------------------------------------------------------------------------

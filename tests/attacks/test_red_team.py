@@ -30,6 +30,8 @@ from tests.support.serving import eventually, free_flags, neighbour, reader, ser
 #: Nearly the longest text that there is.
 LONG = "x" * 8000
 POSTING = request("POST", "/rooms/busy/messages", LONG.encode())
+#: Characters of more texts than these tests send.
+TOO_LONG = 1000 * len(LONG)
 #: Seconds of a limit that would be over long after a test has given up waiting.
 TOO_LATE = 3 * PATIENCE
 
@@ -58,8 +60,11 @@ class SteppedLog(LateLog):
 
 
 @pytest.mark.parametrize("how", ["reset", "end"])
-async def test_publishers_that_are_gone_when_their_room_has_room_again(how: str) -> None:
+async def test_publishers_that_are_gone_when_their_room_has_room_again(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each has read its 201, and waits in the room until what was said after it is told: half a ring of it."""
+    monkeypatch.setattr("chatserver.log.groups.MAX_GROUP_TEXT", TOO_LONG)
     log = SteppedLog()
     async with (
         serving(engine=log) as server,

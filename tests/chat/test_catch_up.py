@@ -79,6 +79,19 @@ async def test_thousands_behind_is_a_gap_and_then_what_is_new(it: Chatting, monk
     assert it.hub.broadcaster.gaps == 1
 
 
+@pytest.mark.parametrize(("messages", "gaps"), [(50 + 5, 0), (50 + 6, 1)])
+async def test_how_far_behind_is_counted_from_its_own_place(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch, messages: int, gaps: int
+) -> None:
+    monkeypatch.setattr(broadcast_module, "MAX_BEHIND", 50)
+    await it.publish("lobby", *["said before"] * 60)
+    slow = await behind(it, messages=messages)
+    it.sink.take(slow, ENDLESS)
+    await it.until_idle()
+    assert len(slow.gaps("lobby")) == gaps
+    assert slow.reached("lobby") == 60 + messages
+
+
 @pytest.mark.parametrize(("kept", "known"), [(5, True), (1, False), (3, False), (10, False)])
 async def test_what_retention_took_is_a_gap(it: Chatting, kept: int, *, known: bool) -> None:
     """Known here, or by the log alone, which forgot it between two reads."""

@@ -20,9 +20,10 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
 from chatserver.chat.presence import NAMED_ROOM
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
-from chatserver.chat.process_messages import named, principal_of
+from chatserver.chat.process_messages import RoomSaid, Said, encode, named, principal_of
 from chatserver.chat.registry import EMPTY_STAYS
 from chatserver.chat.wider_presence import WiderPresence
+from chatserver.log.interface import Draft
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.processes import Air, Process, lose
 from tests.support.scripted import HERE, Peer
@@ -292,6 +293,18 @@ def test_garbage_is_counted_and_nothing_else(message: bytes) -> None:
     assert elsewhere.garbled == 1 or elsewhere.statistics()["processes"] == 1
 
 
+@pytest.mark.parametrize("count", [-5, 1 << 62])
+async def test_a_count_that_no_room_can_have_is_garbage(pair: Pair, count: int) -> None:
+    """A room with fewer than no people ended the process that was to report it, with everybody's connections."""
+    ours, _ = pair
+    watcher = await ours.join(1)
+    for process in (7, 8):
+        ours.elsewhere.heard(encode(Said(process, 1, rooms=[RoomSaid("lobby", count, [])])))
+    await trio.sleep(SAID)
+    assert ours.elsewhere.garbled == 2
+    assert watcher.presence("lobby") == [("1", "-", 1)]
+
+
 # -- large rooms, names -----------------------------------------------------------------------------------------------
 
 
@@ -397,6 +410,19 @@ async def test_who_types_is_told_in_other_processes(pair: Pair) -> None:
     other.elsewhere.types("lobby", Principal(2, HERE))
     await trio.sleep(SAID)
     assert watcher.typing("lobby") == [2]
+
+
+async def test_what_was_typed_before_a_message_is_not_told_behind_it_in_other_processes(pair: Pair) -> None:
+    ours, other = pair
+    watcher = await ours.join(1)
+    await trio.sleep(SAID + TELL_EVERY / 2)  # between two rounds
+    author = Principal(2, HERE)
+    for number in (2, 3):
+        other.elsewhere.types("lobby", Principal(number, HERE))
+    face = author.author
+    other.it.hub.publish(Draft("lobby", face.id, face.name, "said"), lambda result: None)
+    await trio.sleep(SAID)
+    assert watcher.typing("lobby") == [3]
 
 
 async def test_a_read_marker_is_told_to_the_same_person_elsewhere(air: Air, pair: Pair) -> None:

@@ -105,6 +105,7 @@ async def test_a_member_hears_what_comes_after_its_place_once(it: Chatting) -> N
     await it.until_idle()
     assert now.offsets("lobby") == [4]
     assert before.offsets("lobby") == [2, 3, 4]
+    assert it.hub.broadcaster.delivered == 1 + 3
     ring = it.hub.rooms["lobby"].ring
     assert ring is not None
     assert ring.first == 1, "and the ring is as it was"
@@ -156,6 +157,8 @@ async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
     monkeypatch.setattr(registry, "EVICTED_AT_ONCE", 3)
     for number in range(100):
         await it.load(f"room-{number}")
+    it.hub.tick()
+    await it.until_idle()
     assert len(it.hub.rooms) == 100, "they are used in a moment"
     member = await it.join(it.peer(), "room-99")
     await it.load("other", network="192.0.2.2")

@@ -82,6 +82,12 @@ async def test_a_room_without_members_pauses_nobody(it: Chatting) -> None:
     assert not it.hub.rooms["lobby"].congested, "what was said before it came"
 
 
+async def test_what_was_loaded_with_a_room_pauses_nobody(it: Chatting) -> None:
+    await it.publish("other", *["hi"] * 10)
+    await it.join(it.peer(), "other")
+    assert not it.hub.rooms["other"].congested
+
+
 async def test_a_publisher_that_is_gone_is_forgotten(it: Chatting) -> None:
     """Acting on its connection raised out of the task that told all rooms: the process ended."""
     gone, unforgotten, waits = it.peer(), it.peer(), it.peer()

@@ -7,6 +7,7 @@ from chatserver.chat import notices as notices_module
 from chatserver.chat.notices import MAX_READS, MAX_REMEMBERED, MAX_TYPING, NOTICE_EVERY, TYPING_EVERY, Notices
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
+from chatserver.log.interface import Draft
 from tests.support.chatting import Chatting
 from tests.support.scripted import HERE, Peer
 
@@ -145,6 +146,43 @@ async def test_a_message_pass_under_way_is_followed_by_one_for_notices(
     assert [peer.typing("lobby") for peer in peers] == [[100]] * 4 + [[]] + [[100]]
 
 
+async def write(it: Chatting, peer: Peer, name: str = "lobby") -> None:
+    face = peer.principal.author
+    it.hub.publish(Draft(name, face.id, face.name, "said"), lambda result: None)
+    await it.until_idle()
+
+
+async def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_told(it: Chatting) -> None:
+    ann, bob, eve = await members(it, 3)
+    await trio.sleep(2.0)
+    it.hub.types("lobby", eve.principal)
+    await it.until_idle()
+    it.hub.types("lobby", ann.principal)  # waits until a second after the last notice
+    await write(it, ann)
+    await trio.sleep(5.0)
+    assert bob.typing("lobby") == [eve.number], "what she typed is said"
+    it.hub.types("lobby", ann.principal)
+    await it.until_idle()
+    await write(it, ann)
+    it.hub.types("lobby", ann.principal)
+    await trio.sleep(NOTICE_EVERY + 0.1)
+    assert bob.typing("lobby") == [eve.number, ann.number, ann.number]
+
+
+async def test_a_message_that_comes_while_typing_is_told_is_behind_it_for_every_member(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
+    peers = await members(it, 12)
+    await trio.sleep(3.0)
+    it.hub.types("lobby", peers[0].principal)
+    while (broadcast := room_of(it).broadcast) is None or broadcast.at < 2:
+        await trio.lowlevel.checkpoint()
+    await write(it, peers[0])
+    for peer in peers[1:]:
+        assert [words[0] for words in peer.lines() if words[0] in "TM"] == ["T", "M"]
+
+
 # -- read markers -----------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +202,25 @@ async def test_how_far_one_has_read_is_told_to_the_same_persons_other_connection
     await trio.sleep(5.0)
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[3, 3], [2, 3], []]
     assert room_of(it).notices is None
+
+
+async def test_markers_of_a_room_cost_what_is_written_and_a_little_for_each_member(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five rooms in one round, where typing in one of them would use it up."""
+    monkeypatch.setattr("chatserver.chat.housekeeping.TOLD_A_ROUND", 5)
+    readers = {}
+    for number in range(10):
+        name = f"room-{number}"
+        readers[name] = (await members(it, 9, name))[0]
+        await it.join(Peer(readers[name].number), name)
+    await trio.sleep(12.5)
+    for name, reader in readers.items():
+        it.hub.moved(name, reader.principal, 0)
+    await it.until_idle()
+    assert [reader.reads(name) for name, reader in readers.items()] == [[0]] * 5 + [[]] * 5
+    await trio.sleep(1.0)
+    assert [reader.reads(name) for name, reader in readers.items()] == [[0]] * 10
 
 
 async def test_a_person_with_one_connection_costs_nobody_a_look(it: Chatting) -> None:

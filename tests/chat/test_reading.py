@@ -193,3 +193,37 @@ async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> N
         assert markers.waiting == 1
         await trio.sleep(2 * STORE_EVERY)
         assert notebook.rows == [("ann", "lobby", 3)]
+
+
+async def test_others_have_a_turn_while_many_rooms_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rights of a user in 1,000 rooms were one step of the loop."""
+    monkeypatch.setattr(reading, "ROOMS_A_STEP", 2)
+    markers = ReadMarkers(Notebook(), faulted=lambda _: None)
+    for number in range(6):
+        markers.move("ann", f"room-{number}", 1)
+    order: list[str] = []
+
+    async def take_turns() -> None:
+        while order.count("check") < 6:
+            order.append("turn")
+            await trio.lowlevel.checkpoint()
+
+    def may_read(room: str) -> bool:
+        order.append("check")
+        return True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        assert len(await markers.unread("ann", may_read)) == 6
+    assert "check check check check check" not in " ".join(order)  # trio shuffles the tasks of a pass
+
+
+async def test_of_too_many_rooms_those_marked_last_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Markers that waited to be stored came on top of the 1,000 that are kept: up to 3,000 rooms in one answer."""
+    monkeypatch.setattr(reading, "MAX_MARKED_ROOMS", 3)
+    notebook = Notebook()
+    notebook.groups = [[("ann", room, 1) for room in "abc"]]
+    markers = ReadMarkers(notebook, faulted=lambda _: None)
+    for room in "cd":
+        markers.move("ann", room, 2)
+    assert await places(markers) == {"a": 1, "c": 2, "d": 2}

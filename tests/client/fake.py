@@ -40,6 +40,7 @@ class Log:
     epoch: str = "e1"
     log: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reactions: set[tuple[int, str]] = field(default_factory=lambda: {(1, "👍")})  # of the one user that there is
 
     def append(self, text: str, user: dict[str, str] = ME) -> dict[str, Any]:
         self.log.append(message(len(self.log) + 1, text, epoch=self.epoch, user=user))
@@ -52,6 +53,11 @@ class Log:
                 self.keys[request["key"]] = self.append(request["text"])
                 self.keys[request["key"]].update(more)
             return {**self.keys[request["key"]], "type": "ack", "id": request["id"]}
+        if request["type"] == "react":
+            reaction = (request["offset"], request["emoji"])
+            if (reaction in self.reactions) == request["on"]:  # changes nothing: the room's last offset
+                return {**self.log[-1], "type": "ack", "id": request["id"]}
+            self.reactions ^= {reaction}
         if request["type"] in CHANGES:
             place = self.append("")
             change: dict[str, Any] = {name: request[name] for name in ("text", "emoji", "on") if name in request}
@@ -81,7 +87,9 @@ class FakeServer(Log):
     members: set[WebSocketConnection] = field(default_factory=set)
     # what the client did
     joins: list[dict[str, Any]] = field(default_factory=list)
+    typed: int = 0
     cookies: list[str | None] = field(default_factory=list)
+    wrote: list[tuple[str, str]] = field(default_factory=list)  # as type and room
     asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
     # faults
     acks_to_lose: int = 0
@@ -154,6 +162,7 @@ class FakeServer(Log):
             await connection.send_message(json.dumps({"type": "error", "id": frame["id"], **self.errors.pop(0)}))
             return
         if frame["type"] == "typing":
+            self.typed += 1
             return
         if frame["type"] in ("leave", "members"):
             self.asked.append((frame["type"], frame["room"]))
@@ -167,6 +176,8 @@ class FakeServer(Log):
         if frame["type"] == "join":
             self.joins.append(frame)
             self.members.add(connection)
+        if frame["type"] in ("publish", *CHANGES):
+            self.wrote.append((frame["type"], frame["room"]))
         known = len(self.log)
         answer = self.answer(frame, limit=2 if frame["type"] == "history" else 50)  # few, so that it is asked again
         for fresh in self.log[known:]:

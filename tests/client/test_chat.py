@@ -202,3 +202,50 @@ async def test_a_feed_is_bounded_by_its_readers() -> None:
     feed.end()
     with pytest.raises(StopAsyncIteration):
         await anext(feed)
+
+
+async def test_a_text_that_cannot_be_sent_is_the_error_of_its_call_alone(server: FakeServer) -> None:
+    """The connection's task raised it, which ended everything."""
+    async with connect(server.url) as chat:
+        with pytest.raises(Invalid, match="a text that is no Unicode: surrogates not allowed"):
+            await chat.publish("lobby", "half a pair: \ud83d")
+        with pytest.raises(Invalid):
+            chat.join("\ud83d")
+        with pytest.raises(TypeError):
+            await chat.publish("lobby", object())  # type: ignore[arg-type]
+        assert (await chat.publish("lobby", "and on it goes")).offset == 1
+
+
+async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -> None:
+    """It was, and `except ChatError` around the block caught nothing."""
+    server.errors = [{"code": "forbidden", "message": "no"}]
+    cause = ValueError()
+    with pytest.raises(Forbidden) as caught:
+        async with connect(server.url) as chat:
+            await chat.publish("lobby", "hi")
+    assert caught.value.__context__ is None
+    with pytest.raises(KeyError) as other:
+        async with connect(server.url):
+            raise KeyError from cause
+    assert other.value.__cause__ is cause
+    with pytest.raises(ExceptionGroup, match="ours"):
+        async with connect(server.url):
+            raise ExceptionGroup("ours", [ValueError()])
+    with trio.move_on_after(0.01) as scope:
+        async with connect(server.url):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+@each_transport
+async def test_what_is_no_token_is_said_before_it_is_sent(transport: TransportName) -> None:
+    """A line break in a header field ended everything, with the token in the traceback."""
+    with pytest.raises(Unauthenticated, match="this is no token"):
+        async with connect("host:1", token="a\nb"):
+            pass
+    async with serving() as server, connect(url(server), transport=transport) as chat:
+        with pytest.raises(Unauthenticated, match="this is no token"):
+            await chat.authenticate("a\nb")
+        with pytest.raises(Unauthenticated, match="is not valid"):
+            await chat.authenticate("as-from-a-file\n")
+        assert (await chat.publish("lobby", "and on it goes")).offset == 1

@@ -62,6 +62,7 @@ def test_what_a_line_means(line: str, typed: Typed) -> None:
         ("/nick", "/nick NAME: take another name"),
         ("/nix it", "no such command: /nix; /help lists them, and //nix says /nix"),
         ("/", "no such command: /; "),
+        ("/help nix", "no such command: /nix; "),
     ],
 )
 def test_what_is_no_command_says_what_would_be(line: str, words: str) -> None:
@@ -131,4 +132,5 @@ def test_who_is_mentioned() -> None:
 
 def test_help_has_a_line_for_each_command_that_fits_a_terminal() -> None:
     assert max(map(len, help_lines())) <= 78
+    assert help_lines(parse("/help who").rest) == help_lines(parse("/help /Who").rest) == ["/who: list who is here"]
     assert [line.split()[0] for line in help_lines()] == [*(command.name for command in COMMANDS), "#N"]

@@ -34,7 +34,8 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("hello" + LEFT * 2 + "\x15", "", "lo"),
         ("a\x1b[99;5xb", "ab", ""),  # a sequence without a meaning here
         ("a\x07\x00b", "ab", ""),
-        ("grüße 日本 👩‍🚀", "grüße 日本 👩🚀", ""),  # the joiner is no printable character
+        ("grüße 日本 👩\u200d🚀", "grüße 日本 👩\u200d🚀", ""),
+        ("a\x1b[200~\tb\x1b[201~", "a\tb", ""),
         ("a\x1b[200~b\r\x04\x15\x1b[Ad\x1b[201~e", "ab\nde", ""),  # keys in a paste are text
         ("x" * (LONGEST_LINE + 1), "x" * LONGEST_LINE, ""),
     ],

@@ -50,8 +50,34 @@ def test_pretty_keeps_line_breaks_and_nothing_else_that_moves_the_cursor(colours
 
 
 def test_words_of_every_script_and_emoji_stay() -> None:
-    text = "grüße مرحبا 日本 👩\u200d🚀"
+    text = "grüße مرحبا 日本 👩\u200d🚀 می\u200cرم tout\u00a0!"
     assert render.printable(text) == text
+
+
+def test_tabs_are_spaces() -> None:
+    assert "\n           return" in render.message_lines(message("if x:\n\treturn"), Style(colours=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("one two three four", ["one two", "  three", "  four"]),
+        ("seven 7 x", ["seven 7", "  x"]),
+        ("one  two   six", ["one  two", "  six"]),
+        ("1 aVeryLongWord 2 3", ["1 aVeryLongWord", "  2 3"]),
+        ("a\n  code b c", ["a", "  code b", "  c"]),
+        ("\x1b[2mone\x1b[0m two \x1b[1mthree\x1b[0m", ["\x1b[2mone\x1b[0m two", "  \x1b[1mthree\x1b[0m"]),
+        ("日本 語日本", ["日本", "  語日本"]),
+        ("日本語日本語日本語 a b", ["日本語日本語日本語 a b"]),
+        ("", [""]),
+    ],
+)
+def test_lines_break_between_words(text: str, rows: list[str]) -> None:
+    assert render.wrapped(text, 8, indent=2).split("\n") == rows
+
+
+def test_a_narrow_terminal_has_room_for_words_beside_the_indentation() -> None:
+    assert render.wrapped("one two", 6, indent=7).split("\n") == ["one", " two"]
 
 
 def test_a_strange_time_is_shown_and_not_trusted() -> None:
@@ -71,11 +97,12 @@ def test_a_strange_time_is_shown_and_not_trusted() -> None:
         (Presence("ops", (ANN,), (BOB,), 3), "Ann joined, Bob left · 3 here"),
         (Presence("ops", (ANN, BOB, CY, DEE), (ANN,), 9), "4 people joined, Ann left · 9 here"),
         (Presence("ops", (), (), 3), None),
-        (Postponed("ops", "rate_limited", "slowly", 2.0), "slowly (rate_limited); trying again in 2.0 s"),
+        (Postponed("ops", "rate_limited", "slowly", 2.0), "slowly (rate_limited); it will be sent by itself"),
         (
             Reconnecting("cannot connect: Connection refused", 1.29),
             "cannot connect: Connection refused; reconnecting in 1.3 s…",
         ),
+        (Reconnecting("gone", 0.01), "gone; reconnecting in 0.1 s…"),
     ],
 )
 def test_sentences(event: Event, words: str | None) -> None:

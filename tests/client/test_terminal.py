@@ -1,13 +1,10 @@
-"""`chatserver chat` as a process: what a pipe, a script and a person at a terminal get."""
+"""`chatserver chat` as a process: what a pipe and a script get."""
 
 import json
 import os
-import pty
 import signal
-import subprocess
-import termios
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,59 +12,9 @@ import pytest
 import trio
 
 from chatserver.client.terminal import LONGEST_LINE
+from tests.client.commanded import SOON, chat, start, texts, wait_until
 from tests.client.fake import ZED, FakeServer
-from tests.support.forking import Running, run
-from tests.support.serving import eventually
-
-SOON = 60.0  # s; never reached unless something is broken
-#: What the command imports when it runs.
-NEEDS = ("chatserver.client.terminal",)
-
-
-@pytest.fixture(autouse=True)
-def _nobody_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeServer]:
-    server = FakeServer()
-    async with server.running():
-        yield server
-
-
-async def start(server: FakeServer, *flags: str, place: str = "") -> Running:
-    return await run("chatserver.cli", "chat", server.url + place, *flags, stdin=subprocess.PIPE, needs=NEEDS)
-
-
-async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
-    """What it says and how it ends when so much was typed, and no more."""
-    said = {"stdout": b"", "stderr": b""}
-
-    async def read(name: str, stream: trio.lowlevel.FdStream) -> None:
-        async for chunk in stream:
-            said[name] += chunk
-
-    with trio.fail_after(SOON):
-        process = await start(server, *flags)
-        assert process.stdin is not None
-        async with trio.open_nursery() as nursery:
-            for name in said:
-                nursery.start_soon(read, name, getattr(process, name))
-            with suppress(trio.BrokenResourceError):  # it has ended before it had read everything
-                await process.stdin.send_all(typed)
-            await process.stdin.aclose()
-        return subprocess.CompletedProcess((), await process.wait(), **said)
-
-
-async def wait_until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(SOON):
-        while not condition():  # noqa: ASYNC110  another process makes it true
-            await trio.sleep(0.01)
-
-
-def texts(server: FakeServer) -> list[str]:
-    return [message["text"] for message in server.log]
+from tests.support.forking import Running
 
 
 async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeServer) -> None:
@@ -215,211 +162,23 @@ async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
     assert process.returncode == 0
 
 
-class Terminal:
-    """A pseudo-terminal with `chatserver chat` in it."""
-
-    def __init__(self, process: Running, descriptor: int) -> None:
-        self.process = process
-        self._descriptor = descriptor
-        self._shown = ""
-
-    def type(self, keys: str) -> None:
-        os.write(self._descriptor, keys.encode())
-
-    async def until(self, text: str) -> str:
-        """Wait for a text after the last one waited for; return what was shown between the two."""
-        with trio.fail_after(SOON):
-            while text not in self._shown:
-                await trio.lowlevel.wait_readable(self._descriptor)
-                self._shown += os.read(self._descriptor, 65_536).decode("utf-8", "replace")
-        before, _, self._shown = self._shown.partition(text)
-        return before
-
-    def echoes(self) -> bool:
-        return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
-
-
-@asynccontextmanager
-async def terminal(server: FakeServer, *, code: int = 0) -> AsyncIterator[Terminal]:
-    """A person in the room, until the command ends by itself with this exit code and the terminal as it was."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", "TZ": "UTC"}
-    process = await run(
-        "chatserver.cli", "chat", server.url, stdin=theirs, stdout=theirs, stderr=theirs, needs=NEEDS,
-        environment=environment,
-    )  # fmt: skip
-    person = Terminal(process, ours)
-    try:
-        await person.until("in lobby, 1 here")
-        assert not person.echoes()
-        yield person
-        with trio.fail_after(SOON):
-            assert await process.wait() == code
-        assert person.echoes()
-    finally:
-        process.kill()
-        await process.wait()
-        os.close(theirs)
-        os.close(ours)
-
-
-async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        person.type("hello there\r")
-        await person.until("12:00\x1b[0m")
-        await person.until("hello there\r\n")
-        person.type("half a line")
-        await person.until("half a line")
-        await server.say("an interruption")
-        await person.until("an interruption\r\nlobby> half a line")  # the line typed so far is whole again
-        person.type("\x1b[D")
-        await person.until("half a line\x1b[1D")
-        person.type("\x05\x15/bogus\r")
-        await person.until("no such command")
-        person.type("//slash\r")
-        await person.until("/slash\r\n")
-        person.type("/quit\r")
-    assert texts(server) == ["hello there", "an interruption", "/slash"]
-
-
-async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        person.type("\x1b[200~two\rlines\x1b[201~")
-        await person.until("two⏎lines")
-        person.type("\r")
-        await person.until("       lines\r\n")
-        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged, and nothing else is drawn but what we type
-        person.type("never said")
-        await person.until("never said")
-        person.process.send_signal(signal.SIGINT)
-        await person.until("\r\x1b[Jlobby> ")
-        person.type("said\r\x04")
-    assert texts(server) == ["two\nlines", "said"]
-
-
-async def test_a_person_looks_around(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        person.type("/help\r")
-        await person.until("/react [#N] EMOJI")
-        person.type("/who\r")
-        await person.until("3 in lobby: Me, Zed and 1 more")
-        person.type("/join ops\r")
-        await person.until("in ops, 1 here")
-        await person.until("ops> ")
-        server.errors = [{"code": "bad_room", "message": "no such room"}]
-        person.type("/join Nowhere!\r")
-        await person.until("the server says: Nowhere!: no such room (bad_room)")
-        person.type("/who\r")
-        await person.until("3 in ops")
-        person.type("/leave lobby\r")
-        await person.until("left lobby")
-        person.type("/leave\r")
-        await person.until("left ops")
-        for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
-            person.type(f"{line}\r")
-            await person.until("you are in no room; /join ROOM")
-        await eventually(lambda: len(server.asked) == 4)  # a room is left at once here, there when it is heard
-        person.type("/quit\r")
-    assert server.asked == [("members", "lobby"), ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
-
-
-async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await server.say("first\x1b[2J words")
-        await person.until("#1")
-        person.type("/reply yes, @Z\t indeed\r")
-        await person.until("↳ #1 Zed: first\\x1b[2J words")
-        await person.until("yes, @Zed  indeed\r\n")
-        person.type("/edit better\r/react :ta\t\r")  # one after the other, though both are typed at once
-        await person.until("Me edited #2: better\x1b[0m\r\n")
-        await person.until("Me put 🎉 on #2 (1)")
-        person.type("/react #1 -+1\r")
-        await person.until("Me took 👍 off #1 (1)")
-        person.type("/me waves\r")
-        await person.until("waves\r\n")
-        person.type("/delete #1\r")
-        await person.until("Me deleted #1")
-        person.type("/reply #1 what was it?\r")
-        await person.until("↳ #1 Zed: (deleted)")
-        person.type("/edit\r")
-        await person.until("/edit [#N] TEXT: change a message")
-        person.type("/delete it\r")
-        await person.until("'it' is too much here. /delete [#N]: ")
-        person.type("/etc/passwd is a file\r")
-        await person.until("/etc/passwd is a file\r\n")
-        person.type("/search words\r")  # the fake has nothing but a WebSocket
-        await person.until("there is nothing here (not_found)")
-        person.type("/quit\r")
-    reply, edit = server.log[1:3]
-    assert (reply["reply_to"], reply["mentions"]) == (1, ["u_z"])
-    assert (edit["type"], edit["target"]) == ("edit", 2)
-
-
-async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: FakeServer) -> None:
-    ann, bob, cy, dee = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy", "Dee"))
-    async with terminal(server) as person:
-        await server.tell(type="presence", room="lobby", joined=[ann, bob], left=[], members=3)
-        await person.until("Ann, Bob joined · 3 here")
-        await server.tell(type="presence", room="lobby", joined=[cy, dee], left=[ann], members=4)
-        assert "\x1b[1A" in await person.until("Bob, Cy, Dee joined · 4 here")
-        await server.tell(type="presence", room="lobby", joined=[ann], left=[], members=5)
-        assert "\x1b[1A" in await person.until("4 people joined · 5 here")
-        await server.say("hello")
-        await person.until("hello")
-        await server.tell(type="presence", room="lobby", joined=[], left=[dee], members=4)
-        assert "\x1b[1A" not in await person.until("Dee left · 4 here")
-        person.type("\x04")
-
-
-async def test_a_line_divides_what_came_while_nobody_looked(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await server.say("seen")
-        assert "─── new" not in await person.until("seen")
-        person.type("\x1b[Oa")
-        await person.until("lobby> a")
-        await server.say("@Me, are you there?")
-        assert "─── new" in await person.until("are you there?")
-        await server.say("hello?")
-        assert "─── new" not in await person.until("hello?")
-        await server.tell(type="typing", room="lobby", user=ZED)
-        await person.until("lobby (Zed typing)> ")
-        person.type("\x15\x04")
-
-
-async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await server.close_all(1012, "restart")
-        await person.until("1012 restart; reconnecting in")
-        await person.until("back in lobby")
-        server.refusals, server.retry_after = [503] * 50, "1"
-        await server.close_all(1012, "restart")
-        await person.until("1012 restart; reconnecting in")
-        await person.until("lobby (offline)> ")
-        await person.until("the server answered 503")
-        person.type("/who\r")
-        await person.until("there is no connection")
-        await wait_until(lambda: len(server.refusals) < 49)
-        server.refusals.clear()
-        assert "503" not in await person.until("back in lobby"), "it is said once"
-        person.type("\x04")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_terminal_is_restored_after_a_signal(server: FakeServer, number: int) -> None:
-    async with terminal(server, code=128 + number) as person:
-        person.process.send_signal(number)
-
-
-async def test_the_terminal_is_restored_when_the_server_wants_us_gone(server: FakeServer) -> None:
-    async with terminal(server, code=1) as person:
-        await server.close_all(4500, "banned")
-        await person.until("closed the connection for good: 4500 banned")
+@pytest.mark.parametrize("seconds", ["-1", "nan"])
+async def test_a_time_that_is_none_is_named(server: FakeServer, seconds: str) -> None:
+    ended = await chat(server, b"", "--send", "--retry-for", seconds)
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"chatserver: --retry-for: {seconds} is no number of seconds\n".encode(),
+    )
 
 
 async def test_a_file_that_holds_no_token_is_named(server: FakeServer, tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
-    for path, why in ((tmp_path / "none", "No such file or directory"), (binary, "it is no text")):
+    empty = tmp_path / "empty"
+    empty.write_text("\n")
+    for path, why in (
+        (tmp_path / "none", "No such file or directory"), (binary, "it is no text"), (empty, "it is empty"),
+    ):  # fmt: skip
         ended = await chat(server, b"", "--token", f"@{path}")
         assert ended.returncode == 2
         assert f"--token: cannot read {path}: {why}" in ended.stderr.decode()

@@ -62,7 +62,7 @@ def take(browser: Browser, server: Server, folder: Path) -> None:
         expect(person.page.locator("#people li")).to_have_count(len(cast))
         expect(person.page.locator("#rooms .badge")).to_have_count(1)
     cast[3].page.click("#text")
-    cast[3].page.keyboard.type("We could also", delay=400)  # ms; told again 3 s after the typing of his last message
+    cast[3].page.keyboard.type("We could also")
     expect(cast[0].page.locator("#typing")).not_to_be_empty()
     for person, name in ((cast[0], "desktop"), (cast[1], "phone")):
         person.page.mouse.move(2, 2)

@@ -181,6 +181,44 @@ def test_a_hasty_writer_is_slowed_down_and_loses_nothing(tmp_path: Path, window:
         assert [message["text"] for message in server.messages("lobby")] == said
 
 
+def test_a_room_in_slow_mode_says_when_it_takes_a_message_and_holds_up_no_other(
+    tmp_path: Path, window: OpenWindow
+) -> None:
+    ann = window()
+    config = tmp_path / "chat.toml"
+    config.write_text('[rooms."slow"]\nslow_mode = 600\n')
+    with serving(tmp_path, flags=["--config", str(config)]) as server:
+        ann.open(server, room="slow")
+        ann.say("one", "two")
+        expect(ann.page.locator("#pending .problem")).to_contain_text("Too many messages: this one goes out at ")
+        ann.page.evaluate("location.hash = 'quick'")
+        expect(ann.page.locator("#room-title")).to_have_text("quick")
+        ann.say("three", "four")
+        ann.expect_texts(["three", "four"])
+        ann.page.evaluate("location.hash = 'slow'")
+        expect(ann.texts).to_have_text(["one"])
+        expect(ann.pending).to_have_count(1)
+
+
+def test_without_a_connection_nobody_types_and_a_waiting_message_is_no_silence(
+    server: Server, window: OpenWindow
+) -> None:
+    ann, ben = window(), window()
+    for each in (ann, ben):
+        each.open(server, room="away")
+    expect(ann.page.locator("#people li")).to_have_count(2)
+    expect(ann.page.locator("#empty")).to_be_visible()
+    ben.page.click("#text")
+    ben.page.keyboard.type("hm")
+    expect(ann.page.locator("#typing")).to_contain_text("is typing…")
+    server.kill()
+    ann.expect_away()
+    assert ann.page.locator("#typing").inner_text() == ""  # it would go by itself only after six seconds
+    ann.say("are you there?")
+    expect(ann.pending).to_have_count(1)
+    expect(ann.page.locator("#empty")).to_be_hidden()
+
+
 def test_what_was_written_offline_goes_out_later(server: Server, window: OpenWindow) -> None:
     """Drafts stay per room, Shift+Enter is a line, and a room's messages stay in their room."""
     ann = window()

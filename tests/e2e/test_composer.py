@@ -28,6 +28,9 @@ def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: S
     expect(ann.texts).to_have_count(len(sent))
     assert [message["text"] for message in shared_server.messages("commands")] == sent
 
+    ann.page.locator("#messages .text", has_text="waves").hover()
+    ann.page.locator("#actions [value=reply]").click()
+    expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: waves")
     ann.texts.first.hover()
     ann.page.locator("#actions [value=edit]").click()  # what was sent as text is no command when it is corrected
     ann.say("/shrug, well")

@@ -59,6 +59,38 @@ def test_two_people_change_what_was_said(shared_server: Server, window: OpenWind
     assert "swordfish" not in ann.page.content()
 
 
+def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window: OpenWindow) -> None:
+    ann, ben, eve = window(), window(), window()
+    for each in (ann, ben, eve):
+        each.open(shared_server, room="reactors")
+    ann.say("done")
+    names = [each.page.locator("#me .name").inner_text() for each in (ann, ben, eve)]
+
+    def expect_reactors(of: Window, names: str) -> None:
+        expect(of.page.locator(".chip")).to_have_attribute("title", names)
+        expect(of.page.get_by_role("button", name=f", {names}: ")).to_have_count(1)
+
+    act(ben, "done", "React")
+    ben.page.locator("#reaction-picker").get_by_role("button", name="👍").first.click()
+    expect_reactors(ben, "You")
+    expect_reactors(ann, names[1])
+    ann.page.locator(".chip").click()
+    expect_reactors(ann, f"You and {names[1]}")
+    eve.page.locator(".chip").click()
+    expect_reactors(ben, f"You, {names[0]} and {names[2]}")
+    ann.page.locator(".chip").click()
+    for each in (ann, ben):
+        each.page.reload()
+    expect_reactors(ann, f"{names[1]} and {names[2]}")
+    expect_reactors(ben, f"You and {names[2]}")
+    late = window()
+    for number in range(50):
+        shared_server.publish("reactors", f"later {number}")
+    late.open(shared_server, room="reactors")
+    late.page.evaluate("scroller.scrollTop = 0")
+    expect_reactors(late, f"{names[1]} and {names[2]}")
+
+
 def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server, window: OpenWindow) -> None:
     ann, ben = window(), window()
     for each in (ann, ben):

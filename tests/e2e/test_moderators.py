@@ -126,6 +126,36 @@ def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
     expect(ann.texts.last).to_have_text("still without her")
 
 
+def test_who_is_signed_in_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
+    """It was offered for change, and what was chosen was dropped without a word."""
+    ann = window()
+    ann.open(server, room="named")
+    ann.page.click("#me")
+    expect(ann.page.get_by_label("Name")).to_be_visible()
+    ann.page.click("#account summary")
+    ann.page.fill("#account-token", token(sub="u_ann", name="Ann Lee"))
+    ann.page.press("#account-token", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text("Ann Lee")
+    for _ in range(2):
+        ann.expect_live()
+        ann.page.click("#me")
+        expect(ann.page.locator("#account-title")).to_have_text("You are Ann Lee")
+        expect(ann.page.get_by_label("Name")).to_be_hidden()
+        expect(ann.page.get_by_role("button", name="Save")).to_be_hidden()
+        ann.page.press("#account", "Escape")
+        ann.page.reload()
+        expect(ann.page.locator("#me")).to_have_attribute("title", "You are Ann Lee: sign in or out")
+    ann.page.click("#me")
+    ann.page.click("#account summary")
+    ann.page.press("#account-token", "Enter")
+    expect(ann.page.locator("#account-problem")).to_contain_text("paste a token")
+    for _ in range(2):
+        ann.page.click("#account-out")
+    expect(ann.page.locator("#me")).not_to_contain_text("Ann Lee")
+    ann.page.click("#me")
+    expect(ann.page.get_by_label("Name")).to_be_visible()
+
+
 def test_a_moderator_of_some_rooms_is_shown_as_one_there_alone(server: Server, window: OpenWindow) -> None:
     mo, ann = window(), window()
     sign_in(mo, server, "sam", role="moderator", rooms={"team-*": "rw", "plaza": "r"})

@@ -24,6 +24,7 @@ def test_a_name_of_ones_own_is_seen_by_all_and_kept(shared_server: Server, windo
     expect(ben.page.locator("#people")).to_contain_text("Ann Lee")
     ann.say("now I know")
     expect(ben.page.locator("#messages .author").last).to_have_text("Ann Lee")
+    expect(ben.page.locator("#messages .first")).to_have_count(2)  # and not below the old name
     expect(ann.page.locator("#messages .own")).to_have_count(2)  # the same person as before
     ann.page.reload()
     expect(ann.page.locator("#me")).to_contain_text("Ann Lee")

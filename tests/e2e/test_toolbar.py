@@ -84,6 +84,32 @@ def test_the_tab_key_stops_once_at_the_toolbar(shared_server: Server, window: Op
     expect(button(ann, "Reply")).to_be_focused()
 
 
+def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_others(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """Each link and each reaction above was a stop, and the row was the one that was the last when the page came."""
+    ann = window()
+    ann.open(shared_server, room="past-all-others")
+    for number in range(5):
+        shared_server.publish("past-all-others", f"see https://example.org/{number}")
+    expect(ann.texts).to_have_count(5)
+    links = ann.page.locator("#messages .text a")
+    for number in range(5, 7):
+        ann.page.focus("#text")
+        ann.page.keyboard.press("Shift+Tab")
+        expect(links.last).to_be_focused()
+        ann.page.keyboard.press("Shift+Tab")
+        expect(ann.page.locator("#messages .message").last).to_be_focused()
+        ann.page.keyboard.press("Shift+Tab")
+        expect(ann.page.locator("#scroller")).to_be_focused()
+        shared_server.publish("past-all-others", f"and https://example.org/{number}")
+        expect(links.last).to_have_text(f"https://example.org/{number}")
+    ann.page.locator("#messages > [tabindex='0']").focus()
+    ann.page.keyboard.press("ArrowUp")
+    ann.page.keyboard.press("Tab")
+    expect(links.nth(5)).to_be_focused()
+
+
 def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(
     shared_server: Server, window: OpenWindow
 ) -> None:

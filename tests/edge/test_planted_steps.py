@@ -73,6 +73,10 @@ async def ask_for_a_room(scene: Scene, peer: Peer) -> None:
     await peer.send(request("GET", f"/rooms/{ROOM}"))
 
 
+async def search_what_somebody_wrote(scene: Scene, peer: Peer) -> None:
+    await peer.send(request("GET", f"/search?q=hello&user=u_ann&room={ROOM}"))
+
+
 async def any_request(scene: Scene, peer: Peer) -> None:
     await peer.send(request("GET", "/healthz"))
 
@@ -144,6 +148,7 @@ CASES = [
     Case("house-keeping of rates", lambda s: (s.parts.publish_limit, "sweep"), time_passes),
     Case("house-keeping of lines", lambda s: (s.parts.stats, "report"), time_passes),
     Case("reclaiming", lambda s: (s.parts.admission, "_relieve"), places_are_reclaimed),
+    Case("a background task", lambda s: (s.parts.services.audit, "_store"), search_what_somebody_wrote, one_request),
     Case("a tick", lambda s: (s.parts.garbage, "tick"), time_passes),
     Case("a listener's tick", lambda s: (listener(s), "tick"), time_passes),
     Case("accepting", lambda s: (listener(s), "accept"), another_comes),

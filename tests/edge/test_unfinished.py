@@ -74,6 +74,8 @@ async def test_a_head_is_counted_as_it_comes_and_once_with_its_body() -> None:
         for end in (3000, 5000, len(fields)):
             await peer.send(fields[unfinished.used : end])
             await until_used(unfinished, end)
+        await server.in_phase("body")
+        assert not any(each and each.inbox for each in server.server.parts.connections.table), "kept beside what counts"
         await peer.send(b"hello")
         assert (await peer.response()).status == 201
         assert unfinished.used == 0

@@ -33,6 +33,7 @@ from chatserver.chat import broadcast, catch_up, registry
 from chatserver.chat.member import Member
 from chatserver.net import scheduler, sockets
 from chatserver.net.connection import Connection
+from chatserver.net.poller import PONG_NAP
 from chatserver.net.readiness import Epoll
 from chatserver.net.states import TABLE, Priority, State
 from chatserver.observe.logs import Limiter
@@ -240,8 +241,11 @@ class World:
     # -- time -------------------------------------------------------------------------------------------------------
 
     async def settle(self, seconds: float = 0.0) -> None:
-        """Until nobody can do anything more without time passing; and nothing has come for so many real seconds."""
+        """Until nobody can do anything more, but for a nap of the poller; and nothing came for so many real seconds."""
         await trio.testing.wait_all_tasks_blocked(seconds)
+        if self.parts.poller.naps:
+            await self.wait(PONG_NAP)
+            await trio.testing.wait_all_tasks_blocked(seconds)
 
     async def wait(self, seconds: float) -> None:
         """Time passes, and everybody is punctual."""

@@ -48,7 +48,7 @@ class Server:
     _by_address: Counter[str] = field(default_factory=Counter)
     accepted: int = 0
     accepted_from: set[str] = field(default_factory=set)
-    unfinished: list[bytes] = field(default_factory=list)  # what came of the requests that ran into the deadline
+    unfinished: list[bytes] = field(default_factory=list)  # requests that ran into the deadline
     idle: threading.Event = field(default_factory=threading.Event)  # nobody is connected
 
     def __post_init__(self) -> None:
@@ -65,7 +65,6 @@ class Server:
         self._stop_read, self._stop_write = socket.socketpair()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._stop_read, selectors.EVENT_READ, None)
-
         if self.plant.stalls_every is not None:
             self._later(self.plant.stalls_every, self._stall)
 
@@ -227,7 +226,7 @@ class Server:
         self.requests.append(request.target.decode())
         query = parse_qs(target.query)
         if self.plant.refuse:
-            self._answer(peer, 503, {"error": {"code": "full", "message": "full"}})
+            self._answer(peer, 503, {})
         elif target.path == "/.well-known/loadgen-consent" and self.plant.consent is not None:
             length = len(self.plant.consent)
             self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, self.plant.consent))
@@ -272,14 +271,18 @@ class Server:
         messages = self.rooms.setdefault(room, [])
         if is_history and self.attacked_at is not None and self.plant.forgets:
             messages = messages[: len(messages) // 2] + ["" for _ in messages[len(messages) // 2 :]]
+        forgotten = is_history and self.attacked_at is not None and self.plant.starts_anew
+        messages = [] if forgotten else messages
         found = [{"room": room, "offset": n + 1, "text": text} for n, text in enumerate(messages)][after:]
-        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": True, "messages": found}
+        return {"room": room, "cursor": f"e-{len(messages)}", "recovered": not forgotten, "messages": found}
 
     def _messages(self, peer: Peer, room: str, query: dict[str, list[str]]) -> None:
         after = int(query.get("after", ["e-0"])[0].rpartition("-")[2])
         page = self._page(room, after, is_history="wait" not in query)
         peer.has_asked = True
-        if "wait" in query and not page["messages"]:
+        if "wait" not in query and "limit" in query and self.attacked_at is not None and self.plant.cannot_read:
+            self._answer(peer, 500, {})
+        elif "wait" in query and not page["messages"]:
             held = (peer, room, after)
             self.held.append(held)
             self._later(float(query["wait"][0]), lambda: self._release(held))
@@ -356,11 +359,9 @@ class Server:
             self._write(peer, self._text(peer, {"type": "error", "id": message["id"], "code": "oops"}))
             return
         silent = self.plant.drop_every and self.published % self.plant.drop_every == 0
-        delay = self._delay(peer)
-        if delay:
-            self._later(delay, lambda: self._tell(peer, message, silent=bool(silent)))
-        else:
-            self._tell(peer, message, silent=bool(silent))
+        peer.told_at = max(time.monotonic() + self._delay(peer), peer.told_at)  # no message overtakes another
+        tell: Callable[[], None] = partial(self._tell, peer, message, silent=bool(silent))
+        heapq.heappush(self._timers, (peer.told_at, next(self._order), tell))
 
     def _delay(self, peer: Peer) -> float:
         """How late its message is acknowledged."""
@@ -375,7 +376,7 @@ class Server:
         return self.attacked_at is not None and time.monotonic() - self.attacked_at > _WELL_INTO_THE_ATTACK
 
     def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
-        if author in self.peers:
+        if author in self.peers and not (self.attackers and self.plant.acknowledges_nothing):
             self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
@@ -386,7 +387,8 @@ class Server:
         self.rooms.setdefault(where, []).append(text)
         told = {"type": "message", "room": where, "text": text}
         for peer in list(self.peers):
-            if peer.ws is not None and peer.room == where and alone in {None, peer}:
+            is_told = peer.room == where or (self.attackers and self.plant.tells_everybody)
+            if peer.ws is not None and not peer.echoes and is_told and alone in {None, peer}:
                 self._write(peer, self._text(peer, told))
         for held in [held for held in self.held if held[1] == where]:
             self._release(held)

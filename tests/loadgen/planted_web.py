@@ -32,6 +32,7 @@ class Site:
 
     late: float = 0.0  # before each answer
     stops_reading: bool = False  # from an attack's first connection on, answer no new client
+    empties: bool = False  # from then on, answer 200 with an empty page
 
 
 class Static:
@@ -53,7 +54,10 @@ class Static:
             *heads, rest = (rest + data).split(b"\r\n\r\n")
             for head in heads:
                 await trio.sleep(self.site.late)
-                await stream.send_all(_answer(head))
+                await stream.send_all(_EMPTY if self.attacked and self.site.empties else _answer(head))
+
+
+_EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 def _answer(head: bytes) -> bytes:

@@ -67,12 +67,16 @@ class Plant:
     locks_out: bool = False  # cut all connections, and close each that comes afterwards
     dies: bool = False  # end the process
     forgets: bool = False  # have half of what was acknowledged no more in the history
+    starts_anew: bool = False  # have nothing of it, and say so (`recovered` is false)
+    cannot_read: bool = False  # answer 500 for it
     leaks_descriptors: bool = False  # one for each attacker
     keeps_descriptors: float = 0.0  # s, one for each attacker from when it comes
     one_waits: float = 0.0  # let one established member wait so long for its acknowledgements
     fails_one: bool = False  # answer one message of an established member with an error, a moment later
 
     # while an attacker is connected
+    acknowledges_nothing: bool = False  # ... and tell messages to the members as ever
+    tells_everybody: bool = False  # tell each message to the members of all rooms
     no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
     slow_when_attacked: float = 0.0  # be so late
 
@@ -90,6 +94,7 @@ class Peer:
     pongs: int = 0
     address: str = ""
     published: int = 0
+    told_at: float = 0.0  # when its latest message is acknowledged and told
 
     @property
     def is_established(self) -> bool:

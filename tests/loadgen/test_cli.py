@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -108,9 +109,23 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name} " in listed
     assert exit_code("--version") == 0
     assert capsys.readouterr().out == f"loadgen {metadata.version('chatserver')}\n"
-    for command in ("", "run", "attack", "play", "scorecard", "capacity", "fingerprint", "compare", "list"):
+    for command in (
+        "",
+        "run",
+        "attack",
+        "play",
+        "scorecard",
+        "capacity",
+        "fingerprint",
+        "compare",
+        "conform",
+        "diff",
+        "list",
+    ):
         assert exit_code(*command.split(), "--help") == 0
-        assert "Usage: loadgen" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "Usage: loadgen" in told
+        assert not re.search(r"--[a-z-]+ (STR|INT|FLOAT|PATH \| None)\b|default: (None|False|\(\)|\"\")", told), told
 
 
 def test_json_is_all_that_is_on_standard_output_and_thresholds_decide(

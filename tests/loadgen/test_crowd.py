@@ -31,5 +31,7 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     assert {client.room for client in clients if client.name == "poll"} == {"a", "b"}
     for client in [*clients, *crowd._made["others"].clients]:
         client.stage = Stage.HELD
-    listeners = [("idle", "a", 4), ("idle", "b", 4), ("poll", "a", 2), ("poll", "b", 2)]
+    for client in clients:
+        client.deliver(b"lg00000000-ab and lg00000000-cd" if client.name == "poll" else b"what others say")
+    listeners = [("a", 0, 4), ("a", 2, 2), ("b", 0, 4), ("b", 2, 2)]
     assert sorted(crowd.result().listeners) == listeners, "the slow are late on purpose, attackers do not listen"

@@ -24,7 +24,7 @@ def _group(persona: str, **counts: object) -> GroupStatus:
     [
         ("slow-head", {}, ""),
         ("slow-head", {"came": 95}, ""),
-        ("slow-head", {"came": 94}, "only 94 of 100 came"),
+        ("slow-head", {"came": 94}, "only 94 of 100 came (the others were not yet let in: a longer attack"),
         (
             "slow-head",
             {"came": 30, "failed": {"connection refused": 70}},

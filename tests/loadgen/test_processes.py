@@ -168,7 +168,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
         ages=ages,
         reread=Reread(asked=held, lost=1) if ages else None,
         own_faults={"no ports": held},
-        listeners=[(persona, "lobby", held)],
+        listeners=[("lobby", 3, held)],
         traffic=TrafficResult(acknowledged_in={"lobby": 2}),
     )
 
@@ -186,9 +186,12 @@ def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
     assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
     assert max(totals.ages) == 9.0
-    assert totals.missed() == (7 * 6 - 2 * 3) + (5 * 6 - 3), "six messages for each, but what was delivered"
+    assert totals.missed() == (7 + 5) * (6 - 3), "six messages for each, of which each got three"
+    assert totals.surplus() == 0
+    more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 2), ("lobby", 5, 1), ("quiet", 1, 1)])
+    assert (more.missed(), more.surplus()) == (1, 2 * (8 - 6) + 1), "what one has too much is not another's"
     assert totals.reread == Reread(asked=7, lost=2), "the third looked for none"
-    assert totals.listeners == [("a", "lobby", 3), ("a", "lobby", 4), ("b", "lobby", 5)]
+    assert totals.listeners == [("lobby", 3, 3), ("lobby", 3, 4), ("lobby", 3, 5)]
     assert totals.own_faults == {"no ports": 12}
 
 

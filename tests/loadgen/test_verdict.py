@@ -110,7 +110,7 @@ def test_the_bar_goes_by_what_there_is_to_judge() -> None:
     assert names(RUN) == {"refused", "failed", "ended"}
     assert names(RUN, When.SPEAKERS) - names(RUN) == {"ack_p99_ms", "unacknowledged", "message_errors"}
     assert names(RUN, When.ECHOES) - names(RUN) == {"echo_p99_ms", "unreturned"}
-    assert names(RUN, When.GATHERED) - names(RUN) == {"missed"}
+    assert names(RUN, When.GATHERED) - names(RUN) == {"missed", "surplus"}
     always = names(ATTACK)
     assert always == {
         "baseline_failed", "attack_failed", "recovery_failed", "attack_p99_ms", "p99_over_bar_ms",

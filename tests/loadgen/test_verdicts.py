@@ -281,6 +281,7 @@ def test_v13_a_sound_chat_holds_honest_load() -> None:
         # acknowledged at once, 800 ms later where they were to go, and of ten one only to its author
         (Plant(deaf_every=10, echo_delay=0.8), ("missed", "echo_p99_ms"), {"unreturned": 0}),
         (Plant(drop_every=20), ("unreturned",), {"unacknowledged": 0}),
+        (Plant(tells_everybody=True), ("surplus",), {"missed": 0, "unacknowledged": 0}),
     ],
 )
 def test_v13_messages_are_lost_and_come_late(plant: Plant, blamed: tuple[str, ...], figures: dict[str, float]) -> None:
@@ -294,7 +295,7 @@ def test_v13_messages_are_lost_and_come_late(plant: Plant, blamed: tuple[str, ..
     assert {name: ended.figure(name) for name in figures} == figures
     if plant.echo_delay:
         assert not ended.blames("ack_p99_ms") or ended.was_disturbed, ended
-    else:
+    if plant.drop_every:
         assert ended.figure("unreturned") == ended.report.phases[0].succeeded // plant.drop_every
 
 
@@ -306,6 +307,7 @@ def test_v4_three_hundred_behind_one_address_are_turned_away() -> None:
     with with_short_cycles(6.0):
         ended = falls_short(Plant(per_address=100), blamed=("collateral",), neighbours=1, fixed_duration=False)
     assert ended.figure("collateral") >= 200
+    assert "3.4 s were asked for, but " in ended.errors
     assert "not exercised: collateral" not in ended.notes
     assert all(row.seconds >= 4 for row in ended.report.phases if row.name == "attack")
 
@@ -362,3 +364,27 @@ def test_v15_a_loud_baseline_allows_nothing() -> None:
 
 def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
     falls_short(Plant(drop_every=7), "idle-connect", "--victim", "ws", blamed=("baseline_failed",), timeout=IMPATIENT)
+
+
+# What is answered is not what was asked for
+
+
+def test_a_page_that_turns_empty_under_attack_is_no_success() -> None:
+    ended = attacked(
+        partial(serving, "static", Site(empties=True)), "slow-head", "--victim", "GET /",
+        good=lambda ended: ended.code == 1 and ended.blames("attack_failed", "newcomers_failed"),
+    )  # fmt: skip
+    assert ended.code == 1, ended
+    assert ended.blames("attack_failed", "newcomers_failed"), ended
+
+
+def test_messages_that_are_never_acknowledged_are_no_success() -> None:
+    """They come back to their sender as ever."""
+    plant = Plant(acknowledges_nothing=True)
+    falls_short(plant, "idle-connect", "--victim", "ws", blamed=("attack_failed",), timeout=1.0, duration=1.5)
+
+
+@pytest.mark.parametrize("plant", [Plant(starts_anew=True), Plant(cannot_read=True)])
+def test_a_server_that_starts_anew_or_cannot_read_has_lost_what_it_acknowledged(plant: Plant) -> None:
+    """It says so, and as of a server that keeps the latest only, no message older than that would be asked for."""
+    falls_short(plant, "idle-connect", "--victim", "ws", blamed=("acknowledged_lost",), duration=1.0)

@@ -1,8 +1,18 @@
 """Victims of every kind against a sound server and a faulty one."""
 
+from contextlib import nullcontext
+
+import pytest
+
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ESTABLISHED, MIXES, WHAT
+from loadgen.protocols.chat_v1 import StreamVictim
+from loadgen.protocols.ws_echo import EchoVictim
 from loadgen.report import Report
+from loadgen.target import find
+from loadgen.victims.clock import Schedule
+from loadgen.victims.context import Context
+from loadgen.victims.victim import OperationFailedError, Victim
 from tests.loadgen.planted import Plant
 from tests.loadgen.plays import attacked
 
@@ -57,3 +67,24 @@ async def test_a_page_of_a_server_that_closes_after_each_answer_is_fetched_again
     report = await attacked(Plant(close_after_poll=True), {"idle-connect": 1}, victims={"get": 2})
     assert _by_kind(report, "attack")[WHAT["get"]] >= 5
     assert report.figures["success_percent"] == 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts", "booked", "failure"),
+    [
+        (EchoVictim, ["run-3 0", "what others say", "run-3 2"], [0, 2], ""),
+        (EchoVictim, ["run-3 0", "run-3 0"], [0], "a message came twice"),
+        (EchoVictim, ["run-3 0", "run-30 1"], [0], "a message of another room"),
+        (EchoVictim, ["run-3 1", "run-3 0"], [0, 1], ""),  # some servers answer concurrently
+        (StreamVictim, ["run-3 1", "run-3 0"], [1], "a message came out of order"),
+    ],
+)
+def test_a_victim_takes_its_own_messages_once_and_in_order(
+    kind: type[Victim], texts: list[str], booked: list[int], failure: str
+) -> None:
+    victim = kind(Context(find("http://127.0.0.1:1"), "run"), 3, Schedule(0.0, 1.0))
+    victim.pending = {0: 0.0, 1: 1.0, 2: 2.0}
+    with pytest.raises(OperationFailedError, match=failure) if failure else nullcontext():
+        for text in texts:
+            victim.heard(text)
+    assert sorted({0, 1, 2} - victim.pending.keys()) == booked

@@ -63,9 +63,11 @@ async def test_text_comes_back_as_it_went_in(log: Log) -> None:
 
 
 async def test_text_without_a_utf8_form_is_refused_at_once(log: Log) -> None:
-    for field in ("room", "user_id", "user_name", "text", "key"):
+    cut = "cut \ud83d"
+    fields: dict[str, object] = dict.fromkeys(("room", "user_id", "user_name", "text", "key", "emoji"), cut)
+    for field, value in {**fields, "mentions": ("u_bob", cut)}.items():
         with pytest.raises(ValueError, match="surrogates not allowed"):
-            await append(log, replace(draft(), **{field: "cut \ud83d"}))
+            await append(log, replace(draft(), **{field: value}))
     assert (await append(log, draft())).record.offset == 1
 
 

@@ -133,6 +133,16 @@ async def test_networks_take_turns_to_be_stored_and_come_in_order_within_a_group
     assert it.engine.groups == [["0", "1", "6", "7"], ["2", "3", "4", "5"]]
 
 
+async def test_a_group_has_so_much_text(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 edits of the longest texts held the writing thread for 100 ms, and whoever published after them."""
+    monkeypatch.setattr(groups_module, "MAX_GROUP_TEXT", 10)
+    with together(it.writer):
+        it.submit("xxxxx", "xxxxx", "a", "x" * 50, "b", "c")
+    await wait_all_tasks_blocked()
+    assert it.engine.groups == [["xxxxx", "xxxxx"], ["a", "x" * 50], ["b", "c"]]
+    assert it.writer._waiting_text == 0
+
+
 async def test_what_waits_too_long_is_answered_whatever_its_network(it: Written, autojump_clock: MockClock) -> None:
     gate = it.close_gate()
     it.submit("running")

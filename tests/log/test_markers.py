@@ -1,14 +1,16 @@
 """What every engine promises of read markers: one suite, run against each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from chatserver.log import markers as markers_module
-from chatserver.log import sqlite_markers
+from chatserver.log import sqlite_file, sqlite_markers
 from chatserver.log.interface import Draft, Kind, Log, LogUnavailable
-from chatserver.log.markers import MOST_UNREAD, Marker, Unread
+from chatserver.log.markers import MOST_UNREAD, Marker, Span, Unread, count_spans
+from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, running
 from tests.support.groups import append
 
@@ -103,6 +105,32 @@ async def test_what_is_not_looked_at_counts_by_offsets(log: Log, monkeypatch: py
     assert await log.markers.unread("u_ann", {"a": 1}) == {"a": Unread(1, 3, 0)}
 
 
+def test_counting_ends_when_its_time_is_used_up() -> None:
+    """20,000 records were read whatever was in them: with 20 mentions in each, for 115 ms of a reading thread."""
+    wanted = [Span(f"room-{number}", 0, 0, 1, 400) for number in range(50)] + [Span("empty", 7, 7, 8, 7)]
+    now, asked = 0.0, []
+
+    def count(step: Sequence[Span]) -> dict[str, tuple[int, int]]:
+        nonlocal now
+        now += markers_module.COUNT_BUDGET / 3
+        asked.append(sum(span.high - span.low + 1 for span in step))
+        return {span.room: (5, 1) for span in step[1:]}
+
+    found = count_spans(wanted, count, lambda: now)
+    assert asked == [1_200] * 3
+    counted = [Unread(0, 0, 0), Unread(0, 5, 1), Unread(0, 5, 1)] * 3
+    assert list(found.values()) == [*counted, *[Unread(0, 400, 0)] * 41, Unread(7, 7, 0)]
+
+
+async def test_what_is_not_counted_in_time_counts_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(log, MemoryLog):
+        return  # it reads nothing in a thread
+    monkeypatch.setattr(markers_module, "COUNT_BUDGET", 0)
+    await append(log, replace(draft(user="u_bob"), mentions=("u_ann",)))
+    await append(log, draft(user="u_ann"))
+    assert await log.markers.unread("u_ann", {"lobby": 0}) == {"lobby": Unread(0, 2, 0)}
+
+
 async def test_more_unread_than_is_told(log: Log) -> None:
     await fill(log, MOST_UNREAD + 5)
     found = await log.markers.unread("u_eve", {"lobby": 3})
@@ -110,7 +138,7 @@ async def test_more_unread_than_is_told(log: Log) -> None:
 
 
 async def test_a_user_has_markers_in_so_many_rooms(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, MAX_MARKED_ROOMS=3)
+    limit(monkeypatch, MAX_MARKED_ROOMS=3, CHECK_ONE_IN=1)
     for name in "abcde":
         await fill(log, 2, name)
     await moved(log, "u_bob", a=1)
@@ -121,8 +149,44 @@ async def test_a_user_has_markers_in_so_many_rooms(log: Log, clock: Clock, monke
     assert await log.markers.of_user("u_bob") == {"a": 1}
 
 
+async def test_markers_that_are_not_counted_yet_are_not_shown(
+    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, MAX_MARKED_ROOMS=3, CHECK_ONE_IN=1 << 60)
+    for name in "abcde":
+        await fill(log, 1, name)
+        clock.ms += 1
+        await moved(log, **{name: 1})
+    assert await log.markers.of_user("u_ann") == {"c": 1, "d": 1, "e": 1}
+
+
+def test_a_group_of_markers_does_not_read_all_of_its_users(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All markers of all users of a group were counted: 25 ms for 500 users of 1,000 rooms, 105 ms above the limit."""
+    monkeypatch.setattr(markers_module, "randrange", lambda _: 0)
+    monkeypatch.setattr(sqlite_markers, "MAX_MARKED_ROOMS", 50)
+    sqlite_file.create_private(path)
+    connection, _ = sqlite_file.connect_writer(path)
+    connection.execute("INSERT INTO rooms (name) VALUES ('lobby')")
+    connection.execute("BEGIN")
+    rows = [(f"u_{user}", room, 1, room) for user in range(64) for room in range(2, 102)]
+    connection.executemany("INSERT INTO markers (user_id, room, read, moved) VALUES (?, ?, ?, ?)", rows)
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    connection.set_progress_handler(count, 1)
+    sqlite_markers._move([Marker(f"u_{user}", "lobby", 0) for user in range(64)], 1, 0, connection)
+    connection.set_progress_handler(None, 0)
+    (left,) = connection.execute("SELECT count(*) FROM markers").fetchone()
+    connection.close()
+    assert left == 64 * 100 - 2 * 50 + 62, "two of 64 users are at the limit again"
+    assert steps < 12_000
+
+
 async def test_all_users_have_so_many_markers(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, MAX_MARKERS=3, TRIM_EVERY=1)
+    limit(monkeypatch, MAX_MARKERS=3, COUNT_EVERY=1)
     for name in "ab":
         await fill(log, 2, name)
     for user, *markers in (
@@ -133,6 +197,7 @@ async def test_all_users_have_so_many_markers(log: Log, clock: Clock, monkeypatc
     ):
         clock.ms += 1
         await log.markers.move([Marker(user, room, offset) for room, offset in markers])
+    await log.markers.move([Marker("u_1", "a", 1)])  # it moves nothing, but those counted above the limit go
     found = [await log.markers.of_user(user) for user in ("u_1", "u_2", "u_3")]
     assert [len(rooms) for rooms in found] == [1, 0, 2]
 

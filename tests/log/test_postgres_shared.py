@@ -6,12 +6,14 @@ from functools import partial
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from chatserver.log import postgres_news as news_module
 from chatserver.log.interface import MAX_READ, Head, LogError, Stored
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
 from tests.log.support import draft, fill, ignore, offsets, submit_all
+from tests.log.test_records import edit
 from tests.support.groups import append
 
 
@@ -82,6 +84,8 @@ async def test_a_hint_tells_the_others_and_not_the_writer(postgres_url: str) -> 
         await append(other.log, draft(room="ops"))
         await one.until(lambda: bool(one.heard))
         assert one.heard == {"ops": 3}
+        await append(one.log, replace(edit(1, "tea"), room="ops"))
+        await other.until(lambda: "*texts" in other.heard)
 
 
 async def test_hints_of_a_group_that_one_notification_does_not_hold(postgres_url: str) -> None:

@@ -1,10 +1,12 @@
 """What happens to a message later, in every engine: what is stored and told, what a message shows, what is refused."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
+from chatserver.log import changes, database
 from chatserver.log.interface import (
     KEY_LIFETIME,
     MAX_EMOJI,
@@ -20,6 +22,7 @@ from chatserver.log.interface import (
     State,
     Stored,
 )
+from chatserver.log.memory import MemoryLog
 from tests.log.support import START_MS, Clock, draft, fill, offsets, submit_all, texts
 from tests.support.groups import append
 
@@ -175,6 +178,19 @@ async def test_a_message_has_so_many_different_emoji(log: Log) -> None:
     assert (await append(log, react(1, emoji[-1]))).fresh
 
 
+async def test_a_message_has_so_many_reactions(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its deletion removes all of them: 100,000 kept the writing thread for 23 ms."""
+    monkeypatch.setattr(changes, "MAX_REACTIONS", 3)
+    await append(log, draft())
+    users = ["u_ann", "u_bob", "u_eve", "u_dan"]
+    outcomes = await submit_all(log, [react(1, user=user) for user in users])
+    assert [type(outcome) for outcome in outcomes] == [Stored] * 3 + [Refused]
+    assert await refusal(log, react(1, "\U0001f600", user="u_ann")) is RefusalReason.TOO_MANY_REACTIONS
+    assert not (await append(log, react(1, user="u_ann"))).fresh, "it is there already"
+    await append(log, react(1, user="u_ann", on=False))
+    assert (await append(log, react(1, user="u_dan"))).fresh
+
+
 async def test_replies_and_mentions_are_kept_with_the_message(log: Log, news: list[list[Record]]) -> None:
     await append(log, draft("a question"))
     reply = (await append(log, replace(draft("an answer"), target=1, mentions=("u_bob", "u_é")))).record
@@ -236,3 +252,35 @@ async def test_messages_alone_however_far_back(log: Log) -> None:
     for limit, before, expected in ((5, None, [1, 12]), (1, None, [12]), (5, 12, [1]), (5, 1, []), (0, None, [])):
         assert offsets(await log.latest("lobby", limit, before=before, messages_only=True)) == expected
     assert texts(await log.latest("lobby", 5, max_bytes=5, messages_only=True)) == ["three"]
+
+
+async def test_for_messages_alone_so_many_records_are_looked_at_in_one_query(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million reactions kept a reading thread for 50 ms, at each request for the messages before them."""
+    if isinstance(log, MemoryLog):
+        return  # it has no queries
+    monkeypatch.setattr(database, "LOOK_STEP", 3)
+    for number in (1, 2, 3):
+        await append(log, draft("x" * number))
+        for on in (True, False) * number:
+            await append(log, react(1, on=on))
+    readers = log._open_readers()  # type: ignore[attr-defined]
+    looked: list[int] = []
+
+    async def read(room: str, low: int, high: int, *rest: Any, **more: Any) -> list[Record]:
+        looked.append(high - low + 1)
+        return cast(list[Record], await type(readers).read(readers, room, low, high, *rest, **more))
+
+    monkeypatch.setattr(readers, "read", read)
+    for limit, max_bytes, before, expected in (
+        (5, 9, None, [1, 4, 9]), (2, 9, None, [4, 9]), (5, 5, None, [4, 9]), (5, 4, None, [9]), (5, 1, None, [9]),
+        (5, 9, 9, [1, 4]), (5, 9, 8, [1, 4]), (5, 9, 4, [1]), (5, 9, 1, []), (0, 9, None, []),
+        (5, 9, 1 << 50, [1, 4, 9]),
+    ):  # fmt: skip
+        found = await log.latest("lobby", limit, max_bytes=max_bytes, before=before, messages_only=True)
+        assert offsets(found) == expected
+    assert max(looked) == 3
+    await log.retain(max_messages=10, max_age_ms=0, now_ms=0)
+    assert offsets(await log.latest("lobby", 5, messages_only=True)) == [9]
+    assert await log.latest("nowhere", 5, messages_only=True) == []

@@ -95,6 +95,29 @@ def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(pat
     assert steps < 1_000
 
 
+def test_retention_removes_so_many_reactions_in_a_step(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reactions to 100 messages were removed in one transaction, however many there were."""
+    monkeypatch.setattr(writer_module, "UNREACT_STEP", 4)
+    file_module.create_private(path)
+    connection, _ = file_module.connect_writer(path)
+    writer = writer_module.SqliteWriter(connection, clock)
+    writer.commit([draft(str(number)) for number in range(4)])
+    for number in range(3):
+        writer.commit([react(target, user=f"u_{number}") for target in (1, 2, 4)])
+    left: list[int] = []
+    first: dict[str, int] = {}
+    go_on: int | None = 0
+    while go_on is not None:
+        lost, go_on = writer.forget(go_on, lambda _: (10, 0))
+        first |= lost
+        left += connection.execute("SELECT count(*) FROM reactions").fetchone()
+    writer.close()
+    assert first == {"lobby": 4}
+    assert left == [5, 3]
+
+
 def bytes_on_disk(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in sorted(path.parent.iterdir()))
 

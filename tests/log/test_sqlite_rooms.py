@@ -1,5 +1,6 @@
 """How SQLite's engine lists rooms: from the order of their last write, which is read from the file once."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,27 @@ async def test_the_file_is_asked_for_its_order_once_even_if_that_takes_longer_th
                 await trio.sleep(0.01)
         monkeypatch.setattr(readers_module, "_NEWEST", "not asked again")
         assert await listed(log) == "cba"
+
+
+async def test_a_list_is_a_few_queries_however_many_rooms_it_has(tmp_path: Path) -> None:
+    """Each room was a query, after each of which the thread waited for the interpreter lock."""
+    path = tmp_path / "chat.db"
+    async with running(SqliteLog(str(path))) as log:
+        for number in range(20):
+            await fill(log, 1, f"room-{number}")
+        await log.retain(max_messages=0, max_age_ms=1, now_ms=1 << 50)
+        for number in range(12):
+            await fill(log, 1, f"room-{number}")
+    readers = readers_module.SqliteReaders(path)
+    statements: list[str] = []
+
+    def list_rooms(connection: sqlite3.Connection) -> list[RoomSummary]:
+        connection.set_trace_callback(statements.append)
+        found = readers._rooms({"room-19": 1}, 10, connection)
+        connection.set_trace_callback(None)
+        return found
+
+    found = await readers.ask(list_rooms)
+    assert len(found) == 10, "the first room that was asked for keeps nothing"
+    assert len(statements) == 3
+    readers.close()

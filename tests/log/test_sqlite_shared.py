@@ -300,6 +300,7 @@ async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
         debris = await pair.first.ask(lambda it: it.execute("SELECT deletions FROM search_debris").fetchone())
         assert debris == (0,)
         assert True in cleaned
+        assert [await log.index.clean() for log in pair.logs] == [True, True], "one after the other both may"
 
 
 # -- hints ------------------------------------------------------------------------------------------------------------
@@ -317,6 +318,12 @@ async def test_what_one_stores_the_other_hears_of(pair: Pair) -> None:
     await eventually(lambda: "*sanctions" in pair.heard[0])
     await pair.first.signouts.add(SignOut(7, True, 1, 2))
     await eventually(lambda: "*signouts" in pair.heard[1])
+    await submit_all(pair.first, [react(1)])
+    await append(pair.first, draft(room="ops"))
+    await eventually(lambda: pair.heard[1].get("ops") == 2)
+    assert "*texts" not in pair.heard[1]
+    await append(pair.first, delete(1))
+    await eventually(lambda: "*texts" in pair.heard[1])
 
 
 async def test_an_alone_log_says_that_it_is(tmp_path: Path) -> None:

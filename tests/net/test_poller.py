@@ -1,6 +1,5 @@
 """The poller: who is read, how much of each, in which turn, what a fault costs, and the end."""
 
-import itertools
 import socket
 import threading
 
@@ -9,16 +8,13 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.net import poller, scheduler
+from chatserver.net import scheduler
 from chatserver.net.connection import Connection
 from chatserver.net.listener import ACCEPT_BATCH
 from chatserver.net.poller import (
-    LONGEST_PASS,
     MAX_EXPIRED,
-    PASS,
     READ_BYTES,
     READ_MOST_BYTES,
-    SHARE,
 )
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
@@ -26,7 +22,6 @@ from chatserver.net.states import Priority, State
 from chatserver.reasons import Reason
 from tests.support.attended import attended
 from tests.support.parked import Parked, descriptors, ended, reset, take
-from tests.support.serving import eventually
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -175,87 +170,6 @@ def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.Mon
     it.connections.scheduler.round()
     assert person in it.of("received")[:2]
     assert len(it.of("received")) == 3, "that is their share of a round"
-
-
-@pytest.mark.parametrize(
-    ("least", "others", "lasts"),
-    [(0.0, False, PASS), (0.0, True, 0.0), (0.002, True, 0.002), (0.01, True, 0.01), (0.01, False, 0.01)],
-)
-def test_a_pass_ends_for_other_tasks_but_has_its_share_beside_them(
-    it: Parked, monkeypatch: pytest.MonkeyPatch, least: float, others: bool, lasts: float
-) -> None:
-    """Beside 8,000 who joined room after room, tasks had most of the loop, and users a 99th percentile of 250 ms.
-
-    A join that needs the log is four of a task's steps: when each waited for a whole pass, newcomers beside 8,000 that
-    flooded with pings waited 15 ms for it.
-    """
-    monkeypatch.setattr(poller, "others_can_run", lambda: others)
-    now, work = 100.0, QUANTUM[Priority.NORMAL]
-
-    def pass_time(connection: Connection) -> None:
-        nonlocal now
-        now += work
-
-    for module in (poller, scheduler):
-        monkeypatch.setattr(module, "perf_counter", lambda: now)
-    it.recorder.on["received"] = pass_time
-    for number in range(100):
-        _, peer = it.place(State.KEEPALIVE, address=f"192.0.2.{number}")
-        peer.send(b"x")
-    began = now
-    it.poller._pass(least)
-    assert max(lasts, work) == pytest.approx(now - began, abs=1.01 * work)
-    assert len(it.of("received")) == round((now - began) / work)
-
-
-async def test_what_other_tasks_took_makes_the_next_pass_longer_and_a_sleep_does_not(
-    it: Parked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, passes = itertools.count(), []
-    monkeypatch.setattr(poller, "thread_time", lambda: next(asked) * 0.001)  # a millisecond from one look to the next
-
-    def note(least: float) -> None:
-        passes.append(least)
-        if len(passes) >= 3:
-            it.turn_over()
-
-    monkeypatch.setattr(it.poller, "_pass", note)
-    work = it.connections.scheduler.submit
-    work(Priority.BULK, lambda item: False, object())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(it.poller.run)
-        await trio.testing.wait_all_tasks_blocked()
-        work(Priority.BULK, lambda item: False, object())
-        await eventually(lambda: len(passes) == 4)
-        nursery.cancel_scope.cancel()
-    assert passes == pytest.approx([0.0, SHARE * 0.001, SHARE * 0.001, 0.0])
-
-
-async def test_a_task_that_can_run_is_seen(it: Parked) -> None:
-    assert not poller.others_can_run()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.lowlevel.checkpoint)
-        assert poller.others_can_run()
-    assert not poller.others_can_run()
-
-
-async def test_other_tasks_have_the_loop_for_a_bounded_part_of_it(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, least = itertools.count(), list[float]()
-    monkeypatch.setattr(poller, "thread_time", lambda: float(next(asked)))  # a second from one look to the next
-    monkeypatch.setattr(it.poller, "_pass", least.append)
-    it.connections.scheduler.submit(Priority.BULK, lambda item: False, object())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(it.poller.run)
-        await eventually(lambda: len(least) > 1)
-        nursery.cancel_scope.cancel()
-    assert least[:2] == [0.0, LONGEST_PASS]
-
-
-def test_a_pass_ends_when_nothing_is_left(it: Parked) -> None:
-    _, peer = it.place(State.KEEPALIVE)
-    peer.send(b"x")
-    it.poller._pass(60.0)
-    assert len(it.of("received")) == 1, "though it might last longer"
 
 
 def test_a_batch_is_accepted_in_each_round_however_many_are_busy(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,10 @@ def test_lateness_shifts_every_deadline() -> None:
     table.wheel.watch(connection, 50)
     table.turn(10)
     stalled_until = table.wheel.planned + 60.0
+    table.wheel.advance(stalled_until)  # by the pass of the loop before the wheel's own task runs
     assert list(table.wheel.turn(stalled_until)) == [], "a minute of ours is one nap of theirs"
     assert table.wheel.current == 10 + NAP
-    assert table.wheel.lateness == pytest.approx(60.0)
+    assert table.wheel.lateness == pytest.approx(60.0), "the same minute is not counted twice"
     assert next_tick(table.wheel) == pytest.approx(stalled_until + TICK)
     assert table.turn(39 - NAP) == []
     assert table.turn() == [connection]

@@ -126,6 +126,14 @@ def test_chunks_over_the_limit(wire: bytes) -> None:
     assert feed(body_runner(chunked), wire) == TOO_LARGE
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_exactly_the_bytes_that_a_body_may_waste(more: int) -> None:
+    """What ends in one read is judged at its end: 5 bytes of body allow 120 on the wire."""
+    wire = b"5;" + b"e" * (93 + more) + b"\r\nhello\r\n0;" + b"e" * 10 + b"\r\n\r\n"
+    assert len(wire) == 120 + more
+    assert feed(body_runner(chunked), wire) == (OVERHEAD if more else (True, b"hello"))
+
+
 def test_what_is_kept_of_a_body_and_what_it_lacks() -> None:
     announced, in_chunks = LengthBody(10), chunked()
     announced.receive(b"hello")

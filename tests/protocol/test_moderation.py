@@ -1,10 +1,20 @@
 """What a moderator sends: networks in the form in which the server counts them; tests/api has the refusals."""
 
+import msgspec
 import pytest
 
 from chatserver.net.connection import network_of
 from chatserver.protocol.errors import MessageError
-from chatserver.protocol.moderation import KickBody, SanctionBody, check_network, decode_kick, decode_sanction
+from chatserver.protocol.moderation import (
+    MAX_REASON_CHARS,
+    MAX_SECONDS,
+    KickBody,
+    SanctionBody,
+    check_network,
+    decode_kick,
+    decode_sanction,
+)
+from chatserver.protocol.validation import MAX_USER_ID_CHARS
 
 ADDRESSES = (
     "192.0.2.1", "2001:db8::1", "::1", "fe80::1", "::ffff:192.0.2.1", "2001:db8:0:1:2:3:4:5", "0:0:0:1::5",
@@ -30,3 +40,23 @@ def test_bodies() -> None:
         "ban", network="2001:db8::/64", seconds=60.0, reason="spam"
     )
     assert decode_kick(b'{"user":"u_x"}', "application/json") == KickBody("u_x", "")
+
+
+@pytest.mark.parametrize(
+    ("field", "allowed", "refused"),
+    [
+        ("user", ["u", "u" * MAX_USER_ID_CHARS], ["", "u" * (MAX_USER_ID_CHARS + 1), "a\nb"]),
+        ("seconds", [1, MAX_SECONDS, None], [0.5, MAX_SECONDS + 1]),
+        ("reason", ["", "x" * MAX_REASON_CHARS, None], ["x" * (MAX_REASON_CHARS + 1), "a\nb", "\0"]),
+    ],
+)
+def test_the_most_that_is_allowed_and_one_more(field: str, allowed: list[object], refused: list[object]) -> None:
+    def sanction(value: object) -> SanctionBody:
+        body = msgspec.json.encode({"kind": "mute", "user": "u", field: value})
+        return decode_sanction(body, "application/json")
+
+    for value in allowed:
+        sanction(value)
+    for value in refused:
+        with pytest.raises(MessageError, match=f"^{field}: "):
+            sanction(value)

@@ -1,4 +1,5 @@
 import unicodedata
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
 import pytest
@@ -8,16 +9,23 @@ from hypothesis import strategies as st
 from chatserver.protocol.errors import MessageError
 from chatserver.protocol.validation import (
     MAX_COMBINING,
+    MAX_EMOJI_BYTES,
     MAX_ISOLATES,
     MAX_KEY_CHARS,
+    MAX_MENTIONS,
     MAX_NAME_CHARS,
     MAX_TEXT_BYTES,
+    MAX_USER_ID_CHARS,
     OFFSET_LIMIT,
     Place,
+    check_emoji,
     check_key,
+    check_mentions,
     check_name,
+    check_offset,
     check_room,
     check_text,
+    check_user_id,
     parse_cursor,
 )
 from chatserver.reasons import ErrorCode
@@ -145,6 +153,41 @@ def test_keys() -> None:
     for key in ("", "x" * (MAX_KEY_CHARS + 1), "a\nb", "a\0", "a\u202e", "\ud800"):
         with pytest.raises(MessageError, match=r"^key: "):
             check_key(key)
+
+
+WOMAN, HEART, JOINER = "\U0001f469", "\u2764", "\u200d"
+
+
+@pytest.mark.parametrize(
+    ("check", "most", "refused"),
+    [
+        (check_name, "a" + " " * (4 * MAX_NAME_CHARS - 1), ["a" + " " * (4 * MAX_NAME_CHARS)]),
+        (check_user_id, "u" * MAX_USER_ID_CHARS, ["u" * (MAX_USER_ID_CHARS + 1), "", "a\nb", " a", "a ", "g_a"]),
+        (check_user_id, "u", []),
+        (check_offset, 1, [0, -1]),
+        (check_offset, OFFSET_LIMIT - 1, [OFFSET_LIMIT]),
+        (check_emoji, JOINER.join([WOMAN] * 5), [JOINER.join([HEART] * 6), WOMAN * 2, "a", ""]),  # 32 and 33 bytes
+        (check_mentions, tuple(map(str, range(MAX_MENTIONS))), [tuple(map(str, range(MAX_MENTIONS + 1)))]),
+        (check_mentions, ("u" * MAX_USER_ID_CHARS,), [("u" * (MAX_USER_ID_CHARS + 1),), ("",), ("a", "b\n")]),
+        (check_mentions, ("u", "v"), []),
+    ],
+)
+def test_the_most_that_is_allowed_and_one_more(
+    check: Callable[[object], object], most: object, refused: list[object]
+) -> None:
+    assert check(most) == (most.strip() if isinstance(most, str) else most)
+    for value in refused:
+        with pytest.raises(MessageError) as caught:
+            check(value)
+        assert caught.value.code is ErrorCode.BAD_FIELD
+
+
+def test_the_longest_emoji_has_as_many_bytes_as_allowed() -> None:
+    assert len(JOINER.join([WOMAN] * 5).encode()) == MAX_EMOJI_BYTES == len(JOINER.join([HEART] * 6).encode()) - 1
+
+
+def test_each_mentioned_user_is_kept_once() -> None:
+    assert check_mentions(("b", "a", "b")) == ("b", "a")
 
 
 @given(st.one_of(st.text(), st.text(alphabet="a\u0301\u202e\u2066\u2069\r\n\x00\ud800 ")))

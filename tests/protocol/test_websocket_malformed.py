@@ -92,11 +92,24 @@ def test_a_length_over_the_limit_is_refused_before_its_payload(length: int) -> N
     assert feed(frame_runner(), header) == ([Reason.MESSAGE_TOO_BIG], False)
 
 
-def test_a_bad_start_is_refused_before_its_payload() -> None:
-    for start in (b"\xc1\xfe", b"\x83\x85", b"\x81\x05", b"\x89\xfe", b"\x00\x80", b"\x82\x85"):
-        events, rest, assembly, _ = receive(start, None, FrameLimits())
-        assert isinstance(events[0], Violation)
-        assert (rest, assembly) == (b"", None)
+@pytest.mark.parametrize(
+    ("start", "why"),
+    [
+        (b"\xc1\xfe", "cannot begin with byte 0xc1"),
+        (b"\x83\x85", "cannot begin with byte 0x83"),
+        (b"\x81\x05", "masked"),
+        (b"\x89\xfe", "over its limit of 125"),
+        (b"\x00\x80", "nothing to continue"),
+        (b"\x80\x80", "nothing to continue"),
+        (b"\x82\x85", "binary messages"),
+        (frame(TEXT, b"a") + b"\x81\x80", "inside an unfinished one"),
+    ],
+)
+def test_a_bad_start_is_refused_before_its_payload_and_the_peer_is_told_why(start: bytes, why: str) -> None:
+    events, rest, assembly, _ = receive(start, None, FrameLimits())
+    assert isinstance(events[0], Violation)
+    assert why in events[0].error.message
+    assert (rest, assembly) == (b"", None)
 
 
 def test_fragments_over_the_message_limit() -> None:

@@ -19,7 +19,7 @@ LONG = (
     "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "soak", "loadgen/test_proof.py",
     "loadgen/test_run.py", "fuzz", "loadgen/test_processes.py", "loadgen/test_attack.py", "workers",
     "loadgen/test_cli.py", "test_docs.py", "client/test_against_server.py", "log/test_model.py", "million", "bench",
-    "client/test_terminal.py", "loadgen/fingerprint", "loadgen/personas",
+    "client/test_terminal.py", "client/test_interactive.py", "loadgen/fingerprint", "loadgen/personas",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 from chatserver.log.index import Found, Question
+from chatserver.log.interface import TEXTS_CHANGED
 
 #: Results that are kept: 13 MB if each has MAX_HITS of the longest messages, 2 MB with ordinary ones.
 MAX_RESULTS = 64
@@ -55,6 +56,12 @@ class ResultCache:
         self.forgotten()
         gone = frozenset(rooms)
         self._kept = {part: kept for part, kept in self._kept.items() if gone.isdisjoint(kept.rooms)}
+
+    def heard(self, hints: Iterable[str]) -> None:
+        """Handle hints of another process: it may have edited or deleted messages, in any room."""
+        if TEXTS_CHANGED in hints:
+            self.generation += 1
+            self._kept.clear()
 
     def sweep(self) -> None:
         """Forget results that are too old."""

@@ -131,7 +131,8 @@ class SearchPipeline:
         self._start_afterwards = start_afterwards
         self._after_steps = (self._keep_results, self._share_results, sessions.touch, *after_steps)
         self._far_results = far_results
-        self._flights: SingleFlight[Part, _Asked] = SingleFlight()
+        #: by part and generation of the results: nobody joins a query that began before a text was removed
+        self._flights: SingleFlight[tuple[Part, int], _Asked] = SingleFlight()
 
     async def search(self, asked: Asked) -> Searched:
         """Run the search. Raises OverLimitError and LogError."""
@@ -187,7 +188,8 @@ class SearchPipeline:
         """Add the hits of one part of the search; returns its `go_on`."""
         found = self._results.get(part)
         if found is None:
-            found, by_index = await self._flights.get(part, partial(self._ask, part, ranking))
+            flight = part, self._results.generation
+            found, by_index = await self._flights.get(flight, partial(self._ask, part, ranking))
             ranking.parts[part] = found
             ranking.found |= by_index
         ranking.add(hit for hit in found.hits if self._may_read(principal, room=hit.record.room))

@@ -209,6 +209,20 @@ async def test_a_result_from_before_a_deletion_is_not_kept(autojump_clock: Clock
     assert len(stage.results) == 0
 
 
+async def test_a_query_from_before_a_deletion_answers_nobody_who_asks_after_it(
+    autojump_clock: Clock, systems: Systems
+) -> None:
+    """It may have found the deleted text, and its result was also kept, since the second asker saw no deletion."""
+    systems.seconds, systems.go_on = {"everywhere": 1.0}, None
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        nursery.start_soon(stage.search)
+        await trio.sleep(0.5)
+        stage.results.forget(["c"])
+        await stage.search()
+    assert systems.log.count("everywhere") == 2
+
+
 async def test_what_may_not_be_read_is_not_in_the_answer_nor_asked_for(autojump_clock: Clock, systems: Systems) -> None:
     """And the search goes on while little of what it finds may be read, but not for ever."""
     systems.readable = "b"

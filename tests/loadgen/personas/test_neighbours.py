@@ -81,9 +81,19 @@ async def test_what_they_say_is_to_be_acknowledged(monkeypatch: pytest.MonkeyPat
             said = await room.hear()
             assert (said["type"], said["id"], said["room"]) == ("publish", number, "lobby")
             if number < 3:
+                await _tell(room, number)
                 await room.say(type="ack", id=number)
         await until(lambda: play.cohort.ended == {"a message not acknowledged in 1 s": 1})
         assert play.client.stage is Stage.OVER, "no honest user is counted twice"
+
+
+async def test_what_they_say_is_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a server could stop delivering to the slow for good: without a later offset no message is seen to be lost."""
+    monkeypatch.setattr(registry()["office"], "patience_seconds", 1.0)
+    async with _joined("office") as (play, room):
+        said = await room.hear()
+        await room.say(type="ack", id=said["id"])
+        await until(lambda: play.cohort.ended == {"nothing delivered in 1 s, its own message neither": 1})
 
 
 @pytest.mark.parametrize("name", MEMBERS)

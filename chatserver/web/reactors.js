@@ -1,0 +1,53 @@
+/**
+ * Who reacted to the messages of a room. A message only counts its reactions; the records of them name their users, so
+ * this knows as much as there are records here.
+ * May not: count, or hear of records with a hole before the present (the reaction may have been taken back there).
+ *
+ * @import { Change, Message, User } from './wire.js'
+ */
+
+export class Reactors {
+  /** @type {Map<number, Map<string, Map<string, Change>>>} the last record, by message, emoji and user */
+  #last = new Map();
+
+  /** @param {(Message | Change)[]} records in any order, each as often as it comes */
+  note(records) {
+    for (const record of records) {
+      if (!('target' in record) || !record.target || !record.emoji || !record.user) continue;
+      const emojis = made(this.#last, record.target);
+      const users = made(emojis, record.emoji);
+      if ((users.get(record.user.id)?.offset ?? 0) < record.offset) users.set(record.user.id, record);
+    }
+  }
+
+  /**
+   * @param {number} offset of a message
+   * @param {string} emoji
+   * @returns {User[]} as far as is known
+   */
+  of(offset, emoji) {
+    const users = this.#last.get(offset)?.get(emoji)?.values() ?? [];
+    return [...users].flatMap(({ on, user }) => (on && user ? [user] : []));
+  }
+
+  /** Some records are gone for good, and what they took back stays unknown. */
+  clear() {
+    this.#last.clear();
+  }
+
+  /** @param {number} first offset of the messages that are kept */
+  trim(first) {
+    for (const offset of this.#last.keys()) if (offset < first) this.#last.delete(offset);
+  }
+}
+
+/**
+ * @template Key
+ * @param {Map<Key, Map<any, any>>} maps
+ * @param {Key} key
+ */
+function made(maps, key) {
+  const found = maps.get(key) ?? new Map();
+  maps.set(key, found);
+  return found;
+}

@@ -1,0 +1,267 @@
+"""`chatserver chat` in a pseudo-terminal: what a person gets."""
+
+import signal
+
+import pytest
+
+from tests.client.commanded import chat, terminal, texts, wait_until
+from tests.client.fake import ZED, FakeServer
+from tests.support.serving import eventually, serving
+
+
+async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("hello there\r")
+        await person.until("12:00\x1b[0m")
+        await person.until("hello there\r\n")
+        person.type("half a line")
+        await person.until("half a line")
+        await server.say("an interruption")
+        await person.until("an interruption\r\nlobby> half a line")  # the line typed so far is whole again
+        person.type("\x1b[D")
+        await person.until("half a line\x1b[1D")
+        person.type("\x05\x15/bogus\r")
+        await person.until("no such command")
+        person.type("//slash\r")
+        await person.until("/slash\r\n")
+        person.type("/quit\r")
+    assert texts(server) == ["hello there", "an interruption", "/slash"]
+
+
+async def test_others_learn_that_somebody_types_and_again_after_a_message(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("h")
+        await wait_until(lambda: server.typed == 1)
+        person.type("i\r")
+        await person.until("hi\r\n")
+        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
+        person.type("th")
+        await wait_until(lambda: server.typed == 2)
+        person.type("e")
+        await person.until("the")
+        assert server.typed == 2, "and at most once in three seconds"
+        person.type("\x15\x04")
+
+
+async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("\x1b[200~two\rlines\x1b[201~")
+        await person.until("two⏎lines")
+        person.type("\r")
+        await person.until("       lines\r\n")
+        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged, and nothing else is drawn but what we type
+        person.type("never said")
+        await person.until("never said")
+        person.process.send_signal(signal.SIGINT)
+        await person.until("\r\x1b[Jlobby> ")
+        person.type("said\r\x04")
+    assert texts(server) == ["two\nlines", "said"]
+
+
+async def test_a_person_looks_around(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        person.type("/help\r")
+        await person.until("/react [#N] EMOJI")
+        person.type("/help who\r")
+        await person.until("/who: list who is here")
+        person.type("/who\r")
+        await person.until("3 in lobby: Me, Zed and 1 more")
+        person.type("/join ops\r")
+        await person.until("in ops, 1 here")
+        await person.until("ops> ")
+        server.errors = [{"code": "bad_room", "message": "no such room"}]
+        person.type("/join Nowhere!\r")
+        await person.until("the server says: Nowhere!: no such room (bad_room)")
+        person.type("/who\r")
+        await person.until("3 in ops")
+        person.type("/leave lobby\r")
+        await person.until("left lobby")
+        person.type("/leave\r")
+        await person.until("left ops")
+        await person.until("no room> ")
+        for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
+            person.type(f"{line}\r")
+            await person.until("you are in no room; /join ROOM")
+        server.errors = [{"code": "bad_room", "message": "no such room"}]
+        person.type("/join Nowhere!\r")
+        await person.until("the server says: Nowhere!: no such room (bad_room)")
+        await person.until("no room> ")
+        await eventually(lambda: len(server.asked) == 4)  # a room is left at once here, there when it is heard
+        person.type("/quit\r")
+    assert server.asked == [("members", "lobby"), ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
+
+
+async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        await server.say("first\x1b[2J words")
+        await person.until("#1")
+        person.type("/reply yes, @Z\t indeed\r")
+        await person.until("↳ #1 Zed: first\\x1b[2J words")
+        await person.until("yes, @Zed  indeed\r\n")
+        person.type("/edit better\r/react :ta\t\r")  # one after the other, though both are typed at once
+        await person.until("Me edited #2: better\x1b[0m\r\n")
+        await person.until("Me put 🎉 on #2 (1)")
+        person.type("/react #1 -+1\r")
+        await person.until("Me took 👍 off #1 (1)")
+        person.type("/react #1 -+1\r")
+        await person.until("you have not put 👍 there")
+        person.type("/react #2 tada\r")
+        await person.until("you have already put 🎉 there")
+        person.type("/me waves\r")
+        await person.until("waves\r\n")
+        person.type("/delete #1\r")
+        await person.until("Me deleted #1")
+        person.type("/reply #1 what was it?\r")
+        await person.until("↳ #1 Zed: (deleted)")
+        person.type("/edit\r")
+        await person.until("/edit [#N] TEXT: change a message")
+        person.type("/delete it\r")
+        await person.until("'it' is too much here. /delete [#N]: ")
+        person.type("/etc/passwd is a file\r")
+        await person.until("/etc/passwd is a file\r\n")
+        person.type("/search words\r")  # the fake has nothing but a WebSocket
+        await person.until("there is nothing here (not_found)")
+        person.type("/quit\r")
+    reply, edit = server.log[1:3]
+    assert (reply["reply_to"], reply["mentions"]) == (1, ["u_z"])
+    assert (edit["type"], edit["target"]) == ("edit", 2)
+
+
+async def test_a_person_who_was_kicked_may_come_back(server: FakeServer) -> None:
+    """`/join` did nothing, since the room counted as entered."""
+    async with terminal(server) as person:
+        await server.tell(type="error", room="lobby", code="forbidden", message="out")
+        await person.until("the server says: lobby: out (forbidden)")
+        await person.until("no room> ")
+        person.type("/join lobby\r")
+        await person.until("in lobby, 1 here")
+        await person.until("lobby> ")
+        person.type("/quit\r")
+    assert len(server.joins) == 2
+
+
+async def test_what_is_typed_after_a_join_goes_to_that_room(server: FakeServer) -> None:
+    """It went to the room from before, until the server had let us in; a change still goes to that one."""
+    async with terminal(server) as person:
+        person.type("one\r")
+        await person.until("one\r\n")
+        person.type("/edit better\r/join ops\rtwo\r")
+        await person.until("in ops, 1 here")
+        await eventually(lambda: len(server.wrote) == 3)
+        person.type("/quit\r")
+    assert sorted(server.wrote) == [("edit", "lobby"), ("publish", "lobby"), ("publish", "ops")]
+
+
+async def test_what_is_typed_before_we_are_in_goes_to_the_first_room() -> None:
+    """It was refused, since no room was entered yet, though the prompt named one."""
+    server = FakeServer()
+    async with terminal(server, until="; reconnecting in") as person:
+        person.type("early\r")
+        await person.until("lobby (offline, 1 to send)> ")
+        async with server.running():
+            await person.until("early\r\n")
+            person.type("/quit\r")
+            await person.process.wait()
+    assert texts(server) == ["early"]
+
+
+async def test_a_new_name_is_kept_for_the_next_start() -> None:
+    """Only the first cookie was stored, so that the next start had the name from before."""
+    async with serving() as real:
+        server = FakeServer(port=real.address.port)  # for its address
+        async with terminal(server) as person:
+            person.type("/nick Zoe\r")
+            await person.until("connected as Zoe")
+            person.type("\x04")
+        async with terminal(server) as person:
+            person.type("/who\r")
+            await person.until("1 in lobby: Zoe")
+            person.type("\x04")
+
+
+async def test_two_names_on_one_machine_are_two_people() -> None:
+    """They were one, since both starts had the same cookie."""
+    async with serving() as real:
+        server = FakeServer(port=real.address.port)
+        async with terminal(server, "--name", "Ann") as ann:
+            assert (await chat(server, b"hi\n", "--send", "--name", "CI")).returncode == 0
+            await ann.until("CI\x1b[0m: hi")
+            ann.type("/who\r")
+            await ann.until("1 in lobby: Ann")
+            ann.type("\x04")
+        assert b"CI" not in (await chat(server, b"hi\n", "--send")).stderr
+
+
+async def test_a_long_message_is_not_cut_within_a_word(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        await server.say("a few words " * 7 + "end")
+        await person.until("a few\r\n       words")
+        person.type("\x04")
+
+
+async def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(server: FakeServer) -> None:
+    async with terminal(server, code=128 + signal.SIGTERM, term="dumb") as person:
+        await server.say("hello")
+        assert "\x1b" not in await person.until("Zed: hello")
+        person.process.terminate()
+
+
+async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: FakeServer) -> None:
+    ann, bob, cy, dee = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy", "Dee"))
+    async with terminal(server) as person:
+        await server.tell(type="presence", room="lobby", joined=[ann, bob], left=[], members=3)
+        await person.until("Ann, Bob joined · 3 here")
+        await server.tell(type="presence", room="lobby", joined=[cy, dee], left=[ann], members=4)
+        assert "\x1b[1A" in await person.until("Bob, Cy, Dee joined · 4 here")
+        await server.tell(type="presence", room="lobby", joined=[ann], left=[], members=5)
+        assert "\x1b[1A" in await person.until("4 people joined · 5 here")
+        await server.say("hello")
+        await person.until("hello")
+        await server.tell(type="presence", room="lobby", joined=[], left=[dee], members=4)
+        assert "\x1b[1A" not in await person.until("Dee left · 4 here")
+        person.type("\x04")
+
+
+async def test_a_line_divides_what_came_while_nobody_looked(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        await server.say("seen")
+        assert "─── new" not in await person.until("seen")
+        person.type("\x1b[Oa")
+        await person.until("lobby> a")
+        await server.say("@Me, are you there?")
+        assert "─── new" in await person.until("are you there?")
+        await server.say("hello?")
+        assert "─── new" not in await person.until("hello?")
+        await server.tell(type="typing", room="lobby", user=ZED)
+        await person.until("lobby (Zed typing)> ")
+        person.type("\x15\x04")
+
+
+async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:
+    async with terminal(server) as person:
+        await server.close_all(1012, "restart")
+        await person.until("1012 restart; reconnecting in")
+        await person.until("back in lobby")
+        server.refusals, server.retry_after = [503] * 50, "1"
+        await server.close_all(1012, "restart")
+        await person.until("1012 restart; reconnecting in")
+        await person.until("lobby (offline)> ")
+        await person.until("the server answered 503")
+        person.type("/who\r")
+        await person.until("there is no connection")
+        await wait_until(lambda: len(server.refusals) < 49)
+        server.refusals.clear()
+        assert "503" not in await person.until("back in lobby"), "it is said once"
+        person.type("\x04")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_terminal_is_restored_after_a_signal(server: FakeServer, number: int) -> None:
+    async with terminal(server, code=128 + number) as person:
+        person.process.send_signal(number)
+
+
+async def test_the_terminal_is_restored_when_the_server_wants_us_gone(server: FakeServer) -> None:
+    async with terminal(server, code=1) as person:
+        await server.close_all(4500, "banned")
+        await person.until("closed the connection for good: 4500 banned")

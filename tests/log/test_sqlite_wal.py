@@ -1,0 +1,104 @@
+"""A write-ahead log that was damaged while no server ran: SQLite would go on without the commits behind the damage."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chatserver.log.interface import LogOpenError
+from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_file import connect_writer, create_private
+from chatserver.log.sqlite_wal import lost_commits
+from chatserver.workers.shared_log import shared_log
+from tests.log.support import draft, fill, offsets, running
+from tests.log.test_sqlite_open import refused
+from tests.support.groups import append
+
+FRAME = 24 + 4096
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    changed = bytearray(content)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+@pytest.fixture
+async def left(path: Path) -> Path:
+    """The path of a database that a killed server has left, with a write-ahead log of 50 commits."""
+    killed = path.with_name("killed.db")
+    async with running(SqliteLog(str(path))) as log:
+        for number in range(50):
+            await append(log, draft(str(number)))
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{killed}{suffix}")
+    return killed
+
+
+def wal_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
+
+
+@pytest.mark.parametrize(
+    ("damage", "lost"),
+    [
+        (lambda content: content, False),
+        (lambda content: flipped(content, 32 + FRAME // 2), True),
+        (lambda content: flipped(content, 32 + 8), True),  # a salt of the first frame
+        (lambda content: flipped(content, len(content) // 2), True),
+        (lambda content: flipped(content, 20), True),  # the header
+        (lambda content: flipped(content, len(content) - 1), False),  # the last commit, which may not have been synced
+        (lambda content: content[:-100], False),
+        (lambda content: bytes(len(content)), False),  # nothing had been written when the power was lost
+        (lambda content: bytes(32) + content[32:], True),
+        (lambda content: b"", False),
+    ],
+)
+async def test_damage_is_told_from_what_a_crash_leaves(
+    left: Path, damage: Callable[[bytes], bytes], *, lost: bool
+) -> None:
+    wal = wal_of(left)
+    wal.write_bytes(damage(wal.read_bytes()))
+    assert bool(lost_commits(wal)) is lost
+
+
+def test_what_is_left_from_before_the_file_was_begun_anew_is_not_lost(path: Path) -> None:
+    create_private(path)
+    connection, _ = connect_writer(path)
+    for number in range(20):
+        connection.execute("INSERT INTO rooms (name) VALUES (?)", (f"room-{number}",))
+    connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    connection.execute("INSERT INTO rooms (name) VALUES ('last')")
+    assert wal_of(path).stat().st_size > 20 * FRAME
+    assert lost_commits(wal_of(path)) == 0
+    connection.close()
+
+
+async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
+    """It was opened with half of its messages, and the offsets of the others were used again in the same epoch."""
+    wal = wal_of(left)
+    damaged = flipped(wal.read_bytes(), wal.stat().st_size // 2)
+    wal.write_bytes(damaged)
+    for _ in range(2):
+        assert f"{wal} is damaged, and at least 26 of its commits" in await refused(left)
+    with pytest.raises(LogOpenError, match="is damaged"), shared_log(f"sqlite:{left}"):
+        pass
+    assert wal.read_bytes() == damaged
+    connection = sqlite3.connect(left)
+    (before,) = connection.execute("SELECT epoch FROM identity").fetchone()
+    connection.execute("UPDATE identity SET epoch = lower(hex(randomblob(3)))")
+    connection.commit()
+    connection.close()
+    async with running(SqliteLog(str(left))) as log:
+        assert log.identity.epoch != before
+        kept = await log.read("lobby", after=0, limit=100)
+        assert offsets(kept) == list(range(1, len(kept) + 1))
+        assert 0 < len(kept) < 50
+
+
+async def test_an_intact_one_goes_on(left: Path) -> None:
+    async with running(SqliteLog(str(left))) as log:
+        assert (await log.head("lobby")).last == 50
+        await fill(log, 2)
