@@ -2,9 +2,9 @@
 
 How: a file of 50,000 messages in fifty rooms; sixteen tasks ask one page of fifty messages after the other, of rooms
 and places by the same sequence of chances. Ours: the log's two reading connections under trio. The other: two
-connections of aiosqlite under asyncio, its `execute_fetchall`, the same statement, the same records made of the rows.
+connections of aiosqlite under asyncio, its `execute_fetchall`, the same statement, the same records made of its result.
 In turns, in processes of their own; pages a second, and CPU a page.
-What would fool it: another number of connections, rows that are not made into records, a page cache that one of them
+What would fool it: another number of connections, a result that is not made into records, a page cache that one of them
 finds cold (each has a turn that does not count).
 """
 
@@ -23,8 +23,9 @@ from time import perf_counter, process_time
 import trio
 
 from chatserver.log.interface import Record
+from chatserver.log.rows import record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, connect_writer, create_private
-from chatserver.log.sqlite_readers import _RECORDS, READERS, SqliteReaders
+from chatserver.log.sqlite_readers import READERS, SqliteReaders, _decode_records, _statement
 from chatserver.server import THREAD_SWITCH
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
 from tests.bench.processes import ROOT
@@ -34,6 +35,8 @@ RATE = Figure(
 )
 COST = Figure(name="SQLite: CPU a page, of aiosqlite's", unit=TIMES, bound=1, aim=0.67, better=Better.LOWER)
 ROOMS, MESSAGES, PAGE, TASKS = 50, 1_000, 50, 16
+#: Seconds after which a side that does not end is given up.
+PATIENCE = 60.0
 
 Ask = Callable[[str, int], Awaitable[list[Record]]]
 
@@ -78,7 +81,7 @@ def _fill(path: Path) -> None:
 def _turn(side: str, path: Path, seconds: float) -> tuple[float, float]:
     """Pages a second and µs of CPU a page, in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.drivers_sqlite", side, str(path), str(seconds)]
-    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
     rate, cost = json.loads(told)
     return rate, cost
 
@@ -135,6 +138,7 @@ async def _by_threads(path: Path, turn: Turn) -> None:
 async def _by_aiosqlite(path: Path, turn: Turn) -> None:
     import aiosqlite
 
+    statement = _statement(False, False)
     connections = [await aiosqlite.connect(path, isolation_level=None) for _ in range(READERS)]
     idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
     for connection in connections:
@@ -143,18 +147,18 @@ async def _by_aiosqlite(path: Path, turn: Turn) -> None:
     async def ask(room: str, after: int) -> list[Record]:
         connection = await idle.get()
         try:
-            rows = await connection.execute_fetchall(
-                f"{_RECORDS} ORDER BY place ASC LIMIT ?", (after + 1, after + PAGE, room, PAGE)
-            )
+            ((rows,),) = await connection.execute_fetchall(statement, (after + 1, after + PAGE, room, PAGE))
         finally:
             idle.put_nowait(connection)
-        return [Record(*row) for row in rows]
+        return [record_of(room, *row) for row in _decode_records(rows)]
 
-    for warm_up in (True, False):
-        turn.begin()
-        await asyncio.gather(*(turn.ask(ask, number, warm_up=warm_up) for number in range(TASKS)))
-    for connection in connections:
-        await connection.close()
+    try:
+        for warm_up in (True, False):
+            turn.begin()
+            await asyncio.gather(*(turn.ask(ask, number, warm_up=warm_up) for number in range(TASKS)))
+    finally:  # its threads would keep the process
+        for connection in connections:
+            await connection.close()
 
 
 def main() -> None:
