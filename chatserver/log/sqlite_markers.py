@@ -2,8 +2,9 @@
 
 Owns: the SQL of the table `markers`. May not: know a thread; `SqliteLog.change` and `ask` have them.
 
-Each statement releases the interpreter lock and waits for it again, so all markers of a group are one statement, with a
-power of two of rows as in sqlite_rows.py. Rows that are not needed name the room '', which does not exist.
+Each statement, and each row of a result, releases the interpreter lock and waits for it again. So all markers of a
+group are one statement, with a power of two of rows as in sqlite_rows.py, and a result is one row of JSON. Rows that
+are not needed name the room '', which does not exist.
 """
 
 import sqlite3
@@ -12,6 +13,8 @@ from functools import cache, partial
 from itertools import chain
 from time import thread_time
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from chatserver.log.interface import Kind
 from chatserver.log.markers import (
@@ -33,9 +36,14 @@ T = TypeVar("T")
 _IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
 _LAST = f"coalesce((SELECT max(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
 _OF_USER = """
-    SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
-    WHERE user_id = ? ORDER BY moved DESC LIMIT ?
+    SELECT json_group_array(json_array(name, read)) FROM (
+        SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
+        WHERE user_id = ? ORDER BY moved DESC LIMIT ?
+    )
 """
+_decode_places = msgspec.json.Decoder(list[tuple[str, int]]).decode
+_decode_ends = msgspec.json.Decoder(list[tuple[str, int, int, int, int]]).decode
+_decode_counts = msgspec.json.Decoder(list[tuple[str, int, int]]).decode
 _COUNT_USER = "SELECT count(*) FROM markers WHERE user_id = ?"
 _TRIM_USER = """
     DELETE FROM markers WHERE user_id = ?1 AND room IN
@@ -100,12 +108,14 @@ def _count(connection: sqlite3.Connection) -> int:
 
 
 def _of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
-    return dict(connection.execute(_OF_USER, (user_id, MAX_MARKED_ROOMS)).fetchall())
+    (found,) = connection.execute(_OF_USER, (user_id, MAX_MARKED_ROOMS)).fetchone()
+    return dict(_decode_places(found))
 
 
 def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
     rows = _padded(list(places.items()), ("", 0))
-    found = connection.execute(_ends(len(rows)), list(chain.from_iterable(rows))).fetchall()
+    (ends,) = connection.execute(_ends(len(rows)), list(chain.from_iterable(rows))).fetchone()
+    found = _decode_ends(ends)
     bases = {room: base for room, _, base, _, last in found if last}
     wanted = list(spans(Place(room, read, first, last) for room, read, _, first, last in found if last))
 
@@ -113,8 +123,9 @@ def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connect
         ranges = _padded(
             [(span.room, bases[span.room] + span.low, bases[span.room] + span.high) for span in step], ("", 1, 0)
         )
-        rows = connection.execute(_counts(len(ranges)), [*chain.from_iterable(ranges), user_id, user_id]).fetchall()
-        return {room: (messages, mentions) for room, messages, mentions in rows}
+        parameters = [*chain.from_iterable(ranges), user_id, user_id]
+        (counts,) = connection.execute(_counts(len(ranges)), parameters).fetchone()
+        return {room: (messages, mentions) for room, messages, mentions in _decode_counts(counts)}
 
     return count_spans(wanted, count, thread_time)
 
@@ -144,8 +155,8 @@ def _upsert(rows: int) -> str:
 def _ends(rows: int) -> str:
     return f"""
         WITH asked (name, read) AS (VALUES {_values(rows, 2)})
-        SELECT asked.name, asked.read, rooms.id << {OFFSET_BITS},
-            coalesce((SELECT min(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}
+        SELECT json_group_array(json_array(asked.name, asked.read, rooms.id << {OFFSET_BITS},
+            coalesce((SELECT min(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}))
         FROM asked JOIN rooms ON rooms.name = asked.name
     """  # noqa: S608
 
@@ -156,11 +167,13 @@ def _counts(rows: int) -> str:
     # the kinds of all messages, as it does for 256 rooms.
     return f"""
         WITH ranges (name, low, high) AS (VALUES {_values(rows, 3)})
-        SELECT ranges.name, count(*), sum(
-            CASE WHEN more = '' THEN 0
-            ELSE EXISTS (SELECT 1 FROM json_each(more, '$.mentions') WHERE json_each.value = ?) END
+        SELECT json_group_array(json_array(name, messages, mentions)) FROM (
+            SELECT ranges.name, count(*) AS messages, sum(
+                CASE WHEN more = '' THEN 0
+                ELSE EXISTS (SELECT 1 FROM json_each(more, '$.mentions') WHERE json_each.value = ?) END
+            ) AS mentions
+            FROM ranges CROSS JOIN messages ON place BETWEEN low AND high
+            WHERE +kind = {Kind.MESSAGE:d} AND user_id != ? AND instr(more, '"deleted":true') = 0
+            GROUP BY ranges.name
         )
-        FROM ranges CROSS JOIN messages ON place BETWEEN low AND high
-        WHERE +kind = {Kind.MESSAGE:d} AND user_id != ? AND instr(more, '"deleted":true') = 0
-        GROUP BY ranges.name
     """  # noqa: S608
