@@ -113,8 +113,7 @@ class Registry:
         return room
 
     async def _load(self, room: Room) -> Room:
-        head = await self._log.head(room.name)
-        records = await self._log.latest(room.name, LATEST) if head.last else []  # most names have no messages yet
+        head, records = await self._log.newest(room.name, LATEST)
         last = records[-1].offset if records else head.last
         room.first = max(room.first, head.first)  # `Hub.retained` may have set it during the read
         if last:

@@ -43,6 +43,9 @@ class Readers(Protocol[C_co]):
     ) -> list[Record]:  # fmt: skip
         """The first or the last records with `low <= offset <= high`, oldest first."""
 
+    async def newest(self, room: str, limit: int, max_bytes: int) -> tuple[Head | None, list[Record]]:
+        """The first and the last offset of a room (None: never written) and its last records, in one job."""
+
     async def ask(self, query: Callable[[C_co], T]) -> T:
         """The result of a query."""
 
@@ -98,6 +101,11 @@ class DatabaseLog(ABC, Generic[C]):
         if messages_only:
             return await self._latest_messages(room, high, bounded(limit), max_bytes)
         return await self._open_readers().read(room, 1, high, limit, max_bytes, last=True)
+
+    async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
+        """The first and the last offset of a room with its last records; see `Log.newest`."""
+        head, records = await self._open_readers().newest(room, limit, MAX_READ_BYTES)
+        return head or Head(1, 0), records
 
     async def _latest_messages(self, room: str, high: int, limit: int, max_bytes: int) -> list[Record]:
         """Look for messages LOOK_STEP records at a time, because other readers wait meanwhile."""

@@ -335,6 +335,12 @@ class Log(Protocol):
         With `messages_only`, records of other kinds are skipped, however many there are.
         """
 
+    async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
+        """The first and the last offset of a room with its last records, as `head` and `latest`, in one query.
+
+        A record may be stored meanwhile, so the last of these may be behind the last offset.
+        """
+
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """The rooms that hold something among the MAX_READ last written, most recently written first.
 

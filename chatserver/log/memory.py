@@ -129,6 +129,12 @@ class MemoryLog:
         wanted = (record for record in newest_first if not record.kind) if messages_only else newest_first
         return within_bytes(islice(wanted, bounded(limit)), max_bytes)[::-1]
 
+    async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
+        """The first and the last offset of a room with its last records; see `Log.newest`."""
+        found = await self._find(room)
+        newest_first = map(found.records.__getitem__, range(found.last, found.first - 1, -1))
+        return Head(found.first, found.last), within_bytes(islice(newest_first, bounded(limit)), MAX_READ_BYTES)[::-1]
+
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
         await self._checkpoint()

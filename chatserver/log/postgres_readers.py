@@ -80,6 +80,10 @@ class PostgresReaders:
         bounds = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0), bounded(limit), max(max_bytes, 0)
         return await self.ask(partial(_read, statement, room, bounds))
 
+    async def newest(self, room: str, limit: int, max_bytes: int) -> tuple[Head | None, list[Record]]:
+        """The first and the last offset of a room (None: never written) and its last records, in one job."""
+        return await self.ask(partial(_newest, room, (1, MAX_OFFSET, bounded(limit), max_bytes)))
+
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
         return await self.ask(partial(_rooms, min(bounded(limit), MAX_READ)))
@@ -106,6 +110,13 @@ def _heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
 def _read(statement: str, room: str, bounds: tuple[int, int, int, int], connection: Connection) -> list[Record]:
     rows = connection.execute(statement, (stored(room), *bounds)).fetchall()
     return [read_record(room, *row) for row in rows]
+
+
+def _newest(
+    room: str, bounds: tuple[int, int, int, int], connection: Connection
+) -> tuple[Head | None, list[Record]]:  # fmt: skip
+    head = _heads([room], connection).get(room)  # most names have no messages yet
+    return head, [] if head is None else _read(_RECORDS[True, False], room, bounds, connection)
 
 
 def _rooms(limit: int, connection: Connection) -> list[RoomSummary]:

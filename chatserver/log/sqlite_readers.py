@@ -89,6 +89,10 @@ class SqliteReaders:
         """The first or the last records with `low <= offset <= high`, oldest first."""
         return await self.ask(partial(_read, room, low, high, limit, max_bytes, last, messages_only))
 
+    async def newest(self, room: str, limit: int, max_bytes: int) -> tuple[Head | None, list[Record]]:
+        """The first and the last offset of a room (None: never written) and its last records, in one job."""
+        return await self.ask(partial(_newest, room, limit, max_bytes))
+
     async def rooms(self, written: dict[str, int], limit: int) -> list[RoomSummary]:
         """Rooms that hold something, the last written first.
 
@@ -154,6 +158,14 @@ def _heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, He
     (found,) = connection.execute(_HEADS, (msgspec.json.encode(rooms).decode(),)).fetchone()
     heads = {name: _head_of(*ends) for name, ends in _decode_heads(found)}
     return {name: head for name, head in heads.items() if head.last}
+
+
+def _newest(
+    room: str, limit: int, max_bytes: int, connection: sqlite3.Connection
+) -> tuple[Head | None, list[Record]]:  # fmt: skip
+    head = _heads([room], connection).get(room)  # most names have no messages yet
+    records = [] if head is None else _read(room, 1, OFFSETS, limit, max_bytes, True, False, connection)
+    return head, records
 
 
 def _head_of(forgotten: int, lowest: int | None, highest: int | None) -> Head:

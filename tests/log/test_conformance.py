@@ -62,6 +62,19 @@ async def test_text_comes_back_as_it_went_in(log: Log) -> None:
         assert await append(log, draft("again", user="u_\0é", key=text or "k")) == Stored(stored.record, fresh=False)
 
 
+async def test_pages_longer_than_one_statement_reads(log: Log) -> None:
+    await fill(log, 200)
+    await append(log, draft("é" * 1000))
+    for limit in (63, 64, 65, 128, 150, 200):
+        assert offsets(await log.read("lobby", after=1, limit=limit)) == list(range(2, min(limit + 2, 202)))
+        assert offsets(await log.latest("lobby", limit, before=201)) == list(range(201 - limit, 201))
+        head, newest = await log.newest("lobby", limit)
+        assert (head, offsets(newest)) == (Head(1, 201), list(range(202 - limit, 202)))
+    assert offsets(await log.read("lobby", after=199, limit=9, max_bytes=2002)) == [200]
+    assert offsets(await log.read("lobby", after=199, limit=9, max_bytes=2003)) == [200, 201]
+    assert await log.newest("nobody's", 50) == (Head(1, 0), [])
+
+
 async def test_text_without_a_utf8_form_is_refused_at_once(log: Log) -> None:
     cut = "cut \ud83d"
     fields: dict[str, object] = dict.fromkeys(("room", "user_id", "user_name", "text", "key", "emoji"), cut)

@@ -20,6 +20,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import (
     KEY_LIFETIME,
+    MAX_READ_BYTES,
     Draft,
     Head,
     Kind,
@@ -47,7 +48,7 @@ SMALL = {
     groups_module: {"MAX_GROUP": MAX_GROUP},
     interface_module: {"MAX_READ": MAX_READ},
     memory_module: {"RETAIN_STEP": 3, "EXPIRE_EVERY": 3},
-    readers_module: {"MAX_READ": MAX_READ, "NEWEST_LASTS": 0},
+    readers_module: {"MAX_READ": MAX_READ, "NEWEST_LASTS": 0, "READ_STEP": 2},
 }
 
 
@@ -268,6 +269,7 @@ async def apply(step: Step, clock: Clock, model: Model, memory: MemoryLog, disk:
                 assert await log.read(room, after=offset, limit=limit, max_bytes=max_bytes) == behind
                 assert await log.latest(room, limit, before=offset, max_bytes=max_bytes) == ahead
                 assert await log.latest(room, limit, max_bytes=max_bytes) == latest
+                assert await log.newest(room, limit) == (head, first_bytes(kept[::-1][:most], MAX_READ_BYTES)[::-1])
                 model.check_rooms(await log.rooms(MAX_READ))
 
 

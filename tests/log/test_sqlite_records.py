@@ -15,6 +15,7 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_indexing as indexing_module
 from chatserver.log import sqlite_markers as markers_module
+from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
@@ -232,3 +233,16 @@ async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(
 
 def test_the_promise_is_kept_with_some_attempts_to_spare() -> None:
     assert sqlite_module.SCRUB_AFTER + 3 * sqlite_module.SCRUB_RETRY < SCRUB_WITHIN
+
+
+async def test_a_page_ends_where_records_were_removed_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention may run between two statements of a read; a page never has a hole."""
+    monkeypatch.setattr(readers_module, "READ_STEP", 4)
+    log = SqliteLog(str(path))
+    async with running(log):
+        await submit_all(log, [draft(str(number)) for number in range(1, 13)])
+        remove = "DELETE FROM messages WHERE text IN ('5', '6')"
+        await log.change("removing records", lambda connection: connection.execute(remove))
+        assert texts(await log.read("lobby", after=0, limit=12)) == ["1", "2", "3", "4"]
+        assert texts(await log.read("lobby", after=4, limit=12)) == ["7", "8", "9", "10", "11", "12"]
+        assert texts(await log.latest("lobby", 6)) == ["7", "8", "9", "10", "11", "12"]
