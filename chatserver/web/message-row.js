@@ -6,6 +6,7 @@
  * @import { Message } from './wire.js'
  */
 import { avatar, make } from './dom.js';
+import { foldable } from './fold.js';
 import { markdown } from './markdown.js';
 import { withEmoji } from './emoji.js';
 import { actionIn, clock, fullTime, inShort, isOnlyEmoji, plural } from './text.js';
@@ -41,7 +42,7 @@ export function messageRow(client, message) {
       make('span', { className: 'author', dir: 'auto' }, isOwn ? 'You' : user.name),
       make('time', { dateTime: message.time }, clock(time)),
     ),
-    make('div', { className: 'bubble', title: fullTime(time) }, ...quote(client, message), body(client, message)),
+    make('div', { className: 'bubble', title: fullTime(time) }, ...quote(client, message), ...foldable(message, body(client, message))),
     make('span', { className: 'aside', ariaHidden: 'true' }, clock(time)),
     ...reactions(client, message),
   );

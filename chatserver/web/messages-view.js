@@ -8,6 +8,7 @@
  * @import { Message } from './wire.js'
  */
 import { byId, make } from './dom.js';
+import { unfold } from './fold.js';
 import { messageRow, startsGroup } from './message-row.js';
 import { actionIn, dayName, inShort, isSameDay, plural } from './text.js';
 
@@ -17,7 +18,7 @@ const STEP = 60; // rows made at a time
 const MOST_ROWS = 240; // a layout of these takes a few ms, and 10,000 messages cost no more
 const MOST_SPOKEN = 3; // messages at a time; more are told as a number
 const TAB_STOP = ':scope > [tabindex="0"]';
-const IN_ROW = '.chip, .quote, .text a';
+const IN_ROW = '.chip, .quote, .fold, .text a';
 
 export class MessagesView {
   #list = byId('messages');
@@ -52,6 +53,7 @@ export class MessagesView {
     this.#jump.addEventListener('click', () => this.toPresent());
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(/** @type {HTMLElement} */ (target).closest('.message')));
+    byId('column').addEventListener('fold', (event) => this.#folded(/** @type {CustomEvent} */ (event)));
     document.addEventListener('visibilitychange', () => this.#seen());
     // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
     // laid out: the bottom stays the bottom.
@@ -89,6 +91,7 @@ export class MessagesView {
     if (room !== this.client.current) return true;
     const place = this.#timeline.place(offset);
     this.#isAtBottom = false;
+    unfold({ room: room.name, offset });
     this.#clear();
     this.#show(place - STEP, place + STEP);
     const row = this.#rows.get(offset)?.row;
@@ -96,7 +99,7 @@ export class MessagesView {
       this.toPresent();
       return false;
     }
-    row.scrollIntoView({ block: 'center' });
+    row.scrollIntoView({ block: row.offsetHeight < this.#scroller.clientHeight ? 'center' : 'start' });
     row.focus({ preventScroll: true });
     row.classList.add('found');
     this.#scrolled();
@@ -332,6 +335,18 @@ export class MessagesView {
     }
     this.#fetchOn();
     this.#seen();
+  }
+
+  /**
+   * A long text is shown whole, and its beginning stays where it is; or it is folded, and is not left above the edge.
+   * @param {CustomEvent} event
+   */
+  #folded({ target, detail }) {
+    const button = /** @type {HTMLElement} */ (target);
+    this.#scroller.scrollTop += detail;
+    const isAbove = button.getBoundingClientRect().top < this.#scroller.getBoundingClientRect().top;
+    if (isAbove) button.closest('.message')?.scrollIntoView({ block: 'nearest' });
+    this.#scrolled();
   }
 
   /** The line at the top of the list, and the words where there is no list. */
