@@ -7,9 +7,9 @@
  */
 import { avatar, make } from './dom.js';
 import { foldable } from './fold.js';
-import { markdown } from './markdown.js';
+import { inShort, markdown } from './markdown.js';
 import { withEmoji } from './emoji.js';
-import { actionIn, clock, fullTime, inShort, isOnlyEmoji, plural } from './text.js';
+import { actionIn, clock, fullTime, isOnlyEmoji, plural } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const MOST_NAMED = 10; // people at a reaction

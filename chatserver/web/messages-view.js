@@ -9,8 +9,9 @@
  */
 import { byId, make } from './dom.js';
 import { unfold } from './fold.js';
+import { inShort } from './markdown.js';
 import { messageRow, startsGroup } from './message-row.js';
-import { actionIn, dayName, inShort, isSameDay, plural } from './text.js';
+import { actionIn, dayName, isSameDay, plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px; closer than this counts as reading along
 const NEAR_EDGE = 600; // px; more rows are made before the person gets there
@@ -25,7 +26,6 @@ export class MessagesView {
   #scroller = byId('scroller');
   #edge = byId('edge');
   #jump = byId('jump');
-  #spoken = byId('messages-spoken');
   /** @type {Map<number, {row: HTMLElement, above: string}>} by offset; `above`: what its decoration depends on */
   #rows = new Map();
   /** The offsets of the first and the last row. */
@@ -53,7 +53,7 @@ export class MessagesView {
     this.#jump.addEventListener('click', () => this.toPresent());
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(/** @type {HTMLElement} */ (target).closest('.message')));
-    byId('column').addEventListener('fold', (event) => this.#folded(/** @type {CustomEvent} */ (event)));
+    byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#seen());
     // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
     // laid out: the bottom stays the bottom.
@@ -173,7 +173,7 @@ export class MessagesView {
   /** @param {Message[]} messages */
   #speak(messages) {
     const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
-    this.#spoken.textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
+    byId('messages-spoken').textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
   }
 
   /** What stands at the bottom of a window that is looked at is read. */
@@ -339,13 +339,13 @@ export class MessagesView {
 
   /**
    * A long text is shown whole, and its beginning stays where it is; or it is folded, and is not left above the edge.
-   * @param {CustomEvent} event
+   * @param {Element} button
+   * @param {number} moved
    */
-  #folded({ target, detail }) {
-    const button = /** @type {HTMLElement} */ (target);
-    this.#scroller.scrollTop += detail;
-    const isAbove = button.getBoundingClientRect().top < this.#scroller.getBoundingClientRect().top;
-    if (isAbove) button.closest('.message')?.scrollIntoView({ block: 'nearest' });
+  #folded(button, moved) {
+    this.#scroller.scrollTop += moved;
+    const edge = this.#scroller.getBoundingClientRect().top;
+    if (button.getBoundingClientRect().top < edge) button.closest('.message')?.scrollIntoView({ block: 'nearest' });
     this.#scrolled();
   }
 

@@ -108,6 +108,18 @@ def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
 
 
+def test_a_quote_shows_no_marks(shared_server: Server, window: OpenWindow) -> None:
+    """Quotes showed `**` and backticks, and so did the line above the field."""
+    ann = window()
+    ann.open(shared_server, room="quoted-plainly")
+    ann.say("**Bold** words,\nand `code`")
+    ann.expect_texts(["Bold words,\nand code"])
+    act(ann, "Bold", "Reply")
+    expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: Bold words, and code")
+    ann.say("yes")
+    expect(ann.page.locator(".quote")).to_have_text("You Bold words, and code")
+
+
 def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(
     shared_server: Server, window: OpenWindow
 ) -> None:
