@@ -96,15 +96,25 @@ function quote(client, { room, reply_to, deleted }) {
  * @param {Message} message
  */
 function reactions(client, message) {
-  const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
+  const counted = reactionsTo(client, message);
   if (!counted.length) return [];
-  const chips = counted.map(([emoji, count]) => {
-    const isOurs = client.identity.hasReacted(message, emoji);
-    const title = who(client, message, emoji, count, isOurs);
+  const chips = counted.map(({ emoji, count, isOurs, title }) => {
     const label = `${emoji} ${count}, ${title}: ${isOurs ? 'take yours back' : 'react with it too'}`;
     return make('button', { className: 'chip', type: 'button', value: emoji, title, ariaPressed: String(isOurs), ariaLabel: label }, `${emoji} ${count}`);
   });
   return [make('p', { className: 'reactions' }, ...chips)];
+}
+
+/**
+ * @param {ChatClient} client
+ * @param {Message} message
+ */
+export function reactionsTo(client, message) {
+  const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
+  return counted.map(([emoji, count]) => {
+    const isOurs = client.identity.hasReacted(message, emoji);
+    return { emoji, count, isOurs, title: who(client, message, emoji, count, isOurs) };
+  });
 }
 
 /**
