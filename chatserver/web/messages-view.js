@@ -116,7 +116,7 @@ export class MessagesView {
     this.#divider = room.firstUnread;
     this.#clear();
     this.#isAtBottom = !place;
-    const at = this.#timeline.place(place?.offset ?? Infinity);
+    const at = this.#timeline.place(place?.offset ?? this.#divider ?? Infinity);
     this.#show(at - STEP, at + STEP);
     const row = place && this.#rows.get(place.offset)?.row;
     if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
