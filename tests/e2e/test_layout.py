@@ -49,6 +49,24 @@ def test_the_menu_of_a_room_opens_below_its_button(shared_server: Server, window
         assert menu["y"] >= button["y"] + button["height"] - 1
 
 
+def test_a_hint_below_a_long_list_of_rooms_covers_nothing(server: Server, window: OpenWindow) -> None:
+    """On a small phone its second line lay over one's own name; and rooms beyond the twentieth were left out unsaid."""
+    for number in range(25):
+        server.publish(f"room-{number}", "hello")
+    ann = window(width=320, height=568, has_touch=True, is_mobile=True)
+    ann.open(server, room="small")
+    ann.page.tap("#show-rooms")
+    expect(ann.page.locator("#rooms li").last).to_have_text("and 5 more, which the search above finds")
+    ann.page.fill("#room-name", "Straße!")
+    ann.page.press("#room-name", "Enter")
+    expect(ann.page.locator("#room-hint")).to_contain_text("letter or digit first")
+    hint, me = (ann.page.locator(each).bounding_box() for each in ("#room-hint", "#me"))
+    assert hint is not None
+    assert me is not None
+    assert hint["y"] + hint["height"] <= me["y"]
+    assert ann.page.locator("#room-hint").evaluate("e => e.scrollHeight <= e.clientHeight")
+
+
 def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.open(shared_server, room="blocks")
