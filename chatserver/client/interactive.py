@@ -25,6 +25,7 @@ TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
 TYPING_SHOWN = 5.0  # s for which another user is shown as typing
 READ_EVERY = 3.0  # s between two updates of our read marker
 ROOMS_SHOWN = 40
+IDS_SHOWN = 10  # of users with one name
 
 IN_NO_ROOM = "you are in no room; /join ROOM"
 
@@ -55,6 +56,7 @@ class Interactive:
         self._recall = Recall()
         self._typing: dict[str, float] = {}  # by user, the time until which typing is shown
         self._told_typing = -math.inf
+        self._members: dict[str, int | None] = {}  # by room, how many users were there when we heard last
         self._came: list[str] = []  # names in the last line of presence, which is replaced as more join
         self._went: list[str] = []
         self._day = ""
@@ -151,9 +153,16 @@ class Interactive:
 
     def _presence(self, event: wire.Presence) -> None:
         """Print who joined and left, in one line for as long as nothing else is printed."""
+        names = {user.id: self._recall.people.get(user.id) for user in event.joined}
         for user in (*event.joined, *event.left):
             self._recall.know(user)
+        were_here = not event.left and event.members == self._members.get(event.room)
+        self._members[event.room] = event.members
         if event.room != self.room:
+            return
+        if were_here:  # when we entered, or under another name
+            for user in event.joined:
+                self._show_rename(names[user.id], user)
             return
         for users, here, there in ((event.joined, self._came, self._went), (event.left, self._went, self._came)):
             for user in users:
@@ -163,6 +172,11 @@ class Interactive:
                     here.append(user.name)
         if (words := render.presence(self._came, self._went, event.members)) is not None:
             self._screen.change_note(words)
+
+    def _show_rename(self, before: str | None, user: wire.User) -> None:
+        if before is not None and before != (name := render.name_of(user)) and user != self._chat.user:
+            self._screen.note(f"{before} is now {name}")
+            self._came, self._went = [], []
 
     async def _show_typing(self, name: str) -> None:
         self._typing[name] = trio.current_time() + TYPING_SHOWN
@@ -174,6 +188,7 @@ class Interactive:
 
     def _entered(self, event: events.Entered) -> None:
         self._rooms.setdefault(event.room, 0)
+        self._members[event.room] = event.members
         self._shown[event.room] = 0 if event.resumed else event.until
 
     def _prompt(self) -> None:
@@ -283,7 +298,10 @@ class Interactive:
                 answer = await self._chat.members(room)
                 for user in answer.members:
                     self._recall.know(user)
-                self._screen.note(render.members(answer))
+                if rest:
+                    self._show_ids(rest)
+                else:
+                    self._screen.note(render.members(answer))
             case "/nick":
                 await self._chat.rename(rest)  # the `Connected` event then shows the name
             case "/edit":
@@ -298,6 +316,16 @@ class Interactive:
                     self._screen.note(f"you have {'already' if on else 'not'} put {render.printable(emoji)} there")
             case "/search":
                 await self._search(rest)
+
+    def _show_ids(self, name: str) -> None:
+        """Show the ids of users with this name, who are here or were: names may be the same, and moderators need ids."""
+        found = self._recall.ids(name)
+        for known, id_ in found[:IDS_SHOWN]:
+            self._screen.note(f"{known} is {render.printable(id_)}")
+        if len(found) > IDS_SHOWN:
+            self._screen.note(f"and {len(found) - IDS_SHOWN} more")
+        if not found:
+            self._screen.note(f"nobody with the name {render.printable(name)} is known")
 
     async def _enter(self, room: str) -> None:
         """Join a room, after asking what is unread in it."""
@@ -331,8 +359,10 @@ class Interactive:
         self._recall.rooms.update(room.room for room in rooms)
         for room in rooms[:ROOMS_SHOWN]:
             mark = "*" if room.room in self._rooms else " "
-            messages = "1 message" if room.messages == 1 else f"{room.messages:,} messages"
-            self._screen.note(f"{mark} {render.printable(room.room)}: {messages}, {room.members} here")
+            records = (
+                "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
+            )  # all are counted
+            self._screen.note(f"{mark} {render.printable(room.room)}: {records}, {room.members} here")
         if len(rooms) > ROOMS_SHOWN:
             self._screen.note(f"and {len(rooms) - ROOMS_SHOWN} more")
 
