@@ -42,6 +42,7 @@ export class Actions {
   /** @param {Event} event */
   #at({ target }) {
     if (!(target instanceof Element) || this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
+    if (target.matches('.fold')) return; // to read on, and not below a toolbar
     const row = /** @type {HTMLElement | null} */ (target.closest('.message'));
     const message = row && this.client.current.find(Number(row.dataset.offset));
     if (!row || !message || message.deleted) return;

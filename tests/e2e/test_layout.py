@@ -124,6 +124,8 @@ def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server
     expect(more).to_be_in_viewport()
 
     ben.page.get_by_role("button", name="Show more").tap()
+    expect(ben.page.get_by_role("button", name="Show less")).to_have_count(1)
+    expect(ben.page.locator("#actions")).to_be_hidden()  # it would cover the beginning
     assert ben.page.evaluate(SMALL) == []
 
 

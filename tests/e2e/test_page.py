@@ -303,14 +303,22 @@ def test_axe_finds_nothing(shared_server: Server, window: OpenWindow, axe: str) 
         each.open(shared_server, room="axe")
     ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
     expect(ben.texts).to_have_count(3)
-    ben.say("hello")
-    expect(ann.texts).to_have_count(4)
+    ben.say("hello", "a long text https://example.org/\n" * 50)
+    expect(ann.texts).to_have_count(5)
     ann.texts.first.hover()
+    ann.page.locator("#actions [value=react]").click()
+    ann.page.locator("#quick-reactions button").first.click()
+    expect(ann.page.locator(".chip")).to_have_count(1)
     for each in (ann, ben):
         each.page.evaluate(axe)
     assert findings(ann) == []
     assert findings(ben, "color-contrast") == []
     assert ann.page.evaluate(CONTRAST) >= 4.5
+    ann.texts.first.hover()
+    ann.page.locator("#actions [value=react]").click()
+    expect(ann.page.locator("#reactors li")).to_have_text("👍 You")
+    assert findings(ann) == []
+    ann.page.keyboard.press("Escape")
     ann.page.keyboard.press("Control+k")
     expect(ann.page.locator("#switcher-list a").first).to_be_visible()
     assert findings(ann) == []
