@@ -1,14 +1,15 @@
 /**
  * A long text shows its first lines, and a button for the rest.
- * Owns: which messages are shown whole, as long as the page lives. May not: scroll the list; it tells by `fold` events, with how far the
- * text had been scrolled.
+ * Owns: which messages are shown whole, as long as the page lives. May not: scroll the list. It tells by `fold` events,
+ * with how far the text itself had been scrolled.
  *
  * @import { Message } from './wire.js'
  */
 import { make } from './dom.js';
 
 const FOLD_FROM = 20; // lines, as estimated; twelve of them are shown (chat.css), so that a press is worth it
-const NARROW = matchMedia('(max-width: 719.98px)');
+const COLUMNS = 75; // in a line at most
+const PER_COLUMN = 11; // px of the window, where it is narrower
 
 /** @type {Set<string>} `room/offset` */
 const whole = new Set();
@@ -27,7 +28,7 @@ export const unfold = (message) => whole.add(keyOf(message));
  * @param {HTMLElement} text
  */
 function linesOf(text) {
-  const columns = NARROW.matches ? 35 : 75;
+  const columns = Math.min(COLUMNS, innerWidth / PER_COLUMN);
   const lines = [...text.querySelectorAll('p, li, blockquote')].flatMap((block) => (block.textContent ?? '').split('\n'));
   return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
 }

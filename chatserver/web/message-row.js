@@ -6,9 +6,9 @@
  * @import { Message } from './wire.js'
  */
 import { avatar, make } from './dom.js';
+import { withEmoji } from './emoji.js';
 import { foldable } from './fold.js';
 import { inShort, markdown } from './markdown.js';
-import { withEmoji } from './emoji.js';
 import { actionIn, clock, fullTime, isOnlyEmoji, plural } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
