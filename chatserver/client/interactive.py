@@ -318,7 +318,7 @@ class Interactive:
                 await self._search(rest)
 
     def _show_ids(self, name: str) -> None:
-        """Show the ids of users with this name, who are or were here. Names may be the same, and moderators need ids."""
+        """Show the ids of users with this name, who are or were here: names repeat, and moderators need ids."""
         found = self._recall.ids(name)
         for known, id_ in found[:IDS_SHOWN]:
             self._screen.note(f"{known} is {render.printable(id_)}")
