@@ -156,15 +156,17 @@ class Interactive:
         names = {user.id: self._recall.people.get(user.id) for user in event.joined}
         for user in (*event.joined, *event.left):
             self._recall.know(user)
-        were_here = not event.left and event.members == self._members.get(event.room)
+        # Who took another name "joins" too, and so does who joined just before us. The count tells how many are new.
+        joined = sorted(event.joined, key=lambda user: names[user.id] in (None, render.name_of(user)))
+        new = event.members + len(event.left) - (self._members.get(event.room) or 0)
+        old = joined[: max(0, len(joined) - new)] if new > 0 else joined
         self._members[event.room] = event.members
         if event.room != self.room:
             return
-        if were_here:  # when we entered, or under another name
-            for user in event.joined:
-                self._show_rename(names[user.id], user)
-            return
-        for users, here, there in ((event.joined, self._came, self._went), (event.left, self._went, self._came)):
+        for user in old:
+            self._show_rename(names[user.id], user)
+        came = joined[len(old) :]
+        for users, here, there in ((came, self._came, self._went), (event.left, self._went, self._came)):
             for user in users:
                 if user.name in there:
                     there.remove(user.name)

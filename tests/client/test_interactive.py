@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from tests.client.commanded import chat, terminal, texts, wait_until
-from tests.client.fake import ZED, FakeServer
+from tests.client.fake import ME, ZED, FakeServer
 from tests.support.serving import eventually, serving
 
 
@@ -228,15 +228,16 @@ async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: Fa
 
 async def test_who_is_in_the_count_already_does_not_join(server: FakeServer) -> None:
     """Who had joined just before us, and who took another name, was said to join."""
-    ann, bob = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob"))
+    ann, bob, cy = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy"))
     async with terminal(server) as person:
-        await server.tell(type="presence", room="lobby", joined=[ann], left=[], members=1)  # as we entered
-        await server.tell(type="presence", room="lobby", joined=[bob], left=[], members=2)
-        assert "joined" not in await person.until("Bob joined · 2 here")
-        await server.tell(type="presence", room="lobby", joined=[bob | {"name": "Rob"}], left=[], members=2)
+        await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=2)  # we entered as one
+        assert "Ann" not in await person.until("Bob joined · 2 here")
+        await server.tell(type="presence", room="lobby", joined=[cy, bob | {"name": "Rob"}], left=[], members=3)
         assert "joined" not in await person.until("Bob is now Rob")
-        await server.tell(type="presence", room="lobby", joined=[], left=[ann], members=1)
-        assert "joined" not in await person.until("Ann left · 1 here")
+        await person.until("Cy joined · 3 here")
+        await server.tell(type="presence", room="lobby", joined=[cy], left=[], members=3)
+        await server.tell(type="presence", room="lobby", joined=[], left=[ann], members=2)
+        await person.until("Cy joined, Ann left · 2 here")
         person.type("\x04")
 
 
