@@ -30,7 +30,7 @@ COMMANDS = (
     Command("/join", "ROOM", "enter a room and write there; the others stay"),
     Command("/leave", "[ROOM]", "leave this room, or another"),
     Command("/rooms", "", "list the server's rooms"),
-    Command("/who", "", "list who is here"),
+    Command("/who", "[NAME]", "list who is here; with NAME, the id for chatserver admin"),
     Command("/nick", "NAME", "take another name"),
     Command("/me", "TEXT", "say what you are doing"),
     Command("/reply", "[#N] TEXT", "answer message N, or the last one of somebody else"),

@@ -25,6 +25,7 @@ TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
 TYPING_SHOWN = 5.0  # s for which another user is shown as typing
 READ_EVERY = 3.0  # s between two updates of our read marker
 ROOMS_SHOWN = 40
+IDS_SHOWN = 10  # of users with one name
 
 IN_NO_ROOM = "you are in no room; /join ROOM"
 
@@ -55,6 +56,7 @@ class Interactive:
         self._recall = Recall()
         self._typing: dict[str, float] = {}  # by user, the time until which typing is shown
         self._told_typing = -math.inf
+        self._members: dict[str, int | None] = {}  # by room, how many users were there when we heard last
         self._came: list[str] = []  # names in the last line of presence, which is replaced as more join
         self._went: list[str] = []
         self._day = ""
@@ -151,11 +153,20 @@ class Interactive:
 
     def _presence(self, event: wire.Presence) -> None:
         """Print who joined and left, in one line for as long as nothing else is printed."""
+        names = {user.id: self._recall.people.get(user.id) for user in event.joined}
         for user in (*event.joined, *event.left):
             self._recall.know(user)
+        # Who took another name "joins" too, and so does who joined just before us. The count tells how many are new.
+        joined = sorted(event.joined, key=lambda user: names[user.id] in (None, render.name_of(user)))
+        new = event.members + len(event.left) - (self._members.get(event.room) or 0)
+        old = joined[: max(0, len(joined) - new)] if new > 0 else joined
+        self._members[event.room] = event.members
         if event.room != self.room:
             return
-        for users, here, there in ((event.joined, self._came, self._went), (event.left, self._went, self._came)):
+        for user in old:
+            self._show_rename(names[user.id], user)
+        came = joined[len(old) :]
+        for users, here, there in ((came, self._came, self._went), (event.left, self._went, self._came)):
             for user in users:
                 if user.name in there:
                     there.remove(user.name)
@@ -163,6 +174,11 @@ class Interactive:
                     here.append(user.name)
         if (words := render.presence(self._came, self._went, event.members)) is not None:
             self._screen.change_note(words)
+
+    def _show_rename(self, before: str | None, user: wire.User) -> None:
+        if before is not None and before != (name := render.name_of(user)) and user != self._chat.user:
+            self._screen.note(f"{before} is now {name}")
+            self._came, self._went = [], []
 
     async def _show_typing(self, name: str) -> None:
         self._typing[name] = trio.current_time() + TYPING_SHOWN
@@ -174,6 +190,7 @@ class Interactive:
 
     def _entered(self, event: events.Entered) -> None:
         self._rooms.setdefault(event.room, 0)
+        self._members[event.room] = event.members
         self._shown[event.room] = 0 if event.resumed else event.until
 
     def _prompt(self) -> None:
@@ -283,7 +300,10 @@ class Interactive:
                 answer = await self._chat.members(room)
                 for user in answer.members:
                     self._recall.know(user)
-                self._screen.note(render.members(answer))
+                if rest:
+                    self._show_ids(rest)
+                else:
+                    self._screen.note(render.members(answer))
             case "/nick":
                 await self._chat.rename(rest)  # the `Connected` event then shows the name
             case "/edit":
@@ -298,6 +318,16 @@ class Interactive:
                     self._screen.note(f"you have {'already' if on else 'not'} put {render.printable(emoji)} there")
             case "/search":
                 await self._search(rest)
+
+    def _show_ids(self, name: str) -> None:
+        """Show the ids of users with this name, who are or were here: names repeat, and moderators need ids."""
+        found = self._recall.ids(name)
+        for known, id_ in found[:IDS_SHOWN]:
+            self._screen.note(f"{known} is {render.printable(id_)}")
+        if len(found) > IDS_SHOWN:
+            self._screen.note(f"and {len(found) - IDS_SHOWN} more")
+        if not found:
+            self._screen.note(f"nobody with the name {render.printable(name)} is known")
 
     async def _enter(self, room: str) -> None:
         """Join a room, after asking what is unread in it."""
@@ -331,8 +361,10 @@ class Interactive:
         self._recall.rooms.update(room.room for room in rooms)
         for room in rooms[:ROOMS_SHOWN]:
             mark = "*" if room.room in self._rooms else " "
-            messages = "1 message" if room.messages == 1 else f"{room.messages:,} messages"
-            self._screen.note(f"{mark} {render.printable(room.room)}: {messages}, {room.members} here")
+            records = (
+                "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
+            )  # all are counted
+            self._screen.note(f"{mark} {render.printable(room.room)}: {records}, {room.members} here")
         if len(rooms) > ROOMS_SHOWN:
             self._screen.note(f"and {len(rooms) - ROOMS_SHOWN} more")
 

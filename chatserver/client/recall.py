@@ -28,6 +28,11 @@ class Recall:
         if len(self.people) > REMEMBERED:
             self.people.popitem(last=False)
 
+    def ids(self, name: str) -> list[tuple[str, str]]:
+        """Return the names, with their ids, that begin with this one, whatever the case; the latest first."""
+        wanted = name.removeprefix("@").casefold()
+        return [(known, id_) for id_, known in reversed(self.people.items()) if known.casefold().startswith(wanted)]
+
     def take(self, record: wire.Record) -> None:
         """Remember a message, or apply a change to it."""
         self.know(record.user)

@@ -8,6 +8,7 @@
  */
 import { byId, hasFingers, isSure, make, openAt, stopAsking } from './dom.js';
 import { EMOJI, QUICK } from './emoji.js';
+import { reactionsTo } from './message-row.js';
 
 export class Actions {
   #list = byId('messages');
@@ -41,6 +42,7 @@ export class Actions {
   /** @param {Event} event */
   #at({ target }) {
     if (!(target instanceof Element) || this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
+    if (target.matches('.fold')) return; // to read on, and not below a toolbar
     const row = /** @type {HTMLElement | null} */ (target.closest('.message'));
     const message = row && this.client.current.find(Number(row.dataset.offset));
     if (!row || !message || message.deleted) return;
@@ -115,7 +117,7 @@ export class Actions {
     const { room, offset, text } = message;
     const { composer, client } = this;
     if (hasFingers() && button.value !== 'delete') this.#bar.hidden = true; // nothing points at it any more
-    if (button.value === 'react') return this.#openPicker();
+    if (button.value === 'react') return this.#openPicker(message);
     if (button.value === 'reply') return composer.reply(message);
     if (button.value === 'edit') return composer.edit(message);
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
@@ -154,8 +156,12 @@ export class Actions {
     this.tell(done);
   }
 
-  #openPicker() {
+  /** @param {Message} message */
+  #openPicker(message) {
     this.#bar.hidden = false;
+    // Who reacted: a finger sees no titles.
+    const lines = reactionsTo(this.client, message).map(({ emoji, title }) => make('li', {}, `${emoji} ${title}`));
+    byId('reactors').replaceChildren(...lines);
     openAt(this.#picker, this.#bar);
   }
 

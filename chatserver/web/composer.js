@@ -10,8 +10,9 @@
 import { Completion } from './completion.js';
 import { byId, hasFingers } from './dom.js';
 import { withEmoji } from './emoji.js';
+import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
-import { actionIn, inShort, mentionsIn } from './text.js';
+import { actionIn, mentionsIn } from './text.js';
 
 const DRAFT_KEY = 'chat.draft.'; // + room
 const ABOUT_KEY = 'chat.about.'; // + room

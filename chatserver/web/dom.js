@@ -49,16 +49,18 @@ export function isSure(button, question, tell) {
 }
 
 /**
- * Open a popover below an element, or above it where there is more room, and begin with its first button.
+ * Open a popover below an element, or above it where there is more room, on the side of the page where the element is;
+ * and begin with its first button.
  * @param {HTMLElement} popover
  * @param {HTMLElement} anchor
  */
 export function openAt(popover, anchor) {
-  const { top, bottom, right } = anchor.getBoundingClientRect();
+  const { top, bottom, left, right } = anchor.getBoundingClientRect();
   popover.showPopover();
   const { width, height } = popover.getBoundingClientRect();
   const below = bottom + height + 8 < innerHeight ? bottom + 4 : Math.max(8, top - height - 4);
-  Object.assign(popover.style, { top: `${below}px`, left: `${Math.max(8, Math.min(right - width, innerWidth - width - 8))}px` });
+  const beside = left + right < innerWidth ? left : right - width;
+  Object.assign(popover.style, { top: `${below}px`, left: `${Math.max(8, Math.min(beside, innerWidth - width - 8))}px` });
   popover.querySelector('button')?.focus();
 }
 

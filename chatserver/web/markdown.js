@@ -1,10 +1,12 @@
 /**
  * A message's text as nodes: code, bold, italic, struck out, lists, quotes, links. Built by DOM calls alone, so that whatever a
  * message says, it can become no other element than these, and no link but http and https.
+ *
+ * @import { Message } from './wire.js'
  */
 import { make } from './dom.js';
 import { withEmoji } from './emoji.js';
-import { mentionsIn, splitLinks } from './text.js';
+import { actionIn, mentionsIn, splitLinks } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^\s{0,3}(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
@@ -105,3 +107,18 @@ export function markdown(text, names = []) {
   }
   return text ? [...nodes, ...blocks(text, names)] : nodes;
 }
+
+/**
+ * A text on one line, without its marks.
+ * @param {string} text
+ */
+export function plain(text) {
+  const lines = markdown(text).flatMap((block) => (block instanceof HTMLElement && block.matches('ul, ol') ? [...block.children] : [block]));
+  return lines.map((line) => line.textContent).join(' ').replace(/\s+/g, ' ');
+}
+
+/**
+ * A message on one line, behind the name of its author.
+ * @param {Message} message
+ */
+export const inShort = (message) => plain(actionIn(message) ?? message.text);

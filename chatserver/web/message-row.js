@@ -6,9 +6,10 @@
  * @import { Message } from './wire.js'
  */
 import { avatar, make } from './dom.js';
-import { markdown } from './markdown.js';
 import { withEmoji } from './emoji.js';
-import { actionIn, clock, fullTime, inShort, isOnlyEmoji, plural } from './text.js';
+import { foldable } from './fold.js';
+import { inShort, markdown } from './markdown.js';
+import { actionIn, clock, fullTime, isOnlyEmoji, plural } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const MOST_NAMED = 10; // people at a reaction
@@ -41,7 +42,7 @@ export function messageRow(client, message) {
       make('span', { className: 'author', dir: 'auto' }, isOwn ? 'You' : user.name),
       make('time', { dateTime: message.time }, clock(time)),
     ),
-    make('div', { className: 'bubble', title: fullTime(time) }, ...quote(client, message), body(client, message)),
+    make('div', { className: 'bubble', title: fullTime(time) }, ...quote(client, message), ...foldable(message, body(client, message))),
     make('span', { className: 'aside', ariaHidden: 'true' }, clock(time)),
     ...reactions(client, message),
   );
@@ -95,15 +96,25 @@ function quote(client, { room, reply_to, deleted }) {
  * @param {Message} message
  */
 function reactions(client, message) {
-  const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
+  const counted = reactionsTo(client, message);
   if (!counted.length) return [];
-  const chips = counted.map(([emoji, count]) => {
-    const isOurs = client.identity.hasReacted(message, emoji);
-    const title = who(client, message, emoji, count, isOurs);
+  const chips = counted.map(({ emoji, count, isOurs, title }) => {
     const label = `${emoji} ${count}, ${title}: ${isOurs ? 'take yours back' : 'react with it too'}`;
     return make('button', { className: 'chip', type: 'button', value: emoji, title, ariaPressed: String(isOurs), ariaLabel: label }, `${emoji} ${count}`);
   });
   return [make('p', { className: 'reactions' }, ...chips)];
+}
+
+/**
+ * @param {ChatClient} client
+ * @param {Message} message
+ */
+export function reactionsTo(client, message) {
+  const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
+  return counted.map(([emoji, count]) => {
+    const isOurs = client.identity.hasReacted(message, emoji);
+    return { emoji, count, isOurs, title: who(client, message, emoji, count, isOurs) };
+  });
 }
 
 /**

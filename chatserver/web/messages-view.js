@@ -8,8 +8,10 @@
  * @import { Message } from './wire.js'
  */
 import { byId, make } from './dom.js';
+import { unfold } from './fold.js';
+import { inShort } from './markdown.js';
 import { messageRow, startsGroup } from './message-row.js';
-import { actionIn, dayName, inShort, isSameDay, plural } from './text.js';
+import { actionIn, dayName, isSameDay, plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px; closer than this counts as reading along
 const NEAR_EDGE = 600; // px; more rows are made before the person gets there
@@ -17,14 +19,13 @@ const STEP = 60; // rows made at a time
 const MOST_ROWS = 240; // a layout of these takes a few ms, and 10,000 messages cost no more
 const MOST_SPOKEN = 3; // messages at a time; more are told as a number
 const TAB_STOP = ':scope > [tabindex="0"]';
-const IN_ROW = '.chip, .quote, .text a';
+const IN_ROW = '.chip, .quote, .fold, .text a';
 
 export class MessagesView {
   #list = byId('messages');
   #scroller = byId('scroller');
   #edge = byId('edge');
   #jump = byId('jump');
-  #spoken = byId('messages-spoken');
   /** @type {Map<number, {row: HTMLElement, above: string}>} by offset; `above`: what its decoration depends on */
   #rows = new Map();
   /** The offsets of the first and the last row. */
@@ -52,6 +53,7 @@ export class MessagesView {
     this.#jump.addEventListener('click', () => this.toPresent());
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(/** @type {HTMLElement} */ (target).closest('.message')));
+    byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#seen());
     // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
     // laid out: the bottom stays the bottom.
@@ -89,6 +91,7 @@ export class MessagesView {
     if (room !== this.client.current) return true;
     const place = this.#timeline.place(offset);
     this.#isAtBottom = false;
+    unfold({ room: room.name, offset });
     this.#clear();
     this.#show(place - STEP, place + STEP);
     const row = this.#rows.get(offset)?.row;
@@ -96,7 +99,7 @@ export class MessagesView {
       this.toPresent();
       return false;
     }
-    row.scrollIntoView({ block: 'center' });
+    row.scrollIntoView({ block: row.offsetHeight < this.#scroller.clientHeight ? 'center' : 'start' });
     row.focus({ preventScroll: true });
     row.classList.add('found');
     this.#scrolled();
@@ -113,7 +116,7 @@ export class MessagesView {
     this.#divider = room.firstUnread;
     this.#clear();
     this.#isAtBottom = !place;
-    const at = this.#timeline.place(place?.offset ?? Infinity);
+    const at = this.#timeline.place(place?.offset ?? this.#divider ?? Infinity);
     this.#show(at - STEP, at + STEP);
     const row = place && this.#rows.get(place.offset)?.row;
     if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
@@ -170,7 +173,7 @@ export class MessagesView {
   /** @param {Message[]} messages */
   #speak(messages) {
     const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
-    this.#spoken.textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
+    byId('messages-spoken').textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
   }
 
   /** What stands at the bottom of a window that is looked at is read. */
@@ -332,6 +335,18 @@ export class MessagesView {
     }
     this.#fetchOn();
     this.#seen();
+  }
+
+  /**
+   * A long text is shown whole, and its beginning stays where it is; or it is folded, and is not left above the edge.
+   * @param {Element} button
+   * @param {number} moved
+   */
+  #folded(button, moved) {
+    this.#scroller.scrollTop += moved;
+    const edge = this.#scroller.getBoundingClientRect().top;
+    if (button.getBoundingClientRect().top < edge) button.closest('.message')?.scrollIntoView({ block: 'nearest' });
+    this.#scrolled();
   }
 
   /** The line at the top of the list, and the words where there is no list. */

@@ -7,8 +7,8 @@
  * @import { Message } from './wire.js'
  */
 import { byId } from './dom.js';
+import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
-import { inShort } from './text.js';
 
 /** @typedef {'mentions' | 'all' | 'nothing'} Level */
 const KEY = 'chat.notify';

@@ -69,7 +69,7 @@ function enterFromAddress() {
     if (Number(offset) > 0) visit(Number(offset));
     return;
   }
-  if (room) showBanner(`“${room}” cannot be a room: 1 to 64 of a–z 0–9 . _ -, beginning with a letter or digit.`);
+  if (room) showBanner(`“${room}” cannot be a room: use up to 64 letters a–z, digits and . _ -, with a letter or digit first.`);
   if (!client.room) history.replaceState(null, '', `#${FIRST_ROOM}`);
   if (!client.room) client.enter(FIRST_ROOM);
 }

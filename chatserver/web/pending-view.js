@@ -68,7 +68,7 @@ export class PendingView {
       make(
         'p',
         { className: 'problem', role: 'alert' },
-        `${problem} `,
+        `${problem}. `,
         make(
           'span',
           { className: 'choices' },

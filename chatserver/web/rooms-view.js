@@ -121,10 +121,11 @@ export class RoomsView {
     this.#showing = 0;
     const { room: here, rooms } = this.client;
     const ours = [...this.#ours].sort();
-    const others = this.#listed.filter(({ room }) => !ours.includes(room)).slice(0, MOST_OTHERS);
+    const others = this.#listed.filter(({ room }) => !ours.includes(room));
     const rows = ours.map((name) => this.#row(name, rooms.get(name)?.members ?? 0));
-    const rest = others.map(({ room, members }) => this.#row(room, members));
+    const rest = others.slice(0, MOST_OTHERS).map(({ room, members }) => this.#row(room, members));
     if (rest.length) rows.push(make('li', { className: 'panel-title' }, 'Other rooms'), ...rest);
+    if (others.length > rest.length) rows.push(make('li', { className: 'hint' }, `and ${others.length - rest.length} more, which the search above finds`));
     const focused = this.#list.contains(document.activeElement) ? document.activeElement?.getAttribute('href') : null;
     this.#list.replaceChildren(...rows);
     const again = focused && this.#list.querySelector(`[href="${CSS.escape(focused)}"]`);

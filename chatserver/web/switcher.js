@@ -7,6 +7,7 @@
  * @import { Message } from './wire.js'
  */
 import { byId, make } from './dom.js';
+import { plain } from './markdown.js';
 import { roomNamed } from './rooms-view.js';
 import { clock, dayName } from './text.js';
 import { ROOM_NAME } from './wire.js';
@@ -14,6 +15,9 @@ import { ROOM_NAME } from './wire.js';
 const MOST_ROOMS = 7;
 const SEARCH_AFTER = 250; // ms without another letter
 const SHORTEST = 2; // letters worth a search
+const EDGE = '\uFDD0'; // of a hit; no text has this character
+/** Marks of which a snippet has only one: it is cut from the middle of a text. */
+const HALF = /```|(?<!\w)(?:\*\*|~~|`)(?=\S)|(?<=\S)(?:\*\*|~~|`)(?!\w)/g;
 
 export class Switcher {
   #dialog = /** @type {HTMLDialogElement} */ (byId('switcher'));
@@ -98,7 +102,8 @@ export class Switcher {
   /** @param {Message & {snippet?: [string, boolean][]}} message */
   #found({ room, offset, user, time, text, snippet = [[text, false]] }) {
     const at = new Date(time);
-    const parts = snippet.map(([part, isHit]) => (isHit ? make('mark', {}, part) : part));
+    const shown = plain(snippet.map(([part, isHit]) => (isHit ? EDGE + part + EDGE : part)).join('')).replace(HALF, '');
+    const parts = shown.split(EDGE).map((part, at) => (at % 2 ? make('mark', {}, part) : part));
     return this.#option(
       `#${room}/${offset}`,
       make('span', { className: 'found-at' }, ...[`#${room}`, ` · ${user.name}`, ` · ${dayName(at)} ${clock(at)}`].map((part) => make('span', {}, part))),

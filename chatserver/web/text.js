@@ -1,9 +1,6 @@
 /**
  * What the view writes, worked out without a DOM: links in a text, times and days in words, the look of a name.
- *
- * @import { Message } from './wire.js'
  */
-import { withEmoji } from './emoji.js';
 
 const LINK = /\bhttps?:\/\/[^\s<>"`]+/gi;
 
@@ -101,12 +98,6 @@ export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
  * @param {{text: string, deleted?: unknown}} message
  */
 export const actionIn = ({ text, deleted }) => (!deleted && text.startsWith('/me ') ? text.slice(4) : null);
-
-/**
- * A message on one line, behind the name of its author.
- * @param {Message} message
- */
-export const inShort = (message) => withEmoji(actionIn(message) ?? message.text);
 
 /**
  * One or two letters for a name: "Brisk Otter 42" is BO.

@@ -51,7 +51,7 @@ def test_what_a_line_means(line: str, typed: Typed) -> None:
     [
         ("/join ops den", "'den' is too much here. /join ROOM: enter"),
         ("/leave ops den", "'den' is too much here. /leave [ROOM]: "),
-        ("/who is there", "'is' is too much here. /who: list"),
+        ("/rooms is there", "'is' is too much here. /rooms: list"),
         ("/quit now", "'now' is too much here. /quit: "),
         ("/delete please", "'please' is too much here. /delete [#N]: "),
         ("/delete 7 8", "'8' is too much here. /delete [#N]: "),
@@ -132,5 +132,9 @@ def test_who_is_mentioned() -> None:
 
 def test_help_has_a_line_for_each_command_that_fits_a_terminal() -> None:
     assert max(map(len, help_lines())) <= 78
-    assert help_lines(parse("/help who").rest) == help_lines(parse("/help /Who").rest) == ["/who: list who is here"]
+    assert (
+        help_lines(parse("/help rooms").rest)
+        == help_lines(parse("/help /Rooms").rest)
+        == ["/rooms: list the server's rooms"]
+    )
     assert [line.split()[0] for line in help_lines()] == [*(command.name for command in COMMANDS), "#N"]

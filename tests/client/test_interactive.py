@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from tests.client.commanded import chat, terminal, texts, wait_until
-from tests.client.fake import ZED, FakeServer
+from tests.client.fake import ME, ZED, FakeServer
 from tests.support.serving import eventually, serving
 
 
@@ -63,9 +63,13 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
         person.type("/help\r")
         await person.until("/react [#N] EMOJI")
         person.type("/help who\r")
-        await person.until("/who: list who is here")
+        await person.until("/who [NAME]: list who is here")
         person.type("/who\r")
         await person.until("3 in lobby: Me, Zed and 1 more")
+        person.type("/who @ze\r")  # moderators name users by their ids
+        await person.until("Zed is u_z")
+        person.type("/who Nobody\r")
+        await person.until("nobody with the name Nobody is known")
         person.type("/join ops\r")
         await person.until("in ops, 1 here")
         await person.until("ops> ")
@@ -86,9 +90,9 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
         person.type("/join Nowhere!\r")
         await person.until("the server says: Nowhere!: no such room (bad_room)")
         await person.until("no room> ")
-        await eventually(lambda: len(server.asked) == 4)  # a room is left at once here, there when it is heard
+        await eventually(lambda: len(server.asked) == 6)  # a room is left at once here, there when it is heard
         person.type("/quit\r")
-    assert server.asked == [("members", "lobby"), ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
+    assert server.asked == [*[("members", "lobby")] * 3, ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
 
 
 async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
@@ -220,6 +224,37 @@ async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: Fa
         await server.tell(type="presence", room="lobby", joined=[], left=[dee], members=4)
         assert "\x1b[1A" not in await person.until("Dee left · 4 here")
         person.type("\x04")
+
+
+async def test_who_is_in_the_count_already_does_not_join(server: FakeServer) -> None:
+    """Who had joined just before us, and who took another name, was said to join."""
+    ann, bob, cy = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy"))
+    async with terminal(server) as person:
+        await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=2)  # we entered as one
+        assert "Ann" not in await person.until("Bob joined · 2 here")
+        await server.tell(type="presence", room="lobby", joined=[cy, bob | {"name": "Rob"}], left=[], members=3)
+        assert "joined" not in await person.until("Bob is now Rob")
+        await person.until("Cy joined · 3 here")
+        await server.tell(type="presence", room="lobby", joined=[cy], left=[], members=3)
+        await server.tell(type="presence", room="lobby", joined=[], left=[ann], members=2)
+        await person.until("Cy joined, Ann left · 2 here")
+        person.type("\x04")
+
+
+async def test_rooms_are_listed_with_what_was_said_and_done_there() -> None:
+    """The server counts edits, deletions and reactions as well, and all of them were called messages."""
+    async with serving() as real:
+        server = FakeServer(port=real.address.port)
+        async with terminal(server) as person:
+            person.type("hello\r")
+            await person.until("hello\r\n")
+            person.type("/rooms\r")
+            await person.until("* lobby: 1 message, 1 here")
+            person.type("/react tada\r")
+            await person.until("put 🎉 on #1")
+            person.type("/rooms\r")
+            await person.until("* lobby: 2 messages and changes, 1 here")
+            person.type("\x04")
 
 
 async def test_a_line_divides_what_came_while_nobody_looked(server: FakeServer) -> None:

@@ -91,6 +91,26 @@ def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window
     expect_reactors(late, f"{names[1]} and {names[2]}")
 
 
+def test_a_finger_finds_who_reacted_where_it_reacts(shared_server: Server, window: OpenWindow) -> None:
+    """Only the titles of the reactions said so, and a finger sees no titles."""
+    ann, ben = window(), window(width=390, height=844, has_touch=True, is_mobile=True)
+    for each in (ann, ben):
+        each.open(shared_server, room="by-finger")
+    ann.say("done")
+    act(ann, "done", "React")
+    ann.page.locator("#quick-reactions button").nth(1).click()
+    expect(ben.page.locator(".chip")).to_have_count(1)
+    ben.texts.last.tap()
+    ben.page.get_by_role("toolbar").get_by_role("button", name="React").tap()
+    who = ben.page.get_by_role("list", name="Who reacted").get_by_role("listitem")
+    expect(who).to_have_text(f"❤️ {ann.page.locator('#me .name').inner_text()}")
+    ben.page.locator("#quick-reactions button").nth(1).tap()
+    expect(ben.page.locator(".chip")).to_have_text("❤️ 2")
+    ben.texts.last.tap()
+    ben.page.get_by_role("toolbar").get_by_role("button", name="React").tap()
+    expect(who).to_contain_text("You and ")
+
+
 def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server, window: OpenWindow) -> None:
     ann, ben = window(), window()
     for each in (ann, ben):
@@ -106,6 +126,18 @@ def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server
     for each in (ann, ben):
         each.expect_texts(["This message was deleted.", "which word?"])
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
+
+
+def test_a_quote_shows_no_marks(shared_server: Server, window: OpenWindow) -> None:
+    """Quotes showed `**` and backticks, and so did the line above the field."""
+    ann = window()
+    ann.open(shared_server, room="quoted-plainly")
+    ann.say("**Bold** words,\nand `code`")
+    ann.expect_texts(["Bold words,\nand code"])
+    act(ann, "Bold", "Reply")
+    expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: Bold words, and code")
+    ann.say("yes")
+    expect(ann.page.locator(".quote")).to_have_text("You Bold words, and code")
 
 
 def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(

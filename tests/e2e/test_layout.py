@@ -49,6 +49,24 @@ def test_the_menu_of_a_room_opens_below_its_button(shared_server: Server, window
         assert menu["y"] >= button["y"] + button["height"] - 1
 
 
+def test_a_hint_below_a_long_list_of_rooms_covers_nothing(server: Server, window: OpenWindow) -> None:
+    """On a small phone its second line lay over one's own name; and rooms beyond the twentieth were left out unsaid."""
+    for number in range(25):
+        server.publish(f"room-{number}", "hello")
+    ann = window(width=320, height=568, has_touch=True, is_mobile=True)
+    ann.open(server, room="small")
+    ann.page.tap("#show-rooms")
+    expect(ann.page.locator("#rooms li").last).to_have_text("and 5 more, which the search above finds")
+    ann.page.fill("#room-name", "Straße!")
+    ann.page.press("#room-name", "Enter")
+    expect(ann.page.locator("#room-hint")).to_contain_text("letter or digit first")
+    hint, me = (ann.page.locator(each).bounding_box() for each in ("#room-hint", "#me"))
+    assert hint is not None
+    assert me is not None
+    assert hint["y"] + hint["height"] <= me["y"]
+    assert ann.page.locator("#room-hint").evaluate("e => e.scrollHeight <= e.clientHeight")
+
+
 def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.open(shared_server, room="blocks")
@@ -63,3 +81,70 @@ def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(shared_serve
         return [borderInlineStartColor === color, marginTop, marginBottom];
     }"""
     assert ann.page.locator("#messages blockquote").evaluate(look) == [True, "6px", "0px"]
+
+
+def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server: Server, window: OpenWindow) -> None:
+    """A text of 8,000 characters filled four screens, and what had been said before was far above."""
+    long = "\n".join(f"line {number} of many" for number in range(200))
+    ann, ben = window(height=1000), window(width=390, height=844, has_touch=True, is_mobile=True)
+    for each in (ann, ben):
+        each.open(shared_server, room="long-texts")
+    ann.say("before", "\n".join(map(str, range(15))), long)
+    expect(ben.texts).to_have_count(3)
+    more, less = (ann.page.get_by_role("button", name=f"Show {name}") for name in ("more", "less"))
+    text, row = ann.texts.last, ann.page.locator("#messages .message").last
+    expect(more).to_have_count(1)  # 15 lines are not folded
+    assert text.evaluate("e => e.clientHeight / parseFloat(getComputedStyle(e).lineHeight)") == pytest.approx(12, abs=1)
+    expect(ann.page.get_by_text("before", exact=True)).to_be_in_viewport()
+
+    ann.page.focus("#text")
+    ann.page.keyboard.press("Shift+Tab")
+    expect(more).to_be_focused()
+    top = row.bounding_box()
+    ann.page.keyboard.press("Enter")
+    expect(less).to_be_focused()
+    assert text.evaluate("e => e.scrollHeight === e.clientHeight")
+    ann.page.wait_for_timeout(100)  # the bottom of the list is followed in the next frame
+    now = row.bounding_box()
+    assert top is not None
+    assert now is not None
+    assert now["y"] == top["y"], "one reads on from where one was"
+
+    ann.texts.last.hover()
+    ann.page.locator("#actions [value=react]").click()
+    ann.page.locator("#quick-reactions button").first.click()
+    expect(ann.page.locator(".chip")).to_have_count(1)  # the row is another now
+    expect(less).to_be_visible()
+    for room in ("long-texts-desk", "long-texts"):
+        ann.page.evaluate(f"location.hash = '{room}'")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
+    expect(less).to_have_count(1)
+    ann.page.evaluate("scroller.scrollTop = scroller.scrollHeight")
+    less.click()
+    expect(more).to_be_in_viewport()
+
+    ben.page.get_by_role("button", name="Show more").tap()
+    expect(ben.page.get_by_role("button", name="Show less")).to_have_count(1)
+    expect(ben.page.locator("#actions")).to_be_hidden()  # it would cover the beginning
+    assert ben.page.evaluate(SMALL) == []
+
+
+def test_a_long_text_that_is_looked_for_is_shown_whole(shared_server: Server, window: OpenWindow) -> None:
+    filler = "filler\n" * 100
+    shared_server.publish("found-long", f"{filler}a quagga")
+    shared_server.publish("found-long", f"{filler}https://example.org/")
+    ann = window()
+    ann.open(shared_server, room="found-long")
+    more = ann.page.get_by_role("button", name="Show more")
+    expect(more).to_have_count(2)
+    ann.page.keyboard.press("Control+k")
+    ann.page.keyboard.type("quagga")
+    expect(ann.page.locator("#switcher-list mark")).to_have_text("quagga")
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator(".message.found")).to_contain_text("Show less")
+    expect(ann.page.locator(".message.found .head")).to_be_in_viewport()
+    expect(more).to_have_count(1)
+    ann.page.locator("#messages .message").last.focus()
+    ann.page.keyboard.press("Tab")  # to the link, which stands where it is folded
+    expect(more).to_have_count(0)
+    expect(ann.page.locator("#messages .text a")).to_be_in_viewport()

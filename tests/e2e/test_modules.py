@@ -118,6 +118,21 @@ def test_markup_is_built_and_never_parsed(page: Page) -> None:
     assert linked.count('rel="noopener noreferrer"') == 2
 
 
+PLAIN = {
+    "plain": "plain",
+    "**bold** *it* `code *x*` ~~gone~~ :tada:": "bold it code *x* gone 🎉",
+    "- a\n- *b*\n\nthen\n> said": "a b then said",
+    "see:\n```py\nx = 1\ny = 2\n```\n[the plan](https://a.example/)": "see: x = 1 y = 2 the plan",
+    "/me **waves**": "waves",
+    "2 ** 8 `never closed": "2 ** 8 `never closed",
+    "": "",
+}
+
+
+def test_a_message_in_short_has_no_marks(page: Page) -> None:
+    assert run(page, "markdown.js", "return a.map((text) => m.inShort({ text }))", list(PLAIN)) == list(PLAIN.values())
+
+
 def test_markup_takes_no_longer_for_hostile_text(page: Page) -> None:
     """Eight kilobytes of half-open marks: backtracking without bound would take minutes."""
     hostile = [

@@ -105,6 +105,29 @@ def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Serv
     expect(ann.page).to_have_title("#news · chat")
 
 
+def test_much_that_is_unread_is_read_from_where_it_begins(shared_server: Server, window: OpenWindow) -> None:
+    """Of more than 60 messages the newest were shown, and all of them counted as read."""
+    ann = window()
+    ann.open(shared_server, room="much-news")
+    ann.say("first")
+    ann.expect_texts(["first"])
+    ann.page.wait_for_function("() => localStorage['chat.read']?.includes('much-news')")
+    ann.page.evaluate("location.hash = 'much-desk'")
+    expect(ann.page.locator("#room-title")).to_have_text("much-desk")
+    for number in range(90):
+        shared_server.publish("much-news", f"news {number}")
+    badge = ann.page.locator("#rooms a[href='#much-news'] .badge")
+    expect(badge).to_have_text("90 unread")
+    enter(ann, "much-news")
+    expect(ann.page.locator(".divider")).to_be_in_viewport()
+    expect(ann.page.get_by_text("news 0", exact=True)).to_be_in_viewport()
+    expect(badge).to_have_text("90 unread")
+    expect(ann.page.locator("#jump")).to_have_text("90 new messages ↓")
+    ann.page.click("#jump")
+    expect(ann.page.get_by_text("news 89", exact=True)).to_be_in_viewport()
+    expect(badge).to_have_count(0)
+
+
 def test_over_http_the_news_of_other_rooms_comes_by_asking(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.page.clock.install()
@@ -280,14 +303,22 @@ def test_axe_finds_nothing(shared_server: Server, window: OpenWindow, axe: str) 
         each.open(shared_server, room="axe")
     ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
     expect(ben.texts).to_have_count(3)
-    ben.say("hello")
-    expect(ann.texts).to_have_count(4)
+    ben.say("hello", "a long text https://example.org/\n" * 50)
+    expect(ann.texts).to_have_count(5)
     ann.texts.first.hover()
+    ann.page.locator("#actions [value=react]").click()
+    ann.page.locator("#quick-reactions button").first.click()
+    expect(ann.page.locator(".chip")).to_have_count(1)
     for each in (ann, ben):
         each.page.evaluate(axe)
     assert findings(ann) == []
     assert findings(ben, "color-contrast") == []
     assert ann.page.evaluate(CONTRAST) >= 4.5
+    ann.texts.first.hover()
+    ann.page.locator("#actions [value=react]").click()
+    expect(ann.page.locator("#reactors li")).to_have_text("👍 You")
+    assert findings(ann) == []
+    ann.page.keyboard.press("Escape")
     ann.page.keyboard.press("Control+k")
     expect(ann.page.locator("#switcher-list a").first).to_be_visible()
     assert findings(ann) == []

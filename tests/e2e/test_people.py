@@ -1,5 +1,7 @@
 """People in the page: a name of one's own, who types, what somebody said long ago."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -80,6 +82,20 @@ def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: Open
     ann.page.evaluate("location.hash = 'archives/99999'")
     expect(ann.page.locator("#toast")).to_have_text("That message is not there, or not any more.")
     expect(ann.texts.last).to_have_text("nothing 119")
+
+
+def test_what_a_search_finds_shows_no_marks(shared_server: Server, window: OpenWindow) -> None:
+    """It showed `**` and backticks; of some marks a snippet has only one, since it is cut from a text."""
+    shared_server.publish("marked", "a **bold numbat**, a `numbat` and 2 ** 8")
+    shared_server.publish("marked", f"**{'far ' * 60} numbat in bold** again")
+    ann = window()
+    ann.open(shared_server, room="reading-room")
+    ann.page.keyboard.press("Control+k")
+    ann.page.keyboard.type("numbat")
+    short, long = (ann.page.locator(".snippet", has_text=text) for text in ("a bold", "far"))
+    expect(short).to_have_text("a bold numbat, a numbat and 2 ** 8")
+    expect(short.locator("mark")).to_have_text(["numbat", "numbat"])
+    expect(long).to_have_text(re.compile("^…[far ]+ numbat in bold again$"))
 
 
 def test_notifications_come_where_they_were_asked_for(shared_server: Server, window: OpenWindow) -> None:

@@ -132,3 +132,25 @@ def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(
         around, bar = box(row), box(each.page.locator("#actions"))
         assert around["x"] <= bar["x"]
         assert bar["x"] + bar["width"] <= around["x"] + around["width"]
+
+
+def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_server: Server, window: OpenWindow) -> None:
+    """It stood at the bubble's upper edge, or in its middle."""
+    text = "\n".join(f"line {number}" for number in range(200))
+    shared_server.publish("high", text)
+    ann, ben = window(), window(width=390, height=844, has_touch=True, is_mobile=True)
+    for each in (ann, ben):
+        each.open(shared_server, room="high")
+        each.page.get_by_role("button", name="Show more").click()
+        scroller = each.page.locator("#scroller")
+        for top in (100, 3_000):
+            scroller.evaluate("(scroller, top) => scroller.scrollTop = top", top)
+            around = box(scroller)
+            x, y = around["width"] * 0.3, around["height"] / 2
+            if each is ann:
+                scroller.hover(position={"x": x, "y": y})
+            else:
+                scroller.tap(position={"x": x, "y": y})
+            bar = box(each.page.locator("#actions"))
+            assert around["y"] <= bar["y"]
+            assert bar["y"] + bar["height"] <= around["y"] + around["height"]
