@@ -58,69 +58,71 @@ class Changes:
         places: set[Place] = set()
         reactions: set[Reacted] = set()
         for draft in drafts:
-            room = rooms.get(draft.room)
-            if room is None or not 0 < draft.target <= room.last:
+            name, target = draft.room, draft.target
+            room = rooms.get(name)
+            if room is None or not 0 < target <= room.last:
                 continue
-            places.add((draft.room, draft.target))
+            places.add((name, target))
             if draft.kind is _REACTION:
-                reactions.add(_reacted(draft))
+                reactions.add((name, target, draft.emoji, draft.user_id))
         #: The targets of the group's drafts, and the messages that the group itself has made.
         self._records: dict[Place, Record] = rows.records(places) if places else {}
-        self._reacted = rows.reactions(reactions) if reactions else set()
-        self._switched: dict[Reacted, bool] = {}  # reactions that were added (True) or removed
-        self._rewritten: dict[Place, None] = {}
-        self._restated: dict[Place, None] = {}  # messages whose text stays, so the index does too
+        self._reacted = rows.reactions(reactions) if reactions else set()  # before the group
+        self._switched: dict[Reacted, bool] = {}  # reactions that the group has added (True) or removed
+        self._altered: dict[Place, bool] = {}  # messages, and whether their text changes; else the index stays
         self._emptied: list[Place] = []
         self._deleted: list[Place] = []
 
     def take(self, draft: Draft, room: End | None, now: int) -> Stored | Refused:
         """Append the record of a draft to its room, or return the answer that it gets instead."""
-        place, kind, message = (draft.room, draft.target), draft.kind, None
-        if draft.target or kind:
-            message = self._records.get(place)
-            reacted = kind is _REACTION and _reacted(draft) in self._reacted
-            refusal = changes.refusal(draft, message, now, reacted=reacted)
-            if refusal is not None:
-                return Refused(refusal)
-            if kind is _REACTION and draft.on == reacted:
-                assert room is not None, "it has the message"
-                assert message is not None, "else it is refused"
+        kind, name, target = draft.kind, draft.room, draft.target
+        if not kind and not target:
+            assert room is not None, "its first message makes it"
+            return self._append(draft, room, now)
+        place = name, target
+        message = self._records.get(place)
+        reacted = False
+        if kind is _REACTION:
+            reaction = name, target, draft.emoji, draft.user_id
+            switched = self._switched.get(reaction)
+            reacted = reaction in self._reacted if switched is None else switched
+        refusal = changes.refusal(draft, message, now, reacted=reacted)
+        if refusal is not None:
+            return Refused(refusal)
+        assert message is not None, "else it is refused"
+        assert room is not None, "it has the message"
+        if not kind:
+            return self._append(draft, room, now)
+        if kind is _REACTION:
+            if draft.on == reacted:
                 return Stored(changes.unchanged(draft, room.last, room.time, message), fresh=False)
-        assert room is not None, "its first message makes it"
+            self._switched[reaction] = draft.on
+            self._altered.setdefault(place, False)
+        else:
+            self._altered[place] = True
         room.last = offset = room.last + 1
         room.time = time = max(now, room.time)
-        if not kind:
-            record = self._records[draft.room, offset] = changes.plain(draft, offset, time)
-        else:
-            assert message is not None, "else it is refused"
-            record = changes.happened(draft, offset, time, message)
-            self._records[place] = record.alters[0]
-            self._note(draft, place, record.empties)
+        record = changes.happened(draft, offset, time, message)
+        self._records[place] = record.alters[0]
+        if record.empties:
+            self._emptied.append((name, record.empties))
+        if kind is _DELETE:
+            self._deleted.append(place)
         return Stored(record, fresh=True)
 
-    def _note(self, draft: Draft, place: Place, empties: int) -> None:
-        """Note what an edit, deletion or reaction to the message at `place` changes besides adding its record."""
-        if draft.kind is _REACTION:
-            self._restated[place] = None
-            reaction = _reacted(draft)
-            self._switched[reaction] = draft.on
-            if draft.on:
-                self._reacted.add(reaction)
-            else:
-                self._reacted.remove(reaction)
-            return
-        self._rewritten[place] = None
-        if empties:
-            self._emptied.append((draft.room, empties))
-        if draft.kind is _DELETE:
-            self._deleted.append(place)
+    def _append(self, draft: Draft, room: End, now: int) -> Stored:
+        """Append a message."""
+        room.last = offset = room.last + 1
+        room.time = time = max(now, room.time)
+        record = self._records[draft.room, offset] = changes.plain(draft, offset, time)
+        return Stored(record, fresh=True)
 
     def write(self) -> None:
         """Write what the group altered, after its own records are inserted."""
         rows, records = self._rows, self._records
-        if self._rewritten:
-            rows.rewrite([records[place] for place in self._rewritten], self._emptied)
-        if restated := [records[place] for place in self._restated if place not in self._rewritten]:
+        if rewritten := [records[place] for place, has_text in self._altered.items() if has_text]:
+            rows.rewrite(rewritten, self._emptied)
+        if restated := [records[place] for place, has_text in self._altered.items() if not has_text]:
             rows.restate(restated)
         if made := [reaction for reaction, on in self._switched.items() if on]:
             rows.react(made)
@@ -128,7 +130,3 @@ class Changes:
             rows.unreact(ended)
         if self._deleted:
             rows.forget_reactions(self._deleted)
-
-
-def _reacted(draft: Draft) -> Reacted:
-    return draft.room, draft.target, draft.emoji, draft.user_id

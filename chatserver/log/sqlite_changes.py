@@ -12,11 +12,10 @@ import msgspec
 from chatserver.log.group_changes import Place, Reacted
 from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, more_of, record_of
-from chatserver.log.sqlite_file import OFFSETS
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
 
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
-_decode_reactions = msgspec.json.Decoder(list[tuple[int, str, str]]).decode
+_decode_numbers = msgspec.json.Decoder(list[int]).decode
 
 
 class SqliteChanges:
@@ -32,16 +31,19 @@ class SqliteChanges:
         asked = {rooms[place[0]].base + place[1]: place for place in places}
         (rows,) = execute_rows(self._connection, _find_records, list(asked), 1).fetchone()
         found: dict[Place, Record] = {}
-        for row in _decode_records(rows):
-            room, offset = at = asked[row[0]]
-            found[at] = record_of(room, offset, *row[1:])
+        for place, time, user_id, user_name, text, kind, target, more in _decode_records(rows):
+            room, offset = at = asked[place]
+            found[at] = record_of(room, offset, time, user_id, user_name, text, kind, target, more)
         return found
 
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
         """See `Rows`."""
-        rooms = {self._rooms[room].base + offset: room for room, offset, _, _ in asked}
-        (rows,) = execute_rows(self._connection, _find_reactions, self._values(asked), 3).fetchone()
-        return {(rooms[place], place % OFFSETS, emoji, user) for place, emoji, user in _decode_reactions(rows)}
+        rooms, listed = self._rooms, list(asked)
+        values: list[object] = []
+        for number, (room, offset, emoji, user_id) in enumerate(listed, 1):
+            values += (number, rooms[room].base + offset, emoji, user_id)
+        (numbers,) = execute_rows(self._connection, _find_reactions, values, 4).fetchone()
+        return {listed[number - 1] for number in _decode_numbers(numbers)}
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         """See `Rows`."""
@@ -99,8 +101,8 @@ def _find_records(rows: int) -> str:
 @cache
 def _find_reactions(rows: int) -> str:
     return f"""
-        SELECT json_group_array(json_array(place, emoji, user_id)) FROM ({value_rows(rows, 3)})
-        CROSS JOIN reactions ON place = column1 AND emoji = column2 AND user_id = column3
+        SELECT json_group_array(column1) FROM ({value_rows(rows, 4)})
+        CROSS JOIN reactions ON place = column2 AND emoji = column3 AND user_id = column4
     """  # noqa: S608
 
 
