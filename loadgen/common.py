@@ -149,6 +149,8 @@ def make_plan(
     if not started_by_us:
         target.await_open(where, loading.wait)
         target.probe(where)
+    if server is not None:
+        server.require_listening(where.port)
     seed = make_seed(common)
     progress = announce(where, f"{connections:,} connections for about {seconds:,.0f} s, seed {seed}", notes)
     return Plan(

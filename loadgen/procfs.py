@@ -7,8 +7,10 @@ thousand idle connections cost in a second. Descendants are included.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -46,6 +48,21 @@ class Process:
             raise UsageError(f"--server-pid: there is no process {self.pid}") from None
         except OSError as error:
             raise UsageError(f"--server-pid: process {self.pid} cannot be read: {error.strerror}") from None
+
+    def require_listening(self, port: int) -> None:
+        """Refuse a process that is not the server's: neither it nor a descendant listens on the target's port."""
+        if self._listens(port) is False:
+            raise UsageError(
+                f"--server-pid: neither process {self.pid} nor a child of it listens on port {port};"
+                " name the process that serves the target"
+            )
+
+    def _listens(self, port: int) -> bool | None:
+        """`None` if we may not see its descriptors."""
+        try:
+            return any(_listening(pid, port) & _sockets(pid) for pid in self.tree())
+        except OSError:
+            return None
 
     def is_alive(self) -> bool:
         """Whether it runs; a zombie does not."""
@@ -118,6 +135,28 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+#: A socket among the links of /proc/PID/fd, and a listening one in a line of /proc/PID/net/tcp: the port, the state
+#: (0A is LISTEN), the inode.
+_SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
+_LISTENING: Final = re.compile(r"\d+: \w+:(\w{4}) \w+:0000 0A (?:\S+ +){5}(\d+)")
+
+
+def _sockets(pid: int) -> set[str]:
+    """Inodes of its sockets."""
+    folder, inodes = f"{_PROC}/{pid}/fd", set()
+    for fd in os.listdir(folder):  # noqa: PTH208  18,000 paths
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found = _SOCKET.fullmatch(os.readlink(f"{folder}/{fd}"))  # noqa: PTH115
+            inodes |= {found[1]} if found else set()
+    return inodes
+
+
+def _listening(pid: int, port: int) -> set[str]:
+    """Inodes of the sockets that listen on a port, in the network that this process sees."""
+    tables = "".join(_read(_PROC / str(pid) / "net" / name) for name in ("tcp", "tcp6"))
+    return {inode for where, inode in _LISTENING.findall(tables) if int(where, 16) == port}
 
 
 def _resident(pid: int) -> int:

@@ -23,7 +23,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.report import SCHEMA
 from loadgen.session import Plan
 from tests.loadgen.commandline import call, exit_code
-from tests.loadgen.planted import Plant, planted
+from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS
 from tests.support.ports import steady_port
 
@@ -202,6 +202,17 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
     assert all(part["figures"]["server_descriptors_left"] is not None for part in parts), "it was measured"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_foreign_process_is_not_taken_for_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its memory and CPU would be the target's, and its end would be held against it."""
+    with planted_process() as (url, _), planted_process() as (_, foreign):
+        what = ("attack", url, "--kind", "idle-connect", "--server-pid")
+        assert exit_code(*what, str(foreign)) == 2
+        out, err = capsys.readouterr()
+    assert out == ""
+    told = f"loadgen: --server-pid: neither process {foreign} nor a child of it listens"
+    assert err.splitlines()[-1].startswith(told)
 
 
 @pytest.mark.parametrize("starts", [0, 1], ids=["never", "once"])
