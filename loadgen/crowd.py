@@ -153,10 +153,10 @@ class Crowd:
             listeners=[(*where, number) for where, number in self._listeners().items()],
         )
 
-    def _listeners(self) -> Counter[tuple[str, int]]:
+    def _listeners(self) -> Counter[tuple[str, int, int]]:
         clients = (client for made in self._made.values() for client in made.clients if client.stage is Stage.HELD)
         return Counter(
-            (client.room, client.cohort.delivered[client.number])
+            (client.room, client.cohort.delivered[client.number], client.cohort.checksums[client.number])
             for client in clients
             if client.honest and not client.slow
         )

@@ -132,6 +132,7 @@ class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
     acks: Latency = msgspec.field(default_factory=Latency)  # of all; one without acknowledgement took the whole timeout
     echoes: Latency = msgspec.field(default_factory=Latency)
     acknowledged_in: dict[str, int] = {}  # by room
+    checksums_in: dict[str, int] = {}  # the sums of their checksums, by room
     errors: dict[str, int] = {}
     unacknowledged: int = 0
     unreturned: int = 0
@@ -168,8 +169,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
     ages: list[float] = []  # age of the oldest attacker still connected, by group
     own_faults: dict[str, int] = {}
-    #: Room, messages of the run delivered to each, and the number of such clients: honest, not slow, held.
-    listeners: list[tuple[str, int, int]] = []
+    #: Room, messages of the run delivered to each, the sum of their checksums, and the number of such clients: honest,
+    #: not slow, held.
+    listeners: list[tuple[str, int, int, int]] = []
 
     def lag(
         self, part: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
@@ -182,12 +184,26 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     def missed(self) -> int:
         """Acknowledged messages that a member of their room did not get, counted for each such member."""
         due = self.traffic.acknowledged_in
-        return sum(number * max(due.get(room, 0) - got, 0) for room, got, number in self.listeners)
+        return self._swapped() + sum(number * max(due.get(room, 0) - got, 0) for room, got, _, number in self.listeners)
 
     def surplus(self) -> int:
         """Messages that a member got and was not due: twice, or of another room."""
         due, perhaps = self.traffic.acknowledged_in, self.traffic.unacknowledged
-        return sum(number * max(got - due.get(room, 0) - perhaps, 0) for room, got, number in self.listeners)
+        return self._swapped() + sum(
+            number * max(got - due.get(room, 0) - perhaps, 0) for room, got, _, number in self.listeners
+        )
+
+    def _swapped(self) -> int:
+        """Members that got as many messages as were due, but not the same: at least one twice, and one never.
+
+        If some messages were not acknowledged, any of them may have come, and no sum of checksums is due.
+        """
+        due, sums = self.traffic.acknowledged_in, self.traffic.checksums_in
+        return sum(
+            number
+            for room, got, checksums, number in self.listeners
+            if not self.traffic.unacknowledged and got == due.get(room, 0) and checksums != sums.get(room, 0)
+        )
 
 
 AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | EndProbes | SendResult

@@ -5,13 +5,16 @@ counted from them: to the acknowledgement, and to the sender's own message comin
 a slow target, and then report only the messages that it did send (coordinated omission).
 """
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from functools import lru_cache
 from math import sqrt
 from random import Random
 from typing import ClassVar, Final, NamedTuple, Protocol
+from zlib import crc32
 
 from loadgen.latency import Lag, Latency, Recent
 from loadgen.messages import TrafficResult
@@ -24,6 +27,16 @@ CATCH_UP_BATCH: Final = 64
 TIMEOUT_SECONDS: Final = 5.0
 
 _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
+
+
+def names_in(data: bytes, mark: bytes) -> list[bytes]:
+    """Find the messages of the schedule in these bytes, each by its name: the tag of its process, and its number."""
+    return _names(mark).findall(data)
+
+
+@lru_cache
+def _names(mark: bytes) -> re.Pattern[bytes]:
+    return re.compile(re.escape(mark) + rb"-[0-9a-f]{8} \d+(?= )")
 
 
 class Speaker(Protocol):
@@ -74,6 +87,7 @@ class Traffic:
         self.unsent = 0  # due while no client could speak
         self.speakers: list[Speaker] = []
         self.acknowledged_in: Counter[str] = Counter()  # acknowledged messages, by room
+        self.checksums_in: Counter[str] = Counter()  # the sum of their names' checksums, by room
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._text = _SENTENCE
@@ -127,13 +141,17 @@ class Traffic:
         self._unacknowledged[number] = (due, speaker.room)
         if speaker.echoes:
             self._unreturned[number] = (due, speaker)
-        speaker.publish(number, f"{self.tag} {number} {self._text}")
+        speaker.publish(number, f"{self._name(number)} {self._text}")
+
+    def _name(self, number: int) -> str:
+        return f"{self.tag} {number}"
 
     def acknowledged(self, number: int) -> None:
         sent = self._unacknowledged.pop(number, None)
         if sent is not None:
             due, room = sent
             self.acknowledged_in[room] += 1
+            self.checksums_in[room] += crc32(self._name(number).encode())
             took = now() - due
             self.acks.record(took)
             self.recent.latency.record(took)
@@ -172,6 +190,7 @@ class Traffic:
             acks=acks,
             echoes=echoes,
             acknowledged_in=dict(self.acknowledged_in),
+            checksums_in=dict(self.checksums_in),
             errors=dict(self.errors),
             unacknowledged=len(self._unacknowledged),
             unreturned=len(self._unreturned),

@@ -1,6 +1,7 @@
 """The crowd's clients: made when they come, in the proportions of the whole."""
 
 from functools import partial
+from zlib import crc32
 
 import trio
 
@@ -32,6 +33,8 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     for client in [*clients, *crowd._made["others"].clients]:
         client.stage = Stage.HELD
     for client in clients:
-        client.deliver(b"lg00000000-ab and lg00000000-cd" if client.name == "poll" else b"what others say")
-    listeners = [("a", 0, 4), ("a", 2, 2), ("b", 0, 4), ("b", 2, 2)]
+        name = b"lg00000000-0123abcd 1"
+        client.deliver(name + b" text, " + name + b"2 text" if client.name == "poll" else b"what others say")
+    sums = crc32(name) + crc32(name + b"2")
+    listeners = [("a", 0, 0, 4), ("a", 2, sums, 2), ("b", 0, 0, 4), ("b", 2, sums, 2)]
     assert sorted(crowd.result().listeners) == listeners, "the slow are late on purpose, attackers do not listen"

@@ -168,8 +168,8 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
         ages=ages,
         reread=Reread(asked=held, lost=1) if ages else None,
         own_faults={"no ports": held},
-        listeners=[("lobby", 3, held)],
-        traffic=TrafficResult(acknowledged_in={"lobby": 2}),
+        listeners=[("lobby", 3, 30, held)],
+        traffic=TrafficResult(acknowledged_in={"lobby": 2}, checksums_in={"lobby": 20}),
     )
 
 
@@ -188,10 +188,12 @@ def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert max(totals.ages) == 9.0
     assert totals.missed() == (7 + 5) * (6 - 3), "six messages for each, of which each got three"
     assert totals.surplus() == 0
-    more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 2), ("lobby", 5, 1), ("quiet", 1, 1)])
+    more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 80, 2), ("lobby", 5, 50, 1), ("quiet", 1, 9, 1)])
     assert (more.missed(), more.surplus()) == (1, 2 * (8 - 6) + 1), "what one has too much is not another's"
+    swapped = msgspec.structs.replace(totals, listeners=[("lobby", 6, 60, 2), ("lobby", 6, 61, 3)])
+    assert (swapped.missed(), swapped.surplus()) == (3, 3), "as many as were due, and not the same"
     assert totals.reread == Reread(asked=7, lost=2), "the third looked for none"
-    assert totals.listeners == [("lobby", 3, 3), ("lobby", 3, 4), ("lobby", 3, 5)]
+    assert totals.listeners == [("lobby", 3, 30, 3), ("lobby", 3, 30, 4), ("lobby", 3, 30, 5)]
     assert totals.own_faults == {"no ports": 12}
 
 

@@ -282,6 +282,8 @@ def test_v13_a_sound_chat_holds_honest_load() -> None:
         (Plant(deaf_every=10, echo_delay=0.8), ("missed", "echo_p99_ms"), {"unreturned": 0}),
         (Plant(drop_every=20), ("unreturned",), {"unacknowledged": 0}),
         (Plant(tells_everybody=True), ("surplus",), {"missed": 0, "unacknowledged": 0}),
+        # one twice and the next never: each member got as many as were due
+        (Plant(repeats_every=10), ("missed", "surplus"), {"unreturned": 0, "unacknowledged": 0}),
     ],
 )
 def test_v13_messages_are_lost_and_come_late(plant: Plant, blamed: tuple[str, ...], figures: dict[str, float]) -> None:
