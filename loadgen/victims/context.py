@@ -6,6 +6,7 @@ kind of victim.
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
+from hashlib import blake2b
 from typing import Final
 
 import trio
@@ -53,12 +54,19 @@ class Context:
         self.failures = 0
         self.last_failure = ""
         self._least_page: int | None = None  # bytes of the smallest page before the first phase
+        self._pages: set[bytes] = set()  # digests of the pages up to the end of the first phase, two at most
 
-    def fault_in_page(self, size: int) -> str:
-        """Say what is wrong with a page of this size: an overloaded server may answer 200 with an excuse."""
-        if self._least_page is None or self.recorder.is_warm_up:
+    def fault_in_page(self, page: bytes) -> str:
+        """Say what is wrong with a page: an overloaded server may answer 200 with an excuse, or with a foreign page."""
+        size, digest = len(page), blake2b(page, digest_size=16).digest()
+        if self._least_page is None or self.recorder.phases_begun == 0:
             self._least_page = size if self._least_page is None else min(size, self._least_page)
-        return "a page of less than half the bytes as before" if 2 * size < self._least_page else ""
+        if self.recorder.phases_begun <= 1 and len(self._pages) < 2:
+            self._pages.add(digest)
+        if 2 * size < self._least_page:
+            return "a page of less than half the bytes as before"
+        is_constant = self.recorder.phases_begun > 1 and len(self._pages) == 1
+        return "another page than before" if is_constant and digest not in self._pages else ""
 
     @property
     def timeout_seconds(self) -> float:

@@ -41,8 +41,9 @@ class Recorder:
         self.phases.append((now(), phase))
 
     @property
-    def is_warm_up(self) -> bool:
-        return len(self.phases) == 1
+    def phases_begun(self) -> int:
+        """Phases that are reported, the present one included."""
+        return len(self.phases) - 1
 
     def _entry(self, kind: str, due: float) -> _Entry:
         phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
