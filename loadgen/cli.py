@@ -24,7 +24,7 @@ from loadgen.compare.command import compare
 from loadgen.conform.command import conform
 from loadgen.diff import diff
 from loadgen.figures import CAPACITY
-from loadgen.fingerprint.command import fingerprint
+from loadgen.fingerprint.play import fingerprint
 from loadgen.personas import registry, summary
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError

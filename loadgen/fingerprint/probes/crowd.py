@@ -11,11 +11,10 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import TROUBLE
+from loadgen.fingerprint.clients import OPEN, Client, TlsClient, first_sign
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, Unit
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, Need, Options, Site
-from loadgen.fingerprint.slow import OPEN, Client, TlsClient, first_sign
+from loadgen.fingerprint.site import ANSWER_SECONDS, TROUBLE, Need, Options, Site
 from loadgen.line import Line, describe
 
 #: The smallest listen backlog (http.server's): one more connection would wait a second for its SYN to be sent again.

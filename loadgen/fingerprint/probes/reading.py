@@ -15,10 +15,9 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import NotServedError, tried
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.site import NotServedError, Site, tried
 from loadgen.line import EndedError, Line
 from loadgen.sock_diag import SockDiag
 

@@ -16,11 +16,10 @@ import trio
 from wsproto.frame_protocol import Opcode
 
 from loadgen.answers import GarbledError
-from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError
+from loadgen.fingerprint.clients import join
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
-from loadgen.fingerprint.member import join
 from loadgen.fingerprint.practice import Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, NotServedError, Site, TurnedAwayError
 from loadgen.line import EndedError, Ending, describe
 from loadgen.wire import FIN, frame
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from loadgen.common import Common
-from loadgen.fingerprint.command import fingerprint
+from loadgen.fingerprint.play import fingerprint
 from loadgen.fingerprint.site import Options
 from loadgen.report import Outcome, Report
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
@@ -95,7 +95,7 @@ def test_a_run_ends_with_a_report_and_an_exit_code(
     """http.server of the standard library: threads, and no deadline at all. All goes at twice the pace."""
     import msgspec
 
-    monkeypatch.setattr("loadgen.fingerprint.command.LEAST_SECONDS", 6.0)
+    monkeypatch.setattr("loadgen.fingerprint.play.LEAST_SECONDS", 6.0)
     with served() as url:
         code = fingerprint(
             url,
