@@ -14,13 +14,13 @@ from loadgen import floor as floors
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.exercise import unmet
 from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
+from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive, Seconds
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.protocols import served
 from loadgen.report import Outcome
 from loadgen.scorecard import Scorecard
 from loadgen.target import UsageError
-from loadgen.values import File, N, Names, PerSecond, Seconds
 
 
 @Parameter(name="*")
@@ -28,14 +28,14 @@ from loadgen.values import File, N, Names, PerSecond, Seconds
 class Healthy:
     """Flags of both attacking commands for the healthy clients."""
 
-    victims: N = 50
+    victims: Positive = 50
     """Healthy clients, each with an operation every 100 ms."""
     victim: Annotated[str, Parameter(metavar="KIND")] = "chat"
     """What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for other
     servers ws-echo and 'GET /path'."""
     newcomers: PerSecond = NEWCOMERS_PER_S
     """Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."""
-    timeout: Seconds = OPERATION_TIMEOUT_SECONDS
+    timeout: Patience = OPERATION_TIMEOUT_SECONDS
     """Seconds after which a victim's operation has failed."""
     neighbours: N = NEIGHBOURS
     """Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that is hurt
@@ -46,8 +46,6 @@ class Healthy:
 
     def attacked(self, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
         """Return the experiment without its attackers, and the path that `--victim 'GET /path'` names."""
-        for flag, value in (("--duration", duration), ("--baseline", baseline), ("--recovery", recovery)):
-            flags.seconds(flag, value)
         probes, slow, path = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
         what = experiment.attack(
             {},
@@ -69,7 +67,7 @@ def attack(
     /,
     *,
     kind: Names,
-    clients: N = 8000,
+    clients: Clients = 8000,
     duration: Seconds = 20.0,
     healthy: Healthy = HEALTHY,
     baseline: Seconds = 5.0,
@@ -93,7 +91,6 @@ def attack(
         recovery: Seconds to measure after it.
     """
     loading.load_personas()
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     kinds = flags.attacks(kind, "--kind")
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
@@ -111,7 +108,7 @@ def scorecard(
     /,
     *,
     kind: Names = "",
-    clients: N = 8000,
+    clients: Clients = 8000,
     duration: Seconds = 12.0,
     healthy: Healthy = HEALTHY,
     baseline: Seconds = 3.0,
@@ -141,7 +138,6 @@ def scorecard(
         markdown_file: Also write the table there, as Markdown.
     """
     loading.load_personas()
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
     what, path = healthy.attacked(baseline, duration, recovery)
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") or every

@@ -25,12 +25,12 @@ from loadgen.conform.command import conform
 from loadgen.diff import diff
 from loadgen.figures import CAPACITY
 from loadgen.fingerprint.play import fingerprint
+from loadgen.flags import Clients, File, Mix, Name, PerSecond, Positive, Seconds, Share
 from loadgen.personas import registry, summary
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
-from loadgen.values import File, Mix, N, Name, PerSecond, Seconds, Share
 
 BAD_FLAGS: Final = 2
 REFUSED: Final = 4
@@ -63,7 +63,7 @@ def run(
     url: Url,
     /,
     *,
-    clients: Annotated[N, Parameter(help="Virtual clients in all.")] = 1000,
+    clients: Annotated[Clients, Parameter(help="Virtual clients in all.")] = 1000,
     mix: Annotated[
         Mix | None,
         Parameter(help=f"Shares of the personas, see `loadgen list`. Default {CHAT_LOAD}; with --request request=100."),
@@ -74,7 +74,7 @@ def run(
     ] = None,
     duration: Annotated[Seconds, Parameter(help="Seconds of steady load, after everybody is connected.")] = 30.0,
     rooms: Annotated[
-        N | None,
+        Positive | None,
         Parameter(help=f"Spread the clients over so many rooms. Default one for {flags.CLIENTS_PER_ROOM} clients."),
     ] = None,
     room: Annotated[
@@ -91,17 +91,10 @@ def run(
     nobody refused, failed or ended, every message acknowledged and back at its sender.
     """
     loading.load_personas()
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    flags.seconds("--duration", duration)
-    flags.seconds("--poll-wait", poll_wait)
     counts = flags.mix(mix or ("request=100" if loading.request else CHAT_LOAD), clients)
     speakers = any(persona.speaks for persona in counts)
-    if rate is not None:
-        flags.at_least("--rate", rate, 0)
-        if rate and not speakers:
-            raise UsageError("--rate: nobody speaks; add chat=… to --mix, or request=… or echo=…")
-    if rooms is not None:
-        flags.at_least("--rooms", rooms, 1)
+    if rate and not speakers:
+        raise UsageError("--rate: nobody speaks; add chat=… to --mix, or request=… or echo=…")
     what = experiment.honest_load(
         counts,
         rooms=flags.rooms(rooms, room, clients),
@@ -146,9 +139,11 @@ def capacity(
     protocol: Annotated[
         Literal["chat", "http", "ws-echo"], Parameter(help="What the target speaks; http and ws-echo need no chat.")
     ] = "chat",
-    first: Annotated[N, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
-    most: Annotated[N, Parameter(help="No more is tried.")] = 10_000,
-    precision: Annotated[Share, Parameter(help="Share of the result by which it may be off.")] = 0.1,
+    first: Annotated[Clients, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
+    most: Annotated[Clients, Parameter(help="No more is tried.")] = 10_000,
+    precision: Annotated[
+        Share, Parameter(help="Share of the result by which it may be off.", validator=flags.Range(0.01, 1))
+    ] = 0.1,
     duration: Annotated[Seconds, Parameter(help="Seconds of each trial.")] = 5.0,
     connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
@@ -159,10 +154,7 @@ def capacity(
     Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
     'capacity<5000' makes a test of it.
     """
-    flags.between("--first", first, 1, flags.MAX_CLIENTS)
-    flags.between("--most", most, first, flags.MAX_CLIENTS)
-    flags.between("--precision", precision, 0.01, 1)
-    flags.seconds("--duration", duration)
+    flags.Range(first).require("--most", most)
     largest = trial_of(of, protocol, most, duration)
     plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8)
     found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
@@ -230,6 +222,8 @@ def _main(arguments: list[str]) -> int:
 def _explain(error: cyclopts.CycloptsError) -> str:
     """Say in one line what is wrong with a command line, and where to read more."""
     text = " ".join(str(error).split())
+    if isinstance(error, cyclopts.ValidationError) and error.argument is not None:
+        text = f"{error.argument.name}: {error.exception_message}."
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         hint = text.partition("requires an argument.")[2]  # the flag that is misspelt
         text = f"{error.argument.name} {'needs a value' if error.keyword else 'is missing'}.{hint}"

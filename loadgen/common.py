@@ -17,6 +17,7 @@ from rich.console import Console
 
 from loadgen import figures, flags, personas, preflight, target
 from loadgen.experiment import Experiment
+from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Place, Processes, Seconds
 from loadgen.output import json_of, require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
@@ -24,7 +25,6 @@ from loadgen.render import show
 from loadgen.report import Report
 from loadgen.session import Plan
 from loadgen.target import Endpoint, Target
-from loadgen.values import File, Files, Folder, N, Name, PerSecond, Pid, Place, Seconds
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
@@ -48,7 +48,7 @@ class Common:
     lists the figures by name."""
     no_bar: bool = False
     """Judge by --fail-if alone, without the default bar."""
-    seed: N | None = None
+    seed: Annotated[int, Parameter(metavar="N")] | None = None
     """Replay a run's random choices; by default a new one, which is printed."""
     allow_target: Annotated[
         Annotated[str, Parameter(metavar="HOST")] | None,
@@ -67,9 +67,9 @@ class Loading:
     server_pid: Pid | None = None
     """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: a
     server reuses memory that an earlier crowd left behind, so its growth would not show."""
-    wait: Seconds = 0.0
+    wait: Annotated[Seconds, Parameter(validator=flags.Range(0, flags.MAX_SECONDS))] = 0.0
     """Seconds to wait for the target to listen; 0 = it listens already."""
-    processes: N = 1
+    processes: Processes = 1
     """Processes to play the crowd in; one holds about 18,000 clients and half a core."""
     path: Place = "/"
     """What plain GETs fetch."""
@@ -89,8 +89,6 @@ class Loading:
 
     def endpoint(self) -> Endpoint:
         method, path = ("GET", self.path) if self.request is None else flags.request(self.request)
-        flags.path("--path", self.path)
-        flags.path("--ws-path", self.ws_path)
         return Endpoint(
             path=path,
             websocket_path=self.ws_path,
@@ -136,9 +134,6 @@ def make_plan(
     connections, seconds = experiment.connections, rounds * experiment.expected_seconds
     watched = started_by_us or loading.server_pid is not None
     conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
-    flags.at_least("--connect-rate", connect_rate, 0)
-    flags.between("--wait", loading.wait, 0, flags.MAX_SECONDS)
-    flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
     endpoint = loading.endpoint()
     require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)

@@ -160,14 +160,17 @@ def _only_once(what: str, names: Counter[str]) -> None:
 
 
 def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int], str | None]:
-    told = (victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
-    return flags.probes(*told, where="victims.", number_is="number")
+    flags.AT_LEAST_ONE.require("victims.number", victims.number)
+    flags.NOT_NEGATIVE.require("victims.newcomers", victims.newcomers)
+    flags.NOT_NEGATIVE.require("victims.neighbours", victims.neighbours)
+    flags.PATIENCE.require("victims.timeout", victims.timeout)
+    return flags.probes(victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
 
 
 def _group(group: _Group) -> Group:
     where = f"groups.{group.name}"
-    flags.between(f"{where}.clients", group.clients, 1, flags.MAX_CLIENTS)
-    flags.seconds(f"{where}.poll_wait", group.poll_wait)
+    flags.CLIENTS.require(f"{where}.clients", group.clients)
+    flags.DURATION.require(f"{where}.poll_wait", group.poll_wait)
     if bool(group.mix) == bool(group.kind):
         raise UsageError(f"{where}: it has either mix, for honest clients, or kind, for attackers")
     if group.name == BESIDE:
@@ -190,11 +193,11 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
         if name not in groups:
             raise UsageError(f"{where}: there is no group {name!r}; there are {', '.join(sorted(groups)) or 'none'}")
     for name, share in phase.open.items():
-        flags.between(f"{where}.open.{name}", share, 0, 1)
+        flags.PART.require(f"{where}.open.{name}", share)
     if phase.rate is not None:
-        flags.at_least(f"{where}.rate", phase.rate, 0)
+        flags.NOT_NEGATIVE.require(f"{where}.rate", phase.rate)
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
     if told is not Counts.OPENING:
-        flags.seconds(f"{where}.seconds", phase.seconds)
+        flags.DURATION.require(f"{where}.seconds", phase.seconds)
     return Phase(**{**msgspec.structs.asdict(phase), "counts_as": told})

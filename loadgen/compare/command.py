@@ -22,11 +22,11 @@ from loadgen.compare.process import HOST
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.compare.scenario import Scenario, Sizes
 from loadgen.compare.scenarios import load, scenarios
+from loadgen.flags import CLIENTS, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
 from loadgen.output import require
 from loadgen.progress import Progress
 from loadgen.session import Plan
 from loadgen.target import UsageError
-from loadgen.values import File, Folder, Mix, N, Names, PerSecond, Seconds, Share
 
 #: Share of the full sizes: all scenarios against eleven servers take a quarter of an hour.
 DEFAULT_SCALE: Final = 0.2
@@ -35,8 +35,6 @@ DEFAULT_SCALE: Final = 0.2
 DEFAULT_ATTACKS: Final = "slow-head,slow-read-ws"
 
 DEFAULT_PEERS_DIR: Final = "~/.cache/chatserver-peers"
-
-MAX_REPEATS: Final = 100
 
 _HERE: Final = target.find(f"http://{HOST}")
 
@@ -54,11 +52,17 @@ def compare(
         Share,
         Parameter(
             help="Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000"
-            " attackers, a room of 1,000."
+            " attackers, a room of 1,000.",
+            validator=Range(0.001, 10),
         ),
     ] = DEFAULT_SCALE,
-    clients: Annotated[N | None, Parameter(help="The size of every crowd, instead of --scale.")] = None,
-    repeats: Annotated[N, Parameter(help=f"Rounds; ratios need {LEAST_ROUNDS} or more.")] = LEAST_ROUNDS,
+    clients: Annotated[
+        N | None,
+        Parameter(help="The size of every crowd, instead of --scale.", validator=Range(2, CLIENTS.most)),
+    ] = None,
+    repeats: Annotated[
+        N, Parameter(help=f"Rounds; ratios need {LEAST_ROUNDS} or more.", validator=Range(1, 100))
+    ] = LEAST_ROUNDS,
     idle_seconds: Annotated[
         Seconds,
         Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
@@ -69,7 +73,7 @@ def compare(
         File | None, Parameter(name="--markdown", help="Also write the tables there, as Markdown.")
     ] = None,
     mix: Annotated[Mix | None, Parameter(help="Of URLs: what is played; by default request=100.")] = None,
-    rate: Annotated[PerSecond, Parameter(help="Of URLs: messages or requests a second.")] = 100.0,
+    rate: Annotated[PerSecond, Parameter(help="Of URLs: messages or requests a second.", validator=Range(0.1))] = 100.0,
     duration: Annotated[Seconds, Parameter(help="Of URLs: seconds of each turn.")] = 5.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -81,19 +85,10 @@ def compare(
     """
     if common.fail_if:
         raise UsageError("--fail-if: compare judges nobody; it prints what it found")
-    flags.between("--repeats", repeats, 1, MAX_REPEATS)
-    flags.between("--scale", scale, 0.001, 10)
-    flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
-    flags.seconds("--idle-seconds", idle_seconds)
-    flags.seconds("--attack-seconds", attack_seconds)
-    if clients is not None:
-        flags.between("--clients", clients, 2, flags.MAX_CLIENTS)
     require(common.report)
     markdown.require(markdown_file)
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
     if urls:
-        flags.at_least("--rate", rate, 0.1)
-        flags.seconds("--duration", duration)
         chosen = _running(urls, common)
         counts = {each.name: number for each, number in flags.mix(mix or "request=100", clients or 20).items()}
         played = [load(counts, rate=rate, seconds=duration)]

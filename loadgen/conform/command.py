@@ -14,10 +14,10 @@ from loadgen.common import COMMON, Common, announce, arguments, find, finish
 from loadgen.conform.catalogue import select
 from loadgen.conform.report import FIGURES, Options
 from loadgen.conform.suite import SIDE_BY_SIDE, play
+from loadgen.flags import Range, Seconds
 from loadgen.output import require
 from loadgen.preflight import InvalidRunError
 from loadgen.target import TargetDownError, UsageError
-from loadgen.values import Seconds
 
 
 def conform(
@@ -36,7 +36,8 @@ def conform(
         ),
     ] = (),
     timeout: Annotated[
-        Seconds, Parameter(help="Seconds for a case's answers; a long case has more, by its bytes.")
+        Seconds,
+        Parameter(help="Seconds for a case's answers; a long case has more, by its bytes.", validator=Range(0.1, 600)),
     ] = 10.0,
     list_: Annotated[bool, Parameter(name="--list", help="Print the cases and end.")] = False,
     common: Common = COMMON,
@@ -57,7 +58,6 @@ def conform(
     if url is None:
         raise UsageError("URL: name a WebSocket that echoes, for example ws://127.0.0.1:8000/echo")
     conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
-    flags.between("--timeout", timeout, 0.1, 600)
     require(common.report)
     parts = urlsplit(url if "//" in url else f"ws://{url}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -219,12 +219,6 @@ class Fingerprint:
         return f"the server died {self._neighbour.last_alive - self._site.begun:.0f} s into the run"
 
 
-#: The honest slow probes take 8 s, so a shorter run would fail every server.
-LEAST_SECONDS: Final = 10.0
-
-#: More connections from one address would be an attack, not a measurement.
-MAX_CONNECTIONS: Final = 5000
-
 #: Connections that all probes hold at once, with room to spare.
 _SLOW_CONNECTIONS: Final = 300
 
@@ -239,13 +233,6 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     bar: no limit is missing, and none hurts honest slow users.
     """
     conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
-    flags.at_least("--within", options.within, LEAST_SECONDS)
-    flags.seconds("--within", options.within)
-    flags.between("--connections", options.connections, 0, MAX_CONNECTIONS)
-    flags.path("--path", options.path)
-    flags.path("--read-path", options.read_path or options.path)
-    flags.path("--post-path", options.post_path)
-    flags.path("--ws-path", options.ws_path)
     if options.poll_path.count(WAIT) != 1:
         raise UsageError(f"--poll-path: {options.poll_path!r} must have {WAIT} in it once: the seconds to be held")
     flags.path("--poll-path", options.poll_path.replace(WAIT, "1"))

@@ -17,9 +17,9 @@ from loadgen import wire
 from loadgen.answers import Answer, Exchange, GarbledError
 from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
+from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
 from loadgen.line import FAILURES, EndedError, Line, describe, dial
 from loadgen.target import PER_SOURCE, Target
-from loadgen.values import N, Place, Seconds
 
 T = TypeVar("T")
 
@@ -113,9 +113,14 @@ _NO_FLAG: Final = Parameter(parse=False)
 class Options:
     """Options of a fingerprint. The default paths are those of the chat contract."""
 
-    # long enough to see nginx's and aiohttp's 75 s and node's 89 s, short enough for two minutes in all
+    # long enough to see nginx's and aiohttp's 75 s and node's 89 s, short enough for two minutes in all; the honest
+    # slow probes take 8 s, so a run of less than ten would fail every server
     within: Annotated[
-        Seconds, Parameter(help="Patience of each probe in seconds: a deadline beyond it is not seen.")
+        Seconds,
+        Parameter(
+            help="Patience of each probe in seconds: a deadline beyond it is not seen.",
+            validator=Range(10, MAX_SECONDS),
+        ),
     ] = 105.0
     path: Annotated[Place, Parameter(help="A page for plain requests.")] = "/"
     read_path: Annotated[
@@ -124,13 +129,16 @@ class Options:
     post_path: Annotated[Place, Parameter(help="Where the server takes a body; if it is not there, --path.")] = (
         "/rooms/fingerprint/messages"
     )
-    poll_path: Annotated[Place, Parameter(help=f"Where a request is held for {WAIT} seconds if there is no news.")] = (
-        f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
-    )
+    poll_path: Annotated[
+        str, Parameter(metavar="PATH", help=f"Where a request is held for {WAIT} seconds if there is no news.")
+    ] = f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
     ws_path: Annotated[Place, Parameter(help="Where the server speaks WebSocket.")] = "/ws"
-    # twice a large office; more could use up the descriptors of a small server
+    # twice a large office; more could use up the descriptors of a small server, and thousands would be an attack
     connections: Annotated[
-        N, Parameter(help="Connections to open from one address, to find its cap; 0 leaves that alone.")
+        N,
+        Parameter(
+            help="Connections to open from one address, to find its cap; 0 leaves that alone.", validator=Range(0, 5000)
+        ),
     ] = 600
     # seconds between two drips, and between two plain requests
     pace: Annotated[float, _NO_FLAG] = 1.0

@@ -298,6 +298,6 @@ def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsy
     def broken(*_: object) -> None:
         raise NameError("planted")
 
-    monkeypatch.setattr(flags, "seconds", broken)
+    monkeypatch.setattr(flags, "mix", broken)
     assert exit_code("run", "http://127.0.0.1:1") == 3
     assert "invalid run: a fault of the generator's own" in capsys.readouterr().err
