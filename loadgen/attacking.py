@@ -10,7 +10,6 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import experiment, flags, markdown, target
-from loadgen import floor as floors
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.exercise import unmet
 from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
@@ -19,7 +18,7 @@ from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.protocols import served
 from loadgen.report import Outcome
-from loadgen.scorecard import Scorecard
+from loadgen.scorecard import Scorecard, require_floor
 from loadgen.target import UsageError
 
 
@@ -143,7 +142,7 @@ def scorecard(
     kinds = flags.attacks(kind, "--kind") or every
     markdown.require(markdown_file)
     if floor:
-        floors.require(target.find(url, allow=common.allow_target))
+        require_floor(target.find(url, allow=common.allow_target))
     command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
     if command and loading.server_pid is not None:
         raise UsageError("--server-pid: with --start it is known")

@@ -20,8 +20,8 @@ from loadgen.attacking import attack, scorecard
 from loadgen.capacity import Capacity, Of, Search, trial_of
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
-from loadgen.compare.command import compare
-from loadgen.conform.command import conform
+from loadgen.compare.comparison import compare
+from loadgen.conform.suite import conform
 from loadgen.diff import diff
 from loadgen.figures import CAPACITY
 from loadgen.fingerprint.play import fingerprint

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from loadgen import figures, flags, personas, preflight, target
 from loadgen.experiment import Experiment
+from loadgen.exports import json_of, require, save
 from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Place, Processes, Seconds
-from loadgen.output import json_of, require, save
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show

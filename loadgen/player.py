@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from loadgen import machine
+from loadgen import procfs
 from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
@@ -279,8 +279,8 @@ class Player:
             deliveries=self._deliveries(),
             sent_bytes=sum(group.sent_bytes for group in groups),
             received_bytes=sum(group.received_bytes for group in groups),
-            ticks=machine.ticks() if measured else None,
-            pressure=machine.pressure() if measured else None,
+            ticks=procfs.ticks() if measured else None,
+            pressure=procfs.pressure() if measured else None,
         )
 
     def _usage(self) -> Usage | None:

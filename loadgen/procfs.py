@@ -1,9 +1,13 @@
-"""The memory, CPU and descriptors of a process, read from /proc: ours, and the target's if its pid is given.
+"""What the kernel tells of a process and of this machine: memory, CPU and descriptors, and who had the processors.
 
 Owns: the choice of figure. Memory is Pss (pages shared with children count once) from `smaps_rollup`, read only at the
 ends of a phase because the kernel walks the page tables for it; the once-a-second timeline uses the cheap resident
 size. CPU is read from the kernel's clock of a process: /proc/PID/stat counts in ticks of 10 ms, which is more than a
 thousand idle connections cost in a second. Descendants are included.
+
+To every clock here, a server that waits for a processor looks like a slow server. The time that the host took (steal),
+and the time that programs waited for a processor, tell the two apart; many hosts do not report to their guests what
+they take. May not: judge.
 """
 
 import os
@@ -173,3 +177,48 @@ def _pss(pid: int) -> int:
 def _cpu(pid: int) -> float:
     # the clock id of clock_getcpuclockid(3): the inverted pid above three bits, CPUCLOCK_SCHED of a whole process
     return time.clock_gettime((~pid << 3) | 2)
+
+
+_STAT: Final = Path("/proc/stat")
+_PRESSURE: Final = Path("/proc/pressure/cpu")
+_SOME: Final = re.compile(r"^some .*total=(\d+)$", re.MULTILINE)
+
+#: user nice system idle iowait irq softirq steal. A guest's time, which follows, is in `user` and `nice` already.
+_FIELDS: Final = 8
+
+
+class Ticks(NamedTuple):
+    """Processor time so far, of all processors together, in the kernel's ticks, mostly of 10 ms."""
+
+    total: int
+    stolen: int
+
+
+def ticks() -> Ticks | None:
+    """The present count of ticks; `None` if the kernel does not report it."""
+    try:
+        return ticks_in(_STAT.read_text())
+    except OSError:  # macOS has no /proc
+        return None
+
+
+def ticks_in(text: str) -> Ticks | None:
+    line = next((line for line in text.splitlines() if line.startswith("cpu ")), "")
+    found = [int(field) for field in line.split()[1 : _FIELDS + 1]]
+    return Ticks(sum(found), found[-1]) if len(found) == _FIELDS else None
+
+
+def stolen_percent(before: Ticks | None, after: Ticks | None) -> float | None:
+    """The share of processor time that the host took between two readings; `None` without a tick in between."""
+    if before is None or after is None or after.total <= before.total:
+        return None
+    return round(100 * (after.stolen - before.stolen) / (after.total - before.total), 2)
+
+
+def pressure() -> float | None:
+    """Seconds so far in which a program was ready to run and had no processor; `None` on older kernels."""
+    try:
+        found = _SOME.search(_PRESSURE.read_text())
+    except OSError:
+        return None
+    return int(found[1]) / 1e6 if found else None

@@ -1,19 +1,27 @@
 """`loadgen scorecard`: every attack in turn, one verdict table.
 
 Owns: which attacks are played, in which order and with how many attackers. Each is an experiment of its own, with its
-own baseline, so that one does not affect the next. With a floor, each is played there first. A target that is started
-anew for each attack keeps no memory from the attack before.
+own baseline, so that one does not affect the next. A target that is started anew for each attack keeps no memory from
+the attack before.
+
+With a floor, each is played there first: on a server that does the least that makes a chat, started fresh for each
+attack. Delays of the victims there come from the machine and the generator, and so would affect any server. May not:
+judge; measured.py says what the figures mean.
 """
 
+import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
 import trio
 
-from loadgen import floor
-from loadgen.client import Client
-from loadgen.compare.process import DiedError, running
+from loadgen import target
+from loadgen.client import Client, Threat
+from loadgen.compare.catalogue import PEERS
+from loadgen.compare.process import DiedError, Server, running
 from loadgen.exercise import unmet
 from loadgen.experiment import Experiment
 from loadgen.measured import Floor
@@ -24,8 +32,69 @@ from loadgen.protocols import served
 from loadgen.report import Outcome, Report, Started, verdict
 from loadgen.session import Plan, cause_of_death
 from loadgen.stopping import stoppable
-from loadgen.target import UsageError
+from loadgen.target import USUAL, Target, UsageError
 from loadgen.verdict import worst
+
+#: Address space of the floor, which buffers without limit for clients that do not read; it dies before the machine
+#: does.
+MOST_BYTES: Final = 4 * 2**30
+
+#: The default ping interval of the peers of a comparison.
+_PING_SECONDS: Final = 20.0
+
+_PEER: Final = PEERS["floor"]
+
+
+def require_floor(where: Target) -> None:
+    """Refuse a target that the floor cannot be compared with."""
+    if where.tls or not where.on_loopback:
+        raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
+
+
+def is_fair(experiment: Experiment) -> bool:
+    """Whether the floor can be compared in this attack, which is not so for malformed input: it does not validate."""
+    return all(persona.threat is not Threat.MALFORMED for persona in experiment.attackers)
+
+
+async def play_floor(plan: Plan, experiment: Experiment) -> Floor:
+    """Play the attack there. A floor that fails says why, and does not end the scorecard."""
+    try:
+        async with running(_floor) as server:
+            resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+            return await _play_at(server, plan, experiment)
+    except DiedError as error:
+        return Floor(fault=f"the floor {error}")
+
+
+def _floor(work: Path, port: int) -> list[str]:
+    return _PEER.kit.command(work, work, port, _PING_SECONDS)
+
+
+async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
+    there = replace(
+        plan,
+        target=target.find(server.url),
+        server=Process(server.pid) if plan.server else None,  # watching a process has a cost, so watch both or neither
+        conditions=(),
+        no_bar=True,  # the floor is a measure, and is not judged
+        endpoint=USUAL,
+    )
+    try:
+        report = await Player(there, experiment).play()
+    except InvalidRunError as error:
+        server.require()  # if it died, that is the better reason
+        return Floor(fault=str(error))
+    server.require()
+    return as_floor(report)
+
+
+def as_floor(report: Report) -> Floor:
+    """The part of a finished run that is reported."""
+    if report.outcome is Outcome.INTERRUPTED:
+        return Floor(interrupted=True)
+    if report.outcome is Outcome.INVALID:
+        return Floor(fault=report.verdict.reasons[0])
+    return Floor(figures=report.figures)
 
 
 @dataclass
@@ -108,10 +177,10 @@ class Scorecard:
             yield replace(plan, server=Process(server.pid))
 
     async def _play_at_the_floor(self, experiment: Experiment) -> Floor | None:
-        if not self.with_floor or not floor.is_fair(experiment):
+        if not self.with_floor or not is_fair(experiment):
             return None
         self.plan.progress.say("at the floor first")
-        found = await floor.play(self.plan, experiment)
+        found = await play_floor(self.plan, experiment)
         self.plan.progress.say(f"now at {self.plan.target.url}")
         return found
 

@@ -15,7 +15,7 @@ from loadgen.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter, NoFigureError
 from loadgen.compare.relay import Relay
-from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
+from loadgen.compare.results import Column, Layout, Sample, Scenario, Sizes
 from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
 from loadgen.procfs import Process

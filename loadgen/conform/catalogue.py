@@ -10,9 +10,8 @@ from types import MappingProxyType
 from typing import Final
 
 from loadgen.conform.case import Case
-from loadgen.conform.framing import fragmented, framing, pings, reserved
+from loadgen.conform.framing import fragmented, framing, limits, pings, reserved
 from loadgen.conform.handshakes import closing, opening
-from loadgen.conform.limits import limits
 from loadgen.conform.utf8 import utf8
 from loadgen.target import UsageError
 

@@ -21,7 +21,6 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong
 from wsproto.frame_protocol import Opcode
 
-from loadgen.answers import Exchange, GarbledError
 from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
 from loadgen.fingerprint.site import (
@@ -34,7 +33,7 @@ from loadgen.fingerprint.site import (
     tried,
     while_sending,
 )
-from loadgen.line import EndedError, Ending, Line
+from loadgen.line import EndedError, Ending, Exchange, GarbledError, Line
 from loadgen.wire import FIN, UPGRADE_FIELDS, WireError, check_upgrade, frame
 
 #: Events this soon after the first sign belong to it: an answer and its FIN are often two segments.

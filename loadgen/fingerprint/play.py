@@ -17,6 +17,7 @@ import trio
 
 from loadgen import figures, flags, preflight
 from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
+from loadgen.exports import require
 from loadgen.figures import Condition
 from loadgen.fingerprint.findings import Failed, Finding, Found, NotApplicable, describe, merge, remark
 from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
@@ -33,7 +34,6 @@ from loadgen.fingerprint.site import (
     tried,
 )
 from loadgen.fingerprint.survey import survey
-from loadgen.output import require
 from loadgen.progress import Progress
 from loadgen.report import Report, Sample, Started
 from loadgen.stopping import cancel_after, stoppable

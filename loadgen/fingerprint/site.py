@@ -14,11 +14,10 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import wire
-from loadgen.answers import Answer, Exchange, GarbledError
 from loadgen.client import TURNED_AWAY
 from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
 from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
-from loadgen.line import FAILURES, EndedError, Line, describe, dial
+from loadgen.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
 from loadgen.target import PER_SOURCE, Target
 
 T = TypeVar("T")

@@ -9,7 +9,6 @@ from typing import Final
 
 import trio
 
-from loadgen.answers import Answer, Exchange
 from loadgen.fingerprint.clients import join
 from loadgen.fingerprint.findings import Failed, NotApplicable
 from loadgen.fingerprint.site import (
@@ -22,7 +21,7 @@ from loadgen.fingerprint.site import (
     Site,
     TurnedAwayError,
 )
-from loadgen.line import describe
+from loadgen.line import Answer, Exchange, describe
 from loadgen.wire import UPGRADE_FIELDS
 
 _SMALL_BODY: Final = BODY_BEGIN + b" " * 15

@@ -13,14 +13,12 @@ from typing import Final
 import trio
 
 from loadgen import wire
-from loadgen.answers import Answer, Exchange
 from loadgen.client import Cohort, Needs, Speaking
-from loadgen.line import Line
+from loadgen.line import Answer, Exchange, Line
 from loadgen.personas import persona
-from loadgen.protocols.protocol import Protocol
 from loadgen.target import Endpoint
-from loadgen.victims.context import Context
-from loadgen.victims.victim import Newcomer, OperationFailedError, Victim
+from loadgen.victims.probe import Context
+from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
 
 
 class HttpPeer:

@@ -13,8 +13,7 @@ from loadgen import messages, protocols
 from loadgen.messages import AnyOrder, MakeVictims, Reread, Result, Role, Status
 from loadgen.protocols import chat_v1
 from loadgen.timers import now
-from loadgen.victims.clock import Schedule
-from loadgen.victims.context import Context, Probe
+from loadgen.victims.probe import Context, Probe, Schedule
 from loadgen.victims.victim import ADDRESSES, UNANSWERED, Newcomers, Victim
 
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from loadgen import floor
+from loadgen import scorecard
 from loadgen.measured import Floor
 from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles
@@ -234,7 +234,7 @@ def test_v7_beside_a_floor(plant: Plant, floor_p99_ms: float, code: int, blamed:
     async def met(*_: object) -> Floor:
         return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": floor_p99_ms})
 
-    with patch.object(floor, "play", met):
+    with patch.object(scorecard, "play_floor", met):
         ended = attacked(
             partial(planted_process, plant), "idle-connect", "--victim", "ws", "--floor", command="scorecard",
             timeout=IMPATIENT if plant.no_newcomers else PATIENCE,

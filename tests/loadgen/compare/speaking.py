@@ -13,7 +13,7 @@ import trio
 import trio_websocket
 
 from loadgen.compare.catalogue import Peer
-from loadgen.compare.command import DEFAULT_PEERS_DIR
+from loadgen.compare.comparison import DEFAULT_PEERS_DIR
 from loadgen.compare.process import Server, running
 from loadgen.compare.relay import Relay
 

@@ -9,7 +9,7 @@ import pytest
 
 from loadgen.common import Common
 from loadgen.compare.catalogue import OURS, PEERS
-from loadgen.compare.command import compare
+from loadgen.compare.comparison import compare
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
 from loadgen.target import UsageError
@@ -43,7 +43,7 @@ def test_bad_flags(arguments: str, error: str, capsys: pytest.CaptureFixture[str
 @pytest.fixture
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for before anything is read: no figure is looked at here."""
-    monkeypatch.setattr("loadgen.compare.command.SETTLE_SECONDS", SETTLE_SECONDS)
+    monkeypatch.setattr("loadgen.compare.comparison.SETTLE_SECONDS", SETTLE_SECONDS)
 
 
 def test_more_than_this_machine_can_hold() -> None:

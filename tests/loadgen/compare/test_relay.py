@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from loadgen.compare import relay
-from loadgen.compare.kits import PEERS
+from loadgen.compare.catalogue import SCRIPTS
 from loadgen.compare.process import DiedError, Server
 from loadgen.compare.relay import Relay
 
@@ -89,7 +89,7 @@ async def test_a_greeting_that_is_not_taken_says_so(answer: bytes) -> None:
 
 def test_as_large_as_everybody_s() -> None:
     """Deliveries are compared: a shorter message would be a cheaper one."""
-    chatroom = runpy.run_path(str(PEERS / "chatroom.py"))
+    chatroom = runpy.run_path(str(SCRIPTS / "chatroom.py"))
     text = "lg01234567 1234 the quick brown fox jumps over the lazy dog"
     _, event, _ = chatroom["Chat"](threading.Event).say("compare", text)
     assert len(event) == len(relay._MESSAGE)

@@ -11,7 +11,7 @@ from loadgen.line import Line, describe
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import upgrade
 from loadgen.target import Endpoint
-from loadgen.victims.context import Context
+from loadgen.victims.probe import Context
 from loadgen.victims.victim import failure_in
 from tests.loadgen.protocols.speaking import schedule, send
 from tests.loadgen.stage import PATIENCE, WebSocket, listening, playing, reset, until
