@@ -63,24 +63,13 @@ def run(
     url: Url,
     /,
     *,
-    clients: Annotated[Clients, Parameter(help="Virtual clients in all.")] = 1000,
-    mix: Annotated[
-        Mix | None,
-        Parameter(help=f"Shares of the personas, see `loadgen list`. Default {CHAT_LOAD}; with --request request=100."),
-    ] = None,
-    rate: Annotated[
-        PerSecond | None,
-        Parameter(help=f"Messages or requests a second, open-loop. Default {DEFAULT_RATE:g} if anybody speaks."),
-    ] = None,
-    duration: Annotated[Seconds, Parameter(help="Seconds of steady load, after everybody is connected.")] = 30.0,
-    rooms: Annotated[
-        Positive | None,
-        Parameter(help=f"Spread the clients over so many rooms. Default one for {flags.CLIENTS_PER_ROOM} clients."),
-    ] = None,
-    room: Annotated[
-        Name | None, Parameter(help="Name of the room; with --rooms above 1 the beginning of the rooms' names.")
-    ] = None,
-    poll_wait: Annotated[Seconds, Parameter(help="Seconds that a long-poll asks to be held.")] = 25.0,
+    clients: Clients = 1000,
+    mix: Mix | None = None,
+    rate: PerSecond | None = None,
+    duration: Seconds = 30.0,
+    rooms: Positive | None = None,
+    room: Name | None = None,
+    poll_wait: Seconds = 25.0,
     connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -89,6 +78,15 @@ def run(
 
     Latencies count from the moment a message was due, so a target that stalls cannot hide it. The default bar:
     nobody refused, failed or ended, every message acknowledged and back at its sender.
+
+    Args:
+        clients: Virtual clients in all.
+        mix: Shares of the personas, see `loadgen list`. Default idle=80,poll=15,chat=5; with --request request=100.
+        rate: Messages or requests a second, open-loop. Default 10 if anybody speaks.
+        duration: Seconds of steady load, after everybody is connected.
+        rooms: Spread the clients over so many rooms. Default one for 50 clients.
+        room: Name of the room; with --rooms above 1 the beginning of the rooms' names.
+        poll_wait: Seconds that a long-poll asks to be held.
     """
     loading.load_personas()
     counts = flags.mix(mix or ("request=100" if loading.request else CHAT_LOAD), clients)
@@ -111,17 +109,13 @@ app.command(scorecard)
 
 
 @app.command
-def play(
-    url: Url,
-    /,
-    *,
-    scenario: Annotated[File, Parameter(help="The TOML file, see docs/loadgen.md.")],
-    loading: Loading = LOADING,
-    common: Common = COMMON,
-) -> int:
+def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Common = COMMON) -> int:
     """Play a scenario from a file: groups, phases with ramps, spikes and soaks, victims, thresholds.
 
     `run` and `attack` are presets of what such a file can say. --fail-if adds to what the file asks for.
+
+    Args:
+        scenario: The TOML file, see docs/loadgen.md.
     """
     loading.load_personas()
     told = scenariofile.read(scenario)
@@ -135,16 +129,12 @@ def capacity(
     url: Url,
     /,
     *,
-    of: Annotated[Of, Parameter(help="What to look for: idle connections, newcomers or messages a second.")] = Of.IDLE,
-    protocol: Annotated[
-        Literal["chat", "http", "ws-echo"], Parameter(help="What the target speaks; http and ws-echo need no chat.")
-    ] = "chat",
-    first: Annotated[Clients, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
-    most: Annotated[Clients, Parameter(help="No more is tried.")] = 10_000,
-    precision: Annotated[
-        Share, Parameter(help="Share of the result by which it may be off.", validator=flags.Range(0.01, 1))
-    ] = 0.1,
-    duration: Annotated[Seconds, Parameter(help="Seconds of each trial.")] = 5.0,
+    of: Of = Of.IDLE,
+    protocol: Literal["chat", "http", "ws-echo"] = "chat",
+    first: Clients = 100,
+    most: Clients = 10_000,
+    precision: Annotated[Share, Parameter(validator=flags.Range(0.01, 1))] = 0.1,
+    duration: Seconds = 5.0,
     connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -153,6 +143,14 @@ def capacity(
 
     Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
     'capacity<5000' makes a test of it.
+
+    Args:
+        of: What to look for: idle connections, newcomers or messages a second.
+        protocol: What the target speaks; http and ws-echo need no chat.
+        first: The size that is tried first; then twice as much, and so on.
+        most: No more is tried.
+        precision: Share of the result by which it may be off.
+        duration: Seconds of each trial.
     """
     flags.Range(first).require("--most", most)
     largest = trial_of(of, protocol, most, duration)

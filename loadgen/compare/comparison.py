@@ -192,41 +192,20 @@ _HERE: Final = target.find(f"http://{HOST}")
 
 
 def compare(
-    *urls: Annotated[str, Parameter(help="Servers that run already, two or more, instead of the named ones.")],
-    peers: Annotated[
-        Names, Parameter(help=f"Only these servers, comma-separated, and {OURS}, which the ratios refer to.")
-    ] = "",
-    only: Annotated[Names, Parameter(help="Only these scenarios: idle, poll, fanout, beside, attack.")] = "",
-    attacks: Annotated[
-        Names, Parameter(help="The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.")
-    ] = DEFAULT_ATTACKS,
-    scale: Annotated[
-        Share,
-        Parameter(
-            help="Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000"
-            " attackers, a room of 1,000.",
-            validator=Range(0.001, 10),
-        ),
-    ] = DEFAULT_SCALE,
-    clients: Annotated[
-        N | None,
-        Parameter(help="The size of every crowd, instead of --scale.", validator=Range(2, CLIENTS.most)),
-    ] = None,
-    repeats: Annotated[
-        N, Parameter(help=f"Rounds; ratios need {LEAST_ROUNDS} or more.", validator=Range(1, 100))
-    ] = LEAST_ROUNDS,
-    idle_seconds: Annotated[
-        Seconds,
-        Parameter(help="Seconds of the idle window, and between pings: each connection is pinged once in it."),
-    ] = Sizes.idle_seconds,
-    attack_seconds: Annotated[Seconds, Parameter(help="Seconds of each attack.")] = Sizes.attack_seconds,
-    peers_dir: Annotated[Folder, Parameter(help="Where the peers' own environments are.")] = DEFAULT_PEERS_DIR,
-    markdown_file: Annotated[
-        File | None, Parameter(name="--markdown", help="Also write the tables there, as Markdown.")
-    ] = None,
-    mix: Annotated[Mix | None, Parameter(help="Of URLs: what is played; by default request=100.")] = None,
-    rate: Annotated[PerSecond, Parameter(help="Of URLs: messages or requests a second.", validator=Range(0.1))] = 100.0,
-    duration: Annotated[Seconds, Parameter(help="Of URLs: seconds of each turn.")] = 5.0,
+    *urls: str,
+    peers: Names = "",
+    only: Names = "",
+    attacks: Names = DEFAULT_ATTACKS,
+    scale: Annotated[Share, Parameter(validator=Range(0.001, 10))] = DEFAULT_SCALE,
+    clients: Annotated[N | None, Parameter(validator=Range(2, CLIENTS.most))] = None,
+    repeats: Annotated[N, Parameter(validator=Range(1, 100))] = LEAST_ROUNDS,
+    idle_seconds: Seconds = Sizes.idle_seconds,
+    attack_seconds: Seconds = Sizes.attack_seconds,
+    peers_dir: Folder = DEFAULT_PEERS_DIR,
+    markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
+    mix: Mix | None = None,
+    rate: Annotated[PerSecond, Parameter(validator=Range(0.1))] = 100.0,
+    duration: Seconds = 5.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
@@ -234,6 +213,23 @@ def compare(
 
     The others are small servers that come with loadgen. Each is installed at its first use, in an environment of its
     own; one that cannot be installed is skipped with a line that says why. Nothing is installed into the system.
+
+    Args:
+        urls: Servers that run already, two or more, instead of the named ones.
+        peers: Only these servers, comma-separated, and chatserver, which the ratios refer to.
+        only: Only these scenarios: idle, poll, fanout, beside, attack.
+        attacks: The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.
+        scale: Share of the full sizes: 10,000 idle (never below 6,000), 15,000 beside a throughput, 8,000 attackers, a
+            room of 1,000.
+        clients: The size of every crowd, instead of --scale.
+        repeats: Rounds; ratios need 3 or more.
+        idle_seconds: Seconds of the idle window, and between pings: each connection is pinged once in it.
+        attack_seconds: Seconds of each attack.
+        peers_dir: Where the peers' own environments are.
+        markdown_file: Also write the tables there, as Markdown.
+        mix: Of URLs: what is played; by default request=100.
+        rate: Of URLs: messages or requests a second.
+        duration: Of URLs: seconds of each turn.
     """
     if common.fail_if:
         raise UsageError("--fail-if: compare judges nobody; it prints what it found")

@@ -73,25 +73,12 @@ async def _demand_echo(options: Options) -> None:
 
 
 def conform(
-    url: Annotated[
-        str | None,
-        Parameter(
-            help="A WebSocket that echoes, for example ws://127.0.0.1:8000/echo; loopback only, see --allow-target."
-        ),
-    ] = None,
+    url: str | None = None,
     /,
     *,
-    case: Annotated[
-        tuple[str, ...],
-        Parameter(
-            metavar="CASE", help="Only the cases with these numbers, for example '5.*'; repeatable, or with commas."
-        ),
-    ] = (),
-    timeout: Annotated[
-        Seconds,
-        Parameter(help="Seconds for a case's answers; a long case has more, by its bytes.", validator=Range(0.1, 600)),
-    ] = 10.0,
-    list_: Annotated[bool, Parameter(name="--list", help="Print the cases and end.")] = False,
+    case: Annotated[tuple[str, ...], Parameter(metavar="CASE")] = (),
+    timeout: Annotated[Seconds, Parameter(validator=Range(0.1, 600))] = 10.0,
+    list_: Annotated[bool, Parameter(name="--list")] = False,
     common: Common = COMMON,
 ) -> int:
     """Play RFC 6455 case by case against a WebSocket that echoes, and report what the server does wrong.
@@ -101,6 +88,12 @@ def conform(
     server. chatserver takes all cases with up to 4,096 fragments if it runs with --max-message-bytes 33554432
     --all-unfinished-bytes 268435456 --max-fragments 4096 --message-rate 0. The default bar: nothing is wrong. Exit
     code 3 means that nothing was exercised: no answer, or no echo.
+
+    Args:
+        url: A WebSocket that echoes, for example ws://127.0.0.1:8000/echo; loopback only, see --allow-target.
+        case: Only the cases with these numbers, for example '5.*'; repeatable, or with commas.
+        timeout: Seconds for a case's answers; a long case has more, by its bytes.
+        list_: Print the cases and end.
     """
     cases = select(case)
     if list_:

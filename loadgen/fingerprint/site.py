@@ -114,31 +114,21 @@ class Options:
 
     # long enough to see nginx's and aiohttp's 75 s and node's 89 s, short enough for two minutes in all; the honest
     # slow probes take 8 s, so a run of less than ten would fail every server
-    within: Annotated[
-        Seconds,
-        Parameter(
-            help="Patience of each probe in seconds: a deadline beyond it is not seen.",
-            validator=Range(10, MAX_SECONDS),
-        ),
-    ] = 105.0
-    path: Annotated[Place, Parameter(help="A page for plain requests.")] = "/"
-    read_path: Annotated[
-        Place | None, Parameter(help="What the slow readers ask for; by default --path, many times over.")
-    ] = None
-    post_path: Annotated[Place, Parameter(help="Where the server takes a body; if it is not there, --path.")] = (
-        "/rooms/fingerprint/messages"
-    )
-    poll_path: Annotated[
-        str, Parameter(metavar="PATH", help=f"Where a request is held for {WAIT} seconds if there is no news.")
-    ] = f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
-    ws_path: Annotated[Place, Parameter(help="Where the server speaks WebSocket.")] = "/ws"
+    within: Annotated[Seconds, Parameter(validator=Range(10, MAX_SECONDS))] = 105.0
+    """Patience of each probe in seconds: a deadline beyond it is not seen."""
+    path: Place = "/"
+    """A page for plain requests."""
+    read_path: Place | None = None
+    """What the slow readers ask for; by default --path, many times over."""
+    post_path: Place = "/rooms/fingerprint/messages"
+    """Where the server takes a body; if it is not there, --path."""
+    poll_path: Annotated[str, Parameter(metavar="PATH")] = f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
+    """Where a request is held for {wait} seconds if there is no news."""
+    ws_path: Place = "/ws"
+    """Where the server speaks WebSocket."""
     # twice a large office; more could use up the descriptors of a small server, and thousands would be an attack
-    connections: Annotated[
-        N,
-        Parameter(
-            help="Connections to open from one address, to find its cap; 0 leaves that alone.", validator=Range(0, 5000)
-        ),
-    ] = 600
+    connections: Annotated[N, Parameter(validator=Range(0, 5000))] = 600
+    """Connections to open from one address, to find its cap; 0 leaves that alone."""
     # seconds between two drips, and between two plain requests
     pace: Annotated[float, _NO_FLAG] = 1.0
     # bytes a second of the slow readers: 0; values on both sides of the minimum rates in use (240, 256), because the
