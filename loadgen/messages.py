@@ -126,17 +126,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     recent: Recent
 
 
-class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of the schedule's messages."""
+class TrafficResult(msgspec.Struct, kw_only=True):
+    """The results of the schedule's messages: booked by `Traffic`, sent, merged."""
 
     acks: Latency = msgspec.field(default_factory=Latency)  # of all; one without acknowledgement took the whole timeout
     echoes: Latency = msgspec.field(default_factory=Latency)
-    acknowledged_in: dict[str, int] = {}  # by room
-    checksums_in: dict[str, int] = {}  # the sums of their checksums, by room
-    errors: dict[str, int] = {}
+    acknowledged_in: dict[str, int] = msgspec.field(default_factory=Counter)  # by room
+    checksums_in: dict[str, int] = msgspec.field(default_factory=Counter)  # the sums of their names' checksums, by room
+    errors: dict[str, int] = msgspec.field(default_factory=Counter)
     unacknowledged: int = 0
     unreturned: int = 0
-    unsent: int = 0
+    unsent: int = 0  # due while no client could speak
 
 
 class Reread(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,23 +147,23 @@ class Reread(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: str = ""  # why rooms could not be read, if some could not
 
 
-class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of one kind of victims in one phase."""
+class PhaseResult(msgspec.Struct, kw_only=True):
+    """The results of one kind of victims in one phase: booked by the recorder, sent, pooled."""
 
     phase: str
     kind: str
-    latency: Latency  # of all operations; one that failed took the whole timeout
-    failed: dict[str, int]
-    first_failure: float | None  # when the first operation that failed was due
-    expected: int  # operations that the schedule had in this phase; each must be booked
-    worst_median: float | None  # seconds: the highest median of a single victim
+    latency: Latency = msgspec.field(default_factory=Latency)  # of all; one that failed took the whole timeout
+    failed: dict[str, int] = msgspec.field(default_factory=Counter)
+    first_failure: float | None = None  # when the first operation that failed was due
+    expected: int = 0  # operations that the schedule had in this phase; each must be booked
+    worst_median: float | None = None  # seconds: the highest median of a single victim
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The whole result, sent in answer to `SendResult`. Results of several processes are `merged` into one."""
 
     groups: list[GroupStatus] = []
-    traffic: TrafficResult = TrafficResult()
+    traffic: TrafficResult = msgspec.field(default_factory=TrafficResult)
     phases: list[PhaseResult] = []
     reread: Reread | None = None
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from loadgen.latency import Lag, Latency, Recent
+from loadgen.latency import Lag, Recent
 from loadgen.line import Line, dial
 from loadgen.messages import PhaseResult
 from loadgen.sockets import unread_seconds
@@ -94,24 +94,13 @@ class Clock:
 WARM_UP: Final = "warm-up"
 
 
-class _Entry:
-    def __init__(self) -> None:
-        self.latency = Latency()
-        self.failed: Counter[str] = Counter()
-        self.first_failure: float | None = None
-        self.by_victim: dict[int, array[float]] = {}
-
-    def record(self, victim: int, seconds: float) -> None:
-        self.latency.record(seconds)
-        self.by_victim.setdefault(victim, array("d")).append(seconds)
-
-
 class Recorder:
     def __init__(self) -> None:
         self.recent = Recent()
         self.timeout_seconds = 0.0  # of an operation
         self.phases: list[tuple[float, str]] = [(now(), WARM_UP)]
-        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._results: dict[tuple[str, str], PhaseResult] = {}  # by phase and kind
+        self._by_victim: dict[tuple[str, str], dict[int, array[float]]] = {}  # the same, durations by victim
 
     def begin(self, phase: str) -> None:
         self.phases.append((now(), phase))
@@ -121,39 +110,30 @@ class Recorder:
         """Phases that are reported, the present one included."""
         return len(self.phases) - 1
 
-    def _entry(self, kind: str, due: float) -> _Entry:
-        phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
-        return self._entries.setdefault((phase, kind), _Entry())
+    def _result(self, kind: str, phase: str) -> PhaseResult:
+        return self._results.setdefault((phase, kind), PhaseResult(phase=phase, kind=kind))
 
     def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
         """Book an operation that ends now; a reason means that it failed."""
-        entry, took = self._entry(kind, due), now() - due
-        if not reason:
-            entry.record(victim, took)
+        phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
+        result, took = self._result(kind, phase), now() - due
+        if reason:
+            took = max(took, self.timeout_seconds)
+            result.failed[reason] += 1
+            result.first_failure = due if result.first_failure is None else min(due, result.first_failure)
+            self.recent.failed += 1
+        else:
             self.recent.latency.record(took)
-            return
-        entry.record(victim, max(took, self.timeout_seconds))
-        entry.failed[reason] += 1
-        entry.first_failure = due if entry.first_failure is None else min(due, entry.first_failure)
-        self.recent.failed += 1
+        result.latency.record(took)
+        self._by_victim.setdefault((phase, kind), {}).setdefault(victim, array("d")).append(took)
 
     def results(self, expected: Counter[tuple[str, str]]) -> list[PhaseResult]:
         """Return all results; `expected` is the number of operations that the schedules have by phase and kind."""
-        found = []
-        for phase, kind in sorted(expected.keys() | self._entries.keys()):
-            entry = self._entries.get((phase, kind), _Entry())
-            found.append(
-                PhaseResult(
-                    phase=phase,
-                    kind=kind,
-                    expected=expected[phase, kind],
-                    latency=entry.latency,
-                    failed=dict(entry.failed),
-                    first_failure=entry.first_failure,
-                    worst_median=max(map(median, entry.by_victim.values()), default=None),
-                )
-            )
-        return found
+        for (phase, kind), number in expected.items():
+            self._result(kind, phase).expected = number
+        for key, victims in self._by_victim.items():
+            self._results[key].worst_median = max(map(median, victims.values()))
+        return [self._results[key] for key in sorted(self._results)]
 
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
