@@ -1,91 +1,39 @@
-"""The messages between the conductor and its workers: one JSON object a line, orders down, answers up.
+"""What the conductor and its workers tell each other: calls down; a status or the whole result up.
 
-Owns: these messages, their encoding, and how the results of several workers merge. Orders are obeyed in the order of
-arrival, and `Status` counts the orders a worker has received, so that the conductor never takes an old state for the
-answer to a new order. Times are `time.monotonic()`, which all processes of a machine share.
+Owns: these messages, their encoding, and how the results of several workers merge. The conductor calls methods of what
+a worker plays (`Crowd`, `ProbeRunner`), in sequence. `Status` counts the calls that were made, so that the conductor
+never takes an old state for the answer to a new call. Times are `time.monotonic()`, which all processes of a machine
+share.
 """
 
+import pickle
 from collections import Counter
-from collections.abc import Container, Iterable
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
+import trio
 
 from loadgen.latency import Late, Latency, Recent
 from loadgen.report import Tally
-from loadgen.target import Endpoint, Target
+from loadgen.target import Target
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-
-class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The base class of the orders."""
-
-
-class MakeClients(Order, frozen=True, kw_only=True):
-    """Prepare a group: numbers of clients by persona. Each client is made when it is to connect."""
-
-    group: str
-    counts: dict[str, int]
-    rooms: list[str]
-    poll_wait_seconds: float
-    endpoint: Endpoint
-    first_index: int  # of the source addresses
+_LENGTH_BYTES: Final = 4
+_CHUNK: Final = 64 * 1024
 
 
-class Open(Order, frozen=True, kw_only=True):
-    """Open clients of a group until this share of them is open, those of earlier orders included."""
+class Call(NamedTuple):
+    """A method of what the worker plays, with its arguments."""
 
-    group: str
-    share: float
-
-
-class StartTraffic(Order, frozen=True, kw_only=True):
-    """Let the speakers send this many messages a second, open-loop, until `StopTraffic` or another rate."""
-
-    rate: float
-    over_seconds: float = 0.0  # the time in which the rate changes to it, evenly
-    text_bytes: int = 0  # the least size of a message; 0 = a short sentence
-
-
-class StopTraffic(Order, frozen=True, kw_only=True):
-    """Begin no more messages and operations."""
-
-
-class Close(Order, frozen=True, kw_only=True):
-    """Close the clients of a group for good."""
-
-    group: str
-
-
-class MakeVictims(Order, frozen=True, kw_only=True):
-    """Make the victims, connect them, and start their schedules."""
-
-    counts: dict[str, int]  # by kind of victim, see loadgen/victims
-    timeout_seconds: float
-    interval_seconds: float  # between two operations of one victim
-    newcomers_per_s: float
-    endpoint: Endpoint
-
-
-class BeginPhase(Order, frozen=True, kw_only=True):
-    """Book in this phase from now on."""
-
-    phase: str
-
-
-class EndProbes(Order, frozen=True, kw_only=True):
-    """Book every outstanding operation as failed, and read every acknowledged message again."""
-
-    reread: bool  # whether the target keeps messages
-
-
-class SendResult(Order, frozen=True, kw_only=True):
-    """Send the whole result."""
+    method: str
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = {}
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line that a worker gets: its role."""
+    """The first message that a worker gets: its role."""
 
     target: Target
     seed: int
@@ -111,10 +59,10 @@ class GroupStatus(Tally, kw_only=True):
     handshakes: Latency | None = None
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The state of a worker; sent a few times a second and after each order."""
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a worker; sent a few times a second and after each call."""
 
-    heard: int  # orders received so far
+    heard: int  # calls made so far
     groups: list[GroupStatus] = []
     speakers: int = 0  # clients that the schedule can use once they are held
     has_opened: bool = True  # every client that was to open is held or has failed
@@ -159,8 +107,8 @@ class PhaseResult(msgspec.Struct, kw_only=True):
     worst_median: float | None = None  # seconds: the highest median of a single victim
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The whole result, sent in answer to `SendResult`. Results of several processes are `merged` into one."""
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole result, sent in answer to a call of `result`. Results of several processes are `merged` into one."""
 
     groups: list[GroupStatus] = []
     traffic: TrafficResult = msgspec.field(default_factory=TrafficResult)
@@ -206,12 +154,20 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         )
 
 
-AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | EndProbes | SendResult
-AnyAnswer = Status | Result
+def encode(word: Role | Call | Status | Result) -> bytes:
+    """A pickle behind its length. Both ends are processes of this program."""
+    data = pickle.dumps(word)
+    return len(data).to_bytes(_LENGTH_BYTES) + data
 
 
-def encode(word: msgspec.Struct) -> bytes:
-    return msgspec.json.encode(word) + b"\n"
+async def words(stream: trio.abc.ReceiveStream) -> AsyncIterator[Any]:
+    """The messages of a stream, until its end."""
+    rest = b""
+    while chunk := await stream.receive_some(_CHUNK):
+        rest += chunk
+        while len(rest) >= (end := _LENGTH_BYTES + int.from_bytes(rest[:_LENGTH_BYTES])):
+            yield pickle.loads(rest[_LENGTH_BYTES:end])  # noqa: S301  our own process
+            rest = rest[end:]
 
 
 def merged(one: S, other: S) -> S:

@@ -14,8 +14,9 @@ import trio
 from loadgen import experiment, flags, target
 from loadgen.client import Client
 from loadgen.compare.process import Running, Server
+from loadgen.crowd import Crowd
 from loadgen.experiment import Experiment, Group, Probes
-from loadgen.messages import Open, Role
+from loadgen.messages import Role
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
@@ -101,7 +102,7 @@ class Meter:
             try:
                 crowd = Workers([worker])
                 await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
-                await crowd.order(Open(group=_BESIDE, share=1.0))
+                await crowd.call(Crowd.open, _BESIDE, 1.0)
                 with trio.move_on_after(_COMING_SECONDS):
                     while not crowd.has_opened:  # noqa: ASYNC110  workers report their state; there is no event for it
                         await trio.sleep(_LOOK_SECONDS)

@@ -8,7 +8,7 @@ import trio
 from loadgen import target
 from loadgen.client import Stage
 from loadgen.crowd import Crowd
-from loadgen.messages import MakeClients, Open, Role
+from loadgen.messages import Role
 from loadgen.target import USUAL
 from tests.loadgen.stage import listening
 
@@ -17,13 +17,13 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     async with listening() as server, trio.open_nursery() as nursery:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
         counts = {"idle": 8, "poll": 4}
-        usual = partial(MakeClients, rooms=["a", "b"], poll_wait_seconds=1.0, endpoint=USUAL)
-        await crowd.obey(usual(group="all", counts=counts, first_index=400))
-        await crowd.obey(usual(group="others", counts={"phone-2g": 2, "slow-head": 2}, first_index=800))
-        await crowd.obey(Open(group="others", share=1.0))
+        make = partial(crowd.make, rooms=("a", "b"), poll_wait_seconds=1.0, endpoint=USUAL)
+        make("all", counts, first_index=400)
+        make("others", {"phone-2g": 2, "slow-head": 2}, first_index=800)
+        crowd.open("others", 1.0)
         clients = crowd._made["all"].clients
         for share, names in [(0.5, ["idle", "poll", "idle"] * 2), (1.0, ["idle", "poll", "idle"] * 4)]:
-            await crowd.obey(Open(group="all", share=share))
+            crowd.open("all", share)
             assert [client.name for client in clients] == names
         nursery.start_soon(crowd.run)
         nursery.cancel_scope.cancel()
