@@ -22,7 +22,7 @@ from loadgen.common import COMMON, LOADING, Common, Loading, arguments, find, fi
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureError
 from loadgen.compare.process import HOST, DiedError, Running, Server, running
-from loadgen.compare.relay import Relay
+from loadgen.compare.relay import greet
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import load, scenarios
 from loadgen.exports import require
@@ -101,7 +101,7 @@ class Comparison:
         try:
             async with self._server(peer) as server, trio.open_nursery() as nursery:
                 if peer.relay and isinstance(server, Server):
-                    await Relay(server, peer.relay).greet()
+                    await greet(server, peer.relay)
                 nursery.start_soon(_limit, server)
                 meter = Meter(server, self.measured, allow=self.allow_target)
                 reports = meter.reports

@@ -70,7 +70,14 @@ class Meter:
         return self.server
 
     async def run(
-        self, counts: Mapping[str, int], *, label: str = "", seconds: float, rate: float = 0.0, rooms: int = 1
+        self,
+        counts: Mapping[str, int],
+        *,
+        label: str = "",
+        seconds: float,
+        rate: float = 0.0,
+        rooms: int = 1,
+        endpoint: Endpoint | None = None,
     ) -> Report:
         """Play honest load, see `loadgen run`; `label` distinguishes the runs of one scenario."""
         load = experiment.honest_load(
@@ -79,7 +86,7 @@ class Meter:
             rate=rate,
             seconds=seconds,
         )
-        return await self._played(load, 0.0, label)
+        return await self._played(load, 0.0, label, endpoint)
 
     async def attack(self, counts: Mapping[str, int], *, victims: Mapping[str, int], seconds: float) -> Report:
         """Play an attack, see `loadgen attack`."""
@@ -111,9 +118,12 @@ class Meter:
                 await worker.leave()
             nursery.cancel_scope.cancel()
 
-    async def _played(self, what: Experiment, connect_rate: float, label: str) -> Report:
+    async def _played(
+        self, what: Experiment, connect_rate: float, label: str, endpoint: Endpoint | None = None
+    ) -> Report:
+        plan = replace(self._plan, connect_rate=connect_rate, endpoint=endpoint or self._plan.endpoint)
         try:
-            report = await Player(replace(self._plan, connect_rate=connect_rate), what).play()
+            report = await Player(plan, what).play()
         except InvalidRunError as error:
             self.server.require()  # if it died, that is the better reason
             raise NoFigureError(str(error)) from None
