@@ -9,27 +9,26 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import cyclopts
 import trio
 from cyclopts import App, Parameter
 
 from loadgen import experiment, flags, scenariofile
-from loadgen.attacking import attack, scorecard
-from loadgen.capacity import Capacity, Of, Search, trial_of
+from loadgen.capacity import capacity
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.compare.comparison import compare
 from loadgen.conform.suite import conform
 from loadgen.diff import diff
-from loadgen.figures import CAPACITY
 from loadgen.fingerprint.play import fingerprint
-from loadgen.flags import Clients, File, Mix, Name, PerSecond, Positive, Seconds, Share
+from loadgen.flags import Clients, File, Mix, Name, PerSecond, Positive, Seconds
 from loadgen.personas import registry, summary
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
+from loadgen.scorecard import attack, scorecard
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
 
 BAD_FLAGS: Final = 2
@@ -124,41 +123,7 @@ def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Com
     return finish(trio.run(Player(plan, told.experiment).play), common)
 
 
-@app.command
-def capacity(
-    url: Url,
-    /,
-    *,
-    of: Of = Of.IDLE,
-    protocol: Literal["chat", "http", "ws-echo"] = "chat",
-    first: Clients = 100,
-    most: Clients = 10_000,
-    precision: Annotated[Share, Parameter(validator=flags.Range(0.01, 1))] = 0.1,
-    duration: Seconds = 5.0,
-    connect_rate: ConnectRate = 0.0,
-    loading: Loading = LOADING,
-    common: Common = COMMON,
-) -> int:
-    """Find the most connections, newcomers or messages a second at which the bar still holds.
-
-    Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
-    'capacity<5000' makes a test of it.
-
-    Args:
-        of: What to look for: idle connections, newcomers or messages a second.
-        protocol: What the target speaks; http and ws-echo need no chat.
-        first: The size that is tried first; then twice as much, and so on.
-        most: No more is tried.
-        precision: Share of the result by which it may be off.
-        duration: Seconds of each trial.
-    """
-    flags.Range(first).require("--most", most)
-    largest = trial_of(of, protocol, most, duration)
-    plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8)
-    found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
-    return finish(trio.run(found.play), common)
-
-
+app.command(capacity)
 app.command(fingerprint)
 app.command(compare)
 app.command(conform)
