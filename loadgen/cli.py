@@ -119,7 +119,7 @@ def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Com
     loading.load_personas()
     told = scenariofile.read(scenario)
     common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
-    plan = make_plan(url, common, loading.with_path(told.path), told.experiment, connect_rate=told.connect_rate)
+    plan = make_plan(url, common, loading, told.experiment, connect_rate=told.connect_rate)
     return finish(trio.run(Player(plan, told.experiment).play), common)
 
 

@@ -9,7 +9,7 @@ import random
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -87,8 +87,9 @@ class Loading:
     subprotocol: Name = ""
     """The subprotocol that WebSockets ask for."""
 
-    def endpoint(self) -> Endpoint:
-        method, path = ("GET", self.path) if self.request is None else flags.request(self.request)
+    def endpoint(self, page: str | None = None) -> Endpoint:
+        """What requests and upgrades are like; `page` replaces `path`, if it is given."""
+        method, path = ("GET", page or self.path) if self.request is None else flags.request(self.request)
         return Endpoint(
             path=path,
             websocket_path=self.ws_path,
@@ -102,10 +103,6 @@ class Loading:
         """Load the personas of --persona, before another flag names one."""
         for file in self.persona:
             personas.load(file)
-
-    def with_path(self, path: str | None) -> "Loading":
-        """Return a copy with another `path`, if one is given."""
-        return self if path is None else replace(self, path=path)
 
 
 COMMON: Final = Common()
@@ -134,7 +131,7 @@ def make_plan(
     connections, seconds = experiment.connections, rounds * experiment.expected_seconds
     watched = started_by_us or loading.server_pid is not None
     conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
-    endpoint = loading.endpoint()
+    endpoint = loading.endpoint(experiment.probes.path if experiment.probes else None)
     require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
     if server is not None:

@@ -203,14 +203,13 @@ def rooms(number: int | None, name: str | None, clients: int) -> tuple[str, ...]
 
 def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
     """Read `--victim`: how many of each kind, and the path that `GET /path` names."""
-    word, _, path = text.strip().partition(" ")
+    word, _, page = text.strip().partition(" ")
     if word == "GET":
-        path = path.strip() or "/"
-        if not path.startswith("/"):
-            raise UsageError(f"--victim: {path!r} is no path; it begins with /")
-        return {"get": number}, path
+        page = page.strip() or "/"
+        path("--victim", page)
+        return {"get": number}, page
     known = [*MIXES, *ESTABLISHED]
-    if path or word not in known:
+    if page or word not in known:
         near = difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known
         raise UsageError(f"--victim: there is no {text!r}; did you mean {' or '.join(near)}, or 'GET /path'?")
     mix = MIXES.get(word, {word: 1.0})
@@ -220,16 +219,16 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
 
 def probes(
     kind: str, number: int, newcomers: float, timeout: float, neighbours: int
-) -> tuple[Probes, dict[type[Client], int], str | None]:
-    """Return the victims, the honest slow clients that can play beside them, and the path that `GET /path` names.
+) -> tuple[Probes, dict[type[Client], int]]:
+    """Return the victims, and the honest slow clients that can play beside them.
 
     There are `neighbours` honest slow clients of each kind; of a kind that shares one address, its usual number.
     """
-    kinds, path = victims(kind, number)
+    kinds, page = victims(kind, number)
     needs = served(kinds)
     slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
     beside = {each: each.usual_clients if each.one_address else neighbours for each in slow} if neighbours else {}
-    return Probes(victims=kinds, newcomers_per_s=newcomers, timeout_seconds=timeout), beside, path
+    return Probes(victims=kinds, newcomers_per_s=newcomers, timeout_seconds=timeout, path=page), beside
 
 
 def path(flag: str, text: str) -> None:

@@ -82,7 +82,6 @@ class Scenario(NamedTuple):
     fail_if: tuple[str, ...]
     no_bar: bool
     connect_rate: float
-    path: str | None  # the one that its victims fetch
 
 
 def read(file: str) -> Scenario:
@@ -130,7 +129,7 @@ def _plain(error: str) -> str:
 def _scenario(file: _File) -> Scenario:
     _only_once("groups", Counter(group.name for group in file.groups))
     _only_once("phases", Counter(phase.name for phase in file.phases))
-    probes, slow, path = _probes(file.victims) if file.victims else (None, {}, None)
+    probes, slow = _probes(file.victims) if file.victims else (None, {})
     groups = tuple(map(_group, file.groups))
     phases = tuple(_phase(phase, {group.name for group in groups}) for phase in file.phases)
     kinds = {phase.counts_as for phase in phases}
@@ -150,7 +149,7 @@ def _scenario(file: _File) -> Scenario:
     )
     if any(phase.rate for phase in phases) and not any(persona.speaks for group in groups for persona in group.counts):
         raise UsageError("rate: nobody speaks; add chat to a mix")
-    return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate, path)
+    return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate)
 
 
 def _only_once(what: str, names: Counter[str]) -> None:
@@ -159,7 +158,7 @@ def _only_once(what: str, names: Counter[str]) -> None:
         raise UsageError(f"{what}: {twice[0]!r} is there twice")
 
 
-def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int], str | None]:
+def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int]]:
     flags.AT_LEAST_ONE.require("victims.number", victims.number)
     flags.NOT_NEGATIVE.require("victims.newcomers", victims.newcomers)
     flags.NOT_NEGATIVE.require("victims.neighbours", victims.neighbours)

@@ -101,6 +101,15 @@ def as_floor(report: Report) -> Floor:
     return Floor(figures=report.figures)
 
 
+#: The outcomes of a scorecard's rows, each of which is a figure with its meaning.
+_COUNTED: Final = {
+    Outcome.HELD: "of these, the target held",
+    Outcome.FELL_SHORT: "the target fell short",
+    Outcome.INVALID: "the generator was the bottleneck, or there were no victims to compare with",
+    Outcome.NOT_EXERCISED: "the attack did not take place",
+}
+
+
 @dataclass
 class Scorecard:
     plan: Plan
@@ -203,20 +212,9 @@ class Scorecard:
             started=self.started.at,
             seconds=self.started.seconds,
             verdict=verdict(outcome, reasons),
-            figures={
-                "attacks": len(parts),
-                "held": outcomes.count(Outcome.HELD),
-                "fell_short": outcomes.count(Outcome.FELL_SHORT),
-                "invalid": outcomes.count(Outcome.INVALID),
-                "not_exercised": outcomes.count(Outcome.NOT_EXERCISED),
-            },
-            meanings={
-                "attacks": "attacks that were played",
-                "held": "of these, the target held",
-                "fell_short": "the target fell short",
-                "invalid": "the generator was the bottleneck, or there were no victims to compare with",
-                "not_exercised": "the attack did not take place",
-            },
+            figures={"attacks": len(parts), **{each.name.lower(): outcomes.count(each) for each in _COUNTED}},
+            meanings={"attacks": "attacks that were played"}
+            | {each.name.lower(): meaning for each, meaning in _COUNTED.items()},
             parts=parts,
         )
 
@@ -242,10 +240,10 @@ class Healthy:
     """Leave out honest slow clients whose cycle takes longer than the attack; otherwise the attack lasts as long as
     they need."""
 
-    def attacked(self, baseline: float, duration: float, recovery: float) -> tuple[Experiment, str | None]:
-        """Return the experiment without its attackers, and the path that `--victim 'GET /path'` names."""
-        probes, slow, path = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
-        what = experiment.attack(
+    def attacked(self, baseline: float, duration: float, recovery: float) -> Experiment:
+        """Return the experiment without its attackers."""
+        probes, slow = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
+        return experiment.attack(
             {},
             probes=probes,
             neighbours=slow,
@@ -254,7 +252,6 @@ class Healthy:
             recovery_seconds=recovery,
             fixed_duration=self.fixed_duration,
         )
-        return what, path
 
 
 HEALTHY: Final = Healthy()
@@ -292,11 +289,11 @@ def attack(
     kinds = flags.attacks(kind, "--kind")
     if not kinds:
         raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
-    what, path = healthy.attacked(baseline, duration, recovery)
+    what = healthy.attacked(baseline, duration, recovery)
     needs = served(what.victims)
     playable = [each for each in kinds if not unmet(each, needs)]
     what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
-    plan = make_plan(url, common, loading.with_path(path), what, connect_rate=connect_rate)
+    plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
     played = Player(plan, what, left_out=[why for each in kinds if (why := unmet(each, needs))])
     return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
 
@@ -336,7 +333,7 @@ def scorecard(
         markdown_file: Also write the table there, as Markdown.
     """
     loading.load_personas()
-    what, path = healthy.attacked(baseline, duration, recovery)
+    what = healthy.attacked(baseline, duration, recovery)
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") or every
     markdown.require(markdown_file)
@@ -349,7 +346,7 @@ def scorecard(
     plan = make_plan(
         url,
         common,
-        loading.with_path(path),
+        loading,
         what.against({largest: min(clients, largest.usual_clients)}),
         connect_rate=connect_rate,
         rounds=(1 + floor) * len(kinds),

@@ -57,6 +57,10 @@ AT_ONCE = (
         (["run", "http://127.0.0.1:1", "--report", "/dev/null/no"], "--report"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "poled"], "did you mean poll"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET nowhere"], "--victim"),
+        (
+            ["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET /a b"],
+            "--victim: '/a b' is no path",
+        ),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
         (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: there is no folder"),
