@@ -54,9 +54,9 @@ class GroupStatus(Tally, kw_only=True):
     group: str
     starved: int = 0  # clients that have been connecting for too long
     # in a result only
-    lifetime: Latency | None = None  # their age when the server ended them
-    connects: Latency | None = None  # of honest clients
-    handshakes: Latency | None = None
+    lifetime: Latency = msgspec.field(default_factory=Latency)  # their age when the server ended them
+    connects: Latency = msgspec.field(default_factory=Latency)  # of honest clients
+    handshakes: Latency = msgspec.field(default_factory=Latency)
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

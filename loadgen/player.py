@@ -221,14 +221,8 @@ class Player:
     async def _invite(self, victims: Worker, probes: Probes) -> None:
         """Connect the victims; the run is invalid without them."""
         wanted = sum(probes.victims.values())
-        await victims.call(
-            ProbeRunner.make,
-            dict(probes.victims),
-            timeout_seconds=probes.timeout_seconds,
-            interval_seconds=max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds),
-            newcomers_per_s=probes.newcomers_per_s,
-            endpoint=self._plan.endpoint,
-        )
+        interval = max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds)
+        await victims.call(ProbeRunner.make, probes, interval_seconds=interval, endpoint=self._plan.endpoint)
 
         def decided() -> bool:
             status = victims.current

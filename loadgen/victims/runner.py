@@ -5,12 +5,12 @@ adds to their latencies.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from random import Random
 
 import trio
 
 from loadgen import protocols
+from loadgen.experiment import Probes
 from loadgen.messages import Reread, Result, Role, Status
 from loadgen.protocols import chat_v1
 from loadgen.target import Endpoint
@@ -37,27 +37,19 @@ class ProbeRunner:
 
     # What the conductor calls
 
-    def make(
-        self,
-        victims: Mapping[str, int],
-        *,
-        timeout_seconds: float,
-        interval_seconds: float,
-        newcomers_per_s: float,
-        endpoint: Endpoint,
-    ) -> None:
-        """Make the victims, by kind, connect them, and start their schedules: an operation of each every interval."""
+    def make(self, asked: Probes, *, interval_seconds: float, endpoint: Endpoint) -> None:
+        """Make the victims, connect them, and start their schedules: an operation of each every interval."""
         context = self._context
         context.endpoint = endpoint
-        context.recorder.timeout_seconds = timeout_seconds
-        kinds = [protocols.VICTIMS[kind] for kind, number in victims.items() for _ in range(number)]
+        context.recorder.timeout_seconds = asked.timeout_seconds
+        kinds = [protocols.VICTIMS[kind] for kind, number in asked.victims.items() for _ in range(number)]
         begun = now()
         for index, kind in enumerate(kinds):
             schedule = Schedule(begun + interval_seconds * index / len(kinds), interval_seconds)
             self._probes.append(kind(context, index, schedule))
-        newcomers = protocols.newcomers_of(victims) if newcomers_per_s else []
+        newcomers = protocols.newcomers_of(asked.victims) if asked.newcomers_per_s else []
         for number, newcomer in enumerate(newcomers):
-            interval = len(newcomers) / newcomers_per_s
+            interval = len(newcomers) / asked.newcomers_per_s
             schedule = Schedule(begun + interval * number / len(newcomers), interval)
             self._probes.append(Newcomers(context, newcomer, schedule, len(kinds) + number * ADDRESSES))
         self._made.set()

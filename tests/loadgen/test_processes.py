@@ -180,7 +180,7 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
         ("a", 7, {"full": 2}),
         ("b", 5, {"full": 1}),
     ]
-    lives = [group.lifetime or Latency() for group in totals.groups]
+    lives = [group.lifetime for group in totals.groups]
     assert [(each.count, each.longest) for each in lives] == [(3, 9.0), (0, None)]
     assert lives[0].at(50) == pytest.approx(1.0, rel=0.01)
     assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
