@@ -1,10 +1,12 @@
 """`loadgen conform`: all cases, a few side by side.
 
-Owns: the flags, and what is checked before a connection is opened; the order of play, the check that the target echoes
-at all, and Ctrl-C. May not: know what a case does.
+Owns: the cases in order, the flags, and what is checked before a connection is opened; the order of play, the check
+that the target echoes at all, and Ctrl-C. May not: know what a case does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -14,10 +16,12 @@ from cyclopts import Parameter
 from loadgen import figures, flags
 from loadgen.common import COMMON, Common, announce, arguments, find, finish
 from loadgen.conform import player
-from loadgen.conform.case import Case, Script, echo
-from loadgen.conform.catalogue import FAMILIES, select
+from loadgen.conform.case import FAMILIES, Case, Script, echo
+from loadgen.conform.framing import fragmented, framing, limits, pings, reserved
+from loadgen.conform.handshakes import closing, opening
 from loadgen.conform.judge import Mark, judge
 from loadgen.conform.report import FIGURES, Options, Result, counts, make_report
+from loadgen.conform.utf8 import utf8
 from loadgen.exports import require
 from loadgen.flags import Range, Seconds
 from loadgen.preflight import InvalidRunError
@@ -26,6 +30,19 @@ from loadgen.report import Report, Started
 from loadgen.stopping import stoppable
 from loadgen.target import TargetDownError, UsageError
 from loadgen.wire import FIN, TEXT, frame
+
+_FOUND: Final = chain(opening(), framing(), pings(), reserved(), fragmented(), utf8(), closing(), limits())
+CASES: Final[tuple[Case, ...]] = tuple(sorted(_FOUND, key=lambda case: [*map(int, case.id.split("."))]))
+
+
+def select(globs: Iterable[str]) -> tuple[Case, ...]:
+    """Select cases by number, or by a glob such as `5.*`; without any, all of them."""
+    wanted = [glob.strip() for text in globs for glob in text.split(",") if glob.strip()]
+    for glob in wanted:
+        if not any(fnmatchcase(case.id, glob) for case in CASES):
+            raise UsageError(f"--case: no case is {glob!r}; `loadgen conform --list` prints them")
+    return tuple(case for case in CASES if not wanted or any(fnmatchcase(case.id, glob) for glob in wanted))
+
 
 #: Cases at a time, each of which mostly waits: few enough for small listen backlogs and caps per address.
 SIDE_BY_SIDE: Final = 8

@@ -5,7 +5,7 @@ from typing import Final
 
 from loadgen.fingerprint.findings import Unit
 from loadgen.fingerprint.practice import Limit, Mark
-from loadgen.fingerprint.probes import crowd, deadlines, honest, reading, sizes, websockets
+from loadgen.fingerprint.probes import deadlines, honest, reading, sizes, websockets
 
 #: No probe: it is asked beside them.
 MEANWHILE: Final = Limit(
@@ -19,7 +19,7 @@ MEANWHILE: Final = Limit(
 )
 
 #: Played before the others, alone.
-FIRST: Final = crowd.PROBES
+FIRST: Final = honest.CROWD
 
 #: Played all at once.
 ALONGSIDE: Final = (
