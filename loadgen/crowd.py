@@ -6,7 +6,7 @@ happens; the conductor does.
 
 from collections import Counter
 from collections.abc import Mapping
-from copy import copy
+from copy import deepcopy
 from random import Random
 from typing import Final
 
@@ -53,9 +53,9 @@ class _MadeGroup:
             msgspec.structs.replace(
                 status,
                 starved=self._starved(cohort),
-                lifetime=copy(cohort.lifetime),
-                connects=copy(cohort.connects),
-                handshakes=copy(cohort.handshakes),
+                lifetime=deepcopy(cohort.lifetime),
+                connects=deepcopy(cohort.connects),
+                handshakes=deepcopy(cohort.handshakes),
             )
             for status, cohort in zip(self.stands(), self.cohorts, strict=True)
         ]

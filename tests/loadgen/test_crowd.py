@@ -3,6 +3,7 @@
 from functools import partial
 from zlib import crc32
 
+import pytest
 import trio
 
 from loadgen import target
@@ -38,3 +39,20 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     sums = crc32(name) + crc32(name + b"2")
     listeners = [("a", 0, 0, 4), ("a", 2, sums, 2), ("b", 0, 0, 4), ("b", 2, sums, 2)]
     assert sorted(crowd.result().listeners) == listeners, "the slow are late on purpose, attackers do not listen"
+
+
+async def test_what_ends_while_a_group_is_closed_changes_nothing() -> None:
+    """Its status is from before we began to close it, the ages of those that the server ended included."""
+    async with listening() as server:
+        crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
+        crowd.make("all", {"idle": 1}, rooms=("a",), poll_wait_seconds=1.0, endpoint=USUAL, first_index=0)
+        [cohort] = crowd._made["all"].cohorts
+        cohort.lifetime.record(1.0)
+        crowd._made["all"].close()
+        cohort.lifetime.record(0.5)
+        [status] = crowd.result().groups
+        assert status.lifetime.count == 1
+        assert status.lifetime.at(99) == pytest.approx(1.0, rel=0.01)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crowd.run)
+            nursery.cancel_scope.cancel()
