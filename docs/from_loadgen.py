@@ -14,8 +14,9 @@ from markdown_table import table
 
 from loadgen import figures, report
 from loadgen.client import Attacker, Client, Threat
-from loadgen.conform import catalogue as conform_catalogue
+from loadgen.conform import case as conform_case
 from loadgen.conform import report as conform_report
+from loadgen.conform import suite as conform_suite
 from loadgen.figures import Figure
 from loadgen.fingerprint import probes
 from loadgen.latency import Spread
@@ -159,10 +160,10 @@ def figures_conform() -> str:
 
 def conform_families() -> str:
     """The families of cases of `loadgen conform`."""
-    numbers = Counter(case.family for case in conform_catalogue.CASES)
+    numbers = Counter(case.family for case in conform_suite.CASES)
     return table(
         ("family", "of", "cases"),
-        ((number, name, str(numbers[number])) for number, name in conform_catalogue.FAMILIES.items()),
+        ((number, name, str(numbers[number])) for number, name in conform_case.FAMILIES.items()),
     )
 
 

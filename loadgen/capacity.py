@@ -1,19 +1,24 @@
 """`loadgen capacity`: the most of something at which the bar still holds, and which condition gave way.
 
-Owns: the search (doubling, then bisection) and the experiment at each size. Each trial is judged on its own. A trial in
-which the generator was the bottleneck ends the search, because larger ones would only measure the generator.
+Owns: its flags, the search (doubling, then bisection) and the experiment at each size. Each trial is judged on its own.
+A trial in which the generator was the bottleneck ends the search, because larger ones would only measure the generator.
 """
 
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final, Literal
+
+import trio
+from cyclopts import Parameter
 
 from loadgen import experiment, flags
 from loadgen.bar import NOTICED_MS
+from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.experiment import Counts, Experiment, Phase, Probes
 from loadgen.figures import CAPACITY, Condition, Figures, meanings
+from loadgen.flags import Clients, Seconds, Share
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
@@ -165,3 +170,37 @@ class Capacity:
             for size, report in sorted(self.search.trials, key=lambda trial: trial[0])
         ]
         return Table(title="what was tried", columns=[_UNITS[self.of], "verdict", "why"], rows=rows)
+
+
+def capacity(
+    url: Url,
+    /,
+    *,
+    of: Of = Of.IDLE,
+    protocol: Literal["chat", "http", "ws-echo"] = "chat",
+    first: Clients = 100,
+    most: Clients = 10_000,
+    precision: Annotated[Share, Parameter(validator=flags.Range(0.01, 1))] = 0.1,
+    duration: Seconds = 5.0,
+    connect_rate: ConnectRate = 0.0,
+    loading: Loading = LOADING,
+    common: Common = COMMON,
+) -> int:
+    """Find the most connections, newcomers or messages a second at which the bar still holds.
+
+    Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
+    'capacity<5000' makes a test of it.
+
+    Args:
+        of: What to look for: idle connections, newcomers or messages a second.
+        protocol: What the target speaks; http and ws-echo need no chat.
+        first: The size that is tried first; then twice as much, and so on.
+        most: No more is tried.
+        precision: Share of the result by which it may be off.
+        duration: Seconds of each trial.
+    """
+    flags.Range(first).require("--most", most)
+    largest = trial_of(of, protocol, most, duration)
+    plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8)
+    found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
+    return finish(trio.run(found.play), common)

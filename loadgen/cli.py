@@ -9,28 +9,27 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import cyclopts
 import trio
 from cyclopts import App, Parameter
 
 from loadgen import experiment, flags, scenariofile
-from loadgen.attacking import attack, scorecard
-from loadgen.capacity import Capacity, Of, Search, trial_of
+from loadgen.capacity import capacity
 from loadgen.client import Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
-from loadgen.compare.command import compare
-from loadgen.conform.command import conform
+from loadgen.compare.comparison import compare
+from loadgen.conform.suite import conform
 from loadgen.diff import diff
-from loadgen.figures import CAPACITY
-from loadgen.fingerprint.command import fingerprint
+from loadgen.fingerprint.play import fingerprint
+from loadgen.flags import Clients, File, Mix, Name, PerSecond, Positive, Seconds
 from loadgen.personas import registry, summary
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Outcome
+from loadgen.scorecard import attack, scorecard
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
-from loadgen.values import File, Mix, N, Name, PerSecond, Seconds, Share
 
 BAD_FLAGS: Final = 2
 REFUSED: Final = 4
@@ -63,24 +62,13 @@ def run(
     url: Url,
     /,
     *,
-    clients: Annotated[N, Parameter(help="Virtual clients in all.")] = 1000,
-    mix: Annotated[
-        Mix | None,
-        Parameter(help=f"Shares of the personas, see `loadgen list`. Default {CHAT_LOAD}; with --request request=100."),
-    ] = None,
-    rate: Annotated[
-        PerSecond | None,
-        Parameter(help=f"Messages or requests a second, open-loop. Default {DEFAULT_RATE:g} if anybody speaks."),
-    ] = None,
-    duration: Annotated[Seconds, Parameter(help="Seconds of steady load, after everybody is connected.")] = 30.0,
-    rooms: Annotated[
-        N | None,
-        Parameter(help=f"Spread the clients over so many rooms. Default one for {flags.CLIENTS_PER_ROOM} clients."),
-    ] = None,
-    room: Annotated[
-        Name | None, Parameter(help="Name of the room; with --rooms above 1 the beginning of the rooms' names.")
-    ] = None,
-    poll_wait: Annotated[Seconds, Parameter(help="Seconds that a long-poll asks to be held.")] = 25.0,
+    clients: Clients = 1000,
+    mix: Mix | None = None,
+    rate: PerSecond | None = None,
+    duration: Seconds = 30.0,
+    rooms: Positive | None = None,
+    room: Name | None = None,
+    poll_wait: Seconds = 25.0,
     connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -89,19 +77,21 @@ def run(
 
     Latencies count from the moment a message was due, so a target that stalls cannot hide it. The default bar:
     nobody refused, failed or ended, every message acknowledged and back at its sender.
+
+    Args:
+        clients: Virtual clients in all.
+        mix: Shares of the personas, see `loadgen list`. Default idle=80,poll=15,chat=5; with --request request=100.
+        rate: Messages or requests a second, open-loop. Default 10 if anybody speaks.
+        duration: Seconds of steady load, after everybody is connected.
+        rooms: Spread the clients over so many rooms. Default one for 50 clients.
+        room: Name of the room; with --rooms above 1 the beginning of the rooms' names.
+        poll_wait: Seconds that a long-poll asks to be held.
     """
     loading.load_personas()
-    flags.between("--clients", clients, 1, flags.MAX_CLIENTS)
-    flags.seconds("--duration", duration)
-    flags.seconds("--poll-wait", poll_wait)
     counts = flags.mix(mix or ("request=100" if loading.request else CHAT_LOAD), clients)
     speakers = any(persona.speaks for persona in counts)
-    if rate is not None:
-        flags.at_least("--rate", rate, 0)
-        if rate and not speakers:
-            raise UsageError("--rate: nobody speaks; add chat=… to --mix, or request=… or echo=…")
-    if rooms is not None:
-        flags.at_least("--rooms", rooms, 1)
+    if rate and not speakers:
+        raise UsageError("--rate: nobody speaks; add chat=… to --mix, or request=… or echo=…")
     what = experiment.honest_load(
         counts,
         rooms=flags.rooms(rooms, room, clients),
@@ -118,57 +108,22 @@ app.command(scorecard)
 
 
 @app.command
-def play(
-    url: Url,
-    /,
-    *,
-    scenario: Annotated[File, Parameter(help="The TOML file, see docs/loadgen.md.")],
-    loading: Loading = LOADING,
-    common: Common = COMMON,
-) -> int:
+def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Common = COMMON) -> int:
     """Play a scenario from a file: groups, phases with ramps, spikes and soaks, victims, thresholds.
 
     `run` and `attack` are presets of what such a file can say. --fail-if adds to what the file asks for.
+
+    Args:
+        scenario: The TOML file, see docs/loadgen.md.
     """
     loading.load_personas()
     told = scenariofile.read(scenario)
     common = replace(common, fail_if=(*told.fail_if, *common.fail_if), no_bar=told.no_bar or common.no_bar)
-    plan = make_plan(url, common, loading.with_path(told.path), told.experiment, connect_rate=told.connect_rate)
+    plan = make_plan(url, common, loading, told.experiment, connect_rate=told.connect_rate)
     return finish(trio.run(Player(plan, told.experiment).play), common)
 
 
-@app.command
-def capacity(
-    url: Url,
-    /,
-    *,
-    of: Annotated[Of, Parameter(help="What to look for: idle connections, newcomers or messages a second.")] = Of.IDLE,
-    protocol: Annotated[
-        Literal["chat", "http", "ws-echo"], Parameter(help="What the target speaks; http and ws-echo need no chat.")
-    ] = "chat",
-    first: Annotated[N, Parameter(help="The size that is tried first; then twice as much, and so on.")] = 100,
-    most: Annotated[N, Parameter(help="No more is tried.")] = 10_000,
-    precision: Annotated[Share, Parameter(help="Share of the result by which it may be off.")] = 0.1,
-    duration: Annotated[Seconds, Parameter(help="Seconds of each trial.")] = 5.0,
-    connect_rate: ConnectRate = 0.0,
-    loading: Loading = LOADING,
-    common: Common = COMMON,
-) -> int:
-    """Find the most connections, newcomers or messages a second at which the bar still holds.
-
-    Sizes are doubled until the target falls short, then bisected; the report says which condition gave way. --fail-if
-    'capacity<5000' makes a test of it.
-    """
-    flags.between("--first", first, 1, flags.MAX_CLIENTS)
-    flags.between("--most", most, first, flags.MAX_CLIENTS)
-    flags.between("--precision", precision, 0.01, 1)
-    flags.seconds("--duration", duration)
-    largest = trial_of(of, protocol, most, duration)
-    plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8)
-    found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
-    return finish(trio.run(found.play), common)
-
-
+app.command(capacity)
 app.command(fingerprint)
 app.command(compare)
 app.command(conform)
@@ -230,6 +185,8 @@ def _main(arguments: list[str]) -> int:
 def _explain(error: cyclopts.CycloptsError) -> str:
     """Say in one line what is wrong with a command line, and where to read more."""
     text = " ".join(str(error).split())
+    if isinstance(error, cyclopts.ValidationError) and error.argument is not None:
+        text = f"{error.argument.name}: {error.exception_message}."
     if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         hint = text.partition("requires an argument.")[2]  # the flag that is misspelt
         text = f"{error.argument.name} {'needs a value' if error.keyword else 'is missing'}.{hint}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 from typing import Any, ClassVar, Protocol
+from zlib import crc32
 
 import msgspec
 
@@ -21,7 +22,7 @@ from loadgen.latency import Latency
 from loadgen.report import Tally
 from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
 from loadgen.timers import NEVER, Wheel, now
-from loadgen.traffic import Traffic
+from loadgen.traffic import Traffic, names_in
 
 #: An attacker that was disconnected reconnects after this long, give or take half: slowloris tools do, and otherwise
 #: nothing would be left to measure after the first deadline.
@@ -136,12 +137,15 @@ class Cohort(Tally, kw_only=True, eq=False):
     # arrays by client: attributes of the clients would take five times as much memory
     born: array[float] = msgspec.field(default_factory=lambda: array("d"))  # when it began to connect
     have_come: bytearray = msgspec.field(default_factory=bytearray)  # whether it ever reached the server
-    delivered: array[int] = msgspec.field(default_factory=lambda: array("I"))  # messages of the schedule, see `deliver`
+    # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
+    delivered: array[int] = msgspec.field(default_factory=lambda: array("I"))
+    checksums: array[int] = msgspec.field(default_factory=lambda: array("Q"))
 
     def __post_init__(self) -> None:
         self.born = array("d", bytes(8 * self.wanted))
         self.have_come = bytearray(self.wanted)
         self.delivered = array("I", bytes(4 * self.wanted))
+        self.checksums = array("Q", bytes(8 * self.wanted))
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""
@@ -222,9 +226,14 @@ class Client(metaclass=_Slotted):
         return self.cohort.born[self.number]
 
     def deliver(self, data: bytes, messages: int = 1) -> None:
-        """Count delivered messages, and in their bytes those of the schedule: others may speak in the room too."""
-        self.cohort.deliveries += messages
-        self.cohort.delivered[self.number] += data.count(self.cohort.place.mark)
+        """Count delivered messages, and in their bytes those of the schedule: others may speak in the room too.
+
+        The checksums tell a message that came twice, while another did not come, from both.
+        """
+        cohort, names = self.cohort, names_in(data, self.cohort.place.mark)
+        cohort.deliveries += messages
+        cohort.delivered[self.number] += len(names)
+        cohort.checksums[self.number] += sum(map(crc32, names))
 
     @property
     def room(self) -> str:

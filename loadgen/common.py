@@ -9,7 +9,7 @@ import random
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -17,14 +17,14 @@ from rich.console import Console
 
 from loadgen import figures, flags, personas, preflight, target
 from loadgen.experiment import Experiment
-from loadgen.output import json_of, require, save
+from loadgen.exports import json_of, require, save
+from loadgen.flags import File, Files, Folder, Name, PerSecond, Pid, Place, Processes, Seconds
 from loadgen.procfs import Process
 from loadgen.progress import Progress
 from loadgen.render import show
 from loadgen.report import Report
 from loadgen.session import Plan
 from loadgen.target import Endpoint, Target
-from loadgen.values import File, Files, Folder, N, Name, PerSecond, Pid, Place, Seconds
 
 Url = Annotated[
     str, Parameter(help="The target, for example http://127.0.0.1:8000; loopback only, see --allow-target.")
@@ -48,7 +48,7 @@ class Common:
     lists the figures by name."""
     no_bar: bool = False
     """Judge by --fail-if alone, without the default bar."""
-    seed: N | None = None
+    seed: Annotated[int, Parameter(metavar="N")] | None = None
     """Replay a run's random choices; by default a new one, which is printed."""
     allow_target: Annotated[
         Annotated[str, Parameter(metavar="HOST")] | None,
@@ -67,9 +67,9 @@ class Loading:
     server_pid: Pid | None = None
     """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: a
     server reuses memory that an earlier crowd left behind, so its growth would not show."""
-    wait: Seconds = 0.0
+    wait: Annotated[Seconds, Parameter(validator=flags.Range(0, flags.MAX_SECONDS))] = 0.0
     """Seconds to wait for the target to listen; 0 = it listens already."""
-    processes: N = 1
+    processes: Processes = 1
     """Processes to play the crowd in; one holds about 18,000 clients and half a core."""
     path: Place = "/"
     """What plain GETs fetch."""
@@ -87,10 +87,9 @@ class Loading:
     subprotocol: Name = ""
     """The subprotocol that WebSockets ask for."""
 
-    def endpoint(self) -> Endpoint:
-        method, path = ("GET", self.path) if self.request is None else flags.request(self.request)
-        flags.path("--path", self.path)
-        flags.path("--ws-path", self.ws_path)
+    def endpoint(self, page: str | None = None) -> Endpoint:
+        """What requests and upgrades are like; `page` replaces `path`, if it is given."""
+        method, path = ("GET", page or self.path) if self.request is None else flags.request(self.request)
         return Endpoint(
             path=path,
             websocket_path=self.ws_path,
@@ -104,10 +103,6 @@ class Loading:
         """Load the personas of --persona, before another flag names one."""
         for file in self.persona:
             personas.load(file)
-
-    def with_path(self, path: str | None) -> "Loading":
-        """Return a copy with another `path`, if one is given."""
-        return self if path is None else replace(self, path=path)
 
 
 COMMON: Final = Common()
@@ -136,10 +131,7 @@ def make_plan(
     connections, seconds = experiment.connections, rounds * experiment.expected_seconds
     watched = started_by_us or loading.server_pid is not None
     conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
-    flags.at_least("--connect-rate", connect_rate, 0)
-    flags.between("--wait", loading.wait, 0, flags.MAX_SECONDS)
-    flags.between("--processes", loading.processes, 1, flags.MAX_PROCESSES)
-    endpoint = loading.endpoint()
+    endpoint = loading.endpoint(experiment.probes.path if experiment.probes else None)
     require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
     if server is not None:
@@ -149,6 +141,8 @@ def make_plan(
     if not started_by_us:
         target.await_open(where, loading.wait)
         target.probe(where)
+    if server is not None:
+        server.require_listening(where.port)
     seed = make_seed(common)
     progress = announce(where, f"{connections:,} connections for about {seconds:,.0f} s, seed {seed}", notes)
     return Plan(

@@ -5,18 +5,19 @@ happens; the conductor does.
 """
 
 from collections import Counter
-from copy import copy
+from collections.abc import Mapping
+from copy import deepcopy
 from random import Random
 from typing import Final
 
 import msgspec
 
-from loadgen import messages
 from loadgen.client import Client, Cohort, Place, Stage
 from loadgen.engine import STAY_SECONDS
-from loadgen.messages import AnyOrder, GroupStatus, Result, Role, Status
+from loadgen.messages import GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
+from loadgen.target import Endpoint
 from loadgen.timers import now
 from loadgen.traffic import Traffic
 
@@ -52,9 +53,9 @@ class _MadeGroup:
             msgspec.structs.replace(
                 status,
                 starved=self._starved(cohort),
-                lifetime=copy(cohort.lifetime),
-                connects=copy(cohort.connects),
-                handshakes=copy(cohort.handshakes),
+                lifetime=deepcopy(cohort.lifetime),
+                connects=deepcopy(cohort.connects),
+                handshakes=deepcopy(cohort.handshakes),
             )
             for status, cohort in zip(self.stands(), self.cohorts, strict=True)
         ]
@@ -91,44 +92,60 @@ class Crowd:
     async def run(self) -> None:
         await self._engine.run()
 
-    async def obey(self, order: AnyOrder) -> None:
-        match order:
-            case messages.MakeClients():
-                self._make(order)
-            case messages.Open():
-                self._engine.open(self._made[order.group].grow(order.share))
-            case messages.StartTraffic():
-                self._traffic.start(order.rate, text_bytes=order.text_bytes, over_seconds=order.over_seconds)
-            case messages.StopTraffic():
-                self._traffic.stop()
-            case messages.Close():
-                made = self._made[order.group]
-                made.close()
-                await self._engine.close_cohorts(made.cohorts)
-            case messages.BeginPhase():
-                self._engine.lag.begin(order.phase)
-            case _:
-                raise ValueError(f"{type(order).__name__} is no order for a crowd")
+    # What the conductor calls
 
-    def _make(self, order: messages.MakeClients) -> None:
+    def make(
+        self,
+        group: str,
+        counts: Mapping[str, int],
+        *,
+        rooms: tuple[str, ...],
+        poll_wait_seconds: float,
+        endpoint: Endpoint,
+        first_index: int,
+    ) -> None:
+        """Prepare a group: numbers of clients by persona. Each client is made when it is to connect.
+
+        Its source addresses are counted from `first_index`.
+        """
         place = Place(
             host=self._target.authority,
-            rooms=tuple(order.rooms),
-            poll_wait_seconds=order.poll_wait_seconds,
-            endpoint=order.endpoint,
+            rooms=rooms,
+            poll_wait_seconds=poll_wait_seconds,
+            endpoint=endpoint,
             random=self._random,
             traffic=self._traffic,
             mark=self._mark,
         )
         known = registry()
-        cohorts, first_index = [], order.first_index
-        for name, wanted in order.counts.items():
+        cohorts = []
+        for name, wanted in counts.items():
             cohort = Cohort(
                 persona=known[name], engine=self._engine, place=place, wanted=wanted, first_index=first_index
             )
             cohorts.append(cohort)
             first_index += wanted
-        self._made[order.group] = _MadeGroup(order.group, cohorts)
+        self._made[group] = _MadeGroup(group, cohorts)
+
+    def open(self, group: str, share: float) -> None:
+        """Open clients of a group until this share of them is open, those of earlier calls included."""
+        self._engine.open(self._made[group].grow(share))
+
+    def speak(self, rate: float, *, text_bytes: int, over_seconds: float) -> None:
+        """Let the speakers send this many messages a second, open-loop, until `stop` or another rate."""
+        self._traffic.start(rate, text_bytes=text_bytes, over_seconds=over_seconds)
+
+    def stop(self) -> None:
+        self._traffic.stop()
+
+    async def close(self, group: str) -> None:
+        """Close the clients of a group for good."""
+        made = self._made[group]
+        made.close()
+        await self._engine.close_cohorts(made.cohorts)
+
+    def begin(self, phase: str) -> None:
+        self._engine.lag.begin(phase)
 
     def status(self, heard: int) -> Status:
         made = self._made.values()
@@ -153,10 +170,10 @@ class Crowd:
             listeners=[(*where, number) for where, number in self._listeners().items()],
         )
 
-    def _listeners(self) -> Counter[tuple[str, int]]:
+    def _listeners(self) -> Counter[tuple[str, int, int]]:
         clients = (client for made in self._made.values() for client in made.clients if client.stage is Stage.HELD)
         return Counter(
-            (client.room, client.cohort.delivered[client.number])
+            (client.room, client.cohort.delivered[client.number], client.cohort.checksums[client.number])
             for client in clients
             if client.honest and not client.slow
         )

@@ -16,7 +16,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from cyclopts import Parameter
 
-from loadgen import bar, figures, output
+from loadgen import bar, exports, figures
 from loadgen import format as fmt
 from loadgen.common import Common, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
@@ -86,7 +86,7 @@ def diff(
 def _read(name: str) -> Report:
     path = Path(name)
     try:
-        data = (path / output.JSON if path.is_dir() else path).read_bytes()
+        data = (path / exports.JSON if path.is_dir() else path).read_bytes()
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw())
         if bytes(schema) != str(SCHEMA).encode():
             raise UsageError(f"{name}: it is no report of schema {SCHEMA}, the one that this loadgen reads")

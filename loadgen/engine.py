@@ -17,7 +17,7 @@ import trio
 from loadgen import sockets
 from loadgen.client import CLOSED, Client, Cohort, Stage, source_index
 from loadgen.latency import Lag
-from loadgen.sock_diag import SockDiag
+from loadgen.sockets import SockDiag
 from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.wire import WireError

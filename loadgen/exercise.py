@@ -17,7 +17,7 @@ LEAST_SHARE: Final = 0.95
 #: The share of answers that may say that the server does not offer what was asked for.
 MOST_ABSENT: Final = 0.05
 
-Counts = Mapping[type[Client], int]
+Numbers = Mapping[type[Client], int]
 
 
 def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
@@ -30,7 +30,7 @@ def unmet(persona: type[Client], needs: frozenset[Needs]) -> str:
     )
 
 
-def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list[str]]:
+def without_a_page(neighbours: Numbers, status: int | None) -> tuple[Numbers, list[str]]:
     """The neighbours that can play at a server without a page at the path, and why the others cannot."""
     if status is not None and status < 400:
         return neighbours, []
@@ -42,7 +42,7 @@ def without_a_page(neighbours: Counts, status: int | None) -> tuple[Counts, list
     ]
 
 
-def whole_cycles(neighbours: Counts, seconds: float) -> tuple[Counts, list[str]]:
+def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str]]:
     """The neighbours whose cycle fits into so many seconds, and why the others are left out."""
     kept = {persona: number for persona, number in neighbours.items() if persona.cycle_seconds <= seconds}
     short = [f"{each.name} {each.cycle_seconds:g} s" for each in neighbours if each not in kept]

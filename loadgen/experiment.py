@@ -91,6 +91,7 @@ class Probes:
     victims: Mapping[str, int]  # by kind, see loadgen/protocols
     newcomers_per_s: float = NEWCOMERS_PER_S
     timeout_seconds: float = OPERATION_TIMEOUT_SECONDS
+    path: str | None = None  # what they fetch, if their kind names it ('GET /path')
 
 
 @dataclass(frozen=True, kw_only=True)

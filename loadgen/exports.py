@@ -1,27 +1,32 @@
-"""The report for other programs: CSV, OpenMetrics text, the latencies as an HDR log, and junit.xml.
+"""The report for other programs, and `--report DIR`: the page, JSON, CSV, OpenMetrics text, an HDR log, junit.xml.
 
-Owns: these four formats, made from the declarations in figures.py and from the report; none names a figure. May not:
-open a file, or judge. In junit.xml each attack of a scorecard is a test case, and a command without parts is one. A
-target that fell short is a failure; a run that says nothing about the target is an error. The runs of a comparison are
-cases that cannot fail, because a comparison judges no server.
+Owns: these formats, made from the declarations in figures.py and from the report (none names a figure), the names of
+the files, and their directory. May not: judge. In junit.xml each attack of a scorecard is a test case, and a command
+without parts is one. A target that fell short is a failure; a run that says nothing about the target is an error. The
+runs of a comparison are cases that cannot fail, because a comparison judges no server.
 """
 
 import csv
+import errno
 import io
+import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
+import msgspec
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 from prometheus_client import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from loadgen import figures
+from loadgen import figures, page
 from loadgen import format as fmt
 from loadgen.format import Tone
 from loadgen.report import Report
+from loadgen.target import UsageError
 
 #: Histograms count microseconds, but the log's column of maxima is in milliseconds.
 _PER_MILLISECOND: Final = 1000.0
@@ -136,3 +141,47 @@ def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
     told = ET.SubElement(case, "system-out")
     told.text = "\n".join(f"{fmt.printable(name)}: {fmt.figure(name, value)}" for name, value in measured.items())
     return case
+
+
+PAGE: Final = "report.html"
+JSON: Final = "report.json"
+JUNIT: Final = "junit.xml"
+
+
+def json_of(report: Report) -> str:
+    return msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
+
+
+_FILES: Final[Mapping[str, Callable[[Report], str]]] = {
+    PAGE: page.page_of,
+    JSON: json_of,
+    JUNIT: junit_of,
+    "figures.csv": csv_of,
+    "metrics.txt": openmetrics_of,
+    "latencies.hlog": hdr_log_of,
+}
+
+
+def require(directory: str | None) -> None:
+    """Make the directory, if any, before anything is measured, so that no run ends without its report."""
+    if directory is None:
+        return
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot(directory, error.strerror or str(error)) from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise _cannot(directory, os.strerror(errno.EACCES))
+
+
+def save(report: Report, directory: str) -> None:
+    require(directory)
+    try:
+        for name, text_of in _FILES.items():
+            (Path(directory) / name).write_text(text_of(report), encoding="utf-8")
+    except OSError as error:
+        raise _cannot(directory, error.strerror or str(error)) from None
+
+
+def _cannot(directory: str, why: str) -> UsageError:
+    return UsageError(f"--report: cannot write into {directory!r}: {why}")

@@ -189,7 +189,7 @@ def _cohort_rows(measured: Measured) -> list[CohortRow]:
             persona=group.persona,
             honest=known[group.persona].honest,
             slow=known[group.persona].slow,
-            lifetime=(group.lifetime or Latency()).spread(),
+            lifetime=group.lifetime.spread(),
             **group.counts(),
         )
         for group in measured.session.totals.groups

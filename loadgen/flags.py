@@ -1,15 +1,20 @@
-"""Flags that are more than a number or a word, and the checks of all of them.
+"""The values of flags: what each may be, and how those that are more than a number or a word are read.
 
-Owns: the syntax of `--mix`, `--kind`, `--victim` and others, and the ranges of numbers. Every error names its flag.
+Owns: the types of flags, each with its range and the name that `--help` gives to its value, and the syntax of `--mix`,
+`--kind`, `--victim` and others. Every error names its flag.
 """
 
 import difflib
+import math
 import re
 import shlex
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
+
+from cyclopts import Parameter
 
 from loadgen import target
 from loadgen.client import Client, Threat
@@ -19,12 +24,64 @@ from loadgen.personas import registry
 from loadgen.protocols import ESTABLISHED, MIXES, served
 from loadgen.target import Target, UsageError
 
-#: The longest time in a flag; a longer run is most likely a typing error.
-MAX_SECONDS: Final = 3600.0
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a flag may have, nan excluded; cyclopts calls it as a validator."""
+
+    least: float
+    most: float = math.inf
+    above: bool = False  # the least itself is not one of them
+
+    def __call__(self, _: object, value: float | None) -> None:
+        if value is None:
+            return
+        if not (value > self.least if self.above else value >= self.least):  # also true of nan
+            raise ValueError(f"{value:g} is {'not above' if self.above else 'below'} {self.least:g}")
+        if value > self.most:
+            raise ValueError(f"{value:,} is above {self.most:,g}")
+
+    def require(self, where: str, value: float) -> None:
+        """Refuse a number of a scenario."""
+        try:
+            self(None, value)
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+
+def is_path(_: object, text: str | None) -> None:
+    """Refuse a text that cannot be a request target."""
+    if text is not None and (not text.startswith("/") or any(not "!" <= letter <= "~" for letter in text)):
+        raise ValueError(f"{text!r} is no path: it begins with / and is visible ASCII")
+
 
 #: The most clients of one run; the victims' source addresses come after theirs.
-MAX_CLIENTS: Final = 100_000
-MAX_PROCESSES: Final = 64
+CLIENTS: Final = Range(1, 100_000)
+AT_LEAST_ONE: Final = Range(1)
+NOT_NEGATIVE: Final = Range(0)
+PART: Final = Range(0, 1)
+
+#: The longest time in a flag; a longer run is most likely a typing error.
+MAX_SECONDS: Final = 3600.0
+DURATION: Final = Range(0, MAX_SECONDS, above=True)
+PATIENCE: Final = Range(0.1, 60)
+
+Clients = Annotated[int, Parameter(metavar="N", validator=CLIENTS)]
+Positive = Annotated[int, Parameter(metavar="N", validator=AT_LEAST_ONE)]
+N = Annotated[int, Parameter(metavar="N", validator=NOT_NEGATIVE)]
+Processes = Annotated[int, Parameter(metavar="N", validator=Range(1, 64))]
+Pid = Annotated[int, Parameter(metavar="PID")]
+Seconds = Annotated[float, Parameter(metavar="SECONDS", validator=DURATION)]
+Patience = Annotated[float, Parameter(metavar="SECONDS", validator=PATIENCE)]
+PerSecond = Annotated[float, Parameter(metavar="N", validator=NOT_NEGATIVE)]
+Share = Annotated[float, Parameter(metavar="SHARE")]
+Name = Annotated[str, Parameter(metavar="NAME")]
+Names = Annotated[str, Parameter(metavar="NAMES")]
+Mix = Annotated[str, Parameter(metavar="NAME=SHARE,...")]
+Place = Annotated[str, Parameter(metavar="PATH", validator=is_path)]
+File = Annotated[str, Parameter(metavar="FILE")]
+Files = Annotated[tuple[str, ...], Parameter(metavar="FILE")]
+Folder = Annotated[str, Parameter(metavar="DIR")]
 
 _ROOM: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -146,14 +203,13 @@ def rooms(number: int | None, name: str | None, clients: int) -> tuple[str, ...]
 
 def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
     """Read `--victim`: how many of each kind, and the path that `GET /path` names."""
-    word, _, path = text.strip().partition(" ")
+    word, _, page = text.strip().partition(" ")
     if word == "GET":
-        path = path.strip() or "/"
-        if not path.startswith("/"):
-            raise UsageError(f"--victim: {path!r} is no path; it begins with /")
-        return {"get": number}, path
+        page = page.strip() or "/"
+        path("--victim", page)
+        return {"get": number}, page
     known = [*MIXES, *ESTABLISHED]
-    if path or word not in known:
+    if page or word not in known:
         near = difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known
         raise UsageError(f"--victim: there is no {text!r}; did you mean {' or '.join(near)}, or 'GET /path'?")
     mix = MIXES.get(word, {word: 1.0})
@@ -162,34 +218,24 @@ def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
 
 
 def probes(
-    kind: str,
-    number: int,
-    newcomers: float,
-    timeout: float,
-    neighbours: int,
-    *,
-    where: str = "--",
-    number_is: str = "victims",
-) -> tuple[Probes, dict[type[Client], int], str | None]:
-    """Return the victims, the honest slow clients that can play beside them, and the path that `GET /path` names.
+    kind: str, number: int, newcomers: float, timeout: float, neighbours: int
+) -> tuple[Probes, dict[type[Client], int]]:
+    """Return the victims, and the honest slow clients that can play beside them.
 
     There are `neighbours` honest slow clients of each kind; of a kind that shares one address, its usual number.
     """
-    at_least(where + number_is, number, 1)
-    at_least(f"{where}newcomers", newcomers, 0)
-    at_least(f"{where}neighbours", neighbours, 0)
-    between(f"{where}timeout", timeout, 0.1, 60)
-    kinds, path = victims(kind, number)
+    kinds, page = victims(kind, number)
     needs = served(kinds)
     slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
     beside = {each: each.usual_clients if each.one_address else neighbours for each in slow} if neighbours else {}
-    return Probes(victims=kinds, newcomers_per_s=newcomers, timeout_seconds=timeout), beside, path
+    return Probes(victims=kinds, newcomers_per_s=newcomers, timeout_seconds=timeout, path=page), beside
 
 
 def path(flag: str, text: str) -> None:
-    """Refuse a text that cannot be a request target."""
-    if not text.startswith("/") or any(not "!" <= letter <= "~" for letter in text):
-        raise UsageError(f"{flag}: {text!r} is no path: it begins with / and is visible ASCII")
+    try:
+        is_path(None, text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def request(text: str) -> tuple[str, str]:
@@ -227,22 +273,3 @@ def file(flag: str, name: str) -> bytes:
         return Path(name).read_bytes()
     except OSError as error:
         raise UsageError(f"{flag}: {name}: {error.strerror}") from None
-
-
-def between(flag: str, value: float, least: float, most: float) -> None:
-    """Refuse a number outside its bounds, and nan."""
-    at_least(flag, value, least)
-    if value > most:
-        raise UsageError(f"{flag}: {value:,} is above {most:,}")
-
-
-def at_least(flag: str, value: float, least: float) -> None:
-    """Refuse a number that is too small, and nan."""
-    if not value >= least:  # also true of nan
-        raise UsageError(f"{flag}: {value:g} is below {least:g}")
-
-
-def seconds(flag: str, value: float) -> None:
-    """Refuse a time that is not above 0, or too long."""
-    if not 0 < value <= MAX_SECONDS:
-        raise UsageError(f"{flag}: {value:g} is not between 0 and {MAX_SECONDS:g} seconds")

@@ -33,11 +33,6 @@ class Amount(NamedTuple):
         return self.value + (self.unit if self.unit in {"", "%", figures.TIMES} else f" {self.unit}")
 
 
-class FigureGroup(NamedTuple):
-    title: str
-    figures: Mapping[str, float]
-
-
 class Tone(Enum):
     GOOD = "good"
     DOUBT = "doubt"
@@ -104,16 +99,14 @@ def figure(name: str, value: float) -> Amount:
     return Amount(percent(value) if unit == "%" else number(value), unit)
 
 
-def grouped(report: Report) -> list[FigureGroup]:
-    """The measured figures in groups; those of other commands than run and attack form one group."""
-    measured = {name: value for name, value in report.figures.items() if value is not None}
-    if not report.figures.keys() <= figures.ALL.keys():
-        return [FigureGroup(report.command, measured)] if measured else []
-    groups = [
-        FigureGroup(title, {name: value for name, value in measured.items() if figures.ALL[name].group == title})
-        for title in figures.GROUPS
-    ]
-    return [group for group in groups if group.figures]
+def grouped(report: Report) -> dict[str, dict[str, float]]:
+    """The measured figures by group; those of other commands than run and attack form one group."""
+    declared = report.figures.keys() <= figures.ALL.keys()
+    groups: dict[str, dict[str, float]] = {title: {} for title in (figures.GROUPS if declared else (report.command,))}
+    for name, value in report.figures.items():
+        if value is not None:
+            groups[figures.ALL[name].group if declared else report.command][name] = value
+    return {title: group for title, group in groups.items() if group}
 
 
 def total(reasons: Mapping[str, int]) -> int:

@@ -296,16 +296,15 @@ def _spread(latency: Latency) -> dict[str, float | None]:
     }
 
 
-def _came(what: str, found: Iterable[Latency | None]) -> dict[str, float | None]:
+def _came(what: str, found: Iterable[Latency]) -> dict[str, float | None]:
     latency = _pooled(found)
     return {f"{what}_p50_ms": milliseconds(latency.at(50)), f"{what}_p99_ms": milliseconds(latency.at(99))}
 
 
-def _pooled(found: Iterable[Latency | None]) -> Latency:
+def _pooled(found: Iterable[Latency]) -> Latency:
     pooled = Latency()
     for each in found:
-        if each is not None:
-            pooled.merge(each)
+        pooled.merge(each)
     return pooled
 
 

@@ -1,91 +1,39 @@
-"""The messages between the conductor and its workers: one JSON object a line, orders down, answers up.
+"""What the conductor and its workers tell each other: calls down; a status or the whole result up.
 
-Owns: these messages, their encoding, and how the results of several workers merge. Orders are obeyed in the order of
-arrival, and `Status` counts the orders a worker has received, so that the conductor never takes an old state for the
-answer to a new order. Times are `time.monotonic()`, which all processes of a machine share.
+Owns: these messages, their encoding, and how the results of several workers merge. The conductor calls methods of what
+a worker plays (`Crowd`, `ProbeRunner`), in sequence. `Status` counts the calls that were made, so that the conductor
+never takes an old state for the answer to a new call. Times are `time.monotonic()`, which all processes of a machine
+share.
 """
 
+import pickle
 from collections import Counter
-from collections.abc import Container, Iterable
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
+import trio
 
 from loadgen.latency import Late, Latency, Recent
 from loadgen.report import Tally
-from loadgen.target import Endpoint, Target
+from loadgen.target import Target
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-
-class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The base class of the orders."""
-
-
-class MakeClients(Order, frozen=True, kw_only=True):
-    """Prepare a group: numbers of clients by persona. Each client is made when it is to connect."""
-
-    group: str
-    counts: dict[str, int]
-    rooms: list[str]
-    poll_wait_seconds: float
-    endpoint: Endpoint
-    first_index: int  # of the source addresses
+_LENGTH_BYTES: Final = 4
+_CHUNK: Final = 64 * 1024
 
 
-class Open(Order, frozen=True, kw_only=True):
-    """Open clients of a group until this share of them is open, those of earlier orders included."""
+class Call(NamedTuple):
+    """A method of what the worker plays, with its arguments."""
 
-    group: str
-    share: float
-
-
-class StartTraffic(Order, frozen=True, kw_only=True):
-    """Let the speakers send this many messages a second, open-loop, until `StopTraffic` or another rate."""
-
-    rate: float
-    over_seconds: float = 0.0  # the time in which the rate changes to it, evenly
-    text_bytes: int = 0  # the least size of a message; 0 = a short sentence
-
-
-class StopTraffic(Order, frozen=True, kw_only=True):
-    """Begin no more messages and operations."""
-
-
-class Close(Order, frozen=True, kw_only=True):
-    """Close the clients of a group for good."""
-
-    group: str
-
-
-class MakeVictims(Order, frozen=True, kw_only=True):
-    """Make the victims, connect them, and start their schedules."""
-
-    counts: dict[str, int]  # by kind of victim, see loadgen/victims
-    timeout_seconds: float
-    interval_seconds: float  # between two operations of one victim
-    newcomers_per_s: float
-    endpoint: Endpoint
-
-
-class BeginPhase(Order, frozen=True, kw_only=True):
-    """Book in this phase from now on."""
-
-    phase: str
-
-
-class EndProbes(Order, frozen=True, kw_only=True):
-    """Book every outstanding operation as failed, and read every acknowledged message again."""
-
-    reread: bool  # whether the target keeps messages
-
-
-class SendResult(Order, frozen=True, kw_only=True):
-    """Send the whole result."""
+    method: str
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = {}
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line that a worker gets: its role."""
+    """The first message that a worker gets: its role."""
 
     target: Target
     seed: int
@@ -106,15 +54,15 @@ class GroupStatus(Tally, kw_only=True):
     group: str
     starved: int = 0  # clients that have been connecting for too long
     # in a result only
-    lifetime: Latency | None = None  # their age when the server ended them
-    connects: Latency | None = None  # of honest clients
-    handshakes: Latency | None = None
+    lifetime: Latency = msgspec.field(default_factory=Latency)  # their age when the server ended them
+    connects: Latency = msgspec.field(default_factory=Latency)  # of honest clients
+    handshakes: Latency = msgspec.field(default_factory=Latency)
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The state of a worker; sent a few times a second and after each order."""
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a worker; sent a few times a second and after each call."""
 
-    heard: int  # orders received so far
+    heard: int  # calls made so far
     groups: list[GroupStatus] = []
     speakers: int = 0  # clients that the schedule can use once they are held
     has_opened: bool = True  # every client that was to open is held or has failed
@@ -126,16 +74,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     recent: Recent
 
 
-class TrafficResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of the schedule's messages."""
+class TrafficResult(msgspec.Struct, kw_only=True):
+    """The results of the schedule's messages: booked by `Traffic`, sent, merged."""
 
     acks: Latency = msgspec.field(default_factory=Latency)  # of all; one without acknowledgement took the whole timeout
     echoes: Latency = msgspec.field(default_factory=Latency)
-    acknowledged_in: dict[str, int] = {}  # by room
-    errors: dict[str, int] = {}
+    acknowledged_in: dict[str, int] = msgspec.field(default_factory=Counter)  # by room
+    checksums_in: dict[str, int] = msgspec.field(default_factory=Counter)  # the sums of their names' checksums, by room
+    errors: dict[str, int] = msgspec.field(default_factory=Counter)
     unacknowledged: int = 0
     unreturned: int = 0
-    unsent: int = 0
+    unsent: int = 0  # due while no client could speak
 
 
 class Reread(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,30 +95,31 @@ class Reread(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: str = ""  # why rooms could not be read, if some could not
 
 
-class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of one kind of victims in one phase."""
+class PhaseResult(msgspec.Struct, kw_only=True):
+    """The results of one kind of victims in one phase: booked by the recorder, sent, pooled."""
 
     phase: str
     kind: str
-    latency: Latency  # of all operations; one that failed took the whole timeout
-    failed: dict[str, int]
-    first_failure: float | None  # when the first operation that failed was due
-    expected: int  # operations that the schedule had in this phase; each must be booked
-    worst_median: float | None  # seconds: the highest median of a single victim
+    latency: Latency = msgspec.field(default_factory=Latency)  # of all; one that failed took the whole timeout
+    failed: dict[str, int] = msgspec.field(default_factory=Counter)
+    first_failure: float | None = None  # when the first operation that failed was due
+    expected: int = 0  # operations that the schedule had in this phase; each must be booked
+    worst_median: float | None = None  # seconds: the highest median of a single victim
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The whole result, sent in answer to `SendResult`. Results of several processes are `merged` into one."""
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole result, sent in answer to a call of `result`. Results of several processes are `merged` into one."""
 
     groups: list[GroupStatus] = []
-    traffic: TrafficResult = TrafficResult()
+    traffic: TrafficResult = msgspec.field(default_factory=TrafficResult)
     phases: list[PhaseResult] = []
     reread: Reread | None = None
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
     ages: list[float] = []  # age of the oldest attacker still connected, by group
     own_faults: dict[str, int] = {}
-    #: Room, messages of the run delivered to each, and the number of such clients: honest, not slow, held.
-    listeners: list[tuple[str, int, int]] = []
+    #: Room, messages of the run delivered to each, the sum of their checksums, and the number of such clients: honest,
+    #: not slow, held.
+    listeners: list[tuple[str, int, int, int]] = []
 
     def lag(
         self, part: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
@@ -182,20 +132,42 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     def missed(self) -> int:
         """Acknowledged messages that a member of their room did not get, counted for each such member."""
         due = self.traffic.acknowledged_in
-        return sum(number * max(due.get(room, 0) - got, 0) for room, got, number in self.listeners)
+        return self._swapped() + sum(number * max(due.get(room, 0) - got, 0) for room, got, _, number in self.listeners)
 
     def surplus(self) -> int:
         """Messages that a member got and was not due: twice, or of another room."""
         due, perhaps = self.traffic.acknowledged_in, self.traffic.unacknowledged
-        return sum(number * max(got - due.get(room, 0) - perhaps, 0) for room, got, number in self.listeners)
+        return self._swapped() + sum(
+            number * max(got - due.get(room, 0) - perhaps, 0) for room, got, _, number in self.listeners
+        )
+
+    def _swapped(self) -> int:
+        """Members that got as many messages as were due, but not the same: at least one twice, and one never.
+
+        If some messages were not acknowledged, any of them may have come, and no sum of checksums is due.
+        """
+        due, sums = self.traffic.acknowledged_in, self.traffic.checksums_in
+        return sum(
+            number
+            for room, got, checksums, number in self.listeners
+            if not self.traffic.unacknowledged and got == due.get(room, 0) and checksums != sums.get(room, 0)
+        )
 
 
-AnyOrder = MakeClients | Open | StartTraffic | StopTraffic | Close | MakeVictims | BeginPhase | EndProbes | SendResult
-AnyAnswer = Status | Result
+def encode(word: Role | Call | Status | Result) -> bytes:
+    """A pickle behind its length. Both ends are processes of this program."""
+    data = pickle.dumps(word)
+    return len(data).to_bytes(_LENGTH_BYTES) + data
 
 
-def encode(word: msgspec.Struct) -> bytes:
-    return msgspec.json.encode(word) + b"\n"
+async def words(stream: trio.abc.ReceiveStream) -> AsyncIterator[Any]:
+    """The messages of a stream, until its end."""
+    rest = b""
+    while chunk := await stream.receive_some(_CHUNK):
+        rest += chunk
+        while len(rest) >= (end := _LENGTH_BYTES + int.from_bytes(rest[:_LENGTH_BYTES])):
+            yield pickle.loads(rest[_LENGTH_BYTES:end])  # noqa: S301  our own process
+            rest = rest[end:]
 
 
 def merged(one: S, other: S) -> S:

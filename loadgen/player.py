@@ -10,13 +10,13 @@ from typing import Final
 
 import trio
 
-from loadgen import machine
+from loadgen import procfs
+from loadgen.crowd import Crowd
 from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
 from loadgen.findings import report_of
 from loadgen.measured import Floor, Measured
-from loadgen.messages import Close, EndProbes, MakeVictims, Open, StopTraffic
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Usage
 from loadgen.protocols import KEEPS_MESSAGES
@@ -25,6 +25,7 @@ from loadgen.scrape import scrape
 from loadgen.session import Plan, Session, cause_of_death
 from loadgen.span import Reading, Size, Span
 from loadgen.timers import now
+from loadgen.victims.runner import ProbeRunner
 from loadgen.workers import Worker, Workers
 
 #: Time, and attempts for each, that the victims have to connect before anything is measured.
@@ -144,7 +145,7 @@ class Player:
         if phase.counts_as is Counts.BASELINE:
             found.descriptors_before = self._descriptors()
         for name in phase.close:
-            await self._crowd.order(Close(group=name))
+            await self._crowd.call(Crowd.close, name)
         if phase.close:
             await session.until(lambda: self._crowd.has_opened, CONNECT_LIMIT_SECONDS)
 
@@ -202,13 +203,13 @@ class Player:
         """Open the share of each group that is due after this part of the phase."""
         for name, share in phase.open.items():
             began = self._shares.get(name, 0.0)
-            await self._crowd.order(Open(group=name, share=began + (share - began) * part))
+            await self._crowd.call(Crowd.open, name, began + (share - began) * part)
 
     async def _drain(self) -> None:
         """Stop the schedule, and wait until nothing is delivered any more, because messages in flight are not lost."""
         session, limit = self._session, self._experiment.drain_seconds
         await session.enter("drain")
-        await self._crowd.order(StopTraffic())
+        await self._crowd.call(Crowd.stop)
         await session.until(lambda: self._crowd.quiet, limit)
         before, deadline = -1, now() + limit
         while self._deliveries() != before and now() < deadline:
@@ -220,15 +221,8 @@ class Player:
     async def _invite(self, victims: Worker, probes: Probes) -> None:
         """Connect the victims; the run is invalid without them."""
         wanted = sum(probes.victims.values())
-        await victims.order(
-            MakeVictims(
-                counts=dict(probes.victims),
-                timeout_seconds=probes.timeout_seconds,
-                interval_seconds=max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds),
-                newcomers_per_s=probes.newcomers_per_s,
-                endpoint=self._plan.endpoint,
-            )
-        )
+        interval = max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds)
+        await victims.call(ProbeRunner.make, probes, interval_seconds=interval, endpoint=self._plan.endpoint)
 
         def decided() -> bool:
             status = victims.current
@@ -247,11 +241,11 @@ class Player:
 
     async def _end(self, victims: Worker, probes: Probes) -> None:
         """Wait for outstanding operations, and have every acknowledged message read again."""
-        await victims.order(StopTraffic())
+        await victims.call(ProbeRunner.stop)
         await self._session.until(
             lambda: victims.up_to_date and not victims.current.outstanding, probes.timeout_seconds
         )
-        await victims.order(EndProbes(reread=bool(KEEPS_MESSAGES & probes.victims.keys())))
+        await victims.call(ProbeRunner.end, reread=bool(KEEPS_MESSAGES & probes.victims.keys()))
         self._measured.counters_after = await self._scrape()
 
     async def _see_what_is_left(self) -> None:
@@ -279,8 +273,8 @@ class Player:
             deliveries=self._deliveries(),
             sent_bytes=sum(group.sent_bytes for group in groups),
             received_bytes=sum(group.received_bytes for group in groups),
-            ticks=machine.ticks() if measured else None,
-            pressure=machine.pressure() if measured else None,
+            ticks=procfs.ticks() if measured else None,
+            pressure=procfs.pressure() if measured else None,
         )
 
     def _usage(self) -> Usage | None:

@@ -1,14 +1,20 @@
-"""The memory, CPU and descriptors of a process, read from /proc: ours, and the target's if its pid is given.
+"""What the kernel tells of a process and of this machine: memory, CPU and descriptors, and who had the processors.
 
 Owns: the choice of figure. Memory is Pss (pages shared with children count once) from `smaps_rollup`, read only at the
 ends of a phase because the kernel walks the page tables for it; the once-a-second timeline uses the cheap resident
 size. CPU is read from the kernel's clock of a process: /proc/PID/stat counts in ticks of 10 ms, which is more than a
 thousand idle connections cost in a second. Descendants are included.
+
+To every clock here, a server that waits for a processor looks like a slow server. The time that the host took (steal),
+and the time that programs waited for a processor, tell the two apart; many hosts do not report to their guests what
+they take. May not: judge.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -46,6 +52,21 @@ class Process:
             raise UsageError(f"--server-pid: there is no process {self.pid}") from None
         except OSError as error:
             raise UsageError(f"--server-pid: process {self.pid} cannot be read: {error.strerror}") from None
+
+    def require_listening(self, port: int) -> None:
+        """Refuse a process that is not the server's: neither it nor a descendant listens on the target's port."""
+        if self._listens(port) is False:
+            raise UsageError(
+                f"--server-pid: neither process {self.pid} nor a child of it listens on port {port};"
+                " name the process that serves the target"
+            )
+
+    def _listens(self, port: int) -> bool | None:
+        """`None` if we may not see its descriptors."""
+        try:
+            return any(_listening(pid, port) & _sockets(pid) for pid in self.tree())
+        except OSError:
+            return None
 
     def is_alive(self) -> bool:
         """Whether it runs; a zombie does not."""
@@ -120,6 +141,28 @@ def _read(path: Path) -> str:
         return ""
 
 
+#: A socket among the links of /proc/PID/fd, and a listening one in a line of /proc/PID/net/tcp: the port, the state
+#: (0A is LISTEN), the inode.
+_SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
+_LISTENING: Final = re.compile(r"\d+: \w+:(\w{4}) \w+:0000 0A (?:\S+ +){5}(\d+)")
+
+
+def _sockets(pid: int) -> set[str]:
+    """Inodes of its sockets."""
+    folder, inodes = f"{_PROC}/{pid}/fd", set()
+    for fd in os.listdir(folder):  # noqa: PTH208  18,000 paths
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found = _SOCKET.fullmatch(os.readlink(f"{folder}/{fd}"))  # noqa: PTH115
+            inodes |= {found[1]} if found else set()
+    return inodes
+
+
+def _listening(pid: int, port: int) -> set[str]:
+    """Inodes of the sockets that listen on a port, in the network that this process sees."""
+    tables = "".join(_read(_PROC / str(pid) / "net" / name) for name in ("tcp", "tcp6"))
+    return {inode for where, inode in _LISTENING.findall(tables) if int(where, 16) == port}
+
+
 def _resident(pid: int) -> int:
     return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
 
@@ -134,3 +177,48 @@ def _pss(pid: int) -> int:
 def _cpu(pid: int) -> float:
     # the clock id of clock_getcpuclockid(3): the inverted pid above three bits, CPUCLOCK_SCHED of a whole process
     return time.clock_gettime((~pid << 3) | 2)
+
+
+_STAT: Final = Path("/proc/stat")
+_PRESSURE: Final = Path("/proc/pressure/cpu")
+_SOME: Final = re.compile(r"^some .*total=(\d+)$", re.MULTILINE)
+
+#: user nice system idle iowait irq softirq steal. A guest's time, which follows, is in `user` and `nice` already.
+_FIELDS: Final = 8
+
+
+class Ticks(NamedTuple):
+    """Processor time so far, of all processors together, in the kernel's ticks, mostly of 10 ms."""
+
+    total: int
+    stolen: int
+
+
+def ticks() -> Ticks | None:
+    """The present count of ticks; `None` if the kernel does not report it."""
+    try:
+        return ticks_in(_STAT.read_text())
+    except OSError:  # macOS has no /proc
+        return None
+
+
+def ticks_in(text: str) -> Ticks | None:
+    line = next((line for line in text.splitlines() if line.startswith("cpu ")), "")
+    found = [int(field) for field in line.split()[1 : _FIELDS + 1]]
+    return Ticks(sum(found), found[-1]) if len(found) == _FIELDS else None
+
+
+def stolen_percent(before: Ticks | None, after: Ticks | None) -> float | None:
+    """The share of processor time that the host took between two readings; `None` without a tick in between."""
+    if before is None or after is None or after.total <= before.total:
+        return None
+    return round(100 * (after.stolen - before.stolen) / (after.total - before.total), 2)
+
+
+def pressure() -> float | None:
+    """Seconds so far in which a program was ready to run and had no processor; `None` on older kernels."""
+    try:
+        found = _SOME.search(_PRESSURE.read_text())
+    except OSError:
+        return None
+    return int(found[1]) / 1e6 if found else None

@@ -24,38 +24,33 @@ class Course:
     """The phases of a run, the current one, and the latest sample."""
 
     def __init__(self, phases: Sequence[tuple[str, float]] = (), *, attackers: Collection[str] = ()) -> None:
-        self.phases = tuple(phases)
+        self.is_planned = bool(phases)
         self.attackers = frozenset(attackers)
         self.phase = ""
-        self.at = -1  # in `phases`; -1 before the first of them
+        self.phase_seconds = 0.0  # planned; 0 if it is not planned
         self.latest: Sample | None = None
         self.failed = 0  # operations of victims, so far
+        self._ahead = list(phases)  # behind the current one
         self._phase_began = 0.0
 
     def enter(self, phase: str) -> None:
         """Begin a phase: the next planned one of this name, or an unplanned one."""
-        self.phase, self._phase_began = phase, self.seconds
-        ahead = (at for at in range(self.at + 1, len(self.phases)) if self.phases[at][0] == phase)
-        self.at = next(ahead, self.at)
+        self.phase, self.phase_seconds, self._phase_began = phase, 0.0, self.seconds
+        for at, (name, seconds) in enumerate(self._ahead):
+            if name == phase:
+                self.phase_seconds = seconds
+                del self._ahead[: at + 1]
+                return
 
     @property
     def seconds(self) -> float:
         return self.latest.seconds if self.latest else 0.0
 
     @property
-    def phase_seconds(self) -> float:
-        """Planned seconds of the phase; 0 if it is not planned."""
-        return self.phases[self.at][1] if self.at >= 0 and self.phases[self.at][0] == self.phase else 0.0
-
-    @property
     def left(self) -> float:
         """Planned seconds to come; a phase that takes longer than planned waits at its end."""
-        if self.at < 0:
-            return sum(seconds for _, seconds in self.phases)
-        gone = (
-            min(self.seconds - self._phase_began, self.phase_seconds) if self.phase_seconds else self.phases[self.at][1]
-        )
-        return sum(seconds for _, seconds in self.phases[self.at :]) - gone
+        rest = max(self.phase_seconds - (self.seconds - self._phase_began), 0.0)
+        return rest + sum(seconds for _, seconds in self._ahead)
 
     def line(self) -> str:
         """The progress line. Beside attackers, honest clients are named only if the server refused or ended some."""
@@ -74,7 +69,7 @@ class Course:
         parts += [f"{unhurt:,} honest unhurt"] if unhurt else []
         parts += [f"p99 {fmt.number(sample.p99_ms)} ms"] if sample.p99_ms is not None else []
         parts += [f"{self.failed:,} FAILED"] if self.failed else []
-        parts += [f"{fmt.span(math.ceil(self.left))} left"] if self.phases else []
+        parts += [f"{fmt.span(math.ceil(self.left))} left"] if self.is_planned else []
         return ", ".join(parts)
 
 

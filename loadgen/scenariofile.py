@@ -82,7 +82,6 @@ class Scenario(NamedTuple):
     fail_if: tuple[str, ...]
     no_bar: bool
     connect_rate: float
-    path: str | None  # the one that its victims fetch
 
 
 def read(file: str) -> Scenario:
@@ -130,7 +129,7 @@ def _plain(error: str) -> str:
 def _scenario(file: _File) -> Scenario:
     _only_once("groups", Counter(group.name for group in file.groups))
     _only_once("phases", Counter(phase.name for phase in file.phases))
-    probes, slow, path = _probes(file.victims) if file.victims else (None, {}, None)
+    probes, slow = _probes(file.victims) if file.victims else (None, {})
     groups = tuple(map(_group, file.groups))
     phases = tuple(_phase(phase, {group.name for group in groups}) for phase in file.phases)
     kinds = {phase.counts_as for phase in phases}
@@ -150,7 +149,7 @@ def _scenario(file: _File) -> Scenario:
     )
     if any(phase.rate for phase in phases) and not any(persona.speaks for group in groups for persona in group.counts):
         raise UsageError("rate: nobody speaks; add chat to a mix")
-    return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate, path)
+    return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate)
 
 
 def _only_once(what: str, names: Counter[str]) -> None:
@@ -159,15 +158,18 @@ def _only_once(what: str, names: Counter[str]) -> None:
         raise UsageError(f"{what}: {twice[0]!r} is there twice")
 
 
-def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int], str | None]:
-    told = (victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
-    return flags.probes(*told, where="victims.", number_is="number")
+def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int]]:
+    flags.AT_LEAST_ONE.require("victims.number", victims.number)
+    flags.NOT_NEGATIVE.require("victims.newcomers", victims.newcomers)
+    flags.NOT_NEGATIVE.require("victims.neighbours", victims.neighbours)
+    flags.PATIENCE.require("victims.timeout", victims.timeout)
+    return flags.probes(victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
 
 
 def _group(group: _Group) -> Group:
     where = f"groups.{group.name}"
-    flags.between(f"{where}.clients", group.clients, 1, flags.MAX_CLIENTS)
-    flags.seconds(f"{where}.poll_wait", group.poll_wait)
+    flags.CLIENTS.require(f"{where}.clients", group.clients)
+    flags.DURATION.require(f"{where}.poll_wait", group.poll_wait)
     if bool(group.mix) == bool(group.kind):
         raise UsageError(f"{where}: it has either mix, for honest clients, or kind, for attackers")
     if group.name == BESIDE:
@@ -190,11 +192,11 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
         if name not in groups:
             raise UsageError(f"{where}: there is no group {name!r}; there are {', '.join(sorted(groups)) or 'none'}")
     for name, share in phase.open.items():
-        flags.between(f"{where}.open.{name}", share, 0, 1)
+        flags.PART.require(f"{where}.open.{name}", share)
     if phase.rate is not None:
-        flags.at_least(f"{where}.rate", phase.rate, 0)
+        flags.NOT_NEGATIVE.require(f"{where}.rate", phase.rate)
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
     if told is not Counts.OPENING:
-        flags.seconds(f"{where}.seconds", phase.seconds)
+        flags.DURATION.require(f"{where}.seconds", phase.seconds)
     return Phase(**{**msgspec.structs.asdict(phase), "counts_as": told})

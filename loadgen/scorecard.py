@@ -1,22 +1,34 @@
-"""`loadgen scorecard`: every attack in turn, one verdict table.
+"""`loadgen attack`, and `loadgen scorecard`: every attack in turn, one verdict table.
 
-Owns: which attacks are played, in which order and with how many attackers. Each is an experiment of its own, with its
-own baseline, so that one does not affect the next. With a floor, each is played there first. A target that is started
-anew for each attack keeps no memory from the attack before.
+Owns: their flags, and the checks before anything is played; which attacks are played, in which order and with how many
+attackers. Each is an experiment of its own, with its own baseline, so that one does not affect the next. A target that
+is started anew for each attack keeps no memory from the attack before.
+
+With a floor, each is played there first: on a server that does the least that makes a chat, started fresh for each
+attack. Delays of the victims there come from the machine and the generator, and so would affect any server. May not:
+judge; measured.py says what the figures mean.
 """
 
+import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Final
 
 import trio
+from cyclopts import Parameter
 
-from loadgen import floor
-from loadgen.client import Client
-from loadgen.compare.process import DiedError, running
+from loadgen import experiment, flags, markdown, target
+from loadgen.client import Client, Threat
+from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
+from loadgen.compare.catalogue import PEERS
+from loadgen.compare.process import DiedError, Server, running
 from loadgen.exercise import unmet
-from loadgen.experiment import Experiment
+from loadgen.experiment import NEIGHBOURS, NEWCOMERS_PER_S, OPERATION_TIMEOUT_SECONDS, Experiment
+from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive, Seconds
 from loadgen.measured import Floor
+from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
@@ -24,8 +36,78 @@ from loadgen.protocols import served
 from loadgen.report import Outcome, Report, Started, verdict
 from loadgen.session import Plan, cause_of_death
 from loadgen.stopping import stoppable
-from loadgen.target import UsageError
+from loadgen.target import USUAL, Target, UsageError
 from loadgen.verdict import worst
+
+#: Address space of the floor, which buffers without limit for clients that do not read; it dies before the machine
+#: does.
+MOST_BYTES: Final = 4 * 2**30
+
+#: The default ping interval of the peers of a comparison.
+_PING_SECONDS: Final = 20.0
+
+_PEER: Final = PEERS["floor"]
+
+
+def require_floor(where: Target) -> None:
+    """Refuse a target that the floor cannot be compared with."""
+    if where.tls or not where.on_loopback:
+        raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
+
+
+def is_fair(experiment: Experiment) -> bool:
+    """Whether the floor can be compared in this attack, which is not so for malformed input: it does not validate."""
+    return all(persona.threat is not Threat.MALFORMED for persona in experiment.attackers)
+
+
+async def play_floor(plan: Plan, experiment: Experiment) -> Floor:
+    """Play the attack there. A floor that fails says why, and does not end the scorecard."""
+    try:
+        async with running(_floor) as server:
+            resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+            return await _play_at(server, plan, experiment)
+    except DiedError as error:
+        return Floor(fault=f"the floor {error}")
+
+
+def _floor(work: Path, port: int) -> list[str]:
+    return _PEER.kit.command(work, work, port, _PING_SECONDS)
+
+
+async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
+    there = replace(
+        plan,
+        target=target.find(server.url),
+        server=Process(server.pid) if plan.server else None,  # watching a process has a cost, so watch both or neither
+        conditions=(),
+        no_bar=True,  # the floor is a measure, and is not judged
+        endpoint=USUAL,
+    )
+    try:
+        report = await Player(there, experiment).play()
+    except InvalidRunError as error:
+        server.require()  # if it died, that is the better reason
+        return Floor(fault=str(error))
+    server.require()
+    return as_floor(report)
+
+
+def as_floor(report: Report) -> Floor:
+    """The part of a finished run that is reported."""
+    if report.outcome is Outcome.INTERRUPTED:
+        return Floor(interrupted=True)
+    if report.outcome is Outcome.INVALID:
+        return Floor(fault=report.verdict.reasons[0])
+    return Floor(figures=report.figures)
+
+
+#: The outcomes of a scorecard's rows, each of which is a figure with its meaning.
+_COUNTED: Final = {
+    Outcome.HELD: "of these, the target held",
+    Outcome.FELL_SHORT: "the target fell short",
+    Outcome.INVALID: "the generator was the bottleneck, or there were no victims to compare with",
+    Outcome.NOT_EXERCISED: "the attack did not take place",
+}
 
 
 @dataclass
@@ -108,10 +190,10 @@ class Scorecard:
             yield replace(plan, server=Process(server.pid))
 
     async def _play_at_the_floor(self, experiment: Experiment) -> Floor | None:
-        if not self.with_floor or not floor.is_fair(experiment):
+        if not self.with_floor or not is_fair(experiment):
             return None
         self.plan.progress.say("at the floor first")
-        found = await floor.play(self.plan, experiment)
+        found = await play_floor(self.plan, experiment)
         self.plan.progress.say(f"now at {self.plan.target.url}")
         return found
 
@@ -130,19 +212,147 @@ class Scorecard:
             started=self.started.at,
             seconds=self.started.seconds,
             verdict=verdict(outcome, reasons),
-            figures={
-                "attacks": len(parts),
-                "held": outcomes.count(Outcome.HELD),
-                "fell_short": outcomes.count(Outcome.FELL_SHORT),
-                "invalid": outcomes.count(Outcome.INVALID),
-                "not_exercised": outcomes.count(Outcome.NOT_EXERCISED),
-            },
-            meanings={
-                "attacks": "attacks that were played",
-                "held": "of these, the target held",
-                "fell_short": "the target fell short",
-                "invalid": "the generator was the bottleneck, or there were no victims to compare with",
-                "not_exercised": "the attack did not take place",
-            },
+            figures={"attacks": len(parts), **{each.name.lower(): outcomes.count(each) for each in _COUNTED}},
+            meanings={"attacks": "attacks that were played"}
+            | {each.name.lower(): meaning for each, meaning in _COUNTED.items()},
             parts=parts,
         )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Healthy:
+    """Flags of both attacking commands for the healthy clients."""
+
+    victims: Positive = 50
+    """Healthy clients, each with an operation every 100 ms."""
+    victim: Annotated[str, Parameter(metavar="KIND")] = "chat"
+    """What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for other
+    servers ws-echo and 'GET /path'."""
+    newcomers: PerSecond = NEWCOMERS_PER_S
+    """Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."""
+    timeout: Patience = OPERATION_TIMEOUT_SECONDS
+    """Seconds after which a victim's operation has failed."""
+    neighbours: N = NEIGHBOURS
+    """Honest slow clients of each kind beside them (see `loadgen list`), and 300 behind one address: any that is hurt
+    is collateral; 0 = none. Only kinds whose protocol the victims use take part."""
+    fixed_duration: bool = False
+    """Leave out honest slow clients whose cycle takes longer than the attack; otherwise the attack lasts as long as
+    they need."""
+
+    def attacked(self, baseline: float, duration: float, recovery: float) -> Experiment:
+        """Return the experiment without its attackers."""
+        probes, slow = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
+        return experiment.attack(
+            {},
+            probes=probes,
+            neighbours=slow,
+            baseline_seconds=baseline,
+            attack_seconds=duration,
+            recovery_seconds=recovery,
+            fixed_duration=self.fixed_duration,
+        )
+
+
+HEALTHY: Final = Healthy()
+
+
+def attack(
+    url: Url,
+    /,
+    *,
+    kind: Names,
+    clients: Clients = 8000,
+    duration: Seconds = 20.0,
+    healthy: Healthy = HEALTHY,
+    baseline: Seconds = 5.0,
+    recovery: Seconds = 5.0,
+    connect_rate: ConnectRate = 5000.0,
+    loading: Loading = LOADING,
+    common: Common = COMMON,
+) -> int:
+    """Attack a server and measure healthy clients beside it: baseline, attack, recovery.
+
+    The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
+    1.5 times the baseline's or 25 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
+    memory grows by at most 2 KiB for each attacker.
+
+    Args:
+        kind: Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,
+            all-malformed.
+        clients: Attackers in all, shared evenly among the kinds.
+        duration: Seconds of attack.
+        baseline: Seconds to measure before the attack.
+        recovery: Seconds to measure after it.
+    """
+    loading.load_personas()
+    kinds = flags.attacks(kind, "--kind")
+    if not kinds:
+        raise UsageError("--kind: name at least one attack; `loadgen list` prints them")
+    what = healthy.attacked(baseline, duration, recovery)
+    needs = served(what.victims)
+    playable = [each for each in kinds if not unmet(each, needs)]
+    what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
+    plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
+    played = Player(plan, what, left_out=[why for each in kinds if (why := unmet(each, needs))])
+    return finish(trio.run(played.play) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
+
+
+def scorecard(
+    url: Url,
+    /,
+    *,
+    kind: Names = "",
+    clients: Clients = 8000,
+    duration: Seconds = 12.0,
+    healthy: Healthy = HEALTHY,
+    baseline: Seconds = 3.0,
+    recovery: Seconds = 3.0,
+    floor: bool = False,
+    start: Annotated[str, Parameter(metavar="COMMAND")] | None = None,
+    markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
+    connect_rate: ConnectRate = 5000.0,
+    loading: Loading = LOADING,
+    common: Common = COMMON,
+) -> int:
+    """Play every attack in turn and print one verdict table.
+
+    Each attack has its own baseline and its own recovery; --fail-if is judged for each.
+
+    Args:
+        kind: Only these attacks, comma-separated; all-slow, all-greedy and all-malformed are groups of them. By
+            default all that can be played.
+        clients: Most attackers of one kind; some kinds use fewer, see `loadgen list`.
+        duration: Seconds of each attack.
+        baseline: Seconds to measure before each attack.
+        recovery: Seconds to measure after each.
+        floor: Play each slow or greedy attack on a bare epoll loop first, to show what this machine allows: if
+            even that is later than 15 ms, late answers of the target prove nothing.
+        start: Start the target anew for each attack with this command, which listens at URL, in an empty folder, and
+            kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
+        markdown_file: Also write the table there, as Markdown.
+    """
+    loading.load_personas()
+    what = healthy.attacked(baseline, duration, recovery)
+    every = [persona for persona in registry().values() if not persona.honest]
+    kinds = flags.attacks(kind, "--kind") or every
+    markdown.require(markdown_file)
+    if floor:
+        require_floor(target.find(url, allow=common.allow_target))
+    command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
+    if command and loading.server_pid is not None:
+        raise UsageError("--server-pid: with --start it is known")
+    largest = max(kinds, key=lambda each: each.usual_clients)
+    plan = make_plan(
+        url,
+        common,
+        loading,
+        what.against({largest: min(clients, largest.usual_clients)}),
+        connect_rate=connect_rate,
+        rounds=(1 + floor) * len(kinds),
+        started_by_us=bool(command),
+    )
+    report = trio.run(Scorecard(plan, what, kinds, clients, with_floor=floor, start=command).play)
+    if markdown_file is not None:
+        markdown.write(markdown_file, markdown.by_threat(report))
+    return finish(report, common)

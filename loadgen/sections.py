@@ -169,9 +169,9 @@ def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
 def figures(report: Report) -> Section:
     columns = (Column("of"), Column("figure"), Column(""), Column(""), Column("meaning", 1, readable=44))
     rows = [
-        (group.title, name, *fmt.figure(name, value), report.meanings.get(name, ""))
-        for group in fmt.grouped(report)
-        for name, value in group.figures.items()
+        (title, name, *fmt.figure(name, value), report.meanings.get(name, ""))
+        for title, group in fmt.grouped(report).items()
+        for name, value in group.items()
     ]
     return Section("figures", columns, rows)
 

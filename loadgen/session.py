@@ -15,7 +15,7 @@ import trio
 from loadgen import stopping, target
 from loadgen.figures import Condition
 from loadgen.latency import Recent, milliseconds
-from loadgen.messages import BeginPhase, GroupStatus, Role, merged_groups
+from loadgen.messages import GroupStatus, Role, merged_groups
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.progress import Progress
@@ -23,7 +23,8 @@ from loadgen.report import Sample, Started
 from loadgen.span import per
 from loadgen.target import USUAL, Endpoint, Page, Target, fetch
 from loadgen.timers import now
-from loadgen.workers import ANSWER_SECONDS, Part, Worker, Workers, merge, spawn
+from loadgen.worker import Part
+from loadgen.workers import ANSWER_SECONDS, PartName, Worker, Workers, merge, spawn
 
 SAMPLE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.2
@@ -108,7 +109,7 @@ class Session:
         self._heard = [victims]
         return victims
 
-    async def _spawn(self, part: Part, connect_rate: float, niceness: int = 0) -> Worker:
+    async def _spawn(self, part: PartName, connect_rate: float, niceness: int = 0) -> Worker:
         assert self._nursery is not None, "workers are spawned within `play`"
         # each worker makes different choices, and the same ones in a replay
         seed = self.plan.seed * 1000 + len(self._workers)
@@ -134,7 +135,7 @@ class Session:
         """Begin a measured phase; when this returns, all workers book under its name."""
         self.begin(phase)
         for worker in self._workers:
-            await worker.order(BeginPhase(phase=phase))
+            await worker.call(Part.begin, phase)
         if not await self.until(lambda: all(worker.up_to_date for worker in self._workers), ANSWER_SECONDS):
             raise InvalidRunError(f"a process of the generator's own did not begin the {phase}")
 

@@ -12,9 +12,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
 
-from loadgen import machine
 from loadgen.experiment import Counts
-from loadgen.procfs import Usage
+from loadgen.procfs import Ticks, Usage, stolen_percent
 
 
 class Reading(NamedTuple):
@@ -26,7 +25,7 @@ class Reading(NamedTuple):
     deliveries: int  # messages that reached a client
     sent_bytes: int  # by honest load
     received_bytes: int
-    ticks: machine.Ticks | None = None  # read only if the phase is measured
+    ticks: Ticks | None = None  # read only if the phase is measured
     pressure: float | None = None
 
 
@@ -73,7 +72,7 @@ class Span(NamedTuple):
 
     @property
     def steal_percent(self) -> float | None:
-        return machine.stolen_percent(self.before.ticks, self.after.ticks)
+        return stolen_percent(self.before.ticks, self.after.ticks)
 
     @property
     def pressure_percent(self) -> float | None:

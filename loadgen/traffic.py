@@ -5,15 +5,17 @@ counted from them: to the acknowledgement, and to the sender's own message comin
 a slow target, and then report only the messages that it did send (coordinated omission).
 """
 
+import re
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from functools import lru_cache
 from math import sqrt
 from random import Random
 from typing import ClassVar, Final, NamedTuple, Protocol
+from zlib import crc32
 
-from loadgen.latency import Lag, Latency, Recent
+from loadgen.latency import Lag, Recent
 from loadgen.messages import TrafficResult
 from loadgen.timers import NEVER, now
 
@@ -24,6 +26,16 @@ CATCH_UP_BATCH: Final = 64
 TIMEOUT_SECONDS: Final = 5.0
 
 _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
+
+
+def names_in(data: bytes, mark: bytes) -> list[bytes]:
+    """Find the messages of the schedule in these bytes, each by its name: the tag of its process, and its number."""
+    return _names(mark).findall(data)
+
+
+@lru_cache
+def _names(mark: bytes) -> re.Pattern[bytes]:
+    return re.compile(re.escape(mark) + rb"-[0-9a-f]{8} \d+(?= )")
 
 
 class Speaker(Protocol):
@@ -66,14 +78,10 @@ class Traffic:
         self._rate = 0.0
         self._paces = 0  # so far; a change of it ends the present schedule
         self.tag = f"{mark}-{random.getrandbits(32):08x}"  # tells this process's messages from those of others
-        self.acks = Latency()
-        self.echoes = Latency()
+        self.booked = TrafficResult()  # without the messages that are outstanding
         self.recent = Recent()  # acknowledgements since the last status
-        self.errors: Counter[str] = Counter()
         self.intended = 0
-        self.unsent = 0  # due while no client could speak
         self.speakers: list[Speaker] = []
-        self.acknowledged_in: Counter[str] = Counter()  # acknowledged messages, by room
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._text = _SENTENCE
@@ -121,30 +129,34 @@ class Traffic:
         number = self.intended
         self.intended += 1
         if not self.speakers:
-            self.unsent += 1
+            self.booked.unsent += 1
             return
         speaker = self.speakers[number % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker.room)
         if speaker.echoes:
             self._unreturned[number] = (due, speaker)
-        speaker.publish(number, f"{self.tag} {number} {self._text}")
+        speaker.publish(number, f"{self._name(number)} {self._text}")
+
+    def _name(self, number: int) -> str:
+        return f"{self.tag} {number}"
 
     def acknowledged(self, number: int) -> None:
         sent = self._unacknowledged.pop(number, None)
         if sent is not None:
             due, room = sent
-            self.acknowledged_in[room] += 1
+            self.booked.acknowledged_in[room] += 1
+            self.booked.checksums_in[room] += crc32(self._name(number).encode())
             took = now() - due
-            self.acks.record(took)
+            self.booked.acks.record(took)
             self.recent.latency.record(took)
 
     def refused(self, number: int, code: str) -> None:
         """Book that the target refused a message."""
-        self.errors[code] += 1
+        self.booked.errors[code] += 1
         self.recent.failed += 1
         sent = self._unacknowledged.pop(number, None)
         if sent is not None:
-            self.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
+            self.booked.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
         self._unreturned.pop(number, None)
 
     def number_in(self, text: str) -> int | None:
@@ -160,23 +172,16 @@ class Traffic:
         due, author = self._unreturned.get(number, (0.0, None))
         if author is speaker:
             del self._unreturned[number]
-            self.echoes.record(now() - due)
+            self.booked.echoes.record(now() - due)
 
     def result(self) -> TrafficResult:
         """The results of all messages; one that is still outstanding counts with at least the whole timeout."""
-        acks, echoes = deepcopy(self.acks), deepcopy(self.echoes)
-        for latency, waiting in (acks, self._unacknowledged), (echoes, self._unreturned):
+        whole = deepcopy(self.booked)
+        for latency, waiting in (whole.acks, self._unacknowledged), (whole.echoes, self._unreturned):
             for due, _ in waiting.values():
                 latency.record(max(now() - due, TIMEOUT_SECONDS))
-        return TrafficResult(
-            acks=acks,
-            echoes=echoes,
-            acknowledged_in=dict(self.acknowledged_in),
-            errors=dict(self.errors),
-            unacknowledged=len(self._unacknowledged),
-            unreturned=len(self._unreturned),
-            unsent=self.unsent,
-        )
+        whole.unacknowledged, whole.unreturned = len(self._unacknowledged), len(self._unreturned)
+        return whole
 
     @property
     def outstanding(self) -> int:

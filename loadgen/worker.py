@@ -1,81 +1,71 @@
-"""A worker: a child process that obeys the conductor's orders and reports its status.
+"""A worker: a child process whose methods the conductor calls, and that reports its status.
 
-Owns: its end of the pipes. Orders come on standard input, answers go to standard output. The end of the input ends the
-process, so that no worker outlives its conductor, however that ended. May not: know what an order means, which is up to
+Owns: its end of the pipes. Calls come on standard input, answers go to standard output. The end of the input ends the
+process, so that no worker outlives its conductor, however that ended. May not: know what a method does, which is up to
 its part (`crowd.py`, `victims/`).
 """
 
 import gc
+import inspect
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final, Protocol
 
-import msgspec
 import trio
 
-from loadgen.messages import AnyOrder, Result, Role, SendResult, Status, encode
+from loadgen.messages import Result, Role, Status, encode, words
 
 #: Interval of the reports of the status, and of the live view.
 STATUS_SECONDS: Final = 0.2
 
-_CHUNK: Final = 64 * 1024
-
 
 class Part(Protocol):
+    """What a worker plays. Its further methods are called by the conductor."""
+
     async def run(self) -> None:
         """Play until cancelled."""
 
-    async def obey(self, order: AnyOrder) -> None:
-        """Carry out an order, or begin to."""
+    def begin(self, phase: str) -> None:
+        """Book in this phase from now on."""
+
+    def stop(self) -> None:
+        """Begin no more messages and operations."""
 
     def status(self, heard: int) -> Status:
-        """The status after so many orders."""
+        """The status after so many calls."""
 
     def result(self) -> Result:
         """Everything so far."""
 
 
-async def lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
-    """Split a stream into lines, until its end."""
-    rest = b""
-    while chunk := await stream.receive_some(_CHUNK):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
-
-
 async def play(make: Callable[[Role], Part]) -> None:
-    """Serve one conductor, from its first line to the end of its input."""
-    reader = msgspec.json.Decoder[AnyOrder](AnyOrder)
+    """Serve one conductor, from its first word to the end of its input."""
     async with trio.lowlevel.FdStream(os.dup(0)) as inputs, trio.lowlevel.FdStream(os.dup(1)) as outputs:
-        orders = lines(inputs)
-        role = msgspec.json.decode(await anext(orders), type=Role)
+        calls = words(inputs)
+        role: Role = await anext(calls)
         os.nice(role.niceness)
         part = make(role)
-        turn = trio.Lock()  # the periodic status and the answer to an order must not mix
+        turn = trio.Lock()  # the periodic status and the answer to a call must not mix
         heard = 0
-
-        async def tell(word: Status | Result) -> None:
-            await outputs.send_all(encode(word))
 
         async def tell_now_and_then() -> None:
             while True:
                 async with turn:
-                    await tell(part.status(heard))
+                    await outputs.send_all(encode(part.status(heard)))
                 await trio.sleep(STATUS_SECONDS)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(part.run)
             nursery.start_soon(tell_now_and_then)
-            async for line in orders:
-                order = reader.decode(line)
-                if not isinstance(order, SendResult):
-                    await part.obey(order)
+            async for method, arguments, keywords in calls:
+                done = getattr(part, method)(*arguments, **keywords)
+                if inspect.isawaitable(done):
+                    await done
                 async with turn:
                     heard += 1
-                    await tell(part.result() if isinstance(order, SendResult) else part.status(heard))
+                    await outputs.send_all(encode(done if isinstance(done, Result) else part.status(heard)))
             nursery.cancel_scope.cancel()
 
 

@@ -4,27 +4,29 @@ Owns: starting and ending them, the pipes, and merging their results. May not: k
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import Final, Literal, TypeAlias
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeAlias
 
 import msgspec
 import trio
 
-from loadgen import messages
+from loadgen.crowd import Crowd
 from loadgen.experiment import Group
 from loadgen.latency import Recent
-from loadgen.messages import AnyAnswer, AnyOrder, Result, Status
+from loadgen.messages import Call, Result, Role, Status, encode, merged, merged_groups, words
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
 from loadgen.target import PER_SOURCE, Endpoint
-from loadgen.worker import lines
+from loadgen.worker import Part
 
 #: Time for a worker to start or to answer, and to end. Generous, because a machine under attack is slow.
 ANSWER_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 10.0
 
-Part: TypeAlias = Literal["crowd", "victims"]
+PartName: TypeAlias = Literal["crowd", "victims"]
+
+P = ParamSpec("P")
 
 _DIED: Final = "a process of the generator's own died; what it said is above"
 
@@ -42,10 +44,8 @@ class Worker:
     async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Receive its messages until it ends."""
         assert self._process.stdout is not None
-        decoder = msgspec.json.Decoder[AnyAnswer](AnyAnswer)
         async with self._told:
-            async for line in lines(self._process.stdout):
-                word = decoder.decode(line)
+            async for word in words(self._process.stdout):
                 if isinstance(word, Result):
                     await self._told.send(word)
                     continue
@@ -57,18 +57,20 @@ class Worker:
         if self.status is None:
             raise InvalidRunError("a process of the generator's own could not start; what it said is above")
 
-    async def order(self, order: AnyOrder) -> None:
-        """Send an order; the worker obeys orders in sequence."""
+    async def call(
+        self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **keywords: P.kwargs
+    ) -> None:
+        """Call a method of what the worker plays. It makes the calls in sequence, and no value is returned."""
         assert self._process.stdin is not None
         self._sent += 1
         try:
-            await self._process.stdin.send_all(messages.encode(order))
+            await self._process.stdin.send_all(encode(Call(method.__name__, arguments, keywords)))
         except trio.BrokenResourceError:
             raise InvalidRunError(_DIED) from None
 
     @property
     def current(self) -> Status:
-        """The latest status, which may be from before the last order."""
+        """The latest status, which may be from before the last call."""
         if self.ended:
             raise InvalidRunError(_DIED)
         assert self.status is not None, "a worker is spawned when its first status has come"
@@ -76,11 +78,11 @@ class Worker:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether its status is from after our last order."""
+        """Whether its status is from after our last call."""
         return self.current.heard >= self._sent
 
     async def send_result(self) -> Result:
-        await self.order(messages.SendResult())
+        await self.call(Part.result)
         with trio.move_on_after(ANSWER_SECONDS):
             try:
                 return await self._results.receive()
@@ -97,24 +99,24 @@ class Worker:
             self._process.kill()
 
 
-async def start(part: Part) -> trio.Process:
+async def start(part: PartName) -> trio.Process:
     """Start a process that plays this part; it shares our standard error."""
     return await trio.lowlevel.open_process([sys.executable, "-m", "loadgen.worker", part], stdin=-1, stdout=-1)
 
 
-async def spawn(nursery: trio.Nursery, part: Part, role: messages.Role) -> Worker:
+async def spawn(nursery: trio.Nursery, part: PartName, role: Role) -> Worker:
     process = await start(part)
     assert process.stdin is not None
     worker = Worker(process)
-    await process.stdin.send_all(messages.encode(role))
+    await process.stdin.send_all(encode(role))
     with trio.fail_after(ANSWER_SECONDS):
         await nursery.start(worker.listen)
     return worker
 
 
 def merge(results: Iterable[Result]) -> Result:
-    whole = reduce(messages.merged, results, Result())
-    return msgspec.structs.replace(whole, groups=messages.merged_groups(whole.groups))
+    whole = reduce(merged, results, Result())
+    return msgspec.structs.replace(whole, groups=merged_groups(whole.groups))
 
 
 class Workers:
@@ -133,15 +135,14 @@ class Workers:
                 persona.name: count // number + ((place + offset) % number < count % number)
                 for offset, (persona, count) in enumerate(group.counts.items())
             }
-            await worker.order(
-                messages.MakeClients(
-                    group=group.name,
-                    counts={name: count for name, count in share.items() if count},
-                    rooms=list(group.rooms),
-                    poll_wait_seconds=group.poll_wait_seconds,
-                    endpoint=endpoint,
-                    first_index=self._next_index,
-                )
+            await worker.call(
+                Crowd.make,
+                group.name,
+                {name: count for name, count in share.items() if count},
+                rooms=group.rooms,
+                poll_wait_seconds=group.poll_wait_seconds,
+                endpoint=endpoint,
+                first_index=self._next_index,
             )
             # rounded up to whole source addresses, so that no two processes share one
             self._next_index += -(-sum(share.values()) // PER_SOURCE) * PER_SOURCE
@@ -152,12 +153,13 @@ class Workers:
         for worker, number in zip(self.workers, speakers, strict=True):
             if number:
                 each = rate * number / sum(speakers)
-                order = messages.StartTraffic(rate=each, text_bytes=text_bytes, over_seconds=over_seconds)
-                await worker.order(order)
+                await worker.call(Crowd.speak, each, text_bytes=text_bytes, over_seconds=over_seconds)
 
-    async def order(self, order: AnyOrder) -> None:
+    async def call(
+        self, method: Callable[Concatenate[Any, P], object], *arguments: P.args, **keywords: P.kwargs
+    ) -> None:
         for worker in self.workers:
-            await worker.order(order)
+            await worker.call(method, *arguments, **keywords)
 
     @property
     def has_opened(self) -> bool:

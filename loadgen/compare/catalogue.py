@@ -1,16 +1,253 @@
-"""The servers that are compared: the name of each, its protocols, and the kit that runs it.
+"""The servers that are compared: the name of each, its protocols, and how it is installed and run.
 
-Owns: the list. A new peer is a script in loadgen/peers/ and one row here. May not: install or start anything, which is
-the part of a row's `kit`, see loadgen/compare/kits.py.
+Owns: the list. A new peer is a script in loadgen/peers/ and one row here. Each has an environment of its own, made once
+and used again: virtual environments, node's packages, and the commands that start a server. Anything that is missing
+raises a `MissingError` that says what to do; nothing is ever installed into the system. May not: start a server.
 """
 
-from collections.abc import Mapping
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
+from importlib import metadata
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from loadgen.compare.kits import Chatserver, Kit, Nginx, Node, Script
+SCRIPTS: Final = Path(__file__).parent.parent / "peers"
+
+#: Seconds for an installation; on a slow network the largest needs one or two minutes.
+INSTALL_SECONDS: Final = 300.0
+
+_ASK_SECONDS: Final = 10.0
+
+#: Run by the interpreter of an environment, with package names as arguments.
+_VERSIONS: Final = """
+import sys
+from importlib.metadata import version
+print(", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))
+"""
+
+#: Records what an installation was made from; while that is unchanged, it is used again. Empty during the installation.
+_STAMP: Final = "made-from.txt"
+
+#: The only line of inline script metadata that our peers use.
+_DEPENDENCIES: Final = re.compile(r"(?m)^# (dependencies = .*)$")
+
+
+class MissingError(Exception):
+    """A server that cannot run here; the text says why, and what would help."""
+
+
+class Kit:
+    """What runs a server. The base class is for a server that runs already, and needs nothing."""
+
+    def find(self) -> object:
+        """Find what the system must provide, or raise `MissingError`."""
+        return None
+
+    def is_ready(self, home: Path) -> bool:
+        """Whether there is nothing to install."""
+        try:
+            self.find()
+        except MissingError:
+            return False
+        return True
+
+    def install(self, home: Path) -> None:
+        """Install what it needs, below `home`; may take a minute, and may raise `MissingError`."""
+        self.find()
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        """Return the command that serves at `port` of 127.0.0.1; `work` is a fresh folder for its files."""
+        raise NotImplementedError
+
+    def versions(self, home: Path) -> str:
+        return ""
+
+
+class Chatserver(Kit):
+    """Our own server, by its command, without shared code."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+
+    def find(self) -> str:
+        beside = Path(sys.executable).with_name("chatserver")
+        found = str(beside) if beside.exists() else shutil.which("chatserver")
+        if found is None:
+            raise MissingError("there is no command chatserver; run make install")
+        return found
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        told = ["--port", str(port), "--ping-interval", f"{ping_seconds:g}", "--quiet"]
+        return [self.find(), "serve", *told, *self._arguments]
+
+    def versions(self, home: Path) -> str:
+        return _ask([self.find(), "--version"])
+
+
+class Script(Kit):
+    """A Python script of loadgen/peers/ whose header names what it needs."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self._path = SCRIPTS / name
+        self._arguments = arguments
+
+    def requirements(self) -> list[str]:
+        told = _DEPENDENCIES.search(self._path.read_text(encoding="utf-8"))
+        return list(tomllib.loads(told[1])["dependencies"]) if told else []
+
+    def is_ready(self, home: Path) -> bool:
+        """Whether everything is in our own environment, or in the script's."""
+        wanted = self.requirements()
+        return all(map(_is_here, wanted)) or _made_from(home) == _python_stamp(wanted)
+
+    def install(self, home: Path) -> None:
+        wanted = self.requirements()
+        _clear(home)
+        _run([sys.executable, "-m", "venv", str(home)], "python -m venv (on Debian: apt install python3-venv)")
+        pip = [str(_python(home)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, *wanted], f"pip install {' '.join(wanted)}")
+        (home / _STAMP).write_text(_python_stamp(wanted))
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        told = ["--port", str(port), "--ping", f"{ping_seconds:g}", *self._arguments]
+        return [self._interpreter(home), str(self._path), *told]
+
+    def versions(self, home: Path) -> str:
+        python = f"Python {sys.version.split()[0]}"
+        names = [wanted.partition("[")[0] for wanted in self.requirements()]
+        return f"{_ask([self._interpreter(home), '-c', _VERSIONS, *names])}, {python}" if names else python
+
+    def _interpreter(self, home: Path) -> str:
+        return sys.executable if all(map(_is_here, self.requirements())) else str(_python(home))
+
+
+class Node(Kit):
+    """A folder of loadgen/peers/ with a package.json and a server.mjs."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = SCRIPTS / folder
+
+    def find(self) -> None:
+        for tool in ("node", "npm"):
+            if shutil.which(tool) is None:
+                raise MissingError(f"there is no {tool}; on Debian: apt install nodejs npm")
+
+    def is_ready(self, home: Path) -> bool:
+        """Whether npm has installed the folder in its present form."""
+        return super().is_ready(home) and _made_from(home) == self._stamp()
+
+    def install(self, home: Path) -> None:
+        """Copy the folder and install its packages there: node looks for packages beside the script."""
+        self.find()
+        _clear(home)
+        shutil.copytree(self._folder, home, dirs_exist_ok=True)
+        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home)], "npm install")
+        (home / _STAMP).write_text(self._stamp())
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        return ["node", str(home / "server.mjs"), "--port", str(port), "--ping", f"{ping_seconds:g}"]
+
+    def versions(self, home: Path) -> str:
+        found = sorted((home / "node_modules").glob("*/package.json"))
+        told = [json.loads(path.read_bytes()) for path in found]
+        packages = [f"{package['name']} {package['version']}" for package in told]
+        return ", ".join([*packages, f"node {_ask(['node', '-v'])}"])
+
+    def _stamp(self) -> str:
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(self._folder.iterdir()) if path.is_file())
+
+
+class Nginx(Kit):
+    """A folder of loadgen/peers/ with an nginx.conf to fill in; nginx and nchan come from the system."""
+
+    _MODULES: Final = tuple(
+        Path(folder, "ngx_nchan_module.so")
+        for folder in ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
+    )
+
+    def __init__(self, folder: str) -> None:
+        self._template = SCRIPTS / folder / "nginx.conf"
+
+    def find(self) -> tuple[str, Path]:
+        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+        module = next((path for path in self._MODULES if path.exists()), None)
+        if program is None or module is None:
+            raise MissingError("nginx with nchan is not here; on Debian: apt install nginx libnginx-mod-nchan")
+        return program, module
+
+    def command(self, home: Path, work: Path, port: int, ping_seconds: float) -> list[str]:
+        program, module = self.find()
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        filled = self._template.read_text(encoding="utf-8").format(
+            module=module, port=port, ping=max(ping_seconds, 1.0), descriptors=descriptors
+        )
+        (work / "nginx.conf").write_text(filled)
+        return [program, "-p", str(work), "-c", str(work / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
+
+    def versions(self, home: Path) -> str:
+        """Ask nginx; only the package manager knows nchan's version."""
+        program, _ = self.find()
+        return _ask([program, "-v"]).rpartition(": ")[2]
+
+
+def _ask(command: Sequence[str]) -> str:
+    """Return the first line that a program prints, to stdout or else to stderr."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)  # noqa: S603
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return lines[0] if lines else "unknown"
+
+
+def _python(home: Path) -> Path:
+    return home / "bin" / "python"
+
+
+def _is_here(requirement: str) -> bool:
+    """Whether a package is installed in our environment; a requirement with extras or a version never is."""
+    try:
+        metadata.distribution(requirement)
+    except (metadata.PackageNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _python_stamp(wanted: Sequence[str]) -> str:
+    return "\n".join((sys.version, *wanted))
+
+
+def _made_from(home: Path) -> str:
+    stamp = home / _STAMP
+    return stamp.read_text() if stamp.exists() else ""
+
+
+def _clear(home: Path) -> None:
+    """Empty the folder for an installation, unless somebody else made it."""
+    if home.exists():
+        if not (home / _STAMP).exists():
+            raise MissingError(f"{home} is there already and is not loadgen's; choose another --peers-dir")
+        shutil.rmtree(home)
+    home.mkdir(parents=True)
+    (home / _STAMP).touch()  # marks it as ours, and as unfinished
+
+
+def _run(command: Sequence[str], what: str) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603  a command of this module
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise MissingError(f"{what} was not done in {INSTALL_SECONDS:g} s") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
+        raise MissingError(f"{what} failed: {said[-1]}")
 
 
 class Can(Flag):

@@ -14,8 +14,9 @@ import trio
 from loadgen import experiment, flags, target
 from loadgen.client import Client
 from loadgen.compare.process import Running, Server
+from loadgen.crowd import Crowd
 from loadgen.experiment import Experiment, Group, Probes
-from loadgen.messages import Open, Role
+from loadgen.messages import Role
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
@@ -69,7 +70,14 @@ class Meter:
         return self.server
 
     async def run(
-        self, counts: Mapping[str, int], *, label: str = "", seconds: float, rate: float = 0.0, rooms: int = 1
+        self,
+        counts: Mapping[str, int],
+        *,
+        label: str = "",
+        seconds: float,
+        rate: float = 0.0,
+        rooms: int = 1,
+        endpoint: Endpoint | None = None,
     ) -> Report:
         """Play honest load, see `loadgen run`; `label` distinguishes the runs of one scenario."""
         load = experiment.honest_load(
@@ -78,7 +86,7 @@ class Meter:
             rate=rate,
             seconds=seconds,
         )
-        return await self._played(load, 0.0, label)
+        return await self._played(load, 0.0, label, endpoint)
 
     async def attack(self, counts: Mapping[str, int], *, victims: Mapping[str, int], seconds: float) -> Report:
         """Play an attack, see `loadgen attack`."""
@@ -101,7 +109,7 @@ class Meter:
             try:
                 crowd = Workers([worker])
                 await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
-                await crowd.order(Open(group=_BESIDE, share=1.0))
+                await crowd.call(Crowd.open, _BESIDE, 1.0)
                 with trio.move_on_after(_COMING_SECONDS):
                     while not crowd.has_opened:  # noqa: ASYNC110  workers report their state; there is no event for it
                         await trio.sleep(_LOOK_SECONDS)
@@ -110,9 +118,12 @@ class Meter:
                 await worker.leave()
             nursery.cancel_scope.cancel()
 
-    async def _played(self, what: Experiment, connect_rate: float, label: str) -> Report:
+    async def _played(
+        self, what: Experiment, connect_rate: float, label: str, endpoint: Endpoint | None = None
+    ) -> Report:
+        plan = replace(self._plan, connect_rate=connect_rate, endpoint=endpoint or self._plan.endpoint)
         try:
-            report = await Player(replace(self._plan, connect_rate=connect_rate), what).play()
+            report = await Player(plan, what).play()
         except InvalidRunError as error:
             self.server.require()  # if it died, that is the better reason
             raise NoFigureError(str(error)) from None

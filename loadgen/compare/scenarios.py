@@ -14,8 +14,8 @@ from loadgen import target
 from loadgen.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter, NoFigureError
-from loadgen.compare.relay import Relay
-from loadgen.compare.scenario import Column, Layout, Sample, Scenario, Sizes
+from loadgen.compare.relay import greet, publishing
+from loadgen.compare.results import Column, Layout, Sample, Scenario, Sizes
 from loadgen.experiment import WARM_UP_CLIENTS
 from loadgen.personas import summary
 from loadgen.procfs import Process
@@ -114,9 +114,8 @@ _EACH_PER_S: Final = 10.0
 
 
 async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
-    relay = Relay(meter.started, peer.relay) if peer.relay else None
-    paced = await _broadcast(meter, relay, sizes, _PACED_DELIVERIES, "paced")
-    flood = await _broadcast(meter, relay, sizes, _FLOOD_DELIVERIES, "flood")
+    paced = await _broadcast(meter, peer, sizes, _PACED_DELIVERIES, "paced")
+    flood = await _broadcast(meter, peer, sizes, _FLOOD_DELIVERIES, "flood")
     return {
         "paced_us": _cpu_per_delivery(paced),
         "paced_p99_ms": paced.figures["echo_p99_ms"],
@@ -125,19 +124,15 @@ async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
     }
 
 
-async def _broadcast(meter: Meter, relay: Relay | None, sizes: Sizes, deliveries: int, label: str) -> Report:
+async def _broadcast(meter: Meter, peer: Peer, sizes: Sizes, deliveries: int, label: str) -> Report:
     members, seconds = sizes.members, sizes.busy_seconds
     speakers = max(min(members // _LISTENERS, _SPEAKERS), 1)
     rate = min(deliveries / members, speakers * _EACH_PER_S)
-    if relay is None:
-        counts = {"idle": members - speakers, "chat": speakers}
-        return _all_held(await meter.run(counts, label=label, rate=rate, seconds=seconds))
-    await relay.greet()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(relay.publish, members=members, rate=rate))
-        report = await meter.run({"idle": members}, label=label, seconds=seconds)
-        nursery.cancel_scope.cancel()
-    return _all_held(report)
+    counts, endpoint = {"idle": members - speakers, "chat": speakers}, None
+    if peer.relay:
+        await greet(meter.started, peer.relay)
+        counts, endpoint = {"idle": members, "request": 1}, publishing(peer.relay)
+    return _all_held(await meter.run(counts, label=label, rate=rate, seconds=seconds, endpoint=endpoint))
 
 
 _FAN_OUT: Final = Scenario(

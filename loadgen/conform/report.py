@@ -12,8 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from loadgen.conform.case import Case
-from loadgen.conform.catalogue import FAMILIES
+from loadgen.conform.case import FAMILIES, Case
 from loadgen.conform.judge import Finding, Mark
 from loadgen.figures import Condition
 from loadgen.report import Outcome, Report, Started, Table, Verdict, verdict

@@ -1,23 +1,48 @@
-"""All cases, a few side by side.
+"""`loadgen conform`: all cases, a few side by side.
 
-Owns: the order of play, the check that the target echoes at all, and Ctrl-C. May not: know what a case does.
+Owns: the cases in order, the flags, and what is checked before a connection is opened; the order of play, the check
+that the target echoes at all, and Ctrl-C. May not: know what a case does.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import trio
+from cyclopts import Parameter
 
+from loadgen import figures, flags
+from loadgen.common import COMMON, Common, announce, arguments, find, finish
 from loadgen.conform import player
-from loadgen.conform.case import Case, Script, echo
-from loadgen.conform.catalogue import FAMILIES
+from loadgen.conform.case import FAMILIES, Case, Script, echo
+from loadgen.conform.framing import fragmented, framing, limits, pings, reserved
+from loadgen.conform.handshakes import closing, opening
 from loadgen.conform.judge import Mark, judge
-from loadgen.conform.report import Options, Result, counts, make_report
+from loadgen.conform.report import FIGURES, Options, Result, counts, make_report
+from loadgen.conform.utf8 import utf8
+from loadgen.exports import require
+from loadgen.flags import Range, Seconds
 from loadgen.preflight import InvalidRunError
 from loadgen.progress import Progress
 from loadgen.report import Report, Started
 from loadgen.stopping import stoppable
+from loadgen.target import TargetDownError, UsageError
 from loadgen.wire import FIN, TEXT, frame
+
+_FOUND: Final = chain(opening(), framing(), pings(), reserved(), fragmented(), utf8(), closing(), limits())
+CASES: Final[tuple[Case, ...]] = tuple(sorted(_FOUND, key=lambda case: [*map(int, case.id.split("."))]))
+
+
+def select(globs: Iterable[str]) -> tuple[Case, ...]:
+    """Select cases by number, or by a glob such as `5.*`; without any, all of them."""
+    wanted = [glob.strip() for text in globs for glob in text.split(",") if glob.strip()]
+    for glob in wanted:
+        if not any(fnmatchcase(case.id, glob) for case in CASES):
+            raise UsageError(f"--case: no case is {glob!r}; `loadgen conform --list` prints them")
+    return tuple(case for case in CASES if not wanted or any(fnmatchcase(case.id, glob) for glob in wanted))
+
 
 #: Cases at a time, each of which mostly waits: few enough for small listen backlogs and caps per address.
 SIDE_BY_SIDE: Final = 8
@@ -62,3 +87,54 @@ async def _demand_echo(options: Options) -> None:
             f"{options.path} is no WebSocket that echoes: it {judge(script, heard).why};"
             " of chatserver that is `serve --echo`, and /echo"
         )
+
+
+def conform(
+    url: str | None = None,
+    /,
+    *,
+    case: Annotated[tuple[str, ...], Parameter(metavar="CASE")] = (),
+    timeout: Annotated[Seconds, Parameter(validator=Range(0.1, 600))] = 10.0,
+    list_: Annotated[bool, Parameter(name="--list")] = False,
+    common: Common = COMMON,
+) -> int:
+    """Play RFC 6455 case by case against a WebSocket that echoes, and report what the server does wrong.
+
+    The cases have the numbers of the Autobahn test suite, if that has the same case. A case is ok, non-strict (the RFC
+    leaves it to the server, and other servers do better), wrong, or not exercised: long cases may exceed a limit of the
+    server. chatserver takes all cases with up to 4,096 fragments if it runs with --max-message-bytes 33554432
+    --all-unfinished-bytes 268435456 --max-fragments 4096 --message-rate 0. The default bar: nothing is wrong. Exit
+    code 3 means that nothing was exercised: no answer, or no echo.
+
+    Args:
+        url: A WebSocket that echoes, for example ws://127.0.0.1:8000/echo; loopback only, see --allow-target.
+        case: Only the cases with these numbers, for example '5.*'; repeatable, or with commas.
+        timeout: Seconds for a case's answers; a long case has more, by its bytes.
+        list_: Print the cases and end.
+    """
+    cases = select(case)
+    if list_:
+        for each in cases:
+            print(f"{each.id:<8}{each.section:<15}{each.title}")  # noqa: T201
+        return 0
+    if url is None:
+        raise UsageError("URL: name a WebSocket that echoes, for example ws://127.0.0.1:8000/echo")
+    conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
+    require(common.report)
+    parts = urlsplit(url if "//" in url else f"ws://{url}")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    flags.path("URL", path)
+    try:
+        target = find(parts._replace(path="", query="", fragment="").geturl(), common)
+    except TargetDownError as error:
+        raise InvalidRunError(str(error)) from None
+    progress = announce(target, f"{len(cases)} cases, {SIDE_BY_SIDE} at a time", path=path)
+    options = Options(
+        target=target,
+        path=path,
+        timeout=timeout,
+        arguments=arguments(),
+        conditions=conditions,
+        no_bar=common.no_bar,
+    )
+    return finish(trio.run(play, options, cases, progress), common)

@@ -1,7 +1,12 @@
-"""A fingerprint from beginning to end.
+"""`loadgen fingerprint` from its command line to the report.
 
-Owns: the order (survey, the crowd, then everything at once), each probe's time limit, and that a failing probe becomes
-a row of the table and does not end the others. May not: know what a probe does, or judge what it found.
+Owns: what is checked before a connection is opened; the order (survey, the crowd, then everything at once), each
+probe's time limit, and that a failing probe becomes a row of the table and does not end the others. May not: know what
+a probe does, or judge what it found.
+
+An ordinary client asks once a second beside the probes: is it still served, and is the server still there? A dying
+server ends all connections at once, which looks like as many deadlines, so the results of probes that ended after its
+last sign of life are discarded.
 """
 
 from collections.abc import Iterable
@@ -10,20 +15,88 @@ from typing import Final
 
 import trio
 
-from loadgen.common import arguments
+from loadgen import figures, flags, preflight
+from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
+from loadgen.exports import require
 from loadgen.figures import Condition
-from loadgen.fingerprint import neighbour
-from loadgen.fingerprint.exchange import tried
-from loadgen.fingerprint.findings import Failed, Finding, describe, merge, remark
-from loadgen.fingerprint.neighbour import MEANWHILE, Neighbour
-from loadgen.fingerprint.practice import Mark, Probe, mark
-from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, PROBES
-from loadgen.fingerprint.results import Result, advice_on, figures, found_of, judge
-from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.findings import Failed, Finding, Found, NotApplicable, describe, merge, remark
+from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
+from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, MEANWHILE, PROBES
+from loadgen.fingerprint.site import (
+    ANSWER_SECONDS,
+    LAG_EVERY_SECONDS,
+    TROUBLE,
+    WAIT,
+    Need,
+    Options,
+    Site,
+    exchange,
+    tried,
+)
 from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress
 from loadgen.report import Report, Sample, Started
 from loadgen.stopping import cancel_after, stoppable
+from loadgen.target import UsageError
+
+#: After this many refused connections in a row, the server has died.
+_REFUSALS: Final = 2
+_AGAIN_SECONDS: Final = 0.2
+
+
+class Neighbour:
+    def __init__(self, site: Site) -> None:
+        self.last_alive = site.begun
+        self.died = trio.Event()
+        self._site = site
+        self._asked = 0
+        self._answered = 0
+
+    async def run(self) -> None:
+        """Send one request each pace, on a new connection, until the server is dead."""
+        while not self.died.is_set():
+            await self.look()
+            await trio.sleep(self._site.options.pace)
+
+    async def look(self) -> None:
+        """Send a request, and another if the connection is refused; if that is refused too, the server is dead."""
+        for _ in range(_REFUSALS):
+            try:
+                answered = await self._ask()
+            except ConnectionRefusedError:
+                await trio.sleep(_AGAIN_SECONDS)
+                continue
+            except TROUBLE:
+                answered = False
+            self._asked += 1
+            self._answered += answered
+            return
+        self.died.set()
+
+    async def _ask(self) -> bool:
+        begun = trio.current_time()
+        with trio.fail_after(ANSWER_SECONDS):
+            async with self._site.dial() as line:
+                self.last_alive = begun
+                answer = await exchange(line, [self._site.plain_request()])
+        return answer.status == self._site.plain_status
+
+    def finding(self) -> Finding:
+        lack = self._site.lacks.get(Need.HTTP)
+        if lack is not None:
+            return lack if isinstance(lack, Failed) else Found(value=0, how=remark(lack))
+        if not self._asked:
+            return NotApplicable(why="there was no time to ask")
+        return Found(value=100 * self._answered / self._asked, how=f"{self._answered} of {self._asked}")
+
+
+async def watch_lag(site: Site) -> None:
+    """Record how late our own schedule runs: no measured time is more exact than that."""
+    while True:
+        due = trio.current_time() + LAG_EVERY_SECONDS
+        await trio.sleep_until(due)
+        site.worst_lag = max(site.worst_lag, trio.current_time() - due)
+
 
 #: A probe should end when its patience does; this much later it is cancelled.
 GRACE_SECONDS: Final = 5.0
@@ -67,7 +140,7 @@ class Fingerprint:
     async def play(self, conditions: tuple[Condition, ...] = (), *, no_bar: bool = False) -> Report:
         started, site = Started(), self._site
         async with stoppable(self._progress.say) as stop, trio.open_nursery() as nursery:
-            nursery.start_soon(neighbour.watch_lag, site)
+            nursery.start_soon(watch_lag, site)
             nursery.start_soon(cancel_after, self._neighbour.died, nursery.cancel_scope)
             await self._act(nursery)
             nursery.cancel_scope.cancel()
@@ -81,7 +154,7 @@ class Fingerprint:
             started=started.at,
             seconds=started.seconds,
             verdict=judge(results, conditions, no_bar=no_bar, lag=site.worst_lag, died=died, stopped=stopped),
-            figures=figures(results),
+            figures=values_of(results),
             meanings=dict(FIGURES),
             tables=[found_of(results, site.notes), advice_on(results)],
         )
@@ -144,3 +217,31 @@ class Fingerprint:
         if not self._neighbour.died.is_set():
             return ""
         return f"the server died {self._neighbour.last_alive - self._site.begun:.0f} s into the run"
+
+
+#: Connections that all probes hold at once, with room to spare.
+_SLOW_CONNECTIONS: Final = 300
+
+OPTIONS: Final = Options()
+
+
+def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COMMON) -> int:
+    """Find a server's deadlines and size limits from outside, and compare them with good practice.
+
+    Any HTTP or WebSocket server will do. Some thirty probes run side by side: clients that stall, drip, send too much
+    or do not read, and honest slow ones. Probes of what the server does not offer are skipped and listed. The default
+    bar: no limit is missing, and none hurts honest slow users.
+    """
+    conditions = figures.parse(common.fail_if, FIGURES, server_pid=False)
+    if options.poll_path.count(WAIT) != 1:
+        raise UsageError(f"--poll-path: {options.poll_path!r} must have {WAIT} in it once: the seconds to be held")
+    flags.path("--poll-path", options.poll_path.replace(WAIT, "1"))
+    require(common.report)
+    target = find(url, common)
+    notes = preflight.check(target, max(options.connections, _SLOW_CONNECTIONS), 1)
+    progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
+
+    async def play() -> Report:
+        return await Fingerprint(Site(target, options), progress).play(conditions, no_bar=common.no_bar)
+
+    return finish(trio.run(play), common)

@@ -1,24 +1,86 @@
-"""The target as the probes see it: where to connect, what it serves, how much time is left.
+"""The target as the probes see it: where to connect, what it serves, how much time is left, and a request to it.
 
-Owns: the options of a fingerprint, what a probe may need of a server, and how exact a measured time is.
+Owns: the options of a fingerprint, what a probe may need of a server, and how exact a measured time is. A request is
+sent in pieces while its answer is awaited, and a failed connection becomes a finding.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import trio
 from cyclopts import Parameter
 
 from loadgen import wire
-from loadgen.answers import Answer
-from loadgen.fingerprint.exchange import exchange
-from loadgen.fingerprint.findings import Finding
-from loadgen.line import Line, dial
+from loadgen.client import TURNED_AWAY
+from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
+from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
+from loadgen.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
 from loadgen.target import PER_SOURCE, Target
-from loadgen.values import N, Place, Seconds
+
+T = TypeVar("T")
+
+
+class NotServedError(Exception):
+    """The server does not serve what the probe needs."""
+
+
+class TurnedAwayError(Exception):
+    """The server has no capacity, which says nothing about the request itself."""
+
+
+#: Every way in which a request can fail.
+TROUBLE: Final = (*FAILURES, GarbledError, NotServedError, TurnedAwayError)
+
+
+async def tried(play: Callable[[], Awaitable[T]]) -> T | Failed | NotApplicable:
+    """Return the finding, or a failed connection as one; the error does not reach the other probes."""
+    try:
+        return await play()
+    except NotServedError as error:
+        return NotApplicable(why=str(error))
+    except TROUBLE as error:
+        return Failed(why=describe(error))
+
+
+async def while_sending(
+    line: Line, pieces: Iterable[bytes], listen: Callable[[], Awaitable[T]], pace: float = 0.0
+) -> T:
+    """Send the pieces, the first at once and then one each `pace` seconds, until `listen` returns.
+
+    It may return before all of them are sent: the server may answer early, or close.
+    """
+
+    async def send() -> None:
+        due = trio.current_time()
+        with suppress(EndedError):  # the listener sees it too, after the server's last bytes
+            for piece in pieces:
+                await trio.sleep_until(due)
+                await line.send(piece)
+                due += pace
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        trouble = None
+        try:
+            heard = await listen()
+        except (EndedError, GarbledError) as error:
+            trouble = error  # raised outside, because the nursery would wrap it in an exception group
+        nursery.cancel_scope.cancel()
+    if trouble is not None:
+        raise trouble
+    return heard
+
+
+async def exchange(line: Line, pieces: Iterable[bytes], *, pause: float = 0.0) -> Answer:
+    """Send a request in pieces and return the answer, which may come before the last piece."""
+    answer = await while_sending(line, pieces, Exchange(line).whole, pause)
+    if answer.status in TURNED_AWAY:
+        raise TurnedAwayError(f"turned away: {answer.status}")
+    return answer
+
 
 #: The survey takes two or three seconds; any time beyond this is taken off the probes', so that the run still ends.
 LOOK_AROUND_SECONDS: Final = 5.0
@@ -50,25 +112,23 @@ _NO_FLAG: Final = Parameter(parse=False)
 class Options:
     """Options of a fingerprint. The default paths are those of the chat contract."""
 
-    # long enough to see nginx's and aiohttp's 75 s and node's 89 s, short enough for two minutes in all
-    within: Annotated[
-        Seconds, Parameter(help="Patience of each probe in seconds: a deadline beyond it is not seen.")
-    ] = 105.0
-    path: Annotated[Place, Parameter(help="A page for plain requests.")] = "/"
-    read_path: Annotated[
-        Place | None, Parameter(help="What the slow readers ask for; by default --path, many times over.")
-    ] = None
-    post_path: Annotated[Place, Parameter(help="Where the server takes a body; if it is not there, --path.")] = (
-        "/rooms/fingerprint/messages"
-    )
-    poll_path: Annotated[Place, Parameter(help=f"Where a request is held for {WAIT} seconds if there is no news.")] = (
-        f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
-    )
-    ws_path: Annotated[Place, Parameter(help="Where the server speaks WebSocket.")] = "/ws"
-    # twice a large office; more could use up the descriptors of a small server
-    connections: Annotated[
-        N, Parameter(help="Connections to open from one address, to find its cap; 0 leaves that alone.")
-    ] = 600
+    # long enough to see nginx's and aiohttp's 75 s and node's 89 s, short enough for two minutes in all; the honest
+    # slow probes take 8 s, so a run of less than ten would fail every server
+    within: Annotated[Seconds, Parameter(validator=Range(10, MAX_SECONDS))] = 105.0
+    """Patience of each probe in seconds: a deadline beyond it is not seen."""
+    path: Place = "/"
+    """A page for plain requests."""
+    read_path: Place | None = None
+    """What the slow readers ask for; by default --path, many times over."""
+    post_path: Place = "/rooms/fingerprint/messages"
+    """Where the server takes a body; if it is not there, --path."""
+    poll_path: Annotated[str, Parameter(metavar="PATH")] = f"/rooms/fingerprint-quiet/messages?wait={WAIT}"
+    """Where a request is held for {wait} seconds if there is no news."""
+    ws_path: Place = "/ws"
+    """Where the server speaks WebSocket."""
+    # twice a large office; more could use up the descriptors of a small server, and thousands would be an attack
+    connections: Annotated[N, Parameter(validator=Range(0, 5000))] = 600
+    """Connections to open from one address, to find its cap; 0 leaves that alone."""
     # seconds between two drips, and between two plain requests
     pace: Annotated[float, _NO_FLAG] = 1.0
     # bytes a second of the slow readers: 0; values on both sides of the minimum rates in use (240, 256), because the

@@ -9,12 +9,19 @@ from typing import Final
 
 import trio
 
-from loadgen.answers import Answer, Exchange
-from loadgen.fingerprint.exchange import TROUBLE, NotServedError, TurnedAwayError
+from loadgen.fingerprint.clients import join
 from loadgen.fingerprint.findings import Failed, NotApplicable
-from loadgen.fingerprint.member import join
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, PROMPT_SECONDS, Need, Site
-from loadgen.line import describe
+from loadgen.fingerprint.site import (
+    ANSWER_SECONDS,
+    BODY_BEGIN,
+    PROMPT_SECONDS,
+    TROUBLE,
+    Need,
+    NotServedError,
+    Site,
+    TurnedAwayError,
+)
+from loadgen.line import Answer, Exchange, describe
 from loadgen.wire import UPGRADE_FIELDS
 
 _SMALL_BODY: Final = BODY_BEGIN + b" " * 15

@@ -167,8 +167,8 @@ def _figures(report: Report, level: int) -> Iterable[Element]:
     if not report.figures:
         return
     groups = [
-        node("div", node(f"h{level + 1}", group.title.capitalize()), _figure_table(group, report.meanings))
-        for group in fmt.grouped(report)
+        node("div", node(f"h{level + 1}", title.capitalize()), _figure_table(group, report.meanings))
+        for title, group in fmt.grouped(report).items()
     ]
     yield node(f"h{level}", "Figures")
     yield node("div", *groups, class_="groups")
@@ -177,14 +177,14 @@ def _figures(report: Report, level: int) -> Iterable[Element]:
         yield node("p", f"Not measured: {', '.join(missing)}.", class_="soft")
 
 
-def _figure_table(group: fmt.FigureGroup, meanings: Mapping[str, str]) -> Element:
+def _figure_table(group: Mapping[str, float], meanings: Mapping[str, str]) -> Element:
     rows = [
         node(
             "tr",
             node("th", node("code", name), node("small", meanings.get(name, "")), scope="row"),
             node("td", *_amount(fmt.figure(name, value)), class_="number"),
         )
-        for name, value in group.figures.items()
+        for name, value in group.items()
     ]
     return node("table", node("tbody", *rows))
 

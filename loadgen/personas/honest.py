@@ -133,8 +133,8 @@ class Sse(Client):
         """Check the head, then count messages."""
         self.unread += data
         if self.stage is Stage.HELD:
-            self.deliver(self.unread, self.unread.count(self.cohort.place.mark))
-            self.unread = self.unread[1 - len(self.cohort.place.mark) :]  # the mark of a message may be split
+            lines, end, self.unread = self.unread.rpartition(b"\n")
+            self.deliver(lines + end, lines.count(self.cohort.place.mark))
             return
         head = wire.read_head(self.unread)
         if head is None:

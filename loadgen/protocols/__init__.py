@@ -10,8 +10,7 @@ from typing import Final
 
 from loadgen.client import Needs
 from loadgen.protocols import chat_v1, http, ws_echo
-from loadgen.protocols.protocol import Protocol
-from loadgen.victims.victim import Newcomer
+from loadgen.victims.victim import Newcomer, Protocol
 
 #: In the order of reports.
 ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)

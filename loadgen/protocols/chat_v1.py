@@ -18,14 +18,13 @@ from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
 from loadgen.protocols.http import HttpPeer
-from loadgen.protocols.protocol import Protocol
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
-from loadgen.victims.clock import Schedule
-from loadgen.victims.context import CONNECT_TIMEOUT_SECONDS, Context
+from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
 from loadgen.victims.victim import (
     ADDRESSES,
     Newcomer,
     OperationFailedError,
+    Protocol,
     Victim,
     failure_in,
     number_in,

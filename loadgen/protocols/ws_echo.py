@@ -14,9 +14,8 @@ from loadgen.client import Needs, Speaking, Stage
 from loadgen.line import Line
 from loadgen.personas import persona
 from loadgen.personas._websocket import WebSocketClient
-from loadgen.protocols.protocol import Protocol
-from loadgen.victims.context import CONNECT_TIMEOUT_SECONDS, Context
-from loadgen.victims.victim import Newcomer, OperationFailedError, Victim
+from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
+from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
 
 #: Time for a newcomer's closing handshake; its operation is booked by then.
 LEAVE_SECONDS: Final = 1.0

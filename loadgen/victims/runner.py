@@ -9,12 +9,13 @@ from random import Random
 
 import trio
 
-from loadgen import messages, protocols
-from loadgen.messages import AnyOrder, MakeVictims, Reread, Result, Role, Status
+from loadgen import protocols
+from loadgen.experiment import Probes
+from loadgen.messages import Reread, Result, Role, Status
 from loadgen.protocols import chat_v1
+from loadgen.target import Endpoint
 from loadgen.timers import now
-from loadgen.victims.clock import Schedule
-from loadgen.victims.context import Context, Probe
+from loadgen.victims.probe import Context, Probe, Schedule
 from loadgen.victims.victim import ADDRESSES, UNANSWERED, Newcomers, Victim
 
 
@@ -27,8 +28,6 @@ class ProbeRunner:
         self._stopped_at = float("inf")
         self._made = trio.Event()
 
-    # What the worker calls
-
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._context.clock.run)
@@ -36,53 +35,43 @@ class ProbeRunner:
             for probe in self._probes:
                 nursery.start_soon(probe.run)
 
-    async def obey(self, order: AnyOrder) -> None:
-        match order:
-            case MakeVictims():
-                self._make_victims(order)
-            case messages.BeginPhase():
-                self._context.recorder.begin(order.phase)
-                self._context.clock.lag.begin(order.phase)
-            case messages.StopTraffic():
-                self._stop()
-            case messages.EndProbes():
-                for probe in self._probes:
-                    probe.fail_pending(UNANSWERED)
-                if order.reread:
-                    victims = [probe for probe in self._probes if isinstance(probe, Victim) and probe.acknowledged]
-                    self._reread = await chat_v1.reread(self._context, victims)
-            case _:
-                raise ValueError(f"{type(order).__name__} is no order for victims")
+    # What the conductor calls
 
-    def _make_victims(self, order: MakeVictims) -> None:
+    def make(self, asked: Probes, *, interval_seconds: float, endpoint: Endpoint) -> None:
+        """Make the victims, connect them, and start their schedules: an operation of each every interval."""
         context = self._context
-        context.endpoint = order.endpoint
-        context.recorder.timeout_seconds = order.timeout_seconds
-        kinds = [protocols.VICTIMS[kind] for kind, number in order.counts.items() for _ in range(number)]
+        context.endpoint = endpoint
+        context.recorder.timeout_seconds = asked.timeout_seconds
+        kinds = [protocols.VICTIMS[kind] for kind, number in asked.victims.items() for _ in range(number)]
         begun = now()
         for index, kind in enumerate(kinds):
-            schedule = Schedule(begun + order.interval_seconds * index / len(kinds), order.interval_seconds)
+            schedule = Schedule(begun + interval_seconds * index / len(kinds), interval_seconds)
             self._probes.append(kind(context, index, schedule))
-        self._make_newcomers(order, begun)
+        newcomers = protocols.newcomers_of(asked.victims) if asked.newcomers_per_s else []
+        for number, newcomer in enumerate(newcomers):
+            interval = len(newcomers) / asked.newcomers_per_s
+            schedule = Schedule(begun + interval * number / len(newcomers), interval)
+            self._probes.append(Newcomers(context, newcomer, schedule, len(kinds) + number * ADDRESSES))
         self._made.set()
 
-    def _make_newcomers(self, order: MakeVictims, begun: float) -> None:
-        if not order.newcomers_per_s:
-            return
-        kinds = protocols.newcomers_of(order.counts)
-        victims = sum(order.counts.values())
-        interval = len(kinds) / order.newcomers_per_s
-        for number, kind in enumerate(kinds):
-            schedule = Schedule(begun + interval * number / len(kinds), interval)
-            first_index = victims + number * ADDRESSES
-            self._probes.append(Newcomers(self._context, kind, schedule, first_index))
+    def begin(self, phase: str) -> None:
+        self._context.recorder.begin(phase)
+        self._context.clock.lag.begin(phase)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Issue the operations that are due by now, and none afterwards."""
         self._stopped_at = now()
         for probe in self._probes:
             probe.issue(self._stopped_at)
         self._context.stopped = True
+
+    async def end(self, *, reread: bool) -> None:
+        """Book every outstanding operation as failed; `reread` every acknowledged message, if the target keeps them."""
+        for probe in self._probes:
+            probe.fail_pending(UNANSWERED)
+        if reread:
+            victims = [probe for probe in self._probes if isinstance(probe, Victim) and probe.acknowledged]
+            self._reread = await chat_v1.reread(self._context, victims)
 
     def _expected(self) -> Counter[tuple[str, str]]:
         """Count the operations that the schedules have, by phase and kind."""

@@ -1,4 +1,4 @@
-"""Victims that stay, and newcomers that connect, do one operation and leave.
+"""Victims that stay, newcomers that connect, do one operation and leave, and what a protocol has of both.
 
 Owns: the loop that reconnects after every failure. The schedule runs whether or not a victim is connected: without a
 connection its operations fail, and a newcomer connects when it is due, however many earlier ones still wait. A kind of
@@ -7,8 +7,9 @@ victim defines only what one connection does.
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, NamedTuple
 
@@ -17,12 +18,11 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
-from loadgen.answers import GarbledError
-from loadgen.line import FAILURES, Line, describe
+from loadgen.client import Needs
+from loadgen.line import FAILURES, GarbledError, Line, describe
 from loadgen.stopping import first
 from loadgen.timers import now
-from loadgen.victims.clock import Schedule
-from loadgen.victims.context import Context, Probe
+from loadgen.victims.probe import Context, Probe, Schedule
 
 RECONNECT_SECONDS: Final = 0.25
 
@@ -207,3 +207,14 @@ class Newcomers(Probe):
                     await self._operation(self.context, line, number, partial(self.book, number))
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             self.book(number, describe(failure_in(error)))  # no effect after success: a failed close does not count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    name: str
+    victims: tuple[type[Victim], ...]  # those that stay connected
+    newcomer: Newcomer
+    speaker: str  # the persona that sends on the schedule
+    idle: str  # the persona that only stays connected
+    proves: frozenset[Needs]  # what a server must speak if its victims succeed
+    mix: Mapping[str, float] = field(default_factory=dict)  # shares of its victims, where `--victim` has its name

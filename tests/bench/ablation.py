@@ -28,7 +28,7 @@ from pathlib import Path
 from chatserver import fair
 from chatserver.net import poller, scheduler
 from chatserver.net.states import Priority
-from loadgen import machine
+from loadgen import procfs
 from tests.support.peers import say, upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -272,13 +272,13 @@ def _run(mechanism: str, load: str, *, off: bool) -> tuple[float, float]:
 def measure(mechanism: str) -> Iterator[str]:
     """One row."""
     _, load = MECHANISMS[mechanism]
-    before = machine.ticks()
+    before = procfs.ticks()
     runs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for _ in range(PAIRS):
         for off in (False, True):
             runs[off].append(_run(mechanism, load, off=off))
     with_it, without = ([statistics.median(side) for side in zip(*runs[off], strict=True)] for off in (False, True))
-    stolen = machine.stolen_percent(before, machine.ticks())
+    stolen = procfs.stolen_percent(before, procfs.ticks())
     yield (
         f"| {mechanism} | {load} | {with_it[0]:.1f} / {with_it[1]:.1f} | {without[0]:.1f} / {without[1]:.1f} |"
         f" {stolen}% | {json.dumps([[round(p, 1) for p in run] for run in runs[True]])} |"

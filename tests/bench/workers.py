@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from loadgen import procfs
-from loadgen.sock_diag import SockDiag
+from loadgen.sockets import SockDiag
 from tests.bench import memory, quota, wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, ClosedError, Crowd, OnData, Step, ignore

@@ -380,16 +380,18 @@ class Server:
             self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
-            publish = partial(self._publish, author.room, str(message["text"]), alone)
+            publish = partial(self._publish, author.room, str(message["text"]), alone, author)
             self._later(self.plant.echo_delay, publish) if self.plant.echo_delay else publish()
 
-    def _publish(self, where: str, text: str, alone: Peer | None = None) -> None:
+    def _publish(self, where: str, text: str, alone: Peer | None = None, author: Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
         told = {"type": "message", "room": where, "text": text}
+        repeats = self.plant.repeats_every and len(self.rooms[where]) % self.plant.repeats_every == 0
+        again = {**told, "text": self.rooms[where][-2]} if repeats else told
         for peer in list(self.peers):
             is_told = peer.room == where or (self.attackers and self.plant.tells_everybody)
             if peer.ws is not None and not peer.echoes and is_told and alone in {None, peer}:
-                self._write(peer, self._text(peer, told))
+                self._write(peer, self._text(peer, told if peer is author else again))
         for held in [held for held in self.held if held[1] == where]:
             self._release(held)
         for peer, room in self.streams:

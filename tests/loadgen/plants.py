@@ -58,6 +58,7 @@ class Plant:
     accepts_every: float = 0.0  # take so long for each connection of the crowd, ...
     backlog: int = 4096  # ... of which so many may wait
     deaf_every: int = 0  # tell every n-th message to its author only
+    repeats_every: int = 0  # tell all but its author the message before once more, instead of every n-th
     echo_delay: float = 0.0  # acknowledge at once, and tell so much later
     per_address: int = 0  # close on clients from an address that has so many
     unanswered_room: str = ""  # never answer its joins

@@ -2,11 +2,11 @@
 
 import pytest
 
-from loadgen import machine
+from loadgen import procfs
 from loadgen.figures import Condition
-from loadgen.machine import Ticks
 from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Ticks
 from loadgen.session import LOOKS
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import attacked, figure, play_attack
@@ -18,7 +18,7 @@ async def test_a_server_without_deadlines_holds_its_attackers_for_ever(monkeypat
     """Beside it: what was asked for is judged, and what the host took of the processors is told by phase."""
     baseline, attack = (Ticks(1000, 50), Ticks(1200, 56)), (Ticks(1300, 90), Ticks(1700, 190))
     readings = iter([*baseline, *attack, Ticks(1800, 200), Ticks(1900, 290)])
-    monkeypatch.setattr(machine, "ticks", lambda: next(readings))
+    monkeypatch.setattr(procfs, "ticks", lambda: next(readings))
     asked = (Condition("oldest_attacker_s", ">", 0),)
     report = await attacked(Plant(), EVERY_KIND, conditions=asked)
     assert report.figures["attackers_peak"] == report.figures["attackers_held"] == 30

@@ -23,7 +23,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.report import SCHEMA
 from loadgen.session import Plan
 from tests.loadgen.commandline import call, exit_code
-from tests.loadgen.planted import Plant, planted
+from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import SETTLE_SECONDS
 from tests.support.ports import steady_port
 
@@ -57,6 +57,10 @@ AT_ONCE = (
         (["run", "http://127.0.0.1:1", "--report", "/dev/null/no"], "--report"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "poled"], "did you mean poll"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET nowhere"], "--victim"),
+        (
+            ["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET /a b"],
+            "--victim: '/a b' is no path",
+        ),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
         (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: there is no folder"),
@@ -204,6 +208,17 @@ def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
+def test_a_foreign_process_is_not_taken_for_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its memory and CPU would be the target's, and its end would be held against it."""
+    with planted_process() as (url, _), planted_process() as (_, foreign):
+        what = ("attack", url, "--kind", "idle-connect", "--server-pid")
+        assert exit_code(*what, str(foreign)) == 2
+        out, err = capsys.readouterr()
+    assert out == ""
+    told = f"loadgen: --server-pid: neither process {foreign} nor a child of it listens"
+    assert err.splitlines()[-1].startswith(told)
+
+
 @pytest.mark.parametrize("starts", [0, 1], ids=["never", "once"])
 def test_a_target_that_does_not_start_is_told_at_once_and_later_in_its_row(tmp_path: Path, starts: int) -> None:
     port = steady_port()
@@ -287,6 +302,6 @@ def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsy
     def broken(*_: object) -> None:
         raise NameError("planted")
 
-    monkeypatch.setattr(flags, "seconds", broken)
+    monkeypatch.setattr(flags, "mix", broken)
     assert exit_code("run", "http://127.0.0.1:1") == 3
     assert "invalid run: a fault of the generator's own" in capsys.readouterr().err

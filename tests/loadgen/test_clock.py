@@ -10,8 +10,7 @@ import trio
 
 from loadgen import target
 from loadgen.timers import now
-from loadgen.victims.clock import LOOK_SECONDS, Clock, Schedule
-from loadgen.victims.context import Context
+from loadgen.victims.probe import LOOK_SECONDS, Clock, Context, Schedule
 from tests.loadgen.stage import listening
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadgen import cli, output, target
+from loadgen import cli, exports, target
 from loadgen.report import LAG_LIMIT_MS, SCHEMA
 from tests.loadgen import reports
 
@@ -72,7 +72,7 @@ def test_every_exit_code_is_there() -> None:
 
 
 def test_names_and_numbers_are_those_of_the_code() -> None:
-    for words in (target.CONSENT_PATH, target.CONSENT_TEXT, output.PAGE, output.JSON, output.JUNIT):
+    for words in (target.CONSENT_PATH, target.CONSENT_TEXT, exports.PAGE, exports.JSON, exports.JUNIT):
         assert f"`{words}`" in PAGE
     assert f"later than {LAG_LIMIT_MS:g} ms" in PAGE
     assert set(re.findall(r"^\| `loadgen (\w+)", PAGE, re.MULTILINE)) == COMMANDS

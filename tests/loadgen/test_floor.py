@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from loadgen import floor, target
+from loadgen import scorecard, target
 from loadgen.client import Threat
 from loadgen.measured import Floor
 from loadgen.personas import registry
@@ -34,10 +34,12 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
             played.append(await super().play())
             return played[0]
 
-    monkeypatch.setattr(floor, "Player", Watched)
+    monkeypatch.setattr(scorecard, "Player", Watched)
     for name in NEIGHBOURS:
         monkeypatch.setattr(registry()[name], "cycle_seconds", 0.0)
-    found = await floor.play(plan(NOBODY), config({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS))
+    found = await scorecard.play_floor(
+        plan(NOBODY), config({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS)
+    )
     [report] = played
     assert report.target != NOBODY
     assert report.figures["success_percent"] == 100
@@ -49,7 +51,7 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
 
 async def test_what_it_does_not_understand_does_not_end_it() -> None:
     kinds = ("no-close", "slow-fragment", "slow-tls", "big-body", "big-frame", "compress-bomb")
-    found = await floor.play(plan(NOBODY), config(dict.fromkeys(kinds, 2)))
+    found = await scorecard.play_floor(plan(NOBODY), config(dict.fromkeys(kinds, 2)))
     assert not found.fault.startswith("the floor"), found
 
 
@@ -65,21 +67,21 @@ async def test_what_it_does_not_understand_does_not_end_it() -> None:
     ids=["does-not-start", "dies-meanwhile"],
 )
 async def test_a_floor_that_ends_is_told(code: str, last_words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "_command", lambda work, port: [sys.executable, "-c", code, str(port)])
-    found = await floor.play(plan(NOBODY), config({"slow-head": 1}))
+    monkeypatch.setattr(scorecard, "_floor", lambda work, port: [sys.executable, "-c", code, str(port)])
+    found = await scorecard.play_floor(plan(NOBODY), config({"slow-head": 1}))
     assert found == Floor(fault=f"the floor ended with exit code 1: {last_words}")
 
 
 def test_only_those_whom_it_can_meet_are_played_there() -> None:
     for name, persona in registry().items():
         if not persona.honest:
-            assert floor.is_fair(config({name: 1})) is (persona.threat is not Threat.MALFORMED)
+            assert scorecard.is_fair(config({name: 1})) is (persona.threat is not Threat.MALFORMED)
 
 
 def test_what_has_nothing_in_common_with_it_is_refused() -> None:
-    floor.require(target.find("http://localhost:8000"))
+    scorecard.require_floor(target.find("http://localhost:8000"))
     with pytest.raises(UsageError, match="--floor: it runs on this machine and speaks no TLS"):
-        floor.require(target.find("https://127.0.0.1:8000"))
+        scorecard.require_floor(target.find("https://127.0.0.1:8000"))
 
 
 async def test_what_was_met_at_the_floor_is_told() -> None:
@@ -120,7 +122,7 @@ async def test_a_stop_ends_a_scorecard_with_what_there_is(
             await trio.sleep_forever()
         return Floor(interrupted=True)
 
-    monkeypatch.setattr(floor, "play", stopped)
+    monkeypatch.setattr(scorecard, "play_floor", stopped)
     kinds = [registry()[name] for name in ("slow-head", "idle-connect")]
     with planted() as server:
         report = await Scorecard(plan(server.url), config({}), kinds, 1, with_floor=True).play()

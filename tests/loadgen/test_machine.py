@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen import machine
-from loadgen.machine import Ticks
+from loadgen import procfs
+from loadgen.procfs import Ticks
 
 STAT = """\
 cpu  5040214 317364 1129188 6162269 72922 0 310722 331839 4000 30
@@ -36,14 +36,14 @@ TICKS = Ticks(total=5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722 + 
     ],
 )
 def test_what_the_kernel_tells(text: str, ticks: Ticks | None) -> None:
-    assert machine.parse(text) == ticks
+    assert procfs.ticks_in(text) == ticks
 
 
 def test_without_the_file_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_STAT", tmp_path / "stat")
-    assert machine.ticks() is None
+    monkeypatch.setattr(procfs, "_STAT", tmp_path / "stat")
+    assert procfs.ticks() is None
     (tmp_path / "stat").write_text(STAT)
-    assert machine.ticks() == machine.parse(STAT)
+    assert procfs.ticks() == procfs.ticks_in(STAT)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_without_the_file_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_was_taken_between_two_readings(before: Ticks | None, after: Ticks | None, percent: float | None) -> None:
-    assert machine.stolen_percent(before, after) == percent
+    assert procfs.stolen_percent(before, after) == percent
 
 
 @given(before=st.builds(Ticks, st.integers(0, 10**9), st.integers(0, 10**9)), back=st.integers(0, 50))
 def test_no_tick_in_between_is_not_measured(before: Ticks, back: int) -> None:
     """The kernel's count of waiting for discs may go back, and the whole with it."""
-    assert machine.stolen_percent(before, before._replace(total=before.total - back)) is None
+    assert procfs.stolen_percent(before, before._replace(total=before.total - back)) is None

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadgen import output
+from loadgen import exports
 from loadgen.report import Report
 from loadgen.target import UsageError
 from tests.loadgen import reports
@@ -16,7 +16,7 @@ FILES = {"report.html", "report.json", "junit.xml", "figures.csv", "metrics.txt"
 @pytest.mark.parametrize("kind", sorted(reports.KINDS))
 def test_all_files_are_written(tmp_path: Path, kind: str) -> None:
     report, directory = reports.KINDS[kind](), tmp_path / "a" / "b"
-    output.save(report, str(directory))
+    exports.save(report, str(directory))
     assert {path.name for path in directory.iterdir()} == FILES
     read = msgspec.json.decode((directory / "report.json").read_bytes(), type=Report)
     assert json.loads(msgspec.json.encode(read)) == json.loads(msgspec.json.encode(report))
@@ -25,15 +25,15 @@ def test_all_files_are_written(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_second_run_writes_over_the_first(tmp_path: Path) -> None:
-    output.save(reports.attack(), str(tmp_path))
-    output.save(reports.run(), str(tmp_path))
+    exports.save(reports.attack(), str(tmp_path))
+    exports.save(reports.run(), str(tmp_path))
     assert b'"command": "run"' in (tmp_path / "report.json").read_bytes()
 
 
 def test_what_cannot_be_a_directory_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        for use in (output.require, lambda directory: output.save(reports.run(), directory)):
+        for use in (exports.require, lambda directory: exports.save(reports.run(), directory)):
             with pytest.raises(UsageError, match=r"^--report: cannot write into .*file"):
                 use(str(place))
 
@@ -41,4 +41,4 @@ def test_what_cannot_be_a_directory_is_a_clear_error(tmp_path: Path) -> None:
 def test_what_may_not_be_written_is_known_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
     with pytest.raises(UsageError, match=r"--report: .*Permission denied"):
-        output.require(str(tmp_path))
+        exports.require(str(tmp_path))

@@ -6,18 +6,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest.mock import NonCallableMock
+from unittest.mock import AsyncMock, Mock, NonCallableMock
 
 import msgspec
 import pytest
 import trio
 
+from loadgen.crowd import Crowd
 from loadgen.latency import Late, Latency, Recent
-from loadgen.messages import GroupStatus, Open, Reread, Result, TrafficResult, encode
+from loadgen.messages import Call, GroupStatus, Reread, Result, TrafficResult, encode, words
 from loadgen.preflight import InvalidRunError
 from loadgen.session import Session
 from loadgen.stopping import StoppedError
-from loadgen.worker import lines
 from loadgen.workers import Worker, merge
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan, play_run
@@ -104,7 +104,7 @@ async def test_a_player_that_dies_makes_the_run_invalid() -> None:
             crowd = await session.spawn_crowd()
             os.kill(crowd.workers[0].watched.pid, signal.SIGKILL)
             await session.until(lambda: crowd.workers[0].ended, 30)
-            await crowd.order(Open(group="crowd", share=1.0))
+            await crowd.call(Crowd.open, "crowd", 1.0)
 
         with pytest.raises(InvalidRunError, match="died"):
             await session.play(act)
@@ -168,19 +168,19 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
         ages=ages,
         reread=Reread(asked=held, lost=1) if ages else None,
         own_faults={"no ports": held},
-        listeners=[("lobby", 3, held)],
-        traffic=TrafficResult(acknowledged_in={"lobby": 2}),
+        listeners=[("lobby", 3, 30, held)],
+        traffic=TrafficResult(acknowledged_in={"lobby": 2}, checksums_in={"lobby": 20}),
     )
 
 
-def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
+async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     told = (_account("a", 3, [1.0]), _account("a", 4, [1.0, 9.0]), _account("b", 5, []))
-    totals = merge(msgspec.json.decode(encode(each), type=Result) for each in told)
+    totals = merge([word async for word in words(_stream(b"".join(map(encode, told)), 1000))])
     assert [(group.persona, group.held, group.refused) for group in totals.groups] == [
         ("a", 7, {"full": 2}),
         ("b", 5, {"full": 1}),
     ]
-    lives = [group.lifetime or Latency() for group in totals.groups]
+    lives = [group.lifetime for group in totals.groups]
     assert [(each.count, each.longest) for each in lives] == [(3, 9.0), (0, None)]
     assert lives[0].at(50) == pytest.approx(1.0, rel=0.01)
     assert totals.lag("crowd", 100, ("attack",)) == pytest.approx(9.0, rel=0.01), "of the latest process"
@@ -188,26 +188,25 @@ def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert max(totals.ages) == 9.0
     assert totals.missed() == (7 + 5) * (6 - 3), "six messages for each, of which each got three"
     assert totals.surplus() == 0
-    more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 2), ("lobby", 5, 1), ("quiet", 1, 1)])
+    more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 80, 2), ("lobby", 5, 50, 1), ("quiet", 1, 9, 1)])
     assert (more.missed(), more.surplus()) == (1, 2 * (8 - 6) + 1), "what one has too much is not another's"
+    swapped = msgspec.structs.replace(totals, listeners=[("lobby", 6, 60, 2), ("lobby", 6, 61, 3)])
+    assert (swapped.missed(), swapped.surplus()) == (3, 3), "as many as were due, and not the same"
     assert totals.reread == Reread(asked=7, lost=2), "the third looked for none"
-    assert totals.listeners == [("lobby", 3, 3), ("lobby", 3, 4), ("lobby", 3, 5)]
+    assert totals.listeners == [("lobby", 3, 30, 3), ("lobby", 3, 30, 4), ("lobby", 3, 30, 5)]
     assert totals.own_faults == {"no ports": 12}
 
 
-@pytest.mark.parametrize("cut", [1, 2, 3, 100])
-async def test_lines_are_lines_however_they_are_cut(cut: int) -> None:
-    sender, receiver = trio.testing.memory_stream_one_way_pair()
-    text = b"one\ntwo\n\nthree\n"
-    async with trio.open_nursery() as nursery:
+def _stream(data: bytes, cut: int) -> trio.abc.ReceiveStream:
+    """These bytes, in pieces of that size."""
+    pieces = [*(data[at : at + cut] for at in range(0, len(data), cut)), b""]
+    return Mock(receive_some=AsyncMock(side_effect=pieces))
 
-        async def send() -> None:
-            for start in range(0, len(text), cut):
-                await sender.send_all(text[start : start + cut])
-            await sender.aclose()
 
-        nursery.start_soon(send)
-        assert [line async for line in lines(receiver)] == [b"one", b"two", b"", b"three"]
+@pytest.mark.parametrize("cut", [1, 2, 3, 1000])
+async def test_words_are_words_however_they_are_cut(cut: int) -> None:
+    said = [Call("one"), Call("two", (1, {"a": 2})), Call("three", (), {"b": b"\n"})]
+    assert [word async for word in words(_stream(b"".join(map(encode, said)), cut))] == said
 
 
 def test_the_timeline_ends_each_phase_when_it_ended() -> None:

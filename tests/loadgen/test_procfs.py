@@ -1,6 +1,7 @@
 """What a process costs, beside what it says of itself."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -46,6 +47,23 @@ def test_a_child_that_has_ended_since_it_was_listed(monkeypatch: pytest.MonkeyPa
     """`make million` met one after Ctrl-C, and ended as if connections had been lost."""
     monkeypatch.setattr(procfs, "_read", lambda _: str(GONE))
     assert set(Process(os.getpid()).tree()) == {os.getpid(), GONE}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_only_the_process_that_listens_is_the_server(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        port = listener.getsockname()[1]
+        Process(os.getpid()).require_listening(port)
+        Process(os.getppid()).require_listening(port)  # a child of it does
+        told = rf"--server-pid: neither process \d+ nor a child of it listens on port {port}"
+        with (
+            subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as foreign,
+            pytest.raises(UsageError, match=told),
+        ):
+            Process(foreign.pid).require_listening(port)
+    with pytest.raises(UsageError, match="--server-pid"):
+        Process(os.getpid()).require_listening(port)
 
 
 def test_a_process_that_is_gone() -> None:

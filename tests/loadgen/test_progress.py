@@ -115,9 +115,11 @@ def test_phases_wait_at_their_end_and_jump_at_the_next() -> None:
 
 def test_phases_of_the_same_name_come_one_after_the_other() -> None:
     course = Course([*PLAN, *PLAN])
+    left = []
     for name, _ in [*PLAN, *PLAN]:
         course.enter(name)
-    assert course.at == 5
+        left.append(course.left)
+    assert left == [60, 55, 35, 30, 25, 5]
 
 
 def test_honest_clients_to_whom_nothing_happened_are_only_counted() -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from loadgen.timers import now
-from loadgen.victims.recorder import Recorder
+from loadgen.victims.probe import Recorder
 
 
 def test_a_failure_takes_the_whole_timeout_and_counts_where_it_was_due() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import machine
-from loadgen.machine import Ticks
+from loadgen import procfs
 from loadgen.preflight import InvalidRunError
+from loadgen.procfs import Ticks
 from loadgen.report import CohortRow, Report
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import figure, play_run, ran
@@ -21,7 +21,7 @@ def _row(report: Report, persona: str) -> CohortRow:
 async def test_a_healthy_server_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside it: what the host took of the processors is that of the steady window."""
     readings = iter([Ticks(1000, 50), Ticks(1200, 56)])
-    monkeypatch.setattr(machine, "ticks", lambda: next(readings))
+    monkeypatch.setattr(procfs, "ticks", lambda: next(readings))
     report = await ran(Plant(), EVERYBODY, rate=50, rooms=("a", "b"))
     assert report.verdict.outcome in {"held", "invalid"}, report.verdict  # invalid: this machine was too busy
     assert report.figures["held"] == 40

@@ -44,7 +44,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ("[victims]\n" + STEADY, "victims need a phase that counts as 'baseline'"),
         ('[victims]\nkind = "poled"\n' + STEADY, "did you mean poll"),
         (CROWD + '[[phases]]\nname = "come"\nopen = { crowd = 1.0 }\n', "phases: none is judged"),
-        (STEADY.replace("5", "5000"), "phases.steady.seconds: 5000 is not between"),
+        (STEADY.replace("5", "5000"), "phases.steady.seconds: 5,000.0 is above 3,600"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, error: str) -> None:

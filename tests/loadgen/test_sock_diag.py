@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from loadgen.sock_diag import SockDiag
+from loadgen.sockets import SockDiag
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from loadgen import preflight, target
 from loadgen.preflight import InvalidRunError
 from loadgen.target import PER_SOURCE, SHARED_INDEX, Target, TargetDownError, TargetRefusedError, UsageError
-from loadgen.victims.context import Context
+from loadgen.victims.probe import Context
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plants import is_crowd
 from tests.support.ports import steady_port

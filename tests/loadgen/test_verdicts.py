@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from loadgen import floor
+from loadgen import scorecard
 from loadgen.measured import Floor
 from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles
@@ -234,7 +234,7 @@ def test_v7_beside_a_floor(plant: Plant, floor_p99_ms: float, code: int, blamed:
     async def met(*_: object) -> Floor:
         return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": floor_p99_ms})
 
-    with patch.object(floor, "play", met):
+    with patch.object(scorecard, "play_floor", met):
         ended = attacked(
             partial(planted_process, plant), "idle-connect", "--victim", "ws", "--floor", command="scorecard",
             timeout=IMPATIENT if plant.no_newcomers else PATIENCE,
@@ -282,6 +282,8 @@ def test_v13_a_sound_chat_holds_honest_load() -> None:
         (Plant(deaf_every=10, echo_delay=0.8), ("missed", "echo_p99_ms"), {"unreturned": 0}),
         (Plant(drop_every=20), ("unreturned",), {"unacknowledged": 0}),
         (Plant(tells_everybody=True), ("surplus",), {"missed": 0, "unacknowledged": 0}),
+        # one twice and the next never: each member got as many as were due
+        (Plant(repeats_every=10), ("missed", "surplus"), {"unreturned": 0, "unacknowledged": 0}),
     ],
 )
 def test_v13_messages_are_lost_and_come_late(plant: Plant, blamed: tuple[str, ...], figures: dict[str, float]) -> None:
@@ -369,13 +371,18 @@ def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
 # What is answered is not what was asked for
 
 
-def test_a_page_that_turns_empty_under_attack_is_no_success() -> None:
+@pytest.mark.parametrize("site", [Site(empties=True), Site(is_foreign=True)], ids=["empty", "foreign"])
+def test_a_page_that_is_another_under_attack_is_no_success(site: Site) -> None:
     ended = attacked(
-        partial(serving, "static", Site(empties=True)), "slow-head", "--victim", "GET /",
+        partial(serving, "static", site), "slow-head", "--victim", "GET /",
         good=lambda ended: ended.code == 1 and ended.blames("attack_failed", "newcomers_failed"),
     )  # fmt: skip
     assert ended.code == 1, ended
     assert ended.blames("attack_failed", "newcomers_failed"), ended
+
+
+def test_pages_that_always_differ_are_held() -> None:
+    held(partial(serving, "static", Site(counts=True)), "slow-head", "--victim", "GET /")
 
 
 def test_messages_that_are_never_acknowledged_are_no_success() -> None:

@@ -10,8 +10,7 @@ from loadgen.protocols.chat_v1 import StreamVictim
 from loadgen.protocols.ws_echo import EchoVictim
 from loadgen.report import Report
 from loadgen.target import find
-from loadgen.victims.clock import Schedule
-from loadgen.victims.context import Context
+from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import OperationFailedError, Victim
 from tests.loadgen.planted import Plant
 from tests.loadgen.plays import attacked

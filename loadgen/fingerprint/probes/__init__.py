@@ -3,12 +3,23 @@
 from types import MappingProxyType
 from typing import Final
 
-from loadgen.fingerprint.neighbour import MEANWHILE
-from loadgen.fingerprint.practice import Limit
-from loadgen.fingerprint.probes import crowd, deadlines, honest, reading, sizes, websockets
+from loadgen.fingerprint.findings import Unit
+from loadgen.fingerprint.practice import Limit, Mark
+from loadgen.fingerprint.probes import deadlines, honest, reading, sizes, websockets
+
+#: No probe: it is asked beside them.
+MEANWHILE: Final = Limit(
+    name="plain requests meanwhile",
+    figure="answers_meanwhile_percent",
+    meaning="plain requests answered while all slow probes were open, one a second",
+    why="a hundred slow clients must not stop a server; they do if it has a thread each and no more than that many",
+    unit=Unit.PERCENT,
+    good=(99, None),
+    below=Mark.MISSING,
+)
 
 #: Played before the others, alone.
-FIRST: Final = crowd.PROBES
+FIRST: Final = honest.CROWD
 
 #: Played all at once.
 ALONGSIDE: Final = (

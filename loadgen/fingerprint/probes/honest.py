@@ -1,17 +1,23 @@
-"""Honest slow users, one of each kind: they must be served, however tight the deadlines are for attackers.
+"""Honest users: slow ones of each kind must be served, however tight the deadlines are, and many behind one address.
 
-Owns: what they send and how slowly. A slow request is served if it gets the same answer as the same bytes sent at once.
+Owns: what the slow ones send and how slowly; a slow request is served if it gets the same answer as the same bytes sent
+at once. And opening many connections gently: a few at a time, silent, all closed within seconds, and no more once some
+are turned away. That runs before all other probes, which would be turned away with them. A connection counts as turned
+away if it ends as soon as it is open; one that ends later has met a deadline or was evicted. A cap takes several, since
+a single RST may be an accident.
 """
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import trio
 
-from loadgen.fingerprint.findings import Finding, Found, NotApplicable, Unit
-from loadgen.fingerprint.practice import Probe
-from loadgen.fingerprint.site import BODY_BEGIN, Need, Site
-from loadgen.line import EndedError
+from loadgen.fingerprint.clients import OPEN, Client, TlsClient, first_sign
+from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable, Unit
+from loadgen.fingerprint.practice import Mark, Probe
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, TROUBLE, Need, Options, Site
+from loadgen.line import EndedError, Line, describe
 
 #: How many paces a typist takes for a head, and a phone for a body.
 TYPING_PACES: Final = 8
@@ -59,4 +65,112 @@ PROBES: Final = (
           why="people with telnet, networks that drop out for seconds", unit=Unit.YES_NO, good=(1, None), play=typist),
     Probe(name="body at 3 KB/s", figure="slow_poster_served", meaning="whether a body of 24 KiB at 3 KB/s is taken",
           why="a phone on 2G sends no faster", unit=Unit.YES_NO, good=(1, None), need=Need.BODY, play=poster),
+)  # fmt: skip
+
+
+#: The smallest listen backlog (http.server's): one more connection would wait a second for its SYN to be sent again.
+_AT_ONCE: Final = 5
+
+#: This many connections turned away make a cap.
+_CAPPED: Final = 3
+
+#: A server that turns a connection away does it within this time.
+_NOTICE_SECONDS: Final = 0.5
+_BETWEEN_SECONDS: Final = 0.01
+
+#: A server that accepts more slowly gets no more connections: the whole run has two minutes.
+_LIMIT_SECONDS: Final = 6.0
+
+
+async def per_address(site: Site) -> Finding:
+    """Connect again and again from one address, until some are turned away."""
+    async with AsyncExitStack() as stack:
+        finding = await _Crowd(site, stack).find()
+    await trio.sleep(_NOTICE_SECONDS)  # let the server notice the closes before the next connection from that address
+    return finding
+
+
+class _Crowd:
+    def __init__(self, site: Site, stack: AsyncExitStack) -> None:
+        self._site = site
+        self._stack = stack
+        self._standing: dict[Line, float] = {}  # open connections, with the time when each connected
+        self._most = 0  # open at once
+        self._ended_later = 0
+        self._turned_away: list[Line | str] = []  # the connection, or why it could not connect
+
+    async def find(self) -> Finding:
+        remarks = []
+        try:
+            with trio.fail_after(_LIMIT_SECONDS):
+                await self._open()
+        except* trio.TooSlowError:
+            remarks.append("it accepts slowly")
+        with trio.move_on_after(_NOTICE_SECONDS):
+            while True:
+                await trio.sleep(_BETWEEN_SECONDS)
+                self._look()
+        if len(self._turned_away) >= _CAPPED:
+            how = await self._last_words(self._turned_away[0])
+            return Found(value=len(self._standing), how=f"{how}; {await self._others()}")
+        if self._turned_away:
+            remarks.append(f"{len(self._turned_away)} turned away")
+        if self._ended_later:
+            remarks.append(f"{self._ended_later} ended later")
+        return NoneSeen(looked=self._most, how="; ".join(remarks))
+
+    async def _open(self) -> None:
+        asked = self._site.options.connections
+        for begun in range(0, asked, _AT_ONCE):
+            if len(self._turned_away) >= _CAPPED:
+                return
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(_AT_ONCE, asked - begun)):
+                    nursery.start_soon(self._connect)
+            await trio.sleep(_BETWEEN_SECONDS)
+            self._look()
+
+    async def _connect(self) -> None:
+        try:
+            # without TLS, even on a TLS port: the cap counts connections, and a handshake costs more
+            dialling = self._site.dial(source=self._site.lonely_source, plaintext=True)
+            line = await self._stack.enter_async_context(dialling)
+        except OSError as error:
+            self._turned_away.append(describe(error))
+        else:
+            self._standing[line] = trio.current_time()
+
+    def _look(self) -> None:
+        late = trio.current_time() - _NOTICE_SECONDS
+        for line in [line for line in self._standing if line.ending is not None]:
+            if self._standing.pop(line) > late:
+                self._turned_away.append(line)
+            else:
+                self._ended_later += 1
+        self._most = max(self._most, len(self._standing))
+
+    async def _last_words(self, line: Line | str) -> str:
+        if isinstance(line, str):
+            return line
+        client = TlsClient(line) if self._site.target.tls else Client(line)
+        sign = await first_sign(client, trio.current_time() + ANSWER_SECONDS)
+        return sign.how if sign else OPEN
+
+    async def _others(self) -> str:
+        """Say whether it was a cap on this address or on all connections."""
+        if not self._site.target.spreads_sources:
+            return "there is no other address to come from"
+        try:
+            await self._site.ask(self._site.plain_request())
+        except TROUBLE:
+            return "other addresses are turned away as well"
+        return "other addresses are served"
+
+
+CROWD: Final = (
+    Probe(name="connections from one address", figure="connections_per_address",
+          meaning="connections that one address may hold",
+          why="an office of 300 sits behind one address; without a cap one machine can take all places",
+          unit=Unit.CONNECTIONS, good=(300, None), absent=Mark.LENIENT, enough=Options.connections, need=Need.CROWD,
+          play=per_address),
 )  # fmt: skip

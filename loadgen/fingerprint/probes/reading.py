@@ -15,12 +15,11 @@ from typing import Final
 
 import trio
 
-from loadgen.fingerprint.exchange import NotServedError, tried
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import Site
+from loadgen.fingerprint.site import NotServedError, Site, tried
 from loadgen.line import EndedError, Line
-from loadgen.sock_diag import SockDiag
+from loadgen.sockets import SockDiag
 
 #: Bytes requested beyond those that are read: more than both sockets buffer, with the segments and windows below.
 _BEYOND_BYTES: Final = 512 * 1024

@@ -15,13 +15,11 @@ from typing import Final
 import trio
 from wsproto.frame_protocol import Opcode
 
-from loadgen.answers import GarbledError
-from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError
+from loadgen.fingerprint.clients import join
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
-from loadgen.fingerprint.member import join
 from loadgen.fingerprint.practice import Probe
-from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, Site
-from loadgen.line import EndedError, Ending, describe
+from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, Need, NotServedError, Site, TurnedAwayError
+from loadgen.line import EndedError, Ending, GarbledError, describe
 from loadgen.wire import FIN, frame
 
 #: Below this, limits are found to the last byte; above it to one part in 256, because each step costs megabytes.

@@ -12,11 +12,22 @@ import trio
 from wsproto.events import CloseConnection, Ping
 from wsproto.frame_protocol import Opcode
 
+from loadgen.fingerprint.clients import (
+    OPEN,
+    RESERVED_OPCODE,
+    Member,
+    Sign,
+    Slow,
+    elapsed,
+    ending_of,
+    first_sign,
+    join,
+    script,
+    word_close,
+)
 from loadgen.fingerprint.findings import Finding, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.member import RESERVED_OPCODE, Member, join, word_close
 from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, PROMPT_SECONDS, Need, Site
-from loadgen.fingerprint.slow import OPEN, Sign, Slow, elapsed, ending_of, first_sign, script
 from loadgen.line import EndedError
 from loadgen.wire import FIN, frame
 

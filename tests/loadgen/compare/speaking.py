@@ -13,9 +13,9 @@ import trio
 import trio_websocket
 
 from loadgen.compare.catalogue import Peer
-from loadgen.compare.command import DEFAULT_PEERS_DIR
+from loadgen.compare.comparison import DEFAULT_PEERS_DIR
 from loadgen.compare.process import Server, running
-from loadgen.compare.relay import Relay
+from loadgen.compare.relay import greet
 
 #: Nothing on the loopback takes as long, whatever else the machine does.
 PATIENCE = 30.0
@@ -37,7 +37,7 @@ async def serving(peer: Peer, *, ping_seconds: float = 20.0) -> AsyncIterator[Se
 
     async with running(command) as server:
         if peer.relay:
-            await Relay(server, peer.relay).greet()
+            await greet(server, peer.relay)
         yield server
 
 

@@ -7,43 +7,43 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadgen.common import Common, Loading
+from loadgen.common import Common
 from loadgen.compare.catalogue import OURS, PEERS
-from loadgen.compare.command import compare
+from loadgen.compare.comparison import compare
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
 from loadgen.target import UsageError
+from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import SETTLE_SECONDS
 
 
 @pytest.mark.parametrize(
-    ("flags", "error"),
+    ("arguments", "error"),
     [
-        ({"peers": "flor"}, f"--peers: there is no 'flor'; there are {OURS}, "),
-        ({"only": "idle,sleep"}, "--only: there is no 'sleep'; there are idle, poll, fanout, beside, attack"),
-        ({"attacks": "slow-haed"}, "--attacks: there is no 'slow-haed'; did you mean slow-head"),
-        ({"repeats": 0}, "--repeats"),
-        ({"scale": 0.0}, "--scale"),
-        ({"clients": 1}, "--clients"),
-        ({"idle_seconds": 0.0}, "--idle-seconds"),
-        ({"attack_seconds": float("nan")}, "--attack-seconds"),
-        ({"loading": Loading(processes=0)}, "--processes"),
-        ({"markdown_file": "/nowhere/tables.md"}, "--markdown: there is no folder"),
-        ({"common": Common(report="/proc/nowhere")}, "--report"),
-        ({"common": Common(fail_if=("p99_ratio>1",))}, "--fail-if: compare judges nobody"),
+        ("--peers flor", f"--peers: there is no 'flor'; there are {OURS}, "),
+        ("--only idle,sleep", "--only: there is no 'sleep'; there are idle, poll, fanout, beside, attack"),
+        ("--attacks slow-haed", "--attacks: there is no 'slow-haed'; did you mean slow-head"),
+        ("--repeats 0", "--repeats"),
+        ("--scale 0", "--scale"),
+        ("--clients 1", "--clients"),
+        ("--idle-seconds 0", "--idle-seconds"),
+        ("--attack-seconds nan", "--attack-seconds"),
+        ("--processes 0", "--processes"),
+        ("--markdown /nowhere/tables.md", "--markdown: there is no folder"),
+        ("--report /proc/nowhere", "--report"),
+        ("--fail-if p99_ratio>1", "--fail-if: compare judges nobody"),
     ],
 )
-def test_bad_flags(flags: dict[str, object], error: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        compare(**flags)  # type: ignore[arg-type]
-    assert str(refused.value).startswith(error)
+def test_bad_flags(arguments: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("compare", *arguments.split()) == 2
+    assert capsys.readouterr().err.startswith(f"loadgen: {error}")
 
 
 @pytest.fixture
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for before anything is read: no figure is looked at here."""
-    monkeypatch.setattr("loadgen.compare.command.SETTLE_SECONDS", SETTLE_SECONDS)
+    monkeypatch.setattr("loadgen.compare.comparison.SETTLE_SECONDS", SETTLE_SECONDS)
 
 
 def test_more_than_this_machine_can_hold() -> None:

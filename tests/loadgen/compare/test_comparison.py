@@ -7,12 +7,10 @@ import pytest
 from rich.console import Console
 
 from loadgen.compare import comparison
-from loadgen.compare.catalogue import PEERS, Can, Peer
+from loadgen.compare.catalogue import PEERS, SCRIPTS, Can, Peer, Script
 from loadgen.compare.comparison import Comparison
-from loadgen.compare.kits import PEERS as SCRIPTS
-from loadgen.compare.kits import Script
 from loadgen.compare.measure import ENDPOINT
-from loadgen.compare.scenario import Scenario, Sizes
+from loadgen.compare.results import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 from loadgen.progress import Progress

@@ -13,9 +13,8 @@ from pathlib import Path
 import pip
 import pytest
 
-from loadgen.compare import kits
-from loadgen.compare.catalogue import PEERS
-from loadgen.compare.kits import Chatserver, MissingError, Nginx, Node, Script
+from loadgen.compare import catalogue
+from loadgen.compare.catalogue import PEERS, Chatserver, MissingError, Nginx, Node, Script
 
 
 def make_wheel(folder: Path, version: str) -> Path:
@@ -49,7 +48,7 @@ def said_by(script: Script, home: Path) -> str:
 @pytest.fixture
 def our_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Environments with a link to the pip that we have: to install one takes four seconds of CPU."""
-    run = kits._run
+    run = catalogue._run
 
     def make(command: Sequence[str], what: str) -> None:
         if "venv" not in command:
@@ -59,7 +58,7 @@ def our_pip(monkeypatch: pytest.MonkeyPatch) -> None:
         [packages] = Path(command[-1]).glob("lib/python*/site-packages")
         (packages / "pip").symlink_to(Path(pip.__file__).parent)
 
-    monkeypatch.setattr(kits, "_run", make)
+    monkeypatch.setattr(catalogue, "_run", make)
 
 
 @pytest.mark.slow

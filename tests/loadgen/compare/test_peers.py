@@ -1,8 +1,7 @@
 """Every peer speaks what the catalogue says that it does, so that a comparison compares the same thing."""
 
 import json
-from contextlib import AsyncExitStack, suppress
-from functools import partial
+from contextlib import suppress
 
 import pytest
 import trio
@@ -10,7 +9,7 @@ import trio
 from loadgen import wire
 from loadgen.compare.catalogue import PEERS, Can, Peer
 from loadgen.compare.process import Server
-from loadgen.compare.relay import Relay
+from loadgen.compare.relay import publishing
 from tests.loadgen.compare.speaking import HOST, PATIENCE, ask, member, serving
 from tests.loadgen.stage import read_until
 
@@ -72,16 +71,16 @@ async def test_pings(peer: Peer) -> None:
 
 @pytest.mark.parametrize("peer", [pytest.param(peer, id=peer.name) for peer in PEERS.values() if peer.relay])
 async def test_a_relay_tells_whoever_comes_that_it_joined_and_then_what_is_posted(peer: Peer) -> None:
-    async with serving(peer) as server, trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        relay = Relay(server, peer.relay)
-        nursery.start_soon(partial(relay.publish, members=1, rate=20.0))
+    """Nobody speaks before all members are there."""
+    async with serving(peer) as server, await dial(server) as member:
         with trio.fail_after(PATIENCE):
-            # the first, and others who make up for connections of a moment ago that still counted as members
-            first, *_ = [await stack.enter_async_context(await dial(server)) for _ in range(4)]
-            heard = await read_until(first, lambda got: got.count(b'"type":"message"') >= 5)
-        assert heard.count(b'"type":"joined"') == 1
-        assert heard.index(b'"type":"joined"') < heard.index(b'"type":"message"')
-        nursery.cancel_scope.cancel()
+            heard = await read_until(member, lambda got: b'"type":"joined"' in got)
+            assert b'"type":"message"' not in heard
+            posted = publishing(peer.relay)
+            status, _ = await ask(server, posted.method, posted.path, posted.body, "application/json")
+            assert status < 300
+            heard = await read_until(member, lambda got: b'"type":"message"' in got)
+        assert b'"type":"joined"' not in heard
 
 
 @pytest.mark.parametrize("peer", able(Can.POST | Can.POLL))

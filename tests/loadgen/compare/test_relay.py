@@ -1,72 +1,42 @@
-"""The publisher waits for its members, keeps its pace, and ends when it is hung up on."""
+"""What a server that only relays is told: a greeting that it takes, and messages when everybody is there."""
 
-import os
 import runpy
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
 import pytest
 import trio
 
-from loadgen.compare import relay
-from loadgen.compare.kits import PEERS
+from loadgen.compare import relay, scenarios
+from loadgen.compare.catalogue import PEERS, SCRIPTS
+from loadgen.compare.measure import Meter
 from loadgen.compare.process import DiedError, Server
-from loadgen.compare.relay import Relay
+from loadgen.compare.relay import MESSAGE, greet
+from loadgen.compare.results import Sizes
+from tests.loadgen.plays import plan
+
+accept_upgrade, frame, TEXT = (
+    runpy.run_path(str(SCRIPTS / "bare_frames.py"))[name] for name in ("accept_upgrade", "frame", "TEXT")
+)
 
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
 
 
 class Standing:
-    """A server in our own process: a connection costs two descriptors, one on either side."""
+    """A server in our own process."""
 
     last_words = ": out of channels"
+    pid = None
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.pid = os.getpid()
+        self.url = f"http://127.0.0.1:{port}"
 
-
-class Peer:
-    """Counts what is posted; hangs up after so many."""
-
-    def __init__(self, hang_up_after: int) -> None:
-        self.posted = 0
-        self._hang_up_after = hang_up_after
-
-    async def serve(self, stream: trio.SocketStream) -> None:
-        while data := await stream.receive_some():
-            assert data.startswith(b"POST /publish HTTP/1.1\r\n")
-            assert data.endswith(b"}")
-            self.posted += 1
-            if self.posted == self._hang_up_after:
-                return
-            await stream.send_all(ANSWER)
-
-
-async def test_it_waits_posts_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "_LOOK_SECONDS", 0.01)
-    peer = Peer(hang_up_after=5)
-    async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(partial(trio.serve_tcp, peer.serve, 0, host="127.0.0.1"))
-        port = listener.socket.getsockname()[1]
-        publishing = Relay(cast(Server, Standing(port)), "/publish")
-        done = trio.Event()
-
-        async def publish() -> None:
-            await publishing.publish(members=2, rate=1000.0)
-            done.set()
-
-        nursery.start_soon(publish)
-        for _ in range(20):
-            await trio.sleep(0.01)
-        assert peer.posted == 0, "nobody is there yet"
-        with trio.fail_after(30):
-            async with await trio.open_tcp_stream("127.0.0.1", port):  # a member: two descriptors
-                await done.wait()
-        assert peer.posted == 5
-        nursery.cancel_scope.cancel()
+    def require(self) -> None:
+        """It stands."""
 
 
 @pytest.mark.parametrize("answer", [ANSWER, b"HTTP/1.1 404 No\r\n\r\n", b""])
@@ -79,17 +49,61 @@ async def test_a_greeting_that_is_not_taken_says_so(answer: bytes) -> None:
 
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        greeting = Relay(cast(Server, Standing(listener.socket.getsockname()[1])), "/publish")
+        server = cast(Server, Standing(listener.socket.getsockname()[1]))
         with nullcontext() if answer == ANSWER else pytest.raises(DiedError, match="/publish was answered"):
-            await greeting.greet()
+            await greet(server, "/publish")
         nursery.cancel_scope.cancel()
     assert got.startswith(b"POST /publish HTTP/1.1\r\n")
     assert got.endswith(relay.JOINED)
 
 
+class Channel:
+    """Tells all members what is posted, and whoever comes the latest of it."""
+
+    def __init__(self) -> None:
+        self.members: list[trio.SocketStream] = []
+        self.latest = b""
+        self.heard: list[int] = []  # members, at each message
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            rest = b""
+            while data := await stream.receive_some():
+                head, end, rest = (rest + data).partition(b"\r\n\r\n")
+                if stream in self.members or not end:
+                    rest = b""
+                elif b"Sec-WebSocket-Key: " in head:
+                    key = head.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+                    self.members.append(stream)
+                    await stream.send_all(accept_upgrade(key.decode()) + frame(TEXT, self.latest))
+                elif head.startswith(b"POST"):
+                    self.latest, rest = rest, b""
+                    self.heard += [len(self.members)] * (self.latest == MESSAGE)
+                    for member in self.members if self.latest == MESSAGE else ():
+                        await member.send_all(frame(TEXT, self.latest))
+                    await stream.send_all(ANSWER)
+                else:
+                    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+async def test_all_members_are_there_before_the_first_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = Channel()
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, channel.serve, 0, host="127.0.0.1"))
+        server = cast(Server, Standing(listener.socket.getsockname()[1]))
+        meter = Meter(server, plan(server.url))
+        monkeypatch.setattr(Meter, "started", server)
+        sizes = replace(Sizes(), members=20, busy_seconds=0.5)
+        report = await scenarios._broadcast(meter, PEERS["nchan"], sizes, 1000, "paced")
+        nursery.cancel_scope.cancel()
+    assert set(channel.heard) == {20}
+    assert len(channel.heard) >= 15, "fifty a second"
+    assert {row.persona: row.deliveries for row in report.cohorts}["idle"] == 20 * len(channel.heard)
+
+
 def test_as_large_as_everybody_s() -> None:
     """Deliveries are compared: a shorter message would be a cheaper one."""
-    chatroom = runpy.run_path(str(PEERS / "chatroom.py"))
+    chatroom = runpy.run_path(str(SCRIPTS / "chatroom.py"))
     text = "lg01234567 1234 the quick brown fox jumps over the lazy dog"
     _, event, _ = chatroom["Chat"](threading.Event).say("compare", text)
-    assert len(event) == len(relay._MESSAGE)
+    assert len(event) == len(relay.MESSAGE)

@@ -3,8 +3,7 @@
 from typing import Any
 
 from loadgen.compare.catalogue import OURS, PEERS, Can
-from loadgen.compare.results import Entry, Results
-from loadgen.compare.scenario import Column, Layout, Sample, Scenario
+from loadgen.compare.results import Column, Entry, Layout, Results, Sample, Scenario
 from loadgen.report import Table
 
 COLUMNS = (Column(name="bytes", title="bytes", compared=True), Column(name="percent", title="%"))

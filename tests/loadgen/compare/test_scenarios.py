@@ -5,7 +5,7 @@ import pytest
 from loadgen import figures
 from loadgen.compare import scenarios as scenarios_module
 from loadgen.compare.catalogue import OURS, PEERS
-from loadgen.compare.scenario import Scenario, Sizes
+from loadgen.compare.results import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
 from loadgen.personas import registry
 from loadgen.report import Outcome, Report, verdict

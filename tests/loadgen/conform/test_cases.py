@@ -6,11 +6,10 @@ import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
 from loadgen import target
-from loadgen.conform.case import End, Kind, Said, Script, cut, pong
-from loadgen.conform.catalogue import CASES, FAMILIES, select
-from loadgen.conform.heard import PROBE, Heard
+from loadgen.conform.case import FAMILIES, End, Kind, Said, Script, cut, pong
 from loadgen.conform.judge import Mark, judge
-from loadgen.conform.player import request
+from loadgen.conform.player import PROBE, Heard, request
+from loadgen.conform.suite import CASES, select
 from loadgen.target import UsageError
 
 TARGET = target.find("http://127.0.0.1:1")

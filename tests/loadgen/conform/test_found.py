@@ -10,9 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from loadgen.conform.case import Case
-from loadgen.conform.catalogue import select
 from loadgen.conform.report import Options
-from loadgen.conform.suite import play
+from loadgen.conform.suite import play, select
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report
 from tests.loadgen.conform.marks import marks, only, reasons

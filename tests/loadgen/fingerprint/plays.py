@@ -7,8 +7,8 @@ from typing import Final
 
 from loadgen.figures import Condition
 from loadgen.fingerprint.play import Fingerprint, sampled
+from loadgen.fingerprint.practice import Result
 from loadgen.fingerprint.probes import PROBES
-from loadgen.fingerprint.results import Result
 from loadgen.fingerprint.site import Options, Site
 from loadgen.fingerprint.survey import survey
 from loadgen.progress import Progress

@@ -8,34 +8,34 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from loadgen.common import Common
-from loadgen.fingerprint.command import fingerprint
+from loadgen.fingerprint.play import fingerprint
 from loadgen.fingerprint.site import Options
 from loadgen.report import Outcome, Report
 from loadgen.target import TargetDownError, TargetRefusedError, UsageError
+from tests.loadgen.commandline import exit_code
 
 URL = "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
-    ("flags", "error"),
+    ("flag", "value", "error"),
     [
-        ({"within": 1.0}, "--within: 1 is below 10"),
-        ({"within": float("nan")}, "--within"),
-        ({"within": 1e9}, "--within"),
-        ({"connections": -1}, "--connections"),
-        ({"connections": 100_000}, "--connections"),
-        ({"path": "nowhere"}, "--path: 'nowhere' is no path"),
-        ({"read_path": "a"}, "--read-path"),
-        ({"post_path": "a b"}, "--post-path"),
-        ({"ws_path": ""}, "--ws-path"),
-        ({"poll_path": "/poll"}, "--poll-path: '/poll' must have {wait} in it once"),
-        ({"poll_path": "poll{wait}"}, "--poll-path"),
+        ("--within", "1", "--within: 1 is below 10"),
+        ("--within", "nan", "--within"),
+        ("--within", "1e9", "--within"),
+        ("--connections", "-1", "--connections"),
+        ("--connections", "100_000", "--connections"),
+        ("--path", "nowhere", "--path: 'nowhere' is no path"),
+        ("--read-path", "a", "--read-path"),
+        ("--post-path", "a b", "--post-path"),
+        ("--ws-path", "", "--ws-path"),
+        ("--poll-path", "/poll", "--poll-path: '/poll' must have {wait} in it once"),
+        ("--poll-path", "poll{wait}", "--poll-path"),
     ],
 )
-def test_bad_flags(flags: dict[str, object], error: str) -> None:
-    with pytest.raises(UsageError) as raised:
-        fingerprint(URL, options=Options(**flags))  # type: ignore[arg-type]
-    assert error in str(raised.value)
+def test_bad_flags(flag: str, value: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("fingerprint", URL, flag, value) == 2
+    assert capsys.readouterr().err.startswith(f"loadgen: {error}")
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,10 @@ def served() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_a_report_and_an_exit_code(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_ends_with_a_report_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """http.server of the standard library: threads, and no deadline at all. All goes at twice the pace."""
     import msgspec
 
-    monkeypatch.setattr("loadgen.fingerprint.command.LEAST_SECONDS", 6.0)
     with served() as url:
         code = fingerprint(
             url,

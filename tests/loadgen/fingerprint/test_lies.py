@@ -10,8 +10,7 @@ import pytest
 from trio.testing import MockClock
 
 from loadgen.fingerprint.findings import Failed, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.practice import Mark
-from loadgen.fingerprint.results import Result
+from loadgen.fingerprint.practice import Mark, Result
 from loadgen.report import Outcome
 from tests.loadgen.fingerprint.plant import NEVER, Plant
 from tests.loadgen.fingerprint.planted import planted

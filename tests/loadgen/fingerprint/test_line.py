@@ -7,10 +7,9 @@ import pytest
 import trio
 
 from loadgen import target
-from loadgen.answers import Answer, GarbledError
-from loadgen.fingerprint.exchange import NotServedError, TurnedAwayError, exchange, tried
 from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
-from loadgen.line import EndedError, Ending, Line, dial
+from loadgen.fingerprint.site import NotServedError, TurnedAwayError, exchange, tried
+from loadgen.line import Answer, EndedError, Ending, GarbledError, Line, dial
 from loadgen.wire import request
 from tests.loadgen.fingerprint.plant import RESET
 

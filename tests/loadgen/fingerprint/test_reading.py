@@ -8,10 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from loadgen.fingerprint.exchange import tried
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
 from loadgen.fingerprint.probes.reading import floor, lowest, never
-from loadgen.fingerprint.site import Options, Site
+from loadgen.fingerprint.site import Options, Site, tried
 from loadgen.target import Target
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import planted

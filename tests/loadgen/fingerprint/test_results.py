@@ -2,8 +2,8 @@
 
 from loadgen.figures import Condition
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.practice import LAG_LIMIT_SECONDS, Result, judge, values_of
 from loadgen.fingerprint.probes import LIMITS
-from loadgen.fingerprint.results import LAG_LIMIT_SECONDS, Result, figures, judge
 from loadgen.report import Outcome, Verdict
 
 
@@ -69,7 +69,7 @@ def test_stopped_late_and_died() -> None:
 
 
 def test_figures() -> None:
-    found = figures([GOOD, MISSING, HARSH, LEFT_OUT, FAILED, UNDECIDED])
+    found = values_of([GOOD, MISSING, HARSH, LEFT_OUT, FAILED, UNDECIDED])
     assert found["head_deadline_s"] == 10.0
     assert found["slow_read_floor_bps"] is found["tls_deadline_s"] is found["head_fields"] is None
     counts = {name: found[name] for name in found if name.startswith(("limits_", "probes_"))}

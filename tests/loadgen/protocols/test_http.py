@@ -36,7 +36,7 @@ async def test_one_request_at_a_time_and_the_next_waits() -> None:
         await stream.send_all(OK)
         parsed(await read_until(stream, _whole))
         await stream.send_all(OK)
-        await until(lambda: traffic.acks.count == 2)
+        await until(lambda: traffic.booked.acks.count == 2)
         assert not traffic.outstanding
         assert play.cohort.connects.count == play.cohort.handshakes.count == 1
 
@@ -70,7 +70,7 @@ async def test_how_an_answer_is_booked(answer: bytes, errors: dict[str, int]) ->
         await read_until(stream, _whole)
         await (stream.send_all(answer) if answer else stream.aclose())
         await until(lambda: not traffic.outstanding)
-        assert dict(traffic.errors) == errors
+        assert dict(traffic.booked.errors) == errors
         if b"close" in answer or not answer:
             await server.accept()  # it comes again
             await until(lambda: play.cohort.opened == 2)
@@ -89,7 +89,7 @@ async def test_an_answer_to_head_has_no_body() -> None:
         send(traffic)
         await read_until(stream, _whole)
         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
-        await until(lambda: traffic.acks.count == 1)
+        await until(lambda: traffic.booked.acks.count == 1)
 
 
 async def test_load_at_a_rate_is_measured() -> None:

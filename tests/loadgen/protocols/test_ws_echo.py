@@ -11,7 +11,7 @@ from loadgen.line import Line, describe
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import upgrade
 from loadgen.target import Endpoint
-from loadgen.victims.context import Context
+from loadgen.victims.probe import Context
 from loadgen.victims.victim import failure_in
 from tests.loadgen.protocols.speaking import schedule, send
 from tests.loadgen.stage import PATIENCE, WebSocket, listening, playing, reset, until
@@ -32,7 +32,7 @@ async def test_an_echo_is_known_again() -> None:
         assert isinstance(said, events.TextMessage)
         await peer.send(events.TextMessage("something else"))
         await peer.send(events.TextMessage(said.data))
-        await until(lambda: traffic.acks.count == 1)
+        await until(lambda: traffic.booked.acks.count == 1)
         assert not traffic.outstanding
         assert play.cohort.deliveries == 2
 
@@ -46,7 +46,7 @@ async def test_one_that_is_closed_speaks_no_more() -> None:
         await peer.send(events.CloseConnection(1001))
         await until(lambda: play.cohort.ended)
         send(traffic)
-        assert traffic.unsent == 1
+        assert traffic.booked.unsent == 1
 
 
 @pytest.mark.parametrize("resets", [False, True])

@@ -1,0 +1,247 @@
+"""What a probe is: operations that are due by a clock and booked by phase, whether or not anything is connected.
+
+Owns: a fixed schedule, which neither the connection nor the last operation changes; the alarms of a process without an
+engine, and how late that process was; source addresses and outstanding operations; and the phase that an operation
+belongs to: the one in which it was *due*, whenever it ends. An operation that was due before the attack and answered
+during it was delayed by the attack, but to book it there would flatter the attack. A failure counts with the whole
+timeout as its duration: percentiles without failures improve the more there are. May not: know any kind of victim.
+
+`trio.sleep_until` is too coarse: it waits in whole milliseconds, rounded up, which is as long as a good server takes to
+answer.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from array import array
+from collections import Counter
+from contextlib import AbstractAsyncContextManager
+from hashlib import blake2b
+from statistics import median
+from typing import Final, NamedTuple
+
+import trio
+
+from loadgen.latency import Lag, Recent
+from loadgen.line import Line, dial
+from loadgen.messages import PhaseResult
+from loadgen.sockets import unread_seconds
+from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target
+from loadgen.timers import NEVER, Alarms, WakeUp, now
+
+#: How often the process checks its own lateness. Late alarms would not show it: a task that waited for a slow server
+#: asks for a time that has passed. Each check missed in a stall counts, so that the percentiles are over time.
+LOOK_SECONDS: Final = 0.005
+
+
+class Schedule(NamedTuple):
+    first: float  # when the first operation is due
+    interval: float  # seconds between two
+
+    def due(self, number: int) -> float:
+        return self.first + number * self.interval
+
+    def count_between(self, begin: float, end: float) -> int:
+        """Count the operations due from `begin` on and before `end`, by arithmetic alone, to check what was booked."""
+        return max(self._count_before(end) - self._count_before(begin), 0)
+
+    def _count_before(self, moment: float) -> int:
+        number = max(math.ceil((moment - self.first) / self.interval), 0)
+        # rounding may be one off when an operation is due at exactly that moment
+        while number > 0 and self.due(number - 1) >= moment:
+            number -= 1
+        while self.due(number) < moment:
+            number += 1
+        return number
+
+
+class Clock:
+    """Wakes tasks at times of `timers.now`."""
+
+    def __init__(self) -> None:
+        self.lag = Lag()
+        self._alarms = Alarms()
+        self._wake = WakeUp()
+        self._look = now()  # when the next check of lateness is due
+
+    async def run(self) -> None:
+        try:
+            self._look = now()
+            self._arm()
+            while True:
+                await trio.lowlevel.wait_readable(self._wake.fd)
+                moment = now()
+                for _, ring in self._alarms.pop_due(moment):
+                    ring()
+                while self._look <= moment:
+                    self.lag.record(moment - self._look)
+                    self._look += LOOK_SECONDS
+                self._arm()
+        finally:
+            trio.lowlevel.notify_closing(self._wake.fd)
+            self._wake.close()
+
+    async def sleep_until(self, when: float) -> None:
+        reached = trio.Event()
+        self._alarms.add(when, reached.set)
+        self._arm()
+        await reached.wait()
+
+    def _arm(self) -> None:
+        self._wake.set(min(self._alarms.next_time, self._look))
+
+
+#: Before the first phase that is reported.
+WARM_UP: Final = "warm-up"
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.recent = Recent()
+        self.timeout_seconds = 0.0  # of an operation
+        self.phases: list[tuple[float, str]] = [(now(), WARM_UP)]
+        self._results: dict[tuple[str, str], PhaseResult] = {}  # by phase and kind
+        self._by_victim: dict[tuple[str, str], dict[int, array[float]]] = {}  # the same, durations by victim
+
+    def begin(self, phase: str) -> None:
+        self.phases.append((now(), phase))
+
+    @property
+    def phases_begun(self) -> int:
+        """Phases that are reported, the present one included."""
+        return len(self.phases) - 1
+
+    def _result(self, kind: str, phase: str) -> PhaseResult:
+        return self._results.setdefault((phase, kind), PhaseResult(phase=phase, kind=kind))
+
+    def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
+        """Book an operation that ends now; a reason means that it failed."""
+        phase = next((name for begun, name in reversed(self.phases) if begun <= due), WARM_UP)
+        result, took = self._result(kind, phase), now() - due
+        if reason:
+            took = max(took, self.timeout_seconds)
+            result.failed[reason] += 1
+            result.first_failure = due if result.first_failure is None else min(due, result.first_failure)
+            self.recent.failed += 1
+        else:
+            self.recent.latency.record(took)
+        result.latency.record(took)
+        self._by_victim.setdefault((phase, kind), {}).setdefault(victim, array("d")).append(took)
+
+    def results(self, expected: Counter[tuple[str, str]]) -> list[PhaseResult]:
+        """Return all results; `expected` is the number of operations that the schedules have by phase and kind."""
+        for (phase, kind), number in expected.items():
+            self._result(kind, phase).expected = number
+        for key, victims in self._by_victim.items():
+            self._results[key].worst_median = max(map(median, victims.values()))
+        return [self._results[key] for key in sorted(self._results)]
+
+
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+
+#: The victims' source addresses come after all that a crowd of 100,000 could use.
+_FIRST_SOURCE_INDEX: Final = 100_000
+
+
+class _Watched(trio.abc.ReceiveStream):
+    """A victim's receive stream that records how long the data had waited in the kernel."""
+
+    def __init__(self, stream: trio.SocketStream, lag: Lag) -> None:
+        self._stream = stream
+        self._lag = lag
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        if data:
+            self._lag.record_read(unread_seconds(self._stream.socket))
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Context:
+    def __init__(self, target: Target, tag: str) -> None:
+        self.target = target
+        self.tag = tag  # tells this run's rooms from another's
+        self.clock = Clock()
+        self.recorder = Recorder()
+        self.endpoint: Endpoint = USUAL
+        self.stopped = False
+        self.connected = 0  # victims
+        self.failures = 0
+        self.last_failure = ""
+        self._least_page: int | None = None  # bytes of the smallest page before the first phase
+        self._pages: set[bytes] = set()  # digests of the pages up to the end of the first phase, two at most
+
+    def fault_in_page(self, page: bytes) -> str:
+        """Say what is wrong with a page: an overloaded server may answer 200 with an excuse, or with a foreign page."""
+        size, digest = len(page), blake2b(page, digest_size=16).digest()
+        if self._least_page is None or self.recorder.phases_begun == 0:
+            self._least_page = size if self._least_page is None else min(size, self._least_page)
+        if self.recorder.phases_begun <= 1 and len(self._pages) < 2:
+            self._pages.add(digest)
+        if 2 * size < self._least_page:
+            return "a page of less than half the bytes as before"
+        is_constant = self.recorder.phases_begun > 1 and len(self._pages) == 1
+        return "another page than before" if is_constant and digest not in self._pages else ""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The time of an operation."""
+        return self.recorder.timeout_seconds
+
+    def source(self, index: int) -> str | None:
+        """Return a victim's own address: healthy users do not share one greedy address."""
+        return self.target.source(_FIRST_SOURCE_INDEX + index * PER_SOURCE)
+
+    def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
+        def watched(stream: trio.SocketStream) -> trio.abc.Stream:
+            return trio.StapledStream(stream, _Watched(stream, self.clock.lag))
+
+        return dial(self.target, source=self.source(index), seconds=CONNECT_TIMEOUT_SECONDS, watched=watched)
+
+
+class Probe(ABC):
+    """The operations of one schedule, which runs whether or not anything is connected."""
+
+    def __init__(self, context: Context, kind: str, index: int, schedule: Schedule) -> None:
+        self.context = context
+        self.kind = kind  # the name that its operations are booked under
+        self.index = index
+        self.schedule = schedule
+        self.pending: dict[int, float] = {}  # when each outstanding operation was due, by number, oldest first
+        self._issued = 0
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Play until cancelled."""
+
+    @abstractmethod
+    def begin(self, number: int) -> None:
+        """Begin an operation that is due."""
+
+    async def keep_schedule(self) -> None:
+        while not self.context.stopped:
+            await self.context.clock.sleep_until(self.schedule.due(self._issued))
+            if not self.context.stopped:
+                self.issue(now())
+
+    def issue(self, moment: float) -> None:
+        """Begin every operation that is due before `moment`."""
+        while (due := self.schedule.due(self._issued)) < moment:
+            self.pending[self._issued] = due
+            self.begin(self._issued)
+            self._issued += 1
+
+    def book(self, number: int, reason: str = "") -> None:
+        """Book an operation as done, or as failed for a reason; only the first booking of a number counts."""
+        due = self.pending.pop(number, None)
+        if due is not None:
+            self.context.recorder.book(self.kind, self.index, due, reason)
+
+    def fail_pending(self, reason: str, *, due_before: float = NEVER) -> None:
+        """Book the outstanding operations that were due before `due_before` as failed."""
+        for number, due in list(self.pending.items()):
+            if due >= due_before:
+                return
+            self.book(number, reason)
