@@ -1,7 +1,7 @@
 """Plain HTTP, for any web server: victims that ask again and again, newcomers that ask once, load at a rate.
 
 Owns: requests as an `Endpoint` describes them, and a victim's connection by h11. A status below 400 is a success,
-unless the page has shrunk since before the attack, or is another one although it was always the same.
+unless the page has shrunk since before the attack.
 """
 
 from collections import deque
@@ -57,7 +57,7 @@ async def _ask(peer: HttpPeer, context: Context) -> str:
     """Send the request of the command line; return the failure, or an empty text."""
     endpoint = context.endpoint
     status, page = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
-    return context.fault_in_page(page) if 200 <= status < 400 else f"answered {status}"
+    return context.fault_in_page(len(page)) if 200 <= status < 400 else f"answered {status}"
 
 
 class GetVictim(Victim):

@@ -33,15 +33,12 @@ class Site:
     late: float = 0.0  # before each answer
     stops_reading: bool = False  # from an attack's first connection on, answer no new client
     empties: bool = False  # from then on, answer 200 with an empty page
-    is_foreign: bool = False  # from then on, answer 200 with another page of the same size
-    counts: bool = False  # no two pages are the same
 
 
 class Static:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.attacked = False
-        self.count = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):  # the client left; so do we
@@ -57,27 +54,19 @@ class Static:
             *heads, rest = (rest + data).split(b"\r\n\r\n")
             for head in heads:
                 await trio.sleep(self.site.late)
-                await stream.send_all(self._page(head))
-
-    def _page(self, head: bytes) -> bytes:
-        if self.attacked and self.site.empties:
-            return _EMPTY
-        if self.site.counts:
-            self.count += 1
-            return _answer(head, b"%05d" % self.count)
-        return _answer(head, b"sorry" if self.attacked and self.site.is_foreign else b"hello")
+                await stream.send_all(_EMPTY if self.attacked and self.site.empties else _answer(head))
 
 
 _EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
-def _answer(head: bytes, page: bytes) -> bytes:
+def _answer(head: bytes) -> bytes:
     method, path, *_ = [*head.split(b" "), b"", b""]
     if method not in {b"GET", b"HEAD"}:
         return b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
     if path != b"/":
         return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page)
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 async def _echo(site: Site, request: WebSocketRequest) -> None:

@@ -371,18 +371,13 @@ def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
 # What is answered is not what was asked for
 
 
-@pytest.mark.parametrize("site", [Site(empties=True), Site(is_foreign=True)], ids=["empty", "foreign"])
-def test_a_page_that_is_another_under_attack_is_no_success(site: Site) -> None:
+def test_a_page_that_turns_empty_under_attack_is_no_success() -> None:
     ended = attacked(
-        partial(serving, "static", site), "slow-head", "--victim", "GET /",
+        partial(serving, "static", Site(empties=True)), "slow-head", "--victim", "GET /",
         good=lambda ended: ended.code == 1 and ended.blames("attack_failed", "newcomers_failed"),
     )  # fmt: skip
     assert ended.code == 1, ended
     assert ended.blames("attack_failed", "newcomers_failed"), ended
-
-
-def test_pages_that_always_differ_are_held() -> None:
-    held(partial(serving, "static", Site(counts=True)), "slow-head", "--victim", "GET /")
 
 
 def test_messages_that_are_never_acknowledged_are_no_success() -> None:
