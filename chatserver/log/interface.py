@@ -336,7 +336,7 @@ class Log(Protocol):
         """
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        """The first and the last offset of a room with its last records, as `head` and `latest`, in one query.
+        """The first and the last offset of a room with its last records: `head` and `latest`, in one job.
 
         A record may be stored meanwhile, so the last of these may be behind the last offset.
         """

@@ -131,9 +131,8 @@ class MemoryLog:
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """The first and the last offset of a room with its last records; see `Log.newest`."""
-        found = await self._find(room)
-        newest_first = map(found.records.__getitem__, range(found.last, found.first - 1, -1))
-        return Head(found.first, found.last), within_bytes(islice(newest_first, bounded(limit)), MAX_READ_BYTES)[::-1]
+        head = await self.head(room)
+        return head, await self.latest(room, limit) if head.last else []
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""

@@ -79,10 +79,6 @@ class ControlledLog(MemoryLog):
         async with self._slowly():
             return await super().latest(room, limit, before=before, max_bytes=max_bytes, messages_only=messages_only)
 
-    async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        async with self._slowly():
-            return await super().newest(room, limit)
-
     @asynccontextmanager
     async def _slowly(self) -> AsyncIterator[None]:
         self.reads += 1
