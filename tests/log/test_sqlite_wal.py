@@ -1,5 +1,6 @@
 """A write-ahead log that was damaged while no server ran: SQLite would go on without the commits behind the damage."""
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -82,7 +83,9 @@ async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
     damaged = flipped(wal.read_bytes(), wal.stat().st_size // 2)
     wal.write_bytes(damaged)
     for _ in range(2):
-        assert f"{wal} is damaged, and at least 26 of its commits" in await refused(left)
+        told = re.search(f"{re.escape(str(wal))} is damaged, and at least (\\d+) of its commits", await refused(left))
+        assert told is not None
+        assert 10 < int(told[1]) < 50  # about half of them: the index commits too, when it finds the time
     with pytest.raises(LogOpenError, match="is damaged"), shared_log(f"sqlite:{left}"):
         pass
     assert wal.read_bytes() == damaged
