@@ -178,28 +178,32 @@ def _read(
     room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool,
     connection: sqlite3.Connection,
 ) -> list[Record]:  # fmt: skip
-    """Read READ_STEP records at a time, until there are enough, or enough bytes of text."""
+    found = within_bytes(_steps(room, low, high, limit, last, messages_only, connection), max_bytes)
+    return found[::-1] if last else found
+
+
+def _steps(
+    room: str, low: int, high: int, limit: int, last: bool, messages_only: bool, connection: sqlite3.Connection
+) -> Iterator[Record]:  # fmt: skip
+    """Read READ_STEP records at a time, as they are asked for."""
     low, high = min(max(low, 1), OFFSETS), max(min(high, OFFSETS - 1), 0)  # places of one room, and SQLite's integers
     statement = _statement(last, messages_only)
-    found: list[Record] = []
-    left = bounded(limit)
+    whole = left = bounded(limit)
     while left:
         step = min(left, READ_STEP)
-        (rows,) = connection.execute(statement, (low, high, room, step)).fetchone()
-        records = [record_of(room, *row) for row in _decode_records(rows)]
-        if found and records and not last and records[0].offset != low:
-            break  # retention has removed records between two steps
-        found += records
-        fitting = within_bytes(found, max_bytes)
-        if len(records) < step or len(fitting) < len(found):
-            found = fitting
-            break
+        (found,) = connection.execute(statement, (low, high, room, step)).fetchone()
+        rows = _decode_records(found)
+        if left < whole and rows and not last and rows[0][0] != low:
+            return  # retention has removed records between two steps
+        for row in rows:
+            yield record_of(room, *row)
+        if len(rows) < step:
+            return
         left -= step
         if last:
-            high = records[-1].offset - 1
+            high = rows[-1][0] - 1
         else:
-            low = records[-1].offset + 1
-    return found[::-1] if last else found
+            low = rows[-1][0] + 1
 
 
 @cache
