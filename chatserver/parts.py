@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 
+from chatserver.api.cluster_parts import SharedParts, WorkerParts
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
@@ -18,7 +19,7 @@ from chatserver.api.identities import Identities
 from chatserver.api.keys import KeyRing
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
-from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, local_shards
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.reading import Reading
@@ -27,7 +28,6 @@ from chatserver.api.routes import Routes
 from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
-from chatserver.api.together import Nearby, Together
 from chatserver.api.tokens import Tokens
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.hub import Hub
@@ -44,7 +44,7 @@ from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload
 from chatserver.edge.sign_outs import SignOutSearch
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import SEARCHES_AT_ONCE, Tasks
+from chatserver.edge.tasks import MAX_SEARCHES, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.log.interface import Log
@@ -123,19 +123,19 @@ def build(
         note_altered=search_results.forget,
     )  # fmt: skip
     identities = _identities(settings, log.identity.secret, keys)
-    together = Together(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
+    shared = SharedParts(settings.shared, log.identity.secret, hub, trio.current_time) if settings.shared else None
     services = _services(
         settings, log, hub, encoder, identities, audit, search_results,
-        together or _nearby(supervised, hub, nursery), faulted=connections.faults.caught,
+        shared or _worker_parts(supervised, hub, nursery), faulted=connections.faults.caught,
     )  # fmt: skip
-    limiters = _limiters(together)
+    limiters = _limiters(shared)
     routes = Routes(
         services,
         searches=search_handlers(
             services,
             limiters,
-            Afterwards(nursery, connections.faults.caught),
-            None if together is None else together.search,
+            BackgroundSteps(nursery, connections.faults.caught),
+            None if shared is None else shared.search,
         ),
         dialects=dialects(encoder, settings),
         ready=ready,
@@ -144,10 +144,10 @@ def build(
         all_metrics=None if supervised is None else supervised.metrics,
         policy=page_policy(settings.host, *listening),
         operators=None if operators is None else page_policy(listen(settings.metrics_listen)[:1], operators),
-        shards=None if together is None else together.shards,
+        shards=None if shared is None else shared.shards,
     )
     # One handler for each state of a connection.
-    tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=SEARCHES_AT_ONCE)
+    tasks, searching = Tasks(connections, nursery), Tasks(connections, nursery, at_once=MAX_SEARCHES)
     websockets = WebSocketHandler(
         connections, hub, Conversation(services, sink.as_sink(), Reading(services).commands()), settings, tasks, stats
     )
@@ -196,7 +196,7 @@ def build(
         admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,
         moderation=services.moderation, exchanges=exchanges, websockets=websockets,
         publish_limit=services.publish_limit, services=services, limiters=limiters,
-        poller=Poller(connections, readiness, listeners), handshakes=handshakes, together=together,
+        poller=Poller(connections, readiness, listeners), handshakes=handshakes, shared=shared,
     )  # fmt: skip
     metrics = ServerMetrics(parts)
     return parts
@@ -214,32 +214,32 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 def _services(
     settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
-    search_results: ResultCache, together: Together | Nearby | None, *, faulted: Callable[[object], None],
+    search_results: ResultCache, shared: SharedParts | WorkerParts | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock = trio.current_time
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
         moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
-        markers=ReadMarkers(log.markers, faulted=faulted), elsewhere=None if together is None else together.elsewhere,
+        markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if shared is None else shared.cluster,
     )  # fmt: skip
-    if together is not None:
-        together.attach(services, faulted)
+    if shared is not None:
+        shared.attach(services, faulted)
     return services
 
 
-def _nearby(supervised: Supervised | None, hub: Hub, nursery: trio.Nursery) -> Nearby | None:
+def _worker_parts(supervised: Supervised | None, hub: Hub, nursery: trio.Nursery) -> WorkerParts | None:
     """The link to the other workers, if there are any and no --shared."""
-    if supervised is None or supervised.carrier is None:
+    if supervised is None or supervised.bus is None:
         return None
-    nearby = Nearby(supervised.carrier, hub)
-    nursery.start_soon(nearby.run)
-    return nearby
+    worker_parts = WorkerParts(supervised.bus, hub)
+    nursery.start_soon(worker_parts.run)
+    return worker_parts
 
 
-def _limiters(together: Together | None) -> Limiters:
+def _limiters(shared: SharedParts | None) -> Limiters:
     clock = trio.current_time
-    return Limiters(local_shards(clock) if together is None else together.search.limits, clock)
+    return Limiters(local_shards(clock) if shared is None else shared.search.limits, clock)
 
 
 def _slow_mode(policies: Policies) -> SlowMode:

@@ -53,11 +53,11 @@ HOUSEKEEPING, RETENTION = 10, 60.0
 #: Connections sent away before other tasks run.
 DRAIN_BATCH = 64
 #: Seconds between two checks, while draining, whether connections are left.
-DRAIN_LOOK = 0.05
+DRAIN_POLL_INTERVAL = 0.05
 #: The share of the drain timeout that is kept for answering incomplete requests and writing those answers out.
-LAST_WORDS = 0.1
+FAREWELL_SHARE = 0.1
 #: Seconds until a background task that ended with an exception runs again.
-RUN_AGAIN = 1.0
+TASK_RESTART_PAUSE = 1.0
 #: The interpreter's switch interval, seconds: with CPython's 5 ms the loop would wait that long for the log's threads.
 THREAD_SWITCH = 0.0005
 
@@ -194,9 +194,9 @@ class Server:
             nursery.start_soon(self._keep_running, self._reloader.run)
         if self._published is not None:
             nursery.start_soon(self._keep_running, self._published.run)
-        if parts.together is not None:
-            parts.together.elsewhere.heard_hint = lambda name: self._heard({name: 0})
-            nursery.start_soon(self._keep_running, parts.together.run)
+        if parts.shared is not None:
+            parts.shared.cluster.heard_hint = lambda name: self._heard({name: 0})
+            nursery.start_soon(self._keep_running, parts.shared.run)
         await nursery.start(self._reload_at_hangup)
         with self._stops() as signals:
             self._ready = True
@@ -237,7 +237,7 @@ class Server:
                 await run()
             except Exception:  # noqa: BLE001  the fault boundary
                 self.parts.connections.faults.caught(self)
-            await trio.sleep(RUN_AGAIN)
+            await trio.sleep(TASK_RESTART_PAUSE)
 
     async def _turn_wheel(self) -> None:
         parts, heap = self.parts, Heap(find_trim())
@@ -344,7 +344,7 @@ class Server:
             connections.step(connection, self._send_away, return_after(index / len(departing)))
             if index % DRAIN_BATCH == DRAIN_BATCH - 1:
                 await trio.lowlevel.checkpoint()
-        with trio.move_on_after(self.settings.drain_timeout * (1 - LAST_WORDS)):
+        with trio.move_on_after(self.settings.drain_timeout * (1 - FAREWELL_SHARE)):
             await self._until_gone()
         for connection in filter(None, connections.table):
             connections.step(connection, self._cut_short)
@@ -377,4 +377,4 @@ class Server:
 
     async def _until_gone(self) -> None:
         while self.parts.connections.held:  # noqa: ASYNC110  an event set at each close would slow the hot path
-            await trio.sleep(DRAIN_LOOK)
+            await trio.sleep(DRAIN_POLL_INTERVAL)

@@ -23,7 +23,7 @@ class Supervised(Protocol):
         """The other processes that write to the same log."""
 
     @property
-    def carrier(self) -> Datagrams | None:
+    def bus(self) -> Datagrams | None:
         """The channel for messages to the other workers."""
 
     @property

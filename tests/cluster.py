@@ -32,7 +32,7 @@ from tests.support.valkeys import url_of, valkeys
 DRAIN = 20.0
 SHARDS = 2
 #: Characters of a node's log that are shown when it has ended.
-LAST_WORDS = 2_000
+FAREWELL_SHARE = 2_000
 
 
 class NodeEndedError(Exception):
@@ -103,7 +103,7 @@ def url_of_node(node: ServerProcess) -> str:
 
 async def watch(node: ServerProcess) -> None:
     code = await node.process.wait()
-    raise NodeEndedError(f"a node has ended with code {code}: {node.errors[-LAST_WORDS:].strip()}")
+    raise NodeEndedError(f"a node has ended with code {code}: {node.errors[-FAREWELL_SHARE:].strip()}")
 
 
 @asynccontextmanager
@@ -118,7 +118,7 @@ async def nodes(folder: Path, ports: Sequence[int], flags: Sequence[str]) -> Asy
                 start = server_process(home, "--port", str(port), *flags, life=math.inf, group=0)
                 node = await stack.enter_async_context(start)
                 if not node.lines:
-                    raise NodeEndedError(f"node {number} did not start: {node.errors[-LAST_WORDS:].strip()}")
+                    raise NodeEndedError(f"node {number} did not start: {node.errors[-FAREWELL_SHARE:].strip()}")
                 running.append(node)
             for node in running:
                 await eventually(partial(has_shards, node))

@@ -50,7 +50,7 @@ AGENT_MAX = 256
 _GUEST_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{16,{TOKEN_MAX}}}(~[A-Za-z0-9_-]{{1,216}}~[A-Za-z0-9_-]{{22}})?")
 
 
-class Known(NamedTuple):
+class Identified(NamedTuple):
     """The user that a request identifies, and the token with which it did."""
 
     principal: Principal
@@ -93,7 +93,7 @@ class Identities:
         token = new_token()
         return self._make_guest(token, network), token, True
 
-    def known(self, head: Head, network: str, *, vouched: bool) -> Known | None:
+    def known(self, head: Head, network: str, *, vouched: bool) -> Identified | None:
         """The user that a request identifies, if any. `vouched`: it came from a trusted proxy. Raises RefusedError."""
         scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":  # other schemes are meant for a proxy in front
@@ -106,7 +106,7 @@ class Identities:
         if vouched and (found is None or found.principal.is_guest):
             user = head.headers.get(self._user_header)
             if user:
-                return Known(self._vouched_for(user, network))
+                return Identified(self._vouched_for(user, network))
         return found
 
     def wants_cookie(self, head: Head, network: str, *, vouched: bool) -> bool:
@@ -118,19 +118,19 @@ class Identities:
         except RefusedError:
             return False
 
-    def by_token(self, token: str, network: str) -> Known:
+    def by_token(self, token: str, network: str) -> Identified:
         """The user of a token. Raises RefusedError."""
         if _GUEST_TOKEN.fullmatch(token):
             guest = self._remembered(token, network)
             if not self.signed_out.holds(guest.number):
                 raise refused()
-            return Known(guest, token)
+            return Identified(guest, token)
         if self._tokens is None or "." not in token:
             raise refused()
         found = self._tokens.verify(token, network)
         if not self.signed_out.holds(found.number, found.issued):
             raise refused()
-        return Known(self._signed_in(found.number, network, found.packed, found.rights), token, found.issued)
+        return Identified(self._signed_in(found.number, network, found.packed, found.rights), token, found.issued)
 
     def guest(self, token: str, network: str) -> Principal:
         """The guest of a token that this server made."""

@@ -25,7 +25,7 @@ from chatserver.reasons import ErrorCode
 #: A user who may moderate both of these rooms may moderate all: a pattern like `?` matches the first by chance.
 _ANY_ROOM = (EVERYWHERE, "0" * 64)
 #: Sanctions or entries in one answer: the default, and the most that can be asked for.
-LISTED, MAX_LISTED = 100, 1_000
+DEFAULT_LISTED, MAX_LISTED = 100, 1_000
 
 
 class ModerationHandlers:
@@ -103,7 +103,7 @@ class ModerationHandlers:
             room, user="" if user is None else check_user(user),
             network="" if network is None else check_network(network),
         )  # fmt: skip
-        limit = parameters.limit(default=LISTED, most=MAX_LISTED)
+        limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
         return Response(200, [json_body({"sanctions": [_shown(each) for each in islice(found, limit)]})])
 
     def lift(self, request: Request, room: str, number: str) -> Pending:
@@ -142,8 +142,8 @@ class ModerationHandlers:
         entry = self._entry(principal, "kick", room, user, reason)
         await self._trail.add([entry])
         expulsion = self._moderation.kick(user, room)
-        if self._services.elsewhere is not None:
-            self._services.elsewhere.kick(user, room)
+        if self._services.cluster is not None:
+            self._services.cluster.kick(user, room)
         write_line(entry)
         await _over(expulsion)
         return Response(200, [json_body({"room": room, "user": user, "ended": expulsion.ended})])
@@ -153,7 +153,7 @@ class ModerationHandlers:
         self._moderator(request, "read audit", EVERYWHERE)
         parameters = request.parameters("after", "limit")
         place = parameters.place("after")
-        limit = parameters.limit(default=LISTED, most=MAX_LISTED)
+        limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
         return self._read_later(None if place is None else place.offset, limit)
 
     async def _read_later(self, after: int | None, limit: int) -> Answer:

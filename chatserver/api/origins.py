@@ -23,7 +23,7 @@ from chatserver.reasons import ErrorCode
 from chatserver.settings import forms
 
 #: Values of `Host` whose normalised form is cached; a server sees few.
-HOSTS_REMEMBERED = 256
+CACHED_HOSTS = 256
 #: Seconds for which a browser may remember a preflight: Chromium's maximum.
 PREFLIGHT_AGE = 7200
 
@@ -89,7 +89,7 @@ def source_of(headers: Mapping[str, str], policy: Policy) -> Source:
     return Source.OWN if site in _OURS and _is_own(origin, host, policy.scheme) else Source.FOREIGN
 
 
-@lru_cache(HOSTS_REMEMBERED)
+@lru_cache(CACHED_HOSTS)
 def _host_of(authority: str) -> tuple[str, bool]:
     """The normalised host in `Host`, and whether it is an address."""
     return _compared(authority.partition("]")[0] if authority.startswith("[") else authority.partition(":")[0])

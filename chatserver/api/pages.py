@@ -20,7 +20,7 @@ from chatserver.protocol.validation import Place
 #: message is always included, so the bound is exceeded by one message at most.
 PAGE_BYTES = 64 * 1024
 #: Shared answers to held polls that a room keeps, by place and limit; bounded, since a client may try every limit.
-ANSWERS_KEPT = 16
+CACHED_ANSWERS = 16
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -208,7 +208,7 @@ class Pages:
             if body is None:
                 return None
             wire = response(200, b"".join(body), keep_alive=waiter.keep_alive)
-            if shared is not None and (shared.cache is None or len(shared.cache) < ANSWERS_KEPT):
+            if shared is not None and (shared.cache is None or len(shared.cache) < CACHED_ANSWERS):
                 shared.remember(key, wire)
         return wire
 

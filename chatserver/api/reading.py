@@ -98,8 +98,8 @@ class Reading:
 
     def _type(self, room: str, principal: Principal) -> None:
         self._hub.types(room, principal)
-        if self._services.elsewhere is not None:
-            self._services.elsewhere.types(room, principal)
+        if self._services.cluster is not None:
+            self._services.cluster.types(room, principal)
 
     def show_unread(self, request: Request) -> Pending:
         """`GET /unread`: unread messages in each room in which the user has a marker."""
@@ -123,5 +123,5 @@ class Reading:
         """Move a marker, and notify the user's other connections. Raises LogBusy."""
         self._markers.move(principal.author.id, room, offset)
         self._hub.moved(room, principal, offset, connection)
-        if self._services.elsewhere is not None:
-            self._services.elsewhere.moved(room, principal, offset)
+        if self._services.cluster is not None:
+            self._services.cluster.moved(room, principal, offset)

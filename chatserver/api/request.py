@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from chatserver.api.identities import Identities, Known
+from chatserver.api.identities import Identified, Identities
 from chatserver.api.origins import forbidden
 from chatserver.api.tokens import refused
 from chatserver.chat.principal import Principal
@@ -47,7 +47,7 @@ class Request(msgspec.Struct, gc=False):
         return self._principal
 
     @property
-    def known(self) -> Known | None:
+    def known(self) -> Identified | None:
         """The user that it identifies, if any. Raises RefusedError (401)."""
         return self.identities.known(self.head, self.network, vouched=self.vouched)
 

@@ -34,7 +34,7 @@ Places: TypeAlias = list[tuple[str, Place | None]]
 #: Rooms in one answer to `GET /rooms`.
 MAX_ROOMS_LISTED = 200
 #: Rooms whose visibility to a user is checked in one step: 0.2 ms.
-LISTED_A_STEP = 100
+LISTED_PER_STEP = 100
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
 RECONNECT_MS = 2_000
 
@@ -251,7 +251,7 @@ class RoomHandlers:
                 listed.append(self._summary(name, last, count))
             if len(listed) == limit:
                 break
-            if index % LISTED_A_STEP == LISTED_A_STEP - 1:
+            if index % LISTED_PER_STEP == LISTED_PER_STEP - 1:
                 await trio.lowlevel.checkpoint()
         return json_body({"rooms": listed})
 

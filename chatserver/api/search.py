@@ -10,7 +10,7 @@ import trio
 
 from chatserver.api.answers import Answer, Response, Slow
 from chatserver.api.pages import PAGE_BYTES
-from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
 from chatserver.api.pipelines.search import Asked, RequestSessions, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
@@ -132,7 +132,7 @@ def _words(text: str | None) -> tuple[str, ...]:
 
 
 def search_handlers(
-    services: Services, limiters: Limiters, afterwards: Afterwards, shared: SharedSearch | None
+    services: Services, limiters: Limiters, steps: BackgroundSteps, shared: SharedSearch | None
 ) -> SearchHandlers:
     """The handlers, with the pipeline of a server; `shared` has its steps on the shards of --shared."""
 
@@ -160,7 +160,7 @@ def search_handlers(
         results=services.search_results,
         far_results=None if shared is None else shared.results,
         recent_rooms=recent_rooms,
-        start_afterwards=afterwards.start,
+        start_in_background=steps.start,
         after_steps=(write_audit, store_markers),
     )
     return SearchHandlers(services, pipeline, limiters, limits)

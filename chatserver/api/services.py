@@ -11,7 +11,7 @@ from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.chat.audit import AuditTrail
-from chatserver.chat.elsewhere import Elsewhere
+from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
 from chatserver.chat.principal import Action, Principal
@@ -86,7 +86,7 @@ class Services:
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)
     audit: AuditTrail = field(default_factory=AuditTrail)
-    elsewhere: Elsewhere | None = None  # the other processes of this chat, if there are any
+    cluster: Cluster | None = None  # the other processes of this chat, if there are any
 
     def check(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse an action that a user may not do in a room, or not now. Raises MessageError.
@@ -114,8 +114,8 @@ class Services:
 
     def hint(self, name: str) -> None:
         """Send other processes a hint to reload something from the log, sooner than they would by themselves."""
-        if self.elsewhere is not None:
-            self.elsewhere.hint(name)
+        if self.cluster is not None:
+            self.cluster.hint(name)
 
     def wait_to_publish(self, principal: Principal, room: str) -> float:
         """Count one message. 0.0 when it may be published, else the seconds until it may."""

@@ -9,7 +9,7 @@ import trio
 
 from chatserver.api.answers import Answer, Pending, Response
 from chatserver.api.encoder import expiry_text
-from chatserver.api.identities import COOKIE_LIFETIME, Known, set_cookie
+from chatserver.api.identities import COOKIE_LIFETIME, Identified, set_cookie
 from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
 from chatserver.api.services import Services, check_signed_in, too_often
@@ -46,7 +46,7 @@ class SessionHandlers:
         check_signed_in(principal)
         return Response(201, [self._body(principal, token)], headers=(set_cookie(token, secure=self._secure),))
 
-    def _keep(self, known: Known, name: str | None) -> Answer:
+    def _keep(self, known: Identified, name: str | None) -> Answer:
         """Set a cookie for a signed-in user, until the sign-in expires."""
         if name is not None:
             raise MessageError(ErrorCode.BAD_FIELD, "name: a user who has signed in has the name that the token gives")

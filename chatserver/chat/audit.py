@@ -23,7 +23,7 @@ MAX_WAITING = 1_000
 #: Seconds between two groups.
 GROUP_INTERVAL = 1.0
 #: Seconds that the last group may take when the server stops.
-LAST_GROUP = 2.0
+LAST_GROUP_DEADLINE = 2.0
 #: Refusals and other minor entries that one network may cause: burst, and rate (1/s).
 REFUSAL_BURST, REFUSAL_RATE = 5, 1 / 60
 
@@ -100,7 +100,7 @@ class AuditTrail:
                             _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
                         failing = True
         finally:
-            with trio.move_on_after(LAST_GROUP, shield=True):
+            with trio.move_on_after(LAST_GROUP_DEADLINE, shield=True):
                 try:
                     await self._store(audit)
                 except LogError as error:

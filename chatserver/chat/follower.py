@@ -26,9 +26,9 @@ from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, Record
 #: Records read at a time, and added to the ring in one go: 0.5 ms of work.
 FOLLOW_PAGE = 256
 #: Seconds between two comparisons of rooms with a shared log: the delay of a record whose hint was lost.
-COMPARE_EVERY = 1.0
+COMPARE_INTERVAL = 1.0
 #: Messages reacted to in one page, up to which each is read by itself; for more, that part of the ring is read again.
-FEW_TARGETS = 8
+MAX_SINGLE_READS = 8
 
 _log = structlog.get_logger("chatserver.chat")
 
@@ -149,7 +149,7 @@ class Follower:
         first = records[0].offset if room.ring is None else room.ring.first
         reacted_only = all(record.kind in (Kind.MESSAGE, Kind.REACTION) for record in records)
         single = {target for target in targets if target < first} if self._reader.is_reading(room.name) else set()
-        if reacted_only and len(targets) <= FEW_TARGETS:
+        if reacted_only and len(targets) <= MAX_SINGLE_READS:
             single |= {target for target in targets if target >= first}
             targets.clear()
         found: dict[int, Record] = {}
@@ -178,7 +178,7 @@ class Follower:
     async def _compare(self) -> None:
         """Compare rooms in memory with the log, up to MAX_READ of them each time."""
         while True:
-            await trio.sleep(COMPARE_EVERY)
+            await trio.sleep(COMPARE_INTERVAL)
             if not self._uncompared:
                 self._uncompared = list(self._rooms)
             names = self._uncompared[-MAX_READ:]

@@ -19,13 +19,13 @@ from chatserver.chat.sink import Schedule
 
 #: Members sent presence or notices in one round, over all rooms: 30 ms of each second. Otherwise one client that joins
 #: and leaves a hundred large rooms would cause tens of thousands of frames.
-TOLD_A_ROUND = 5_000
+MAX_NOTICES_PER_ROUND = 5_000
 #: Members of a room up to which typing is announced.
 MAX_TYPING_MEMBERS = 5_000
 #: Members that can be checked in the time of one write: a read marker is sent to one person, but all are checked.
-LOOKS_A_WRITE = 16
+CHECKS_PER_WRITE = 16
 #: Rooms visited in one step, for leases, for presence and for notices each: 0.2 ms.
-LOOKED_AT = 32
+ROOMS_PER_STEP = 32
 
 
 @dataclass(slots=True)
@@ -107,9 +107,9 @@ class Housekeeping:
         if notices is None or not room.members or notices.idle(now):
             room.notices = None
             self._noticing.pop(room, None)
-        elif notices.announced is None and self._told < TOLD_A_ROUND and notices.may_tell(now):
+        elif notices.announced is None and self._told < MAX_NOTICES_PER_ROUND and notices.may_tell(now):
             members = len(room.members)
-            self._told += members if notices.typing else members // LOOKS_A_WRITE + len(notices.reads)
+            self._told += members if notices.typing else members // CHECKS_PER_WRITE + len(notices.reads)
             self._noticing[room] = self._noticing.pop(room)  # to the end of the order
             notices.announce(now)
             self._broadcaster.announce_members(room)
@@ -129,16 +129,16 @@ class Housekeeping:
         left, self._round = self._round, None  # an exception ends this round, but does not prevent the next
         assert left is not None
         now = self._clock()
-        for _ in range(min(len(left.leasing), LOOKED_AT)):
+        for _ in range(min(len(left.leasing), ROOMS_PER_STEP)):
             if self._end_leases(left.leasing[0], now):
                 break
             left.leasing.popleft()
-        for _ in range(min(len(left.changed), LOOKED_AT)):
+        for _ in range(min(len(left.changed), ROOMS_PER_STEP)):
             self._told += self._tell_presence(left.changed.popleft(), now)
-            if self._told >= TOLD_A_ROUND:
+            if self._told >= MAX_NOTICES_PER_ROUND:
                 left.changed.clear()  # the others are first in the next round
                 break
-        for _ in range(min(len(left.noticing), LOOKED_AT)):
+        for _ in range(min(len(left.noticing), ROOMS_PER_STEP)):
             self._notify(left.noticing.popleft(), now)
         if not (left.leasing or left.changed or left.noticing):
             return False

@@ -17,7 +17,7 @@ from chatserver.chat.housekeeping import Housekeeping
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, PollWaiter, Source, Wait
 from chatserver.chat.principal import Principal
-from chatserver.chat.registry import EMPTY_STAYS, Registry
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
@@ -39,7 +39,7 @@ class Hub:
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
         self.registry = Registry(
-            log, size, max_rooms=settings.max_rooms, stays=max(EMPTY_STAYS, settings.presence_grace), clock=clock
+            log, size, max_rooms=settings.max_rooms, stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace), clock=clock
         )  # fmt: skip
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
@@ -64,7 +64,7 @@ class Hub:
         self._note_failure = note_failure  # called for each message that the log did not take
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted
         self._note_altered = note_altered  # called with rooms in which something was edited, deleted or reacted to
-        self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Elsewhere
+        self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
         self._clock = clock
         self._lease_seconds = settings.presence_grace
         self.published = 0

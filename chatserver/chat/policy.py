@@ -17,12 +17,12 @@ from functools import lru_cache, partial
 
 import msgspec
 
-from chatserver.settings.rooms import Guests, RoomPolicy, Who
+from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 
 #: Rooms whose policy is cached; finding it again costs 0.3 µs for each pattern before the one that matches.
-ROOMS_REMEMBERED = 4096
+CACHED_ROOM_POLICIES = 4096
 #: Rights kept as shared objects: one issuer gives most people the same rights.
-RIGHTS_REMEMBERED = 1024
+CACHED_RIGHTS = 1024
 #: Patterns of rooms in one token, and characters of each: a room's name has at most 64.
 MAX_GRANTS = 100
 MAX_GRANT_CHARS = 64
@@ -46,7 +46,7 @@ class Policies:
     def __init__(self, rooms: Sequence[tuple[str, RoomPolicy]] = ()) -> None:
         self._rules = [(matcher(pattern), policy) for pattern, policy in rooms]
         self._default = RoomPolicy()
-        self.of: Callable[[str], RoomPolicy] = lru_cache(ROOMS_REMEMBERED)(self._find)
+        self.of: Callable[[str], RoomPolicy] = lru_cache(CACHED_ROOM_POLICIES)(self._find)
 
     @property
     def retain(self) -> bool:
@@ -100,7 +100,7 @@ class Granted(msgspec.Struct, frozen=True, eq=False, gc=False):
 class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The part of a decision that depends on the principal."""
 
-    who: Who
+    who: Audience
     allowed: frozenset[Action]  # upper bound in every room
     #: the rooms that a token names; None: it names none, and is not restricted to rooms
     grants: Mapping[Action, Granted] | None = None
@@ -108,20 +108,20 @@ class Rights(msgspec.Struct, frozen=True, eq=False, gc=False):
     moderates: tuple[str, ...] = ()
 
     def standing(self, action: Action, room: str) -> int:
-        """Its rank (see `Who`) for an action in a room; -1: the action is not allowed."""
+        """Its rank (see `Audience`) for an action in a room; -1: the action is not allowed."""
         if action not in self.allowed:
             return -1
         if self.grants is None:
             return self.who.rank
-        return max(self.who.rank, Who.GRANTED.rank) if room in self.grants[action] else -1
+        return max(self.who.rank, Audience.GRANTED.rank) if room in self.grants[action] else -1
 
 
 _READ = frozenset((Action.READ,))
 _WRITE = frozenset((Action.WRITE,))
 _GUESTS = {
-    Guests.FULL: Rights(Who.EVERYONE, _READ | _WRITE),
-    Guests.READ: Rights(Who.EVERYONE, _READ),
-    Guests.NONE: Rights(Who.EVERYONE, frozenset()),
+    Guests.FULL: Rights(Audience.EVERYONE, _READ | _WRITE),
+    Guests.READ: Rights(Audience.EVERYONE, _READ),
+    Guests.NONE: Rights(Audience.EVERYONE, frozenset()),
 }
 
 
@@ -130,13 +130,13 @@ def rights_of(role: str | None = None, rooms: tuple[tuple[str, str], ...] | None
     return _rights_of(role, rooms)
 
 
-@lru_cache(RIGHTS_REMEMBERED)
+@lru_cache(CACHED_RIGHTS)
 def _rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> Rights:
     if role not in (None, "moderator"):
         raise ValueError("role: only `moderator` is known")
-    who = Who.SIGNED_IN if role is None else Who.MODERATORS
+    who = Audience.SIGNED_IN if role is None else Audience.MODERATORS
     if rooms is None:
-        return Rights(who, frozenset(Action), moderates=("*",) if who is Who.MODERATORS else ())
+        return Rights(who, frozenset(Action), moderates=("*",) if who is Audience.MODERATORS else ())
     if len(rooms) > MAX_GRANTS:
         raise ValueError(f"rooms: {len(rooms)} patterns, limit {MAX_GRANTS}")
     if sum(1 for pattern, _ in rooms if _SPECIAL.search(pattern) and not _is_prefix(pattern)) > MAX_COSTLY_GRANTS:
@@ -145,7 +145,7 @@ def _rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> R
         raise ValueError("rooms: a pattern, and r, w or rw for each")
     readable = [pattern for pattern, letters in rooms if "r" in letters]
     writable = [pattern for pattern, letters in rooms if "w" in letters]
-    moderates = writable if who is Who.MODERATORS else []  # only rooms that it may write in
+    moderates = writable if who is Audience.MODERATORS else []  # only rooms that it may write in
     grants = {
         Action.READ: _granted(readable), Action.WRITE: _granted(writable), Action.MODERATE: _granted(moderates)
     }  # fmt: skip
@@ -175,7 +175,7 @@ class Access:
             return action is not Action.MODERATE  # nearly every publish of most servers
         standing = rights.standing(action, room)
         if action is Action.MODERATE:
-            return standing == Who.MODERATORS.rank
+            return standing == Audience.MODERATORS.rank
         policy = self.policies.of(room)
         return standing >= (policy.read if action is Action.READ else policy.write).rank
 

@@ -13,15 +13,15 @@ from itertools import islice, takewhile
 from chatserver.chat.principal import Principal
 
 #: Seconds between two presence notices in a small room.
-TELL_EVERY = 1.0
+NOTICE_INTERVAL = 1.0
 #: Presence notices a second to all members of one room together: a member of a large room gets the count about as
 #: often as it is pinged (a room of 5,000 every 25 s), which an idle member costs anyway.
-TELL_RATE = 200
+NOTICES_PER_SECOND = 200
 #: Members up to which arrivals and departures are sent by name.
-NAMED_ROOM = 100
+MAX_NAMED_MEMBERS = 100
 #: Changes sent by name in one notice: as if one such room left and another came. Otherwise thousands of connections
 #: that come and go in a small room would be sent to each of its members.
-MAX_CHANGES = 2 * NAMED_ROOM
+MAX_CHANGES = 2 * MAX_NAMED_MEMBERS
 #: Leases ended in one step: 0.1 ms.
 EXPIRE_STEP = 200
 #: Names in one answer to `members`.
@@ -135,7 +135,7 @@ class Presence:
         return bool(self._leases)
 
     def _note(self, principal: Principal, *, here: bool) -> None:
-        is_large = len(self._people) > NAMED_ROOM
+        is_large = len(self._people) > MAX_NAMED_MEMBERS
         if not is_large:
             self.listing = None
         if is_large or len(self._changes or ()) >= MAX_CHANGES:
@@ -175,7 +175,7 @@ class Presence:
 
     def may_tell(self, now: float) -> bool:
         """Whether the last notice is long enough ago for a room of this size."""
-        return now >= self.told_at + max(TELL_EVERY, len(self._people) / TELL_RATE)
+        return now >= self.told_at + max(NOTICE_INTERVAL, len(self._people) / NOTICES_PER_SECOND)
 
     def tell(self, now: float) -> tuple[list[Principal], list[Principal]]:
         """Take the changes since the last call: people who came or changed their names, and people who left.

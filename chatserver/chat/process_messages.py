@@ -24,7 +24,7 @@ class Person(msgspec.Struct, array_like=True, gc=False):
     id: str = ""  # of a signed-in user
 
 
-class RoomSaid(msgspec.Struct, array_like=True, gc=False):
+class RoomReport(msgspec.Struct, array_like=True, gc=False):
     """The presence of a room in one process: the number of people, and some of them by name."""
 
     room: str
@@ -32,14 +32,14 @@ class RoomSaid(msgspec.Struct, array_like=True, gc=False):
     people: list[Person]
 
 
-class Typed(msgspec.Struct, array_like=True, gc=False):
+class TypingReport(msgspec.Struct, array_like=True, gc=False):
     """Somebody types in a room."""
 
     room: str
     who: Person
 
 
-class Moved(msgspec.Struct, array_like=True, gc=False):
+class ReadReport(msgspec.Struct, array_like=True, gc=False):
     """Somebody has read up to an offset."""
 
     room: str
@@ -54,24 +54,24 @@ class Kicked(msgspec.Struct, array_like=True, gc=False):
     user: str
 
 
-class Said(msgspec.Struct, array_like=True, gc=False):
+class ProcessReport(msgspec.Struct, array_like=True, gc=False):
     """One message."""
 
     process: int
     number: int  # 1 more than that of the message before
     begin: bool = False  # a report of all rooms with people begins here
-    rooms: list[RoomSaid] = []
+    rooms: list[RoomReport] = []
     end: bool = False  # the last of `rooms` ends that report
-    again: list[int] = []  # processes that are asked to report all rooms
-    typed: list[Typed] = []
-    moved: list[Moved] = []
+    resend: list[int] = []  # processes that are asked to report all rooms
+    typed: list[TypingReport] = []
+    moved: list[ReadReport] = []
     hints: list[str] = []  # what to read from the log again
     kicked: list[Kicked] = []
 
 
 encode = msgspec.msgpack.Encoder().encode
 #: Raises MsgspecError.
-decode = msgspec.msgpack.Decoder(Said).decode
+decode = msgspec.msgpack.Decoder(ProcessReport).decode
 
 
 def named(principal: Principal) -> Person:

@@ -23,9 +23,9 @@ STORE_GROUP = 128
 #: Markers that may wait to be stored, about 20 MB: 15,000 readers of six busy rooms each.
 MAX_WAITING = 100_000
 #: Seconds to store the remaining markers when the server stops.
-LAST_ROUND = 1.0
+LAST_ROUND_DEADLINE = 1.0
 #: Rooms checked for one answer before others have a turn: 0.05 ms, or 0.5 ms with the costliest patterns of a token.
-ROOMS_A_STEP = 50
+ROOMS_PER_STEP = 50
 
 _log = structlog.get_logger("chatserver.chat")
 
@@ -84,7 +84,7 @@ class ReadMarkers:
                 places[room] = max(offset, places.get(room, 0))
         readable: dict[str, int] = {}
         left = islice(places.items(), MAX_MARKED_ROOMS)
-        while step := list(islice(left, ROOMS_A_STEP)):
+        while step := list(islice(left, ROOMS_PER_STEP)):
             await trio.lowlevel.checkpoint()
             readable.update((room, offset) for room, offset in step if may_read(room))
         return await self._markers.unread(user_id, readable)
@@ -99,7 +99,7 @@ class ReadMarkers:
                     await self._store()
                 self._asked = trio.Event()
         finally:
-            with trio.move_on_after(LAST_ROUND, shield=True):
+            with trio.move_on_after(LAST_ROUND_DEADLINE, shield=True):
                 await self._store()
                 await self._store()  # markers that were moved during the previous round
 

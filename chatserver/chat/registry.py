@@ -22,14 +22,14 @@ from chatserver.log.interface import Log, LogError
 #: Messages of history that are loaded with a room: what a `join` without a cursor gives.
 LATEST = 50
 #: Seconds an empty room stays in memory, so that members who drop and return together find its ring.
-EMPTY_STAYS = 30.0
+EMPTY_ROOM_SECONDS = 30.0
 #: Empty rooms kept for that time, and how many of these one network may have loaded: anybody may request rooms that do
 #: not exist. Thousands who drop at once come from many networks; `all_rings_bytes` bounds their rooms.
 MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
 #: Seconds that an empty room beyond its network's share stays: a client that has just loaded a room goes on to use it.
-SURPLUS_STAYS = 1.0
+SURPLUS_ROOM_SECONDS = 1.0
 #: Rooms that leave memory in one step: 0.2 ms.
-EVICTED_AT_ONCE = 32
+EVICTIONS_PER_STEP = 32
 #: One network may have 1/NETWORK_SHARE of `max_rooms` in memory.
 NETWORK_SHARE = 8
 #: Share of the budget to which rings are cut when they exceed it. Cutting visits every room, so the next message must
@@ -45,7 +45,7 @@ class Registry:
     """See the module."""
 
     def __init__(
-        self, log: Log, size: RingSize, *, max_rooms: int, stays: float = EMPTY_STAYS, clock: Callable[[], float]
+        self, log: Log, size: RingSize, *, max_rooms: int, stays: float = EMPTY_ROOM_SECONDS, clock: Callable[[], float]
     ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
         self._log = log
@@ -145,7 +145,7 @@ class Registry:
         self.note_entered(room)
         now, network = self._clock(), room.network
         if self._empty_of_network[network] >= MAX_EMPTY_OF_NETWORK:
-            self._surplus[room] = now + SURPLUS_STAYS
+            self._surplus[room] = now + SURPLUS_ROOM_SECONDS
             return
         self._empty[room] = now + self._stays
         self._empty_of_network[network] += 1
@@ -163,10 +163,10 @@ class Registry:
         """Evict the next rooms that have been empty long enough. True: there may be more."""
         now = self._clock()
         for empty in (self._surplus, self._empty):
-            due = [room for room, leaves in islice(empty.items(), EVICTED_AT_ONCE) if leaves <= now]
+            due = [room for room, leaves in islice(empty.items(), EVICTIONS_PER_STEP) if leaves <= now]
             for room in due:
                 self._evict(room)
-            if len(due) == EVICTED_AT_ONCE:
+            if len(due) == EVICTIONS_PER_STEP:
                 return True
         return False
 

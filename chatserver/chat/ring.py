@@ -20,9 +20,9 @@ from chatserver.meters import ByteBudget
 CHUNK_BYTES = 64 * 1024
 #: Joined chunks kept for members at the same cursor. Without a bound, slow readers spread over a ring of a thousand
 #: messages would cause 64 MiB of them.
-CHUNKS_KEPT = 16
+CACHED_CHUNKS = 16
 #: A ring that has to shrink drops an eighth of its messages at a time.
-CUTS = 8
+CUT_FRACTION = 8
 #: Bytes that each copy of a message takes besides its JSON: the push around it, the bytes object, its place in a list.
 ENTRY_BYTES = 80
 
@@ -169,7 +169,7 @@ class Ring:
             self._drop_chunks()
             self._count()
         while self.kept > most and self._json:
-            count = -(-len(self._json) // CUTS)
+            count = -(-len(self._json) // CUT_FRACTION)
             self._bytes -= sum(map(len, self._json[:count]))
             self._drop(count)
             self.first += count
@@ -202,7 +202,7 @@ class Ring:
                     break
                 pieces.append(piece)
                 reached += 1
-            if len(chunks) >= CHUNKS_KEPT:
+            if len(chunks) >= CACHED_CHUNKS:
                 self._drop_chunks()
             if len(pieces) == 1:
                 found = chunks[offset] = (pieces[0], reached)

@@ -54,10 +54,10 @@ class BadUrl(ChatError, ValueError):
 
 
 #: Codes after which the same request may succeed later.
-PASSING = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
+RETRYABLE = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
 
 _CLASSES: dict[str, type[ChatError]] = {
-    **dict.fromkeys(PASSING, Unavailable),
+    **dict.fromkeys(RETRYABLE, Unavailable),
     "rate_limited": RateLimited,
     "unauthenticated": Unauthenticated,
     "forbidden": Forbidden,

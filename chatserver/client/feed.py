@@ -12,8 +12,8 @@ import trio
 from chatserver.client.errors import ChatError
 from chatserver.client.events import Event
 
-EVENTS_AHEAD = 256  # events at which rooms are paused; one page of history (200) may be added
-LOW_WATER = EVENTS_AHEAD // 2  # events at which they resume
+MAX_QUEUED_EVENTS = 256  # events at which rooms are paused; one page of history (200) may be added
+LOW_WATER = MAX_QUEUED_EVENTS // 2  # events at which they resume
 
 _E = TypeVar("_E", bound=Event)
 
@@ -31,7 +31,7 @@ class Feed(Generic[_E]):
     @property
     def full(self) -> bool:
         """Whether rooms should be paused."""
-        return len(self._events) >= EVENTS_AHEAD
+        return len(self._events) >= MAX_QUEUED_EVENTS
 
     def put(self, event: _E) -> None:
         """Add an event."""

@@ -21,9 +21,9 @@ from chatserver.client.stream import EndedError, Target
 
 POLL_WAIT = 25.0  # s a poll is held, as is usual: proxies cut it at 30 or 60
 STREAM_SILENCE = 50.0  # s; the server's heartbeat comes every 20
-HASTY = 1.0  # s; an empty answer to a poll before this means that the server stops, or that a proxy cut it
+EARLY_ANSWER = 1.0  # s; an empty answer to a poll before this means that the server stops, or that a proxy cut it
 ENTRY_LIMIT = 50  # records at first, as in a WebSocket's join
-FRAMES_AHEAD = 16  # frames that may wait for the session
+MAX_QUEUED_FRAMES = 16  # frames that may wait for the session
 EVERYWHERE = "*"  # in place of a room: all of them
 
 Frame = wire.Frame | wire.Record | None
@@ -45,7 +45,7 @@ class HttpConversation:
         self._who = who
         self._api = HttpClient(target, who)
         self._held = HttpClient(target, who)  # for polls, so that requests do not wait for them
-        self._tell, self._frames = trio.open_memory_channel[Frame](FRAMES_AHEAD)
+        self._tell, self._frames = trio.open_memory_channel[Frame](MAX_QUEUED_FRAMES)
         self._ask, self._asked = trio.open_memory_channel[requests.Request](math.inf)
         self._places: dict[str, str] = {}  # the cursors to poll from
         self._polling = trio.CancelScope()
@@ -168,8 +168,8 @@ class HttpConversation:
                 if not self._places:
                     await trio.sleep_forever()
                 asked = trio.current_time()
-                if not await self._poll_once() and trio.current_time() < asked + HASTY:
-                    await trio.sleep(HASTY)
+                if not await self._poll_once() and trio.current_time() < asked + EARLY_ANSWER:
+                    await trio.sleep(EARLY_ANSWER)
 
     async def _poll_once(self) -> bool:
         """Poll all rooms once, and return whether there was anything."""

@@ -24,8 +24,8 @@ UNREAD_PATIENCE = 2.0  # s to wait for the unread counts before a room is entere
 TYPING_EVERY = 3.0  # s between two typing notices, as the server accepts them
 TYPING_SHOWN = 5.0  # s for which another user is shown as typing
 READ_EVERY = 3.0  # s between two updates of our read marker
-ROOMS_SHOWN = 40
-IDS_SHOWN = 10  # of users with one name
+MAX_ROOMS_SHOWN = 40
+MAX_IDS_SHOWN = 10  # of users with one name
 
 IN_NO_ROOM = "you are in no room; /join ROOM"
 
@@ -322,10 +322,10 @@ class Interactive:
     def _show_ids(self, name: str) -> None:
         """Show the ids of users with this name, who are or were here: names repeat, and moderators need ids."""
         found = self._recall.ids(name)
-        for known, id_ in found[:IDS_SHOWN]:
+        for known, id_ in found[:MAX_IDS_SHOWN]:
             self._screen.note(f"{known} is {render.printable(id_)}")
-        if len(found) > IDS_SHOWN:
-            self._screen.note(f"and {len(found) - IDS_SHOWN} more")
+        if len(found) > MAX_IDS_SHOWN:
+            self._screen.note(f"and {len(found) - MAX_IDS_SHOWN} more")
         if not found:
             self._screen.note(f"nobody with the name {render.printable(name)} is known")
 
@@ -359,14 +359,14 @@ class Interactive:
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
         self._recall.rooms.update(room.room for room in rooms)
-        for room in rooms[:ROOMS_SHOWN]:
+        for room in rooms[:MAX_ROOMS_SHOWN]:
             mark = "*" if room.room in self._rooms else " "
             records = (
                 "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
             )  # all are counted
             self._screen.note(f"{mark} {render.printable(room.room)}: {records}, {room.members} here")
-        if len(rooms) > ROOMS_SHOWN:
-            self._screen.note(f"and {len(rooms) - ROOMS_SHOWN} more")
+        if len(rooms) > MAX_ROOMS_SHOWN:
+            self._screen.note(f"and {len(rooms) - MAX_ROOMS_SHOWN} more")
 
     async def _change(
         self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]

@@ -20,7 +20,7 @@ CLOSE_TIMEOUT = 2.0  # s for the close handshake
 SILENCE = 30.0  # s without a byte before we send a ping; the server pings every 25, so that is rare
 PONG_TIMEOUT = 10.0  # s for any bytes after our ping
 MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
-FRAMES_AHEAD = 16  # frames that wait for us before the socket is no longer read
+MAX_QUEUED_FRAMES = 16  # frames that wait for us before the socket is no longer read
 
 _CODES_FINAL = frozenset({1002, 1007})  # the server does not understand us: "do not come back" in its docs
 _FINAL_RANGE = range(4500, 5000)  # the same, for the server's own codes
@@ -64,7 +64,7 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
                     target.path,
                     extra_headers=credentials.fields,
                     max_message_size=MAX_FRAME,
-                    message_queue_size=FRAMES_AHEAD,
+                    message_queue_size=MAX_QUEUED_FRAMES,
                 )
             if patience.cancelled_caught:
                 raise EndedError(f"no answer within {CONNECT_TIMEOUT:g} s")

@@ -26,14 +26,14 @@ from chatserver.reasons import ErrorCode, Reason
 #: Retry-After (s) for a client whose network is at its cap.
 CAP_RETRY = 5
 #: Addresses for which the answer is cached: proxies are few, and they connect often.
-REMEMBERED = 4096
+CACHED_PROXIES = 4096
 
 
 def trusted_proxies(networks: Sequence[str]) -> Callable[[str], bool]:
     """A predicate: is this the address of a trusted proxy? An IPv4-mapped IPv6 address counts as the IPv4 address."""
     parsed_networks = [ipaddress.ip_network(each, strict=False) for each in networks]
 
-    @lru_cache(REMEMBERED)
+    @lru_cache(CACHED_PROXIES)
     def trusted(address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
         mapped = getattr(parsed, "ipv4_mapped", None)

@@ -122,7 +122,7 @@ class RequestHandler(Handler):
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 500."""
-        self._connections.finish(connection, Reason.INTERNAL_ERROR, EXCUSE)
+        self._connections.finish(connection, Reason.INTERNAL_ERROR, INTERNAL_ERROR_ANSWER)
 
 
 class Upload(msgspec.Struct, gc=False, eq=False):
@@ -181,4 +181,4 @@ def _upload(connection: Connection) -> Upload:
     return upload
 
 
-EXCUSE = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))
+INTERNAL_ERROR_ANSWER = error_response(HttpError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.sentence))

@@ -20,9 +20,9 @@ from chatserver.net.connections import Connections
 
 #: Tasks at a time: four for each of the log's two reading threads, so that these never wait for a task. With more, a
 #: network that comes later would find as many tasks of another network ahead of it.
-AT_ONCE = 8
+MAX_TASKS = 8
 #: The same for searches: one runs in the log's searching thread, while others ask their rate limiters.
-SEARCHES_AT_ONCE = 4
+MAX_SEARCHES = 4
 
 Attend: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
@@ -39,7 +39,7 @@ class _Waiting(msgspec.Struct, gc=False, eq=False):
 class Tasks:
     """See the module."""
 
-    def __init__(self, connections: Connections, nursery: trio.Nursery, *, at_once: int = AT_ONCE) -> None:
+    def __init__(self, connections: Connections, nursery: trio.Nursery, *, at_once: int = MAX_TASKS) -> None:
         self._at_once = at_once
         self._connections = connections
         self._nursery = nursery

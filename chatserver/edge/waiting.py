@@ -9,7 +9,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.http import Exchange, HttpExchanges
-from chatserver.edge.requests import EXCUSE
+from chatserver.edge.requests import INTERNAL_ERROR_ANSWER
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler
@@ -31,7 +31,7 @@ class WaitingHandler(Handler):
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 500."""
-        self._connections.finish(connection, Reason.INTERNAL_ERROR, EXCUSE)
+        self._connections.finish(connection, Reason.INTERNAL_ERROR, INTERNAL_ERROR_ANSWER)
 
 
 class ServingHandler(WaitingHandler):

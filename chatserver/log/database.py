@@ -25,7 +25,7 @@ from chatserver.log.interface import (
 from chatserver.log.threads import ThreadPool
 
 #: Records looked at in one query for messages alone: 1 ms of a reading thread. A room may have a million reactions.
-LOOK_STEP = 20_000
+SCAN_RECORDS = 20_000
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -108,12 +108,12 @@ class DatabaseLog(ABC, Generic[C]):
         return head or Head(1, 0), records
 
     async def _latest_messages(self, room: str, high: int, limit: int, max_bytes: int) -> list[Record]:
-        """Look for messages LOOK_STEP records at a time, because other readers wait meanwhile."""
+        """Look for messages SCAN_RECORDS records at a time, because other readers wait meanwhile."""
         head = await self.head(room)
         high = min(high, head.last)
         newest_first: list[Record] = []
         while high >= head.first and len(newest_first) < limit:
-            low, left = max(high - LOOK_STEP + 1, head.first), limit - len(newest_first)
+            low, left = max(high - SCAN_RECORDS + 1, head.first), limit - len(newest_first)
             found = await self._open_readers().read(
                 room, low, high, left, max_bytes, last=True, messages_only=True
             )  # fmt: skip

@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 #: peers. The outcome of a larger one waits for a pass: posted, it would split the drafts of 100 publishers that never
 #: pause into smaller groups, and a publish would cost a fifth more. But if a full group is queued already, its size
 #: cannot shrink, and waiting would make 2 ms of commit 8.
-ANSWERS_A_STEP = 8
+ANSWERS_PER_STEP = 8
 
 
 class GroupWriter:
@@ -96,7 +96,7 @@ class GroupWriter:
 
     def post_for(self, drafts: Sequence[Draft]) -> Post:
         """The `Post` that brings the outcome of this group from its thread to the loop."""
-        return self._post if len(drafts) <= ANSWERS_A_STEP or len(self._waiting) >= MAX_GROUP else untaken
+        return self._post if len(drafts) <= ANSWERS_PER_STEP or len(self._waiting) >= MAX_GROUP else untaken
 
     def submit(self, draft: Draft, done: Answer) -> None:
         """Queue a draft; see `Log.submit`."""
@@ -240,7 +240,7 @@ class GroupWriter:
     def _hand_out(self) -> bool:
         """Hand out the next few answers, networks in turn; returns whether there are more."""
         unanswered = self._unanswered
-        for _ in range(min(len(unanswered), ANSWERS_A_STEP)):
+        for _ in range(min(len(unanswered), ANSWERS_PER_STEP)):
             _tell(*unanswered.pop())
         if self._waiting and not self._committing:
             self._begin_when_due()

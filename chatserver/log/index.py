@@ -38,10 +38,10 @@ SEARCH_BUDGET = 0.1
 #: Milliseconds in which the weight of a message halves: a month.
 HALF_LIFE = 30 * 86_400_000
 #: The least weight, so that an old message with the right words ranks above a new one with few.
-LEAST_WORTH = 0.25
+MIN_WEIGHT = 0.25
 
 #: Messages that the log in memory searches for one question.
-SCANNED = 20_000
+MAX_SCANNED = 20_000
 #: Seconds of that search before other tasks run.
 SCAN_STEP = 0.0003
 
@@ -99,7 +99,7 @@ class Index(Protocol):
 
 def worth(time_ms: int, now_ms: int) -> float:
     """The factor by which the age of a message reduces its score."""
-    return LEAST_WORTH + (1 - LEAST_WORTH) * math.exp2(-max(now_ms - time_ms, 0) / HALF_LIFE)
+    return MIN_WEIGHT + (1 - MIN_WEIGHT) * math.exp2(-max(now_ms - time_ms, 0) / HALF_LIFE)
 
 
 def ranked(records: Iterable[Record], question: Question, now_ms: int) -> list[Hit]:
@@ -142,7 +142,7 @@ class MemoryIndex:
         scores: list[tuple[float, Record]] = []
         start, go_on_at = go_on or 0, None
         for place, record in enumerate(self._newest(question.room, question.before)):
-            if place == start + SCANNED or len(scores) == CANDIDATES:
+            if place == start + MAX_SCANNED or len(scores) == CANDIDATES:
                 go_on_at = place
                 break
             if place >= start and question.user in (None, record.user_id):

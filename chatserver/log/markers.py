@@ -22,10 +22,10 @@ MAX_MARKERS = 1_000_000
 COUNT_EVERY = 10_000
 #: One in so many moved markers has the markers of its user counted, which takes 50 µs for 1,000 rooms. A user may have
 #: some dozens more than MAX_MARKED_ROOMS until then, and these are not shown.
-CHECK_ONE_IN = 32
+COUNT_ONE_IN = 32
 #: The highest count of unread messages that is reported; it stands for anything above it too. No more records are read
 #: in one room.
-MOST_UNREAD = 1_000
+MAX_UNREAD_COUNT = 1_000
 #: Records that are read for one answer: 10 ms of a reading thread, if most are plain messages.
 MAX_COUNTED = 20_000
 #: Records read at a time, and seconds of such reading for one answer. Records with 20 mentions or long texts take ten
@@ -45,8 +45,8 @@ class Unread(msgspec.Struct, frozen=True, gc=False):
     """What a user has not read in a room."""
 
     read: int  # the offset up to which it is read
-    unread: int  # messages of others, up to MOST_UNREAD
-    mentions: int  # those of them that mention the user, among the newest MOST_UNREAD records
+    unread: int  # messages of others, up to MAX_UNREAD_COUNT
+    mentions: int  # those of them that mention the user, among the newest MAX_UNREAD_COUNT records
 
 
 class Markers(Protocol):
@@ -67,7 +67,7 @@ class Markers(Protocol):
 
 def users_to_check(markers: Sequence[Marker]) -> set[str]:
     """The users whose markers are to be counted when these are moved. At random, so that nobody can stay uncounted."""
-    return {marker.user_id for marker in markers[randrange(CHECK_ONE_IN) :: CHECK_ONE_IN]}  # noqa: S311
+    return {marker.user_id for marker in markers[randrange(COUNT_ONE_IN) :: COUNT_ONE_IN]}  # noqa: S311
 
 
 class Place(NamedTuple):
@@ -90,15 +90,15 @@ class Span(NamedTuple):
 
     def unread(self, messages: int, mentions: int) -> Unread:
         """Add up the counts. Records that were not read count as messages, since retention may have removed them."""
-        return Unread(self.read, min(self.unseen + messages, MOST_UNREAD), mentions)
+        return Unread(self.read, min(self.unseen + messages, MAX_UNREAD_COUNT), mentions)
 
 
 def spans(places: Iterable[Place]) -> Iterator[Span]:
-    """What to read after each of these markers: the newest MOST_UNREAD records, and MAX_COUNTED in all."""
+    """What to read after each of these markers: the newest MAX_UNREAD_COUNT records, and MAX_COUNTED in all."""
     left = MAX_COUNTED
     for room, marked, first, last in places:
         read = min(marked, last)
-        low = max(read + 1, first, last - MOST_UNREAD + 1)
+        low = max(read + 1, first, last - MAX_UNREAD_COUNT + 1)
         if last - low >= left:
             low = last + 1
         left -= last - low + 1

@@ -20,15 +20,15 @@ from typing import Annotated
 import msgspec
 import trio
 
+from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import Heard, LogOpenError
-from chatserver.log.turns import FileLock
 
 #: Bytes in the path of a Unix socket that both Linux and macOS accept.
 MAX_PATH = 103
 #: Rooms in one datagram, and its bytes at most; the name of a room has up to 64.
-ROOMS_A_DATAGRAM, MAX_DATAGRAM = 64, 8 * 1024
+ROOMS_PER_DATAGRAM, MAX_DATAGRAM = 64, 8 * 1024
 #: Datagrams received before other tasks run; Linux queues 10, or as many as /proc/sys/net/unix/max_dgram_qlen says.
-TAKEN_AT_ONCE = 32
+RECEIVE_BATCH = 32
 #: Rooms whose hints are kept for a neighbour with a full queue. Beyond that the oldest are lost.
 MAX_UNSENT = 1_000
 #: Seconds until kept hints are sent again.
@@ -143,7 +143,7 @@ class Neighbours:
 
     def _receive(self, source: socket.socket) -> dict[str, int]:
         hints: dict[str, int] = {}
-        for _ in range(TAKEN_AT_ONCE):
+        for _ in range(RECEIVE_BATCH):
             try:
                 datagram = source.recv(MAX_DATAGRAM)
                 told = _decode(datagram)
@@ -160,7 +160,7 @@ class Neighbours:
 def _datagrams(hints: Mapping[str, int]) -> Iterator[tuple[bytes, dict[str, int]]]:
     """Hints in as few datagrams as possible, each with the hints in it."""
     left = iter(hints.items())
-    while part := dict(islice(left, ROOMS_A_DATAGRAM)):
+    while part := dict(islice(left, ROOMS_PER_DATAGRAM)):
         datagram = _encode(part)
         if len(datagram) <= MAX_DATAGRAM:
             yield datagram, part

@@ -21,6 +21,7 @@ from outcome import Outcome
 
 from chatserver.log.changes import hints_of, take_text
 from chatserver.log.database import DatabaseLog
+from chatserver.log.file_lock import FileLock
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
@@ -52,7 +53,6 @@ from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
-from chatserver.log.turns import FileLock
 
 #: Seconds that closing waits for a writing thread that is still busy, with a step of retention or a disk that hangs.
 BUSY_PATIENCE = 1.0

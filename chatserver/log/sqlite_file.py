@@ -26,7 +26,7 @@ PAGE_CACHE = 512
 #: Bytes of write-ahead log left on disk after a burst.
 WAL_KEPT = 64 * 1024 * 1024
 #: Bytes up to which a file is checked whole when it is opened, in about 0.3 s.
-CHECKED_AT_OPEN = 64 * 1024 * 1024
+MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
 
 #: Bits of a message's rowid, its place, that are the offset; the room's id is above them. So the messages of a room lie
 #: side by side without an index: 134 million rooms of 68 thousand million messages each.
@@ -185,7 +185,7 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
         raise LogOpenError(f"SQLite {sqlite3.sqlite_version} is too old, {wanted} is needed; use another Python")
     with _opening(path) as connection:
         _refuse_foreign(connection, path)
-        small = path.stat().st_size <= CHECKED_AT_OPEN
+        small = path.stat().st_size <= MAX_CHECKED_AT_OPEN
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if small else "ok"
         if found != "ok":
             raise _damaged(path, found)

@@ -25,6 +25,7 @@ import msgspec
 import structlog
 import trio
 
+from chatserver.log.file_lock import FileLock
 from chatserver.log.index import (
     CANDIDATES,
     SEARCH_BUDGET,
@@ -40,7 +41,6 @@ from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_indexing import FIRST, INDEX_STEP, IS_MESSAGE, index_rooms
 from chatserver.log.sqlite_readers import SqliteReaders
-from chatserver.log.turns import FileLock
 
 #: Seconds that a message waits for indexing to begin, and the number of messages at which it begins earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500
@@ -57,7 +57,7 @@ CLEAN_PAGES = 16
 #: Seconds that a search may last including waits, as on a slow disk.
 SLOWEST_SEARCH = 2.0
 #: Instructions of SQLite's virtual machine between two calls of the progress handler, which needs the interpreter lock.
-LOOK_EVERY = 500
+PROGRESS_INSTRUCTIONS = 500
 
 # Only constants of this package are formatted into statements. Each returns one row: for every row SQLite releases the
 # interpreter lock and waits for it again, half a millisecond beside a busy loop.
@@ -297,7 +297,7 @@ class _Search:
 
     def run(self, connection: sqlite3.Connection) -> Found:
         """Search unindexed messages first: one that is indexed meanwhile is then found twice rather than missed."""
-        connection.set_progress_handler(self._stopwatch(), LOOK_EVERY)
+        connection.set_progress_handler(self._stopwatch(), PROGRESS_INSTRUCTIONS)
         try:
             found = {} if self._go_on is not None else _find_in_tail(self._question, self._behind, connection)
             records, go_on = _find_in_index(self._question, self._go_on, connection)

@@ -30,7 +30,7 @@ from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
 
 #: For a shared file, the list of the rooms last written is reused for this many times as long as it took to make.
-NEWEST_LASTS = 20
+NEWEST_REUSE_FACTOR = 20
 #: Connections and threads. History is mostly in the page cache, so more threads would only wait for each other.
 READERS = 2
 #: Records read by one statement, 512 KB of text at the most: a join's page is one.
@@ -150,7 +150,7 @@ class SqliteReaders:
             self._earlier = dict(connection.execute(_NEWEST, (MAX_READ,)).fetchall())
             if self._shared:
                 ended = perf_counter()
-                self._earlier_until = ended + NEWEST_LASTS * (ended - began)
+                self._earlier_until = ended + NEWEST_REUSE_FACTOR * (ended - began)
         return self._earlier
 
 

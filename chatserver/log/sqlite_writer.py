@@ -22,13 +22,13 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.log.changes import plain
+from chatserver.log.file_lock import FileLock
 from chatserver.log.group_changes import Changes
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
-from chatserver.log.turns import FileLock
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -37,7 +37,7 @@ EXPIRE_EVERY = 512
 #: Records that one step of retention may remove: about 1 ms, and one sync of the disk.
 FORGET_STEP = 100
 #: Reactions to such records that one step may remove.
-UNREACT_STEP = 1_000
+REACTIONS_STEP = 1_000
 #: Rooms that one step of retention may look at.
 ROOMS_STEP = 200
 
@@ -277,7 +277,7 @@ class SqliteWriter:
             "SELECT max(place), time, count(*) FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
             (low, min(low + budget - 1, newest[0]), keep_from, oldest_ms),
         ).fetchone()
-        if self._connection.execute(_FORGET_REACTIONS, (low, place, UNREACT_STEP)).rowcount == UNREACT_STEP:
+        if self._connection.execute(_FORGET_REACTIONS, (low, place, REACTIONS_STEP)).rowcount == REACTIONS_STEP:
             return 0, budget
         self._connection.execute("DELETE FROM messages WHERE place BETWEEN ? AND ?", (low, place))
         self._connection.execute(

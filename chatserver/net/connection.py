@@ -27,7 +27,7 @@ Transport: TypeAlias = Union["PlainTransport", "TlsTransport"]
 #: `Connection.descriptor` once it is closed.
 CLOSED = -1
 #: IPv6 addresses whose network is cached: each event needs it several times.
-REMEMBERED = 8192
+CACHED_NETWORKS = 8192
 
 _NETWORK_BYTES = 8  # of the 16 of an IPv6 address: its /64
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.2
@@ -38,7 +38,7 @@ def network_of(address: str) -> str:
     return address if ":" not in address else _network_of_ipv6(address)
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHED_NETWORKS)
 def _network_of_ipv6(address: str) -> str:
     packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
     if packed.startswith(_IPV4_MAPPED):

@@ -11,7 +11,7 @@ from pathlib import Path
 from chatserver.settings.spec import ConfigError
 
 RESERVED_DESCRIPTORS = 64  # listeners, poller, log and its readers, standard streams, one spare
-MOST_DESCRIPTORS = 1 << 20  # the soft limit is raised no further: Linux's fs.nr_open; macOS's hard limit is infinite
+MAX_DESCRIPTORS = 1 << 20  # the soft limit is raised no further: Linux's fs.nr_open; macOS's hard limit is infinite
 
 
 def raise_descriptor_limit() -> int:
@@ -21,9 +21,9 @@ def raise_descriptor_limit() -> int:
     Go's runtime does the same at start.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+        return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (ValueError, OSError):  # macOS: more than kern.maxfilesperproc, whatever the hard limit says

@@ -25,10 +25,10 @@ from chatserver.settings.fields import Settings
 TICK = 0.1
 TICK_MICROSECONDS = round(TICK * 1e6)
 #: Lateness (s) beyond which all deadlines are moved. Less is scheduling noise, for which deadlines have room.
-LATE = 2 * TICK
-#: A deadline `at_rest` (a column of the table) of LONG ticks or more is rounded up to a multiple of TOGETHER ticks.
+MAX_LATENESS = 2 * TICK
+#: A deadline `at_rest` (a column of the table) of at least COARSE_FROM ticks is rounded up to a multiple of COARSE_TICKS.
 #: Thousands of pings spread over all ticks would wake the loop for each answer; together they go in batches.
-TOGETHER, LONG = 10, 100
+COARSE_TICKS, COARSE_FROM = 10, 100
 #: Ticks for which the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
 NAP = 5
 #: Rounding error of a float division, in ticks.
@@ -44,7 +44,8 @@ class Wheel:
         self._table = table
         self._spans = spans(settings)
         self._steps = tuple(
-            TOGETHER if row.at_rest and span >= LONG else 1 for row, span in zip(ROWS, self._spans, strict=True)
+            COARSE_TICKS if row.at_rest and span >= COARSE_FROM else 1
+            for row, span in zip(ROWS, self._spans, strict=True)
         )
         self._slots: dict[int, array[int]] = {}
         self.entries = array("I")  # for each descriptor number the tick of its earliest entry, 0 when it has none
@@ -69,7 +70,7 @@ class Wheel:
     def advance(self, now: float) -> None:
         """Set `current` to the tick of `now`; called first in each pass of the loop."""
         late = now - self.planned
-        if late > LATE:
+        if late > MAX_LATENESS:
             self._origin += late
             self.lateness += late
             self.planned = now

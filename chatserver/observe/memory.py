@@ -24,8 +24,8 @@ import structlog
 from chatserver.observe.loop import Durations
 
 #: Seconds between collections of the middle and of all generations.
-MIDDLE_EVERY = 1.0
-FULL_EVERY = 30.0
+MIDDLE_INTERVAL = 1.0
+FULL_INTERVAL = 30.0
 #: The least number of connections that counts as a crowd: 40 KB; less memory is not worth a trim.
 CROWD = 100
 #: The heap is trimmed when one in so many of a crowd has come or gone. With 2, a heap that was trimmed just before its
@@ -92,10 +92,10 @@ class Collector:
     def tick(self, now: float) -> None:
         """Collect the generations that are due; called at each turn of the wheel."""
         if now >= self._full_at:
-            self._full_at, self._middle_at = now + FULL_EVERY, now + MIDDLE_EVERY
+            self._full_at, self._middle_at = now + FULL_INTERVAL, now + MIDDLE_INTERVAL
             gc.collect(2)
         elif now >= self._middle_at:
-            self._middle_at = now + MIDDLE_EVERY
+            self._middle_at = now + MIDDLE_INTERVAL
             gc.collect(1)
         else:
             gc.collect(0)

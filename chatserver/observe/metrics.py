@@ -18,9 +18,9 @@ from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
+from chatserver.api.cluster_parts import SharedParts
 from chatserver.api.search import SearchCounts
 from chatserver.api.session import WebSocketSession
-from chatserver.api.together import Together
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
@@ -59,7 +59,7 @@ class MeasuredParts:
     loop: LoopMeter
     handshakes: Handshakes | None
     garbage: GarbageCollector
-    together: Together | None
+    shared: SharedParts | None
 
 
 class ServerMetrics:
@@ -74,8 +74,8 @@ class ServerMetrics:
     def collect(self) -> Iterator[Metric]:
         """All metrics; called by prometheus_client."""
         yield from self._by_label()
-        if self._parts.together is not None:
-            yield from _of_processes(self._parts.together)
+        if self._parts.shared is not None:
+            yield from _of_processes(self._parts.shared)
         for family, name, meaning, value in self._numbers():
             yield family(name, meaning, value)
         loop, garbage = self._parts.loop, self._parts.garbage
@@ -152,19 +152,19 @@ class ServerMetrics:
     # fmt: on
 
 
-def _of_processes(together: Together) -> Iterator[Metric]:
+def _of_processes(shared: SharedParts) -> Iterator[Metric]:
     """With --shared: the shards, and the numbers of other processes."""
     up = Gauge("chatserver_shard_up", "Whether a shard may be asked", labels=("shard",))
     failures = Counter("chatserver_shard_failures", "Calls that a shard did not answer well", labels=("shard",))
     alone = Counter("chatserver_shard_alone", "Limits decided without the shard", labels=("shard",))
-    for shard, limits in zip(together.shards.all, together.search.limits, strict=True):
+    for shard, limits in zip(shared.shards.all, shared.search.limits, strict=True):
         up.add_metric((shard.name,), shard.up)
         failures.add_metric((shard.name,), shard.failures)
         alone.add_metric((shard.name,), limits.alone)
     yield from (up, failures, alone)
-    elsewhere, search = together.elsewhere.statistics(), together.search
-    yield Gauge("chatserver_processes", "Other processes of this chat that are heard", elsewhere["processes"])
-    yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", elsewhere["people"])
+    cluster, search = shared.cluster.statistics(), shared.search
+    yield Gauge("chatserver_processes", "Other processes of this chat that are heard", cluster["processes"])
+    yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", cluster["people"])
     yield Counter("chatserver_search_shared", "Search results that another process had found", search.results.found)
     yield Counter("chatserver_sessions", "Visitors who searched first, or after a long time", search.sessions.made)
 

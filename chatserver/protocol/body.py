@@ -35,7 +35,7 @@ class BodyLimits(msgspec.Struct, frozen=True, gc=False):
 
 #: Bytes up to which a body is kept as `bytes`, copied at each read: ten bytes take 48 of memory, in a `bytearray` 96. A
 #: body that comes in one read, as nearly all do, is not copied at all.
-SMALL = 512
+SMALL_BODY = 512
 
 
 def body_reader(head: Head, limits: BodyLimits) -> "Body":
@@ -64,7 +64,7 @@ class LengthBody(msgspec.Struct, gc=False, eq=False):
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the wire."""
-        if len(self.gathered) > SMALL and isinstance(self.gathered, bytes):
+        if len(self.gathered) > SMALL_BODY and isinstance(self.gathered, bytes):
             self.gathered = bytearray(self.gathered)  # grows without copying
         self.gathered += data
 

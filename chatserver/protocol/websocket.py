@@ -88,9 +88,9 @@ class Assembly(msgspec.Struct, gc=False):
 
 #: The longest run of pings and pongs in which each is an event; a longer run becomes one event. RFC 6455 section 5.5.3
 #: allows answering only the last ping, and Autobahn sends ten.
-SHORT_RUN = 16
+MAX_SEPARATE_CONTROLS = 16
 #: Pings and pongs in one event at most, 0.1 ms: more than a read of the usual size brings.
-LONG_RUN = 256
+MAX_MERGED_CONTROLS = 256
 #: Bytes from which on an incomplete frame is moved into the `Assembly`. Shorter ones stay in the buffer, which is
 #: copied at each read.
 LONG_FRAME = 64 * 1024
@@ -242,7 +242,7 @@ def _refuse_size(length: int, assembly: Assembly | None, limits: FrameLimits) ->
 def _run_end(buffer: bytes, at: int) -> int:
     """The end of the run of complete, well-formed pings and pongs that begins here."""
     size = len(buffer)
-    for _ in range(LONG_RUN - 1):
+    for _ in range(MAX_MERGED_CONTROLS - 1):
         if size - at < 6 or buffer[at] not in _HEARTBEATS or not _MASKED <= buffer[at + 1] <= _MASKED | _MAX_CONTROL:
             break
         end = at + 6 + (buffer[at + 1] & 0x7F)
@@ -258,7 +258,7 @@ def _heartbeats(frames: bytes) -> list[Event]:
     while (at := starts[-1] + 6 + (frames[starts[-1] + 1] & 0x7F)) < len(frames):
         starts.append(at)
     count = len(starts)
-    if count > SHORT_RUN:
+    if count > MAX_SEPARATE_CONTROLS:
         last = next((at for at in reversed(starts) if frames[at] == _WHOLE_PING), None)
         return [Pong(count) if last is None else Ping(_payload(frames, last), count)]
     return [Ping(_payload(frames, at)) if frames[at] == _WHOLE_PING else PONG for at in starts]

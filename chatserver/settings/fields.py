@@ -29,7 +29,10 @@ MAX_WORKERS = 256  # processes: one for each core of the largest machines
 _MIB = 1 << 20
 _MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
 #: Settings that may not be below other ones.
-AT_LEAST = {"body_deadline_max": ("body_deadline",), "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes")}
+LOWER_BOUNDS = {
+    "body_deadline_max": ("body_deadline",),
+    "all_unfinished_bytes": ("max_body_bytes", "max_message_bytes"),
+}
 
 #: Settings other than limits.
 service = partial(setting, Section.SERVICE)
@@ -332,7 +335,7 @@ class Settings:
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")
             raise ConfigError(given, f"needs --{missing} beside it")
-        for name, least in ((name, least) for name, several in AT_LEAST.items() for least in several):
+        for name, least in ((name, least) for name, several in LOWER_BOUNDS.items() for least in several):
             value, bound, unit = getattr(self, name), getattr(self, least), SPECS[name].unit.value
             if value < bound:
                 raise ConfigError(

@@ -31,7 +31,7 @@ class Guests(StrEnum):
     NONE = "none"
 
 
-class Who(Enum):
+class Audience(Enum):
     """Who may do something in a room. Each value also includes the people of those below it."""
 
     EVERYONE = "everyone"
@@ -46,8 +46,8 @@ class Who(Enum):
 class RoomPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rules in the rooms of one pattern."""
 
-    read: Who = Who.EVERYONE
-    write: Who = Who.EVERYONE
+    read: Audience = Audience.EVERYONE
+    write: Audience = Audience.EVERYONE
     list: bool = False  # `GET /rooms` shows it also to people who may not read it
     slow_mode: Annotated[float, msgspec.Meta(ge=0, le=DAY)] = 0.0  # s between two messages of a user
     #: number and age in seconds of the messages that are kept; None: as in other rooms, 0: all

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Any
 
-from chatserver.settings.fields import AT_LEAST, SPECS, Settings
+from chatserver.settings.fields import LOWER_BOUNDS, SPECS, Settings
 from chatserver.settings.spec import Sharing
 
 #: Standard deviations above the mean in the share of a limit on connections, which the kernel spreads at random: a
@@ -32,7 +32,7 @@ def share(name: str, settings: Settings) -> int:
         return total
     mean = total / settings.workers
     slack = SPREAD_DEVIATIONS * math.sqrt(mean) if spec.sharing is Sharing.SPREAD else 0.0
-    floor: float = max(spec.minimum, *(getattr(settings, least) for least in AT_LEAST.get(name, ())), 0)
+    floor: float = max(spec.minimum, *(getattr(settings, least) for least in LOWER_BOUNDS.get(name, ())), 0)
     return min(total, math.ceil(max(mean + slack, floor)))
 
 

@@ -18,11 +18,11 @@ MAX_MESSAGE = 128 * 1024
 #: 13 messages of 10 KB; its default maximum (net.core.wmem_max, which the kernel doubles) holds 52 of 5 KB.
 SEND_BUFFER = 1 << 20
 #: Messages received before other tasks run.
-TAKEN_AT_ONCE = 16
+RECEIVE_BATCH = 16
 
 
 class Datagrams:
-    """The socket of worker `number` of `count`, from 0. `run` receives; `tell` is the method of a `Carrier`."""
+    """The socket of worker `number` of `count`, from 0. `run` receives; `tell` is the method of a `MessageBus`."""
 
     def __init__(self, folder: Path, number: int, count: int) -> None:
         self._path = folder / f"said-{number}"
@@ -56,7 +56,7 @@ class Datagrams:
                 self._socket = None
 
     def _take(self, bound: socket.socket) -> None:
-        for _ in range(TAKEN_AT_ONCE):
+        for _ in range(RECEIVE_BATCH):
             try:
                 message = bound.recv(MAX_MESSAGE)
             except BlockingIOError:

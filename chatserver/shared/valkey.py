@@ -24,11 +24,11 @@ CONNECT_DEADLINE = 2.0
 #: Seconds for an answer; a server in another region takes 0.1.
 CALL_DEADLINE = 0.25
 #: Seconds between two checks that it still answers and accepts writes, and for the answer to a check.
-LOOK_EVERY, LOOK_DEADLINE = 1.0, 1.0
+CHECK_INTERVAL, CHECK_DEADLINE = 1.0, 1.0
 #: Mean seconds between two attempts to connect; each wait is 0.5 to 1.5 times that.
 RETRY_EVERY = 1.0
 #: Milliseconds for which the key of a check is kept.
-LOOK_KEPT_MS = 10_000
+CHECK_KEY_MS = 10_000
 #: Characters of a reason in the log.
 MAX_REASON = 200
 #: The advice to the operator while the server has never answered as Valkey does.
@@ -105,7 +105,7 @@ class ValkeyShard:
         """Connect, and return when the server is lost. Raises the errors of the client library, in a group."""
         connection = TCPConnection(
             self._location, username=self._user, password=self._password, connect_timeout=CONNECT_DEADLINE,
-            stream_timeout=LOOK_DEADLINE,
+            stream_timeout=CHECK_DEADLINE,
         )  # fmt: skip
         self._lost = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -132,12 +132,12 @@ class ValkeyShard:
 
     async def _look(self, connection: TCPConnection, channel: str) -> None:
         """Check that it answers and accepts writes, since a replica answers too. Raises RedisError and TimeoutError."""
-        await connection.create_request(b"SET", f"{channel}:look", b"", b"PX", LOOK_KEPT_MS)
+        await connection.create_request(b"SET", f"{channel}:look", b"", b"PX", CHECK_KEY_MS)
 
     async def _watch(self, connection: TCPConnection, channel: str) -> None:
         """Check the server from time to time, so that an unresponsive one is noticed even without calls."""
         while not self._lost.is_set():
-            await trio.sleep(LOOK_EVERY)
+            await trio.sleep(CHECK_INTERVAL)
             try:
                 await self._look(connection, channel)
             except Exception as error:  # noqa: BLE001  as in `call`

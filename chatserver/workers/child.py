@@ -23,9 +23,9 @@ from chatserver.workers.link import Alive, Ask, Collect, Link, Numbers, Ready, S
 #: Seconds between checks of a silent worker, and the number of checks after which it counts as hung. A heartbeat is due
 #: every second. gunicorn allows 30 s, systemd's WatchdogSec examples 30; here a full garbage collection or a stalled
 #: disk blocks the loop for less than one.
-LOOK, MAX_SILENT_LOOKS = 1.0, 10
+CHECK_INTERVAL, MAX_SILENT_CHECKS = 1.0, 10
 #: The number of checks before the first heartbeat, for a process that starts on a busy machine.
-MAX_STARTING_LOOKS = 60
+MAX_STARTING_CHECKS = 60
 #: Seconds for a process to end after its link has closed, or after its time for draining: it still closes the log.
 END_PATIENCE = 3.0
 #: Seconds for a worker to send its numbers.
@@ -124,14 +124,14 @@ class Child:
 
     async def _listen(self, nursery: trio.Nursery) -> None:
         """Receive messages until the link closes or the worker hangs."""
-        silent, most = 0, MAX_STARTING_LOOKS
+        silent, most = 0, MAX_STARTING_CHECKS
         while silent < most:
-            with trio.move_on_after(LOOK) as look:
+            with trio.move_on_after(CHECK_INTERVAL) as look:
                 message = await self._link.receive()
             if look.cancelled_caught:
                 silent += 1
                 continue
-            silent, most = 0, MAX_SILENT_LOOKS
+            silent, most = 0, MAX_SILENT_CHECKS
             match message:
                 case None:
                     return
@@ -149,7 +149,7 @@ class Child:
                 case Alive():
                     pass
         self.hung = True
-        _log.error("worker_hung", worker=self.number, pid=self._process.pid, seconds=silent * LOOK)
+        _log.error("worker_hung", worker=self.number, pid=self._process.pid, seconds=silent * CHECK_INTERVAL)
         self._process.kill()
 
     def stop(self, *, replaced: bool = False) -> None:

@@ -32,7 +32,7 @@ from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers,
 #: Seconds between heartbeats.
 HEARTBEAT = 1.0
 #: Seconds for which a replaced worker, before it drains, waits for the requests of peers that it has just accepted.
-ARRIVAL = 0.5
+ARRIVAL_WAIT = 0.5
 #: Seconds for the supervisor to answer with the text of /metrics, and to accept our last numbers.
 METRICS_PATIENCE, LAST_NUMBERS = 3.0, 1.0
 
@@ -46,7 +46,7 @@ class Worker:
         operators = None if setup.operators is None else _inherited(setup.operators)
         self.listening = Listening([[_inherited(each) for each in setup.listening]], operators)
         self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count) if setup.folder else None
-        self.carrier = Datagrams(Path(setup.folder), setup.number, setup.count) if setup.folder else None
+        self.bus = Datagrams(Path(setup.folder), setup.number, setup.count) if setup.folder else None
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False
         self._accepts = False
@@ -110,7 +110,7 @@ class Worker:
                     self._told_to_stop = True
                     if message.replaced and self._accepts:
                         self._server.stop_accepting()
-                        await trio.sleep(ARRIVAL)
+                        await trio.sleep(ARRIVAL_WAIT)
                     self._hand_on(signal.SIGTERM)
                 case Collect():
                     self._tell(Numbers(self._families()))

@@ -37,11 +37,11 @@ from chatserver.workers.shared_log import SharedLog, shared_log
 #: RestartSec is 0.1 s, and peers in the worker's accept queue wait that long.
 RESTART_PAUSE, MAX_RESTART_PAUSE = 0.1, 5.0
 #: Seconds after its start from which a worker's death is not an early one.
-STABLE = 10.0
+STABLE_AFTER = 10.0
 #: Workers that start at a time, for each processor: a start takes half a second of one.
-STARTING = 4
+MAX_STARTING = 4
 #: Settings that a reload cannot change: sockets are bound, workers share one log, and the supervisor also writes logs.
-FIXED = ("host", "port", "workers", "metrics_listen", "send_buffer", "log", "log_format", "quiet")
+RESTART_ONLY = ("host", "port", "workers", "metrics_listen", "send_buffer", "log", "log_format", "quiet")
 
 _log = structlog.get_logger("chatserver.workers")
 
@@ -126,7 +126,7 @@ class Supervisor:
 
     async def _start_all(self) -> int | None:
         """Start the first worker alone, then the others some at a time. Returns the exit code if one cannot start."""
-        batch = STARTING * (os.cpu_count() or 1)
+        batch = MAX_STARTING * (os.cpu_count() or 1)
         for places in (self._places[:1], *(self._places[at : at + batch] for at in range(1, len(self._places), batch))):
             children = [self._launch(place, self._settings) for place in places]
             for child in children:
@@ -174,7 +174,7 @@ class Supervisor:
 
     async def _restart(self, place: Place, child: Child, lived: float) -> None:
         self._metrics.died(child)
-        place.failures = 0 if lived >= STABLE else place.failures + 1
+        place.failures = 0 if lived >= STABLE_AFTER else place.failures + 1
         pause = min(RESTART_PAUSE * 2.0**place.failures, MAX_RESTART_PAUSE)
         _log.warning("worker_died", worker=child.number, code=child.code, again_in=pause)
         await trio.sleep(pause)
@@ -207,7 +207,7 @@ class Supervisor:
         """Read the settings again; None if they cannot be used."""
         try:
             found = self._load()
-            kept = {name: getattr(self._settings, name) for name in FIXED}
+            kept = {name: getattr(self._settings, name) for name in RESTART_ONLY}
             settings = replace(found, **kept)
         except ConfigError as error:
             _log.error("settings_not_reloaded", reason=str(error))

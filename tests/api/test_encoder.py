@@ -6,13 +6,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder, faces
-from chatserver.chat.presence import NAMED_ROOM, Presence
+from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import Kind, Record
 
 ENCODER = WireEncoder("k3f9")
 RECORD = Record("lobby", 41, 1_763_800_000_123, "u_1", "Ann", 'a "quoted" ünï\n')
-PEOPLE = [Principal(number, "here") for number in range(NAMED_ROOM + 5)]
+PEOPLE = [Principal(number, "here") for number in range(MAX_NAMED_MEMBERS + 5)]
 
 
 def fields_of(event: bytes) -> dict[str, str]:

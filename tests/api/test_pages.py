@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from chatserver.api.pages import ANSWERS_KEPT, PAGE_BYTES, Start, resolve
+from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Start, resolve
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
 from tests.support.peers import Address, Chatter, ask, publish
 from tests.support.serving import Serving
@@ -145,7 +145,7 @@ async def test_rooms_of_one_poll_share_the_bound_and_each_has_its_turn(server: S
 
 
 async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> None:
-    limits = range(1, 2 * ANSWERS_KEPT + 1)
+    limits = range(1, 2 * CACHED_ANSWERS + 1)
     answers: list[list[int]] = []
 
     async def poll(limit: int) -> None:
@@ -157,4 +157,4 @@ async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> Non
         await server.in_phase("held", len(limits))
         await publish(server.address, "a", "hello")
     assert answers == [[1]] * len(limits)
-    assert len(server.server.parts.hub.rooms["a"].cache or ()) == ANSWERS_KEPT
+    assert len(server.server.parts.hub.rooms["a"].cache or ()) == CACHED_ANSWERS

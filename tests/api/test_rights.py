@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from chatserver.settings.rooms import Guests, RoomPolicy, Who
+from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 from tests.support.peers import Peer, ask, chatter, connect, publish
 from tests.support.serving import Serving, serving
 
 ROOMS = (
-    ("staff-*", RoomPolicy(read=Who.GRANTED, write=Who.GRANTED)),
-    ("news", RoomPolicy(write=Who.MODERATORS)),
-    ("jobs", RoomPolicy(read=Who.SIGNED_IN, write=Who.EVERYONE, list=True)),
+    ("staff-*", RoomPolicy(read=Audience.GRANTED, write=Audience.GRANTED)),
+    ("news", RoomPolicy(write=Audience.MODERATORS)),
+    ("jobs", RoomPolicy(read=Audience.SIGNED_IN, write=Audience.EVERYONE, list=True)),
 )
 READS = (
     "/rooms/{room}",

@@ -29,7 +29,7 @@ def log() -> ControlledLog:
 
 @pytest.fixture
 async def server(log: ControlledLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
-    monkeypatch.setattr(follower, "COMPARE_EVERY", 3600.0)  # a hint that is lost stays so
+    monkeypatch.setattr(follower, "COMPARE_INTERVAL", 3600.0)  # a hint that is lost stays so
     async with serving(engine=log) as running:
         yield running
 

@@ -10,7 +10,7 @@ import trio
 
 from chatserver.api import tokens as tokens_module
 from chatserver.meters import KeyedBuckets
-from chatserver.settings.rooms import Guests, RoomPolicy, Who
+from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
 from tests.support.tokens import SECRET, bearer, secret_file, token
@@ -18,9 +18,9 @@ from tests.support.tokens import SECRET, bearer, secret_file, token
 ANN = {"id": "u_ann", "name": "Ann"}
 JSON = {"Content-Type": "application/json"}
 ROOMS = (
-    ("staff-*", RoomPolicy(read=Who.GRANTED, write=Who.GRANTED)),
-    ("news", RoomPolicy(write=Who.MODERATORS)),
-    ("members", RoomPolicy(read=Who.SIGNED_IN, write=Who.SIGNED_IN)),
+    ("staff-*", RoomPolicy(read=Audience.GRANTED, write=Audience.GRANTED)),
+    ("news", RoomPolicy(write=Audience.MODERATORS)),
+    ("members", RoomPolicy(read=Audience.SIGNED_IN, write=Audience.SIGNED_IN)),
 )
 
 

@@ -22,7 +22,7 @@ async def test_hello() -> None:
 async def test_a_talk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two people join, hear the same, ask who is there, read what was said, and leave."""
     monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 1)
-    monkeypatch.setattr("chatserver.chat.presence.TELL_EVERY", 0.1)
+    monkeypatch.setattr("chatserver.chat.presence.NOTICE_INTERVAL", 0.1)
     async with serving(presence_grace=1.0) as server, chatter(server.address) as friend:
         user = friend.hello["user"]
         joined = await friend.ask("join", room="lobby")

@@ -22,7 +22,7 @@ import trio
 
 from chatserver.api.pipelines.limiters import Limiters, search_limits
 from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.pipelines.search import ROOMS_ASKED, ROOMS_CONSIDERED, Asked, Ranking, Searched, SearchPipeline
+from chatserver.api.pipelines.search import QUERIED_ROOMS, ROOMS_CONSIDERED, Asked, Ranking, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
@@ -74,7 +74,7 @@ class Searching:
         pipeline = SearchPipeline(
             index=self._log.index, sessions=self._shared.sessions, limiters=self._limiters, limits=LIMITS,
             results=ResultCache(trio.current_time), far_results=self._shared.results, recent_rooms=self._recent_rooms,
-            may_read=lambda principal, *, room: True, start_afterwards=self._later,
+            may_read=lambda principal, *, room: True, start_in_background=self._later,
         )  # fmt: skip
         return len((await pipeline.search(asked)).hits)
 
@@ -90,7 +90,7 @@ class Searching:
         await self._limiters.take(LIMITS.user, principal.number)
         ranking = Ranking(0)
         if await self._rank(asked.question, ranking) is not None:
-            for room in (await self._recent_rooms(ROOMS_CONSIDERED))[:ROOMS_ASKED]:
+            for room in (await self._recent_rooms(ROOMS_CONSIDERED))[:QUERIED_ROOMS]:
                 await self._rank(msgspec.structs.replace(asked.question, room=room), ranking)
         hits = ranking.best(asked.limit)
         self._later(sessions.touch, Searched(asked, principal, hits, {}, 0, [], False, 0.0))

@@ -137,7 +137,7 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
                 index=log.index, sessions=RequestSessions(), limits=LIMITS, recent_rooms=recent_rooms,
                 limiters=Limiters(local_shards(trio.current_time), trio.current_time),
                 results=ResultCache(trio.current_time), may_read=lambda principal, *, room: True,
-                start_afterwards=nursery.start_soon,
+                start_in_background=nursery.start_soon,
             )  # fmt: skip
             visitor = Principal(next(visitors), "192.0.2.7")
             asked = Asked(ask(language), 20, visitor.network, visitor, False)

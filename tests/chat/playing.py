@@ -9,9 +9,9 @@ import trio
 from hypothesis import strategies as st
 
 from chatserver.chat import registry
+from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.member import Source
 from chatserver.chat.presence import MAX_LISTED
-from chatserver.chat.wider_presence import WiderPresence
 from chatserver.log.interface import Draft, Kind, LogError
 from tests.support.chatting import Chatting
 from tests.support.scripted import ENDLESS, Peer
@@ -22,7 +22,7 @@ NETWORKS = ("192.0.2.1", "198.51.100.1")
 
 ENDLESS_MS = 1 << 40
 #: Seconds after which an empty room has left memory.
-LONG_AFTER = registry.EMPTY_STAYS + 100.0
+LONG_AFTER = registry.EMPTY_ROOM_SECONDS + 100.0
 
 Act = tuple[str, int, int]
 
@@ -207,7 +207,7 @@ class Play:
             here += [waiter.principal.number for waiter in room.waiters or ()]
             here += room.presence._leases or ()
             people = room.presence.people()
-            if isinstance(room.presence, WiderPresence):
+            if isinstance(room.presence, ClusterPresence):
                 people = room.presence.people_here(MAX_LISTED)
             assert {person.number for person in people} == set(here)
             connections = [member.connection for member in room.members]

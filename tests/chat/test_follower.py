@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from chatserver.chat.follower import COMPARE_EVERY
+from chatserver.chat.follower import COMPARE_INTERVAL
 from chatserver.log.interface import Draft, Kind, Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.groups import append
 from tests.support.scripted import HERE
 
 #: Seconds within which a hint that was lost is made up for.
-SOON = 2 * COMPARE_EVERY
+SOON = 2 * COMPARE_INTERVAL
 ENDLESS_MS = 1 << 40
 
 
@@ -54,7 +54,7 @@ async def test_rooms_beyond_one_comparison_have_their_turn(shared: Chatting, mon
     for name, peer in peers.items():
         await shared.join(peer, name)
         shared.elsewhere_said(name, "one")
-    await trio.sleep(4 * COMPARE_EVERY)
+    await trio.sleep(4 * COMPARE_INTERVAL)
     assert all(peer.offsets(name) == [1] for name, peer in peers.items())
 
 
@@ -176,7 +176,7 @@ async def test_alone_the_log_is_never_read_for_news(it: Chatting) -> None:
     it.log.reads = 0
     for _ in range(5):
         await it.publish("lobby", "one", "two")
-    await trio.sleep(10 * COMPARE_EVERY)
+    await trio.sleep(10 * COMPARE_INTERVAL)
     assert ann.offsets("lobby") == list(range(1, 11))
     assert it.log.reads == 0
 

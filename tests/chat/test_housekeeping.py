@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from chatserver.chat import presence as presence_module
-from chatserver.chat.presence import TELL_EVERY
+from chatserver.chat.presence import NOTICE_INTERVAL
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
@@ -142,7 +142,7 @@ async def test_one_who_joins_and_leaves_without_end_costs_a_bounded_number_of_fr
 async def test_presence_over_all_rooms_is_bounded_and_rooms_take_turns(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.chat.housekeeping.TOLD_A_ROUND", 20)
+    monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 20)
     watchers = {f"room-{number}": it.peer() for number in range(30)}
     for name, watcher in watchers.items():
         for peer in (watcher, *(it.peer() for _ in range(9))):
@@ -159,7 +159,7 @@ async def test_rooms_are_looked_at_a_few_in_a_step_and_none_is_forgotten(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """20,000 rooms in which somebody came held the loop for 54 ms, and as many that all had left for 170."""
-    monkeypatch.setattr("chatserver.chat.housekeeping.LOOKED_AT", 3)
+    monkeypatch.setattr("chatserver.chat.housekeeping.ROOMS_PER_STEP", 3)
     watchers = {f"room-{number}": it.peer() for number in range(10)}
     for name, watcher in watchers.items():
         await it.join(watcher, name)
@@ -203,7 +203,7 @@ async def test_what_falls_due_before_the_last_was_told_is_told_with_it(it: Chatt
     for number in (50, 51):
         peer = Peer(number)
         it.hub.attach(room, peer, encoding=it.encoder.frames, principal=peer.principal, cursor=0)
-        room.presence.told_at = -TELL_EVERY
+        room.presence.told_at = -NOTICE_INTERVAL
         it.hub.tick()  # the schedule had no turn in between
     await trio.sleep(3.0)
     assert ",".join(joined for joined, _, _ in watcher.presence("lobby")[1:]) == "50,51"

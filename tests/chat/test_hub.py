@@ -10,7 +10,7 @@ import trio
 
 from chatserver.chat import registry
 from chatserver.chat.member import Source
-from chatserver.chat.registry import EMPTY_STAYS, LATEST
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LATEST
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Stored
 from tests.support.chatting import Chatting, chatting
@@ -129,16 +129,16 @@ async def test_an_empty_room_stays_for_a_while_and_leaves(it: Chatting) -> None:
     member = await it.join(it.peer(), "lobby")
     room = member.room
     for _ in range(2):
-        await trio.sleep(EMPTY_STAYS * 3)
+        await trio.sleep(EMPTY_ROOM_SECONDS * 3)
         assert it.hub.room("lobby") is room, "somebody is in it"
         it.leave(member)
-        await trio.sleep(EMPTY_STAYS - 2)
+        await trio.sleep(EMPTY_ROOM_SECONDS - 2)
         member = await it.join(it.peer(), "lobby")  # in time to find the ring
     it.leave(member)
-    await trio.sleep(EMPTY_STAYS + 2)
+    await trio.sleep(EMPTY_ROOM_SECONDS + 2)
     assert it.hub.rooms == {}
     async with it.hub.using("lobby", HERE) as room:
-        await trio.sleep(EMPTY_STAYS * 3)
+        await trio.sleep(EMPTY_ROOM_SECONDS * 3)
         assert it.hub.room("lobby") is room, "it is used"
 
 
@@ -154,7 +154,7 @@ async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 10)
-    monkeypatch.setattr(registry, "EVICTED_AT_ONCE", 3)
+    monkeypatch.setattr(registry, "EVICTIONS_PER_STEP", 3)
     for number in range(100):
         await it.load(f"room-{number}")
     it.hub.tick()
@@ -167,7 +167,7 @@ async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
     it.leave(member)
     await trio.sleep(3.0)
     assert "room-99" not in it.hub.rooms
-    await trio.sleep(EMPTY_STAYS)
+    await trio.sleep(EMPTY_ROOM_SECONDS)
     assert it.hub.rooms == {}
     assert it.hub.registry._empty_of_network == {}
 
@@ -191,7 +191,7 @@ async def test_who_was_in_a_room_alone_does_not_hold_it_in_memory(
     await it.join(it.peer(), "second")
     assert it.hub.rooms["second"].last == 1
     it.sink.die(friend)
-    await trio.sleep(EMPTY_STAYS)
+    await trio.sleep(EMPTY_ROOM_SECONDS)
     assert len(it.hub.rooms["second"].presence) == 1
     assert it.hub.housekeeping.leasing() == []
 
@@ -215,7 +215,7 @@ async def test_a_room_that_was_written_to_or_told_as_its_time_came_leaves_too(
     it.hub.tick()
     await it.until_idle()
     assert len(answers) == 2
-    await trio.sleep(EMPTY_STAYS * 2)
+    await trio.sleep(EMPTY_ROOM_SECONDS * 2)
     assert it.hub.rooms == {}
 
 
@@ -282,7 +282,7 @@ async def test_they_are_listed_while_somebody_is_there(it: Chatting) -> None:
     it.leave(member)
     assert list(it.hub.registry.unwritten()) == []
     assert len(it.hub.registry._unwritten) == 2
-    await trio.sleep(EMPTY_STAYS + 2)
+    await trio.sleep(EMPTY_ROOM_SECONDS + 2)
     assert it.hub.registry._unwritten == {}
 
 

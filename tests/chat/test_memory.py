@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from chatserver.chat.registry import EMPTY_STAYS, LOW_WATER, NETWORK_SHARE, RoomsFullError
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LOW_WATER, NETWORK_SHARE, RoomsFullError
 from chatserver.chat.ring import Ring
 from chatserver.log.interface import LogError
 from tests.support.chatting import Chatting, chatting
@@ -68,7 +68,7 @@ async def test_answers_count_and_are_given_up_and_so_is_all_of_a_room_that_leave
         assert room.cache is None
         it.leave(member)
         room.remember("one", b"x" * 1_000)
-        await trio.sleep(EMPTY_STAYS + 2)
+        await trio.sleep(EMPTY_ROOM_SECONDS + 2)
         assert (it.hub.rooms, it.hub.statistics()["kept"]) == ({}, 0)
 
 
@@ -105,7 +105,7 @@ async def test_a_network_has_a_share_of_the_rooms_and_gives_it_back_with_the_roo
         await it.join(it.peer(network=network(1)), "c")
         await it.join(it.peer(), "c")  # it is there already, and another's
         it.leave(members[0])
-        await trio.sleep(EMPTY_STAYS + 2)
+        await trio.sleep(EMPTY_ROOM_SECONDS + 2)
         it.log.failing_reads = 1
         with pytest.raises(LogError, match="disk"):
             await it.load("d")
@@ -113,6 +113,6 @@ async def test_a_network_has_a_share_of_the_rooms_and_gives_it_back_with_the_roo
         for room in list(it.hub.rooms.values()):
             for member in list(room.members):
                 it.leave(member)
-        await trio.sleep(EMPTY_STAYS + 2)
+        await trio.sleep(EMPTY_ROOM_SECONDS + 2)
         assert it.hub.rooms == {}
         assert it.hub.registry._of_network == {}

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat import registry
+from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.presence import MAX_LISTED
-from chatserver.chat.wider_presence import WiderPresence
 from tests.chat.playing import LONG_AFTER, ROOMS, Act, Play, an_act
 from tests.support.chatting import Chatting, chatting
 from tests.support.processes import Air, Process, lose
@@ -122,7 +122,7 @@ class Cluster:
             here = {
                 person.number
                 for player in self.players
-                if (room := player.it.hub.room(name)) is not None and isinstance(room.presence, WiderPresence)
+                if (room := player.it.hub.room(name)) is not None and isinstance(room.presence, ClusterPresence)
                 for person in room.presence.people_here(MAX_LISTED)
             }
             for process in self._processes:

@@ -114,7 +114,7 @@ async def test_a_transport_that_does_not_tell_is_written_nothing(it: Chatting) -
 
 async def test_rooms_share_what_is_told_in_a_second(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """One client may type in a hundred rooms: the others' presence and its own typing wait for their round."""
-    monkeypatch.setattr("chatserver.chat.housekeeping.TOLD_A_ROUND", 20)
+    monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 20)
     watchers = {}
     for number in range(10):
         name = f"room-{number}"
@@ -208,7 +208,7 @@ async def test_markers_of_a_room_cost_what_is_written_and_a_little_for_each_memb
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five rooms in one round, where typing in one of them would use it up."""
-    monkeypatch.setattr("chatserver.chat.housekeeping.TOLD_A_ROUND", 5)
+    monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 5)
     readers = {}
     for number in range(10):
         name = f"room-{number}"

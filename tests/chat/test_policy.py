@@ -17,28 +17,28 @@ from chatserver.chat.policy import (
     matcher,
     rights_of,
 )
-from chatserver.settings.rooms import Guests, RoomPolicy, Who
+from chatserver.settings.rooms import Audience, Guests, RoomPolicy
 
 READ, WRITE, MODERATE = Action
-EVERYONE, SIGNED_IN, GRANTED, MODERATORS = Who
+EVERYONE, SIGNED_IN, GRANTED, MODERATORS = Audience
 
 
-def rights(who: Who) -> Rights:
+def rights(who: Audience) -> Rights:
     """Of somebody who may at most do this in `room`."""
-    if who is Who.EVERYONE:
+    if who is Audience.EVERYONE:
         return OPEN.guests
-    role = "moderator" if who is Who.MODERATORS else None
-    return rights_of(role, (("room", "rw"),) if who is Who.GRANTED else None)
+    role = "moderator" if who is Audience.MODERATORS else None
+    return rights_of(role, (("room", "rw"),) if who is Audience.GRANTED else None)
 
 
-@pytest.mark.parametrize(("who", "read", "write"), list(itertools.product(Who, repeat=3)))
-def test_everyone_may_what_those_below_may(who: Who, read: Who, write: Who) -> None:
+@pytest.mark.parametrize(("who", "read", "write"), list(itertools.product(Audience, repeat=3)))
+def test_everyone_may_what_those_below_may(who: Audience, read: Audience, write: Audience) -> None:
     access = Access(Policies([("room", RoomPolicy(read, write))]))
     for room, readers, writers in (("room", read, write), ("other", EVERYONE, EVERYONE)):
-        if who is Who.GRANTED and room == "other":
+        if who is Audience.GRANTED and room == "other":
             continue
         found = [access.may(rights(who), action, room) for action in Action]
-        assert found == [who.rank >= readers.rank, who.rank >= writers.rank, who is Who.MODERATORS]
+        assert found == [who.rank >= readers.rank, who.rank >= writers.rank, who is Audience.MODERATORS]
 
 
 def test_a_token_that_names_rooms_is_for_these_and_no_others() -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.chat import presence as presence_module
-from chatserver.chat.presence import MAX_CHANGES, MAX_LISTED, NAMED_ROOM, TELL_EVERY, TELL_RATE
+from chatserver.chat.presence import MAX_CHANGES, MAX_LISTED, MAX_NAMED_MEMBERS, NOTICE_INTERVAL, NOTICES_PER_SECOND
 from chatserver.chat.principal import NamedGuest, Principal
 
 
@@ -30,17 +30,17 @@ def test_telling_is_at_most_once_a_second_and_less_often_in_large_rooms() -> Non
     it = Presence()
     it.come(0)
     it.told(50.0)
-    assert not it.may_tell(49.9 + TELL_EVERY)
-    assert it.may_tell(50.0 + TELL_EVERY)
+    assert not it.may_tell(49.9 + NOTICE_INTERVAL)
+    assert it.may_tell(50.0 + NOTICE_INTERVAL)
     it.come(*range(1, 5_000))
-    assert not it.may_tell(49.9 + 5_000 / TELL_RATE), "as many as are here now have to be told"
-    assert it.may_tell(50.0 + 5_000 / TELL_RATE)
+    assert not it.may_tell(49.9 + 5_000 / NOTICES_PER_SECOND), "as many as are here now have to be told"
+    assert it.may_tell(50.0 + 5_000 / NOTICES_PER_SECOND)
 
 
 def test_what_is_listed_and_what_changed_is_bounded() -> None:
     it = Presence()
     it.come(*range(10_000))
-    assert len(it._changes or ()) <= NAMED_ROOM
+    assert len(it._changes or ()) <= MAX_NAMED_MEMBERS
     assert it.users(3) == [0, 1, 2]
     assert len(it.users()) == MAX_LISTED
 
@@ -57,15 +57,15 @@ def acts_of(text: str) -> list[tuple[str, int]]:
     return [(word.rstrip("01234"), int(word[-1]) if word[-1].isdigit() else 0) for word in text.split()]
 
 
-@example(acts_of("window1 window1 window1 tell close1 close1 tell close1 tell"), NAMED_ROOM)  # present once
-@example(acts_of("window1 tell window2 close2 close1 window1 tell"), NAMED_ROOM)  # came and went in between
-@example(acts_of("window1 tell name1 close1 tell"), NAMED_ROOM)  # another name is no reason to miss that it went
-@example(acts_of("poll1 tell answer1 time time poll1 tell answer1 time time time tell"), NAMED_ROOM)  # bridged
-@example(acts_of("poll1 poll1 answer1 answer1 time time time tell"), NAMED_ROOM)  # two polls end with one lease
-@example(acts_of("window1 poll1 answer1 time time time tell"), NAMED_ROOM)  # a window stays
+@example(acts_of("window1 window1 window1 tell close1 close1 tell close1 tell"), MAX_NAMED_MEMBERS)  # present once
+@example(acts_of("window1 tell window2 close2 close1 window1 tell"), MAX_NAMED_MEMBERS)  # came and went in between
+@example(acts_of("window1 tell name1 close1 tell"), MAX_NAMED_MEMBERS)  # another name is no reason to miss that it went
+@example(acts_of("poll1 tell answer1 time time poll1 tell answer1 time time time tell"), MAX_NAMED_MEMBERS)  # bridged
+@example(acts_of("poll1 poll1 answer1 answer1 time time time tell"), MAX_NAMED_MEMBERS)  # two polls end with one lease
+@example(acts_of("window1 poll1 answer1 time time time tell"), MAX_NAMED_MEMBERS)  # a window stays
 @example(acts_of("window0 window1 window2 tell window3 window4 close4 tell"), 3)  # the count, whoever made it so
 @example(acts_of("window0 window1 tell window2 window3 close0 close1 tell window4 tell"), 3)  # not half the names
-@given(ACTS, st.sampled_from([3, NAMED_ROOM]))
+@given(ACTS, st.sampled_from([3, MAX_NAMED_MEMBERS]))
 def test_against_a_model(acts: list[tuple[str, int]], named_room: int) -> None:
     """Somebody with a window, a held poll or a lease is there.
 
@@ -86,7 +86,7 @@ def test_against_a_model(acts: list[tuple[str, int]], named_room: int) -> None:
         it.enter(NamedGuest(user, "192.0.2.1", str(names[user])))
         leases.pop(user, None)
 
-    with mock.patch.object(presence_module, "NAMED_ROOM", named_room):
+    with mock.patch.object(presence_module, "MAX_NAMED_MEMBERS", named_room):
         for act, user in acts:
             if act == "window":
                 come(user)

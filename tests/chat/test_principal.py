@@ -25,7 +25,7 @@ from chatserver.chat.principal import (
     under,
     user_number,
 )
-from chatserver.settings.rooms import RoomPolicy, Who
+from chatserver.settings.rooms import Audience, RoomPolicy
 
 SECRET = b"0123456789abcdef"
 NUMBERS = st.integers(0, (1 << NUMBER_BITS) - 1)
@@ -110,7 +110,7 @@ def test_the_kinds_show_a_face_and_an_end() -> None:
 
 def test_what_holds_on_a_server_costs_an_idle_connection_nothing() -> None:
     """A guest has the 32 bytes it had; anybody else at most 100 more, name and id included (issue 19)."""
-    access = Access(Policies([("staff", RoomPolicy(read=Who.GRANTED))]))
+    access = Access(Policies([("staff", RoomPolicy(read=Audience.GRANTED))]))
     guest_, named, member = under(Principal, access), under(NamedGuest, access), under(SignedIn, access)
     assert under(Principal, OPEN) is Principal
     bare = guest_(1, "here")

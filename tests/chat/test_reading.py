@@ -197,7 +197,7 @@ async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> N
 
 async def test_others_have_a_turn_while_many_rooms_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rights of a user in 1,000 rooms were one step of the loop."""
-    monkeypatch.setattr(reading, "ROOMS_A_STEP", 2)
+    monkeypatch.setattr(reading, "ROOMS_PER_STEP", 2)
     markers = ReadMarkers(Notebook(), faulted=lambda _: None)
     for number in range(6):
         markers.move("ann", f"room-{number}", 1)

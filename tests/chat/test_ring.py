@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from chatserver.chat import ring as ring_module
-from chatserver.chat.ring import CHUNKS_KEPT, ENTRY_BYTES, Ring, RingSize
+from chatserver.chat.ring import CACHED_CHUNKS, ENTRY_BYTES, Ring, RingSize
 from chatserver.log.interface import Kind, Record
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder, LineEncoding
@@ -93,7 +93,7 @@ def test_slow_readers_all_over_the_ring_do_not_fill_memory() -> None:
     for cursor in range(1000):
         it.chunk(FRAMES, cursor)
         it.chunk(EVENTS, cursor)
-    assert all(len(chunks) <= CHUNKS_KEPT for chunks in it._chunks.values())
+    assert all(len(chunks) <= CACHED_CHUNKS for chunks in it._chunks.values())
 
 
 def test_an_encoding_that_comes_late_has_everything() -> None:

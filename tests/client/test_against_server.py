@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from chatserver.client import Complaint, Connected, Entered, Forbidden, Gap, Reconnecting, TransportName, connect
-from chatserver.client.feed import EVENTS_AHEAD
+from chatserver.client.feed import MAX_QUEUED_EVENTS
 from tests.client.listener import Listener, listening
 from tests.support.moderating import moderate, moderated, sanction
 from tests.support.peers import Address
@@ -172,7 +172,7 @@ async def test_one_room_too_many_is_that_room_s_alone(transport: TransportName) 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_does_not_read_for_a_while_still_gets_everything(transport: TransportName) -> None:
     """The client keeps a bounded number of events, then only its place; the rest comes from the history."""
-    texts = [str(number) for number in range(3 * EVENTS_AHEAD)]
+    texts = [str(number) for number in range(3 * MAX_QUEUED_EVENTS)]
     async with (
         serving() as server,
         listening(url(server.address), transport=transport) as slow,

@@ -24,7 +24,7 @@ from chatserver.client import (
     Unavailable,
     connect,
 )  # fmt: skip
-from chatserver.client.feed import EVENTS_AHEAD, LOW_WATER, Feed
+from chatserver.client.feed import LOW_WATER, MAX_QUEUED_EVENTS, Feed
 from tests.client.fake import FakeServer, message
 from tests.client.listener import SOON
 from tests.support.serving import Serving, serving
@@ -174,7 +174,7 @@ async def test_what_is_gone_before_a_slow_reader_came_to_it_is_told_as_a_gap() -
     async with server.running(), connect(server.url) as chat:
         room = chat.join("lobby")
         await until(room, Entered)
-        for number in range(2 * EVENTS_AHEAD):
+        for number in range(2 * MAX_QUEUED_EVENTS):
             await server.say(str(number))
         await trio.testing.wait_all_tasks_blocked()
         server.epoch, server.log[:] = "e2", [message(offset, "anew", epoch="e2") for offset in (1, 2, 3)]
@@ -185,20 +185,20 @@ async def test_what_is_gone_before_a_slow_reader_came_to_it_is_told_as_a_gap() -
                 if seen[-3:] == ["anew"] * 3:
                     break
     kept = len(seen) - 4
-    assert EVENTS_AHEAD <= kept < 2 * EVENTS_AHEAD
+    assert MAX_QUEUED_EVENTS <= kept < 2 * MAX_QUEUED_EVENTS
     assert seen == [*(str(number) for number in range(kept)), "gap", *["anew"] * 3]
 
 
 async def test_a_feed_is_bounded_by_its_readers() -> None:
     drained: list[int] = []
     feed = Feed[Presence](lambda: drained.append(len(drained)))
-    for number in range(EVENTS_AHEAD):
+    for number in range(MAX_QUEUED_EVENTS):
         assert not feed.full
         feed.put(Presence("lobby", members=number))
     assert feed.full
-    for number in range(EVENTS_AHEAD):
+    for number in range(MAX_QUEUED_EVENTS):
         assert (await anext(feed)).members == number
-        assert len(drained) == int(number + 1 >= EVENTS_AHEAD - LOW_WATER)
+        assert len(drained) == int(number + 1 >= MAX_QUEUED_EVENTS - LOW_WATER)
     feed.end()
     with pytest.raises(StopAsyncIteration):
         await anext(feed)

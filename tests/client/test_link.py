@@ -9,7 +9,7 @@ import trio.lowlevel
 import trio.testing
 
 from chatserver.client import Backoff, Connected, Entered, Reconnecting, Rejected
-from chatserver.client.feed import EVENTS_AHEAD
+from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
 from tests.client.fake import FakeServer
@@ -110,17 +110,17 @@ async def test_an_answer_that_will_not_change_ends_the_client(status: int) -> No
             await listener.until(Entered)
 
 
-PASSING = [1000, 1001, 1008, 1011, 1012, 1013, 4000, 4499]
+RETRYABLE = [1000, 1001, 1008, 1011, 1012, 1013, 4000, 4499]
 FINAL = [1002, 1007, 4500, 4999]
 
 
-@pytest.mark.parametrize("code", PASSING + FINAL)
+@pytest.mark.parametrize("code", RETRYABLE + FINAL)
 async def test_only_some_closes_end_the_client(code: int) -> None:
     server = FakeServer()
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
         await server.close_all(code, "go")
-        if code in PASSING:
+        if code in RETRYABLE:
             await listener.until(Entered, times=2)
         else:
             with pytest.raises(Rejected, match=f"{code} go"):
@@ -174,10 +174,10 @@ async def test_a_quiet_room_and_a_user_who_does_not_read_are_no_silence() -> Non
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
         await trio.sleep(10 * SILENCE)
-        for number in range(2 * EVENTS_AHEAD):
+        for number in range(2 * MAX_QUEUED_EVENTS):
             await server.say(str(number))
         await trio.sleep(10 * SILENCE)
-        assert await listener.texts(2 * EVENTS_AHEAD) == [str(number) for number in range(2 * EVENTS_AHEAD)]
+        assert await listener.texts(2 * MAX_QUEUED_EVENTS) == [str(number) for number in range(2 * MAX_QUEUED_EVENTS)]
         assert not listener.events(Reconnecting)
 
 

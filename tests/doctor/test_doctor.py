@@ -16,7 +16,7 @@ import trio
 
 from chatserver import cli
 from chatserver.api import routes
-from chatserver.chat import elsewhere, follower
+from chatserver.chat import cluster, follower
 from chatserver.client.stream import parse_target
 from chatserver.doctor import delivery, findings, inquiry
 from chatserver.doctor.command import examine
@@ -97,7 +97,7 @@ async def test_a_server_alone_is_well() -> None:
 async def test_two_that_share_a_log_and_shards_are_well(
     tmp_path: Path, servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(elsewhere, "TELL_EVERY", 0.1)
+    monkeypatch.setattr(cluster, "REPORT_INTERVAL", 0.1)
     async with pair(tmp_path, *[url_of(servers)] * 2) as running:
         for each in running:
             await eventually(partial(all_reachable, each))
@@ -233,7 +233,7 @@ async def test_copies_of_a_log_have_one_epoch_and_not_the_same_messages(monkeypa
 async def test_nodes_that_do_not_hear_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "PATIENCE", 0.5)
     monkeypatch.setattr(follower.Follower, "heard", lambda self, hints: None)
-    monkeypatch.setattr(follower, "COMPARE_EVERY", math.inf)
+    monkeypatch.setattr(follower, "COMPARE_INTERVAL", math.inf)
     async with pair(tmp_path) as (one, other):
         found = faults(await examined(one, other))
     assert (
@@ -254,9 +254,9 @@ async def test_nodes_with_other_shards_do_not_see_each_others_people(
 
 
 def all_reachable(server: Serving) -> bool:
-    together = server.server.parts.together
-    assert together is not None
-    return together.shards.reachable == len(together.shards.all)
+    shared = server.server.parts.shared
+    assert shared is not None
+    return shared.shards.reachable == len(shared.shards.all)
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.edge.tasks import AT_ONCE, Tasks
+from chatserver.edge.tasks import MAX_TASKS, Tasks
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.net.connection import Connection
 from tests.support.parked import parked
@@ -52,16 +52,16 @@ async def test_so_many_are_at_work_and_the_others_in_their_order(cancelled: bool
     """Cancelled, none is forgotten: Python warns of a coroutine that was never begun, and what it holds would stay."""
     work = Work()
     async with tasks_of_one() as (tasks, connection, cancel_scope):
-        for number in range(AT_ONCE + 10):
+        for number in range(MAX_TASKS + 10):
             tasks.start(work.do, connection, number)
         await trio.testing.wait_all_tasks_blocked()
-        assert sorted(work.begun) == list(range(AT_ONCE))  # trio begins those of one pass in any order
-        assert tasks.statistics() == {"running": AT_ONCE, "waiting": 10}
+        assert sorted(work.begun) == list(range(MAX_TASKS))  # trio begins those of one pass in any order
+        assert tasks.statistics() == {"running": MAX_TASKS, "waiting": 10}
         if cancelled:
             cancel_scope.cancel()
         else:
             work.may_end.set()
-    assert sorted(work.ended) == list(range(AT_ONCE + 10))
+    assert sorted(work.ended) == list(range(MAX_TASKS + 10))
 
 
 async def test_a_fault_does_not_keep_a_place() -> None:
@@ -71,7 +71,7 @@ async def test_a_fault_does_not_keep_a_place() -> None:
     work = Work()
     work.may_end.set()
     async with tasks_of_one() as (tasks, connection, _):
-        for _ in range(AT_ONCE * 2):
+        for _ in range(MAX_TASKS * 2):
             tasks.start(broken, connection)
         tasks.start(work.do, connection, 1)
     assert work.ended == [1]
@@ -96,9 +96,9 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
 
         with trio.fail_after(20.0):
             async with trio.open_nursery() as nursery:
-                for _ in range(AT_ONCE * 4):
+                for _ in range(MAX_TASKS * 4):
                     nursery.start_soon(read)
-        assert answers == [503] * (AT_ONCE * 4)
+        assert answers == [503] * (MAX_TASKS * 4)
 
 
 #: Whatever waits for the log.
@@ -123,22 +123,22 @@ async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
     asking = request("GET", target, headers={"x": "x" * HEAD_BYTES})
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
         monkeypatch.setattr(SqliteReaders, "ask", silent)
-        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE * 3)]
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS * 3)]
         tasks = server.server.parts.exchanges._tasks
-        for peer in peers[:AT_ONCE]:
+        for peer in peers[:MAX_TASKS]:
             await peer.send(asking)
-        await server.in_phase("serving", AT_ONCE)
+        await server.in_phase("serving", MAX_TASKS)
         tracemalloc.start()
         try:
-            for peer in peers[AT_ONCE:]:
+            for peer in peers[MAX_TASKS:]:
                 await peer.send(asking)
             await server.in_phase("serving", len(peers))
             gc.collect()
             kept, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert tasks.statistics() == {"running": AT_ONCE, "waiting": 2 * AT_ONCE}
-        assert kept < 2 * AT_ONCE * KEPT_BYTES
+        assert tasks.statistics() == {"running": MAX_TASKS, "waiting": 2 * MAX_TASKS}
+        assert kept < 2 * MAX_TASKS * KEPT_BYTES
 
 
 async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, m
 
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}") as server, AsyncExitStack() as stack:
         monkeypatch.setattr(SqliteReaders, "ask", slow)
-        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(AT_ONCE + 20)]
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS + 20)]
         friends = [await stack.enter_async_context(chatter(server.address)) for _ in range(20)]
         tasks = server.server.parts.exchanges._tasks
 
@@ -163,18 +163,18 @@ async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, m
 
         for peer in peers:
             await peer.send(request("GET", "/rooms/old/messages?after=0"))
-        await eventually(partial(stand_at, AT_ONCE, 20))
+        await eventually(partial(stand_at, MAX_TASKS, 20))
         for friend in friends:
             await friend.say(type="history", id=1, room="old")
-        await eventually(partial(stand_at, AT_ONCE, 40))
+        await eventually(partial(stand_at, MAX_TASKS, 40))
         at_work = asked
         held = server.server.parts.connections.held
-        for each in [*peers[AT_ONCE:], *(friend.peer for friend in friends)]:
+        for each in [*peers[MAX_TASKS:], *(friend.peer for friend in friends)]:
             each.reset()
 
         await eventually(lambda: server.server.parts.connections.held == held - 40)
-        assert tasks.statistics() == {"running": AT_ONCE, "waiting": 0}, "they fill no memory while the log is slow"
+        assert tasks.statistics() == {"running": MAX_TASKS, "waiting": 0}, "they fill no memory while the log is slow"
         go_on.set()
         await eventually(partial(stand_at, 0, 0))
-        assert [(await peer.response()).status for peer in peers[:AT_ONCE]] == [200] * AT_ONCE
+        assert [(await peer.response()).status for peer in peers[:MAX_TASKS]] == [200] * MAX_TASKS
         assert asked <= at_work * 3, "what each of those at work reads, and nothing for the others"

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from chatserver.chat.principal import author
-from chatserver.chat.registry import EMPTY_STAYS
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft, LogBusy
 from tests.fuzz import at_rest, grammar, invariants
 from tests.fuzz.plants import PLANTS, PLANTS_IN_ROOMS
@@ -367,10 +367,10 @@ class ConnectionMachine(RuleBasedStateMachine):
             puppet.close(abort=number % 2 == 0)
         await world.settle()
         if not world.draining:
-            await world.wait(EMPTY_STAYS)
+            await world.wait(EMPTY_ROOM_SECONDS)
             await at_rest.check_when_quiet(world)
             world.neighbour.leave()
-            await world.wait(EMPTY_STAYS + 30.0)
+            await world.wait(EMPTY_ROOM_SECONDS + 30.0)
             await world.settle()
             at_rest.check_nobody_is_left(world)
             world.drain()

@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from chatserver.log import open_log
-from chatserver.log.groups import ANSWERS_A_STEP
+from chatserver.log.groups import ANSWERS_PER_STEP
 from chatserver.log.interface import MAX_GROUP, LogError, Step, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
@@ -64,7 +64,7 @@ async def test_news_is_told_at_once_and_nobody_is_answered_before_its_turn(it: W
 
 async def test_networks_take_turns_to_be_answered(it: Written, turns: Turns) -> None:
     with together(it.writer):
-        for number in range(2 * ANSWERS_A_STEP):
+        for number in range(2 * ANSWERS_PER_STEP):
             it.submit_from("crowd", str(number))
         it.submit_from("visitor", "visitor's")
     await wait_all_tasks_blocked()
@@ -72,15 +72,15 @@ async def test_networks_take_turns_to_be_answered(it: Written, turns: Turns) -> 
     assert it.seen[:3] == ["0", "visitor's", "1"]
     while turns.steps:
         turns.turn()
-    assert len(it.seen) == 2 * ANSWERS_A_STEP + 1
+    assert len(it.seen) == 2 * ANSWERS_PER_STEP + 1
 
 
 async def test_a_step_answers_a_few(it: Written, turns: Turns) -> None:
-    texts = [str(number) for number in range(3 * ANSWERS_A_STEP)]
+    texts = [str(number) for number in range(3 * ANSWERS_PER_STEP)]
     it.submit_together(texts)
     await wait_all_tasks_blocked()
     assert turns.turn()
-    assert len(it.seen) == ANSWERS_A_STEP
+    assert len(it.seen) == ANSWERS_PER_STEP
     assert turns.turn()
     it.submit("another")
     await wait_all_tasks_blocked()
@@ -92,7 +92,7 @@ async def test_a_step_answers_a_few(it: Written, turns: Turns) -> None:
 
 async def test_what_had_no_turn_is_told_at_the_end(turns: Turns) -> None:
     it = Written(schedule=turns)
-    texts = [str(number) for number in range(ANSWERS_A_STEP + 1)]
+    texts = [str(number) for number in range(ANSWERS_PER_STEP + 1)]
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
         it.submit(*texts)
@@ -138,9 +138,9 @@ async def test_the_outcome_of_a_group_that_is_one_step_is_posted(
         assert all(isinstance(answer, Stored) for answer in answers)
 
     await publish(1)
-    await publish(ANSWERS_A_STEP)
+    await publish(ANSWERS_PER_STEP)
     assert len(posted) == 2
-    await publish(ANSWERS_A_STEP + 1)
+    await publish(ANSWERS_PER_STEP + 1)
     assert len(posted) == 2
     await publish(2 * MAX_GROUP)
     assert len(posted) == 3, "of the first group; behind the second one nobody waits"

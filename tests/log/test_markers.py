@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_file, sqlite_markers
 from chatserver.log.interface import Draft, Kind, Log, LogUnavailable
-from chatserver.log.markers import MOST_UNREAD, Marker, Span, Unread, count_spans
+from chatserver.log.markers import MAX_UNREAD_COUNT, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, running
 from tests.support.groups import append
@@ -93,7 +93,7 @@ async def test_a_mention_of_any_id(log: Log, user: str) -> None:
 
 
 async def test_what_is_not_looked_at_counts_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, MAX_COUNTED=7, MOST_UNREAD=4)
+    limit(monkeypatch, MAX_COUNTED=7, MAX_UNREAD_COUNT=4)
     for room in ("a", "b", "c"):
         await append(log, draft(room=room, user="u_bob"))
         for number in range(4):
@@ -132,13 +132,13 @@ async def test_what_is_not_counted_in_time_counts_by_offsets(log: Log, monkeypat
 
 
 async def test_more_unread_than_is_told(log: Log) -> None:
-    await fill(log, MOST_UNREAD + 5)
+    await fill(log, MAX_UNREAD_COUNT + 5)
     found = await log.markers.unread("u_eve", {"lobby": 3})
-    assert found == {"lobby": Unread(3, MOST_UNREAD, 0)}
+    assert found == {"lobby": Unread(3, MAX_UNREAD_COUNT, 0)}
 
 
 async def test_a_user_has_markers_in_so_many_rooms(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, MAX_MARKED_ROOMS=3, CHECK_ONE_IN=1)
+    limit(monkeypatch, MAX_MARKED_ROOMS=3, COUNT_ONE_IN=1)
     for name in "abcde":
         await fill(log, 2, name)
     await moved(log, "u_bob", a=1)
@@ -152,7 +152,7 @@ async def test_a_user_has_markers_in_so_many_rooms(log: Log, clock: Clock, monke
 async def test_markers_that_are_not_counted_yet_are_not_shown(
     log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit(monkeypatch, MAX_MARKED_ROOMS=3, CHECK_ONE_IN=1 << 60)
+    limit(monkeypatch, MAX_MARKED_ROOMS=3, COUNT_ONE_IN=1 << 60)
     for name in "abcde":
         await fill(log, 1, name)
         clock.ms += 1

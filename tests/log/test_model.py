@@ -48,7 +48,7 @@ SMALL = {
     groups_module: {"MAX_GROUP": MAX_GROUP},
     interface_module: {"MAX_READ": MAX_READ},
     memory_module: {"RETAIN_STEP": 3, "EXPIRE_EVERY": 3},
-    readers_module: {"MAX_READ": MAX_READ, "NEWEST_LASTS": 0, "READ_STEP": 2},
+    readers_module: {"MAX_READ": MAX_READ, "NEWEST_REUSE_FACTOR": 0, "READ_STEP": 2},
 }
 
 

@@ -156,4 +156,4 @@ def test_hints_cost_no_descriptor_but_one(tmp_path: Path) -> None:
         ours.tell({"lobby": 1})
         assert descriptors() == before + 1
     assert descriptors() == before
-    assert neighbours_module.ROOMS_A_DATAGRAM * 100 < neighbours_module.MAX_DATAGRAM
+    assert neighbours_module.ROOMS_PER_DATAGRAM * 100 < neighbours_module.MAX_DATAGRAM

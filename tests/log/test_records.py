@@ -260,7 +260,7 @@ async def test_for_messages_alone_so_many_records_are_looked_at_in_one_query(
     """A million reactions kept a reading thread for 50 ms, at each request for the messages before them."""
     if isinstance(log, MemoryLog):
         return  # it has no queries
-    monkeypatch.setattr(database, "LOOK_STEP", 3)
+    monkeypatch.setattr(database, "SCAN_RECORDS", 3)
     for number in (1, 2, 3):
         await append(log, draft("x" * number))
         for on in (True, False) * number:

@@ -276,7 +276,7 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 
 async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one is answered."""
-    monkeypatch.setattr(index_module, "LOOK_EVERY", 1)
+    monkeypatch.setattr(index_module, "PROGRESS_INSTRUCTIONS", 1)
     began, ended = [], []
 
     def endless(question: Question, go_on: int | None, connection: sqlite3.Connection) -> Any:

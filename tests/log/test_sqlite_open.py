@@ -129,7 +129,7 @@ async def test_damage_in_a_file_too_big_to_check_is_found_by_reading(
 ) -> None:
     await fill(path, 500)
     overwrite(path)
-    monkeypatch.setattr(file_module, "CHECKED_AT_OPEN", 0)
+    monkeypatch.setattr(file_module, "MAX_CHECKED_AT_OPEN", 0)
     async with running(SqliteLog(str(path))) as log:
         with pytest.raises(LogUnavailable, match="SQLITE_CORRUPT"):
             await log.read("lobby", after=0, limit=500)

@@ -100,7 +100,7 @@ def test_retention_removes_so_many_reactions_in_a_step(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reactions to 100 messages were removed in one transaction, however many there were."""
-    monkeypatch.setattr(writer_module, "UNREACT_STEP", 4)
+    monkeypatch.setattr(writer_module, "REACTIONS_STEP", 4)
     file_module.create_private(path)
     connection, _ = file_module.connect_writer(path)
     writer = writer_module.SqliteWriter(connection, clock)

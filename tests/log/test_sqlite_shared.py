@@ -244,7 +244,7 @@ async def test_rooms_are_listed_by_the_last_write_of_either(pair: Pair, clock: C
 async def test_the_order_of_our_own_rooms_is_known_at_once(
     pair: Pair, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.log.sqlite_readers.NEWEST_LASTS", 1e9)
+    monkeypatch.setattr("chatserver.log.sqlite_readers.NEWEST_REUSE_FACTOR", 1e9)
     for room in "abc":
         clock.ms += 5
         await append(pair.first, draft(room=room))

@@ -23,7 +23,7 @@ from chatserver.net.states import (
     Row,
     State,
 )
-from chatserver.net.wheel import LONG, NEVER, TICK, TOGETHER, spans
+from chatserver.net.wheel import COARSE_FROM, COARSE_TICKS, NEVER, TICK, spans
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from tests.support.parked import Parked, next_tick, parked, reset, take
@@ -100,8 +100,8 @@ def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: Stat
     assert connection.context is context
     span = spans(it.settings)[new]
     put_off = connection.deadline - (it.connections.wheel.current + 1 + span)
-    together = TABLE[new].at_rest and span >= LONG
-    assert 0 <= put_off < TOGETHER if together else put_off == 0
+    together = TABLE[new].at_rest and span >= COARSE_FROM
+    assert 0 <= put_off < COARSE_TICKS if together else put_off == 0
     assert 0 < it.connections.wheel.entries[connection.descriptor] <= connection.deadline, (
         "and the wheel will look at it by then"
     )

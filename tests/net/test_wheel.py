@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.net.transport import PLAIN
-from chatserver.net.wheel import LATE, NAP, NEVER, TICK, Wheel, spans, ticks
+from chatserver.net.wheel import MAX_LATENESS, NAP, NEVER, TICK, Wheel, spans, ticks
 from chatserver.settings.fields import Settings
 from tests.support.parked import next_tick
 
@@ -83,7 +83,7 @@ def test_the_wheel_sleeps_until_something_is_due_and_is_woken_for_what_is_earlie
 def test_small_lateness_is_caught_up() -> None:
     table = Table()
     planned = next_tick(table.wheel)
-    list(table.wheel.turn(planned + LATE - 0.01))
+    list(table.wheel.turn(planned + MAX_LATENESS - 0.01))
     assert table.wheel.lateness == 0.0
     assert table.wheel.current == 2, "both ticks that have begun"
     assert next_tick(table.wheel) == pytest.approx(planned + 2 * TICK)

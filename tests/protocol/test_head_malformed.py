@@ -12,7 +12,7 @@ from tests.support.feed import feed, head_runner
 BAD = (ErrorCode.BAD_REQUEST, Reason.BAD_REQUEST)
 LONG_HEAD = (ErrorCode.HEAD_TOO_LARGE, Reason.HEAD_TOO_LARGE)
 LONG_TARGET = (ErrorCode.TARGET_TOO_LONG, Reason.HEAD_TOO_LARGE)
-SMALL = HeadLimits(max_bytes=1024, max_fields=10, max_target=300)
+SMALL_BODY = HeadLimits(max_bytes=1024, max_fields=10, max_target=300)
 
 #: Request lines, separated by semicolons: forms of target that are not served here, bytes that no target has, …
 LINES = (
@@ -99,7 +99,7 @@ def test_not_served(wire: bytes, code: ErrorCode) -> None:
     ],
 )
 def test_too_large(wire: bytes, refused: object) -> None:
-    assert feed(head_runner(SMALL), wire) == refused
+    assert feed(head_runner(SMALL_BODY), wire) == refused
 
 
 WORDY = {

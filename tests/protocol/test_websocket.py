@@ -9,9 +9,9 @@ from wsproto.frame_protocol import CloseReason
 from chatserver.protocol.websocket import (
     EMPTY_PING,
     LONG_FRAME,
-    LONG_RUN,
+    MAX_MERGED_CONTROLS,
+    MAX_SEPARATE_CONTROLS,
     PONG,
-    SHORT_RUN,
     Assembly,
     Binary,
     Close,
@@ -146,14 +146,14 @@ def test_a_long_frame_counts_in_a_turn() -> None:
 
 LARGE_PING, LARGE_PONG = frame(PING, b"x" * 125), frame(0x8A, b"x" * 125)
 RUNS: list[tuple[bytes, Sequence[Event]]] = [
-    (frame(PING, b"p") * SHORT_RUN, [Ping(b"p")] * SHORT_RUN),
-    (frame(PING, b"p") * SHORT_RUN + frame(PING, b"last"), [Ping(b"last", SHORT_RUN + 1)]),
-    (EMPTY_PONG * SHORT_RUN, [PONG] * SHORT_RUN),
-    (EMPTY_PONG * (SHORT_RUN + 1), [Pong(SHORT_RUN + 1)]),
+    (frame(PING, b"p") * MAX_SEPARATE_CONTROLS, [Ping(b"p")] * MAX_SEPARATE_CONTROLS),
+    (frame(PING, b"p") * MAX_SEPARATE_CONTROLS + frame(PING, b"last"), [Ping(b"last", MAX_SEPARATE_CONTROLS + 1)]),
+    (EMPTY_PONG * MAX_SEPARATE_CONTROLS, [PONG] * MAX_SEPARATE_CONTROLS),
+    (EMPTY_PONG * (MAX_SEPARATE_CONTROLS + 1), [Pong(MAX_SEPARATE_CONTROLS + 1)]),
     (LARGE_PONG * 40, [Pong(40)]),
     ((frame(PING, b"p") + EMPTY_PONG) * 20, [Ping(b"p", 40)]),
     (LARGE_PING * 40 + frame(FIN | TEXT, b"a") + EMPTY_PONG, [Ping(b"x" * 125, 40), Text("a"), PONG]),
-    (EMPTY_PONG * (LONG_RUN + 1), [Pong(LONG_RUN), PONG]),
+    (EMPTY_PONG * (MAX_MERGED_CONTROLS + 1), [Pong(MAX_MERGED_CONTROLS), PONG]),
     (EMPTY_PONG * 20 + frame(CLOSE) + EMPTY_PONG, [Pong(20), Close(1005, "")]),
 ]
 

@@ -249,13 +249,13 @@ def test_connections_follow_from_descriptors() -> None:
 
 @pytest.mark.parametrize(
     ("soft", "hard", "wanted"),
-    [(1024, 4096, 4096), (4096, 4096, None), (1024, -1, descriptors.MOST_DESCRIPTORS), (-1, -1, None)],
+    [(1024, 4096, 4096), (4096, 4096, None), (1024, -1, descriptors.MAX_DESCRIPTORS), (-1, -1, None)],
 )
 def test_the_soft_limit_is_raised(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int | None) -> None:
     set_to: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
-    expected = wanted or (descriptors.MOST_DESCRIPTORS if soft == -1 else soft)
+    expected = wanted or (descriptors.MAX_DESCRIPTORS if soft == -1 else soft)
     assert descriptors.raise_descriptor_limit() == expected
     assert set_to == ([(wanted, hard)] if wanted else [])
 

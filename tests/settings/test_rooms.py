@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.settings.rooms import MAX_PATTERNS, RoomPolicy, Who
+from chatserver.settings.rooms import MAX_PATTERNS, Audience, RoomPolicy
 from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError
 
@@ -28,7 +28,7 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         retain_age = 3600
     """
     assert load(tmp_path, text) == (
-        ("staff-*", RoomPolicy(Who.GRANTED, Who.MODERATORS, True)),
+        ("staff-*", RoomPolicy(Audience.GRANTED, Audience.MODERATORS, True)),
         ("lobby", RoomPolicy(slow_mode=5.0, retain_count=0, retain_age=3600.0)),
     )
     assert load(tmp_path, "port = 9000") == ()

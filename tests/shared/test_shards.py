@@ -20,7 +20,7 @@ from tests.support.valkeys import Valkey, url_of, valkeys
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost servers are looked for often."""
     monkeypatch.setattr(valkey, "RETRY_EVERY", 0.05)
-    monkeypatch.setattr(valkey, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(valkey, "CHECK_INTERVAL", 0.05)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_another_shard_takes_the_message_of_one_that_is_away(servers: list
 
 
 async def test_a_server_that_hangs_costs_one_deadline(doomed: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(valkey, "LOOK_EVERY", PATIENCE)
+    monkeypatch.setattr(valkey, "CHECK_INTERVAL", PATIENCE)
     async with keeping(url_of([doomed])) as it:
         await it.up()
         with doomed.held_up():
@@ -118,7 +118,7 @@ async def test_a_server_that_hangs_costs_one_deadline(doomed: Valkey, monkeypatc
 async def test_a_server_that_hangs_is_noticed_although_nobody_asks(
     doomed: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(valkey, "LOOK_DEADLINE", 0.2)
+    monkeypatch.setattr(valkey, "CHECK_DEADLINE", 0.2)
     async with keeping(url_of([doomed])) as it:
         await it.up()
         with doomed.held_up():

@@ -24,7 +24,7 @@ from tests.soak.ledger import Violation
 
 EXIT_BROKEN, EXIT_LACKING, EXIT_STOPPED = 1, 2, 130
 #: Lines of each node's log that are shown when a run has failed.
-LAST_WORDS = 20
+FAREWELL_SHARE = 20
 
 ENGINES: dict[str, Callable[..., AbstractAsyncContextManager[Cluster]]] = {
     "sqlite": one_machine,
@@ -95,7 +95,7 @@ def last_words(folder: Path) -> list[str]:
     return [
         f"{path.stem}: {line}"
         for path in sorted(folder.glob("*.err"))
-        for line in path.read_text(errors="replace").splitlines()[-LAST_WORDS:]
+        for line in path.read_text(errors="replace").splitlines()[-FAREWELL_SHARE:]
     ]
 
 

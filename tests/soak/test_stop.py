@@ -19,7 +19,7 @@ from tests.soak.ledger import Violation
 from tests.soak.nodes import START_PATIENCE, Node
 from tests.support.serving import LIFE
 
-LAST_WORDS = "its last words"
+FAREWELL_SHARE = "its last words"
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     @asynccontextmanager
     async def still(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
         node = Node("node-1", folder, workers=workers)
-        node.errors.write_text(f"{LAST_WORDS}\n")
+        node.errors.write_text(f"{FAREWELL_SHARE}\n")
         yield Cluster([node])
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -69,7 +69,7 @@ def test_a_broken_promise_is_told_with_what_was_found_until_then(
     told = capsys.readouterr()
     assert told.err == "VIOLATION  record 7 of lobby is lost\nengine sqlite, seed 7\n"
     assert "until then: 0 s, 0 rounds, 3 troubles:\n     3  kill worker\n" in told.out
-    assert f"node-1: {LAST_WORDS}" in told.out
+    assert f"node-1: {FAREWELL_SHARE}" in told.out
     assert "none lost" not in told.out
     assert left_in(temporary) == []
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import trio
 
-from chatserver.chat.elsewhere import Elsewhere
-from chatserver.chat.process_messages import Said, decode
+from chatserver.chat.cluster import Cluster
+from chatserver.chat.process_messages import ProcessReport, decode
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
 
@@ -20,10 +20,10 @@ class Air:
     """Carries what one says to all, itself included."""
 
     def __init__(self) -> None:
-        self.said: list[Said] = []
+        self.said: list[ProcessReport] = []
         self.times: list[float] = []
         self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
-        self._hearing: list[Elsewhere] = []
+        self._hearing: list[Cluster] = []
 
     def tell(self, message: bytes) -> None:
         self.said.append(decode(message))
@@ -36,26 +36,26 @@ class Air:
     async def process(self, **options: Any) -> AsyncIterator["Process"]:
         """One process of the chat, until the end of the block; `options` are those of `chatting`."""
         async with chatting(**options) as it, trio.open_nursery() as nursery:
-            elsewhere = Elsewhere(it.hub, self)
-            self._hearing.append(elsewhere)
-            process = Process(it, elsewhere)
+            cluster = Cluster(it.hub, self)
+            self._hearing.append(cluster)
+            process = Process(it, cluster)
             nursery.start_soon(process.run)
             yield process
-            self._hearing.remove(elsewhere)
+            self._hearing.remove(cluster)
             nursery.cancel_scope.cancel()
 
 
 class Process:
     """A chat that is one of several."""
 
-    def __init__(self, it: Chatting, elsewhere: Elsewhere) -> None:
+    def __init__(self, it: Chatting, cluster: Cluster) -> None:
         self.it = it
-        self.elsewhere = elsewhere
+        self.cluster = cluster
         self._running = trio.CancelScope()
 
     async def run(self) -> None:
         with self._running:
-            await self.elsewhere.run()
+            await self.cluster.run()
 
     def stop(self) -> None:
         """It says nothing any more."""

@@ -279,9 +279,9 @@ async def test_a_worker_that_is_stopped_is_replaced_and_the_queue_at_its_door_is
     settings = Settings(port=0, workers=2, log=f"sqlite:{tmp_path / 'chat.db'}", per_ip=0)
     supervisor = Supervisor(settings, lambda: settings)
     with (
-        mock.patch.object(child, "LOOK", 0.25),
-        mock.patch.object(child, "MAX_SILENT_LOOKS", 12),
-        mock.patch.object(child, "MAX_STARTING_LOOKS", 400),
+        mock.patch.object(child, "CHECK_INTERVAL", 0.25),
+        mock.patch.object(child, "MAX_SILENT_CHECKS", 12),
+        mock.patch.object(child, "MAX_STARTING_CHECKS", 400),
         capture_logs() as logs,
         trio.fail_after(LIFE),
     ):

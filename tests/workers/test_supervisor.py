@@ -15,9 +15,9 @@ from chatserver.listening import bind_all
 from chatserver.observe.numbers import Family
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
-from chatserver.workers.child import MAX_SILENT_LOOKS, MAX_STARTING_LOOKS
+from chatserver.workers.child import MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
-from chatserver.workers.supervisor import MAX_RESTART_PAUSE, RESTART_PAUSE, STABLE, STARTING
+from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
 from tests.support.puppets import KILLED, Puppet, Stage, stage, supervised
 
 pytestmark = pytest.mark.jumping_clock
@@ -55,15 +55,15 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
 async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """53 that started at once on two busy processors were taken to hang, since none had said anything for a minute."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    on_stage = stage(tmp_path, workers=2 + 2 * STARTING)
+    on_stage = stage(tmp_path, workers=2 + 2 * MAX_STARTING)
     on_stage.direct = lambda puppet: setattr(puppet, "ready", puppet.number == 1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(on_stage.run)
-        for started in (1 + STARTING, 1 + 2 * STARTING, 2 + 2 * STARTING):
+        for started in (1 + MAX_STARTING, 1 + 2 * MAX_STARTING, 2 + 2 * MAX_STARTING):
             await on_stage.until(lambda started=started: len(on_stage.started) == started)  # type: ignore[misc]
             await trio.sleep(1)
             assert len(on_stage.started) == started
-            for puppet in on_stage.started[-STARTING:]:
+            for puppet in on_stage.started[-MAX_STARTING:]:
                 await puppet.link.send(Ready())
         await on_stage.until(lambda: on_stage.supervisor._serving)
         nursery.cancel_scope.cancel()
@@ -145,7 +145,7 @@ async def test_who_dies_young_again_and_again_comes_back_later_and_later(tmp_pat
         assert pauses[-1] == MAX_RESTART_PAUSE
         for (before, after), pause in zip(pairwise(on_stage.started[1:]), pauses, strict=True):
             assert after.began - before.began >= pause
-        await trio.sleep(STABLE + 1)
+        await trio.sleep(STABLE_AFTER + 1)
         on_stage.started[-1].end(1)
         await on_stage.until(lambda: len(on_stage.started) == 11)
         assert on_stage.events("worker_died")[-1]["again_in"] == RESTART_PAUSE
@@ -166,12 +166,12 @@ async def test_one_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
 async def test_one_that_says_nothing_is_killed_and_replaced(tmp_path: Path) -> None:
     """The other one, which is well, lives through it."""
     async with supervised(tmp_path) as on_stage:
-        await trio.sleep(3 * MAX_SILENT_LOOKS)
+        await trio.sleep(3 * MAX_SILENT_CHECKS)
         assert len(on_stage.started) == 2
         well, stuck = on_stage.started
         stuck.beats, began = False, trio.current_time()
         await on_stage.until(lambda: len(on_stage.started) == 3)
-        assert MAX_SILENT_LOOKS - 1 <= trio.current_time() - began <= MAX_SILENT_LOOKS + 5
+        assert MAX_SILENT_CHECKS - 1 <= trio.current_time() - began <= MAX_SILENT_CHECKS + 5
         assert stuck.returncode == KILLED
         [line] = on_stage.events("worker_hung")
         assert (line["worker"], line["log_level"]) == (2, "error")
@@ -189,7 +189,7 @@ async def test_one_that_never_says_anything_is_given_longer(tmp_path: Path) -> N
     began = trio.current_time()
     await on_stage.run()
     assert on_stage.code == 1
-    assert trio.current_time() - began >= MAX_STARTING_LOOKS - 1
+    assert trio.current_time() - began >= MAX_STARTING_CHECKS - 1
 
 
 async def test_the_queue_of_a_dead_worker_s_socket_is_the_next_one_s(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ async def test_settings_that_are_none_replace_nobody(tmp_path: Path) -> None:
 async def test_a_replacement_that_cannot_serve_replaces_nobody(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.workers.child.MAX_STARTING_LOOKS", 5)
+    monkeypatch.setattr("chatserver.workers.child.MAX_STARTING_CHECKS", 5)
     async with supervised(tmp_path) as on_stage:
         if how == "cannot be made":
             on_stage.failing = [OSError(errno.ENOMEM, "no memory")]

@@ -23,7 +23,7 @@ import msgspec
 import trio
 
 from chatserver.api.pipelines import side_by_side
-from chatserver.api.pipelines.afterwards import Start
+from chatserver.api.pipelines.background import Start
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.chat.principal import Principal
@@ -31,7 +31,7 @@ from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question
 
 #: Rooms that are queried one by one, and rooms among which readable ones are looked for.
-ROOMS_ASKED, ROOMS_CONSIDERED = 4, 20
+QUERIED_ROOMS, ROOMS_CONSIDERED = 4, 20
 #: Seconds for these queries: they only improve the ranking, so the answer does not wait for slow ones.
 ROOMS_BUDGET = 0.05
 #: Times that a search continues because the user may not read what it found.
@@ -118,7 +118,7 @@ class SearchPipeline:
 
     def __init__(
         self, *, index: Index, sessions: Sessions, limiters: Limiters, limits: SearchLimits, results: ResultCache,
-        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_afterwards: Start,
+        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_in_background: Start,
         after_steps: Sequence[AfterStep] = (), far_results: FarResults | None = None,
     ) -> None:  # fmt: skip
         self._index = index
@@ -128,7 +128,7 @@ class SearchPipeline:
         self._results = results
         self._may_read = may_read
         self._recent_rooms = recent_rooms
-        self._start_afterwards = start_afterwards
+        self._start_in_background = start_in_background
         self._after_steps = (self._keep_results, self._share_results, sessions.touch, *after_steps)
         self._far_results = far_results
         #: by part and generation of the results: nobody joins a query that began before a text was removed
@@ -149,14 +149,14 @@ class SearchPipeline:
                 nursery.start_soon(self._limiters.take, self._limits.user, principal.number)
                 await self._query(asked, principal, ranking)
         except OverLimitError as refusal:
-            self._start_afterwards(self._limiters.remember, refusal)
+            self._start_in_background(self._limiters.remember, refusal)
             raise
         searched = Searched(
             asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
             not ranking.found, trio.current_time() - began,
         )  # fmt: skip
         for step in self._after_steps:
-            self._start_afterwards(step, searched)
+            self._start_in_background(step, searched)
         return searched
 
     # -- the queries ------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class SearchPipeline:
             rooms = await self._recent_rooms(ROOMS_CONSIDERED)
             readable = (room for room in rooms if self._may_read(principal, room=room))
             async with side_by_side() as nursery:
-                for room in islice(readable, ROOMS_ASKED):
+                for room in islice(readable, QUERIED_ROOMS):
                     in_room = msgspec.structs.replace(question, room=room)
                     nursery.start_soon(self._rank, (in_room, None), principal, ranking)
 

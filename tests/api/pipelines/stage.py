@@ -111,7 +111,7 @@ class Stage:
         self.pipeline = SearchPipeline(
             index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
             recent_rooms=systems.rooms, may_read=lambda principal, *, room: room in systems.readable,
-            start_afterwards=start or nursery.start_soon, after_steps=[systems.audit, systems.marker],
+            start_in_background=start or nursery.start_soon, after_steps=[systems.audit, systems.marker],
             far_results=systems,
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.api.pipelines.afterwards import Afterwards
+from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
 from chatserver.api.pipelines.search import ROOMS_BUDGET
@@ -101,7 +101,7 @@ async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, syste
         systems.errors, systems.far = {step: error}, {}
         systems.log.clear()
         async with trio.open_nursery() as nursery:
-            stage = Stage(systems, nursery, Afterwards(nursery, caught.append).start)
+            stage = Stage(systems, nursery, BackgroundSteps(nursery, caught.append).start)
             assert found(await stage.search()) == ["c", "b", "a"]
         assert {f".{each}" for each in AFTER if each != step} <= set(systems.log), "the others were done"
         assert len(stage.results) == 6
@@ -112,7 +112,7 @@ async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, syste
 async def test_what_hangs_afterwards_ends(autojump_clock: Clock, systems: Systems, step: str) -> None:
     systems.seconds = {step: 1e6}
     async with trio.open_nursery() as nursery:
-        stage = Stage(systems, nursery, Afterwards(nursery, print).start)
+        stage = Stage(systems, nursery, BackgroundSteps(nursery, print).start)
         await stage.search()
     assert systems.running == 0
 
@@ -153,7 +153,7 @@ async def test_what_is_done_afterwards_is_cancelled_with_the_server(autojump_clo
         systems.seconds = dict.fromkeys(AFTER, 1.0)
         systems.far = {}
         async with trio.open_nursery() as nursery:
-            stage = Stage(systems, nursery, Afterwards(nursery, print).start)
+            stage = Stage(systems, nursery, BackgroundSteps(nursery, print).start)
             await stage.search()
             with trio.move_on_after(0.1 * after + 0.05):
                 await trio.sleep_forever()

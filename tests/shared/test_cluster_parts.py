@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 import trio
 
-from chatserver.api import tally
-from chatserver.chat import elsewhere
+from chatserver.api import shared_rates
+from chatserver.chat import cluster
 from chatserver.log.interface import new_identity
 from chatserver.meters import MICROSECOND
 from chatserver.server import Server
@@ -27,15 +27,15 @@ from tests.support.valkeys import Valkey, url_of, valkeys
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "TELL_EVERY", 0.1)
-    monkeypatch.setattr(tally, "TELL_EVERY", 0.1)
+    monkeypatch.setattr(cluster, "REPORT_INTERVAL", 0.1)
+    monkeypatch.setattr(shared_rates, "REPORT_INTERVAL", 0.1)
     monkeypatch.setattr(valkey, "RETRY_EVERY", 0.05)
 
 
 def reachable(server: Serving) -> int:
-    together = server.server.parts.together
-    assert together is not None
-    return together.shards.reachable
+    shared = server.server.parts.shared
+    assert shared is not None
+    return shared.shards.reachable
 
 
 @asynccontextmanager
@@ -140,14 +140,14 @@ async def test_what_one_found_the_other_does_not_look_for_until_something_is_tak
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:
     async with pair(servers, publish_rate=0.01) as (ours, other):
-        together, limit = ours.server.parts.together, other.server.parts.publish_limit
-        assert together is not None
+        shared, limit = ours.server.parts.shared, other.server.parts.publish_limit
+        assert shared is not None
         assert await say_hi(ours) == 201
         [number] = ours.server.parts.publish_limit.users._states
         name = f"publish-user:{number}"
 
         async def told() -> bool:
-            return await together.shards.of(name).call(b"EXISTS", together.shards.key(name)) == 1
+            return await shared.shards.of(name).call(b"EXISTS", shared.shards.key(name)) == 1
 
         def wait() -> float:
             return limit.users.wait(number, int(trio.current_time() / MICROSECOND))
@@ -197,7 +197,7 @@ async def test_a_server_starts_without_its_shards() -> None:
 
 async def test_without_the_flag_there_is_nothing_of_it() -> None:
     async with serving() as server:
-        assert server.server.parts.together is None
+        assert server.server.parts.shared is None
         assert "shards" not in (await ask(server.address, "GET", "/readyz")).json
         assert b"shard" not in (await ask(server.address, "GET", "/metrics")).body
         assert server.server.parts.publish_limit.note is None

@@ -8,11 +8,11 @@ from unittest import mock
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chatserver.chat import cluster_presence as module
 from chatserver.chat import presence as presence_module
-from chatserver.chat import wider_presence as module
-from chatserver.chat.presence import NAMED_ROOM, Presence
+from chatserver.chat.cluster_presence import NOBODY, ClusterPresence, RemotePeople
+from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import NamedGuest, Principal
-from chatserver.chat.wider_presence import NOBODY, There, WiderPresence
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 USERS, PROCESSES, GRACE = 5, 3, 3
@@ -34,11 +34,11 @@ ACT: st.SearchStrategy[Act] = st.one_of(
 
 
 class Both:
-    """A room's people, and what they must be: the same acts on a `WiderPresence` and on plain dicts."""
+    """A room's people, and what they must be: the same acts on a `ClusterPresence` and on plain dicts."""
 
     def __init__(self) -> None:
         self.noted: list[str] = []
-        self.it = WiderPresence("lobby", self.noted.append)
+        self.it = ClusterPresence("lobby", self.noted.append)
         self.there = [NOBODY] * PROCESSES
         self.windows: Counter[int] = Counter()
         self.leases: dict[int, int] = {}
@@ -89,7 +89,7 @@ class Both:
         self.leases = {user: until for user, until in self.leases.items() if until > self.now}
 
     def hear(self, process: int, names: dict[int, str], unnamed: int) -> None:
-        now = There({user: NamedGuest(user, ELSEWHERE, name) for user, name in names.items()}, unnamed)
+        now = RemotePeople({user: NamedGuest(user, ELSEWHERE, name) for user, name in names.items()}, unnamed)
         said = (self.said[process], self.unnamed[process])
         same = self.there[process].same_as(now)
         assert same == (said == (names, unnamed))
@@ -141,12 +141,16 @@ def hear(process: int, **names: str) -> Act:
 
 
 @example([ENTER, hear(0, u1="a"), LEAVE, TELL, hear(0), TELL], 3)  # there is no departure before the last
-@example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0), TELL], NAMED_ROOM)  # another name is told
-@example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0, u1="a", u2="c"), TELL], NAMED_ROOM)  # and not without it
+@example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0), TELL], MAX_NAMED_MEMBERS)  # another name is told
+@example(
+    [hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0, u1="a", u2="c"), TELL], MAX_NAMED_MEMBERS
+)  # and not without it
 @example([ENTER, hear(0, u1="b"), TELL, LEAVE, hear(0), TELL], 3)
-@example([ENTER, hear(0, u1="b"), ("rename", (1, "c")), TELL], NAMED_ROOM)  # the last name counts
-@example([ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL], NAMED_ROOM)  # a reload from here to there
-@given(st.lists(ACT, max_size=60), st.sampled_from([3, NAMED_ROOM]))
+@example([ENTER, hear(0, u1="b"), ("rename", (1, "c")), TELL], MAX_NAMED_MEMBERS)  # the last name counts
+@example(
+    [ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL], MAX_NAMED_MEMBERS
+)  # a reload from here to there
+@given(st.lists(ACT, max_size=60), st.sampled_from([3, MAX_NAMED_MEMBERS]))
 def test_against_sets(acts: list[Act], named_room: int) -> None:
     """Who listens knows who is there and how each is called, unless it was told a count; so does who asks between."""
     both = Both()
@@ -154,8 +158,8 @@ def test_against_sets(acts: list[Act], named_room: int) -> None:
     touched: set[int] = set()  # who came, went or changed names since the last telling
     may_count = must_count = False  # only the count is to be told
     with (
-        mock.patch.object(presence_module, "NAMED_ROOM", named_room),
-        mock.patch.object(module, "NAMED_ROOM", named_room),
+        mock.patch.object(presence_module, "MAX_NAMED_MEMBERS", named_room),
+        mock.patch.object(module, "MAX_NAMED_MEMBERS", named_room),
     ):
         for act, arguments in acts:
             before, own, size, unnamed = both.listed(), dict(both.own), len(both.it), list(both.unnamed)
@@ -191,9 +195,9 @@ def test_against_sets(acts: list[Act], named_room: int) -> None:
 
 
 def test_those_who_are_elsewhere_already_are_nothing_to_tell() -> None:
-    it = WiderPresence("lobby", lambda name: None)
+    it = ClusterPresence("lobby", lambda name: None)
     for users in ({1, 2}, {2, 3}):
-        it.begin_with(There({user: Principal(user, ELSEWHERE) for user in users}, 0))
+        it.begin_with(RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, 0))
     assert {each.number for each in it.people()} == {1, 2, 3}
     assert (len(it), it.here, it.changed) == (3, False, False)
 
@@ -210,7 +214,7 @@ def test_a_person_costs_the_same_where_there_are_other_processes() -> None:
         tracemalloc.stop()
         return size / len(people)
 
-    assert bytes_each(WiderPresence("lobby", lambda name: None)) - bytes_each(Presence()) < 5
+    assert bytes_each(ClusterPresence("lobby", lambda name: None)) - bytes_each(Presence()) < 5
 
 
 def test_a_join_looks_nobody_up_but_the_one_who_joins() -> None:
@@ -224,7 +228,7 @@ def test_a_join_looks_nobody_up_but_the_one_who_joins() -> None:
 
         items = keys = values = __iter__  # type: ignore[assignment]
 
-    it = WiderPresence("lobby", lambda name: None)
+    it = ClusterPresence("lobby", lambda name: None)
     it._others = (Names({1: Principal(1, ELSEWHERE)}),)
     it._more = 1
     for number in (1, 2):

@@ -20,51 +20,51 @@ from typing import Protocol
 import msgspec
 import trio
 
+from chatserver.chat.cluster_presence import NOBODY, ClusterPresence, RemotePeople
 from chatserver.chat.hub import Hub
-from chatserver.chat.presence import NAMED_ROOM
+from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import Principal
 from chatserver.chat.process_messages import (
     Kicked,
-    Moved,
-    RoomSaid,
-    Said,
-    Typed,
+    ProcessReport,
+    ReadReport,
+    RoomReport,
+    TypingReport,
     decode,
     encode,
     named,
     principal_of,
 )
-from chatserver.chat.wider_presence import NOBODY, There, WiderPresence
 from chatserver.log.interface import Kind, Record
 
 #: Seconds between two messages of a process.
-TELL_EVERY = 1.0
+REPORT_INTERVAL = 1.0
 #: Seconds of silence after which a process sends that it is alive, in its next round: with 53 processes, waking all
 #: others every second took a whole core.
-ALIVE_EVERY = 1.5
-#: Seconds without a message after which a process is forgotten: a restart of the carrier takes 2, and people stay
+ALIVE_INTERVAL = 1.5
+#: Seconds without a message after which a process is forgotten: a restart of the bus takes 2, and people stay
 #: present for longer than that after a reload anyway.
 EXPIRY = 6.0
-#: Seconds between two requests to one process for all its rooms, and between two such reports; longer for many rooms:
-#: at most ROOMS_AGAIN a second, each counted once for each receiving process, which takes them 0.5% of a core.
-AGAIN_EVERY, ROOMS_AGAIN = 3.0, 2_000
+#: Seconds between two requests to one process for all its rooms, and between two such reports; longer for many rooms,
+#: each of which counts once for each receiving process: so many a second take 0.5% of a core there.
+RESEND_INTERVAL, RESENT_ROOMS_PER_SECOND = 3.0, 2_000
 #: People in one message (about 5 KB), and in all messages of a round (5 ms of work). Other rooms wait for the next.
-PEOPLE_A_MESSAGE, PEOPLE_A_ROUND = 100, 4_000
+PEOPLE_PER_MESSAGE, PEOPLE_PER_ROUND = 100, 4_000
 #: Seconds between two messages of a round: Linux queues 10 datagrams for a process that is not reading.
 PAUSE = 0.02
 #: People of a large room that all processes together name: clients list 500, and each name is kept in each process.
-NAMED_TOGETHER = 2 * NAMED_ROOM
+MAX_NAMED_IN_ALL = 2 * MAX_NAMED_MEMBERS
 #: People elsewhere whose names are kept, at 0.3 KB. Of a room reported beyond that only the count is kept.
 MAX_NAMED = 100_000
 #: Notices of each kind in a round: typing, and read markers.
 MAX_NOTICES = 500
 #: Rooms updated in one step when a process has gone.
-ROOMS_A_STEP = 50
+ROOMS_PER_STEP = 50
 #: Bound on the random number of a process.
 _PROCESSES = 1 << 60
 
 
-class Carrier(Protocol):
+class MessageBus(Protocol):
     """Takes messages to all other processes; each may be lost, late, doubled, or come back."""
 
     def tell(self, message: bytes) -> None:
@@ -77,32 +77,32 @@ class _Process:
 
     number: int  # of its last message
     heard: float  # when that came
-    rooms: dict[str, There] = field(default_factory=dict)
+    rooms: dict[str, RemotePeople] = field(default_factory=dict)
     incomplete: bool = False  # one of its messages was lost
     asked: float = -math.inf  # when all its rooms were last requested
     unconfirmed: set[str] | None = None  # rooms that it has not named since it began to report all
 
 
-class Elsewhere:
+class Cluster:
     """See the module. `run` sends, `heard` receives. `heard_hint` and `heard_kick` are set from outside."""
 
-    def __init__(self, hub: Hub, carrier: Carrier, clock: Callable[[], float] = trio.current_time) -> None:
+    def __init__(self, hub: Hub, bus: MessageBus, clock: Callable[[], float] = trio.current_time) -> None:
         self._hub = hub
-        self._carrier = carrier
+        self._bus = bus
         self._clock = clock
         self._me = secrets.randbelow(_PROCESSES)
         self._sent = 0  # messages
-        self._told_at = -math.inf  # when the last message was sent
+        self._sent_at = -math.inf  # when the last message was sent
         self._processes: dict[int, _Process] = {}
         self._named = 0  # people in other processes whose names are kept
-        self._untold: dict[str, None] = {}  # rooms that have changed since they were reported, the oldest change first
-        self._note: Callable[[str], object] = self._untold.setdefault  # called when a room's people here have changed
+        self._unreported: dict[str, None] = {}  # rooms that have changed since their last report, the oldest first
+        self._note: Callable[[str], object] = self._unreported.setdefault  # called when people here have changed
         self._all_wanted = False  # another process lacks something: report all rooms
-        self._told_all = -math.inf  # when the last report of all rooms began
+        self._reported_all = -math.inf  # when the last report of all rooms began
         self._begin = False  # the next message begins a report of all rooms
         self._last: str | None = None  # the last room of that report
-        self._typed: dict[tuple[str, str], Typed] = {}  # by room and user
-        self._moved: dict[tuple[str, int], Moved] = {}
+        self._typed: dict[tuple[str, str], TypingReport] = {}  # by room and user
+        self._moved: dict[tuple[str, int], ReadReport] = {}
         self._hints: dict[str, None] = {}
         self._kicked: list[Kicked] = []
         self.heard_hint: Callable[[str], None] = lambda name: None
@@ -117,16 +117,16 @@ class Elsewhere:
             for index, message in enumerate(self._messages()):
                 if index:
                     await trio.sleep(PAUSE)
-                self._carrier.tell(message)
-            await trio.sleep(TELL_EVERY)
+                self._bus.tell(message)
+            await trio.sleep(REPORT_INTERVAL)
             await self._expire()
 
-    # -- what is told -----------------------------------------------------------------------------------------------
+    # -- what is sent -----------------------------------------------------------------------------------------------
 
     def types(self, room: str, principal: Principal) -> None:
         """Somebody types in a room here."""
         if len(self._typed) < MAX_NOTICES:
-            self._typed[room, principal.author.id] = Typed(room, named(principal))
+            self._typed[room, principal.author.id] = TypingReport(room, named(principal))
 
     def _written(self, room: str, records: Sequence[Record]) -> None:
         """What authors here typed until now is sent, see `Notices.written`."""
@@ -137,7 +137,7 @@ class Elsewhere:
     def moved(self, room: str, principal: Principal, offset: int) -> None:
         """Somebody has read up to an offset here; the same person's connections elsewhere are notified."""
         if len(self._moved) < MAX_NOTICES and self._is_elsewhere(room, principal.number):
-            self._moved[room, principal.number] = Moved(room, named(principal), offset)
+            self._moved[room, principal.number] = ReadReport(room, named(principal), offset)
 
     def hint(self, name: str) -> None:
         """Tell the other processes to read something from the log again."""
@@ -150,140 +150,140 @@ class Elsewhere:
 
     def _messages(self) -> Iterator[bytes]:
         """The messages of this round."""
-        pause = max(AGAIN_EVERY, len(self._hub.rooms) * len(self._processes) / ROOMS_AGAIN)
-        if self._all_wanted and self._clock() >= self._told_all + pause:
-            self._tell_all()
-        again, now = self._lacking(), self._clock()
-        news = (again, self._untold, self._typed, self._moved, self._hints, self._kicked)
-        if not any(news) and now < self._told_at + ALIVE_EVERY:
+        pause = max(RESEND_INTERVAL, len(self._hub.rooms) * len(self._processes) / RESENT_ROOMS_PER_SECOND)
+        if self._all_wanted and self._clock() >= self._reported_all + pause:
+            self._report_all()
+        resend, now = self._lacking(), self._clock()
+        news = (resend, self._unreported, self._typed, self._moved, self._hints, self._kicked)
+        if not any(news) and now < self._sent_at + ALIVE_INTERVAL:
             return
-        self._told_at = now
-        said = self._next()
-        said.again = again
-        said.typed = list(self._typed.values())
-        said.moved = list(self._moved.values())
-        said.hints, said.kicked = list(self._hints), list(self._kicked)
+        self._sent_at = now
+        report = self._next()
+        report.resend = resend
+        report.typed = list(self._typed.values())
+        report.moved = list(self._moved.values())
+        report.hints, report.kicked = list(self._hints), list(self._kicked)
         for told in (self._typed, self._moved, self._hints, self._kicked):
             told.clear()
-        left = PEOPLE_A_ROUND - self._fill(said)
-        yield encode(said)
-        while self._untold and left > 0:
-            said = self._next()
-            left -= self._fill(said)
-            yield encode(said)
+        left = PEOPLE_PER_ROUND - self._fill(report)
+        yield encode(report)
+        while self._unreported and left > 0:
+            report = self._next()
+            left -= self._fill(report)
+            yield encode(report)
 
-    def _next(self) -> Said:
+    def _next(self) -> ProcessReport:
         self._sent += 1
-        said = Said(self._me, self._sent, self._begin)
+        report = ProcessReport(self._me, self._sent, self._begin)
         self._begin = False
-        return said
+        return report
 
-    def _fill(self, said: Said) -> int:
+    def _fill(self, report: ProcessReport) -> int:
         """Add rooms to a message. Returns the number of these rooms plus their named people."""
         size = 0
-        while self._untold and size < PEOPLE_A_MESSAGE:
-            room = next(iter(self._untold))
-            del self._untold[room]
+        while self._unreported and size < PEOPLE_PER_MESSAGE:
+            room = next(iter(self._unreported))
+            del self._unreported[room]
             presence = self._presence(room)
             people = [] if presence is None else [named(each) for each in self._people(presence)]
-            said.rooms.append(RoomSaid(room, 0 if presence is None else presence.count_here, people))
+            report.rooms.append(RoomReport(room, 0 if presence is None else presence.count_here, people))
             size += len(people) + 1
             if room == self._last:
-                self._last, said.end = None, True
+                self._last, report.end = None, True
                 break  # the rooms after it have changed since, and are no part of the full report
         return size
 
-    def _people(self, presence: WiderPresence) -> list[Principal]:
+    def _people(self, presence: ClusterPresence) -> list[Principal]:
         """The people here who are named to the other processes."""
-        is_large = len(presence) > NAMED_ROOM
-        share = NAMED_TOGETHER // (len(self._processes) + 1) if is_large else NAMED_ROOM
-        return presence.people_here(min(NAMED_ROOM, max(1, share)))
+        is_large = len(presence) > MAX_NAMED_MEMBERS
+        share = MAX_NAMED_IN_ALL // (len(self._processes) + 1) if is_large else MAX_NAMED_MEMBERS
+        return presence.people_here(min(MAX_NAMED_MEMBERS, max(1, share)))
 
-    def _tell_all(self) -> None:
-        self._all_wanted, self._told_all = False, self._clock()
-        self._untold.update(dict.fromkeys(name for name, room in self._hub.rooms.items() if room.presence.here))
+    def _report_all(self) -> None:
+        self._all_wanted, self._reported_all = False, self._clock()
+        self._unreported.update(dict.fromkeys(name for name, room in self._hub.rooms.items() if room.presence.here))
         self._begin = True
-        self._last = next(reversed(self._untold), "")
-        self._untold[self._last] = None  # with no people anywhere, "" (no possible room) carries the two marks
+        self._last = next(reversed(self._unreported), "")
+        self._unreported[self._last] = None  # with no people anywhere, "" (no possible room) carries the two marks
 
     def _lacking(self) -> list[int]:
         """Processes whose rooms are all to be requested again."""
         now = self._clock()
         lacking = []
         for number, process in self._processes.items():
-            if process.incomplete and now >= process.asked + AGAIN_EVERY:
+            if process.incomplete and now >= process.asked + RESEND_INTERVAL:
                 process.asked = now
                 lacking.append(number)
         return lacking
 
-    def _make_presence(self, name: str) -> WiderPresence:
-        presence = WiderPresence(name, self._note)
+    def _make_presence(self, name: str) -> ClusterPresence:
+        presence = ClusterPresence(name, self._note)
         for process in self._processes.values():
             there = process.rooms.get(name)
             if there is not None:
                 presence.begin_with(there)
         return presence
 
-    def _presence(self, name: str) -> WiderPresence | None:
+    def _presence(self, name: str) -> ClusterPresence | None:
         """The presence of a room, if it is in memory."""
         room = self._hub.rooms.get(name)
-        return room.presence if room is not None and isinstance(room.presence, WiderPresence) else None
+        return room.presence if room is not None and isinstance(room.presence, ClusterPresence) else None
 
-    # -- what is heard ----------------------------------------------------------------------------------------------
+    # -- what is received ----------------------------------------------------------------------------------------------
 
     def heard(self, message: bytes) -> None:
         """Process a message of another process; one of this process is ignored."""
         try:
-            said = decode(message)
+            report = decode(message)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self.garbled += 1
             return
-        process = None if said.process == self._me else self._take_turn(said)
+        process = None if report.process == self._me else self._take_turn(report)
         if process is None:
             return
-        if said.begin:
+        if report.begin:
             process.incomplete, process.unconfirmed = False, set(process.rooms)
-        for room in said.rooms:
+        for room in report.rooms:
             self._take_in(process, room.room, self._there(process, room))
             if process.unconfirmed is not None:
                 process.unconfirmed.discard(room.room)
-        if said.end and process.unconfirmed is not None:
+        if report.end and process.unconfirmed is not None:
             for name in process.unconfirmed:
                 self._take_in(process, name, NOBODY)
             process.unconfirmed = None
-        if self._me in said.again:
+        if self._me in report.resend:
             self._all_wanted = True
-        for typed in said.typed:
+        for typed in report.typed:
             self._hub.types(typed.room, principal_of(typed.who))
-        for moved in said.moved:
+        for moved in report.moved:
             self._hub.moved(moved.room, principal_of(moved.who), moved.offset)
-        for hint in said.hints:
+        for hint in report.hints:
             self.heard_hint(hint)
-        for kicked in said.kicked:
+        for kicked in report.kicked:
             self.heard_kick(kicked.user, kicked.room)
 
-    def _take_turn(self, said: Said) -> _Process | None:
+    def _take_turn(self, report: ProcessReport) -> _Process | None:
         """The process that sent a message. None: the message is a repeated one, or older than the last."""
-        process = self._processes.get(said.process)
+        process = self._processes.get(report.process)
         if process is None:
-            process = self._processes[said.process] = _Process(0, self._clock())
-            self._all_wanted |= said.number == 1  # it has just started, and knows no others
-        if said.number <= process.number:
+            process = self._processes[report.process] = _Process(0, self._clock())
+            self._all_wanted |= report.number == 1  # it has just started, and knows no others
+        if report.number <= process.number:
             return None
-        if said.number > process.number + 1:
+        if report.number > process.number + 1:
             process.incomplete, process.unconfirmed = True, None
-        process.number, process.heard = said.number, self._clock()
+        process.number, process.heard = report.number, self._clock()
         return process
 
-    def _there(self, process: _Process, said: RoomSaid) -> There:
+    def _there(self, process: _Process, report: RoomReport) -> RemotePeople:
         """The people of a room in one process; only their number if too many names are kept already."""
-        known = len(process.rooms.get(said.room, NOBODY).people)
-        if not said.people or self._named - known + len(said.people) > MAX_NAMED:
-            return There(NOBODY.people, said.count)
-        people = {each.number: principal_of(each) for each in said.people}
-        return There(people, max(0, said.count - len(people)))
+        known = len(process.rooms.get(report.room, NOBODY).people)
+        if not report.people or self._named - known + len(report.people) > MAX_NAMED:
+            return RemotePeople(NOBODY.people, report.count)
+        people = {each.number: principal_of(each) for each in report.people}
+        return RemotePeople(people, max(0, report.count - len(people)))
 
-    def _take_in(self, process: _Process, name: str, there: There) -> None:
+    def _take_in(self, process: _Process, name: str, there: RemotePeople) -> None:
         """Replace what is known of a room in one process, and note the change in the room, if it is in memory."""
         before = process.rooms.get(name, NOBODY)
         if before.same_as(there):
@@ -293,12 +293,12 @@ class Elsewhere:
         if there.people or there.unnamed:
             process.rooms[sys.intern(name)] = there  # one string for all processes that are in the room
         room = self._hub.rooms.get(name)
-        if room is not None and isinstance(room.presence, WiderPresence):
-            was_large = len(room.presence) > NAMED_ROOM
+        if room is not None and isinstance(room.presence, ClusterPresence):
+            was_large = len(room.presence) > MAX_NAMED_MEMBERS
             room.presence.hear(before, there)
             self._hub.note_presence(room)
-            if was_large != (len(room.presence) > NAMED_ROOM) and room.presence.here:
-                self._untold[name] = None  # report it again: fewer people here are named now, or all of them
+            if was_large != (len(room.presence) > MAX_NAMED_MEMBERS) and room.presence.here:
+                self._unreported[name] = None  # report it again: fewer people here are named now, or all of them
 
     async def _expire(self) -> None:
         """Forget processes that have been silent for EXPIRY, with all their people."""
@@ -308,7 +308,7 @@ class Elsewhere:
                 del self._processes[number]
                 for index, name in enumerate(list(process.rooms)):
                     self._take_in(process, name, NOBODY)
-                    if index % ROOMS_A_STEP == ROOMS_A_STEP - 1:
+                    if index % ROOMS_PER_STEP == ROOMS_PER_STEP - 1:
                         await trio.lowlevel.checkpoint()
 
     def _is_elsewhere(self, room: str, number: int) -> bool:

@@ -12,7 +12,7 @@ import trio
 from chatserver.log.interface import LogError
 
 #: Seconds that a step may take; then it is cancelled.
-AFTER_DEADLINE = 5.0
+BACKGROUND_DEADLINE = 5.0
 #: Steps that may run at a time, 2 MB; further ones are dropped. The limit on searches does not bound them, since a
 #: search ends before its steps do.
 MAX_RUNNING = 1_000
@@ -23,7 +23,7 @@ _log = structlog.get_logger("chatserver.api")
 Start: TypeAlias = Callable[..., None]
 
 
-class Afterwards:
+class BackgroundSteps:
     """Runs steps in a nursery that outlives requests; `caught` is called in an except clause when a step raises."""
 
     def __init__(self, nursery: trio.Nursery, caught: Callable[[object], object]) -> None:
@@ -33,7 +33,7 @@ class Afterwards:
         self._is_full = False  # set once this has been logged
 
     def start(self, step: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        """Start a step, with AFTER_DEADLINE, unless too many are running."""
+        """Start a step, with BACKGROUND_DEADLINE, unless too many are running."""
         if self.running >= MAX_RUNNING:
             if not self._is_full:
                 _log.warning("not_stored", reason=f"{MAX_RUNNING} steps wait behind answers; more are left out")
@@ -44,7 +44,7 @@ class Afterwards:
 
     async def _run(self, step: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         try:
-            with trio.move_on_after(AFTER_DEADLINE):
+            with trio.move_on_after(BACKGROUND_DEADLINE):
                 await step(*arguments)
         except LogError as error:
             _log.warning("not_stored", reason=str(error))

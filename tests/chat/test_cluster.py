@@ -14,24 +14,24 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.chat import elsewhere as module
-from chatserver.chat.elsewhere import AGAIN_EVERY, EXPIRY, TELL_EVERY, Elsewhere
+from chatserver.chat import cluster as module
+from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL, RESEND_INTERVAL, Cluster
+from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
-from chatserver.chat.presence import NAMED_ROOM
+from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
-from chatserver.chat.process_messages import RoomSaid, Said, encode, named, principal_of
-from chatserver.chat.registry import EMPTY_STAYS
-from chatserver.chat.wider_presence import WiderPresence
+from chatserver.chat.process_messages import ProcessReport, RoomReport, encode, named, principal_of
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.processes import Air, Process, lose
 from tests.support.scripted import HERE, Peer
 
 #: Seconds in which everything has been said, heard and told.
-SAID = 3 * TELL_EVERY
+SAID = 3 * REPORT_INTERVAL
 #: The same after a loss: the next message shows it, everything is asked for, and told.
-MENDED = 2 * AGAIN_EVERY + SAID
+MENDED = 2 * RESEND_INTERVAL + SAID
 
 
 @pytest.fixture
@@ -94,17 +94,17 @@ async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> N
     ours, other = pair
     watcher = await ours.join(1)
     await trio.sleep(SAID)
-    for room in ("lobby", "den", *(f"room-{number}" for number in range(module.ROOMS_A_STEP))):
+    for room in ("lobby", "den", *(f"room-{number}" for number in range(module.ROOMS_PER_STEP))):
         await other.join(2, room)
     await trio.sleep(SAID)
     assert (watcher.presence("lobby")[-1], ours.count("den")) == (("2", "-", 2), 1)
     other.stop()
-    await trio.sleep(EXPIRY - 2 * TELL_EVERY)
+    await trio.sleep(EXPIRY - 2 * REPORT_INTERVAL)
     assert ours.people() == {1, 2}
     await trio.sleep(2 * SAID)
     assert watcher.presence("lobby")[-1] == ("-", "2", 1)
     assert ours.count("den") == ours.count("room-7") == 0
-    assert ours.elsewhere.statistics() == {"processes": 0, "people": 0}
+    assert ours.cluster.statistics() == {"processes": 0, "people": 0}
 
 
 async def test_a_newcomer_hears_of_everybody_and_tells_nobody_that_they_came(air: Air, pair: Pair) -> None:
@@ -113,7 +113,7 @@ async def test_a_newcomer_hears_of_everybody_and_tells_nobody_that_they_came(air
         await process.join(number, f"room-{number}")
     await trio.sleep(SAID)
     async with air.process() as late:
-        await trio.sleep(SAID + TELL_EVERY)
+        await trio.sleep(SAID + REPORT_INTERVAL)
         assert late.people() == {0, 1}
         assert (late.people("room-0"), late.people("room-1")) == ({0}, {1})
         watcher = await late.join(7)
@@ -128,7 +128,7 @@ async def test_where_nothing_changes_nothing_is_said_of_rooms(air: Air, pair: Pa
     air.said.clear()
     await trio.sleep(20.0)
     assert 18 <= len(air.said) <= 22, "a message of each process every other second: that it lives"
-    assert all(not said.rooms and not said.again for said in air.said)
+    assert all(not said.rooms and not said.resend for said in air.said)
     assert len(msgspec.msgpack.encode(air.said[-1])) < 40
 
 
@@ -136,7 +136,7 @@ async def test_a_room_leaves_memory_where_nobody_is_in_it(pair: Pair) -> None:
     ours, other = pair
     await other.join(2)
     await ours.it.load("lobby")
-    await trio.sleep(EMPTY_STAYS + 3)
+    await trio.sleep(EMPTY_ROOM_SECONDS + 3)
     assert "lobby" not in ours.it.hub.rooms
     assert ours.people() == {2}
 
@@ -215,10 +215,10 @@ async def test_what_is_told_again_is_work_for_no_room(air: Air, pair: Pair) -> N
         await other.join(100 + number, f"room-{number}")
     await trio.sleep(SAID)
     before = len(air.said)
-    with mock.patch.object(WiderPresence, "hear", autospec=True, side_effect=WiderPresence.hear) as hear:
+    with mock.patch.object(ClusterPresence, "hear", autospec=True, side_effect=ClusterPresence.hear) as hear:
         air.spoil = lambda message: []
         await other.join(200, "room-7")
-        await trio.sleep(1.5 * TELL_EVERY)  # not longer: two messages lost, and it would be gone for the others
+        await trio.sleep(1.5 * REPORT_INTERVAL)  # not longer: two messages lost, and it would be gone for the others
         air.spoil = lambda message: [message]
         await trio.sleep(MENDED)
     again = [room.room for said in air.said[before:] for room in said.rooms]
@@ -230,8 +230,8 @@ async def test_what_is_told_again_is_work_for_no_room(air: Air, pair: Pair) -> N
 async def test_everything_is_told_when_it_takes_many_rounds(
     air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PEOPLE_A_ROUND", 20)
-    monkeypatch.setattr(module, "PEOPLE_A_MESSAGE", 7)
+    monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 20)
+    monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 7)
     ours, other = pair
     for number in range(60):
         await other.join(1, f"room-{number}")
@@ -243,7 +243,7 @@ async def test_everything_is_told_when_it_takes_many_rounds(
     assert all(later - sooner > 0.9 * module.PAUSE for sooner, later in pairwise(times)), "a socket holds ten"
     await trio.sleep(10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
-    ours.elsewhere._processes.clear()  # as if they had not been heard of
+    ours.cluster._processes.clear()  # as if they had not been heard of
     await trio.sleep(MENDED + 10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
 
@@ -256,7 +256,7 @@ async def test_what_is_told_again_is_no_news(air: Air, pair: Pair) -> None:
     await trio.sleep(SAID)
     air.said.clear()
     with mock.patch.object(ours.it.hub, "note_presence") as noted:
-        other.elsewhere._all_wanted = True
+        other.cluster._all_wanted = True
         await trio.sleep(MENDED)
         assert [room.count for said in air.said for room in said.rooms if room.room == "lobby"] == [4]
         assert not noted.called
@@ -269,14 +269,14 @@ async def test_everything_is_told_the_less_often_the_more_it_is(
     air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """53 processes that lost a message each now and then asked all others for a thousand rooms, every three seconds."""
-    monkeypatch.setattr(module, "ROOMS_AGAIN", 1)
+    monkeypatch.setattr(module, "RESENT_ROOMS_PER_SECOND", 1)
     _, other = pair
     for number in range(20):
         await other.join(1, f"room-{number}")
     await trio.sleep(SAID)
     air.said.clear()
     for _ in range(60):
-        other.elsewhere._all_wanted = True
+        other.cluster._all_wanted = True
         await trio.sleep(1.0)
     assert 2 <= sum(said.begin for said in air.said) <= 4
 
@@ -288,9 +288,9 @@ def a_hub() -> Hub:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_counted_and_nothing_else(message: bytes) -> None:
-    elsewhere = Elsewhere(a_hub(), Air(), clock=lambda: 0.0)
-    elsewhere.heard(message)
-    assert elsewhere.garbled == 1 or elsewhere.statistics()["processes"] == 1
+    cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
+    cluster.heard(message)
+    assert cluster.garbled == 1 or cluster.statistics()["processes"] == 1
 
 
 @pytest.mark.parametrize("count", [-5, 1 << 62])
@@ -299,9 +299,9 @@ async def test_a_count_that_no_room_can_have_is_garbage(pair: Pair, count: int) 
     ours, _ = pair
     watcher = await ours.join(1)
     for process in (7, 8):
-        ours.elsewhere.heard(encode(Said(process, 1, rooms=[RoomSaid("lobby", count, [])])))
+        ours.cluster.heard(encode(ProcessReport(process, 1, rooms=[RoomReport("lobby", count, [])])))
     await trio.sleep(SAID)
-    assert ours.elsewhere.garbled == 2
+    assert ours.cluster.garbled == 2
     assert watcher.presence("lobby") == [("1", "-", 1)]
 
 
@@ -312,11 +312,11 @@ async def test_of_a_large_room_the_number_is_told_and_some_names(pair: Pair) -> 
     ours, other = pair
     watcher = await ours.join(1000)
     await trio.sleep(SAID)
-    count = NAMED_ROOM + 50
+    count = MAX_NAMED_MEMBERS + 50
     peers = [await other.join(number) for number in range(count)]
     await trio.sleep(SAID)
     assert watcher.presence("lobby")[-1] == ("-", "-", count + 1)
-    assert len(ours.people()) == NAMED_ROOM + 1
+    assert len(ours.people()) == MAX_NAMED_MEMBERS + 1
     for peer in peers[: count - 10]:
         other.it.leave(peer.members[0])
     await trio.sleep(SAID)
@@ -328,7 +328,7 @@ async def test_a_large_room_names_fewer_in_each_process_until_it_is_small_again(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In 53 processes each knew the names of all in rooms of a thousand: 14 KB for each connection."""
-    monkeypatch.setattr(module, "NAMED_TOGETHER", 20)
+    monkeypatch.setattr(module, "MAX_NAMED_IN_ALL", 20)
     ours, other = pair
     mine = [await ours.join(number) for number in range(30)]
     for number in range(30, 120):
@@ -350,7 +350,7 @@ async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, mon
     await trio.sleep(SAID)
     assert [len(ours.people(room)) for room in rooms] == [2, 2, 0, 0]
     assert [ours.count(room) for room in rooms] == [2, 2, 2, 2]
-    assert ours.elsewhere.statistics()["people"] == 8
+    assert ours.cluster.statistics()["people"] == 8
     for room in rooms[:2]:
         for peer in peers[room]:
             other.it.leave(peer.members[0])
@@ -361,8 +361,8 @@ async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, mon
     assert [ours.count(room) for room in rooms] == [0, 0, 3, 3]
     other.stop()
     await trio.sleep(EXPIRY + SAID)
-    assert ours.elsewhere.statistics() == {"processes": 0, "people": 0}
-    assert ours.elsewhere._named == 0
+    assert ours.cluster.statistics() == {"processes": 0, "people": 0}
+    assert ours.cluster._named == 0
 
 
 async def test_a_new_name_is_told_everywhere_and_two_names_do_not_fight(air: Air, pair: Pair) -> None:
@@ -407,7 +407,7 @@ async def test_who_types_is_told_in_other_processes(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
     await trio.sleep(SAID)
-    other.elsewhere.types("lobby", Principal(2, HERE))
+    other.cluster.types("lobby", Principal(2, HERE))
     await trio.sleep(SAID)
     assert watcher.typing("lobby") == [2]
 
@@ -415,10 +415,10 @@ async def test_who_types_is_told_in_other_processes(pair: Pair) -> None:
 async def test_what_was_typed_before_a_message_is_not_told_behind_it_in_other_processes(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
-    await trio.sleep(SAID + TELL_EVERY / 2)  # between two rounds
+    await trio.sleep(SAID + REPORT_INTERVAL / 2)  # between two rounds
     author = Principal(2, HERE)
     for number in (2, 3):
-        other.elsewhere.types("lobby", Principal(number, HERE))
+        other.cluster.types("lobby", Principal(number, HERE))
     face = author.author
     other.it.hub.publish(Draft("lobby", face.id, face.name, "said"), lambda result: None)
     await trio.sleep(SAID)
@@ -430,8 +430,8 @@ async def test_a_read_marker_is_told_to_the_same_person_elsewhere(air: Air, pair
     window = await ours.join(1)
     await other.join(1)
     await trio.sleep(SAID)
-    other.elsewhere.moved("lobby", Principal(1, HERE), 41)
-    other.elsewhere.moved("lobby", Principal(2, HERE), 41)
+    other.cluster.moved("lobby", Principal(1, HERE), 41)
+    other.cluster.moved("lobby", Principal(2, HERE), 41)
     await trio.sleep(SAID)
     assert window.reads("lobby") == [41]
     assert sum(len(said.moved) for said in air.said) == 1, "the other person has no connection elsewhere"
@@ -439,11 +439,11 @@ async def test_a_read_marker_is_told_to_the_same_person_elsewhere(air: Air, pair
 
 async def test_a_read_marker_is_told_where_only_the_count_is_known(pair: Pair) -> None:
     ours, other = pair
-    for number in range(NAMED_ROOM + 50):
+    for number in range(MAX_NAMED_MEMBERS + 50):
         window = await ours.join(number)  # the last one is not among those who are named
     await trio.sleep(SAID)
-    assert NAMED_ROOM + 49 not in other.people()
-    other.elsewhere.moved("lobby", Principal(NAMED_ROOM + 49, HERE), 41)
+    assert MAX_NAMED_MEMBERS + 49 not in other.people()
+    other.cluster.moved("lobby", Principal(MAX_NAMED_MEMBERS + 49, HERE), 41)
     await trio.sleep(SAID)
     assert window.reads("lobby") == [41]
 
@@ -451,10 +451,10 @@ async def test_a_read_marker_is_told_where_only_the_count_is_known(pair: Pair) -
 async def test_kicks_and_hints_reach_the_others(pair: Pair) -> None:
     ours, other = pair
     heard: list[object] = []
-    ours.elsewhere.heard_hint = heard.append
-    ours.elsewhere.heard_kick = lambda user, room: heard.append((user, room))
-    other.elsewhere.hint("*signouts")
-    other.elsewhere.hint("*signouts")
-    other.elsewhere.kick("u_bob", "lobby")
+    ours.cluster.heard_hint = heard.append
+    ours.cluster.heard_kick = lambda user, room: heard.append((user, room))
+    other.cluster.hint("*signouts")
+    other.cluster.hint("*signouts")
+    other.cluster.kick("u_bob", "lobby")
     await trio.sleep(SAID)
     assert heard == ["*signouts", ("u_bob", "lobby")]

@@ -4,8 +4,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from chatserver.api.pipelines import afterwards as module
-from chatserver.api.pipelines.afterwards import AFTER_DEADLINE, Afterwards
+from chatserver.api.pipelines import background as module
+from chatserver.api.pipelines.background import BACKGROUND_DEADLINE, BackgroundSteps
 from chatserver.log.interface import LogUnavailable
 
 
@@ -22,7 +22,7 @@ async def test_steps_beyond_the_bound_are_left_out_and_that_is_said_once(
 
     with capture_logs() as lines:
         async with trio.open_nursery() as nursery:
-            after = Afterwards(nursery, print)
+            after = BackgroundSteps(nursery, print)
             for number in range(6):
                 after.start(step, number)
             assert after.running == 3
@@ -40,11 +40,11 @@ async def test_a_step_that_hangs_or_fails_gives_its_place_back(autojump_clock: t
         raise error
 
     async with trio.open_nursery() as nursery:
-        after = Afterwards(nursery, caught.append)
+        after = BackgroundSteps(nursery, caught.append)
         after.start(trio.sleep_forever)
         after.start(fail, LogUnavailable("the disk is full"))
         after.start(fail, ZeroDivisionError())
-        await trio.sleep(AFTER_DEADLINE / 2)
+        await trio.sleep(BACKGROUND_DEADLINE / 2)
         assert after.running == 1
     assert after.running == 0
     assert caught == [after]

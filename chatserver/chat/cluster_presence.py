@@ -1,7 +1,7 @@
 """The people of one room, here and in other processes.
 
 Owns: the one list made of people here and of reports from other processes, and which of its changes are arrivals or
-departures. May not: know how the reports came; elsewhere.py does.
+departures. May not: know how the reports came; cluster.py does.
 
 No person is kept twice: people here are in `Presence`, others are looked up in their processes' reports. A user who is
 connected to two processes is present once. Of a large room a process names only some people: the others are a number,
@@ -12,21 +12,21 @@ from collections.abc import Callable
 from itertools import chain, islice
 from typing import NamedTuple
 
-from chatserver.chat.presence import MAX_LISTED, NAMED_ROOM, Presence
+from chatserver.chat.presence import MAX_LISTED, MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal
 
 
-class There(NamedTuple):
+class RemotePeople(NamedTuple):
     """The people of one room in one other process."""
 
     people: dict[int, Principal]  # by number
     unnamed: int  # number of further people
 
-    def same_as(self, other: "There") -> bool:
+    def same_as(self, other: "RemotePeople") -> bool:
         """Whether the two look the same to clients."""
         return self.unnamed == other.unnamed and not self.changed_to(other)
 
-    def changed_to(self, now: "There") -> list[int]:
+    def changed_to(self, now: "RemotePeople") -> list[int]:
         """The numbers of people who have come, left or changed their names."""
         return [
             number
@@ -35,10 +35,10 @@ class There(NamedTuple):
         ]
 
 
-NOBODY = There({}, 0)
+NOBODY = RemotePeople({}, 0)
 
 
-class WiderPresence(Presence):
+class ClusterPresence(Presence):
     """The people of one room, here and in other processes; `noted` is called when people here have changed."""
 
     __slots__ = ("_more", "_name", "_noted", "_others", "_renamed")
@@ -91,7 +91,7 @@ class WiderPresence(Presence):
         """Up to `limit` people in this process, by the names that they have here."""
         return super().people(limit)
 
-    def hear(self, before: There, now: There) -> None:
+    def hear(self, before: RemotePeople, now: RemotePeople) -> None:
         """Apply a change of the people in another process."""
         known = {number: self.person(number) for number in before.changed_to(now)}
         others = [now.people if each is before.people else each for each in self._others]
@@ -115,7 +115,7 @@ class WiderPresence(Presence):
                 continue
             self._note_change(shown, person)
 
-    def begin_with(self, there: There) -> None:
+    def begin_with(self, there: RemotePeople) -> None:
         """Add the people of another process as present from the start: they are not sent as arrivals."""
         self.hear(NOBODY, there)
         self._changes = None
@@ -145,7 +145,7 @@ class WiderPresence(Presence):
         """Note how a person's entry in the list has changed; None: no entry."""
         if before is not None and now is not None and before.label == now.label:
             return
-        if len(self) > NAMED_ROOM:
+        if len(self) > MAX_NAMED_MEMBERS:
             self._tell_count()
         elif now is not None:
             super()._note(now, here=True)

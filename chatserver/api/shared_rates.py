@@ -17,9 +17,9 @@ from chatserver.shared.limits import Spent, spend
 from chatserver.shared.shards import Shard, Shards, SharedError
 
 #: Seconds between two rounds.
-TELL_EVERY = 1.0
+REPORT_INTERVAL = 1.0
 #: Buckets in one script, which then occupies its server for 1 ms.
-BUCKETS_A_SCRIPT = 200
+BUCKETS_PER_SCRIPT = 200
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _Entry:
     spent: Spent
 
 
-class PublishTally:
+class SharedRates:
     """See the module; `run` sends the counts."""
 
     def __init__(self, limit: PublishLimit, shards: Shards, clock: Callable[[], float]) -> None:
@@ -57,7 +57,7 @@ class PublishTally:
     async def run(self) -> None:
         """Send the counts to the shards, until cancelled."""
         while True:
-            await trio.sleep(TELL_EVERY)
+            await trio.sleep(REPORT_INTERVAL)
             async with trio.open_nursery() as nursery:
                 for shard, entries in self._rounds():
                     nursery.start_soon(self._tell, shard, entries)
@@ -73,8 +73,8 @@ class PublishTally:
                 entry = _Entry(kind, key, Spent(self._shards.key(name), bucket.interval, bucket.span, count))
                 by_shard[self._shards.index(name)].append(entry)
         for index, entries in by_shard.items():
-            for start in range(0, len(entries), BUCKETS_A_SCRIPT):
-                yield self._shards.all[index], entries[start : start + BUCKETS_A_SCRIPT]
+            for start in range(0, len(entries), BUCKETS_PER_SCRIPT):
+                yield self._shards.all[index], entries[start : start + BUCKETS_PER_SCRIPT]
 
     async def _tell(self, shard: Shard, entries: list[_Entry]) -> None:
         try:
