@@ -20,7 +20,7 @@ from typing import NamedTuple
 from chatserver.api.tokens import RefusedError, Tokens, name_of, refused
 from chatserver.chat.policy import Access, rights_of
 from chatserver.chat.principal import (
-    REMEMBERED,
+    CACHED_GUESTS,
     TOKEN_MAX,
     NamedGuest,
     Principal,
@@ -74,8 +74,8 @@ class Identities:
         self._named_guest = under(NamedGuest, access)
         self.nobody = self._guest(0, "")  # for a page of another site, which may read what is public
         # Shared by the requests of a client, which may hold several polls at a time.
-        self._remembered = lru_cache(REMEMBERED)(self._make_guest)
-        self._vouched_for = lru_cache(REMEMBERED)(self._make_user)
+        self._remembered = lru_cache(CACHED_GUESTS)(self._make_guest)
+        self._vouched_for = lru_cache(CACHED_GUESTS)(self._make_user)
 
     def of(self, head: Head, address: str, network: str, *, vouched: bool = False) -> Principal:
         """The user who sent a request. Raises RefusedError."""

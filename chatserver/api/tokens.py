@@ -35,7 +35,7 @@ CLOCK_SKEW = 10.0
 #: Seconds from now for which a token may be valid: as long as sign-outs are remembered.
 MAX_LIFETIME = 400 * 24 * 3600.0
 #: Verified tokens that are remembered, 1 KB each: a bot sends the same one with each request.
-REMEMBERED = 4096
+CACHED_TOKENS = 4096
 #: Invalid tokens of a network that are checked: a second, and in one burst.
 FAILURE_RATE, FAILURE_BURST = 5.0, 50.0
 #: Algorithms of published keys; a token may arrive before the provider's new key does.
@@ -127,7 +127,7 @@ class Tokens:
             # For the operator: only the type of the error, since its message may quote the token.
             self._lines.write(_log.info, "token_refused", reason=type(error).__name__)
             raise refused() from None
-        if len(self._verified) >= REMEMBERED:
+        if len(self._verified) >= CACHED_TOKENS:
             del self._verified[next(iter(self._verified))]
         self._verified[token] = found
         return found

@@ -31,7 +31,7 @@ TOKEN_MAX = 64
 #: Bits of a number: two digits of a Python int (32 bytes), and no two of a million guests share one.
 NUMBER_BITS = 60
 #: Publishing guests whose id and name are cached; making them again costs 3 µs.
-REMEMBERED = 1024
+CACHED_GUESTS = 1024
 
 _GUEST_ID = re.compile("g_[0-9a-f]{15}")
 _QUALITIES = """
@@ -74,7 +74,7 @@ def guest(number: int) -> User:
     return User(f"g_{number:015x}", f"{_QUALITIES[quality]} {_ANIMALS[animal]} {rest % 90 + 10}")
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHED_GUESTS)
 def author(number: int) -> User:
     """The same, cached; for guests who write, since guests who only listen would push these out of the cache."""
     return guest(number)

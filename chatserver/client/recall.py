@@ -9,7 +9,7 @@ import msgspec
 
 from chatserver.client import render, wire
 
-REMEMBERED = 1000  # messages, and people, at most
+MAX_RECALLED = 1000  # messages, and people, at most
 
 
 class Recall:
@@ -25,7 +25,7 @@ class Recall:
         """Remember a user under the newest name."""
         self.people[user.id] = render.name_of(user)
         self.people.move_to_end(user.id)
-        if len(self.people) > REMEMBERED:
+        if len(self.people) > MAX_RECALLED:
             self.people.popitem(last=False)
 
     def ids(self, name: str) -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ class Recall:
         match record:
             case wire.Message():
                 self._messages[record.room, record.offset] = record
-                if len(self._messages) > REMEMBERED:
+                if len(self._messages) > MAX_RECALLED:
                     self._messages.popitem(last=False)
             case wire.Edit(target=target, text=text):
                 self._replace(record.room, target, text=text, edited=True)

@@ -26,8 +26,8 @@ TICK = 0.1
 TICK_MICROSECONDS = round(TICK * 1e6)
 #: Lateness (s) beyond which all deadlines are moved. Less is scheduling noise, for which deadlines have room.
 MAX_LATENESS = 2 * TICK
-#: A deadline `at_rest` (a column of the table) of at least COARSE_FROM ticks is rounded up to a multiple of COARSE_TICKS.
-#: Thousands of pings spread over all ticks would wake the loop for each answer; together they go in batches.
+#: A deadline `at_rest` (a column of the table) of COARSE_FROM ticks or more is rounded up to a multiple of
+#: COARSE_TICKS. Thousands of pings spread over all ticks would wake the loop for each answer; so they go in batches.
 COARSE_TICKS, COARSE_FROM = 10, 100
 #: Ticks for which the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
 NAP = 5

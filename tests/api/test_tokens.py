@@ -204,7 +204,7 @@ def test_what_was_verified_is_looked_up(verifier: Verifier, monkeypatch: pytest.
         return decode(*arguments, **options)
 
     monkeypatch.setattr(jwt, "decode", counting)
-    monkeypatch.setattr(tokens_module, "REMEMBERED", 2)
+    monkeypatch.setattr(tokens_module, "CACHED_TOKENS", 2)
     one, two, three = (token(sub=sub) for sub in ("u_1", "u_2", "u_3"))
     for _ in range(5):
         verifier.who(one)
