@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs, Speaking
+from loadgen.client import CLOSED, Cohort, Needs, Speaking, Stage
 from loadgen.line import Answer, Exchange, Line
 from loadgen.personas import persona
 from loadgen.target import Endpoint
@@ -96,7 +96,8 @@ class Request(Speaking):
     """Connection that sends plain requests on the open-loop schedule, one after the other (what wrk2 does).
 
     The schedule uses the connections in turn. A request that is due while the one before it is unanswered waits, and
-    its latency includes the wait. If the server closes a connection between two requests, the client reconnects.
+    its latency includes the wait. If the server closes a connection after an answer or between two requests, the
+    client reconnects when its next request is due.
     """
 
     __slots__ = ("_asked", "_queue")
@@ -121,6 +122,8 @@ class Request(Speaking):
         del text  # every request is the same
         if self._queue is None:
             self._queue = deque()
+            if self.stage is Stage.WAITING:  # without a connection since the last answer
+                self.cohort.engine.reopen(self)
         self._queue.append(number)
         self._send_next()
 
@@ -133,21 +136,33 @@ class Request(Speaking):
 
     def on_data(self, data: bytes) -> None:
         self.unread += data
-        bodiless = self.cohort.place.endpoint.method == "HEAD"
-        answer = wire.read_response(self.unread, bodiless=bodiless)
-        if answer is None:
-            return
-        self.unread = answer.rest
-        self._book("" if answer.status < 400 else f"answered {answer.status}")
-        if answer.keeps_alive:
+        answer = self._take_answer()
+        if answer is not None and answer.keeps_alive:
             self._send_next()
-        else:
-            self.cohort.engine.reopen(self)
+        elif answer is not None:
+            self._rest()
 
     def on_hangup(self, how: str) -> None:
-        """Connect again: a server may end an idle connection, but not while an answer is due."""
-        self._book(how)
-        self.cohort.engine.reopen(self)
+        """Stay away until needed: a server may end an idle connection, but not while an answer is due."""
+        if how != CLOSED or self._take_answer(ended=True) is None:
+            self._book(how)
+        self._rest()
+
+    def _take_answer(self, *, ended: bool = False) -> wire.Response | None:
+        """Book the answer once it is whole."""
+        bodiless = self.cohort.place.endpoint.method == "HEAD"
+        answer = wire.read_response(self.unread, bodiless=bodiless, ended=ended)
+        if answer is not None:
+            self.unread = answer.rest
+            self._book("" if answer.status < 400 else f"answered {answer.status}")
+        return answer
+
+    def _rest(self) -> None:
+        """Reconnect if a request waits, and otherwise when the next one is due, as users' clients do."""
+        if self._queue is None:
+            self.cohort.engine.disconnect(self)
+        else:
+            self.cohort.engine.reopen(self)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
         self._book(reason)
