@@ -57,6 +57,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     path: str = "/"  # of plain requests
     websocket_path: str = "/ws"
     method: str = "GET"
+    post_path: str = ""  # of attackers' requests with a body; empty: a chat's
     fields: tuple[str, ...] = ()  # of plain requests and upgrades, each "Name: value"
     body: bytes = b""
     subprotocol: str = ""

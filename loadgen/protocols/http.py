@@ -24,9 +24,10 @@ from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Vic
 class HttpPeer:
     """One connection to the server. Raises the errors that `victim` counts as failures."""
 
-    def __init__(self, line: Line, host: str) -> None:
+    def __init__(self, line: Line, host: str, fields: Sequence[str] = ()) -> None:
         self._line = line
         self._host = host
+        self._fields = fields  # of every request
         self.is_open = True  # another request may follow, which is not so after an answer that closes
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
@@ -47,16 +48,26 @@ class HttpPeer:
     async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> tuple[Exchange, Answer]:
         if not self.is_open:
             raise OperationFailedError("the server closed after its answer")
-        told = ("User-Agent: loadgen-victim", *fields, *([f"Content-Length: {len(body)}"] if body else []))
+        told = (
+            "User-Agent: loadgen-victim",
+            *self._fields,
+            *fields,
+            *([f"Content-Length: {len(body)}"] if body else []),
+        )
         await self._line.send(wire.request(method, path, self._host, *told) + body)
         exchange = Exchange(self._line, method)
         return exchange, await exchange.begin()
 
 
+def peer_on(line: Line, context: Context) -> HttpPeer:
+    """A peer whose requests have the fields of the command line."""
+    return HttpPeer(line, context.target.authority, context.endpoint.fields)
+
+
 async def _ask(peer: HttpPeer, context: Context) -> str:
     """Send the request of the command line; return the failure, or an empty text."""
     endpoint = context.endpoint
-    status, page = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
+    status, page = await peer.request(endpoint.method, endpoint.path, endpoint.body)
     return context.fault_in_page(len(page)) if 200 <= status < 400 else f"answered {status}"
 
 
@@ -72,7 +83,7 @@ class GetVictim(Victim):
             line = await stack.enter_async_context(self.dial())
             with self.connected():
                 while True:
-                    peer = HttpPeer(line, self.context.target.authority)
+                    peer = peer_on(line, self.context)
                     while peer.is_open:
                         await self._get(peer)
                     await stack.aclose()
@@ -86,7 +97,7 @@ class GetVictim(Victim):
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    if failure := await _ask(HttpPeer(line, context.target.authority), context):
+    if failure := await _ask(peer_on(line, context), context):
         raise OperationFailedError(failure)
     done()
 
