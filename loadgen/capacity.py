@@ -134,6 +134,8 @@ class Capacity:
         conditions: tuple[Condition, ...] = ()
         if self.of is Of.NEWCOMERS:
             conditions = (Condition("newcomers_p99_ms", ">", NOTICED_MS),)
+        elif self.of is Of.IDLE:  # a web server may end idle connections, and so is not blamed for that elsewhere
+            conditions = (Condition("held", "<", tried.connections),)
         player = Player(replace(self.plan, conditions=conditions), tried)
         try:
             return await player.play()

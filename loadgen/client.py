@@ -87,7 +87,6 @@ class Place:
     mark: bytes = b"lg"  # the first bytes of every message of the schedule
     endpoint: Endpoint = USUAL
     # the paths of the chat contract, with `{room}` and `{wait}` to fill in
-    post_path: ClassVar = "/rooms/{room}/messages"
     poll_path: ClassVar = "/rooms/{room}/messages?wait={wait:g}"
     stream_path: ClassVar = "/rooms/{room}/events"
 
@@ -95,6 +94,16 @@ class Place:
     def path(self) -> str:
         """The path of plain requests."""
         return self.endpoint.path
+
+    def post_path(self, room: str) -> str:
+        """The path of requests with a body: that of --request 'POST /path', or a chat's."""
+        return self.endpoint.post_path or f"/rooms/{room}/messages"
+
+    def request(self, method: str, path: str, *fields: str) -> bytes:
+        """Encode a request, with the fields of --header that are not among its own."""
+        own = {field.partition(":")[0].lower() for field in fields}
+        more = [field for field in self.endpoint.fields if field.partition(":")[0].lower() not in own]
+        return wire.request(method, path, self.host, *more, *fields)
 
     @property
     def websocket_path(self) -> str:
@@ -119,6 +128,7 @@ class Connections(Protocol):
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None: ...
     def hold(self, client: Client) -> None: ...
     def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None: ...
+    def disconnect(self, client: Client) -> None: ...
     def reopen(self, client: Client) -> None: ...
 
 

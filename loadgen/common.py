@@ -88,14 +88,19 @@ class Loading:
     """The subprotocol that WebSockets ask for."""
 
     def endpoint(self, page: str | None = None) -> Endpoint:
-        """What requests and upgrades are like; `page` replaces `path`, if it is given."""
-        method, path = ("GET", page or self.path) if self.request is None else flags.request(self.request)
+        """What requests and upgrades are like; victims that fetch a `page` do not send --request."""
+        method, path = ("GET", self.path) if self.request is None else flags.request(self.request)
+        post_path = path if method == "POST" else ""
+        body = b"" if self.body is None else flags.file("--body", self.body)
+        if page is not None:
+            method, path, body = "GET", page, b""
         return Endpoint(
             path=path,
             websocket_path=self.ws_path,
             method=method,
+            post_path=post_path,
             fields=tuple(field for text in self.header for field in flags.fields(text)),
-            body=b"" if self.body is None else flags.file("--body", self.body),
+            body=body,
             subprotocol=flags.subprotocol(self.subprotocol),
         )
 

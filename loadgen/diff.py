@@ -40,6 +40,7 @@ _RULES: Final = (
     _Rule(re.compile(r"success"), 1.0, 0.0),
     _Rule(re.compile(r"percent"), bar.RATIO, 25.0),
     _Rule(re.compile(r"^(messages|deliveries)_per_s$|^acknowledged$"), 1.1, 0.0),
+    _Rule(re.compile(r"^capacity$|^fell_short_at$"), 1.25, 0.0),  # each is known to a tenth, on a grid of doublings
     _Rule(re.compile(r"ratio"), bar.RATIO, 0.0),
     _Rule(re.compile(r"_ms$"), bar.RATIO, bar.MARGIN_MS),
     _Rule(re.compile(r"bytes_per_"), bar.RATIO, bar.BYTES_EACH_LEFT),
@@ -50,13 +51,13 @@ _RULES: Final = (
     _Rule(re.compile(r""), 1.0, 0.0),
 )
 
-_MORE_IS_BETTER: Final = re.compile(r"success|^held$|_per_s$|^ok$|^limits_good$")
+_MORE_IS_BETTER: Final = re.compile(r"success|^held$|_per_s$|^ok$|^limits_good$|^capacity$|^fell_short_at$")
 
-#: Figures that are not worse in either direction: they describe the baseline, the floor or the load, count how much was
-#: done, belong to the single worst operation, or are ratios of such figures.
+#: Figures that are not worse in either direction: they describe the baseline, the floor, the load or the generator,
+#: count how much was done, belong to the single worst operation, or are ratios of such figures.
 _NEITHER: Final = re.compile(
     r"baseline_p\d|floor_|round_trip|_came$|neighbours$|^acknowledged$|_wait_|growth|first_|cases$|max_ms|p999"
-    r"|newcomers_p99|ratio"
+    r"|newcomers_p99|ratio|^own_|bytes_per_s$"
 )
 #: Flags whose values do not change what is played.
 _NO_LOAD: Final = frozenset({"--report", "--seed", "--server-pid", "--markdown", "--wait"})
@@ -177,7 +178,8 @@ def _mark(figure: str, a: Sequence[float], b: Sequence[float]) -> str:
 def _is_neither(figure: str) -> bool:
     is_limit = figure in probes.LIMITS  # a deadline may be too long or too short
     declared = figures.ALL.get(figure)
-    is_loads = declared is not None and declared.group in {"generator", "attackers"}
+    # of the attackers' figures, one that is judged says something about the target
+    is_loads = declared is not None and declared.group in {"generator", "attackers"} and declared.bar is None
     return is_limit or is_loads or bool(_NEITHER.search(figure))
 
 

@@ -216,10 +216,15 @@ class Engine:
         else:
             self.wheel.set(client, now() + client.returns_seconds * client.cohort.place.random.uniform(0.5, 1.5))
 
+    def disconnect(self, client: Client) -> None:
+        """Close the connection, which counts as no end; `reopen` makes a new one."""
+        self._close(client)
+
     def reopen(self, client: Client) -> None:
         """Close the connection and make a new one, as an honest client does when the server asks for that."""
         self._close(client)
         self._queue.append(client)
+        self._arm()
 
     # One turn
 

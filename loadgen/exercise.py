@@ -82,4 +82,5 @@ def _absent(group: GroupStatus, persona: type[Client]) -> str:
     if told <= MOST_ABSENT * attempts:
         return ""
     statuses = ", ".join(sorted(answer for answer in group.answers if answer in ABSENT_STATUSES))
-    return f"{told:,} of {attempts:,} requests met nothing ({statuses}); name a path that is there (--path, --ws-path)"
+    how = "--path, --ws-path, --request 'POST /path'"
+    return f"{told:,} of {attempts:,} requests met nothing ({statuses}); name a path that is there ({how})"

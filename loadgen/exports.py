@@ -10,6 +10,7 @@ import csv
 import errno
 import io
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -33,6 +34,9 @@ _PER_MILLISECOND: Final = 1000.0
 
 #: The element of junit.xml for a case that did not pass.
 _ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
+
+#: The names of figures, all of which OpenMetrics allows.
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 #: OpenMetrics spells units with letters only.
 _UNITS: Final = {"%": "percent", "B": "bytes", "B/s": "bytes_per_second", "s": "seconds", "ms": "milliseconds"}
@@ -63,11 +67,13 @@ class _Measured(Collector):
 
     def collect(self) -> Iterable[Metric]:
         parts = parts_of(self._report)
-        for name, figure in figures.ALL.items():
+        meanings = {name: meaning for _, part in parts for name, meaning in part.meanings.items()}
+        for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
             values = [(part, each, value) for part, each in parts if (value := each.figures.get(name)) is not None]
             if values:
-                unit = f" ({_UNITS[figure.unit]})" if figure.unit in _UNITS else ""
-                metric = Metric(f"loadgen_{name}", figure.meaning + unit, "gauge")
+                unit = _UNITS.get(figures.unit_of(name))
+                meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
+                metric = Metric(f"loadgen_{name}", meaning, "gauge")
                 for part, each, value in values:
                     labels = {"part": fmt.printable(part), "target": fmt.printable(each.target)}
                     metric.add_sample(metric.name, labels, value)

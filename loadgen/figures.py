@@ -243,7 +243,8 @@ _ATTACK_NOISE: Final = (
 )  # fmt: skip
 
 _NOISE: Final = (
-    Figure("round_trip_ms", "ms", "duration of a GET before the run, connect included: the distance to the target"),
+    Figure("round_trip_ms", "ms", "duration of a GET before the run, connect included: the distance to the target; of"
+           " the connect alone, if the GET is not answered"),
     Figure("lag_p99_ms", "ms", "how late the measuring processes ran while they measured, 99th percentile of the latest"
            " process"),
     Figure("lag_max_ms", "ms", "how late the measuring processes ran while they measured, at worst"),

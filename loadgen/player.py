@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 from loadgen import procfs
+from loadgen.client import ABSENT_STATUSES
 from loadgen.crowd import Crowd
 from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import whole_cycles, without_a_page
@@ -159,8 +160,8 @@ class Player:
     async def _fill(self, phase: Phase) -> None:
         """Open clients, and wait until each is established or has failed."""
         await self._open(phase, 1.0)
-        if not await self._session.until(lambda: self._crowd.has_opened, phase.seconds or FIRST_SECONDS):
-            self._require_somebody()
+        in_time = await self._session.until(lambda: self._crowd.has_opened, phase.seconds or FIRST_SECONDS)
+        self._require_somebody(in_time=in_time)
         if not phase.seconds:
             await self._all_opened()
         if phase.rate is not None:
@@ -173,15 +174,19 @@ class Player:
         if not await self._session.until(lambda: self._crowd.has_opened, limit):
             raise InvalidRunError(f"after {limit:,.0f} s some clients were neither established nor given up")
 
-    def _require_somebody(self) -> None:
+    def _require_somebody(self, *, in_time: bool) -> None:
         """Fail early, with a reason, if no client is established: most likely the target speaks another protocol."""
         load = [group for group in self._session.groups() if group.group in self._load_names]
-        if not load or any(group.opened or group.failed or group.refused for group in load):
+        failed = {reason for group in load for reason in group.failed}
+        if any(group.opened or group.refused for group in load) or failed - ABSENT_STATUSES:
+            return
+        if not load or (in_time and not failed):  # nobody was to come yet
             return
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
+        told = ", ".join(sorted(failed) or [f"no answer in {FIRST_SECONDS:g} s"])
         raise InvalidRunError(
-            f"nobody was established in {FIRST_SECONDS:g} s: the target connects, but does not answer as"
-            f" {' and '.join(sorted(needs))} does; for another server say --request 'GET /path' or --mix echo=100"
+            f"nobody was established: the target connects, but does not answer as {' and '.join(sorted(needs))} does"
+            f" ({told}); for another server say --request 'GET /path' or --mix echo=100, and --ws-path"
         )
 
     async def _lapse(self, phase: Phase) -> None:

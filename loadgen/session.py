@@ -166,7 +166,8 @@ class Session:
         """Fetch the target's page a few times before anything else, to measure the round trip."""
         pages = []
         for _ in range(LOOKS):
-            pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, self.plan.endpoint.path))
+            endpoint = self.plan.endpoint
+            pages.append(await trio.to_thread.run_sync(fetch, self.plan.target, endpoint.path, endpoint.fields))
             if pages[-1].status is None:
                 break  # each further one would take as long
         return pages

@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import ssl
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
@@ -56,6 +57,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     path: str = "/"  # of plain requests
     websocket_path: str = "/ws"
     method: str = "GET"
+    post_path: str = ""  # of attackers' requests with a body; empty: a chat's
     fields: tuple[str, ...] = ()  # of plain requests and upgrades, each "Name: value"
     body: bytes = b""
     subprotocol: str = ""
@@ -159,21 +161,27 @@ def _demand_consent(target: Target, allow: str | None) -> None:
 
 class Page(NamedTuple):
     status: int | None  # None without an answer
-    seconds: float  # until the answer began, connect included
+    seconds: float  # until the answer began, connect included; without one, of the connect alone
     body: bytes = b""
     error: str = ""  # why there is no answer
 
 
-def fetch(target: Target, path: str, *, most_bytes: int = 0) -> Page:
+def fetch(target: Target, path: str, fields: Iterable[str] = (), *, most_bytes: int = 0) -> Page:
     """Fetch a page, `most_bytes` of it at most. Blocks: call it in a thread."""
-    connection, begun = http_connection(target, PROBE_SECONDS), now()
+    connection, begun, seconds = http_connection(target, PROBE_SECONDS), now(), 0.0
     try:
-        connection.request("GET", path, headers={"Host": target.authority, "Connection": "close"})
+        connection.connect()
+        seconds = now() - begun
+        connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
+        for field in (f"Host: {target.authority}", "Connection: close", *fields):
+            name, _, value = field.partition(":")
+            connection.putheader(name, value.strip())
+        connection.endheaders()
         answer = connection.getresponse()
         seconds = now() - begun
         return Page(answer.status, seconds, answer.read(most_bytes))
     except (OSError, http.client.HTTPException) as error:
-        return Page(None, now() - begun, error=str(error))
+        return Page(None, seconds, error=str(error))
     finally:
         connection.close()
 

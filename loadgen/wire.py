@@ -114,6 +114,8 @@ def _parsed_head(head: bytes) -> Head:
     for line in lines:
         name, _, value = line.partition(":")
         join_field(fields, name.strip().lower(), value.strip())
+    if first.startswith("HTTP/1.0"):  # which keeps a connection only if it says so
+        fields.setdefault("connection", "close")
     return Head(int(parts[1]), fields, len(head) + 4)
 
 
@@ -132,17 +134,17 @@ def final_status(data: bytes) -> int | None:
     return None
 
 
-def read_response(data: bytes, *, bodiless: bool = False) -> Response | None:
-    """Parse a whole response with a length or in chunks, or return `None` while part of it is missing.
+def read_response(data: bytes, *, bodiless: bool = False, ended: bool = False) -> Response | None:
+    """Parse a whole response, or return `None` while part of it is missing.
 
-    The answer to a HEAD is `bodiless`, whatever its Content-Length. A body that ends with the connection is an error,
-    because the clients that use this ask for keep-alive.
+    The answer to a HEAD is `bodiless`, whatever its Content-Length. A body with neither a length nor chunks is whole
+    when the connection has `ended`.
     """
     head = read_head(data)
     if head is None:
         return None
     if 100 <= head.status < 200:
-        return read_response(data[head.size :], bodiless=bodiless)
+        return read_response(data[head.size :], bodiless=bodiless, ended=ended)
     if bodiless or head.status in (204, 304):
         return Response(head.status, head.fields, b"", data[head.size :])
     if head.fields.get("transfer-encoding", "").lower() == "chunked":
@@ -151,9 +153,11 @@ def read_response(data: bytes, *, bodiless: bool = False) -> Response | None:
             return None
         body, end = chunked
         return Response(head.status, head.fields, body, data[end:])
-    length = head.fields.get("content-length", "")
+    length = head.fields.get("content-length")
+    if length is None:
+        return Response(head.status, head.fields, data[head.size :], b"") if ended else None
     if not length.isdecimal():
-        raise WireError(f"a response without chunks and with the length {length!r}")
+        raise WireError(f"a response with the length {length!r}")
     end = head.size + int(length)
     if len(data) < end:
         return None

@@ -82,7 +82,7 @@ def quiet_collector() -> None:
 
 
 def main() -> None:
-    # A terminal sends Ctrl-C to the whole process group, and so do some supervisors; only the conductor acts on it.
+    # Some supervisors signal every process of a service; only the conductor acts on it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     part = sys.argv[1]

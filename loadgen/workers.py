@@ -100,8 +100,12 @@ class Worker:
 
 
 async def start(part: PartName) -> trio.Process:
-    """Start a process that plays this part; it shares our standard error."""
-    return await trio.lowlevel.open_process([sys.executable, "-m", "loadgen.worker", part], stdin=-1, stdout=-1)
+    """Start a process that plays this part; it shares our standard error.
+
+    It is in a process group of its own, so that Ctrl-C does not end it while it starts.
+    """
+    command = [sys.executable, "-m", "loadgen.worker", part]
+    return await trio.lowlevel.open_process(command, stdin=-1, stdout=-1, process_group=0)
 
 
 async def spawn(nursery: trio.Nursery, part: PartName, role: Role) -> Worker:

@@ -8,7 +8,7 @@ half of the probes depend on not answering.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,12 @@ MOMENT_SECONDS: Final = 1.0
 OPEN: Final = "left open"
 
 #: Answers to something too large, or with too many lines: not a deadline, however long it took.
-_TOO_LARGE: Final = ("400", "413", "414", "431", "close 1009")
+_TOO_LARGE: Final = ("413", "414", "431", "close 1009")
+
+#: 400 may mean that, or be the answer at a deadline; after less than this, nothing was too large.
+_BAD_REQUEST: Final = "400"
+_LEAST_BYTES: Final = 2048
+_LEAST_FIELDS: Final = 50
 
 #: The start of a TLS alert: the record type, and the first byte of the version.
 _ALERT: Final = b"\x15\x03"
@@ -177,9 +182,9 @@ class Slow:
 
     async def _go(self, site: Site, opening: bytes, pieces: Iterable[bytes]) -> Finding:
         async with self.connect(site) as client:
-            begun = trio.current_time()
+            begun, sent = trio.current_time(), list[bytes]()
             listen = partial(first_sign, client, site.until)
-            sign = await while_sending(client.line, chain([opening], pieces), listen, site.options.pace)
+            sign = await while_sending(client.line, _noted(chain([opening], pieces), sent), listen, site.options.pace)
             finding = elapsed(site, client.line, begun, sign)
         if sign is None or not isinstance(finding, Found):
             return finding
@@ -188,9 +193,20 @@ class Slow:
             return Failed(why=f"turned away at once: {sign.how}")
         if at_once and self.at_once:
             return NotApplicable(why=f"{self.at_once}: {sign.how}")
-        if pieces and sign.how.startswith(_TOO_LARGE):
+        if pieces and (sign.how.startswith(_TOO_LARGE) or (sign.how.startswith(_BAD_REQUEST) and _is_much(sent))):
             return NoneSeen(looked=finding.value, how=f"refused as too large: {sign.how}")
         return finding
+
+
+def _noted(pieces: Iterable[bytes], sent: list[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        sent.append(piece)
+        yield piece
+
+
+def _is_much(sent: Sequence[bytes]) -> bool:
+    """Whether a server might limit a head or a body to this."""
+    return sum(map(len, sent)) >= _LEAST_BYTES or sum(b":" in piece for piece in sent) >= _LEAST_FIELDS
 
 
 #: Reserved by RFC 6455, so every server must fail the connection, and sends a close frame.

@@ -18,7 +18,7 @@ def getting(*fields: str, lacks: int = 0) -> Opening:
 
     def opening(client: Client) -> bytes:
         place = client.cohort.place
-        head = wire.request("GET", place.path, place.host, *fields)
+        head = place.request("GET", place.path, *fields)
         return head[: len(head) - lacks]
 
     return opening
@@ -42,19 +42,19 @@ def post(place: Place, room: str, body: bytes, *fields: str, content_type: str =
 
 def post_head(place: Place, room: str, *fields: str, content_type: str = "text/plain") -> bytes:
     """Encode the head of a publish by HTTP; `fields` say how its body is framed."""
-    return wire.request("POST", place.post_path.format(room=room), place.host, f"Content-Type: {content_type}", *fields)
+    return place.request("POST", place.post_path(room), f"Content-Type: {content_type}", *fields)
 
 
 def event_stream(client: Client) -> bytes:
     place = client.cohort.place
-    return wire.request("GET", place.stream_path.format(room=client.room), place.host, "Accept: text/event-stream")
+    return place.request("GET", place.stream_path.format(room=client.room), "Accept: text/event-stream")
 
 
 def held_poll(client: Client) -> bytes:
     """Ask for a long-poll in a room without messages, so that it is held for all of its wait."""
     place = client.cohort.place
     room = f"{client.room[:57]}.silent"  # names have up to 64 characters
-    return wire.request("GET", place.poll_path.format(room=room, wait=place.poll_wait_seconds), place.host)
+    return place.request("GET", place.poll_path.format(room=room, wait=place.poll_wait_seconds))
 
 
 def upgrading(*fields: str) -> Opening:

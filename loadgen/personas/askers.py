@@ -51,7 +51,7 @@ class AskTheLog(Asker):
             self._wrote = True
             # Servers that identify guests by address and agent give each client its own rate limit.
             return post(place, ASK_THE_LOG_ROOM, ASK_THE_LOG_TEXT, f"User-Agent: asker-{self.index}")
-        return wire.request("GET", QUESTIONS[self._question % len(QUESTIONS)], place.host)
+        return place.request("GET", QUESTIONS[self._question % len(QUESTIONS)])
 
     def pause(self, status: int) -> float:
         """Wait after a refusal only; after a 404, go on to the next question."""

@@ -236,11 +236,11 @@ _ROOMS: Final = 16
 
 
 def _one_field(place: Place, room: str) -> bytes:
-    return wire.request("GET", place.path, place.host, "X-Long: " + "x" * HEAD_BYTES)
+    return place.request("GET", place.path, "X-Long: " + "x" * HEAD_BYTES)
 
 
 def _many_fields(place: Place, room: str) -> bytes:
-    return wire.request("GET", place.path, place.host, *(f"x{number}: y" for number in range(FIELDS)))
+    return place.request("GET", place.path, *(f"x{number}: y" for number in range(FIELDS)))
 
 
 def _json(place: Place, room: str) -> bytes:

@@ -118,7 +118,7 @@ class Poll(Client):
         return self._get(f"after={quote(self._cursor, safe='')}&wait={self.cohort.place.poll_wait_seconds:g}")
 
     def _get(self, query: str) -> bytes:
-        return wire.request("GET", f"/rooms/{self.room}/messages?{query}", self.cohort.place.host)
+        return self.cohort.place.request("GET", f"/rooms/{self.room}/messages?{query}")
 
 
 @persona

@@ -100,7 +100,7 @@ class MalformedHttp(CaseByCase):
 
     def cases(self) -> Mapping[str, bytes]:
         place = self.cohort.place
-        post_path = place.post_path.format(room=self.room)
+        post_path = place.post_path(self.room)
         return _malformed_http.cases(place.host, place.path, post_path, place.websocket_path)
 
     def on_connected(self) -> None:
@@ -219,7 +219,7 @@ class ForeignPage(MalformedHttp):
 
     def cases(self) -> Mapping[str, bytes]:
         place = self.cohort.place
-        return foreign_cases(place.host, place.path, place.post_path.format(room=ROOM), place.websocket_path)
+        return foreign_cases(place.host, place.path, place.post_path(ROOM), place.websocket_path)
 
 
 @lru_cache(maxsize=4)

@@ -250,7 +250,7 @@ class Bandwidth(SlowUser):
         place = self.cohort.place
         if number % 2:
             return post(place, ROOM, b"x" * TEXT_BYTES)
-        return wire.request("GET", f"/rooms/{ROOM}/messages?{QUERY}", place.host)
+        return place.request("GET", f"/rooms/{ROOM}/messages?{QUERY}")
 
     def piece_every(self) -> float:
         return MOVES_EVERY_SECONDS

@@ -17,7 +17,7 @@ from loadgen.client import ABSENT_STATUSES, TURNED_AWAY, Needs
 from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
-from loadgen.protocols.http import HttpPeer
+from loadgen.protocols.http import HttpPeer, peer_on
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
 from loadgen.victims.victim import (
@@ -135,11 +135,10 @@ class _Poster(Victim):
 
     async def live(self) -> None:
         """Connect twice; one task sends, one receives, and neither waits for the other."""
-        host = self.context.target.authority
         async with self.dial() as speaking, self.dial() as listening, trio.open_nursery() as nursery:
-            await nursery.start(self._listen, HttpPeer(listening, host))
+            await nursery.start(self._listen, peer_on(listening, self.context))
             with self.connected():
-                await self._speak(HttpPeer(speaking, host))
+                await self._speak(peer_on(speaking, self.context))
 
     async def _speak(self, peer: HttpPeer) -> None:
         path = f"/rooms/{self.room}/messages"
@@ -249,7 +248,7 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
     complete = True
     read = partial(number_in, room=victim.room, tag=context.tag)
     async with context.dial(victim.index) as line:
-        peer = HttpPeer(line, context.target.authority)
+        peer = peer_on(line, context)
         cursor = "0"
         while True:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"

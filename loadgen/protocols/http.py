@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from loadgen import wire
-from loadgen.client import Cohort, Needs, Speaking
+from loadgen.client import CLOSED, Cohort, Needs, Speaking, Stage
 from loadgen.line import Answer, Exchange, Line
 from loadgen.personas import persona
 from loadgen.target import Endpoint
@@ -24,9 +24,10 @@ from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Vic
 class HttpPeer:
     """One connection to the server. Raises the errors that `victim` counts as failures."""
 
-    def __init__(self, line: Line, host: str) -> None:
+    def __init__(self, line: Line, host: str, fields: Sequence[str] = ()) -> None:
         self._line = line
         self._host = host
+        self._fields = fields  # of every request
         self.is_open = True  # another request may follow, which is not so after an answer that closes
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
@@ -47,16 +48,26 @@ class HttpPeer:
     async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> tuple[Exchange, Answer]:
         if not self.is_open:
             raise OperationFailedError("the server closed after its answer")
-        told = ("User-Agent: loadgen-victim", *fields, *([f"Content-Length: {len(body)}"] if body else []))
+        told = (
+            "User-Agent: loadgen-victim",
+            *self._fields,
+            *fields,
+            *([f"Content-Length: {len(body)}"] if body else []),
+        )
         await self._line.send(wire.request(method, path, self._host, *told) + body)
         exchange = Exchange(self._line, method)
         return exchange, await exchange.begin()
 
 
+def peer_on(line: Line, context: Context) -> HttpPeer:
+    """A peer whose requests have the fields of the command line."""
+    return HttpPeer(line, context.target.authority, context.endpoint.fields)
+
+
 async def _ask(peer: HttpPeer, context: Context) -> str:
     """Send the request of the command line; return the failure, or an empty text."""
     endpoint = context.endpoint
-    status, page = await peer.request(endpoint.method, endpoint.path, endpoint.body, endpoint.fields)
+    status, page = await peer.request(endpoint.method, endpoint.path, endpoint.body)
     return context.fault_in_page(len(page)) if 200 <= status < 400 else f"answered {status}"
 
 
@@ -72,7 +83,7 @@ class GetVictim(Victim):
             line = await stack.enter_async_context(self.dial())
             with self.connected():
                 while True:
-                    peer = HttpPeer(line, self.context.target.authority)
+                    peer = peer_on(line, self.context)
                     while peer.is_open:
                         await self._get(peer)
                     await stack.aclose()
@@ -86,7 +97,7 @@ class GetVictim(Victim):
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    if failure := await _ask(HttpPeer(line, context.target.authority), context):
+    if failure := await _ask(peer_on(line, context), context):
         raise OperationFailedError(failure)
     done()
 
@@ -96,7 +107,8 @@ class Request(Speaking):
     """Connection that sends plain requests on the open-loop schedule, one after the other (what wrk2 does).
 
     The schedule uses the connections in turn. A request that is due while the one before it is unanswered waits, and
-    its latency includes the wait. If the server closes a connection between two requests, the client reconnects.
+    its latency includes the wait. If the server closes a connection after an answer or between two requests, the
+    client reconnects when its next request is due.
     """
 
     __slots__ = ("_asked", "_queue")
@@ -121,6 +133,8 @@ class Request(Speaking):
         del text  # every request is the same
         if self._queue is None:
             self._queue = deque()
+            if self.stage is Stage.WAITING:  # without a connection since the last answer
+                self.cohort.engine.reopen(self)
         self._queue.append(number)
         self._send_next()
 
@@ -133,21 +147,33 @@ class Request(Speaking):
 
     def on_data(self, data: bytes) -> None:
         self.unread += data
-        bodiless = self.cohort.place.endpoint.method == "HEAD"
-        answer = wire.read_response(self.unread, bodiless=bodiless)
-        if answer is None:
-            return
-        self.unread = answer.rest
-        self._book("" if answer.status < 400 else f"answered {answer.status}")
-        if answer.keeps_alive:
+        answer = self._take_answer()
+        if answer is not None and answer.keeps_alive:
             self._send_next()
-        else:
-            self.cohort.engine.reopen(self)
+        elif answer is not None:
+            self._rest()
 
     def on_hangup(self, how: str) -> None:
-        """Connect again: a server may end an idle connection, but not while an answer is due."""
-        self._book(how)
-        self.cohort.engine.reopen(self)
+        """Stay away until needed: a server may end an idle connection, but not while an answer is due."""
+        if how != CLOSED or self._take_answer(ended=True) is None:
+            self._book(how)
+        self._rest()
+
+    def _take_answer(self, *, ended: bool = False) -> wire.Response | None:
+        """Book the answer once it is whole."""
+        bodiless = self.cohort.place.endpoint.method == "HEAD"
+        answer = wire.read_response(self.unread, bodiless=bodiless, ended=ended)
+        if answer is not None:
+            self.unread = answer.rest
+            self._book("" if answer.status < 400 else f"answered {answer.status}")
+        return answer
+
+    def _rest(self) -> None:
+        """Reconnect if a request waits, and otherwise when the next one is due, as users' clients do."""
+        if self._queue is None:
+            self.cohort.engine.disconnect(self)
+        else:
+            self.cohort.engine.reopen(self)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
         self._book(reason)

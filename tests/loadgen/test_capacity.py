@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
 import pytest
+import trio
 
 from loadgen.capacity import Capacity, Of, Search, trial_of
 from loadgen.figures import Condition
@@ -100,3 +103,27 @@ async def test_which_condition_gave_way_is_said() -> None:
         report = await Capacity(where, Of.MESSAGES, "http", Search(1, 8, 0.1), seconds=0.6).play()
     assert report.outcome is Outcome.FELL_SHORT
     assert report.verdict.reasons[0].startswith("not even 1 messages a second: message_errors is ")
+
+
+async def test_idle_connections_that_the_server_ends_are_not_held() -> None:
+    """A web server that ends the oldest above eight was said to hold twenty: they reconnected."""
+    kept: list[trio.SocketStream] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        kept.append(stream)
+        if len(kept) > 8:
+            trio.lowlevel.notify_closing(kept[0].socket)
+            kept.pop(0).socket.close()
+        with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+            while await stream.receive_some():
+                await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        where = plan(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+        search = Search(20, 20, 0.1, held=19)  # one trial ends it
+        await Capacity(where, Of.IDLE, "http", search, seconds=0.6).play()
+        nursery.cancel_scope.cancel()
+    [(_, report)] = search.trials
+    assert report.outcome is Outcome.FELL_SHORT, report.verdict
+    assert "held is 8 (held<25)" in report.verdict.reasons

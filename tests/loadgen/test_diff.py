@@ -197,3 +197,28 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         ["", "missed", "0", "7", "worse"]
     ]
     assert exit_code("diff", before, before) == 0
+
+
+@pytest.mark.parametrize(
+    ("figure", "before", "after", "mark"),
+    [
+        ("malformed_accepted", 1.0, 20.0, "worse"),  # counted at the attackers, and judged
+        ("own_cpu_us_per_client", 50.0, 900.0, "moved"),  # the generator's, not the server's
+        ("received_bytes_per_s", 1000.0, 10_000.0, "moved"),
+    ],
+)
+def test_whose_a_figure_is(figure: str, before: float, after: float, mark: str) -> None:
+    one = reports.run()
+    one.figures = {figure: before}
+    assert moved(one, changed(one, **{figure: after})) == {figure: mark}
+
+
+def test_a_higher_capacity_is_better() -> None:
+    one = reports.fingerprint()
+    one.command, one.figures = "capacity", {"capacity": 400.0, "fell_short_at": 500.0}
+    assert moved(one, changed(one, capacity=800.0, fell_short_at=900.0)) == {
+        "capacity": "better",
+        "fell_short_at": "better",
+    }
+    assert worse(changed(one, capacity=800.0, fell_short_at=900.0), one) == {"capacity", "fell_short_at"}
+    assert moved(one, changed(one, capacity=450.0, fell_short_at=480.0)) == {}, "it is known to a tenth only"

@@ -150,7 +150,7 @@ class Conversation:
                     raise GoneError
             except LateError:
                 if self.data:
-                    await self._answer(408, close=True)
+                    await self._answer(self.plant.timeout_status, close=True)
                 raise
         size = self.data.index(b"\r\n\r\n") + 4
         if size >= self.plant.reset_head_once:
@@ -201,7 +201,7 @@ class Conversation:
                     until = min(begun + self.plant.body_total, _least_rate(begun, wire, self.plant.body_rate))
                     data = await self.receive(until, self.plant.body_idle)
                 except LateError:
-                    await self._answer(408, close=True)
+                    await self._answer(self.plant.timeout_status, close=True)
                     raise
                 wire += len(data)
                 self.h11.receive_data(data)

@@ -35,6 +35,9 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
     ("figure", "plant", "kind", "mark", "text"),
     [
         *[(figure, GOOD, Found, Mark.GOOD, "a total deadline") for figure in (HEAD, BODY, CHUNKED)],
+        # a deadline that is answered 400 was "none seen, refused as too large"
+        (HEAD, replace(GOOD, head_idle=5, timeout_status=400), Found, Mark.GOOD, "progress extends it"),
+        (BODY, replace(GOOD, body_idle=7, timeout_status=400), Found, Mark.GOOD, "progress extends it"),
         (HEAD, BY_LINE, NoneSeen, Mark.MISSING, "a byte a second 10.0 s ±0.05, a line a second none seen"),
         (HEAD, BY_BYTE, NoneSeen, Mark.MISSING, "stalled 9.00 s ±0.05, a byte a second none seen"),
         ("head_stall_deadline_s", BY_BYTE, Found, Mark.GOOD, "408"),
