@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.e2e.browser import Server
 from tests.e2e.conftest import OpenWindow
@@ -78,10 +78,24 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
 
 
 def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
-    """Its user saw `reconnecting in…`, and not for how long."""
+    """Its user saw `reconnecting in…` and `disconnected: yo…`, and not for how long, or why."""
+    tries: list[WebSocketRoute] = []
+
+    def answer(route: WebSocketRoute) -> None:
+        tries.append(route)
+        if len(tries) == 1:
+            route.close(code=4503, reason="your sign-in has ended")
+        else:
+            route.connect_to_server()
+
     ann = window(width=360, height=640, has_touch=True, is_mobile=True)
     ann.page.add_init_script("Object.defineProperty(navigator, 'onLine', { value: true });")
-    ann.open(shared_server, room="tunnel")
+    ann.page.route_web_socket("**/ws", answer)
+    ann.page.goto(f"{shared_server.url}/#tunnel")
+    expect(ann.page.locator("#banner-text")).to_have_text("You are disconnected: your sign-in has ended.")
+    ann.page.tap("#reconnect")
+    ann.expect_live("ws")
+    expect(ann.page.locator("#banner")).to_be_hidden()
     ann.offline(True)
     ann.page.wait_for_function(
         "line => line.textContent.startsWith('retrying in') && line.scrollWidth <= line.clientWidth",
