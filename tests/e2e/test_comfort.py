@@ -75,6 +75,11 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     expect(allow).to_be_hidden()
     ann.page.select_option("#notify", "nothing")
     expect(blocked).to_be_hidden()
+    ann.page.get_by_role("button", name="Writing help").click()
+    expect(ann.page.get_by_role("dialog", name="Writing help")).to_contain_text("edit your last message")
+    for left in (1, 0):
+        ann.page.keyboard.press("Escape")
+        expect(ann.page.locator(":popover-open")).to_have_count(left)
 
 
 def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
