@@ -66,7 +66,7 @@ def span(text: str) -> int:
 
 def _grant(text: str) -> tuple[str, str]:
     pattern, equals, letters = text.rpartition("=")
-    if not equals:
+    if not equals or letters not in ("r", "w", "rw"):
         raise ConfigError("room", f"{text!r} is not PATTERN=r, PATTERN=w or PATTERN=rw")
     return pattern, letters
 

@@ -7,6 +7,7 @@ answering the upgrade, and does not report pings; `WatchedStream` fixes all thre
 """
 
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -139,6 +140,8 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
             return WatchedStream(secure)
     except trio.TooSlowError as error:
         raise EndedError(f"no connection within {timeout:g} s") from error
+    except socket.gaierror as error:
+        raise EndedError(f"cannot find {target.host}: {error.strerror}") from error
     except (OSError, trio.BrokenResourceError) as error:
         raise EndedError(f"cannot connect: {words_of(error)}") from error
 

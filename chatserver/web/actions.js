@@ -17,6 +17,8 @@ export class Actions {
   #picker = byId('reaction-picker');
   /** @type {Message | null} */
   #message = null;
+  /** Whether the keyboard led to the row that has the focus: after a click, letters are the beginning of a text. */
+  #isReached = false;
 
   /**
    * @param {ChatClient} client
@@ -28,6 +30,7 @@ export class Actions {
     this.tell = tell;
     for (const event of ['pointerover', 'focusin', 'click']) this.#list.addEventListener(event, (seen) => this.#at(seen));
     this.#list.addEventListener('pointerleave', () => this.#leave());
+    this.#list.addEventListener('focusin', ({ target }) => (this.#isReached = target instanceof Element && target.matches(':focus-visible')));
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('click', (event) => this.#chip(event));
     this.#bar.addEventListener('click', (event) => this.#click(event));
@@ -104,7 +107,7 @@ export class Actions {
     const does = { r: 'reply', e: 'edit', c: 'copy', '+': 'react', Delete: 'delete' }[event.key];
     const button = does && /** @type {HTMLElement | null} */ (this.#bar.querySelector(`[value="${does}"]:not([hidden])`));
     if (event.key === 'Escape') this.composer.focus();
-    if (!button) return;
+    if (!button || !this.#isReached) return;
     event.preventDefault();
     button.click();
   }

@@ -49,6 +49,7 @@ export class Composer {
     this.#form.addEventListener('submit', (event) => this.#submit(event));
     this.#text.addEventListener('input', () => this.#typed());
     this.#text.addEventListener('keydown', (event) => this.#key(event));
+    addEventListener('keydown', (event) => this.#stray(event));
     byId('about-close').addEventListener('click', () => this.stop());
     if (hasFingers()) this.#text.enterKeyHint = 'enter';
   }
@@ -153,6 +154,16 @@ export class Composer {
       event.preventDefault();
       this.#form.requestSubmit();
     }
+  }
+
+  /**
+   * What is typed or pasted where nothing takes it is meant for the field, which gets this key as well.
+   * @param {KeyboardEvent} event
+   */
+  #stray({ key, ctrlKey, metaKey, altKey, defaultPrevented, target }) {
+    const isMeant = ctrlKey || metaKey ? key === 'v' : key.length === 1 && key !== ' ';
+    if (!isMeant || altKey || defaultPrevented || !(target instanceof Element)) return;
+    if (!target.closest('input, textarea, select, dialog, [popover], .panel.open')) this.focus();
   }
 
   /** @param {KeyboardEvent} event */

@@ -9,7 +9,8 @@ import { withEmoji } from './emoji.js';
 import { actionIn, mentionsIn, splitLinks } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
-const ITEM = /^\s{0,3}(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
+const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
+const EM_A_LEVEL = 1.4; // as wide as the list's own padding
 const QUOTE = /^>\s?(.*)$/;
 /** Code first: nothing is marked up inside it. Underscores mark only at the edges of words: snake_case stays. */
 const INLINE =
@@ -70,20 +71,29 @@ function mentions(text, names) {
  */
 function blocks(text, names) {
   const nodes = [];
-  /** @type {{kind: string, lines: string[], start?: string}[]} */
+  /** @type {{kind: string, lines: string[], levels: number[], start?: string}[]} */
   const runs = [];
+  /** @type {number[]} of the items that the next one may belong to */
+  const indents = [];
   for (const line of text.split('\n')) {
     const item = ITEM.exec(line);
     const quote = QUOTE.exec(line);
-    const kind = item ? (item[1] ? 'ol' : 'ul') : quote ? 'blockquote' : 'p';
-    const content = item ? item[2] : quote ? quote[1] : line;
+    const kind = item ? (item[2] ? 'ol' : 'ul') : quote ? 'blockquote' : 'p';
+    const content = item ? item[3] : quote ? quote[1] : line;
+    // How deep an item is depends on those above it alone: people indent by 2, 3 or 4.
+    while (indents.length && (!item || indents[indents.length - 1] >= item[1].length)) indents.pop();
+    const level = indents.length;
+    if (item) indents.push(item[1].length);
     const last = runs.at(-1);
-    if (last?.kind === kind) last.lines.push(content);
-    else runs.push({ kind, lines: [content], start: item?.[1] });
+    if (last?.kind === kind) last.lines.push(content), last.levels.push(level);
+    else runs.push({ kind, lines: [content], levels: [level], start: item?.[2] });
   }
-  for (const { kind, lines, start } of runs) {
+  for (const { kind, lines, levels, start } of runs) {
     if (kind === 'ul' || kind === 'ol') {
       const list = make(kind, {}, ...lines.map((line) => make('li', {}, ...inline(line, names))));
+      [...list.children].forEach((item, at) => {
+        if (levels[at]) /** @type {HTMLElement} */ (item).style.marginInlineStart = `${levels[at] * EM_A_LEVEL}em`;
+      });
       if (start) /** @type {HTMLOListElement} */ (list).start = Number(start);
       nodes.push(list);
     } else {

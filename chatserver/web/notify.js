@@ -14,6 +14,9 @@ import { readJson } from './storage.js';
 const KEY = 'chat.notify';
 const LONGEST = 200; // characters of a message
 
+/** Over plain http, and in a phone's tab, some browsers have no notifications at all. */
+const permission = () => ('Notification' in window ? Notification.permission : 'denied');
+
 export class Notifier {
   #choice = /** @type {HTMLSelectElement} */ (byId('notify'));
   /** @type {{[room: string]: Level}} */
@@ -33,6 +36,8 @@ export class Notifier {
     client.addEventListener('room', () => (this.#choice.value = this.#level(client.room)));
     client.addEventListener('messages', ({ detail }) => this.#heard(detail));
     this.#choice.addEventListener('change', () => this.#chosen());
+    byId('notify-allow').addEventListener('click', () => this.#askPermission());
+    byId('room-menu').addEventListener('beforetoggle', () => this.#showPermission());
   }
 
   /** @param {string} room */
@@ -51,13 +56,26 @@ export class Notifier {
     this.#levels[this.client.room] = level;
     this.storage.setItem(KEY, JSON.stringify(this.#levels));
     this.#showTitle();
-    if (level !== 'nothing' && 'Notification' in window && Notification.permission === 'default') await Notification.requestPermission();
+    if (level !== 'nothing' && permission() === 'default') await this.#askPermission();
+    this.#showPermission();
+  }
+
+  async #askPermission() {
+    await Notification.requestPermission();
+    this.#showPermission();
+  }
+
+  /** What the choice is worth: a browser shows nothing before it was allowed to. */
+  #showPermission() {
+    const isWanted = this.#choice.value !== 'nothing';
+    byId('notify-allow').hidden = !isWanted || permission() !== 'default';
+    byId('notify-blocked').hidden = !isWanted || permission() !== 'denied';
   }
 
   /** @param {{room: string, added: Message[], changed: Message[], isLive: boolean}} news */
   #heard({ room, added, changed, isLive }) {
     const mentions = this.#mentions(added, changed);
-    if (!isLive || !('Notification' in window) || Notification.permission !== 'granted') return;
+    if (!isLive || permission() !== 'granted') return;
     if (!document.hidden && document.hasFocus() && room === this.client.room) return;
     const wanted = { all: [...mentions, ...added], mentions, nothing: [] }[this.#level(room)];
     const message = wanted.findLast((each) => !this.client.identity.owns(each));

@@ -141,6 +141,13 @@ client.addEventListener('refused', ({ detail }) => {
   showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}: ${error.message}.`, error.code === 'forbidden' ? room : '');
 });
 client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hideBanner());
+// Why we may not come back: the line in the header has no room for it on a phone.
+let whyStopped = '';
+client.addEventListener('state', () => {
+  const { phase, reason } = client.state;
+  if (phase === 'stopped' && byId('banner').hidden) showBanner((whyStopped = `You are disconnected: ${reason}.`));
+  else if (phase !== 'stopped' && byId('banner-text').textContent === whyStopped) hideBanner();
+});
 byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.comeBack());
 client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
 byId('banner-close').addEventListener('click', () => (hideBanner(), composer.focus()));

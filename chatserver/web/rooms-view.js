@@ -69,6 +69,7 @@ export class RoomsView {
   #opened(room) {
     this.#remember([room, ...this.#ours.filter((each) => each !== room)].slice(0, MOST_OURS));
     this.#askedAt = -Infinity;
+    this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }
 
   /** @param {string} room */

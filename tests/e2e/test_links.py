@@ -185,7 +185,7 @@ def test_a_message_that_closes_the_connection_is_not_sent_for_ever(ann: Window, 
 def test_it_stays_away_as_long_as_it_was_asked(ann: Window, script: Script) -> None:
     script.push({"type": "goaway", "reason": "draining", "retry_after": 40})
     script.route.close(code=1012)
-    expect(ann.page.locator("#connection-text")).to_have_text(re.compile("reconnecting in ([34][0-9]|50) s…"))
+    expect(ann.page.locator("#connection-text")).to_have_text(re.compile("retrying in ([34][0-9]|50) s…"))
     assert script.connections == 1
     ann.page.click("#reconnect")
     ann.expect_live("ws")

@@ -91,6 +91,10 @@ MARKUP = {
     "~~gone *all*~~ ~3~ ~~ ~~~no~~~": "<p><del>gone <em>all</em></del> ~3~ ~~ ~~~no~~~</p>",
     "- a\n- *b*\n\nthen": "<ul><li>a</li><li><em>b</em></li></ul><p>then</p>",
     "3. c\n4. d": '<ol start="3"><li>c</li><li>d</li></ol>',
+    " - a\n   - b\n     - c\n - d": '<ul><li>a</li><li style="margin-inline-start: 1.4em;">b</li>'
+    '<li style="margin-inline-start: 2.8em;">c</li><li>d</li></ul>',
+    "1. a\n    - b\n2. c": '<ol start="1"><li>a</li></ol><ul><li style="margin-inline-start: 1.4em;">b</li></ul>'
+    '<ol start="2"><li>c</li></ol>',
     "> said\nno": "<blockquote>said</blockquote><p>no</p>",
     "see:\n```py\n<b> *x*\n```\nok": '<p>see:</p><pre tabindex="0"><code>&lt;b&gt; *x*</code></pre><p>ok</p>',
     "``a ` b`` ```": "<p><code>a ` b</code> ```</p>",

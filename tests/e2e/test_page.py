@@ -153,7 +153,7 @@ def test_an_unplugged_cable_is_said(shared_server: Server, window: OpenWindow, t
         ann.offline(False)
         return
     ann.offline(True)
-    expect(ann.page.locator("#connection-text")).to_contain_text("offline · reconnecting in")
+    expect(ann.page.locator("#connection-text")).to_contain_text("offline · retrying in")
     ann.offline(False)
     ann.expect_live("poll")
 

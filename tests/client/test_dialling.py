@@ -1,0 +1,26 @@
+"""Connecting to a host that nobody knows."""
+
+import socket
+from typing import NoReturn
+
+import pytest
+import trio
+
+from chatserver.client.stream import EndedError, dial, parse_target
+
+
+class KnowsNobody(trio.abc.HostnameResolver):
+    """A resolver without any host."""
+
+    async def getaddrinfo(self, *_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("url", ["http://chat.exmaple:8000", "https://chat.exmaple"])
+async def test_the_host_is_named_that_cannot_be_found(url: str) -> None:
+    trio.socket.set_custom_hostname_resolver(KnowsNobody())
+    with pytest.raises(EndedError, match=r"cannot find chat\.exmaple: Name or service not known"):
+        await dial(parse_target(url), timeout=10)

@@ -1,0 +1,108 @@
+"""Small things that a person of another chat expects: letters find the field, the open room is in sight, and so on."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import WebSocketRoute, expect
+
+from tests.e2e.browser import Server
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+#: Notifications as a browser has them that was not asked yet.
+NOTIFICATIONS = """
+    window.Notification = class {
+        static permission = 'default';
+        static async requestPermission() { return (this.permission = 'granted'); }
+    };
+"""
+
+
+MANY_ROOMS = f"localStorage['chat.rooms'] = '{json.dumps([f'shelf-{number}' for number in range(10, 40)])}';"
+
+
+def test_what_is_typed_where_nothing_takes_it_is_written(shared_server: Server, window: OpenWindow) -> None:
+    """It was lost; and after a click on a message the letters r, e and c answered it, edited it and copied it."""
+    ann = window()
+    ann.open(shared_server, room="stray")
+    ann.say("one")
+    ann.expect_texts(["one"])
+    field, about, row = ann.page.locator("#text"), ann.page.locator("#about"), ann.page.locator("#messages .message")
+    ann.page.locator("h1").click()
+    ann.page.keyboard.type("hello")
+    expect(field).to_have_value("hello")
+    ann.page.fill("#text", "")
+    ann.page.locator("#messages .text").click()
+    expect(row).to_be_focused()
+    ann.page.keyboard.type("ever")
+    expect(field).to_have_value("ever")
+    expect(about).to_be_hidden()
+    ann.page.fill("#text", "")
+    for _ in range(2):  # the toolbar, the row
+        ann.page.keyboard.press("Shift+Tab")
+    expect(row).to_be_focused()
+    ann.page.keyboard.press("r")
+    expect(about).to_be_visible()
+    expect(field).to_have_value("")
+    ann.page.keyboard.press("Control+k")
+    ann.page.keyboard.type("str")
+    expect(ann.page.locator("#switcher-input")).to_have_value("str")
+    expect(field).to_have_value("")
+
+
+def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
+    """Mentions are chosen at first, and nobody was asked for notifications until something else was chosen."""
+    ann = window()
+    ann.page.add_init_script(NOTIFICATIONS + MANY_ROOMS)
+    ann.open(shared_server, room="shelf-10")
+    ann.page.evaluate("location.hash = 'shelf-38'")
+    expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("^shelf-38"))
+    expect(ann.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
+    assert ann.page.evaluate("scrollX + scrollY + document.querySelector('#rooms-panel').scrollTop") == 0
+    allow = ann.page.get_by_role("button", name="Allow notifications")
+    blocked = ann.page.locator("#notify-blocked")
+    ann.page.click("#room-menu-button")
+    expect(blocked).to_be_hidden()
+    allow.click()
+    expect(allow).to_be_hidden()
+    expect(blocked).to_be_hidden()
+    ann.page.keyboard.press("Escape")
+    ann.page.evaluate("Notification.permission = 'denied'")
+    ann.page.click("#room-menu-button")
+    expect(blocked).to_be_visible()
+    expect(allow).to_be_hidden()
+    ann.page.select_option("#notify", "nothing")
+    expect(blocked).to_be_hidden()
+    ann.page.get_by_role("button", name="Writing help").click()
+    expect(ann.page.get_by_role("dialog", name="Writing help")).to_contain_text("edit your last message")
+    for left in (1, 0):
+        ann.page.keyboard.press("Escape")
+        expect(ann.page.locator(":popover-open")).to_have_count(left)
+
+
+def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
+    """Its user saw `reconnecting in…` and `disconnected: yo…`, and not for how long, or why."""
+    tries: list[WebSocketRoute] = []
+
+    def answer(route: WebSocketRoute) -> None:
+        tries.append(route)
+        if len(tries) == 2:
+            route.connect_to_server()
+        else:
+            route.close(code=4503 if len(tries) == 1 else 1012, reason="your sign-in has ended")
+
+    ann = window(width=360, height=640, has_touch=True, is_mobile=True)
+    ann.page.route_web_socket("**/ws", answer)
+    ann.page.goto(f"{shared_server.url}/#tunnel")
+    expect(ann.page.locator("#banner-text")).to_have_text("You are disconnected: your sign-in has ended.")
+    ann.page.tap("#reconnect")
+    ann.expect_live("ws")
+    expect(ann.page.locator("#banner")).to_be_hidden()
+    ann.page.route("**/*", lambda route: route.abort())
+    tries[-1].close(code=1012)
+    ann.page.wait_for_function(
+        "line => line.textContent.startsWith('retrying in') && line.scrollWidth <= line.clientWidth",
+        arg=ann.page.query_selector("#connection-text"),
+    )
