@@ -97,6 +97,42 @@ async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str) -> None
         await server.in_phase("stream" if "events" in path else "held")
 
 
+@pytest.mark.parametrize(
+    ("path", "area", "read"),
+    [
+        ("rooms/news/messages", "", "head"),
+        ("rooms/news", "", "head"),
+        ("rooms", "", "rooms"),
+        ("unread", "markers", "of_user"),
+        ("audit", "audit", "read"),
+        ("search?q=tea", "index", "find"),
+    ],
+)
+async def test_what_waits_for_the_log_meanwhile_is_not_answered(
+    path: str, area: str, read: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was let in before, and was told what was written after the sign-out."""
+    log, may_tell = MemoryLog(), trio.Event()
+    place = getattr(log, area) if area else log
+    original = getattr(place, read)
+
+    async def silent(*arguments: Any, **options: Any) -> Any:
+        await may_tell.wait()
+        return await original(*arguments, **options)
+
+    monkeypatch.setattr(place, read, silent)
+    moderator = {"role": "moderator"}
+    mine, other = bearer(old(chat=moderator)), bearer(old(sub="u_bob", chat=moderator))
+    async with serving(engine=log, token_key=(key,)) as server, AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(2)]
+        for peer, headers in zip(peers, (mine, other), strict=True):
+            await peer.send(request("GET", f"/{path}", headers=headers))
+        await server.in_phase("serving", 2)
+        await sign_out(server, mine)
+        may_tell.set()
+        assert [(await peer.response()).status for peer in peers] == [401, 200]
+
+
 async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(key: str) -> None:
     log = SilentLog()
     async with serving(engine=log, token_key=(key,)) as server, connect(server.address) as mine:
