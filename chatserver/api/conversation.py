@@ -239,6 +239,7 @@ class Conversation:
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
         after, before = _place(message.after), _place(message.before)
         page = await self._pages.read(message.room, after, before, message.limit)
+        self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:

@@ -35,8 +35,13 @@ class WireEncoder:
         message = encoders.message_json(
             record.room, record.offset, self.epoch, record.user_id, record.user_name, record.text, record.time
         )
-        if not (record.target or record.mentions or record.state):
-            return message
+        return self._with_state(message, record) if record.target or record.mentions or record.state else message
+
+    def restated(self, message: bytes, record: Record) -> bytes:
+        """The JSON of a message with the present state of its record, whose text is the same."""
+        return self._with_state(record_json.without_state(message), record)
+
+    def _with_state(self, message: bytes, record: Record) -> bytes:
         state = record.state or State()
         return record_json.with_state(
             message, reply_to=record.target, mentions=record.mentions, edited=state.edited, deleted=state.deleted,

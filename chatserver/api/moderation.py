@@ -154,10 +154,12 @@ class ModerationHandlers:
         parameters = request.parameters("after", "limit")
         place = parameters.place("after")
         limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
-        return self._read_later(None if place is None else place.offset, limit)
+        return self._read_later(request, None if place is None else place.offset, limit)
 
-    async def _read_later(self, after: int | None, limit: int) -> Answer:
+    async def _read_later(self, request: Request, after: int | None, limit: int) -> Answer:
         entries = await self._trail.read(after=after, limit=limit)
+        request.check_again()
+        self._services.check(request.principal, Action.MODERATE, EVERYWHERE)
         last = entries[-1].id if entries else after or 0
         return Response(200, [json_body({"entries": [_entry_shown(each) for each in entries], "last": last})])
 

@@ -6,11 +6,13 @@ Owns: the choice between the two, and pages that many requests share. May not: k
 from collections.abc import Sequence
 
 import msgspec
+import trio
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
+from chatserver.log.interface import Record
 from chatserver.protocol import encoders
 from chatserver.protocol.record_json import is_message
 from chatserver.protocol.response import response
@@ -19,6 +21,8 @@ from chatserver.protocol.validation import Place
 #: Bytes of messages in one answer, whatever its `limit`; a client that wants more asks again from the cursor. The first
 #: message is always included, so the bound is exceeded by one message at most.
 PAGE_BYTES = 64 * 1024
+#: Records encoded in one step, at 11 to 17 µs each if no two are of the same author and second.
+ENCODED_PER_STEP = 25
 #: Shared answers to held polls that a room keeps, by place and limit; bounded, since a client may try every limit.
 CACHED_ANSWERS = 16
 
@@ -165,8 +169,7 @@ class Pages:
         if start.latest and messages_only:
             records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES, messages_only=True)
             reaches = max(start.last, records[-1].offset if records else 0)
-            found = [self._encoder.message(record) for record in records]
-            return Page(reaches, start.recovered, _newest(found, most))
+            return Page(reaches, start.recovered, _newest(await self._encoded(room, records), most))
         if start.latest:  # reading forward could reach the bound on bytes before the newest record
             records = await self._log.latest(room, limit, max_bytes=PAGE_BYTES)
         else:
@@ -176,7 +179,7 @@ class Pages:
         # Retention may have removed records since the start was found.
         begins = records[0].offset - 1
         found_start = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
-        page = _page(found_start, [self._encoder.message(record) for record in records], most)
+        page = _page(found_start, await self._encoded(room, records), most)
         return _messages_of(page) if messages_only else page
 
     async def _before(self, room: str, place: Place, limit: int, messages_only: bool) -> Page:
@@ -186,8 +189,21 @@ class Pages:
         reaches = records[-1].offset if records else 0
         if ours and not records:  # there are no records before that place, or none at all
             reaches = min(max(place.offset - 1, 0), (await self._log.head(room)).last)
-        found = [self._encoder.message(record) for record in records]
-        return Page(reaches, ours, items=_newest(found, PAGE_BYTES))
+        return Page(reaches, ours, items=_newest(await self._encoded(room, records), PAGE_BYTES))
+
+    async def _encoded(self, room: str, records: list[Record]) -> list[bytes]:
+        """The JSON of a room's records from the log, some at a time."""
+        message, found = self._encoder.message, list[bytes]()
+        with self._log.altered_meanwhile(room) as meanwhile:
+            for at in range(0, len(records), ENCODED_PER_STEP):
+                if at:
+                    await trio.lowlevel.checkpoint()
+                found += map(message, records[at : at + ENCODED_PER_STEP])
+        # The client may have been told of a deletion meanwhile, so the page may not be older than that.
+        now = meanwhile.up_to_date(records)
+        if now is not records:
+            found = [json if a is b else message(b) for json, a, b in zip(found, records, now, strict=True)]
+        return found
 
     def body(self, pages: Sequence[tuple[str, Page]], *, many: bool) -> list[bytes]:
         """Pages as the body of an answer, in parts; with `many`, in the shape of `/poll`."""

@@ -104,11 +104,13 @@ class Reading:
     def show_unread(self, request: Request) -> Pending:
         """`GET /unread`: unread messages in each room in which the user has a marker."""
         request.parameters()
-        return self._show_later(request.principal)
+        return self._show_later(request)
 
-    async def _show_later(self, principal: Principal) -> Response:
+    async def _show_later(self, request: Request) -> Response:
+        principal = request.principal
         may_read = partial(self._services.allows, principal, Action.READ)
         found = await self._markers.unread(principal.author.id, may_read)
+        request.check_again()
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
 
     def _is_ahead(self, room: Room, offset: int) -> bool:

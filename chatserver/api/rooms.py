@@ -100,13 +100,15 @@ class RoomHandlers:
             return self._poll(request, poll) or self._poll_later(request, poll)
         page = self._pages.now(self._hub.room(name), after, before, limit, messages_only=messages_only)
         if page is None:
-            return self._read_later(name, after, before, limit, messages_only)
+            return self._read_later(request, name, after, before, limit, messages_only)
         return self._page(name, page)
 
     async def _read_later(
-        self, name: str, after: Place | None, before: Place | None, limit: int, messages_only: bool
+        self, request: Request, name: str, after: Place | None, before: Place | None, limit: int, messages_only: bool
     ) -> Answer:  # fmt: skip
-        return self._page(name, await self._pages.read(name, after, before, limit, messages_only=messages_only))
+        page = await self._pages.read(name, after, before, limit, messages_only=messages_only)
+        self._check_reader_again(request, name)
+        return self._page(name, page)
 
     def _page(self, name: str, page: Page) -> Response:
         return Response(200, self._pages.body([(name, page)], many=False))
@@ -154,12 +156,13 @@ class RoomHandlers:
             self._hub.polled(room, principal)
         body = self._pages.several_now(starts, limit, many=many, messages_only=messages_only)
         if body is None:
-            return self._poll_from_log([(room.name, start) for room, start in starts], poll)
+            return self._poll_from_log(request, [(room.name, start) for room, start in starts], poll)
         return Response(200, body)
 
-    async def _poll_from_log(self, starts: list[tuple[str, Start]], poll: _Poll) -> Answer:
-        pages = self._pages.several(starts, poll.limit, many=poll.many, messages_only=poll.messages_only)
-        return Response(200, await pages)
+    async def _poll_from_log(self, request: Request, starts: list[tuple[str, Start]], poll: _Poll) -> Answer:
+        body = await self._pages.several(starts, poll.limit, many=poll.many, messages_only=poll.messages_only)
+        self._check_reader_again(request, *(name for name, _ in starts))
+        return Response(200, body)
 
     async def _poll_many_later(self, request: Request) -> Answer:
         """Parse the query again: thousands of requests may be queued, and places take ten times their memory."""
@@ -226,15 +229,22 @@ class RoomHandlers:
     def list_rooms(self, request: Request) -> Pending:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
         limit = request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED)
+        self._check_lister(request)
+        return self._list_later(request, limit)
+
+    def _check_lister(self, request: Request) -> None:
         check_signed_in(request.reader)
         self._services.check_sanctions(request.reader, Action.READ, EVERYWHERE)
         if request.foreign:
             self._services.check_network(request.network, EVERYWHERE)
-        return self._list_later(limit, request.reader)
 
-    async def _list_later(self, limit: int, reader: Principal) -> Answer:
+    async def _list_later(self, request: Request, limit: int) -> Answer:
+        reader = request.reader
         key = (limit, reader.rights)
-        return Response(200, [await self._listing.get(key, lambda: self._list_rooms(limit, reader))])
+        listed = await self._listing.get(key, lambda: self._list_rooms(limit, reader))
+        request.check_again()
+        self._check_lister(request)
+        return Response(200, [listed])
 
     async def _list_rooms(self, limit: int, reader: Principal) -> bytes:
         access, rights = reader.access, reader.rights
@@ -260,10 +270,11 @@ class RoomHandlers:
         check_room(name)
         request.parameters()
         self._check_reader(request, name)
-        return self._show_later(name)
+        return self._show_later(request, name)
 
-    async def _show_later(self, name: str) -> Answer:
+    async def _show_later(self, request: Request, name: str) -> Answer:
         head = await self._services.log.head(name)
+        self._check_reader_again(request, name)
         return Response(200, [json_body(self._summary(name, head.last, head.last - head.first + 1))])
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:

@@ -81,9 +81,10 @@ class SearchHandlers:
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
         limit = parameters.limit(default=DEFAULT_RESULTS, most=MAX_HITS)
         returning = request.known is not None
-        return Slow(self._answer(Asked(question, limit, request.network, principal, returning)))
+        request.shrink()
+        return Slow(self._answer(request, Asked(question, limit, request.network, principal, returning)))
 
-    async def _answer(self, asked: Asked) -> Answer:
+    async def _answer(self, request: Request, asked: Asked) -> Answer:
         outcomes = self.counts.outcomes
         try:
             searched = await self._pipeline.search(asked)
@@ -96,6 +97,7 @@ class SearchHandlers:
         except LogError as error:  # raised by a step other than the query of the index
             outcomes["failed"] += 1
             raise SearchFailed(str(error)) from error
+        request.check_again()
         self.counts.answered(searched)
         return Response(200, self._body(searched))
 

@@ -127,19 +127,19 @@ class Hub:
             if room is not None:
                 try:
                     if room.ready and batch[0].offset == room.last + 1:
-                        self._take_in(room, batch)
+                        self._take_in(room, batch, as_committed=True)
                     else:  # another process has written in between, or the room is being loaded
                         self._follower.hear(room, batch[-1].offset)
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()
 
-    def _take_in(self, room: Room, batch: list[Record]) -> None:
+    def _take_in(self, room: Room, batch: list[Record], *, as_committed: bool = False) -> None:
         ring = room.ring
         if ring is None:
             self.registry.note_written(room)
             ring = room.make_ring(0)
-        ring.add(batch)
+        ring.add(batch, as_committed=as_committed)
         if room.notices is not None:
             room.notices.written(batch)
         room.forget_answers()

@@ -5,6 +5,8 @@ Owns: the search for them. May not: know of sign-outs other than by calls of `be
 One search runs at a time, in small steps in `BULK`; users who sign out during it are left for the next search.
 """
 
+from time import perf_counter
+
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.edge.expulsion import SEARCH_STEP, principal_of
@@ -12,6 +14,7 @@ from chatserver.edge.http import HttpExchanges
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
+from chatserver.net.scheduler import STEP
 from chatserver.net.states import Priority
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode, Reason
@@ -44,22 +47,27 @@ class SignOutSearch:
         table, place = self._connections.table, self._place
         assert place is not None
         self._place = None  # an exception ends this search, but not the next one
-        for connection in table[place : place + SEARCH_STEP]:
-            if connection is not None:
-                self._look(connection)
-        if place + SEARCH_STEP < len(table):
-            self._place = place + SEARCH_STEP
+        end, until = min(place + SEARCH_STEP, len(table)), perf_counter() + STEP
+        while place < end:
+            connection = table[place]
+            place += 1
+            if connection is not None and self._ended(connection) and perf_counter() >= until:
+                break
+        if place < len(table):
+            self._place = place
             return True
         if self._waiting:
             self._start()
         return False
 
-    def _look(self, connection: Connection) -> None:
+    def _ended(self, connection: Connection) -> bool:
+        """Whether the connection is of one of these users; if so, it has been ended."""
         principal = principal_of(connection.context)
         if principal is None or principal.number not in self._numbers:
-            return
+            return False
         if self._connections.step(connection, self._end):
             self._connections.resume(connection, later=True)
+        return True
 
     def _end(self, connection: Connection) -> bool:
         """End a connection. True: another request may be in the inbox."""

@@ -10,7 +10,7 @@ import msgspec
 
 from chatserver.protocol.encoders import string, time_text, user_json
 
-_TYPED = b'{"type":"'
+_TYPED, _TIME = b'{"type":"', b'"time":"'
 
 
 def kind_of(json: bytes) -> str:
@@ -42,6 +42,13 @@ def with_state(
     if reactions:
         more["reactions"] = dict(reactions)
     return message if not more else b"%b,%b" % (message[:-1], msgspec.json.encode(more)[1:])
+
+
+def without_state(message: bytes) -> bytes:
+    """A message without its state, which follows its time."""
+    # No value has these bytes, since quotes within a string are escaped.
+    end = message.index(b'"', message.rindex(_TIME) + len(_TIME))
+    return message[: end + 1] + b"}"
 
 
 def edit_json(place: str, target: int, text: str, user: tuple[str, str], time_ms: int) -> bytes:

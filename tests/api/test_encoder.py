@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder, faces
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import Kind, Record
+from chatserver.log.interface import Kind, Record, State
 
 ENCODER = WireEncoder("k3f9")
 RECORD = Record("lobby", 41, 1_763_800_000_123, "u_1", "Ann", 'a "quoted" ünï\n')
@@ -34,6 +35,21 @@ def test_an_edit_that_is_emptied_reads_as_if_it_were_made_of_its_record() -> Non
     emptied = ENCODER.message(replace(edit, text=""))
     assert ENCODER.emptied(ENCODER.message(edit)) == emptied
     assert ENCODER.emptied(emptied) == emptied
+
+
+NOISE = '"time":"2026-11-20T12:00:00.123Z"}, \\"time":\\"\\\\'
+STATES = (None, State(edited=1), State(edited=2, reactions=(("\U0001f44d", 2), ("\U0001f389", 1))))
+
+
+@pytest.mark.parametrize("before", STATES)
+@pytest.mark.parametrize("now", STATES)
+@pytest.mark.parametrize("mentions", [(), ("u_bob", NOISE)])
+def test_a_message_with_another_state_reads_as_if_it_were_made_of_its_record(
+    before: State | None, now: State | None, mentions: tuple[str, ...]
+) -> None:
+    record = replace(RECORD, user_id=NOISE, user_name=NOISE, text=NOISE, mentions=mentions, state=before)
+    altered = replace(record, state=now)
+    assert ENCODER.restated(ENCODER.message(record), altered) == ENCODER.message(altered)
 
 
 def _user(person: Principal) -> dict[str, str]:

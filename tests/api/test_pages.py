@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Start, resolve
+from chatserver.api.encoder import WireEncoder
+from chatserver.api.pages import CACHED_ANSWERS, ENCODED_PER_STEP, PAGE_BYTES, Start, resolve
+from chatserver.log.interface import Record
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
 from tests.support.peers import Address, Chatter, ask, publish
 from tests.support.serving import Serving
@@ -158,3 +160,57 @@ async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> Non
         await publish(server.address, "a", "hello")
     assert answers == [[1]] * len(limits)
     assert len(server.server.parts.hub.rooms["a"].cache or ()) == CACHED_ANSWERS
+
+
+class StepCounts(trio.abc.Instrument):
+    """How many records each step of a task encodes."""
+
+    def __init__(self) -> None:
+        self.counts = [0]
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.counts.append(0)
+
+
+@pytest.mark.parametrize("query", ["after=0&limit=200", "before=201&limit=200", "limit=200&kinds=message"])
+async def test_a_long_page_from_the_log_is_encoded_in_steps(
+    server: Serving, friend: Chatter, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 short messages of 200 people were one step of 2.3 ms, which anybody could ask for again and again."""
+    await friend.ask("join", room="old")
+    for number in range(200):
+        await publish(server.address, "old", str(number))
+    server.server.parts.hub.rooms["old"].cut(0)
+    steps, message = StepCounts(), WireEncoder.message
+
+    def counted(encoder: WireEncoder, record: Record) -> bytes:
+        steps.counts[-1] += 1
+        return message(encoder, record)
+
+    monkeypatch.setattr(WireEncoder, "message", counted)
+    trio.lowlevel.add_instrument(steps)
+    found = await page(server.address, f"/rooms/old/messages?{query}")
+    trio.lowlevel.remove_instrument(steps)
+    assert offsets(found) == list(range(1, 201))
+    assert (max(steps.counts), sum(steps.counts)) == (ENCODED_PER_STEP, 200)
+
+
+async def test_what_is_deleted_while_a_page_is_encoded_is_not_in_it(
+    server: Serving, friend: Chatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client is told of the deletion first, of a message that it does not have yet, and would keep its text."""
+    await friend.ask("join", room="old")
+    for number in range(2 * ENCODED_PER_STEP):
+        await publish(server.address, "old", f"secret {number}")
+    server.server.parts.hub.rooms["old"].cut(0)
+    encoded, message = list[Record](), WireEncoder.message
+
+    def told(encoder: WireEncoder, record: Record) -> bytes:
+        encoded.append(record)
+        if len(encoded) == ENCODED_PER_STEP + 1:
+            server.server.parts.hub.reader.altered("old", [replace(encoded[0], text="gone")])
+        return message(encoder, record)
+
+    monkeypatch.setattr(WireEncoder, "message", told)
+    found = await page(server.address, "/rooms/old/messages?after=0&limit=200")
+    assert [each["text"] for each in found["messages"]][:2] == ["gone", "secret 1"]

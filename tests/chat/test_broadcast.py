@@ -232,10 +232,10 @@ async def test_a_fault_in_one_rooms_news_costs_that_room_only(monkeypatch: pytes
         await it.publish("b", "before")
         take_in = it.hub._take_in
 
-        def fail(room: Room, batch: list[Record]) -> None:
+        def fail(room: Room, batch: list[Record], *, as_committed: bool = False) -> None:
             if room.name == "b":
                 raise RuntimeError("a bug")
-            take_in(room, batch)
+            take_in(room, batch, as_committed=as_committed)
 
         monkeypatch.setattr(it.hub, "_take_in", fail)
         say(it, "a", "b", "c")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from chatserver.chat import ring as ring_module
 from chatserver.chat.ring import CACHED_CHUNKS, ENTRY_BYTES, Ring, RingSize
-from chatserver.log.interface import Kind, Record
+from chatserver.log.interface import Kind, Record, State
 from chatserver.meters import ByteBudget
 from tests.support.scripted import LineEncoder, LineEncoding
 
@@ -144,6 +144,28 @@ def test_what_a_group_alters_often_is_encoded_once() -> None:
     it.add([replace(record, alters=(each,)) for record, each in zip(records(2, 101), altered, strict=True)])
     assert it.after(0, 1) == [b"after 100"]
     assert encoder.encoded == 1 + 100 + 1
+
+
+def test_the_text_of_a_message_is_not_encoded_again_for_a_reaction() -> None:
+    """64 reactions of one group, each to another text of 8 KiB, were one step of 5 ms."""
+    encoder = LineEncoder()
+    it = Ring("lobby", RingSize(encoder, 200, 100_000, ByteBudget(1 << 30)))
+    it.add(records(1, 64))
+    reactions = [
+        replace(record, kind=Kind.REACTION, alters=(replace(message, state=State(reactions=(("\U0001f44d", 1),))),))
+        for record, message in zip(records(65, 128), records(1, 64), strict=True)
+    ]
+    it.add(reactions, as_committed=True)
+    assert encoder.encoded == 64 + 64
+
+
+def test_a_text_that_is_gone_by_now_is_gone_although_only_a_reaction_is_known_yet() -> None:
+    """Another process has reacted and then deleted; what the reaction altered was read after that."""
+    it = ring()
+    it.add(records(1, 1, text="secret"))
+    deleted = Record("lobby", 1, 0, "u_1", "Ann", "", state=State(deleted=True))
+    it.add([Record("lobby", 2, 0, "u_1", "Ann", "reaction", Kind.REACTION, 1, alters=(deleted,))])
+    assert it.after(0, 1) == [b""]
 
 
 # -- what is charged --------------------------------------------------------------------------------------------------

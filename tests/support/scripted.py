@@ -68,6 +68,10 @@ class LineEncoder:
         self.encoded += 1
         return record.text.encode()
 
+    def restated(self, message: bytes, record: Record) -> bytes:
+        assert message == record.text.encode(), "only its state has changed"
+        return message
+
     def emptied(self, edit: bytes) -> bytes:
         assert edit, "it is emptied once"
         return b""
