@@ -45,7 +45,7 @@ class Plant:
     refuse: bool = False  # answer everything 503
     pings_every: float | None = None
     close_after_poll: bool = False  # answer polls with `Connection: close`
-    leak_bytes: int = 0  # per connection, kept for ever
+    leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline
     consent: bytes | None = None
     no_page: bool = False  # answer `GET /` 404
     stalls_every: float | None = None  # sleep for `stall` again and again
