@@ -25,7 +25,7 @@ import wsproto
 from wsproto import events
 from wsproto.utilities import generate_accept_token
 
-from tests.loadgen.plants import Peer, Plant, is_crowd
+from tests.loadgen.plants import Peer, Plant, is_crowd, json_frame, text_frame
 
 #: A message this long after the first attacker belongs to the attack: the crowd comes a moment before the phase begins.
 _WELL_INTO_THE_ATTACK = 0.4
@@ -306,7 +306,7 @@ class Server:
             b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept,
         )
         if not peer.echoes:
-            self._write(peer, _text({"type": "hello", "session": "s"}))
+            self._write(peer, json_frame({"type": "hello", "session": "s"}))
         if self.plant.close_members_after is not None:
             self._later(self.plant.close_members_after, lambda: self._close(peer))
         if self.plant.pings_every is not None:
@@ -321,10 +321,11 @@ class Server:
         assert peer.ws is not None
         peer.ws.receive_data(data)
         for event in peer.ws.events():
-            if isinstance(event, events.TextMessage) and peer.echoes:
-                self._write(peer, peer.ws.send(events.TextMessage(event.data)))
-            elif isinstance(event, events.TextMessage):
-                self._message(peer, json.loads(event.data))
+            if isinstance(event, events.TextMessage):
+                peer.text += event.data  # a read may end in the middle of a message
+                if event.message_finished:
+                    self._said(peer, peer.text)
+                    peer.text = ""
             elif isinstance(event, events.Pong):
                 assert event.payload == b"are you there"
                 self.pongs += 1
@@ -333,12 +334,18 @@ class Server:
                 self._close(peer)
                 return
 
+    def _said(self, peer: Peer, text: str) -> None:
+        if peer.echoes:
+            self._write(peer, text_frame(text))
+        else:
+            self._message(peer, json.loads(text))
+
     def _message(self, peer: Peer, message: dict[str, object]) -> None:
         if message["type"] == "join":
             peer.room = str(message["room"])
             if peer.room == self.plant.unanswered_room:
                 return
-            self._write(peer, _text({"type": "joined", "id": message["id"], "room": peer.room}))
+            self._write(peer, json_frame({"type": "joined", "id": message["id"], "room": peer.room}))
         elif message["type"] == "publish":
             self._publication(peer, message)
 
@@ -352,7 +359,7 @@ class Server:
             time.sleep(self.plant.stall)
         if self.plant.fails_one and peer.is_established and self._is_well_attacked():
             self.plant.fails_one = False
-            self._write(peer, _text({"type": "error", "id": message["id"], "code": "oops"}))
+            self._write(peer, json_frame({"type": "error", "id": message["id"], "code": "oops"}))
             return
         silent = bool(self.plant.drop_every) and self.published % self.plant.drop_every == 0
         peer.told_at = max(time.monotonic() + self._delay(peer), peer.told_at)  # no message overtakes another
@@ -373,7 +380,7 @@ class Server:
 
     def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
         if author in self.peers and not (self.attackers and self.plant.acknowledges_nothing):
-            self._write(author, _text({"type": "ack", "id": message["id"], "room": author.room}))
+            self._write(author, json_frame({"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
             publish = partial(self._publish, author.room, str(message["text"]), alone, author)
@@ -382,9 +389,9 @@ class Server:
     def _publish(self, where: str, text: str, alone: Peer | None = None, author: Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
         told = {"type": "message", "room": where, "text": text}
-        its_own = _text(told)
+        its_own = json_frame(told)
         repeats = self.plant.repeats_every and len(self.rooms[where]) % self.plant.repeats_every == 0
-        again = _text({**told, "text": self.rooms[where][-2]}) if repeats else its_own
+        again = json_frame({**told, "text": self.rooms[where][-2]}) if repeats else its_own
         for peer in list(self.peers):
             is_told = peer.room == where or (self.attackers and self.plant.tells_everybody)
             if peer.ws is not None and not peer.echoes and is_told and alone in {None, peer}:
@@ -394,8 +401,3 @@ class Server:
         for peer, room in self.streams:
             if room == where and peer in self.peers:
                 self._write(peer, b"event: message\ndata: %s\n\n" % json.dumps(told).encode())
-
-
-def _text(message: object) -> bytes:
-    # No connection has extensions, so that a frame is the same for everybody.
-    return wsproto.connection.Connection(wsproto.ConnectionType.SERVER).send(events.TextMessage(json.dumps(message)))
