@@ -363,7 +363,7 @@ class Server:
             return
         silent = bool(self.plant.drop_every) and self.published % self.plant.drop_every == 0
         peer.told_at = max(time.monotonic() + self._delay(peer), peer.told_at)  # no message overtakes another
-        tell = partial(self._tell, peer, message, silent=silent)
+        tell: Callable[[], None] = partial(self._tell, peer, message, silent=silent)
         heapq.heappush(self._timers, (peer.told_at, next(self._order), tell))
 
     def _delay(self, peer: Peer) -> float:
