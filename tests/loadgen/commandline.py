@@ -126,14 +126,16 @@ def attack(
     recovery: float = 0.6,
     timeout: float = 30.0,  # a loaded machine costs no operation; those that wait for a failure want less
     neighbours: int = 0,
+    newcomers: float = 10.0,  # one costs as much CPU as many operations of a victim
     fixed_duration: bool = True,
     command: str = "attack",
     beside: Callable[[io.StringIO], None] | None = None,
 ) -> Ended:
     return loadgen(
         command, url, "--kind", kind, "--clients", str(clients), "--duration", str(duration), "--timeout", str(timeout),
-        "--victims", str(victims), "--neighbours", str(neighbours), *(["--fixed-duration"] if fixed_duration else []),
-        "--baseline", str(baseline), "--recovery", str(recovery), *arguments, beside=beside,
+        "--victims", str(victims), "--neighbours", str(neighbours), "--newcomers", str(newcomers),
+        *(["--fixed-duration"] if fixed_duration else []), "--baseline", str(baseline), "--recovery", str(recovery),
+        *arguments, beside=beside,
     )  # fmt: skip
 
 

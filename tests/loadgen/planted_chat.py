@@ -25,7 +25,7 @@ import wsproto
 from wsproto import events
 from wsproto.utilities import generate_accept_token
 
-from tests.loadgen.plants import Peer, Plant, is_crowd
+from tests.loadgen.plants import Peer, Plant, is_crowd, json_frame, text_frame
 
 #: A message this long after the first attacker belongs to the attack: the crowd comes a moment before the phase begins.
 _WELL_INTO_THE_ATTACK = 0.4
@@ -139,7 +139,7 @@ class Server:
                 self._hoard_of_files.append(sock.dup())
             if is_attacker and self.plant.keeps_descriptors:
                 self._later(self.plant.keeps_descriptors, sock.dup().close)
-            if self.plant.leak_bytes:
+            if is_attacker and self.plant.leak_bytes:
                 self._hoard.append(bytearray(b"x" * self.plant.leak_bytes))
             self._selector.register(sock, selectors.EVENT_READ, partial(self._read, peer))
             if self.plant.turns_away_after is not None and self.accepted > self.plant.turns_away_after:
@@ -209,9 +209,9 @@ class Server:
     def _request(self, peer: Peer) -> None:
         parser = h11.Connection(h11.SERVER)
         parser.receive_data(peer.data)
+        body = b""
         try:
             request = parser.next_event()
-            body = b""
             while isinstance(event := parser.next_event(), h11.Data):
                 body += event.data
         except h11.RemoteProtocolError:
@@ -306,7 +306,7 @@ class Server:
             b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept,
         )
         if not peer.echoes:
-            self._write(peer, self._text(peer, {"type": "hello", "session": "s"}))
+            self._write(peer, json_frame({"type": "hello", "session": "s"}))
         if self.plant.close_members_after is not None:
             self._later(self.plant.close_members_after, lambda: self._close(peer))
         if self.plant.pings_every is not None:
@@ -317,18 +317,15 @@ class Server:
             self._write(peer, peer.ws.send(events.Ping(b"are you there")))
             self._later(every, lambda: self._ping(peer, every))
 
-    def _text(self, peer: Peer, message: object) -> bytes:
-        assert peer.ws is not None
-        return peer.ws.send(events.TextMessage(json.dumps(message)))
-
     def _frames(self, peer: Peer, data: bytes) -> None:
         assert peer.ws is not None
         peer.ws.receive_data(data)
         for event in peer.ws.events():
-            if isinstance(event, events.TextMessage) and peer.echoes:
-                self._write(peer, peer.ws.send(events.TextMessage(event.data)))
-            elif isinstance(event, events.TextMessage):
-                self._message(peer, json.loads(event.data))
+            if isinstance(event, events.TextMessage):
+                peer.text += event.data  # a read may end in the middle of a message
+                if event.message_finished:
+                    self._said(peer, peer.text)
+                    peer.text = ""
             elif isinstance(event, events.Pong):
                 assert event.payload == b"are you there"
                 self.pongs += 1
@@ -337,12 +334,18 @@ class Server:
                 self._close(peer)
                 return
 
+    def _said(self, peer: Peer, text: str) -> None:
+        if peer.echoes:
+            self._write(peer, text_frame(text))
+        else:
+            self._message(peer, json.loads(text))
+
     def _message(self, peer: Peer, message: dict[str, object]) -> None:
         if message["type"] == "join":
             peer.room = str(message["room"])
             if peer.room == self.plant.unanswered_room:
                 return
-            self._write(peer, self._text(peer, {"type": "joined", "id": message["id"], "room": peer.room}))
+            self._write(peer, json_frame({"type": "joined", "id": message["id"], "room": peer.room}))
         elif message["type"] == "publish":
             self._publication(peer, message)
 
@@ -356,11 +359,11 @@ class Server:
             time.sleep(self.plant.stall)
         if self.plant.fails_one and peer.is_established and self._is_well_attacked():
             self.plant.fails_one = False
-            self._write(peer, self._text(peer, {"type": "error", "id": message["id"], "code": "oops"}))
+            self._write(peer, json_frame({"type": "error", "id": message["id"], "code": "oops"}))
             return
-        silent = self.plant.drop_every and self.published % self.plant.drop_every == 0
+        silent = bool(self.plant.drop_every) and self.published % self.plant.drop_every == 0
         peer.told_at = max(time.monotonic() + self._delay(peer), peer.told_at)  # no message overtakes another
-        tell: Callable[[], None] = partial(self._tell, peer, message, silent=bool(silent))
+        tell: Callable[[], None] = partial(self._tell, peer, message, silent=silent)
         heapq.heappush(self._timers, (peer.told_at, next(self._order), tell))
 
     def _delay(self, peer: Peer) -> float:
@@ -377,7 +380,7 @@ class Server:
 
     def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
         if author in self.peers and not (self.attackers and self.plant.acknowledges_nothing):
-            self._write(author, self._text(author, {"type": "ack", "id": message["id"], "room": author.room}))
+            self._write(author, json_frame({"type": "ack", "id": message["id"], "room": author.room}))
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
             publish = partial(self._publish, author.room, str(message["text"]), alone, author)
@@ -386,12 +389,13 @@ class Server:
     def _publish(self, where: str, text: str, alone: Peer | None = None, author: Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
         told = {"type": "message", "room": where, "text": text}
+        its_own = json_frame(told)
         repeats = self.plant.repeats_every and len(self.rooms[where]) % self.plant.repeats_every == 0
-        again = {**told, "text": self.rooms[where][-2]} if repeats else told
+        again = json_frame({**told, "text": self.rooms[where][-2]}) if repeats else its_own
         for peer in list(self.peers):
             is_told = peer.room == where or (self.attackers and self.plant.tells_everybody)
             if peer.ws is not None and not peer.echoes and is_told and alone in {None, peer}:
-                self._write(peer, self._text(peer, told if peer is author else again))
+                self._write(peer, its_own if peer is author else again)
         for held in [held for held in self.held if held[1] == where]:
             self._release(held)
         for peer, room in self.streams:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import wsproto
+from wsproto import events
 
 from tests.support.forking import Forked, fork
 
@@ -45,7 +46,7 @@ class Plant:
     refuse: bool = False  # answer everything 503
     pings_every: float | None = None
     close_after_poll: bool = False  # answer polls with `Connection: close`
-    leak_bytes: int = 0  # per connection, kept for ever
+    leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline
     consent: bytes | None = None
     no_page: bool = False  # answer `GET /` 404
     stalls_every: float | None = None  # sleep for `stall` again and again
@@ -88,6 +89,7 @@ class Plant:
 class Peer:
     sock: socket.socket
     data: bytes = b""
+    text: str = ""  # what has come of a message that is not complete
     ws: wsproto.connection.Connection | None = None
     has_asked: bool = False
     echoes: bool = False
@@ -100,6 +102,15 @@ class Peer:
     @property
     def is_established(self) -> bool:
         return self.published > _ESTABLISHED_AFTER_TEXTS
+
+
+def json_frame(message: object) -> bytes:
+    return text_frame(json.dumps(message))
+
+
+def text_frame(text: str) -> bytes:
+    """A server's frame of a message, which is the same for all peers, as no extension is in use."""
+    return wsproto.connection.Connection(wsproto.ConnectionType.SERVER).send(events.TextMessage(text))
 
 
 @contextmanager

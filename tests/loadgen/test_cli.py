@@ -174,7 +174,7 @@ def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_
         done = call(
             "scorecard", server.url, "--kind", "idle-connect,malformed-http", "--clients", "10", "--duration", "2.5",
             "--baseline", "0.6", "--recovery", "0.6", "--victims", "4", "--victim", "ws", "--neighbours", "0",
-            "--floor", "--markdown", str(card), "--report", str(tmp_path / "report"), "--json",
+            "--newcomers", "10", "--floor", "--markdown", str(card), "--report", str(tmp_path / "report"), "--json",
         )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -191,19 +191,26 @@ def test_a_scorecard_has_a_row_for_each_attack_a_floor_beside_it_and_writes_its_
 
 
 def test_the_target_is_started_anew_for_each_attack(tmp_path: Path) -> None:
+    """It is the smallest web server that serves many at once: the start of a chat would cost ten times as much."""
     port = steady_port()
-    beside = Path(sys.executable).with_name("chatserver")
+    program = tmp_path / "target.py"
+    program.write_text(
+        "import http.server, pathlib\n"
+        f"with pathlib.Path({str(tmp_path / 'starts')!r}).open('a') as noted: noted.write('x')\n"
+        f"http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')\n"
+    )
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "slow-head,idle-connect", "--clients", "5",
-        "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--neighbours", "0", "--json",
-        "--timeout", "30",
-        "--start", f"{beside} serve --quiet --port {port}",
+        "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "GET /",
+        "--neighbours", "0", "--json", "--newcomers", "10", "--timeout", "30",
+        "--start", f"{sys.executable} {program}",
     )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
     parts = json.loads(done.stdout)["parts"]
     assert [part["command"] for part in parts] == ["slow-head", "idle-connect"]
     assert all(part["figures"]["success_percent"] == 100 for part in parts), done.stderr
     assert all(part["figures"]["server_descriptors_left"] is not None for part in parts), "it was measured"
+    assert len((tmp_path / "starts").read_text()) == 3, "once to look at it, and once for each attack"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 

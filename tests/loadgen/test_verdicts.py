@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,7 +19,6 @@ from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import NGINX, Site, nginx, serving
-from tests.loadgen.plays import PATIENCE
 
 Serving = AbstractContextManager[tuple[str, int]]
 
@@ -26,20 +26,24 @@ Serving = AbstractContextManager[tuple[str, int]]
 IMPATIENT = 2.0
 
 
+@pytest.fixture
+def lateness_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is planted is never answered: a generator that waited a second for a busy machine caused none of it."""
+    monkeypatch.setattr("loadgen.findings._STOOD_STILL", math.inf)
+
+
 def attacked(
     server: Callable[[], Serving],
     kind: str,
     *arguments: str,
     good: Callable[[Ended], bool],
-    watched: bool = False,
     **how: Any,
 ) -> Ended:
     """Attack a server until what is looked for was found, so long as the machine may have hidden it."""
 
     def play() -> Ended:
-        with server() as (url, pid):
-            watching = ("--server-pid", str(pid)) if watched else ()
-            return attack(url, kind, *arguments, *watching, **how)
+        with server() as (url, _):
+            return attack(url, kind, *arguments, **how)
 
     return tried(play, good)
 
@@ -49,17 +53,13 @@ def falls_short(
     kind: str = "idle-connect",
     *arguments: str,
     blamed: tuple[str, ...],
-    shown: Callable[[Ended], bool] = lambda _: True,
     watched: bool = False,
     **how: Any,
 ) -> Ended:
-    """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine, if it measured at all."""
-
-    def is_judged(ended: Ended) -> bool:
-        return ended.code == 1 and ended.blames(*blamed) and shown(ended)
-
-    server = partial(planted_process, plant, watched=watched)
-    ended = attacked(server, kind, *arguments, good=is_judged, watched=watched, **how)
+    """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine."""
+    with planted_process(plant, watched=watched) as (url, pid):
+        watching = ("--server-pid", str(pid)) if watched else ()
+        ended = attack(url, kind, *arguments, *watching, **how)
     assert ended.code == 1, ended
     assert ended.outcome is Outcome.FELL_SHORT
     assert ended.blames(*blamed), ended
@@ -83,6 +83,7 @@ def held(server: Callable[[], Serving], kind: str, *arguments: str, **how: Any) 
     return ended
 
 
+@pytest.mark.usefixtures("lateness_is_no_fault")
 def test_v3_victims_that_are_cut_and_locked_out_go_on_to_fail() -> None:
     ended = falls_short(Plant(locks_out=True), blamed=("attack_failed",), timeout=IMPATIENT)
     assert ended.figure("attack_p99_ms") >= 1000 * IMPATIENT, "a failure took the whole timeout"
@@ -93,7 +94,7 @@ def test_v2_and_v8_nobody_new_is_let_in_and_what_the_attack_leaves_behind(monkey
     monkeypatch.setattr("loadgen.player.RETURN_SECONDS", 1.0)  # its descriptors never return
     plant = Plant(no_newcomers=True, forgets=True, leak_bytes=100_000, leaks_descriptors=True)
     blamed = ("newcomers_failed", "acknowledged_lost", "server_bytes_over_bar", "server_descriptors_left")
-    ended = falls_short(plant, blamed=blamed, shown=lambda ended: not ended.blames("attack_failed"), watched=True)
+    ended = falls_short(plant, blamed=blamed, watched=True)
     assert not ended.blames("attack_failed"), ended
 
 
@@ -105,7 +106,7 @@ def test_v10_and_v12_one_failure_is_one_beside_what_was_asked_for() -> None:
     ended = falls_short(
         Plant(fails_one=True), "idle-connect", "--fail-if", "attackers_held>0",
         duration=4.0,
-        blamed=("attack_failed", "attackers_held"), shown=lambda ended: failed(ended) == 1,
+        blamed=("attack_failed", "attackers_held"),
     )  # fmt: skip
     assert failed(ended) == 1
     assert ended.figure("success_percent") < 100
@@ -168,6 +169,7 @@ def test_v14_a_slow_but_sound_server_is_held(kind: str, victim: str) -> None:
     held(far_away, "slow-head", "--victim", victim, "--ws-path", "/", victims=3, baseline=2.0)
 
 
+@pytest.mark.usefixtures("lateness_is_no_fault")
 def test_v2_a_web_server_that_answers_nobody_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadgen.player.scrape", lambda _: None)  # it is not answered either, for five seconds
     ended = attacked(
@@ -220,28 +222,23 @@ def test_v6_a_server_that_is_slow_to_accept_met_less_than_was_asked_for() -> Non
 # V7: the floor
 
 
-@pytest.mark.parametrize(
-    ("plant", "floor_p99_ms", "code", "blamed"),
-    [
-        (Plant(slow_when_attacked=0.6), 4.0, 1, "attack_p99_ms"),
-        # a floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's
-        (Plant(slow_when_attacked=0.6), 5000.0, 3, "attack_p99_ms"),
-        (Plant(no_newcomers=True), 5000.0, 1, "newcomers_failed"),  # and it excuses no failure
-    ],
-)
-def test_v7_beside_a_floor(plant: Plant, floor_p99_ms: float, code: int, blamed: str) -> None:
-    """A row of a scorecard, beside a floor whose victims met this."""
+@pytest.mark.parametrize(("floor_p99_ms", "code"), [(4.0, 1), (5000.0, 3)])
+def test_v7_beside_a_floor(floor_p99_ms: float, code: int) -> None:
+    """A floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's.
+
+    That it excuses no failure is test_verdict.py's.
+    """
 
     async def met(*_: object) -> Floor:
         return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": floor_p99_ms})
 
+    late = partial(planted_process, Plant(slow_when_attacked=0.6))
     with patch.object(scorecard, "play_floor", met):
         ended = attacked(
-            partial(planted_process, plant), "idle-connect", "--victim", "ws", "--floor", command="scorecard",
-            timeout=IMPATIENT if plant.no_newcomers else PATIENCE,
-            good=lambda ended: ended.code == code and f"{blamed} is " in ended.reasons,
+            late, "idle-connect", "--victim", "ws", "--floor", command="scorecard",
+            good=lambda ended: ended.code == code and "attack_p99_ms is " in ended.reasons,
         )  # fmt: skip
-    assert f"{blamed} is " in ended.reasons
+    assert "attack_p99_ms is " in ended.reasons
     assert ("the floor itself was late: 5000 ms" in ended.reasons) is (floor_p99_ms == 5000)
     assert ended.code == code or (floor_p99_ms == 4 and ended.was_disturbed), ended
 
@@ -250,6 +247,7 @@ def test_v7_beside_a_floor(plant: Plant, floor_p99_ms: float, code: int, blamed:
 
 
 @pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.usefixtures("lateness_is_no_fault")
 def test_v11_the_row_that_did_it_is_blamed(watched: bool) -> None:
     """Whether its process is known, or nothing listens any more."""
     with planted_process(Plant(dies=True), watched=watched) as (url, pid):
@@ -333,10 +331,12 @@ def test_v4_a_sound_chat_is_held_and_an_attack_that_is_too_short_for_neighbours_
 
 
 def test_v9_a_generator_that_stood_still_is_invalid() -> None:
+    """For more than half of the time that an operation has: it may have caused any failure itself."""
     with planted_process() as (url, _):
-        ended = attack(url, "idle-connect", beside=partial(stand_still, "victims"))
+        ended = attack(url, "idle-connect", beside=partial(stand_still, "victims"), timeout=IMPATIENT)
     assert ended.code == 3, ended
     assert ended.outcome is Outcome.INVALID
+    assert "the generator itself stood still for " in ended.reasons
     assert "the generator's own schedule was" in ended.reasons
 
 
@@ -365,6 +365,7 @@ def test_v15_a_loud_baseline_allows_nothing() -> None:
     assert is_told(ended), ended
 
 
+@pytest.mark.usefixtures("lateness_is_no_fault")
 def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
     falls_short(Plant(drop_every=7), "idle-connect", "--victim", "ws", blamed=("baseline_failed",), timeout=IMPATIENT)
 
@@ -381,6 +382,7 @@ def test_a_page_that_turns_empty_under_attack_is_no_success() -> None:
     assert ended.blames("attack_failed", "newcomers_failed"), ended
 
 
+@pytest.mark.usefixtures("lateness_is_no_fault")
 def test_messages_that_are_never_acknowledged_are_no_success() -> None:
     """They come back to their sender as ever."""
     plant = Plant(acknowledges_nothing=True)

@@ -56,49 +56,55 @@ def opened(shared: tuple[Page, list[str], list[str]]) -> Iterator[Page]:
 def visit(window: Page, kind: str, directory: Path, *, size: tuple[int, int], dark: bool = False) -> None:
     path = directory / "report.html"
     path.write_text(page_of(reports.KINDS[kind]()), encoding="utf-8")
-    window.set_viewport_size({"width": size[0], "height": size[1]})
+    resize(window, size)
     window.emulate_media(media="screen", color_scheme="dark" if dark else "light")
     window.goto(path.as_uri())
     window.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
 
 
+def resize(window: Page, size: tuple[int, int]) -> None:
+    window.set_viewport_size({"width": size[0], "height": size[1]})
+
+
 @pytest.mark.parametrize("kind", sorted(reports.KINDS))
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-def test_the_page_is_never_wider_than_the_screen(
-    opened: Page, kind: str, size: tuple[int, int], tmp_path: Path
-) -> None:
-    visit(opened, kind, tmp_path, size=size)
-    wide, room = opened.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert wide <= room == size[0]
+def test_the_page_is_never_wider_than_the_screen(opened: Page, kind: str, tmp_path: Path) -> None:
+    visit(opened, kind, tmp_path, size=PHONE)
+    for size in (PHONE, DESK):
+        resize(opened, size)
+        wide, room = opened.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        assert wide <= room == size[0]
 
 
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-def test_no_word_of_a_plot_leaves_the_screen_or_shrinks(opened: Page, size: tuple[int, int], tmp_path: Path) -> None:
-    visit(opened, "fell short", tmp_path, size=size)
-    boxes = opened.evaluate(
-        """[...document.querySelectorAll('.plot text')].filter(each => each.getClientRects().length).map(each => {
-             const box = each.getBoundingClientRect();
-             return [each.textContent, box.left, box.right, box.height];
-           })"""
-    )
-    assert len(boxes) > 50
-    for words, left, right, height in boxes:
-        assert left >= 0, words
-        assert right <= size[0], words
-        assert height >= 11, words
+def test_no_word_of_a_plot_leaves_the_screen_or_shrinks(opened: Page, tmp_path: Path) -> None:
+    visit(opened, "fell short", tmp_path, size=PHONE)
+    for size in (PHONE, DESK):
+        resize(opened, size)
+        boxes = opened.evaluate(
+            """[...document.querySelectorAll('.plot text')].filter(each => each.getClientRects().length).map(each => {
+                 const box = each.getBoundingClientRect();
+                 return [each.textContent, box.left, box.right, box.height];
+               })"""
+        )
+        assert len(boxes) > 50
+        for words, left, right, height in boxes:
+            assert left >= 0, words
+            assert right <= size[0], words
+            assert height >= 11, words
 
 
 def test_names_stand_at_the_lines_on_a_desk_and_in_a_key_on_a_phone(opened: Page, tmp_path: Path) -> None:
+    visit(opened, "attack", tmp_path, size=DESK)
     for size, names, key in ((DESK, True, False), (PHONE, False, True)):
-        visit(opened, "attack", tmp_path, size=size)
+        resize(opened, size)
         assert opened.locator(".labels-time .name").first.is_visible() is names
         assert opened.locator(".key").first.is_visible() is key
 
 
 def test_dark_is_dark(opened: Page, tmp_path: Path) -> None:
     grounds = []
-    for dark in (False, True):
-        visit(opened, "attack", tmp_path, size=DESK, dark=dark)
+    visit(opened, "attack", tmp_path, size=DESK)
+    for scheme in ("light", "dark"):
+        opened.emulate_media(media="screen", color_scheme=scheme)
         grounds.append(opened.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert grounds == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
 
