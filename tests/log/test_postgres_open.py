@@ -25,7 +25,7 @@ from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.ports import steady_port
 from tests.support.postgres import PostgresServer
-from tests.support.serving import eventually
+from tests.support.serving import eventually, server_process
 
 SECRET = "correct-horse"
 
@@ -265,16 +265,16 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_url: st
         nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_cannot_open_it_says_so_without_the_password(postgres_server: PostgresServer) -> None:
+async def test_a_server_that_cannot_open_it_says_so_without_the_password(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
     url = with_password(postgres_server.url("nowhere"))
-    done = await trio.run_process(
-        [sys.executable, "-m", "chatserver", "serve", "--port", "0", "--log", url],
-        capture_stdout=True, capture_stderr=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == EXIT_LOG
+    async with server_process(tmp_path, "--port", "0", "--log", url, is_forked=True) as server:
+        assert await server.ended() == EXIT_LOG
     shown = url.replace(SECRET, "***")
-    assert done.stderr.decode().startswith(f"chatserver: --log {shown}: the database cannot be reached: ")
-    assert SECRET not in done.stderr.decode() + done.stdout.decode()
+    assert server.errors.startswith(f"chatserver: --log {shown}: the database cannot be reached: ")
+    assert server.lines == []
+    assert SECRET not in server.errors
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
