@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from inspect import iscoroutinefunction
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.support import side_by_side
@@ -21,6 +22,9 @@ from tests.support.side_by_side import TESTS
 
 # A run that a script starts in the background ignores Ctrl-C, and so would each program that a test sends it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# By default a logged fault has its source coloured and all variables: half a second of a processor each.
+structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
 _examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 # No deadline: the machine may be busy, and no test here is about time.

@@ -21,8 +21,10 @@ PEERS = 4
 NETWORKS = ("192.0.2.1", "198.51.100.1")
 
 ENDLESS_MS = 1 << 40
-#: Seconds after which an empty room has left memory.
-LONG_AFTER = registry.EMPTY_ROOM_SECONDS + 100.0
+#: Seconds after which all have everything: rooms that could not be loaded are tried again every 30.
+HEALED_AFTER = 40.0
+#: Seconds after which an empty room has left memory: people stay present for 10 after their last connection.
+LONG_AFTER = registry.EMPTY_ROOM_SECONDS + 20.0
 
 Act = tuple[str, int, int]
 
@@ -237,7 +239,7 @@ class Play:
     async def end(self) -> None:
         """Everything heals: everybody gets everything."""
         self.heal()
-        await trio.sleep(100.0)
+        await trio.sleep(HEALED_AFTER)
         await self.it.until_idle()
         self.check_end()
         self.leave_all()

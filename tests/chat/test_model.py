@@ -24,7 +24,7 @@ from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat import registry
 from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.presence import MAX_LISTED
-from tests.chat.playing import LONG_AFTER, ROOMS, Act, Play, an_act
+from tests.chat.playing import HEALED_AFTER, LONG_AFTER, ROOMS, Act, Play, an_act
 from tests.support.chatting import Chatting, chatting
 from tests.support.processes import Air, Process, lose
 
@@ -114,7 +114,7 @@ class Cluster:
         self._air.spoil = lambda message: [message]
         for player in self.players:
             player.heal()
-        await trio.sleep(100.0)
+        await trio.sleep(HEALED_AFTER)
         for player in self.players:
             await player.it.until_idle()
             player.check_end()

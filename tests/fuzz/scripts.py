@@ -27,6 +27,8 @@ from tests.support.peers import upgrade
 PAUSES = (0.0,) * 12 + (0.001, 0.01, 0.05, 0.3, 1.5)
 #: Seconds for which a peer hears what comes, at the end or in between.
 EARS = (0.0, 0.05, 0.2, 1.0, 3.0)
+#: Bytes that a peer takes at a time; with a pause behind each if it is little, so that it is slow and not busy.
+SIPS, LITTLE, SWALLOW = (100, 1_000, 65_536), 1_000, 0.01
 #: Seconds for which one in fifty does nothing at the end, and takes nothing: longer than any deadline but drain's.
 STAY, STAYS = 10.0, 0.02
 #: Bytes of a receive buffer; 0 is the system's own.
@@ -64,7 +66,7 @@ def _moves(rng: Random) -> list[Move]:
         for piece in _cut(rng, wire):
             moves += [("say", piece), *_pause(rng)]
         if rng.random() < 0.3:
-            moves.append(("hear", (rng.choice(EARS), rng.choice((1, 100, 65_536)))))
+            moves.append(("hear", (rng.choice(EARS), rng.choice(SIPS))))
         if rng.random() < 0.02:
             moves.append(("scrawl", rng.randbytes(rng.randrange(1, 60))))
     return moves + _ending(rng)
@@ -131,7 +133,7 @@ def _pause(rng: Random) -> list[Move]:
 def _ending(rng: Random) -> list[Move]:
     if rng.random() < STAYS:
         return [("pause", STAY)]
-    hear: Move = "hear", (rng.choice(EARS), rng.choice((1, 100, 65_536, 65_536)))
+    hear: Move = "hear", (rng.choice(EARS), rng.choice((*SIPS, SIPS[-1])))
     endings: tuple[list[Move], ...] = (
         [hear], [hear], [RESET], [hear, RESET], [END, hear], [END], [("pause", rng.choice(EARS))], [],
     )  # fmt: skip

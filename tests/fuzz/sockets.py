@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 
 from tests.fuzz.neighbours import neighbours
-from tests.fuzz.scripts import Move, Script, script
+from tests.fuzz.scripts import LITTLE, SWALLOW, Move, Script, script
 from tests.support.certificates import NAMES, certificate
 from tests.support.parked import descriptors
 from tests.support.peers import Address, ask, chatter, publish
@@ -172,7 +172,8 @@ async def _make(move: Move, raw: trio.SocketStream, stream: trio.abc.Stream) -> 
         case "hear", (seconds, most):
             with trio.move_on_after(seconds):
                 while await stream.receive_some(most):
-                    pass
+                    if most <= LITTLE:
+                        await trio.sleep(SWALLOW)
         case "end", _:
             await raw.send_eof()
         case "reset", _:

@@ -8,9 +8,9 @@ import pytest
 from chatserver.log.interface import Log, Record
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import ENGINES, Clock, running
-from tests.support.postgres import postgres_server, postgres_url
+from tests.support.postgres import kept_database, postgres_server, postgres_tables, postgres_url
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["kept_database", "postgres_server", "postgres_tables", "postgres_url"]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def news() -> list[list[Record]]:
 @pytest.fixture(params=[*ENGINES, "postgresql"])
 def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Log:
     if request.param == "postgresql":
-        return PostgresLog(request.getfixturevalue("postgres_url"), wall_ms=clock)
+        return PostgresLog(request.getfixturevalue("postgres_tables"), wall_ms=clock)
     return ENGINES[request.param](tmp_path, clock)
 
 
@@ -40,7 +40,7 @@ def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> 
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[[], Log]:
     """Opens the same log as often as it is called; of engines that keep something when they end."""
     if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
+        url = request.getfixturevalue("postgres_tables")
         return lambda: PostgresLog(url, wall_ms=clock)
     return lambda: ENGINES[request.param](tmp_path, clock)
 

@@ -43,7 +43,7 @@ async def searched(
         monkeypatch.setattr(SqliteIndex, "run", never)
     if engine == "postgresql":
         monkeypatch.setattr(postgres_index, "_merge", _merge if how else _leave)
-        closed: Log = PostgresLog(request.getfixturevalue("postgres_url"), wall_ms=clock)
+        closed: Log = PostgresLog(request.getfixturevalue("postgres_tables"), wall_ms=clock)
     else:
         closed = ENGINES[engine](tmp_path, clock)
     async with running(closed) as log:

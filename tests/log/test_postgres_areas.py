@@ -39,8 +39,8 @@ async def _greet(node: Node, other: Node) -> bool:
     return "greetings" in other.heard
 
 
-async def test_a_server_hears_of_sanctions_and_sign_outs_of_another_and_not_of_its_own(postgres_url: str) -> None:
-    async with two(postgres_url) as (first, second):
+async def test_a_server_hears_of_sanctions_and_sign_outs_of_another_and_not_of_its_own(postgres_tables: str) -> None:
+    async with two(postgres_tables) as (first, second):
         made = await first.log.sanctions.add(sanction(), ENTRY)
         await second.until(lambda: "*sanctions" in second.heard)
         assert await second.log.sanctions.load(START_MS) == [made]
@@ -53,9 +53,9 @@ async def test_a_server_hears_of_sanctions_and_sign_outs_of_another_and_not_of_i
         assert set(second.heard) == {"*sanctions"}, "one's own changes are no news"
 
 
-async def test_two_servers_change_the_same_at_the_same_time(postgres_url: str) -> None:
+async def test_two_servers_change_the_same_at_the_same_time(postgres_tables: str) -> None:
     """Each change is whole, none waits for the other for ever, and ids ascend in the order in which they are seen."""
-    async with two(postgres_url) as (first, second):
+    async with two(postgres_tables) as (first, second):
         await fill(first.log, 5, "a")
         await fill(first.log, 5, "b")
 
@@ -77,8 +77,8 @@ async def test_two_servers_change_the_same_at_the_same_time(postgres_url: str) -
         assert await second.log.markers.of_user("a") == {"a": 5, "b": 5}
 
 
-async def test_what_one_server_altered_another_finds_so(postgres_url: str) -> None:
-    async with two(postgres_url) as (first, second):
+async def test_what_one_server_altered_another_finds_so(postgres_tables: str) -> None:
+    async with two(postgres_tables) as (first, second):
         await append(first.log, draft("apple"))
         await append(second.log, react(1))
         assert not (await append(first.log, react(1))).fresh
@@ -91,8 +91,8 @@ async def test_what_one_server_altered_another_finds_so(postgres_url: str) -> No
         assert texts(await second.log.read("lobby", after=0, limit=9)) == [""] * 4
 
 
-async def test_edits_of_two_servers_at_once_leave_one_text(postgres_url: str) -> None:
-    async with two(postgres_url) as (first, second):
+async def test_edits_of_two_servers_at_once_leave_one_text(postgres_tables: str) -> None:
+    async with two(postgres_tables) as (first, second):
         await append(first.log, draft("0"))
         async with trio.open_nursery() as nursery:
             for number in range(1, 9):
@@ -111,8 +111,8 @@ def words_in_tables(connection: Connection) -> str:
     return repr(rows)
 
 
-async def test_a_deleted_text_leaves_the_tables_with_the_commit(postgres_url: str) -> None:
-    async with two(postgres_url) as (first, _):
+async def test_a_deleted_text_leaves_the_tables_with_the_commit(postgres_tables: str) -> None:
+    async with two(postgres_tables) as (first, _):
         for change in (delete(1), edit(1, "nothing")):
             room = change.kind.name
             await append(first.log, replace(draft("the xylophonist"), room=room))
@@ -122,7 +122,7 @@ async def test_a_deleted_text_leaves_the_tables_with_the_commit(postgres_url: st
             assert not (await first.log.index.find(Question(("xylophonist",)))).hits
 
 
-async def test_words_that_postgresql_would_take_for_something_else(postgres_url: str) -> None:
+async def test_words_that_postgresql_would_take_for_something_else(postgres_tables: str) -> None:
     """Its parser makes one word of an address, and refuses longer words than 2,046 bytes."""
     said = [
         "mail ann@example.org",
@@ -132,7 +132,7 @@ async def test_words_that_postgresql_would_take_for_something_else(postgres_url:
         "w\u00f6rd " * 9_000,
         "a:b'c\\d & !e",
     ]
-    async with two(postgres_url) as (first, _):
+    async with two(postgres_tables) as (first, _):
         await submit_all(first.log, [draft(text) for text in said])
         for words, number in (
             ("ann", 0), ("page", 1), ("1e5", 2), ("7", 2), ("x" * 256, 3), ("word", 4), ("d", 5), ("e", 5),
@@ -141,7 +141,7 @@ async def test_words_that_postgresql_would_take_for_something_else(postgres_url:
             assert said[number] in [hit.record.text for hit in hits], words
 
 
-async def test_the_index_is_merged_beside_the_commits(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_index_is_merged_beside_the_commits(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "MERGE_AFTER", 20)
     monkeypatch.setattr(index_module, "MERGE_INTERVAL", 3600)
     monkeypatch.setattr(index_module, "MERGE_RETRY", 0.01)
@@ -157,7 +157,7 @@ async def test_the_index_is_merged_beside_the_commits(postgres_url: str, monkeyp
         return connection.execute("SELECT 1 FROM messages WHERE words @@ 'apple'").rowcount
 
     monkeypatch.setattr(index_module, "_merge", counted)
-    async with two(postgres_url) as (first, _):
+    async with two(postgres_tables) as (first, _):
         await submit_all(first.log, [draft(f"apple {number}") for number in range(10)])
         assert merged == []
         await submit_all(first.log, [draft(f"apple {number}") for number in range(10)])
@@ -166,11 +166,11 @@ async def test_the_index_is_merged_beside_the_commits(postgres_url: str, monkeyp
 
 
 async def test_a_search_that_takes_too_long_fails_and_holds_up_nothing(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "_SETTINGS", ("statement_timeout = 200",))
     question = Question(("apple",), room="lobby")
-    async with two(postgres_url) as (first, _):
+    async with two(postgres_tables) as (first, _):
         await append(first.log, draft("apple"))
         with monkeypatch.context() as patch:
             patch.setattr(index_module, "_ROOM", "SELECT pg_sleep(10) WHERE %s::text IS NOT NULL")

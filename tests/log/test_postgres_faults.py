@@ -31,16 +31,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def log(postgres_url: str, clock: Clock, short: None) -> AsyncIterator[PostgresLog]:
-    log = PostgresLog(postgres_url, wall_ms=clock)
+async def log(postgres_tables: str, clock: Clock, short: None) -> AsyncIterator[PostgresLog]:
+    log = PostgresLog(postgres_tables, wall_ms=clock)
     async with running(log):
         yield log
 
 
 @pytest.fixture
-def shell(postgres_url: str) -> AsyncIterator[psycopg.Connection]:  # type: ignore[misc]
+def shell(postgres_tables: str) -> AsyncIterator[psycopg.Connection]:  # type: ignore[misc]
     """Of somebody else."""
-    with psycopg.connect(postgres_url, autocommit=True, options="-c search_path=chatserver") as connection:
+    with psycopg.connect(postgres_tables, autocommit=True, options="-c search_path=chatserver") as connection:
         yield connection
 
 
@@ -107,13 +107,13 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
     log: PostgresLog, shell: psycopg.Connection
 ) -> None:
     await fill(log, 3)
-    shell.execute(
-        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.place >= 5 THEN "
+    shell.execute(  # as a temporary function, so that it and its triggers go with the connection
+        "CREATE FUNCTION pg_temp.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.place >= 5 THEN "
         "RAISE disk_full USING MESSAGE = 'No space left on device'; END IF; RETURN new; END $$"
     )
     group = [draft(str(number), key=str(number), room=f"room-{number % 2}") for number in range(20)]
     for table in ("messages", "keys"):
-        shell.execute(f"CREATE TRIGGER fill BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION full_disk()")
+        shell.execute(f"CREATE TRIGGER fill BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION pg_temp.full_disk()")
         for outcome in await submit_all(log, group):
             assert isinstance(outcome, LogUnavailable)
             assert "No space left on device (DiskFull)" in str(outcome)
@@ -127,10 +127,10 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
     assert log.statistics().failures == 2
 
 
-async def test_another_server_that_died_with_locks(log: PostgresLog, postgres_url: str) -> None:
+async def test_another_server_that_died_with_locks(log: PostgresLog, postgres_tables: str) -> None:
     """Its transaction is ended by the database, so that a room is not locked until TCP notices."""
     await append(log, draft("one"))
-    dead = connection_module.Server(postgres_url).connect(monotonic() + PATIENCE)
+    dead = connection_module.Server(postgres_tables).connect(monotonic() + PATIENCE)
     dead.execute("BEGIN")
     dead.execute("SELECT * FROM rooms FOR UPDATE")
     assert (await publish_until_stored(log, "two", "k")).record.offset == 2
@@ -179,12 +179,12 @@ async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pyte
 
 
 async def test_a_network_that_is_cut(
-    postgres_server: PostgresServer, postgres_url: str, short: None, nursery: trio.Nursery
+    postgres_server: PostgresServer, postgres_tables: str, short: None, nursery: trio.Nursery
 ) -> None:
     """Nothing arrives and nothing is refused: publishers and readers are told in time, and it goes on afterwards."""
     link = Link(postgres_server.port)
     await nursery.start(link.run)
-    log = PostgresLog(postgres_url.replace(str(postgres_server.port), str(link.port)))
+    log = PostgresLog(postgres_tables.replace(str(postgres_server.port), str(link.port)))
     async with running(log):
         await append(log, draft("one"))
         await log.latest("lobby", 1)
@@ -208,11 +208,11 @@ async def test_a_network_that_is_cut(
 
 
 async def test_a_commit_whose_answer_is_lost_is_stored_once(
-    postgres_server: PostgresServer, postgres_url: str, short: None, nursery: trio.Nursery
+    postgres_server: PostgresServer, postgres_tables: str, short: None, nursery: trio.Nursery
 ) -> None:
     link = Link(postgres_server.port)
     await nursery.start(link.run)
-    log = PostgresLog(postgres_url.replace(str(postgres_server.port), str(link.port)))
+    log = PostgresLog(postgres_tables.replace(str(postgres_server.port), str(link.port)))
     async with running(log):
         link.cut_behind(b"COMMIT")
         with pytest.raises(LogUnavailable, match="did not answer"):

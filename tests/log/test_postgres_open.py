@@ -25,7 +25,7 @@ from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.ports import steady_port
 from tests.support.postgres import PostgresServer
-from tests.support.serving import eventually
+from tests.support.serving import eventually, server_process
 
 SECRET = "correct-horse"
 
@@ -152,13 +152,15 @@ async def test_a_table_that_was_dropped_is_named(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("minutes", [5, -5])
-async def test_a_clock_that_differs_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+async def test_a_clock_that_differs_is_told(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
     with capture_logs() as logs:
-        async with running(PostgresLog(postgres_url)):
+        async with running(PostgresLog(postgres_tables)):
             pass
         assert logs == []
         monkeypatch.setattr(connection_module, "time", lambda: time.time() - minutes * 60)
-        async with running(PostgresLog(postgres_url)):
+        async with running(PostgresLog(postgres_tables)):
             pass
     [line] = logs
     assert (line["event"], line["log_level"]) == ("clocks_differ", "warning")
@@ -166,27 +168,27 @@ async def test_a_clock_that_differs_is_told(postgres_url: str, monkeypatch: pyte
 
 
 async def test_an_epoch_that_is_changed_under_a_server_ends_it(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It went on with its own, while the next to start told clients another one: neither knew the other's cursors."""
     monkeypatch.setattr(index_module, "MERGE_INTERVAL", math.inf)  # the connection for that is checked
     with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
-        async with running(PostgresLog(postgres_url)) as log:
+        async with running(PostgresLog(postgres_tables)) as log:
             await append(log, draft())
-            async with running(PostgresLog(postgres_url)) as other:
+            async with running(PostgresLog(postgres_tables)) as other:
                 assert other.identity == log.identity
                 await append(log, draft())  # it goes on
-            execute(postgres_url, "UPDATE chatserver.identity SET epoch = 'zzzzzz'")
-            async with running(PostgresLog(postgres_url)) as other:
+            execute(postgres_tables, "UPDATE chatserver.identity SET epoch = 'zzzzzz'")
+            async with running(PostgresLog(postgres_tables)) as other:
                 assert other.identity.epoch == "zzzzzz"
                 with trio.fail_after(30):
                     await trio.sleep_forever()
     assert caught.group_contains(LogOpenError, match="the database has another history")
 
 
-async def test_a_server_that_is_too_old(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_is_too_old(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "MINIMUM_VERSION", 99_00_00)
-    assert "is too old, 99 is needed" in await complaint(postgres_url)
+    assert "is too old, 99 is needed" in await complaint(postgres_tables)
 
 
 async def test_tables_of_a_newer_server(postgres_url: str) -> None:
@@ -263,16 +265,16 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_url: st
         nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_cannot_open_it_says_so_without_the_password(postgres_server: PostgresServer) -> None:
+async def test_a_server_that_cannot_open_it_says_so_without_the_password(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
     url = with_password(postgres_server.url("nowhere"))
-    done = await trio.run_process(
-        [sys.executable, "-m", "chatserver", "serve", "--port", "0", "--log", url],
-        capture_stdout=True, capture_stderr=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == EXIT_LOG
+    async with server_process(tmp_path, "--port", "0", "--log", url, is_forked=True) as server:
+        assert await server.ended() == EXIT_LOG
     shown = url.replace(SECRET, "***")
-    assert done.stderr.decode().startswith(f"chatserver: --log {shown}: the database cannot be reached: ")
-    assert SECRET not in done.stderr.decode() + done.stdout.decode()
+    assert server.errors.startswith(f"chatserver: --log {shown}: the database cannot be reached: ")
+    assert server.lines == []
+    assert SECRET not in server.errors
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])

@@ -40,9 +40,9 @@ async def test_a_list_reads_the_rooms_of_its_last_ten_seconds_and_no_others(post
         assert await log.rooms(15) == expected
 
 
-async def test_within_ten_seconds_the_order_is_that_of_the_messages(postgres_url: str) -> None:
+async def test_within_ten_seconds_the_order_is_that_of_the_messages(postgres_tables: str) -> None:
     clock = Clock()
-    async with running(PostgresLog(postgres_url, wall_ms=clock)) as log:
+    async with running(PostgresLog(postgres_tables, wall_ms=clock)) as log:
         clock.ms = START_MS // 10_000 * 10_000 + 9_990
         for room in ("d", "a", "c", "b", "a"):  # the third is written in the next ten seconds
             clock.ms += 4

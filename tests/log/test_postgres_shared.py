@@ -48,7 +48,7 @@ async def nodes(url: str, count: int = 2) -> AsyncIterator[list[Node]]:
         nursery.cancel_scope.cancel()
 
 
-async def test_servers_that_write_at_once(postgres_url: str) -> None:
+async def test_servers_that_write_at_once(postgres_tables: str) -> None:
     """In several rooms, in opposite orders, with keys of which each is used at every server."""
     rooms = ["a", "b", "c", "d"]
     outcomes: list[Sequence[Stored | LogError]] = []
@@ -59,7 +59,7 @@ async def test_servers_that_write_at_once(postgres_url: str) -> None:
             outcomes.append(await submit_all(node.log, drafts))
             await fill(node.log, 7, room=order[0])
 
-    async with nodes(postgres_url, 3) as made:
+    async with nodes(postgres_tables, 3) as made:
         async with trio.open_nursery() as nursery:
             for index, node in enumerate(made):
                 nursery.start_soon(publish, node, rooms if index % 2 else rooms[::-1])
@@ -76,8 +76,8 @@ async def test_servers_that_write_at_once(postgres_url: str) -> None:
         assert sum(head.last for head in (await made[1].log.heads(rooms)).values()) == 40 + 3 * 70
 
 
-async def test_a_hint_tells_the_others_and_not_the_writer(postgres_url: str) -> None:
-    async with nodes(postgres_url) as (one, other):
+async def test_a_hint_tells_the_others_and_not_the_writer(postgres_tables: str) -> None:
+    async with nodes(postgres_tables) as (one, other):
         await append(one.log, draft(room="ops"))
         await submit_all(one.log, [draft(room="ops"), draft(room="lobby \0")])
         await other.until(lambda: other.heard == {"ops": 2, "lobby \0": 1})
@@ -88,32 +88,34 @@ async def test_a_hint_tells_the_others_and_not_the_writer(postgres_url: str) -> 
         await other.until(lambda: "*texts" in other.heard)
 
 
-async def test_hints_of_a_group_that_one_notification_does_not_hold(postgres_url: str) -> None:
+async def test_hints_of_a_group_that_one_notification_does_not_hold(postgres_tables: str) -> None:
     rooms = [f"{number} \N{GRINNING FACE}" + "x" * 200 for number in range(200)]
-    async with nodes(postgres_url) as (one, other):
+    async with nodes(postgres_tables) as (one, other):
         await submit_all(one.log, [draft(room=room) for room in rooms])
         await other.until(lambda: other.heard == dict.fromkeys(rooms, 1))
 
 
-async def test_what_other_programs_say_on_the_channel(postgres_url: str) -> None:
-    async with nodes(postgres_url) as (one, other):
+async def test_what_other_programs_say_on_the_channel(postgres_tables: str) -> None:
+    async with nodes(postgres_tables) as (one, other):
         for payload in ("", "{}", '["x", {"a": "b"}]', "\N{GRINNING FACE}"):
             await one.log.change("a test", partial(_notify, payload))
         await append(one.log, draft())
         await other.until(lambda: other.heard == {"lobby": 1})
 
 
-async def test_a_hint_of_a_change(postgres_url: str) -> None:
-    async with nodes(postgres_url) as (one, other):
+async def test_a_hint_of_a_change(postgres_tables: str) -> None:
+    async with nodes(postgres_tables) as (one, other):
         await one.log.change("a test", lambda connection: None, hint="*sanctions")
         await other.until(lambda: other.heard == {"*sanctions": 0})
         assert one.heard == {}
 
 
-async def test_what_was_written_while_the_listener_was_away(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_written_while_the_listener_was_away(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """LISTEN first, then what was written meanwhile: no hint is missing, whatever came when."""
     monkeypatch.setattr(news_module, "RETRY_FIRST", 0.3)
-    async with nodes(postgres_url) as (one, other):
+    async with nodes(postgres_tables) as (one, other):
         await append(one.log, draft(room="before"))
         await other.until(lambda: bool(other.heard))
         other.heard.clear()
@@ -129,8 +131,8 @@ async def test_what_was_written_while_the_listener_was_away(postgres_url: str, m
         await other.until(lambda: "after" in other.heard)
 
 
-async def test_retention_by_several_at_once(postgres_url: str) -> None:
-    async with nodes(postgres_url, 3) as made:
+async def test_retention_by_several_at_once(postgres_tables: str) -> None:
+    async with nodes(postgres_tables, 3) as made:
         for room in "abc":
             await fill(made[0].log, 700, room)
         lost: list[dict[str, int]] = []

@@ -131,11 +131,11 @@ class Logs:
 
 
 async def test_the_same_is_found_before_and_after_it_is_indexed_by_every_engine(
-    path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    path: Path, postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SqliteIndex, "run", never)
     sqlite = SqliteLog(str(path))
-    async with running(sqlite), running(MemoryLog()) as memory, running(PostgresLog(postgres_url)) as postgres:
+    async with running(sqlite), running(MemoryLog()) as memory, running(PostgresLog(postgres_tables)) as postgres:
         logs = Logs(sqlite, [memory, postgres])
 
         @settings(max_examples=200, deadline=None)
