@@ -1,9 +1,11 @@
-"""Two servers for all tests of a worker that leave them running."""
+"""Two servers for all tests of a worker that leave them running, and patience with them."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from chatserver.shared import valkey
+from tests.shared.keeping import PATIENCE
 from tests.support.valkeys import Valkey, valkeys
 
 
@@ -11,3 +13,10 @@ from tests.support.valkeys import Valkey, valkeys
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
     with valkeys(tmp_path_factory.mktemp("valkey"), 2) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of a busy machine is not away: a test of a deadline sets it."""
+    for deadline in ("CONNECT_DEADLINE", "CALL_DEADLINE", "LOOK_DEADLINE"):
+        monkeypatch.setattr(valkey, deadline, PATIENCE)

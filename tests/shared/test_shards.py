@@ -104,7 +104,8 @@ async def test_a_server_that_hangs_costs_one_deadline(doomed: Valkey, monkeypatc
     monkeypatch.setattr(valkey, "CHECK_INTERVAL", PATIENCE)
     async with keeping(url_of([doomed])) as it:
         await it.up()
-        with doomed.held_up():
+        with doomed.held_up(), monkeypatch.context() as hasty:
+            hasty.setattr(valkey, "CALL_DEADLINE", 0.2)
             with pytest.raises(SharedError, match="timed out"):
                 await it.shard.call(b"GET", "a")
             assert not it.shard.up
@@ -245,7 +246,8 @@ async def test_what_is_no_valkey_server_is_away_and_the_log_says_what_to_do(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """It said `EndOfStream` of a port of PostgreSQL, and the library an error each second of one that is silent."""
-    monkeypatch.setattr(valkey, "CONNECT_DEADLINE", 0.2)
+    if other is says_nothing:
+        monkeypatch.setattr(valkey, "CONNECT_DEADLINE", 0.2)
     async with serving(other) as url, keeping(url) as it:
         await eventually(lambda: it.events() == ["shard_lost"])
         assert it.reasons() == [words]
