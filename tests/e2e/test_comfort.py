@@ -88,20 +88,20 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
 
     def answer(route: WebSocketRoute) -> None:
         tries.append(route)
-        if len(tries) == 1:
-            route.close(code=4503, reason="your sign-in has ended")
-        else:
+        if len(tries) == 2:
             route.connect_to_server()
+        else:
+            route.close(code=4503 if len(tries) == 1 else 1012, reason="your sign-in has ended")
 
     ann = window(width=360, height=640, has_touch=True, is_mobile=True)
-    ann.page.add_init_script("Object.defineProperty(navigator, 'onLine', { value: true });")
     ann.page.route_web_socket("**/ws", answer)
     ann.page.goto(f"{shared_server.url}/#tunnel")
     expect(ann.page.locator("#banner-text")).to_have_text("You are disconnected: your sign-in has ended.")
     ann.page.tap("#reconnect")
     ann.expect_live("ws")
     expect(ann.page.locator("#banner")).to_be_hidden()
-    ann.offline(True)
+    ann.page.route("**/*", lambda route: route.abort())
+    tries[-1].close(code=1012)
     ann.page.wait_for_function(
         "line => line.textContent.startsWith('retrying in') && line.scrollWidth <= line.clientWidth",
         arg=ann.page.query_selector("#connection-text"),
