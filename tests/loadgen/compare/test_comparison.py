@@ -1,6 +1,7 @@
 """A comparison in miniature: two peers, and peers that die, on twenty clients."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from loadgen.compare.comparison import Comparison
 from loadgen.compare.measure import ENDPOINT
 from loadgen.compare.results import Scenario, Sizes
 from loadgen.compare.scenarios import scenarios
+from loadgen.experiment import Probes
 from loadgen.personas import registry
 from loadgen.progress import Progress
 from loadgen.report import Outcome, Report, Table
@@ -23,10 +25,11 @@ EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slo
 
 @pytest.fixture(autouse=True)
 def short_phases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as in the other tests of runs and attacks."""
+    """As long as in the other tests of runs and attacks, and with as many newcomers."""
     monkeypatch.setattr("loadgen.compare.scenarios._BRIEF_SECONDS", 0.6)
     monkeypatch.setattr("loadgen.compare.measure.BASELINE_SECONDS", 0.6)
     monkeypatch.setattr("loadgen.compare.measure.RECOVERY_SECONDS", 0.6)
+    monkeypatch.setattr("loadgen.compare.measure.Probes", partial(Probes, newcomers_per_s=10.0))
 
 
 def match(folder: Path, peers: list[Peer], played: list[Scenario], *, repeats: int = 1, told: list[str]) -> Comparison:
