@@ -9,14 +9,15 @@ import os
 import shutil
 import threading
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Locator, Page, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Frame, Locator, Page, Route, WebSocketRoute, expect
 
 from tests.support.forking import Forked, fork
 from tests.support.ports import steady_port
@@ -34,6 +35,10 @@ CHROMIUM_FLAGS = (
 PATIENCE = 30_000  # ms until an expectation fails: a noisy machine is slow, never wrong
 LOOK = 30  # ms between two looks at what no expectation can say
 expect.set_options(timeout=PATIENCE)
+WIDTH, HEIGHT = 1100, 700
+#: Empties what the page's origin stores; whether nothing of the browser was replaced.
+FORGET = """localStorage.clear(), sessionStorage.clear(),
+    [Date, WebSocket, Notification, setTimeout, fetch].every((each) => `${each}`.includes('[native code]'))"""
 NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
 
 
@@ -132,11 +137,22 @@ def serving(directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> Ite
 class Window:
     """One browser window with a cookie jar of its own: one person."""
 
-    def __init__(self, browser: Browser, *, width: int = 1100, height: int = 700, **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, *, width: int = WIDTH, height: int = HEIGHT, is_played: bool = False, **options: Any
+    ) -> None:
+        """In a window that is played, `accept` answers the page's WebSockets."""
         self._context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self._context.set_default_timeout(PATIENCE)
+        self._origins: set[str] = set()
+        self._is_spoiled = False
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
+        self.accept: Callable[[WebSocketRoute], None] = WebSocketRoute.close
+        self._is_played = is_played
+        if is_played:
+            self.page.route_web_socket("**/ws", self._accept)
+        self.page.on("framenavigated", self._went)
+        self._devtools = self._context.new_cdp_session(self.page)
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
         self.page.on("console", self._hear)
@@ -146,6 +162,24 @@ class Window:
         away = ("Failed to load resource", "WebSocket connection to")
         if message.type == "error" and not message.text.startswith(away):
             self.complaints.append(message.text)
+
+    def _accept(self, route: WebSocketRoute) -> None:
+        self.accept(route)
+
+    def _went(self, frame: Frame) -> None:
+        there = urlsplit(frame.url)
+        if there.netloc:
+            self._origins.add(f"{there.scheme}://{there.netloc}")
+
+    def run_first(self, script: str) -> None:
+        """Run it in each page before the page's own scripts, as long as the window lives."""
+        self._is_spoiled = True
+        self._context.add_init_script(script)
+
+    def install_clock(self) -> None:
+        """Have the page's time in the test's hands, as long as the window lives; say it before the page has a timer."""
+        self._is_spoiled = True
+        self.page.clock.install()
 
     def cut_back_off(self) -> None:
         """Have the page try again within half a second, however often it fails; test_modules.py has the delays."""
@@ -184,8 +218,61 @@ class Window:
         expect(self.texts).to_have_text(list(texts))
         expect(self.pending).to_have_count(0)
 
+    def forget(self) -> bool:
+        """Be as new for somebody else, if that is possible: no cookie, nothing stored, no page, no history."""
+        if self._is_spoiled or self.page.is_closed():
+            return False
+        for page in self._context.pages:
+            if page != self.page:
+                page.close()
+        self.offline(False)
+        self.page.unroute_all()
+        self.page.route("**", _serve_nothing)
+        for origin in self._origins:  # also one whose server has gone
+            self.page.goto(f"{origin}/nothing")
+            is_new = self.page.evaluate(FORGET)
+            assert is_new or self._is_played, "a test has changed the window for good, and Window was not told"
+        self.page.unroute_all()
+        self.page.mouse.move(0, 0)
+        self._devtools.send("Page.resetNavigationHistory")
+        self._context.clear_cookies()
+        self._origins = set()
+        self.complaints = []
+        self.accept = WebSocketRoute.close
+        return True
+
     def close(self) -> None:
         self._context.close()
+
+
+class Windows:
+    """Windows that are used again by the next test: a new one costs a second of CPU, and its first page another.
+
+    One that a test has changed for good is not; see `Window.run_first` and `install_clock`.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._free: defaultdict[str, list[Window]] = defaultdict(list)
+        self._kinds: dict[Window, str] = {}
+
+    def take(self, *, width: int = WIDTH, height: int = HEIGHT, **options: Any) -> Window:
+        """A window that shows and knows nothing; the options are those of `Window`."""
+        kind = repr(sorted(options.items()))
+        if self._free[kind]:
+            window = self._free[kind].pop()
+            window.page.set_viewport_size({"width": width, "height": height})
+        else:
+            window = Window(self._browser, width=width, height=height, **options)
+        self._kinds[window] = kind
+        return window
+
+    def give_back(self, window: Window) -> None:
+        kind = self._kinds.pop(window)
+        if window.forget():
+            self._free[kind].append(window)
+        else:
+            window.close()
 
 
 def expect_at(held: Locator, place: FloatRect | None) -> None:
@@ -203,6 +290,10 @@ def _serve_short_back_off(route: Route) -> None:
     short = script.replace("LONGEST_DELAY = 20;", "LONGEST_DELAY = 0.5;")
     assert short != script, "the constant has another name or value now"
     route.fulfill(response=found, body=short)
+
+
+def _serve_nothing(route: Route) -> None:
+    route.fulfill(body="")
 
 
 def is_required() -> bool:

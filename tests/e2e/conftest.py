@@ -1,4 +1,4 @@
-"""What the browser tests share: one Chromium for all of them, a fresh server and fresh windows for each."""
+"""What the browser tests share: one Chromium and its windows for all of them, a fresh server for each."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, find_chromium, is_required, serving
+from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, Windows, find_chromium, is_required, serving
 
 OpenWindow = Callable[..., Window]
 
@@ -37,16 +37,22 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="package")
+def windows(browser: Browser) -> Windows:
+    return Windows(browser)
+
+
 @pytest.fixture
-def window(browser: Browser) -> Iterator[OpenWindow]:
+def window(windows: Windows) -> Iterator[OpenWindow]:
     """Open windows; at the end none of them may have complained."""
-    windows: list[Window] = []
+    opened: list[Window] = []
 
-    def opened(**options: Any) -> Window:
-        windows.append(Window(browser, **options))
-        return windows[-1]
+    def open_one(**options: Any) -> Window:
+        opened.append(windows.take(**options))
+        return opened[-1]
 
-    yield opened
-    for each in windows:
-        each.close()
-    assert [each.complaints for each in windows] == [[] for _ in windows]
+    yield open_one
+    complaints = [each.complaints for each in opened]
+    for each in opened:
+        windows.give_back(each)
+    assert complaints == [[] for _ in opened]

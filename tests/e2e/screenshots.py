@@ -7,6 +7,7 @@ where the machine has a font for them (on Debian: fonts-noto-color-emoji).
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -42,7 +43,7 @@ def act(person: Window, text: str, action: str) -> None:
 
 
 def take(browser: Browser, server: Server, folder: Path) -> None:
-    sizes = [{"width": 1200, "height": 760}, {"width": 390, "height": 760}, {}, {}]
+    sizes: list[dict[str, Any]] = [{"width": 1200, "height": 760}, {"width": 390, "height": 760}, {}, {}]
     cast = [Window(browser, **size, color_scheme="dark" if at == 1 else "light") for at, size in enumerate(sizes)]
     for person, name in zip(cast, CAST, strict=True):
         sign_up(person, name, server)

@@ -64,13 +64,13 @@ def test_it_climbs_down_where_transports_are_blocked_and_up_again(shared_server:
     ann, ben = window(), window()
     for each in (ann, ben):
         # As behind a proxy that knows no upgrades: the handshake gets an answer, and it is not 101.
-        each.page.add_init_script(
+        each.run_first(
             "WebSocket = class extends WebSocket {"
             "  constructor(url) { super(window.unblocked ? url : url + '-blocked'); }"
             "}"
         )
     ben.page.route("**/events?*", lambda route: route.abort())
-    ann.page.clock.install()
+    ann.install_clock()
     ann.open(shared_server, room="ladder")
     ann.expect_live("sse")
     ben.open(shared_server, room="ladder")

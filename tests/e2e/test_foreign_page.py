@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.e2e.browser import Server, Window, another_site, serving
+from tests.e2e.browser import Server, Windows, another_site, serving
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -51,11 +51,11 @@ def _another_site() -> Iterator[str]:
 
 
 @pytest.fixture
-def visitor(browser: Browser) -> Iterator[Page]:
+def visitor(windows: Windows) -> Iterator[Page]:
     """A window whose console may complain: that is what refusals look like there."""
-    window = Window(browser)
+    window = windows.take()
     yield window.page
-    window.close()
+    windows.give_back(window)
 
 
 def name_of(page: Page) -> str:

@@ -197,7 +197,7 @@ def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: 
 def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
     """An edit carries no ids of users: its text says whom it mentions."""
     ann, ben = window(), window()
-    ben.page.add_init_script("""
+    ben.run_first("""
         window.notes = [];
         window.Notification = class {
             static permission = 'granted';

@@ -47,7 +47,7 @@ class Script:
         }
         self.connections = 0
         self._window = window
-        window.page.route_web_socket("**/ws", self._accept)
+        window.accept = self._accept
 
     def _accept(self, route: WebSocketRoute) -> None:
         self.connections += 1
@@ -82,7 +82,7 @@ class Script:
 
 @pytest.fixture
 def ann(window: OpenWindow) -> Window:
-    return window()
+    return window(is_played=True)
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_it_does_not_come_back_where_it_must_not(ann: Window, script: Script) ->
 
 def test_a_silent_line_is_asked_and_then_given_up(ann: Window, shared_server: Server) -> None:
     """Browsers hide the server's pings: a page that only listens would sit on a dead line for ever."""
-    ann.page.clock.install()  # before the page has a timer
+    ann.install_clock()  # before the page has a timer
     script = play_for(ann, shared_server)
     ann.page.clock.fast_forward(28_000)
     script.wait_for("ping")

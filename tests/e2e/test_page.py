@@ -130,7 +130,7 @@ def test_much_that_is_unread_is_read_from_where_it_begins(shared_server: Server,
 
 def test_over_http_the_news_of_other_rooms_comes_by_asking(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
-    ann.page.clock.install()
+    ann.install_clock()
     ann.open(shared_server, transport="sse", room="slow-news")
     expect(ann.page.locator("#people li")).to_have_count(1)
     ann.page.evaluate("location.hash = 'slow-desk'")
@@ -193,7 +193,7 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
 def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
     ann = window(width=390, height=844, has_touch=True, is_mobile=True)
     rooms = [f"room-{number}" for number in range(20)]
-    ann.page.add_init_script(f"localStorage['chat.rooms'] = {str(rooms)!r}.replaceAll(\"'\", '\"')")
+    ann.run_first(f"localStorage['chat.rooms'] = {str(rooms)!r}.replaceAll(\"'\", '\"')")
     ann.open(shared_server, room="finger")
     ann.page.tap("#text")
     ann.page.keyboard.type("one")
@@ -374,7 +374,7 @@ def test_the_switcher_offers_another_room_than_the_one_that_is_open(shared_serve
 def test_ten_thousand_messages_are_a_few_hundred_rows(shared_server: Server, window: OpenWindow) -> None:
     """Played from within the page, as a flood would come: what exists is what is near, and that is the newest."""
     ann = window()
-    ann.page.add_init_script(
+    ann.run_first(
         "WebSocket = class extends WebSocket { constructor(...all) { super(...all); window.socket = this; } }"
     )
     ann.open(shared_server, room="flood")

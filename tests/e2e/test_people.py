@@ -100,7 +100,7 @@ def test_what_a_search_finds_shows_no_marks(shared_server: Server, window: OpenW
 
 def test_notifications_come_where_they_were_asked_for(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
-    ann.page.add_init_script("""
+    ann.run_first("""
         window.notes = [];
         window.Notification = class {
             static permission = 'default';
@@ -139,7 +139,7 @@ def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, wi
     expect(ann.texts).to_have_count(1)
     other = window()
     other.page.context.add_cookies(ann.page.context.cookies())  # type: ignore[arg-type]
-    other.page.add_init_script("""localStorage['chat.rooms'] ??= '["devices"]'""")
+    other.run_first("""localStorage['chat.rooms'] ??= '["devices"]'""")
     other.open(shared_server, room="devices-desk")
     badge = other.page.locator("#rooms a[href='#devices'] .badge")
     expect(other.page.locator("#rooms a[href='#devices']")).to_be_visible()

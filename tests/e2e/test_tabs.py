@@ -23,7 +23,7 @@ def texts(page: Page, wanted: list[str]) -> None:
 
 def test_tabs_share_a_connection_and_survive_its_tab(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
-    ann.page.context.add_init_script(COUNT)
+    ann.run_first(COUNT)
     ann.open(shared_server, room="tabs")
     ann.say("from the first")
     ann.expect_texts(["from the first"])
@@ -61,7 +61,7 @@ def test_tabs_share_a_connection_and_survive_its_tab(shared_server: Server, wind
 
 def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
-    ann.page.clock.install()
+    ann.install_clock()
     ann.open(shared_server, room="frozen")
     ann.say("hello")
     ann.expect_texts(["hello"])

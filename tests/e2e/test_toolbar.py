@@ -22,7 +22,7 @@ def box(located: Locator) -> FloatRect:
 def test_a_question_goes_with_its_cause(shared_server: Server, window: OpenWindow) -> None:
     """It stayed on the screen, and the red button went along to the next message, where one press was enough."""
     ann = window()
-    ann.page.clock.install()  # before the page has a timer
+    ann.install_clock()  # before the page has a timer
     ann.open(shared_server, room="questions")
     ann.say("one", "two")
     ann.expect_texts(["one", "two"])
