@@ -18,5 +18,5 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of a busy machine is not away: a test of a deadline sets it."""
-    for deadline in ("CONNECT_DEADLINE", "CALL_DEADLINE", "LOOK_DEADLINE"):
+    for deadline in ("CONNECT_DEADLINE", "CALL_DEADLINE", "CHECK_DEADLINE"):
         monkeypatch.setattr(valkey, deadline, PATIENCE)
