@@ -5,7 +5,6 @@ wait for the log.
 """
 
 from collections.abc import Coroutine, Iterable
-from itertools import islice
 from typing import TypeAlias
 
 import msgspec
@@ -20,7 +19,7 @@ from chatserver.chat.policy import Rights
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
-from chatserver.log.interface import MAX_READ, LogError, Stored
+from chatserver.log.interface import MAX_READ, LogError, RoomSummary, Stored
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders, sse
 from chatserver.protocol.bodies import decode_publish
@@ -249,20 +248,25 @@ class RoomHandlers:
     async def _list_rooms(self, limit: int, reader: Principal) -> bytes:
         access, rights = reader.access, reader.rights
         sees_all = access.sees_all(rights)
-        known = await self._services.log.rooms(limit if sees_all else MAX_READ)
+        most = limit if sees_all else MAX_READ  # no further rooms are searched: there may be 100,000
+        known = await self._services.log.rooms(most)
         names = {found.room for found in known}
-        unwritten = (room.name for room in self._hub.registry.unwritten() if room.name not in names)
-        # No further rooms are searched: there may be 100,000, and anybody may ask.
-        candidates = [(found.room, found.last, found.messages) for found in known]
-        candidates += ((name, 0, 0) for name in islice(unwritten, limit if sees_all else MAX_READ))
         listed: list[dict[str, object]] = []
-        for index, (name, last, count) in enumerate(candidates):
-            if sees_all or access.lists(rights, name):
-                listed.append(self._summary(name, last, count))
+        visited = 0
+        for room in (*known, *self._hub.registry.unwritten(most)):
             if len(listed) == limit:
                 break
-            if index % LISTED_PER_STEP == LISTED_PER_STEP - 1:
+            visited += 1
+            if visited % LISTED_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
+            if isinstance(room, RoomSummary):
+                name, last, count = room.room, room.last, room.messages
+            elif room.presence and room.name not in names:
+                name, last, count = room.name, 0, 0
+            else:
+                continue
+            if sees_all or access.lists(rights, name):
+                listed.append(self._summary(name, last, count))
         return json_body({"rooms": listed})
 
     def show_room(self, request: Request, name: str) -> Pending:

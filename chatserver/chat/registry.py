@@ -8,7 +8,7 @@ in.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
@@ -70,9 +70,12 @@ class Registry:
         room = self.rooms.get(name)
         return room if room is not None and room.ready else None
 
-    def unwritten(self) -> Iterator[Room]:
-        """Rooms with people but without any message."""
-        return (room for room in self._unwritten if room.presence)
+    def unwritten(self, count: int) -> list[Room]:
+        """Rooms without any message, so many that `count` of them have people, if there are that many.
+
+        It is for the caller to look at these a few at a time: MAX_EMPTY of them may have no people.
+        """
+        return list(islice(self._unwritten, MAX_EMPTY + count))
 
     def presence(self, name: str) -> Presence:
         """The presence of a room, whether or not it is in memory."""

@@ -1,13 +1,14 @@
 """Rooms, members, health, metrics, methods, cookies and the page (CONTRACT section 3)."""
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
 import trio
 
 from chatserver import __version__
+from chatserver.api.rooms import LISTED_PER_STEP
+from chatserver.chat.presence import Presence
 from chatserver.chat.room import Room
 from chatserver.reasons import Reason
 from tests.support.peers import Chatter, Peer, ask, chatter, publish, request, upgrade
@@ -35,25 +36,49 @@ async def test_rooms_with_messages_and_rooms_with_people(server: Serving, friend
     assert (nobody["messages"], nobody["members"]) == (0, 0)
 
 
-class Counting(dict[Room, None]):
-    """Rooms, and how many of them were looked at."""
+class StepLooks(trio.abc.Instrument):
+    """Rooms as the registry gives them, and how many of them each step of a task looks at."""
 
-    looked_at = 0
+    def __init__(self, rooms: list[Room]) -> None:
+        self._rooms = rooms
+        self.counts = [0]
 
-    def __iter__(self) -> Iterator[Room]:
-        for room in super().__iter__():
-            self.looked_at += 1
-            yield room
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.counts.append(0)
+
+    def unwritten(self, count: int) -> list["LookedAt"]:
+        return [LookedAt(room, self.counts) for room in self._rooms]
 
 
-async def test_no_more_rooms_are_looked_at_than_are_told(server: Serving, friend: Chatter) -> None:
-    """Anybody may ask, and 100,000 rooms that nobody wrote in are a hold-up of 10 ms for everybody else."""
+class LookedAt:
+    def __init__(self, room: Room, counts: list[int]) -> None:
+        self.name = room.name
+        self._presence, self._counts = room.presence, counts
+
+    @property
+    def presence(self) -> Presence:
+        self._counts[-1] += 1
+        return self._presence
+
+
+async def test_no_more_rooms_are_looked_at_than_are_told_and_few_in_a_step(
+    server: Serving, friend: Chatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask, and 10,000 rooms without people that nobody wrote in were one step of 2.4 ms."""
     for number in range(7):
         await friend.ask("join", room=f"room-{number}")
     registry = server.server.parts.hub.registry
-    registry._unwritten = rooms = Counting(registry._unwritten)
-    assert len((await ask(server.address, "GET", "/rooms?limit=3")).json["rooms"]) == 3
-    assert rooms.looked_at == 3
+    rooms = list(registry.rooms.values())
+    async with registry.using("nobody", "192.0.2.1") as room:
+        deserted = [room] * 1000
+    for given, limit, looks in ((rooms, 3, 3), (deserted, 3, 1000), (deserted + rooms, 7, 1007)):
+        steps = StepLooks(given)
+        monkeypatch.setattr(registry, "unwritten", steps.unwritten)
+        trio.lowlevel.add_instrument(steps)
+        answer = await ask(server.address, "GET", f"/rooms?limit={limit}")
+        trio.lowlevel.remove_instrument(steps)
+        assert len(answer.json["rooms"]) == min(limit, len(set(given) & set(rooms)))
+        assert (sum(steps.counts), max(steps.counts) <= LISTED_PER_STEP) == (looks, True)
 
 
 async def test_members_are_people_not_connections(server: Serving, friend: Chatter) -> None:
