@@ -251,13 +251,12 @@ class RoomHandlers:
         most = limit if sees_all else MAX_READ  # no further rooms are searched: there may be 100,000
         known = await self._services.log.rooms(most)
         names = {found.room for found in known}
+        rooms: list[RoomSummary | Room] = [*known, *self._hub.registry.unwritten(most)]
         listed: list[dict[str, object]] = []
-        visited = 0
-        for room in (*known, *self._hub.registry.unwritten(most)):
+        for index, room in enumerate(rooms, start=1):
             if len(listed) == limit:
                 break
-            visited += 1
-            if visited % LISTED_PER_STEP == 0:
+            if index % LISTED_PER_STEP == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(room, RoomSummary):
                 name, last, count = room.room, room.last, room.messages

@@ -55,7 +55,7 @@ def test_what_is_typed_where_nothing_takes_it_is_written(shared_server: Server, 
 def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     """Mentions are chosen at first, and nobody was asked for notifications until something else was chosen."""
     ann = window()
-    ann.page.add_init_script(NOTIFICATIONS + MANY_ROOMS)
+    ann.run_first(NOTIFICATIONS + MANY_ROOMS)
     ann.open(shared_server, room="shelf-10")
     ann.page.evaluate("location.hash = 'shelf-38'")
     expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("^shelf-38"))
@@ -93,8 +93,8 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
         else:
             route.close(code=4503 if len(tries) == 1 else 1012, reason="your sign-in has ended")
 
-    ann = window(width=360, height=640, has_touch=True, is_mobile=True)
-    ann.page.route_web_socket("**/ws", answer)
+    ann = window(is_played=True, width=360, height=640, has_touch=True, is_mobile=True)
+    ann.accept = answer
     ann.page.goto(f"{shared_server.url}/#tunnel")
     expect(ann.page.locator("#banner-text")).to_have_text("You are disconnected: your sign-in has ended.")
     ann.page.tap("#reconnect")
@@ -106,3 +106,7 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
         "line => line.textContent.startsWith('retrying in') && line.scrollWidth <= line.clientWidth",
         arg=ann.page.query_selector("#connection-text"),
     )
+    iterations = "getComputedStyle(document.querySelector('.dot')).animationIterationCount"
+    assert ann.page.evaluate(iterations) == "infinite"
+    ann.page.emulate_media(reduced_motion="reduce")
+    assert ann.page.evaluate(iterations) == "1", "it flickered"
