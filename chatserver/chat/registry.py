@@ -71,9 +71,9 @@ class Registry:
         return room if room is not None and room.ready else None
 
     def unwritten(self, count: int) -> list[Room]:
-        """Rooms without any message, so many that `count` of them have people, if there are that many.
+        """Rooms without any message: `count` of them with people, as far as the caller finds them a few at a time.
 
-        It is for the caller to look at these a few at a time: MAX_EMPTY of them may have no people.
+        MAX_EMPTY of them may have no people. Surplus empty rooms, which stay for a second, may hide others meanwhile.
         """
         return list(islice(self._unwritten, MAX_EMPTY + count))
 

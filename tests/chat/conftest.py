@@ -1,13 +1,27 @@
-"""A hub at work."""
+"""A hub at work, and two processes of one chat."""
 
 from collections.abc import AsyncIterator
 
 import pytest
+import trio
 
 from tests.support.chatting import Chatting, chatting
+from tests.support.processes import SAID, Air, Process
 
 
 @pytest.fixture
 async def it() -> AsyncIterator[Chatting]:
     async with chatting() as found:
         yield found
+
+
+@pytest.fixture
+def air() -> Air:
+    return Air()
+
+
+@pytest.fixture
+async def pair(air: Air) -> AsyncIterator[tuple[Process, Process]]:
+    async with air.process() as ours, air.process() as other:
+        await trio.sleep(SAID)
+        yield ours, other

@@ -1,50 +1,19 @@
 """Who is in the other processes: seen as if it were here, forgotten with its process, right again after any loss."""
 
-import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from functools import cache
-from itertools import pairwise
-from unittest import mock
-
 import msgspec
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chatserver.chat import cluster as module
-from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL, RESEND_INTERVAL, Cluster
-from chatserver.chat.cluster_presence import ClusterPresence
-from chatserver.chat.hub import Hub
-from chatserver.chat.member import Member
+from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL
 from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
-from chatserver.chat.process_messages import ProcessReport, RoomReport, encode, named, principal_of
+from chatserver.chat.process_messages import named, principal_of
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft
-from tests.support.chatting import Chatting, SmallSettings
-from tests.support.processes import Air, Process, lose
-from tests.support.scripted import HERE, Peer
-
-#: Seconds in which everything has been said, heard and told.
-SAID = 3 * REPORT_INTERVAL
-#: The same after a loss: the next message shows it, everything is asked for, and told.
-MENDED = 2 * RESEND_INTERVAL + SAID
-
-
-@pytest.fixture
-def air() -> Air:
-    return Air()
-
-
-@pytest.fixture
-async def pair(air: Air) -> AsyncIterator[tuple[Process, Process]]:
-    async with air.process() as ours, air.process() as other:
-        await trio.sleep(SAID)
-        yield ours, other
-
+from tests.support.processes import MENDED, SAID, Air, Process
+from tests.support.scripted import HERE
 
 Pair = tuple[Process, Process]
 
@@ -159,150 +128,6 @@ async def test_a_lease_that_is_seen_elsewhere_holds_its_room_and_another_ends_wi
     await trio.sleep(20.0)
     assert watcher.presence("lobby")[-1] == ("-", "2", 1)
     assert ours.it.hub.rooms == {}
-
-
-# -- what is lost -----------------------------------------------------------------------------------------------------
-
-
-def test_whatever_is_lost_all_agree_in_the_end() -> None:
-    """Hundreds of arrivals and departures in four processes, half of the messages lost; then a quiet time."""
-
-    async def live(seed: int) -> None:
-        rng, air = random.Random(seed), Air()
-        rooms = [f"room-{number}" for number in range(5)]
-        async with AsyncExitStack() as stack:
-            processes = [await stack.enter_async_context(air.process()) for _ in range(4)]
-            there: dict[tuple[int, int, str], Member] = {}
-            air.spoil = lose(0.5, rng)
-            for _ in range(200):
-                index, number, room = rng.randrange(4), rng.randrange(12), rng.choice(rooms)
-                it = processes[index].it
-                member = there.pop((index, number, room), None)
-                if member is None:
-                    there[index, number, room] = await it.join(Peer(number), room)
-                else:
-                    it.leave(member)
-                if rng.random() < 0.3:
-                    await trio.sleep(rng.random() * 2)
-            air.spoil = lambda message: [message]
-            await trio.sleep(2 * MENDED + EXPIRY)
-            for room in rooms:
-                wanted = {number for _, number, where in there if where == room}
-                assert [process.people(room) for process in processes] == [wanted] * 4
-                assert [process.count(room) for process in processes] == [len(wanted)] * 4
-
-    for seed in range(4):
-        trio.run(live, seed, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
-async def test_two_that_do_not_hear_each_other_for_a_while(air: Air, pair: Pair) -> None:
-    for number, process in enumerate(pair):
-        await process.join(number)
-    await trio.sleep(SAID)
-    air.spoil = lambda message: []
-    await trio.sleep(EXPIRY + SAID)
-    assert [process.people() for process in pair] == [{0}, {1}]
-    air.spoil = lambda message: [message]
-    await trio.sleep(MENDED)
-    assert [process.people() for process in pair] == [{0, 1}] * 2
-
-
-async def test_what_is_told_again_is_work_for_no_room(air: Air, pair: Pair) -> None:
-    """With 55 processes it is most of what each hears: a core went into rooms in which nothing had changed."""
-    ours, other = pair
-    for number in range(20):
-        await ours.join(number, f"room-{number}")
-        await other.join(100 + number, f"room-{number}")
-    await trio.sleep(SAID)
-    before = len(air.said)
-    with mock.patch.object(ClusterPresence, "hear", autospec=True, side_effect=ClusterPresence.hear) as hear:
-        air.spoil = lambda message: []
-        await other.join(200, "room-7")
-        await trio.sleep(1.5 * REPORT_INTERVAL)  # not longer: two messages lost, and it would be gone for the others
-        air.spoil = lambda message: [message]
-        await trio.sleep(MENDED)
-    again = [room.room for said in air.said[before:] for room in said.rooms]
-    assert {f"room-{number}" for number in range(20)} <= set(again)
-    assert ours.people("room-7") == {7, 107, 200}
-    assert hear.call_count == 1
-
-
-async def test_everything_is_told_when_it_takes_many_rounds(
-    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 20)
-    monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 7)
-    ours, other = pair
-    for number in range(60):
-        await other.join(1, f"room-{number}")
-    before = air.said[-1].number
-    await trio.sleep(SAID)
-    rounds = [said for said in air.said if said.number > before and said.rooms]
-    assert max(len(said.rooms) for said in rounds) <= 4
-    times = [when for when, said in zip(air.times, air.said, strict=True) if said.number > before and said.rooms]
-    assert all(later - sooner > 0.9 * module.PAUSE for sooner, later in pairwise(times)), "a socket holds ten"
-    await trio.sleep(10.0)
-    assert all(ours.people(f"room-{number}") == {1} for number in range(60))
-    ours.cluster._processes.clear()  # as if they had not been heard of
-    await trio.sleep(MENDED + 10.0)
-    assert all(ours.people(f"room-{number}") == {1} for number in range(60))
-
-
-async def test_what_is_told_again_is_no_news(air: Air, pair: Pair) -> None:
-    ours, other = pair
-    await ours.join(1)
-    for number in range(2, 6):
-        await other.join(number)
-    await trio.sleep(SAID)
-    air.said.clear()
-    with mock.patch.object(ours.it.hub, "note_presence") as noted:
-        other.cluster._all_wanted = True
-        await trio.sleep(MENDED)
-        assert [room.count for said in air.said for room in said.rooms if room.room == "lobby"] == [4]
-        assert not noted.called
-        await other.join(6)
-        await trio.sleep(SAID)
-        assert noted.called
-
-
-async def test_everything_is_told_the_less_often_the_more_it_is(
-    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """53 processes that lost a message each now and then asked all others for a thousand rooms, every three seconds."""
-    monkeypatch.setattr(module, "RESENT_ROOMS_PER_SECOND", 1)
-    _, other = pair
-    for number in range(20):
-        await other.join(1, f"room-{number}")
-    await trio.sleep(SAID)
-    air.said.clear()
-    for _ in range(60):
-        other.cluster._all_wanted = True
-        await trio.sleep(1.0)
-    assert 2 <= sum(said.begin for said in air.said) <= 4
-
-
-@cache
-def a_hub() -> Hub:
-    return Chatting(SmallSettings(), shared=False).hub
-
-
-@given(st.binary(max_size=200))
-def test_garbage_is_counted_and_nothing_else(message: bytes) -> None:
-    cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
-    cluster.heard(message)
-    assert cluster.garbled == 1 or cluster.statistics()["processes"] == 1
-
-
-@pytest.mark.parametrize("count", [-5, 1 << 62])
-async def test_a_count_that_no_room_can_have_is_garbage(pair: Pair, count: int) -> None:
-    """A room with fewer than no people ended the process that was to report it, with everybody's connections."""
-    ours, _ = pair
-    watcher = await ours.join(1)
-    for process in (7, 8):
-        ours.cluster.heard(encode(ProcessReport(process, 1, rooms=[RoomReport("lobby", count, [])])))
-    await trio.sleep(SAID)
-    assert ours.cluster.garbled == 2
-    assert watcher.presence("lobby") == [("1", "-", 1)]
 
 
 # -- large rooms, names -----------------------------------------------------------------------------------------------

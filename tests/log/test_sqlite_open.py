@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from time import sleep
 
 import pytest
 import trio
@@ -115,8 +114,8 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
     path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     trio.run(fill, path, 500)
-    while path.with_name("chat.db-wal").exists():
-        sleep(0.01)  # a thread that looked for what to index closes its connection last, which changes the file
+    # A thread that looked for what to index closes its connection last, which changes the file.
+    trio.run(eventually, lambda: not path.with_name("chat.db-wal").exists())
     spoil(path)
     before = path.read_bytes()
     for _ in range(2):  # the first has let go of the lock

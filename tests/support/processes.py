@@ -10,10 +10,15 @@ from typing import Any
 
 import trio
 
-from chatserver.chat.cluster import Cluster
+from chatserver.chat.cluster import REPORT_INTERVAL, RESEND_INTERVAL, Cluster
 from chatserver.chat.process_messages import ProcessReport, decode
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
+
+#: Seconds in which everything has been said, heard and told.
+SAID = 3 * REPORT_INTERVAL
+#: The same after a loss: the next message shows it, everything is asked for, and told.
+MENDED = 2 * RESEND_INTERVAL + SAID
 
 
 class Air:
