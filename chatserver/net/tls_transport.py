@@ -73,7 +73,6 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
                 if not self._write(connection, record, backlog):
                     break
         except TlsError as error:
-            # OpenSSL seals nothing while it holds half a post-handshake message: it wants to read the rest first.
             raise TransportError(str(error)) from None
         return start
 

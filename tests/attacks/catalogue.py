@@ -100,7 +100,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "tls-half-message", over_tls=True, answers=("joined",),
-        defence="an error of OpenSSL while it encrypts ends that connection and no other",
+        defence="a record that ends within a handshake message ends its connection at once",
         ends=(Reason.TLS_FAILED,), told="FIN or RST",
     ),
     # Greedy

@@ -21,8 +21,13 @@ from chatserver.net.tls_records import (
     whole_records,
 )
 from chatserver.settings.spec import ConfigError
+from loadgen.tls import HANDSHAKE
 from tests.support.certificates import certificate, trusting, trusting_any
+from tests.support.handsealed import TLS12_SUITE, seal_tls12
 from tests.support.sealed import VERSIONS, BareClient, server_context
+
+#: Bytes of the largest ClientHello that OpenSSL takes.
+MAX_CLIENT_HELLO = 131_396
 
 
 def handshake(engine: TlsEngine, version: ssl.TLSVersion) -> tuple[BareClient, ssl.SSLObject]:
@@ -80,6 +85,27 @@ def test_renegotiation_and_compression_are_refused() -> None:
     """Newer versions of OpenSSL refuse both by themselves, older ones do not."""
     refused = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     assert server_context().options & refused == refused
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["later", "with the Finished"])
+def test_half_a_hello_behind_the_handshake_is_an_error(tmp_path: Path, alone: bool) -> None:
+    """TLS 1.2: four bytes of it had OpenSSL keep 131 KB for the connection, until there was something to send."""
+    context = trusting(ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers(TLS12_SUITE)
+    context.keylog_filename = str(tmp_path / "keys")
+    engine, client = TlsEngine(server_context()), BareClient(context)
+    server = engine.accept()
+    _, flight = engine.handshake(server, client.step())
+    finished = client.step(flight.reply)
+    [line] = [each for each in (tmp_path / "keys").read_text().splitlines() if each.startswith("CLIENT_RANDOM")]
+    half = seal_tls12(line, flight.reply, HANDSHAKE, b"\x01" + MAX_CLIENT_HELLO.to_bytes(3))
+    if alone:
+        assert engine.handshake(server, finished)[0]
+        with pytest.raises(TlsError, match="within a handshake message"):
+            engine.receive(server, half)
+    else:
+        with pytest.raises(TlsError, match="within a handshake message"):
+            engine.handshake(server, finished + half)
 
 
 # -- one pair of buffers ----------------------------------------------------------------------------------------------

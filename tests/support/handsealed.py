@@ -1,4 +1,4 @@
-"""A TLS 1.3 client that can also send records which no TLS library makes: sealed with the keys of OpenSSL.
+"""TLS clients that can also send records which no TLS library makes: sealed with the keys of OpenSSL.
 
 Owns: where the keys come from. May not: import chatserver.
 
@@ -7,11 +7,14 @@ Owns: where the keys come from. May not: import chatserver.
         await sealer.send(HANDSHAKE, b"half a mess")     OpenSSL's own records are out of step from here on
 """
 
+import hmac
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from loadgen.tls import seal
 from tests.support.certificates import trusting
@@ -46,3 +49,21 @@ async def handsealed(address: Address, folder: Path) -> AsyncIterator[tuple[Peer
         [secret] = [bytes.fromhex(line[2]) for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0"]
         cipher, *_ = peer.stream.cipher()  # type: ignore[attr-defined]
         yield peer, Sealer(peer, cipher, secret)
+
+
+#: The one suite that `seal_tls12` knows.
+TLS12_SUITE = "ECDHE-ECDSA-AES128-GCM-SHA256"
+_RANDOM = slice(11, 43)  # the server's, in the first record of its first flight
+
+
+def seal_tls12(log_line: str, flight: bytes, kind: int, data: bytes) -> bytes:
+    """The first record behind a TLS 1.2 client's Finished; `flight` is the server's first (RFC 5246 6.3, RFC 5288)."""
+    _, client_random, secret = log_line.split()
+    master, seed = bytes.fromhex(secret), b"key expansion" + flight[_RANDOM] + bytes.fromhex(client_random)
+    keys, link = b"", seed
+    while len(keys) < 36:  # two keys of 16 bytes, and the client's salt of 4
+        link = hmac.digest(master, link, "sha256")
+        keys += hmac.digest(master, link + seed, "sha256")
+    number, head = (1).to_bytes(8), bytes((kind, 3, 3))
+    sealed = number + AESGCM(keys[:16]).encrypt(keys[32:36] + number, data, number + head + len(data).to_bytes(2))
+    return head + len(sealed).to_bytes(2) + sealed
