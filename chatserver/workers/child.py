@@ -152,8 +152,10 @@ class Child:
         _log.error("worker_hung", worker=self.number, pid=self._process.pid, seconds=silent * CHECK_INTERVAL)
         self._process.kill()
 
-    def stop(self, *, replaced: bool = False) -> None:
-        """Tell it to drain; the second time, to stop at once. See `Stop`."""
+    def stop(self, *, replaced: bool = False, at_once: bool = False) -> None:
+        """Tell it to drain, which is done once; or, while it drains, to stop at once. See `Stop`."""
+        if self._stops and not at_once:
+            return
         self._stops += 1
         if self._nursery is not None:
             self._nursery.start_soon(self._link.send, Stop(replaced))

@@ -119,8 +119,9 @@ class Supervisor:
                     with suppress(trio.WouldBlock):  # a replacement of all workers is already queued
                         self._hang_up.send_nowait(None)
                 else:
-                    _log.info("stopping_workers", signal=signal.Signals(number).name, at_once=self._stopping.is_set())
-                    self._stop()
+                    at_once = self._stopping.is_set()
+                    _log.info("stopping_workers", signal=signal.Signals(number).name, at_once=at_once)
+                    self._stop(at_once=at_once)
 
     # -- starting and stopping ----------------------------------------------------------------------------------------
 
@@ -181,11 +182,11 @@ class Supervisor:
         if place.child is child and not self._stopping.is_set():
             self._launch(place, self._settings)
 
-    def _stop(self) -> None:
-        """Tell all workers to drain; the second time, to stop at once."""
+    def _stop(self, *, at_once: bool = False) -> None:
+        """Tell all workers to drain, or to stop at once."""
         self._stopping.set()
         for child in self._children:
-            child.stop()
+            child.stop(at_once=at_once)
 
     async def _until_all_ended(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -325,6 +325,35 @@ async def test_all_drain_side_by_side_and_a_second_signal_ends_it_at_once(
         assert [puppet.returncode for puppet in on_stage.started] == [KILLED if signals == 1 else 0] * 2
 
 
+@pytest.mark.parametrize("first", ["hangup", "signal", "start"])
+async def test_only_a_second_signal_cuts_a_drain_short(tmp_path: Path, first: str) -> None:
+    """A worker is told to drain by a reload and by the signal, in either order, or by a signal as others start."""
+    on_stage = stage(tmp_path, drain_timeout=20.0)
+
+    def direct(puppet: Puppet) -> None:
+        puppet.drains = False
+        puppet.ready = (first, len(on_stage.started)) not in (("signal", 3), ("start", 2))
+
+    on_stage.direct = direct
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(on_stage.run)
+        await on_stage.until(lambda: len(on_stage.started) == 2)
+        await trio.sleep(1.0)
+        if first != "start":
+            await hang_up(on_stage)
+            await trio.sleep(1.0)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(1.0)
+        late = on_stage.started[-1]
+        if not late.ready:
+            await late.link.send(Ready())
+            await trio.sleep(1.0)
+        assert [puppet.stops for puppet in on_stage.started] == [1] * (2 if first == "start" else 3)
+        signal.raise_signal(signal.SIGTERM)
+    assert {puppet.returncode for puppet in on_stage.started} == {0}
+    assert on_stage.code == 0
+
+
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
