@@ -8,6 +8,7 @@ Exit codes: those of `serve --help`, 1 if `chat` or `admin` failed, 130 when int
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -124,6 +125,8 @@ def serve(
     """
     if help_all:
         return _show_every_flag()
+    # A reload just after the start or just before the end must not end the process; the server obeys it in between.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = _settings(flags, config)
     if settings.workers > 1:
         from chatserver.workers.supervisor import run as supervise  # noqa: PLC0415  (quick --help)

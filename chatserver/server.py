@@ -132,6 +132,7 @@ class Server:
         log = open_log(self.settings.log, None if self._supervised is None else self._supervised.neighbours)
         # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
+            await log_nursery.start(self._reload_at_hangup)  # files that change while the log opens have been read
             await log_nursery.start(
                 partial(log.run, heard=self._heard, schedule=self._hand_out, post=self._post), self._news
             )
@@ -197,7 +198,6 @@ class Server:
         if parts.shared is not None:
             parts.shared.cluster.heard_hint = lambda name: self._heard({name: 0})
             nursery.start_soon(self._keep_running, parts.shared.run)
-        await nursery.start(self._reload_at_hangup)
         with self._stops() as signals:
             self._ready = True
             if self._supervised is not None:

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,6 +61,16 @@ def test_every_command_has_help_without_what_python_calls_things(
     assert f"chatserver {command}" in shown
     for python in (" STR", " FLOAT", " PATH", "False", '""', "()"):
         assert python not in shown
+
+
+def test_a_reload_during_the_start_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service manager takes an end by SIGHUP for a clean one, and starts no other."""
+    monkeypatch.setattr("chatserver.server.run", lambda _: signal.getsignal(signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert run("serve") == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

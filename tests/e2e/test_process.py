@@ -9,15 +9,17 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
 
+from chatserver.log.memory import MemoryLog
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from tests.support.certificates import certificate, trusting
 from tests.support.peers import Address, ask, chatter, connect, publish
-from tests.support.serving import ServerProcess, eventually, free_flags, server_process
+from tests.support.serving import ServerProcess, eventually, free_flags, server_process, serving
 
 LINE = re.compile(r"listening on http://(\[::1\]|127\.0\.0\.\d):(\d+)")
 
@@ -168,3 +170,21 @@ async def test_the_line_says_https_and_a_hangup_shows_newcomers_the_new_certific
         assert (await friend.ask("ping"))["type"] == "pong"
         await friend.close()
         assert await stop(server) == 0
+
+
+async def test_a_hangup_while_the_log_opens_is_obeyed(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    log = MemoryLog()
+    opened = log.run
+
+    async def open_slowly(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGHUP)  # the certificate is renewed
+        await opened(*arguments, **options)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as the command does
+    try:
+        with mock.patch.object(log, "run", open_slowly):
+            async with serving(engine=log, tls_cert=cert, tls_key=key) as server:
+                await eventually(lambda: "certificate_reloaded" in [line["event"] for line in server.logs])
+    finally:
+        signal.signal(signal.SIGHUP, before)
