@@ -2,7 +2,7 @@
 
 Owns: reading them, and the algorithm of each, which comes from the key, never from a token. May not: verify.
 
-    a secret of at least 32 bytes     HS256      created if the file is missing, readable by its owner only
+    a secret of at least 32 bytes     HS256      created if the file is missing at the start, for its owner only
     a public key in PEM form          RS256, ES256 or EdDSA: RSA of 2,048 bits or more, P-256, Ed25519
     a JWK or a set of them (JSON)     the same four; other keys are skipped
 """
@@ -61,6 +61,8 @@ class KeyRing:
         self._keys: list[Key] = []
         self.unknown: Callable[[], bool] = lambda: False  # called for a token of an unknown key; True: it may come soon
         self.generation = 0  # changes whenever tokens that were verified may have become invalid
+        for path in map(Path, paths):
+            _make_if_missing(path)
         self.reload()
 
     def reload(self) -> None:
@@ -89,9 +91,9 @@ class KeyRing:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """The keys in a file; a missing file is created with a new secret. Raises ConfigError."""
+    """The keys in a file. Raises ConfigError."""
     try:
-        data = path.read_bytes() if path.exists() else _make_secret(path)
+        data = path.read_bytes()
         private = path.stat().st_mode & 0o077 == 0
     except OSError as error:
         raise ConfigError("token-key", f"cannot read {path}: {error.strerror}") from error
@@ -104,14 +106,18 @@ def read_keys(path: Path) -> list[Key]:
     return keys
 
 
-def _make_secret(path: Path) -> bytes:
+def _make_if_missing(path: Path) -> None:
+    """At the start only: at a reload, a file that is missing for a moment would invalidate every token."""
+    if path.exists():
+        return
     if path.suffix in (".pem", ".pub", ".json"):
         raise ConfigError("token-key", f"{path} does not exist; only a secret is made where there is none")
-    secret = secrets.token_urlsafe(MIN_SECRET).encode() + b"\n"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(secret)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(secrets.token_urlsafe(MIN_SECRET).encode() + b"\n")
+    except OSError as error:
+        raise ConfigError("token-key", f"cannot make {path}: {error.strerror}") from error
     _log.info("token_key_made", path=str(path))
-    return secret
 
 
 def keys_in(data: bytes) -> list[Key]:

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 import trio
@@ -208,6 +209,9 @@ class Supervisor:
         """Read the settings again; None if they cannot be used."""
         try:
             found = self._load()
+            for path in found.token_key:
+                if not Path(path).exists():  # the first worker that is replaced would make another
+                    raise ConfigError("token-key", f"{path} does not exist")
             kept = {name: getattr(self._settings, name) for name in RESTART_ONLY}
             settings = replace(found, **kept)
         except ConfigError as error:

@@ -56,16 +56,18 @@ def test_what_is_no_key_is_refused_without_showing_it(tmp_path: Path, data: byte
 def test_a_secret_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "token.key"
     with capture_logs() as logs:
-        [made] = read_keys(path)
+        KeyRing([str(path)])
+    [made] = read_keys(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert (made.algorithm, made.key) == ("HS256", path.read_bytes().strip())
     assert isinstance(made.key, bytes)
     assert len(made.key) >= 32
-    assert read_keys(path) == [made], "and kept"
+    KeyRing([str(path)])
+    assert read_keys(path) == [made], "kept"
     assert [line["event"] for line in logs] == ["token_key_made"]
     for name in ("key.pem", "jwks.json", "no/such/folder"):
         with pytest.raises(ConfigError, match="--token-key: "):
-            read_keys(tmp_path / name)
+            KeyRing([str(tmp_path / name)])
     with pytest.raises(ConfigError, match="cannot read"):
         read_keys(tmp_path)
 

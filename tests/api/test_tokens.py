@@ -301,4 +301,7 @@ def test_keys_are_rotated_and_a_bad_file_changes_nothing(tmp_path: Path) -> None
     verifier.write(0, b"short")
     with pytest.raises(ConfigError, match=r"--token-key: .*key0: a secret of 5 bytes"):
         verifier.keys.reload()
+    (tmp_path / "key0").unlink()
+    with pytest.raises(ConfigError, match=r"--token-key: cannot read .*key0"):
+        verifier.keys.reload()
     verifier.who(token(number=1))

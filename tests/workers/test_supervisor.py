@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -247,6 +248,15 @@ async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
         new[0].end(KILLED)
         await on_stage.until(lambda: len(on_stage.started) == 5)
         assert on_stage.started[4].setup.settings.head_deadline == 3.0, "what dies now comes back with the new settings"
+
+
+async def test_a_key_that_is_missing_is_not_made_anew(tmp_path: Path) -> None:
+    """A worker would, and nobody's token would be valid."""
+    async with supervised(tmp_path) as on_stage:
+        on_stage.settings = replace(on_stage.settings, token_key=(str(tmp_path / "token.key"),))
+        await hang_up(on_stage)
+        await on_stage.until(lambda: on_stage.events("settings_not_reloaded"))
+        assert len(on_stage.started) == 2
 
 
 async def test_settings_that_are_none_replace_nobody(tmp_path: Path) -> None:
