@@ -155,7 +155,6 @@ def build(
         connections, hub, routes, services.pages, settings, identities=identities, tasks=tasks, stats=stats,
         slow_tasks=searching, upgrade=websockets.open,
         forwarded=None if forwarded is None else forwarded.apply,
-        vouched=forwarded.vouches if forwarded is not None and settings.user_header else None,
     )  # fmt: skip
     sink.answer_with = exchanges.answer_held
     _let_end(services, connections, exchanges, websockets)

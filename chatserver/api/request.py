@@ -32,7 +32,8 @@ class Request(msgspec.Struct, gc=False):
     network: str
     identities: Identities
     operators: bool = False  # came in at --metrics-listen
-    vouched: bool = False  # came from a proxy that may name the signed-in user
+    vouched: bool = False  # came from a trusted proxy, which may name the signed-in user
+    secure: bool = False  # came over TLS, at least from the client to its proxy
     foreign: bool = False  # from another site's page, or for monitoring: it may read what is public, anonymously
     _principal: Principal | None = None
     _signed_out: SignOut | None = None  # the last time before it began to wait

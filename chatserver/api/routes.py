@@ -58,17 +58,16 @@ class Routes:
         self._shards = shards
         self._policy = policy
         self._operators = operators
-        self._secure = secure = policy.scheme == "https"
         self._identities = services.identities
         self.searches = searches
         self._metrics = metrics
         self._all_metrics = all_metrics
         self._ready = ready
         self._engine = engine
-        self._static = StaticFiles(secure=secure)
+        self._static = StaticFiles()
         rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
         reading = Reading(services)
-        sessions = SessionHandlers(services, secure=secure)
+        sessions = SessionHandlers(services)
         self._services = services
         self._service: dict[str, _Methods] = {
             "/healthz": _readable(self._health),
@@ -160,7 +159,7 @@ class Routes:
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         principal, token, fresh = self._identities.opening(request.head, request.network, vouched=request.vouched)
-        headers: Headers = (set_cookie(token, secure=self._secure),) if fresh else ()
+        headers: Headers = (set_cookie(token, secure=request.secure),) if fresh else ()
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
         self._services.check_sanctions(principal, Action.READ, EVERYWHERE)
         return Upgrade(wire + dialect.hello(principal, token), principal, dialect)

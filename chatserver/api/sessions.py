@@ -26,11 +26,10 @@ from chatserver.reasons import ErrorCode
 class SessionHandlers:
     """See the module."""
 
-    def __init__(self, services: Services, *, secure: bool) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
         self._identities = services.identities
         self._secret = services.log.identity.secret
-        self._secure = secure
 
     def make(self, request: Request) -> Answer:
         """`POST /session`: be a guest with a name of one's choice, the same guest as before if there is a token."""
@@ -39,14 +38,14 @@ class SessionHandlers:
         name = decode_session(request.body, request.head.headers.get("content-type"))
         token = new_token() if known is None else known.token
         if known is not None and not known.principal.is_guest:
-            return self._keep(known, name)
+            return self._keep(known, name, secure=request.secure)
         if name is not None:
             token = named_token(opened(token, self._secret)[0], name, self._secret)
         principal = self._identities.guest(token, request.network)
         check_signed_in(principal)
-        return Response(201, [self._body(principal, token)], headers=(set_cookie(token, secure=self._secure),))
+        return Response(201, [self._body(principal, token)], headers=(set_cookie(token, secure=request.secure),))
 
-    def _keep(self, known: Identified, name: str | None) -> Answer:
+    def _keep(self, known: Identified, name: str | None, *, secure: bool) -> Answer:
         """Set a cookie for a signed-in user, until the sign-in expires."""
         if name is not None:
             raise MessageError(ErrorCode.BAD_FIELD, "name: a user who has signed in has the name that the token gives")
@@ -58,7 +57,7 @@ class SessionHandlers:
         expires = known.principal.expires
         seconds = COOKIE_LIFETIME if expires is None else max(0, int(expires - trio.current_time()))
         body = self._body(known.principal, known.token)
-        cookie = set_cookie(known.token, secure=self._secure, seconds=seconds)
+        cookie = set_cookie(known.token, secure=secure, seconds=seconds)
         return Response(201, [body], headers=(cookie,))
 
     def show(self, request: Request) -> Answer:
@@ -72,13 +71,13 @@ class SessionHandlers:
         request.parameters()
         known = request.known
         if known is None or not known.token:  # the guest of an address, or a user that a proxy names with each request
-            return self._ended()
+            return self._ended(request)
         wait = self._services.publish_limit.take(known.principal)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        return self._end_later(known.principal, known.issued)
+        return self._end_later(known.principal, known.issued, self._ended(request))
 
-    async def _end_later(self, principal: Principal, issued: float) -> Answer:
+    async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:
         signed_out = self._identities.signed_out
         now = max(signed_out.wall_ms(), ceil(issued * 1000))  # the issuer's clock may be ahead of ours
         lifetime = COOKIE_LIFETIME if principal.is_guest else MAX_LIFETIME
@@ -86,10 +85,10 @@ class SessionHandlers:
         await self._services.log.signouts.add(sign_out)
         signed_out.note(sign_out)
         self._services.hint(SIGNOUTS_CHANGED)
-        return self._ended()
+        return ended
 
-    def _ended(self) -> Response:
-        return Response(204, [], headers=(set_cookie("", secure=self._secure, seconds=0),))
+    def _ended(self, request: Request) -> Response:
+        return Response(204, [], headers=(set_cookie("", secure=request.secure, seconds=0),))
 
     def _body(self, principal: Principal, token: str | None = None) -> bytes:
         face = principal.face

@@ -61,8 +61,7 @@ def _read_all() -> dict[tuple[str, bool], tuple[str, str, bytes]]:
 class StaticFiles:
     """A table from path to file; `index.html` is `/`."""
 
-    def __init__(self, *, secure: bool) -> None:
-        self._secure = secure
+    def __init__(self) -> None:
         self._files = _read_all()
 
     def __contains__(self, path: str) -> bool:
@@ -77,7 +76,7 @@ class StaticFiles:
         headers: Headers = (*_HEADERS, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
         known = fields.get("if-none-match", "")
         if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
-            cookie = set_cookie(new_token(), secure=self._secure)
+            cookie = set_cookie(new_token(), secure=request.secure)
             return Response(200, [body], content_type, (*headers, _OWN, cookie))
         headers = (*headers, _REVALIDATED)
         if etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)

@@ -39,10 +39,12 @@ from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
+from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import TICK_MICROSECONDS, ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
+from chatserver.protocol.proxy import is_over_tls
 from chatserver.protocol.response import error_response, response_head, with_headers, with_retry_after
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
@@ -82,8 +84,7 @@ class HttpExchanges:
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, pages: Pages, settings: Settings, *,
         identities: Identities, tasks: Tasks, slow_tasks: Tasks, stats: CloseStats,
-        upgrade: Callable[[Connection, Upgrade], bool], forwarded: Callable[[Connection, Head], None] | None,
-        vouched: Callable[[Connection], bool] | None = None,
+        upgrade: Callable[[Connection, Upgrade], bool], forwarded: Callable[[Connection, Head], bool] | None,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._hub = hub
@@ -94,9 +95,9 @@ class HttpExchanges:
         self._identities = identities
         self._tasks = tasks
         self._stats = stats
-        self._vouched = vouched
         self.draining = False
-        self.forwarded = forwarded  # called with each request before it is handled; may raise HttpError
+        # Called with each request before it is handled: whether it came from a trusted proxy. May raise HttpError.
+        self.forwarded = forwarded
         self._give: dict[type, Callable[[Connection, Exchange, Any], bool]] = {
             Response: self.respond,
             Hold: self._hold,
@@ -116,12 +117,11 @@ class HttpExchanges:
             another = False
         exchange = Exchange(another, head.method == "HEAD", self._routes.cors(head))
         try:
-            if self.forwarded is not None:
-                self.forwarded(connection, head)
-            vouched = self._vouched is not None and self._vouched(connection)
+            vouched = self.forwarded is not None and self.forwarded(connection, head)
+            secure = connection.transport is not PLAIN or (vouched and is_over_tls(head))
             by_operator = connection in self._connections.operators
             request = Request(
-                head, body, connection.address, connection.network, self._identities, by_operator, vouched
+                head, body, connection.address, connection.network, self._identities, by_operator, vouched, secure
             )
             answer = self._routes.handle(request)
             if isinstance(answer, Coroutine):

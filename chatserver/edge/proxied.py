@@ -94,14 +94,17 @@ class ForwardedFor:
         self._refused = refused
         self._proxy_of: dict[Connection, str] = {}
 
-    def apply(self, connection: Connection, head: Head) -> None:
-        """Count the connection for the client of its next request. Raises HttpError if that client has too many."""
+    def apply(self, connection: Connection, head: Head) -> bool:
+        """Count the connection for the client of its next request. Raises HttpError if that client has too many.
+
+        Returns whether a trusted HTTP proxy sent it. (After a PROXY header the address is already the client's.)
+        """
         proxy = self._proxy_of.get(connection, connection.address)
         if not self._trusted(proxy):
-            return
+            return False
         client = client_of(head.headers.get("x-forwarded-for", ""), self._trusted) or proxy
         if client == connection.address:
-            return
+            return True
         reason = self._admission.move(connection, client)
         if reason is not None:
             self._refused(reason)
@@ -109,10 +112,7 @@ class ForwardedFor:
                 ErrorCode.FULL, reason.sentence, reason=reason, headers=(("Retry-After", str(CAP_RETRY)),)
             )  # fmt: skip
         self._proxy_of[connection] = proxy
-
-    def vouches(self, connection: Connection) -> bool:
-        """Whether the peer is a trusted HTTP proxy. (After a PROXY header the address is already the client's.)"""
-        return self._trusted(self._proxy_of.get(connection, connection.address))
+        return True
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""

@@ -1,4 +1,4 @@
-"""The client behind a proxy: the PROXY header of a connection, and `X-Forwarded-For` of a request.
+"""The client behind a proxy: the PROXY header of a connection, `X-Forwarded-For` and `-Proto` of a request.
 
 Owns: their formats. May not: decide whether the sender is trusted, or know what follows. The PROXY header is that of
 HAProxy's proxy-protocol.txt, versions 1 and 2.
@@ -16,6 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from chatserver.protocol.errors import ProtocolError
+from chatserver.protocol.head import Head
 
 #: Bytes of a header of version 1, its line break included: the specification's own worst case.
 MAX_TEXT = 107
@@ -128,3 +129,8 @@ def _hop_address(hop: str) -> str | None:
         return str(ipaddress.ip_address(hop))
     except ValueError:
         return None
+
+
+def is_over_tls(head: Head) -> bool:
+    """Whether the client reached its proxy by https."""
+    return head.headers.get("x-forwarded-proto", "").lower() == "https"

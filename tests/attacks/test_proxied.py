@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.support.certificates import NAMES, certificate, trusting_any
-from tests.support.peers import Answer, Peer, ask, connect, request
+from tests.support.peers import Answer, Peer, ask, connect, request, upgrade
 from tests.support.serving import Serving, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -167,3 +167,19 @@ async def test_guests_behind_a_proxy_are_told_apart() -> None:
         page = (await ask(server.address, "GET", "/rooms/r/messages?after=0")).json
         names = [message["user"]["id"] for message in page["messages"]]
         assert names[0] == names[2] != names[1]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_cookie_is_secure_if_a_proxy_says_that_its_client_came_over_tls(method: str) -> None:
+    async with proxied() as server:
+        for source, scheme, secure in ((BALANCER, "https", True), (BALANCER, "http", False), ("", "https", False)):
+            async with connect(server.address, source=source) as peer:
+                path = "/" if method == "GET" else "/session"
+                answer = await peer.request(method, path, headers={"X-Forwarded-Proto": scheme})
+                assert answer.headers["set-cookie"].endswith("; Secure") is secure, (source, scheme)
+
+
+async def test_so_is_that_of_a_websocket() -> None:
+    async with proxied() as server, balancer(server) as peer:
+        await peer.send(upgrade(headers={"X-Forwarded-Proto": "https"}))
+        assert b"; Secure\r\n" in await peer.until(b"\r\n\r\n")
