@@ -93,7 +93,8 @@ class AuditTrail:
                 while self._waiting:
                     await trio.sleep(GROUP_INTERVAL)
                     try:
-                        await self._store(audit)
+                        with trio.CancelScope(shield=True):  # a cancelled group may be stored, and then is again below
+                            await self._store(audit)
                         failing = False
                     except LogError as error:  # the entries stay, and are tried again
                         if not failing:

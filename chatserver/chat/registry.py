@@ -58,7 +58,7 @@ class Registry:
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
         self.unloaded: Callable[[Room], None] = lambda room: None  # the same, when a room leaves memory
         self._loading: SingleFlight[Room, Room] = SingleFlight()
-        self._unwritten: dict[Room, None] = {}  # rooms without any message
+        self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`
         self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
         self._surplus: dict[Room, float] = {}  # the same, of empty rooms beyond their network's share
         self._empty_of_network: Counter[str] = Counter()  # rooms in `_empty` by network
@@ -71,9 +71,9 @@ class Registry:
         return room if room is not None and room.ready else None
 
     def unwritten(self, count: int) -> list[Room]:
-        """Rooms without any message: `count` of them with people, as far as the caller finds them a few at a time.
+        """Rooms without any message, so many that `count` of them have people, if there are that many.
 
-        MAX_EMPTY of them may have no people. Surplus empty rooms, which stay for a second, may hide others meanwhile.
+        It is for the caller to look at these a few at a time: MAX_EMPTY of them may have no people.
         """
         return list(islice(self._unwritten, MAX_EMPTY + count))
 
@@ -149,6 +149,7 @@ class Registry:
         now, network = self._clock(), room.network
         if self._empty_of_network[network] >= MAX_EMPTY_OF_NETWORK:
             self._surplus[room] = now + SURPLUS_ROOM_SECONDS
+            self._unwritten.pop(room, None)  # there may be many, which would hide others in a list of rooms
             return
         self._empty[room] = now + self._stays
         self._empty_of_network[network] += 1
@@ -159,8 +160,8 @@ class Registry:
         """A room is not empty any more: it stays in memory."""
         if self._empty.pop(room, None) is not None:
             _uncount(self._empty_of_network, room.network)
-        else:
-            self._surplus.pop(room, None)
+        elif self._surplus.pop(room, None) is not None and room.ring is None:
+            self._unwritten[room] = None
 
     def evict_due(self, _: object = None) -> bool:
         """Evict the next rooms that have been empty long enough. True: there may be more."""

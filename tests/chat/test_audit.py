@@ -21,7 +21,7 @@ ANN, BOB = Principal(1, "192.0.2.1"), Principal(2, "192.0.2.2")
 
 
 class Kept:
-    """An `Audit` that fails when it is told to, and hangs."""
+    """An `Audit` that fails when it is told to, and hangs. Like a log in a file, it stores although it was cancelled."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -30,7 +30,12 @@ class Kept:
         self.delay = 0.0
 
     async def add(self, entries: Sequence[AuditEntry]) -> None:
-        await trio.sleep(self.delay)
+        try:
+            await trio.sleep(self.delay)
+        finally:
+            self._add(entries)
+
+    def _add(self, entries: Sequence[AuditEntry]) -> None:
         if self.failing:
             self.failing -= 1
             raise LogUnavailable("the disk is full")
@@ -66,6 +71,16 @@ async def test_entries_are_stored_together_and_the_last_ones_at_the_end(
     scope.cancel()
     await trio.sleep(GROUP_INTERVAL)
     assert kept.groups[1:] == [["9"]]
+
+
+async def test_a_group_that_is_being_stored_at_the_end_is_stored_once(trail: AuditTrail) -> None:
+    """A thread that stores one does not stop when its task is cancelled, so it was stored again as the last group."""
+    kept = Kept()
+    kept.delay = 1.0
+    trail.note_deletion(deletion(7))
+    with trio.move_on_after(GROUP_INTERVAL + kept.delay / 2):
+        await trail.run(kept)
+    assert kept.groups == [["7"]]
 
 
 async def test_what_could_not_be_stored_is_tried_again_in_its_order(trail: AuditTrail, nursery: trio.Nursery) -> None:

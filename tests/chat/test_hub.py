@@ -290,6 +290,19 @@ async def test_they_are_listed_while_somebody_is_there(it: Chatting) -> None:
     assert it.hub.registry._unwritten == {}
 
 
+async def test_rooms_that_a_network_leaves_in_masses_hide_none_of_them(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "MAX_EMPTY", 2)
+    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 1)
+    for number in range(20):
+        await it.load(f"nobody-{number}")
+    await it.join(it.peer(), "den")
+    assert with_people(it) == ["den"]
+    await it.join(it.peer(), "nobody-19")
+    assert with_people(it) == ["den", "nobody-19"]
+
+
 async def test_what_one_costs() -> None:
     """Names are free, and a hundred made up for each connection are what it costs then."""
     async with chatting(max_rooms=100_000) as it:
