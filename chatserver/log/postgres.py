@@ -93,7 +93,7 @@ class PostgresLog(DatabaseLog[Connection]):
 
     @property
     def reachable(self) -> bool:
-        """Whether the last attempt to connect succeeded."""
+        """Whether the database could be used when it was last used."""
         return self._parts is not None and self._parts.server.reachable
 
     @property

@@ -95,15 +95,13 @@ class Server:
         self._not_before = 0.0  # by the monotonic clock
         self._reason = ""
         self._check: Check | None = None
+        #: Whether the last attempt to connect, or the last job since then, succeeded. One refused connection (there are
+        #: too many) does not mean that those which are open do not work.
+        self.reachable = True
 
     def opened(self, check: Check) -> None:
         """Call `check` with new connections from now on, and treat a connection's refusal as temporary."""
         self._check = check
-
-    @property
-    def reachable(self) -> bool:
-        """Whether the last attempt to connect succeeded."""
-        return not self._failures
 
     @property
     def retry_in(self) -> float:
@@ -127,6 +125,7 @@ class Server:
             raise LogUnavailable(f"the database cannot be reached: {self._reason}") from error
         with self._lock:
             was_lost, self._failures, self._not_before = self._failures > 0, 0, 0.0
+        self.reachable = True
         if was_lost:
             _log.info("database_reached")
         return connection
@@ -144,6 +143,7 @@ class Server:
         return connection
 
     def _failed(self, reason: str) -> None:
+        self.reachable = False
         with self._lock:
             most = min(RETRY_FIRST * 2.0**self._failures, RETRY_MOST)
             self._failures = min(self._failures + 1, 16)
@@ -169,7 +169,9 @@ class Session:
         seconds = JOB_DEADLINE if seconds is None else seconds
         deadline = monotonic() + seconds
         try:
-            return work(self._connected(deadline))
+            done = work(self._connected(deadline))
+            self._server.reachable = True
+            return done
         except psycopg.Error as error:
             if monotonic() >= deadline:  # the driver's own message is about its clean-up, not about the deadline
                 raise LogUnavailable(f"{doing} failed: the database did not answer in {seconds:g} s") from error

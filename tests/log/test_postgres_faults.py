@@ -207,6 +207,22 @@ async def test_a_network_that_is_cut(
     nursery.cancel_scope.cancel()
 
 
+async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
+    log: PostgresLog, postgres_server: PostgresServer, kept_database: str
+) -> None:
+    """As when the database has too many: `/readyz` said 503 until the next new connection, which might never be made."""
+    await append(log, draft("one"))
+    postgres_server.execute(f"ALTER DATABASE {kept_database} ALLOW_CONNECTIONS false")
+    try:
+        with pytest.raises(LogUnavailable, match="not currently accepting connections"):
+            await log.latest("lobby", 1)
+        assert not log.reachable
+    finally:
+        postgres_server.execute(f"ALTER DATABASE {kept_database} ALLOW_CONNECTIONS true")
+    await append(log, draft("two"))
+    assert log.reachable
+
+
 async def test_a_commit_whose_answer_is_lost_is_stored_once(
     postgres_server: PostgresServer, postgres_tables: str, short: None, nursery: trio.Nursery
 ) -> None:
