@@ -24,6 +24,7 @@ _CHOSEN: Mapping[str, Callable[[float, float], float]] = {
     "chatserver_processes": max,
     "chatserver_members_elsewhere": max,
     "chatserver_shard_up": min,
+    "chatserver_log_up": min,
 }
 #: Types of metrics that only grow.
 _GROWING = frozenset(("counter", "histogram"))

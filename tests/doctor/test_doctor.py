@@ -153,6 +153,7 @@ async def test_a_node_without_its_database() -> None:
 
     async with serving(engine=Lost()) as server:
         assert faults(await examined(server)) == [f"{url(server)} is not ready: the database of its log cannot be used"]
+        assert await server.metric("chatserver_log_up") == 0
 
 
 async def test_a_node_whose_clock_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
