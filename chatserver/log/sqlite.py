@@ -6,6 +6,7 @@ driver blocks, so it runs in four threads: one writes, two read, one searches.
 """
 
 import logging
+import math
 import os
 import sqlite3
 from collections import OrderedDict
@@ -59,6 +60,8 @@ BUSY_PATIENCE = 1.0
 #: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
 #: them. That allows several attempts within SCRUB_WITHIN, and at most two scrubs a minute.
 SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
+#: Seconds between two scrubs for what retention alone has removed: on a busy server it removes something each minute.
+RETENTION_SCRUB = 3600.0
 #: Seconds between two steps of a scrub, in which commits run: a gigabyte takes three seconds.
 SCRUB_PAUSE = 0.01
 #: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
@@ -107,6 +110,8 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self._opened: _Opened | None = None
         self.markers: Markers = SqliteMarkers(self, wall_ms)
         self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
+        self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
+        self._scrubbed = -math.inf
         self.index = SqliteIndex(self.change, wall_ms)
         self.audit = SqliteAudit(self)
         self.sanctions = SqliteSanctions(self)
@@ -149,7 +154,11 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         retention = self._open_parts().retention
         if retention is not None and not retention.try_acquire():
             return {}  # another process does it
-        return await super().retain(max_messages=max_messages, max_age_ms=max_age_ms, now_ms=now_ms, by_room=by_room)
+        lost = await super().retain(max_messages=max_messages, max_age_ms=max_age_ms, now_ms=now_ms, by_room=by_room)
+        self._has_removed |= bool(lost)
+        if self._has_removed and trio.current_time() >= self._scrubbed + RETENTION_SCRUB:
+            self._altered.set()
+        return lost
 
     def tell(self, hints: Mapping[str, int]) -> None:
         """Send hints of what this process has stored to the neighbours."""
@@ -157,13 +166,14 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             self._neighbours.tell(hints)
 
     async def _scrub(self, scrubber: Scrubber) -> None:
-        """Scrub edited and deleted texts from the files, all those of some seconds together."""
+        """Scrub texts that are gone from the files, all those of some seconds together."""
         self._altered.set()  # texts may have been deleted shortly before a crash
         pause = SCRUB_AFTER
         while True:
             await self._altered.wait()
             await trio.sleep(pause)
             self._altered = trio.Event()  # this scrub may miss texts that are altered from now on
+            self._has_removed, self._scrubbed = False, trio.current_time()
             pause = SCRUB_AFTER
             if not await self._try_to_scrub(scrubber):
                 self._altered.set()

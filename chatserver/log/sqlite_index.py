@@ -7,9 +7,9 @@ A task adds messages to the index some time after they are durable, between comm
 The index has the offsets of a room up to its `indexed`, which changes in one transaction with the index, so a process
 that is killed loses nothing. A search reads the messages that are not in the index yet.
 
-FTS5 only marks a removed text as gone and keeps its words until a merge reaches them. So after a deletion the whole
-index is merged step by step, which takes a second for a million messages. The option `secure-delete` would do the
-same, but needs SQLite 3.42.
+FTS5 only marks a removed text as gone and keeps its words until a merge reaches them. So before each scrub of the files
+the whole index is merged step by step, which takes a second for a million messages. The option `secure-delete` would do
+the same, but needs SQLite 3.42.
 """
 
 import sqlite3
@@ -50,8 +50,6 @@ INDEX_PAUSE = 2.0
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
-#: Seconds between two cleanings after retention. Texts that people delete are cleaned out with the scrub.
-CLEAN_EVERY = 3600.0
 #: Pages that are merged in one step: about 5 ms.
 CLEAN_PAGES = 16
 #: Seconds that a search may last including waits, as on a slow disk.
@@ -122,7 +120,6 @@ class SqliteIndex:
         self._waiting = 0  # messages since the last round of indexing
         self._some, self._many = trio.Event(), trio.Event()
         self._backlog_after: int | None = 0  # the last room that was checked for a backlog; None: all were
-        self._cleaned = -CLEAN_EVERY
         self._cleaning = trio.Lock()
         self._cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
@@ -185,8 +182,6 @@ class SqliteIndex:
         while True:
             try:
                 await self._catch_up()
-                if trio.current_time() - self._cleaned >= CLEAN_EVERY:
-                    await self.clean()
             except LogUnavailable as error:
                 _log.warning("indexing_failed", reason=str(error))
                 await trio.sleep(INDEX_RETRY)
@@ -198,10 +193,9 @@ class SqliteIndex:
 
     async def _wait(self) -> None:
         """Wait until there is something to index, and there is much of it or it has waited for some time."""
-        with trio.move_on_after(CLEAN_EVERY):
-            await self._some.wait()
-            with trio.move_on_after(INDEX_INTERVAL):
-                await self._many.wait()
+        await self._some.wait()
+        with trio.move_on_after(INDEX_INTERVAL):
+            await self._many.wait()
 
     async def _catch_up(self) -> None:
         self._some, self._many = trio.Event(), trio.Event()
@@ -250,7 +244,6 @@ class SqliteIndex:
         if self._readers is None:
             raise LogUnavailable("the log is closed")
         debris = await self._readers.ask(_debris)
-        self._cleaned = trio.current_time()
         if any(debris):
             pages = -CLEAN_PAGES  # negative: first combine all segments into one merge
             while await self._change("cleaning the index", partial(_merge, pages)):

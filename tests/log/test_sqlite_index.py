@@ -253,20 +253,15 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 ) -> None:
     """FTS5 only notes that a text is gone; its words are there until the index is merged."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    monkeypatch.setattr(index_module, "CLEAN_EVERY", 0.02)
     async with running(SqliteLog(str(path))) as log:
         assert isinstance(log, SqliteLog)
         for number in range(12):  # as many segments
             await submit_all(log, [draft(f"apple {n} {'' if n or number else secret}") for n in range(20)])
             await indexed(log)
         await log.change("deleting", lambda connection: set_text(connection, 1, ""))
-        cleaned = log.index
-
-        async def clean() -> bool:
-            return (await log.ask(index_module._debris)).deletions == 0
-
-        await eventually(clean)
-        assert len((await cleaned.find(APPLE)).hits) == 50
+        assert await log.index.clean()
+        assert await log.ask(index_module._debris) == (0, 0)
+        assert len((await log.index.find(APPLE)).hits) == 50
     assert not has_bytes(path, secret[1:].encode())
     assert len(in_index(path)) == 239
 
