@@ -5,7 +5,7 @@ hint to read the log.
 
 A group sends one notification, or more if its rooms do not fit into one. PostgreSQL queues them for listeners, but not
 for a server that has lost its connection. So after reconnecting and LISTEN, every room that was written since the old
-connection was last known to work is reported as a hint.
+connection was last known to work is reported as a hint, and so is everything that is kept beside the messages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,14 @@ import msgspec
 import psycopg
 import trio
 
-from chatserver.log.interface import DRAIN_DEADLINE, Heard, LogUnavailable
+from chatserver.log.interface import (
+    DRAIN_DEADLINE,
+    SANCTIONS_CHANGED,
+    SIGNOUTS_CHANGED,
+    TEXTS_CHANGED,
+    Heard,
+    LogUnavailable,
+)
 from chatserver.log.postgres_connection import JOB_DEADLINE, RETRY_FIRST, Connection, Server, unavailable
 from chatserver.log.postgres_rows import restored
 from chatserver.log.threads import ThreadPool
@@ -23,6 +30,7 @@ from chatserver.log.threads import ThreadPool
 CHANNEL = "chatserver"
 #: Sent in place of a room: another server has opened the database, and may have found another history in it.
 OPENED = "*opened"
+BESIDE_MESSAGES = {SANCTIONS_CHANGED: 0, SIGNOUTS_CHANGED: 0, TEXTS_CHANGED: 0}
 #: Bytes of one notification; PostgreSQL allows less than 8,000.
 MAX_PAYLOAD = 7_900
 #: Seconds without a notification until the connection is checked.
@@ -131,7 +139,7 @@ class Listener:
             missed = {}
             if self._whole_until:
                 found = connection.execute(_WRITTEN, (self._whole_until - MARGIN_MS,)).fetchall()
-                missed = {restored(name): last for name, last in found}
+                missed = {restored(name): last for name, last in found} | BESIDE_MESSAGES
             self._note_time(connection)
         except psycopg.Error as error:
             raise unavailable("listening", error) from error
