@@ -7,6 +7,7 @@ The usual failure of a network is a server that falls silent. Neither timeouts o
 such wait, since a proxy in between may acknowledge data that it cannot forward. So each wait has a deadline here.
 """
 
+import logging
 import random
 import select
 import threading
@@ -55,6 +56,8 @@ _PARAMETERS: dict[str, str | int] = {
 }
 
 _log = structlog.get_logger("chatserver.log")
+# psycopg logs the errors that follow from the one it raises: a line or two for each group that failed.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
 
@@ -67,7 +70,12 @@ class Connection(psycopg.Connection[TupleRow]):
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server until the deadline, or for the driver's own timeout if that is shorter."""
         left = max(self.deadline - monotonic(), 0.0)
-        return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+        try:
+            return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+        except psycopg.Error:
+            with suppress(RuntimeError):  # the end of a pipeline waits again; left to itself it prints a traceback
+                gen.close()
+            raise
 
 
 #: Called with a new connection; may raise LogOpenError, or an error of the driver's.

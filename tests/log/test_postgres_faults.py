@@ -1,5 +1,6 @@
 """A server that goes, hangs, is full or is cut off: publishers are told in time, and it goes on by itself."""
 
+import gc
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, suppress
@@ -135,6 +136,22 @@ async def test_another_server_that_died_with_locks(log: PostgresLog, postgres_ta
     dead.execute("SELECT * FROM rooms FOR UPDATE")
     assert (await publish_until_stored(log, "two", "k")).record.offset == 2
     dead.close()
+
+
+def test_a_deadline_in_the_middle_of_a_group_leaves_no_traceback_and_no_line(
+    postgres_tables: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(connection: connection_module.Connection) -> None:
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            connection.execute("SELECT pg_sleep(9)").fetchall()
+
+    session = connection_module.Session(connection_module.Server(postgres_tables))
+    with pytest.raises(LogUnavailable, match=r"did not answer in 0\.1 s"):
+        session.run("a test", work, seconds=0.1)
+    session.close()
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_a_lock_that_stays_is_an_error_in_time(log: PostgresLog, shell: psycopg.Connection) -> None:
