@@ -4,7 +4,7 @@ Owns: the shapes. May not: send anything.
 
 `Response` is written, and the connection kept or closed. `Hold` parks a poll until a room has news or its time is up.
 `Stream` becomes server-sent events, `Upgrade` a WebSocket. `Commit` waits until a message is durable: with a callback
-from the group commit a publish costs 81 µs in all, with a task 108. `Slow` is a search.
+from the group commit a publish costs 81 µs in all, with a task 108. `Later` waits in a task for any other answer.
 """
 
 from collections.abc import Callable, Coroutine
@@ -65,12 +65,20 @@ class Commit(msgspec.Struct, gc=False):
     render: Callable[[Stored | LogError], Response]
 
 
-class Slow(msgspec.Struct, gc=False):
-    """An answer that takes more than a read of the log. These queue separately, so reads do not wait for them."""
+class Later(msgspec.Struct, gc=False):
+    """An answer that has to wait, mostly for the log.
 
-    pending: "Pending"
+    The edge calls `check` when the answer has come. It raises if the user may not have it any more: by then the user
+    may have signed out or been banned.
+    """
+
+    pending: "Coroutine[Any, Any, Answer]"  # the edge calls its `close` if the connection is gone
+    check: Callable[[], object]
+    slow: bool = False  # it takes more than a read of the log: these queue separately, so reads do not wait for them
 
 
-Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Slow
-#: An answer that has to wait for the log; the edge calls `close` if the connection is gone.
-Pending: TypeAlias = Coroutine[Any, Any, Answer]
+Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Later
+
+
+def given_anyway() -> None:
+    """The `check` of an action: what was done is told, even if the action was to sign out."""

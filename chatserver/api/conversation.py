@@ -5,7 +5,7 @@ replies; acknowledgements go to the sink.
 
     conversation.hear(connection, session, command)
 
-returns an `Answer` to send, a `Work` to wait for (it needs the log), or None, when there is nothing to send yet. If
+returns an `Answer` to send, a `Work` for `do` (it needs the log), or None, when there is nothing to send yet. If
 `session.waits` is set then, nothing is to be read either until `Sink.resume`.
 """
 
@@ -68,8 +68,8 @@ def refusal(
     return Answer([session.dialect.refused(id_, code, message, wait)], limited=code is ErrorCode.RATE_LIMITED)
 
 
-#: Called in a task, with the connection, the session and the command. Thousands may be queued, and a coroutine or a
-#: partial would cost 300 bytes each.
+#: Called in a task, with the connection, the session and the command, which names a room to be read. Thousands may be
+#: queued, and a coroutine or a partial would cost 300 bytes each.
 Work: TypeAlias = Callable[[object, WebSocketSession, Any], Coroutine[Any, Any, Answer]]
 Outcome: TypeAlias = Answer | Work | None
 #: Handles one kind of command.
@@ -102,6 +102,12 @@ class Conversation:
     def hear(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
         """Carry out a command. Raises MessageError."""
         return self._hear[type(command)](connection, session, command)
+
+    async def do(self, work: Work, connection: object, session: WebSocketSession, command: Any) -> Answer:
+        """Do what needs the log. Raises MessageError, also if the user was banned from the room meanwhile."""
+        answer = await work(connection, session, command)
+        self._check(session.principal, Action.READ, command.room, command.id)
+        return answer
 
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
         """Hand a record to the log: a message, or a change to one."""
@@ -189,7 +195,7 @@ class Conversation:
     def _enter_if_allowed(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
     ) -> Answer:  # fmt: skip
-        self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
+        self._check(session.principal, Action.READ, message.room, message.id)  # before it is let in
         return self._enter(connection, session, message, room, page)
 
     def _check_empty_rooms(self, session: WebSocketSession, message: Join) -> None:
@@ -239,7 +245,6 @@ class Conversation:
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
         after, before = _place(message.after), _place(message.before)
         page = await self._pages.read(message.room, after, before, message.limit)
-        self._check(session.principal, Action.READ, message.room, message.id)  # it may have been banned meanwhile
         return Answer(session.dialect.history(message.id, message.room, page))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:

@@ -4,9 +4,10 @@ Owns: the meaning of these requests, and who may make them. May not: see a socke
 A refused request goes into the audit trail, and its answer does not depend on what exists.
 """
 
+from functools import partial
 from itertools import islice
 
-from chatserver.api.answers import Answer, Pending, Response
+from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.request import Request
 from chatserver.api.services import Services
 from chatserver.chat.audit import write_line
@@ -51,7 +52,7 @@ class ModerationHandlers:
 
     # -- sanctions ------------------------------------------------------------------------------------------------
 
-    def sanction(self, request: Request, room: str) -> Pending:
+    def sanction(self, request: Request, room: str) -> Later:
         """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and everybody concerned is out."""
         principal = self._moderator(request, "sanction", room)
         request.parameters()
@@ -61,7 +62,7 @@ class ModerationHandlers:
             raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
         if network == principal.network:
             raise HttpError(ErrorCode.BAD_FIELD, "network: that is the network that you come from")
-        return self._sanction_later(principal, room, asked, network or "")
+        return Later(self._sanction_later(principal, room, asked, network or ""), given_anyway)
 
     def _network_of(self, user: str, where: str) -> str:
         """The network of a user who is in this room, or with "*" in any. Raises HttpError."""
@@ -106,7 +107,7 @@ class ModerationHandlers:
         limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
         return Response(200, [json_body({"sanctions": [_shown(each) for each in islice(found, limit)]})])
 
-    def lift(self, request: Request, room: str, number: str) -> Pending:
+    def lift(self, request: Request, room: str, number: str) -> Later:
         """`DELETE /rooms/{room}/sanctions/{id}`: 200 with the sanction; "*" finds it in any room."""
         principal = self._moderator(request, "lift sanction", room)
         request.parameters()
@@ -116,7 +117,7 @@ class ModerationHandlers:
             raise HttpError(ErrorCode.NOT_FOUND, f"no sanction {number[:20]} is in force in {room}")
         if sanction.user == principal.face.id:
             raise HttpError(ErrorCode.FORBIDDEN, "that is about yourself: another moderator has to lift it")
-        return self._lift_later(principal, sanction)
+        return Later(self._lift_later(principal, sanction), given_anyway)
 
     async def _lift_later(self, principal: Principal, sanction: Sanction) -> Answer:
         target = sanction.user or sanction.network
@@ -129,14 +130,14 @@ class ModerationHandlers:
 
     # -- the rest -------------------------------------------------------------------------------------------------
 
-    def kick(self, request: Request, room: str) -> Pending:
+    def kick(self, request: Request, room: str) -> Later:
         """`POST /rooms/{room}/kick`: 200 once the user is out; it may come back."""
         principal = self._moderator(request, "kick", room)
         request.parameters()
         asked = decode_kick(request.body, request.head.headers.get("content-type"))
         if asked.user == principal.face.id:
             raise HttpError(ErrorCode.BAD_FIELD, "user: that is yourself")
-        return self._kick_later(principal, room, asked.user, asked.reason or "")
+        return Later(self._kick_later(principal, room, asked.user, asked.reason or ""), given_anyway)
 
     async def _kick_later(self, principal: Principal, room: str, user: str, reason: str) -> Answer:
         entry = self._entry(principal, "kick", room, user, reason)
@@ -148,18 +149,21 @@ class ModerationHandlers:
         await _over(expulsion)
         return Response(200, [json_body({"room": room, "user": user, "ended": expulsion.ended})])
 
-    def read_audit(self, request: Request) -> Pending:
+    def read_audit(self, request: Request) -> Later:
         """`GET /audit`: the first entries after an id, or the last ones; the oldest first."""
         self._moderator(request, "read audit", EVERYWHERE)
         parameters = request.parameters("after", "limit")
         place = parameters.place("after")
         limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
-        return self._read_later(request, None if place is None else place.offset, limit)
+        later = self._read_later(None if place is None else place.offset, limit)
+        return Later(later, partial(self._check_again, request, EVERYWHERE))
 
-    async def _read_later(self, request: Request, after: int | None, limit: int) -> Answer:
-        entries = await self._trail.read(after=after, limit=limit)
+    def _check_again(self, request: Request, room: str) -> None:
         request.check_again()
-        self._services.check(request.principal, Action.MODERATE, EVERYWHERE)
+        self._services.check(request.principal, Action.MODERATE, room)
+
+    async def _read_later(self, after: int | None, limit: int) -> Answer:
+        entries = await self._trail.read(after=after, limit=limit)
         last = entries[-1].id if entries else after or 0
         return Response(200, [json_body({"entries": [_entry_shown(each) for each in entries], "last": last})])
 

@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 
 from chatserver.api import rooms
-from chatserver.api.answers import Answer, Pending, Response
+from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.conversation import SILENT, Hear, Outcome, refusal
 from chatserver.api.conversation import Answer as SessionAnswer
 from chatserver.api.request import Request
@@ -67,7 +67,7 @@ class Reading:
         self._type(message.room, session.principal)
         return SILENT
 
-    def put(self, request: Request, name: str) -> Answer | Pending:
+    def put(self, request: Request, name: str) -> Answer:
         """`PUT /rooms/{room}/read`: move the user's read marker."""
         check_room(name)
         request.parameters()
@@ -75,7 +75,7 @@ class Reading:
         offset = decode_read(request.body, request.head.headers.get("content-type"))
         room = self._hub.room(name)
         if room is None or self._is_ahead(room, offset):
-            return self._put_later(request.principal, name, offset)
+            return Later(self._put_later(request.principal, name, offset), given_anyway)
         return self._put(request.principal, name, offset, room.last)
 
     async def _put_later(self, principal: Principal, name: str, offset: int) -> Answer:
@@ -101,16 +101,14 @@ class Reading:
         if self._services.cluster is not None:
             self._services.cluster.types(room, principal)
 
-    def show_unread(self, request: Request) -> Pending:
+    def show_unread(self, request: Request) -> Later:
         """`GET /unread`: unread messages in each room in which the user has a marker."""
         request.parameters()
-        return self._show_later(request)
+        return Later(self._show_later(request.principal), request.check_again)
 
-    async def _show_later(self, request: Request) -> Response:
-        principal = request.principal
+    async def _show_later(self, principal: Principal) -> Response:
         may_read = partial(self._services.allows, principal, Action.READ)
         found = await self._markers.unread(principal.author.id, may_read)
-        request.check_again()
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
 
     def _is_ahead(self, room: Room, offset: int) -> bool:

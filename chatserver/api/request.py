@@ -68,8 +68,7 @@ class Request(msgspec.Struct, gc=False):
         """After a wait: refuse somebody who has signed out everywhere meanwhile. Raises RefusedError."""
         if self.foreign:
             return
-        last = self.identities.signed_out.last_of(self.principal.number)
-        if last is not None and last is not self._signed_out:  # None: an old one has been dropped meanwhile
+        if self.identities.signed_out.again_since(self._signed_out, self.principal.number):
             raise refused()
 
     def parameters(self, *allowed: str) -> "Parameters":

@@ -4,17 +4,20 @@ Owns: the meaning of these requests. May not: see a socket. Each handler answers
 wait for the log.
 """
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Stream
+from chatserver.api.answers import Answer, Commit, Hold, Later, Response, Stream
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Page, Start
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
+from chatserver.api.tokens import refused
+from chatserver.chat.member import PollWaiter
 from chatserver.chat.policy import Rights
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
@@ -84,7 +87,7 @@ class RoomHandlers:
     def _published(self, result: Stored | LogError) -> Response:
         return stored(self._services.encoder, 201, result)
 
-    def read(self, request: Request, name: str) -> Answer | Pending:
+    def read(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
         check_room(name)
         self._check_reader(request, name)
@@ -96,25 +99,32 @@ class RoomHandlers:
             raise HttpError(ErrorCode.BAD_FIELD, "before cannot be given together with after or wait")
         if wait and request.head.method != "HEAD":
             poll = _Poll([(name, after)], limit, wait, many=False, messages_only=messages_only)
-            return self._poll(request, poll) or self._poll_later(request, poll)
+            check = partial(self._check_reader_again, request, name)
+            return self._poll(request, poll) or Later(self._poll_later(request, poll), check)
         page = self._pages.now(self._hub.room(name), after, before, limit, messages_only=messages_only)
         if page is None:
-            return self._read_later(request, name, after, before, limit, messages_only)
+            later = self._read_later(name, after, before, limit, messages_only)
+            return Later(later, partial(self._check_reader_again, request, name))
         return self._page(name, page)
 
     async def _read_later(
-        self, request: Request, name: str, after: Place | None, before: Place | None, limit: int, messages_only: bool
+        self, name: str, after: Place | None, before: Place | None, limit: int, messages_only: bool
     ) -> Answer:  # fmt: skip
-        page = await self._pages.read(name, after, before, limit, messages_only=messages_only)
-        self._check_reader_again(request, name)
-        return self._page(name, page)
+        return self._page(name, await self._pages.read(name, after, before, limit, messages_only=messages_only))
 
     def _page(self, name: str, page: Page) -> Response:
         return Response(200, self._pages.body([(name, page)], many=False))
 
-    def poll_many(self, request: Request) -> Answer | Pending:
+    def poll_many(self, request: Request) -> Answer:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
-        return self._poll(request, self._wanted(request)) or self._poll_many_later(request)
+        # Both parse the query again: thousands of requests may be queued, and places take ten times their memory.
+        return self._poll(request, self._wanted(request)) or Later(
+            self._poll_many_later(request), partial(self._check_wanted_again, request)
+        )
+
+    def _check_wanted_again(self, request: Request) -> None:
+        request.check_again()
+        self._wanted(request)
 
     def _wanted(self, request: Request) -> _Poll:
         """The parameters of a poll of many rooms."""
@@ -134,7 +144,7 @@ class RoomHandlers:
         messages_only = parameters.messages_only()
         return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)
 
-    def _poll(self, request: Request, poll: _Poll, *, reached: bool = False) -> Answer | Pending | None:
+    def _poll(self, request: Request, poll: _Poll, *, reached: bool = False) -> Answer | None:
         """Answer or hold a poll. None if a room is not in memory or, unless `reached`, a place may be ahead of it."""
         places, limit, many, messages_only = poll.places, poll.limit, poll.many, poll.messages_only
         principal = request.principal  # first: it raises for another site's page, for which no room is loaded
@@ -155,16 +165,32 @@ class RoomHandlers:
             self._hub.polled(room, principal)
         body = self._pages.several_now(starts, limit, many=many, messages_only=messages_only)
         if body is None:
-            return self._poll_from_log(request, [(room.name, start) for room, start in starts], poll)
+            named = [(room.name, start) for room, start in starts]
+            later = self._several(named, limit, many=many, messages_only=messages_only)
+            return Later(later, partial(self._check_reader_again, request, *(name for name, _ in named)))
         return Response(200, body)
 
-    async def _poll_from_log(self, request: Request, starts: list[tuple[str, Start]], poll: _Poll) -> Answer:
-        body = await self._pages.several(starts, poll.limit, many=poll.many, messages_only=poll.messages_only)
-        self._check_reader_again(request, *(name for name, _ in starts))
-        return Response(200, body)
+    async def _several(
+        self, starts: list[tuple[str, Start]], limit: int, *, many: bool, messages_only: bool
+    ) -> Answer:  # fmt: skip
+        return Response(200, await self._pages.several(starts, limit, many=many, messages_only=messages_only))
+
+    def read_held(self, waiter: PollWaiter) -> Later:
+        """The answer to a held poll that is behind the ring of a room."""
+        principal, signed_out = waiter.principal, self._services.identities.signed_out
+        last = signed_out.last_of(principal.number)
+        starts = [(room.name, Start(after, recovered=True)) for room, after in waiter.places()]
+
+        def check() -> None:
+            if signed_out.again_since(last, principal.number):
+                raise refused()
+            for name, _ in starts:
+                self._services.check(principal, Action.READ, name)
+
+        later = self._several(starts, waiter.limit, many=waiter.many, messages_only=waiter.messages_only)
+        return Later(later, check)
 
     async def _poll_many_later(self, request: Request) -> Answer:
-        """Parse the query again: thousands of requests may be queued, and places take ten times their memory."""
         return await self._poll_later(request, self._wanted(request))
 
     async def _poll_later(self, request: Request, poll: _Poll) -> Answer:
@@ -175,9 +201,9 @@ class RoomHandlers:
             await self._hub.load((name for name, _ in places), request.network)
             for name, place in places:
                 await self._reach(self._hub.room(name), place)
-            self._check_reader_again(request, *(name for name, _ in places))
+            self._check_reader_again(request, *(name for name, _ in places))  # `_poll` makes it present in the rooms
             answer = self._poll(request, poll, reached=True)
-        return await answer if isinstance(answer, Coroutine) else answer
+        return await answer.pending if isinstance(answer, Later) else answer
 
     async def _reach(self, room: Room | None, place: Place | None) -> None:
         """Have a room catch up with the log, if a place is ahead of it."""
@@ -193,7 +219,7 @@ class RoomHandlers:
             empty += last == 0
             self._services.check_empty_rooms(empty)
 
-    def events(self, request: Request, name: str) -> Answer | Pending:
+    def events(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
         check_room(name)
         parameters = request.parameters("after", "kinds")
@@ -203,7 +229,8 @@ class RoomHandlers:
         self._check_reader(request, name)
         room = self._hub.room(name)
         if room is None or self._pages.is_ahead(room, after):
-            return self._stream_later(request, name, after, messages_only)
+            later = self._stream_later(request, name, after, messages_only)
+            return Later(later, partial(self._check_reader_again, request, name))
         return self._stream(room, request.principal, after, messages_only)
 
     async def _stream_later(
@@ -211,7 +238,6 @@ class RoomHandlers:
     ) -> Answer:  # fmt: skip
         async with self._hub.using(name, request.network) as room:
             await self._reach(room, after)
-            self._check_reader_again(request, name)
             return self._stream(room, request.principal, after, messages_only)
 
     def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:
@@ -225,11 +251,11 @@ class RoomHandlers:
             preface += encoder.events.gap(room.name, missed_from, start.offset)
         return Stream(room, start.offset, principal, preface, messages_only)
 
-    def list_rooms(self, request: Request) -> Pending:
+    def list_rooms(self, request: Request) -> Later:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
         limit = request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED)
         self._check_lister(request)
-        return self._list_later(request, limit)
+        return Later(self._list_later(request, limit), partial(self._check_lister_again, request))
 
     def _check_lister(self, request: Request) -> None:
         check_signed_in(request.reader)
@@ -237,13 +263,14 @@ class RoomHandlers:
         if request.foreign:
             self._services.check_network(request.network, EVERYWHERE)
 
+    def _check_lister_again(self, request: Request) -> None:
+        request.check_again()
+        self._check_lister(request)
+
     async def _list_later(self, request: Request, limit: int) -> Answer:
         reader = request.reader
         key = (limit, reader.rights)
-        listed = await self._listing.get(key, lambda: self._list_rooms(limit, reader))
-        request.check_again()
-        self._check_lister(request)
-        return Response(200, [listed])
+        return Response(200, [await self._listing.get(key, lambda: self._list_rooms(limit, reader))])
 
     async def _list_rooms(self, limit: int, reader: Principal) -> bytes:
         access, rights = reader.access, reader.rights
@@ -268,16 +295,15 @@ class RoomHandlers:
                 listed.append(self._summary(name, last, count))
         return json_body({"rooms": listed})
 
-    def show_room(self, request: Request, name: str) -> Pending:
+    def show_room(self, request: Request, name: str) -> Later:
         """`GET /rooms/{room}`. A room that was never written is no error, since anybody may be the first."""
         check_room(name)
         request.parameters()
         self._check_reader(request, name)
-        return self._show_later(request, name)
+        return Later(self._show_later(name), partial(self._check_reader_again, request, name))
 
-    async def _show_later(self, request: Request, name: str) -> Answer:
+    async def _show_later(self, name: str) -> Answer:
         head = await self._services.log.head(name)
-        self._check_reader_again(request, name)
         return Response(200, [json_body(self._summary(name, head.last, head.last - head.first + 1))])
 
     def _summary(self, name: str, last: int, count: int) -> dict[str, object]:

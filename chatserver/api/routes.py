@@ -11,7 +11,7 @@ from time import time_ns
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from chatserver import __version__
-from chatserver.api.answers import Answer, Pending, Response, Upgrade
+from chatserver.api.answers import Answer, Later, Response, Upgrade, given_anyway
 from chatserver.api.changes import ChangeHandlers
 from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
@@ -37,7 +37,7 @@ from chatserver.shared.shards import Shards
 #: Retry-After in seconds while the server is starting, draining or without its log.
 READY_RETRY = 2.0
 
-_Handler = Callable[..., Answer | Pending]
+_Handler = Callable[..., Answer]
 _Methods = dict[str, _Handler]
 
 
@@ -65,7 +65,8 @@ class Routes:
         self._ready = ready
         self._engine = engine
         self._static = StaticFiles()
-        rooms, moderation = RoomHandlers(services), ModerationHandlers(services)
+        self.rooms = rooms = RoomHandlers(services)
+        moderation = ModerationHandlers(services)
         reading = Reading(services)
         sessions = SessionHandlers(services)
         self._services = services
@@ -106,8 +107,8 @@ class Routes:
             "messages": {"PATCH": changes.edit, "DELETE": changes.delete},
         }
 
-    def handle(self, request: Request) -> Answer | Pending:
-        """The answer, or a coroutine for it. Raises HttpError and MessageError."""
+    def handle(self, request: Request) -> Answer:
+        """The answer. Raises HttpError and MessageError."""
         head = request.head
         path = head.path
         operators = self._operators if request.operators else None
@@ -184,9 +185,11 @@ class Routes:
         shards = self._shards
         return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
 
-    def _show_metrics(self, request: Request) -> Answer | Pending:
+    def _show_metrics(self, request: Request) -> Answer:
         request.parameters()
-        return _exposition(self._metrics()) if self._all_metrics is None else _later(self._all_metrics)
+        if self._all_metrics is None:
+            return _exposition(self._metrics())
+        return Later(_later(self._all_metrics), given_anyway)
 
 
 def _exposition(text: bytes) -> Response:

@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Response, Slow
+from chatserver.api.answers import Answer, Later, Response
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
@@ -81,10 +81,14 @@ class SearchHandlers:
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
         limit = parameters.limit(default=DEFAULT_RESULTS, most=MAX_HITS)
         returning = request.known is not None
-        request.shrink()
-        return Slow(self._answer(request, Asked(question, limit, request.network, principal, returning)))
+        later = self._answer(Asked(question, limit, request.network, principal, returning))
+        return Later(later, partial(self._check_again, request, room or EVERYWHERE), slow=True)
 
-    async def _answer(self, request: Request, asked: Asked) -> Answer:
+    def _check_again(self, request: Request, room: str) -> None:
+        request.check_again()
+        self._services.check_sanctions(request.principal, Action.READ, room)
+
+    async def _answer(self, asked: Asked) -> Answer:
         outcomes = self.counts.outcomes
         try:
             searched = await self._pipeline.search(asked)
@@ -97,7 +101,6 @@ class SearchHandlers:
         except LogError as error:  # raised by a step other than the query of the index
             outcomes["failed"] += 1
             raise SearchFailed(str(error)) from error
-        request.check_again()
         self.counts.answered(searched)
         return Response(200, self._body(searched))
 

@@ -7,7 +7,7 @@ from math import ceil
 
 import trio
 
-from chatserver.api.answers import Answer, Pending, Response
+from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.encoder import expiry_text
 from chatserver.api.identities import COOKIE_LIFETIME, Identified, set_cookie
 from chatserver.api.request import Request
@@ -66,7 +66,7 @@ class SessionHandlers:
         check_signed_in(request.principal)
         return Response(200, [self._body(request.principal)])
 
-    def end(self, request: Request) -> Answer | Pending:
+    def end(self, request: Request) -> Answer:
         """`DELETE /session`: sign out everywhere. Tokens and cookies made until now are no longer valid."""
         request.parameters()
         known = request.known
@@ -75,7 +75,7 @@ class SessionHandlers:
         wait = self._services.publish_limit.take(known.principal)
         if wait:
             return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        return self._end_later(known.principal, known.issued, self._ended(request))
+        return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway)
 
     async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:
         signed_out = self._identities.signed_out

@@ -31,6 +31,11 @@ class SignedOut:
         """The last time that this person has signed out, of those that still forbid something."""
         return self._table.get(number)
 
+    def again_since(self, last: SignOut | None, number: int) -> bool:
+        """Whether this person has signed out since `last_of` gave `last`."""
+        found = self._table.get(number)
+        return found is not None and found is not last  # None: an old one has been dropped meanwhile
+
     def restore(self, sign_outs: Iterable[SignOut]) -> None:
         """Put back the sign-outs from before a restart."""
         self._table = {each.number: each for each in sign_outs}

@@ -6,7 +6,7 @@ in the inbox, and those beyond one read in the kernel. May not: know what a path
     HEAD -> (BODY) -> handler -> Response            -> KEEPALIVE or CLOSING
                               -> Hold    -> HELD     -> the same, later
                               -> Commit  -> SERVING  -> the same, from the log's callback
-                              -> coroutine -> SERVING -> any of these, from its task
+                              -> Later   -> SERVING  -> any of these, from its task
                               -> Stream  -> STREAM       -> Upgrade -> OPEN
 
     KEEPALIVE -> THROTTLED -> KEEPALIVE     requests come too fast: not read, and so not answered, for a moment
@@ -22,9 +22,9 @@ from typing import Any
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Pending, Response, Slow, Stream, Upgrade
+from chatserver.api.answers import Answer, Commit, Hold, Later, Response, Stream, Upgrade
 from chatserver.api.identities import Identities
-from chatserver.api.pages import Pages, Start
+from chatserver.api.pages import Pages
 from chatserver.api.request import Request
 from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
@@ -93,7 +93,7 @@ class HttpExchanges:
         self._serving_deadline = settings.serving_deadline
         self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
         self._identities = identities
-        self._tasks = tasks
+        self._tasks, self._slow_tasks = tasks, slow_tasks
         self._stats = stats
         self.draining = False
         # Called with each request before it is handled: whether it came from a trusted proxy. May raise HttpError.
@@ -104,7 +104,7 @@ class HttpExchanges:
             Stream: self._stream,
             Upgrade: lambda connection, exchange, answer: upgrade(connection, answer),
             Commit: self._commit,
-            Slow: lambda connection, exchange, answer: self._wait_for(connection, exchange, answer.pending, slow_tasks),
+            Later: self._wait_for,
         }
 
     # -- requests to answers ----------------------------------------------------------------------------------------
@@ -124,12 +124,10 @@ class HttpExchanges:
                 head, body, connection.address, connection.network, self._identities, by_operator, vouched, secure
             )
             answer = self._routes.handle(request)
-            if isinstance(answer, Coroutine):
+            if isinstance(answer, Later):
                 _shrink(request, answer)
         except (HttpError, MessageError) as error:
             return self._refuse_request(connection, exchange, error)
-        if isinstance(answer, Coroutine):
-            return self._wait_for(connection, exchange, answer, self._tasks)
         return self._answer(connection, exchange, answer)
 
     def _now(self) -> int:
@@ -143,13 +141,17 @@ class HttpExchanges:
             return self.respond(connection, exchange, refused, Reason.DRAINING)
         return self._give[type(answer)](connection, exchange, answer)
 
-    def _wait_for(self, connection: Connection, exchange: Exchange, pending: Pending, tasks: Tasks) -> bool:
+    def _wait_for(self, connection: Connection, exchange: Exchange, answer: Later) -> bool:
         self._connections.enter(connection, State.SERVING, exchange)
         deadline = trio.current_time() + self._serving_deadline
-        tasks.start(self._serve, connection, exchange, pending, deadline)
+        tasks = self._slow_tasks if answer.slow else self._tasks
+        tasks.start(self._serve, connection, exchange, answer.pending, answer.check, deadline)
         return False
 
-    async def _serve(self, connection: Connection, exchange: Exchange, pending: Pending, deadline: float) -> None:
+    async def _serve(
+        self, connection: Connection, exchange: Exchange, pending: Coroutine[Any, Any, Answer],
+        check: Callable[[], object], deadline: float,
+    ) -> None:  # fmt: skip
         """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
         if connection.context is not exchange:
             pending.close()  # the connection ended while this waited for its turn
@@ -160,11 +162,12 @@ class HttpExchanges:
                 result = await pending
             except (HttpError, MessageError, LogError) as error:
                 result = error
-        self._connections.step(connection, self._answered, exchange, result)
+        self._connections.step(connection, self._answered, exchange, check, result)
 
     def _answered(
-        self, connection: Connection, exchange: Exchange, result: Answer | HttpError | MessageError | LogError | None
-    ) -> None:
+        self, connection: Connection, exchange: Exchange, check: Callable[[], object],
+        result: Answer | HttpError | MessageError | LogError | None,
+    ) -> None:  # fmt: skip
         if isinstance(result, LogError):
             self._stats.log_failed(connection, result)
             result = refusal(*log_failure(result))
@@ -175,9 +178,19 @@ class HttpExchanges:
         elif isinstance(result, HttpError | MessageError):
             more = self._refuse_request(connection, exchange, result)
         else:
-            more = self._answer(connection, exchange, result)
+            more = self._answer_checked(connection, exchange, check, result)
         if more:
             self._connections.resume(connection, later=True)
+
+    def _answer_checked(
+        self, connection: Connection, exchange: Exchange, check: Callable[[], object], answer: Answer
+    ) -> bool:
+        """Give an answer that had to wait, unless the user may not have it any more."""
+        try:
+            check()
+        except (HttpError, MessageError) as error:
+            return self._refuse_request(connection, exchange, error)
+        return self._answer(connection, exchange, answer)
 
     def give_up(self, connection: Connection, exchange: Exchange) -> bool:
         """Answer 503 and close, since our answer took too long."""
@@ -270,24 +283,13 @@ class HttpExchanges:
         wire = self._pages.held_wire(waiter)
         if wire is not None:
             return self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
-        places = [(room.name, after) for room, after in waiter.places()]
-        pending = self._answer_from_log(
-            places, waiter.limit, many=waiter.many, messages_only=waiter.messages_only
-        )  # fmt: skip
-        return self._wait_for(connection, exchange, pending, self._tasks)
+        return self._wait_for(connection, exchange, self._routes.rooms.read_held(waiter))
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
         """Refuse a held poll whose user may no longer wait. True: another request may be in the inbox."""
         headers = waiter.headers if isinstance(waiter, PageWaiter) else ()
         exchange = Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=headers)
         return self._refuse_request(connection, exchange, error)
-
-    async def _answer_from_log(
-        self, places: list[tuple[str, int]], limit: int, *, many: bool, messages_only: bool
-    ) -> Answer:  # fmt: skip
-        starts = [(room, Start(after, recovered=True)) for room, after in places]
-        pages = self._pages.several(starts, limit, many=many, messages_only=messages_only)
-        return Response(200, await pages)
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         if exchange.head_only:
@@ -305,10 +307,10 @@ class HttpExchanges:
         return False
 
 
-def _shrink(request: Request, pending: Pending) -> None:
+def _shrink(request: Request, answer: Later) -> None:
     """Drop most of a request while it waits. Raises if its principal, found only now, is not valid."""
     try:
         request.shrink()
     except (HttpError, MessageError):
-        pending.close()
+        answer.pending.close()
         raise

@@ -252,7 +252,7 @@ class WebSocketHandler(Handler):
         answer = refusal(session, id_, ErrorCode.UNAVAILABLE, "the server could not answer in time", 1.0)
         with trio.move_on_at(deadline):
             try:
-                answer = await work(connection, session, command)
+                answer = await self._conversation.do(work, connection, session, command)
             except MessageError as error:
                 answer = refusal(session, id_, error.code, error.message, error.wait)
             except LogError as error:

@@ -14,10 +14,10 @@ import trio
 from chatserver.chat.signed_out import SignedOut
 from chatserver.edge import sign_outs as sign_outs_module
 from chatserver.edge.sign_outs import SignOutSearch
-from chatserver.log.interface import Head, LogUnavailable
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, LogUnavailable, Record
 from chatserver.log.memory import MemoryLog
 from chatserver.log.signouts import SignOut
-from tests.support.peers import ask, chatter, connect, request
+from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
 from tests.support.tokens import bearer, secret_file, token
 
@@ -81,6 +81,10 @@ class SilentLog(MemoryLog):
         await self.may_tell.wait()
         return await super().head(room)
 
+    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+        await self.may_tell.wait()
+        return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
+
 
 @pytest.mark.parametrize("path", ["rooms/news/events", "rooms/news/messages?wait=60", "poll?room=news&wait=60"])
 async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str) -> None:
@@ -131,6 +135,32 @@ async def test_what_waits_for_the_log_meanwhile_is_not_answered(
         await sign_out(server, mine)
         may_tell.set()
         assert [(await peer.response()).status for peer in peers] == [401, 200]
+
+
+@pytest.mark.parametrize("banned", [False, True])
+async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(key: str, banned: bool) -> None:
+    """Its place had left the ring. While it waited for the log nothing was known of its user, who was told the rest."""
+    log = SilentLog()
+    mine, other = bearer(old()), bearer(old(sub="u_bob"))
+    async with serving(engine=log, token_key=(key,), ring_messages=16) as server, AsyncExitStack() as stack:
+        log.may_tell.set()
+        await publish(server.address, "news", "first")
+        peers = [await stack.enter_async_context(connect(server.address)) for _ in range(2)]
+        for peer, headers in zip(peers, (mine, other), strict=True):
+            await peer.send(request("GET", "/poll?room=news:1&wait=60", headers=headers))
+        await server.in_phase("held", 2)
+        log.may_tell = trio.Event()
+        for room in ("other", *["news"] * 40):  # those in one group, which laps the ring
+            log.submit(Draft(room, "u_eve", "Eve", "secret"), lambda result: None)
+        await server.in_phase("serving", 2)
+        if banned:
+            sanction = b'{"kind":"ban","user":"u_ann","seconds":60}'
+            headers = bearer(token(sub="u_mo", chat={"role": "moderator"})) | {"Content-Type": "application/json"}
+            assert (await ask(server.address, "POST", "/rooms/news/sanctions", sanction, headers=headers)).status == 201
+        else:
+            await sign_out(server, mine)
+        log.may_tell.set()
+        assert [(await peer.response()).status for peer in peers] == [403 if banned else 401, 200]
 
 
 async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(key: str) -> None:

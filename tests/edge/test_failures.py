@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chatserver.api.answers import Later, given_anyway
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.observe.logs import LINES_PER_SECOND
@@ -35,7 +36,8 @@ async def in_one_second(server: Serving, ask_once: Callable[[int], Any], event: 
 async def test_a_wait_for_somebody_who_turns_out_to_be_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that did not ask who it is for, and waits: the token is looked at before its field is dropped."""
     async with serving() as server:
-        monkeypatch.setattr(server.server.parts.exchanges._routes, "handle", lambda request: failing(KeyError())())
+        handle = lambda request: Later(failing(KeyError())(), given_anyway)  # noqa: E731
+        monkeypatch.setattr(server.server.parts.exchanges._routes, "handle", handle)
         async with connect(server.address) as peer:
             for _ in range(2):
                 answer = await peer.request("GET", "/rooms", headers={"Authorization": "Bearer not.a.token"})
