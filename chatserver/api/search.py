@@ -166,6 +166,7 @@ def search_handlers(
         far_results=None if shared is None else shared.results,
         recent_rooms=recent_rooms,
         start_in_background=steps.start,
+        altered_meanwhile=services.hub.reader.altered_meanwhile,
         after_steps=(write_audit, store_markers),
     )
     return SearchHandlers(services, pipeline, limiters, limits)

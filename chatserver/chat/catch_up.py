@@ -4,13 +4,15 @@ Owns: the members that wait, and their order: networks take turns, and members o
 May not: touch a socket.
 """
 
+from typing import NamedTuple
+
 import structlog
 import trio
 
-from chatserver.chat.broadcast import Broadcaster
+from chatserver.chat.broadcast import STEP_MEMBERS, Broadcaster
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, Source
-from chatserver.chat.ring import CHUNK_BYTES, MessageEncoder
+from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder
 from chatserver.chat.sink import Sink
 from chatserver.fair import FairQueue
 from chatserver.log.interface import LogError, Record
@@ -63,48 +65,71 @@ class CatchUp:
             await self._asked.wait()
 
     async def _feed(self, name: str, cursor: int) -> None:
-        records: list[Record] | Exception
+        page: _Page | Exception
         try:
             records = await self._log.read(name, after=cursor, limit=READ_PAGE, max_bytes=CHUNK_BYTES)
+            page = _Page(records, await self._log.encoded(name, records, self._encoder.message), {})
         except LogError as error:
             _log.warning("catch_up_failed", room=name, reason=str(error))
             await trio.sleep(READ_RETRY)
-            records = error
+            page = error
         except Exception as error:  # noqa: BLE001  a bug of ours ends the members at this cursor only
-            records = error
-        pieces: dict[object, list[bytes]] = {}
-        for member in self.places.pop((name, cursor)):
-            if member.source is Source.LOG:  # else it left during the read
-                member.source = Source.RING
-                self._sink.guarded(member.connection, self._go_on, member, records, pieces)
+            page = error
+        members = self.places.pop((name, cursor))
+        with self._log.altered_meanwhile(name) as meanwhile:
+            for at in range(0, len(members), STEP_MEMBERS):
+                if at:
+                    await trio.lowlevel.checkpoint()
+                for member in members[at : at + STEP_MEMBERS]:
+                    if member.source is not Source.LOG:
+                        continue  # it left during the read
+                    if meanwhile.altered:  # the page shows what was deleted since: read it again
+                        self.add(member)
+                        continue
+                    member.source = Source.RING
+                    self._sink.guarded(member.connection, self._go_on, member, page)
 
-    def _go_on(
-        self, connection: object, member: Member, records: list[Record] | Exception, shared: dict[object, list[bytes]]
-    ) -> None:  # fmt: skip
+    def _go_on(self, connection: object, member: Member, page: "_Page | Exception") -> None:
         broadcaster = self.broadcaster
         assert broadcaster is not None
-        if isinstance(records, list):
+        if isinstance(page, _Page):
             ring = member.room.ring
-            begins = records[0].offset - 1 if records else (ring.first - 1 if ring is not None else member.cursor)
+            begins = page.begins
+            if begins is None:
+                begins = ring.first - 1 if ring is not None else member.cursor
             if begins != member.cursor:
                 broadcaster.tell_gap(member, begins)  # retention has deleted records after its cursor
-            if member.source is Source.RING and records:
-                pieces = shared.get(member.encoding)
-                if pieces is None:
-                    pieces = shared[member.encoding] = self._pieces(member, records)
-                broadcaster.give(member, pieces)
-        elif not isinstance(records, LogError):
-            raise records
+            if member.source is Source.RING and page.records:
+                broadcaster.give(member, page.pieces(member))
+        elif not isinstance(page, LogError):
+            raise page
         # Without records its cursor stays and it waits again, unless its room is now more than MAX_BEHIND ahead.
         broadcaster.deliver(member)
 
-    def _pieces(self, member: Member, records: list[Record]) -> list[bytes]:
-        pieces: list[bytes] = []
-        size = 0
-        for record in records:
-            piece = member.encoding.push(self._encoder.message(record), record.room, record.offset)
-            size += len(piece)
-            if pieces and size > CHUNK_BYTES:
-                break
-            pieces.append(piece)
+
+class _Page(NamedTuple):
+    """Records from the log with their JSON, and the pieces made of them, by encoding."""
+
+    records: list[Record]
+    encoded: list[bytes]
+    made: dict[Encoding, list[bytes]]
+
+    @property
+    def begins(self) -> int | None:
+        """The offset before the first record; None without records."""
+        return self.records[0].offset - 1 if self.records else None
+
+    def pieces(self, member: Member) -> list[bytes]:
+        """The pieces in the member's encoding, up to CHUNK_BYTES."""
+        encoding = member.encoding
+        pieces = self.made.get(encoding)
+        if pieces is None:
+            pieces = self.made[encoding] = []
+            size = 0
+            for record, json in zip(self.records, self.encoded, strict=True):
+                piece = encoding.push(json, record.room, record.offset)
+                size += len(piece)
+                if pieces and size > CHUNK_BYTES:
+                    break
+                pieces.append(piece)
         return pieces

@@ -38,12 +38,13 @@ class Hub:
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
+        self.reader = LogReader(log)
         self.registry = Registry(
-            log, size, max_rooms=settings.max_rooms, stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace), clock=clock
+            self.reader, size, max_rooms=settings.max_rooms, stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace),
+            clock=clock,
         )  # fmt: skip
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load
-        self.reader = LogReader(log)
         self.catch_up = CatchUp(self.reader, encoder, sink)
         self.broadcaster = Broadcaster(sink, schedule, read_log=self.catch_up.add)
         self.catch_up.broadcaster = self.broadcaster
@@ -129,6 +130,9 @@ class Hub:
                     if room.ready and batch[0].offset == room.last + 1:
                         self._take_in(room, batch, as_committed=True)
                     else:  # another process has written in between, or the room is being loaded
+                        if room.ring is not None:
+                            room.ring.alter(batch)  # its deletions are acknowledged before these records are read
+                            room.forget_answers()
                         self._follower.hear(room, batch[-1].offset)
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)

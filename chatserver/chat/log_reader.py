@@ -3,39 +3,49 @@
 Owns: the reads under way, and the records altered meanwhile. May not: know who reads.
 
 A read may fetch a message before an edit or deletion, and return after the change was broadcast: its reader would show
-the old text for ever. So each change is applied to the result of every read of its room that is under way.
+the old text for ever. So each change is applied to the result of every read of its room that is under way, and to what
+waits after its read: until it is given, it is kept in a block of `altered_meanwhile`.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+import trio
 from msgspec.structs import replace
 
 from chatserver.fair import SingleFlight
 from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
+
+#: Records encoded in one step, at 11 to 17 µs each if no two are of the same author and second.
+ENCODED_PER_STEP = 25
 
 #: Room, offset, limit, bytes, and two flags: whether forward, and whether only messages.
 _Key: TypeAlias = tuple[str, int, int, int, tuple[bool, bool]]
 
 
 class Reading:
-    """The records of a room altered since the first of the readers that share a read began."""
+    """The records altered since the first of the readers that share a read began."""
 
     __slots__ = ("altered", "emptied", "readers")
 
     def __init__(self) -> None:
-        self.altered: dict[int, Record] = {}  # by offset, as they are now
-        self.emptied: set[int] = set()  # edits, by offset
+        self.altered: dict[tuple[str, int], Record] = {}  # by room and offset, as they are now
+        self.emptied: set[tuple[str, int]] = set()  # edits, likewise
         self.readers = 0
+
+    def now(self, record: Record) -> Record:
+        """This record in its present state."""
+        place = record.room, record.offset
+        if place in self.emptied:
+            return replace(record, text="") if record.text else record
+        altered = self.altered.get(place)
+        # Of a shared log, it may have been read after a later edit in another process.
+        return record if altered is None or _edits(altered) < _edits(record) else altered
 
     def up_to_date(self, records: list[Record]) -> list[Record]:
         """These records in their present state."""
-        if self.altered:
-            records = [self.altered.get(record.offset, record) for record in records]
-        if self.emptied:
-            records = [replace(record, text="") if record.offset in self.emptied else record for record in records]
-        return records
+        return list(map(self.now, records)) if self.altered or self.emptied else records
 
 
 class LogReader:
@@ -45,7 +55,7 @@ class LogReader:
         self._log = log
         self._flights: SingleFlight[_Key, list[Record]] = SingleFlight()
         self._under_way: dict[str, dict[_Key, Reading]] = {}  # by room
-        self._noting: dict[str, list[Reading]] = {}  # see `altered_meanwhile`
+        self._noting: dict[str | None, list[Reading]] = {}  # see `altered_meanwhile`; None: in all rooms
 
     @property
     def shared(self) -> bool:
@@ -77,6 +87,25 @@ class LogReader:
             lambda: self._log.latest(room, limit, before=before, max_bytes=max_bytes, messages_only=messages_only),
         )
 
+    async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
+        """As of `Log`; not shared, since a room is loaded once."""
+        with self.altered_meanwhile(room) as meanwhile:
+            head, records = await self._log.newest(room, limit)
+            return head, meanwhile.up_to_date(records)
+
+    async def encoded(self, room: str, records: list[Record], encode: Callable[[Record], bytes]) -> list[bytes]:
+        """Encode records of a room, some at a time; the result is as they are then."""
+        found = list[bytes]()
+        with self.altered_meanwhile(room) as meanwhile:
+            for at in range(0, len(records), ENCODED_PER_STEP):
+                if at:
+                    await trio.lowlevel.checkpoint()
+                found += map(encode, records[at : at + ENCODED_PER_STEP])
+        now = meanwhile.up_to_date(records)
+        if now is not records:
+            found = [done if a is b else encode(b) for done, a, b in zip(found, records, now, strict=True)]
+        return found
+
     async def _read(self, key: _Key, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
         under_way = self._under_way.setdefault(key[0], {})
         reading = under_way.setdefault(key, Reading())
@@ -96,26 +125,36 @@ class LogReader:
         return room in self._under_way
 
     @contextmanager
-    def altered_meanwhile(self, room: str) -> Iterator[Reading]:
-        """Collect what is altered in a room during the block, for a caller that reads the log directly."""
+    def altered_meanwhile(self, *rooms: str) -> Iterator[Reading]:
+        """Collect what is altered in these rooms, or if none is named in all, until the block ends."""
         reading = Reading()
-        noting = self._noting.setdefault(room, [])
-        noting.append(reading)
+        places: tuple[str | None, ...] = rooms or (None,)
+        for place in places:
+            self._noting.setdefault(place, []).append(reading)
         try:
             yield reading
         finally:
-            noting.remove(reading)
-            if not noting:
-                del self._noting[room]
+            for place in places:
+                noting = self._noting[place]
+                noting.remove(reading)
+                if not noting:
+                    del self._noting[place]
 
     def altered(self, room: str, records: Iterable[Record], empties: int = 0) -> None:
         """Note altered records of a room, and that the edit at offset `empties` has lost its text."""
-        if room not in self._under_way and room not in self._noting:
+        if not self._under_way and not self._noting:
             return
-        for reading in (*self._under_way.get(room, {}).values(), *self._noting.get(room, ())):
-            reading.altered.update((record.offset, record) for record in records)
+        noting = self._noting
+        for reading in (*self._under_way.get(room, {}).values(), *noting.get(room, ()), *noting.get(None, ())):
+            reading.altered.update(((room, record.offset), record) for record in records)
             if empties:
-                reading.emptied.add(empties)
+                reading.emptied.add((room, empties))
 
     def __len__(self) -> int:
         return len(self._under_way) + len(self._noting)
+
+
+def _edits(record: Record) -> tuple[bool, int]:
+    """The later the text of two states of a message, the higher."""
+    state = record.state
+    return (False, 0) if state is None else (state.deleted, state.edit)

@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
 
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import RingSize
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
-from chatserver.log.interface import Log, LogError
+from chatserver.log.interface import LogError
 
 #: Messages of history that are loaded with a room: what a `join` without a cursor gives.
 LATEST = 50
@@ -45,7 +46,8 @@ class Registry:
     """See the module."""
 
     def __init__(
-        self, log: Log, size: RingSize, *, max_rooms: int, stays: float = EMPTY_ROOM_SECONDS, clock: Callable[[], float]
+        self, log: LogReader, size: RingSize, *, max_rooms: int, stays: float = EMPTY_ROOM_SECONDS,
+        clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
         self._log = log

@@ -9,7 +9,7 @@ All members at one cursor get the same bytes object. Offsets in the ring have no
 one empties the ring, which then begins with it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from chatserver.chat.principal import Principal
@@ -102,14 +102,11 @@ class Ring:
         self._pushes: dict[Encoding, list[bytes | None]] = {}
         self._chunks: dict[Encoding, dict[int, tuple[bytes, int]]] = {}
 
-    def add(self, records: Iterable[Record], *, as_committed: bool = False) -> None:
+    def add(self, records: Sequence[Record], *, as_committed: bool = False) -> None:
         """Append records; the oldest entries are dropped to make room.
 
         `as_committed`: what a record has altered is as that record left it, so a reaction leaves its message's text.
         """
-        altered: dict[int, Record] = {}  # by offset, so that a message with a hundred new reactions is encoded once
-        rewritten = set()  # those whose text has changed as well
-        emptied = []
         for record in records:
             if record.offset != self.last + 1:
                 self._drop(len(self._json))
@@ -121,6 +118,22 @@ class Ring:
             self.last = record.offset
             self._bytes += len(json)
             self.written += len(json)
+        self._alter(records, as_committed=as_committed)
+        self._trim()
+        self._drop_chunks()
+        self._count()
+
+    def alter(self, records: Sequence[Record]) -> None:
+        """Apply what these records have altered, without appending them: records before them are not here yet."""
+        self._alter(records, as_committed=False)
+        self._drop_chunks()
+        self._count()
+
+    def _alter(self, records: Sequence[Record], *, as_committed: bool) -> None:
+        altered: dict[int, Record] = {}  # by offset, so that a message with a hundred new reactions is encoded once
+        rewritten = set()  # those whose text has changed as well
+        emptied = []
+        for record in records:
             for each in record.alters:
                 altered[each.offset] = each
                 if not as_committed or record.kind is not Kind.REACTION:
@@ -137,9 +150,6 @@ class Ring:
         for offset in emptied:
             if offset in here:
                 self._replace(offset, encoder.emptied(self._json[offset - self.first]))
-        self._trim()
-        self._drop_chunks()
-        self._count()
 
     def _replace(self, offset: int, json: bytes) -> None:
         """Replace the record at an offset, for members that have not received it yet."""

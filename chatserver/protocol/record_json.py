@@ -10,7 +10,7 @@ import msgspec
 
 from chatserver.protocol.encoders import string, time_text, user_json
 
-_TYPED, _TIME = b'{"type":"', b'"time":"'
+_TYPED, _OFFSET, _TIME = b'{"type":"', b'"offset":', b'"time":"'
 
 
 def kind_of(json: bytes) -> str:
@@ -23,6 +23,12 @@ def kind_of(json: bytes) -> str:
 def is_message(json: bytes) -> bool:
     """Whether a record in JSON is a message."""
     return not json.startswith(_TYPED)
+
+
+def offset_of(json: bytes) -> int:
+    """The offset of a record in JSON."""
+    begin = json.index(_OFFSET) + len(_OFFSET)  # only the name of the room comes before it, which has no quotes
+    return int(json[begin : json.index(b",", begin)])
 
 
 def with_state(

@@ -2,19 +2,26 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.pages import CACHED_ANSWERS, ENCODED_PER_STEP, PAGE_BYTES, Start, resolve
-from chatserver.log.interface import Record
+from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, resolve
+from chatserver.chat.log_reader import ENCODED_PER_STEP
+from chatserver.log.interface import Draft, Kind, Record
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
+from tests.support.chatting import chatting
+from tests.support.groups import append
 from tests.support.peers import Address, Chatter, ask, publish
 from tests.support.serving import Serving
+from tests.support.steps import StepCounts
 
+Clock = trio.testing.MockClock
 EPOCH = "e1"
 LONG = "\n" * (MAX_TEXT_BYTES - 4)  # each is two bytes in JSON
 MESSAGES = 20
@@ -162,16 +169,6 @@ async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> Non
     assert len(server.server.parts.hub.rooms["a"].cache or ()) == CACHED_ANSWERS
 
 
-class StepCounts(trio.abc.Instrument):
-    """How many records each step of a task encodes."""
-
-    def __init__(self) -> None:
-        self.counts = [0]
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.counts.append(0)
-
-
 @pytest.mark.parametrize("query", ["after=0&limit=200", "before=201&limit=200", "limit=200&kinds=message"])
 async def test_a_long_page_from_the_log_is_encoded_in_steps(
     server: Serving, friend: Chatter, query: str, monkeypatch: pytest.MonkeyPatch
@@ -193,6 +190,43 @@ async def test_a_long_page_from_the_log_is_encoded_in_steps(
     trio.lowlevel.remove_instrument(steps)
     assert offsets(found) == list(range(1, 201))
     assert (max(steps.counts), sum(steps.counts)) == (ENCODED_PER_STEP, 200)
+
+
+async def test_a_poll_of_several_rooms_shows_nothing_that_was_deleted_meanwhile(autojump_clock: Clock) -> None:
+    """The page of the first room waited for that of the second: its text was shown after its deletion was told."""
+    async with chatting() as it:
+        await it.publish("a", "kept", "secret", "first")
+        await it.publish("b", "other")
+        it.log.delay = 1.0
+        pages, starts = Pages(it.hub.reader, WireEncoder("e1")), [(name, Start(0, recovered=True)) for name in "ab"]
+        bodies: list[bytes] = []
+
+        async def poll() -> None:
+            bodies.extend(await pages.several(starts, 50, many=True))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poll)
+            await trio.sleep(3.0)  # the log has answered for the first room
+            for kind, target, text in ((Kind.DELETE, 2, ""), (Kind.EDIT, 3, "second")):
+                await append(it.log, Draft("a", "u_1", "Ann", text, kind=kind, target=target, window_ms=1 << 40))
+        rooms = msgspec.json.decode(b"".join(bodies))["rooms"]
+        assert [[each["text"] for each in page["messages"]] for page in rooms.values()] == [
+            ["kept", "", "second"],
+            ["other"],
+        ]
+        assert len(it.hub.reader) == 0
+
+
+async def test_an_edit_on_a_page_loses_its_text_to_a_later_one(autojump_clock: Clock) -> None:
+    async with chatting() as it:
+        pages = Pages(it.hub.reader, encoder := WireEncoder("e1"))
+        edit = Record("a", 2, 0, "u_1", "Ann", "password", Kind.EDIT, 1)
+        with pages.while_it_waits("a") as up_to_date:
+            before = Page(2, recovered=True, items=[encoder.message(edit)])
+            assert up_to_date("a", before) is before
+            it.hub.reader.altered("a", [Record("a", 1, 0, "u_1", "Ann", "better")], empties=2)
+            [item] = up_to_date("a", before).items
+        assert (msgspec.json.decode(item)["type"], b"password" in item) == ("edit", False)
 
 
 async def test_what_is_deleted_while_a_page_is_encoded_is_not_in_it(

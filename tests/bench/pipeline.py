@@ -24,6 +24,7 @@ from chatserver.api.pipelines.limiters import Limiters, search_limits
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.search import QUERIED_ROOMS, ROOMS_CONSIDERED, Asked, Ranking, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
 from chatserver.log.interface import Draft
@@ -75,6 +76,7 @@ class Searching:
             index=self._log.index, sessions=self._shared.sessions, limiters=self._limiters, limits=LIMITS,
             results=ResultCache(trio.current_time), far_results=self._shared.results, recent_rooms=self._recent_rooms,
             may_read=lambda principal, *, room: True, start_in_background=self._later,
+            altered_meanwhile=LogReader(self._log).altered_meanwhile,
         )  # fmt: skip
         return len((await pipeline.search(asked)).hits)
 

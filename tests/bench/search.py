@@ -22,6 +22,7 @@ import trio
 from chatserver.api.pipelines.limiters import Limiters, local_shards, search_limits
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.search import Asked, RequestSessions, SearchPipeline
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
 from chatserver.log.interface import Draft
@@ -137,7 +138,7 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
                 index=log.index, sessions=RequestSessions(), limits=LIMITS, recent_rooms=recent_rooms,
                 limiters=Limiters(local_shards(trio.current_time), trio.current_time),
                 results=ResultCache(trio.current_time), may_read=lambda principal, *, room: True,
-                start_in_background=nursery.start_soon,
+                start_in_background=nursery.start_soon, altered_meanwhile=LogReader(log).altered_meanwhile,
             )  # fmt: skip
             visitor = Principal(next(visitors), "192.0.2.7")
             asked = Asked(ask(language), 20, visitor.network, visitor, False)

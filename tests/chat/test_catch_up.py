@@ -6,10 +6,12 @@ import pytest
 import trio
 
 from chatserver.chat import broadcast as broadcast_module
+from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat.member import Member, Source
-from chatserver.log.interface import MAX_READ_BYTES, Record
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Kind, Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, Peer
+from tests.support.steps import StepCounts
 
 
 @pytest.fixture
@@ -224,6 +226,54 @@ async def test_a_page_is_encoded_once_for_each_encoding(it: Chatting) -> None:
     await trio.sleep(5.0)
     assert all(peer.reached("lobby") == 50 for peer in slow)
     assert it.encoder.frames.pushed - before <= 50 + 5, "and what the ring holds"
+
+
+async def test_of_many_at_one_place_a_few_are_fed_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands who come back to one room behind its ring were one step."""
+    monkeypatch.setattr(catch_up_module, "STEP_MEMBERS", 4)
+    slow = await crowd_behind(it, 40, messages=50)
+    it.log.delay = 0.1
+    for peer in slow:
+        it.sink.take(peer, ENDLESS)
+    await trio.sleep(0.15)  # the log has been looked at
+    steps = StepCounts()
+
+    def offered(peer: Peer) -> None:
+        steps.counts[-1] += 1
+
+    it.sink.before_offer = offered
+    trio.lowlevel.add_instrument(steps)
+    await trio.sleep(5.0)
+    trio.lowlevel.remove_instrument(steps)
+    assert all(peer.offsets("lobby") == list(range(1, 51)) for peer in slow)
+    assert max(steps.counts) == 4
+
+
+async def test_of_many_at_one_place_nobody_gets_what_was_deleted_before_its_turn(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up_module, "STEP_MEMBERS", 4)
+    slow = await crowd_behind(it, 40, messages=50)
+    it.log.delay = 0.1
+    for peer in slow:
+        it.sink.take(peer, ENDLESS)
+    await trio.sleep(0.15)
+    known: list[int] = []
+
+    def knowing() -> int:
+        return sum(b"text-2\n" in peer.wire for peer in slow)
+
+    def offered(peer: Peer) -> None:
+        if not known and knowing() == 2:
+            known.append(0)
+            deletion = Draft("lobby", "u_1", "Ann", "", kind=Kind.DELETE, target=3, window_ms=1 << 40)
+            it.hub.publish(deletion, lambda result: known.append(knowing()))
+
+    it.sink.before_offer = offered
+    await trio.sleep(5.0)
+    assert all(peer.offsets("lobby") == list(range(1, 52)) for peer in slow)
+    assert 2 < known[1] < 40, "it was deleted while they were fed"
+    assert knowing() == known[1]
 
 
 async def test_networks_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

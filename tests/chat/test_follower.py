@@ -211,6 +211,21 @@ async def test_what_others_alter_is_altered_in_the_ring(shared: Chatting, kind: 
     assert (b"secret" in late.wire) == (kind is Kind.REACTION)
 
 
+async def test_a_deletion_holds_although_what_others_wrote_before_it_is_not_here_yet(shared: Chatting) -> None:
+    """It was acknowledged, and the ring gave the text to all who came until the log had been read."""
+    await shared.publish("lobby", "secret", "other")
+    ann = shared.peer()
+    await shared.join(ann, "lobby")
+    shared.log.delay = 1.0
+    shared.elsewhere_said("lobby", "three")
+    await append(shared.log, change(Kind.DELETE, 1))
+    late = shared.peer()
+    await shared.join(late, "lobby", back=9)
+    assert (late.reached("lobby"), b"secret" in late.wire) == (2, False)
+    await trio.sleep(9.0)
+    assert (late.reached("lobby"), ann.reached("lobby")) == (4, 4)
+
+
 async def test_a_reaction_that_others_take_away_is_away_in_the_ring(shared: Chatting) -> None:
     await shared.publish("lobby", "one")
     await append(shared.log, change(Kind.REACTION, 1))

@@ -5,7 +5,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from chatserver.chat.log_reader import LogReader
-from chatserver.log.interface import Draft, Kind, Record
+from chatserver.log.interface import Draft, Kind, Record, State
 from tests.support.chatting import ControlledLog, chatting
 from tests.support.groups import append
 
@@ -85,6 +85,31 @@ def test_what_is_noted_of_a_room_is_put_on_top_of_what_was_read() -> None:
         reader.altered("lobby", [replace(records[0], text="better")], empties=2)
         assert [record.text for record in meanwhile.up_to_date(records)] == ["better", "", "password"]
     assert len(reader) == 0
+
+
+def test_what_was_read_after_a_later_edit_stays() -> None:
+    """Of a shared log: another process has edited again before the read, and its record is not here yet."""
+    first = Record("lobby", 1, 0, "u_1", "Ann", "first", state=State(edited=1, edit=2))
+    later = replace(first, text="later", state=State(edited=2, edit=3))
+    gone = replace(first, text="", state=State(deleted=True))
+    reader = LogReader(ControlledLog())
+    with reader.altered_meanwhile() as meanwhile:
+        reader.altered("lobby", [first])
+        assert meanwhile.up_to_date([later, gone, replace(first, text="plain", state=None)]) == [later, gone, first]
+
+
+async def test_a_room_is_loaded_without_what_is_deleted_meanwhile(autojump_clock: Clock) -> None:
+    """It had the text until the deletion's own record was read, and gave it to all who came meanwhile."""
+    async with chatting() as it:
+        await it.publish("lobby", "one", "secret")
+        it.log.delay = 1.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.load, "lobby")
+            await trio.sleep(3.5)  # the log has been looked at, and has not answered yet
+            await append(it.log, delete(2))
+        ring = it.hub.rooms["lobby"].ring
+        assert ring is not None
+        assert (ring.last, [b"secret" in item for item in ring.after(0, 2)]) == (2, [False, False])
 
 
 async def test_a_read_that_is_cancelled_leaves_nothing(autojump_clock: Clock) -> None:

@@ -37,6 +37,12 @@ class JoinPipeline:
 
         There is no checkpoint between `enter` and the return, so that the answer to a join comes before any news.
         """
+        with self._pages.while_it_waits(name) as up_to_date:
+            page = await self._page(name, network, after)
+            async with self._hub.using(name, network) as room:  # still in memory, or loaded again
+                return enter(room, up_to_date(name, page))
+
+    async def _page(self, name: str, network: str, after: Place | None) -> Page:
         missed = _Missed()
         async with side_by_side() as nursery:
             if after is not None and self._hub.room(name) is None:
@@ -51,8 +57,7 @@ class JoinPipeline:
                 if page is None:
                     page = await self._pages.after_start(name, start, LATEST)
             nursery.cancel_scope.cancel()
-        async with self._hub.using(name, network) as room:  # still in memory, or loaded again
-            return enter(room, page)
+        return page
 
     async def _read_missed(self, name: str, after: Place, missed: "_Missed") -> None:
         """Read from a place before it is known whether the room's newest messages reach back to it."""

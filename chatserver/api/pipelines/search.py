@@ -14,6 +14,7 @@ messages it finds those of some rooms only; then the rooms that were written las
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from heapq import nlargest
 from itertools import islice
@@ -26,6 +27,7 @@ from chatserver.api.pipelines import side_by_side
 from chatserver.api.pipelines.background import Start
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
+from chatserver.chat.log_reader import Reading
 from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question
@@ -119,6 +121,7 @@ class SearchPipeline:
     def __init__(
         self, *, index: Index, sessions: Sessions, limiters: Limiters, limits: SearchLimits, results: ResultCache,
         recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_in_background: Start,
+        altered_meanwhile: Callable[[], AbstractContextManager[Reading]],
         after_steps: Sequence[AfterStep] = (), far_results: FarResults | None = None,
     ) -> None:  # fmt: skip
         self._index = index
@@ -129,6 +132,7 @@ class SearchPipeline:
         self._may_read = may_read
         self._recent_rooms = recent_rooms
         self._start_in_background = start_in_background
+        self._altered_meanwhile = altered_meanwhile
         self._after_steps = (self._keep_results, self._share_results, sessions.touch, *after_steps)
         self._far_results = far_results
         #: by part and generation of the results: nobody joins a query that began before a text was removed
@@ -136,6 +140,13 @@ class SearchPipeline:
 
     async def search(self, asked: Asked) -> Searched:
         """Run the search. Raises OverLimitError and LogError."""
+        with self._altered_meanwhile() as meanwhile:
+            searched = await self._search(asked, meanwhile)
+        for step in self._after_steps:
+            self._start_in_background(step, searched)
+        return searched
+
+    async def _search(self, asked: Asked, meanwhile: Reading) -> Searched:
         began = trio.current_time()
         ranking = Ranking(self._results.generation)
         try:
@@ -151,13 +162,11 @@ class SearchPipeline:
         except OverLimitError as refusal:
             self._start_in_background(self._limiters.remember, refusal)
             raise
-        searched = Searched(
+        ranking.look_again(meanwhile, lambda room: self._may_read(principal, room=room))
+        return Searched(
             asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
             not ranking.found, trio.current_time() - began,
         )  # fmt: skip
-        for step in self._after_steps:
-            self._start_in_background(step, searched)
-        return searched
 
     # -- the queries ------------------------------------------------------------------------------------------------
 
@@ -241,6 +250,19 @@ class Ranking:
         """Add hits."""
         for hit in hits:
             self._hits[hit.record.room, hit.record.offset] = hit
+
+    def look_again(self, meanwhile: Reading, may_read: Callable[[str], bool]) -> None:
+        """Drop hits whose text was edited or deleted since it was read, and those of rooms that are forbidden by now.
+
+        A user who was told of a deletion may not be shown the text any more. Whether a new text has the words is known
+        to the index alone; the next search asks it.
+        """
+        for place, hit in list(self._hits.items()):
+            now = meanwhile.now(hit.record)
+            if now.text != hit.record.text or not may_read(now.room):
+                del self._hits[place]
+            elif now is not hit.record:
+                self._hits[place] = msgspec.structs.replace(hit, record=now)
 
     def best(self, limit: int) -> list[Hit]:
         """The best so far, best first."""

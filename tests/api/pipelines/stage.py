@@ -11,9 +11,11 @@ import trio
 from chatserver.api.pipelines.limiters import Limit, Limiters, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.search import Asked, Lookup, Searched, SearchPipeline
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found, Hit, Question
 from chatserver.log.interface import Record
+from chatserver.log.memory import MemoryLog
 
 ANN = Principal(7, "192.0.2.7")
 LIMITS = SearchLimits(Limit("user", 1.0, 1.0), (Limit("network", 1.0, 1.0), Limit("minute", 1.0, 1.0)))
@@ -107,11 +109,13 @@ class Stage:
     def __init__(self, systems: Systems, nursery: trio.Nursery, start: Callable[..., None] | None = None) -> None:
         self.systems = systems
         self.results = ResultCache(trio.current_time)
+        self.reader = LogReader(MemoryLog())
         self.limiters = Limiters([systems], trio.current_time)
         self.pipeline = SearchPipeline(
             index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
             recent_rooms=systems.rooms, may_read=lambda principal, *, room: room in systems.readable,
-            start_in_background=start or nursery.start_soon, after_steps=[systems.audit, systems.marker],
+            start_in_background=start or nursery.start_soon,
+            altered_meanwhile=self.reader.altered_meanwhile, after_steps=[systems.audit, systems.marker],
             far_results=systems,
         )  # fmt: skip
 

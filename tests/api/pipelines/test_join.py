@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -11,10 +12,11 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Page, Pages
 from chatserver.api.pipelines.join import JoinPipeline
 from chatserver.chat.room import Room
-from chatserver.log.interface import LogUnavailable
+from chatserver.log.interface import Draft, Kind, LogUnavailable
 from chatserver.protocol.validation import Place
 from tests.api.pipelines.stage import CancelAt
 from tests.support.chatting import Chatting, chatting
+from tests.support.groups import append
 from tests.support.scripted import HERE
 
 Clock = trio.testing.MockClock
@@ -76,6 +78,29 @@ async def test_the_loop_makes_no_pass_between_the_entry_and_the_answer(
 
         await pipeline.join("lobby", HERE, None if after is None else Place(None, after), enter)
         assert not passed.is_set()
+
+
+@pytest.mark.parametrize("when", [2.5, 3.5])
+async def test_what_is_deleted_during_a_join_is_not_in_it(autojump_clock: Clock, when: float) -> None:
+    """The page was read while the room was loaded, and then waited for the room: its client got the deleted text."""
+    async with joining() as (it, pipeline):
+        it.log.delay = 1.0
+        pages: list[Page] = []
+
+        async def far_behind() -> None:
+            pages.append(await join(pipeline, 5))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(far_behind)
+            await trio.sleep(when)  # the page was read at 1.0; the room has its newest messages at 4.0
+            for kind, target in ((Kind.EDIT, 11), (Kind.DELETE, 10), (Kind.DELETE, WRITTEN)):
+                await append(it.log, Draft("lobby", "u_1", "Ann", "new", kind=kind, target=target, window_ms=1 << 40))
+        texts = [msgspec.json.decode(item)["text"] for item in pages[0].items]
+        assert texts == ["message 5", *(f"message {n}" for n in range(6, 9)), "", "new", *texts[6:]]
+        assert texts[6] == "message 11"
+        ring = it.hub.rooms["lobby"].ring
+        assert ring is not None
+        assert not [item for item in ring.after(WRITTEN - 1, 1) if b"message" in item], "the room was read before too"
 
 
 async def test_a_place_that_is_gone(autojump_clock: Clock) -> None:

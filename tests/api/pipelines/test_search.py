@@ -3,12 +3,13 @@
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
-from chatserver.api.pipelines.search import ROOMS_BUDGET
-from chatserver.log.interface import LogUnavailable
+from chatserver.api.pipelines.search import ROOMS_BUDGET, Searched
+from chatserver.log.interface import LogUnavailable, Record, State
 from tests.api.pipelines.stage import CancelAt, Stage, Systems, found
 
 Clock = trio.testing.MockClock
@@ -221,6 +222,29 @@ async def test_a_query_from_before_a_deletion_answers_nobody_who_asks_after_it(
         stage.results.forget(["c"])
         await stage.search()
     assert systems.log.count("everywhere") == 2
+
+
+async def test_what_is_altered_during_a_search_is_not_shown_as_it_was(autojump_clock: Clock, systems: Systems) -> None:
+    """A hit waited for the other queries, and was shown after who searched had been told of its deletion."""
+    systems.seconds = {"user": 9.0}
+    async with trio.open_nursery() as nursery:
+        stage = Stage(systems, nursery)
+        records = {room: Record(room, 1, 0, "u_ann", "Ann", f"hi from {room}") for room in "abc"}
+        searched: list[Searched] = []
+
+        async def search() -> None:
+            searched.append(await stage.search())
+
+        async with trio.open_nursery() as searching:
+            searching.start_soon(search)
+            await trio.sleep(5.0)
+            stage.reader.altered("a", [replace(records["a"], text="", state=State(deleted=True))])
+            stage.reader.altered("b", [replace(records["b"], state=State(reactions=(("+", 1),)))])
+            systems.readable = "ab"  # a ban meanwhile
+        assert [(hit.record.room, hit.record.state) for hit in searched[0].hits] == [
+            ("b", State(reactions=(("+", 1),)))
+        ]
+        assert len(stage.reader) == 0
 
 
 async def test_what_may_not_be_read_is_not_in_the_answer_nor_asked_for(autojump_clock: Clock, systems: Systems) -> None:
