@@ -6,8 +6,18 @@ from typing import Any
 import pytest
 import trio
 
-from chatserver.client import Complaint, Connected, Entered, Forbidden, Gap, Reconnecting, TransportName, connect
-from chatserver.client.feed import MAX_QUEUED_EVENTS
+from chatserver.client import (
+    Complaint,
+    Connected,
+    Entered,
+    Forbidden,
+    Gap,
+    Reconnecting,
+    TransportName,
+    connect,
+    feed,
+    session,
+)
 from tests.client.listener import Listener, listening
 from tests.support.moderating import moderate, moderated, sanction
 from tests.support.peers import Address
@@ -15,7 +25,9 @@ from tests.support.ports import steady_port
 from tests.support.serving import eventually, free_flags, server_process, serving
 
 TRANSPORTS: tuple[TransportName, ...] = ("ws", "poll", "sse")
-TEXTS = [f"text {number}" for number in range(200)]
+TEXTS = [f"text {number}" for number in range(60)]
+#: Servers that are killed one after the other, and what each is told by each person.
+LIVES, EACH = 3, 20
 
 
 def url(address: Address) -> str:
@@ -54,26 +66,28 @@ async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path)
     flags, target = free_flags(tmp_path, port=port), f"127.0.0.1:{port}"
     people: dict[str, Listener] = {}
     async with trio.open_nursery() as nursery:
-        for life in range(4):
+        for life in range(LIVES):
             async with server_process(tmp_path, *flags, is_forked=True):
                 if life == 0:
                     for transport in TRANSPORTS:
                         people[transport] = await nursery.start(live, target, transport)
                 for name, person in people.items():
-                    person.say(*(f"{name} {text}" for text in TEXTS[life * 40 : (life + 1) * 40]))
+                    person.say(*(f"{name} {text}" for text in TEXTS[life * EACH : (life + 1) * EACH]))
                 for person in people.values():
                     await person.until(Entered, times=life + 1)  # what is behind by 256 is not told of connections
-                    await person.acknowledged(life * 40 + 20)
-                if life == 3:
-                    heard = {name: await person.texts(3 * 160) for name, person in people.items()}
+                    await person.acknowledged(life * EACH + EACH // 2)
+                if life == LIVES - 1:
+                    heard = {
+                        name: await person.texts(len(TRANSPORTS) * LIVES * EACH) for name, person in people.items()
+                    }
         nursery.cancel_scope.cancel()
     assert heard["ws"] == heard["poll"] == heard["sse"]
     for name, person in people.items():
         said = [text for text in heard["ws"] if text.startswith(name)]
-        assert said == [f"{name} {text}" for text in TEXTS[:160]]
+        assert said == [f"{name} {text}" for text in TEXTS[: LIVES * EACH]]
         assert not person.events(Gap)
         assert not person.errors
-        assert len(person.events(Reconnecting)) >= 3
+        assert len(person.events(Reconnecting)) >= LIVES - 1
 
 
 async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp_path: Path) -> None:
@@ -94,10 +108,9 @@ async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp
 
 
 async def test_a_rate_limit_slows_down_and_loses_nothing() -> None:
-    async with serving(publish_rate=40.0) as server, listening(url(server.address)) as listener:
-        texts = TEXTS[:100]  # 80 at once, the rest at 40 a second
-        listener.say(*texts)
-        assert await listener.texts(len(texts)) == texts
+    async with serving(publish_rate=25.0) as server, listening(url(server.address)) as listener:
+        listener.say(*TEXTS)  # 50 at once, the rest at 25 a second
+        assert await listener.texts(len(TEXTS)) == TEXTS
 
 
 @pytest.mark.parametrize("size", [17_000, 70_000, 300_000])
@@ -170,9 +183,14 @@ async def test_one_room_too_many_is_that_room_s_alone(transport: TransportName) 
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_who_does_not_read_for_a_while_still_gets_everything(transport: TransportName) -> None:
+async def test_who_does_not_read_for_a_while_still_gets_everything(
+    transport: TransportName, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client keeps a bounded number of events, then only its place; the rest comes from the history."""
-    texts = [str(number) for number in range(3 * MAX_QUEUED_EVENTS)]
+    monkeypatch.setattr(feed, "MAX_QUEUED_EVENTS", 32)
+    monkeypatch.setattr(feed, "LOW_WATER", 16)
+    monkeypatch.setattr(session, "HISTORY_LIMIT", 20)
+    texts = [str(number) for number in range(3 * feed.MAX_QUEUED_EVENTS)]
     async with (
         serving() as server,
         listening(url(server.address), transport=transport) as slow,
