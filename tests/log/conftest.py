@@ -8,9 +8,15 @@ import pytest
 from chatserver.log.interface import Log, Record
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import ENGINES, Clock, running
-from tests.support.postgres import kept_database, postgres_server, postgres_tables, postgres_url
+from tests.support.postgres import (
+    cleared_database,
+    emptied_database,
+    postgres_schema,
+    postgres_server,
+    postgres_tables,
+)
 
-__all__ = ["kept_database", "postgres_server", "postgres_tables", "postgres_url"]
+__all__ = ["cleared_database", "emptied_database", "postgres_schema", "postgres_server", "postgres_tables"]
 
 
 @pytest.fixture

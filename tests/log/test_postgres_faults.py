@@ -18,7 +18,7 @@ from chatserver.log.postgres import PostgresLog
 from tests.log.support import Clock, draft, fill, offsets, running, submit_all, texts
 from tests.support.groups import append
 from tests.support.partition import Link
-from tests.support.postgres import PostgresServer, private_server
+from tests.support.postgres import KEEPER, PostgresServer, private_server
 
 PATIENCE = 60
 
@@ -65,7 +65,7 @@ async def until(condition: Callable[[], object]) -> None:
 def kill_all(shell: psycopg.Connection) -> int:
     row = shell.execute(
         f"SELECT count(pg_terminate_backend(pid, {PATIENCE}000)) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid != pg_backend_pid()"
+        f"WHERE datname = current_database() AND pid != pg_backend_pid() AND application_name != '{KEEPER}'"
     ).fetchone()
     assert row is not None
     return int(row[0])

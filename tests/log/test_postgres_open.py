@@ -81,31 +81,31 @@ async def test_a_database_that_does_not_exist(postgres_server: PostgresServer) -
 
 
 @pytest.fixture
-def user(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+def user(postgres_server: PostgresServer, postgres_schema: str) -> Iterator[str]:
     """A user that must show a password, and owns nothing."""
-    name = postgres_url.rpartition("/")[2]
-    execute(postgres_url, f"CREATE ROLE u_{name} LOGIN PASSWORD '{SECRET}' IN ROLE locked")
+    name = postgres_schema.rpartition("/")[2]
+    execute(postgres_schema, f"CREATE ROLE u_{name} LOGIN PASSWORD '{SECRET}' IN ROLE locked")
     yield f"u_{name}"
-    execute(postgres_url, f"DROP OWNED BY u_{name}", f"DROP ROLE u_{name}")
+    execute(postgres_schema, f"DROP OWNED BY u_{name}", f"DROP ROLE u_{name}")
 
 
-async def test_a_wrong_password(postgres_server: PostgresServer, postgres_url: str, user: str) -> None:
-    url = postgres_url.replace("postgres@", f"{user}:{SECRET}x@")
+async def test_a_wrong_password(postgres_server: PostgresServer, postgres_schema: str, user: str) -> None:
+    url = postgres_schema.replace("postgres@", f"{user}:{SECRET}x@")
     assert f'password authentication failed for user "{user}"' in await complaint(url)
 
 
-async def test_a_user_that_may_make_no_tables(postgres_url: str, user: str) -> None:
-    url = postgres_url.replace("postgres@", f"{user}:{SECRET}@")
+async def test_a_user_that_may_make_no_tables(postgres_schema: str, user: str) -> None:
+    url = postgres_schema.replace("postgres@", f"{user}:{SECRET}@")
     assert "permission denied" in await complaint(url)
-    execute(postgres_url, f"CREATE SCHEMA chatserver AUTHORIZATION {user}")
+    execute(postgres_schema, f"CREATE SCHEMA chatserver AUTHORIZATION {user}")
     async with running(PostgresLog(url)) as log:
         assert (await append(log, draft())).record.offset == 1
 
 
-async def test_a_database_that_may_not_be_written(postgres_url: str) -> None:
-    name = postgres_url.rpartition("/")[2]
-    execute(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    assert "it is read-only" in await complaint(with_password(postgres_url))
+async def test_a_database_that_may_not_be_written(postgres_schema: str) -> None:
+    name = postgres_schema.rpartition("/")[2]
+    execute(postgres_schema, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    assert "it is read-only" in await complaint(with_password(postgres_schema))
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
@@ -128,27 +128,27 @@ async def test_a_database_in_another_encoding(postgres_server: PostgresServer, e
     ],
     ids=("another program's", "half of ours", "one that stands in the way"),
 )
-async def test_a_schema_with_other_tables(postgres_url: str, statement: str) -> None:
-    execute(postgres_url, "CREATE SCHEMA chatserver", *statement.split("; "))
-    message = await complaint(with_password(postgres_url))
+async def test_a_schema_with_other_tables(postgres_schema: str, statement: str) -> None:
+    execute(postgres_schema, "CREATE SCHEMA chatserver", *statement.split("; "))
+    message = await complaint(with_password(postgres_schema))
     assert "its schema chatserver has not the tables that a server makes: " in message
     assert message.endswith("; restore it whole, or name another database")
 
 
-async def test_a_table_that_was_dropped_is_named(postgres_url: str) -> None:
+async def test_a_table_that_was_dropped_is_named(postgres_schema: str) -> None:
     """The server started, and failed whenever somebody reacted to a message."""
-    async with running(PostgresLog(postgres_url)):
+    async with running(PostgresLog(postgres_schema)):
         pass
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
+    with psycopg.connect(postgres_schema, autocommit=True) as connection:
         made = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'chatserver'").fetchall()
     for (table,) in made:
         if table != "version":
-            execute(postgres_url, f"ALTER TABLE chatserver.{table} RENAME TO hidden")
-            message = await complaint(with_password(postgres_url))
+            execute(postgres_schema, f"ALTER TABLE chatserver.{table} RENAME TO hidden")
+            message = await complaint(with_password(postgres_schema))
             assert f"its schema chatserver has not the tables that a server makes: {table} missing; restore" in message
-            execute(postgres_url, f"ALTER TABLE chatserver.hidden RENAME TO {table}")
-    execute(postgres_url, "DROP TABLE chatserver.reactions, chatserver.audit")
-    assert "reactions, audit missing; restore it whole, or name another database" in await complaint(postgres_url)
+            execute(postgres_schema, f"ALTER TABLE chatserver.hidden RENAME TO {table}")
+    execute(postgres_schema, "DROP TABLE chatserver.reactions, chatserver.audit")
+    assert "reactions, audit missing; restore it whole, or name another database" in await complaint(postgres_schema)
 
 
 @pytest.mark.parametrize("minutes", [5, -5])
@@ -191,40 +191,40 @@ async def test_a_server_that_is_too_old(postgres_tables: str, monkeypatch: pytes
     assert "is too old, 99 is needed" in await complaint(postgres_tables)
 
 
-async def test_tables_of_a_newer_server(postgres_url: str) -> None:
-    async with running(PostgresLog(postgres_url)):
+async def test_tables_of_a_newer_server(postgres_schema: str) -> None:
+    async with running(PostgresLog(postgres_schema)):
         pass
-    execute(postgres_url, "UPDATE chatserver.version SET version = 99")
-    message = await complaint(postgres_url)
+    execute(postgres_schema, "UPDATE chatserver.version SET version = 99")
+    message = await complaint(postgres_schema)
     assert f"its tables have version 99, this server knows up to {len(schema_module.MIGRATIONS)}: " in message
     assert message.endswith(": a newer server has changed them; start that version here")
 
 
 async def test_the_tables_of_a_version_before_are_brought_up_to_date(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(PostgresLog(postgres_url)) as log:
+    async with running(PostgresLog(postgres_schema)) as log:
         epoch = log.identity.epoch
         await append(log, draft("kept"))
     added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
     monkeypatch.setattr(schema_module, "MIGRATIONS", added)
     for _ in range(2):
-        async with running(PostgresLog(postgres_url)) as log:
+        async with running(PostgresLog(postgres_schema)) as log:
             assert log.identity.epoch == epoch
             assert [record.text for record in await log.latest("lobby", 9)] == ["kept"]
-    execute(postgres_url, "SELECT colour FROM chatserver.rooms")
+    execute(postgres_schema, "SELECT colour FROM chatserver.rooms")
 
 
-async def test_words_of_an_older_version_are_stored_anew(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_words_of_an_older_version_are_stored_anew(postgres_schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "RENEW_STEP", 2)
     said = ["straße", "street", "ΟΔΟΣ \0", "...", "ﬂ\x1a", "strand"]
-    async with running(PostgresLog(postgres_url)) as log:
+    async with running(PostgresLog(postgres_schema)) as log:
         for text in said:
             await append(log, draft(text))
     for old, text in (("straße", "straße"), ("οδος", "ΟΔΟΣ%"), ("ﬂ", "ﬂ%")):
-        execute(postgres_url, f"UPDATE chatserver.messages SET words = '{old}'::tsvector WHERE text LIKE '{text}'")
-    execute(postgres_url, "DROP TABLE chatserver.old_words", "UPDATE chatserver.version SET version = 2")
-    async with running(PostgresLog(postgres_url)) as log:
+        execute(postgres_schema, f"UPDATE chatserver.messages SET words = '{old}'::tsvector WHERE text LIKE '{text}'")
+    execute(postgres_schema, "DROP TABLE chatserver.old_words", "UPDATE chatserver.version SET version = 2")
+    async with running(PostgresLog(postgres_schema)) as log:
         assert isinstance(log, PostgresLog)
         await eventually(partial(_is_renewed, log))
         for asked, found in (("strasse", said[:1]), ("οδοσ", said[2:3]), ("fl", said[4:5]), ("street", said[1:2])):
@@ -236,26 +236,26 @@ async def _is_renewed(log: PostgresLog) -> bool:
 
 
 async def test_a_server_that_runs_goes_on_when_a_newer_one_changes_the_tables(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a rolling update."""
     added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
-    async with running(PostgresLog(postgres_url)) as old:
+    async with running(PostgresLog(postgres_schema)) as old:
         await append(old, draft("one", key="1"))
         assert len(await old.latest("lobby", 9)) == 1
         with monkeypatch.context() as newer:
             newer.setattr(schema_module, "MIGRATIONS", added)
-            async with running(PostgresLog(postgres_url)) as new:
+            async with running(PostgresLog(postgres_schema)) as new:
                 for log, text in ((old, "two"), (new, "three"), (old, "four")):
                     await append(log, draft(text, key=text))
                 for log in (old, new):
                     assert [each.text for each in await log.latest("lobby", 9)] == ["one", "two", "three", "four"]
                     assert [each.last for each in await log.rooms(9)] == [4]
-    assert "its tables have version" in await complaint(postgres_url)
+    assert "its tables have version" in await complaint(postgres_schema)
 
 
-async def test_servers_that_start_together_make_the_tables_once(postgres_url: str) -> None:
-    logs = [PostgresLog(postgres_url) for _ in range(4)]
+async def test_servers_that_start_together_make_the_tables_once(postgres_schema: str) -> None:
+    logs = [PostgresLog(postgres_schema) for _ in range(4)]
     async with trio.open_nursery() as nursery, trio.open_nursery() as starting:
         for log in logs:
             starting.start_soon(nursery.start, log.run, ignore)

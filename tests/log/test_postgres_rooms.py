@@ -19,10 +19,10 @@ def index_scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *below] if plan.get("Index Name") == "rooms_by_recent" else below
 
 
-async def test_a_list_reads_the_rooms_of_its_last_ten_seconds_and_no_others(postgres_url: str) -> None:
+async def test_a_list_reads_the_rooms_of_its_last_ten_seconds_and_no_others(postgres_schema: str) -> None:
     """It read all rooms that there are."""
-    async with running(PostgresLog(postgres_url)) as log:
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
+    async with running(PostgresLog(postgres_schema)) as log:
+        with psycopg.connect(postgres_schema, autocommit=True) as connection:
             connection.execute(f"SET search_path = {SCHEMA_NAME}")
             connection.execute(
                 "INSERT INTO rooms (name, last, forgotten, time) SELECT 'room-' || n, 2, mod(n, 3), %s + 1000 * n"

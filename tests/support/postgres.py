@@ -1,5 +1,5 @@
-"""A PostgreSQL server of the tests' own: one for all workers of a run. Each worker keeps a database with empty tables;
-tests of the tables themselves have databases of their own, which takes more than twice as long.
+"""A PostgreSQL server of the tests' own: one for all workers of a run. Each worker keeps a database with empty tables,
+and one without tables: to make one for each test takes longer than most tests.
 
 It is skipped where PostgreSQL is not installed, which is an error when REQUIRE_SERVERS is set. initdb refuses root, so
 root runs it as the user `postgres`, in a folder that this user may enter. It keeps nothing safe from a power cut, which
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -166,11 +166,13 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
             shutil.rmtree(server.folder, ignore_errors=True)
 
 
+#: Names the connection that clears a database: a test that kills all others must leave it.
+KEEPER = "keeper"
 _END_OTHERS = f"""
     SELECT pg_terminate_backend(pid, {PATIENCE}000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid != pg_backend_pid()
 """
-#: Statements that leave the tables as a first start does.
+#: Statements that leave the tables as a first start does. TRUNCATE would make new files, and takes ten times as long.
 _MADE = """
     SELECT CASE relkind WHEN 'S' THEN format('SELECT setval(%L, 1, false)', oid::regclass)
                         ELSE format('DELETE FROM %s', oid::regclass) END
@@ -178,6 +180,33 @@ _MADE = """
     WHERE relnamespace = to_regnamespace('chatserver') AND relkind IN ('r', 'S') AND relname != 'version'
 """
 _numbers = count(1)
+
+
+class KeptDatabase:
+    """A database that one worker's tests use one after the other, and the connection that clears it between them."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self.name = f"chat_{os.getpid()}_{next(_numbers)}"
+        server.execute(f"CREATE DATABASE {self.name} STRATEGY file_copy")
+        self.url = server.url(self.name)
+        self._connection = psycopg.connect(self.url, autocommit=True, application_name=KEEPER)
+
+    def clear(self) -> None:
+        """Leave the tables as a first start makes them."""
+        self._connection.execute(_END_OTHERS)
+        if made := self._connection.execute(_MADE).fetchall():
+            self._connection.execute("; ".join(statement for (statement,) in made))
+
+    def empty(self) -> None:
+        """Leave no tables, and no settings."""
+        self._connection.execute(_END_OTHERS)
+        self._connection.execute("SET client_min_messages = error; SET default_transaction_read_only = off")
+        self._connection.execute(f"ALTER DATABASE {self.name} RESET ALL")
+        self._connection.execute("DROP SCHEMA IF EXISTS chatserver CASCADE")
+
+    def close(self) -> None:
+        """The database goes with its server."""
+        self._connection.close()
 
 
 @pytest.fixture
@@ -190,20 +219,26 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kept_database(postgres_server: PostgresServer) -> Iterator[str]:
-    name = f"chat_{os.getpid()}"
-    postgres_server.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
-    yield name
-    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def cleared_database(postgres_server: PostgresServer) -> Iterator[KeptDatabase]:
+    with closing(KeptDatabase(postgres_server)) as kept:
+        yield kept
+
+
+@pytest.fixture(scope="session")
+def emptied_database(postgres_server: PostgresServer) -> Iterator[KeptDatabase]:
+    with closing(KeptDatabase(postgres_server)) as kept:
+        yield kept
 
 
 @pytest.fixture
-def postgres_tables(postgres_server: PostgresServer, kept_database: str) -> Iterator[str]:
+def postgres_tables(cleared_database: KeptDatabase) -> Iterator[str]:
     """Of a database whose tables hold nothing; the first log that opens it makes them. A test must not alter them."""
-    yield postgres_server.url(kept_database)
-    with psycopg.connect(postgres_server.url(kept_database), autocommit=True) as connection:
-        connection.execute(_END_OTHERS)
-        made = connection.execute(_MADE).fetchall()
-        if made:
-            # TRUNCATE would make new files, and takes ten times as long.
-            connection.execute("; ".join(statement for (statement,) in made))
+    yield cleared_database.url
+    cleared_database.clear()
+
+
+@pytest.fixture
+def postgres_schema(emptied_database: KeptDatabase) -> Iterator[str]:
+    """Of a database without tables, for a test of the tables themselves."""
+    yield emptied_database.url
+    emptied_database.empty()
