@@ -107,8 +107,8 @@ W = World
 ACTIONS = [W.say, W.publish, W.push, W.gap, W.reconnect, W.answer, W.answer, W.lose_answer, W.wait, W.pause, W.resume]
 
 
-@settings(max_examples=400)
-@given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 4)), max_size=60))
+@settings(max_examples=80)
+@given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 4)), min_size=20, max_size=60))
 def test_once_and_in_order(story: list[tuple[Any, int]]) -> None:
     world = World()
     for action, number in story:

@@ -15,7 +15,7 @@ from tests.support.forking import fork
 
 PUBLISHERS, PROCESSES = 9, 3
 #: Answers of all after which one is killed, and then all others: at the first commits, and in full swing.
-ANSWERS_BEFORE_KILLS = ((3, 60), (150, 600))
+ANSWERS_BEFORE_KILLS = ((3, 60), (150, 300))
 
 Answers = list[tuple[int, int, int]]
 

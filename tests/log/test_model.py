@@ -310,8 +310,8 @@ async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[
     return outcomes
 
 
-@settings(max_examples=60)
-@given(st.lists(steps, max_size=25), st.booleans())
+@settings(max_examples=20)
+@given(st.lists(steps, min_size=15, max_size=30), st.booleans())
 def test_engines_agree_with_the_model(steps: list[Step], shared: bool) -> None:
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         for module, bounds in SMALL.items():

@@ -258,9 +258,9 @@ async def test_a_commit_whose_answer_is_lost_is_stored_once(
 
 
 @pytest.mark.slow
-async def test_a_restart_and_a_failover(short: None) -> None:
+async def test_a_restart_and_a_failover(postgres_server: PostgresServer, short: None) -> None:
     """A server that crashes and comes back is the same log. A standby that did not have everything is another one."""
-    with private_server() as primary, ExitStack() as stack:
+    with private_server(postgres_server) as primary, ExitStack() as stack:
         primary.start()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-standby-")))
         standby = primary.add_standby(folder)

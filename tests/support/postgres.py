@@ -63,17 +63,32 @@ class PostgresServer:
     def url(self, database: str = "postgres", *, user: str = "postgres", port: int | None = None) -> str:
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
 
-    def make(self) -> None:
-        """An empty cluster in the folder. Members of the role `locked` must show a password."""
+    def make(self, like: "PostgresServer | None" = None) -> None:
+        """An empty cluster in the folder, which takes a tenth of the time as a copy of another as it was made.
+
+        Members of the role `locked` must show a password.
+        """
         if os.getuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
+        if like is not None:
+            self.run("/bin/cp", "-R", str(like.made), str(self.data))
+            return
         self.run("initdb", "-D", str(self.data), "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8",
                  "--locale=C", "--wal-segsize=1")  # fmt: skip
         rules = self.data / "pg_hba.conf"
         rules.write_text(f"host all +locked 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
+    @property
+    def made(self) -> Path:
+        """A copy of the cluster from before it was started, where `keep_made` left one."""
+        return self.folder / "made"
+
+    def keep_made(self) -> None:
+        """Others may be made like this server."""
+        self.run("/bin/cp", "-R", str(self.data), str(self.made))
+
     def run(self, program: str, *arguments: str) -> None:
-        """One of PostgreSQL's programs, as the user that owns the folder."""
+        """One of PostgreSQL's programs, or another by its path, as the user that owns the folder."""
         as_user: dict[str, Any] = {}
         if os.getuid() == 0:
             as_user = {"user": "postgres", "group": "postgres", "extra_groups": ()}
@@ -114,13 +129,13 @@ class PostgresServer:
 
 
 @contextmanager
-def private_server() -> Iterator[PostgresServer]:
+def private_server(like: PostgresServer | None = None) -> Iterator[PostgresServer]:
     """A server for one test, which may stop it; made and not started."""
     skip_without_programs()
     folder = Path(tempfile.mkdtemp(prefix="chat-postgres-"))
     server = PostgresServer(folder)
     try:
-        server.make()
+        server.make(like)
         yield server
     finally:
         if (server.data / "postmaster.pid").exists():
@@ -152,6 +167,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         else:
             server = PostgresServer(Path(tempfile.mkdtemp(prefix="chat-postgres-")))
             server.make()
+            server.keep_made()
             server.start()
             server.execute("CREATE ROLE locked")
             note.write_text(json.dumps({"folder": str(server.folder), "port": server.port}))
