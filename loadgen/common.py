@@ -67,7 +67,7 @@ class Loading:
     server_pid: Pid | None = None
     """Process id of the server: also measure its memory, CPU and descriptors, children included. Start it fresh: a
     server reuses memory that an earlier crowd left behind, so its growth would not show."""
-    wait: Annotated[Seconds, Parameter(validator=flags.Range(0, flags.MAX_SECONDS))] = 0.0
+    wait: Annotated[Seconds, Parameter(validator=flags.PAUSE)] = 0.0
     """Seconds to wait for the target to listen; 0 = it listens already."""
     processes: Processes = 1
     """Processes to play the crowd in; one holds about 18,000 clients and half a core."""

@@ -27,7 +27,7 @@ from loadgen.target import Target, UsageError
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a flag may have, nan excluded; cyclopts calls it as a validator."""
+    """The numbers that a flag may have, never nan or infinity; cyclopts calls it as a validator."""
 
     least: float
     most: float = math.inf
@@ -38,10 +38,12 @@ class Range:
             return
         if not (value > self.least if self.above else value >= self.least):  # also true of nan
             raise ValueError(f"{value:g} is {'not above' if self.above else 'below'} {self.least:g}")
+        if value == math.inf:
+            raise ValueError("it must be finite")
         if value > self.most:
             raise ValueError(f"{value:,} is above {self.most:,g}")
 
-    def require(self, where: str, value: float) -> None:
+    def require(self, where: str, value: float | None) -> None:
         """Refuse a number of a scenario."""
         try:
             self(None, value)
@@ -64,7 +66,12 @@ PART: Final = Range(0, 1)
 #: The longest time in a flag; a longer run is most likely a typing error.
 MAX_SECONDS: Final = 3600.0
 DURATION: Final = Range(0, MAX_SECONDS, above=True)
+#: A wait that may be left out.
+PAUSE: Final = Range(0, MAX_SECONDS)
 PATIENCE: Final = Range(0.1, 60)
+
+#: Bytes of a message: more than any chat takes, and a process of a crowd keeps one text.
+TEXT: Final = Range(0, 2**20)
 
 Clients = Annotated[int, Parameter(metavar="N", validator=CLIENTS)]
 Positive = Annotated[int, Parameter(metavar="N", validator=AT_LEAST_ONE)]

@@ -135,10 +135,14 @@ def _scenario(file: _File) -> Scenario:
     kinds = {phase.counts_as for phase in phases}
     if Counts.LOAD not in kinds:
         raise UsageError("phases: none is judged; one must count as 'load'")
-    if probes is not None and Counts.BASELINE not in kinds:
-        raise UsageError("phases: victims need a phase that counts as 'baseline', to compare with")
+    for needed, why in ((Counts.BASELINE, "to compare with"), (Counts.RECOVERY, "to see what is left of the load")):
+        if probes is not None and needed not in kinds:
+            raise UsageError(f"phases: victims need a phase that counts as {needed.value!r}, {why}")
     if probes is None and any(group.attacks for group in groups):
         raise UsageError("victims: attackers alone show nothing; add [victims]")
+    _require_sense(groups, phases)
+    flags.PAUSE.require("drain", file.drain)
+    flags.NOT_NEGATIVE.require("connect_rate", file.connect_rate)
     experiment = Experiment(
         command=file.name,
         groups=groups,
@@ -147,9 +151,28 @@ def _scenario(file: _File) -> Scenario:
         drain_seconds=file.drain,
         fixed_duration=file.victims is None or file.victims.fixed_duration,
     )
-    if any(phase.rate for phase in phases) and not any(persona.speaks for group in groups for persona in group.counts):
-        raise UsageError("rate: nobody speaks; add chat to a mix")
     return Scenario(experiment.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate)
+
+
+def _require_sense(groups: tuple[Group, ...], phases: tuple[Phase, ...]) -> None:
+    """Refuse phases that would be judged without the clients that they are about."""
+    opened: dict[str, float] = {}
+    left: set[str] = set()
+    for phase in phases:
+        where = f"phases.{phase.name}"
+        for name, share in phase.open.items():
+            if name in left:
+                raise UsageError(f"{where}.open.{name}: the group has left for good before")
+            if share < opened.get(name, 0.0):
+                raise UsageError(f"{where}.open.{name}: {share:g} is less than the {opened[name]:g} that are open")
+            opened[name] = share
+        here = [group for group in groups if opened.get(group.name) and group.name not in left]
+        if phase.rate and not any(persona.speaks for group in here for persona in group.counts):
+            raise UsageError(f"{where}.rate: nobody speaks; open a group with chat in its mix by then")
+        left.update(phase.close)
+    for group in groups:
+        if not opened.get(group.name):
+            raise UsageError(f"groups.{group.name}: no phase opens it")
 
 
 def _only_once(what: str, names: Counter[str]) -> None:
@@ -174,16 +197,16 @@ def _group(group: _Group) -> Group:
         raise UsageError(f"{where}: it has either mix, for honest clients, or kind, for attackers")
     if group.name == BESIDE:
         raise UsageError(f"{where}: that name is the honest slow clients'; say victims.neighbours = 5")
-    if group.mix:
-        counts = flags.mix(group.mix, group.clients)
-    else:
-        counts = flags.shares(dict.fromkeys(flags.attacks(group.kind, "--kind"), 1.0), group.clients)
-    return Group(
-        name=group.name,
-        counts=counts,
-        rooms=flags.rooms(group.rooms, group.room, group.clients) if group.mix else ("lobby",),
-        poll_wait_seconds=group.poll_wait,
-    )
+    flags.AT_LEAST_ONE.require(f"{where}.rooms", group.rooms)
+    try:
+        if group.mix:
+            counts = flags.mix(group.mix, group.clients)
+        else:
+            counts = flags.shares(dict.fromkeys(flags.attacks(group.kind, "--kind"), 1.0), group.clients)
+        rooms = flags.rooms(group.rooms, group.room, group.clients) if group.mix else ("lobby",)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return Group(name=group.name, counts=counts, rooms=rooms, poll_wait_seconds=group.poll_wait)
 
 
 def _phase(phase: _Phase, groups: set[str]) -> Phase:
@@ -193,8 +216,8 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
             raise UsageError(f"{where}: there is no group {name!r}; there are {', '.join(sorted(groups)) or 'none'}")
     for name, share in phase.open.items():
         flags.PART.require(f"{where}.open.{name}", share)
-    if phase.rate is not None:
-        flags.NOT_NEGATIVE.require(f"{where}.rate", phase.rate)
+    flags.NOT_NEGATIVE.require(f"{where}.rate", phase.rate)
+    flags.TEXT.require(f"{where}.text_bytes", phase.text_bytes)
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
     if told is not Counts.OPENING:

@@ -82,12 +82,14 @@ class Traffic:
         self.recent = Recent()  # acknowledgements since the last status
         self.intended = 0
         self.speakers: list[Speaker] = []
+        self._had_speakers = False
         self._unacknowledged: dict[int, tuple[float, str]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._text = _SENTENCE
 
     def enter(self, speaker: Speaker) -> None:
         """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones."""
+        self._had_speakers = True
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
@@ -128,8 +130,8 @@ class Traffic:
     def _speak(self, due: float) -> None:
         number = self.intended
         self.intended += 1
-        if not self.speakers:
-            self.booked.unsent += 1
+        if not self.speakers:  # before the first of them has come, a message is nobody's
+            self.booked.unsent += self._had_speakers
             return
         speaker = self.speakers[number % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker.room)

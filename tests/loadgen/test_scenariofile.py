@@ -44,6 +44,31 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         ("[victims]\n" + STEADY, "victims need a phase that counts as 'baseline'"),
         ('[victims]\nkind = "poled"\n' + STEADY, "did you mean poll"),
         (CROWD + '[[phases]]\nname = "come"\nopen = { crowd = 1.0 }\n', "phases: none is judged"),
+        (CROWD + STEADY, "groups.crowd: no phase opens it"),
+        (CROWD + STEADY + "open = { crowd = 0.0 }\n", "groups.crowd: no phase opens it"),
+        (
+            CROWD + STEADY + "open = { crowd = 1.0 }\n" + STEADY.replace("steady", "less") + "open = { crowd = 0.5 }\n",
+            "phases.less.open.crowd: 0.5 is less than the 1 that are open",
+        ),
+        (
+            CROWD
+            + STEADY
+            + 'open = { crowd = 0.5 }\nclose = ["crowd"]\n'
+            + STEADY.replace("steady", "again")
+            + "open = { crowd = 1.0 }\n",
+            "phases.again.open.crowd: the group has left for good",
+        ),
+        (
+            CROWD + STEADY + "rate = 5\n" + STEADY.replace("steady", "late") + "open = { crowd = 1.0 }\n",
+            "phases.steady.rate: nobody speaks",
+        ),
+        ('[victims]\n[[phases]]\nname = "baseline"\nseconds = 2\n' + STEADY, "a phase that counts as 'recovery'"),
+        (CROWD + "rooms = 0\n" + STEADY, "groups.crowd.rooms: 0 is below 1"),
+        (CROWD + 'room = "A"\n' + STEADY, "groups.crowd: --room: 'A' is no room's name"),
+        (STEADY + "text_bytes = -1\n", "phases.steady.text_bytes: -1 is below 0"),
+        (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
+        ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
+        ("connect_rate = -1\n" + STEADY, "connect_rate: -1 is below 0"),
         (STEADY.replace("5", "5000"), "phases.steady.seconds: 5,000.0 is above 3,600"),
     ],
 )

@@ -1,8 +1,12 @@
 """When messages are due: a schedule that depends on nothing but its rates."""
 
+from random import Random
+from typing import ClassVar
+
 import pytest
 
-from loadgen.traffic import Pace
+from loadgen.latency import Lag
+from loadgen.traffic import Pace, Traffic
 
 
 def test_a_steady_rate() -> None:
@@ -23,3 +27,27 @@ def test_a_rate_grows_evenly_to_the_other(begin: float, end: float) -> None:
     if end:
         after = [due for due in dues if due >= 10.0][:2]
         assert after[1] - after[0] == pytest.approx(1 / end)
+
+
+class _Mute:
+    """A speaker whose server never answers."""
+
+    index = 0
+    room = "lobby"
+    echoes: ClassVar[bool] = False
+
+    def publish(self, number: int, text: str) -> None:
+        pass
+
+
+def test_only_who_has_come_can_be_missed() -> None:
+    """A scenario may open its speakers in the phase in which they speak: what is due before that is nobody's."""
+    traffic, speaker = Traffic(Random(1), at=lambda when, action: None, lag=Lag()), _Mute()
+    traffic.start(1.0)  # one message is due at once
+    assert (traffic.intended, traffic.result().unsent) == (1, 0)
+    traffic.enter(speaker)
+    traffic.start(1.0)
+    assert traffic.result().unacknowledged == 1
+    traffic.leave(speaker)
+    traffic.start(1.0)
+    assert traffic.result().unsent == 1, "the server ended the only one"
