@@ -35,10 +35,10 @@ def load(file: str) -> None:
     spec = importlib.util.spec_from_file_location(f"loadgen_persona_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UsageError(f"--persona: {file} is no Python file")
-    before = len(_registry)
+    before = len(registry())  # those of this package come first, so that the file is blamed for a name that is taken
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except Exception as error:  # noqa: BLE001  another program's error
+    except (Exception, SystemExit) as error:  # noqa: BLE001  another program's error, or its end, which would be ours
         raise UsageError(f"--persona: {file}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     if len(_registry) == before:
         raise UsageError(f"--persona: {file} has no class with @persona")

@@ -1,5 +1,7 @@
 """A persona that lives outside the tree."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,7 @@ async def test_it_is_played_in_the_processes_of_a_crowd(own: str) -> None:
         ("x = 1\n", "has no class with @persona"),
         ("x = \n", "SyntaxError"),
         ("import no_such_module\n", "ModuleNotFoundError: No module named"),
-        (OWN.replace("hello-from-outside", "idle"), "two personas are called 'idle'"),
+        ("raise SystemExit(0)\n", "SystemExit: 0"),
     ],
 )
 def test_what_is_none_is_one_line(own: str, text: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +74,16 @@ def test_what_is_none_is_one_line(own: str, text: str, error: str, capsys: pytes
     assert err.startswith(f"loadgen: --persona: {own}")
     assert err.count("\n") == 1
     assert error in err
+
+
+def test_a_name_that_is_taken_is_the_files_fault(tmp_path: Path) -> None:
+    """In a process that has loaded no persona yet, as the command line's."""
+    (tmp_path / "own.py").write_text(OWN.replace("hello-from-outside", "slow-head"))
+    words = [sys.executable, "-m", "loadgen", "run", "http://127.0.0.1:1", "--persona", str(tmp_path / "own.py")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"loadgen: --persona: {tmp_path / 'own.py'}: ValueError: two personas are called")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_file_that_is_not_there_is_named(own: str) -> None:
