@@ -5,6 +5,7 @@ loaded only if the user names it on the command line *and* the host itself conse
 connections.
 """
 
+import errno
 import http.client
 import ipaddress
 import socket
@@ -120,16 +121,18 @@ def _loopback(group: int) -> str:
 
 
 def find(url: str, *, allow: str | None = None) -> Target:
-    parts = urlsplit(url if "//" in url else f"http://{url}")
     try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
         port = parts.port
-    except ValueError:
-        raise UsageError(f"URL: the port of {url!r} is not a number below 65536") from None
+    except ValueError as error:
+        raise UsageError(f"URL: {url!r}: {str(error).lower()}") from None
     if parts.scheme not in {"http", "ws", "https", "wss"} or not parts.hostname:
         raise UsageError(f"URL: {url!r} is not of the form http://HOST:PORT or https://HOST:PORT")
     tls = parts.scheme in {"https", "wss"}
-    if parts.path not in {"", "/", "/ws"} or parts.query:
-        raise UsageError(f"URL: {url!r} has a path; name the server only, the personas know its paths")
+    if parts.username is not None:
+        raise UsageError("URL: it has a user; say --header 'Authorization: Basic ...', or @FILE with that field")
+    if parts.path not in {"", "/", "/ws"} or parts.query or parts.fragment:
+        raise UsageError(f"URL: {url!r} has a path; name the server only, and its paths by flags (--path, --request)")
     host, port = parts.hostname, port if port is not None else 443 if tls else 80
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -209,7 +212,7 @@ def client_context() -> ssl.SSLContext:
 
 
 def describe_tls(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).lower().replace("_", " ")
+    return (getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
 
 
 def probe(target: Target) -> None:
@@ -247,8 +250,11 @@ def _connected(target: Target) -> socket.socket:
 
 
 def _shake_hands(target: Target) -> None:
-    with _connected(target) as sock, client_context().wrap_socket(sock, server_hostname=target.host):
-        return
+    with _connected(target) as sock:
+        try:
+            client_context().wrap_socket(sock, server_hostname=target.host).close()
+        except TimeoutError:
+            raise ssl.SSLError(errno.ETIMEDOUT, f"no answer in {PROBE_SECONDS:g} s") from None
 
 
 def _speaks_tls(target: Target) -> bool:

@@ -2,6 +2,7 @@ import ipaddress
 import socket
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -30,13 +31,19 @@ def test_the_loopback_may_be_loaded(url: str) -> None:
         ("ftp://127.0.0.1", "not of the form"),
         ("http://", "not of the form"),
         ("http://127.0.0.1:99999", "port"),
+        ("http://[::1", "invalid ipv6 url"),
         ("http://127.0.0.1/rooms/lobby", "has a path"),
+        ("http://127.0.0.1/?a=1", "has a path"),
+        ("http://127.0.0.1/#top", "has a path"),
+        ("http://ann:secret@127.0.0.1", "it has a user; say --header"),
+        ("unix:///run/chat.sock", "not of the form"),
         ("http://no-such-host.invalid", "cannot be resolved"),
     ],
 )
 def test_an_unusable_url_is_one_clear_line(url: str, error: str) -> None:
-    with pytest.raises(UsageError, match=error):
+    with pytest.raises(UsageError, match=error) as raised:
         target.find(url)
+    assert "secret" not in str(raised.value)
 
 
 def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
@@ -72,6 +79,15 @@ def test_a_closed_port_is_one_clear_line() -> None:
     port = steady_port()
     with pytest.raises(TargetDownError, match=f"port {port}"):
         target.probe(_target("127.0.0.1", port))
+
+
+def test_a_plain_server_that_waits_for_more_is_no_tls_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the ClientHello for the beginning of a request."""
+    monkeypatch.setattr(target, "PROBE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = replace(_target("127.0.0.1", listener.getsockname()[1]), tls=True)
+        with pytest.raises(TargetDownError, match=r"no answer in 0\.2 s\); if it is plain, use http://"):
+            target.probe(where)
 
 
 def test_preflight_raises_the_soft_limit_and_says_when_the_hard_one_is_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
