@@ -34,8 +34,11 @@ TURNED_AWAY = frozenset((429, 503))
 #: The same as close codes: service restart, try again later (IANA's registry).
 CLOSED_FOR_NOW = frozenset((1012, 1013))
 
-#: Answers that mean that the server does not offer what was asked for, so that it cannot be attacked there.
-ABSENT_STATUSES = frozenset(("answered 404", "answered 405", "answered 426", "answered 501"))
+#: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
+#: attacked there.
+NOT_SERVED = frozenset(
+    f"answered {status}" for status in (301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 410, 421, 426, 501)
+)
 
 #: The reason when the server closed a connection in good order; any other end is named after its error.
 CLOSED = "closed"
@@ -213,6 +216,7 @@ class Client(metaclass=_Slotted):
     speaks: ClassVar[bool] = False  # the schedule sends messages through it
     echoes: ClassVar[bool] = False  # its messages come back to it
     silent: ClassVar[bool] = False  # sends no byte, on purpose
+    forged: ClassVar[bool] = False  # asks for what a sound server answers with 401 or 403
     unnoticed_seconds: ClassVar[float] = 0.0  # time in which a sound server cannot know that it is gone
     cycle_seconds: ClassVar[float] = 0.0  # of a slow client: the time in which it has done everything once
 

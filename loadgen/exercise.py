@@ -5,10 +5,11 @@ short. Pure: counts in, reasons out. May not: judge the target.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from loadgen.client import ABSENT_STATUSES, Client, Needs, Threat
+from loadgen import expected
+from loadgen.client import NOT_SERVED, Client, Needs, Threat
 from loadgen.messages import GroupStatus
 
 #: The share of an attack's clients that must have reached the server.
@@ -16,6 +17,11 @@ LEAST_SHARE: Final = 0.95
 
 #: The share of answers that may say that the server does not offer what was asked for.
 MOST_ABSENT: Final = 0.05
+
+#: Statuses of a page that pass: too slow, too early, too many.
+_PASSING: Final = frozenset((408, 425, 429))
+
+_NAME_IT: Final = "name a path that is there, and what it needs (--path, --ws-path, --request 'POST /path', --header)"
 
 Numbers = Mapping[type[Client], int]
 
@@ -40,6 +46,23 @@ def without_a_page(neighbours: Numbers, status: int | None) -> tuple[Numbers, li
     return kept, [
         f"not exercised: {each.name} beside the attack: GET {told}, and it needs a page" for each in need_page
     ]
+
+
+def fault_of_page(path: str, statuses: Collection[int | None]) -> str:
+    """Why victims that fetch this page would all fail, attacked or not; empty if they would not."""
+    told = {status for status in statuses if status is not None and 400 <= status < 500} - _PASSING
+    if not told or any(status not in told for status in statuses):
+        return ""
+    answers = " and ".join(map(str, sorted(told)))
+    return f"GET {path} was answered {answers} before anything else, and the victims need a page: {_NAME_IT}"
+
+
+def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> str:
+    """Why a load measured nothing; empty if a request was served, or refused for another reason than what it asked."""
+    if acknowledged or not errors or errors.keys() - NOT_SERVED:
+        return ""
+    told = ", ".join(f"{answer}: {number:,}" for answer, number in sorted(errors.items()))
+    return f"no request for {path} was served ({told}), so nothing was measured: {_NAME_IT}"
 
 
 def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str]]:
@@ -74,13 +97,14 @@ def _too_few(group: GroupStatus) -> str:
 
 
 def _absent(group: GroupStatus, persona: type[Client]) -> str:
-    """Why its requests were not served, or an empty text; many malformed requests ask for what cannot exist."""
-    if persona.threat is Threat.MALFORMED:
-        return ""
-    told = sum(number for answer, number in group.answers.items() if answer in ABSENT_STATUSES)
+    """Why its requests were not served, or an empty text."""
+    if persona.threat is Threat.MALFORMED:  # many of these ask for what cannot exist
+        cases = expected.unseen(group.answers)
+        return (
+            cases and f"whether these are refused was not seen, as what they ask for is not there ({cases}); {_NAME_IT}"
+        )
+    told = {answer: number for answer, number in group.answers.items() if answer in NOT_SERVED}
     attempts = max(group.opened, 1)
-    if told <= MOST_ABSENT * attempts:
+    if persona.forged or sum(told.values()) <= MOST_ABSENT * attempts:
         return ""
-    statuses = ", ".join(sorted(answer for answer in group.answers if answer in ABSENT_STATUSES))
-    how = "--path, --ws-path, --request 'POST /path'"
-    return f"{told:,} of {attempts:,} requests met nothing ({statuses}); name a path that is there ({how})"
+    return f"{sum(told.values()):,} of {attempts:,} requests were not served ({', '.join(sorted(told))}); {_NAME_IT}"

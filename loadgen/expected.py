@@ -27,6 +27,9 @@ REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 
+#: Answers that may come before the request's faults are looked at, or without looking. (501 refuses a coding.)
+_NOT_THERE: Final = frozenset(("401", "403", "404", "405", "410"))
+
 _MUST_BE_REFUSED: Final = frozenset(case for cases in REFUSED.values() for case in cases)
 
 
@@ -38,6 +41,16 @@ def accepted(answers: Mapping[str, int]) -> dict[str, int]:
         if case in _MUST_BE_REFUSED and told.isdecimal() and int(told) < 400:
             found[case] = found.get(case, 0) + number
     return found
+
+
+def unseen(answers: Mapping[str, int]) -> str:
+    """The cases whose only answers are those to well-formed requests for what is not there, with these answers."""
+    told: dict[str, set[str]] = {}
+    for answer in answers:
+        case, _, status = answer.rpartition(": answered ")
+        if case in _MUST_BE_REFUSED:
+            told.setdefault(case, set()).add(status)
+    return ", ".join(f"{case}: {'/'.join(sorted(told[case]))}" for case in sorted(told) if told[case] <= _NOT_THERE)
 
 
 def words(cases: Iterable[str]) -> str:

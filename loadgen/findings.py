@@ -8,7 +8,7 @@ from typing import Final
 
 from loadgen import expected
 from loadgen import format as fmt
-from loadgen.exercise import not_exercised
+from loadgen.exercise import not_exercised, nothing_served
 from loadgen.experiment import BESIDE, Counts
 from loadgen.figures import Condition, Figures, When, bar_of, meanings
 from loadgen.latency import Latency
@@ -86,7 +86,9 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
         return []
     faults = measured.session.faults()
     if measured.experiment.probes is None:
-        return faults
+        traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
+        why = nothing_served(endpoint.path, traffic.errors, sum(traffic.acknowledged_in.values()))
+        return [*faults, *([why] if why else [])]
     faults += measured.operations.faults()
     lag = figures["lag_max_ms"]
     if lag is not None and lag > 1000 * _STOOD_STILL * measured.experiment.probes.timeout_seconds:

@@ -4,6 +4,7 @@ Owns: pooling, percentiles and counts of the operations that the victims' proces
 an attack is.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -105,7 +106,11 @@ class Operations:
         """Reasons why this is no measurement: nothing to compare with, or operations that were due but not booked."""
         faults = []
         if not any(result.latency.count > sum(result.failed.values()) for result in self.kinds("baseline")):
-            faults.append("no victim's message came back before the attack: there is nothing to compare with")
+            why = Counter[str]()
+            for result in self.kinds("baseline"):
+                why.update(result.failed)
+            told = ", ".join(f"{reason}: {number:,}" for reason, number in why.most_common(2))
+            faults.append(f"no operation succeeded before the attack ({told}): there is nothing to compare with")
         return faults + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"

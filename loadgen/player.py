@@ -11,10 +11,10 @@ from typing import Final
 import trio
 
 from loadgen import procfs
-from loadgen.client import ABSENT_STATUSES
+from loadgen.client import NOT_SERVED, Needs
 from loadgen.crowd import Crowd
 from loadgen.engine import OPEN_DEADLINE_SECONDS
-from loadgen.exercise import whole_cycles, without_a_page
+from loadgen.exercise import fault_of_page, whole_cycles, without_a_page
 from loadgen.experiment import MEASURED, Counts, Experiment, Phase, Probes
 from loadgen.findings import report_of
 from loadgen.measured import Floor, Measured
@@ -78,6 +78,7 @@ class Player:
     async def play(self) -> Report:
         pages = await self._session.look()
         self._measured.round_trip_seconds = min(page.seconds for page in pages)
+        self._look_at_page([page.status for page in pages])
         if self._experiment.neighbours:
             self._choose_neighbours(pages[0].status)
         attackers = {persona.name for persona in self._experiment.attackers}
@@ -90,6 +91,18 @@ class Player:
         report = report_of(self._measured)
         report.verdict = verdict(outcome, [reason] if reason else list(self._measured.left_out))
         return report
+
+    def _look_at_page(self, statuses: list[int | None]) -> None:
+        """Require the page that victims fetch; a redirect is one, but not what was asked for."""
+        endpoint, probes = self._plan.endpoint, self._experiment.probes
+        requests = any(persona.needs is Needs.HTTP for group in self._experiment.load for persona in group.counts)
+        if not ("get" in probes.victims if probes else requests and endpoint.method == "GET"):
+            return
+        if probes and (why := fault_of_page(endpoint.path, statuses)):
+            raise InvalidRunError(why)
+        if statuses[0] is not None and 300 <= statuses[0] < 400:
+            told = f"GET {endpoint.path} was answered {statuses[0]}"
+            self._measured.left_out.append(f"{told}: redirects are not followed, so name the page that it leads to")
 
     def _choose_neighbours(self, status: int | None) -> None:
         """Keep the neighbours that can play, and extend the attack until each has completed its cycle."""
@@ -178,7 +191,7 @@ class Player:
         """Fail early, with a reason, if no client is established: most likely the target speaks another protocol."""
         load = [group for group in self._session.groups() if group.group in self._load_names]
         failed = {reason for group in load for reason in group.failed}
-        if any(group.opened or group.refused for group in load) or failed - ABSENT_STATUSES:
+        if any(group.opened or group.refused for group in load) or failed - NOT_SERVED:
             return
         if not load or (in_time and not failed):  # nobody was to come yet
             return
@@ -186,7 +199,8 @@ class Player:
         told = ", ".join(sorted(failed) or [f"no answer in {FIRST_SECONDS:g} s"])
         raise InvalidRunError(
             f"nobody was established: the target connects, but does not answer as {' and '.join(sorted(needs))} does"
-            f" ({told}); for another server say --request 'GET /path' or --mix echo=100, and --ws-path"
+            f" ({told}); for another server say --request 'GET /path' or --mix echo=100, --ws-path, and --header for"
+            " what it needs"
         )
 
     async def _lapse(self, phase: Phase) -> None:

@@ -300,6 +300,7 @@ class BadTokens(Asker):
 
     name = "bad-tokens"
     usual_clients = 500
+    forged = True
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         super().__init__(cohort, index)

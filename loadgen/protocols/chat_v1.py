@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 import trio
 
-from loadgen.client import ABSENT_STATUSES, TURNED_AWAY, Needs
+from loadgen.client import NOT_SERVED, TURNED_AWAY, Needs
 from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
@@ -43,7 +43,7 @@ ROOM_SECONDS: Final = 20.0
 _PAGE_MESSAGES: Final = 50
 
 #: Answers of a server that keeps no history, or does not serve it now.
-_NO_ANSWER: Final = ABSENT_STATUSES | {f"answered {status}" for status in TURNED_AWAY}
+_NO_ANSWER: Final = NOT_SERVED | {f"answered {status}" for status in TURNED_AWAY}
 _EVENT_DATA: Final = b"data:"
 _JOIN_ID: Final = -1
 

@@ -3,7 +3,14 @@
 import pytest
 
 from loadgen.client import Needs
-from loadgen.exercise import not_exercised, unmet, whole_cycles, without_a_page
+from loadgen.exercise import (
+    fault_of_page,
+    not_exercised,
+    nothing_served,
+    unmet,
+    whole_cycles,
+    without_a_page,
+)
 from loadgen.messages import GroupStatus
 from loadgen.personas import registry
 from loadgen.protocols import served
@@ -32,10 +39,22 @@ def _group(persona: str, **counts: object) -> GroupStatus:
         ),
         ("slow-frame", {"came": 0, "failed": {"answered 404": 100}}, "(answered 404: 100)"),
         ("slow-body", {"answers": {"answered 408": 100}}, ""),
-        ("slow-body", {"answers": {"answered 404": 100}}, "100 of 100 requests met nothing (answered 404)"),
+        ("slow-body", {"answers": {"answered 404": 100}}, "100 of 100 requests were not served (answered 404)"),
         ("slow-body", {"answers": {"answered 405": 5}}, ""),
-        ("slow-body", {"answers": {"answered 501": 6}}, "6 of 100 requests met nothing"),
+        ("slow-body", {"answers": {"answered 501": 6}}, "6 of 100 requests were not served"),
+        (
+            "slow-body",
+            {"answers": {"answered 401": 50, "answered 302": 50}},
+            "(answered 302, answered 401); name a path",
+        ),
+        ("slow-body", {"answers": {"answered 403": 100}}, "were not served (answered 403)"),
+        ("slow-body", {"answers": {"answered 400": 60, "answered 413": 20, "answered 429": 20}}, ""),
+        ("bad-tokens", {"answers": {"answered 401": 100}}, ""),
         ("malformed-http", {"answers": {"answered 404": 100}}, ""),
+        ("malformed-http", {"answers": {"two lengths: answered 400": 1, "unknown coding: answered 501": 1}}, ""),
+        ("malformed-http", {"answers": {"two lengths: answered 404": 3}}, "was not seen, as what they ask for"),
+        ("malformed-http", {"answers": {"two lengths: answered 405": 1, "two lengths: answered 400": 1}}, ""),
+        ("malformed-http", {"answers": {"no target: answered 404": 3}}, ""),
         ("slow-head", {"sent_bytes": 0}, "it sent nothing"),
         ("idle-connect", {"sent_bytes": 0}, ""),
         ("connect-flood", {"sent_bytes": 0}, ""),
@@ -79,6 +98,42 @@ def test_who_needs_a_page_does_not_come_without_one() -> None:
         kept, [reason] = without_a_page(neighbours, status)
         assert list(kept) == [PERSONAS["tunnel"]]
         assert reason.startswith("not exercised: slow-typist")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "fault"),
+    [
+        ([200, 200, 200], ""),
+        ([302, 302, 302], ""),
+        ([401, 401, 401], "GET /page was answered 401 before anything else"),
+        ([403, 404, 404], "403 and 404"),
+        ([404, 200, 200], ""),
+        ([404, 429, 404], ""),
+        ([500, 500, 500], ""),  # that is the server's fault, and shows in operations
+        ([None], ""),
+    ],
+)
+def test_a_page_that_no_victim_can_fetch(statuses: list[int | None], fault: str) -> None:
+    found = fault_of_page("/page", statuses)
+    assert fault in found
+    assert bool(fault) is bool(found)
+
+
+@pytest.mark.parametrize(
+    ("errors", "acknowledged", "is_nothing"),
+    [
+        ({"answered 401": 9}, 0, True),
+        ({"answered 404": 5, "answered 405": 4}, 0, True),
+        ({"answered 401": 9}, 1, False),
+        ({"answered 404": 5, "answered 500": 1}, 0, False),
+        ({"answered 429": 9}, 0, False),
+        ({}, 0, False),
+    ],
+)
+def test_a_load_that_was_not_served_at_all_measured_nothing(
+    errors: dict[str, int], acknowledged: int, is_nothing: bool
+) -> None:
+    assert bool(nothing_served("/page", errors, acknowledged)) is is_nothing
 
 
 def test_neighbours_play_whole_cycles_or_not_at_all() -> None:

@@ -16,7 +16,7 @@ import pytest
 from loadgen import scorecard
 from loadgen.measured import Floor
 from loadgen.report import Outcome
-from tests.loadgen.commandline import Ended, attack, run, stand_still, tried, with_short_cycles
+from tests.loadgen.commandline import Ended, attack, call, loadgen, run, stand_still, tried, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import NGINX, Site, nginx, serving
 
@@ -186,6 +186,21 @@ def test_v1_what_needs_a_chat_is_not_exercised_at_a_web_server() -> None:
     assert ended.code == 3, ended
     assert ended.outcome is Outcome.NOT_EXERCISED
     assert "tiny-frames needs chat.v1" in ended.reasons
+
+
+def test_v1_a_page_that_is_not_there_is_told_before_it_is_attacked() -> None:
+    with serving("static") as (url, _):
+        done = call("attack", url, "--kind", "slow-head", "--clients", "5", "--victim", "GET /none")
+    assert done.returncode == 3
+    assert "loadgen: invalid run: GET /none was answered 404 before anything else" in done.stderr
+
+
+def test_v1_a_load_that_nothing_answers_to_measures_nothing() -> None:
+    """A wrong path or a missing password is no slow server: each request was answered at once."""
+    with serving("static") as (url, _):
+        ended = loadgen("run", url, "--request", "GET /none", "--clients", "3", "--rate", "20", "--duration", "1")
+    assert ended.outcome is Outcome.INVALID
+    assert "no request for /none was served (answered 404: " in ended.reasons
 
 
 # V5 and V6: an attack that did not take place, or a weaker one
