@@ -25,7 +25,11 @@ _QUOTE = 60  # characters of a quoted message
 INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
-_WORD = re.compile(r"( *)([^ ]+)")  # with the spaces before it
+_HAN = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff01-\uff60\U00020000-\U0003ffff"  # Chinese and Japanese
+_NO_START = "、。，．：；！？）］｝」』】〕〉》ー々ゝゞぁぃぅぇぉっゃゅょァィゥェォッャュョ…"  # begins no line (JIS X 4051)
+_NO_END = "（［｛「『【〔〈《"  # ends no line
+#: What is not broken, with the spaces before it: a word; of Chinese and Japanese, which have no spaces, a character.
+_WORD = re.compile(rf"( *)([{_NO_END}]*(?:[{_HAN}]|[^ {_HAN}]+)[{_NO_START}]*)")
 
 
 class Style:
@@ -101,7 +105,7 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
 
 
 def wrapped(text: str, columns: int, *, indent: int) -> str:
-    """Break lines at spaces, so that the edge of the terminal cuts no word, and indent the rest of each.
+    """Break lines between words, so that the edge of the terminal cuts none, and indent the rest of each.
 
     A word longer than a line is not broken here: the terminal wraps it, so that it can be copied whole.
     """

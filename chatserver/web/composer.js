@@ -160,9 +160,12 @@ export class Composer {
    * What is typed or pasted where nothing takes it is meant for the field, which gets this key as well.
    * @param {KeyboardEvent} event
    */
-  #stray({ key, ctrlKey, metaKey, altKey, defaultPrevented, target }) {
-    const isMeant = ctrlKey || metaKey ? key === 'v' : key.length === 1 && key !== ' ';
-    if (!isMeant || altKey || defaultPrevented || !(target instanceof Element)) return;
+  #stray(event) {
+    const { key, ctrlKey, metaKey, altKey, defaultPrevented, target } = event;
+    // AltGr writes, and says that it is Ctrl and Alt together; a dead key writes with the next one.
+    const isCommand = (ctrlKey || metaKey || altKey) && !event.getModifierState('AltGraph');
+    const isMeant = isCommand ? key === 'v' && !altKey : (key.length === 1 && key !== ' ') || key === 'Dead';
+    if (!isMeant || defaultPrevented || !(target instanceof Element)) return;
     if (!target.closest('input, textarea, select, dialog, [popover], .panel.open')) this.focus();
   }
 

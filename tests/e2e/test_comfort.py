@@ -23,6 +23,17 @@ NOTIFICATIONS = """
 MANY_ROOMS = f"localStorage['chat.rooms'] = '{json.dumps([f'shelf-{number}' for number in range(10, 40)])}';"
 
 
+#: Keys that no keyboard of this browser has, and whether they begin a text.
+KEYS = {
+    "key: '@', modifierAltGraph: true": True,
+    "key: '@', modifierAltGraph: true, ctrlKey: true, altKey: true": True,  # as Windows says it
+    "key: 'Dead'": True,
+    "key: 'f', altKey: true": False,
+    "key: 'c', ctrlKey: true": False,
+    "key: 'v', ctrlKey: true, altKey: true": False,
+}
+
+
 def test_what_is_typed_where_nothing_takes_it_is_written(shared_server: Server, window: OpenWindow) -> None:
     """It was lost; and after a click on a message the letters r, e and c answered it, edited it and copied it."""
     ann = window()
@@ -33,6 +44,10 @@ def test_what_is_typed_where_nothing_takes_it_is_written(shared_server: Server, 
     ann.page.locator("h1").click()
     ann.page.keyboard.type("hello")
     expect(field).to_have_value("hello")
+    for keys, is_meant in KEYS.items():
+        ann.page.locator("h1").click()
+        ann.page.evaluate(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {{bubbles: true, {keys}}}))")
+        assert field.evaluate("field => field === document.activeElement") == is_meant, keys
     ann.page.fill("#text", "")
     ann.page.locator("#messages .text").click()
     expect(row).to_be_focused()
