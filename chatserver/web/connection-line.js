@@ -9,9 +9,12 @@ import { byId } from './dom.js';
 
 export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
 
-/** @param {State} state */
-function inWords({ phase, kind, until, reason }) {
-  if (phase === 'live') return reason || `live · ${KINDS[kind]}`;
+/**
+ * @param {State} state
+ * @param {boolean} isOut whether the open room is one that we are not in
+ */
+function inWords({ phase, kind, until, reason }, isOut) {
+  if (phase === 'live') return reason || `${isOut ? 'out of this room' : 'live'} · ${KINDS[kind]}`;
   if (phase === 'connecting') return reason ? 'reconnecting…' : 'connecting…';
   if (phase === 'stopped') return `disconnected: ${reason}`;
   const seconds = Math.max(1, Math.ceil(((until ?? 0) - performance.now()) / 1000));
@@ -27,9 +30,8 @@ export class ConnectionLine {
   /** @param {ChatClient} client */
   constructor(client) {
     this.client = client;
-    client.addEventListener('state', () => this.#show());
+    for (const event of ['state', 'room', 'refused', 'caughtup']) client.addEventListener(event, () => this.#show());
     client.addEventListener('typing', () => this.#showTyping());
-    client.addEventListener('room', () => this.#showTyping());
     byId('reconnect').addEventListener('click', () => client.hurry());
     // `offline` is the browser's guess, and a server on this machine is still there: look, rather than believe it.
     for (const event of ['online', 'offline']) addEventListener(event, () => client.hurry());
@@ -37,15 +39,16 @@ export class ConnectionLine {
   }
 
   #show() {
-    const { state } = this.client;
-    const words = inWords(state);
-    this.#line.dataset.phase = state.phase;
+    const { state, current } = this.client;
+    const isOut = Boolean(current?.out);
+    const words = inWords(state, isOut);
+    this.#line.dataset.phase = isOut && state.phase === 'live' ? 'out' : state.phase;
     this.#line.title = state.reason;
     this.#text.textContent = words;
     this.#showTyping();
     byId('reconnect').hidden = state.phase !== 'waiting' && state.phase !== 'stopped';
     clearInterval(this.#ticking);
-    if (state.phase === 'waiting') this.#ticking = setInterval(() => (this.#text.textContent = inWords(state)), 250);
+    if (state.phase === 'waiting') this.#ticking = setInterval(() => (this.#text.textContent = inWords(state, isOut)), 250);
     // Spoken once per change, and without the countdown.
     const spoken = state.phase === 'waiting' ? 'connection lost, reconnecting' : words;
     if (state.phase !== 'connecting' && this.#spoken.textContent !== spoken) this.#spoken.textContent = spoken;

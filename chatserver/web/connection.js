@@ -90,17 +90,21 @@ export class Connection {
 
   /** Begin anew, with the best transport: as somebody else, whom the server may treat otherwise. */
   restart() {
-    this.stop();
+    this.#drop();
     this.#rung = this.#failures = this.#shortLives = 0;
     this.start();
   }
 
   stop() {
+    this.#drop();
+    this.#enter('stopped', { reason: 'closed' });
+  }
+
+  #drop() {
     this.#waiting.abort();
     this.link?.close();
     this.link = null;
     this.handlers.down();
-    this.#enter('stopped', { reason: 'closed' });
   }
 
   /**

@@ -193,12 +193,13 @@ class Window:
     def offline(self, is_offline: bool) -> None:
         self._context.set_offline(is_offline)
 
-    def expect_live(self, transport: str | None = None) -> None:
-        words = f"live · {NAMES[transport]}" if transport else "live · "
+    def expect_live(self, transport: str | None = None, *, is_out: bool = False) -> None:
+        """Connected, and in the open room unless a moderator took this person out of it."""
+        words = f"{'out of this room' if is_out else 'live'} · {NAMES[transport] if transport else ''}"
         expect(self.page.locator("#connection-text")).to_contain_text(words)
 
     def expect_away(self) -> None:
-        expect(self.page.locator('#connection:not([data-phase="live"])')).to_be_visible(timeout=PATIENCE)
+        expect(self.page.locator('#connection:not([data-phase="live"], [data-phase="out"])')).to_be_visible(timeout=PATIENCE)
 
     def say(self, *texts: str) -> None:
         for text in texts:

@@ -118,7 +118,7 @@ def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
     ann.offline(True)
     ann.expect_away()
     ann.offline(False)
-    ann.expect_live()
+    ann.expect_live(is_out=True)
     mo.say("still without her")
     expect(ann.page.locator(f"#rooms a[href='#{inn}'] .count")).to_have_text("out")
     expect(banner(ann)).to_be_visible()
@@ -182,7 +182,7 @@ def test_a_ban_is_said_over_http(server: Server, window: OpenWindow, transport: 
         f"You are out of #den-{transport}: you are banned in den-{transport} for another 10 minutes"
     )
     expect(banner(bob)).to_contain_text("noise")
-    bob.expect_live(transport)
+    bob.expect_live(transport, is_out=True)  # it said only that it was live
     bob.page.reload()
     expect(banner(bob)).to_contain_text(
         f"#den-{transport} did not open: you are banned in den-{transport} for another 10 minutes"
@@ -208,13 +208,14 @@ def test_a_kick_is_said_over_http_and_the_other_rooms_go_on(server: Server, wind
             break
         bob.page.wait_for_timeout(50)
     expect(banner(bob)).to_contain_text(f"You are out of #{den}: a moderator has taken you out of this room")
-    bob.expect_live(transport)
+    bob.expect_live(transport, is_out=True)
     server.publish(hall, "not in the open room")
     expect(bob.page.locator(f"#rooms a[href='#{hall}']")).to_contain_text("1 unread")
     asked = bob.page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
     assert [each for each in asked if "/poll?" in each and hall in each], "not with the list of rooms"
     come_back(bob)
     expect(banner(bob)).to_be_hidden()
+    bob.expect_live(transport)
     server.publish(den, "welcome back")
     bob.expect_texts(["hello", "welcome back"])
 

@@ -165,6 +165,14 @@ def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, wi
     expect(badge).to_have_count(0)
 
 
+#: Keeps the phases of the connection that are over.
+NOTE_PHASES = """() => {
+    window.phases = [];
+    new MutationObserver((changes) => phases.push(...changes.map(({ oldValue }) => oldValue)))
+        .observe(document.querySelector('#connection'), { attributeFilter: ['data-phase'], attributeOldValue: true });
+}"""
+
+
 def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(
     shared_server: Server, window: OpenWindow
 ) -> None:
@@ -182,7 +190,9 @@ def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(
     ann.page.click("#account-out")
     expect(ann.page.locator("#account-problem")).to_contain_text("Press again to sign out.")
     expect(ann.page.locator("#account")).to_be_visible()
+    ann.page.evaluate(NOTE_PHASES)
     ann.page.click("#account-out")
     expect(ann.page.locator("#account")).to_be_hidden()
     ann.expect_live()
+    assert set(ann.page.evaluate("phases")) <= {"live", "connecting"}, "an alert said that it was disconnected"
     expect(ann.page.locator("#messages .own")).to_have_count(0)
