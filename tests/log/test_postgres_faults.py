@@ -18,7 +18,7 @@ from chatserver.log.postgres import PostgresLog
 from tests.log.support import Clock, draft, fill, offsets, running, submit_all, texts
 from tests.support.groups import append
 from tests.support.partition import Link
-from tests.support.postgres import KEEPER, PostgresServer, private_server
+from tests.support.postgres import KEEPER, KeptDatabase, PostgresServer, private_server
 
 PATIENCE = 60
 
@@ -225,17 +225,17 @@ async def test_a_network_that_is_cut(
 
 
 async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
-    log: PostgresLog, postgres_server: PostgresServer, kept_database: str
+    log: PostgresLog, postgres_server: PostgresServer, cleared_database: KeptDatabase
 ) -> None:
-    """As when the database has too many: `/readyz` said 503 until the next new connection, which might never be made."""
+    """As when the database has too many: `/readyz` said 503 until the next new connection, which might never come."""
     await append(log, draft("one"))
-    postgres_server.execute(f"ALTER DATABASE {kept_database} ALLOW_CONNECTIONS false")
+    postgres_server.execute(f"ALTER DATABASE {cleared_database.name} ALLOW_CONNECTIONS false")
     try:
         with pytest.raises(LogUnavailable, match="not currently accepting connections"):
             await log.latest("lobby", 1)
         assert not log.reachable
     finally:
-        postgres_server.execute(f"ALTER DATABASE {kept_database} ALLOW_CONNECTIONS true")
+        postgres_server.execute(f"ALTER DATABASE {cleared_database.name} ALLOW_CONNECTIONS true")
     await append(log, draft("two"))
     assert log.reachable
 
