@@ -85,8 +85,9 @@ class Row:
     precedent: str
 
 
-#: Handshakes under way at a time: each costs 43 KB of OpenSSL's memory, 11 MB in all. A core begins some 500 a second,
-#: so peers up to half a second away all have room. FreeBSD's syncache is bounded in the same way.
+#: Handshakes under way at a time: each costs 43 KB of OpenSSL's memory, 11 MB in all (44 MB if each announces a second
+#: ClientHello of the largest size, after a HelloRetryRequest). A core begins some 500 a second, so peers up to half a
+#: second away all have room. FreeBSD's syncache is bounded in the same way.
 MAX_HALF_OPEN: Final = 256
 #: Seconds for which a connection that sends requests too fast is not read: worth a timer, and hardly noticed.
 THROTTLE_SECONDS: Final = 0.2

@@ -15,7 +15,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.poller import READ_BYTES, READ_MOST_BYTES
 from chatserver.net.states import State
 from chatserver.net.tls import Received
-from chatserver.net.tls_records import REFUSAL
+from chatserver.net.tls_records import MAX_HELLO, REFUSAL
 from chatserver.net.tls_transport import MAX_EMPTY_RECORDS, RECORD
 from chatserver.net.transport import PLAIN
 from chatserver.reasons import Reason
@@ -26,8 +26,8 @@ from tests.support.troubled import BIG, state_of
 #: What a record adds: its header, a nonce in TLS 1.2, the type in 1.3, the tag.
 OVERHEAD = 64
 TOO_LONG = b"\x17\x03\x03\xff\xff"
-#: Most of a hello and of a record; the bound on all that is unfinished is one of the largest and a half.
-HALF_HELLO = b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb" + bytes(15_000)
+#: Most of a hello and of a record; the bound on all that is unfinished is one of the largest records and a half.
+HALF_HELLO = b"\x16\x03\x01\x1f\xff\x01\x00\x1f\xfb" + bytes(7_000)
 HALF_RECORD = b"\x17\x03\x03\x40\x10" + bytes(15_000)
 
 
@@ -199,6 +199,7 @@ def test_records_without_data_are_bounded(tls: Sealed, monkeypatch: pytest.Monke
 
 
 def test_too_many_hellos(tls: Sealed) -> None:
+    tls.budget.most = MAX_HELLO + MAX_HELLO // 2
     (first, one), (second, two), (_, small) = tls.dial(), tls.dial(), tls.dial()
     one.socket.send(HALF_HELLO)
     small.socket.send(small.step()[:-1])

@@ -29,7 +29,7 @@ from tests.support.parked import Parked, parked, take
 
 PLAIN_ANSWER = b"this is TLS"
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-#: Bytes of hellos and records that all peers may have unfinished: one of the largest size, and a half.
+#: Bytes of hellos and records that all peers may have unfinished: a record of the largest size, and a half.
 MOST_UNFINISHED = 24 * 1024
 #: Looks until something that must come is given up.
 LOOKS = 100_000
