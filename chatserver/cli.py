@@ -27,7 +27,7 @@ from cyclopts import (
 
 from chatserver import __version__
 from chatserver.cli_admin import admin
-from chatserver.exits import EXIT_BAD_FLAGS, complain
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, complain
 from chatserver.settings.describe import limits_json, print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
@@ -125,8 +125,10 @@ def serve(
     """
     if help_all:
         return _show_every_flag()
-    # A reload just after the start or just before the end must not end the process; the server obeys it in between.
+    # While it starts, and after its end: a reload does not end the process, and the signal to stop ends even process 1
+    # of a container, for which the kernel ignores signals without a handler.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_CLEAN))
     settings = _settings(flags, config)
     if settings.workers > 1:
         from chatserver.workers.supervisor import run as supervise  # noqa: PLC0415  (quick --help)

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,9 +22,14 @@ def run(*tokens: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No settings, and the signals that `serve` has taken over are given back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,11 +71,18 @@ def test_every_command_has_help_without_what_python_calls_things(
 def test_a_reload_during_the_start_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service manager takes an end by SIGHUP for a clean one, and starts no other."""
     monkeypatch.setattr("chatserver.server.run", lambda _: signal.getsignal(signal.SIGHUP))
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    try:
-        assert run("serve") == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert run("serve") == signal.SIG_IGN
+
+
+def test_a_stop_during_the_start_is_a_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a handler it is none for process 1 of a container, and kills any other."""
+    ends = Mock()
+    monkeypatch.setattr("os._exit", ends)
+    monkeypatch.setattr("chatserver.server.run", lambda _: signal.raise_signal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    run("serve")
+    ends.assert_called_once_with(0)
 
 
 def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
