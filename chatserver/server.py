@@ -10,7 +10,6 @@ import math
 import random
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -274,7 +273,6 @@ class Server:
                 firsts = await self.parts.log.retain(
                     max_messages=messages,
                     max_age_ms=age_ms,
-                    now_ms=int(time.time() * 1000),
                     by_room=partial(policies.keeps, messages, age_ms) if policies.retain else None,
                 )
             except LogError as error:

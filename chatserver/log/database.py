@@ -19,7 +19,6 @@ from chatserver.log.interface import (
     LogUnavailable,
     Record,
     bounded,
-    bounds_of,
     within_bytes,
 )
 from chatserver.log.threads import ThreadPool
@@ -128,11 +127,9 @@ class DatabaseLog(ABC, Generic[C]):
         """Run a query in a reading thread. Raises LogUnavailable."""
         return await self._open_readers().ask(query)
 
-    async def retain(
-        self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
-    ) -> dict[str, int]:
+    async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
         """Remove the oldest records, a step at a time; see `Log.retain`."""
-        bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
+        bounds = by_room or (lambda room: (max_messages, max_age_ms))
         first: dict[str, int] = {}
         after_room: int | None = 0
         while after_room is not None:

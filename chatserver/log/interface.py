@@ -227,7 +227,7 @@ Heard = Callable[[Mapping[str, int]], None]
 Answer = Callable[[Stored | LogError], None]
 #: Does a small part of some work, and returns whether there is more.
 Step = Callable[[], bool]
-#: For a room: how many messages it keeps, and for how many ms or since when; 0: no bound.
+#: For a room: how many messages it keeps, and for how many ms; 0: no bound.
 Keeps = Callable[[str], tuple[int, int]]
 #: Calls a step on the loop, at once or later, until it returns that there is no more.
 Schedule = Callable[[Step], None]
@@ -347,27 +347,15 @@ class Log(Protocol):
         They are ordered by the clock, so rooms written in one millisecond, or while it was set back, come in any order.
         """
 
-    async def retain(
-        self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
-    ) -> dict[str, int]:
+    async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
         """Remove the oldest records beyond a count or an age (0 = no bound), a little at a time, between commits.
 
-        `by_room` gives the two bounds of a room; it is called from any thread. Returns the new first offset of each
-        room that lost something.
+        The age is by the clock that messages get their times from. `by_room` gives the two bounds of a room; it is
+        called from any thread. Returns the new first offset of each room that lost something.
         """
 
     def statistics(self) -> Statistics:
         """Counters for `/metrics`."""
-
-
-def bounds_of(keeps: Keeps | None, max_messages: int, max_age_ms: int, now_ms: int) -> Keeps:
-    """The bounds of retention by room: the number of messages to keep, and the oldest time in ms."""
-
-    def bounds(room: str) -> tuple[int, int]:
-        messages, age_ms = (max_messages, max_age_ms) if keeps is None else keeps(room)
-        return messages, now_ms - age_ms if age_ms else 0
-
-    return bounds
 
 
 def bounded(limit: int) -> int:

@@ -35,7 +35,6 @@ from chatserver.log.interface import (
     RoomSummary,
     Stored,
     bounded,
-    bounds_of,
     new_identity,
     within_bytes,
 )
@@ -140,17 +139,17 @@ class MemoryLog:
         newest = islice(reversed(self._rooms.items()), bounded(limit))
         return [RoomSummary(name, len(room.records), room.last) for name, room in newest]
 
-    async def retain(
-        self, *, max_messages: int, max_age_ms: int, now_ms: int, by_room: Keeps | None = None
-    ) -> dict[str, int]:
+    async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
         """Remove the oldest records beyond a count or an age, RETAIN_STEP rooms or records at a time."""
         await self._checkpoint()
-        bounds = bounds_of(by_room, max_messages, max_age_ms, now_ms)
+        bounds = by_room or (lambda room: (max_messages, max_age_ms))
         lost: dict[str, int] = {}
         left = RETAIN_STEP
         for name in list(self._rooms):
             while True:
-                removed = self._forget(name, *bounds(name), most=left)
+                max_messages, max_age_ms = bounds(name)
+                oldest_ms = self._wall_ms() - max_age_ms if max_age_ms else 0
+                removed = self._forget(name, max_messages, oldest_ms, most=left)
                 if removed:
                     lost[name] = self._any(name).first
                 left -= 1 + removed

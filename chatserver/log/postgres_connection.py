@@ -178,12 +178,13 @@ class Session:
         deadline = monotonic() + seconds
         try:
             done = work(self._connected(deadline))
-            self._server.reachable = True
-            return done
         except psycopg.Error as error:
             if monotonic() >= deadline:  # the driver's own message is about its clean-up, not about the deadline
                 raise LogUnavailable(f"{doing} failed: the database did not answer in {seconds:g} s") from error
             raise unavailable(doing, error) from error
+        else:
+            self._server.reachable = True
+            return done
         finally:
             self._tidy()
 

@@ -82,11 +82,11 @@ _MOVE_ENDS = """
     UPDATE rooms SET last = moved.last, time = moved.time
     FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS moved (id, last, time) WHERE rooms.id = moved.id
 """
-_TO_FORGET = """
-    SELECT rooms.id, name, forgotten, last, messages.time
+_TO_FORGET = f"""
+    SELECT rooms.id, name, forgotten, last, messages.time, {_NOW}
     FROM rooms LEFT JOIN messages ON messages.room = rooms.id AND messages.place = forgotten + 1
     WHERE rooms.id > %s AND last > forgotten ORDER BY rooms.id LIMIT %s
-"""
+"""  # noqa: S608
 _LOCK_IDS = "SELECT id FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 # Time never decreases within a room, so the records that are too old are its first ones.
 _FORGET = """
@@ -261,7 +261,8 @@ class PostgresWriter:
 
         Returns the new first offset of each room that lost something, and the id to go on with (None: done).
         """
-        return self.change("retention", partial(_forget, after_room, bounds))
+        now = None if self._wall_ms is None else self._wall_ms()
+        return self.change("retention", partial(_forget, after_room, bounds, now))
 
 
 def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd], *, rich: bool) -> None:
@@ -305,13 +306,16 @@ def _used_keys(found: Sequence[TupleRow], keyed: dict[_Key, Draft], now: int) ->
     return used
 
 
-def _forget(after_room: int, bounds: Keeps, connection: Connection) -> tuple[dict[str, int], int | None]:
+def _forget(
+    after_room: int, bounds: Keeps, now: int | None, connection: Connection
+) -> tuple[dict[str, int], int | None]:  # fmt: skip
     connection.execute("SET LOCAL synchronous_commit = off")  # if a crash undoes it, retention does it again
     rows = connection.execute(_TO_FORGET, (after_room, ROOMS_STEP)).fetchall()
     go_on_after: int | None = rows[-1][0] if len(rows) == ROOMS_STEP else None
     asked: list[tuple[int, int, int, int]] = []  # room, first, first to keep, oldest time
-    for id_, name, forgotten, last, time in rows:
-        max_messages, oldest_ms = bounds(restored(name))
+    for id_, name, forgotten, last, time, database_now in rows:
+        max_messages, max_age_ms = bounds(restored(name))
+        oldest_ms = (database_now if now is None else now) - max_age_ms if max_age_ms else 0
         keep_from = last - max_messages + 1 if max_messages else 0
         if forgotten + 1 < keep_from or (time is not None and time < oldest_ms):
             asked.append((id_, forgotten + 1, keep_from, oldest_ms))

@@ -240,6 +240,7 @@ class SqliteWriter:
         self._keys_since_sweep = 0
 
     def _forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
+        now = self._wall_ms()
         first: dict[str, int] = {}
         budget = FORGET_STEP
         rooms = self._connection.execute(
@@ -247,7 +248,9 @@ class SqliteWriter:
         ).fetchall()
         go_on_after = rooms[-1][0] if len(rooms) == ROOMS_STEP else None
         for room_id, name in rooms:
-            removed_to, removed = self._forget_in_room(room_id, *bounds(name), budget=budget)
+            max_messages, max_age_ms = bounds(name)
+            oldest_ms = now - max_age_ms if max_age_ms else 0
+            removed_to, removed = self._forget_in_room(room_id, max_messages, oldest_ms, budget=budget)
             if removed_to:
                 first[name] = removed_to + 1
             budget -= removed

@@ -21,7 +21,7 @@ ANN, BOB = Principal(1, "192.0.2.1"), Principal(2, "192.0.2.2")
 
 
 class Kept:
-    """An `Audit` that fails when it is told to, and hangs. Like a log in a file, it stores although it was cancelled."""
+    """An `Audit` that fails when it is told to, and hangs. Like one in a file, it stores although it was cancelled."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []

@@ -98,7 +98,7 @@ async def test_how_far_behind_is_counted_from_its_own_place(
 async def test_what_retention_took_is_a_gap(it: Chatting, kept: int, *, known: bool) -> None:
     """Known here, or by the log alone, which forgot it between two reads."""
     slow = await behind(it, messages=30)
-    firsts = await it.log.retain(max_messages=kept, max_age_ms=0, now_ms=0)
+    firsts = await it.log.retain(max_messages=kept, max_age_ms=0)
     if known:
         it.hub.retained(firsts)
     before = it.log.reads
@@ -112,7 +112,7 @@ async def test_what_retention_took_is_a_gap(it: Chatting, kept: int, *, known: b
 
 async def test_whom_the_gap_finds_dead_costs_only_itself(it: Chatting) -> None:
     slow = await behind(it, messages=30)
-    await it.log.retain(max_messages=10, max_age_ms=0, now_ms=0)
+    await it.log.retain(max_messages=10, max_age_ms=0)
     it.log.delay = 0.1
     it.sink.take(slow, ENDLESS)
     slow.dies_at_next_write = True

@@ -149,7 +149,7 @@ async def test_what_retention_elsewhere_has_removed_is_a_gap(shared: Chatting) -
     ann = shared.peer()
     await shared.join(ann, "lobby")
     shared.elsewhere_said("lobby", "one", "two", "three", "four")
-    await shared.log.retain(max_messages=1, max_age_ms=0, now_ms=0)
+    await shared.log.retain(max_messages=1, max_age_ms=0)
     await trio.sleep(SOON)
     assert (ann.gaps("lobby"), ann.offsets("lobby")) == ([(0, 3)], [4])
     assert shared.hub.rooms["lobby"].first == 4

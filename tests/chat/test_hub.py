@@ -88,7 +88,7 @@ async def test_retention_while_loading_is_not_forgotten(it: Chatting) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.load, "lobby")
         await trio.sleep(1.5)  # the head was read; its answer is on its way
-        it.hub.retained(await it.log.retain(max_messages=3, max_age_ms=0, now_ms=0))
+        it.hub.retained(await it.log.retain(max_messages=3, max_age_ms=0))
     assert it.hub.rooms["lobby"].first == 8
 
 

@@ -124,7 +124,7 @@ async def test_a_key_is_the_users_in_the_room_in_one_group_too(log: Log) -> None
 async def test_a_key_outlives_the_message_that_retention_took(log: Log, clock: Clock) -> None:
     first = await append(log, draft("one", key="k"))
     await append(log, draft("two"))
-    await log.retain(max_messages=1, max_age_ms=0, now_ms=clock.ms)
+    await log.retain(max_messages=1, max_age_ms=0)
     assert await append(log, draft("one", key="k")) == Stored(first.record, fresh=False)
     assert await log.head("lobby") == Head(2, 2)
 
@@ -145,7 +145,7 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
         partial(closed_log.read, "lobby", after=0, limit=1),
         partial(closed_log.latest, "lobby", 1),
         partial(closed_log.rooms, 1),
-        partial(closed_log.retain, max_messages=1, max_age_ms=1, now_ms=1),
+        partial(closed_log.retain, max_messages=1, max_age_ms=1),
     ]
 
     async def refused() -> None:

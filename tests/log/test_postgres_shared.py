@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from time import time_ns
 
 import pytest
 import trio
@@ -132,6 +133,17 @@ async def test_what_was_written_while_the_listener_was_away(
         await other.until(lambda: "after" in other.heard)
 
 
+async def test_the_age_of_a_message_is_by_the_clock_of_the_database(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server whose clock was a day ahead removed all messages of the last day, of all servers."""
+    monkeypatch.setattr("chatserver.log.postgres.time_ns", lambda: time_ns() + 86_400 * 10**9)
+    async with nodes(postgres_tables) as (one, other):
+        await append(one.log, draft())
+        await append(other.log, draft())
+        assert await one.log.retain(max_messages=0, max_age_ms=3_600_000) == {}
+
+
 async def test_retention_by_several_at_once(postgres_tables: str) -> None:
     async with nodes(postgres_tables, 3) as made:
         for room in "abc":
@@ -139,7 +151,7 @@ async def test_retention_by_several_at_once(postgres_tables: str) -> None:
         lost: list[dict[str, int]] = []
 
         async def retain(node: Node) -> None:
-            lost.append(await node.log.retain(max_messages=10, max_age_ms=0, now_ms=0))
+            lost.append(await node.log.retain(max_messages=10, max_age_ms=0))
 
         async with trio.open_nursery() as nursery:
             for node in made:

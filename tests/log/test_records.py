@@ -239,7 +239,7 @@ async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
     await append(log, draft())
     await append(log, react(1))
     await append(log, draft("kept"))
-    assert await log.retain(max_messages=1, max_age_ms=0, now_ms=clock.ms) == {"lobby": 3}
+    assert await log.retain(max_messages=1, max_age_ms=0) == {"lobby": 3}
     assert await refusal(log, react(1, on=False)) is RefusalReason.MISSING
     assert (await append(log, react(3))).record.offset == 4
 
@@ -281,6 +281,6 @@ async def test_for_messages_alone_so_many_records_are_looked_at_in_one_query(
         found = await log.latest("lobby", limit, max_bytes=max_bytes, before=before, messages_only=True)
         assert offsets(found) == expected
     assert max(looked) == 3
-    await log.retain(max_messages=10, max_age_ms=0, now_ms=0)
+    await log.retain(max_messages=10, max_age_ms=0)
     assert offsets(await log.latest("lobby", 5, messages_only=True)) == [9]
     assert await log.latest("nowhere", 5, messages_only=True) == []

@@ -268,7 +268,7 @@ async def test_a_search_finds_what_the_other_has_stored(pair: Pair, monkeypatch:
 
 async def test_one_of_them_sees_to_retention_until_it_ends(tmp_path: Path, clock: Clock) -> None:
     async def retain(log: SqliteLog, left: int) -> Mapping[str, int]:
-        return await log.retain(max_messages=left, max_age_ms=0, now_ms=clock.ms)
+        return await log.retain(max_messages=left, max_age_ms=0)
 
     async with running_pair(tmp_path, clock) as pair:
         await fill(pair.second, 10)

@@ -105,7 +105,7 @@ async def test_what_is_deleted_during_a_join_is_not_in_it(autojump_clock: Clock,
 
 async def test_a_place_that_is_gone(autojump_clock: Clock) -> None:
     async with joining() as (it, pipeline):
-        await it.log.retain(max_messages=100, max_age_ms=0, now_ms=0)
+        await it.log.retain(max_messages=100, max_age_ms=0)
         page = await join(pipeline, 5)
         assert (page.reaches, page.recovered) == (70, False)
     async with joining() as (it, pipeline):
