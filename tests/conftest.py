@@ -1,13 +1,11 @@
 """What all tests share: the mark `jumping_clock`, Hypothesis's examples, the order in which workers take them, and a
 garbage collector that does not look at what was imported.
 
-Hypothesis tries the same examples every time, so that a red run is about the change at hand.
-
-    HYPOTHESIS_EXAMPLES=5000 python -m pytest tests/chat    goes looking for new ones
+Hypothesis tries the same examples every time, so that a red run is about the change at hand; tests/support/examples.py
+says how many.
 """
 
 import gc
-import os
 import signal
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
@@ -18,6 +16,7 @@ from hypothesis import settings
 
 from tests.support import side_by_side
 from tests.support.clock import run_at_once, run_with_jumps
+from tests.support.examples import EXPLORED, FEW
 from tests.support.side_by_side import TESTS
 
 # A run that a script starts in the background ignores Ctrl-C, and so would each program that a test sends it to.
@@ -26,11 +25,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # By default a logged fault has its source coloured and all variables: half a second of a processor each.
 structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
-_examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 # No deadline: the machine may be busy, and no test here is about time.
-settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
-settings.register_profile("explore", deadline=None, max_examples=max(_examples, 1), database=None)
-settings.load_profile("explore" if _examples else "fixed")
+settings.register_profile("fixed", deadline=None, max_examples=FEW, derandomize=True, database=None)
+settings.register_profile("explore", deadline=None, max_examples=max(EXPLORED, 1), database=None)
+settings.load_profile("explore" if EXPLORED else "fixed")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

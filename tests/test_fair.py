@@ -33,7 +33,7 @@ def test_what_an_address_counts_for(address: str, network: str) -> None:
 # -- turns ------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.one_of(st.none(), st.sampled_from("aaaaaabcdefg")), max_size=120))
+@given(st.lists(st.one_of(st.none(), st.sampled_from("aaaaaabcdefg")), min_size=10, max_size=120))
 def test_against_the_plainest_model(steps: list[str | None]) -> None:
     """A push of a network, or (None) a pop: each entry once, those of one network in order, turns in between.
 
@@ -85,7 +85,11 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]), max_size=60)
+    st.lists(
+        st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]),
+        min_size=8,
+        max_size=60,
+    )
 )
 def test_what_is_taken_out_is_not_waited_for(steps: list[str]) -> None:
     """The rest comes out: each entry once, and those of one network in order."""

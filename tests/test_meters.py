@@ -39,7 +39,7 @@ def test_a_burst_and_no_more_and_then_the_wait_that_is_told(rate: float) -> None
     assert bucket.over(bucket.spend(state, later - 2), later - 2), "not a moment sooner"
 
 
-VISITS = st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 5)), max_size=40)
+VISITS = st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 5)), min_size=5, max_size=40)
 
 
 @given(st.sampled_from(RATES), st.integers(1, 60), VISITS)
@@ -111,7 +111,7 @@ def test_each_key_has_its_own_and_a_refusal_costs_nothing() -> None:
     assert buckets.take("ann", NOW + SECOND) == 0.0
 
 
-@given(st.lists(st.tuples(st.integers(0, 2 * SECOND), st.sampled_from("abc"), st.booleans()), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 2 * SECOND), st.sampled_from("abc"), st.booleans()), min_size=8, max_size=60))
 def test_a_sweep_forgets_the_full_ones_and_changes_nothing(visits: list[tuple[int, str, bool]]) -> None:
     swept, kept = KeyedBuckets[str](2.0, burst=3), KeyedBuckets[str](2.0, burst=3)
     now = NOW
@@ -154,7 +154,7 @@ class Holder:
 
 FREE = 2048
 BYTES = st.one_of(st.integers(0, 6000), st.sampled_from([FREE - 1, FREE, FREE + 1]))
-SIZES = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), BYTES)), max_size=80)
+SIZES = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), BYTES)), min_size=8, max_size=80)
 
 
 @given(SIZES, st.sampled_from([0, FREE]))

@@ -21,7 +21,7 @@ def member_of(name: str) -> Member:
     return Member(Room(name, SIZE, Presence(), network="here"), None, LineEncoder().frames, 0)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=40))
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), min_size=8, max_size=40))
 def test_against_a_dictionary(acts: list[tuple[str, bool]]) -> None:
     session = WebSocketSession(ANN, Dialect())
     model: dict[str, Member] = {}

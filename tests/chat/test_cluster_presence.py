@@ -150,7 +150,7 @@ def hear(process: int, **names: str) -> Act:
 @example(
     [ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL], MAX_NAMED_MEMBERS
 )  # a reload from here to there
-@given(st.lists(ACT, max_size=60), st.sampled_from([3, MAX_NAMED_MEMBERS]))
+@given(st.lists(ACT, min_size=8, max_size=60), st.sampled_from([3, MAX_NAMED_MEMBERS]))
 def test_against_sets(acts: list[Act], named_room: int) -> None:
     """Who listens knows who is there and how each is called, unless it was told a count; so does who asks between."""
     both = Both()

@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.chat import broadcast as broadcast_module
@@ -26,6 +26,7 @@ from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.presence import MAX_LISTED
 from tests.chat.playing import HEALED_AFTER, LONG_AFTER, ROOMS, Act, Play, an_act
 from tests.support.chatting import Chatting, chatting
+from tests.support.examples import examples
 from tests.support.processes import Air, Process, lose
 
 ACT = an_act(
@@ -58,7 +59,7 @@ async def play(acts: list[Act], shared: bool) -> None:
 
 
 @given(ACTS, st.booleans())
-@settings(max_examples=25)
+@examples(25)
 def test_everybody_gets_everything_once_and_in_order(acts: list[Act], shared: bool) -> None:
     trio.run(play, acts, shared, clock=trio.testing.MockClock(autojump_threshold=0))
 
@@ -151,6 +152,6 @@ async def play_cluster(acts: list[tuple[int, Act]], seed: int) -> None:
 
 
 @given(CLUSTER_ACTS, st.integers(0, 1 << 16))
-@settings(max_examples=15)
+@examples(15)
 def test_everybody_gets_everything_in_each_of_several_processes(acts: list[tuple[int, Act]], seed: int) -> None:
     trio.run(play_cluster, acts, seed, clock=trio.testing.MockClock(autojump_threshold=0))

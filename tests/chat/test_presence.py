@@ -48,6 +48,7 @@ def test_what_is_listed_and_what_changed_is_bounded() -> None:
 USERS = st.integers(0, 4)
 ACTS = st.lists(
     st.tuples(st.sampled_from(["window", "close", "poll", "answer", "gone", "name", "time", "tell"]), USERS),
+    min_size=8,
     max_size=80,
 )
 

@@ -27,7 +27,7 @@ def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0, budget
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(1, 4)), max_size=30),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(1, 4)), min_size=5, max_size=30),
     st.integers(1, 8),
     st.integers(1, 60),
 )
@@ -190,6 +190,7 @@ def test_encodings_in_use_are_copies_and_joined_chunks_count_until_the_next_mess
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from(["add", "frames", "events", "cut"]), st.integers(0, 30)),
+        min_size=8,
         max_size=40,
     )
 )

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.client import requests, wire
 from chatserver.client.events import Gap
 from chatserver.client.session import Session
 from tests.client.fake import Log
+from tests.support.examples import examples
 
 
 class World:
@@ -107,7 +108,7 @@ W = World
 ACTIONS = [W.say, W.publish, W.push, W.gap, W.reconnect, W.answer, W.answer, W.lose_answer, W.wait, W.pause, W.resume]
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 4)), min_size=20, max_size=60))
 def test_once_and_in_order(story: list[tuple[Any, int]]) -> None:
     world = World()

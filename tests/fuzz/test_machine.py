@@ -4,13 +4,12 @@ and has a deadline, and no descriptor, wheel entry, membership, held poll or cou
 tests/fuzz/invariants.py says it in full. HYPOTHESIS_EXAMPLES=2000 goes looking for orders that nobody has tried.
 """
 
-import os
-
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fuzz.machine import ConnectionMachine, SecureMachine, chosen
 from tests.fuzz.plants import PLANTS, PLANTS_IN_ROOMS
+from tests.support.examples import EXPLORED
 from tests.support.serving import serving
 
 #: Of 14 planted mutations that 25 examples find, each was found by the tenth; `make fuzz` goes on for five minutes.
@@ -19,8 +18,7 @@ EXAMPLES = 14
 
 @pytest.mark.parametrize("machine", [ConnectionMachine, SecureMachine])
 def test_nothing_is_ever_out_of_order(machine: type[ConnectionMachine]) -> None:
-    examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", EXAMPLES))
-    run_state_machine_as_test(machine, settings=chosen(examples))
+    run_state_machine_as_test(machine, settings=chosen(EXPLORED or EXAMPLES))
 
 
 async def test_each_planted_fault_has_its_place() -> None:

@@ -13,7 +13,7 @@ from tests.fuzz.sockets import Assault, campaigns
 from tests.support.transports import TRANSPORTS
 
 #: To each of two servers; by count and not by the clock, so that a slow machine tests as much as a quick one.
-PEERS = 200
+PEERS = 120
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from chatserver.log import sqlite_file, sqlite_indexing
 from chatserver.log.sqlite_indexing import index_rooms
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.log.support import draft
+from tests.support.examples import examples
 
 
 class Database:
@@ -48,6 +49,7 @@ def small_chunks() -> Iterator[None]:
         yield
 
 
+@examples(25)
 @given(written=st.text("abcdef", max_size=40), asked=st.permutations("abcdefz"), long=st.booleans())
 def test_each_message_of_the_rooms_is_brought_in_once(
     tmp_path_factory: pytest.TempPathFactory, written: str, asked: list[str], long: bool

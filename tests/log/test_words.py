@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.log import words as words_module
@@ -22,14 +22,14 @@ from chatserver.log.sqlite_indexing import index_rooms
 from chatserver.log.words import Matcher, spaced_words, words_of
 from tests.log.support import draft, running, submit_all
 from tests.log.test_index import never
+from tests.support.examples import examples
 
 #: Ideographs, syllables and private ones, thousands of each that differ in nothing: every 16th will do.
 ALIKE = ((0x3400, 0xA000), (0xAC00, 0xD7A4), (0xE000, 0xF900), (0x12000, 0x16800), (0x17000, 0x1B000))
 CHARACTERS = [
     chr(number)
     for number in range(1, 0x20000)
-    if not 0xD800 <= number < 0xE000
-    and (number % 16 == 0 or not any(first <= number < end for first, end in ALIKE))
+    if not 0xD800 <= number < 0xE000 and (number % 16 == 0 or not any(first <= number < end for first, end in ALIKE))
 ]
 #: Of scripts with accents, points and vowel signs; letters that are two or another in another case; what is no letter.
 ODD = (
@@ -145,7 +145,7 @@ async def test_the_same_is_found_before_and_after_it_is_indexed_by_every_engine(
     async with running(sqlite), running(MemoryLog()) as memory, running(PostgresLog(postgres_tables)) as postgres:
         logs = Logs(sqlite, [memory, postgres])
 
-        @settings(max_examples=200, deadline=None)
+        @examples(60)
         @given(st.lists(texts, min_size=1, max_size=5), st.data())
         def check(said: list[str], data: st.DataObject) -> None:
             text = data.draw(st.sampled_from(said) | texts)

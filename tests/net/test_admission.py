@@ -51,7 +51,7 @@ def test_a_move_within_a_network_or_at_the_last_place_is_no_newcomer() -> None:
         assert it.admission.statistics() == {"held": 0, "addresses": 0}
 
 
-@given(st.lists(st.tuples(ADDRESSES, st.booleans())))
+@given(st.lists(st.tuples(ADDRESSES, st.booleans()), min_size=8))
 def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
     """A network over its cap is refused for that, even when all is full: nobody goes for a peer that stays out."""
     with parked(total=4, per_ip=2) as it:
@@ -107,7 +107,7 @@ ANYBODY = st.builds(
 )
 
 
-@given(st.lists(ANYBODY, max_size=60))
+@given(st.lists(ANYBODY, min_size=5, max_size=60))
 def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
     """A body that comes puts its deadline off, so that what is left of its span says how little of that came."""
     crowds = Counter(each.network for each in waiting)

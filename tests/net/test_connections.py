@@ -8,6 +8,7 @@ from chatserver.net.connection import CLOSED
 from chatserver.net.readiness import READ, WRITE
 from chatserver.net.states import State
 from chatserver.reasons import Reason
+from tests.support.examples import examples
 from tests.support.parked import Parked, ended, take
 from tests.support.sealed import KINDS, Either, either, read_all
 from tests.support.troubled import BIG, BrokenTransport, fail
@@ -66,7 +67,12 @@ def test_a_peer_that_goes_while_it_is_behind(both: Either, size: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(st.lists(st.tuples(st.sampled_from(["send", "take", "offer", "parts"]), st.integers(1, 9_000)), max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["send", "take", "offer", "parts"]), st.integers(1, 9_000)), min_size=8, max_size=40
+    )
+)
+@examples(20)
 def test_each_byte_once_and_in_order(kind: str, acts: list[tuple[str, int]]) -> None:
     """Whatever the peer takes, whenever: what arrives is what was sent, without holes or repeats."""
     with either(kind) as (it, meet):

@@ -151,7 +151,9 @@ def test_nobody_waits_for_more_than_one_step_of_each_other_network(
     assert len(stage.done) == 1 + sum(crowds.values()) * (1 + more), "and everybody is done in the end"
 
 
-@given(st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("abc"), st.integers(0, 3)), max_size=60))
+@given(
+    st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("abc"), st.integers(0, 3)), min_size=8, max_size=60)
+)
 def test_nobody_starves_and_nothing_is_done_twice(work: list[tuple[Priority, str, int]]) -> None:
     with staged() as stage:
         for number, (priority, network, more) in enumerate(work):

@@ -1,6 +1,5 @@
 """The table: every move is in it or refused, every row has a handler, and its columns are obeyed."""
 
-import itertools
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -28,7 +27,6 @@ from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from tests.support.parked import Parked, next_tick, parked, reset, take
 
-MOVES = list(itertools.product(State, State))
 ENDS = {State.CLOSING, State.LINGERING}
 MEMBERS = {State.STREAM, State.OPEN, State.PINGED, State.MESSAGE}
 WAIT_FOR_US = {State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING}
@@ -84,8 +82,13 @@ def test_what_the_columns_say(so: Callable[[Row], bool], states: set[State]) -> 
 # -- moves ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("old", "new"), MOVES, ids=lambda state: state.name)
-def test_every_move_is_in_the_table_or_refused(it: Parked, old: State, new: State) -> None:
+@pytest.mark.parametrize("old", State, ids=lambda state: state.name)
+def test_every_move_is_in_the_table_or_refused(it: Parked, old: State) -> None:
+    for new in State:
+        move(it, old, new)
+
+
+def move(it: Parked, old: State, new: State) -> None:
     context = Closing(Reason.DONE)
     connection, _ = it.place(old)
     before = connection.deadline

@@ -23,6 +23,7 @@ from chatserver.net.tls_records import (
 from chatserver.settings.spec import ConfigError
 from loadgen.tls import HANDSHAKE
 from tests.support.certificates import certificate, trusting, trusting_any
+from tests.support.examples import examples
 from tests.support.handsealed import TLS12_SUITE, seal_tls12
 from tests.support.sealed import VERSIONS, BareClient, server_context
 
@@ -117,7 +118,10 @@ def broken_record(client: BareClient) -> bytes:
     return bytes(sealed)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["hear", "say", "break", "join"])), max_size=30))
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["hear", "say", "break", "join"])), min_size=8, max_size=30)
+)
+@examples(15)
 def test_nothing_of_one_peer_reaches_another(acts: list[tuple[int, str]]) -> None:
     """Whatever they do in whatever order, errors included: each hears and says its own."""
     engine = TlsEngine(server_context())

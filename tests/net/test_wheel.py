@@ -126,7 +126,7 @@ def test_others_may_be_closed_and_entered_between_two() -> None:
 STEP = st.tuples(st.integers(0, 3), st.sampled_from(["open", "watch", "close"]), st.integers(1, 12))
 
 
-@given(st.lists(st.lists(STEP, max_size=3), min_size=1, max_size=60))
+@given(st.lists(st.lists(STEP, max_size=3), min_size=10, max_size=60))
 def test_against_the_plainest_model(steps: list[list[tuple[int, str, int]]]) -> None:
     """Each tick yields exactly those whose deadline it is, each once; at the end nothing is left."""
     table = Table()

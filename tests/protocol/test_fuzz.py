@@ -15,7 +15,11 @@ from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import Close, FrameLimits, Violation
 from tests.protocol.samples import GET, POST, UPGRADE, frame
+from tests.support.examples import examples
 from tests.support.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames
+
+#: What a peer may send is tried longer: a planted mutation of frames was found by the seventieth.
+many = examples(100)
 
 
 def mutated(sample: bytes) -> st.SearchStrategy[bytes]:
@@ -36,6 +40,7 @@ def mutated(sample: bytes) -> st.SearchStrategy[bytes]:
 heads = st.one_of(st.binary(max_size=300), mutated(GET), mutated(POST), mutated(UPGRADE))
 
 
+@many
 @given(heads, cuts(400))
 def test_heads(wire: bytes, at: list[int]) -> None:
     """Cut or whole, a head means the same; and what it leads to may be refused, not crash."""
@@ -60,12 +65,14 @@ chunked_bodies = st.one_of(
 )
 
 
+@many
 @given(chunked_bodies, cuts(200))
 def test_chunked_bodies(wire: bytes, at: list[int]) -> None:
     runner = body_runner(lambda: ChunkedBody(BodyLimits()))
     assert runner([wire]) == runner(pieces(wire, at))
 
 
+@many
 @given(st.integers(0, 300), st.binary(max_size=400), cuts(400))
 def test_length_bodies(length: int, wire: bytes, at: list[int]) -> None:
     runner = body_runner(lambda: LengthBody(length))
@@ -79,6 +86,7 @@ some_frames = st.lists(st.builds(frame, starts, payloads, mask=st.binary(min_siz
 streams = st.one_of(st.binary(max_size=300), some_frames.map(b"".join), some_frames.map(b"".join).flatmap(mutated))
 
 
+@many
 @given(streams, cuts(600), st.booleans())
 @example(b"\x01\x80\0\0\0\0" * 3, [], False)
 def test_frames(wire: bytes, at: list[int], binary: bool) -> None:
@@ -93,6 +101,7 @@ def test_frames(wire: bytes, at: list[int], binary: bool) -> None:
 PUBLISH = b'{"type":"publish","id":3,"room":"lobby","text":"hi","key":"k"}'
 
 
+@many
 @given(
     st.one_of(st.binary(), st.text().map(lambda text: text.encode("utf-8", "replace")), mutated(PUBLISH)),
     st.sampled_from(("application/json", "text/plain", "application/x-www-form-urlencoded", None, "x", "")),
@@ -104,6 +113,7 @@ def test_messages(data: bytes, content_type: str | None) -> None:
             take(data)
 
 
+@many
 @given(st.text())
 def test_texts(data: str) -> None:
     with suppress(MessageError):

@@ -96,9 +96,7 @@ _BALANCED = "\u2066\u2069"
 _NESTED = "\u2066" * 1365 + "\u2069" * 1365
 _STACKED = "e" + "\u0301" * 8
 _THAI, _HAN, _EMOJI, _MUSIC = "ก็", "漢字", "👩\u200d", "\U0001d165"
-_MARKS = "".join(chr(code) for code in range(0x0300, 0x0370))
 _TEXT_BYTES = 8 * 1024
-_WHOLE = 16 * 1024
 
 #: By name: a request, whole.
 REQUESTS: dict[str, bytes] = {
