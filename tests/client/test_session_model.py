@@ -108,7 +108,7 @@ W = World
 ACTIONS = [W.say, W.publish, W.push, W.gap, W.reconnect, W.answer, W.answer, W.lose_answer, W.wait, W.pause, W.resume]
 
 
-@examples(80)
+@examples(60)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 4)), min_size=20, max_size=60))
 def test_once_and_in_order(story: list[tuple[Any, int]]) -> None:
     world = World()

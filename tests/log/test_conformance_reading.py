@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import trio
 
+from chatserver.log import memory, postgres_writer, sqlite_writer
 from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, offsets, submit_all
@@ -144,10 +145,16 @@ async def test_an_emptied_room_goes_on_where_it_was(log: Log, clock: Clock) -> N
     assert await log.head("lobby") == Head(6, 6)
 
 
-async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(log: Log, clock: Clock) -> None:
-    """More than one step of SQLite's retention, in rooms and in records."""
-    await fill(log, 1_700)
-    await submit_all(log, [draft(room=f"room-{number % 450}") for number in range(900)])
+async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(
+    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than one step of retention, in rooms and in records."""
+    for module in (sqlite_writer, postgres_writer):
+        monkeypatch.setattr(module, "FORGET_STEP", 20)
+        monkeypatch.setattr(module, "ROOMS_STEP", 10)
+    monkeypatch.setattr(memory, "RETAIN_STEP", 20)
+    await fill(log, 170)
+    await submit_all(log, [draft(room=f"room-{number % 45}") for number in range(90)])
     lost: dict[str, int] = {}
 
     async def retain() -> None:
@@ -157,10 +164,10 @@ async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(log: Log, clock
         nursery.start_soon(retain)
         for number in range(10):
             await append(log, draft(str(number), room="busy"))
-    assert lost.pop("lobby") == 1_700
+    assert lost.pop("lobby") == 170
     lost.pop("busy", None)
-    assert lost == {f"room-{number}": 2 for number in range(450)}
-    assert await log.head("lobby") == Head(1_700, 1_700)
+    assert lost == {f"room-{number}": 2 for number in range(45)}
+    assert await log.head("lobby") == Head(170, 170)
     assert (await log.head("busy")).last == 10
 
 

@@ -267,7 +267,7 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer, short: 
         primary.start()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-standby-")))
         standby = primary.add_standby(folder)
-        standby.start()
+        standby.start(wal_retrieve_retry_interval="100ms")  # by default it looks for its primary every 5 s
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://postgres@{hosts}/postgres"
         with pytest.raises(LogOpenError, match="it is a standby"):
