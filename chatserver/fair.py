@@ -1,6 +1,7 @@
-"""Fair sharing: networks take turns, and equal calls made at the same time become one.
+"""Fair sharing: networks take turns, equal calls made at the same time become one, and no step of the loop is long.
 
-Owns: the fair queue, and the calls in flight. May not: know what is queued or called, or what a network is.
+Owns: the fair queue, the calls in flight, the length of a step. May not: know what is queued or called, or what a
+network is.
 """
 
 from collections import deque
@@ -8,6 +9,9 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 import trio
+
+#: Seconds after which the rest of several things of unknown length is another step of the loop.
+STEP = 0.0003
 
 Entry = TypeVar("Entry")
 Key = TypeVar("Key", bound=Hashable)

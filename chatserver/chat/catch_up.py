@@ -4,17 +4,18 @@ Owns: the members that wait, and their order: networks take turns, and members o
 May not: touch a socket.
 """
 
+from time import perf_counter
 from typing import NamedTuple
 
 import structlog
 import trio
 
-from chatserver.chat.broadcast import STEP_MEMBERS, Broadcaster
+from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder
 from chatserver.chat.sink import Sink
-from chatserver.fair import FairQueue
+from chatserver.fair import STEP, FairQueue
 from chatserver.log.interface import LogError, Record
 
 #: Messages read from the log at a time.
@@ -77,17 +78,18 @@ class CatchUp:
             page = error
         members = self.places.pop((name, cursor))
         with self._log.altered_meanwhile(name) as meanwhile:
-            for at in range(0, len(members), STEP_MEMBERS):
-                if at:
+            until = perf_counter() + STEP
+            for member in members:
+                if perf_counter() >= until:
                     await trio.lowlevel.checkpoint()
-                for member in members[at : at + STEP_MEMBERS]:
-                    if member.source is not Source.LOG:
-                        continue  # it left during the read
-                    if meanwhile.altered:  # the page shows what was deleted since: read it again
-                        self.add(member)
-                        continue
-                    member.source = Source.RING
-                    self._sink.guarded(member.connection, self._go_on, member, page)
+                    until = perf_counter() + STEP
+                if member.source is not Source.LOG:
+                    continue  # it left meanwhile
+                if meanwhile.altered:  # the page shows what was deleted since: read it again
+                    self.add(member)
+                    continue
+                member.source = Source.RING
+                self._sink.guarded(member.connection, self._go_on, member, page)
 
     def _go_on(self, connection: object, member: Member, page: "_Page | Exception") -> None:
         broadcaster = self.broadcaster

@@ -41,7 +41,7 @@ class Hub:
         self.reader = LogReader(log)
         self.registry = Registry(
             self.reader, size, max_rooms=settings.max_rooms, stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace),
-            clock=clock,
+            clock=clock, schedule=schedule,
         )  # fmt: skip
         self.rooms = self.registry.rooms
         self.room, self.using, self.load = self.registry.room, self.registry.using, self.registry.load

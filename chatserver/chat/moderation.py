@@ -18,7 +18,8 @@ import trio
 from chatserver.chat.principal import Action, Principal, number_behind
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction
 
-#: Sanctions checked once a second for expiry: 0.1 ms. An expired one has no effect even before it is removed.
+#: Sanctions checked in one step, for a list or once a second for expiry: 0.1 ms. An expired one has no effect even
+#: before it is removed.
 SWEEP = 500
 
 #: The number of a principal, or a network.
@@ -165,17 +166,22 @@ class Moderation:
         if not by_room:
             del self._found[key]
 
-    def listing(self, room: str, *, user: str = "", network: str = "") -> Iterator[Sanction]:
-        """The sanctions in force in a room, or in all rooms, the newest first."""
+    def listing(self, room: str, *, user: str = "", network: str = "") -> Iterator[list[Sanction]]:
+        """The sanctions in force in a room, or in all rooms, the newest first.
+
+        In parts that may be empty, each found in one step; others may be made or lifted in between.
+        """
         now = self.wall_ms()
-        for each in reversed(self.in_force.values()):
-            if (
-                (room in (EVERYWHERE, each.room))
+        newest_first = list(reversed(self.in_force.values()))
+        for at in range(0, len(newest_first), SWEEP):
+            yield [
+                each
+                for each in newest_first[at : at + SWEEP]
+                if (room in (EVERYWHERE, each.room))
                 and (not user or each.user == user)
                 and (not network or each.network == network)
                 and not each.expired(now)
-            ):
-                yield each
+            ]
 
     def sweep(self) -> None:
         """Remove some of the expired sanctions; called once a second."""

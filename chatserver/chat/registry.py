@@ -8,16 +8,18 @@ in.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
+from time import perf_counter
 
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.presence import Presence
 from chatserver.chat.ring import RingSize
 from chatserver.chat.room import Room
-from chatserver.fair import SingleFlight
+from chatserver.chat.sink import Schedule
+from chatserver.fair import STEP, SingleFlight
 from chatserver.log.interface import LogError
 
 #: Messages of history that are loaded with a room: what a `join` without a cursor gives.
@@ -47,7 +49,7 @@ class Registry:
 
     def __init__(
         self, log: LogReader, size: RingSize, *, max_rooms: int, stays: float = EMPTY_ROOM_SECONDS,
-        clock: Callable[[], float],
+        clock: Callable[[], float], schedule: Schedule,
     ) -> None:  # fmt: skip
         self.rooms: dict[str, Room] = {}
         self._log = log
@@ -57,6 +59,8 @@ class Registry:
         self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
         self._clock = clock
         self._stays = stays  # seconds
+        self._schedule = schedule
+        self._relief: Iterator[None] | None = None  # the pass of `_relieve` that is under way
         self.loaded: Callable[[Room], None] = lambda room: None  # set by the hub; called when a room is ready
         self.unloaded: Callable[[Room], None] = lambda room: None  # the same, when a room leaves memory
         self._loading: SingleFlight[Room, Room] = SingleFlight()
@@ -187,14 +191,34 @@ class Registry:
             self._remove(room)
 
     def relieve(self) -> None:
-        """If the budget is exceeded: evict empty rooms, the oldest first, then cut every room to an equal share."""
+        """If the budget is exceeded: begin to evict empty rooms and to cut the others."""
+        if self._size.budget.over and self._relief is None:
+            self._relief = self._relieve()
+            self._schedule.soon(self._go_on, self)
+
+    def _go_on(self, _: object) -> bool:
+        """Evict or cut the next rooms. True: there are more."""
+        relief, self._relief = self._relief, None  # an exception ends this pass, but does not prevent the next
+        assert relief is not None
+        until = perf_counter() + STEP
+        for _ in relief:
+            if perf_counter() >= until:
+                self._relief = relief
+                return True
+        return False
+
+    def _relieve(self) -> Iterator[None]:
+        """Evict empty rooms, the oldest first, until the budget suffices, else cut every room to an equal share."""
         budget = self._size.budget
         while budget.over and (self._surplus or self._empty):
             self._evict_oldest()
+            yield
         if budget.over:
             share = int(budget.most * LOW_WATER) // len(self.rooms)
-            for room in self.rooms.values():
-                room.cut(share)
+            for room in list(self.rooms.values()):
+                if self.rooms.get(room.name) is room:  # else it has left memory: nothing of it is charged any more
+                    room.cut(share)
+                yield
 
 
 def _uncount(counts: Counter[str], network: str) -> None:

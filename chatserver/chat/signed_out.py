@@ -7,10 +7,7 @@ called with the number of a user whose connections must end.
 from collections.abc import Callable, Iterable
 from time import time_ns
 
-from chatserver.log.signouts import SignOut, bounded
-
-#: Sign-outs between two removals of those that no longer matter, each of which looks at the whole table.
-SWEEP_EVERY = 1000
+from chatserver.log.signouts import SignOut, SignOutTable
 
 
 class SignedOut:
@@ -19,8 +16,7 @@ class SignedOut:
     def __init__(self, *, wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000) -> None:
         self.wall_ms = wall_ms
         self.end: Callable[[int], None] = lambda number: None  # set where there are connections
-        self._table: dict[int, SignOut] = {}
-        self._since_sweep = 0
+        self._table = SignOutTable()
 
     def holds(self, number: int, issued: float = 0.0) -> bool:
         """Whether a token issued to this person at this time (seconds since the Unix epoch) is still valid."""
@@ -38,7 +34,7 @@ class SignedOut:
 
     def restore(self, sign_outs: Iterable[SignOut]) -> None:
         """Put back the sign-outs from before a restart."""
-        self._table = {each.number: each for each in sign_outs}
+        self._table = SignOutTable(sign_outs)
 
     def renew(self, sign_outs: Iterable[SignOut]) -> None:
         """Adopt the sign-outs read from the log; those made in other processes end connections here."""
@@ -49,10 +45,5 @@ class SignedOut:
 
     def note(self, sign_out: SignOut) -> None:
         """Apply a sign-out that is stored: earlier tokens are invalid, and the user's connections end."""
-        self._table.pop(sign_out.number, None)
-        self._table[sign_out.number] = sign_out
-        self._since_sweep += 1
-        if self._since_sweep >= SWEEP_EVERY:
-            self._since_sweep = 0
-            self._table = bounded(self._table, sign_out.time)
+        self._table.put(sign_out)
         self.end(sign_out.number)

@@ -19,10 +19,10 @@ from chatserver.chat.moderation import Expulsion
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.edge.http import HttpExchanges
+from chatserver.fair import STEP
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.scheduler import STEP
 from chatserver.net.states import Priority
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode, Reason

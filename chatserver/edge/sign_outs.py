@@ -12,9 +12,9 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.edge.expulsion import SEARCH_STEP, principal_of
 from chatserver.edge.http import HttpExchanges
 from chatserver.edge.websocket import WebSocketHandler
+from chatserver.fair import STEP
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.scheduler import STEP
 from chatserver.net.states import Priority
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode, Reason

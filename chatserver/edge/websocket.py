@@ -15,6 +15,7 @@ since publishes have their own rate. The pong that answers our ping is free.
     any  <-> REPLYING      not read, until our reply, the log or a room allows it
 """
 
+from time import perf_counter
 from typing import assert_never
 
 import trio
@@ -27,6 +28,7 @@ from chatserver.api.session import NOTHING, Waits, WebSocketSession
 from chatserver.chat.hub import Hub
 from chatserver.edge.closes import CloseStats
 from chatserver.edge.tasks import Tasks
+from chatserver.fair import STEP
 from chatserver.log.interface import LogError
 from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
@@ -53,7 +55,8 @@ from chatserver.protocol.websocket import (
 from chatserver.reasons import ErrorCode, Reason
 from chatserver.settings.fields import Settings
 
-#: Messages handled in one step: a fraction of a millisecond. Bytes after them are not parsed yet.
+#: Messages handled in one step, or fewer if these have taken STEP: eight joins take four times that. Bytes after them
+#: are not parsed yet.
 STEP_MESSAGES = 8
 #: Seconds by which a message's task gives up before the connection's deadline would close it.
 TASK_MARGIN = 1.0
@@ -127,7 +130,7 @@ class WebSocketHandler(Handler):
         if self._has_expired(connection, session):
             return False
         limits = self._any if session.dialect.binary else self._text_only
-        more = True
+        more, until = True, perf_counter() + STEP
         for _ in range(STEP_MESSAGES):
             events, data, session.assembly, more = receive(data, session.assembly, limits)
             connection.inbox = data
@@ -135,7 +138,7 @@ class WebSocketHandler(Handler):
                 self._attend(connection, session, event)
                 if connection.context is not session:
                     return False
-            if not more or connection.state is State.REPLYING or connection.blocked:
+            if not more or connection.state is State.REPLYING or connection.blocked or perf_counter() >= until:
                 break
         kept = len(data) + (0 if session.assembly is None else len(session.assembly.frames))
         if kept and not self._budget.resize(connection, kept):

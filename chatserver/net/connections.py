@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from chatserver.fair import STEP
 from chatserver.meters import ByteBudget
 from chatserver.net import flush, sockets
 from chatserver.net.closing import ClosingHandler
@@ -26,7 +27,7 @@ from chatserver.net.connection import CLOSED, Closing, Connection, TransportErro
 from chatserver.net.faults import Faults
 from chatserver.net.handler import Handler
 from chatserver.net.readiness import HANGUP, QUEUED, READ, WRITE, Readiness
-from chatserver.net.scheduler import STEP, Scheduler
+from chatserver.net.scheduler import Scheduler
 from chatserver.net.states import ALLOWED, ENDING, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel

@@ -38,9 +38,6 @@ Step: TypeAlias = Callable[[Any], bool]
 #: delivery costs a quarter more.
 QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.0006, Priority.BULK: 0.0002}
 
-#: Seconds after which the rest of several things of unknown length is another step.
-STEP = 0.0003
-
 
 class Scheduler:
     """See the module. `round` is called by the one task that runs it."""

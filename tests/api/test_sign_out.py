@@ -1,9 +1,9 @@
 """Signing out everywhere: what was made before does not hold any more, on no transport and after no restart."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -170,7 +170,7 @@ async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(ke
         later = bearer(token(iat=int(time.time()) + 2))
         await mine.send(request("GET", "/rooms/news/events", headers=later))
         await server.in_phase("serving", 1)
-        server.server.parts.services.identities.signed_out._table.clear()  # as its sweep does, long after
+        server.server.parts.services.identities.signed_out.restore([])  # as its sweep does, long after
         log.may_tell.set()
         await server.in_phase("stream")
 
@@ -287,8 +287,7 @@ async def test_signing_out_has_the_rate_of_publishing(key: str) -> None:
         assert int(answers[1].headers["retry-after"]) > 1
 
 
-def test_the_table_forgets_what_forbids_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatserver.chat.signed_out.SWEEP_EVERY", 3)
+def test_the_table_forgets_what_forbids_nothing() -> None:
     table = SignedOut(wall_ms=lambda: 0)
     ended: list[int] = []
     table.end = ended.append
@@ -299,24 +298,23 @@ def test_the_table_forgets_what_forbids_nothing(monkeypatch: pytest.MonkeyPatch)
     assert [table.holds(2, issued) for issued in (0.0, 3.0, 3.001)] == [False, False, True]
 
 
-def test_the_table_is_swept_once_in_so_many_sign_outs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a multiple of 1,000 users in it, it was swept each time that one of them signed out again."""
-    sweeps = []
+def test_a_sign_out_looks_at_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thousandth looked at all, which took 2 ms of the loop for each thousand that are kept."""
+    looked: list[SignOut] = []
 
-    def bounded(kept: dict[int, SignOut], now_ms: int) -> dict[int, SignOut]:
-        sweeps.append(now_ms)
-        return kept
+    def few(values: Iterable[SignOut], most: int) -> Iterable[SignOut]:
+        looked.extend(found := list(islice(values, most)))
+        return found
 
-    monkeypatch.setattr("chatserver.chat.signed_out.bounded", bounded)
-    monkeypatch.setattr("chatserver.chat.signed_out.SWEEP_EVERY", 3)
+    monkeypatch.setattr("chatserver.log.signouts.islice", few)
     table = SignedOut(wall_ms=lambda: 0)
-    for time_ms, number in enumerate((0, 1, 2, 2, 2, 2, 2, 2, 2)):
-        table.note(SignOut(number, guest=False, time=time_ms, until=1000))
-    assert sweeps == [2, 5, 8]
+    for number in range(3000):
+        table.note(SignOut(number, guest=False, time=number, until=number + 100))
+    assert len(looked) <= 2 * 3000
+    assert sum(not table.holds(number) for number in range(3000)) == 100, "those that have expired are gone"
 
 
 def test_of_guests_the_table_forgets_whose_last_sign_out_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatserver.chat.signed_out.SWEEP_EVERY", 3)
     monkeypatch.setattr("chatserver.log.signouts.MAX_GUESTS", 2)
     table = SignedOut()
     for time_ms, number in enumerate((1, 2, 1, 3, 1, 3), start=1):

@@ -8,15 +8,16 @@ import os
 import select
 from collections import Counter
 from contextlib import AsyncExitStack, suppress
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
 
 from chatserver.api.conversation import Conversation, Outcome
-from chatserver.edge.websocket import CONTROL, REFUSAL, REFUSALS, STEP_MESSAGES
+from chatserver.edge.websocket import CONTROL, REFUSAL, REFUSALS, STEP_MESSAGES, WebSocketHandler
 from chatserver.net.poller import READ_BYTES
 from chatserver.protocol.websocket import MAX_SEPARATE_CONTROLS
 from tests.support.peers import (
@@ -214,6 +215,7 @@ async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeyp
         monkeypatch.setattr(Conversation, "hear", hearing)
         # A core that is taken away in the middle of a step would look like a step that used up its class's share.
         monkeypatch.setattr("chatserver.net.scheduler.perf_counter", lambda: 0.0)
+        monkeypatch.setattr("chatserver.edge.websocket.perf_counter", lambda: 0.0)
         for peer in peers:  # at once: nobody else runs in between
             os.write(peer.peer.transport.socket.fileno(), say(type="ping") * 24)
         ours = [each.descriptor for each in server.server.parts.connections.table if each is not None]
@@ -222,6 +224,17 @@ async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeyp
         for peer in peers * 24:
             assert (await peer.hear())["type"] == "pong"
     assert [len(list(run)) for _, run in groupby(heard)] == [STEP_MESSAGES] * 6, "in turns"
+
+
+async def test_messages_that_take_long_are_fewer_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight joins sent at once were a step of 2 ms, whatever the others waited for."""
+    with mock.patch.object(WebSocketHandler, "_take", autospec=True, side_effect=WebSocketHandler._take) as takes:
+        async with serving() as server, chatter(server.address) as friend:
+            monkeypatch.setattr("chatserver.edge.websocket.perf_counter", count().__next__)  # each takes a second
+            os.write(friend.peer.transport.socket.fileno(), say(type="ping") * 24)
+            for _ in range(24):
+                assert (await friend.hear())["type"] == "pong"
+    assert takes.call_count >= 24
 
 
 async def test_what_is_asked_next_over_a_websocket_waits_until_the_last_answer_is_under_way() -> None:

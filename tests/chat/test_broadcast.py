@@ -11,6 +11,7 @@ from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, Record, Stored
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, LineEncoding, Peer
+from tests.support.steps import StepCounts
 
 
 def say(it: Chatting, *names: str) -> None:
@@ -67,6 +68,25 @@ async def test_rooms_take_turns(it: Chatting, monkeypatch: pytest.MonkeyPatch) -
     order = [chunk.split()[1] for chunk in it.sink.chunks]
     assert len(order) == 51
     assert order.index(b"small") == 5
+
+
+async def test_long_messages_go_to_fewer_members_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 KB to each of 32 members were a step of 2 ms."""
+    monkeypatch.setattr(broadcast_module, "WRITE_BYTES", 100)
+    await joined(it, "large", 64)
+    await quiet(it)
+    steps = StepCounts()
+
+    def offered(peer: Peer) -> None:
+        steps.counts[-1] += 1
+
+    it.sink.before_offer = offered
+    trio.lowlevel.add_instrument(steps)
+    for size, most in ((10, 32), (750, 4), (8_000, 1)):
+        steps.counts[:] = [0]
+        await it.publish("large", "x" * size)
+        assert (max(steps.counts), sum(steps.counts)) == (most, 64)
+    trio.lowlevel.remove_instrument(steps)
 
 
 async def test_presence_in_many_rooms_is_no_longer_a_turn_than_a_message(

@@ -1,12 +1,18 @@
 """Memory over all rooms: who gives it up when there is too much, and how many rooms there may be."""
 
+from collections.abc import Callable
+from itertools import count
+
 import pytest
 import trio
 
-from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LOW_WATER, NETWORK_SHARE, RoomsFullError
+from chatserver.chat import registry as registry_module
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LOW_WATER, NETWORK_SHARE, Registry, RoomsFullError
 from chatserver.chat.ring import Ring
+from chatserver.chat.room import Room
 from chatserver.log.interface import LogError
 from tests.support.chatting import Chatting, chatting
+from tests.support.steps import StepCounts
 
 #: A text of which a few fill the small budget of these tests.
 LONG = "x" * 1_000
@@ -51,6 +57,34 @@ async def test_then_every_room_keeps_its_share() -> None:
         assert all(len(ring_of(it, name)._json) >= 1 for name in large)
         assert min(ring_of(it, name).kept for name in large) <= int(40_000 * LOW_WATER) // 5
         assert [peers[name].offsets(name) for name in large] == [list(range(1, 15))] * 4
+
+
+async def test_many_rooms_are_cut_or_evicted_a_few_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message that exceeded the budget had all rooms cut: one step, of 4 ms for each 10,000 of them."""
+    monkeypatch.setattr(registry_module, "perf_counter", count().__next__)  # each takes longer than a step may
+    async with chatting(all_rings_bytes=40_000) as it:
+        for name in ("a", "b", "c", "d", "e", "f"):
+            await it.join(it.peer(), name)
+            await it.publish(name, *[LONG] * 5)
+        for name in ("g", "h"):
+            await it.publish(name, LONG)
+            await it.load(name)
+        steps, cut, evict = StepCounts(), Room.cut, Registry._evict
+
+        def counting(act: Callable[..., None]) -> Callable[..., None]:
+            def counted(*arguments: object) -> None:
+                steps.counts[-1] += 1
+                act(*arguments)
+
+            return counted
+
+        monkeypatch.setattr(Room, "cut", counting(cut))
+        monkeypatch.setattr(Registry, "_evict", counting(evict))
+        trio.lowlevel.add_instrument(steps)
+        await it.publish("a", *[LONG] * 8)
+        trio.lowlevel.remove_instrument(steps)
+        assert (max(steps.counts), sum(steps.counts)) == (1, 8)
+        assert it.hub.statistics()["kept"] <= 40_000
 
 
 async def test_answers_count_and_are_given_up_and_so_is_all_of_a_room_that_leaves() -> None:

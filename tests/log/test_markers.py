@@ -4,15 +4,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 from msgspec.structs import replace
 
 from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_file, sqlite_markers
-from chatserver.log.interface import Draft, Kind, Log, LogUnavailable
+from chatserver.log.interface import Draft, Kind, Log, LogUnavailable, Record
 from chatserver.log.markers import MAX_UNREAD_COUNT, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, running
 from tests.support.groups import append
+from tests.support.steps import StepCounts
 
 
 async def moved(log: Log, user: str = "u_ann", /, **places: int) -> None:
@@ -130,6 +132,27 @@ async def test_what_is_not_counted_in_time_counts_by_offsets(log: Log, monkeypat
     await append(log, replace(draft(user="u_bob"), mentions=("u_ann",)))
     await append(log, draft(user="u_ann"))
     assert await log.markers.unread("u_ann", {"lobby": 0}) == {"lobby": Unread(0, 2, 0)}
+
+
+async def test_the_log_in_memory_counts_a_few_rooms_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unread in a thousand rooms was one step of 9 ms."""
+    steps, is_unread = StepCounts(), markers_module._is_unread
+
+    def counted(record: Record, user_id: str) -> bool:
+        steps.counts[-1] += 1
+        return is_unread(record, user_id)
+
+    async with running(MemoryLog()) as log:
+        names = [f"r{number}" for number in range(60)]
+        for name in names:
+            await append(log, draft(room=name))
+        monkeypatch.setattr(markers_module, "COUNT_STEP", 10 * (markers_module.ROOM_COUNTS + 1))
+        monkeypatch.setattr(markers_module, "_is_unread", counted)
+        trio.lowlevel.add_instrument(steps)
+        found = await log.markers.unread("u_eve", dict.fromkeys(names, 0))
+        trio.lowlevel.remove_instrument(steps)
+    assert found == dict.fromkeys(names, Unread(0, 1, 0))
+    assert (max(steps.counts), sum(steps.counts)) == (10, 60)
 
 
 async def test_more_unread_than_is_told(log: Log) -> None:

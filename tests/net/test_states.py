@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from chatserver.fair import STEP
 from chatserver.net import connections as connections_module
 from chatserver.net.connection import Closing
 from chatserver.net.connections import Connections
-from chatserver.net.scheduler import STEP
 from chatserver.net.states import (
     ALLOWED,
     PRIORITY,
