@@ -18,6 +18,8 @@ from tests.support.siege import PERSON, Attack, visit
 #: `ulimit -n` of a server under test, and how many attackers come. When the operator has taken his, forty places are
 #: left: of a crowd of less than `evict_after` in ticks, twenty, nobody goes in the tick in which all of them came.
 DESCRIPTORS, ATTACKERS = 130, 260
+#: Seconds before each of them comes back: a thousand a second. Without any they and the server take both processors.
+PRESSING = 0.25
 #: Passes of the loop in a second that members chat with: a hundred or two. A loop that spins makes some ten thousand.
 CALM = 1_500
 #: Where the operator comes from, alone.
@@ -69,6 +71,7 @@ async def test_attackers_take_all_descriptors(tmp_path: Path) -> None:
         limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         for fewer in (0, 20):
             attack = Attack(server.address)
+            attack.pause = PRESSING
             async with attack.of(ATTACKERS):
                 await eventually(partial(attack.was_told, ATTACKERS))
                 if fewer:

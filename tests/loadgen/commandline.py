@@ -120,13 +120,13 @@ def attack(
     kind: str,
     *arguments: str,
     clients: int = 30,
-    victims: int = 5,
-    baseline: float = 0.8,
+    victims: int = 3,
+    baseline: float = 0.6,
     duration: float = 2.0,
     recovery: float = 0.6,
     timeout: float = 30.0,  # a loaded machine costs no operation; those that wait for a failure want less
     neighbours: int = 0,
-    newcomers: float = 10.0,  # one costs as much CPU as many operations of a victim
+    newcomers: float = 5.0,  # one costs as much CPU as many operations of a victim
     fixed_duration: bool = True,
     command: str = "attack",
     beside: Callable[[io.StringIO], None] | None = None,
