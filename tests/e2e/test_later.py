@@ -1,4 +1,4 @@
-"""What happens to a message later, seen by two people: replies, mentions, edits, deletions, reactions."""
+"""What happens to a message later, seen by others: replies, mentions, edits, deletions, reactions."""
 
 import re
 
@@ -17,46 +17,51 @@ def act(window: Window, text: str, action: str) -> None:
     window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=action, exact=True).click()
 
 
-@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
-def test_two_people_change_what_was_said(shared_server: Server, window: OpenWindow, transport: str) -> None:
-    ann, ben = window(), window()
-    for each in (ann, ben):
-        each.open(shared_server, transport=transport, room=f"later-{transport}")
+def test_three_people_change_what_was_said(shared_server: Server, window: OpenWindow) -> None:
+    """Each over a transport of its own, on which it hears of whatever another does."""
+    people = {transport: window() for transport in ("ws", "sse", "poll")}
+    ann, ben, eve = people.values()
+    for transport, each in people.items():
+        each.open(shared_server, transport=transport, room="later")
     ann.say("frist", "the word is swordfish")
-    ben.expect_texts(["frist", "the word is swordfish"])
+    for each in (ben, eve):
+        each.expect_texts(["frist", "the word is swordfish"])
 
     act(ben, "frist", "Reply")
     ben.say("you mean first?")
     expect(ann.page.locator(".quote")).to_contain_text("You frist")
+    expect(eve.page.locator(".quote")).to_contain_text("frist")
 
     act(ben, "frist", "React")
     ben.page.locator("#reaction-picker").get_by_role("button", name="👍").first.click()
-    chip = ann.page.locator(".chip")
-    expect(chip).to_have_text("👍 1")
-    chip.click()
-    for each in (ann, ben):
-        expect(each.page.locator(".chip")).to_have_text("👍 2")
+    for count, each in enumerate((ann, eve), 1):
+        expect(each.page.locator(".chip")).to_have_text(f"👍 {count}")
+        each.page.locator(".chip").click()
+    for each in people.values():
+        expect(each.page.locator(".chip")).to_have_text("👍 3")
         expect(each.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
     ben.page.locator(".chip").click()
-    expect(chip).to_have_text("👍 1")
+    for each in (ann, eve):
+        expect(each.page.locator(".chip")).to_have_text("👍 2")
 
     act(ann, "frist", "Edit")
     expect(ann.page.locator("#text")).to_have_value("frist")
     ann.say("first")
-    expect(ben.texts.first).to_have_text("first edited")
-    expect(ben.page.locator(".quote")).to_have_text(re.compile("first$"))
+    for each in (ben, eve):
+        expect(each.texts.first).to_have_text("first edited")
+        expect(each.page.locator(".quote")).to_have_text(re.compile("first$"))
     ann.page.press("#text", "ArrowUp")
     expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
     ann.page.press("#text", "Escape")
 
     act(ann, "swordfish", "Delete")
     act(ann, "swordfish", "Delete")  # and again, to be sure
-    for each in (ann, ben):
+    for each in people.values():
         each.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
-    ann.page.reload()
-    ann.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
-    expect(chip).to_have_attribute("aria-pressed", "true")
-    assert "swordfish" not in ann.page.content()
+        each.page.reload()
+        each.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
+        assert "swordfish" not in each.page.content()
+    expect(ann.page.locator(".chip")).to_have_attribute("aria-pressed", "true")
 
 
 def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window: OpenWindow) -> None:
