@@ -1,6 +1,7 @@
-"""The page in a real Chromium against a real server: what a person with two windows and a `kill -9` would try."""
+"""The page in a real Chromium against a real server: what a person with some windows and a `kill -9` would try."""
 
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,50 +15,52 @@ pytestmark = pytest.mark.browser
 TRANSPORTS = ["ws", "sse", "poll"]
 
 
-def test_two_windows_chat_through_a_kill(server: Server, window: OpenWindow) -> None:
-    """Nothing is lost, nothing doubled, over each transport and whenever the server dies. A room for each transport."""
-    pairs = {transport: (window(), window()) for transport in TRANSPORTS}
-    for transport, (ann, ben) in pairs.items():
-        ann.cut_back_off()
-        ben.cut_back_off()
-        ann.open(server, transport=transport, room=transport)
-        ben.open(server, transport=transport, room=transport)
-        ann.say("hello", "anybody here?")
-        ben.expect_texts(["hello", "anybody here?"])
-        ben.say("I am")
-        ann.expect_texts(["hello", "anybody here?", "I am"])
+def test_three_windows_chat_through_a_kill(server: Server, window: OpenWindow) -> None:
+    """Nothing is lost, nothing doubled, over each transport and whenever the server dies."""
+    people = {transport: window() for transport in TRANSPORTS}
+    for transport, each in people.items():
+        each.cut_back_off()
+        each.open(server, transport=transport)
+    said: dict[str, list[str]] = {transport: [] for transport in TRANSPORTS}
 
-    for ann, _ in pairs.values():
-        ann.say("said into the fall")
+    def say(*texts: str) -> None:
+        for transport, each in people.items():
+            its_own = [f"{text}, over {transport}" for text in texts]
+            each.say(*its_own)
+            said[transport] += its_own
+
+    def expect_count(messages: int) -> None:
+        for each in people.values():
+            expect(each.texts).to_have_count(messages)
+
+    say("hello", "anybody here?")
+    expect_count(6)
+    say("into the fall")
     server.kill()
-    for ann, ben in pairs.values():
-        ann.expect_away()
-        ben.expect_away()
-        ann.say("ann, while away", "ann, again")
-        ben.say("ben, while away")
-        expect(ann.pending.filter(has_text="while away")).to_have_count(1)
+    for each in people.values():
+        each.expect_away()
+    say("while away", "again")
+    for each in people.values():
+        expect(each.pending.filter(has_text="while away")).to_have_count(1)
     server.start()
+    for transport, each in people.items():
+        each.expect_live(transport)
+    expect_count(15)
+    say("we are back")
+    expect_count(18)
 
-    by_ann = ["hello", "anybody here?", "said into the fall", "ann, while away", "ann, again"]
-    by_ben = ["I am", "ben, while away", "we are back"]
-    for transport, (ann, ben) in pairs.items():
-        ann.expect_live(transport)
-        ben.expect_live(transport)
-        expect(ann.texts).to_have_count(7)
-        ben.say("we are back")
-        expect(ann.texts).to_have_count(8)
-        log = server.messages(transport)
-        said = [message["text"] for message in log]
-        assert [message["offset"] for message in log] == list(range(1, 9))
-        assert sorted(said) == sorted(by_ann + by_ben)
-        ann.expect_texts(said)
-        ben.expect_texts(said)
-        expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
-        expect(ben.page.locator("#messages .own .text")).to_have_text(by_ben)
-        ann.page.reload()
-        ann.expect_live(transport)
-        ann.expect_texts(said)
-        expect(ann.page.locator("#messages .own .text")).to_have_text(by_ann)
+    log = server.messages("lobby")
+    texts = [message["text"] for message in log]
+    assert [message["offset"] for message in log] == list(range(1, 19))
+    assert sorted(texts) == sorted(chain.from_iterable(said.values()))
+    for transport, each in people.items():
+        each.expect_texts(texts)
+        own = each.page.locator("#messages .own .text")
+        expect(own).to_have_text(said[transport])
+        each.page.reload()
+        each.expect_live(transport)
+        each.expect_texts(texts)
+        expect(own).to_have_text(said[transport])
 
 
 def test_it_climbs_down_where_transports_are_blocked_and_up_again(shared_server: Server, window: OpenWindow) -> None:
