@@ -62,7 +62,7 @@ def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> s
     if acknowledged or not errors or errors.keys() - NOT_SERVED:
         return ""
     told = ", ".join(f"{answer}: {number:,}" for answer, number in sorted(errors.items()))
-    return f"no request for {path} was served ({told}), so nothing was measured: {_NAME_IT}"
+    return f"nothing was measured, as no request for {path} was served: {told}; {_NAME_IT}"
 
 
 def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str]]:

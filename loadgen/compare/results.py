@@ -124,13 +124,17 @@ class Results:
 
     @property
     def failures(self) -> list[str]:
-        """Each failure in one line, without repeats."""
+        """Each failure, and why a server has no figures at all, in one line and without repeats."""
         lines = [f"{peer}: {entry.failure}" for peer, entry in self._entries() if entry.failure]
+        lines += [
+            f"{peer}: {entry.doubt}" for peer, entry in self._entries() if entry.doubt and peer not in self.measured
+        ]
         return list(dict.fromkeys(lines))
 
     @property
-    def measured(self) -> bool:
-        return any(entry.sound for _, entry in self._entries())
+    def measured(self) -> set[str]:
+        """The servers that have figures."""
+        return {peer for peer, entry in self._entries() if entry.sound}
 
     def tables(self, peers: Iterable[Peer]) -> list[Table]:
         names = [peer.name for peer in peers if self._of(peer.name)]

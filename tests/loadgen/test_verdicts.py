@@ -200,7 +200,7 @@ def test_v1_a_load_that_nothing_answers_to_measures_nothing() -> None:
     with serving("static") as (url, _):
         ended = loadgen("run", url, "--request", "GET /none", "--clients", "3", "--rate", "20", "--duration", "1")
     assert ended.outcome is Outcome.INVALID
-    assert "no request for /none was served (answered 404: " in ended.reasons
+    assert "no request for /none was served: answered 404: " in ended.reasons
 
 
 # V5 and V6: an attack that did not take place, or a weaker one

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadgen.common import Common
+from loadgen.common import Common, Loading
 from loadgen.compare.catalogue import OURS, PEERS
 from loadgen.compare.comparison import compare
 from loadgen.preflight import InvalidRunError
 from loadgen.report import Report
-from loadgen.target import UsageError
+from loadgen.target import TargetDownError, UsageError
 from tests.loadgen.commandline import exit_code
-from tests.loadgen.planted import planted
+from tests.loadgen.planted import Plant, planted
 from tests.loadgen.plays import SETTLE_SECONDS
 
 
@@ -33,6 +33,7 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--markdown /nowhere/tables.md", "--markdown: there is no folder"),
         ("--report /proc/nowhere", "--report"),
         ("--fail-if p99_ratio>1", "--fail-if: compare judges nobody"),
+        ("--server-pid 1", "--server-pid: there are several servers"),
     ],
 )
 def test_bad_flags(arguments: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +81,25 @@ def test_tables_as_markdown_and_a_report_as_json(
 def test_two_servers_or_more_are_compared(urls: list[str]) -> None:
     with pytest.raises(UsageError, match="URL: name two servers or more, each once"):
         compare(*urls)
+
+
+def test_a_server_that_is_still_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are, before anything is measured."""
+    waited: list[tuple[int, float]] = []
+    monkeypatch.setattr("loadgen.target.await_open", lambda where, seconds: waited.append((where.port, seconds)))
+    with pytest.raises(TargetDownError):
+        compare("http://127.0.0.1:1", "http://127.0.0.1:2", loading=Loading(wait=9.0))
+    assert waited == [(1, 9.0)]
+
+
+@pytest.mark.usefixtures("without_pauses")
+def test_without_figures_of_both_there_is_nothing_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    """One does not serve what it is asked for: its answers are quick, and mean nothing."""
+    with planted() as one, planted(Plant(no_page=True)) as other:
+        code = compare(one.url, other.url, clients=2, rate=20.0, duration=0.4, repeats=1)
+    out = capsys.readouterr().out
+    assert code == 3, out
+    assert f"load, {other.url}: nothing was measured, as no request for / was served: answered 404: " in out
 
 
 @pytest.mark.usefixtures("without_pauses")
