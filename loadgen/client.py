@@ -43,6 +43,9 @@ NOT_SERVED = frozenset(
 #: The reason when the server closed a connection in good order; any other end is named after its error.
 CLOSED = "closed"
 
+#: Booked for an attacker that does not read when nobody waits for it: its answers fit into the kernels' buffers.
+ALL_WRITTEN = "all answers written"
+
 #: Bytes in which an attacker looks for an answer's status: room for a `100 Continue` and its fields before it.
 ANSWER_BYTES = 1024
 
@@ -128,6 +131,7 @@ class Connections(Protocol):
     def come_back(self, client: Client) -> None: ...
     def is_dark(self, client: Client) -> bool: ...
     def is_forgotten(self, client: Client) -> bool | None: ...
+    def written(self, client: Client) -> tuple[int, int] | None: ...
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None: ...
     def hold(self, client: Client) -> None: ...
     def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None: ...
@@ -322,6 +326,13 @@ class Client(metaclass=_Slotted):
         The kernel is asked, so nothing is sent. `None` if it cannot know, because the server is on another machine.
         """
         return self.cohort.engine.is_forgotten(self)
+
+    def written(self) -> tuple[int, int] | None:
+        """How many bytes of the server's have come, and how many it has written that wait in its kernel.
+
+        `None` if the kernel cannot know, because the server is on another machine.
+        """
+        return self.cohort.engine.written(self)
 
     def leave(self, return_in: float = NEVER) -> None:
         """Close, and reconnect after so many seconds."""

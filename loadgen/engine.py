@@ -192,6 +192,11 @@ class Engine:
         """Whether the server has closed its end of the connection; `None` if that cannot be known."""
         return self._sock_diag.closed(client.fd) if self._target.on_loopback else None
 
+    def written(self, client: Client) -> tuple[int, int] | None:
+        if not self._target.on_loopback:
+            return None
+        return sockets.received_bytes(client.fd), self._sock_diag.untaken_bytes(client.fd)
+
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
         """Close a client at its own wish, which counts as no end by the server; `NEVER` is for good."""
         if client.stage in {Stage.WAITING, Stage.OVER}:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from loadgen import expected
-from loadgen.client import NOT_SERVED, Client, Needs, Threat
+from loadgen.client import ALL_WRITTEN, NOT_SERVED, Client, Needs, Threat
 from loadgen.messages import GroupStatus
 
 #: The share of an attack's clients that must have reached the server.
@@ -21,6 +21,7 @@ MOST_ABSENT: Final = 0.05
 #: Statuses of a page that pass: too slow, too early, too many.
 _PASSING: Final = frozenset((408, 425, 429))
 
+_NAME_A_LONG_PAGE: Final = "name a page that exceeds the kernel's buffers (--victim 'GET /path', --path)"
 _NAME_IT: Final = "name a path that is there, and what it needs (--path, --ws-path, --request 'POST /path', --header)"
 
 Numbers = Mapping[type[Client], int]
@@ -79,7 +80,7 @@ def not_exercised(groups: Iterable[GroupStatus], personas: Mapping[str, type[Cli
     found = []
     for group in groups:
         persona = personas[group.persona]
-        reason = _too_few(group) or _absent(group, persona)
+        reason = _too_few(group) or _absent(group, persona) or _unfelt(group)
         if not reason and not group.sent_bytes and not persona.silent:
             reason = "it sent nothing"
         if reason:
@@ -94,6 +95,14 @@ def _too_few(group: GroupStatus) -> str:
     told = [f"{reason}: {number:,}" for reason, number in why.most_common(2)]
     most = f" ({', '.join(told or ['the others were not yet let in: a longer attack (--duration) would tell'])})"
     return f"only {group.came:,} of {group.wanted:,} came{most}"
+
+
+def _unfelt(group: GroupStatus) -> str:
+    """Why nobody waited for a client that does not read, or an empty text."""
+    told, attempts = group.answers.get(ALL_WRITTEN, 0), max(group.opened, 1)
+    if 2 * told <= attempts:
+        return ""
+    return f"the server had written all answers to {told:,} of {attempts:,} and waited for none: {_NAME_A_LONG_PAGE}"
 
 
 def _absent(group: GroupStatus, persona: type[Client]) -> str:

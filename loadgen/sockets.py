@@ -17,7 +17,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from loadgen.target import Target
 
@@ -34,10 +34,11 @@ _SO_DETACH_FILTER: Final = 27
 _KEEP_NOTHING: Final = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 _FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
 
-#: Positions in `struct tcp_info` (linux/tcp.h): milliseconds since data last arrived, and the smoothed round trip in
-#: microseconds. Its first byte is the state.
+#: Positions in `struct tcp_info` (linux/tcp.h): milliseconds since data last arrived, the smoothed round trip in
+#: microseconds, and the bytes that arrived. Its first byte is the state.
 _LAST_RECEIVED: Final = slice(52, 56)
 _ROUND_TRIP: Final = slice(68, 72)
+_RECEIVED: Final = slice(128, 136)
 _TICK_SECONDS: Final = 0.01
 
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
@@ -138,6 +139,12 @@ def round_trip_seconds(sock: HasOptions) -> float:
     return int.from_bytes(_tcp_info(sock, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
 
 
+def received_bytes(fd: int) -> int:
+    """The bytes that arrived, read or not."""
+    with borrowed(fd) as sock:
+        return int.from_bytes(_tcp_info(sock, _RECEIVED.stop)[_RECEIVED], sys.byteorder)
+
+
 def unread_seconds(sock: HasOptions) -> float:
     """How long ago, at least, the last data arrived.
 
@@ -161,14 +168,22 @@ _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST: Final = 1  # NLM_F_REQUEST
 _ERROR: Final = 2  # NLMSG_ERROR
 _ESTABLISHED: Final = 1
+_CLOSE_WAIT: Final = 8
 _LISTEN: Final = 10
 _NO_COOKIE: Final = 0xFFFFFFFF
 
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 _QUESTION: Final = struct.Struct("=BBBBI")  # inet_diag_req_v2, before its inet_diag_sockid
 _STATE_AT: Final = _HEADER.size + 1
+_UNTAKEN_AT: Final = _HEADER.size + 60  # idiag_wqueue
 _INODE_AT: Final = _HEADER.size + 68  # the last field of inet_diag_msg
 _ANSWER_BYTES: Final = 4096
+
+
+class Found(NamedTuple):
+    state: int
+    untaken: int  # bytes that its process has written and its peer has not acknowledged
+    inode: int  # 0 if no process holds it
 
 
 class SockDiag:
@@ -179,26 +194,31 @@ class SockDiag:
 
     def closed(self, fd: int) -> bool | None:
         """Whether no process holds the other end of this loopback connection; `None` if the kernel will not say."""
-        with borrowed(fd) as sock:
-            try:
-                family, ours, theirs = sock.family, sock.getsockname(), sock.getpeername()
-            except OSError as error:
-                if error.errno == errno.ENOTCONN:
-                    return True  # reset
-                raise
+        ends = _ends(fd)
+        if ends is None:
+            return True  # reset
+        family, ours, theirs = ends
         found = self.ask(family, theirs, ours)
         if found is None:  # gone, unless this kernel answers no such questions, not even about our own end
             return True if self.ask(family, ours, theirs) else None
-        state, inode = found
         # For a pair that no longer exists, the kernel returns the listener. An end without inode belongs to no process
         # and only finishes sending; but an established one is still waiting to be accepted.
-        return state == _LISTEN or (inode == 0 and state != _ESTABLISHED)
+        return found.state == _LISTEN or (found.inode == 0 and found.state != _ESTABLISHED)
+
+    def untaken_bytes(self, fd: int) -> int:
+        """Bytes that the other end has written and that wait there until this one takes them."""
+        with borrowed(fd) as sock:
+            if tcp_state(sock) == _CLOSE_WAIT:
+                return 0  # its FIN has come, behind everything else
+        ends = _ends(fd)
+        found = None if ends is None else self.ask(ends[0], ends[2], ends[1])
+        return 0 if found is None or found.state == _LISTEN else found.untaken
 
     def close(self) -> None:
         self._netlink.close()
 
-    def ask(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> tuple[int, int] | None:
-        """State and inode of the socket with these addresses; `None` if the kernel knows none or will not say."""
+    def ask(self, family: int, source: tuple[str, int], destination: tuple[str, int]) -> Found | None:
+        """The socket with these addresses; `None` if the kernel knows none or will not say."""
         ends = struct.pack(">HH", source[1], destination[1]) + _packed(family, source) + _packed(family, destination)
         question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + ends
         question += struct.pack("=III", 0, _NO_COOKIE, _NO_COOKIE)
@@ -206,7 +226,19 @@ class SockDiag:
         answer = self._netlink.recv(_ANSWER_BYTES)
         if _HEADER.unpack_from(answer)[1] == _ERROR:
             return None
-        return answer[_STATE_AT], struct.unpack_from("=I", answer, _INODE_AT)[0]
+        number = struct.Struct("=I").unpack_from
+        return Found(answer[_STATE_AT], number(answer, _UNTAKEN_AT)[0], number(answer, _INODE_AT)[0])
+
+
+def _ends(fd: int) -> tuple[int, tuple[str, int], tuple[str, int]] | None:
+    """The family and the addresses of both ends; `None` after a reset."""
+    with borrowed(fd) as sock:
+        try:
+            return sock.family, sock.getsockname(), sock.getpeername()
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:
+                return None
+            raise
 
 
 def _packed(family: int, address: tuple[str, int]) -> bytes:

@@ -3,7 +3,8 @@
 from functools import lru_cache
 from typing import Final
 
-from loadgen.client import Attacker, Needs
+from loadgen import wire
+from loadgen.client import ALL_WRITTEN, ANSWER_BYTES, Attacker, Needs
 from loadgen.personas import persona
 from loadgen.personas._requests import nothing, open_head, page, posting, upgrade
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, LOOK_EVERY_SECONDS, Dripper
@@ -151,6 +152,11 @@ class SlowRead(Attacker):
     memory until they are read, or wait in a `drain` without a deadline.
     """
 
+    __slots__ = ("_asked_bytes", "_head")
+
+    _head: bytes  # of the first answer, while it is incomplete
+    _asked_bytes: int  # length of all answers; 0 while it is unknown, and once they are all written
+
     name = "slow-read"
     usual_clients = 2500  # each holds up to a few hundred KB of kernel memory, and a machine has a few GB of that
     receive_buffer_bytes = RECEIVE_BUFFER_BYTES
@@ -162,17 +168,40 @@ class SlowRead(Attacker):
         return self.number % 2 == 1
 
     def opening(self) -> bytes:
+        self._head, self._asked_bytes = b"", 0
         return page(self) * REQUESTS
 
     def on_data(self, data: bytes) -> None:
-        """Stop reading after one sip, but read a refusal to its end, to learn how the connection ends."""
+        """Stop reading after the first head, but read a refusal to its end, to learn how the connection ends."""
         super().on_data(data)
-        if self.answered < 400:
+        if self.answered < 400 and not self._awaits_head(data):
             self.stop_reading()
             self.wake_in(self.pace(SIP_EVERY_SECONDS if self._sips else LOOK_EVERY_SECONDS))
 
+    def _awaits_head(self, data: bytes) -> bool:
+        """Whether the first answer's head is incomplete; at its end, note how long all answers are."""
+        if len(self._head) >= ANSWER_BYTES or b"\r\n\r\n" in self._head:
+            return False
+        self._head += data
+        if self.answered and (head := wire.read_head(self._head)) is not None:
+            length = head.fields.get("content-length", "")
+            self._asked_bytes = REQUESTS * (head.size + int(length)) if length.isdecimal() else 0
+        return len(self._head) < ANSWER_BYTES and b"\r\n\r\n" not in self._head
+
+    def _note_written(self, *, closed: bool) -> None:
+        """Book it if the server has written everything: then it never waited for us."""
+        written = self.written()
+        if written is None or not self.answered:
+            return
+        came, waiting = written
+        if (closed and not waiting) or came + waiting >= self._asked_bytes > 0:
+            self.cohort.answers[ALL_WRITTEN] += 1
+            self._asked_bytes = 0
+
     def on_time(self, moment: float) -> None:
-        if self.is_forgotten():
+        forgotten = self.is_forgotten()
+        self._note_written(closed=forgotten is True)
+        if forgotten:
             self.fail("closed with its answers unread")
         elif self._sips:
             self.resume_reading()

@@ -291,7 +291,7 @@ def _one_each(
         [client] = crowd.open(1, script, on_data)
         found_there = kernel.ask(client.socket.family, client.socket.getpeername(), client.socket.getsockname())
         assert found_there is not None, "this kernel has both ends"
-        worker = next(pid for pid in workers if f"socket:[{found_there[1]}]" in _open_files(pid))
+        worker = next(pid for pid in workers if f"socket:[{found_there.inode}]" in _open_files(pid))
         if worker in found:
             crowd.hang_up([client])
         found.setdefault(worker, client)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadgen.client import Needs
+from loadgen.client import ALL_WRITTEN, Needs
 from loadgen.exercise import (
     fault_of_page,
     not_exercised,
@@ -49,6 +49,8 @@ def _group(persona: str, **counts: object) -> GroupStatus:
         ),
         ("slow-body", {"answers": {"answered 403": 100}}, "were not served (answered 403)"),
         ("slow-body", {"answers": {"answered 400": 60, "answered 413": 20, "answered 429": 20}}, ""),
+        ("slow-read", {"answers": {"answered 200": 100, ALL_WRITTEN: 50}}, ""),
+        ("slow-read", {"answers": {"answered 200": 100, ALL_WRITTEN: 51}}, "written all answers to 51 of 100"),
         ("bad-tokens", {"answers": {"answered 401": 100}}, ""),
         ("malformed-http", {"answers": {"answered 404": 100}}, ""),
         ("malformed-http", {"answers": {"two lengths: answered 400": 1, "unknown coding: answered 501": 1}}, ""),

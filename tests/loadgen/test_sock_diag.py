@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
-from loadgen.sockets import SockDiag
+from loadgen.sockets import SockDiag, received_bytes
 
 
 @pytest.fixture
@@ -66,3 +66,21 @@ def test_a_kernel_that_answers_nothing_is_not_believed(ends: SockDiag, monkeypat
     monkeypatch.setattr(ends, "ask", lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         assert ends.closed(client.fileno()) is None
+
+
+def test_what_one_end_has_written_and_the_other_has_no_room_for(ends: SockDiag, listener: socket.socket) -> None:
+    """Together with what has come it is all that was written, whether the writer still holds its end or not."""
+    with socket.create_connection(listener.getsockname()[:2]) as client:
+        other, _ = listener.accept()
+        with other:
+            other.sendall(b"x" * 1000)
+            assert (received_bytes(client.fileno()), ends.untaken_bytes(client.fileno())) == (1000, 0)
+            other.setblocking(False)
+            written = 1000
+            with suppress(BlockingIOError):
+                while True:
+                    written += other.send(b"x" * 65536)
+            assert ends.untaken_bytes(client.fileno()) > 0
+            total = received_bytes(client.fileno()) + ends.untaken_bytes(client.fileno())
+            assert 0 <= total - written <= client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF), "acknowledged late"
+        assert ends.untaken_bytes(client.fileno()) > 0

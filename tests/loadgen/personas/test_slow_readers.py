@@ -9,6 +9,7 @@ import pytest
 import trio
 from wsproto import events
 
+from loadgen.client import ALL_WRITTEN
 from loadgen.personas import registry, slow_http, slow_ws
 from tests.loadgen.stage import Server, WebSocket, answer, listening, meeting, parsed, playing, read_until, reset, until
 
@@ -72,6 +73,22 @@ async def test_the_end_is_noticed_without_reading(how: Callable[[trio.SocketStre
         await until(lambda: play.cohort.answers)
         how(stream)
         await until(lambda: play.cohort.ended == {reason: 1})
+        assert play.cohort.answers == {"answered 200": 1}, "it waited"
+
+
+_SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize(("answers", "closes"), [(slow_http.REQUESTS, False), (1, True)])
+async def test_a_server_that_waits_for_nobody_is_told(answers: int, closes: bool) -> None:
+    """A hundred small answers fit into the kernels' buffers, and so does the only one of a server that closes."""
+    async with listening() as server, playing(server.url, "slow-read", path="/page") as play:
+        stream = await _asked(server)
+        await stream.send_all(_SMALL * answers)
+        if closes:
+            await stream.aclose()
+        await until(lambda: play.cohort.answers == {"answered 200": 1, ALL_WRITTEN: 1})
+        await until(lambda: bool(play.cohort.ended) is closes)
 
 
 async def test_a_refusal_is_read_to_its_end() -> None:
