@@ -23,6 +23,11 @@ from loadgen.verdict import Facts, busy, decide, suspects
 _STOOD_STILL: Final = 0.5
 
 
+#: A crowd's process that stood still for this long, in seconds, may have cost its honest clients their connections:
+#: meanwhile they answer no pings, and some type for 8 s where good servers allow 10.
+_CROWD_STOOD_STILL: Final = 2.0
+
+
 def report_of(measured: Measured) -> Report:
     session, figures = measured.session, measured.figures()
     return Report(
@@ -52,7 +57,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
             bar=(*_bar(measured, figures), *measured.plan.conditions),
             died=measured.died,
             faults=tuple(_faults(measured, figures)),
-            busy=busy(figures),
+            busy=(*busy(figures), *filter(None, [_no_collateral(measured, figures)])),
             loose=tuple(measured.operations.loud_baseline()) if measured.experiment.probes else (),
             noise=(*suspects(figures), *(["the floor itself came to nothing"] * bool(measured.floor.fault))),
             not_exercised=tuple(_not_exercised(measured)),
@@ -71,7 +76,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         When.ECHOES: speaks and measured.experiment.echoes,
         When.GATHERED: speaks and measured.experiment.is_gathered,
         When.NEWCOMERS: bool(measured.operations.kinds("attack", NEWCOMERS)),
-        When.NEIGHBOURS: bool(measured.groups(BESIDE)),
+        When.NEIGHBOURS: bool(measured.groups(BESIDE)) and not _no_collateral(measured, figures),
         When.KEPT: figures.get("acknowledged") is not None,
         When.MALFORMED: figures.get("malformed_accepted") is not None,
         When.WATCHED: measured.plan.server is not None,
@@ -88,12 +93,24 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
     if measured.experiment.probes is None:
         traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
         why = nothing_served(endpoint.path, traffic.errors, sum(traffic.acknowledged_in.values()))
-        return [*faults, *([why] if why else [])]
-    faults += measured.operations.faults()
-    lag = figures["lag_max_ms"]
-    if lag is not None and lag > 1000 * _STOOD_STILL * measured.experiment.probes.timeout_seconds:
-        faults.append(f"the generator itself stood still for {lag / 1000:.1f} s")
-    return faults
+        still = _stood_still(figures, _CROWD_STOOD_STILL) if figures["ended"] else ""
+        return [*faults, *filter(None, [why, still])]
+    still = _stood_still(figures, _STOOD_STILL * measured.experiment.probes.timeout_seconds)
+    return [*faults, *measured.operations.faults(), *filter(None, [still])]
+
+
+def _stood_still(figures: Figures, seconds: float) -> str:
+    lag = (figures["lag_max_ms"] or 0.0) / 1000
+    return f"the generator itself stood still for {lag:.1f} s" if lag > seconds else ""
+
+
+def _no_collateral(measured: Measured, figures: Figures) -> str:
+    """Why nobody is to blame for the honest slow clients that were hurt; empty if their own process was in time."""
+    still = measured.session.totals.lag("crowd", 100, {span.name for span in measured.spans}) or 0.0
+    hurt = figures["collateral"] if measured.experiment.probes else None
+    if not hurt or still < _CROWD_STOOD_STILL:
+        return ""
+    return f"{hurt:,.0f} honest slow clients were hurt, but their own process stood still for {still:.1f} s"
 
 
 def _not_exercised(measured: Measured) -> list[str]:

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from loadgen import scorecard
+from loadgen import findings, scorecard
 from loadgen.measured import Floor
+from loadgen.messages import TrafficResult
 from loadgen.report import Outcome
+from loadgen.target import USUAL
 from tests.loadgen.commandline import Ended, attack, call, loadgen, run, stand_still, tried, with_short_cycles
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import NGINX, Site, nginx, serving
@@ -362,6 +365,31 @@ def test_v9_a_late_crowd_alone_is_not() -> None:
     )
     assert ended.is_sound, ended
     assert ended.figure("lag_max_ms") < 1000
+
+
+def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server ends who answers no pings; it would have done so here as well, but that was not seen."""
+    monkeypatch.setattr("loadgen.findings._CROWD_STOOD_STILL", 0.5)
+    with planted_process(Plant(close_members_after=0.8)) as (url, _), with_short_cycles(1.0):
+        ended = attack(
+            url, "idle-connect", "--victim", "poll",
+            neighbours=1, newcomers=0, clients=5, beside=partial(stand_still, "crowd"),
+        )  # fmt: skip
+    assert ended.figure("collateral") > 0
+    assert ended.outcome is Outcome.INVALID, ended
+    assert "honest slow clients were hurt, but their own process stood still for 1." in ended.reasons
+    assert not ended.blames("collateral")
+
+
+@pytest.mark.parametrize(("lag_ms", "ended", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
+def test_v9_a_load_whose_process_stood_still_blames_nobody_for_who_was_ended(
+    lag_ms: float, ended: int, is_void: bool
+) -> None:
+    session = SimpleNamespace(stopped=False, faults=list, totals=SimpleNamespace(traffic=TrafficResult()))
+    plan, experiment = SimpleNamespace(endpoint=USUAL), SimpleNamespace(probes=None)
+    measured: Any = SimpleNamespace(session=session, plan=plan, experiment=experiment)
+    found = findings._faults(measured, {"lag_max_ms": lag_ms, "ended": ended})
+    assert found == ["the generator itself stood still for 2.5 s"] * is_void
 
 
 # V15: the baseline
