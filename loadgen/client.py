@@ -18,6 +18,7 @@ from zlib import crc32
 import msgspec
 
 from loadgen import wire
+from loadgen.answers import TURNED_AWAY
 from loadgen.latency import Latency
 from loadgen.report import Tally
 from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
@@ -27,24 +28,6 @@ from loadgen.traffic import Traffic, names_in
 #: An attacker that was disconnected reconnects after this long, give or take half: slowloris tools do, and otherwise
 #: nothing would be left to measure after the first deadline.
 ATTACKER_RETURNS_SECONDS = 1.0
-
-#: Statuses that mean "not now" rather than "you made a mistake".
-TURNED_AWAY = frozenset((429, 503))
-
-#: The same as close codes: service restart, try again later (IANA's registry).
-CLOSED_FOR_NOW = frozenset((1012, 1013))
-
-#: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
-#: attacked there.
-NOT_SERVED = frozenset(
-    f"answered {status}" for status in (301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 410, 421, 426, 501)
-)
-
-#: The reason when the server closed a connection in good order; any other end is named after its error.
-CLOSED = "closed"
-
-#: Booked for an attacker that does not read when nobody waits for it: its answers fit into the kernels' buffers.
-ALL_WRITTEN = "all answers written"
 
 #: Bytes in which an attacker looks for an answer's status: room for a `100 Continue` and its fields before it.
 ANSWER_BYTES = 1024

@@ -15,7 +15,8 @@ from typing import Final
 import trio
 
 from loadgen import sockets
-from loadgen.client import CLOSED, Client, Cohort, Stage, source_index
+from loadgen.answers import CLOSED
+from loadgen.client import Client, Cohort, Stage, source_index
 from loadgen.latency import Lag
 from loadgen.sockets import SockDiag
 from loadgen.target import Target

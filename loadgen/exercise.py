@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from loadgen import expected
-from loadgen.client import ALL_WRITTEN, NOT_SERVED, Client, Needs, Threat
+from loadgen.answers import ALL_WRITTEN, NOT_SERVED
+from loadgen.client import Client, Needs, Threat
 from loadgen.messages import GroupStatus
 
 #: The share of an attack's clients that must have reached the server.

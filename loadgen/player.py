@@ -11,7 +11,8 @@ from typing import Final
 import trio
 
 from loadgen import procfs
-from loadgen.client import NOT_SERVED, Needs
+from loadgen.answers import NOT_SERVED
+from loadgen.client import Needs
 from loadgen.crowd import Crowd
 from loadgen.engine import OPEN_DEADLINE_SECONDS
 from loadgen.exercise import fault_of_page, whole_cycles, without_a_page

@@ -7,7 +7,8 @@ OpenSSL's buffers; plain targets pay nothing.
 
 import ssl
 
-from loadgen.client import CLOSED, Client
+from loadgen.answers import CLOSED
+from loadgen.client import Client
 from loadgen.engine import Engine
 from loadgen.target import Target, client_context, describe_tls
 from loadgen.tls import RECORD_BYTES, Link

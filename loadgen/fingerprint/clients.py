@@ -21,7 +21,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong
 from wsproto.frame_protocol import Opcode
 
-from loadgen.client import TURNED_AWAY
+from loadgen.answers import TURNED_AWAY
 from loadgen.fingerprint.findings import Failed, Finding, Found, NoneSeen, NotApplicable, longest
 from loadgen.fingerprint.site import (
     ANSWER_SECONDS,

@@ -14,7 +14,7 @@ import trio
 from cyclopts import Parameter
 
 from loadgen import wire
-from loadgen.client import TURNED_AWAY
+from loadgen.answers import TURNED_AWAY
 from loadgen.fingerprint.findings import Failed, Finding, NotApplicable
 from loadgen.flags import MAX_SECONDS, N, Place, Range, Seconds
 from loadgen.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial

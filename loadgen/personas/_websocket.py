@@ -7,7 +7,8 @@ from typing import ClassVar
 import msgspec
 
 from loadgen import wire
-from loadgen.client import CLOSED_FOR_NOW, Attacker, Client, Needs, Stage
+from loadgen.answers import CLOSED_FOR_NOW
+from loadgen.client import Attacker, Client, Needs, Stage
 from loadgen.personas._requests import upgrade
 from loadgen.personas._shapes import Flooder
 from loadgen.wire import LAST_WORD_BYTES, close_code

@@ -4,7 +4,8 @@ from functools import lru_cache
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import ALL_WRITTEN, ANSWER_BYTES, Attacker, Needs
+from loadgen.answers import ALL_WRITTEN
+from loadgen.client import ANSWER_BYTES, Attacker, Needs
 from loadgen.personas import persona
 from loadgen.personas._requests import nothing, open_head, page, posting, upgrade
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, LOOK_EVERY_SECONDS, Dripper

@@ -4,7 +4,8 @@ import ssl
 from typing import Final
 
 from loadgen import wire
-from loadgen.client import CLOSED, Needs, Stage
+from loadgen.answers import CLOSED
+from loadgen.client import Needs, Stage
 from loadgen.personas import persona
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, LOOK_EVERY_SECONDS, Dripper
 from loadgen.personas._websocket import Lingerer, decode, join, publish

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import msgspec
 import trio
 
-from loadgen.client import NOT_SERVED, TURNED_AWAY, Needs
+from loadgen.answers import NOT_SERVED, TURNED_AWAY
+from loadgen.client import Needs
 from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope

@@ -13,7 +13,8 @@ from typing import Final
 import trio
 
 from loadgen import wire
-from loadgen.client import CLOSED, Cohort, Needs, Speaking, Stage
+from loadgen.answers import CLOSED
+from loadgen.client import Cohort, Needs, Speaking, Stage
 from loadgen.line import Answer, Exchange, Line
 from loadgen.personas import persona
 from loadgen.target import Endpoint

@@ -2,7 +2,8 @@
 
 import pytest
 
-from loadgen.client import ALL_WRITTEN, Needs
+from loadgen.answers import ALL_WRITTEN
+from loadgen.client import Needs
 from loadgen.exercise import (
     fault_of_page,
     not_exercised,

@@ -9,7 +9,7 @@ import pytest
 import trio
 from wsproto import events
 
-from loadgen.client import ALL_WRITTEN
+from loadgen.answers import ALL_WRITTEN
 from loadgen.personas import registry, slow_http, slow_ws
 from tests.loadgen.stage import Server, WebSocket, answer, listening, meeting, parsed, playing, read_until, reset, until
 

@@ -1,0 +1,24 @@
+"""What an answer, or the end of a connection, says: come back later, it is not served here, it is done.
+
+Owns: the statuses and close codes of each kind, and the names under which ends are booked. May not: judge.
+"""
+
+from typing import Final
+
+#: Statuses that mean "not now" rather than "you made a mistake".
+TURNED_AWAY: Final = frozenset((429, 503))
+
+#: The same as close codes: service restart, try again later (IANA's registry).
+CLOSED_FOR_NOW: Final = frozenset((1012, 1013))
+
+#: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
+#: attacked there.
+NOT_SERVED: Final = frozenset(
+    f"answered {status}" for status in (301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 410, 421, 426, 501)
+)
+
+#: The reason when the server closed a connection in good order; any other end is named after its error.
+CLOSED: Final = "closed"
+
+#: Booked for an attacker that does not read when nobody waits for it: its answers fit into the kernels' buffers.
+ALL_WRITTEN: Final = "all answers written"
