@@ -5,7 +5,7 @@ from typing import Final
 
 from loadgen import wire
 from loadgen.answers import ALL_WRITTEN
-from loadgen.client import ANSWER_BYTES, Attacker, Needs
+from loadgen.client import Attacker, Needs
 from loadgen.personas import persona
 from loadgen.personas._requests import nothing, open_head, page, posting, upgrade
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, LOOK_EVERY_SECONDS, Dripper
@@ -144,6 +144,9 @@ SEGMENT_BYTES: Final = 1460
 SIP_BYTES: Final = 256
 SIP_EVERY_SECONDS: Final = 4.0
 
+#: Sips in which also the other half looks for the end of the first answer's head.
+HEAD_SIPS: Final = 4
+
 
 @persona
 class SlowRead(Attacker):
@@ -153,9 +156,10 @@ class SlowRead(Attacker):
     memory until they are read, or wait in a `drain` without a deadline.
     """
 
-    __slots__ = ("_asked_bytes", "_head")
+    __slots__ = ("_asked_bytes", "_head", "_head_sips")
 
-    _head: bytes  # of the first answer, while it is incomplete
+    _head: bytes  # of the first answer
+    _head_sips: int  # that it may still take to be complete
     _asked_bytes: int  # length of all answers; 0 while it is unknown, and once they are all written
 
     name = "slow-read"
@@ -166,28 +170,29 @@ class SlowRead(Attacker):
 
     @property
     def _sips(self) -> bool:
-        return self.number % 2 == 1
+        return self.number % 2 == 1 or self._head_sips > 0
 
     def opening(self) -> bytes:
-        self._head, self._asked_bytes = b"", 0
+        self._head, self._head_sips, self._asked_bytes = b"", HEAD_SIPS, 0
         return page(self) * REQUESTS
 
     def on_data(self, data: bytes) -> None:
-        """Stop reading after the first head, but read a refusal to its end, to learn how the connection ends."""
+        """Stop reading after one sip, but read a refusal to its end, to learn how the connection ends."""
         super().on_data(data)
-        if self.answered < 400 and not self._awaits_head(data):
+        if self.answered < 400:
+            self._read_head(data)
             self.stop_reading()
             self.wake_in(self.pace(SIP_EVERY_SECONDS if self._sips else LOOK_EVERY_SECONDS))
 
-    def _awaits_head(self, data: bytes) -> bool:
-        """Whether the first answer's head is incomplete; at its end, note how long all answers are."""
-        if len(self._head) >= ANSWER_BYTES or b"\r\n\r\n" in self._head:
-            return False
+    def _read_head(self, data: bytes) -> None:
+        """Take the length of all answers from the first one's head."""
+        if not self._head_sips:
+            return
         self._head += data
+        self._head_sips -= 1
         if self.answered and (head := wire.read_head(self._head)) is not None:
             length = head.fields.get("content-length", "")
-            self._asked_bytes = REQUESTS * (head.size + int(length)) if length.isdecimal() else 0
-        return len(self._head) < ANSWER_BYTES and b"\r\n\r\n" not in self._head
+            self._head_sips, self._asked_bytes = 0, REQUESTS * (head.size + int(length)) if length.isdecimal() else 0
 
     def _note_written(self, *, closed: bool) -> None:
         """Book it if the server has written everything: then it never waited for us."""
