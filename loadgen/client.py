@@ -153,6 +153,14 @@ class Cohort(Tally, kw_only=True, eq=False):
         self.made = max(upto, self.made)
         return new
 
+    def count_held(self, client: Client, moment: float) -> None:
+        self.held += 1
+        self.opened += 1
+        self.count_coming(client)
+        self.peak = max(self.peak, self.held)
+        if client.honest:
+            self.handshakes.record(moment - client.born)
+
     def count_coming(self, client: Client) -> None:
         self.came += not self.have_come[client.number]
         self.have_come[client.number] = 1
@@ -378,30 +386,6 @@ class Attacker(Client):
     def pace(self, seconds: float) -> float:
         """Vary an interval by a fifth either way, so that a crowd does not act in step."""
         return seconds * self.cohort.place.random.uniform(0.8, 1.2)
-
-
-class Speaking(Client):
-    """A client through which the schedule sends messages, from `enter` until it fails."""
-
-    __slots__ = ("_traffic",)
-
-    honest = True
-    speaks = True
-
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        traffic = cohort.place.traffic
-        assert traffic is not None, "a run with speakers has traffic"
-        self._traffic: Traffic = traffic
-
-    def publish(self, number: int, text: str) -> None:
-        """Send `text`, to be acknowledged under `number`."""
-        raise NotImplementedError
-
-    def fail(self, reason: str, *, turned_away: bool = False) -> None:
-        """Leave the schedule too."""
-        self._traffic.leave(self)
-        super().fail(reason, turned_away=turned_away)
 
 
 def source_index(client: Client) -> int:

@@ -130,14 +130,8 @@ class Engine:
             return
         client.stage = Stage.HELD
         del self._opening[client]
-        cohort = client.cohort
-        cohort.held += 1
-        cohort.opened += 1
-        cohort.count_coming(client)
-        cohort.peak = max(cohort.peak, cohort.held)
         self.last_held = now()
-        if client.honest:
-            cohort.handshakes.record(self.last_held - client.born)
+        client.cohort.count_held(client, self.last_held)
 
     def send(self, client: Client, data: bytes) -> bool:
         """Write what the kernel takes now, and the rest later; return whether it took all."""
@@ -194,9 +188,7 @@ class Engine:
         return self._sock_diag.closed(client.fd) if self._target.on_loopback else None
 
     def written(self, client: Client) -> tuple[int, int] | None:
-        if not self._target.on_loopback:
-            return None
-        return sockets.received_bytes(client.fd), self._sock_diag.untaken_bytes(client.fd)
+        return self._sock_diag.written(client.fd) if self._target.on_loopback else None
 
     def leave(self, client: Client, *, return_in: float, reset: bool) -> None:
         """Close a client at its own wish, which counts as no end by the server; `NEVER` is for good."""
@@ -205,22 +197,21 @@ class Engine:
         client.cohort.left += 1
         if reset:
             sockets.reset_when_closed(client.fd)
-        self._close(client)
-        if return_in == NEVER:
-            client.stage = Stage.OVER
-        self.wheel.set(client, now() + return_in)
+        self._send_away(client, return_in)
 
     def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None:
         """Close and book a client that the server ended or failed to serve; attackers come back."""
         if client.stage in {Stage.WAITING, Stage.OVER}:
             return
         client.cohort.count_end(client, reason, turned_away=turned_away)
+        random = client.cohort.place.random
+        self._send_away(client, NEVER if client.honest else client.returns_seconds * random.uniform(0.5, 1.5))
+
+    def _send_away(self, client: Client, return_in: float) -> None:
         self._close(client)
-        if client.honest:
+        if return_in == NEVER:
             client.stage = Stage.OVER
-            self.wheel.set(client, NEVER)
-        else:
-            self.wheel.set(client, now() + client.returns_seconds * client.cohort.place.random.uniform(0.5, 1.5))
+        self.wheel.set(client, now() + return_in)
 
     def disconnect(self, client: Client) -> None:
         """Close the connection, which counts as no end; `reopen` makes a new one."""

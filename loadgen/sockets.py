@@ -139,12 +139,6 @@ def round_trip_seconds(sock: HasOptions) -> float:
     return int.from_bytes(_tcp_info(sock, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
 
 
-def received_bytes(fd: int) -> int:
-    """The bytes that arrived, read or not."""
-    with borrowed(fd) as sock:
-        return int.from_bytes(_tcp_info(sock, _RECEIVED.stop)[_RECEIVED], sys.byteorder)
-
-
 def unread_seconds(sock: HasOptions) -> float:
     """How long ago, at least, the last data arrived.
 
@@ -205,14 +199,18 @@ class SockDiag:
         # and only finishes sending; but an established one is still waiting to be accepted.
         return found.state == _LISTEN or (found.inode == 0 and found.state != _ESTABLISHED)
 
-    def untaken_bytes(self, fd: int) -> int:
-        """Bytes that the other end has written and that wait there until this one takes them."""
+    def written(self, fd: int) -> tuple[int, int]:
+        """Bytes of the other end that have come, and those that wait there until this one takes them.
+
+        Those that have come and are not yet acknowledged are in both.
+        """
         with borrowed(fd) as sock:
+            came = int.from_bytes(_tcp_info(sock, _RECEIVED.stop)[_RECEIVED], sys.byteorder)
             if tcp_state(sock) == _CLOSE_WAIT:
-                return 0  # its FIN has come, behind everything else
+                return came, 0  # its FIN has come, behind everything else
         ends = _ends(fd)
         found = None if ends is None else self.ask(ends[0], ends[2], ends[1])
-        return 0 if found is None or found.state == _LISTEN else found.untaken
+        return came, 0 if found is None or found.state == _LISTEN else found.untaken
 
     def close(self) -> None:
         self._netlink.close()

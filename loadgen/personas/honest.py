@@ -5,9 +5,10 @@ from urllib.parse import quote
 import msgspec
 
 from loadgen import wire
-from loadgen.client import Client, Cohort, Speaking, Stage
+from loadgen.client import Client, Cohort, Stage
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
+from loadgen.personas._speaking import Speaking
 from loadgen.personas._websocket import Envelope, Member, decode, publish
 
 

@@ -14,9 +14,10 @@ import trio
 
 from loadgen import wire
 from loadgen.answers import CLOSED
-from loadgen.client import Cohort, Needs, Speaking, Stage
+from loadgen.client import Cohort, Needs, Stage
 from loadgen.line import Answer, Exchange, Line
 from loadgen.personas import persona
+from loadgen.personas._speaking import Speaking
 from loadgen.target import Endpoint
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
