@@ -23,6 +23,7 @@ MOST_ABSENT: Final = 0.05
 _PASSING: Final = frozenset((408, 425, 429))
 
 _NAME_A_LONG_PAGE: Final = "name a page that exceeds the kernel's buffers (--victim 'GET /path', --path)"
+_NAME_A_PAGE: Final = "name one that is there (--victim 'GET /path', --path), and what it needs (--header)"
 _NAME_IT: Final = "name a path that is there, and what it needs (--path, --ws-path, --request 'POST /path', --header)"
 
 Numbers = Mapping[type[Client], int]
@@ -56,7 +57,7 @@ def fault_of_page(path: str, statuses: Collection[int | None]) -> str:
     if not told or any(status not in told for status in statuses):
         return ""
     answers = " and ".join(map(str, sorted(told)))
-    return f"GET {path} was answered {answers} before anything else, and the victims need a page: {_NAME_IT}"
+    return f"GET {path} was answered {answers} before anything else, and the victims need a page: {_NAME_A_PAGE}"
 
 
 def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> str:
