@@ -9,7 +9,7 @@
 import { readJson } from './storage.js';
 import { mentionsIn } from './text.js';
 
-const STORAGE_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
+export const ME_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
 const REACTED_KEY = 'chat.reacted';
 const MOST_REACTED = 500;
 const GUEST = { guest: true, moderates: /** @type {string[]} */ ([]) };
@@ -43,7 +43,7 @@ export class Identity {
   constructor(storage, changed) {
     this.storage = storage;
     this.changed = changed;
-    this.user = readJson(storage, STORAGE_KEY, (value) => typeof value?.id === 'string', null);
+    this.user = readJson(storage, ME_KEY, (value) => typeof value?.id === 'string', null);
     this.#reacted = new Set(readJson(storage, REACTED_KEY, Array.isArray, []));
   }
 
@@ -58,7 +58,7 @@ export class Identity {
     if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
     this.#told = { guest, moderates };
     this.user = { id, name };
-    this.storage.setItem(STORAGE_KEY, JSON.stringify(this.user));
+    this.storage.setItem(ME_KEY, JSON.stringify(this.user));
     this.changed();
   }
 

@@ -8,6 +8,7 @@ import { ChatClient, READ_KEY } from './client.js';
 import { Composer } from './composer.js';
 import { ConnectionLine, KINDS } from './connection-line.js';
 import { byId, hasFingers } from './dom.js';
+import { ME_KEY } from './identity.js';
 import { MessagesView } from './messages-view.js';
 import { Notifier } from './notify.js';
 import { closePanels } from './panels.js';
@@ -156,6 +157,7 @@ byId('banner-close').addEventListener('click', () => (hideBanner(), composer.foc
 addEventListener('storage', ({ key }) => {
   if (key === READ_KEY) client.readElsewhere();
   if (key === OURS_KEY) rooms.changedElsewhere();
+  if (key === ME_KEY && client.state.phase === 'stopped') client.hurry(); // signed out there, or in: all tabs are
 });
 
 enterFromAddress();

@@ -27,6 +27,7 @@ class Tabs {
   #leads = false;
   /** @type {WebSocketLink | null} of the tab that leads */
   #socket = null;
+  #name = ''; // of this socket: a link of the next one does not care how it ended
   /** @type {Json | null} once the socket is open */
   #hello = null;
   #silence = 0;
@@ -95,8 +96,8 @@ class Tabs {
 
   /** @param {Json} message of a tab that follows, or of our own link */
   async #serve({ type, from, number, request }) {
-    if (from !== this.id) this.#tell({ to: from, type: 'alive' });
     if (type === 'open') return this.#open(from);
+    if (from !== this.id) this.#tell({ to: from, type: 'alive' });
     if (type === 'nudge') return this.#socket?.nudge();
     if (type === 'close') {
       this.#socket?.close();
@@ -116,6 +117,8 @@ class Tabs {
 
   /** @param {string} from */
   #open(from) {
+    if (!this.#socket) this.#name = randomKey(8);
+    this.#tell({ to: from, type: 'opening', socket: this.#name });
     if (this.#hello) return this.#tell({ to: from, type: 'ready', hello: this.#hello });
     /** @type {Partial<LinkHandlers>} all that a socket can tell to one that asks it for pages */
     const handlers = {
@@ -131,9 +134,10 @@ class Tabs {
 
   /** @param {Loss} loss */
   #lost(loss) {
+    const socket = this.#name;
     this.#socket = this.#hello = null;
     // Behind the answers that came of it: they say more than that it is lost.
-    setTimeout(() => this.#tell({ to: ALL, type: 'lost', loss }));
+    setTimeout(() => this.#tell({ to: ALL, type: 'lost', loss, socket }));
   }
 }
 
@@ -146,6 +150,7 @@ let tabs = null;
 export class TabLink {
   isSocket = true;
   #isReady = false;
+  #socket = ''; // the name of the one that we are told of
   #numbers = 0;
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
   #waiting = new Map();
@@ -201,16 +206,17 @@ export class TabLink {
   }
 
   /** @param {Json} message of the tab that leads */
-  heard({ type, from, number, answer, error, hello, pushed, room, page, loss }) {
+  heard({ type, from, number, answer, error, socket, hello, pushed, room, page, loss }) {
     if (type === 'answer') {
       const waiting = this.#waiting.get(number);
       this.#waiting.delete(number);
       if (error) waiting?.reject(new ChatError(error.code, error.message, error));
       else waiting?.resolve(answer);
-    } else if (type === 'ready' && !this.#isReady) {
+    } else if (type === 'opening') this.#socket = socket;
+    else if (type === 'ready' && !this.#isReady) {
       this.#isReady = true;
       this.handlers.ready(this, hello);
-    } else if (type === 'lost') {
+    } else if (type === 'lost' && (socket ?? this.#socket) === this.#socket) {
       if (!this.#isReady && loss.atOnce) return this.tabs.ask({ type: 'open' }); // a new leader: ask that one
       this.#release();
       this.handlers.lost(this, loss);

@@ -1,7 +1,7 @@
 """Many tabs of one browser: one connection, which outlives the tab that has it."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Server
 from tests.e2e.conftest import OpenWindow
@@ -57,6 +57,23 @@ def test_tabs_share_a_connection_and_survive_its_tab(shared_server: Server, wind
     second.evaluate("location.hash = 'tabs'")
     texts(second, [*said, "still here"])
     assert sorted(tab.evaluate("window.opened ?? 0") for tab in others) == [0, 1]
+
+    # The server closes what was open for who signs out, before it answers: the other tab was disconnected for good.
+    def answer_last(route: Route) -> None:
+        answer = route.fetch()
+        expect(second.locator("#connection")).to_have_attribute("data-phase", "stopped")
+        route.fulfill(response=answer)
+
+    guest = third.text_content("#me") or ""
+    third.route("**/session", answer_last, times=1)
+    third.click("#me")
+    for _ in range(2):
+        third.click("#account-out")
+    for tab in others:
+        expect(tab.locator("#me")).not_to_have_text(guest)
+        expect(tab.locator("#messages .own")).to_have_count(0)
+        expect(tab.locator("#connection-text")).to_contain_text("live · WebSocket")
+    assert third.text_content("#me") == second.text_content("#me")
 
 
 def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server, window: OpenWindow) -> None:
