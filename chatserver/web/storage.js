@@ -1,5 +1,5 @@
 /**
- * What a browser keeps for us, if it does: with storage blocked the page works all the same and forgets on reload.
+ * What a browser keeps for us, if it does: with storage blocked or full the page works all the same and forgets on reload.
  * Owns: the fall-back, and distrust of what is read (another version of this page may have written it).
  */
 
@@ -26,6 +26,39 @@ export class MemoryStorage {
   }
 }
 
+/** The browser's own; what it has no room for is remembered by the page. */
+class BrowserStorage extends MemoryStorage {
+  /** @param {Storage} storage */
+  constructor(storage) {
+    super();
+    this.storage = storage;
+  }
+
+  /** @param {string} key */
+  getItem(key) {
+    return super.getItem(key) ?? this.storage.getItem(key);
+  }
+
+  /**
+   * @param {string} key
+   * @param {string} value
+   */
+  setItem(key, value) {
+    try {
+      this.storage.setItem(key, value);
+      super.removeItem(key);
+    } catch {
+      super.setItem(key, value);
+    }
+  }
+
+  /** @param {string} key */
+  removeItem(key) {
+    super.removeItem(key);
+    this.storage.removeItem(key);
+  }
+}
+
 /** @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>} Store */
 
 /**
@@ -34,10 +67,10 @@ export class MemoryStorage {
  */
 export function openStorage(name) {
   try {
-    return window[name]; // throws where the person blocks storage
-  } catch {
-    return new MemoryStorage();
-  }
+    const storage = window[name]; // throws where the person blocks storage, and is null in a Firefox that has it off
+    if (storage) return new BrowserStorage(storage);
+  } catch {}
+  return new MemoryStorage();
 }
 
 /**

@@ -315,3 +315,22 @@ def test_a_mention_is_the_longest_name_and_no_part_of_a_word(page: Page) -> None
     }
     body = "return a.map(([text, names]) => m.mentionsIn(text, names).map(({ name }) => name))"
     assert run(page, "text.js", body, [[text, names] for text in said]) == list(said.values())
+
+
+def test_a_full_storage_is_no_end_of_the_page(page: Page) -> None:
+    """The first thing that was kept raised an error, and no room was opened."""
+    body = """
+        const store = m.openStorage('localStorage');
+        store.setItem('a', 'early');
+        const { setItem } = Storage.prototype;
+        Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };
+        store.setItem('a', 'late');
+        const full = [store.getItem('a'), localStorage.getItem('a')];
+        Storage.prototype.setItem = setItem;
+        const again = [store.getItem('a'), m.openStorage('localStorage').getItem('a')];
+        store.setItem('a', 'later');
+        const kept = localStorage.getItem('a');
+        store.removeItem('a');
+        return [full, again, kept, store.getItem('a'), localStorage.getItem('a')];
+    """
+    assert run(page, "storage.js", body) == [["late", "early"], ["late", "early"], "later", None, None]
