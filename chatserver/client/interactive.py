@@ -405,10 +405,15 @@ class Interactive:
                         continue
 
     async def _keep_shape(self) -> None:
-        """Redraw the prompt when the window changes, and set the terminal's mode again after Ctrl-Z and fg."""
-        with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGCONT) as signals:
+        """Redraw the prompt when the window changes; leave the terminal to the shell from Ctrl-Z to fg."""
+        with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT) as signals:
             async for number in signals:
-                if number == signal.SIGCONT:
+                if number == signal.SIGTSTP:
+                    self._screen.give_back()
+                    ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+                    signal.raise_signal(signal.SIGTSTP)  # stops us here, or does nothing where no shell could continue us
+                    signal.signal(signal.SIGTSTP, ours)
+                if number != signal.SIGWINCH:
                     self._screen.take_over()
                 self._screen.draw()
 

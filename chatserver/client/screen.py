@@ -38,8 +38,7 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write(_CLEAR_LINE + BRACKETED_PASTE[1] + FOCUS_REPORTS[1])
-        termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
+        self.give_back()
 
     async def typed(self) -> list[str | None]:
         """Wait for keys and show the line; return the entered lines, and None at the end of input."""
@@ -97,6 +96,11 @@ class Screen:
     def draw(self) -> None:
         """Show the prompt and the line being typed."""
         self._write(_CLEAR_LINE + self._prompt_line())
+
+    def give_back(self) -> None:
+        """Leave the terminal as it was; a shell would read the reports of a window that loses the focus as keys."""
+        self._write(_CLEAR_LINE + BRACKETED_PASTE[1] + FOCUS_REPORTS[1])
+        termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
 
     def take_over(self) -> None:
         """Read keys one by one without echo; also after a stop (Ctrl-Z), when the shell has reset the mode."""

@@ -3,8 +3,9 @@
 import signal
 
 import pytest
+import trio
 
-from tests.client.commanded import chat, terminal, texts, wait_until
+from tests.client.commanded import Terminal, chat, terminal, texts, wait_until
 from tests.client.fake import ME, ZED, FakeServer
 from tests.support.serving import eventually, serving
 
@@ -294,6 +295,26 @@ async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeSe
 async def test_the_terminal_is_restored_after_a_signal(server: FakeServer, number: int) -> None:
     async with terminal(server, code=128 + number) as person:
         person.process.send_signal(number)
+
+
+async def test_a_stopped_client_leaves_the_terminal_to_the_shell(server: FakeServer) -> None:
+    """It went on to report the focus of the window, which a shell takes for keys."""
+
+    async def keep_continuing(person: Terminal) -> None:
+        while True:  # one signal could come before it has stopped
+            person.process.send_signal(signal.SIGCONT)
+            await trio.sleep(0.01)
+
+    async with terminal(server) as person, trio.open_nursery() as nursery:
+        person.type("half")
+        await person.until("half")
+        person.process.send_signal(signal.SIGTSTP)
+        await person.until("\x1b[?1004l")
+        nursery.start_soon(keep_continuing, person)
+        await person.until("\x1b[?1004h")
+        await person.until("lobby> half")
+        nursery.cancel_scope.cancel()
+        person.type("\x15\x04")
 
 
 async def test_the_terminal_is_restored_when_the_server_wants_us_gone(server: FakeServer) -> None:
