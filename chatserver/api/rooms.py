@@ -117,14 +117,15 @@ class RoomHandlers:
 
     def poll_many(self, request: Request) -> Answer:
         """`GET /poll?room=lobby:C&room=ops:C&wait=25`."""
-        # Both parse the query again: thousands of requests may be queued, and places take ten times their memory.
-        return self._poll(request, self._wanted(request)) or Later(
-            self._poll_many_later(request), partial(self._check_wanted_again, request)
-        )
+        answer = self._poll(request, self._wanted(request))
+        if answer is not None:
+            return answer
+        # Parsed again when its turn comes: thousands of requests may be queued, and places take ten times their memory.
+        parsed: list[_Poll] = []
+        return Later(self._poll_many_later(request, parsed), partial(self._check_poll_again, request, parsed))
 
-    def _check_wanted_again(self, request: Request) -> None:
-        request.check_again()
-        self._wanted(request)
+    def _check_poll_again(self, request: Request, parsed: list[_Poll]) -> None:
+        self._check_reader_again(request, *(name for poll in parsed for name, _ in poll.places))
 
     def _wanted(self, request: Request) -> _Poll:
         """The parameters of a poll of many rooms."""
@@ -190,8 +191,10 @@ class RoomHandlers:
         later = self._several(starts, waiter.limit, many=waiter.many, messages_only=waiter.messages_only)
         return Later(later, check)
 
-    async def _poll_many_later(self, request: Request) -> Answer:
-        return await self._poll_later(request, self._wanted(request))
+    async def _poll_many_later(self, request: Request, parsed: list[_Poll]) -> Answer:
+        poll = self._wanted(request)
+        parsed.append(poll)
+        return await self._poll_later(request, poll)
 
     async def _poll_later(self, request: Request, poll: _Poll) -> Answer:
         """Load the rooms, keep them in memory, and poll again."""

@@ -163,6 +163,31 @@ async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(key:
         assert [(await peer.response()).status for peer in peers] == [403 if banned else 401, 200]
 
 
+async def test_a_poll_of_many_rooms_whose_user_is_banned_while_the_log_is_read_is_not_answered(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rooms are known only when its turn has come."""
+    log, asked, may_tell = MemoryLog(), trio.Event(), trio.Event()
+    read = log.read
+
+    async def silent(*arguments: Any, **options: Any) -> list[Record]:
+        asked.set()
+        await may_tell.wait()
+        return await read(*arguments, **options)
+
+    async with serving(engine=log, token_key=(key,)) as server, connect(server.address) as mine:
+        for _ in range(60):  # more than a room has in memory from the start
+            await publish(server.address, "news", "secret")
+        monkeypatch.setattr(log, "read", silent)
+        await mine.send(request("GET", "/poll?room=news:1", headers=bearer(old())))
+        await asked.wait()
+        headers = bearer(token(sub="u_mo", chat={"role": "moderator"})) | {"Content-Type": "application/json"}
+        sanction = b'{"kind":"ban","user":"u_ann","seconds":60}'
+        assert (await ask(server.address, "POST", "/rooms/news/sanctions", sanction, headers=headers)).status == 201
+        may_tell.set()
+        assert (await mine.response()).status == 403
+
+
 async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(key: str) -> None:
     log = SilentLog()
     async with serving(engine=log, token_key=(key,)) as server, connect(server.address) as mine:
