@@ -411,7 +411,7 @@ class Interactive:
                 if number == signal.SIGTSTP:
                     self._screen.give_back()
                     ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-                    signal.raise_signal(signal.SIGTSTP)  # stops us here, or does nothing where no shell could continue us
+                    signal.raise_signal(signal.SIGTSTP)  # stops us here, unless no shell could continue us
                     signal.signal(signal.SIGTSTP, ours)
                 if number != signal.SIGWINCH:
                     self._screen.take_over()

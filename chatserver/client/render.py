@@ -26,8 +26,9 @@ INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 _HAN = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff01-\uff60\U00020000-\U0003ffff"  # Chinese and Japanese
-_NO_START = "、。，．：；！？）］｝」』】〕〉》ー々ゝゞぁぃぅぇぉっゃゅょァィゥェォッャュョ…"  # begins no line (JIS X 4051)
-_NO_END = "（［｛「『【〔〈《"  # ends no line
+# Begin no line, and end none (JIS X 4051).
+_NO_START = "、。，．：；！？）］｝」』】〕〉》ー々ゝゞぁぃぅぇぉっゃゅょァィゥェォッャュョ…"  # noqa: RUF001  (they are meant)
+_NO_END = "（［｛「『【〔〈《"  # noqa: RUF001
 #: What is not broken, with the spaces before it: a word; of Chinese and Japanese, which have no spaces, a character.
 _WORD = re.compile(rf"( *)([{_NO_END}]*(?:[{_HAN}]|[^ {_HAN}]+)[{_NO_START}]*)")
 

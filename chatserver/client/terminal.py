@@ -115,7 +115,7 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
             first = rejected.exceptions[0]
             code = _complain(first.message if isinstance(first, Rejected) else str(first), EXIT_FAILED)
         except* BrokenPipeError:  # the reader of our output is gone; there is nothing left to do
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
     return code
 
 
@@ -238,8 +238,19 @@ def _print_json(event: msgspec.Struct) -> None:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk
+        _drop_output()
+        raise _Done(_complain(f"standard output: {error.strerror}", EXIT_FAILED)) from None
+
+
+def _drop_output() -> None:
+    """Have what is still buffered go nowhere: the interpreter writes it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, code: int) -> int:

@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from chatserver.client.terminal import LONGEST_LINE
-from tests.client.commanded import SOON, chat, start, texts, wait_until
+from tests.client.commanded import NEEDS, SOON, chat, start, texts, wait_until
 from tests.client.fake import ZED, FakeServer
-from tests.support.forking import Running
+from tests.support.forking import Running, run
 
 
 async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeServer) -> None:
@@ -160,6 +160,16 @@ async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
         said = b"".join([chunk async for chunk in process.stderr])
     assert said == b"chatserver: connected as Me\nchatserver: in lobby, 1 here\n"
     assert process.returncode == 0
+
+
+async def test_output_without_room_is_said_in_one_line(server: FakeServer) -> None:
+    with trio.fail_after(SOON), Path("/dev/full").open("wb") as full:  # noqa: ASYNC230
+        process = await run(
+            "chatserver.cli", "chat", server.url, "--json", stdout=full.fileno(), needs=NEEDS
+        )  # fmt: skip
+        assert process.stderr is not None
+        said = b"".join([chunk async for chunk in process.stderr])
+        assert (await process.wait(), said) == (1, b"chatserver: standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan"])

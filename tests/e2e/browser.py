@@ -201,7 +201,9 @@ class Window:
         expect(self.page.locator("#connection-text")).to_contain_text(words)
 
     def expect_away(self) -> None:
-        expect(self.page.locator('#connection:not([data-phase="live"], [data-phase="out"])')).to_be_visible(timeout=PATIENCE)
+        expect(self.page.locator('#connection:not([data-phase="live"], [data-phase="out"])')).to_be_visible(
+            timeout=PATIENCE
+        )
 
     def say(self, *texts: str) -> None:
         for text in texts:
