@@ -13,12 +13,6 @@ from tests.support.postgres import PostgresServer
 SEED = 7
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two troubles everybody has recovered: a campaign then goes on for another second to see that it lasts."""
-    monkeypatch.setattr("tests.soak.campaign.PAUSE", 0.1)
-
-
 def no_word(line: str) -> None:
     """Of progress."""
 
@@ -37,7 +31,7 @@ def check(campaign: Campaign, report: Report, nodes: int) -> None:
 @pytest.mark.slow
 async def test_one_machine(tmp_path: Path) -> None:
     async with one_machine(tmp_path) as cluster:
-        campaign = Campaign(cluster, SEED, no_word, publishers=1)
+        campaign = Campaign(cluster, SEED, no_word, publishers=2)
         report = await campaign.play(troubles.kill_worker, troubles.stop_worker, troubles.kill_node)
         check(campaign, report, 2)
     left = [name for name in listing(tmp_path) if name.startswith("chatserver-")]
@@ -48,7 +42,7 @@ async def test_one_machine(tmp_path: Path) -> None:
 async def test_two_machines(tmp_path: Path, postgres_server: PostgresServer, postgres_url: str) -> None:
     database = postgres_url.rpartition("/")[2]
     async with two_machines(tmp_path, workers=1, server=postgres_server, name=database) as cluster:
-        campaign = Campaign(cluster, SEED, no_word, publishers=1)
+        campaign = Campaign(cluster, SEED, no_word, publishers=2)
         report = await campaign.play(
             troubles.kill_all_backends, troubles.kill_worker, troubles.kill_writing_backend, troubles.forget_all,
             troubles.cut_clients,
