@@ -4,6 +4,7 @@ Owns: the members that wait, and their order: networks take turns, and members o
 May not: touch a socket.
 """
 
+from collections import deque
 from time import perf_counter
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class CatchUp:
         self._encoder = encoder
         self._sink = sink
         self._waiting: FairQueue[tuple[str, int]] = FairQueue()
-        self.places: dict[tuple[str, int], list[Member]] = {}  # waiting members, by room and cursor
+        self.places: dict[tuple[str, int], deque[Member]] = {}  # waiting members, by room and cursor
         self._asked = trio.Event()
         self.broadcaster: Broadcaster | None = None  # set by the hub, which makes both
 
@@ -45,7 +46,7 @@ class CatchUp:
         place = (member.room.name, member.cursor)
         members = self.places.get(place)
         if members is None:
-            self.places[place] = [member]
+            self.places[place] = deque((member,))
             self._waiting.push(self._sink.network(member.connection), place)
             self._asked.set()
         else:
@@ -76,20 +77,26 @@ class CatchUp:
             page = error
         except Exception as error:  # noqa: BLE001  a bug of ours ends the members at this cursor only
             page = error
-        members = self.places.pop((name, cursor))
+        place = name, cursor
+        members = self.places[place]
         with self._log.altered_meanwhile(name) as meanwhile:
             until = perf_counter() + STEP
-            for member in members:
+            for _ in range(len(members)):  # who comes here meanwhile gets another page
                 if perf_counter() >= until:
                     await trio.lowlevel.checkpoint()
                     until = perf_counter() + STEP
-                if member.source is not Source.LOG:
-                    continue  # it left meanwhile
-                if meanwhile.altered:  # the page shows what was deleted since: read it again
-                    self.add(member)
-                    continue
-                member.source = Source.RING
-                self._sink.guarded(member.connection, self._go_on, member, page)
+                if meanwhile.altered:
+                    break  # the page shows what was deleted since
+                member = members.popleft()
+                if member.source is Source.LOG:  # else it has left
+                    member.source = Source.RING
+                    self._sink.guarded(member.connection, self._go_on, member, page)
+        left = deque(member for member in members if member.source is Source.LOG)
+        if left:
+            self.places[place] = left
+            self._waiting.push(self._sink.network(left[0].connection), place)
+        else:
+            del self.places[place]
 
     def _go_on(self, connection: object, member: Member, page: "_Page | Exception") -> None:
         broadcaster = self.broadcaster

@@ -12,7 +12,7 @@ from outcome import Outcome, capture
 
 from chatserver.chat import catch_up
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, Stored
+from chatserver.log.interface import Draft, LogUnavailable, Stored
 from tests.support.chatting import ControlledLog
 
 
@@ -44,10 +44,12 @@ class MoodyLog(ControlledLog):
 
     @asynccontextmanager
     async def _slowly(self) -> AsyncIterator[None]:
-        if self.failing_reads:
-            self._put_off_until = trio.current_time() + self.delay + catch_up.READ_RETRY
-        async with super()._slowly():
-            yield
+        try:
+            async with super()._slowly():
+                yield
+        except LogUnavailable:  # also of a read that was under way when it was told to fail
+            self._put_off_until = trio.current_time() + catch_up.READ_RETRY
+            raise
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         trio.lowlevel.spawn_system_task(self._commit_later, drafts, done)
