@@ -235,9 +235,9 @@ class Server:
         elif target.path in {"/ws", "/echo"}:
             peer.echoes = target.path == "/echo"
             self._upgrade(peer, dict(request.headers))
-        elif target.path == "/" and not self.plant.no_page:
+        elif target.path == "/":
             peer.has_asked = True
-            self._answer(peer, 200, {"page": "here"})
+            self._answer(peer, self.plant.page, {"page": "here"})
         elif request.method == b"POST":
             self._post(peer, target.path.split("/")[2], body.decode())
         elif target.path.endswith("/messages"):

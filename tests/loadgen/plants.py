@@ -48,7 +48,7 @@ class Plant:
     close_after_poll: bool = False  # answer polls with `Connection: close`
     leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline
     consent: bytes | None = None
-    no_page: bool = False  # answer `GET /` 404
+    page: int = 200  # the status of `GET /`
     stalls_every: float | None = None  # sleep for `stall` again and again
     stalls_until_attacked: bool = False  # ... as long as no attack has come
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out

@@ -14,6 +14,7 @@ from loadgen.figures import Condition
 from loadgen.report import Outcome, Report, verdict
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
+from tests.loadgen.plants import Plant
 from tests.loadgen.plays import plan
 
 
@@ -98,9 +99,8 @@ async def test_what_was_asked_for_is_a_condition() -> None:
 
 
 async def test_which_condition_gave_way_is_said() -> None:
-    with planted() as server:
-        where = plan(server.url, path="/rooms/")  # it answers 404 there
-        report = await Capacity(where, Of.MESSAGES, "http", Search(1, 8, 0.1), seconds=0.6).play()
+    with planted(Plant(page=500)) as server:
+        report = await Capacity(plan(server.url), Of.MESSAGES, "http", Search(1, 8, 0.1), seconds=0.6).play()
     assert report.outcome is Outcome.FELL_SHORT
     assert report.verdict.reasons[0].startswith("not even 1 messages a second: message_errors is ")
 

@@ -95,7 +95,7 @@ def test_a_server_that_is_still_starting_is_waited_for(monkeypatch: pytest.Monke
 @pytest.mark.usefixtures("without_pauses")
 def test_without_figures_of_both_there_is_nothing_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
     """One does not serve what it is asked for: its answers are quick, and mean nothing."""
-    with planted() as one, planted(Plant(no_page=True)) as other:
+    with planted() as one, planted(Plant(page=404)) as other:
         code = compare(one.url, other.url, clients=2, rate=20.0, duration=0.4, repeats=1)
     out = capsys.readouterr().out
     assert code == 3, out

@@ -70,7 +70,7 @@ async def test_every_scenario_fills_its_table(tmp_path: Path) -> None:
     peers = [PEERS["floor"], replace(PEERS["trio-websocket"], groups=frozenset({"idle", "poll"}))]
     report = await match(tmp_path, peers, list(EVERYTHING.values()), told=told).play()
     assert report.outcome is Outcome.HELD
-    assert report.verdict.reasons == ["8 measurements of 2 servers"]
+    assert report.verdict.reasons[0] == "8 measurements of 2 servers"  # behind it, what a busy machine withheld
     for title, column, servers in (
         ("Idle", "CPU per connection-second, us", ["floor", "trio-websocket"]),  # twenty are too few for a memory
         ("New", "a second", ["floor", "trio-websocket"]),
