@@ -408,6 +408,8 @@ class Interactive:
         """Redraw the prompt when the window changes; leave the terminal to the shell from Ctrl-Z to fg."""
         with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT) as signals:
             async for number in signals:
+                # One that came in the moment of leaving: the terminal is given back by now, and nobody would again.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 if number == signal.SIGTSTP:
                     self._screen.give_back()
                     ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)

@@ -298,12 +298,15 @@ async def test_the_terminal_is_restored_after_a_signal(server: FakeServer, numbe
 
 
 async def test_a_stopped_client_leaves_the_terminal_to_the_shell(server: FakeServer) -> None:
-    """It went on to report the focus of the window, which a shell takes for keys."""
+    """It went on to report the focus of the window, which a shell takes for keys.
+
+    Continued in the very moment in which it leaves, it took the terminal again.
+    """
 
     async def keep_continuing(person: Terminal) -> None:
         while True:  # one signal could come before it has stopped
             person.process.send_signal(signal.SIGCONT)
-            await trio.sleep(0.01)
+            await trio.sleep(0.001)
 
     async with terminal(server) as person, trio.open_nursery() as nursery:
         person.type("half")
@@ -313,8 +316,9 @@ async def test_a_stopped_client_leaves_the_terminal_to_the_shell(server: FakeSer
         nursery.start_soon(keep_continuing, person)
         await person.until("\x1b[?1004h")
         await person.until("lobby> half")
-        nursery.cancel_scope.cancel()
         person.type("\x15\x04")
+        await person.until("\x1b[?1004l")
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_terminal_is_restored_when_the_server_wants_us_gone(server: FakeServer) -> None:
