@@ -6,6 +6,7 @@ Times are whole microseconds of any monotonic clock.
 """
 
 from collections.abc import Hashable
+from itertools import islice
 from typing import Generic, TypeVar
 
 MICROSECOND = 1e-6  # s
@@ -52,8 +53,16 @@ class TokenBucket:
         return state if state > now else 0
 
 
+#: Keys of one limit: 2 MB, and 0.5 ms to look at all of them.
+MAX_KEYS = 10_000
+
+
 class KeyedBuckets(Generic[Key]):
-    """One bucket for each key that spent lately; `sweep` forgets the full ones."""
+    """One bucket for each key that spent lately; `sweep` forgets the full ones.
+
+    When there are MAX_KEYS, the older half is forgotten and has a whole burst again: a rate for each key stops no flood
+    of so many keys anyway.
+    """
 
     __slots__ = ("_states", "bucket")
 
@@ -66,7 +75,7 @@ class KeyedBuckets(Generic[Key]):
         state = max(self._states.get(key, now), now)
         wait = self.bucket.wait(state, now)
         if wait <= 0.0:
-            self._states[key] = self.bucket.spend(state, now)
+            self._keep(key, self.bucket.spend(state, now))
             return 0.0
         return wait
 
@@ -77,7 +86,12 @@ class KeyedBuckets(Generic[Key]):
     def lower(self, key: Key, level: int, now: int) -> None:
         """Count what was spent elsewhere: the bucket is full again in `level` microseconds, or later."""
         if level > 0:
-            self._states[key] = max(self._states.get(key, 0), now + level)
+            self._keep(key, max(self._states.get(key, 0), now + level))
+
+    def _keep(self, key: Key, state: int) -> None:
+        if len(self._states) >= MAX_KEYS:
+            self._states = dict(islice(self._states.items(), MAX_KEYS // 2, None))
+        self._states[key] = state
 
     def sweep(self, now: int) -> None:
         """Forget the keys whose bucket is full."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.edge.websocket import MESSAGE_BURST, REFUSAL
-from chatserver.meters import MICROSECOND, ByteBudget, KeyedBuckets, TokenBucket
+from chatserver.meters import MAX_KEYS, MICROSECOND, ByteBudget, KeyedBuckets, TokenBucket
 
 NOW = 12_345_000_000  # microseconds
 SECOND = 1_000_000
@@ -130,6 +130,18 @@ def test_without_a_limit_nothing_stays() -> None:
     assert all(buckets.take(key, NOW) == 0.0 for key in range(1_000))
     buckets.sweep(NOW)
     assert len(buckets) == 0
+
+
+def test_a_flood_of_keys_is_bounded_and_the_latest_still_wait() -> None:
+    """A million networks, each refused once, took 200 MB."""
+    buckets = KeyedBuckets[int](1 / 60, burst=1)
+    for key in range(5 * MAX_KEYS):
+        assert buckets.take(key, NOW) == 0.0
+    assert len(buckets) <= MAX_KEYS
+    assert all(buckets.take(5 * MAX_KEYS - back, NOW) > 0.0 for back in range(1, MAX_KEYS // 2))
+    for key in range(2 * MAX_KEYS):
+        buckets.lower(key, SECOND, NOW)
+    assert len(buckets) <= MAX_KEYS
 
 
 # -- bytes ------------------------------------------------------------------------------------------------------------
