@@ -63,19 +63,22 @@ class Process:
 
 
 @contextmanager
-def chatserver(*flags: str, log: str | None = None) -> Iterator[Process]:
-    """Our server on a fresh SQLite file, with the limits lifted that a single loopback client would run into."""
+def chatserver(*flags: str, log: str | None = None, under: Sequence[str] = ()) -> Iterator[Process]:
+    """Our server on a fresh SQLite file, with the limits lifted that a single loopback client would run into.
+
+    `under`: the command of a program that runs it.
+    """
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
         lifted = ["--port", "0", *_LIFTED, "--quiet", "--log", log or f"sqlite:{folder}/log.db"]
-        with _running([sys.executable, "-c", _SERVE, *lifted, *flags], Path(folder)) as process:
+        with _running([*under, sys.executable, "-c", _SERVE, *lifted, *flags], Path(folder)) as process:
             yield process
 
 
 @contextmanager
-def peer(name: str, *arguments: str) -> Iterator[Process]:
+def peer(name: str, *arguments: str, under: Sequence[str] = ()) -> Iterator[Process]:
     """One of `tests.bench.peers`."""
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
-        command = [sys.executable, "-m", f"tests.bench.peers.{name}", *arguments]
+        command = [*under, sys.executable, "-m", f"tests.bench.peers.{name}", *arguments]
         with _running(command, Path(folder)) as process:
             yield process
 
