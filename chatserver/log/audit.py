@@ -1,19 +1,23 @@
 """The audit trail: what moderators did, and what others tried to do; append-only and bounded.
 
-Owns: the value, the interface, how much is kept, the trail in memory. May not: decide what is worth an entry.
+Owns: the value, the interface, how much is kept, the trail in memory and in a database. May not: decide what is worth
+an entry.
 
 Fewer minor entries are kept: anybody can cause one, and they must not push a moderator's entries out.
 """
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from heapq import merge
+from itertools import chain
 from operator import attrgetter
 from typing import Protocol
 
 import msgspec
 
 from chatserver.log.interface import bounded
+from chatserver.log.tables import Database, Tables
 
 #: Entries kept (a year of 270 a day, 20 MB of disk), and minor entries kept.
 MAX_ENTRIES, MAX_MINOR_ENTRIES = 100_000, 10_000
@@ -77,3 +81,55 @@ class MemoryAudit:
         if after is None:
             return found[len(found) - min(bounded(limit), len(found)) :]
         return [entry for entry in found if entry.id > after][: bounded(limit)]
+
+
+_COLUMNS = "time, by_id, by_name, network, action, room, target, detail, minor"
+_values = attrgetter(*_COLUMNS.split(", "))
+_ROW = f"({', '.join('?' for _ in _COLUMNS.split(', '))})"
+
+
+class DatabaseAudit:
+    """An `Audit` in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, entries: Sequence[AuditEntry]) -> None:
+        """See `Audit`."""
+        await self._database.change_tables("adding to the audit trail", partial(append, entries))
+
+    async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
+        """See `Audit`."""
+        return await self._database.ask_tables(partial(_read, after, bounded(limit)))
+
+
+def append(entries: Sequence[AuditEntry], tables: Tables) -> None:
+    """Append entries, and remove the oldest beyond the bounds; also in the transaction of the change that they tell of.
+
+    Under a lock, so that ids become visible in order: a reader that continues after an id would else miss an entry with
+    a lower id that was committed later.
+    """
+    tables.lock("audit")
+    rows = ", ".join([_ROW] * len(entries))
+    tables.run(f"INSERT INTO audit ({_COLUMNS}) VALUES {rows}", *chain.from_iterable(map(_values, entries)))  # noqa: S608
+    for minor, most in ((False, MAX_ENTRIES), (True, MAX_MINOR_ENTRIES)):
+        tables.run(
+            """DELETE FROM audit WHERE minor = ? AND id <= (
+                SELECT id FROM audit WHERE minor = ? ORDER BY id DESC LIMIT 1 OFFSET ?
+            )""",
+            minor, minor, most,
+        )  # fmt: skip
+    # The scan starts at the oldest entry and stops at the first that is young enough, so it passes only expired ones.
+    tables.run(
+        "DELETE FROM audit WHERE id < (SELECT id FROM audit WHERE time >= ? ORDER BY id LIMIT 1)",
+        entries[-1].time - MAX_AGE_MS,
+    )
+
+
+def _read(after: int | None, limit: int, tables: Tables) -> list[AuditEntry]:
+    select = f"SELECT {_COLUMNS}, id FROM audit"  # noqa: S608
+    if after is None:
+        rows = tables.run(f"{select} ORDER BY id DESC LIMIT ?", limit)[::-1]
+    else:
+        rows = tables.run(f"{select} WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+    return [AuditEntry(*(*row[:-2], bool(row[-2]), row[-1])) for row in rows]

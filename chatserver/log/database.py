@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
+from chatserver.log.audit import Audit, DatabaseAudit
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
     MAX_READ,
@@ -21,6 +22,9 @@ from chatserver.log.interface import (
     bounded,
     within_bytes,
 )
+from chatserver.log.sanctions import DatabaseSanctions, Sanctions
+from chatserver.log.signouts import DatabaseSignOuts, SignOuts
+from chatserver.log.tables import Tables
 from chatserver.log.threads import ThreadPool
 
 #: Records looked at in one query for messages alone: 1 ms of a reading thread. A room may have a million reactions.
@@ -62,9 +66,13 @@ class Writer(Protocol[C_co]):
 class DatabaseLog(ABC, Generic[C]):
     """See the module. `changes` is the thread for changes other than commits; no offset is above `highest`."""
 
-    def __init__(self, changes: ThreadPool, highest: int) -> None:
+    def __init__(self, changes: ThreadPool, highest: int, tables: Callable[[C], Tables]) -> None:
         self._changes = changes
         self._highest = highest
+        self._tables = tables
+        self.audit: Audit = DatabaseAudit(self)
+        self.sanctions: Sanctions = DatabaseSanctions(self)
+        self.signouts: SignOuts = DatabaseSignOuts(self)
 
     @abstractmethod
     def _open_readers(self) -> Readers[C]:
@@ -138,11 +146,23 @@ class DatabaseLog(ABC, Generic[C]):
             first |= lost
         return first
 
-    async def change(self, doing: str, work: Callable[[C], T]) -> T:
+    @abstractmethod
+    async def change(self, doing: str, work: Callable[[C], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the thread for changes. Raises LogUnavailable.
 
-        For data kept beside the messages. It fails at ANSWER_DEADLINE, but a change that hung may still be stored.
+        For data kept beside the messages. `hint` goes to the other processes, so that they read it again.
         """
+
+    async def ask_tables(self, query: Callable[[Tables], T]) -> T:
+        """See `Database`."""
+        return await self.ask(lambda connection: query(self._tables(connection)))
+
+    async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
+        """See `Database`."""
+        return await self.change(doing, lambda connection: work(self._tables(connection)), hint=hint)
+
+    async def _change(self, doing: str, work: Callable[[C], T]) -> T:
+        """`change` without a hint. It fails at ANSWER_DEADLINE, but a change that hung may still be stored."""
         with trio.move_on_after(ANSWER_DEADLINE):
             return await self._changes.run(partial(self._open_writer().change, doing, work))
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")

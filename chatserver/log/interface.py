@@ -30,13 +30,12 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
-from chatserver.log.signouts import SignOuts
-
 if TYPE_CHECKING:
     from chatserver.log.audit import Audit
     from chatserver.log.index import Index
     from chatserver.log.markers import Markers
     from chatserver.log.sanctions import Sanctions
+    from chatserver.log.signouts import SignOuts
 
 #: Drafts waiting for the writer: 0.1 s of work at 200,000 a second.
 MAX_PENDING = 20_000
@@ -274,7 +273,7 @@ class Log(Protocol):
         """How far each user has read."""
 
     @property
-    def signouts(self) -> SignOuts:
+    def signouts(self) -> "SignOuts":
         """Sign-outs everywhere."""
 
     @property

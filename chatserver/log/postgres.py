@@ -19,7 +19,6 @@ from typing import NamedTuple, TypeVar
 import trio
 from outcome import Outcome
 
-from chatserver.log.audit import Audit
 from chatserver.log.database import DatabaseLog
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
@@ -39,18 +38,14 @@ from chatserver.log.interface import (
     untaken,
 )
 from chatserver.log.markers import Markers
-from chatserver.log.postgres_audit import PostgresAudit
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
 from chatserver.log.postgres_markers import PostgresMarkers
 from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
-from chatserver.log.postgres_sanctions import PostgresSanctions
+from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
-from chatserver.log.postgres_signouts import PostgresSignOuts
 from chatserver.log.postgres_writer import PostgresWriter
-from chatserver.log.sanctions import Sanctions
-from chatserver.log.signouts import SignOuts
 from chatserver.log.threads import ThreadPool
 
 #: Seconds between the beginnings of two groups, as in SQLite.
@@ -80,16 +75,13 @@ class PostgresLog(DatabaseLog[Connection]):
         self._own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for times that need not agree between servers
         self._node = secrets.token_hex(4)
         self._writer_thread, self._side_thread = ThreadPool(1), ThreadPool(1)
-        super().__init__(self._side_thread, MAX_OFFSET)
+        super().__init__(self._side_thread, MAX_OFFSET, PostgresTables)
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._parts: _Parts | None = None
         self._replaced = trio.Event()
         self.index = PostgresIndex(self.change, self._own_ms)
         self.markers: Markers = PostgresMarkers(self, self._own_ms)
-        self.audit: Audit = PostgresAudit(self)
-        self.sanctions: Sanctions = PostgresSanctions(self)
-        self.signouts: SignOuts = PostgresSignOuts(self)
 
     @property
     def reachable(self) -> bool:
@@ -167,10 +159,7 @@ class PostgresLog(DatabaseLog[Connection]):
         return await self._open_parts().readers.rooms(limit)
 
     async def change(self, doing: str, work: Callable[[Connection], T], *, hint: str = "") -> T:
-        """Run `work` as one transaction, in the thread for changes. Raises LogUnavailable.
-
-        For data kept beside the messages. `hint` is sent to the other servers, so that they read it again.
-        """
+        """Run `work` as one transaction, in the thread for changes; see `DatabaseLog.change`."""
 
         def hinting(connection: Connection) -> T:
             done = work(connection)
@@ -178,7 +167,7 @@ class PostgresLog(DatabaseLog[Connection]):
                 notify(connection, self._node, {hint: 0})
             return done
 
-        return await super().change(doing, hinting)
+        return await self._change(doing, hinting)
 
     def _note(self, news: News, records: Sequence[Record]) -> None:
         self.index.written(len(records))

@@ -1,4 +1,4 @@
-"""The values of many rows as one parameter: arrays, which a statement takes apart with `unnest`.
+"""The values of many rows as one parameter: arrays, which a statement takes apart with `unnest`. And `Tables`.
 
 Owns: the form of arrays, and the escaping of a character that PostgreSQL does not store. May not: know a table.
 
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from chatserver.log.interface import Record
+from chatserver.log.postgres_connection import Connection
 from chatserver.log.rows import record_of
 
 _ESCAPE = "\x1a"
@@ -29,16 +30,6 @@ def stored(text: str) -> str:
 def restored(text: str) -> str:
     """The original of a text in the form of the tables."""
     return _TO_RESTORE.sub(lambda found: _RESTORED[found[0]], text) if _ESCAPE in text else text
-
-
-def stored_row(values: Iterable[object]) -> list[object]:
-    """The values of one row, with texts in the form of the tables."""
-    return [stored(value) if isinstance(value, str) else value for value in values]
-
-
-def restored_row(row: Iterable[Any]) -> list[Any]:
-    """The values of one row, with texts restored."""
-    return [restored(value) if isinstance(value, str) else value for value in row]
 
 
 def text_array(values: Sequence[str]) -> str:
@@ -62,3 +53,23 @@ def read_record(
 ) -> Record:
     """The record in a row; `room` is not from the row, so it is not restored."""
     return record_of(room, offset, time, restored(user_id), restored(user_name), restored(text), kind, target, more)
+
+
+class PostgresTables:
+    """`Tables` in PostgreSQL."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """See `Tables`."""
+        done = self._connection.execute(
+            statement.replace("?", "%s"), [stored(value) if isinstance(value, str) else value for value in values]
+        )
+        if done.description is None:
+            return []
+        return [tuple(restored(each) if isinstance(each, str) else each for each in row) for row in done.fetchall()]
+
+    def lock(self, table: str) -> None:
+        """See `Tables`."""
+        self._connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")

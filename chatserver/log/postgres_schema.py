@@ -16,7 +16,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import errors
 
-from chatserver.log import postgres_audit, postgres_index, postgres_markers, postgres_sanctions, postgres_signouts
+from chatserver.log import postgres_index, postgres_markers
 from chatserver.log.interface import Identity, LogOpenError, new_identity
 from chatserver.log.postgres_connection import SCHEMA_NAME, Connection, sentence
 from chatserver.log.postgres_news import OPENED, notify
@@ -58,9 +58,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         *postgres_index.SCHEMA,
         *postgres_markers.SCHEMA,
-        *postgres_sanctions.SCHEMA,
-        *postgres_audit.SCHEMA,
-        *postgres_signouts.SCHEMA,
+        # An identity column never reuses the id of a sanction that was lifted.
+        """CREATE TABLE sanctions (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, room text NOT NULL, kind text NOT NULL,
+            "user" text NOT NULL, network text NOT NULL, until bigint NOT NULL, reason text NOT NULL,
+            by_id text NOT NULL, by_name text NOT NULL, time bigint NOT NULL, UNIQUE (room, kind, "user", network)
+        )""",
+        "CREATE INDEX sanctions_by_end ON sanctions (until)",
+        """CREATE TABLE audit (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, time bigint NOT NULL, by_id text NOT NULL,
+            by_name text NOT NULL, network text NOT NULL, action text NOT NULL, room text NOT NULL,
+            target text NOT NULL, detail text NOT NULL, minor boolean NOT NULL
+        )""",
+        "CREATE INDEX audit_by_weight ON audit (minor, id)",
+        # id: ascends in the order of the sign-outs.
+        """CREATE TABLE signouts (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, number bigint NOT NULL UNIQUE, guest boolean NOT NULL,
+            time bigint NOT NULL, until bigint NOT NULL
+        )""",
+        "CREATE INDEX signouts_by_end ON signouts (until)",
     ),
     (
         # The time of the last record in steps of ten seconds, by which rooms are listed. An index on `time` itself

@@ -1,17 +1,21 @@
 """Mutes and bans, as the log keeps them.
 
-Owns: the value, the interface, the bound, the sanctions in memory. May not: enforce one; chat/moderation.py does.
+Owns: the value, the interface, the bound, the sanctions in memory and in a database. May not: enforce one;
+chat/moderation.py does.
 
 A user or network in a room has at most one sanction of each kind: a new one replaces it.
 """
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
-from chatserver.log.audit import AuditEntry, MemoryAudit
+from chatserver.log.audit import AuditEntry, MemoryAudit, append
+from chatserver.log.interface import SANCTIONS_CHANGED
+from chatserver.log.tables import Database, Tables
 
 #: Sanctions in force at a time; each is 0.5 KB of memory, and all are read when the server starts.
 MAX_SANCTIONS = 50_000
@@ -102,3 +106,60 @@ class MemorySanctions:
         if found:
             self._audit.append([entry])
         return bool(found)
+
+
+_COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time'
+
+
+class DatabaseSanctions:
+    """`Sanctions` in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, now_ms: int) -> list[Sanction]:
+        """See `Sanctions`."""
+        return await self._database.ask_tables(partial(_load, now_ms))
+
+    async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
+        """See `Sanctions`."""
+        add = partial(_add, sanction, entry)
+        return await self._database.change_tables("keeping a sanction", add, hint=SANCTIONS_CHANGED)
+
+    async def lift(self, id_: int, entry: AuditEntry) -> bool:
+        """See `Sanctions`."""
+        lift = partial(_lift, id_, entry)
+        return await self._database.change_tables("lifting a sanction", lift, hint=SANCTIONS_CHANGED)
+
+
+def _load(now_ms: int, tables: Tables) -> list[Sanction]:
+    rows = tables.run(
+        f"SELECT {_COLUMNS}, id FROM sanctions WHERE until = 0 OR until > ? ORDER BY id", now_ms  # noqa: S608
+    )  # fmt: skip
+    return [Sanction(room, Kind(kind), *rest) for room, kind, *rest in rows]
+
+
+def _add(sanction: Sanction, entry: AuditEntry, tables: Tables) -> Sanction:
+    tables.lock("sanctions")
+    place = (sanction.room, sanction.kind.value, sanction.user, sanction.network)
+    tables.run(
+        """DELETE FROM sanctions
+        WHERE until BETWEEN 1 AND ? OR (room = ? AND kind = ? AND "user" = ? AND network = ?)""",
+        sanction.time, *place,
+    )  # fmt: skip
+    ((id_,),) = tables.run(
+        f"INSERT INTO sanctions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",  # noqa: S608
+        *place, sanction.until, sanction.reason, sanction.by_id, sanction.by_name, sanction.time,
+    )  # fmt: skip
+    ((count,),) = tables.run("SELECT count(*) FROM sanctions")
+    if count > MAX_SANCTIONS:
+        raise TooManySanctionsError  # this rolls the change back
+    append([entry], tables)
+    return msgspec.structs.replace(sanction, id=id_)
+
+
+def _lift(id_: int, entry: AuditEntry, tables: Tables) -> bool:
+    found = bool(tables.run("DELETE FROM sanctions WHERE id = ? RETURNING id", id_))
+    if found:
+        append([entry], tables)
+    return found

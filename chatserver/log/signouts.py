@@ -1,16 +1,20 @@
 """Sign-outs everywhere, as the log keeps them: tokens and sessions made before one are no longer valid.
 
-Owns: the value, the interface, the sign-outs in memory. May not: know a token.
+Owns: the value, the interface, the sign-outs in memory and in a database. May not: know a token.
 
 Each person has at most one, kept until the last token or session that it ends would have expired anyway. Anybody may be
 a guest, so only the latest sign-outs of guests are kept.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
 import msgspec
+
+from chatserver.log.interface import SIGNOUTS_CHANGED
+from chatserver.log.tables import Database, Tables
 
 #: Sign-outs of guests that are kept; each is 100 bytes of memory.
 MAX_GUESTS = 10_000
@@ -92,3 +96,40 @@ class SignOutTable:
 
     def __iter__(self) -> Iterator[SignOut]:
         return iter(self._kept.values())
+
+
+class DatabaseSignOuts:
+    """`SignOuts` in a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, now_ms: int) -> list[SignOut]:
+        """See `SignOuts`."""
+        return await self._database.ask_tables(partial(_load, now_ms))
+
+    async def add(self, sign_out: SignOut) -> None:
+        """See `SignOuts`."""
+        add = partial(_add, sign_out)
+        await self._database.change_tables("keeping a sign-out", add, hint=SIGNOUTS_CHANGED)
+
+
+def _load(now_ms: int, tables: Tables) -> list[SignOut]:
+    rows = tables.run("SELECT number, guest, time, until FROM signouts WHERE until > ? ORDER BY id", now_ms)
+    return [SignOut(number, bool(guest), time, until) for number, guest, time, until in rows]
+
+
+def _add(sign_out: SignOut, tables: Tables) -> None:
+    tables.lock("signouts")
+    tables.run("DELETE FROM signouts WHERE until <= ? OR number = ?", sign_out.time, sign_out.number)
+    ((id_,),) = tables.run(
+        "INSERT INTO signouts (number, guest, time, until) VALUES (?, ?, ?, ?) RETURNING id",
+        sign_out.number, sign_out.guest, sign_out.time, sign_out.until,
+    )  # fmt: skip
+    if id_ % TRIM_EVERY == 0:
+        tables.run(
+            """DELETE FROM signouts WHERE guest AND id <= (
+                SELECT id FROM signouts WHERE guest ORDER BY id DESC LIMIT 1 OFFSET ?
+            )""",
+            MAX_GUESTS,
+        )

@@ -10,7 +10,7 @@ import math
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from threading import Lock
@@ -43,14 +43,13 @@ from chatserver.log.interface import (
 )
 from chatserver.log.markers import Markers
 from chatserver.log.neighbours import Neighbours
-from chatserver.log.sqlite_audit import SqliteAudit
-from chatserver.log.sqlite_file import OFFSETS, checked_path, connect_writer, create_private, lock_file
+from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
-from chatserver.log.sqlite_sanctions import SqliteSanctions
+from chatserver.log.sqlite_rows import SqliteTables
+from chatserver.log.sqlite_schema import OFFSETS
 from chatserver.log.sqlite_scrub import Scrubber
-from chatserver.log.sqlite_signouts import SqliteSignOuts
 from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
 from chatserver.log.threads import ThreadPool
@@ -104,7 +103,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self.shared = neighbours is not None
         self._wall_ms = wall_ms
         self._writer_thread = ThreadPool(1)
-        super().__init__(self._writer_thread, OFFSETS)
+        super().__init__(self._writer_thread, OFFSETS, SqliteTables)
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
@@ -113,9 +112,6 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
         self._scrubbed = -math.inf
         self.index = SqliteIndex(self.change, wall_ms)
-        self.audit = SqliteAudit(self)
-        self.sanctions = SqliteSanctions(self)
-        self.signouts = SqliteSignOuts(self)
 
     @property
     def identity(self) -> Identity:
@@ -158,10 +154,12 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             self._altered.set()
         return lost
 
-    def tell(self, hints: Mapping[str, int]) -> None:
-        """Send hints of what this process has stored to the neighbours."""
-        if self._neighbours is not None:
-            self._neighbours.tell(hints)
+    async def change(self, doing: str, work: Callable[[sqlite3.Connection], T], *, hint: str = "") -> T:
+        """Run `work` as one transaction, in the writing thread; see `DatabaseLog.change`."""
+        done = await self._change(doing, work)
+        if hint and self._neighbours is not None:
+            self._neighbours.tell({hint: 0})
+        return done
 
     async def _scrub(self, scrubber: Scrubber) -> None:
         """Scrub texts that are gone from the files, all those of some seconds together."""

@@ -1,7 +1,7 @@
-"""One SQLite file as a log: the lock on it, its schema, and the error messages for what can be wrong with it.
+"""One SQLite file as a log: the lock on it, its connections, and the error messages for what can be wrong with it.
 
-Owns: the lock, the pragmas, the schema and its migrations, the wording of SQLite's errors. May not: store or read
-messages. Everything here blocks, and is called in a thread.
+Owns: the lock, the pragmas, the wording of SQLite's errors. May not: know a table, or store or read messages.
+Everything here blocks, and is called in a thread.
 """
 
 import fcntl
@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from chatserver.log import sqlite_audit, sqlite_rows, sqlite_sanctions, sqlite_signouts
-from chatserver.log.interface import Identity, LogOpenError, LogUnavailable, new_identity
-from chatserver.log.words import VERSION, spaced_words
+from chatserver.log.interface import Identity, LogOpenError, LogUnavailable
+from chatserver.log.sqlite_schema import APPLICATION_ID, MIGRATIONS, migrate
+from chatserver.log.words import spaced_words
 
-#: "chat": marks the file as ours, for `file` and for this server.
-APPLICATION_ID = 0x63686174
 #: The first SQLite with STRICT tables.
 MINIMUM_SQLITE = (3, 37, 0)
 #: Seconds that another program (a backup, a shell) may lock the file before a call fails.
@@ -27,103 +25,6 @@ PAGE_CACHE = 512
 WAL_KEPT = 64 * 1024 * 1024
 #: Bytes up to which a file is checked whole when it is opened, in about 0.3 s.
 MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
-
-#: Bits of a message's rowid, its place, that are the offset; the room's id is above them. So the messages of a room lie
-#: side by side without an index: 134 million rooms of 68 thousand million messages each.
-OFFSET_BITS = 36
-OFFSETS = 1 << OFFSET_BITS
-
-#: Emoji newer than SQLite's tables, which take them for letters: "lol" and an emoji would be one word.
-_PICTURES = "".join(map(chr, (*range(0x1F3FB, 0x1F400), *range(0x1F6D0, 0x1F700), *range(0x1F900, 0x1FB00))))
-#: In a trigger: whether the old row is a message (kind 0) that the index has.
-_IS_INDEXED = f"""
-    old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
-"""  # noqa: S608
-_REMOVE = "INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, old.text);"
-
-#: `words.spaced_words` of the text in a trigger; not called for ASCII, since a call waits for the interpreter lock.
-_WORDS = "iif(length({0}) = length(CAST({0} AS BLOB)), {0}, spaced_words({0}))"
-_OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
-
-# A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "CREATE TABLE identity (epoch TEXT NOT NULL, secret BLOB NOT NULL) STRICT",
-        # forgotten: the last offset that retention removed, after which the offsets of an emptied room continue.
-        """CREATE TABLE rooms (
-            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
-            forgotten INTEGER NOT NULL DEFAULT 0, forgotten_time INTEGER NOT NULL DEFAULT 0
-        ) STRICT""",
-        """CREATE TABLE messages (
-            place INTEGER PRIMARY KEY, time INTEGER NOT NULL,
-            user_id TEXT NOT NULL, user_name TEXT NOT NULL, text TEXT NOT NULL
-        ) STRICT""",
-        # id: ascends in order of use, so that the oldest keys are found without an index on time.
-        """CREATE TABLE keys (
-            id INTEGER PRIMARY KEY, room INTEGER NOT NULL, user_id TEXT NOT NULL, key TEXT NOT NULL,
-            place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
-        ) STRICT""",
-    ),
-    sqlite_sanctions.SCHEMA + sqlite_audit.SCHEMA,
-    sqlite_rows.SCHEMA,
-    (
-        # How far each user has read; the index finds the markers that moved longest ago.
-        """CREATE TABLE markers (
-            user_id TEXT NOT NULL, room INTEGER NOT NULL, read INTEGER NOT NULL, moved INTEGER NOT NULL,
-            PRIMARY KEY (user_id, room)
-        ) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX markers_by_move ON markers (moved)",
-    ),
-    (
-        # indexed: the offsets up to this one are in the index.
-        "ALTER TABLE rooms ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0",
-        # Phrases are not searched for and ranking is done elsewhere, so positions and lengths are left out. That halves
-        # the cost of a message.
-        f"""CREATE VIRTUAL TABLE search USING fts5(
-            text, content = 'messages', content_rowid = 'place', detail = none, columnsize = 0,
-            tokenize = "unicode61 remove_diacritics 2 separators '{_PICTURES}'"
-        )""",
-        # Removals from the index since it was last merged: by edits and deletions, and by retention.
-        "CREATE TABLE search_debris (deletions INTEGER NOT NULL, removals INTEGER NOT NULL) STRICT",
-        "INSERT INTO search_debris VALUES (0, 0)",
-        f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
-            {_REMOVE}
-            INSERT INTO search(rowid, text) VALUES (new.place, new.text);
-            UPDATE search_debris SET deletions = deletions + 1;
-        END""",  # noqa: S608
-        f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
-            {_REMOVE}
-            UPDATE search_debris SET removals = removals + 1;
-        END""",  # noqa: S608
-    ),
-    sqlite_signouts.SCHEMA,
-    (
-        # From here on the index holds the words of `words`; FTS5's own differed for texts that are not ASCII.
-        "DROP TRIGGER message_changed",
-        "DROP TRIGGER message_removed",
-        "DROP TABLE search",
-        "CREATE VIRTUAL TABLE search USING fts5(text, content = '', detail = none, columnsize = 0, tokenize = 'ascii')",
-        f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
-            INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
-            INSERT INTO search(rowid, text) VALUES (new.place, {_NEW_WORDS});
-            UPDATE search_debris SET deletions = deletions + 1;
-        END""",  # noqa: S608
-        f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
-            INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
-            UPDATE search_debris SET removals = removals + 1;
-        END""",  # noqa: S608
-        # The version of `words` that made the words in the index.
-        "CREATE TABLE search_words (version TEXT NOT NULL) STRICT",
-        "INSERT INTO search_words VALUES ('')",
-    ),
-)
-# Removing a text from the index needs the same words that were put in. So with a new version of `words` the index is
-# emptied, and filled again in the background.
-_INDEX_ANEW = (
-    "INSERT INTO search(search) VALUES ('delete-all')",
-    "UPDATE rooms SET indexed = 0",
-    "UPDATE search_debris SET deletions = 0, removals = 0",
-)
 
 
 def lock_file(database: Path) -> int:
@@ -198,7 +99,9 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
             connection.execute("PRAGMA trusted_schema = ON")  # lets triggers call this function
             connection.create_function("spaced_words", 1, spaced_words, deterministic=True)
-            identity = _migrate(connection, path)
+            identity = migrate(connection)
+            if identity is None:
+                raise _damaged(path, "the log's identity is missing")
         if turn is None:  # with a turn, the other processes would wait for this
             # The write-ahead log may still hold texts that were deleted shortly before a crash.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -244,30 +147,6 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has schema {version}, this server knows up to {len(MIGRATIONS)}; "
             "use the newer server that wrote it"
         )
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> Identity:
-    """Bring the schema up to date in one transaction, which is begun in any case to see that the file is not locked."""
-    connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for statements in MIGRATIONS[version:]:
-        for statement in statements:
-            connection.execute(statement)
-    if version == 0:
-        made = new_identity()
-        connection.execute("INSERT INTO identity VALUES (?, ?)", (made.epoch, made.secret))
-    if version < len(MIGRATIONS):
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-    if connection.execute("SELECT version FROM search_words").fetchone() != (VERSION,):
-        for statement in _INDEX_ANEW:
-            connection.execute(statement)
-        connection.execute("UPDATE search_words SET version = ?", (VERSION,))
-    row = connection.execute("SELECT epoch, secret FROM identity").fetchone()
-    connection.execute("COMMIT")
-    if row is None:
-        raise _damaged(path, "the log's identity is missing")
-    return Identity(epoch=row[0], secret=row[1])
 
 
 def _damaged(path: Path, what: str) -> LogOpenError:

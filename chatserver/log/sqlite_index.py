@@ -38,9 +38,9 @@ from chatserver.log.index import (
 )
 from chatserver.log.interface import LogUnavailable, Record
 from chatserver.log.rows import COLUMNS, record_of
-from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_indexing import FIRST, INDEX_STEP, IS_MESSAGE, index_rooms
 from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
 
 #: Seconds that a message waits for indexing to begin, and the number of messages at which it begins earlier.
 INDEX_INTERVAL, INDEX_SOON = 1.0, 500

@@ -11,8 +11,8 @@ from time import perf_counter
 import msgspec
 
 from chatserver.log.interface import Kind
-from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
 from chatserver.log.sqlite_rows import execute_rows, value_rows
+from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
 from chatserver.log.words import spaced_words
 
 #: Seconds of one step, for which a commit may have to wait.

@@ -29,7 +29,7 @@ from chatserver.log.markers import (
     spans,
     users_to_check,
 )
-from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
 
 T = TypeVar("T")
 

@@ -27,7 +27,8 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.rows import COLUMNS, record_of
-from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, connect_reader, unavailable
+from chatserver.log.sqlite_file import connect_reader, unavailable
+from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
 
 #: For a shared file, the list of the rooms last written is reused for this many times as long as it took to make.
 NEWEST_REUSE_FACTOR = 20

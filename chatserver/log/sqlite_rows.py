@@ -1,4 +1,4 @@
-"""Statements that take many rows at a time, and the tables for records other than plain messages.
+"""Statements that take many rows at a time, and `Tables`.
 
 Owns: the form of such statements. May not: know what they store.
 
@@ -10,18 +10,9 @@ Rows that are not needed are zeros, since the driver looks for an adapter for ea
 
 import sqlite3
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
-
-SCHEMA = (
-    "ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE messages ADD COLUMN target INTEGER NOT NULL DEFAULT 0",  # an offset
-    "ALTER TABLE messages ADD COLUMN more TEXT NOT NULL DEFAULT ''",
-    # Who has reacted with what; the counts are in `more` of the message.
-    """CREATE TABLE reactions (
-        place INTEGER NOT NULL, emoji TEXT NOT NULL, user_id TEXT NOT NULL, PRIMARY KEY (place, emoji, user_id)
-    ) STRICT, WITHOUT ROWID""",
-)
 
 
 class RoomEnd(msgspec.Struct, gc=False):
@@ -46,3 +37,17 @@ def value_rows(rows: int, width: int) -> str:
     """`VALUES (?, ?), (?, ?)` for that many rows."""
     row = f"({', '.join('?' * width)})"
     return f"VALUES {', '.join([row] * rows)}"
+
+
+class SqliteTables:
+    """`Tables` in SQLite, where one transaction at a time writes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """See `Tables`."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def lock(self, table: str) -> None:
+        """See `Tables`."""

@@ -27,8 +27,9 @@ from chatserver.log.group_changes import Changes
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
-from chatserver.log.sqlite_file import OFFSET_BITS, OFFSETS, unavailable
+from chatserver.log.sqlite_file import unavailable
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
+from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000

@@ -24,8 +24,9 @@ import trio
 
 from chatserver.log.interface import Record
 from chatserver.log.rows import record_of
-from chatserver.log.sqlite_file import OFFSET_BITS, connect_writer, create_private
+from chatserver.log.sqlite_file import connect_writer, create_private
 from chatserver.log.sqlite_readers import READERS, SqliteReaders, _decode_records, _statement
+from chatserver.log.sqlite_schema import OFFSET_BITS
 from chatserver.server import THREAD_SWITCH
 from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
 from tests.bench.processes import ROOT

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from chatserver.log import signouts as signouts_module
-from chatserver.log import sqlite_file, sqlite_signouts
+from chatserver.log import sqlite_file
 from chatserver.log.interface import Log, LogUnavailable
 from chatserver.log.signouts import SignOut
+from chatserver.log.sqlite_rows import SqliteTables
 from tests.log.support import START_MS, running
 
 
@@ -59,9 +60,9 @@ def test_a_sign_out_does_not_look_at_all_others(path: Path) -> None:
     connection, _ = sqlite_file.connect_writer(path)
     connection.execute("BEGIN")
     for number in range(1, 1_001):
-        sqlite_signouts._add(connection, sign_out(number, guest=True))
+        signouts_module._add(sign_out(number, guest=True), SqliteTables(connection))
     connection.set_progress_handler(count, 1)
-    sqlite_signouts._add(connection, sign_out(0, guest=True))
+    signouts_module._add(sign_out(0, guest=True), SqliteTables(connection))
     connection.set_progress_handler(None, 0)
     connection.close()
     assert steps < 500

@@ -14,6 +14,7 @@ import trio
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_indexing
+from chatserver.log import sqlite_schema as schema_module
 from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import Log
 from chatserver.log.sqlite import SqliteLog
@@ -44,7 +45,7 @@ def in_index(path: Path) -> list[int]:
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT rowid FROM search WHERE search MATCH 'apple' ORDER BY rowid").fetchall()
     connection.close()
-    return [place & (file_module.OFFSETS - 1) for (place,) in rows]
+    return [place & (schema_module.OFFSETS - 1) for (place,) in rows]
 
 
 def has_bytes(path: Path, some: bytes) -> bool:
@@ -52,7 +53,7 @@ def has_bytes(path: Path, some: bytes) -> bool:
 
 
 def set_text(connection: sqlite3.Connection, offset: int, text: str) -> None:
-    connection.execute("UPDATE messages SET text = ? WHERE place % ? = ?", (text, file_module.OFFSETS, offset))
+    connection.execute("UPDATE messages SET text = ? WHERE place % ? = ?", (text, schema_module.OFFSETS, offset))
 
 
 # -- coming in
@@ -81,15 +82,15 @@ async def test_what_was_not_indexed_at_the_end_is_indexed_after_a_restart(
 def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connection:
     """A file as a server of that schema made it, with these messages, before they are indexed."""
     connection = sqlite3.connect(path, isolation_level=None)
-    for statement in chain.from_iterable(file_module.MIGRATIONS[:version]):
+    for statement in chain.from_iterable(schema_module.MIGRATIONS[:version]):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {version}")
-    connection.execute(f"PRAGMA application_id = {file_module.APPLICATION_ID}")
+    connection.execute(f"PRAGMA application_id = {schema_module.APPLICATION_ID}")
     connection.execute("INSERT INTO identity VALUES ('epoch0', x'00')")
     connection.execute("INSERT INTO rooms (id, name) VALUES (1, 'lobby')")
     connection.executemany(
         "INSERT INTO messages (place, time, user_id, user_name, text) VALUES (?, 1, 'u', 'U', ?)",
-        [((1 << file_module.OFFSET_BITS) + offset, text) for offset, text in enumerate(texts, 1)],
+        [((1 << schema_module.OFFSET_BITS) + offset, text) for offset, text in enumerate(texts, 1)],
     )
     return connection
 
@@ -102,7 +103,9 @@ async def test_a_database_from_before_there_was_an_index(path: Path) -> None:
     assert in_index(path) == list(range(1, 101))
 
 
-@pytest.mark.parametrize("version", [6, len(file_module.MIGRATIONS)], ids=("words of FTS5", "another version of words"))
+@pytest.mark.parametrize(
+    "version", [6, len(schema_module.MIGRATIONS)], ids=("words of FTS5", "another version of words")
+)
 async def test_an_index_with_other_words_is_made_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
@@ -111,6 +114,11 @@ async def test_an_index_with_other_words_is_made_anew(
     monkeypatch.setattr(sqlite_indexing, "INDEX_CHUNK", 4)
     said = ["Ещё apple", *["apple"] * 9]
     connection = make_older(path, version, said)
+    if version == 6:
+        connection.execute(
+            "CREATE VIRTUAL TABLE search USING fts5(text, content = 'messages', content_rowid = 'place')"
+        )
+        connection.execute("CREATE TRIGGER message_removed DELETE ON messages BEGIN SELECT no_such_function(); END")
     connection.execute("INSERT INTO search(rowid, text) SELECT place, text FROM messages")
     connection.execute("UPDATE rooms SET indexed = 10")
     connection.execute("UPDATE search_debris SET deletions = 1")

@@ -14,6 +14,7 @@ import trio
 
 from chatserver.log import open_log
 from chatserver.log import sqlite_file as file_module
+from chatserver.log import sqlite_schema as schema_module
 from chatserver.log.interface import Head, LogOpenError, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
@@ -95,7 +96,7 @@ def replace_by_another_program(path: Path) -> None:
     execute(path, "CREATE TABLE bookmarks (url)")
 
 
-NEWER = len(file_module.MIGRATIONS) + 1
+NEWER = len(schema_module.MIGRATIONS) + 1
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no database": (lambda path: path.write_bytes(b"dear diary, " * 1000), "is not an SQLite database"),
     "another program's": (replace_by_another_program, "another program"),
@@ -249,11 +250,11 @@ async def test_an_older_schema_is_brought_up_to_date_whole_or_not_at_all(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(path, 3)
-    kept = file_module.MIGRATIONS
-    monkeypatch.setattr(file_module, "MIGRATIONS", (*kept, ("DELETE FROM messages", "NO SUCH STATEMENT")))
+    kept = schema_module.MIGRATIONS
+    monkeypatch.setattr(schema_module, "MIGRATIONS", (*kept, ("DELETE FROM messages", "NO SUCH STATEMENT")))
     assert "cannot be opened" in await refused(path)
     step = ("ALTER TABLE messages ADD COLUMN colour TEXT", "UPDATE messages SET colour = 'blue'")
-    monkeypatch.setattr(file_module, "MIGRATIONS", (*kept, step))
+    monkeypatch.setattr(schema_module, "MIGRATIONS", (*kept, step))
     connection, _ = file_module.connect_writer(path)
     assert connection.execute("SELECT count(*) FROM messages WHERE colour = 'blue'").fetchone() == (3,)
     assert connection.execute("PRAGMA user_version").fetchone() == (len(kept) + 1,)
