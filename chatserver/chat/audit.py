@@ -7,6 +7,7 @@ A moderator's action that changes a table is not noted here: its entry is stored
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from time import time_ns
 
 import msgspec
@@ -47,6 +48,7 @@ class AuditTrail:
         self._wall_ms = wall_ms
         self._clock = clock
         self._waiting: deque[AuditEntry] = deque()
+        self._tried = 0  # how many of these, from the first, may be stored already, by an attempt that failed
         self._asked = trio.Event()  # set once entries wait to be stored
         self._refusals: KeyedBuckets[str] = KeyedBuckets(REFUSAL_RATE, burst=REFUSAL_BURST)
         self.lost = 0  # entries for which there was no place
@@ -103,14 +105,19 @@ class AuditTrail:
         finally:
             with trio.move_on_after(LAST_GROUP_DEADLINE, shield=True):
                 try:
-                    await self._store(audit)
+                    while self._waiting:
+                        await self._store(audit)
                 except LogError as error:
                     _log.warning("audit_lost", entries=len(self._waiting), detail=str(error))
 
     async def _store(self, audit: Audit) -> None:
-        group = list(self._waiting)
+        """Store the entries that wait, or first those of an attempt that failed."""
+        again = self._tried > 0
+        group = list(islice(self._waiting, self._tried or None))
         if group:
-            await audit.add(group)
+            self._tried = len(group)
+            await audit.add(group, again=again)
+            self._tried = 0
             for _ in group:
                 self._waiting.popleft()
 

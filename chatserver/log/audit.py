@@ -43,8 +43,11 @@ class AuditEntry(msgspec.Struct, frozen=True, gc=False):
 class Audit(Protocol):
     """The trail of an open log. All methods raise LogUnavailable."""
 
-    async def add(self, entries: Sequence[AuditEntry]) -> None:
-        """Append entries, and remove the oldest beyond the bounds."""
+    async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
+        """Append all entries or none, and remove the oldest beyond the bounds.
+
+        `again`: an attempt to add just these has failed. They are not added if it has stored them after all.
+        """
 
     async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
         """The first entries after an id, or the latest; the oldest first."""
@@ -59,8 +62,8 @@ class MemoryAudit:
         self._major: deque[AuditEntry] = deque()
         self._minor: deque[AuditEntry] = deque()
 
-    async def add(self, entries: Sequence[AuditEntry]) -> None:
-        """See `Audit`."""
+    async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
+        """See `Audit`; an attempt that fails here has stored nothing."""
         await self._checkpoint()
         self.append(entries)
 
@@ -94,13 +97,20 @@ class DatabaseAudit:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, entries: Sequence[AuditEntry]) -> None:
+    async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
         """See `Audit`."""
-        await self._database.change_tables("adding to the audit trail", partial(append, entries))
+        await self._database.change_tables("adding to the audit trail", partial(_add, entries, again))
 
     async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
         """See `Audit`."""
         return await self._database.ask_tables(partial(_read, after, bounded(limit)))
+
+
+def _add(entries: Sequence[AuditEntry], again: bool, tables: Tables) -> None:
+    tables.lock("audit")  # an earlier attempt may still be under way
+    is_kept = f"SELECT id FROM audit WHERE ({_COLUMNS}) = {_ROW} LIMIT 1"  # noqa: S608
+    if not (again and tables.run(is_kept, *_values(entries[0]))):
+        append(entries, tables)
 
 
 def append(entries: Sequence[AuditEntry], tables: Tables) -> None:

@@ -27,13 +27,18 @@ class Kept:
         self.groups: list[list[str]] = []
         self.entries: list[AuditEntry] = []
         self.failing = 0
+        self.late = 0  # attempts that fail, and store their entries all the same
         self.delay = 0.0
 
-    async def add(self, entries: Sequence[AuditEntry]) -> None:
+    async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
         try:
             await trio.sleep(self.delay)
         finally:
-            self._add(entries)
+            if not (again and entries[0] in self.entries):
+                self._add(entries)
+        if self.late:
+            self.late -= 1
+            raise LogUnavailable("the disk did not answer in time")
 
     def _add(self, entries: Sequence[AuditEntry]) -> None:
         if self.failing:
@@ -91,8 +96,30 @@ async def test_what_could_not_be_stored_is_tried_again_in_its_order(trail: Audit
     await trio.sleep(1.5 * GROUP_INTERVAL)
     trail.note_deletion(deletion(2))
     await trio.sleep(3 * GROUP_INTERVAL)
-    assert kept.groups == [["1", "2"]]
+    assert kept.groups == [["1"], ["2"]]
     nursery.cancel_scope.cancel()
+
+
+async def test_what_a_hanging_disk_has_stored_after_all_is_stored_once(
+    trail: AuditTrail, nursery: trio.Nursery
+) -> None:
+    """Entries were tried again, and were twice in the trail, if an attempt was stored after its deadline."""
+    kept = Kept()
+    kept.late = 2
+    nursery.start_soon(trail.run, kept)
+    trail.note_deletion(deletion(1))
+    await trio.sleep(1.5 * GROUP_INTERVAL)
+    trail.note_deletion(deletion(2))
+    await trio.sleep(4 * GROUP_INTERVAL)
+    assert kept.groups == [["1"], ["2"]]
+    kept.late = 1
+    trail.note_deletion(deletion(3))
+    await trio.sleep(1.5 * GROUP_INTERVAL)
+    trail.note_deletion(deletion(4))
+    nursery.cancel_scope.cancel()
+    with trio.CancelScope(shield=True):
+        await trio.sleep(GROUP_INTERVAL)
+    assert kept.groups[2:] == [["3"], ["4"]]
 
 
 async def test_a_disk_that_hangs_costs_memory_for_so_many_and_time_at_the_end_for_so_long(

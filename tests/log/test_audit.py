@@ -55,6 +55,14 @@ async def test_what_is_too_old_goes(log: Log) -> None:
     assert await actions(log) == ["younger", "new"]
 
 
+async def test_what_an_attempt_has_stored_is_not_stored_again(reopen: Callable[[], Log]) -> None:
+    async with running(reopen()) as log:
+        for again in (True, True, False):
+            await log.audit.add([entry("mute"), entry("refused", minor=True)], again=again)
+        await log.audit.add([entry("ban"), entry("mute")], again=True)
+        assert await actions(log) == ["mute", "refused", "mute", "refused", "ban", "mute"]
+
+
 async def test_a_closed_log_has_no_trail(closed_log: Log) -> None:
     with pytest.raises(LogUnavailable):
         await closed_log.audit.add([entry("mute")])
