@@ -16,6 +16,7 @@ The promises:
   or wrong: only a read tells what the log holds. A read that begins after a commit finds it, whichever process made it.
 - A read returns the present state of a message. A text that was edited or deleted is nowhere in the log any more; if
   the log has files of its own, it is in none of them after SCRUB_WITHIN. A database server vacuums in its own time.
+- Retention that removes a message empties its last edit, which is kept, so that no text outlives its message.
 - Whether an edit, a deletion or a reaction may happen is decided in its commit; a refusal fails that draft alone.
 - Every draft and every read is answered within ANSWER_DEADLINE, with an error if the disk hangs. When the disk works
   again, the log does too.

@@ -192,7 +192,9 @@ class MemoryLog:
         while room.records and room.first - before < most:
             if room.first >= keep_from and room.records[room.first].time >= oldest_ms:
                 break
-            del room.records[room.first]
+            state = room.records.pop(room.first).state
+            if state is not None and state.edit:
+                room.records[state.edit] = replace(room.records[state.edit], text="")
             if room.reacted is not None:
                 room.reacted.pop(room.first, None)
             room.first += 1

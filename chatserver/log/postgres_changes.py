@@ -34,7 +34,7 @@ _REWRITE = """
         AS altered (room, place, more, text, words)
     WHERE messages.room = altered.room AND messages.place = altered.place
 """
-_EMPTY = """
+EMPTY = """
     UPDATE messages SET text = '' FROM unnest(%s::bigint[], %s::bigint[]) AS asked (room, place)
     WHERE messages.room = asked.room AND messages.place = asked.place
 """
@@ -78,7 +78,7 @@ class PostgresChanges:
         texts = text_array([message.text for message in messages])
         self._connection.execute(_REWRITE, (*self._states(messages), texts, vectors(messages)))
         if emptied:
-            self._connection.execute(_EMPTY, self._arrays(emptied))
+            self._connection.execute(EMPTY, self._arrays(emptied))
 
     def restate(self, messages: Sequence[Record]) -> None:
         """See `Rows`."""

@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from chatserver.log.changes import hints_of, plain
 from chatserver.log.group_changes import Changes
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
-from chatserver.log.postgres_changes import PostgresChanges
+from chatserver.log.postgres_changes import EMPTY, PostgresChanges
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
@@ -94,13 +94,16 @@ _FORGET = """
         DELETE FROM messages USING unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
             AS asked (id, low, high, keep_from, oldest)
         WHERE room = id AND place BETWEEN low AND high AND (place < keep_from OR time < oldest)
-        RETURNING room, place
+        RETURNING room, place, more
     ), ends AS (
         SELECT room, max(place) AS place FROM gone GROUP BY room
     ), reacted AS (
         DELETE FROM reactions USING ends WHERE reactions.room = ends.room AND reactions.place <= ends.place
     )
-    UPDATE rooms SET forgotten = ends.place FROM ends WHERE id = ends.room RETURNING id, name, forgotten
+    UPDATE rooms SET forgotten = ends.place FROM ends WHERE id = ends.room RETURNING id, name, forgotten, ARRAY(
+        SELECT substring(more FROM '"edit":([0-9]+)') FROM gone
+        WHERE gone.room = id AND position('"edit":' IN more) > 0  -- JSON escapes quotation marks within texts
+    )
 """
 
 
@@ -328,9 +331,13 @@ def _forget(
         _FORGET, (ids, lows, plain_array(low + most - 1 for _, low, _, _ in asked), keeps, oldest)
     )
     firsts: dict[str, int] = {}
+    edits: list[tuple[int, str]] = []
     highs = {id_: low + most - 1 for id_, low, _, _ in asked}
-    for id_, name, forgotten in removed.fetchall():
+    for id_, name, forgotten, edited in removed.fetchall():
         firsts[restored(name)] = forgotten + 1
+        edits += ((id_, edit) for edit in edited)
         if forgotten == highs[id_]:  # there may be more
             go_on_after = id_ - 1 if go_on_after is None else min(go_on_after, id_ - 1)
+    if edits:
+        connection.execute(EMPTY, tuple(map(plain_array, zip(*edits, strict=True))))
     return firsts, go_on_after

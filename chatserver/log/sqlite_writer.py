@@ -48,6 +48,12 @@ _FORGET_REACTIONS = """
     DELETE FROM reactions WHERE (place, emoji, user_id) IN
         (SELECT place, emoji, user_id FROM reactions WHERE place BETWEEN ? AND ? LIMIT ?)
 """
+_EMPTY_EDITS = f"""
+    UPDATE messages SET text = '' WHERE place IN (
+        SELECT place - place % {OFFSETS} + json_extract(more, '$.state.edit')
+        FROM messages WHERE place BETWEEN ? AND ? AND more != ''
+    )
+"""  # noqa: S608
 
 T = TypeVar("T")
 _Key = tuple[str, str, str]  # room, user, key
@@ -283,6 +289,7 @@ class SqliteWriter:
         ).fetchone()
         if self._connection.execute(_FORGET_REACTIONS, (low, place, REACTIONS_STEP)).rowcount == REACTIONS_STEP:
             return 0, budget
+        self._connection.execute(_EMPTY_EDITS, (low, place))
         self._connection.execute("DELETE FROM messages WHERE place BETWEEN ? AND ?", (low, place))
         self._connection.execute(
             "UPDATE rooms SET forgotten = ?, forgotten_time = ? WHERE id = ?", (place % OFFSETS, time, room_id)

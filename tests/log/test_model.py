@@ -149,6 +149,10 @@ class Model:
             stays = kept[-max_messages:] if max_messages else kept
             stays = [record for record in stays if not max_age_ms or record.time >= now - max_age_ms]
             if len(stays) < len(kept):
+                for gone in kept[: len(kept) - len(stays)]:
+                    if gone.state is not None and gone.state.edit:
+                        edit = gone.state.edit - 1
+                        self.ever[room][edit] = replace(self.ever[room][edit], text="")
                 self.first[room] = lost[room] = len(self.ever[room]) + 1 - len(stays)
         return lost
 

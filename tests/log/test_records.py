@@ -244,6 +244,20 @@ async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
     assert (await append(log, react(3))).record.offset == 4
 
 
+async def test_retention_takes_an_edits_text_along_with_its_message(log: Log) -> None:
+    """The edit was kept with its text, and could not be deleted: its message was missing."""
+    for room in ("lobby", "ops"):
+        await append(log, draft("one", room=room))
+        await append(log, draft("two", room=room))
+        await append(log, replace(edit(1, "secret"), room=room))
+        await append(log, replace(edit(2, "kept"), room=room))
+    await append(log, edit(1, "secret again"))
+    lost = await log.retain(max_messages=0, max_age_ms=0, by_room=lambda room: (4 * (room == "lobby"), 0))
+    assert lost == {"lobby": 2}
+    assert texts(await read(log)) == ["kept", "", "kept", ""]
+    assert texts(await read(log, "ops")) == ["secret", "kept", "secret", "kept"]
+
+
 async def test_messages_alone_however_far_back(log: Log) -> None:
     await append(log, draft("one"))
     await submit_all(log, [react(1, chr(0x1F600 + number)) for number in range(10)])
