@@ -1,4 +1,4 @@
-"""How far each user has read in each room: the promises of an engine, and the engine in memory.
+"""How far each user has read in each room: the promises of an engine, in memory and in a database.
 
 Owns: the values, the bounds, the `Markers` protocol. May not: know who is connected, or when a marker is worth storing.
 
@@ -6,12 +6,16 @@ Markers are not as durable as messages: a crash may lose those of the last secon
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from random import randrange
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from chatserver.log.interface import Kind, Record
+
+if TYPE_CHECKING:
+    from chatserver.log.database import DatabaseLog
 
 #: Markers kept of one user; the one that moved longest ago is dropped first. Discord has 100 servers a user.
 MAX_MARKED_ROOMS = 1_000
@@ -207,3 +211,51 @@ class MemoryMarkers:
             unread = [record for record in records if record is not None and _is_unread(record, user_id)]
             found[span.room] = span.unread(len(unread), sum(user_id in record.mentions for record in unread))
         return found
+
+
+C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+class MarkerQueries(Protocol[C_contra]):
+    """The statements of a database, as a module. `move` is called in a transaction, and the others only read."""
+
+    def move(self, markers: Sequence[Marker], now_ms: int, removed: int, connection: C_contra, /) -> None:
+        """Move markers, and remove so many of those that moved longest ago."""
+
+    def of_user(self, user_id: str, connection: C_contra, /) -> dict[str, int]:
+        """See `Markers.of_user`."""
+
+    def unread(self, user_id: str, places: Mapping[str, int], connection: C_contra, /) -> dict[str, Unread]:
+        """See `Markers.unread`."""
+
+
+class DatabaseMarkers(Generic[C]):
+    """`Markers` of a log in a database."""
+
+    def __init__(self, log: "DatabaseLog[C]", queries: MarkerQueries[C], wall_ms: Callable[[], int]) -> None:
+        self._log = log
+        self._queries = queries
+        self._wall_ms = wall_ms
+        self._since_count = 0
+        self._excess = 0  # markers above MAX_MARKERS at the last count, without those removed since then
+
+    async def move(self, markers: Sequence[Marker]) -> None:
+        """See `Markers.move`."""
+        removed = min(self._excess, 2 * len(markers))
+        move = partial(self._queries.move, markers, self._wall_ms(), removed)
+        await self._log.change("storing read markers", move)
+        self._excess -= removed
+        self._since_count += len(markers)
+        if self._since_count >= COUNT_EVERY:
+            self._since_count = 0
+            ((count,),) = await self._log.ask_tables(lambda tables: tables.run("SELECT count(*) FROM markers"))
+            self._excess = max(0, count - MAX_MARKERS)
+
+    async def of_user(self, user_id: str) -> dict[str, int]:
+        """See `Markers.of_user`."""
+        return await self._log.ask(partial(self._queries.of_user, user_id))
+
+    async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
+        """See `Markers.unread`."""
+        return await self._log.ask(partial(self._queries.unread, user_id, places))

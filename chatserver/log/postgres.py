@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 import trio
 from outcome import Outcome
 
+from chatserver.log import postgres_markers
 from chatserver.log.database import DatabaseLog
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
@@ -37,10 +38,9 @@ from chatserver.log.interface import (
     ignore_hints,
     untaken,
 )
-from chatserver.log.markers import Markers
+from chatserver.log.markers import DatabaseMarkers, Markers
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
-from chatserver.log.postgres_markers import PostgresMarkers
 from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
 from chatserver.log.postgres_rows import PostgresTables
@@ -81,7 +81,7 @@ class PostgresLog(DatabaseLog[Connection]):
         self._parts: _Parts | None = None
         self._replaced = trio.Event()
         self.index = PostgresIndex(self.change, self._own_ms)
-        self.markers: Markers = PostgresMarkers(self, self._own_ms)
+        self.markers: Markers = DatabaseMarkers(self, postgres_markers, self._own_ms)
 
     @property
     def reachable(self) -> bool:

@@ -1,13 +1,12 @@
-"""Read markers in PostgreSQL: a few statements of many rows.
+"""Read markers in PostgreSQL: `MarkerQueries`, as a few statements of many rows.
 
-Owns: the SQL of the table `markers`. May not: know a thread; `PostgresLog.change` and `ask` have them.
+Owns: the SQL of the table `markers`. May not: know a thread, or begin a transaction.
 
 One server at a time moves markers, for a millisecond: two that moved those of the same users could deadlock. A crash
 may lose the markers of the last second, so the commit does not wait for a disk.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, restored, stored, text_array
 
 if TYPE_CHECKING:
-    from chatserver.log.postgres import PostgresLog
+    pass
 
 SCHEMA = (
     # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
@@ -70,35 +69,7 @@ _COUNTS = f"""
 """  # noqa: S608
 
 
-class PostgresMarkers:
-    """`Markers`."""
-
-    def __init__(self, log: "PostgresLog", wall_ms: Callable[[], int]) -> None:
-        self._log = log
-        self._wall_ms = wall_ms
-        self._since_count = 0
-        self._excess = 0  # markers above MAX_MARKERS at the last count, without those removed since then
-
-    async def move(self, markers: Sequence[Marker]) -> None:
-        """See `Markers.move`."""
-        removed = min(self._excess, 2 * len(markers))
-        await self._log.change("storing read markers", partial(_move, markers, self._wall_ms(), removed))
-        self._excess -= removed
-        self._since_count += len(markers)
-        if self._since_count >= limits.COUNT_EVERY:
-            self._since_count = 0
-            self._excess = max(0, await self._log.ask(_count) - limits.MAX_MARKERS)
-
-    async def of_user(self, user_id: str) -> dict[str, int]:
-        """See `Markers.of_user`."""
-        return await self._log.ask(partial(_of_user, user_id))
-
-    async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
-        """See `Markers.unread`."""
-        return await self._log.ask(partial(_unread, user_id, places))
-
-
-def _move(markers: Sequence[Marker], now_ms: int, removed: int, connection: Connection) -> None:
+def move(markers: Sequence[Marker], now_ms: int, removed: int, connection: Connection) -> None:
     """Move markers, and remove this many of those that moved longest ago."""
     connection.execute("SET LOCAL synchronous_commit = off")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -113,18 +84,14 @@ def _move(markers: Sequence[Marker], now_ms: int, removed: int, connection: Conn
         connection.execute(_TRIM, (removed,))
 
 
-def _count(connection: Connection) -> int:
-    row = connection.execute("SELECT count(*) FROM markers").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def _of_user(user_id: str, connection: Connection) -> dict[str, int]:
+def of_user(user_id: str, connection: Connection) -> dict[str, int]:
+    """See `Markers.of_user`."""
     rows = connection.execute(_OF_USER, (stored(user_id), limits.MAX_MARKED_ROOMS)).fetchall()
     return {restored(room): read for room, read in rows}
 
 
-def _unread(user_id: str, places: Mapping[str, int], connection: Connection) -> dict[str, Unread]:
+def unread(user_id: str, places: Mapping[str, int], connection: Connection) -> dict[str, Unread]:
+    """See `Markers.unread`."""
     ends = {restored(row[0]): row[1:] for row in connection.execute(_ENDS, (text_array(list(places)),)).fetchall()}
     wanted = list(spans(Place(room, read, *ends[room][1:]) for room, read in places.items() if room in ends))
     written = msgspec.json.encode(user_id).decode()

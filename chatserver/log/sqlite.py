@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 import trio
 from outcome import Outcome
 
+from chatserver.log import sqlite_markers
 from chatserver.log.changes import hints_of, take_text
 from chatserver.log.database import DatabaseLog
 from chatserver.log.file_lock import FileLock
@@ -41,11 +42,10 @@ from chatserver.log.interface import (
     ignore_hints,
     untaken,
 )
-from chatserver.log.markers import Markers
+from chatserver.log.markers import DatabaseMarkers, Markers
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
-from chatserver.log.sqlite_markers import SqliteMarkers
 from chatserver.log.sqlite_readers import SqliteReaders
 from chatserver.log.sqlite_rows import SqliteTables
 from chatserver.log.sqlite_schema import OFFSETS
@@ -107,7 +107,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
-        self.markers: Markers = SqliteMarkers(self, wall_ms)
+        self.markers: Markers = DatabaseMarkers(self, sqlite_markers, wall_ms)
         self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
         self._scrubbed = -math.inf

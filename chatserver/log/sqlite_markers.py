@@ -1,6 +1,6 @@
-"""Read markers in SQLite: a few statements of many rows.
+"""Read markers in SQLite: `MarkerQueries`, as a few statements of many rows.
 
-Owns: the SQL of the table `markers`. May not: know a thread; `SqliteLog.change` and `ask` have them.
+Owns: the SQL of the table `markers`. May not: know a thread, or begin a transaction.
 
 Each statement, and each row of a result, releases the interpreter lock and waits for it again. So all markers of a
 group are one statement, with a power of two of rows as in sqlite_rows.py, and a result is one row of JSON. Rows that
@@ -8,19 +8,16 @@ are not needed name the room '', which does not exist.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 from time import thread_time
-from typing import Protocol, TypeVar
 
 import msgspec
 
 from chatserver.log.interface import Kind
 from chatserver.log.markers import (
-    COUNT_EVERY,
     MAX_MARKED_ROOMS,
-    MAX_MARKERS,
     Marker,
     Place,
     Span,
@@ -29,12 +26,10 @@ from chatserver.log.markers import (
     spans,
     users_to_check,
 )
-from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_rows import value_rows
+from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
 
-T = TypeVar("T")
-
-_IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
-_LAST = f"coalesce((SELECT max(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
+_LAST = f"coalesce((SELECT max(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten)"  # noqa: S608
 _OF_USER = """
     SELECT json_group_array(json_array(name, read)) FROM (
         SELECT rooms.name, markers.read FROM markers JOIN rooms ON rooms.id = markers.room
@@ -52,45 +47,7 @@ _TRIM_USER = """
 _TRIM = "DELETE FROM markers WHERE (user_id, room) IN (SELECT user_id, room FROM markers ORDER BY moved LIMIT ?)"
 
 
-class Threads(Protocol):
-    """The part of `SqliteLog` that markers use."""
-
-    async def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in the writing thread, as one transaction."""
-
-    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query in a reading thread."""
-
-
-class SqliteMarkers:
-    """`Markers` of the log in SQLite."""
-
-    def __init__(self, threads: Threads, wall_ms: Callable[[], int]) -> None:
-        self._threads = threads
-        self._wall_ms = wall_ms
-        self._since_count = 0
-        self._excess = 0  # markers above MAX_MARKERS at the last count, without those removed since then
-
-    async def move(self, markers: Sequence[Marker]) -> None:
-        """See `Markers.move`."""
-        removed = min(self._excess, 2 * len(markers))
-        await self._threads.change("storing read markers", partial(_move, markers, self._wall_ms(), removed))
-        self._excess -= removed
-        self._since_count += len(markers)
-        if self._since_count >= COUNT_EVERY:
-            self._since_count = 0
-            self._excess = max(0, await self._threads.ask(_count) - MAX_MARKERS)
-
-    async def of_user(self, user_id: str) -> dict[str, int]:
-        """See `Markers.of_user`."""
-        return await self._threads.ask(partial(_of_user, user_id))
-
-    async def unread(self, user_id: str, places: Mapping[str, int]) -> dict[str, Unread]:
-        """See `Markers.unread`."""
-        return await self._threads.ask(partial(_unread, user_id, places))
-
-
-def _move(markers: Sequence[Marker], now_ms: int, removed: int, connection: sqlite3.Connection) -> None:
+def move(markers: Sequence[Marker], now_ms: int, removed: int, connection: sqlite3.Connection) -> None:
     """Move markers, and remove this many of those that moved longest ago."""
     rows = _padded([(marker.user_id, marker.room, marker.offset) for marker in markers], ("", "", 0))
     connection.execute(_upsert(len(rows)), [*chain.from_iterable(rows), now_ms])
@@ -102,17 +59,14 @@ def _move(markers: Sequence[Marker], now_ms: int, removed: int, connection: sqli
         connection.execute(_TRIM, (removed,))
 
 
-def _count(connection: sqlite3.Connection) -> int:
-    (count,) = connection.execute("SELECT count(*) FROM markers").fetchone()
-    return int(count)
-
-
-def _of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
+def of_user(user_id: str, connection: sqlite3.Connection) -> dict[str, int]:
+    """See `Markers.of_user`."""
     (found,) = connection.execute(_OF_USER, (user_id, MAX_MARKED_ROOMS)).fetchone()
     return dict(_decode_places(found))
 
 
-def _unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
+def unread(user_id: str, places: Mapping[str, int], connection: sqlite3.Connection) -> dict[str, Unread]:
+    """See `Markers.unread`."""
     rows = _padded(list(places.items()), ("", 0))
     (ends,) = connection.execute(_ends(len(rows)), list(chain.from_iterable(rows))).fetchone()
     found = _decode_ends(ends)
@@ -135,14 +89,10 @@ def _padded(rows: list[tuple[object, ...]], empty: tuple[object, ...]) -> list[t
     return rows + [empty] * ((1 << (len(rows) - 1).bit_length()) - len(rows))
 
 
-def _values(rows: int, columns: int) -> str:
-    return ", ".join([f"({', '.join('?' * columns)})"] * rows)
-
-
 @cache
 def _upsert(rows: int) -> str:
     return f"""
-        WITH moved (user_id, name, read) AS (VALUES {_values(rows, 3)})
+        WITH moved (user_id, name, read) AS ({value_rows(rows, 3)})
         INSERT INTO markers (user_id, room, read, moved)
         SELECT moved.user_id, rooms.id, min(moved.read, {_LAST}), ? FROM moved JOIN rooms ON rooms.name = moved.name
         WHERE true  -- without it the grammar takes ON CONFLICT for a join
@@ -154,9 +104,9 @@ def _upsert(rows: int) -> str:
 @cache
 def _ends(rows: int) -> str:
     return f"""
-        WITH asked (name, read) AS (VALUES {_values(rows, 2)})
+        WITH asked (name, read) AS ({value_rows(rows, 2)})
         SELECT json_group_array(json_array(asked.name, asked.read, rooms.id << {OFFSET_BITS},
-            coalesce((SELECT min(place) FROM messages WHERE {_IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}))
+            coalesce((SELECT min(place) FROM messages WHERE {IN_ROOM}) % {OFFSETS}, rooms.forgotten + 1), {_LAST}))
         FROM asked JOIN rooms ON rooms.name = asked.name
     """  # noqa: S608
 
@@ -166,7 +116,7 @@ def _counts(rows: int) -> str:
     # `more` is JSON, which escapes a quotation mark within a user's id. The + keeps SQLite from making an index over
     # the kinds of all messages, as it does for 256 rooms.
     return f"""
-        WITH ranges (name, low, high) AS (VALUES {_values(rows, 3)})
+        WITH ranges (name, low, high) AS ({value_rows(rows, 3)})
         SELECT json_group_array(json_array(name, messages, mentions)) FROM (
             SELECT ranges.name, count(*) AS messages, sum(
                 CASE WHEN more = '' THEN 0

@@ -15,6 +15,8 @@ APPLICATION_ID = 0x63686174
 #: side by side without an index: 134 million rooms of 68 thousand million messages each.
 OFFSET_BITS = 36
 OFFSETS = 1 << OFFSET_BITS
+#: A condition in statements: the place is one of the room in the row of `rooms`.
+IN_ROOM = f"place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND ((rooms.id + 1) << {OFFSET_BITS}) - 1"
 
 #: In a trigger: whether the old row is a message (kind 0) that the index has.
 _IS_INDEXED = f"""

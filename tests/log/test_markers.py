@@ -201,7 +201,7 @@ def test_a_group_of_markers_does_not_read_all_of_its_users(path: Path, monkeypat
         steps += 1
 
     connection.set_progress_handler(count, 1)
-    sqlite_markers._move([Marker(f"u_{user}", "lobby", 0) for user in range(64)], 1, 0, connection)
+    sqlite_markers.move([Marker(f"u_{user}", "lobby", 0) for user in range(64)], 1, 0, connection)
     connection.set_progress_handler(None, 0)
     (left,) = connection.execute("SELECT count(*) FROM markers").fetchone()
     connection.close()
