@@ -74,9 +74,10 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     fields = {variable_name(field): field for field in SPECS}
     found: dict[str, Any] = {}
     for variable, text in environ.items():
-        if variable in fields:
+        is_link = _is_service_link(variable, environ)
+        if variable in fields and not (is_link and "://" in text):  # CHATSERVER_PORT may be either
             found[fields[variable]] = _attributed(fields[variable], text, f" (from {variable})")
-        elif variable.startswith(ENVIRONMENT_PREFIX) and not _is_service_link(variable, environ):
+        elif variable.startswith(ENVIRONMENT_PREFIX) and not is_link:
             name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
             hint = _did_you_mean(name, variable_name)
             raise ConfigError("", f"the environment sets {variable}, which is no setting{hint}")

@@ -178,14 +178,17 @@ def test_a_variable_that_is_no_setting_is_named(variable: str, hint: str) -> Non
         load(environ={variable: "5"})
 
 
-def test_variables_that_kubernetes_sets_for_a_service_are_none_of_ours() -> None:
+@pytest.mark.parametrize("name", ["CHATSERVER_WEB", "CHATSERVER"])
+def test_variables_that_kubernetes_sets_for_a_service_are_none_of_ours(name: str) -> None:
+    """For a Service that is named just chatserver, the server did not start: its port was no number."""
     environ = {
-        "CHATSERVER_WEB_SERVICE_HOST": "10.0.0.1",
-        "CHATSERVER_WEB_SERVICE_PORT_HTTP": "80",
-        "CHATSERVER_WEB_PORT": "tcp://10.0.0.1:80",
-        "CHATSERVER_WEB_PORT_80_TCP_ADDR": "10.0.0.1",
+        f"{name}_SERVICE_HOST": "10.0.0.1",
+        f"{name}_SERVICE_PORT_HTTP": "80",
+        f"{name}_PORT": "tcp://10.0.0.1:80",
+        f"{name}_PORT_80_TCP_ADDR": "10.0.0.1",
     }
     assert load(environ=environ) == Settings()
+    assert load(environ={**environ, "CHATSERVER_PORT": "9000"}) == Settings(port=9000)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
