@@ -3,6 +3,7 @@
 Owns: reading parameters, strictly. May not: answer, or keep anything; identities.py finds its user.
 """
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -18,6 +19,9 @@ from chatserver.protocol.head import Head
 from chatserver.protocol.response import query_fields
 from chatserver.protocol.validation import Place, parse_cursor
 from chatserver.reasons import ErrorCode
+
+#: Of what Python reads as a number: no underscores, no spaces, no digits of other scripts.
+_NUMBER = re.compile(r"[0-9.]{1,20}(?:e-?[0-9]{1,3})?")
 
 
 class Request(msgspec.Struct, gc=False):
@@ -123,7 +127,7 @@ class Parameters:
         if text is None:
             return default
         try:
-            number = kind(text)
+            number = kind(text) if _NUMBER.fullmatch(text) else None
         except ValueError:
             number = None
         if number is None or not least <= number <= most:
