@@ -229,19 +229,20 @@ class RoomHandlers:
         messages_only = parameters.messages_only()
         last_id = request.head.headers.get("last-event-id")
         after = parameters.place("after") if not last_id else parse_cursor(last_id)
-        self._check_reader(request, name)
+        principal = request.principal  # first: it raises for another site's page, for which no room is loaded
+        self._services.check(principal, Action.READ, name)
         room = self._hub.room(name)
         if room is None or self._pages.is_ahead(room, after):
-            later = self._stream_later(request, name, after, messages_only)
+            later = self._stream_later(principal, name, after, messages_only)
             return Later(later, partial(self._check_reader_again, request, name))
-        return self._stream(room, request.principal, after, messages_only)
+        return self._stream(room, principal, after, messages_only)
 
     async def _stream_later(
-        self, request: Request, name: str, after: Place | None, messages_only: bool
+        self, principal: Principal, name: str, after: Place | None, messages_only: bool
     ) -> Answer:  # fmt: skip
-        async with self._hub.using(name, request.network) as room:
+        async with self._hub.using(name, principal.network) as room:
             await self._reach(room, after)
-            return self._stream(room, request.principal, after, messages_only)
+            return self._stream(room, principal, after, messages_only)
 
     def _stream(self, room: Room, principal: Principal, after: Place | None, messages_only: bool) -> Stream:
         start = self._pages.start(room, after, 0)
