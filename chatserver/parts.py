@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 
+from chatserver.api.answers import refusal
 from chatserver.api.cluster_parts import SharedParts, WorkerParts
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
@@ -23,7 +24,6 @@ from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, local_shards
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.reading import Reading
-from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.search import search_handlers
 from chatserver.api.services import PublishLimit, Services

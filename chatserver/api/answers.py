@@ -17,7 +17,8 @@ from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft, LogError, Stored
 from chatserver.protocol.errors import Headers
-from chatserver.protocol.response import JSON
+from chatserver.protocol.response import JSON, error_body, retry_after
+from chatserver.reasons import ErrorCode
 
 
 class Response(msgspec.Struct, gc=False):
@@ -78,6 +79,11 @@ class Later(msgspec.Struct, gc=False):
 
 
 Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Later
+
+
+def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:
+    """An error, with Retry-After if `wait` is known."""
+    return Response(code.status, [error_body(code, message)], headers=retry_after(wait))
 
 
 def given_anyway() -> None:

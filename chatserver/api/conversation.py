@@ -18,7 +18,7 @@ import msgspec
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
-from chatserver.api.services import Services, change_draft, check_signed_in, draft_of, log_failure, too_often
+from chatserver.api.services import Services, check_signed_in, draft_of, log_failure
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
@@ -112,19 +112,11 @@ class Conversation:
     def _submit(self, connection: object, session: WebSocketSession, message: Publish | Change) -> Outcome:
         """Hand a record to the log: a message, or a change to one."""
         self._check(session.principal, Action.WRITE, message.room, message.id)
-        principal, services = session.principal, self._services
         if isinstance(message, Publish):
-            wait = services.wait_to_publish(principal, message.room)
+            self._services.count_message(session.principal, message.room, message.id)
         else:
-            wait = services.publish_limit.take(principal)
-        if wait:
-            return refusal(session, message.id, ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        if isinstance(message, Publish):
-            draft = draft_of(
-                principal, message.room, message.text, message.key, message.reply_to, message.mentions
-            )  # fmt: skip
-        else:
-            draft = change_draft(principal, message, services.settings)
+            self._services.count_record(session.principal, message.id)
+        draft = draft_of(session.principal, message, self._services.settings)
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)

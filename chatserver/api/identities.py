@@ -72,7 +72,6 @@ class Identities:
         self._guest = under(Principal, access)
         self._signed_in = under(SignedIn, access)
         self._named_guest = under(NamedGuest, access)
-        self.nobody = self._guest(0, "")  # for a page of another site, which may read what is public
         # Shared by the requests of a client, which may hold several polls at a time.
         self._remembered = lru_cache(CACHED_GUESTS)(self._make_guest)
         self._vouched_for = lru_cache(CACHED_GUESTS)(self._make_user)
@@ -135,6 +134,10 @@ class Identities:
     def guest(self, token: str, network: str) -> Principal:
         """The guest of a token that this server made."""
         return self._remembered(token, network)
+
+    def nobody(self, network: str) -> Principal:
+        """The reader for a page of another site, which may read what is public; its network may be banned."""
+        return self._guest(0, network)
 
     def _make_user(self, header: str, network: str) -> Principal:
         """The user that a proxy names. Two values in the header are refused: a client may have sent the first."""

@@ -24,7 +24,7 @@ from chatserver.protocol.encoders import time_text
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.moderation import SanctionBody, check_network, check_user, decode_kick, decode_sanction
 from chatserver.protocol.response import json_body
-from chatserver.protocol.validation import OFFSET_LIMIT, check_room
+from chatserver.protocol.validation import OFFSET_LIMIT
 from chatserver.reasons import ErrorCode
 
 #: A user who may moderate both of these rooms may moderate all: a pattern like `?` matches the first by chance.
@@ -48,8 +48,6 @@ class ModerationHandlers:
 
     def _moderator(self, request: Request, action: str, room: str) -> Principal:
         """The moderator who sent the request. Raises HttpError (403) and MessageError."""
-        if room != EVERYWHERE:
-            check_room(room)
         principal = request.principal
         if not all(principal.may(Action.MODERATE, each) for each in (_ANY_ROOM if room == EVERYWHERE else (room,))):
             self._services.audit.note_refusal(principal, action, room)

@@ -8,24 +8,22 @@ from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 
-from chatserver.api import rooms
 from chatserver.api.answers import Answer, Later, Response, given_anyway
-from chatserver.api.conversation import SILENT, Hear, Outcome, refusal
+from chatserver.api.conversation import SILENT, Hear, Outcome
 from chatserver.api.conversation import Answer as SessionAnswer
 from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.chat.principal import Action, Principal
-from chatserver.chat.room import Room
 from chatserver.log.interface import LogBusy
 from chatserver.protocol import encoders
 from chatserver.protocol.bodies import decode_read
 from chatserver.protocol.client_messages import Read, Typing
+from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.response import json_body
-from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
 
-_BUSY = (ErrorCode.UNAVAILABLE, "too many read markers wait to be stored; try again", LOG_RETRY)
+_BUSY = "too many read markers wait to be stored; try again"
 
 
 class Reading:
@@ -43,10 +41,8 @@ class Reading:
 
     def _hear_read(self, connection: object, session: WebSocketSession, message: Read) -> Outcome:
         self._services.check(session.principal, Action.READ, message.room, message.id)
-        room = self._hub.room(message.room)
-        if room is None or self._is_ahead(room, message.offset):
-            return self._hear_later
-        return self._heard(connection, session, message, room.last)
+        last = self._known_last(message.room, message.offset)
+        return self._hear_later if last is None else self._heard(connection, session, message, last)
 
     async def _hear_later(self, connection: object, session: WebSocketSession, message: Read) -> SessionAnswer:
         return self._heard(connection, session, message, await self._last(message.room))
@@ -54,10 +50,7 @@ class Reading:
     def _heard(self, connection: object, session: WebSocketSession, message: Read, last: int) -> SessionAnswer:
         offset = min(message.offset, last)
         member = session.find(message.room)
-        try:
-            self._move(session.principal, message.room, offset, None if member is None else connection)
-        except LogBusy:
-            return refusal(session, message.id, *_BUSY)
+        self._move(session.principal, message.room, offset, None if member is None else connection, message.id)
         if message.id is None:
             return SILENT
         return SessionAnswer([session.dialect.reply(encoders.read(message.room, offset, message.id))])
@@ -69,28 +62,23 @@ class Reading:
 
     def put(self, request: Request, name: str) -> Answer:
         """`PUT /rooms/{room}/read`: move the user's read marker."""
-        check_room(name)
         request.parameters()
         self._services.check(request.principal, Action.READ, name)
         offset = decode_read(request.body, request.head.headers.get("content-type"))
-        room = self._hub.room(name)
-        if room is None or self._is_ahead(room, offset):
+        last = self._known_last(name, offset)
+        if last is None:
             return Later(self._put_later(request.principal, name, offset), given_anyway)
-        return self._put(request.principal, name, offset, room.last)
+        return self._put(request.principal, name, offset, last)
 
     async def _put_later(self, principal: Principal, name: str, offset: int) -> Answer:
         return self._put(principal, name, offset, await self._last(name))
 
     def _put(self, principal: Principal, name: str, offset: int, last: int) -> Answer:
-        try:
-            self._move(principal, name, min(offset, last))
-        except LogBusy:
-            return rooms.refusal(*_BUSY)
+        self._move(principal, name, min(offset, last))
         return Response(HTTPStatus.NO_CONTENT, [])
 
     def type(self, request: Request, name: str) -> Response:
         """`POST /rooms/{room}/typing`: show that the user is writing."""
-        check_room(name)
         request.parameters()
         self._services.check(request.principal, Action.WRITE, name)
         self._type(name, request.principal)
@@ -111,17 +99,23 @@ class Reading:
         found = await self._markers.unread(principal.author.id, may_read)
         return Response(HTTPStatus.OK, [json_body({"rooms": found})])
 
-    def _is_ahead(self, room: Room, offset: int) -> bool:
-        """Whether an offset may be one that another process has written and this one does not know of yet."""
-        return self._log.shared and offset > room.last
+    def _known_last(self, name: str, offset: int) -> int | None:
+        """The last offset of a room; None if it is not known here, or another process may have written this offset."""
+        room = self._hub.room(name)
+        return None if room is None or (self._log.shared and offset > room.last) else room.last
 
     async def _last(self, room: str) -> int:
         """The last offset of a room, which a marker cannot exceed."""
         return (await self._log.head(room)).last
 
-    def _move(self, principal: Principal, room: str, offset: int, connection: object = None) -> None:
-        """Move a marker, and notify the user's other connections. Raises LogBusy."""
-        self._markers.move(principal.author.id, room, offset)
+    def _move(
+        self, principal: Principal, room: str, offset: int, connection: object = None, id_: MessageId = None
+    ) -> None:  # fmt: skip
+        """Move a marker, and notify the user's other connections. Raises MessageError."""
+        try:
+            self._markers.move(principal.author.id, room, offset)
+        except LogBusy:
+            raise MessageError(ErrorCode.UNAVAILABLE, _BUSY, id_, wait=LOG_RETRY) from None
         self._hub.moved(room, principal, offset, connection)
         if self._services.cluster is not None:
             self._services.cluster.moved(room, principal, offset)

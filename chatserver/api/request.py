@@ -59,7 +59,7 @@ class Request(msgspec.Struct, gc=False):
     @property
     def reader(self) -> Principal:
         """The user as whom public content is read: nobody, for another site's page."""
-        return self.identities.nobody if self.foreign else self.principal
+        return self.identities.nobody(self.network) if self.foreign else self.principal
 
     def shrink(self) -> None:
         """Drop fields and body, up to 80 KB, while the request waits for the log; the user and the target stay."""

@@ -1,4 +1,4 @@
-"""Requests about rooms: publish, history, long-poll, events and members (CONTRACT section 3).
+"""Requests that read rooms: history, long-poll, events, members and the list (CONTRACT section 3).
 
 Owns: the meaning of these requests. May not: see a socket. Each handler answers, or returns a coroutine if it has to
 wait for the log.
@@ -11,23 +11,21 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Later, Response, Stream
-from chatserver.api.encoder import WireEncoder
+from chatserver.api.answers import Answer, Hold, Later, Response, Stream
 from chatserver.api.pages import Page, Start
 from chatserver.api.request import Request
-from chatserver.api.services import Services, check_signed_in, draft_of, log_failure, too_often
+from chatserver.api.services import Services, check_signed_in
 from chatserver.api.tokens import refused
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.policy import Rights
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
-from chatserver.log.interface import MAX_READ, LogError, RoomSummary, Stored
+from chatserver.log.interface import MAX_READ, RoomSummary
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders, sse
-from chatserver.protocol.bodies import decode_publish
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.response import error_body, json_body, retry_after
+from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import Place, check_room, parse_cursor
 from chatserver.reasons import ErrorCode
 
@@ -63,8 +61,6 @@ class RoomHandlers:
 
     def _check_reader(self, request: Request, room: str) -> None:
         self._services.check(request.reader, Action.READ, room)
-        if request.foreign:  # an anonymous reader still has a network, which may be banned
-            self._services.check_network(request.network, room)
 
     def _check_reader_again(self, request: Request, *rooms: str) -> None:
         """After a wait: it may have been banned, or have signed out, meanwhile."""
@@ -72,24 +68,8 @@ class RoomHandlers:
         for room in rooms:
             self._check_reader(request, room)
 
-    def publish(self, request: Request, name: str) -> Answer:
-        """`POST /rooms/{room}/messages`: 201 once it is durable."""
-        check_room(name)
-        request.parameters()
-        self._services.check(request.principal, Action.WRITE, name)
-        wait = self._services.wait_to_publish(request.principal, name)
-        if wait:
-            return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
-        content = decode_publish(request.body, request.head.headers.get("content-type"))
-        draft = draft_of(request.principal, name, content.text, content.key, content.reply_to, content.mentions)
-        return Commit(draft, self._published)
-
-    def _published(self, result: Stored | LogError) -> Response:
-        return stored(self._services.encoder, 201, result)
-
     def read(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/messages`: a page of history, or with `wait` a long-poll."""
-        check_room(name)
         self._check_reader(request, name)
         parameters = request.parameters("after", "before", "limit", "wait", "kinds")
         after, before = parameters.place("after"), parameters.place("before")
@@ -224,7 +204,6 @@ class RoomHandlers:
 
     def events(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/events`: from the cursor on, or from now."""
-        check_room(name)
         parameters = request.parameters("after", "kinds")
         messages_only = parameters.messages_only()
         last_id = request.head.headers.get("last-event-id")
@@ -264,8 +243,6 @@ class RoomHandlers:
     def _check_lister(self, request: Request) -> None:
         check_signed_in(request.reader)
         self._services.check_sanctions(request.reader, Action.READ, EVERYWHERE)
-        if request.foreign:
-            self._services.check_network(request.network, EVERYWHERE)
 
     def _check_lister_again(self, request: Request) -> None:
         request.check_again()
@@ -301,7 +278,6 @@ class RoomHandlers:
 
     def show_room(self, request: Request, name: str) -> Later:
         """`GET /rooms/{room}`. A room that was never written is no error, since anybody may be the first."""
-        check_room(name)
         request.parameters()
         self._check_reader(request, name)
         return Later(self._show_later(name), partial(self._check_reader_again, request, name))
@@ -316,25 +292,8 @@ class RoomHandlers:
 
     def show_members(self, request: Request, name: str) -> Answer:
         """`GET /rooms/{room}/members`."""
-        check_room(name)
         request.parameters()
         self._check_reader(request, name)
         presence = self._hub.registry.presence(name)
         users = self._services.encoder.listing(presence)
         return Response(200, [encoders.members_page(name, users, len(presence))])
-
-
-def stored(encoder: WireEncoder, status: int, result: Stored | LogError) -> Response:
-    """The answer for a stored record with its place and author, or for one that was not stored."""
-    if isinstance(result, LogError):
-        return refusal(*log_failure(result))
-    record = result.record
-    count = None if record.reaction is None else record.reaction.count
-    cursor, time = encoder.cursor(record.offset), encoders.time_text(record.time)
-    user = (record.user_id, record.user_name)
-    return Response(status, [encoders.published(record.room, record.offset, cursor, time, *user, count)])
-
-
-def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:
-    """An error, with Retry-After if `wait` is known."""
-    return Response(code.status, [error_body(code, message)], headers=() if wait is None else retry_after(wait))

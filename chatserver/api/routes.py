@@ -1,7 +1,7 @@
 """The table of routes: which handler answers a request.
 
-Owns: the table of paths and methods. May not: answer anything but 404, 405 and a preflight itself, or decide which
-origins are allowed; origins.py does, and is called here before the path is looked at.
+Owns: the table of paths and methods, and the check of a room's name. May not: answer anything but 404, 405 and a
+preflight itself, or decide which origins are allowed; origins.py does, and is called here before the path is looked at.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,15 +11,15 @@ from time import time_ns
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from chatserver import __version__
-from chatserver.api.answers import Answer, Later, Response, Upgrade, given_anyway
-from chatserver.api.changes import ChangeHandlers
+from chatserver.api.answers import Answer, Later, Response, Upgrade, given_anyway, refusal
 from chatserver.api.dialect import Dialect
 from chatserver.api.identities import set_cookie
 from chatserver.api.moderation import ModerationHandlers
 from chatserver.api.origins import Policy, Source, check_foreign, cors_fields, preflight_fields, source_of
 from chatserver.api.reading import Reading
+from chatserver.api.records import RecordHandlers
 from chatserver.api.request import Request
-from chatserver.api.rooms import RoomHandlers, refusal
+from chatserver.api.rooms import RoomHandlers
 from chatserver.api.search import SearchHandlers
 from chatserver.api.services import Services
 from chatserver.api.sessions import SessionHandlers
@@ -31,11 +31,17 @@ from chatserver.protocol.errors import Headers, HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import json_body
 from chatserver.protocol.upgrade import accept_upgrade
+from chatserver.protocol.validation import check_room
 from chatserver.reasons import ErrorCode
 from chatserver.shared.shards import Shards
 
 #: Retry-After in seconds while the server is starting, draining or without its log.
 READY_RETRY = 2.0
+
+#: Slashes at which a path is split: the longest one of ours has six.
+MAX_SPLITS = 7
+#: The requests that may be about all rooms.
+FOR_ALL_ROOMS = (f"/rooms/{EVERYWHERE}/sanctions", f"/rooms/{EVERYWHERE}/kick")
 
 _Handler = Callable[..., Answer]
 _Methods = dict[str, _Handler]
@@ -66,6 +72,7 @@ class Routes:
         self._engine = engine
         self._static = StaticFiles()
         self.rooms = rooms = RoomHandlers(services)
+        records = RecordHandlers(services)
         moderation = ModerationHandlers(services)
         reading = Reading(services)
         sessions = SessionHandlers(services)
@@ -91,7 +98,7 @@ class Routes:
         #: by the path after `/rooms/{room}/`; None is the room itself
         self._in_room: dict[str | None, _Methods] = {
             None: _readable(rooms.show_room),
-            "messages": {**_readable(rooms.read), "POST": rooms.publish},
+            "messages": {**_readable(rooms.read), "POST": records.publish},
             "events": _readable(rooms.events),
             "members": _readable(rooms.show_members),
             "read": {"PUT": reading.put},
@@ -99,13 +106,12 @@ class Routes:
             "sanctions": {**_readable(moderation.list_sanctions), "POST": moderation.sanction},
             "kick": {"POST": moderation.kick},
         }
-        changes = ChangeHandlers(services)
-        self._reaction: _Methods = {"PUT": changes.react, "DELETE": changes.react}
-        #: by the path between `/rooms/{room}/` and the name of one thing in the room
+        #: the same, with the name of one thing in the room behind it
         self._of_room: dict[str, _Methods] = {
             "sanctions": {"DELETE": moderation.lift},
-            "messages": {"PATCH": changes.edit, "DELETE": changes.delete},
+            "messages": {"PATCH": records.edit, "DELETE": records.delete},
         }
+        self._reaction: _Methods = {"PUT": records.react, "DELETE": records.react}
 
     def handle(self, request: Request) -> Answer:
         """The answer. Raises HttpError and MessageError."""
@@ -121,6 +127,8 @@ class Routes:
         methods, names = self._find(path) if operators is None else (self._service.get(path), ())
         if methods is None:
             raise HttpError(ErrorCode.NOT_FOUND, f"there is nothing at {path[:80]}")
+        if names and not (names[0] == EVERYWHERE and path.startswith(FOR_ALL_ROOMS)):
+            check_room(names[0])
         if source is Source.ALLOWED and head.method == "OPTIONS":
             return Response(204, [], headers=preflight_fields(methods))
         handler = methods.get(head.method)
@@ -136,27 +144,19 @@ class Routes:
 
     def _find(self, path: str) -> tuple[_Methods | None, tuple[str, ...]]:
         """The methods of a path, and the names in it."""
-        if path.startswith("/rooms/"):
-            name, slash, rest = path[7:].partition("/")
-            methods = self._in_room.get(rest if slash else None)
-            if methods is not None and name:
-                return methods, (name,)
-            kind, _, thing = rest.partition("/")
-            if kind == "messages" and "/" in thing:
-                return self._of_message(name, thing)
-            if name and thing and kind in self._of_room:
-                return self._of_room[kind], (name, thing)
+        match path.split("/", MAX_SPLITS):
+            case ["", "rooms", room] if room:
+                return self._in_room[None], (room,)
+            case ["", "rooms", room, kind] if room and kind in self._in_room:
+                return self._in_room[kind], (room,)
+            case ["", "rooms", room, kind, thing] if room and thing and kind in self._of_room:
+                return self._of_room[kind], (room, thing)
+            case ["", "rooms", room, "messages", offset, "reactions", emoji] if room:
+                return self._reaction, (room, offset, emoji)
         methods = self._exact.get(path)
         if methods is None and path in self._static:
             methods = _readable(self._static.serve)
         return methods, ()
-
-    def _of_message(self, room: str, rest: str) -> tuple[_Methods | None, tuple[str, ...]]:
-        """`{offset}/reactions/{emoji}`."""
-        match rest.split("/"):
-            case [offset, "reactions", emoji]:
-                return self._reaction, (room, offset, emoji)
-        return None, ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         principal, token, fresh = self._identities.opening(request.head, request.network, vouched=request.vouched)

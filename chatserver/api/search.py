@@ -8,14 +8,13 @@ from functools import partial
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Later, Response
+from chatserver.api.answers import Answer, Later, Response, refusal
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
 from chatserver.api.pipelines.search import Asked, RequestSessions, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
-from chatserver.api.rooms import refusal
 from chatserver.api.services import Services, check_signed_in, too_often
 from chatserver.chat.principal import Action
 from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed

@@ -13,7 +13,7 @@ from chatserver.api.pipelines.results import ResultCache
 from chatserver.chat.audit import AuditTrail
 from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
-from chatserver.chat.moderation import Moderation, Refusal
+from chatserver.chat.moderation import Moderation
 from chatserver.chat.principal import Action, Principal
 from chatserver.chat.reading import ReadMarkers
 from chatserver.chat.registry import RoomsFullError
@@ -21,7 +21,7 @@ from chatserver.chat.slow_mode import SlowMode
 from chatserver.log.index import SearchFailed
 from chatserver.log.interface import Draft, Kind, Log, LogBusy, LogError, RefusalReason, Refused
 from chatserver.meters import MICROSECOND, KeyedBuckets
-from chatserver.protocol.client_messages import Change, Edit, React
+from chatserver.protocol.client_messages import Change, Edit, Publish, React
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
@@ -106,20 +106,27 @@ class Services:
 
     def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse an action that a sanction forbids; for "*", only a ban from all rooms does. Raises MessageError."""
-        _refuse(self.moderation.check(principal, action, room), room, id_)
-
-    def check_network(self, network: str, room: str) -> None:
-        """`check_sanctions` for an anonymous reader."""
-        _refuse(self.moderation.check_network(network, room), room)
+        refusal = self.moderation.check(principal, action, room)
+        if refusal is not None:
+            raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left, room=room)
 
     def hint(self, name: str) -> None:
         """Send other processes a hint to reload something from the log, sooner than they would by themselves."""
         if self.cluster is not None:
             self.cluster.hint(name)
 
-    def wait_to_publish(self, principal: Principal, room: str) -> float:
-        """Count one message. 0.0 when it may be published, else the seconds until it may."""
-        return self.publish_limit.take(principal) or self.slow_mode.take(principal, room)
+    def count_record(self, principal: Principal, id_: MessageId = None) -> None:
+        """Count a record against --publish-rate. Raises MessageError (429)."""
+        wait = self.publish_limit.take(principal)
+        if wait:
+            raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait), id_, wait=wait)
+
+    def count_message(self, principal: Principal, room: str, id_: MessageId = None) -> None:
+        """The same for a message, which slow mode may delay too."""
+        self.count_record(principal, id_)
+        wait = self.slow_mode.take(principal, room)
+        if wait:
+            raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait), id_, wait=wait)
 
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
         """Refuse too many never-written rooms for one connection or poll. Raises MessageError.
@@ -133,45 +140,29 @@ class Services:
             raise MessageError(ErrorCode.TOO_MANY_ROOMS, sentence, id_)
 
 
-def _refuse(refusal: Refusal | None, room: str, id_: MessageId = None) -> None:
-    if refusal is not None:
-        raise MessageError(ErrorCode.FORBIDDEN, refusal.sentence, id_, wait=refusal.seconds_left, room=room)
-
-
 def check_signed_in(principal: Principal) -> None:
     """Refuse a guest where guests may do nothing. Raises MessageError."""
     if principal.is_guest and principal.access.closed_to_guests:
         raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
 
 
-def draft_of(
-    principal: Principal, room: str, text: str, key: str | None, reply_to: int | None = None,
-    mentions: tuple[str, ...] | None = None,
-) -> Draft:  # fmt: skip
-    """The draft of a message."""
-    face = principal.author
-    if reply_to is None and mentions is None:
-        return Draft(room, face.id, face.name, text, key, principal.network)
-    return Draft(
-        room, face.id, face.name, text, key, principal.network, target=reply_to or 0, mentions=mentions or ()
-    )  # fmt: skip
-
-
-def change_draft(principal: Principal, change: Change, settings: Settings) -> Draft:
-    """The draft of a change to a message."""
-    face = principal.author
-    room, key, network, target = change.room, change.key, principal.network, change.offset
-    if isinstance(change, React):
+def draft_of(principal: Principal, record: Publish | Change, settings: Settings) -> Draft:
+    """The draft of a record by a principal."""
+    face, room = principal.author, record.room
+    if isinstance(record, Publish):
         return Draft(
-            room, face.id, face.name, "", key, network, Kind.REACTION, target, emoji=change.emoji, on=change.on
+            room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
+            mentions=record.mentions or (),
         )  # fmt: skip
+    text = record.text if isinstance(record, Edit) else ""
+    common = (room, face.id, face.name, text, record.key, principal.network)
+    if isinstance(record, React):
+        return Draft(*common, Kind.REACTION, record.offset, emoji=record.emoji, on=record.on)
     window_ms = int(settings.edit_window * 1000)
-    if isinstance(change, Edit):
-        return Draft(room, face.id, face.name, change.text, key, network, Kind.EDIT, target, window_ms=window_ms)
+    if isinstance(record, Edit):
+        return Draft(*common, Kind.EDIT, record.offset, window_ms=window_ms)
     may_moderate = principal.may(Action.MODERATE, room)
-    return Draft(
-        room, face.id, face.name, "", key, network, Kind.DELETE, target, window_ms=window_ms, as_moderator=may_moderate
-    )  # fmt: skip
+    return Draft(*common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate)
 
 
 def too_often(wait: float, what: str = "messages") -> str:

@@ -11,8 +11,7 @@ from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.encoder import expiry_text
 from chatserver.api.identities import COOKIE_LIFETIME, Identified, set_cookie
 from chatserver.api.request import Request
-from chatserver.api.rooms import refusal
-from chatserver.api.services import Services, check_signed_in, too_often
+from chatserver.api.services import Services, check_signed_in
 from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.chat.principal import Principal, named_token, new_token, opened
 from chatserver.log.interface import SIGNOUTS_CHANGED
@@ -72,9 +71,7 @@ class SessionHandlers:
         known = request.known
         if known is None or not known.token:  # the guest of an address, or a user that a proxy names with each request
             return self._ended(request)
-        wait = self._services.publish_limit.take(known.principal)
-        if wait:
-            return refusal(ErrorCode.RATE_LIMITED, too_often(wait), wait)
+        self._services.count_record(known.principal)
         return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway)
 
     async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:

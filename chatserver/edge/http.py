@@ -22,11 +22,10 @@ from typing import Any
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Later, Response, Stream, Upgrade
+from chatserver.api.answers import Answer, Commit, Hold, Later, Response, Stream, Upgrade, refusal
 from chatserver.api.identities import Identities
 from chatserver.api.pages import Pages
 from chatserver.api.request import Request
-from chatserver.api.rooms import refusal
 from chatserver.api.routes import Routes
 from chatserver.api.services import log_failure
 from chatserver.chat.hub import Hub

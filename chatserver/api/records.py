@@ -1,0 +1,80 @@
+"""Requests that write a record: publish, edit, delete, react (CONTRACT sections 3 and 8).
+
+Owns: the meaning of these requests. May not: decide what may happen to a message; the log does, in its commit.
+"""
+
+from collections.abc import Callable
+
+from chatserver.api.answers import Answer, Commit, Response, refusal
+from chatserver.api.request import Request
+from chatserver.api.services import Services, draft_of, log_failure
+from chatserver.chat.principal import Action
+from chatserver.log.interface import LogError, Stored
+from chatserver.protocol import encoders
+from chatserver.protocol.bodies import decode_edit, decode_key, decode_publish
+from chatserver.protocol.client_messages import Change, Delete, Edit, Publish, React
+from chatserver.protocol.validation import check_emoji, check_offset
+
+
+class RecordHandlers:
+    """See the module."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def publish(self, request: Request, room: str) -> Answer:
+        """`POST /rooms/{room}/messages`: 201 once it is durable."""
+        request.parameters()
+        self._services.check(request.principal, Action.WRITE, room)
+        self._services.count_message(request.principal, room)
+        sent = decode_publish(request.body, request.head.headers.get("content-type"))
+        message = Publish(room, sent.text, sent.key, reply_to=sent.reply_to, mentions=sent.mentions)
+        return self._commit(request, message, 201)
+
+    def edit(self, request: Request, room: str, offset: str) -> Answer:
+        """`PATCH /rooms/{room}/messages/{offset}`."""
+
+        def change(place: int) -> Change:
+            body = decode_edit(request.body, request.head.headers.get("content-type"))
+            return Edit(room, place, body.text, body.key)
+
+        return self._change(request, room, offset, change)
+
+    def delete(self, request: Request, room: str, offset: str) -> Answer:
+        """`DELETE /rooms/{room}/messages/{offset}`."""
+        return self._change(request, room, offset, lambda place: Delete(room, place, _key(request)))
+
+    def react(self, request: Request, room: str, offset: str, emoji: str) -> Answer:
+        """`PUT` and `DELETE /rooms/{room}/messages/{offset}/reactions/{emoji}`."""
+        on = request.head.method == "PUT"
+        return self._change(
+            request, room, offset, lambda place: React(room, place, check_emoji(emoji), on, _key(request))
+        )
+
+    def _change(self, request: Request, room: str, offset: str, change: Callable[[int], Change]) -> Answer:
+        """Submit a change. As for a publish, the rate is checked before the content; slow mode is for messages only."""
+        request.parameters()
+        self._services.check(request.principal, Action.WRITE, room)
+        self._services.count_record(request.principal)
+        place = check_offset(int(offset) if offset.isascii() and offset.isdigit() and len(offset) <= 16 else 0)
+        return self._commit(request, change(place), 200)
+
+    def _commit(self, request: Request, record: Publish | Change, status: int) -> Commit:
+        def stored(result: Stored | LogError) -> Response:
+            return self._stored(status, result)
+
+        return Commit(draft_of(request.principal, record, self._services.settings), stored)
+
+    def _stored(self, status: int, result: Stored | LogError) -> Response:
+        """The answer for a stored record with its place and author, or for one that was not stored."""
+        if isinstance(result, LogError):
+            return refusal(*log_failure(result))
+        record = result.record
+        count = None if record.reaction is None else record.reaction.count
+        cursor, time = self._services.encoder.cursor(record.offset), encoders.time_text(record.time)
+        user = (record.user_id, record.user_name)
+        return Response(status, [encoders.published(record.room, record.offset, cursor, time, *user, count)])
+
+
+def _key(request: Request) -> str | None:
+    return decode_key(request.body, request.head.headers.get("content-type"))
