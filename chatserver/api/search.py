@@ -12,7 +12,7 @@ from chatserver.api.answers import Answer, Later, Response, refusal
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
-from chatserver.api.pipelines.search import Asked, RequestSessions, Searched, SearchPipeline
+from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in, too_often
@@ -79,9 +79,11 @@ class SearchHandlers:
             before = None  # a place of another epoch is no place in this log
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
         limit = parameters.limit(default=DEFAULT_RESULTS, most=MAX_HITS)
-        returning = request.known is not None
-        later = self._answer(Asked(question, limit, request.network, principal, returning))
-        return Later(later, partial(self._check_again, request, room or EVERYWHERE), slow=True)
+        return Later(
+            self._answer(Asked(question, limit, principal)),
+            partial(self._check_again, request, room or EVERYWHERE),
+            slow=True,
+        )
 
     def _check_again(self, request: Request, room: str) -> None:
         request.check_again()
@@ -146,18 +148,18 @@ def search_handlers(
     async def write_audit(searched: Searched) -> None:
         """Put a search for one user's messages into the audit trail. Searched words are never recorded."""
         await trio.lowlevel.checkpoint()
-        question = searched.asked.question
-        if question.user not in (None, searched.principal.author.id):
-            services.audit.note_search(searched.principal, question.user, question.room or EVERYWHERE)
+        question, visitor = searched.asked.question, searched.asked.visitor
+        if question.user not in (None, visitor.author.id):
+            services.audit.note_search(visitor, question.user, question.room or EVERYWHERE)
 
     async def store_markers(searched: Searched) -> None:
         """Store read markers, because a user who searches may continue on another server, which needs them."""
-        await services.markers.store(searched.principal.author.id)
+        await services.markers.store(searched.asked.visitor.author.id)
 
     limits = search_limits(services.settings)
     pipeline = SearchPipeline(
         index=services.log.index,
-        sessions=RequestSessions() if shared is None else shared.sessions,
+        sessions=None if shared is None else shared.sessions,
         limiters=limiters,
         limits=limits,
         may_read=partial(services.allows, action=Action.READ),

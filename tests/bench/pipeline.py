@@ -68,7 +68,7 @@ class Searching:
         """A visitor who comes for the first time, when all that was found before is out of date."""
         self._shared.results.forget()
         visitor = Principal(next(self._visitors), "192.0.2.7")
-        return Asked(Question(("kettle",)), 20, visitor.network, visitor, False)
+        return Asked(Question(("kettle",)), 20, visitor)
 
     async def side_by_side(self, asked: Asked) -> int:
         """As the server does; how many messages are found."""
@@ -84,18 +84,16 @@ class Searching:
         """The same steps."""
         sessions = self._shared.sessions
         for limit in LIMITS.network:
-            await self._limiters.take(limit, asked.network)
-        principal = await sessions.find(asked)
-        if principal is None:
-            principal = sessions.make(asked)
-            await sessions.store(asked, principal)
-        await self._limiters.take(LIMITS.user, principal.number)
+            await self._limiters.take(limit, asked.visitor.network)
+        if not await sessions.find(asked.visitor):
+            await sessions.store(asked.visitor)
+        await self._limiters.take(LIMITS.user, asked.visitor.number)
         ranking = Ranking(0)
         if await self._rank(asked.question, ranking) is not None:
             for room in (await self._recent_rooms(ROOMS_CONSIDERED))[:QUERIED_ROOMS]:
                 await self._rank(msgspec.structs.replace(asked.question, room=room), ranking)
         hits = ranking.best(asked.limit)
-        self._later(sessions.touch, Searched(asked, principal, hits, {}, 0, [], False, 0.0))
+        self._later(sessions.touch, Searched(asked, hits, {}, 0, [], False, 0.0))
         return len(hits)
 
     async def _rank(self, question: Question, ranking: Ranking) -> int | None:

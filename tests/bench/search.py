@@ -21,7 +21,7 @@ import trio
 
 from chatserver.api.pipelines.limiters import Limiters, local_shards, search_limits
 from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.pipelines.search import Asked, RequestSessions, SearchPipeline
+from chatserver.api.pipelines.search import Asked, SearchPipeline
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
@@ -135,13 +135,13 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
     for _ in range(times):
         for kind, ask in KINDS.items():
             pipeline = SearchPipeline(
-                index=log.index, sessions=RequestSessions(), limits=LIMITS, recent_rooms=recent_rooms,
+                index=log.index, limits=LIMITS, recent_rooms=recent_rooms,
                 limiters=Limiters(local_shards(trio.current_time), trio.current_time),
                 results=ResultCache(trio.current_time), may_read=lambda principal, *, room: True,
                 start_in_background=nursery.start_soon, altered_meanwhile=LogReader(log).altered_meanwhile,
             )  # fmt: skip
             visitor = Principal(next(visitors), "192.0.2.7")
-            asked = Asked(ask(language), 20, visitor.network, visitor, False)
+            asked = Asked(ask(language), 20, visitor)
             began = perf_counter()
             await pipeline.search(asked)
             found[kind].append(perf_counter() - began)

@@ -1,10 +1,9 @@
 """A search, from the question to the ranked messages, step by step.
 
-    the network's limiters, each on its shard ─────────────────────────────────┐
-    the session ─┬─ made and stored, if it is missing ──────────────────────────┤
-                 ├─ the user's limiter ──────────────────────────────────────────┼─ the answer ─┬─ the result caches
-                 └─ the caches, else the index: all rooms ─┬─ room ─ ranked ─┐   │              ├─ the session, again
-                                                           └─ room ─ ranked ─┴───┘              └─ other steps given
+    the limiters of user and network, each on its shard ─────────────────────┐
+    the session, made and stored if it is missing ───────────────────────────┼─ the answer ─┬─ the result caches
+    the caches, else the index: all rooms ─┬─ room ─ ranked ─┬───────────────┘              ├─ the session, again
+                                           └─ room ─ ranked ─┘                              └─ other steps given
 
 Owns: this order. All steps up to the answer run in one nursery, so a limiter that refuses, or a step that fails,
 cancels the others. May not: know HTTP; a step is in its own module, or given at construction.
@@ -45,16 +44,13 @@ class Asked(msgspec.Struct, frozen=True):
 
     question: Question
     limit: int
-    network: str
-    visitor: Principal  # the user of the request
-    returning: bool  # the request identifies its user, so its session can be looked up
+    visitor: Principal
 
 
 class Searched(msgspec.Struct, frozen=True):
     """The outcome of a search."""
 
     asked: Asked
-    principal: Principal
     hits: list[Hit]
     parts: dict[Part, Found]  # results that were not in this process's cache
     generation: int  # of the result cache, when the search began
@@ -66,14 +62,11 @@ class Searched(msgspec.Struct, frozen=True):
 class Sessions(Protocol):
     """The sessions of users who search."""
 
-    async def find(self, asked: Asked) -> Principal | None:
-        """The principal of an existing session."""
+    async def find(self, visitor: Principal) -> bool:
+        """Whether this user has a session."""
 
-    def make(self, asked: Asked) -> Principal:
-        """Make the principal of a new session."""
-
-    async def store(self, asked: Asked, principal: Principal) -> None:
-        """Store a new session for the next request."""
+    async def store(self, visitor: Principal) -> None:
+        """Store a new session."""
 
     async def touch(self, searched: Searched) -> None:
         """Extend the lifetime of a session that was used."""
@@ -119,10 +112,10 @@ class SearchPipeline:
     """The steps, and the systems that they query. `recent_rooms` gives the rooms that were written last."""
 
     def __init__(
-        self, *, index: Index, sessions: Sessions, limiters: Limiters, limits: SearchLimits, results: ResultCache,
+        self, *, index: Index, limiters: Limiters, limits: SearchLimits, results: ResultCache,
         recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_in_background: Start,
         altered_meanwhile: Callable[[], AbstractContextManager[Reading]],
-        after_steps: Sequence[AfterStep] = (), far_results: FarResults | None = None,
+        after_steps: Sequence[AfterStep] = (), sessions: Sessions | None = None, far_results: FarResults | None = None,
     ) -> None:  # fmt: skip
         self._index = index
         self._sessions = sessions
@@ -133,7 +126,11 @@ class SearchPipeline:
         self._recent_rooms = recent_rooms
         self._start_in_background = start_in_background
         self._altered_meanwhile = altered_meanwhile
-        self._after_steps = (self._keep_results, self._share_results, sessions.touch, *after_steps)
+        self._after_steps = [self._keep_results, *after_steps]
+        if sessions is not None:
+            self._after_steps.append(sessions.touch)
+        if far_results is not None:
+            self._after_steps.append(partial(self._share_results, far_results))
         self._far_results = far_results
         #: by part and generation of the results: nobody joins a query that began before a text was removed
         self._flights: SingleFlight[tuple[Part, int], _Asked] = SingleFlight()
@@ -149,30 +146,29 @@ class SearchPipeline:
     async def _search(self, asked: Asked, meanwhile: Reading) -> Searched:
         began = trio.current_time()
         ranking = Ranking(self._results.generation)
+        visitor = asked.visitor
         try:
             async with side_by_side() as nursery:
+                nursery.start_soon(self._limiters.take, self._limits.user, visitor.number)
                 for limit in self._limits.network:
-                    nursery.start_soon(self._limiters.take, limit, asked.network)
-                principal = await self._sessions.find(asked)
-                if principal is None:
-                    principal = self._sessions.make(asked)
-                    nursery.start_soon(self._sessions.store, asked, principal)
-                nursery.start_soon(self._limiters.take, self._limits.user, principal.number)
-                await self._query(asked, principal, ranking)
+                    nursery.start_soon(self._limiters.take, limit, visitor.network)
+                if self._sessions is not None:
+                    nursery.start_soon(_open_session, self._sessions, visitor)
+                await self._query(asked, ranking)
         except OverLimitError as refusal:
             self._start_in_background(self._limiters.remember, refusal)
             raise
-        ranking.look_again(meanwhile, lambda room: self._may_read(principal, room=room))
+        ranking.look_again(meanwhile, lambda room: self._may_read(visitor, room=room))
         return Searched(
-            asked, principal, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
+            asked, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
             not ranking.found, trio.current_time() - began,
         )  # fmt: skip
 
     # -- the queries ------------------------------------------------------------------------------------------------
 
-    async def _query(self, asked: Asked, principal: Principal, ranking: "Ranking") -> None:
+    async def _query(self, asked: Asked, ranking: "Ranking") -> None:
         """Search all rooms; if one answer cannot hold all matches, also rooms one by one, concurrently."""
-        question = asked.question
+        question, principal = asked.question, asked.visitor
         complete = await self._rank_rounds(question, asked.limit, principal, ranking)
         if complete or question.room is not None:
             return
@@ -223,12 +219,17 @@ class SearchPipeline:
         for part, found in searched.parts.items():
             self._results.put(part, found, searched.generation)
 
-    async def _share_results(self, searched: Searched) -> None:
+    async def _share_results(self, far_results: FarResults, searched: Searched) -> None:
         """Share the results with other processes."""
-        if self._far_results is not None:
-            async with side_by_side() as nursery:
-                for each in searched.unshared:
-                    nursery.start_soon(self._far_results.put, *each)
+        async with side_by_side() as nursery:
+            for each in searched.unshared:
+                nursery.start_soon(far_results.put, *each)
+
+
+async def _open_session(sessions: Sessions, visitor: Principal) -> None:
+    """Find the session of a user, or make it."""
+    if not await sessions.find(visitor):
+        await sessions.store(visitor)
 
 
 class _Asked(NamedTuple):
@@ -270,24 +271,3 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self._hits)
-
-
-class RequestSessions:
-    """Sessions without storage: each request carries its own identity."""
-
-    async def find(self, asked: Asked) -> Principal | None:
-        """The user of the request's token."""
-        await trio.lowlevel.checkpoint()
-        return asked.visitor if asked.returning else None
-
-    def make(self, asked: Asked) -> Principal:
-        """The guest of an address and user agent, or the user that a proxy names."""
-        return asked.visitor
-
-    async def store(self, asked: Asked, principal: Principal) -> None:
-        """Do nothing: the same request makes the same principal."""
-        await trio.lowlevel.checkpoint()
-
-    async def touch(self, searched: Searched) -> None:
-        """Do nothing."""
-        await trio.lowlevel.checkpoint()

@@ -5,6 +5,7 @@ than one call.
 """
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from time import time_ns
@@ -13,7 +14,7 @@ import msgspec
 
 from chatserver.api.pipelines.limiters import Limit, LocalShard
 from chatserver.api.pipelines.results import RESULT_LIFETIME, Part
-from chatserver.api.pipelines.search import Asked, Lookup, Searched
+from chatserver.api.pipelines.search import Lookup, Searched
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found
 from chatserver.meters import TokenBucket
@@ -134,39 +135,27 @@ class SharedSessions:
         self._shards = shards
         self.made = 0
 
-    async def find(self, asked: Asked) -> Principal | None:
+    async def find(self, visitor: Principal) -> bool:
         """See `Sessions.find`. While a shard is away, its visitors count as found, so none is made anew."""
-        name = _session(asked.visitor)
         try:
-            since = await self._shards.of(name).call(b"GET", self._shards.key(name))
+            return await self._ask(visitor, b"GET") is not None
         except SharedError:
-            return asked.visitor
-        return None if since is None else asked.visitor
+            return True
 
-    def make(self, asked: Asked) -> Principal:
-        """See `Sessions.make`: the user of the request."""
-        self.made += 1
-        return asked.visitor
-
-    async def store(self, asked: Asked, principal: Principal) -> None:
+    async def store(self, visitor: Principal) -> None:
         """See `Sessions.store`."""
-        now = time_ns() // 1_000_000
-        await self._ask(principal, b"SET", now, b"EX", SESSION_LIFETIME)
+        self.made += 1
+        with suppress(SharedError):  # the next request makes it again
+            await self._ask(visitor, b"SET", time_ns() // 1_000_000, b"EX", SESSION_LIFETIME)
 
     async def touch(self, searched: Searched) -> None:
         """See `Sessions.touch`."""
-        await self._ask(searched.principal, b"EXPIRE", SESSION_LIFETIME)
+        with suppress(SharedError):
+            await self._ask(searched.asked.visitor, b"EXPIRE", SESSION_LIFETIME)
 
-    async def _ask(self, principal: Principal, command: bytes, *arguments: bytes | int) -> None:
-        name = _session(principal)
-        try:
-            await self._shards.of(name).call(command, self._shards.key(name), *arguments)
-        except SharedError:
-            return  # the next request makes it again
-
-
-def _session(principal: Principal) -> str:
-    return f"session:{principal.number}"
+    async def _ask(self, visitor: Principal, command: bytes, *arguments: bytes | int) -> object:
+        name = f"session:{visitor.number}"
+        return await self._shards.of(name).call(command, self._shards.key(name), *arguments)
 
 
 class SharedSearch:

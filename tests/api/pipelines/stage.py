@@ -54,14 +54,11 @@ class Systems:
     def sweep(self) -> None:
         """Nothing is kept."""
 
-    async def find(self, asked: Asked) -> Principal | None:
+    async def find(self, visitor: Principal) -> bool:
         await self.step("session")
-        return None if self.missing else asked.visitor
+        return not self.missing
 
-    def make(self, asked: Asked) -> Principal:
-        return asked.visitor
-
-    async def store(self, asked: Asked, principal: Principal) -> None:
+    async def store(self, visitor: Principal) -> None:
         await self.step("store")
 
     async def touch(self, searched: Searched) -> None:
@@ -120,7 +117,7 @@ class Stage:
         )  # fmt: skip
 
     async def search(self, word: str = "hi", *, room: str | None = None, limit: int = 20) -> Searched:
-        return await self.pipeline.search(Asked(Question((word,), room), limit, ANN.network, ANN, True))
+        return await self.pipeline.search(Asked(Question((word,), room), limit, ANN))
 
 
 def found(searched: Searched) -> list[str]:

@@ -40,7 +40,7 @@ async def test_side_by_side_takes_as_long_as_the_longest(autojump_clock: Clock, 
     systems.go_on = None
     async with trio.open_nursery() as nursery:
         searched = await Stage(systems, nursery).search()
-    assert searched.seconds == pytest.approx(2.0), "a session, then the user's limit, a store and the query"
+    assert searched.seconds == pytest.approx(2.0), "the session, which is looked for and stored"
 
 
 async def test_one_query_is_enough_for_most_questions(autojump_clock: Clock, systems: Systems) -> None:
