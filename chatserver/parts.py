@@ -78,7 +78,6 @@ class Parts(MeasuredParts):
 
     exchanges: HttpExchanges
     websockets: WebSocketHandler
-    publish_limit: PublishLimit
     limiters: Limiters
     services: Services
     poller: Poller
@@ -194,7 +193,7 @@ def build(
         loop=loop, garbage=garbage, log=log, searches=routes.searches.counts, connections=connections,
         admission=admission, stats=stats, input_budget=connections.input_budget, hub=hub,
         moderation=services.moderation, exchanges=exchanges, websockets=websockets,
-        publish_limit=services.publish_limit, services=services, limiters=limiters,
+        services=services, limiters=limiters,
         poller=Poller(connections, readiness, listeners), handshakes=handshakes, shared=shared,
     )  # fmt: skip
     metrics = ServerMetrics(parts)

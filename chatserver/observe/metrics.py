@@ -11,7 +11,6 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
@@ -36,10 +35,6 @@ from chatserver.observe.memory import Collector as GarbageCollector
 from chatserver.observe.numbers import Family, families_of
 from chatserver.observe.rationed import Rationed
 from chatserver.reasons import Reason
-
-#: The share of a core for making the text, and the seconds that may be used at once: 100 scrapes. Prometheus scrapes
-#: every 15 s; at 20,000 connections its text is then at most 30 ms old.
-SHARE, AT_ONCE_SECONDS = 0.1, 0.3
 
 _TRANSPORTS: dict[type, str] = {WebSocketSession: "websocket", PollWaiter: "poll", Member: "events"}
 
@@ -67,9 +62,8 @@ class ServerMetrics:
 
     def __init__(self, parts: MeasuredParts) -> None:
         self._parts = parts
-        rationed = partial(Rationed, share=SHARE, at_once=AT_ONCE_SECONDS)
-        self.text: Callable[[], bytes] = rationed(lambda: generate_latest(self)).get
-        self.families: Callable[[], list[Family]] = rationed(lambda: families_of(self.collect())).get
+        self.text = Rationed(lambda: generate_latest(self)).get
+        self.families: Callable[[], list[Family]] = Rationed(lambda: families_of(self.collect())).get
 
     def collect(self) -> Iterator[Metric]:
         """All metrics; called by prometheus_client."""

@@ -15,10 +15,6 @@ from chatserver.observe.numbers import Totals, value_of
 from chatserver.observe.rationed import Rationed
 from chatserver.workers.child import Child
 
-#: The share of a core for making the text, and the seconds that may be used at once. Each worker bounds the cost of its
-#: own numbers.
-SHARE, AT_ONCE_SECONDS = 0.1, 0.3
-
 _log = structlog.get_logger("chatserver.workers")
 
 
@@ -29,7 +25,7 @@ class WorkersMetrics:
         self._children = children
         self._totals = Totals()
         self._deaths = {"died": 0, "hung": 0}
-        self._text = Rationed(self._make_text, share=SHARE, at_once=AT_ONCE_SECONDS)
+        self._text = Rationed(self._make_text)  # each worker bounds the cost of its own numbers
         self._asking: SingleFlight[str, bytes] = SingleFlight()
 
     def ended(self, child: Child) -> None:

@@ -5,7 +5,8 @@ from typing import cast
 import pytest
 
 from chatserver.observe import metrics, rationed
-from chatserver.observe.metrics import AT_ONCE_SECONDS, SHARE, MeasuredParts, ServerMetrics
+from chatserver.observe.metrics import MeasuredParts, ServerMetrics
+from chatserver.observe.rationed import AT_ONCE_SECONDS, SHARE
 
 #: Seconds that a text takes to make, here: a binary fraction, so that sums are exact.
 COST = 2.0**-8

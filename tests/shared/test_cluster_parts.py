@@ -140,10 +140,10 @@ async def test_what_one_found_the_other_does_not_look_for_until_something_is_tak
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:
     async with pair(servers, publish_rate=0.01) as (ours, other):
-        shared, limit = ours.server.parts.shared, other.server.parts.publish_limit
+        shared, limit = ours.server.parts.shared, other.server.parts.services.publish_limit
         assert shared is not None
         assert await say_hi(ours) == 201
-        [number] = ours.server.parts.publish_limit.users._states
+        [number] = ours.server.parts.services.publish_limit.users._states
         name = f"publish-user:{number}"
 
         async def told() -> bool:
@@ -204,7 +204,7 @@ async def test_without_the_flag_there_is_nothing_of_it() -> None:
         assert server.server.parts.shared is None
         assert "shards" not in (await ask(server.address, "GET", "/readyz")).json
         assert b"shard" not in (await ask(server.address, "GET", "/metrics")).body
-        assert server.server.parts.publish_limit.note is None
+        assert server.server.parts.services.publish_limit.note is None
 
 
 def test_the_client_library_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def stage(folder: Path, **options: Any) -> Stage:
 async def supervised(folder: Path, **options: Any) -> AsyncIterator[Stage]:
     """Two workers that are ready, until the block ends."""
     found = stage(folder, **options)
-    with mock.patch("chatserver.workers.metrics.AT_ONCE_SECONDS", 1e9):
+    with mock.patch("chatserver.observe.rationed.AT_ONCE_SECONDS", 1e9):
         async with trio.open_nursery() as nursery:
             await nursery.start(found.run)
             yield found

@@ -27,7 +27,7 @@ from chatserver import server as server_module
 from chatserver.log import open_log
 from chatserver.log.interface import Log
 from chatserver.net.states import State
-from chatserver.observe import metrics
+from chatserver.observe import rationed
 from chatserver.observe.memory import Collector
 from chatserver.reasons import Reason
 from chatserver.server import Server
@@ -149,7 +149,7 @@ async def serving(
         mock.patch.object(server_module, "Collector", collector),
         mock.patch.object(server_module, "open_log", opening),
         # A busy machine uses up the share of time that /metrics may take, and would be shown what was true before.
-        mock.patch.object(metrics, "AT_ONCE_SECONDS", math.inf),
+        mock.patch.object(rationed, "AT_ONCE_SECONDS", math.inf),
         capture_logs() as logs,
         trio.fail_after(LIFE),
     ):
