@@ -76,7 +76,7 @@ class SessionHandlers:
 
     async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:
         signed_out = self._identities.signed_out
-        now = max(signed_out.wall_ms(), ceil(issued * 1000))  # the issuer's clock may be ahead of ours
+        now = ceil(max(signed_out.wall_ms(), issued * 1000))  # the issuer's clock may be ahead of ours
         lifetime = COOKIE_LIFETIME if principal.is_guest else MAX_LIFETIME
         sign_out = SignOut(principal.number, principal.is_guest, now, now + int(lifetime * 1000))
         await self._services.log.signouts.add(sign_out)
