@@ -24,6 +24,7 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.edge.closes import CloseStats
+from chatserver.edge.http import PageWaiter
 from chatserver.log.interface import Log
 from chatserver.meters import ByteBudget
 from chatserver.net.admission import Admission
@@ -36,7 +37,10 @@ from chatserver.observe.numbers import Family, families_of
 from chatserver.observe.rationed import Rationed
 from chatserver.reasons import Reason
 
-_TRANSPORTS: dict[type, str] = {WebSocketSession: "websocket", PollWaiter: "poll", Member: "events"}
+#: By the type of a connection's context; others are plain HTTP.
+_TRANSPORTS: dict[type, str] = {
+    WebSocketSession: "websocket", PollWaiter: "poll", PageWaiter: "poll", Member: "events"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from chatserver.api.rooms import LISTED_PER_STEP
 from chatserver.chat.presence import Presence
 from chatserver.chat.room import Room
 from chatserver.reasons import Reason
-from tests.support.peers import Chatter, Peer, ask, chatter, publish, request, upgrade
-from tests.support.serving import Serving
+from tests.support.peers import Chatter, Peer, ask, chatter, connect, publish, request, upgrade
+from tests.support.serving import Serving, eventually, serving
 
 # -- rooms and members ----------------------------------------------------------------------------------------------
 
@@ -117,6 +117,18 @@ async def test_metrics_name_every_reason_and_phase_and_count_messages(server: Se
         "chatserver_deliveries_total 3.0",
         "chatserver_members 1.0",
     } <= set(lines)
+
+
+async def test_a_poll_of_an_allowed_page_is_counted_as_a_poll() -> None:
+    """It was counted as a connection of plain HTTP, since its waiter is another type."""
+    origin = "https://app.example"
+    async with serving(allow_origin=(origin,)) as server, connect(server.address) as peer:
+        await peer.send(request("GET", "/rooms/lobby/messages?wait=60", headers={"Origin": origin}))
+
+        async def is_counted() -> bool:
+            return await server.metric("chatserver_connections", phase="held", transport="poll") == 1
+
+        await eventually(is_counted)
 
 
 # -- methods and paths ----------------------------------------------------------------------------------------------
