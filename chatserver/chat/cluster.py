@@ -12,9 +12,9 @@ people.
 
 import math
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -60,8 +60,13 @@ MAX_NAMED = 100_000
 MAX_NOTICES = 500
 #: Rooms updated in one step when a process has gone.
 ROOMS_PER_STEP = 50
+#: Names of rooms elsewhere that are kept once for all processes, the latest ones: 1 MB.
+SHARED_NAMES = 10_000
 #: Bound on the random number of a process.
 _PROCESSES = 1 << 60
+
+#: The one object for a name. Not `sys.intern`: on Python 3.12 that keeps every string for ever.
+_shared_name = lru_cache(SHARED_NAMES)(str)
 
 
 class MessageBus(Protocol):
@@ -291,7 +296,7 @@ class Cluster:
         process.rooms.pop(name, None)
         self._named += len(there.people) - len(before.people)
         if there.people or there.unnamed:
-            process.rooms[sys.intern(name)] = there  # one string for all processes that are in the room
+            process.rooms[_shared_name(name)] = there  # one string for all processes that are in the room
         room = self._hub.rooms.get(name)
         if room is not None and isinstance(room.presence, ClusterPresence):
             was_large = len(room.presence) > MAX_NAMED_MEMBERS

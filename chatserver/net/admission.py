@@ -17,13 +17,12 @@ Thousands of machines that send one slow head each cannot be told from as many h
 """
 
 import random
-import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import structlog
 
-from chatserver.net.connection import Connection, network_of
+from chatserver.net.connection import Connection, network_of, shared_address
 from chatserver.net.connections import Connections
 from chatserver.net.states import ROWS, Priority, Reclaim, State
 from chatserver.net.wheel import spans, ticks
@@ -117,7 +116,7 @@ class Admission:
             self.release(connection.network)
             self._by_network[network] = count + 1
             self.held += 1
-        connection.address = sys.intern(address)
+        connection.address = shared_address(address)
         return None
 
     def release(self, network: str) -> None:

@@ -28,6 +28,8 @@ Transport: TypeAlias = Union["PlainTransport", "TlsTransport"]
 CLOSED = -1
 #: IPv6 addresses whose network is cached: each event needs it several times.
 CACHED_NETWORKS = 8192
+#: Addresses that are kept once for all their connections, the latest ones: 1 MB.
+SHARED_ADDRESSES = 8192
 
 _NETWORK_BYTES = 8  # of the 16 of an IPv6 address: its /64
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.2
@@ -36,6 +38,11 @@ _IPV4_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.
 def network_of(address: str) -> str:
     """The key that an address is counted under: itself, or its /64."""
     return address if ":" not in address else _network_of_ipv6(address)
+
+
+#: The one object for an address. Not `sys.intern`: on Python 3.12 that keeps every string for ever, and one client has
+#: 2^64 addresses.
+shared_address = lru_cache(SHARED_ADDRESSES)(str)
 
 
 @lru_cache(CACHED_NETWORKS)

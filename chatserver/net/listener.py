@@ -23,6 +23,7 @@ import structlog
 
 from chatserver.net import sockets
 from chatserver.net.admission import Admission
+from chatserver.net.connection import shared_address
 from chatserver.net.connections import Connections
 from chatserver.net.states import State
 from chatserver.reasons import Reason
@@ -91,7 +92,7 @@ class Listener:
 
     def _take(self, descriptor: int, address: str, *, short: bool = False) -> None:
         """Admit a peer, or refuse it."""
-        address = sys.intern(address)
+        address = shared_address(address)
         try:
             reason = self._admission.admit(address, short=short)
         except BaseException:
