@@ -60,6 +60,9 @@ MAX_NAMED = 100_000
 MAX_NOTICES = 500
 #: Rooms updated in one step when a process has gone.
 ROOMS_PER_STEP = 50
+#: Rooms that may have left memory unreported; beyond that, a report of all rooms is made instead. Names are free, and a
+#: round reports 2,000 rooms of one person each.
+MAX_GONE = 20_000
 #: Names of rooms elsewhere that are kept once for all processes, the latest ones: 1 MB.
 SHARED_NAMES = 10_000
 #: Bound on the random number of a process.
@@ -155,6 +158,9 @@ class Cluster:
 
     def _messages(self) -> Iterator[bytes]:
         """The messages of this round."""
+        if len(self._unreported) > len(self._hub.rooms) + MAX_GONE:
+            self._unreported.clear()  # a report of all rooms also tells that those not in it are empty
+            self._all_wanted, self._last = True, None
         pause = max(RESEND_INTERVAL, len(self._hub.rooms) * len(self._processes) / RESENT_ROOMS_PER_SECOND)
         if self._all_wanted and self._clock() >= self._reported_all + pause:
             self._report_all()

@@ -18,6 +18,7 @@ from chatserver.chat.cluster_presence import ClusterPresence
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
 from chatserver.chat.process_messages import ProcessReport, RoomReport, encode
+from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from tests.support.chatting import Chatting, SmallSettings
 from tests.support.processes import MENDED, SAID, Air, Process, lose
 from tests.support.scripted import Peer
@@ -107,6 +108,23 @@ async def test_everything_is_told_when_it_takes_many_rounds(
     ours.cluster._processes.clear()  # as if they had not been heard of
     await trio.sleep(MENDED + 10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
+
+
+async def test_rooms_that_are_gone_before_they_were_reported_are_bounded(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_GONE", 20)
+    monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 2)
+    monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 2)
+    ours, other = pair
+    members = [await other.it.join(Peer(1), f"room-{number}") for number in range(120)]
+    await trio.sleep(SAID)
+    for member in members[5:]:
+        other.it.leave(member)
+    await trio.sleep(EMPTY_ROOM_SECONDS + SAID)
+    assert len(other.cluster._unreported) <= module.MAX_GONE + len(other.it.hub.rooms) == 25
+    await trio.sleep(MENDED + 10.0)
+    assert [room for room in range(120) if ours.people(f"room-{room}")] == [0, 1, 2, 3, 4]
 
 
 async def test_what_is_told_again_is_no_news(air: Air, pair: Pair) -> None:
