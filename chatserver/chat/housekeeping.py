@@ -49,7 +49,8 @@ class Housekeeping:
         self._schedule = schedule
         self._left = left
         self._clock = clock
-        self._leasing: dict[Room, None] = {}  # rooms with leases, the longest waiting first
+        self._leasing: dict[Room, int] = {}  # rooms with leases and the number of these, the longest waiting first
+        self.leases = 0  # their sum; some may have ended since the last round
         self._changed: dict[Room, None] = {}  # rooms with a presence change to send, likewise
         self._noticing: dict[Room, None] = {}  # rooms with notices, likewise
         self._told = 0  # members reached since the last round began
@@ -64,7 +65,9 @@ class Housekeeping:
 
     def note_lease(self, room: Room) -> None:
         """Queue a room in which somebody has a lease."""
-        self._leasing[room] = None
+        count = room.presence.leases
+        self.leases += count - self._leasing.get(room, 0)
+        self._leasing[room] = count
 
     def leasing(self) -> list[Room]:
         """The rooms in which somebody has a lease."""
@@ -72,8 +75,12 @@ class Housekeeping:
 
     def forget(self, room: Room) -> None:
         """Drop a room that leaves memory."""
-        for rooms in (self._leasing, self._changed, self._noticing):
-            rooms.pop(room, None)
+        self._forget_leases(room)
+        self._changed.pop(room, None)
+        self._noticing.pop(room, None)
+
+    def _forget_leases(self, room: Room) -> None:
+        self.leases -= self._leasing.pop(room, 0)
 
     # -- notices ----------------------------------------------------------------------------------------------------
 
@@ -148,8 +155,10 @@ class Housekeeping:
     def _end_leases(self, room: Room, now: float) -> bool:
         """End the next expired leases of a room. True: there may be more."""
         more = room.presence.expire(now)
-        if not room.presence.leased:
-            self._leasing.pop(room, None)
+        if room.presence.leases:
+            self.note_lease(room)
+        else:
+            self._forget_leases(room)
         self._left(room)
         return more
 

@@ -130,9 +130,9 @@ class Presence:
         return [self._people[number] for number in self._leases or ()]
 
     @property
-    def leased(self) -> bool:
-        """Whether somebody has a lease."""
-        return bool(self._leases)
+    def leases(self) -> int:
+        """The number of people with a lease."""
+        return len(self._leases or ())
 
     def _note(self, principal: Principal, *, here: bool) -> None:
         is_large = len(self._people) > MAX_NAMED_MEMBERS

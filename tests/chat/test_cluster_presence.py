@@ -129,7 +129,7 @@ class Both:
                 assert listed[user] in names
         assert (self.it.here, self.it.count_here) == (bool(self.own), len(self.own))
         assert {each.number: each.label for each in self.it.people_here(USERS)} == self.own
-        assert self.it.leased == bool(self.leases)
+        assert self.it.leases == len(self.leases)
 
 
 ENTER, LEAVE, TIME, TELL = ("enter", (1, "a")), ("leave", (1,)), ("time", ()), ("tell", ())

@@ -73,6 +73,28 @@ async def test_a_window_that_closes_while_another_stays_open_is_nothing_to_tell(
     assert it.hub.rooms["lobby"].presence.connections(50) == 1
 
 
+async def test_people_without_a_connection_are_bounded_over_all_rooms(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll of a hundred rooms by another guest left a hundred people for the grace, and so did the next."""
+    monkeypatch.setattr("chatserver.chat.hub.MAX_LEASES", 10)
+    names = [f"room-{number}" for number in range(3)]
+    await it.load(*names)
+    rooms = [it.hub.rooms[name] for name in names]
+    for number in range(100, 107):
+        for room in rooms:
+            it.hub.polled(room, Peer(number).principal)
+    assert [len(room.presence) for room in rooms] == [4, 3, 3]
+    for room in rooms:
+        await it.join(Peer(100), room.name)
+    await trio.sleep(1.5)
+    assert it.hub.housekeeping.leases == 7, "whoever has come back has no lease"
+    await trio.sleep(GRACE + 2)
+    assert [len(room.presence) for room in rooms] == [1, 1, 1]
+    it.hub.polled(rooms[0], Peer(7).principal)
+    assert len(rooms[0].presence) == 2, "there is a place again"
+
+
 async def test_all_who_lost_their_connection_at_once_go_a_few_in_a_step(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,11 +235,13 @@ def _check_chat(world: World, everybody: list[Connection], waiting: Queued) -> N
     counted = hub.statistics()
     assert counted["members"] == sum(map(len, members.values())), "memberships are counted that are none"
     assert counted["waiters"] == sum(map(len, waiters.values())), "polls are counted that nobody holds"
+    assert hub.housekeeping.leases == sum(hub.housekeeping._leasing.values()), "leases are counted that are none"
     rooms = list(hub.rooms.values())
     for room in {*members, *waiters, *rooms}:
         assert hub.rooms.get(room.name) is room, f"somebody is in {room.name}, which is not in memory"
         _check_room(room, members.get(room, []), waiters.get(room, []), waiting)
-        assert not room.presence.leased or room in hub.housekeeping._leasing, f"nobody ends the leases of {room.name}"
+        leases = room.presence.leases
+        assert leases <= hub.housekeeping._leasing.get(room, 0), f"nobody ends the leases of {room.name}"
         told = room.telling is not None or room in hub.housekeeping._changed
         assert not room.presence.changed or told, f"nobody tells {room.name} who came"
         assert room.notices is None or room in hub.housekeeping._noticing, f"nobody tells {room.name} who types"
