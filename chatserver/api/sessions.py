@@ -72,6 +72,9 @@ class SessionHandlers:
         if known is None or not known.token:  # the guest of an address, or a user that a proxy names with each request
             return self._ended(request)
         self._services.count_record(known.principal)
+        if not (known.principal.is_guest or self._identities.signed_out.takes(known.principal.number)):
+            sentence = "as many users have signed out as can be remembered; let the token expire"
+            raise MessageError(ErrorCode.UNAVAILABLE, sentence)
         return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway)
 
     async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:

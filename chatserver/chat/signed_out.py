@@ -32,6 +32,10 @@ class SignedOut:
         found = self._table.get(number)
         return found is not None and found is not last  # None: an old one has been dropped meanwhile
 
+    def takes(self, number: int) -> bool:
+        """Whether a sign-out of this user, who is no guest, can be remembered."""
+        return self._table.takes(number, self.wall_ms())
+
     def restore(self, sign_outs: Iterable[SignOut]) -> None:
         """Put back the sign-outs from before a restart."""
         self._table = SignOutTable(sign_outs)

@@ -3,7 +3,8 @@
 Owns: the value, the interface, the sign-outs in memory and in a database. May not: know a token.
 
 Each person has at most one, kept until the last token or session that it ends would have expired anyway. Anybody may be
-a guest, so only the latest sign-outs of guests are kept.
+a guest, so only the latest sign-outs of guests are kept. Those of other users are never dropped, since a stolen token
+would be valid again: beyond a bound no more are accepted.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -18,6 +19,8 @@ from chatserver.log.tables import Database, Tables
 
 #: Sign-outs of guests that are kept; each is 100 bytes of memory.
 MAX_GUESTS = 10_000
+#: Sign-outs of other users that are accepted, of 400 days; each is 230 bytes of memory in each process.
+MAX_USERS = 1_000_000
 #: Sign-outs between two removals of those beyond MAX_GUESTS from a database, each of which looks at all that are kept.
 TRIM_EVERY = 100
 #: Of the oldest sign-outs, how many are looked at for each new one: more than one, so that expired ones become fewer.
@@ -86,8 +89,16 @@ class SignOutTable:
             self._guests[number] = None
             if len(self._guests) > MAX_GUESTS:
                 self._remove(next(iter(self._guests)))
+        self._remove_expired(sign_out.time)
+
+    def takes(self, number: int, now_ms: int) -> bool:
+        """Whether a sign-out of this user, who is no guest, may be added."""
+        self._remove_expired(now_ms)
+        return number in self._kept or len(self._kept) - len(self._guests) < MAX_USERS
+
+    def _remove_expired(self, now_ms: int) -> None:
         for each in list(islice(self._kept.values(), EXPIRED_AT_ONCE)):
-            if each.until <= sign_out.time:
+            if each.until <= now_ms:
                 self._remove(each.number)
 
     def _remove(self, number: int) -> None:

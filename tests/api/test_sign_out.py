@@ -62,6 +62,22 @@ async def test_every_token_of_a_person_ends_and_later_ones_hold(house: Serving) 
     assert (await ask(house.address, "DELETE", "/session", headers=bearer(mine))).status == 401
 
 
+async def test_beyond_a_number_of_users_nobody_else_can_sign_out_until_one_has_expired(
+    house: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To drop the oldest, as those of guests are, would make tokens valid again that somebody has revoked."""
+    monkeypatch.setattr("chatserver.log.signouts.MAX_USERS", 2)
+    ann, bob, cat = (bearer(old(sub=f"u_{name}")) for name in ("ann", "bob", "cat"))
+    for each in (ann, bob, cookie("a-guest-that-is-not-counted")):
+        await sign_out(house, each)
+    assert [await status(house, each) for each in (ann, bob, cat)] == [401, 401, 200]
+    refused = await ask(house.address, "DELETE", "/session", headers=cat)
+    assert (refused.status, refused.error, await status(house, cat)) == (503, "unavailable", 200)
+    await sign_out(house, bearer(token(sub="u_ann", iat=int(time.time()) + 2)))
+    with mock.patch.object(house.server.parts.services.identities.signed_out, "wall_ms", return_value=1 << 60):
+        await sign_out(house, cat)
+
+
 @pytest.mark.parametrize("ahead", [5.0004, -1e308])
 async def test_the_token_of_an_issuer_whose_clock_is_wrong_ends_too(house: Serving, ahead: float) -> None:
     """It was accepted, and a sign-out by the same token left it valid: by its `iat` it was issued later.
