@@ -8,11 +8,10 @@ only the engine touches sockets.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
 import msgspec
@@ -22,8 +21,11 @@ from loadgen.answers import TURNED_AWAY
 from loadgen.latency import Latency
 from loadgen.report import Tally
 from loadgen.target import PER_SOURCE, SHARED_INDEX, USUAL, Endpoint
-from loadgen.timers import NEVER, Wheel, now
+from loadgen.timers import NEVER, now
 from loadgen.traffic import Traffic, names_in
+
+if TYPE_CHECKING:
+    from loadgen.engine import Engine
 
 #: An attacker that was disconnected reconnects after this long, give or take half: slowloris tools do, and otherwise
 #: nothing would be left to measure after the first deadline.
@@ -100,33 +102,11 @@ class Place:
         return self.endpoint.websocket_path
 
 
-class Connections(Protocol):
-    """The engine as a client sees it. The methods are documented in `Client`."""
-
-    wheel: Wheel[Client]
-    own_faults: Counter[str]  # what this machine, not the target, refused
-
-    def send(self, client: Client, data: bytes) -> bool: ...
-    def finish_sending(self, client: Client) -> None: ...
-    def stop_reading(self, client: Client) -> None: ...
-    def resume_reading(self, client: Client) -> None: ...
-    def go_dark(self, client: Client) -> None: ...
-    def come_back(self, client: Client) -> None: ...
-    def is_dark(self, client: Client) -> bool: ...
-    def is_forgotten(self, client: Client) -> bool | None: ...
-    def written(self, client: Client) -> tuple[int, int] | None: ...
-    def leave(self, client: Client, *, return_in: float, reset: bool) -> None: ...
-    def hold(self, client: Client) -> None: ...
-    def end(self, client: Client, reason: str, *, turned_away: bool = False) -> None: ...
-    def disconnect(self, client: Client) -> None: ...
-    def reopen(self, client: Client) -> None: ...
-
-
 class Cohort(Tally, kw_only=True, eq=False):
     """All clients of one persona, and their counters."""
 
     persona: type[Client]
-    engine: Connections
+    engine: Engine
     place: Place
     first_index: int = 0  # of its clients
     made: int = 0
@@ -309,7 +289,7 @@ class Client(metaclass=_Slotted):
     @property
     def is_dark(self) -> bool:
         """Whether it has vanished."""
-        return self.cohort.engine.is_dark(self)
+        return self in self.cohort.engine.dark
 
     def is_forgotten(self) -> bool | None:
         """Whether the server has closed its end, which a client that does not read cannot see.

@@ -17,7 +17,7 @@ import trio
 from loadgen import sockets
 from loadgen.answers import CLOSED
 from loadgen.client import Client, Cohort, Stage, source_index
-from loadgen.latency import Lag
+from loadgen.latency import CROWD_LOOK_SECONDS, Lag
 from loadgen.sockets import SockDiag
 from loadgen.target import Target
 from loadgen.timers import NEVER, Alarms, WakeUp, Wheel, now
@@ -57,7 +57,7 @@ class Engine:
     def __init__(self, target: Target, *, connect_rate: float = 0.0, stay_seconds: float = 0.0) -> None:
         self.wheel: Wheel[Client] = Wheel()
         self.alarms = Alarms()
-        self.lag = Lag()  # how late our own alarms went off
+        self.lag = Lag(look_seconds=CROWD_LOOK_SECONDS)  # how late this process was
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.last_held = 0.0  # when a client last became held
         self._target = target
@@ -70,7 +70,7 @@ class Engine:
         # Not attributes of the client, because most clients are in none of these three.
         self._outgoing: dict[Client, bytes] = {}  # bytes that the kernel would not take yet
         self._not_reading: set[Client] = set()
-        self._dark: set[Client] = set()
+        self.dark: set[Client] = set()
         self._sock_diag = SockDiag()
         self._reads = 0  # by honest clients that are not slow
         self._epoll = select.epoll()
@@ -82,6 +82,8 @@ class Engine:
 
     async def run(self) -> None:
         """Serve the crowd until cancelled, then close everything."""
+        self.lag.next_look = now()
+        self._arm()
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
@@ -91,7 +93,7 @@ class Engine:
                     self._turn(left)
         finally:
             for client in filter(None, self._clients):
-                self._close(client)
+                self.close(client)
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
             self._wake.close()
@@ -118,7 +120,7 @@ class Engine:
             cohort.over = True
         self._queue = deque(client for client in self._queue if not client.cohort.over)
         for number, client in enumerate([each for each in filter(None, self._clients) if each.cohort.over], start=1):
-            self._close(client)
+            self.close(client)
             client.stage = Stage.OVER
             if number % EVENT_BATCH == 0:
                 await trio.lowlevel.checkpoint()
@@ -173,15 +175,12 @@ class Engine:
         except PermissionError:
             self.own_faults["vanishing without a FIN needs CAP_NET_ADMIN on this machine"] += 1
         else:
-            self._dark.add(client)
+            self.dark.add(client)
 
     def come_back(self, client: Client) -> None:
-        if client in self._dark:
-            self._dark.remove(client)
+        if client in self.dark:
+            self.dark.remove(client)
             sockets.undeafen(client.fd)
-
-    def is_dark(self, client: Client) -> bool:
-        return client in self._dark
 
     def is_forgotten(self, client: Client) -> bool | None:
         """Whether the server has closed its end of the connection; `None` if that cannot be known."""
@@ -207,19 +206,31 @@ class Engine:
         random = client.cohort.place.random
         self._send_away(client, NEVER if client.honest else client.returns_seconds * random.uniform(0.5, 1.5))
 
+    def close(self, client: Client) -> None:
+        """Close the connection, which counts as no end; `reopen` makes a new one."""
+        if client.stage in {Stage.CONNECTING, Stage.OPENING}:
+            del self._opening[client]
+        elif client.stage is Stage.HELD:
+            client.cohort.held -= 1
+        client.stage = Stage.WAITING
+        client.unread = b""
+        if client.fd >= 0:
+            self._outgoing.pop(client, None)
+            self._not_reading.discard(client)
+            self.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
+            self._clients[client.fd] = None
+            os.close(client.fd)  # this also removes it from the epoll set, as nothing else refers to the socket
+            client.fd = -1
+
     def _send_away(self, client: Client, return_in: float) -> None:
-        self._close(client)
+        self.close(client)
         if return_in == NEVER:
             client.stage = Stage.OVER
         self.wheel.set(client, now() + return_in)
 
-    def disconnect(self, client: Client) -> None:
-        """Close the connection, which counts as no end; `reopen` makes a new one."""
-        self._close(client)
-
     def reopen(self, client: Client) -> None:
         """Close the connection and make a new one, as an honest client does when the server asks for that."""
-        self._close(client)
+        self.close(client)
         self._queue.append(client)
         self._arm()
 
@@ -233,6 +244,7 @@ class Engine:
         moment = now()
         if moment >= self._look_at_opening:
             self._fail_overdue(moment - OPEN_DEADLINE_SECONDS)
+        self.lag.look(moment)
         for when, action in self.alarms.pop_due(moment):
             self.lag.record(now() - when)
             action()
@@ -245,7 +257,7 @@ class Engine:
         self._arm()
 
     def _arm(self) -> None:
-        when = min(self.alarms.next_time, self.wheel.next_time, self._look_at_opening)
+        when = min(self.alarms.next_time, self.wheel.next_time, self._look_at_opening, self.lag.next_look)
         if self._queue and len(self._opening) < OPENING_MAX:
             when = min(when, self._next_open)
         self._wake.set(when)
@@ -340,7 +352,7 @@ class Engine:
         oldest = next(iter(self._opening), None)
         self._look_at_opening = NEVER if oldest is None else oldest.born + OPEN_DEADLINE_SECONDS
 
-    # Opening and closing
+    # Opening
 
     def _open_some(self, moment: float) -> None:
         for _ in range(OPEN_BATCH):
@@ -384,18 +396,3 @@ class Engine:
 
     def _first_bytes(self, client: Client) -> bytes:
         return client.opening()
-
-    def _close(self, client: Client) -> None:
-        if client.stage in {Stage.CONNECTING, Stage.OPENING}:
-            del self._opening[client]
-        elif client.stage is Stage.HELD:
-            client.cohort.held -= 1
-        client.stage = Stage.WAITING
-        client.unread = b""
-        if client.fd >= 0:
-            self._outgoing.pop(client, None)
-            self._not_reading.discard(client)
-            self.come_back(client)  # or its FIN would be retransmitted for minutes: the answer would be dropped
-            self._clients[client.fd] = None
-            os.close(client.fd)  # this also removes it from the epoll set, as nothing else refers to the socket
-            client.fd = -1

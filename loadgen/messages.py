@@ -122,11 +122,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     listeners: list[tuple[str, int, int, int]] = []
 
     def lag(
-        self, part: str, percentile: float, phases: Container[str], what: Literal["schedule", "reading"] = "schedule"
+        self, part: str, percentile: float, phases: Container[str], *what: Literal["schedule", "looks", "reading"]
     ) -> float | None:
         """The lateness of the latest process of a part, in the worst of these phases, in seconds."""
         lates = (late for each, phase, late in self.lags if each == part and phase in phases)
-        found = (getattr(late, what).at(percentile) for late in lates)
+        found = (getattr(late, each).at(percentile) for late in lates for each in what or ("schedule", "looks"))
         return max((seconds for seconds in found if seconds is not None), default=None)
 
     def missed(self) -> int:

@@ -89,6 +89,6 @@ class SecureEngine(Engine):
         elif reply := link.take_reply():
             super().send(client, reply)
 
-    def _close(self, client: Client) -> None:
+    def close(self, client: Client) -> None:
         self._links.pop(client, None)
-        super()._close(client)
+        super().close(client)

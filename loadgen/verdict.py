@@ -92,7 +92,7 @@ CPU_PERCENT: Final = 85.0
 
 #: The generator's own lateness: of its schedule, and in reading what has arrived.
 _LATE: Final = (
-    ("lag_p99_ms", "the generator's own schedule was {:g} ms late at the 99th percentile: it lacked CPU"),
+    ("lag_p99_ms", "the generator itself was {:g} ms late at the 99th percentile: it lacked CPU"),
     ("backlog_p99_ms", "what came for the generator lay unread for {:g} ms at the 99th percentile: it lacked CPU"),
 )
 

@@ -173,7 +173,7 @@ class Request(Speaking):
     def _rest(self) -> None:
         """Reconnect if a request waits, and otherwise when the next one is due, as users' clients do."""
         if self._queue is None:
-            self.cohort.engine.disconnect(self)
+            self.cohort.engine.close(self)
         else:
             self.cohort.engine.reopen(self)
 

@@ -27,10 +27,6 @@ from loadgen.sockets import unread_seconds
 from loadgen.target import PER_SOURCE, USUAL, Endpoint, Target
 from loadgen.timers import NEVER, Alarms, WakeUp, now
 
-#: How often the process checks its own lateness. Late alarms would not show it: a task that waited for a slow server
-#: asks for a time that has passed. Each check missed in a stall counts, so that the percentiles are over time.
-LOOK_SECONDS: Final = 0.005
-
 
 class Schedule(NamedTuple):
     first: float  # when the first operation is due
@@ -60,20 +56,17 @@ class Clock:
         self.lag = Lag()
         self._alarms = Alarms()
         self._wake = WakeUp()
-        self._look = now()  # when the next check of lateness is due
 
     async def run(self) -> None:
         try:
-            self._look = now()
+            self.lag.next_look = now()
             self._arm()
             while True:
                 await trio.lowlevel.wait_readable(self._wake.fd)
                 moment = now()
                 for _, ring in self._alarms.pop_due(moment):
                     ring()
-                while self._look <= moment:
-                    self.lag.record(moment - self._look)
-                    self._look += LOOK_SECONDS
+                self.lag.look(moment)
                 self._arm()
         finally:
             trio.lowlevel.notify_closing(self._wake.fd)
@@ -86,7 +79,7 @@ class Clock:
         await reached.wait()
 
     def _arm(self) -> None:
-        self._wake.set(min(self._alarms.next_time, self._look))
+        self._wake.set(min(self._alarms.next_time, self.lag.next_look))
 
 
 #: Before the first phase that is reported.

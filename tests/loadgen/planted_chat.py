@@ -207,21 +207,15 @@ class Server:
                 self._request(peer)
 
     def _request(self, peer: Peer) -> None:
-        parser = h11.Connection(h11.SERVER)
-        parser.receive_data(peer.data)
-        body = b""
         try:
-            request = parser.next_event()
-            while isinstance(event := parser.next_event(), h11.Data):
-                body += event.data
+            asked = peer.take_request()
         except h11.RemoteProtocolError:
             self._answer(peer, 200 if self.plant.takes_anything else 400, {})
             self._close(peer)
             return
-        assert isinstance(request, h11.Request)
-        if event is h11.NEED_DATA:
+        if asked is None:
             return  # the body is not complete
-        peer.data = b""
+        request, body = asked
         target = urlsplit(request.target.decode())
         self.requests.append(request.target.decode())
         query = parse_qs(target.query)

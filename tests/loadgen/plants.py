@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import h11
 import wsproto
 from wsproto import events
 
@@ -94,10 +95,22 @@ class Peer:
     has_asked: bool = False
     echoes: bool = False
     room: str = ""
-    pongs: int = 0
     address: str = ""
     published: int = 0
     told_at: float = 0.0  # when its latest message is acknowledged and told
+
+    def take_request(self) -> tuple[h11.Request, bytes] | None:
+        """The request that has come and its body, once that is whole."""
+        parser, body = h11.Connection(h11.SERVER), b""
+        parser.receive_data(self.data)
+        request = parser.next_event()
+        while isinstance(event := parser.next_event(), h11.Data):
+            body += event.data
+        assert isinstance(request, h11.Request)
+        if event is h11.NEED_DATA:
+            return None
+        self.data = b""
+        return request, body
 
     @property
     def is_established(self) -> bool:

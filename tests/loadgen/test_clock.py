@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from loadgen import target
+from loadgen.latency import LOOK_SECONDS
 from loadgen.timers import now
-from loadgen.victims.probe import LOOK_SECONDS, Clock, Context, Schedule
+from loadgen.victims.probe import Clock, Context, Schedule
 from tests.loadgen.stage import listening
 
 
@@ -24,8 +25,8 @@ async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> No
         await clock.sleep_until(due)
         assert now() >= due
         nursery.cancel_scope.cancel()
-    [(found, _)] = clock.lag.phases.values()
-    assert 0 < (found.longest or 0) < 30
+    [late] = clock.lag.phases.values()
+    assert 0 < (late.looks.longest or 0) < 30
 
 
 async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None:
@@ -37,7 +38,7 @@ async def test_a_process_that_stood_still_counts_for_as_long_as_it_did() -> None
         time.sleep(0.5)  # noqa: ASYNC251  that nothing else runs is the point
         await clock.sleep_until(now())
         nursery.cancel_scope.cancel()
-    (before, _), (still, _) = clock.lag.phases.values()
+    before, still = (late.looks for late in clock.lag.phases.values())
     assert (before.longest or 0) < (still.longest or 0), "lateness is booked in its own phase"
     assert (still.longest or 0) >= 0.49
     assert still.count >= 0.49 / LOOK_SECONDS
@@ -51,8 +52,8 @@ async def test_what_a_victim_read_late_is_noted() -> None:
             os.write(peer.socket.fileno(), b"answer")
             time.sleep(0.3)  # noqa: ASYNC251  that nothing else runs is the point
             assert await line.receive() == b"answer"
-    [(_, reading)] = context.clock.lag.phases.values()
-    assert (reading.longest or 0) >= 0.2
+    [late] = context.clock.lag.phases.values()
+    assert (late.reading.longest or 0) >= 0.2
 
 
 @pytest.mark.parametrize(

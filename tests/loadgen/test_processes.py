@@ -164,7 +164,7 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
     )  # fmt: skip
     return Result(
         groups=[group],
-        lags=[("crowd", "attack", Late(lived, Latency()))],
+        lags=[("crowd", "attack", Late(lived, Latency(), Latency()))],
         ages=ages,
         reread=Reread(asked=held, lost=1) if ages else None,
         own_faults={"no ports": held},

@@ -175,7 +175,7 @@ def test_a_loud_baseline_counts_for_less() -> None:
 )
 def test_a_late_schedule_says_of_why_what_was_measured(measured: dict[str, float], words: str) -> None:
     [reason] = busy({"lag_p99_ms": 500.0, **measured})
-    assert reason == "the generator's own schedule was 500 ms late at the 99th percentile: it lacked CPU" + words
+    assert reason == "the generator itself was 500 ms late at the 99th percentile: it lacked CPU" + words
     assert busy({"lag_p99_ms": 24.0, "backlog_p99_ms": 24.0}) == busy({"lag_p99_ms": None}) == ()
 
 

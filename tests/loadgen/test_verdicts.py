@@ -2,88 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from loadgen import findings, scorecard
-from loadgen.measured import Floor
-from loadgen.messages import TrafficResult
 from loadgen.report import Outcome
-from loadgen.target import USUAL
-from tests.loadgen.commandline import Ended, attack, call, loadgen, run, stand_still, tried, with_short_cycles
+from tests.loadgen.commandline import Ended, attack, call, loadgen, run, tried, with_short_cycles
+from tests.loadgen.judging import IMPATIENT, attacked, falls_short, held, is_late
 from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import NGINX, Site, nginx, serving
-
-Serving = AbstractContextManager[tuple[str, int]]
-
-#: A victim's patience where failures are answers that never come.
-IMPATIENT = 2.0
-
-
-@pytest.fixture
-def lateness_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is planted is never answered: a generator that waited a second for a busy machine caused none of it."""
-    monkeypatch.setattr("loadgen.findings._STOOD_STILL", math.inf)
-
-
-def attacked(
-    server: Callable[[], Serving],
-    kind: str,
-    *arguments: str,
-    good: Callable[[Ended], bool],
-    **how: Any,
-) -> Ended:
-    """Attack a server until what is looked for was found, so long as the machine may have hidden it."""
-
-    def play() -> Ended:
-        with server() as (url, _):
-            return attack(url, kind, *arguments, **how)
-
-    return tried(play, good)
-
-
-def falls_short(
-    plant: Plant,
-    kind: str = "idle-connect",
-    *arguments: str,
-    blamed: tuple[str, ...],
-    watched: bool = False,
-    **how: Any,
-) -> Ended:
-    """Attack a chat whose fault shows in counts: the verdict is the same on a loaded machine."""
-    with planted_process(plant, watched=watched) as (url, pid):
-        watching = ("--server-pid", str(pid)) if watched else ()
-        ended = attack(url, kind, *arguments, *watching, **how)
-    assert ended.code == 1, ended
-    assert ended.outcome is Outcome.FELL_SHORT
-    assert ended.blames(*blamed), ended
-    return ended
-
-
-def is_late(plant: Plant, *, blamed: tuple[str, ...], **how: Any) -> None:
-    """Attack a chat whose fault shows in times: on a loaded machine it is told, and the verdict *invalid*."""
-    server = partial(planted_process, plant)
-    ended = attacked(server, "idle-connect", "--victim", "ws", good=lambda ended: ended.blames(*blamed), **how)
-    assert ended.blames(*blamed), ended
-    assert ended.code == 1 or (ended.code == 3 and ended.was_disturbed), ended
-    if "recovery_p99_over_bar_ms" in blamed:
-        assert re.search(r"late at the 99th percentile: .* in the recovery \d\S* ms \(bar \d", ended.notes), ended
-
-
-def held(server: Callable[[], Serving], kind: str, *arguments: str, **how: Any) -> Ended:
-    """Attack a sound server: a loaded machine may keep an attack from coming, and makes no server fall short."""
-    ended = attacked(server, kind, *arguments, good=lambda ended: ended.outcome is not Outcome.NOT_EXERCISED, **how)
-    assert ended.is_sound, ended
-    return ended
 
 
 @pytest.mark.usefixtures("lateness_is_no_fault")
@@ -237,30 +165,6 @@ def test_v6_a_server_that_is_slow_to_accept_met_less_than_was_asked_for() -> Non
     assert 0 < ended.figure("attempts_per_s") <= 100
 
 
-# V7: the floor
-
-
-@pytest.mark.parametrize(("floor_p99_ms", "code"), [(4.0, 1), (5000.0, 3)])
-def test_v7_beside_a_floor(floor_p99_ms: float, code: int) -> None:
-    """A floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's.
-
-    That it excuses no failure is test_verdict.py's.
-    """
-
-    async def met(*_: object) -> Floor:
-        return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": floor_p99_ms})
-
-    late = partial(planted_process, Plant(slow_when_attacked=0.6))
-    with patch.object(scorecard, "play_floor", met):
-        ended = attacked(
-            late, "idle-connect", "--victim", "ws", "--floor", command="scorecard",
-            good=lambda ended: ended.code == code and "attack_p99_ms is " in ended.reasons,
-        )  # fmt: skip
-    assert "attack_p99_ms is " in ended.reasons
-    assert ("the floor itself was late: 5000 ms" in ended.reasons) is (floor_p99_ms == 5000)
-    assert ended.code == code or (floor_p99_ms == 4 and ended.was_disturbed), ended
-
-
 # V11: the row that did it
 
 
@@ -343,74 +247,6 @@ def test_v4_a_sound_chat_is_held_and_an_attack_that_is_too_short_for_neighbours_
     assert "not exercised: collateral of " in ended.notes
     assert "tunnel 40 s" in ended.notes
     assert ended.report.figures["collateral"] is None
-
-
-# V9: the generator
-
-
-def test_v9_a_generator_that_stood_still_is_invalid() -> None:
-    """For more than half of the time that an operation has: it may have caused any failure itself."""
-    with planted_process() as (url, _):
-        ended = attack(url, "idle-connect", beside=partial(stand_still, "victims"), timeout=IMPATIENT)
-    assert ended.code == 3, ended
-    assert ended.outcome is Outcome.INVALID
-    assert "the generator itself stood still for " in ended.reasons
-    assert "the generator's own schedule was" in ended.reasons
-
-
-def test_v9_a_late_crowd_alone_is_not() -> None:
-    crowd = partial(stand_still, "crowd")
-    ended = attacked(
-        planted_process, "idle-connect", beside=crowd, good=lambda ended: ended.figure("lag_max_ms") < 1000
-    )
-    assert ended.is_sound, ended
-    assert ended.figure("lag_max_ms") < 1000
-
-
-def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server ends who answers no pings; it would have done so here as well, but that was not seen."""
-    monkeypatch.setattr("loadgen.findings._CROWD_STOOD_STILL", 0.5)
-    with planted_process(Plant(close_members_after=0.8)) as (url, _), with_short_cycles(1.0):
-        ended = attack(
-            url, "idle-connect", "--victim", "poll",
-            neighbours=1, newcomers=0, clients=5, beside=partial(stand_still, "crowd"),
-        )  # fmt: skip
-    assert ended.figure("collateral") > 0
-    assert ended.outcome is Outcome.INVALID, ended
-    assert "honest slow clients were hurt, but their own process stood still for 1." in ended.reasons
-    assert not ended.blames("collateral")
-
-
-@pytest.mark.parametrize(("lag_ms", "ended", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
-def test_v9_a_load_whose_process_stood_still_blames_nobody_for_who_was_ended(
-    lag_ms: float, ended: int, is_void: bool
-) -> None:
-    session = SimpleNamespace(stopped=False, faults=list, totals=SimpleNamespace(traffic=TrafficResult()))
-    plan, experiment = SimpleNamespace(endpoint=USUAL), SimpleNamespace(probes=None)
-    measured: Any = SimpleNamespace(session=session, plan=plan, experiment=experiment)
-    found = findings._faults(measured, {"lag_max_ms": lag_ms, "ended": ended})
-    assert found == ["the generator itself stood still for 2.5 s"] * is_void
-
-
-# V15: the baseline
-
-
-def test_v15_a_loud_baseline_allows_nothing() -> None:
-    """It stalls before the attack and not during it, in which each answer is 150 ms late: the bar was 1.5 stalls."""
-    plant = Plant(stalls_every=0.6, stall=0.3, stalls_until_attacked=True, slow_when_attacked=0.15)
-
-    def is_told(ended: Ended) -> bool:
-        # The last stall may reach into the attack: then its answers are over the bar of any baseline.
-        return "the baseline is too loud to tell" in ended.reasons or "_ms is " in ended.reasons
-
-    ended = attacked(partial(planted_process, plant), "idle-connect", "--victim", "ws", good=is_told, baseline=1.8)
-    assert ended.code in {1, 3}, ended
-    assert is_told(ended), ended
-
-
-@pytest.mark.usefixtures("lateness_is_no_fault")
-def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
-    falls_short(Plant(drop_every=7), "idle-connect", "--victim", "ws", blamed=("baseline_failed",), timeout=IMPATIENT)
 
 
 # What is answered is not what was asked for

@@ -1,0 +1,123 @@
+"""Verdicts beside a floor that was late, a generator that stood still and a loud baseline: not the target's doing."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from loadgen import findings, scorecard
+from loadgen.measured import Floor
+from loadgen.messages import TrafficResult
+from loadgen.report import Outcome
+from loadgen.target import USUAL
+from tests.loadgen.commandline import Ended, attack, loadgen, stand_still, with_short_cycles
+from tests.loadgen.judging import IMPATIENT, attacked, falls_short
+from tests.loadgen.planted import Plant, planted_process
+
+# V7: the floor
+
+
+@pytest.mark.parametrize(("floor_p99_ms", "code"), [(4.0, 1), (5000.0, 3)])
+def test_v7_beside_a_floor(floor_p99_ms: float, code: int) -> None:
+    """A floor that failed its victims was late by the whole timeout: a late answer beside it is nobody's.
+
+    That it excuses no failure is test_verdict.py's.
+    """
+
+    async def met(*_: object) -> Floor:
+        return Floor(figures={"baseline_p99_ms": 2.0, "attack_p50_ms": 2.0, "attack_p99_ms": floor_p99_ms})
+
+    late = partial(planted_process, Plant(slow_when_attacked=0.6))
+    with patch.object(scorecard, "play_floor", met):
+        ended = attacked(
+            late, "idle-connect", "--victim", "ws", "--floor", command="scorecard",
+            good=lambda ended: ended.code == code and "attack_p99_ms is " in ended.reasons,
+        )  # fmt: skip
+    assert "attack_p99_ms is " in ended.reasons
+    assert ("the floor itself was late: 5000 ms" in ended.reasons) is (floor_p99_ms == 5000)
+    assert ended.code == code or (floor_p99_ms == 4 and ended.was_disturbed), ended
+
+
+# V9: the generator
+
+
+def test_v9_a_generator_that_stood_still_is_invalid() -> None:
+    """For more than half of the time that an operation has: it may have caused any failure itself."""
+    with planted_process() as (url, _):
+        ended = attack(url, "idle-connect", beside=partial(stand_still, "victims"), timeout=IMPATIENT)
+    assert ended.code == 3, ended
+    assert ended.outcome is Outcome.INVALID
+    assert "the generator itself stood still for " in ended.reasons
+    assert "the generator itself was" in ended.reasons
+
+
+def test_v9_a_late_crowd_alone_is_not() -> None:
+    crowd = partial(stand_still, "crowd")
+    ended = attacked(
+        planted_process, "idle-connect", beside=crowd, good=lambda ended: ended.figure("lag_max_ms") < 1000
+    )
+    assert ended.is_sound, ended
+    assert ended.figure("lag_max_ms") < 1000
+
+
+def test_v9_honest_clients_whose_own_process_stood_still_are_nobodys_victims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server ends who answers no pings; it would have done so here as well, but that was not seen."""
+    monkeypatch.setattr("loadgen.findings._CROWD_STOOD_STILL", 0.5)
+    with planted_process(Plant(close_members_after=0.8)) as (url, _), with_short_cycles(1.0):
+        ended = attack(
+            url, "idle-connect", "--victim", "poll",
+            neighbours=1, newcomers=0, clients=5, beside=partial(stand_still, "crowd"),
+        )  # fmt: skip
+    assert ended.figure("collateral") > 0
+    assert ended.outcome is Outcome.INVALID, ended
+    assert "honest slow clients were hurt, but their own process stood still for 1." in ended.reasons
+    assert not ended.blames("collateral")
+
+
+def test_v9_a_load_without_a_schedule_whose_process_stood_still_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed loop sends no message whose lateness would show it."""
+    monkeypatch.setattr("loadgen.findings._CROWD_STOOD_STILL", 0.5)
+    with planted_process(Plant(close_members_after=0.8)) as (url, _):
+        ended = loadgen(
+            "run", url, "--mix", "idle=100", "--clients", "5", "--duration", "2",
+            beside=partial(stand_still, "crowd", phase="steady"),
+        )  # fmt: skip
+    assert ended.figure("ended") > 0
+    assert ended.outcome is Outcome.INVALID, ended
+    assert "the generator itself stood still for 1." in ended.reasons
+
+
+@pytest.mark.parametrize(("lag_ms", "ended", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
+def test_v9_a_load_whose_process_stood_still_blames_nobody_for_who_was_ended(
+    lag_ms: float, ended: int, is_void: bool
+) -> None:
+    session = SimpleNamespace(stopped=False, faults=list, totals=SimpleNamespace(traffic=TrafficResult()))
+    plan, experiment = SimpleNamespace(endpoint=USUAL), SimpleNamespace(probes=None)
+    measured: Any = SimpleNamespace(session=session, plan=plan, experiment=experiment)
+    found = findings._faults(measured, {"lag_max_ms": lag_ms, "ended": ended})
+    assert found == ["the generator itself stood still for 2.5 s"] * is_void
+
+
+# V15: the baseline
+
+
+def test_v15_a_loud_baseline_allows_nothing() -> None:
+    """It stalls before the attack and not during it, in which each answer is 150 ms late: the bar was 1.5 stalls."""
+    plant = Plant(stalls_every=0.6, stall=0.3, stalls_until_attacked=True, slow_when_attacked=0.15)
+
+    def is_told(ended: Ended) -> bool:
+        # The last stall may reach into the attack: then its answers are over the bar of any baseline.
+        return "the baseline is too loud to tell" in ended.reasons or "_ms is " in ended.reasons
+
+    ended = attacked(partial(planted_process, plant), "idle-connect", "--victim", "ws", good=is_told, baseline=1.8)
+    assert ended.code in {1, 3}, ended
+    assert is_told(ended), ended
+
+
+@pytest.mark.usefixtures("lateness_is_no_fault")
+def test_v15_a_server_that_fails_before_the_attack_is_told() -> None:
+    falls_short(Plant(drop_every=7), "idle-connect", "--victim", "ws", blamed=("baseline_failed",), timeout=IMPATIENT)
