@@ -135,7 +135,7 @@ class Capacity:
         if self.of is Of.NEWCOMERS:
             conditions = (Condition("newcomers_p99_ms", ">", NOTICED_MS),)
         elif self.of is Of.IDLE:  # a web server may end idle connections, and so is not blamed for that elsewhere
-            conditions = (Condition("held", "<", tried.connections),)
+            conditions = (Condition("held", "<", tried.clients),)
         player = Player(replace(self.plan, conditions=conditions), tried)
         try:
             return await player.play()
@@ -203,6 +203,6 @@ def capacity(
     """
     flags.Range(first).require("--most", most)
     largest = trial_of(of, protocol, most, duration)
-    plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8)
+    plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8, fewer="--most")
     found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
     return finish(trio.run(found.play), common)

@@ -131,9 +131,13 @@ def make_plan(
     known: Iterable[str] = (),
     rounds: int = 1,
     started_by_us: bool = False,
+    fewer: str = "",
 ) -> Plan:
-    """Check everything that can be checked before a connection is opened, the cheapest first."""
-    connections, seconds = experiment.connections, rounds * experiment.expected_seconds
+    """Check everything that can be checked before a connection is opened, the cheapest first.
+
+    `fewer` is the flag for fewer clients, where it is not --clients, --victims and --newcomers.
+    """
+    clients, probes = experiment.clients, experiment.probe_connections
     watched = started_by_us or loading.server_pid is not None
     conditions = figures.parse(common.fail_if, known or experiment.known, server_pid=watched)
     endpoint = loading.endpoint(experiment.probes.path if experiment.probes else None)
@@ -142,14 +146,16 @@ def make_plan(
     if server is not None:
         server.require()
     where = target.find(url, allow=common.allow_target)
-    notes = [*preflight.check(where, connections, loading.processes), *filter(None, [experiment.why_longer])]
+    notes = preflight.check(where, clients, loading.processes, probes=probes, fewer=fewer)
+    notes += filter(None, [experiment.why_longer])
     if not started_by_us:
         target.await_open(where, loading.wait)
         target.probe(where)
     if server is not None:
         server.require_listening(where.port)
     seed = make_seed(common)
-    progress = announce(where, f"{connections:,} connections for about {seconds:,.0f} s, seed {seed}", notes)
+    seconds = rounds * experiment.expected_seconds
+    progress = announce(where, f"{clients + probes:,} connections for about {seconds:,.0f} s, seed {seed}", notes)
     return Plan(
         target=where,
         connect_rate=connect_rate,

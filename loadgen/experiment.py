@@ -149,13 +149,17 @@ class Experiment:
         return self.echoes and not comes_late
 
     @property
-    def connections(self) -> int:
-        """The most connections at once; a victim over HTTP has two."""
-        crowd = sum(group.size for group in self.groups)
+    def clients(self) -> int:
+        """The clients of all groups."""
+        return sum(group.size for group in self.groups)
+
+    @property
+    def probe_connections(self) -> int:
+        """The most connections of victims and newcomers at once; a victim over HTTP has two."""
         if self.probes is None:
-            return crowd
+            return 0
         waiting = round(self.probes.newcomers_per_s * self.probes.timeout_seconds)
-        return crowd + 2 * sum(self.probes.victims.values()) + waiting
+        return 2 * sum(self.probes.victims.values()) + waiting
 
     def seconds(self, *kinds: Counts) -> float:
         """Planned length of the phases of these kinds."""

@@ -24,26 +24,33 @@ class InvalidRunError(Exception):
     """The run would measure the generator instead of the target. Exit code 3."""
 
 
-def check(target: Target, connections: int, processes: int = 1) -> list[str]:
+def check(target: Target, clients: int, processes: int = 1, *, probes: int = 0, fewer: str = "") -> list[str]:
     """Raise the descriptor limit as far as it goes, or fail with the reason why so many clients cannot be held.
 
-    Returns warnings for the user.
+    Clients are spread over the crowd's processes; victims and newcomers (`probes`) have one of their own. `fewer` is
+    the flag that asks for fewer of them. Returns warnings for the user.
     """
-    _descriptors(connections, processes)
-    _ports(target, connections)
+    _descriptors(clients, processes, probes, fewer)
+    _ports(target, clients + probes)
     return _processors(processes)
 
 
-def _descriptors(connections: int, processes: int) -> None:
-    each = -(-connections // processes)
+def _descriptors(clients: int, processes: int, probes: int, fewer: str) -> None:
+    each = max(-(-clients // processes), probes)
     need = each + OWN_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and need > hard:
         room = hard - OWN_DESCRIPTORS
+        who, instead = "connections of victims and newcomers", f"or ask for fewer ({fewer or '--victims, --newcomers'})"
+        if each > probes:
+            who = "clients"
+            instead = (
+                f"ask for at most {room * processes:,} ({fewer or '--clients'}),"
+                f" or play them in more processes (--processes {-(-clients // max(room, 1))})"
+            )
         raise InvalidRunError(
-            f"{each:,} clients in one process need {need:,} descriptors and a process may have {hard:,};"
-            f" raise the limit (ulimit -Hn {need}), ask for at most {room * processes:,} clients,"
-            f" or play them in more processes (--processes {-(-connections // max(room, 1))})"
+            f"{each:,} {who} in one process need {need:,} descriptors and a process may have {hard:,};"
+            f" raise the limit (ulimit -Hn {need}), {instead}"
         )
     if soft != resource.RLIM_INFINITY and need > soft:  # workers inherit it
         resource.setrlimit(resource.RLIMIT_NOFILE, (need if hard == resource.RLIM_INFINITY else hard, hard))

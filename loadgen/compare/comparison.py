@@ -204,8 +204,8 @@ def compare(
     peers_dir: Folder = DEFAULT_PEERS_DIR,
     markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
     mix: Mix | None = None,
-    rate: Annotated[PerSecond, Parameter(validator=Range(0.1))] = 100.0,
-    duration: Seconds = 5.0,
+    rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1))] = None,
+    duration: Seconds | None = None,
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
@@ -228,8 +228,8 @@ def compare(
         peers_dir: Where the peers' own environments are.
         markdown_file: Also write the tables there, as Markdown.
         mix: Of URLs: what is played; by default request=100.
-        rate: Of URLs: messages or requests a second.
-        duration: Of URLs: seconds of each turn.
+        rate: Of URLs: messages or requests a second; by default 100.
+        duration: Of URLs: seconds of each turn; by default 5.
     """
     if common.fail_if:
         raise UsageError("--fail-if: compare judges nobody; it prints what it found")
@@ -238,12 +238,29 @@ def compare(
     sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
     if loading.server_pid is not None:
         raise UsageError("--server-pid: there are several servers, and those of the catalogue are measured anyway")
+    loading.load_personas()
     if urls:
-        loading.load_personas()
+        _refuse(
+            "it is for the servers of the catalogue, and not for URLs",
+            peers=bool(peers),
+            only=bool(only),
+            attacks=attacks != DEFAULT_ATTACKS,
+            scale=scale != DEFAULT_SCALE,
+            idle_seconds=idle_seconds != Sizes.idle_seconds,
+            attack_seconds=attack_seconds != Sizes.attack_seconds,
+            peers_dir=peers_dir != DEFAULT_PEERS_DIR,
+        )
         chosen = _running(urls, loading, common)
         counts = {each.name: number for each, number in flags.mix(mix or "request=100", clients or 20).items()}
-        played = [load(counts, rate=rate, seconds=duration)]
+        played = [load(counts, rate=rate or 100.0, seconds=duration or 5.0)]
     else:
+        _refuse(
+            "it is for URLs; each scenario says what the servers of the catalogue are asked",
+            mix=mix is not None,
+            rate=rate is not None,
+            duration=duration is not None,
+            **{name: getattr(loading, name) != getattr(LOADING, name) for name in _OF_URLS},
+        )
         chosen, played = _peers(peers), _scenarios(only, attacks)
         # refuse before anything is started if this machine cannot hold it; each server is one process
         preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
@@ -281,6 +298,16 @@ def compare(
     if markdown_file is not None:
         markdown.write(markdown_file, report.tables)
     return finish(report, common)
+
+
+#: Flags of `Loading` for what a running server is asked.
+_OF_URLS: Final = ("path", "ws_path", "request", "header", "body", "subprotocol", "wait")
+
+
+def _refuse(why: str, **given: bool) -> None:
+    """Refuse a flag that would change nothing."""
+    for name in filter(given.get, given):
+        raise UsageError(f"--{name.replace('_', '-')}: {why}")
 
 
 def _running(urls: Sequence[str], loading: Loading, common: Common) -> list[Peer]:

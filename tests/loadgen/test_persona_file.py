@@ -4,15 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadgen import experiment
+from loadgen.compare.comparison import Comparison
 from loadgen.personas import load, registry
 from loadgen.player import Player
+from loadgen.report import Report
 from loadgen.target import UsageError
+from tests.loadgen import reports
 from tests.loadgen.commandline import exit_code
 from tests.loadgen.planted import planted
-from tests.loadgen.plays import plan
+from tests.loadgen.plays import SETTLE_SECONDS, plan
 
 OWN = '''
 """One that says hello."""
@@ -46,6 +50,32 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("loadgen.personas._loaded", set())
     (tmp_path / "hello.py").write_text(OWN)
     return str(tmp_path / "hello.py")
+
+
+def test_running_servers_are_compared_with_it(
+    own: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("loadgen.compare.comparison.SETTLE_SECONDS", SETTLE_SECONDS)
+    with planted() as one, planted() as other:
+        words = ("--persona", own, "--mix", "hello-from-outside=1", "--clients", "2", "--duration", "0.3")
+        assert exit_code("compare", one.url, other.url, *words, "--repeats", "1", "--json") in {0, 3}
+    report = msgspec.json.decode(capsys.readouterr().out, type=Report)
+    found = [(part.target, part.cohorts[0].persona, part.figures["held"]) for part in report.parts]
+    assert found == [(each.url, "hello-from-outside", 2) for each in (one, other)]
+
+
+def test_an_attack_of_ones_own_is_a_scenario_of_the_catalogue(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(own).write_text(OWN.replace("honest = True", "honest = False"))
+    played: list[Comparison] = []
+
+    async def play(self: Comparison) -> Report:
+        played.append(self)
+        return reports.run()
+
+    monkeypatch.setattr(Comparison, "play", play)
+    assert exit_code("compare", "--persona", own, "--attacks", "hello-from-outside", "--only", "attack") == 0
+    assert [scenario.name for scenario in played[0].scenarios] == ["attack-hello-from-outside"]
+    assert played[0].measured.personas == (own,)
 
 
 async def test_it_is_played_in_the_processes_of_a_crowd(own: str) -> None:

@@ -34,6 +34,17 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--report /proc/nowhere", "--report"),
         ("--fail-if p99_ratio>1", "--fail-if: compare judges nobody"),
         ("--server-pid 1", "--server-pid: there are several servers"),
+        (
+            "--request GET/x",
+            "--request: it is for URLs; each scenario says what the servers of the catalogue are asked",
+        ),
+        ("--header A:b", "--header: it is for URLs"),
+        ("--ws-path /x", "--ws-path: it is for URLs"),
+        ("--wait 3", "--wait: it is for URLs"),
+        ("--mix idle=1", "--mix: it is for URLs"),
+        ("--rate 5", "--rate: it is for URLs"),
+        ("--duration 5", "--duration: it is for URLs"),
+        ("http://a http://b --only idle", "--only: it is for the servers of the catalogue, and not for URLs"),
     ],
 )
 def test_bad_flags(arguments: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
