@@ -20,5 +20,10 @@ NOT_SERVED: Final = frozenset(
 #: The reason when the server closed a connection in good order; any other end is named after its error.
 CLOSED: Final = "closed"
 
+#: The reasons of operations without an answer: one was sent, the other waited all the time for the answers before it.
+#: The latter is late rather than failed, because no answer took that long.
+UNANSWERED: Final = "no answer in time"
+NO_TURN: Final = "no turn in time: the answers before it were slow"
+
 #: Booked for an attacker that does not read when nobody waits for it: its answers fit into the kernels' buffers.
 ALL_WRITTEN: Final = "all answers written"

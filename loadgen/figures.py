@@ -250,6 +250,8 @@ _NOISE: Final = (
     Figure("lag_max_ms", "ms", "how late the measuring processes ran while they measured, at worst"),
     Figure("backlog_p99_ms", "ms", "how long, at least, data waited in the kernel before the measuring processes read"
            " it, 99th percentile of the latest process"),
+    Figure("backlog_max_ms", "ms", "how long, at least, data waited in the kernel before the measuring processes read"
+           " it, at worst"),
     Figure("own_bytes_per_client", "B", "memory of the generator for each virtual client"),
     Figure("own_cpu_percent", "%", "CPU that the busiest measuring process used, of one core"),
     Figure("own_cpu_wait_percent", "%",

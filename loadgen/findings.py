@@ -19,7 +19,8 @@ from loadgen.scrape import growth
 from loadgen.span import Span
 from loadgen.verdict import Facts, busy, decide, suspects
 
-#: If a process of the generator stood still for this share of a victim's timeout, it caused the failures itself.
+#: If a process of the generator stood still, or left an answer unread, for this share of a victim's timeout, it caused
+#: the failures itself.
 _STOOD_STILL: Final = 0.5
 
 
@@ -100,8 +101,11 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
 
 
 def _stood_still(figures: Figures, seconds: float) -> str:
-    lag = (figures["lag_max_ms"] or 0.0) / 1000
-    return f"the generator itself stood still for {lag:.1f} s" if lag > seconds else ""
+    """Say for how long the generator did nothing, or left an answer unread; empty if for less than this."""
+    lag, backlog = ((figures[name] or 0.0) / 1000 for name in ("lag_max_ms", "backlog_max_ms"))
+    if lag > seconds:
+        return f"the generator itself stood still for {lag:.1f} s"
+    return f"what came for the generator lay unread for {backlog:.1f} s" if backlog > seconds else ""
 
 
 def _no_collateral(measured: Measured, figures: Figures) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadgen import bar
+from loadgen.answers import NO_TURN
 from loadgen.figures import Figures
 from loadgen.latency import Latency, milliseconds
 from loadgen.messages import PhaseResult
@@ -44,12 +45,15 @@ class Operations:
         return latency
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:
-        return sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
+        """The number that failed, except those that were late because all answers were."""
+        reasons = sum((Counter(result.failed) for result in self.kinds(phase, kinds)), Counter[str]())
+        return reasons.total() - reasons[NO_TURN]
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
         """The percentage that succeeded, not rounded; `None` if none were booked."""
         booked = self.latency(phase, kinds).count
-        return 100 * (booked - self.failed(phase, kinds)) / booked if booked else None
+        failed = sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
+        return 100 * (booked - failed) / booked if booked else None
 
     def pooled(self, phase: str) -> dict[str, Latency]:
         """The pools whose percentiles are judged: all victims, all newcomers, and each kind with enough operations."""

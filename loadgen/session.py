@@ -301,6 +301,7 @@ class Session:
             "lag_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases)),
             "lag_max_ms": milliseconds(self.totals.lag(measuring, 100, phases)),
             "backlog_p99_ms": milliseconds(self.totals.lag(measuring, 99, phases, "reading")),
+            "backlog_max_ms": milliseconds(self.totals.lag(measuring, 100, phases, "reading")),
             "own_bytes_per_client": per(own_bytes, crowd) if own_bytes and own_bytes > 0 else None,
             **self._spent,
         }

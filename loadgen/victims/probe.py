@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from loadgen.answers import UNANSWERED
 from loadgen.latency import Lag, Recent
 from loadgen.line import Line, dial
 from loadgen.messages import PhaseResult
@@ -226,9 +227,13 @@ class Probe(ABC):
         if due is not None:
             self.context.recorder.book(self.kind, self.index, due, reason)
 
-    def fail_pending(self, reason: str, *, due_before: float = NEVER) -> None:
+    def fail_pending(self, *, due_before: float = NEVER) -> None:
         """Book the outstanding operations that were due before `due_before` as failed."""
         for number, due in list(self.pending.items()):
             if due >= due_before:
                 return
-            self.book(number, reason)
+            self.book(number, self.why_pending(number))
+
+    def why_pending(self, number: int) -> str:
+        """Say why an operation was not answered in its time."""
+        return UNANSWERED

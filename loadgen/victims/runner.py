@@ -16,7 +16,7 @@ from loadgen.protocols import chat_v1
 from loadgen.target import Endpoint
 from loadgen.timers import now
 from loadgen.victims.probe import Context, Probe, Schedule
-from loadgen.victims.victim import ADDRESSES, UNANSWERED, Newcomers, Victim
+from loadgen.victims.victim import ADDRESSES, Newcomers, Victim
 
 
 class ProbeRunner:
@@ -68,7 +68,7 @@ class ProbeRunner:
     async def end(self, *, reread: bool) -> None:
         """Book every outstanding operation as failed; `reread` every acknowledged message, if the target keeps them."""
         for probe in self._probes:
-            probe.fail_pending(UNANSWERED)
+            probe.fail_pending()
         if reread:
             victims = [probe for probe in self._probes if isinstance(probe, Victim) and probe.acknowledged]
             self._reread = await chat_v1.reread(self._context, victims)

@@ -18,6 +18,7 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
+from loadgen.answers import NO_TURN, UNANSWERED
 from loadgen.client import Needs
 from loadgen.line import FAILURES, GarbledError, Line, describe
 from loadgen.stopping import first
@@ -25,8 +26,6 @@ from loadgen.timers import now
 from loadgen.victims.probe import Context, Probe, Schedule
 
 RECONNECT_SECONDS: Final = 0.25
-
-UNANSWERED: Final = "no answer in time"
 
 
 class OperationFailedError(Exception):
@@ -46,7 +45,7 @@ class Victim(Probe):
         self._heard: set[int] = set()  # on this connection
         self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
-        self._locked_out = ""  # why there is no connection
+        self._locked_out = UNANSWERED  # why there is no connection
 
     @abstractmethod
     async def live(self) -> None:
@@ -71,8 +70,11 @@ class Victim(Probe):
     def issue(self, moment: float) -> None:
         """Issue the operations that are due by now, and fail those that were due too long ago."""
         super().issue(moment)
-        self.fail_pending(self._locked_out or UNANSWERED, due_before=moment - self.context.timeout_seconds)
+        self.fail_pending(due_before=moment - self.context.timeout_seconds)
         self._issue.unpark_all()
+
+    def why_pending(self, number: int) -> str:
+        return self._locked_out or (NO_TURN if number in self._unsent else super().why_pending(number))
 
     def begin(self, number: int) -> None:
         """Queue the operation for the connection, which may not exist yet."""

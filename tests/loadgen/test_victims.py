@@ -1,15 +1,20 @@
 """Victims of every kind against a sound server and a faulty one."""
 
+from collections import Counter
 from contextlib import nullcontext
 
 import pytest
 
+from loadgen.answers import NO_TURN, UNANSWERED
+from loadgen.operations import Operations
 from loadgen.preflight import InvalidRunError
 from loadgen.protocols import ESTABLISHED, MIXES, WHAT
 from loadgen.protocols.chat_v1 import StreamVictim
+from loadgen.protocols.http import GetVictim
 from loadgen.protocols.ws_echo import EchoVictim
 from loadgen.report import Report
 from loadgen.target import find
+from loadgen.timers import now
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import OperationFailedError, Victim
 from tests.loadgen.planted import Plant
@@ -87,3 +92,25 @@ def test_a_victim_takes_its_own_messages_once_and_in_order(
         for text in texts:
             victim.heard(text)
     assert sorted({0, 1, 2} - victim.pending.keys()) == booked
+
+
+@pytest.mark.parametrize(
+    ("locked_out", "reasons", "failed"), [("", {UNANSWERED: 1, NO_TURN: 2}, 1), ("closed", {"closed": 3}, 3)]
+)
+def test_what_waited_for_slow_answers_is_late_and_did_not_fail(
+    locked_out: str, reasons: dict[str, int], failed: int
+) -> None:
+    """On a busy machine a page came every 150 ms: a queue grew behind ten a second, and nginx was blamed."""
+    context = Context(find("http://127.0.0.1:1"), "run")
+    context.recorder.timeout_seconds = 5.0
+    context.recorder.begin("attack")
+    victim = GetVictim(context, 3, Schedule(now(), 1.0))
+    victim.pending = dict.fromkeys(range(3), now())
+    victim._unsent.extend((1, 2))  # 0 has been sent
+    victim._locked_out = locked_out
+    victim.fail_pending()
+    results = context.recorder.results(Counter())
+    operations = Operations(results, {"attack": "attack"})
+    assert [result.failed for result in results] == [reasons]
+    assert (operations.failed("attack"), operations.success_percent("attack")) == (failed, 0.0)
+    assert (operations.latency("attack").at(1) or 0) >= 4.99, "all of them count with the whole timeout"

@@ -91,15 +91,16 @@ def test_v9_a_load_without_a_schedule_whose_process_stood_still_is_invalid(monke
     assert "the generator itself stood still for 1." in ended.reasons
 
 
-@pytest.mark.parametrize(("lag_ms", "ended", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
+@pytest.mark.parametrize("figure", ["lag_max_ms", "backlog_max_ms"])
+@pytest.mark.parametrize(("late_ms", "ended", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
 def test_v9_a_load_whose_process_stood_still_blames_nobody_for_who_was_ended(
-    lag_ms: float, ended: int, is_void: bool
+    figure: str, late_ms: float, ended: int, is_void: bool
 ) -> None:
     session = SimpleNamespace(stopped=False, faults=list, totals=SimpleNamespace(traffic=TrafficResult()))
     plan, experiment = SimpleNamespace(endpoint=USUAL), SimpleNamespace(probes=None)
     measured: Any = SimpleNamespace(session=session, plan=plan, experiment=experiment)
-    found = findings._faults(measured, {"lag_max_ms": lag_ms, "ended": ended})
-    assert found == ["the generator itself stood still for 2.5 s"] * is_void
+    found = findings._faults(measured, {"lag_max_ms": None, "backlog_max_ms": None, figure: late_ms, "ended": ended})
+    assert [reason.rpartition(" for ")[2] for reason in found] == ["2.5 s"] * is_void
 
 
 # V15: the baseline
