@@ -20,11 +20,19 @@ LEAST_FOR_P99: Final = 100
 
 #: Memory: 2 KiB an attacker, half of which may stay after the attack, and a constant for what a server uses only once.
 BYTES_EACH: Final = 2048
-BYTES_EACH_LEFT: Final = 1024
 BYTES_ONCE: Final = 512 * 1024
+
+#: More for each over TLS: OpenSSL has 14 KB of an idle connection, and 43 KB before its handshake is over.
+BYTES_EACH_TLS: Final = 48 * 1024
 
 #: Descriptors that a server may have open after an attack beyond those before: a newcomer or two, a file.
 DESCRIPTORS_LEFT: Final = 16
+
+
+def allowed_bytes(attackers: int, *, tls: bool, left: bool = False) -> int:
+    """Return by how much so many attackers may make a server grow, while they are there or (`left`) afterwards."""
+    each = BYTES_EACH + BYTES_EACH_TLS * tls
+    return attackers * (each // 2 if left else each) + BYTES_ONCE
 
 
 def limit_ms(baseline_p99_ms: float) -> float:

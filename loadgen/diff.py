@@ -43,7 +43,7 @@ _RULES: Final = (
     _Rule(re.compile(r"^capacity$|^fell_short_at$"), 1.25, 0.0),  # each is known to a tenth, on a grid of doublings
     _Rule(re.compile(r"ratio"), bar.RATIO, 0.0),
     _Rule(re.compile(r"_ms$"), bar.RATIO, bar.MARGIN_MS),
-    _Rule(re.compile(r"bytes_per_"), bar.RATIO, bar.BYTES_EACH_LEFT),
+    _Rule(re.compile(r"bytes_per_"), bar.RATIO, bar.BYTES_EACH / 2),
     _Rule(re.compile(r"^server_.*bytes"), bar.RATIO, bar.BYTES_ONCE),
     _Rule(re.compile(r"_us_"), bar.RATIO, 100.0),
     _Rule(re.compile(r"_s$"), bar.RATIO, 1.0),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
+import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from loadgen import target
@@ -32,6 +34,7 @@ class Site:
 
     late: float = 0.0  # before each answer
     stops_reading: bool = False  # from an attack's first connection on, answer no new client
+    tls: bool = False  # with a certificate that nobody trusts
     empties: bool = False  # from then on, answer 200 with an empty page
 
 
@@ -39,14 +42,19 @@ class Static:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.attacked = False
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if site.tls else None
+        if self._context is not None:
+            trustme.CA().issue_cert("localhost").configure_cert(self._context)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):  # the client left; so do we
             address, _ = stream.socket.getpeername()
             self.attacked = self.attacked or is_crowd(address)
-            await self._serve(stream)
+            context = self._context
+            tls = context and trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+            await self._serve(tls or stream)
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, stream: trio.abc.Stream) -> None:
         if self.attacked and self.site.stops_reading:
             await trio.sleep_forever()
         rest = b""
@@ -94,7 +102,7 @@ async def _main(kind: str, site: Site) -> None:
         else:
             server = await nursery.start(partial(serve_websocket, partial(_echo, site), "127.0.0.1", 0, None))
             port = server.port
-        print(f"http://127.0.0.1:{port}", flush=True)
+        print(f"{'https' if site.tls else 'http'}://127.0.0.1:{port}", flush=True)
 
 
 def serving(kind: str, site: Site | None = None) -> AbstractContextManager[tuple[str, int]]:

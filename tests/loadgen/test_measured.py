@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from loadgen import bar
 from loadgen.measured import recover_seconds
 from loadgen.report import Sample
 
@@ -37,3 +38,10 @@ def test_recovery_is_measured_in_seconds_whatever_the_entries_of_the_timeline_ar
 
 def test_without_a_bar_nothing_is_said_of_the_recovery() -> None:
     assert recover_seconds([entry(1.0, phase="attack"), entry(2.0)], {"recovery"}, None) is None
+
+
+def test_tls_costs_memory_that_no_server_can_save() -> None:
+    """OpenSSL's 14 KB for each were over a limit of 2 KiB in every row."""
+    assert (bar.allowed_bytes(100, tls=False), bar.allowed_bytes(100, tls=False, left=True)) == (729_088, 626_688)
+    assert bar.allowed_bytes(100, tls=True) > 100 * 43_000
+    assert bar.allowed_bytes(100, tls=True, left=True) > 100 * 14_000

@@ -87,6 +87,12 @@ def test_v1_and_v4_a_web_server_is_held_with_its_neighbours(is_nginx: bool, tmp_
     assert ended.figure("collateral") == 0
 
 
+def test_v1_a_web_server_is_held_over_tls_as_well() -> None:
+    server = partial(serving, "static", Site(tls=True))
+    ended = held(server, "slow-head,slow-tls", "--victim", "GET /", command="scorecard")
+    assert all(part.figures["attackers_came"] and part.figures["newcomers_came"] for part in ended.report.parts)
+
+
 def test_v1_a_plain_echo_server_is_held() -> None:
     kinds = "slow-head,idle-connect,slow-frame"
     ended = held(partial(serving, "echo"), kinds, "--victim", "ws-echo", "--ws-path", "/", neighbours=2)
