@@ -132,7 +132,8 @@ def find(url: str, *, allow: str | None = None) -> Target:
     if parts.username is not None:
         raise UsageError("URL: it has a user; say --header 'Authorization: Basic ...', or @FILE with that field")
     if parts.path not in {"", "/", "/ws"} or parts.query or parts.fragment:
-        raise UsageError(f"URL: {url!r} has a path; name the server only, and its paths by flags (--path, --request)")
+        flag = "--ws-path" if parts.scheme in {"ws", "wss"} else "--path"
+        raise UsageError(f"URL: {url!r} has a path; name the server only, and say {flag} {parts.path or '/'}")
     host, port = parts.hostname, port if port is not None else 443 if tls else 80
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -204,3 +204,8 @@ def test_what_else_may_have_made_an_answer_late(name: str, quiet: float, loud: f
     assert suspects({name: quiet}) == suspects({name: None}) == suspects({}) == ()
     [reason] = suspects({name: loud})
     assert f"{loud:g}" in reason
+
+
+def test_a_generator_that_was_too_late_is_told_once() -> None:
+    late = {"lag_p99_ms": 26.0, "backlog_p99_ms": 26.0}
+    assert (len(busy(late)), suspects(late)) == (2, ())
