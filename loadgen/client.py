@@ -77,9 +77,6 @@ class Place:
     traffic: Traffic | None = None
     mark: bytes = b"lg"  # the first bytes of every message of the schedule
     endpoint: Endpoint = USUAL
-    # the paths of the chat contract, with `{room}` and `{wait}` to fill in
-    poll_path: ClassVar = "/rooms/{room}/messages?wait={wait:g}"
-    stream_path: ClassVar = "/rooms/{room}/events"
 
     @property
     def path(self) -> str:
@@ -115,11 +112,11 @@ class Cohort(Tally, kw_only=True, eq=False):
     connects: Latency = msgspec.field(default_factory=Latency)  # from connect until the connection was established
     handshakes: Latency = msgspec.field(default_factory=Latency)  # from connect until it was held
     # arrays by client: attributes of the clients would take five times as much memory
-    born: array[float] = msgspec.field(default_factory=lambda: array("d"))  # when it began to connect
-    have_come: bytearray = msgspec.field(default_factory=bytearray)  # whether it ever reached the server
+    born: array[float] = array("d")  # when it began to connect
+    have_come: bytearray = bytearray()  # whether it ever reached the server
     # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
-    delivered: array[int] = msgspec.field(default_factory=lambda: array("I"))
-    checksums: array[int] = msgspec.field(default_factory=lambda: array("Q"))
+    delivered: array[int] = array("I")
+    checksums: array[int] = array("Q")
 
     def __post_init__(self) -> None:
         self.born = array("d", bytes(8 * self.wanted))

@@ -47,14 +47,14 @@ def post_head(place: Place, room: str, *fields: str, content_type: str = "text/p
 
 def event_stream(client: Client) -> bytes:
     place = client.cohort.place
-    return place.request("GET", place.stream_path.format(room=client.room), "Accept: text/event-stream")
+    return place.request("GET", f"/rooms/{client.room}/events", "Accept: text/event-stream")
 
 
 def held_poll(client: Client) -> bytes:
     """Ask for a long-poll in a room without messages, so that it is held for all of its wait."""
     place = client.cohort.place
     room = f"{client.room[:57]}.silent"  # names have up to 64 characters
-    return place.request("GET", place.poll_path.format(room=room, wait=place.poll_wait_seconds))
+    return place.request("GET", f"/rooms/{room}/messages?wait={place.poll_wait_seconds:g}")
 
 
 def upgrading(*fields: str) -> Opening:
