@@ -5,7 +5,6 @@ does), or word an event (render.py does).
 """
 
 import math
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
@@ -13,6 +12,7 @@ from typing import NamedTuple, NoReturn
 import trio
 
 from chatserver.client import commands, events, render, wire
+from chatserver.client.arrivals import Arrivals
 from chatserver.client.chat import Chat
 from chatserver.client.errors import ChatError, NotFound
 from chatserver.client.recall import Recall
@@ -56,9 +56,7 @@ class Interactive:
         self._recall = Recall()
         self._typing: dict[str, float] = {}  # by user, the time until which typing is shown
         self._told_typing = -math.inf
-        self._members: dict[str, int | None] = {}  # by room, how many users were there when we heard last
-        self._came: list[str] = []  # names in the last line of presence, which is replaced as more join
-        self._went: list[str] = []
+        self._arrivals = Arrivals(self._recall)
         self._day = ""
         self._divided = False  # whether the line above messages that came without focus is drawn
         self._unsent = 0
@@ -73,7 +71,8 @@ class Interactive:
         """Show events until the chat ends. Raises Left, or the chat's errors."""
         self._nursery = nursery
         self._prompt()
-        for task in (self._publish_queue, self._do_commands, self._tell_read, self._keep_shape, self._take_lines):
+        nursery.start_soon(self._screen.keep_shape)
+        for task in (self._publish_queue, self._do_commands, self._tell_read, self._take_lines):
             nursery.start_soon(task)
         if self.room is not None:
             nursery.start_soon(self._enter, self.room)
@@ -93,7 +92,7 @@ class Interactive:
         if isinstance(event, wire.Record):
             self._recall.take(event)
         if not isinstance(event, wire.Presence):
-            self._came, self._went = [], []
+            self._arrivals.begin_line()
         match event:
             case wire.Message():
                 self._message(event)
@@ -153,32 +152,11 @@ class Interactive:
 
     def _presence(self, event: wire.Presence) -> None:
         """Print who joined and left, in one line for as long as nothing else is printed."""
-        names = {user.id: self._recall.people.get(user.id) for user in event.joined}
-        for user in (*event.joined, *event.left):
-            self._recall.know(user)
-        # Who took another name "joins" too, and so does who joined just before us. The count tells how many are new.
-        joined = sorted(event.joined, key=lambda user: names[user.id] in (None, render.name_of(user)))
-        new = event.members + len(event.left) - (self._members.get(event.room) or 0)
-        old = joined[: max(0, len(joined) - new)] if new > 0 else joined
-        self._members[event.room] = event.members
-        if event.room != self.room:
-            return
-        for user in old:
-            self._show_rename(names[user.id], user)
-        came = joined[len(old) :]
-        for users, here, there in ((came, self._came, self._went), (event.left, self._went, self._came)):
-            for user in users:
-                if user.name in there:
-                    there.remove(user.name)
-                elif user != self._chat.user:
-                    here.append(user.name)
-        if (words := render.presence(self._came, self._went, event.members)) is not None:
-            self._screen.change_note(words)
-
-    def _show_rename(self, before: str | None, user: wire.User) -> None:
-        if before is not None and before != (name := render.name_of(user)) and user != self._chat.user:
-            self._screen.note(f"{before} is now {name}")
-            self._came, self._went = [], []
+        renames, line = self._arrivals.take(event, me=self._chat.user, is_shown=event.room == self.room)
+        for words in renames:
+            self._screen.note(words)
+        if line is not None:
+            self._screen.change_note(line)
 
     async def _show_typing(self, name: str) -> None:
         self._typing[name] = trio.current_time() + TYPING_SHOWN
@@ -190,7 +168,7 @@ class Interactive:
 
     def _entered(self, event: events.Entered) -> None:
         self._rooms.setdefault(event.room, 0)
-        self._members[event.room] = event.members
+        self._arrivals.entered(event.room, event.members)
         self._shown[event.room] = 0 if event.resumed else event.until
 
     def _prompt(self) -> None:
@@ -403,21 +381,6 @@ class Interactive:
                         return
                     except ChatError:
                         continue
-
-    async def _keep_shape(self) -> None:
-        """Redraw the prompt when the window changes; leave the terminal to the shell from Ctrl-Z to fg."""
-        with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT) as signals:
-            async for number in signals:
-                # One that came in the moment of leaving: the terminal is given back by now, and nobody would again.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                if number == signal.SIGTSTP:
-                    self._screen.give_back()
-                    ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-                    signal.raise_signal(signal.SIGTSTP)  # stops us here, unless no shell could continue us
-                    signal.signal(signal.SIGTSTP, ours)
-                if number != signal.SIGWINCH:
-                    self._screen.take_over()
-                self._screen.draw()
 
     async def _leave(self) -> NoReturn:
         """Give the last texts a moment to be acknowledged."""

@@ -6,6 +6,7 @@ It uses no full-screen library, so that messages stay in the terminal's own scro
 
 import os
 import shutil
+import signal
 import termios
 import tty
 from typing import Self
@@ -106,6 +107,21 @@ class Screen:
         """Read keys one by one without echo; also after a stop (Ctrl-Z), when the shell has reset the mode."""
         tty.setcbreak(self._source, termios.TCSADRAIN)  # Ctrl-C and Ctrl-Z keep working
         self._write(BRACKETED_PASTE[0] + FOCUS_REPORTS[0])
+
+    async def keep_shape(self) -> None:
+        """Redraw the prompt when the window changes; leave the terminal to the shell from Ctrl-Z to fg."""
+        with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT) as signals:
+            async for number in signals:
+                # One that came in the moment of leaving: the terminal is given back by now, and nobody would again.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if number == signal.SIGTSTP:
+                    self.give_back()
+                    ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+                    signal.raise_signal(signal.SIGTSTP)  # stops us here, unless no shell could continue us
+                    signal.signal(signal.SIGTSTP, ours)
+                if number != signal.SIGWINCH:
+                    self.take_over()
+                self.draw()
 
     def _prompt_line(self) -> str:
         columns = shutil.get_terminal_size().columns
