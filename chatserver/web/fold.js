@@ -14,6 +14,10 @@ const PER_COLUMN = 11; // px of the window, where it is narrower
 /** @type {Set<string>} `room/offset` */
 const whole = new Set();
 
+/** Read as the window changes: on a phone it costs a layout, and there are many messages. */
+let width = innerWidth; // px
+addEventListener('resize', () => (width = innerWidth));
+
 /** @param {{room: string, offset: number}} message */
 const keyOf = ({ room, offset }) => `${room}/${offset}`;
 
@@ -28,7 +32,7 @@ export const unfold = (message) => whole.add(keyOf(message));
  * @param {HTMLElement} text
  */
 function linesOf(text) {
-  const columns = Math.min(COLUMNS, innerWidth / PER_COLUMN);
+  const columns = Math.min(COLUMNS, width / PER_COLUMN);
   const lines = [...text.querySelectorAll('p, li, blockquote')].flatMap((block) => (block.textContent ?? '').split('\n'));
   return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
 }

@@ -55,6 +55,8 @@ export class MessagesView {
     this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(/** @type {HTMLElement} */ (target).closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#seen());
+    addEventListener('beforeprint', () => this.#show(0, Infinity, { most: Infinity }));
+    addEventListener('afterprint', () => this.#redraw());
     // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
     // laid out: the bottom stays the bottom.
     const resized = new ResizeObserver(() => this.#isAtBottom && this.toBottom());
@@ -158,7 +160,7 @@ export class MessagesView {
     this.#replaceAnswersTo(changed);
     const wasEmpty = this.#rows.size === 0;
     if (this.#isAtBottom && !this.#room?.past) this.#show(this.#timeline.place(this.#from), Infinity);
-    else this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + STEP));
+    else this.#fillIn();
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
     if (wasEmpty) this.#toDivider();
@@ -168,6 +170,13 @@ export class MessagesView {
       this.#speak(foreign);
     }
     this.#seen();
+  }
+
+  /** What came has rows where it stands between others, and below them only where they end in sight. */
+  #fillIn() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    const more = scrollHeight - scrollTop - clientHeight < NEAR_EDGE ? STEP : 0;
+    this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + more));
   }
 
   /** @param {Message[]} messages */
@@ -231,13 +240,13 @@ export class MessagesView {
    * Have rows for a stretch of the messages: those that exist are kept, more than fit are dropped at the far end.
    * @param {number} from index
    * @param {number} to index behind the last
-   * @param {'top' | 'bottom'} [dropAt]
+   * @param {{dropAt?: 'top' | 'bottom', most?: number}} [how]
    */
-  #show(from, to, dropAt = 'top') {
+  #show(from, to, { dropAt = 'top', most = MOST_ROWS } = {}) {
     const { messages } = this.#timeline;
     to = Math.min(Math.max(to, 0), messages.length);
     from = Math.max(0, Math.min(from, to === messages.length ? to - STEP : from));
-    if (to - from > MOST_ROWS) [from, to] = dropAt === 'top' ? [to - MOST_ROWS, to] : [from, from + MOST_ROWS];
+    if (to - from > most) [from, to] = dropAt === 'top' ? [to - most, to] : [from, from + most];
     const wanted = messages.slice(from, to);
     this.#from = wanted.at(0)?.offset ?? Infinity;
     this.#to = wanted.at(-1)?.offset ?? -1;
@@ -329,7 +338,7 @@ export class MessagesView {
     this.#isAtBottom = isEnd && !this.#room?.past && scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM;
     const from = this.#timeline.place(this.#from);
     const to = this.#timeline.place(this.#to + 1);
-    if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, 'bottom'));
+    if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, { dropAt: 'bottom' }));
     else if (scrollHeight - scrollTop - clientHeight < NEAR_EDGE && to < messages.length) {
       this.#holdStill(() => this.#show(from, to + STEP));
     }

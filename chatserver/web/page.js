@@ -102,6 +102,15 @@ client.addEventListener('left', ({ detail }) => {
 });
 byId('leave').addEventListener('click', () => client.leave(client.room));
 
+// A phone's keyboard, where it lies over the page (Safari) instead of making it smaller, as index.html asks
+
+visualViewport?.addEventListener('resize', () => {
+  const { height, scale } = /** @type {VisualViewport} */ (visualViewport);
+  const isCovered = scale === 1 && height < document.documentElement.clientHeight;
+  document.body.style.height = isCovered ? `${height}px` : '';
+  scrollTo(0, 0); // Safari has moved the page up, to show the field
+});
+
 // The banner, which stays, and the toast, which moves nothing and goes
 
 const TOAST = 4_000; // ms

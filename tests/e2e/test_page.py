@@ -322,10 +322,20 @@ def test_axe_finds_nothing(shared_server: Server, window: OpenWindow, axe: str) 
     ann.page.keyboard.press("Control+k")
     expect(ann.page.locator("#switcher-list a").first).to_be_visible()
     assert findings(ann) == []
+    ann.page.keyboard.type("hello")
+    expect(ann.page.locator("[aria-selected=true] mark")).to_be_visible()
+    assert findings(ann) == []  # what is chosen has another ground
     ann.page.keyboard.press("Escape")
     ann.page.click("#me")
     expect(ann.page.locator("#account")).to_be_visible()
     assert findings(ann) == []
+    ann.page.keyboard.press("Escape")
+    ann.offline(True)
+    ann.say("on its way, which is pale")
+    ann.expect_away()
+    ann.page.emulate_media(reduced_motion="reduce")  # the dot would breathe for ever
+    assert findings(ann) == []
+    ann.page.emulate_media(reduced_motion="null")
 
 
 def test_what_is_new_is_spoken_with_its_author(shared_server: Server, window: OpenWindow) -> None:

@@ -1,0 +1,115 @@
+"""Other sizes and media than a desk's: a long room, letters four times as large, a phone's keyboard, paper."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browser import Server
+from tests.e2e.conftest import OpenWindow
+
+pytestmark = pytest.mark.browser
+
+SAFARI = """Object.defineProperty(window, 'visualViewport', {
+    value: Object.assign(new EventTarget(), { height: innerHeight, scale: 1 }),
+})"""
+KEYBOARD = "height => (visualViewport.height = height, visualViewport.dispatchEvent(new Event('resize')))"
+AT_BOTTOM = "() => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight === 0"
+#: What can be pressed or filled in and is not in sight, even when scrolled to.
+OUT_OF_REACH = """(place) => [...document.querySelectorAll(`${place} :is(a, button, input, select)`)]
+    .filter((each) => each.checkVisibility())
+    .filter((each) => {
+        each.scrollIntoView({ block: 'nearest' });
+        const { top, bottom } = each.getBoundingClientRect();
+        return top < 0 || bottom > innerHeight;
+    })
+    .map((each) => each.outerHTML.slice(0, 60))"""
+
+
+def test_a_room_in_which_much_is_said_does_not_move_while_one_reads_back(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """Each message that came made 60 rows below, until those that were read had to go."""
+    for number in range(260):
+        shared_server.publish("busy", f"message {number}")
+    ann = window()
+    ann.open(shared_server, room="busy")
+    ann.page.locator("#scroller").hover()
+    held = ann.page.get_by_text("message 10", exact=True)
+    while not held.count():
+        ann.page.mouse.wheel(0, -2_000)
+        ann.page.wait_for_timeout(30)
+    held.scroll_into_view_if_needed()
+    ann.page.wait_for_timeout(100)  # rows are made in the frame after a scroll
+    before = held.bounding_box()
+    for number in range(10):
+        shared_server.publish("busy", f"news {number}")
+    expect(ann.page.locator("#jump")).to_have_text("10 new messages ↓")
+    assert held.bounding_box() == before
+
+
+def test_a_keyboard_over_the_page_covers_neither_the_field_nor_the_newest_message(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    for number in range(45):
+        shared_server.publish("keyboard", f"message {number}")
+    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann.run_first(SAFARI)
+    ann.open(shared_server, room="keyboard")
+    expect(ann.texts.last).to_have_text("message 44")
+    foot = "document.querySelector('.foot').getBoundingClientRect().bottom"
+    for height in (480, 844):
+        ann.page.evaluate(KEYBOARD, height)
+        assert ann.page.evaluate(foot) == height
+        ann.page.wait_for_function(AT_BOTTOM)
+
+
+def test_everything_is_within_reach_where_letters_are_four_times_as_large(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """WCAG 1.4.10: 320 by 256 pixels. No room was in sight, and nobody could press Save or leave the room."""
+    shared_server.publish("large", "hello")
+    ann = window(width=320, height=256)
+    ann.open(shared_server, room="large")
+    expect(ann.texts).to_have_count(1)
+    assert ann.page.evaluate("document.documentElement.scrollWidth") == 320
+    ann.page.click("#room-menu-button")
+    assert ann.page.evaluate(OUT_OF_REACH, "#room-menu") == []
+    ann.page.keyboard.press("Escape")
+    ann.texts.hover()
+    ann.page.locator("#actions [value=react]").click()
+    assert ann.page.evaluate(OUT_OF_REACH, "#reaction-picker") == []
+    ann.page.keyboard.press("Escape")
+    ann.page.click("#show-rooms")
+    expect(ann.page.locator("#rooms-panel")).to_have_css("translate", "0px")
+    assert ann.page.evaluate(OUT_OF_REACH, "#rooms-panel") == []
+    ann.page.click("#me")
+    ann.page.click("#account-by-token summary")
+    assert ann.page.evaluate(OUT_OF_REACH, "#account") == []
+
+
+def test_paper_has_the_conversation_and_nothing_else(shared_server: Server, window: OpenWindow) -> None:
+    for number in range(150):
+        shared_server.publish("paper", f"message {number}")
+    shared_server.publish("paper", "line\n" * 50)
+    ann = window(color_scheme="dark")
+    ann.open(shared_server, room="paper")
+    expect(ann.texts.last).to_contain_text("line")
+    ann.page.locator("#scroller").hover()
+    while not ann.page.get_by_text("message 0", exact=True).count():
+        ann.page.mouse.wheel(0, -2_000)
+        ann.page.wait_for_timeout(30)
+    place = ann.page.get_by_text("message 20", exact=True)
+    place.scroll_into_view_if_needed()
+    before = place.bounding_box()
+    ann.page.emulate_media(media="print")
+    ann.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert ann.texts.count() == 151
+    look = """() => ({
+        height: document.body.scrollHeight > 150 * 20,
+        folded: document.querySelector('.folded').scrollHeight === document.querySelector('.folded').clientHeight,
+        ink: getComputedStyle(document.body).color,
+        others: [...document.querySelectorAll('button, nav, textarea')].filter((each) => each.checkVisibility()).length,
+    })"""
+    assert ann.page.evaluate(look) == {"height": True, "folded": True, "ink": "rgb(29, 36, 34)", "others": 0}
+    ann.page.emulate_media(media="null")
+    ann.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert place.bounding_box() == before
