@@ -55,8 +55,7 @@ export class MessagesView {
     this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(/** @type {HTMLElement} */ (target).closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#seen());
-    addEventListener('beforeprint', () => this.#show(0, Infinity, { most: Infinity }));
-    addEventListener('afterprint', () => this.#redraw());
+    addEventListener('beforeprint', () => this.#print());
     // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
     // laid out: the bottom stays the bottom.
     const resized = new ResizeObserver(() => this.#isAtBottom && this.toBottom());
@@ -66,6 +65,12 @@ export class MessagesView {
 
   get #timeline() {
     return this.#room?.past ?? this.client.current.timeline;
+  }
+
+  /** Pixels below what is in sight. */
+  get #below() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    return scrollHeight - scrollTop - clientHeight;
   }
 
   toBottom() {
@@ -142,16 +147,23 @@ export class MessagesView {
     this.#seen();
   }
 
-  #redraw() {
+  #redraw(place = this.#isAtBottom ? null : this.#place()) {
     if (!this.#room) return;
-    const place = this.#place();
     this.#clear();
-    const at = this.#isAtBottom ? Infinity : this.#timeline.place(place?.offset ?? Infinity);
+    const at = this.#timeline.place(place?.offset ?? Infinity);
     this.#show(at - STEP, at + STEP);
+    this.#isAtBottom = !place;
     const row = place && this.#rows.get(place.offset)?.row;
-    if (this.#isAtBottom) this.toBottom();
-    else if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
+    if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
+    else this.toBottom();
     this.#showJump();
+  }
+
+  /** Have all rows on paper, where nothing can be scrolled. */
+  #print() {
+    const place = this.#isAtBottom ? null : this.#place();
+    this.#show(0, Infinity, { most: Infinity });
+    addEventListener('afterprint', () => this.#redraw(place), { once: true });
   }
 
   /** @param {{added: Message[], changed: Message[], isLive: boolean}} news */
@@ -160,7 +172,10 @@ export class MessagesView {
     this.#replaceAnswersTo(changed);
     const wasEmpty = this.#rows.size === 0;
     if (this.#isAtBottom && !this.#room?.past) this.#show(this.#timeline.place(this.#from), Infinity);
-    else this.#fillIn();
+    else {
+      const more = this.#below < NEAR_EDGE ? STEP : 0; // else what is read would have to go for rows far below it
+      this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + more));
+    }
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
     if (wasEmpty) this.#toDivider();
@@ -170,13 +185,6 @@ export class MessagesView {
       this.#speak(foreign);
     }
     this.#seen();
-  }
-
-  /** What came has rows where it stands between others, and below them only where they end in sight. */
-  #fillIn() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    const more = scrollHeight - scrollTop - clientHeight < NEAR_EDGE ? STEP : 0;
-    this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + more));
   }
 
   /** @param {Message[]} messages */
@@ -332,16 +340,14 @@ export class MessagesView {
   }
 
   #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    const { scrollTop } = this.#scroller;
     const { messages } = this.#timeline;
     const isEnd = this.#to === (messages.at(-1)?.offset ?? -1);
-    this.#isAtBottom = isEnd && !this.#room?.past && scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM;
+    this.#isAtBottom = isEnd && !this.#room?.past && this.#below < NEAR_BOTTOM;
     const from = this.#timeline.place(this.#from);
     const to = this.#timeline.place(this.#to + 1);
     if (scrollTop < NEAR_EDGE && from > 0) this.#holdStill(() => this.#show(from - STEP, to, { dropAt: 'bottom' }));
-    else if (scrollHeight - scrollTop - clientHeight < NEAR_EDGE && to < messages.length) {
-      this.#holdStill(() => this.#show(from, to + STEP));
-    }
+    else if (this.#below < NEAR_EDGE && to < messages.length) this.#holdStill(() => this.#show(from, to + STEP));
     this.#fetchOn();
     this.#seen();
   }
@@ -371,10 +377,9 @@ export class MessagesView {
   async #fetchOn() {
     const room = this.client.current;
     const timeline = this.#timeline;
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     if (this.#isFetching || timeline.epoch === null || this.client.state.phase !== 'live') return;
-    const isTop = scrollTop < NEAR_EDGE && !timeline.complete && timeline.place(this.#from) <= 0;
-    const isEnd = room.past && scrollHeight - scrollTop - clientHeight < NEAR_EDGE;
+    const isTop = this.#scroller.scrollTop < NEAR_EDGE && !timeline.complete && timeline.place(this.#from) <= 0;
+    const isEnd = room.past && this.#below < NEAR_EDGE;
     if (!isTop && !isEnd) return;
     this.#isFetching = true;
     try {
