@@ -8,6 +8,7 @@ itself.
 import codecs
 import re
 from collections.abc import Callable, Sequence
+from unicodedata import category
 
 from rich.cells import cell_len
 
@@ -18,6 +19,8 @@ FOCUS_REPORTS = "\x1b[?1004h", "\x1b[?1004l"  # on and off; reports when the win
 LONGEST_LINE = 16_384  # characters; the server's own limit for a message is in bytes
 REMEMBERED_LINES = 100
 _CHARACTERS_A_CELL = 4  # a letter and combining marks; with this bound a long line is not measured from its beginning
+_JOINER = "\u200d"
+_SKIN_TONES = "🏻🏼🏽🏾🏿"
 _SHOWN = str.maketrans({"\n": "⏎", "\t": "⇥"})  # for a line break, and for a tab in a paste
 
 #: A character, or a complete escape sequence (ECMA-48 section 5.4); an incomplete one does not match.
@@ -90,9 +93,9 @@ class Editor:
         before = self.before[max(0, len(self.before) - most) :].translate(_SHOWN)
         after = self.after[:most].translate(_SHOWN)
         while before and cell_len(before) >= width:
-            before = before[1:]
-        while cell_len(before + after) > width:
-            after = after[:-1]
+            _, before = _first(before)
+        while after and cell_len(before + after) > width:
+            after, _ = _last(after)
         return before, after
 
     def _take(self) -> str:
@@ -124,13 +127,15 @@ class Editor:
             case "end":
                 self.before, self.after = before + after, ""
             case "left":
-                self.before, self.after = before[:-1], before[-1:] + after
+                self.before, last = _last(before)
+                self.after = last + after
             case "right":
-                self.before, self.after = before + after[:1], after[1:]
+                first, self.after = _first(after)
+                self.before = before + first
             case "rub out":
-                self.before = before[:-1]
+                self.before, _ = _last(before)
             case "delete":
-                self.after = after[1:]
+                _, self.after = _first(after)
             case "kill to end":
                 self.after = ""
             case "kill to start":
@@ -150,3 +155,25 @@ class Editor:
             self.after
         ) < LONGEST_LINE:
             self.before += char
+
+
+def _first(text: str) -> tuple[str, str]:
+    """Cut a text behind its first character as people see it, which has its accents and what is joined to it."""
+    at = min(1, len(text))
+    while at < len(text) and _continues(text, at):
+        at += 1
+    return text[:at], text[at:]
+
+
+def _last(text: str) -> tuple[str, str]:
+    """Cut a text before its last character as people see it."""
+    at = max(0, len(text) - 1)
+    while at > 0 and _continues(text, at):
+        at -= 1
+    return text[:at], text[at:]
+
+
+def _continues(text: str, at: int) -> bool:
+    """Whether a code point belongs to the one before it: UAX 29 without flags and Hangul's parts."""
+    char = text[at]
+    return text[at - 1] == _JOINER or char == _JOINER or category(char).startswith("M") or char in _SKIN_TONES

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from zlib import crc32
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 
 from chatserver.client import events, wire
 from chatserver.client.errors import ChatError
@@ -126,6 +126,11 @@ def _wrapped_line(line: str, columns: int, indent: int) -> str:
         if width > columns:  # the terminal has begun rows of its own
             width = (width - 1) % columns + 1
     return "\n".join(rows)
+
+
+def shortened(text: str, columns: int) -> str:
+    """Return the beginning of a text that fits, with a mark if it is cut."""
+    return text if cell_len(text) <= columns else set_cell_size(text, max(0, columns - 1)).rstrip() + "…"
 
 
 def quoted(message: Message) -> str:

@@ -12,13 +12,14 @@ import tty
 from typing import Self
 
 import trio
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from chatserver.client.editor import BRACKETED_PASTE, FOCUS_REPORTS, Completer, Editor
-from chatserver.client.render import INDENT, Style, wrapped
+from chatserver.client.render import INDENT, Style, shortened, wrapped
 
 _LINE_UP = "\x1b[1A"
 _CLEAR_LINE = "\r\x1b[J"  # to the end of the screen, so also a prompt that was wrapped by a smaller window
+_PROMPT_END = "> "
 _NARROWEST = 8  # columns that are always left for typing
 
 
@@ -27,7 +28,7 @@ class Screen:
 
     def __init__(self, source: int, target: int, *, style: Style) -> None:
         self.style = style
-        self.prompt = "> "
+        self.prompt = _PROMPT_END
         self._source = source
         self._target = target
         self._editor = Editor()
@@ -78,8 +79,7 @@ class Screen:
     def change_note(self, text: str) -> None:
         """Print a note in one line, in place of the last one if nothing else has been printed since."""
         up = _LINE_UP if self._replaceable else ""
-        columns = shutil.get_terminal_size().columns
-        short = set_cell_size(f"· {text}", min(columns - 1, cell_len(f"· {text}")))
+        short = shortened(f"· {text}", shutil.get_terminal_size().columns - 1)
         self._write(f"{_CLEAR_LINE}{up}{_CLEAR_LINE}{self.style.dim(short)}\n{self._prompt_line()}")
         self._replaceable = True
 
@@ -127,7 +127,7 @@ class Screen:
         columns = shutil.get_terminal_size().columns
         prompt = self.prompt
         if cell_len(prompt) > columns - _NARROWEST:
-            prompt = set_cell_size(prompt, max(0, columns - _NARROWEST))
+            prompt = shortened(prompt, columns - _NARROWEST - cell_len(_PROMPT_END)) + _PROMPT_END
         room = max(1, columns - cell_len(prompt) - 1)
         before, after = self._editor.view(room)
         return prompt + before + after + (f"\x1b[{cell_len(after)}D" if after else "")

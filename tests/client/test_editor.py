@@ -35,6 +35,10 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("a\x1b[99;5xb", "ab", ""),  # a sequence without a meaning here
         ("a\x07\x00b", "ab", ""),
         ("grüße 日本 👩\u200d🚀", "grüße 日本 👩\u200d🚀", ""),
+        ("e\u0301👩\u200d🚀👍🏽" + LEFT * 2 + "x", "e\u0301x", "👩\u200d🚀👍🏽"),
+        ("e\u0301❤\ufe0f" + LEFT * 2 + RIGHT, "e\u0301", "❤\ufe0f"),
+        ("ae\u0301👩\u200d🚀\x7f\x7f", "a", ""),
+        ("👩\u200d🚀a\x01\x04", "", "a"),
         ("a\x1b[200~\tb\x1b[201~", "a\tb", ""),
         ("a\x1b[200~b\r\x04\x15\x1b[Ad\x1b[201~e", "ab\nde", ""),  # keys in a paste are text
         ("x" * (LONGEST_LINE + 1), "x" * LONGEST_LINE, ""),
