@@ -35,6 +35,8 @@ def compile_a_share(folder: Path = TESTS) -> None:
     In a fresh checkout each worker would compile and rewrite all of them at the same time, 5 s of a processor each.
     """
     number, workers = worker()
+    if workers == 1:  # nobody to share with; or it is the process that starts the workers, and they would wait for it
+        return
     for path in sorted(folder.rglob("test_*.py"))[number::workers]:
         # Collection imports it again, and tells what is wrong with it.
         with suppress(Exception, pytest.skip.Exception):
