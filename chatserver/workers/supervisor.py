@@ -54,7 +54,12 @@ class Place:
     index: int
     child: Child | None = None  # the serving worker, or the last one
     generation: int = 0  # the number of workers started here
-    failures: int = 0  # consecutive early deaths
+    pause: float = RESTART_PAUSE  # seconds, the last one before a restart
+
+    def pause_after(self, lived: float) -> float:
+        """Seconds to wait before a restart, after a worker that lived for so many."""
+        self.pause = RESTART_PAUSE if lived >= STABLE_AFTER else min(self.pause * 2, MAX_RESTART_PAUSE)
+        return self.pause
 
 
 def run(settings: Settings, load: Callable[[], Settings]) -> int:
@@ -176,8 +181,7 @@ class Supervisor:
 
     async def _restart(self, place: Place, child: Child, lived: float) -> None:
         self._metrics.died(child)
-        place.failures = 0 if lived >= STABLE_AFTER else place.failures + 1
-        pause = min(RESTART_PAUSE * 2.0**place.failures, MAX_RESTART_PAUSE)
+        pause = place.pause_after(lived)
         _log.warning("worker_died", worker=child.number, code=child.code, again_in=pause)
         await trio.sleep(pause)
         if place.child is child and not self._stopping.is_set():
@@ -233,7 +237,7 @@ class Supervisor:
                 _log.error("worker_not_replaced", worker=new.number, code=new.code)
                 return False
             self._settings = settings
-            old, place.child, place.failures = place.child, new, 0
+            old, place.child, place.pause = place.child, new, RESTART_PAUSE
             if old is not None and old is not new:
                 old.stop(replaced=True)
                 await old.end_within(settings.drain_timeout + END_PATIENCE)

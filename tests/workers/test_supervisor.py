@@ -18,7 +18,7 @@ from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.workers.child import MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
 from chatserver.workers.link import Ready
-from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
+from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER, Place
 from tests.support.puppets import KILLED, Puppet, Stage, stage, supervised
 
 pytestmark = pytest.mark.jumping_clock
@@ -153,6 +153,12 @@ async def test_who_dies_young_again_and_again_comes_back_later_and_later(tmp_pat
         assert [puppet.number for puppet in on_stage.started] == [1, *[2] * 10]
         assert first.returncode is None
         assert second.setup.number != on_stage.started[2].setup.number, "the sockets of two that overlap differ"
+
+
+def test_one_that_dies_young_for_hours_is_still_restarted() -> None:
+    """At the 1,024th early death the pause was too large a number to be computed, and the supervisor ended."""
+    place = Place(0)
+    assert [place.pause_after(0.0) for _ in range(1_100)][-1] == MAX_RESTART_PAUSE
 
 
 async def test_one_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
