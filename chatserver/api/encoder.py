@@ -106,12 +106,6 @@ class Events(Encoding):
         return sse.notice("expelled", encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
 
 
-def expiry_text(principal: Principal) -> str | None:
-    """When the sign-in expires, in the format for clients; None: never."""
-    expires = principal.expires
-    return None if expires is None else encoders.time_text(round((expires - trio.current_time() + time.time()) * 1000))
-
-
 class MessageEvents(Events):
     """Server-sent events of messages alone. Other records only move the id, which causes no event in the page."""
 
@@ -125,3 +119,9 @@ class MessageEvents(Events):
 def faces(people: Iterable[Principal]) -> list[tuple[str, str]]:
     """Ids and names."""
     return [(face.id, face.name) for face in (person.face for person in people)]
+
+
+def expiry_text(principal: Principal) -> str | None:
+    """When the sign-in expires, in the format for clients; None: never."""
+    expires = principal.expires
+    return None if expires is None else encoders.time_text(round((expires - trio.current_time() + time.time()) * 1000))

@@ -21,6 +21,9 @@ from chatserver.protocol.bodies import decode_session
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 
+#: Characters of a token that fit into a cookie with its name and flags: browsers allow 4,096.
+MAX_COOKIE_CHARS = 3900
+
 
 class SessionHandlers:
     """See the module."""
@@ -96,7 +99,3 @@ class SessionHandlers:
             (face.id, face.name), guest=principal.is_guest, moderates=principal.rights.moderates,
             expires=expiry_text(principal), token=token,
         )  # fmt: skip
-
-
-#: Characters of a token that fit into a cookie with its name and flags: browsers allow 4,096.
-MAX_COOKIE_CHARS = 3900

@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 from urllib.parse import quote
 
 import msgspec
@@ -24,22 +25,23 @@ from chatserver.doctor.facts import Delivery, Node, Report, Severity, Trouble
 from chatserver.doctor.findings import conclude
 from chatserver.doctor.inquiry import inquire
 from chatserver.doctor.report import print_report
-from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, complain
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
+from chatserver.settings.spec import ConfigError
 
 
 def run(urls: Sequence[str], *, token: str, room: str, json: bool) -> int:
-    """Run `chatserver doctor` and return its exit code."""
+    """Run `chatserver doctor` and return its exit code. Raises ConfigError."""
     try:
         targets = {url: parse_target(url) for url in urls}
         secret = read_token(token)
     except BadUrl as error:
-        return _refuse(f"URL: {error.message}")
+        raise ConfigError("", f"URL: {error.message}") from None
     except ValueError as error:
-        return _refuse(f"--token: {error}")
+        raise ConfigError("token", str(error)) from None
     if quote(room, safe="") != room or not room:
-        return _refuse(f"--room: {room!r} is no name of a room")
+        raise ConfigError("room", f"{room!r} is no name of a room")
     if len(set(targets.values())) < len(urls):
-        return _refuse("URL: one is given twice")
+        raise ConfigError("", "URL: one is given twice")
     with Console(stderr=True).status("asking ..."):  # shows nothing without a terminal
         report = trio.run(examine, targets, secret, room)
     if json:
@@ -55,9 +57,10 @@ async def examine(targets: dict[str, Target], token: str, room: str) -> Report:
     async with trio.open_nursery() as nursery:
         for node in nodes:
             nursery.start_soon(inquire, node, targets[node.url], Credentials(token=token), room)
-    well = sorted((node for node in nodes if node.trouble is None), key=_epoch)
+    epoch = attrgetter("epoch")
+    well = sorted((node for node in nodes if node.trouble is None), key=epoch)
     deliveries: list[Delivery] = []
-    for _, group in groupby(well, key=_epoch):
+    for _, group in groupby(well, key=epoch):
         deliveries += await _exchange(list(group), targets, token, room)
     findings = conclude(nodes, deliveries)
     ok = all(finding.severity is not Severity.FAULT for finding in findings)
@@ -85,12 +88,3 @@ async def _exchange(nodes: Sequence[Node], targets: dict[str, Target], token: st
             await observer.leave()
         nursery.cancel_scope.deadline = trio.current_time() + EXIT_PATIENCE
     return exchange.deliveries
-
-
-def _epoch(node: Node) -> str:
-    return node.epoch
-
-
-def _refuse(message: str) -> int:
-    complain(message)
-    return EXIT_BAD_FLAGS

@@ -4,6 +4,7 @@ Owns: the rules and their wording. May not: query anything; the same facts alway
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 
 from chatserver.doctor.facts import Delivery, Finding, Node, Severity, Trouble
 
@@ -13,20 +14,24 @@ CLOCK_DIFFERENCE = 1_000.0
 #: without hints reads the log each second.
 SLOW = 250.0
 
-_ADVICE = {
-    Trouble.UNREACHABLE: "see that it runs, and that this is its address: when ready, it prints `listening on URL`",
-    Trouble.FOREIGN: "give the URL under which the page of the chat opens; a proxy must pass on all paths",
-    Trouble.NOT_READY: "its own log says why; it is ready by itself when what it waits for is there",
-    Trouble.MISDIRECTED: "give a URL with a name that its --allow-host has",
-    Trouble.REFUSED: "give --token with a token that may read and write in --room, or a room in which everybody may",
-}
-_WORDS = {
-    Trouble.UNREACHABLE: "cannot be reached",
-    Trouble.FOREIGN: "is not a chatserver",
-    Trouble.NOT_READY: "is not ready",
-    Trouble.MISDIRECTED: "goes by other names",
-    Trouble.REFUSED: "does not let the doctor in",
-}
+#: What is said of a node in trouble, and what to do.
+_TROUBLES = {
+    Trouble.UNREACHABLE: (
+        "cannot be reached",
+        "see that it runs, and that this is its address: when ready, it prints `listening on URL`",
+    ),
+    Trouble.FOREIGN: (
+        "is not a chatserver", "give the URL under which the page of the chat opens; a proxy must pass on all paths"
+    ),
+    Trouble.NOT_READY: (
+        "is not ready", "its own log says why; it is ready by itself when what it waits for is there"
+    ),
+    Trouble.MISDIRECTED: ("goes by other names", "give a URL with a name that its --allow-host has"),
+    Trouble.REFUSED: (
+        "does not let the doctor in",
+        "give --token with a token that may read and write in --room, or a room in which everybody may",
+    ),
+}  # fmt: skip
 
 
 def conclude(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> list[Finding]:
@@ -41,8 +46,8 @@ def conclude(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> list[Find
 def _troubles(nodes: Sequence[Node]) -> Iterator[Finding]:
     for node in nodes:
         if node.trouble is not None:
-            what = f"{node.url} {_WORDS[node.trouble]}: {node.words}"
-            yield _fault([node], what, _ADVICE[node.trouble])
+            what, advice = _TROUBLES[node.trouble]
+            yield _fault([node], f"{node.url} {what}: {node.words}", advice)
 
 
 def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
@@ -95,7 +100,7 @@ def _clocks(nodes: Sequence[Node]) -> Iterator[Finding]:
     told = [(node.clock_ms, node) for node in nodes if node.clock_ms is not None]
     if not told:
         return
-    (low, behind), (high, ahead) = min(told, key=_time), max(told, key=_time)
+    (low, behind), (high, ahead) = min(told, key=itemgetter(0)), max(told, key=itemgetter(0))
     sure = high - low - ahead.clock_error_ms - behind.clock_error_ms
     if sure > CLOCK_DIFFERENCE:
         yield _fault(
@@ -164,10 +169,6 @@ def span(ms: float) -> str:
         if ms >= size:
             return f"{ms / size:.1f} {unit}"
     return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
-
-
-def _time(told: tuple[float, Node]) -> float:
-    return told[0]
 
 
 def _by(nodes: Sequence[Node], what: Callable[[Node], str]) -> dict[str, list[str]]:

@@ -16,12 +16,14 @@ from chatserver.settings.spec import Sharing
 #: network that is at the limit is refused by a worker in 1 of 700 cases.
 SPREAD_DEVIATIONS = 3.0
 
+_DIVIDED = (Sharing.DIVIDED, Sharing.SPREAD)
+
 
 def share_of(settings: Settings) -> Settings:
     """The settings of one worker; unchanged if there is only one."""
     if settings.workers == 1:
         return settings
-    shares: dict[str, Any] = {name: share(name, settings) for name, spec in SPECS.items() if _is_divided(spec.sharing)}
+    shares: dict[str, Any] = {name: share(name, settings) for name, spec in SPECS.items() if spec.sharing in _DIVIDED}
     return dataclasses.replace(settings, **shares)
 
 
@@ -34,7 +36,3 @@ def share(name: str, settings: Settings) -> int:
     slack = SPREAD_DEVIATIONS * math.sqrt(mean) if spec.sharing is Sharing.SPREAD else 0.0
     floor: float = max(spec.minimum, *(getattr(settings, least) for least in LOWER_BOUNDS.get(name, ())), 0)
     return min(total, math.ceil(max(mean + slack, floor)))
-
-
-def _is_divided(sharing: Sharing) -> bool:
-    return sharing in (Sharing.DIVIDED, Sharing.SPREAD)

@@ -34,7 +34,4 @@ DIALECTS: dict[str, Callable[[WireEncoder, Settings], Dialect]] = {"/ws": ChatV1
 
 def dialects(encoder: WireEncoder, settings: Settings) -> Mapping[str, Dialect]:
     """The dialects that the settings enable; `/echo` is optional."""
-    made = {path: make(encoder, settings) for path, make in DIALECTS.items()}
-    if not settings.echo:
-        made.pop("/echo", None)
-    return made
+    return {path: make(encoder, settings) for path, make in DIALECTS.items() if path != "/echo" or settings.echo}
