@@ -1,11 +1,18 @@
 """How the commands end: the exit codes of `serve`, and the one line that says why.
 
-Owns: the numbers and the form of the line. May not: end anything by itself.
+Owns: the numbers, the form of the line, and which of several errors it names. May not: end anything by itself.
 """
 
 import sys
 
 EXIT_CLEAN, EXIT_FAULT, EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG = range(5)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first error in a group, in which a nursery wraps what ended it; a nursery in a nursery does so twice."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def complain(message: str) -> None:

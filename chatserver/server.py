@@ -24,7 +24,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.reloader import Reloader
 from chatserver.chat.room import Room
 from chatserver.edge.http import Exchange, return_after
-from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain
+from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermost
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
 from chatserver.log.interface import LogError, LogOpenError, Record
@@ -118,14 +118,15 @@ class Server:
                 return EXIT_BIND
             self.addresses.extend(listening.urls(self.settings))
             self.metrics_address = listening.operators_url(self.settings)
-            failures: list[BaseException] = []
+            failure: BaseException | None = None
             try:
                 await self._open_and_serve(listening, task_status)
             except* LogOpenError as group:
-                failures.extend(group.exceptions)
-        for failure in failures:
-            complain(f"--log {redacted(self.settings.log)}: {failure}")
-        return EXIT_LOG if failures else EXIT_CLEAN
+                failure = innermost(group)
+        if failure is None:
+            return EXIT_CLEAN
+        complain(f"--log {redacted(self.settings.log)}: {failure}")
+        return EXIT_LOG
 
     async def _open_and_serve(self, listening: Listening, task_status: trio.TaskStatus[None]) -> None:
         log = open_log(self.settings.log, None if self._supervised is None else self._supervised.neighbours)

@@ -20,6 +20,7 @@ from chatserver.client.stream import EndedError, Target
 from chatserver.client.websocket import WebSocketConversation, websocket
 from chatserver.doctor.facts import Delivery, Node, Trouble, milliseconds
 from chatserver.doctor.inquiry import seconds_of
+from chatserver.exits import innermost
 
 #: Messages from each node; the median of the times counts.
 ROUNDS = 3
@@ -65,7 +66,7 @@ class Observer:
                 await self._left.wait()
                 nursery.cancel_scope.cancel()
         except* (EndedError, RefusedError, wire.ProtocolError) as group:
-            self.node.fail(Trouble.REFUSED, f"WebSocket: {_first(group)}")
+            self.node.fail(Trouble.REFUSED, f"WebSocket: {innermost(group)}")
         finally:
             self.opened.set()
 
@@ -246,9 +247,3 @@ def _checked(response: Response, status: int = 200) -> Response:
 
 def _has(page: wire.History, text: str) -> bool:
     return any(isinstance(record, wire.Message) and record.text == text for record in page.records)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

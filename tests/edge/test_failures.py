@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from chatserver.api.answers import Later, given_anyway
+from chatserver.exits import EXIT_LOG
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.observe.logs import LINES_PER_SECOND
+from chatserver.server import Server
+from chatserver.settings.fields import Settings
 from tests.support.peers import ask, chatter, connect
 from tests.support.serving import Serving, serving
 
@@ -42,6 +45,17 @@ async def test_a_wait_for_somebody_who_turns_out_to_be_nobody_is_refused(monkeyp
             for _ in range(2):
                 answer = await peer.request("GET", "/rooms", headers={"Authorization": "Bearer not.a.token"})
                 assert (answer.status, answer.error) == (401, "unauthenticated")
+
+
+async def test_a_server_that_cannot_read_its_bans_says_why_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said `Exceptions from Trio nursery (1 sub-exception)`: the reason was a group within a group."""
+    log = MemoryLog()
+    monkeypatch.setattr(log.sanctions, "load", failing(LogUnavailable(WORDS)))
+    monkeypatch.setattr("chatserver.server.open_log", lambda *_: log)
+    assert await Server(Settings(port=0, log="memory:"), total=10).main() == EXIT_LOG
+    assert capsys.readouterr().err == f"chatserver: --log memory:: sanctions and sign-outs cannot be read: {WORDS}\n"
 
 
 async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
