@@ -18,7 +18,7 @@ import msgspec
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
-from chatserver.api.services import Services, check_signed_in, draft_of, log_failure
+from chatserver.api.services import Services, check_signed_in, draft_of, not_stored
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
@@ -124,7 +124,7 @@ class Conversation:
         try:
             room = self._hub.publish(draft, done)
         except LogError as error:
-            return refusal(session, message.id, *log_failure(error))
+            return refusal(session, message.id, *not_stored(error))
         session.in_flight += 1
         if room is not None and room.congested:
             session.waits = room
@@ -150,7 +150,7 @@ class Conversation:
             return
         dialect = session.dialect
         if isinstance(result, LogError):
-            self._sink.send(connection, dialect.refused(id_, *log_failure(result)))
+            self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
         else:
             self._sink.send(connection, dialect.published(id_, result.record))
         if session.waits is Waits.LOG and session.in_flight == MAX_IN_FLIGHT - 1:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from chatserver.api.answers import Answer, Commit, Response, refusal
 from chatserver.api.request import Request
-from chatserver.api.services import Services, draft_of, log_failure
+from chatserver.api.services import Services, draft_of, not_stored
 from chatserver.chat.principal import Action
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import encoders
@@ -68,7 +68,7 @@ class RecordHandlers:
     def _stored(self, status: int, result: Stored | LogError) -> Response:
         """The answer for a stored record with its place and author, or for one that was not stored."""
         if isinstance(result, LogError):
-            return refusal(*log_failure(result))
+            return refusal(*not_stored(result))
         record = result.record
         count = None if record.reaction is None else record.reaction.count
         cursor, time = self._services.encoder.cursor(record.offset), encoders.time_text(record.time)

@@ -181,17 +181,23 @@ _REFUSALS = {
 
 
 def log_failure(error: LogError) -> tuple[ErrorCode, str, float | None]:
-    """Code, message and seconds to wait for a failed read, search or publish.
+    """Code, message and seconds to wait for what needed the log and failed, except for a record.
 
     The text of `error` is for the operator and stays in our log, since it names paths and disks.
     """
-    if isinstance(error, Refused):
-        return _REFUSALS[error.reason], error.reason.value, None
-    sentence = "the message could not be stored; send it again with the same key"
+    sentence = "the log cannot be used now; try again"
     if isinstance(error, RoomsFullError):
         sentence = "as many rooms are open as may be; this one was not among them"
     elif isinstance(error, SearchFailed):
         sentence = "the search took too long or failed; look for rarer words, or in one room, or try again"
-    elif isinstance(error, LogBusy):
+    return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY
+
+
+def not_stored(error: LogError) -> tuple[ErrorCode, str, float | None]:
+    """The same for a record that was not stored, or may not have been."""
+    if isinstance(error, Refused):
+        return _REFUSALS[error.reason], error.reason.value, None
+    sentence = "the message could not be stored; send it again with the same key"
+    if isinstance(error, LogBusy):
         sentence = "the server is busy; the message was not stored, send it again"
     return ErrorCode.UNAVAILABLE, sentence, LOG_RETRY

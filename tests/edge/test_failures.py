@@ -64,8 +64,12 @@ async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server.server.parts.log, "head", failing(LogUnavailable(WORDS)))
 
         async def read(number: int) -> None:
-            assert (await ask(server.address, "GET", "/rooms/lobby")).status == 503
-            assert (await friend.ask("join", room=f"r{number}"))["code"] == "unavailable"
+            refused = await ask(server.address, "GET", "/rooms/lobby")
+            assert refused.status == 503
+            joined = await friend.ask("join", room=f"r{number}")
+            assert joined["code"] == "unavailable"
+            # Both were told that their message could not be stored, and to send it again with the same key.
+            assert joined["message"] == refused.json["error"]["message"] == "the log cannot be used now; try again"
 
         assert await in_one_second(server, read, "log_failed") == {("LogUnavailable", WORDS)}
 
