@@ -8,15 +8,15 @@ from functools import partial
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Later, Response, refusal
+from chatserver.api.answers import Answer, Later, Response
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
-from chatserver.api.services import Services, check_signed_in, too_often
-from chatserver.chat.principal import Action
+from chatserver.api.services import Services, check_signed_in
+from chatserver.chat.principal import Action, Principal
 from chatserver.log.index import MAX_HITS, MAX_QUESTION, MAX_WORDS, Hit, Question, SearchFailed
 from chatserver.log.interface import LogError
 from chatserver.log.sanctions import EVERYWHERE
@@ -59,11 +59,7 @@ class SearchHandlers:
     def search(self, request: Request) -> Answer:
         """`GET /search?q=&room=&user=&before=&limit=`."""
         principal = request.principal
-        limits = ((self._limits.user, principal.number), *((limit, request.network) for limit in self._limits.network))
-        wait = max(self._limiters.refused(limit, key) for limit, key in limits)
-        if wait:
-            self.counts.outcomes["limited"] += 1
-            return refusal(ErrorCode.RATE_LIMITED, too_often(wait, "searches"), wait)
+        self._check_limits(principal)
         parameters = request.parameters("q", "room", "user", "before", "limit")
         room, user = parameters.one("room"), parameters.one("user")
         check_signed_in(principal)
@@ -85,6 +81,15 @@ class SearchHandlers:
             slow=True,
         )
 
+    def _check_limits(self, principal: Principal) -> None:
+        """Refuse whom a shard has refused before. Raises OverLimitError."""
+        limits = [(self._limits.user, principal.number), *((each, principal.network) for each in self._limits.network)]
+        limit, key = max(limits, key=lambda each: self._limiters.refused(*each))
+        wait = self._limiters.refused(limit, key)
+        if wait:
+            self.counts.outcomes["limited"] += 1
+            raise OverLimitError(limit, key, wait)
+
     def _check_again(self, request: Request, room: str) -> None:
         request.check_again()
         self._services.check_sanctions(request.principal, Action.READ, room)
@@ -93,13 +98,10 @@ class SearchHandlers:
         outcomes = self.counts.outcomes
         try:
             searched = await self._pipeline.search(asked)
-        except OverLimitError as error:
+        except OverLimitError:
             outcomes["limited"] += 1
-            return refusal(ErrorCode.RATE_LIMITED, too_often(error.wait, "searches"), error.wait)
-        except SearchFailed:
-            outcomes["failed"] += 1
             raise
-        except LogError as error:  # raised by a step other than the query of the index
+        except LogError as error:  # perhaps raised by a step other than the query of the index
             outcomes["failed"] += 1
             raise SearchFailed(str(error)) from error
         self.counts.answered(searched)

@@ -165,9 +165,9 @@ def draft_of(principal: Principal, record: Publish | Change, settings: Settings)
     return Draft(*common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate)
 
 
-def too_often(wait: float, what: str = "messages") -> str:
+def too_often(wait: float) -> str:
     """The message of a refusal by a rate limit."""
-    return f"too many {what}; try again in {wait:.1f} s"
+    return f"too many messages; try again in {wait:.1f} s"
 
 
 _REFUSALS = {

@@ -11,13 +11,8 @@ import trio
 from chatserver.log.interface import LogError
 from chatserver.protocol.errors import ProtocolError
 
-
-class RefusedError(Exception):
-    """A step refuses the request, which ends it."""
-
-
-#: The exceptions that a step may raise; any other is a fault of ours.
-EXPECTED = (RefusedError, LogError, ProtocolError)
+#: The exceptions that a step may raise, to refuse the request or because it failed; any other is a fault of ours.
+EXPECTED = (ProtocolError, LogError)
 
 
 @asynccontextmanager
@@ -34,7 +29,7 @@ async def side_by_side() -> AsyncIterator[trio.Nursery]:
         expected = [error for error in errors if isinstance(error, EXPECTED)]
         if not expected or not all(isinstance(error, (*EXPECTED, trio.Cancelled)) for error in errors):
             raise
-        raise next((error for error in expected if isinstance(error, RefusedError)), expected[0]) from None
+        raise next((error for error in expected if isinstance(error, ProtocolError)), expected[0]) from None
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

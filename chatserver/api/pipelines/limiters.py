@@ -15,8 +15,9 @@ from zlib import crc32
 import msgspec
 import trio
 
-from chatserver.api.pipelines import RefusedError
 from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.protocol.errors import MessageError
+from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
 #: Shards in this process.
@@ -53,12 +54,12 @@ def search_limits(settings: Settings) -> SearchLimits:
     return SearchLimits(user, (network, Limit("minute", lasting, max(lasting * 60, network.burst))))
 
 
-class OverLimitError(RefusedError):
-    """A limit is exceeded."""
+class OverLimitError(MessageError):
+    """A limit is exceeded, for so many seconds."""
 
     def __init__(self, limit: Limit, key: Hashable, wait: float) -> None:
-        super().__init__(f"{limit.name}: {wait:.1f} s")
-        self.limit, self.key, self.wait = limit, key, wait
+        super().__init__(ErrorCode.RATE_LIMITED, f"too many searches; try again in {wait:.1f} s", wait=wait)
+        self.limit, self.key = limit, key
 
 
 class Shard(Protocol):
@@ -123,7 +124,7 @@ class Limiters:
         """Refuse this key without asking the shard until its wait is over."""
         await trio.lowlevel.checkpoint()
         if len(self._refused) < MAX_REFUSALS:
-            self._refused[refusal.limit.name, refusal.key] = self._clock() + refusal.wait
+            self._refused[refusal.limit.name, refusal.key] = self._clock() + (refusal.wait or 0.0)
 
     def sweep(self) -> None:
         """Forget refusals that are over, and full buckets in this process."""

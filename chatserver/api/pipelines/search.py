@@ -133,7 +133,7 @@ class SearchPipeline:
             self._after_steps.append(partial(self._share_results, far_results))
         self._far_results = far_results
         #: by part and generation of the results: nobody joins a query that began before a text was removed
-        self._flights: SingleFlight[tuple[Part, int], _Asked] = SingleFlight()
+        self._flights: SingleFlight[tuple[Part, int], _Answered] = SingleFlight()
 
     async def search(self, asked: Asked) -> Searched:
         """Run the search. Raises OverLimitError and LogError."""
@@ -200,16 +200,16 @@ class SearchPipeline:
         ranking.add(hit for hit in found.hits if self._may_read(principal, room=hit.record.room))
         return found.go_on
 
-    async def _ask(self, part: Part, ranking: "Ranking") -> "_Asked":
+    async def _ask(self, part: Part, ranking: "Ranking") -> "_Answered":
         """Ask for the results of other processes, then the index."""
         lookup = None if self._far_results is None else await self._far_results.get(part)
         if lookup is not None and lookup.found is not None:
-            return _Asked(lookup.found, by_index=False)
+            return _Answered(lookup.found, by_index=False)
         question, go_on = part
         found = await self._index.find(question, go_on=go_on)
         if lookup is not None:
             ranking.unshared.append(Unshared(part, found, lookup.generation))
-        return _Asked(found, by_index=True)
+        return _Answered(found, by_index=True)
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ async def _open_session(sessions: Sessions, visitor: Principal) -> None:
         await sessions.store(visitor)
 
 
-class _Asked(NamedTuple):
+class _Answered(NamedTuple):
     found: Found
     by_index: bool
 
