@@ -102,7 +102,7 @@ class Services:
 
     def allows(self, principal: Principal, action: Action, room: str) -> bool:
         """Whether `check` would allow it."""
-        return principal.may(action, room) and self.moderation.check(principal, action, room) is None
+        return principal.may(action, room) and self.moderation.sanction_on(principal, action, room) is None
 
     def check_sanctions(self, principal: Principal, action: Action, room: str, id_: MessageId = None) -> None:
         """Refuse an action that a sanction forbids; for "*", only a ban from all rooms does. Raises MessageError."""

@@ -70,24 +70,23 @@ class Moderation:
         self._unswept: list[int] = []  # ids that `sweep` has not checked yet
 
     def check(self, principal: Principal, action: Action, room: str) -> Refusal | None:
-        """Why this action is forbidden in this room now; None: it is allowed."""
+        """Refuse an action that is forbidden in this room now, which counts; None: it is allowed."""
+        found = self.sanction_on(principal, action, room)
+        if found is None:
+            return None
+        self.refused[found.kind] += 1
+        return self.refusal(found)
+
+    def sanction_on(self, principal: Principal, action: Action, room: str) -> Sanction | None:
+        """What forbids an action in this room now."""
         if not self.in_force:
             return None
         found = self._find(principal.number, action, room)
         if found is None:
             found = self._find(principal.network, action, room)
-            if found is None or principal.may(Action.MODERATE, room):  # a ban of a network spares moderators
+            if found is not None and principal.may(Action.MODERATE, room):  # a ban of a network spares moderators
                 return None
-        return self._refuse(found)
-
-    def check_network(self, network: str, room: str) -> Refusal | None:
-        """The same for an anonymous reader, by its network alone."""
-        found = self._find(network, Action.READ, room)
-        return None if found is None else self._refuse(found)
-
-    def _refuse(self, sanction: Sanction) -> Refusal:
-        self.refused[sanction.kind] += 1
-        return self.refusal(sanction)
+        return found
 
     def _find(self, key: _Key, action: Action, room: str) -> Sanction | None:
         """The sanction that forbids an action for the longest time."""

@@ -79,7 +79,7 @@ class Child:
         self.ready, self.ended = trio.Event(), trio.Event()
         self.changed = trio.Event()  # set with either of these
         self.numbers: list[Family] = []  # the latest that it sent
-        self.code: int | None = None
+        self.code: int | None = None  # None also of a killed process that the kernel has not ended yet
         self.hung = False
         self._stops = 0
         self._setup = setup
@@ -91,7 +91,7 @@ class Child:
         self._told: trio.Event | None = None  # set when requested numbers arrive
 
     async def run(self, spawn: Spawn) -> None:
-        """Start the process, and return only after it has ended. Raises OSError."""
+        """Start the process, and return once it has ended or was killed. Raises OSError."""
         try:
             ours, theirs = socket.socketpair()
             self._link = Link(ours)
@@ -117,7 +117,8 @@ class Child:
                 nursery.cancel_scope.cancel()
         finally:
             self._nursery = None
-            with trio.CancelScope(shield=True):
+            # A killed process ends at once, unless it waits for a disk that hangs.
+            with trio.move_on_after(END_PATIENCE, shield=True):
                 if self._process.returncode is None:
                     self._process.kill()
                 self.code = await self._process.wait()
