@@ -66,9 +66,11 @@ class Room:
         """Iterate over all events of this room: records, gaps, people, the connection."""
         return RoomEvents(self._next)
 
-    async def publish(self, text: str, *, key: str = "", reply_to: int | None = None) -> wire.Ack:
+    async def publish(
+        self, text: str, *, key: str = "", reply_to: int | None = None, mentions: Sequence[str] = ()
+    ) -> wire.Ack:
         """Publish a message here; see `Chat.publish`."""
-        return await self._chat.publish(self.name, text, key=key, reply_to=reply_to)
+        return await self._chat.publish(self.name, text, key=key, reply_to=reply_to, mentions=mentions)
 
     def leave(self) -> None:
         """Leave the room; the iteration ends."""

@@ -52,7 +52,7 @@ def parse_target(text: str) -> Target:
         raise BadUrl(f"{text!r} is no URL: {error}") from error
     if parts.scheme not in _SECURE:
         raise BadUrl(f"{text!r} is none of http://, https://, ws://, wss:// and host:port")
-    if not parts.hostname:
+    if not parts.hostname or " " in parts.hostname:
         raise BadUrl(f"{text!r} names no host")
     if parts.username is not None or parts.query or parts.fragment:
         what = "a user, a query or a fragment has no meaning here; a room is named apart, as with --room"

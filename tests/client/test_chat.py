@@ -60,11 +60,13 @@ async def test_a_bot_hears_several_rooms_from_now_on_and_answers(transport: Tran
             await publish_all(other, "b", "three")
             assert await texts(rooms[0], 2) == ["one", "two"]
             assert await texts(rooms[1], 1) == ["three"]
-            ack = await rooms[1].publish("four", reply_to=1)
+            me = await other.connected()
+            ack = await rooms[1].publish("four", reply_to=1, mentions=[me.id])
             page = await other.history("b", after=rooms[1].cursor)
             (message,) = page.records
             assert isinstance(message, Message)
             assert (message.offset, message.cursor, message.text, message.user.name) == (2, ack.cursor, "four", "Bot")
+            assert (message.reply_to, message.mentions) == (1, (me.id,))
             assert page.recovered
             names = {user.name for user in (await bot.members("b")).members}
             assert "Bot" in names

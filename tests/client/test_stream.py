@@ -25,7 +25,18 @@ def test_forms(text: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ftp://host", "http://", ":8000", "host:port", "host:99999", "http://me:pw@host", "http://h/?token=x", "[::1"],
+    [
+        "",
+        "ftp://host",
+        "http://",
+        "http://a b",
+        ":8000",
+        "host:port",
+        "host:99999",
+        "http://me:pw@host",
+        "http://h/?token=x",
+        "[::1",
+    ],
 )
 def test_refused(text: str) -> None:
     with pytest.raises(BadUrl):
