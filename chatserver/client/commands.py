@@ -111,13 +111,14 @@ def emoji(text: str) -> tuple[str, bool]:
     return EMOJI.get(name.strip(":"), name), on
 
 
-def help_lines(name: str = "") -> list[str]:
-    """Return the table of `/help`, a line for each command, and the meaning of #N; or the line of the named command."""
+def help_lines(name: str = "", *, columns: int = 78) -> list[str]:
+    """Return a line for each command and the meaning of #N, as a table if it fits; or the line of the named command."""
     if name:
         return [_named(name).usage]
     width = max(len(f"{command.name} {command.arguments}") for command in COMMANDS)
+    table = [f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS]
     return [
-        *(f"{f'{command.name} {command.arguments}':<{width}}  {command.meaning}" for command in COMMANDS),
+        *(table if max(map(len, table)) <= columns else (command.usage for command in COMMANDS)),
         "#N is a message's number; in front of a text it needs the #",
     ]
 

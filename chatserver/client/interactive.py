@@ -237,7 +237,7 @@ class Interactive:
         if name == "/quit":
             await self._leave()
         elif name == "/help":
-            for row in commands.help_lines(rest):
+            for row in commands.help_lines(rest, columns=self._screen.columns - len("· ")):
                 self._screen.note(row)
         elif self.room is None and name in commands.IN_A_ROOM:
             self._screen.note(IN_NO_ROOM)

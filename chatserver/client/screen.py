@@ -20,7 +20,6 @@ from chatserver.client.render import INDENT, Style, shortened, wrapped
 _LINE_UP = "\x1b[1A"
 _CLEAR_LINE = "\r\x1b[J"  # to the end of the screen, so also a prompt that was wrapped by a smaller window
 _PROMPT_END = "> "
-_NARROWEST = 8  # columns that are always left for typing
 
 
 class Screen:
@@ -62,6 +61,11 @@ class Screen:
         return self._editor.focused
 
     @property
+    def columns(self) -> int:
+        """The width of the window."""
+        return shutil.get_terminal_size().columns
+
+    @property
     def line(self) -> str:
         """The line being typed."""
         return self._editor.before + self._editor.after
@@ -69,7 +73,7 @@ class Screen:
     def print(self, text: str, *, indent: int = INDENT) -> None:
         """Print a line, or several, above the prompt."""
         self._replaceable = False
-        lines = wrapped(text, shutil.get_terminal_size().columns, indent=indent)
+        lines = wrapped(text, self.columns, indent=indent)
         self._write(f"{_CLEAR_LINE}{lines}\n{self._prompt_line()}")
 
     def note(self, text: str) -> None:
@@ -79,13 +83,13 @@ class Screen:
     def change_note(self, text: str) -> None:
         """Print a note in one line, in place of the last one if nothing else has been printed since."""
         up = _LINE_UP if self._replaceable else ""
-        short = shortened(f"· {text}", shutil.get_terminal_size().columns - 1)
+        short = shortened(f"· {text}", self.columns - 1)
         self._write(f"{_CLEAR_LINE}{up}{_CLEAR_LINE}{self.style.dim(short)}\n{self._prompt_line()}")
         self._replaceable = True
 
     def rule(self, text: str) -> None:
         """Print a line across the screen with a text in it."""
-        width = max(0, shutil.get_terminal_size().columns - cell_len(text) - 6)
+        width = max(0, self.columns - cell_len(text) - 6)
         self.print(self.style.alarm(f"─── {text} {'─' * width}"))
 
     def clear(self) -> bool:
@@ -124,11 +128,10 @@ class Screen:
                 self.draw()
 
     def _prompt_line(self) -> str:
-        columns = shutil.get_terminal_size().columns
-        prompt = self.prompt
-        if cell_len(prompt) > columns - _NARROWEST:
-            prompt = shortened(prompt, columns - _NARROWEST - cell_len(_PROMPT_END)) + _PROMPT_END
-        room = max(1, columns - cell_len(prompt) - 1)
+        prompt, most = self.prompt, self.columns // 2  # the other half is for typing
+        if cell_len(prompt) > most:
+            prompt = shortened(prompt, most - cell_len(_PROMPT_END)) + _PROMPT_END
+        room = max(1, self.columns - cell_len(prompt) - 1)
         before, after = self._editor.view(room)
         return prompt + before + after + (f"\x1b[{cell_len(after)}D" if after else "")
 

@@ -132,6 +132,7 @@ def test_who_is_mentioned() -> None:
 
 def test_help_has_a_line_for_each_command_that_fits_a_terminal() -> None:
     assert max(map(len, help_lines())) <= 78
+    assert help_lines(columns=38)[0] == "/join ROOM: enter a room and write there; the others stay"  # wrapped as a text
     assert (
         help_lines(parse("/help rooms").rest)
         == help_lines(parse("/help /Rooms").rest)
