@@ -159,6 +159,13 @@ def test_emoji_by_name(page: Page) -> None:
     assert run(page, "emoji.js", "return a.map(m.withEmoji)", texts) == shown
 
 
+def test_up_to_three_emoji_and_nothing_else_are_shown_large(page: Page) -> None:
+    large = ["🎉", "👩\u200d👩\u200d👧 ❤️", "\u2139\ufe0f" * 2, "1️⃣", "🇩🇪👍🏽🚀"]  # U+2139 is a letter too
+    small = ["hi", "🎉a", "🎉 ab", "a", "1", "🎉🎉🎉🎉", "漢字", ""]
+    assert run(page, "text.js", "return a.map(m.isOnlyEmoji)", large) == [True] * len(large)
+    assert run(page, "text.js", "return a.map(m.isOnlyEmoji)", small) == [False] * len(small)
+
+
 def test_what_a_moderator_forbids_is_not_tried_again_by_itself(page: Page) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
