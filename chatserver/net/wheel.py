@@ -6,7 +6,7 @@ Owns: the ticks, and the descriptors to check in each tick. May not: read socket
     wheel.watch(connection, tick)    set the deadline; an attribute write when there is an earlier entry already
 
 Lazy: an entry is a descriptor number in the slot of its tick. When the slot comes up, its connection is entered again
-if the deadline has moved on. So extending a deadline costs nothing, and a closed connection leaves eight bytes behind.
+if the deadline has moved on. So extending a deadline costs nothing, and a closed connection leaves few bytes behind.
 An entry belongs to the number: a connection that gets a used number takes over its entry. Only the earliest entry of a
 number counts; later ones are skipped.
 
@@ -29,6 +29,10 @@ MAX_LATENESS = 2 * TICK
 #: A deadline `at_rest` (a column of the table) of COARSE_FROM ticks or more is rounded up to a multiple of
 #: COARSE_TICKS. Thousands of pings spread over all ticks would wake the loop for each answer; so they go in batches.
 COARSE_TICKS, COARSE_FROM = 10, 100
+#: Ticks ahead of which no entry is made; a later deadline is entered again by then. A throttled connection has a
+#: deadline of 2 ticks and then a long one, again and again, and leaves an entry behind each time: 150 of 4 bytes, and
+#: not one for each quarter of a second of `--keepalive-deadline`. Above the 25 s between pings.
+HORIZON = 300
 #: Ticks for which the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
 NAP = 5
 #: Rounding error of a float division, in ticks.
@@ -104,6 +108,7 @@ class Wheel:
     def _enter(self, descriptor: int, tick: int) -> None:
         if tick >= NEVER:
             return
+        tick = min(tick, (self.current + HORIZON) // COARSE_TICKS * COARSE_TICKS)
         if tick < self._waking:
             self._waking = tick
             self.planned = self._origin + tick * TICK

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chatserver.net.connection import Connection
 from chatserver.net.states import State
 from chatserver.net.transport import PLAIN
-from chatserver.net.wheel import MAX_LATENESS, NAP, NEVER, TICK, Wheel, spans, ticks
+from chatserver.net.wheel import HORIZON, MAX_LATENESS, NAP, NEVER, TICK, Wheel, spans, ticks
 from chatserver.settings.fields import Settings
 from tests.support.parked import next_tick
 
@@ -45,6 +45,20 @@ def test_extending_is_no_new_entry() -> None:
     assert table.entries == 1
     assert table.turn(498) == []
     assert table.turn() == [connection]
+
+
+def test_short_deadlines_before_long_ones_leave_a_bounded_number_of_entries() -> None:
+    """Of a connection that was throttled for hours one entry stayed for each time, until the longest deadline."""
+    table = Table()
+    connection = table.put(3)
+    for _ in range(1_000):
+        table.wheel.watch(connection, table.wheel.current + 2)
+        table.turn()
+        table.wheel.watch(connection, table.wheel.current + 100_000)
+        table.turn()
+    assert table.entries <= HORIZON // 2 + 1
+    assert table.turn(99_998) == []
+    assert table.turn() == [connection], "the last deadline holds"
 
 
 def test_zero_seconds_mean_never_and_a_moment_means_a_tick() -> None:
