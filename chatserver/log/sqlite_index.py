@@ -48,6 +48,9 @@ INDEX_INTERVAL, INDEX_SOON = 1.0, 500
 INDEX_PAUSE = 2.0
 #: Rooms in one step of indexing, and in one step of the search for a backlog when the log is opened.
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
+#: Rooms with unindexed messages that are remembered, 20 MB. Of more, as while the index cannot be written, the older
+#: ones are looked for again in the database.
+MAX_BEHIND = 100_000
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
 #: Pages that are merged in one step: about 5 ms.
@@ -86,7 +89,7 @@ _TAIL = f"""
 _BACKLOG = f"""
     SELECT id, name, indexed < coalesce((SELECT max(place) % {OFFSETS} FROM messages
         WHERE place BETWEEN {FIRST} AND {FIRST} + {OFFSETS - 1}), 0)
-    FROM rooms WHERE id > ? ORDER BY id LIMIT {BACKLOG_ROOMS}
+    FROM rooms WHERE id > ? ORDER BY id LIMIT ?
 """  # noqa: S608
 
 _log = structlog.get_logger("chatserver.log")
@@ -162,6 +165,10 @@ class SqliteIndex:
         for room in rooms:
             self._behind.pop(room, None)
             self._behind[room] = self._news
+        if len(self._behind) > MAX_BEHIND:
+            for room in list(islice(self._behind, len(self._behind) - MAX_BEHIND // 2)):
+                del self._behind[room]
+            self._backlog_after = 0
         self._waiting += messages
         self._some.set()
         if self._waiting >= INDEX_SOON:
@@ -208,17 +215,21 @@ class SqliteIndex:
             done = await self._change("indexing", partial(index_rooms, list(rooms)))
             whole = len(done) == len(rooms)
             for room in done:
-                if self._behind[room] == rooms[room]:
+                if self._behind.get(room) == rooms[room]:
                     del self._behind[room]
             await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
+            await self._look_for_backlog()
         self._behind_since = came  # all messages from before then are in the index
 
     async def _look_for_backlog(self) -> None:
-        """Find the rooms that have messages from before the log was opened."""
-        while self._backlog_after is not None:
+        """Find the rooms with messages from before the log was opened, or that were not remembered, as many as fit."""
+        while self._backlog_after is not None and len(self._behind) <= MAX_BEHIND - BACKLOG_ROOMS:
             if self._readers is None:
                 raise LogUnavailable("the log is closed")
-            rooms = await self._readers.ask(partial(_rooms_behind, self._backlog_after))
+            after = self._backlog_after
+            rooms = await self._readers.ask(partial(_rooms_behind, after))
+            if self._backlog_after != after:
+                continue  # the other caller has taken these, or rooms were dropped meanwhile
             for _, room, is_behind in rooms:
                 if is_behind:
                     self._behind_since = self._behind_since if self._behind else trio.current_time()
@@ -275,7 +286,7 @@ def _debris(connection: sqlite3.Connection) -> _Debris:
 
 
 def _rooms_behind(after: int, connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
-    return connection.execute(_BACKLOG, (after,)).fetchall()
+    return connection.execute(_BACKLOG, (after, BACKLOG_ROOMS)).fetchall()
 
 
 class _Search:

@@ -7,6 +7,7 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
@@ -222,6 +223,22 @@ async def test_a_step_that_fails_is_done_again(path: Path, log: SqliteLog, monke
     await append(log, draft("apple"))
     await indexed(log)
     assert in_index(path) == [1, 2]
+
+
+async def test_rooms_that_wait_for_an_index_that_cannot_be_written_are_bounded(
+    path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"INDEX_RETRY": 0.01, "INDEX_ROOMS": 3, "BACKLOG_ROOMS": 4, "MAX_BEHIND": 20}.items():
+        monkeypatch.setattr(index_module, name, value)
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "index_rooms", mock.Mock(side_effect=sqlite3.OperationalError("planted")))
+        for step in range(4):
+            await submit_all(log, [draft("apple", room=f"room-{step}-{number}") for number in range(15)])
+            assert log.index.behind <= 20
+        assert await find(log, "apple", room="room-0-0") == ["apple"]
+    await append(log, draft("apple"))
+    await indexed(log)
+    assert in_index(path) == [1] * 61, "all were found again"
 
 
 # -- going out
