@@ -169,8 +169,8 @@ async def test_a_search_holds_up_no_reader(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatserver.log.sqlite_index.SEARCH_BUDGET", 0.0)
-    monkeypatch.setattr("chatserver.log.sqlite_index.PROGRESS_INSTRUCTIONS", 1)
+    monkeypatch.setattr("chatserver.log.sqlite_search.SEARCH_BUDGET", 0.0)
+    monkeypatch.setattr("chatserver.log.sqlite_search.PROGRESS_INSTRUCTIONS", 1)
     async with serving(log=f"sqlite:{tmp_path}/chat.db") as server, connect(server.address) as peer:
         await publish(server.address, "lobby", "hi there")
         answer = await peer.request("GET", "/search?q=hi")

@@ -203,7 +203,7 @@ async def test_what_retention_removed_is_not_found(searched: Log, clock: Clock) 
 async def test_no_answer_is_longer_than_its_bound_and_one_goes_on_behind_another(
     searched: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("index", "sqlite_index", "postgres_index"):
+    for module in ("index", "sqlite_search", "postgres_index"):
         monkeypatch.setattr(f"chatserver.log.{module}.CANDIDATES", 20, raising=False)
     await submit_all(searched, [draft(f"plum {n}") for n in range(MAX_HITS + 7)])
     await indexed(searched)

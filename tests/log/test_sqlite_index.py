@@ -16,6 +16,7 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_indexing
 from chatserver.log import sqlite_schema as schema_module
+from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Question, SearchFailed
 from chatserver.log.interface import Log
 from chatserver.log.sqlite import SqliteLog
@@ -296,7 +297,7 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 
 async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one is answered."""
-    monkeypatch.setattr(index_module, "PROGRESS_INSTRUCTIONS", 1)
+    monkeypatch.setattr(search_module, "PROGRESS_INSTRUCTIONS", 1)
     began, ended = [], []
 
     def endless(question: Question, go_on: int | None, connection: sqlite3.Connection) -> Any:
@@ -310,20 +311,20 @@ async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: 
 
     await append(log, draft("apple"))
     with monkeypatch.context() as patch:
-        patch.setattr(index_module, "_find_in_index", endless)
-        patch.setattr(index_module, "SEARCH_BUDGET", 60.0)
-        patch.setattr(index_module, "SLOWEST_SEARCH", 60.0)
+        patch.setattr(search_module, "_find_in_index", endless)
+        patch.setattr(search_module, "SEARCH_BUDGET", 60.0)
+        patch.setattr(search_module, "SLOWEST_SEARCH", 60.0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(log.index.find, APPLE)
             await eventually(lambda: bool(began))
             assert not ended
             nursery.cancel_scope.cancel()
         await eventually(lambda: bool(ended))
-        patch.setattr(index_module, "SEARCH_BUDGET", 0.02)
+        patch.setattr(search_module, "SEARCH_BUDGET", 0.02)
         with pytest.raises(SearchFailed, match="interrupted"):
             await log.index.find(APPLE)
-        patch.setattr(index_module, "SEARCH_BUDGET", 60.0)
-        patch.setattr(index_module, "SLOWEST_SEARCH", 0.02)
+        patch.setattr(search_module, "SEARCH_BUDGET", 60.0)
+        patch.setattr(search_module, "SLOWEST_SEARCH", 0.02)
         with pytest.raises(SearchFailed, match="interrupted"):
             await log.index.find(APPLE)
     assert len((await log.index.find(APPLE)).hits) == 1
@@ -340,7 +341,7 @@ async def test_history_and_publishing_go_on_while_a_search_hangs(
         time.sleep(1.0)
         return [], None
 
-    monkeypatch.setattr(index_module, "_find_in_index", hangs)
+    monkeypatch.setattr(search_module, "_find_in_index", hangs)
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(log.index.find, APPLE)

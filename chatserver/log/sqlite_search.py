@@ -1,0 +1,128 @@
+"""One search in SQLite: the messages that the index has, and the newest of those that it does not have yet.
+
+Owns: the queries, and how long they may take. May not: write, or know when messages are indexed. It runs in a thread.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from time import perf_counter, thread_time
+from typing import Any
+
+import msgspec
+
+from chatserver.log.index import CANDIDATES, SEARCH_BUDGET, TAIL, USER_CANDIDATES, Found, Question, ranked
+from chatserver.log.interface import Record
+from chatserver.log.rows import COLUMNS, record_of
+from chatserver.log.sqlite_indexing import FIRST, IS_MESSAGE
+from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
+
+#: Seconds that a search may last including waits, as on a slow disk.
+SLOWEST_SEARCH = 2.0
+#: Instructions of SQLite's virtual machine between two calls of the progress handler, which needs the interpreter lock.
+PROGRESS_INSTRUCTIONS = 500
+
+# Only constants of this package are formatted into statements. Each returns one row: for every row SQLite releases the
+# interpreter lock and waits for it again, half a millisecond beside a busy loop.
+_RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
+_FIND = f"""
+    WITH found AS MATERIALIZED (
+        SELECT rowid AS place FROM search WHERE search MATCH :words AND rowid BETWEEN :low AND :high
+        ORDER BY rowid DESC LIMIT :most
+    ), taken AS MATERIALIZED (
+        SELECT name, place, {COLUMNS}
+        FROM found CROSS JOIN messages USING (place) CROSS JOIN rooms ON rooms.id = place >> {OFFSET_BITS}
+        WHERE :user IS NULL OR user_id = :user ORDER BY place DESC LIMIT :candidates
+    )
+    SELECT (SELECT json_group_array({_RECORD}) FROM taken), CASE
+        WHEN (SELECT count(*) FROM taken) = :candidates THEN (SELECT min(place) FROM taken)
+        WHEN (SELECT count(*) FROM found) = :most THEN (SELECT min(place) FROM found)
+    END
+"""  # noqa: S608
+_TAIL = f"""
+    SELECT json_group_array({_RECORD}) FROM (
+        SELECT name, place, {COLUMNS}
+        FROM json_each(:rooms) AS asked CROSS JOIN rooms ON rooms.name = asked.value
+        CROSS JOIN messages ON place < {FIRST} + :before AND place > max({FIRST} + indexed, :each_newest + coalesce(
+            (SELECT max(place) FROM messages WHERE {IN_ROOM}), 0))
+            AND {IS_MESSAGE}
+    )
+"""  # noqa: S608
+
+_decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str, int, int, str]]).decode
+
+
+class Search:
+    """One search. The loop sets `in_vain` when nobody waits for it any more."""
+
+    def __init__(self, question: Question, behind: Sequence[str], go_on: int | None, now_ms: int) -> None:
+        self._question = question
+        self._behind = behind
+        self._go_on = go_on
+        self._now_ms = now_ms
+        self.in_vain = False
+
+    def run(self, connection: sqlite3.Connection) -> Found:
+        """Search unindexed messages first: one that is indexed meanwhile is then found twice rather than missed."""
+        connection.set_progress_handler(self._stopwatch(), PROGRESS_INSTRUCTIONS)
+        try:
+            found = {} if self._go_on is not None else _find_in_tail(self._question, self._behind, connection)
+            records, go_on = _find_in_index(self._question, self._go_on, connection)
+        finally:
+            connection.set_progress_handler(None, 0)
+        found |= {(record.room, record.offset): record for record in records}
+        return Found(ranked(found.values(), self._question, self._now_ms), go_on)
+
+    def _stopwatch(self) -> Callable[[], bool]:
+        """SQLite's progress handler: whether to stop. The budget counts work of this thread, not waits."""
+        work_ends, ends = thread_time() + SEARCH_BUDGET, perf_counter() + SLOWEST_SEARCH
+        return lambda: self.in_vain or thread_time() > work_ends or perf_counter() > ends
+
+
+def _find_in_tail(
+    question: Question, behind: Sequence[str], connection: sqlite3.Connection
+) -> dict[tuple[str, int], Record]:
+    if not behind:
+        return {}
+    parameters = {
+        "rooms": msgspec.json.encode(behind).decode(),
+        "before": OFFSETS if question.before is None else min(question.before, OFFSETS),
+        "each_newest": -max(TAIL // len(behind), 1),
+    }
+    (rows,) = connection.execute(_TAIL, parameters).fetchone()
+    score = question.matcher().score
+    return {
+        (record.room, record.offset): record
+        for record in _records(rows)
+        if question.user in (None, record.user_id) and score(record.text)
+    }
+
+
+def _find_in_index(
+    question: Question, go_on: int | None, connection: sqlite3.Connection
+) -> tuple[list[Record], int | None]:
+    low, high = 0, (1 << 63) - 1
+    if question.room is not None:
+        row = connection.execute("SELECT id FROM rooms WHERE name = ?", (question.room,)).fetchone()
+        if row is None:
+            return [], None
+        low = row[0] << OFFSET_BITS
+        high = low + min(OFFSETS if question.before is None else question.before, OFFSETS) - 1
+    parameters: dict[str, Any] = {
+        "low": low,
+        "high": high if go_on is None else min(go_on - 1, high),
+        "most": CANDIDATES if question.user is None else USER_CANDIDATES,
+        "candidates": CANDIDATES,
+        "user": question.user,
+    }
+    # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
+    words = " ".join(f'"{word}"' for word in question.words)
+    rows, lowest = "[]", None
+    for expression in (words, words + "*") if question.prefix else (words,):
+        rows, lowest = connection.execute(_FIND, {**parameters, "words": expression}).fetchone()
+        if lowest is not None:
+            break
+    return _records(rows), lowest
+
+
+def _records(rows: str) -> list[Record]:
+    return [record_of(*row) for row in _decode(rows)]
