@@ -109,7 +109,8 @@ class PostgresLog(DatabaseLog[Connection]):
         """
         token = trio.lowlevel.current_trio_token()
         server = await trio.to_thread.run_sync(Server, self._url)
-        opened = await trio.to_thread.run_sync(_open, server)
+        # A migration, or another server's, may take minutes. PostgreSQL undoes one that ends with this process.
+        opened = await trio.to_thread.run_sync(_open, server, abandon_on_cancel=True)
 
         def check(connection: Connection) -> None:
             if not is_same(connection, opened):

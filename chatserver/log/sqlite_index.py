@@ -80,7 +80,6 @@ class SqliteIndex:
         self._waiting = 0  # messages since the last round of indexing
         self._some, self._many = trio.Event(), trio.Event()
         self._backlog_after: int | None = 0  # the last room that was checked for a backlog; None: all were
-        self._cleaning = trio.Lock()
         self._cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
     def open(self, path: Path, cleaning: FileLock | None = None, *, close_lock: "Lock | None" = None) -> None:
@@ -196,17 +195,16 @@ class SqliteIndex:
     # -- cleaning ---------------------------------------------------------------------------------------------------
 
     async def clean(self) -> bool:
-        """Merge the index if it holds words of removed texts. False: another process is doing it."""
-        async with self._cleaning:
-            turn = self._cleaning_turn
-            if turn is not None and not turn.try_acquire():
-                return False
-            try:
-                await self._clean()
-            finally:
-                if turn is not None:
-                    turn.release()
-            return True
+        """Merge the index if it holds words of removed texts; for one task. False: another process is doing it."""
+        turn = self._cleaning_turn
+        if turn is not None and not turn.try_acquire():
+            return False
+        try:
+            await self._clean()
+        finally:
+            if turn is not None:
+                turn.release()
+        return True
 
     async def _clean(self) -> None:
         if self._readers is None:

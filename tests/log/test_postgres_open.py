@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from chatserver.exits import EXIT_LOG
 from chatserver.log import open_log
+from chatserver.log import postgres as log_module
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_index as index_module
 from chatserver.log import postgres_schema as schema_module
@@ -267,6 +268,25 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_schema:
             await trio.sleep(0.01)
         assert len({log.identity for log in logs}) == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_the_wait_for_another_server_that_migrates_can_be_cancelled(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C did nothing until the other server was done, for up to ten minutes."""
+    for module in (log_module, schema_module):
+        monkeypatch.setattr(module, "MIGRATION_DEADLINE", 2)
+    waiting = (
+        "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database AND datname = current_database() "
+        "WHERE locktype = 'advisory' AND NOT granted"
+    )
+    with psycopg.connect(postgres_schema, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (schema_module.MIGRATION_LOCK,))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(PostgresLog(postgres_schema).run, ignore)
+            await eventually(lambda: bool(other.execute(waiting).fetchall()))
+            nursery.cancel_scope.cancel()
+        other.execute(f"SELECT pg_terminate_backend(pid) FROM ({waiting}) AS found")
 
 
 async def test_a_server_that_cannot_open_it_says_so_without_the_password(
