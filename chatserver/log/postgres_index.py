@@ -28,18 +28,6 @@ from chatserver.log.postgres_rows import plain_array, read_record, restored, sto
 from chatserver.log.rows import COLUMNS
 from chatserver.log.words import words_of
 
-#: Kilobytes of pending list at which a commit merges it itself: 100,000 messages, if all servers stopped merging.
-PENDING_KB = 65_536
-SCHEMA = (
-    "ALTER TABLE messages ADD COLUMN words tsvector",
-    f"""CREATE INDEX messages_words ON messages USING gin (words)
-        WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
-)
-#: The position up to which old words are stored anew; without a row there is nothing to do.
-SCHEMA_OLD_WORDS = (
-    "CREATE TABLE old_words (room bigint NOT NULL, place bigint NOT NULL)",
-    "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)",
-)
 #: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
 RENEW_STEP = 500
 #: Characters of a word that are indexed: PostgreSQL allows 2,046 bytes, and a question has 256 characters.

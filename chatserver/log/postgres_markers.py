@@ -21,13 +21,6 @@ from chatserver.log.postgres_rows import plain_array, restored, stored, text_arr
 if TYPE_CHECKING:
     pass
 
-SCHEMA = (
-    # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
-    """CREATE TABLE markers (
-        user_id text NOT NULL, room bigint NOT NULL, read bigint NOT NULL, moved bigint NOT NULL,
-        PRIMARY KEY (user_id, room)
-    ) WITH (fillfactor = 80)""",
-)
 #: The advisory lock for moving markers: "mark".
 _LOCK = 0x6D61726B
 

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import psycopg
 from psycopg import errors
 
-from chatserver.log import postgres_index, postgres_markers
 from chatserver.log.interface import Identity, LogOpenError, new_identity
 from chatserver.log.postgres_connection import SCHEMA_NAME, Connection, sentence
 from chatserver.log.postgres_news import OPENED, notify
@@ -25,6 +24,8 @@ from chatserver.log.postgres_news import OPENED, notify
 MIGRATION_LOCK = 0x63686174
 #: Seconds that a migration may take, and that another server waits for it.
 MIGRATION_DEADLINE = 600
+#: Kilobytes of the index's pending list at which a commit merges it itself: 100,000 messages, if all servers stopped.
+PENDING_KB = 65_536
 
 # A migration is a tuple of statements; the n-th makes version n out of version n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -56,8 +57,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             room bigint NOT NULL, place bigint NOT NULL, emoji text NOT NULL, user_id text NOT NULL,
             PRIMARY KEY (room, place, emoji, user_id)
         )""",
-        *postgres_index.SCHEMA,
-        *postgres_markers.SCHEMA,
+        "ALTER TABLE messages ADD COLUMN words tsvector",
+        f"""CREATE INDEX messages_words ON messages USING gin (words)
+            WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
+        # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
+        """CREATE TABLE markers (
+            user_id text NOT NULL, room bigint NOT NULL, read bigint NOT NULL, moved bigint NOT NULL,
+            PRIMARY KEY (user_id, room)
+        ) WITH (fillfactor = 80)""",
         # An identity column never reuses the id of a sanction that was lifted.
         """CREATE TABLE sanctions (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, room text NOT NULL, kind text NOT NULL,
@@ -84,7 +91,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE rooms ADD COLUMN recent bigint NOT NULL GENERATED ALWAYS AS (time / 10000) STORED",
         "CREATE INDEX rooms_by_recent ON rooms (recent)",
     ),
-    postgres_index.SCHEMA_OLD_WORDS,
+    (
+        # The position up to which old words are stored anew; without a row there is nothing to do.
+        "CREATE TABLE old_words (room bigint NOT NULL, place bigint NOT NULL)",
+        "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)",
+    ),
 )
 _MADE = re.compile(r"CREATE TABLE (\w+)")
 
