@@ -15,6 +15,7 @@ reads the last offsets of the group's rooms.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import chain
 from typing import TypeVar
@@ -121,11 +122,11 @@ class SqliteWriter:
             done = work(*arguments)
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._undo()
-            raise unavailable(doing, error) from error
-        except BaseException:
-            self._undo()
+        except BaseException as error:
+            with suppress(sqlite3.Error):  # then it is tried again before the next change
+                self._undo()
+            if isinstance(error, sqlite3.Error):
+                raise unavailable(doing, error) from error
             raise
         return done
 

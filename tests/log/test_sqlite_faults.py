@@ -123,6 +123,26 @@ async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(
         assert "left over" not in texts(await log.latest("lobby", 9))
 
 
+async def test_a_rollback_that_fails_hides_no_error_and_is_tried_again(log: SqliteLog) -> None:
+    """The error of the rollback was raised instead, which is no LogUnavailable."""
+    connection = connection_of(log)
+
+    def allow(action: int, what: str | None, *rest: object) -> int:
+        return sqlite3.SQLITE_DENY if (action, what) == (sqlite3.SQLITE_TRANSACTION, "ROLLBACK") else sqlite3.SQLITE_OK
+
+    def insert_and_fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO rooms (name) VALUES ('left-over')")
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+
+    connection.set_authorizer(allow)
+    with pytest.raises(LogUnavailable, match="adding failed: no such table: nowhere"):
+        await log.change("adding", insert_and_fail)
+    assert "not authorized" in refusals(await submit_all(log, [draft()]))[0]
+    connection.set_authorizer(None)
+    assert (await append(log, draft())).record.offset == 1
+    assert await log.ask(lambda it: it.execute("SELECT name FROM rooms").fetchall()) == [("lobby",)]
+
+
 async def test_a_bug_in_the_writer_is_undone_too(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     await append(log, draft("one"))
     with monkeypatch.context() as patch:
