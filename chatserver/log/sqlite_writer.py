@@ -30,7 +30,7 @@ from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import unavailable
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows
-from chatserver.log.sqlite_schema import OFFSET_BITS, OFFSETS
+from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
 
 #: Rooms whose next offset is kept in memory: about 10 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -312,8 +312,7 @@ def _find_ends(rows: int) -> str:
         ))
         FROM (SELECT column1 AS number, column2 AS asked FROM ({value_rows(rows, 2)}) WHERE column1 > 0)
         CROSS JOIN rooms ON rooms.name = asked
-        LEFT JOIN messages ON place = (SELECT max(place) FROM messages
-            WHERE place BETWEEN (rooms.id << {OFFSET_BITS}) + 1 AND (rooms.id << {OFFSET_BITS}) + {OFFSETS - 1})
+        LEFT JOIN messages ON place = (SELECT max(place) FROM messages WHERE {IN_ROOM})
     """  # noqa: S608
 
 
