@@ -40,6 +40,10 @@ class Of(StrEnum):
     MESSAGES = "messages"  # a second; over HTTP requests
 
 
+#: No more is tried unless --most says so. Each newcomer may take a descriptor for a whole timeout, and all of them are
+#: in one process, which manages some hundreds a second.
+MOST: Final = {Of.IDLE: 10_000, Of.NEWCOMERS: 1_000, Of.MESSAGES: 10_000}
+
 _UNITS: Final = {Of.IDLE: "idle connections", Of.NEWCOMERS: "newcomers a second", Of.MESSAGES: "messages a second"}
 
 
@@ -181,7 +185,7 @@ def capacity(
     of: Of = Of.IDLE,
     protocol: Literal["chat", "http", "ws-echo"] = "chat",
     first: Clients = 100,
-    most: Clients = 10_000,
+    most: Clients | None = None,
     precision: Annotated[Share, Parameter(validator=flags.Range(0.01, 1))] = 0.1,
     duration: Seconds = 5.0,
     connect_rate: ConnectRate = 0.0,
@@ -197,10 +201,11 @@ def capacity(
         of: What to look for: idle connections, newcomers or messages a second.
         protocol: What the target speaks; http and ws-echo need no chat.
         first: The size that is tried first; then twice as much, and so on.
-        most: No more is tried.
+        most: No more is tried; by default 10,000, of newcomers 1,000.
         precision: Share of the result by which it may be off.
         duration: Seconds of each trial.
     """
+    most = MOST[of] if most is None else most
     flags.Range(first).require("--most", most)
     largest = trial_of(of, protocol, most, duration)
     plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8, fewer="--most")

@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 import trio
 
-from loadgen.capacity import Capacity, Of, Search, trial_of
+from loadgen.capacity import Capacity, Of, Search, capacity, trial_of
 from loadgen.figures import Condition
 from loadgen.report import Outcome, Report, verdict
+from loadgen.target import TargetDownError
 from tests.loadgen import reports
 from tests.loadgen.planted import planted
 from tests.loadgen.plants import Plant
@@ -127,3 +128,11 @@ async def test_idle_connections_that_the_server_ends_are_not_held() -> None:
     [(_, report)] = search.trials
     assert report.outcome is Outcome.FELL_SHORT, report.verdict
     assert "held is 8 (held<25)" in report.verdict.reasons
+
+
+@pytest.mark.parametrize("of", Of)
+def test_without_flags_a_usual_machine_is_enough(of: Of, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 newcomers a second wait for five seconds each: with 20,000 descriptors the command was refused."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (20_000, 20_000))
+    with pytest.raises(TargetDownError):
+        capacity("http://127.0.0.1:1", of=of)
