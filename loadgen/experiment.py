@@ -186,11 +186,6 @@ class Experiment:
             " --fixed-duration leaves out what needs longer"
         )
 
-    @property
-    def course(self) -> list[tuple[str, float]]:
-        """The measured phases with their lengths, for the live view."""
-        return [(phase.name, phase.seconds) for phase in self.phases if phase.counts_as in MEASURED]
-
     def against(self, counts: Mapping[type[Client], int]) -> "Experiment":
         groups = tuple(replace(each, counts=counts) if each.name == ATTACKERS else each for each in self.groups)
         return replace(self, groups=groups)

@@ -109,10 +109,6 @@ def grouped(report: Report) -> dict[str, dict[str, float]]:
     return {title: group for title, group in groups.items() if group}
 
 
-def total(reasons: Mapping[str, int]) -> int:
-    return sum(reasons.values())
-
-
 def cell(report: Report, names: Sequence[str]) -> str:
     """Figures that share a cell, joined by arrows, without the unit of the heading; empty if none was measured."""
     values = [(name, report.figures.get(name)) for name in names]
@@ -134,7 +130,7 @@ def percent(value: float) -> str:
 
 def success_percent(succeeded: int, failed: Mapping[str, int]) -> str:
     """The share that succeeded; empty if there were no attempts."""
-    attempts = succeeded + total(failed)
+    attempts = succeeded + sum(failed.values())
     return percent(100 * succeeded / attempts) if attempts else ""
 
 
@@ -166,8 +162,7 @@ def printable(text: str) -> str:
     """Text from outside without characters that control a terminal, reorder a line or break XML."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(each) else each for each in text)
-
-
-def _steers(character: str) -> bool:
-    return unicodedata.category(character) in _STEERING or character in "\ufffe\uffff"
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) in _STEERING or each in "\ufffe\uffff" else each
+        for each in text
+    )

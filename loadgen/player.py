@@ -83,7 +83,8 @@ class Player:
         if self._experiment.neighbours:
             self._choose_neighbours(pages[0].status)
         attackers = {persona.name for persona in self._experiment.attackers}
-        self._plan.progress.plan(self._experiment.course, attackers=attackers)
+        phases = [(each.name, each.seconds) for each in self._experiment.phases if each.counts_as in MEASURED]
+        self._plan.progress.plan(phases, attackers=attackers)
         await self._session.play(self._act)
         return report_of(self._measured)
 

@@ -89,11 +89,6 @@ async def _play_at(server: Server, plan: Plan, experiment: Experiment) -> Floor:
         server.require()  # if it died, that is the better reason
         return Floor(fault=str(error))
     server.require()
-    return as_floor(report)
-
-
-def as_floor(report: Report) -> Floor:
-    """The part of a finished run that is reported."""
     if report.outcome is Outcome.INTERRUPTED:
         return Floor(interrupted=True)
     if report.outcome is Outcome.INVALID:

@@ -176,50 +176,43 @@ class Session:
 
     async def play(self, act: Callable[[], Awaitable[None]]) -> None:
         """Run `act` beside the timeline and the signal handler; afterwards `totals` has all results."""
+        invalid = ""
         try:
-            invalid = await self._conduct(act)
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(stopping.watch_signals, self._stop, self.plan.progress.say)
+                nursery.start_soon(self._watch)
+                try:
+                    invalid = await self._act_and_collect(act)
+                finally:
+                    async with trio.open_nursery() as leaving:
+                        for worker in self._workers:
+                            leaving.start_soon(worker.leave)  # shielded, with a time limit
+                nursery.cancel_scope.cancel()
         finally:
             self.plan.progress.done()
         self.seconds = self.started.seconds
-        if invalid is not None:
-            raise invalid
+        if invalid:  # raised here, because the nursery would wrap it
+            raise InvalidRunError(invalid)
 
-    async def _conduct(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(stopping.watch_signals, self._stop, self.plan.progress.say)
-            nursery.start_soon(self._watch)
-            try:
-                invalid = await self._act_and_collect(act)
-            finally:
-                await self._dismiss()  # shielded, with a time limit, in `Worker.leave`
-            nursery.cancel_scope.cancel()
-        return invalid
-
-    async def _act_and_collect(self, act: Callable[[], Awaitable[None]]) -> InvalidRunError | None:
-        invalid: InvalidRunError | None = None
+    async def _act_and_collect(self, act: Callable[[], Awaitable[None]]) -> str:
+        """Return why the run is invalid, or an empty text."""
+        invalid = ""
         try:
             await act()
         # both may come in an exception group, from a nursery in `act`
         except* stopping.StoppedError:
             self.stopped = True
         except* InvalidRunError as errors:
-            invalid = InvalidRunError(
-                str(stopping.first(errors))
-            )  # the caller raises it, because the nursery would wrap it again
+            invalid = str(stopping.first(errors))
         try:
             self._sample()
             self._note_shares()
             with trio.fail_after(RESULT_SECONDS):
                 self.totals = merge([await worker.send_result() for worker in self._workers])
         except (InvalidRunError, trio.TooSlowError) as error:
-            invalid = invalid or InvalidRunError(str(error) or "the generator's own processes do not answer")
+            invalid = invalid or str(error) or "the generator's own processes do not answer"
         return invalid
-
-    async def _dismiss(self) -> None:
-        async with trio.open_nursery() as nursery:
-            for worker in self._workers:
-                nursery.start_soon(worker.leave)
 
     async def _watch(self) -> None:
         next_sample = now() + SAMPLE_SECONDS

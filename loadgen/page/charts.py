@@ -86,15 +86,11 @@ def over_time(report: Report, ident: str) -> list[Chart]:
         timeline.latency(),
         timeline.held(named),
         timeline.lost(named),
-        timeline.server("Server memory", "MiB", lambda sample: _mib(sample.server_rss_bytes)),
+        timeline.server("Server memory", "MiB", lambda each: each.server_rss_bytes and each.server_rss_bytes / _MIB),
         timeline.server("Server CPU", "% of one core", lambda sample: sample.server_cpu_percent),
         timeline.server("Server descriptors", "open", lambda sample: sample.server_descriptors),
     )
     return [chart for chart in charts if chart is not None]
-
-
-def _mib(size: int | None) -> float | None:
-    return None if size is None else size / _MIB
 
 
 def _thinned(samples: Sequence[Sample]) -> list[Sample]:

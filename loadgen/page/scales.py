@@ -53,7 +53,7 @@ def logarithmic(low: float, high: float) -> Scale:
     first = max(mark for mark in marks if mark <= low * (1 + 1e-9))
     last = min((mark for mark in marks if mark >= high and mark > first), default=first * 10)
     inside = [mark for mark in marks if first <= mark <= last]
-    decades = [mark for mark in inside if _is_decade(mark)]
+    decades = [mark for mark in inside if f"{mark:e}".startswith("1.000000e")]
     return Scale(first, last, tuple(inside if len(inside) <= 7 else decades), logarithmic=True)
 
 
@@ -71,7 +71,3 @@ def _step(rough: float) -> float:
 def _round(value: float) -> float:
     """Round off the error that multiplying by 0.1 leaves."""
     return float(f"{value:.12g}")
-
-
-def _is_decade(mark: float) -> bool:
-    return f"{mark:e}".startswith("1.000000e")
