@@ -6,10 +6,11 @@ be measured gets a row that says so. Ctrl-C ends it with the tables so far.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -231,6 +232,7 @@ def compare(
         rate: Of URLs: messages or requests a second; by default 100.
         duration: Of URLs: seconds of each turn; by default 5.
     """
+    told = locals() | vars(loading)
     if common.fail_if:
         raise UsageError("--fail-if: compare judges nobody; it prints what it found")
     require(common.report)
@@ -240,27 +242,12 @@ def compare(
         raise UsageError("--server-pid: there are several servers, and those of the catalogue are measured anyway")
     loading.load_personas()
     if urls:
-        _refuse(
-            "it is for the servers of the catalogue, and not for URLs",
-            peers=bool(peers),
-            only=bool(only),
-            attacks=attacks != DEFAULT_ATTACKS,
-            scale=scale != DEFAULT_SCALE,
-            idle_seconds=idle_seconds != Sizes.idle_seconds,
-            attack_seconds=attack_seconds != Sizes.attack_seconds,
-            peers_dir=peers_dir != DEFAULT_PEERS_DIR,
-        )
+        _refuse(told, _OF_THE_CATALOGUE, "it is for the servers of the catalogue, and not for URLs")
         chosen = _running(urls, loading, common)
         counts = {each.name: number for each, number in flags.mix(mix or "request=100", clients or 20).items()}
         played = [load(counts, rate=rate or 100.0, seconds=duration or 5.0)]
     else:
-        _refuse(
-            "it is for URLs; each scenario says what the servers of the catalogue are asked",
-            mix=mix is not None,
-            rate=rate is not None,
-            duration=duration is not None,
-            **{name: getattr(loading, name) != getattr(LOADING, name) for name in _OF_URLS},
-        )
+        _refuse(told, _OF_URLS, "it is for URLs; each scenario says what the servers of the catalogue are asked")
         chosen, played = _peers(peers), _scenarios(only, attacks)
         # refuse before anything is started if this machine cannot hold it; each server is one process
         preflight.check(_HERE, max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims))
@@ -300,14 +287,17 @@ def compare(
     return finish(report, common)
 
 
-#: Flags of `Loading` for what a running server is asked.
-_OF_URLS: Final = ("path", "ws_path", "request", "header", "body", "subprotocol", "wait")
+#: Flags that change nothing for the others.
+_OF_URLS: Final = ("mix", "rate", "duration", "path", "ws_path", "request", "header", "body", "subprotocol", "wait")
+_OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale", "idle_seconds", "attack_seconds", "peers_dir")
 
 
-def _refuse(why: str, **given: bool) -> None:
-    """Refuse a flag that would change nothing."""
-    for name in filter(given.get, given):
-        raise UsageError(f"--{name.replace('_', '-')}: {why}")
+def _refuse(told: Mapping[str, object], names: Iterable[str], why: str) -> None:
+    """Refuse these flags of `compare` and of `Loading` if they were given."""
+    usual = {name: flag.default for name, flag in signature(compare).parameters.items()} | vars(LOADING)
+    for name in names:
+        if told[name] != usual[name]:
+            raise UsageError(f"--{name.replace('_', '-')}: {why}")
 
 
 def _running(urls: Sequence[str], loading: Loading, common: Common) -> list[Peer]:
