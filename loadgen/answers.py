@@ -20,8 +20,8 @@ NOT_SERVED: Final = frozenset(
 #: The reason when the server closed a connection in good order; any other end is named after its error.
 CLOSED: Final = "closed"
 
-#: The reasons of operations without an answer: one was sent, the other waited all the time for the answers before it.
-#: The latter is late rather than failed, because no answer took that long.
+#: The reasons of operations without an answer: one was sent, the other waited for the answers before it for more than
+#: half of its time. The latter is late rather than failed, because no answer took that long.
 UNANSWERED: Final = "no answer in time"
 NO_TURN: Final = "no turn in time: the answers before it were slow"
 

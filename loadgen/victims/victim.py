@@ -42,6 +42,7 @@ class Victim(Probe):
         self.room = f"{context.tag}-{index}"  # a room for each, because fan-out is not measured here
         self.acknowledged: set[int] = set()  # operations whose message the server acknowledges as stored
         self._unsent: deque[int] = deque()
+        self._begun: dict[int, float] = {}  # when each outstanding operation that is not unsent was sent
         self._heard: set[int] = set()  # on this connection
         self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
@@ -74,7 +75,13 @@ class Victim(Probe):
         self._issue.unpark_all()
 
     def why_pending(self, number: int) -> str:
-        return self._locked_out or (NO_TURN if number in self._unsent else super().why_pending(number))
+        """Blame the server for no answer only if it had half of the time for it; before that, other answers had it."""
+        had = now() - self._begun.get(number, now())
+        return self._locked_out or (UNANSWERED if had > self.context.timeout_seconds / 2 else NO_TURN)
+
+    def book(self, number: int, reason: str = "") -> None:
+        self._begun.pop(number, None)
+        super().book(number, reason)
 
     def begin(self, number: int) -> None:
         """Queue the operation for the connection, which may not exist yet."""
@@ -102,6 +109,7 @@ class Victim(Probe):
             while self._unsent:
                 number = self._unsent.popleft()
                 if number in self.pending:
+                    self._begun[number] = now()
                     return number
             await self._issue.park()
 

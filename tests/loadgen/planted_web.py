@@ -33,6 +33,7 @@ class Site:
     """How it serves; by default well."""
 
     late: float = 0.0  # before each answer
+    slows: float = 0.0  # from an attack's first connection on, be so much later
     stops_reading: bool = False  # from an attack's first connection on, answer no new client
     tls: bool = False  # with a certificate that nobody trusts
     empties: bool = False  # from then on, answer 200 with an empty page
@@ -61,7 +62,7 @@ class Static:
         while data := await stream.receive_some(65536):
             *heads, rest = (rest + data).split(b"\r\n\r\n")
             for head in heads:
-                await trio.sleep(self.site.late)
+                await trio.sleep(self.site.late + self.site.slows * self.attacked)
                 await stream.send_all(_EMPTY if self.attacked and self.site.empties else _answer(head))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.answers import NO_TURN
 from loadgen.report import Outcome
 from tests.loadgen.commandline import Ended, attack, call, loadgen, run, tried, with_short_cycles
 from tests.loadgen.judging import IMPATIENT, attacked, falls_short, held, is_late
@@ -115,6 +116,18 @@ def test_v2_a_web_server_that_answers_nobody_new(monkeypatch: pytest.MonkeyPatch
     )  # fmt: skip
     assert ended.code == 1, ended
     assert ended.blames("newcomers_failed"), ended
+
+
+def test_v8_pages_that_come_slowly_are_late_and_none_fails() -> None:
+    """A queue grows before each victim, and what waits in it longer than its timeout was called a failure."""
+    ended = attacked(
+        partial(serving, "static", Site(slows=0.3)), "slow-head", "--victim", "GET /", duration=2.5, timeout=1.0,
+        good=lambda ended: ended.blames("attack_p99_ms") and not ended.blames("attack_failed"),
+    )  # fmt: skip
+    assert ended.blames("attack_p99_ms"), ended
+    assert ended.code == 1 or (ended.code == 3 and ended.was_disturbed), ended
+    assert not ended.blames("attack_failed") or ended.was_disturbed, ended
+    assert any(NO_TURN in row.failed for row in ended.report.phases), ended
 
 
 def test_v1_what_needs_a_chat_is_not_exercised_at_a_web_server() -> None:

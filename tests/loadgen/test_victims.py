@@ -106,7 +106,7 @@ def test_what_waited_for_slow_answers_is_late_and_did_not_fail(
     context.recorder.begin("attack")
     victim = GetVictim(context, 3, Schedule(now(), 1.0))
     victim.pending = dict.fromkeys(range(3), now())
-    victim._unsent.extend((1, 2))  # 0 has been sent
+    victim._begun = {0: now() - 5.0, 1: now() - 0.3}  # 2 has not been sent at all
     victim._locked_out = locked_out
     victim.fail_pending()
     results = context.recorder.results(Counter())
