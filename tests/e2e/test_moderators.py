@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, WebSocketRoute, expect
 
 from tests.e2e.browser import Server, Window, serving
 from tests.e2e.conftest import OpenWindow
@@ -106,7 +106,9 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
 def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
     server: Server, window: OpenWindow, transport: str
 ) -> None:
-    mo, ann = window(), window()
+    mo, ann = window(), window(is_played=transport == "ws")
+    ends: list[WebSocketRoute] = []
+    ann.accept = lambda route: ends.extend((route, route.connect_to_server()))
     sign_in(mo, server, "moe", role="moderator")
     sign_in(ann, server, "ann")
     inn = f"inn-{transport}"
@@ -116,6 +118,8 @@ def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
     expect(banner(ann)).to_contain_text(f"You are out of #{inn}")
     expect(mo.page.locator("#people li")).to_have_count(1)
     ann.offline(True)
+    for end in ends:  # a WebSocket goes silent: the page would ask, and wait for four seconds
+        end.close()
     ann.expect_away()
     ann.offline(False)
     ann.expect_live(is_out=True)
