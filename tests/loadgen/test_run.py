@@ -9,7 +9,7 @@ from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Ticks
 from loadgen.report import CohortRow, Report
 from tests.loadgen.planted import Plant, planted, planted_process
-from tests.loadgen.plays import figure, play_run, ran
+from tests.loadgen.plays import figure, is_sound, play_run, ran
 
 EVERYBODY = {"idle": 20, "poll": 10, "sse": 5, "chat": 5}
 
@@ -23,7 +23,7 @@ async def test_a_healthy_server_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([Ticks(1000, 50), Ticks(1200, 56)])
     monkeypatch.setattr(procfs, "ticks", lambda: next(readings))
     report = await ran(Plant(), EVERYBODY, rate=50, rooms=("a", "b"))
-    assert report.verdict.outcome in {"held", "invalid"}, report.verdict  # invalid: this machine was too busy
+    assert is_sound(report), report.verdict
     assert report.figures["held"] == 40
     for name in ("refused", "failed", "ended", "unacknowledged", "unreturned", "message_errors"):
         assert report.figures[name] == 0, name
