@@ -33,6 +33,7 @@ async def test_it_waits_for_a_message_or_answers_at_once(server: Serving, peer: 
     assert texts(page_of(await peer.request("GET", "/poll?room=lobby&wait=5"))) == ["news"], "the latest"
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("path", ["/rooms/lobby/messages?after=1&wait=600", "/poll?room=lobby:1&wait=0.2"])
 async def test_an_empty_answer_when_the_time_is_up(path: str) -> None:
     """More wait than is allowed is cut."""

@@ -89,6 +89,7 @@ async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.Mon
         assert await unread(peer) == {"lobby": counts(2, 1)}
 
 
+@pytest.mark.jumping_clock
 async def test_a_users_other_connections_are_told_and_nobody_else(server: Serving, peer: Peer) -> None:
     await publish(server.address, "lobby", "hi")
     async with (
@@ -178,6 +179,7 @@ async def test_what_is_refused(server: Serving, peer: Peer) -> None:
 # -- presence ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.jumping_clock
 async def test_an_event_stream_hears_of_who_comes(server: Serving, peer: Peer) -> None:
     await open_stream(peer)
     async with joined(server, "lobby", ANN) as ann:

@@ -384,6 +384,7 @@ async def test_who_has_no_connection_just_now_is_off_the_list_at_once(address: A
     assert members.json["count"] == 7, "nobody else has gone"
 
 
+@pytest.mark.jumping_clock
 async def test_who_has_no_connection_just_now_is_told_to_have_gone(address: Address) -> None:
     async with chatter(address) as watcher:
         await watcher.ask("join", room="lobby")

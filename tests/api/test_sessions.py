@@ -137,6 +137,7 @@ async def test_a_page_of_another_site_makes_no_session(server: Serving) -> None:
 # -- on an open WebSocket ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.jumping_clock
 async def test_auth_makes_somebody_else_of_a_member(server: Serving, friend: Chatter) -> None:
     named = (await make(server, {"name": "Ann"})).json
     async with chatter(server.address) as other:

@@ -183,6 +183,7 @@ async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(key:
         assert [(await peer.response()).status for peer in peers] == [403 if banned else 401, 200]
 
 
+@pytest.mark.jumping_clock
 async def test_a_poll_of_many_rooms_whose_user_is_banned_while_the_log_is_read_is_not_answered(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(ke
         await server.in_phase("stream")
 
 
+@pytest.mark.jumping_clock
 async def test_it_ends_what_is_open_on_every_transport_and_nobody_elses(
     house: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ async def test_hello() -> None:
         assert hello["limits"] == {**sizes, "publish_rate": 7.5, "message_rate": 20.0}
 
 
+@pytest.mark.jumping_clock
 async def test_a_talk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two people join, hear the same, ask who is there, read what was said, and leave."""
     monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 1)

@@ -94,6 +94,7 @@ async def test_another_run_goes_on_where_the_last_one_stopped(transport: Transpo
             assert second.user == first.user
 
 
+@pytest.mark.jumping_clock
 @each_transport
 async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
     async with (
@@ -218,6 +219,7 @@ async def test_a_text_that_cannot_be_sent_is_the_error_of_its_call_alone(server:
         assert (await chat.publish("lobby", "and on it goes")).offset == 1
 
 
+@pytest.mark.jumping_clock
 async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -> None:
     """It was, and `except ChatError` around the block caught nothing."""
     server.errors = [{"code": "forbidden", "message": "no"}]
