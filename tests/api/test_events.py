@@ -75,6 +75,7 @@ async def test_a_gap_is_told_before_anything_else(server: Serving, peer: Peer) -
     assert json.loads((await event(peer))["data"])["text"] == "new"
 
 
+@pytest.mark.jumping_clock
 async def test_a_heartbeat_in_silence() -> None:
     async with serving(heartbeat_interval=1.0) as server, connect(server.address) as peer:
         await open_stream(peer)
@@ -93,6 +94,7 @@ async def test_streams_that_make_no_sense(peer: Peer) -> None:
         assert (answer.status, answer.error) == (400, code)
 
 
+@pytest.mark.jumping_clock
 async def test_a_listener_is_a_member_until_a_moment_after_its_stream_has_ended() -> None:
     async with serving(presence_grace=1.0) as server, connect(server.address) as peer:
 

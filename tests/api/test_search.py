@@ -180,6 +180,7 @@ async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkey
         assert await texts(peer, "hi") == ["hi there"]
 
 
+@pytest.mark.jumping_clock
 async def test_who_looks_through_what_another_has_written_is_in_the_audit_trail(server: Serving, peer: Peer) -> None:
     """Without what was looked for; looking for one's own messages is nobody's business."""
     async with chatter(server.address) as ann:

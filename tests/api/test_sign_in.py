@@ -159,6 +159,7 @@ async def test_who_forges_too_much_waits_on_each_transport(house: Serving, monke
         assert (await friend.ask("ping"))["type"] == "pong"
 
 
+@pytest.mark.jumping_clock
 async def test_signing_in_changes_who_one_is_in_ones_rooms(house: Serving) -> None:
     async with chatter(house.address, headers=bearer(token(sub="u_bob", name="Bob"))) as bob:
         await bob.ask("join", room="lobby")

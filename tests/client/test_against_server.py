@@ -113,6 +113,7 @@ async def test_a_rate_limit_slows_down_and_loses_nothing() -> None:
         assert await listener.texts(len(TEXTS)) == TEXTS
 
 
+@pytest.mark.jumping_clock
 @pytest.mark.parametrize("size", [17_000, 70_000, 300_000])
 async def test_a_text_too_long_is_refused_and_the_next_goes_on(size: int) -> None:
     async with serving() as server, listening(url(server.address), jitter=0.1) as listener:
