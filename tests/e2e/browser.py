@@ -17,7 +17,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Frame, Locator, Page, Route, WebSocketRoute, expect
+import pytest
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    FloatRect,
+    Frame,
+    Locator,
+    Page,
+    Route,
+    WebSocketRoute,
+    expect,
+    sync_playwright,
+)
 
 from tests.support.forking import Forked, fork
 from tests.support.ports import steady_port
@@ -46,6 +58,24 @@ NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
 
 def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+def is_required() -> bool:
+    """Whether a missing browser is a failure: in CI it is."""
+    return bool(os.environ.get("REQUIRE_BROWSER"))
+
+
+@contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """The browser of a package of tests, which are skipped where there is none."""
+    path = find_chromium()
+    if path is None and not is_required():
+        pytest.skip("no Chromium here")
+    assert path is not None, "REQUIRE_BROWSER is set, and there is no Chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield chromium
+        chromium.close()
 
 
 #: What a server imports when it starts.
@@ -299,8 +329,3 @@ def _serve_short_back_off(route: Route) -> None:
 
 def _serve_nothing(route: Route) -> None:
     route.fulfill(body="")
-
-
-def is_required() -> bool:
-    """Whether a missing browser is a failure: in CI it is."""
-    return bool(os.environ.get("REQUIRE_BROWSER"))

@@ -5,23 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.e2e.browser import CHROMIUM_FLAGS, Server, Window, Windows, find_chromium, is_required, serving
+from tests.e2e.browser import Server, Window, Windows, running_chromium, serving
 
 OpenWindow = Callable[..., Window]
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    path = find_chromium()
-    if path is None and not is_required():
-        pytest.skip("no Chromium here")
-    assert path is not None, "REQUIRE_BROWSER is set, and there is no Chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+    with running_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from tests.support.peers import Address, ClosedError, EndOfStreamError, ask, chatter, connect, open_websocket
+from tests.support.peers import Address, ClosedError, EndOfStreamError, chatter, connect, open_websocket, read_all
 from tests.support.peers import request as request_bytes
 from tests.support.ports import steady_port
 from tests.support.serving import free_flags, server_process
@@ -101,16 +101,6 @@ async def listen(story: Story, address: Address, until: int | None = None) -> No
         assert until is None
 
 
-async def read_all(address: Address) -> list[Any]:
-    found: list[Any] = []
-    while True:
-        answer = await ask(address, "GET", f"/rooms/{ROOM}/messages?after={len(found)}&limit=200")
-        page = answer.json["messages"]
-        if not page:
-            return found
-        found += page
-
-
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     story, port = Story(), steady_port()
     for acks in ROUNDS:  # the same port again at once, however many connections the last one had there
@@ -126,7 +116,7 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
                 await server.process.wait()
             assert server.errors == ""
     async with server_process(tmp_path, *free_flags(tmp_path, "--quiet", port=port), is_forked=True) as server:
-        stored = await read_all(server.address)
+        stored = await read_all(server.address, ROOM)
         assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))
         places = {message["text"]: message["offset"] for message in stored}
         assert len(places) == len(stored), "a message is there twice"

@@ -21,6 +21,7 @@ from loadgen.stopping import StoppedError
 from loadgen.workers import Worker, merge
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import plan, play_run
+from tests.support.running import is_running
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,16 +142,9 @@ def test_a_player_ends_with_its_conductor() -> None:
         pid = int(conductor.stdout.readline())
         conductor.kill()
     deadline = time.monotonic() + 60
-    while _alive(pid) and time.monotonic() < deadline:
+    while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _alive(pid)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert not is_running(pid)
 
 
 def _account(persona: str, held: int, ages: list[float]) -> Result:

@@ -231,6 +231,17 @@ async def publish(address: Address, room: str, text: str, **fields: Any) -> Any:
     return answer.json
 
 
+async def read_all(address: Address, room: str) -> list[Any]:
+    """Every message that the log has of a room in which none was ever removed."""
+    found: list[Any] = []
+    while True:
+        answer = await ask(address, "GET", f"/rooms/{room}/messages?after={len(found)}&limit=200")
+        page = answer.json["messages"]
+        if not page:
+            return found
+        found += page
+
+
 # -- WebSocket --------------------------------------------------------------------------------------------------------
 
 

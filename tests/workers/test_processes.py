@@ -29,7 +29,9 @@ from tests.support.peers import (
     chatter,
     connect,
     publish,
+    read_all,
 )
+from tests.support.running import is_running
 from tests.support.serving import LIFE, ServerProcess, eventually, free_flags, sample, server_process, serving
 
 ROOM = "lobby"
@@ -187,16 +189,6 @@ class Story:
         await eventually(lambda: len(self.offsets) >= enough)
 
 
-async def read_all(address: Address) -> list[Any]:
-    found: list[Any] = []
-    while True:
-        answer = await ask(address, "GET", f"/rooms/{ROOM}/messages?after={len(found)}&limit=200")
-        page = answer.json["messages"]
-        if not page:
-            return found
-        found += page
-
-
 async def test_kill_9_of_each_worker_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     async with two_workers(tmp_path) as server:
         story = Story(server.address)
@@ -214,7 +206,7 @@ async def test_kill_9_of_each_worker_loses_nothing_and_doubles_nothing(tmp_path:
                 await story.more(ACKS)
                 story.over = True
             await publish(server.address, ROOM, THE_END)
-        stored = await read_all(server.address)
+        stored = await read_all(server.address, ROOM)
         assert [message["offset"] for message in stored] == list(range(1, len(stored) + 1))
         places = {message["text"]: message["offset"] for message in stored}
         assert len(places) == len(stored), "a message is there twice"
@@ -267,14 +259,6 @@ async def test_a_hangup_refuses_nobody_and_workers_drain_when_their_supervisor_i
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as again:
         [message] = (await ask(again.address, "GET", f"/rooms/{ROOM}/messages")).json["messages"]
         assert message["text"] == "still here"
-
-
-def is_running(process: int) -> bool:
-    """Whether it has not ended; one that has may stay a zombie until its new parent looks."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def test_a_worker_that_is_stopped_is_replaced_and_the_queue_at_its_door_is_served(tmp_path: Path) -> None:

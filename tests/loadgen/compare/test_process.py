@@ -10,20 +10,13 @@ import trio
 
 from loadgen.compare import process
 from loadgen.compare.process import DiedError, running
+from tests.support.running import is_running
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
 
 
 def python(code: str) -> Callable[[Path, int], list[str]]:
     return lambda work, port: [sys.executable, "-c", code, str(port), str(work)]
-
-
-def is_there(pid: int) -> bool:
-    """Whether a process runs; a zombie that is not reaped yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize("ends", ["well", "with an error", "cancelled"])
@@ -43,7 +36,7 @@ async def test_it_answers_and_is_gone_however_its_user_ends(ends: str) -> None:
             if ends == "cancelled":
                 scope.cancel()
                 await trio.sleep_forever()
-    assert not is_there(server.pid)
+    assert not is_running(server.pid)
     assert not await trio.Path(folders[0]).exists(), "its folder goes with it"
 
 
@@ -74,7 +67,7 @@ async def test_its_children_are_gone_too(leader: str, tmp_path: Path) -> None:
             await trio.sleep(0.01)
     child = int(told.read_text())
     with trio.fail_after(30):  # the process that adopted it has to reap it
-        while is_there(child):  # noqa: ASYNC110
+        while is_running(child):  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 
@@ -98,7 +91,7 @@ async def test_one_that_dies_is_noticed() -> None:
     async with running(python(LISTEN + "s.accept(); s.accept(); __import__('os').kill(0, 9)")) as server:
         await (await trio.open_tcp_stream("127.0.0.1", server.port)).aclose()
         with trio.fail_after(30):
-            while is_there(server.pid):  # noqa: ASYNC110
+            while is_running(server.pid):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         with pytest.raises(DiedError, match="ended with SIGKILL"):
             server.require()

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from loadgen.page import page_of
-from tests.e2e.browser import CHROMIUM_FLAGS, find_chromium, is_required
+from tests.e2e.browser import running_chromium
 from tests.loadgen import reports
 
 pytestmark = pytest.mark.browser
@@ -18,14 +18,8 @@ DESK = (1440, 900)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = find_chromium()
-    if path is None and not is_required():
-        pytest.skip("no Chromium here")
-    assert path is not None, "REQUIRE_BROWSER is set, and there is no Chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+    with running_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
