@@ -53,7 +53,7 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     ann.page.wait_for_function(AT_BOTTOM)
 
 
-@pytest.mark.parametrize("part", ["page.js", "markdown.js", "chat.css"])
+@pytest.mark.parametrize("part", ["markdown.js", "chat.css"])  # a module of a module, and a style
 def test_a_page_of_which_a_part_did_not_come_is_loaded_again(
     shared_server: Server, window: OpenWindow, part: str
 ) -> None:
