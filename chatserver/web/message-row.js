@@ -13,6 +13,7 @@ import { actionIn, clock, fullTime, isOnlyEmoji, plural } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const MOST_NAMED = 10; // people at a reaction
+const IN_ROW = '.chip, .quote, .fold, .text a';
 const LIST = new Intl.ListFormat('en-GB');
 
 /**
@@ -22,6 +23,27 @@ const LIST = new Intl.ListFormat('en-GB');
 export function startsGroup(message, previous) {
   if (!previous || previous.user.id !== message.user.id || previous.user.name !== message.user.name || message.reply_to) return true;
   return Date.parse(message.time) - Date.parse(previous.time) > GROUP_SPAN;
+}
+
+/**
+ * Write what stands above a message.
+ * @param {HTMLElement} row
+ * @param {{day: string | null, isAfterLoss: boolean, isDivided: boolean}} above
+ */
+export function writeAbove(row, { day, isAfterLoss, isDivided }) {
+  row.querySelectorAll(':scope > :is(.day, .lost, .divider)').forEach((each) => each.remove());
+  if (isDivided) row.prepend(make('p', { className: 'divider' }, make('span', {}, 'New')));
+  if (isAfterLoss) row.prepend(make('p', { className: 'lost' }, 'Some messages are gone: the server no longer has them.'));
+  if (day) row.prepend(make('p', { className: 'day' }, make('span', {}, day)));
+}
+
+/**
+ * Whether the Tab key stops at a row, and at what stands in it.
+ * @param {HTMLElement} row
+ * @param {number} tabIndex
+ */
+export function stopIn(row, tabIndex) {
+  for (const each of [row, .../** @type {NodeListOf<HTMLElement>} */ (row.querySelectorAll(IN_ROW))]) each.tabIndex = tabIndex;
 }
 
 /**

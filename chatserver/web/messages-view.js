@@ -7,10 +7,10 @@
  * @import { Room } from './room.js'
  * @import { Message } from './wire.js'
  */
-import { byId, make } from './dom.js';
+import { byId } from './dom.js';
 import { unfold } from './fold.js';
 import { inShort } from './markdown.js';
-import { messageRow, startsGroup } from './message-row.js';
+import { messageRow, startsGroup, stopIn, writeAbove } from './message-row.js';
 import { actionIn, dayName, isSameDay, plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px; closer than this counts as reading along
@@ -19,7 +19,6 @@ const STEP = 60; // rows made at a time
 const MOST_ROWS = 240; // a layout of these takes a few ms, and 10,000 messages cost no more
 const MOST_SPOKEN = 3; // messages at a time; more are told as a number
 const TAB_STOP = ':scope > [tabindex="0"]';
-const IN_ROW = '.chip, .quote, .fold, .text a';
 
 export class MessagesView {
   #list = byId('messages');
@@ -121,13 +120,7 @@ export class MessagesView {
     const place = this.#room === room ? null : this.#places.get(room.name);
     this.#room = room;
     this.#divider = room.firstUnread;
-    this.#clear();
-    this.#isAtBottom = !place;
-    const at = this.#timeline.place(place?.offset ?? this.#divider ?? Infinity);
-    this.#show(at - STEP, at + STEP);
-    const row = place && this.#rows.get(place.offset)?.row;
-    if (row) this.#scroller.scrollTop += row.getBoundingClientRect().top - place.top;
-    else this.toBottom();
+    this.#redraw(place ?? null, place?.offset ?? this.#divider ?? Infinity);
     this.#edges();
     this.#toDivider();
     this.#seen();
@@ -147,10 +140,10 @@ export class MessagesView {
     this.#seen();
   }
 
-  #redraw(place = this.#isAtBottom ? null : this.#place()) {
+  #redraw(place = this.#isAtBottom ? null : this.#place(), offset = place?.offset ?? Infinity) {
     if (!this.#room) return;
     this.#clear();
-    const at = this.#timeline.place(place?.offset ?? Infinity);
+    const at = this.#timeline.place(offset);
     this.#show(at - STEP, at + STEP);
     this.#isAtBottom = !place;
     const row = place && this.#rows.get(place.offset)?.row;
@@ -307,12 +300,8 @@ export class MessagesView {
     const above = [isNewDay, isAfterLoss, isDivided, isFirst].join();
     if (shown.above === above) return;
     shown.above = above;
-    const { row } = shown;
-    row.querySelectorAll(':scope > :is(.day, .lost, .divider)').forEach((each) => each.remove());
-    if (isDivided) row.prepend(make('p', { className: 'divider' }, make('span', {}, 'New')));
-    if (isAfterLoss) row.prepend(make('p', { className: 'lost' }, 'Some messages are gone: the server no longer has them.'));
-    if (isNewDay) row.prepend(make('p', { className: 'day' }, make('span', {}, dayName(time))));
-    row.classList.toggle('first', isFirst);
+    writeAbove(shown.row, { day: isNewDay ? dayName(time) : null, isAfterLoss, isDivided });
+    shown.row.classList.toggle('first', isFirst);
   }
 
   // Scrolling
@@ -403,12 +392,4 @@ export class MessagesView {
     event.preventDefault();
     to.focus();
   }
-}
-
-/**
- * @param {HTMLElement} row
- * @param {number} tabIndex
- */
-function stopIn(row, tabIndex) {
-  for (const each of [row, .../** @type {NodeListOf<HTMLElement>} */ (row.querySelectorAll(IN_ROW))]) each.tabIndex = tabIndex;
 }
