@@ -26,8 +26,9 @@ from chatserver.log.sanctions import EVERYWHERE
 from chatserver.meters import ByteBudget
 from chatserver.settings.fields import Settings
 
-#: People present by a lease, in all rooms together, at 150 to 450 bytes; beyond that, whoever leaves is gone at once. A
-#: poll leaves one in each of its hundred rooms, and another cookie makes another person: 50,000 a second on one core.
+#: Users kept present after their connection has ended, in all rooms together, at 150 to 450 bytes each. At the limit,
+#: users leave a room as soon as their connection ends. A poll of 100 rooms adds 100 of these, and each new cookie makes
+#: a new user: 50,000 a second on one core.
 MAX_LEASES = 200_000
 
 
