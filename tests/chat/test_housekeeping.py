@@ -88,7 +88,7 @@ async def test_people_without_a_connection_are_bounded_over_all_rooms(
     for room in rooms:
         await it.join(Peer(100), room.name)
     await trio.sleep(1.5)
-    assert it.hub.housekeeping.leases == 7, "whoever has come back has no lease"
+    assert it.hub.housekeeping.leases == 7, "users who have come back have no lease"
     await trio.sleep(GRACE + 2)
     assert [len(room.presence) for room in rooms] == [1, 1, 1]
     it.hub.polled(rooms[0], Peer(7).principal)
