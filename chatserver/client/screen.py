@@ -116,7 +116,7 @@ class Screen:
         """Redraw the prompt when the window changes; leave the terminal to the shell from Ctrl-Z to fg."""
         with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT) as signals:
             async for number in signals:
-                # A signal may come while the client leaves, when the terminal has been given back: do not take it again.
+                # While the client leaves, the terminal is given back already: a signal must not take it again.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 if number == signal.SIGTSTP:
                     self.give_back()
