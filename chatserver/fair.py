@@ -5,7 +5,8 @@ network is.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from time import perf_counter
 from typing import Generic, TypeVar
 
 import trio
@@ -16,6 +17,18 @@ STEP = 0.0003
 Entry = TypeVar("Entry")
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+
+
+async def in_steps(work: Iterable[Value]) -> list[Value]:
+    """List an iterator's values; other tasks have a turn after each STEP of it."""
+    found = list[Value]()
+    until = perf_counter() + STEP
+    for value in work:
+        found.append(value)
+        if perf_counter() >= until:
+            await trio.lowlevel.checkpoint()
+            until = perf_counter() + STEP
+    return found
 
 
 #: Entries of a new network that are served before it takes turns with the others: enough to connect, send a request,

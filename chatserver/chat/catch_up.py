@@ -5,18 +5,18 @@ May not: touch a socket.
 """
 
 from collections import deque
-from time import perf_counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import structlog
 import trio
 
 from chatserver.chat.broadcast import Broadcaster
-from chatserver.chat.log_reader import LogReader
+from chatserver.chat.log_reader import LogReader, Reading
 from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder
 from chatserver.chat.sink import Sink
-from chatserver.fair import STEP, FairQueue
+from chatserver.fair import FairQueue, in_steps
 from chatserver.log.interface import LogError, Record
 
 #: Messages read from the log at a time.
@@ -57,8 +57,7 @@ class CatchUp:
         while True:
             while self._waiting:
                 name, cursor = self._waiting.pop()
-                members = [member for member in self.places[name, cursor] if member.source is Source.LOG]
-                if members:
+                if any(member.source is Source.LOG for member in self.places[name, cursor]):
                     await self._feed(name, cursor)
                 else:
                     del self.places[name, cursor]
@@ -80,23 +79,24 @@ class CatchUp:
         place = name, cursor
         members = self.places[place]
         with self._log.altered_meanwhile(name) as meanwhile:
-            until = perf_counter() + STEP
-            for _ in range(len(members)):  # who comes here meanwhile gets another page
-                if perf_counter() >= until:
-                    await trio.lowlevel.checkpoint()
-                    until = perf_counter() + STEP
-                if meanwhile.altered:
-                    break  # the page shows what was deleted since
-                member = members.popleft()
-                if member.source is Source.LOG:  # else it has left
-                    member.source = Source.RING
-                    self._sink.guarded(member.connection, self._go_on, member, page)
+            await in_steps(self._give(members, page, meanwhile))
         left = deque(member for member in members if member.source is Source.LOG)
         if left:
             self.places[place] = left
             self._waiting.push(self._sink.network(left[0].connection), place)
         else:
             del self.places[place]
+
+    def _give(self, members: deque[Member], page: "_Page | Exception", meanwhile: Reading) -> Iterator[None]:
+        """Give a page to the members that wait now, one after the other; those who come later get another page."""
+        for _ in range(len(members)):
+            if meanwhile.altered:
+                return  # the page may show what has been deleted
+            member = members.popleft()
+            if member.source is Source.LOG:  # else it has left
+                member.source = Source.RING
+                self._sink.guarded(member.connection, self._go_on, member, page)
+            yield
 
     def _go_on(self, connection: object, member: Member, page: "_Page | Exception") -> None:
         broadcaster = self.broadcaster

@@ -14,7 +14,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import msgspec
@@ -35,6 +35,7 @@ from chatserver.chat.process_messages import (
     named,
     principal_of,
 )
+from chatserver.fair import in_steps
 from chatserver.log.interface import Kind, Record
 
 #: Seconds between two messages of a process.
@@ -58,8 +59,6 @@ MAX_NAMED_IN_ALL = 2 * MAX_NAMED_MEMBERS
 MAX_NAMED = 100_000
 #: Notices of each kind in a round: typing, and read markers.
 MAX_NOTICES = 500
-#: Rooms updated in one step when a process has gone.
-ROOMS_PER_STEP = 50
 #: Rooms that may have left memory unreported; beyond that, a report of all rooms is made instead. Names are free, and a
 #: round reports 2,000 rooms of one person each.
 MAX_GONE = 20_000
@@ -317,10 +316,7 @@ class Cluster:
         for number, process in list(self._processes.items()):
             if process.heard + EXPIRY <= now:
                 del self._processes[number]
-                for index, name in enumerate(list(process.rooms)):
-                    self._take_in(process, name, NOBODY)
-                    if index % ROOMS_PER_STEP == ROOMS_PER_STEP - 1:
-                        await trio.lowlevel.checkpoint()
+                await in_steps(map(partial(self._take_in, process, there=NOBODY), list(process.rooms)))
 
     def _is_elsewhere(self, room: str, number: int) -> bool:
         there = (each.rooms.get(room, NOBODY) for each in self._processes.values())

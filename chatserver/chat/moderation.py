@@ -138,17 +138,19 @@ class Moderation:
         for each in sanctions:
             self._add(each)
 
-    def renew(self, sanctions: Iterable[Sanction], before: Iterable[int]) -> None:
-        """Adopt the sanctions read from the log. `before`: the ids in force when the read began.
+    def renew(self, sanctions: Iterable[Sanction], before: set[int]) -> Iterator[None]:
+        """Adopt the sanctions read from the log, one after the other. `before`: the ids in force when the read began.
 
-        Sanctions made or lifted here during the read stay as they are here.
+        Sanctions made or lifted here since then stay as they are here.
         """
-        known = set(before)
-        found = {each.id: each for each in sanctions}
-        for id_ in known - found.keys():
+        for each in sanctions:
+            if each.id in before:
+                before.remove(each.id)
+            elif each.id not in self.in_force:
+                self.enforce(each)
+            yield
+        for id_ in before:
             self.lift(id_)
-        for id_ in found.keys() - known - self.in_force.keys():
-            self.enforce(found[id_])
 
     def lift(self, id_: int) -> None:
         """Lift a sanction; harmless if it was not in force."""

@@ -8,11 +8,12 @@ and a group of rows is one transaction, since messages wait for the same writing
 """
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import compress, islice
 
 import structlog
 import trio
 
+from chatserver.fair import in_steps
 from chatserver.log.interface import LogBusy, LogError
 from chatserver.log.markers import MAX_MARKED_ROOMS, Marker, Markers, Unread
 
@@ -24,8 +25,6 @@ STORE_GROUP = 128
 MAX_WAITING = 100_000
 #: Seconds to store the remaining markers when the server stops.
 LAST_ROUND_DEADLINE = 1.0
-#: Rooms checked for one answer before others have a turn: 0.05 ms, or 0.5 ms with the costliest patterns of a token.
-ROOMS_PER_STEP = 50
 
 _log = structlog.get_logger("chatserver.chat")
 
@@ -82,12 +81,9 @@ class ReadMarkers:
         for markers in (self._moved.get(user_id, {}), self._storing.get(user_id, {}), stored):
             for room, offset in markers.items():
                 places[room] = max(offset, places.get(room, 0))
-        readable: dict[str, int] = {}
-        left = islice(places.items(), MAX_MARKED_ROOMS)
-        while step := list(islice(left, ROOMS_PER_STEP)):
-            await trio.lowlevel.checkpoint()
-            readable.update((room, offset) for room, offset in step if may_read(room))
-        return await self._markers.unread(user_id, readable)
+        rooms = list(islice(places, MAX_MARKED_ROOMS))
+        readable = await in_steps(map(may_read, rooms))
+        return await self._markers.unread(user_id, {room: places[room] for room in compress(rooms, readable)})
 
     async def run(self) -> None:
         """Store markers until cancelled, then those that are left."""

@@ -12,6 +12,7 @@ import trio
 
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.signed_out import SignedOut
+from chatserver.fair import in_steps
 from chatserver.log.interface import SANCTIONS_CHANGED, SIGNOUTS_CHANGED, Log, LogError
 
 #: Seconds between two reads without a hint: the delay of a change whose hint was lost.
@@ -62,5 +63,5 @@ class Reloader:
     async def _reload(self) -> None:
         moderation, signed_out = self._moderation, self._signed_out
         before = set(moderation.in_force)
-        moderation.renew(await self._log.sanctions.load(moderation.wall_ms()), before)
-        signed_out.renew(await self._log.signouts.load(signed_out.wall_ms()))
+        await in_steps(moderation.renew(await self._log.sanctions.load(moderation.wall_ms()), before))
+        await in_steps(map(signed_out.renew, await self._log.signouts.load(signed_out.wall_ms())))

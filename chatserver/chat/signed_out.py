@@ -40,12 +40,11 @@ class SignedOut:
         """Put back the sign-outs from before a restart."""
         self._table = SignOutTable(sign_outs)
 
-    def renew(self, sign_outs: Iterable[SignOut]) -> None:
-        """Adopt the sign-outs read from the log; those made in other processes end connections here."""
-        for each in sign_outs:
-            found = self._table.get(each.number)
-            if found is None or found.time < each.time:
-                self.note(each)
+    def renew(self, sign_out: SignOut) -> None:
+        """Adopt a sign-out read from the log; one made in another process ends connections here."""
+        found = self._table.get(sign_out.number)
+        if found is None or found.time < sign_out.time:
+            self.note(sign_out)
 
     def note(self, sign_out: SignOut) -> None:
         """Apply a sign-out that is stored: earlier tokens are invalid, and the user's connections end."""

@@ -12,14 +12,13 @@ from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, resolve
-from chatserver.chat.log_reader import ENCODED_PER_STEP
 from chatserver.log.interface import Draft, Kind, Record
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
 from tests.support.chatting import chatting
 from tests.support.groups import append
 from tests.support.peers import Address, Chatter, ask, publish
 from tests.support.serving import Serving
-from tests.support.steps import StepCounts
+from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 Clock = trio.testing.MockClock
 EPOCH = "e1"
@@ -185,11 +184,12 @@ async def test_a_long_page_from_the_log_is_encoded_in_steps(
         return message(encoder, record)
 
     monkeypatch.setattr(WireEncoder, "message", counted)
+    few_in_a_step(monkeypatch)
     trio.lowlevel.add_instrument(steps)
     found = await page(server.address, f"/rooms/old/messages?{query}")
     trio.lowlevel.remove_instrument(steps)
     assert offsets(found) == list(range(1, 201))
-    assert (max(steps.counts), sum(steps.counts)) == (ENCODED_PER_STEP, 200)
+    assert (max(steps.counts), sum(steps.counts)) == (FEW, 200)
 
 
 async def test_a_poll_of_several_rooms_shows_nothing_that_was_deleted_meanwhile(autojump_clock: Clock) -> None:
@@ -234,14 +234,14 @@ async def test_what_is_deleted_while_a_page_is_encoded_is_not_in_it(
 ) -> None:
     """The client is told of the deletion first, of a message that it does not have yet, and would keep its text."""
     await friend.ask("join", room="old")
-    for number in range(2 * ENCODED_PER_STEP):
+    for number in range(9):
         await publish(server.address, "old", f"secret {number}")
     server.server.parts.hub.rooms["old"].cut(0)
     encoded, message = list[Record](), WireEncoder.message
 
     def told(encoder: WireEncoder, record: Record) -> bytes:
         encoded.append(record)
-        if len(encoded) == ENCODED_PER_STEP + 1:
+        if len(encoded) == 5:
             server.server.parts.hub.reader.altered("old", [replace(encoded[0], text="gone")])
         return message(encoder, record)
 

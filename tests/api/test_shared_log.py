@@ -155,19 +155,6 @@ async def test_a_ban_from_elsewhere_is_enforced_and_lifted(
         assert (await friend.ask("join", room="lobby"))["type"] == "joined"
 
 
-async def test_what_is_made_or_lifted_here_meanwhile_stays_so(server: Serving, log: ControlledLog) -> None:
-    """The log was read before that, and its answer comes behind."""
-    moderation = server.server.parts.services.moderation
-    first = await log.sanctions.add(ban("u_1"), ENTRY)
-    moderation.enforce(first)
-    before, read = set(moderation.in_force), await log.sanctions.load(0)
-    moderation.lift(first.id)
-    second = await log.sanctions.add(ban("u_2"), ENTRY)
-    moderation.enforce(second)
-    moderation.renew(read, before)
-    assert list(moderation.in_force) == [second.id]
-
-
 async def test_a_sign_out_elsewhere_ends_what_is_open_here(
     address: Address, server: Serving, log: ControlledLog
 ) -> None:

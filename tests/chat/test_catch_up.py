@@ -1,19 +1,16 @@
 """Members behind the ring: fed from the log, in order, fairly, with shared pages; and gaps said aloud."""
 
 from collections.abc import AsyncIterator
-from itertools import count
 
 import pytest
 import trio
 
 from chatserver.chat import broadcast as broadcast_module
-from chatserver.chat import catch_up as catch_up_module
 from chatserver.chat.member import Member, Source
-from chatserver.fair import STEP
 from chatserver.log.interface import MAX_READ_BYTES, Draft, Kind, Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import ENDLESS, Peer
-from tests.support.steps import StepCounts
+from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 
 @pytest.fixture
@@ -232,7 +229,7 @@ async def test_a_page_is_encoded_once_for_each_encoding(it: Chatting) -> None:
 
 async def test_of_many_at_one_place_a_few_are_fed_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three hundred who come back to one room behind its ring were one step of 17 ms."""
-    monkeypatch.setattr(catch_up_module, "perf_counter", count(step=STEP / 3.5).__next__)
+    few_in_a_step(monkeypatch)
     slow = await crowd_behind(it, 40, messages=50)
     it.log.delay = 0.1
     for peer in slow:
@@ -248,13 +245,13 @@ async def test_of_many_at_one_place_a_few_are_fed_in_a_step(it: Chatting, monkey
     await trio.sleep(5.0)
     trio.lowlevel.remove_instrument(steps)
     assert all(peer.offsets("lobby") == list(range(1, 51)) for peer in slow)
-    assert max(steps.counts) == 4
+    assert max(steps.counts) == FEW
 
 
 async def test_of_many_at_one_place_nobody_gets_what_was_deleted_before_its_turn(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up_module, "perf_counter", count(step=STEP / 3.5).__next__)
+    few_in_a_step(monkeypatch)
     slow = await crowd_behind(it, 40, messages=50)
     it.log.delay = 0.1
     for peer in slow:

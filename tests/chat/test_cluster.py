@@ -63,7 +63,7 @@ async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> N
     ours, other = pair
     watcher = await ours.join(1)
     await trio.sleep(SAID)
-    for room in ("lobby", "den", *(f"room-{number}" for number in range(module.ROOMS_PER_STEP))):
+    for room in ("lobby", "den", *(f"room-{number}" for number in range(8))):
         await other.join(2, room)
     await trio.sleep(SAID)
     assert (watcher.presence("lobby")[-1], ours.count("den")) == (("2", "-", 2), 1)

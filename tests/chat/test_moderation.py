@@ -205,6 +205,19 @@ def test_after_a_restart_they_are_in_force_and_nobody_is_looked_for(house: House
     assert again.asked == []
 
 
+def test_what_was_read_from_the_log_is_adopted_but_for_what_was_made_or_lifted_here_meanwhile(house: House) -> None:
+    lifted_here, _lifted_elsewhere, kept = (house.enforce(Principal(number, HERE)) for number in (5, 6, 7))
+    before = set(house.it.in_force)
+    house.it.lift(lifted_here.id)
+    made_here = house.enforce(BOB)
+    made_elsewhere = House().enforce(ANN, id_=9)
+    house.asked.clear()
+    read = [lifted_here, kept, made_here, made_elsewhere]
+    assert len(list(house.it.renew(read, before))) == len(read), "others have a turn in between"
+    assert set(house.it.in_force) == {kept.id, made_here.id, made_elsewhere.id}
+    assert [each.concerns(ANN) for each in house.asked] == [True]
+
+
 def test_it_is_told_who_has_to_go(house: House) -> None:
     house.enforce(ANN)
     house.enforce(HERE, room=EVERYWHERE)

@@ -10,6 +10,7 @@ from chatserver.chat import reading
 from chatserver.chat.reading import STORE_EVERY, ReadMarkers
 from chatserver.log.interface import LogBusy, LogUnavailable
 from chatserver.log.markers import Marker, Unread
+from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 
 class Notebook:
@@ -197,25 +198,19 @@ async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> N
 
 async def test_others_have_a_turn_while_many_rooms_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rights of a user in 1,000 rooms were one step of the loop."""
-    monkeypatch.setattr(reading, "ROOMS_PER_STEP", 2)
-    markers = ReadMarkers(Notebook(), faulted=lambda _: None)
-    for number in range(6):
+    few_in_a_step(monkeypatch)
+    markers, steps = ReadMarkers(Notebook(), faulted=lambda _: None), StepCounts()
+    for number in range(10):
         markers.move("ann", f"room-{number}", 1)
-    order: list[str] = []
-
-    async def take_turns() -> None:
-        while order.count("check") < 6:
-            order.append("turn")
-            await trio.lowlevel.checkpoint()
 
     def may_read(room: str) -> bool:
-        order.append("check")
+        steps.counts[-1] += 1
         return True
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(take_turns)
-        assert len(await markers.unread("ann", may_read)) == 6
-    assert "check check check check check" not in " ".join(order)  # trio shuffles the tasks of a pass
+    trio.lowlevel.add_instrument(steps)
+    assert len(await markers.unread("ann", may_read)) == 10
+    trio.lowlevel.remove_instrument(steps)
+    assert max(steps.counts) == FEW
 
 
 async def test_of_too_many_rooms_those_marked_last_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,19 @@
 """How much is done in one step of a task."""
 
+from itertools import count
+
+import pytest
 import trio
+
+from chatserver import fair
+
+#: Of what is done with `in_steps`, after `few_in_a_step`.
+FEW = 4
+
+
+def few_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that is read after each."""
+    monkeypatch.setattr(fair, "perf_counter", count(step=fair.STEP / (FEW - 0.5)).__next__)
 
 
 class StepCounts(trio.abc.Instrument):
