@@ -23,13 +23,16 @@ from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule, Sink
 from chatserver.log.interface import Draft, Log, LogError, Record, Refused, Stored
 from chatserver.log.sanctions import EVERYWHERE
-from chatserver.meters import ByteBudget
+from chatserver.meters import MICROSECOND, ByteBudget, KeyedBuckets
 from chatserver.settings.fields import Settings
 
 #: Users kept present after their connection has ended, in all rooms together, at 150 to 450 bytes each. At the limit,
 #: users leave a room as soon as their connection ends. A poll of 100 rooms adds 100 of these, and each new cookie makes
 #: a new user: 50,000 a second on one core.
 MAX_LEASES = 200_000
+#: Once half of MAX_LEASES are used, one network may add 1/LEASE_SHARE of them at once, and as many again in the time
+#: that a lease lasts: one network alone does not end the leases of others.
+LEASE_SHARE = 16
 
 
 class Hub:
@@ -73,6 +76,8 @@ class Hub:
         self.note_written: Callable[[str, Sequence[Record]], object] = lambda name, records: None  # set by Cluster
         self._clock = clock
         self._lease_seconds = settings.presence_grace
+        share = MAX_LEASES // LEASE_SHARE
+        self._lease_limit: KeyedBuckets[str] = KeyedBuckets(share / self._lease_seconds, burst=share)
         self.published = 0
         self._members = self._waits = 0  # memberships, and rooms waited for, over all rooms
 
@@ -94,16 +99,18 @@ class Hub:
         size = len(draft.text)
 
         def answered(result: Stored | LogError) -> None:
-            if isinstance(result, LogError) and not isinstance(result, Refused):
-                self._note_failure(result)
-            if draft.as_moderator and isinstance(result, Stored) and result.fresh:
-                self._note_deletion(draft)
             if room is not None:
                 room.pending -= 1
                 room.pending_bytes -= size
-            done(result)
-            if room is not None:
-                self.broadcaster.resume_publishers(room)  # a failure or a repeated key brings no news that would do it
+            try:
+                if isinstance(result, LogError) and not isinstance(result, Refused):
+                    self._note_failure(result)
+                elif draft.as_moderator and isinstance(result, Stored) and result.fresh:
+                    self._note_deletion(draft)
+                done(result)
+            finally:
+                if room is not None:
+                    self.broadcaster.resume_publishers(room)  # without news, after a failure or a repeated key
 
         try:
             self._log.submit(draft, answered)
@@ -274,8 +281,17 @@ class Hub:
         self._enter(room, principal)
         self._lease(room, principal)
 
+    def _may_lease(self, principal: Principal) -> bool:
+        leases = self.housekeeping.leases
+        if leases < MAX_LEASES // 2:
+            return True
+        return leases < MAX_LEASES and not self._lease_limit.take(principal.network, self._microseconds())
+
+    def _microseconds(self) -> int:
+        return int(self._clock() / MICROSECOND)
+
     def _lease(self, room: Room, principal: Principal) -> None:
-        if self.housekeeping.leases < MAX_LEASES:
+        if self._may_lease(principal):
             room.presence.leave_by(principal.number, self._clock() + self._lease_seconds)
             self.housekeeping.note_lease(room)
         else:
@@ -301,6 +317,7 @@ class Hub:
             self._schedule.later(self.registry.evict_due, self.registry)
         self.registry.relieve()  # joined chunks, made when they were sent, count too
         self.housekeeping.begin()
+        self._lease_limit.sweep(self._microseconds())
 
     def statistics(self) -> dict[str, int]:
         """Rooms in memory, memberships and held polls in them, records of news, bytes kept."""

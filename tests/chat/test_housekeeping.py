@@ -4,14 +4,16 @@ from itertools import pairwise
 
 import pytest
 import trio
+import trio.testing
 
 from chatserver.chat import presence as presence_module
+from chatserver.chat.hub import LEASE_SHARE
 from chatserver.chat.presence import NOTICE_INTERVAL
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.log.interface import Draft
 from chatserver.settings.fields import Settings
-from tests.support.chatting import Chatting
+from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import HERE, Peer
 
 #: Seconds that somebody stays after a connection or a poll has ended.
@@ -93,6 +95,23 @@ async def test_people_without_a_connection_are_bounded_over_all_rooms(
     assert [len(room.presence) for room in rooms] == [1, 1, 1]
     it.hub.polled(rooms[0], Peer(7).principal)
     assert len(rooms[0].presence) == 2, "there is a place again"
+
+
+async def test_one_network_leaves_leases_to_the_others(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its polls, each of another guest, took them all, and nobody else outlived a reload."""
+    monkeypatch.setattr("chatserver.chat.hub.MAX_LEASES", 4 * LEASE_SHARE)
+    async with chatting() as it:
+        await it.load("lobby")
+        room = it.hub.rooms["lobby"]
+        for second in range(3 * int(GRACE)):
+            for number in range(100):
+                it.hub.polled(room, Principal(1000 * second + number, HERE))
+            other = Principal(999_000 + second, f"198.51.100.{second}")
+            it.hub.polled(room, other)
+            assert room.presence.connections(other.number) == 1
+            await trio.sleep(1.0)
 
 
 async def test_all_who_lost_their_connection_at_once_go_a_few_in_a_step(

@@ -137,6 +137,20 @@ async def test_a_failing_log_and_repeated_keys_resume_too(it: Chatting, key: str
     assert room.last == (0 if key is None else 1)
 
 
+async def test_a_fault_in_answering_one_leaves_no_other_paused(it: Chatting) -> None:
+    def fail(result: object) -> None:
+        raise RuntimeError("a bug")
+
+    publisher, room = it.peer(), it.hub.rooms["lobby"]
+    it.log.failing_commits = 1
+    with it.together():
+        for _ in range(8):
+            it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), fail)
+        it.hub.pause(room, publisher)
+    await it.until_idle()
+    assert (publisher.resumed, room.pending) == (1, 0)
+
+
 async def test_when_the_last_member_leaves_nobody_is_left_to_wait_for(it: Chatting) -> None:
     publisher = it.peer()
     publish(it, publisher, 8)
