@@ -91,7 +91,6 @@ class AuditTrail:
         try:
             while True:
                 await self._asked.wait()
-                self._asked = trio.Event()
                 while self._waiting:
                     await trio.sleep(GROUP_INTERVAL)
                     try:
@@ -102,6 +101,7 @@ class AuditTrail:
                         if not failing:
                             _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
                         failing = True
+                self._asked = trio.Event()  # last: after an exception above, `run` goes on with what waits
         finally:
             with trio.move_on_after(LAST_GROUP_DEADLINE, shield=True):
                 try:

@@ -168,6 +168,7 @@ class _Forward(logging.Handler):
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Escape control characters, so that a peer's text cannot control the operator's terminal."""
     for key, value in event.items():
-        if isinstance(value, str) and key not in _MULTILINE and not value.isprintable():
-            event[key] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
+        if isinstance(value, str) and not value.isprintable():
+            kept = "\n" if key in _MULTILINE else ""
+            event[key] = "".join(c if c.isprintable() or c == kept else ascii(c)[1:-1] for c in value)
     return event

@@ -26,7 +26,7 @@ class Kept:
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
         self.entries: list[AuditEntry] = []
-        self.failing = 0
+        self.failing = self.faults = 0
         self.late = 0  # attempts that fail, and store their entries all the same
         self.delay = 0.0
 
@@ -41,6 +41,9 @@ class Kept:
             raise LogUnavailable("the disk did not answer in time")
 
     def _add(self, entries: Sequence[AuditEntry]) -> None:
+        if self.faults:
+            self.faults -= 1
+            raise ZeroDivisionError
         if self.failing:
             self.failing -= 1
             raise LogUnavailable("the disk is full")
@@ -98,6 +101,20 @@ async def test_what_could_not_be_stored_is_tried_again_in_its_order(trail: Audit
     await trio.sleep(3 * GROUP_INTERVAL)
     assert kept.groups == [["1"], ["2"]]
     nursery.cancel_scope.cancel()
+
+
+async def test_after_a_fault_of_ours_what_waits_is_stored_without_another_entry(
+    trail: AuditTrail, nursery: trio.Nursery
+) -> None:
+    """The task that ran again waited for the next entry first."""
+    kept = Kept()
+    kept.faults = 2  # in the round, and in the last group
+    trail.note_deletion(deletion(1))
+    with pytest.raises(ZeroDivisionError):
+        await trail.run(kept)
+    nursery.start_soon(trail.run, kept)
+    await trio.sleep(2 * GROUP_INTERVAL)
+    assert kept.groups == [["1"]]
 
 
 async def test_what_a_hanging_disk_has_stored_after_all_is_stored_once(
