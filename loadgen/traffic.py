@@ -18,6 +18,7 @@ from zlib import crc32
 from loadgen.latency import Lag, Recent
 from loadgen.messages import TrafficResult
 from loadgen.timers import NEVER, now
+from loadgen.wire import whole_number
 
 #: Messages sent at once when the schedule is behind, before the engine serves its sockets again.
 CATCH_UP_BATCH: Final = 64
@@ -163,8 +164,7 @@ class Traffic:
 
     def number_in(self, text: str) -> int | None:
         tag, _, rest = text.partition(" ")
-        number = rest.partition(" ")[0]
-        return int(number) if tag == self.tag and number.isdecimal() else None
+        return whole_number(rest.partition(" ")[0]) if tag == self.tag else None
 
     def heard(self, speaker: Speaker, text: str) -> None:
         """Book that `speaker` received a message, which may be its own."""

@@ -8,10 +8,12 @@ error: the result is `None`, or the unread rest, and the caller tries again with
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+import msgspec
 from wsproto.frame_protocol import XorMaskerSimple
 
 FIN: Final = 0x80
@@ -34,6 +36,12 @@ LAST_WORD_BYTES: Final = 127
 #: A longer response head counts as garbage. Browsers stop at 256 KiB, h11 at 16 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
 
+#: A longer status, length or chunk size counts as garbage; int() refuses more than 4,300 digits.
+MAX_DIGITS: Final = 16
+
+#: A larger response counts as garbage, because a client keeps it in memory until it is whole.
+MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
+
 #: A frame that announces more counts as garbage: no chat message comes near it.
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 
@@ -44,11 +52,17 @@ _ACCEPT: Final = base64.b64encode(
     hashlib.sha1(f"{_KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode(), usedforsecurity=False).digest()
 ).decode()
 
+_STATUS: Final = re.compile(r"[1-9][0-9]{2}")
+_CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,%d}" % MAX_DIGITS)
 
 #: The fields that ask for a WebSocket.
 UPGRADE_FIELDS: Final = (
     "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {_KEY}", "Sec-WebSocket-Version: 13",
 )  # fmt: skip
+
+
+#: What msgspec raises for JSON that cannot be read: the last two mean bytes that are not UTF-8, and brackets too deep.
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class WireError(Exception):
@@ -108,7 +122,7 @@ def read_head(data: bytes) -> Head | None:
 def _parsed_head(head: bytes) -> Head:
     first, *lines = head.decode("latin-1").split("\r\n")
     parts = first.split(" ", 2)
-    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
+    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not _STATUS.fullmatch(parts[1]):
         raise WireError(f"not an HTTP/1.1 status line: {first[:60]!r}")
     fields: dict[str, str] = {}
     for line in lines:
@@ -117,6 +131,11 @@ def _parsed_head(head: bytes) -> Head:
     if first.startswith("HTTP/1.0"):  # which keeps a connection only if it says so
         fields.setdefault("connection", "close")
     return Head(int(parts[1]), fields, len(head) + 4)
+
+
+def whole_number(text: str) -> int | None:
+    """Read decimal digits; `None` for other text and for more digits than a length has."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def join_field(fields: dict[str, str], name: str, value: str) -> None:
@@ -140,11 +159,14 @@ def read_response(data: bytes, *, bodiless: bool = False, ended: bool = False) -
     The answer to a HEAD is `bodiless`, whatever its Content-Length. A body with neither a length nor chunks is whole
     when the connection has `ended`.
     """
+    if len(data) > MAX_RESPONSE_BYTES:
+        raise WireError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
     head = read_head(data)
+    while head is not None and head.status < 200:
+        data = data[head.size :]
+        head = read_head(data)
     if head is None:
         return None
-    if 100 <= head.status < 200:
-        return read_response(data[head.size :], bodiless=bodiless, ended=ended)
     if bodiless or head.status in (204, 304):
         return Response(head.status, head.fields, b"", data[head.size :])
     if head.fields.get("transfer-encoding", "").lower() == "chunked":
@@ -156,9 +178,10 @@ def read_response(data: bytes, *, bodiless: bool = False, ended: bool = False) -
     length = head.fields.get("content-length")
     if length is None:
         return Response(head.status, head.fields, data[head.size :], b"") if ended else None
-    if not length.isdecimal():
-        raise WireError(f"a response with the length {length!r}")
-    end = head.size + int(length)
+    body_bytes = whole_number(length)
+    if body_bytes is None:
+        raise WireError(f"a response with the length {length[:60]!r}")
+    end = head.size + body_bytes
     if len(data) < end:
         return None
     return Response(head.status, head.fields, data[head.size : end], data[end:])
@@ -171,10 +194,10 @@ def _read_chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
         line_end = data.find(b"\r\n", at)
         if line_end < 0:
             return None
-        try:
-            size = int(data[at:line_end].split(b";")[0], 16)
-        except ValueError:
-            raise WireError("a chunk without a size") from None
+        digits = data[at:line_end].partition(b";")[0].rstrip()
+        if not _CHUNK_SIZE.fullmatch(digits):
+            raise WireError("a chunk without a size")
+        size = int(digits, 16)
         at = line_end + 2
         if size == 0:
             end = data.find(b"\r\n\r\n", line_end)

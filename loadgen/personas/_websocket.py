@@ -178,7 +178,7 @@ def decode(frame: wire.Frame) -> Envelope:
         raise wire.WireError("chat.v1 in something else than one text frame")
     try:
         return _decoder.decode(frame.payload)
-    except msgspec.MsgspecError:
+    except wire.UNREADABLE:
         raise wire.WireError("a text frame that is not chat.v1") from None
 
 

@@ -92,7 +92,7 @@ class Poll(Client):
             return
         try:
             page = _decoder.decode(answer.body)
-        except msgspec.MsgspecError:
+        except wire.UNREADABLE:
             raise wire.WireError("an answer without cursor and messages") from None
         if self._cursor:
             self.deliver(answer.body, len(page.messages))

@@ -191,8 +191,8 @@ class SlowRead(Attacker):
         self._head += data
         self._head_sips -= 1
         if self.answered and (head := wire.read_head(self._head)) is not None:
-            length = head.fields.get("content-length", "")
-            self._head_sips, self._asked_bytes = 0, REQUESTS * (head.size + int(length)) if length.isdecimal() else 0
+            length = wire.whole_number(head.fields.get("content-length", ""))
+            self._head_sips, self._asked_bytes = 0, 0 if length is None else REQUESTS * (head.size + length)
 
     def _note_written(self, *, closed: bool) -> None:
         """Book it if the server has written everything: then it never waited for us."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, NamedTuple
 
-import msgspec
 import trio
 import trio_websocket
 import wsproto.utilities
@@ -24,6 +23,7 @@ from loadgen.line import FAILURES, GarbledError, Line, describe
 from loadgen.stopping import first
 from loadgen.timers import now
 from loadgen.victims.probe import Context, Probe, Schedule
+from loadgen.wire import UNREADABLE, whole_number
 
 RECONNECT_SECONDS: Final = 0.25
 
@@ -144,11 +144,12 @@ def number_in(text: str, room: str, tag: str) -> int | None:
     Raises OperationFailedError for a text of this run's that was meant for another room.
     """
     word, _, number = text.partition(" ")
-    if not word.startswith(tag) or not number.isdecimal():
+    operation = whole_number(number)
+    if not word.startswith(tag) or operation is None:
         return None
     if word != room:
         raise OperationFailedError("a message of another room")
-    return int(number)
+    return operation
 
 
 _FAILURES: Final = (
@@ -158,7 +159,7 @@ _FAILURES: Final = (
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     wsproto.utilities.LocalProtocolError,  # trio-websocket answers a ping after our own close frame
-    msgspec.MsgspecError,
+    *UNREADABLE,
     OperationFailedError,
 )
 

@@ -8,6 +8,7 @@ from wsproto import ConnectionType, events
 from wsproto.connection import Connection
 
 from loadgen import wire
+from loadgen.personas._websocket import decode
 
 
 def _reply(status: int, body: bytes, *fields: tuple[str, str]) -> bytes:
@@ -30,7 +31,8 @@ def test_a_response_is_read_whole_and_a_byte_at_a_time(field: tuple[str, str]) -
 
 
 def test_interim_responses_are_skipped() -> None:
-    answer = wire.read_response(b"HTTP/1.1 100 Continue\r\n\r\n" + _reply(201, b"{}", ("Content-Length", "2")))
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 2000  # more than Python's calls may nest
+    answer = wire.read_response(interim + _reply(201, b"{}", ("Content-Length", "2")))
     assert answer is not None
     assert answer.status == 201
 
@@ -73,12 +75,32 @@ def test_connection_close_is_noticed() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-6\r\n",  # the next size is looked for before it
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 5000),  # int() takes 4,300 digits
+        b"HTTP/1.1 %s OK\r\n\r\n" % (b"9" * 5000),
         b"x" * (wire.MAX_HEAD_BYTES + 1),
     ],
 )
 def test_what_no_server_should_send_is_an_error(data: bytes) -> None:
     with pytest.raises(wire.WireError):
         wire.read_response(data)
+
+
+def test_a_response_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_RESPONSE_BYTES", 1000)
+    assert wire.read_response(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(900)) is None
+    with pytest.raises(wire.WireError, match="more than 1,000 bytes"):
+        wire.read_response(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b'{"type":"\xff"}', b'{"type":"x","y":' + b"[" * 100_000], ids=["half", "latin-1", "deep"]
+)
+def test_json_that_cannot_be_read_is_an_error(text: bytes) -> None:
+    """msgspec raises three kinds of errors, one of which alone was expected: the others ended the crowd's process."""
+    with pytest.raises(wire.WireError, match="not chat"):
+        decode(wire.Frame(wire.TEXT, final=True, payload=text))
 
 
 def test_the_upgrade_is_accepted_by_wsproto_and_its_answer_by_us() -> None:
