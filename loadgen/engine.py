@@ -9,6 +9,7 @@ import os
 import select
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import takewhile
 from typing import Final
 
@@ -148,7 +149,8 @@ class Engine:
             took_all = self._write(client, data)
         except OSError as error:
             self._hear_out(client)
-            client.on_hangup(sockets.describe(error))
+            if client.fd >= 0:  # what it heard did not end it
+                client.on_hangup(sockets.describe(error))
             return False
         if not took_all:
             self._watch(client)
@@ -156,18 +158,23 @@ class Engine:
 
     def stop_reading(self, client: Client) -> None:
         """Leave arriving data in the kernel, so that the window closes."""
-        self._not_reading.add(client)
-        self._watch(client)
+        if client.fd >= 0:
+            self._not_reading.add(client)
+            self._watch(client)
 
     def resume_reading(self, client: Client) -> None:
-        self._not_reading.discard(client)
-        self._watch(client)
+        if client in self._not_reading:
+            self._not_reading.remove(client)
+            self._watch(client)
 
     def finish_sending(self, client: Client) -> None:
         """Send FIN, and drop bytes that the kernel has not taken."""
+        if client.fd < 0:
+            return
         if self._outgoing.pop(client, None) is not None:
             self._watch(client)
-        sockets.finish_sending(client.fd)
+        with suppress(OSError):  # it was reset, which epoll tells
+            sockets.finish_sending(client.fd)
 
     def go_dark(self, client: Client) -> None:
         try:

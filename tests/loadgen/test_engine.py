@@ -238,6 +238,19 @@ async def test_half_a_connection_is_still_read() -> None:
         assert play.cohort.held == 1
 
 
+@pytest.mark.parametrize("act", [Client.stop_reading, Client.resume_reading, Client.finish_sending])
+async def test_what_a_client_does_after_its_end_is_no_fault(act: Callable[[Client], None]) -> None:
+    """The server may end it between two calls of its persona; the error ended the crowd's process."""
+    async with established() as (server, stream, play):
+        reset(stream)
+        act(play.client)
+        await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
+        act(play.client)
+        play.engine.reopen(play.client)
+        await (await server.accept()).send_all(b"welcome")
+        await until(lambda: Probe.received == b"welcome")
+
+
 async def test_a_dark_client_hears_nothing_until_it_comes_back() -> None:
     async with established() as (_, stream, play):
         play.client.go_dark()

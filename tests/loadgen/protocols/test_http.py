@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ from tests.loadgen.planted import planted
 from tests.loadgen.plants import Plant
 from tests.loadgen.plays import is_sound, plan
 from tests.loadgen.protocols.speaking import schedule, send
-from tests.loadgen.stage import listening, meeting, parsed, playing, read_until, until
+from tests.loadgen.stage import listening, meeting, parsed, playing, read_until, reset, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 POST = Endpoint(path="/api", method="POST", fields=("Authorization: Bearer t",), body=b"{}")
@@ -115,6 +116,21 @@ async def test_an_idle_connection_that_is_ended_is_not_held_and_comes_back_when_
         await second.send_all(OK)
         await until(lambda: traffic.booked.acks.count == 1)
         assert (play.cohort.held, play.cohort.opened) == (1, 2)
+
+
+async def test_a_connection_that_is_reset_behind_an_answer_is_replaced_once() -> None:
+    """It was reopened twice: for what it heard, and for the write that failed before."""
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "request", traffic=traffic) as play:
+        stream = await server.accept()
+        await until(lambda: play.cohort.held == 1)
+        send(traffic, 3)
+        await read_until(stream, _whole)
+        os.write(stream.socket.fileno(), OK)
+        reset(stream)
+        await read_until(await server.accept(), _whole)
+        with trio.move_on_after(0.1):
+            raise AssertionError(await server.accept())
 
 
 async def test_an_answer_to_head_has_no_body() -> None:
