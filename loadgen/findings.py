@@ -23,10 +23,12 @@ from loadgen.verdict import Facts, busy, decide, suspects
 #: the failures itself.
 _STOOD_STILL: Final = 0.5
 
-
 #: A crowd's process that stood still for this long, in seconds, may have cost its honest clients their connections:
 #: meanwhile they answer no pings, and some type for 8 s where good servers allow 10.
 _CROWD_STOOD_STILL: Final = 2.0
+
+#: What such a process may itself cause: clients that the server ends, and answers that came and were not read in time.
+_OF_STANDING_STILL: Final = ("ended", "unacknowledged", "unreturned", "missed")
 
 
 def report_of(measured: Measured) -> Report:
@@ -94,7 +96,8 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
     if measured.experiment.probes is None:
         traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
         why = nothing_served(endpoint.path, traffic.errors, sum(traffic.acknowledged_in.values()))
-        still = _stood_still(figures, _CROWD_STOOD_STILL) if figures["ended"] else ""
+        hurt = any(figures[name] for name in _OF_STANDING_STILL)
+        still = _stood_still(figures, _CROWD_STOOD_STILL) if hurt else ""
         return [*faults, *filter(None, [why, still])]
     still = _stood_still(figures, _STOOD_STILL * measured.experiment.probes.timeout_seconds)
     return [*faults, *measured.operations.faults(), *filter(None, [still])]

@@ -10,6 +10,7 @@ and the time that programs waited for a processor, tell the two apart; many host
 they take. May not: judge.
 """
 
+import errno
 import os
 import re
 import time
@@ -24,6 +25,9 @@ N = TypeVar("N", int, float)
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PROC: Final = Path("/proc")
+
+#: Errors of files and clocks of a process that has ended.
+_ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 
 #: For a process with more threads, it is cheaper to ask every process on the machine for its parent.
 MANY_THREADS: Final = 100
@@ -102,10 +106,15 @@ class Process:
         return next((int(line.split()[1]) for line in lines if line.startswith("Threads:")), 0)
 
     def _sum(self, read: Callable[[int], N]) -> N | int | None:
-        try:
-            return sum(map(read, self.tree()))
-        except OSError:
-            return None
+        """Add up over the tree; a child that has ended since it was listed counts as nothing."""
+        total: N | int = 0
+        for pid in self.tree():
+            try:
+                total += read(pid)
+            except OSError as error:
+                if pid == self.pid or error.errno not in _ENDED:
+                    return None
+        return total
 
     def tree(self) -> list[int]:
         tree = [self.pid]

@@ -220,6 +220,6 @@ def _phase(phase: _Phase, groups: set[str]) -> Phase:
     flags.TEXT.require(f"{where}.text_bytes", phase.text_bytes)
     usual = {"baseline": Counts.BASELINE, "recovery": Counts.RECOVERY}.get(phase.name, Counts.LOAD)
     told = Counts(phase.counts_as) if phase.counts_as else usual if phase.seconds else Counts.OPENING
-    if told is not Counts.OPENING:
-        flags.DURATION.require(f"{where}.seconds", phase.seconds)
+    allowed = flags.PAUSE if told is Counts.OPENING else flags.DURATION
+    allowed.require(f"{where}.seconds", phase.seconds)
     return Phase(**{**msgspec.structs.asdict(phase), "counts_as": told})

@@ -183,11 +183,21 @@ def fetch(target: Target, path: str, fields: Iterable[str] = (), *, most_bytes: 
         connection.endheaders()
         answer = connection.getresponse()
         seconds = now() - begun
-        return Page(answer.status, seconds, answer.read(most_bytes))
+        return Page(answer.status, seconds, _body(answer, most_bytes))
     except (OSError, http.client.HTTPException) as error:
         return Page(None, seconds, error=str(error))
     finally:
         connection.close()
+
+
+def _body(answer: http.client.HTTPResponse, most_bytes: int) -> bytes:
+    """Read at most so many bytes; a body that goes on for longer than the probe may take is an error."""
+    deadline, body = now() + PROBE_SECONDS, b""
+    while len(body) < most_bytes and (part := answer.read1(most_bytes - len(body))):
+        body += part
+        if now() > deadline:
+            raise TimeoutError("the page has no end")
+    return body
 
 
 def http_connection(target: Target, seconds: float) -> http.client.HTTPConnection:

@@ -49,6 +49,15 @@ def test_a_child_that_has_ended_since_it_was_listed(monkeypatch: pytest.MonkeyPa
     assert set(Process(os.getpid()).tree()) == {os.getpid(), GONE}
 
 
+def test_what_a_child_that_has_ended_used_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One child that ended between listing and reading ended the watch over the server's memory."""
+    ourselves = Process(os.getpid())
+    monkeypatch.setattr(ourselves, "tree", lambda: [os.getpid(), GONE])
+    assert ourselves.usage() is not None
+    assert ourselves.resident_bytes()
+    assert ourselves.descriptors()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_only_the_process_that_listens_is_the_server(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 import pytest
 import trio
 
 from loadgen import target
-from tests.loadgen.stage import listening
+from tests.loadgen.stage import PATIENCE, Server, listening
 
 
 async def test_a_get_that_is_never_answered_is_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +19,27 @@ async def test_a_get_that_is_never_answered_is_no_distance(monkeypatch: pytest.M
         page = await trio.to_thread.run_sync(target.fetch, target.find(server.url), "/")
     assert page.status is None
     assert 0 < page.seconds < 1.0
+
+
+async def test_a_page_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers everything with an event stream held up the reading of its /metrics for ever."""
+    monkeypatch.setattr(target, "PROBE_SECONDS", 0.3)
+
+    async def drip(server: Server) -> None:
+        stream = await server.accept()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b": ping\n\n")
+                await trio.sleep(0.05)
+
+    async with listening() as server, trio.open_nursery() as nursery:
+        nursery.start_soon(drip, server)
+        fetch = partial(target.fetch, target.find(server.url), "/metrics", most_bytes=1_000_000)
+        with trio.fail_after(PATIENCE):
+            page = await trio.to_thread.run_sync(fetch, abandon_on_cancel=True)
+    assert page.status is None
+    assert page.error == "the page has no end"
 
 
 async def test_the_fields_of_requests_are_sent() -> None:

@@ -69,6 +69,7 @@ def _read(tmp_path: Path, text: str) -> Experiment:
         (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
         ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
         ("connect_rate = -1\n" + STEADY, "connect_rate: -1 is below 0"),
+        (STEADY.replace("5", "nan") + 'counts_as = "opening"\n', "phases.steady.seconds: nan is below 0"),
         (STEADY.replace("5", "5000"), "phases.steady.seconds: 5,000.0 is above 3,600"),
     ],
 )

@@ -91,14 +91,17 @@ def test_v9_a_load_without_a_schedule_whose_process_stood_still_is_invalid(monke
 
 
 @pytest.mark.parametrize("figure", ["lag_max_ms", "backlog_max_ms"])
-@pytest.mark.parametrize(("late_ms", "ended", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
-def test_v9_a_load_whose_process_stood_still_blames_nobody_for_who_was_ended(
-    figure: str, late_ms: float, ended: int, is_void: bool
+@pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed"])
+@pytest.mark.parametrize(("late_ms", "number", "is_void"), [(2500.0, 3, True), (1500.0, 3, False), (2500.0, 0, False)])
+def test_v9_a_load_whose_process_stood_still_blames_nobody(
+    figure: str, hurt: str, late_ms: float, number: int, is_void: bool
 ) -> None:
+    """Clients that answer no pings are ended, and answers that are not read in time are never read."""
     session = SimpleNamespace(stopped=False, faults=list, totals=SimpleNamespace(traffic=TrafficResult()))
     plan, experiment = SimpleNamespace(endpoint=USUAL), SimpleNamespace(probes=None)
     measured: Any = SimpleNamespace(session=session, plan=plan, experiment=experiment)
-    found = findings._faults(measured, {"lag_max_ms": None, "backlog_max_ms": None, figure: late_ms, "ended": ended})
+    nothing = dict.fromkeys(("lag_max_ms", "backlog_max_ms", "ended", "unacknowledged", "unreturned", "missed"))
+    found = findings._faults(measured, {**nothing, figure: late_ms, hurt: number})
     assert [reason.rpartition(" for ")[2] for reason in found] == ["2.5 s"] * is_void
 
 
