@@ -50,6 +50,9 @@ CATCH_UP_SECONDS: Final = 0.02
 #: With this much unsent data the server has stopped reading.
 MAX_OUTGOING_BYTES: Final = 1024 * 1024
 
+#: An answer that is larger and not yet whole counts as garbage, because a client keeps it in memory.
+MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024
+
 _READING: Final = select.EPOLLIN | select.EPOLLRDHUP
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP  # the first two are always reported
 
@@ -304,6 +307,8 @@ class Engine:
                     self.lag.record_read(sockets.unread_seconds(sock))
             self._reads += 1
         self._received(client, data)
+        if len(client.unread) > MAX_UNREAD_BYTES:
+            raise WireError(f"an answer of more than {MAX_UNREAD_BYTES:,} bytes")
 
     def _received(self, client: Client, data: bytes) -> None:
         client.on_data(data)

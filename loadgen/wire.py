@@ -39,9 +39,6 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 #: A longer status, length or chunk size counts as garbage; int() refuses more than 4,300 digits.
 MAX_DIGITS: Final = 16
 
-#: A larger response counts as garbage, because a client keeps it in memory until it is whole.
-MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
-
 #: A frame that announces more counts as garbage: no chat message comes near it.
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 
@@ -159,8 +156,6 @@ def read_response(data: bytes, *, bodiless: bool = False, ended: bool = False) -
     The answer to a HEAD is `bodiless`, whatever its Content-Length. A body with neither a length nor chunks is whole
     when the connection has `ended`.
     """
-    if len(data) > MAX_RESPONSE_BYTES:
-        raise WireError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
     head = read_head(data)
     while head is not None and head.status < 200:
         data = data[head.size :]

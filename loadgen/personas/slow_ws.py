@@ -57,8 +57,9 @@ class SlowFragment(_FrameDripper):
     piece = frame(MORE, b"x") + frame(FIN | PING, b"still here")
 
 
-#: One client in this many also speaks, so that an otherwise silent room has messages to leave unread.
-LISTENERS_PER_SPEAKER: Final = 100
+#: Clients that also speak, so that a small crowd leaves as much unread as a large one: 12 KB/s, more than the kernels'
+#: buffers hold after some seconds.
+SPEAKERS: Final = 25
 SPEAK_EVERY_SECONDS: Final = 2.0
 _TEXT: Final = "x" * 1000
 
@@ -80,7 +81,7 @@ class SlowReadWs(Lingerer):
 
     @property
     def _speaks(self) -> bool:
-        return self.number % LISTENERS_PER_SPEAKER == 0
+        return self.number < SPEAKERS
 
     def on_open(self) -> None:
         self.send(join(0, self.room))

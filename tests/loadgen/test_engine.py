@@ -238,6 +238,13 @@ async def test_half_a_connection_is_still_read() -> None:
         assert play.cohort.held == 1
 
 
+async def test_an_answer_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.engine.MAX_UNREAD_BYTES", 1000)
+    async with meeting("poll") as (play, stream):
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
+        await until(lambda: play.cohort.failed == {"an answer of more than 1,000 bytes": 1})
+
+
 @pytest.mark.parametrize("act", [Client.stop_reading, Client.resume_reading, Client.finish_sending])
 async def test_what_a_client_does_after_its_end_is_no_fault(act: Callable[[Client], None]) -> None:
     """The server may end it between two calls of its persona; the error ended the crowd's process."""
