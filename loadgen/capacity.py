@@ -1,7 +1,7 @@
 """`loadgen capacity`: the most of something at which the bar still holds, and which condition gave way.
 
-Owns: its flags, the search (doubling, then bisection) and the experiment at each size. Each trial is judged on its own.
-A trial in which the generator was the bottleneck ends the search, because larger ones would only measure the generator.
+Owns: its flags, the search (doubling, then bisection) and the experiment at each size. A trial in which the generator
+was the bottleneck ends the search.
 """
 
 import math

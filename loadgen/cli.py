@@ -1,7 +1,7 @@
 """The command line: flags in, a scenario run, an exit code out.
 
 Owns: what may be typed, and the exit codes (0 held, 1 fell short, 2 bad flags, 3 invalid run, 4 refused target, 130
-stopped by Ctrl-C). May not: contain anything that a test would want to call without a command line.
+stopped by Ctrl-C).
 """
 
 import sys

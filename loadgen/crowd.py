@@ -104,10 +104,7 @@ class Crowd:
         endpoint: Endpoint,
         first_index: int,
     ) -> None:
-        """Prepare a group: numbers of clients by persona. Each client is made when it is to connect.
-
-        Its source addresses are counted from `first_index`.
-        """
+        """Prepare a group: numbers of clients by persona, with source addresses counted from `first_index`."""
         place = Place(
             host=self._target.authority,
             rooms=rooms,

@@ -1,8 +1,7 @@
 """`loadgen diff A.json B.json`: which figures moved between two reports by more than chance.
 
-Owns: which direction of a figure is worse, how far it may move by chance, and the table. May not: measure. If both
-reports have enough rounds, as comparisons do, chance is their range; for single runs it is the bar's allowance for a
-noisy machine.
+Owns: which direction of a figure is worse, how far it may move by chance, and the table. Chance is the range of the
+rounds if both reports have enough of them, and otherwise the bar's allowance for a noisy machine.
 """
 
 import re

@@ -1,8 +1,7 @@
 """The engine: a crowd of virtual clients on one epoll and one wheel, in one trio task.
 
-Owns: the descriptors, the order in which clients open, and every system call made for them. A client is one small
-object of 200 bytes, even in a crowd of 18,000, and costs no CPU while nothing happens. The epoll descriptor is itself
-readable, so one trio task waits on it. May not: know what a persona's bytes mean.
+Owns: the descriptors, the order in which clients open, and every system call made for them. A client is one object of
+200 bytes and costs no CPU while nothing happens. May not: know what a persona's bytes mean.
 """
 
 import os

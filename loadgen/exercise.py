@@ -1,7 +1,7 @@
 """Whether an attack took place: a row proves something only if it did.
 
 Owns: when enough clients came, when a request counts as absent, and for which honest slow clients an attack is too
-short. Pure: counts in, reasons out. May not: judge the target.
+short. May not: judge the target.
 """
 
 from collections import Counter

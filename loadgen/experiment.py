@@ -1,8 +1,7 @@
 """An experiment: groups of clients, phases, and the healthy clients whose operations are judged.
 
-Owns: the one type behind every command that loads a server, and its presets: honest load (`run`) and an attack
-(`attack`, a row of `scorecard`). A scenario file is read into the same type (scenariofile.py), and player.py plays it.
-May not: open a connection.
+Owns: the one type behind every command and scenario that loads a server, and its presets: honest load (`run`) and an
+attack (`attack`, a row of `scorecard`). May not: open a connection.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,7 @@
 """The report for other programs, and `--report DIR`: the page, JSON, CSV, OpenMetrics text, an HDR log, junit.xml.
 
-Owns: these formats, made from the declarations in figures.py and from the report (none names a figure), the names of
-the files, and their directory. May not: judge. In junit.xml each attack of a scorecard is a test case, and a command
-without parts is one. A target that fell short is a failure; a run that says nothing about the target is an error. The
-runs of a comparison are cases that cannot fail, because a comparison judges no server.
+Owns: these formats, which name no figure, and the files. In junit.xml each part is a test case: a target that fell
+short is a failure, a run that says nothing about it an error. May not: judge.
 """
 
 import csv

@@ -1,8 +1,7 @@
 """Every figure of a run and of an attack; `--fail-if` and every output know these and no others.
 
-Owns: the closed list, in the order in which reports show it. A figure is one declaration: its unit and meaning, its
-limit (`bar`), its column in a table of attacks, and whether the page shows it large. A new one is a row here, and the
-code that computes it in measured.py.
+Owns: the closed list, in the order of reports, with each figure's unit, meaning, limit (`bar`) and column. A new one is
+a row here, and the code that computes it in measured.py.
 """
 
 import operator

@@ -1,8 +1,7 @@
 """One connection to the server: how it ended, and the answer to a request on it, parsed by h11 as it comes.
 
-Owns: the socket, its options, TLS around it, the two ways a server ends it (FIN and RST), and the words for what can go
-wrong; when an answer is complete. Requests come in as bytes, because the probes send them in unusual ways. Answers are
-parsed strictly, because a server's last words are part of what is measured. May not: decide when to give up; the caller
+Owns: the socket, TLS around it, the two ways a server ends it (FIN and RST), and the words for what can go wrong.
+Requests come in as bytes, because the probes send them in unusual ways. May not: decide when to give up; the caller
 puts a timeout on every wait.
 """
 

@@ -1,9 +1,7 @@
 """What the conductor and its workers tell each other: calls down; a status or the whole result up.
 
-Owns: these messages, their encoding, and how the results of several workers merge. The conductor calls methods of what
-a worker plays (`Crowd`, `ProbeRunner`), in sequence. `Status` counts the calls that were made, so that the conductor
-never takes an old state for the answer to a new call. Times are `time.monotonic()`, which all processes of a machine
-share.
+Owns: these messages, their encoding, and how the results of several workers merge. Times are `time.monotonic()`, which
+all processes of a machine share.
 """
 
 import pickle

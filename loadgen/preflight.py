@@ -1,7 +1,7 @@
 """The checks of this machine before a run.
 
 Owns: the arithmetic of descriptors, ports and CPUs. A generator that runs out of one of them would measure itself, so
-the run is refused beforehand, with what it needs, what there is and what to change.
+the run is refused with what it needs and what to change.
 """
 
 import os
@@ -25,10 +25,9 @@ class InvalidRunError(Exception):
 
 
 def check(target: Target, clients: int, processes: int = 1, *, probes: int = 0, fewer: str = "") -> list[str]:
-    """Raise the descriptor limit as far as it goes, or fail with the reason why so many clients cannot be held.
+    """Raise the descriptor limit as far as it goes, and return warnings; raise if so many clients cannot be held.
 
-    Clients are spread over the crowd's processes; victims and newcomers (`probes`) have one of their own. `fewer` is
-    the flag that asks for fewer of them. Returns warnings for the user.
+    Victims and newcomers (`probes`) have one process of their own. `fewer` is the flag that asks for fewer of them.
     """
     _descriptors(clients, processes, probes, fewer)
     _ports(target, clients + probes)

@@ -1,13 +1,8 @@
 """What the kernel tells of a process and of this machine: memory, CPU and descriptors, and who had the processors.
 
-Owns: the choice of figure. Memory is Pss (pages shared with children count once) from `smaps_rollup`, read only at the
-ends of a phase because the kernel walks the page tables for it; the once-a-second timeline uses the cheap resident
-size. CPU is read from the kernel's clock of a process: /proc/PID/stat counts in ticks of 10 ms, which is more than a
-thousand idle connections cost in a second. Descendants are included.
-
-To every clock here, a server that waits for a processor looks like a slow server. The time that the host took (steal),
-and the time that programs waited for a processor, tell the two apart; many hosts do not report to their guests what
-they take. May not: judge.
+Owns: the choice of figure. Memory is Pss, read only at the ends of a phase because the kernel walks the page tables for
+it; the timeline uses the cheap resident size. CPU is read from the kernel's clock of a process, because /proc/PID/stat
+counts in ticks of 10 ms. May not: judge.
 """
 
 import errno

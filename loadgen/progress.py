@@ -1,8 +1,7 @@
 """The progress of a run, on standard error: a live line on a terminal, a plain line now and then elsewhere.
 
-Owns: the terminal while a command runs, the banner before it, and the arithmetic of the time left. The line is drawn in
-the caller's `tick`, without a thread, and the time comes from the samples. May not: write to standard output, which
-belongs to the report, or end a run.
+Owns: the terminal while a command runs, the banner before it, and the arithmetic of the time left. May not: write to
+standard output, which belongs to the report, or end a run.
 """
 
 import math
@@ -86,10 +85,7 @@ class Progress:
             self._print(line, "bold" if number == 0 else "dim")
 
     def plan(self, phases: Sequence[tuple[str, float]], *, attackers: Collection[str] = ()) -> None:
-        """Set the phases to come with their seconds, and the personas that are attackers.
-
-        For all others, refused and ended clients are shown as failures. A scorecard has a plan for each attack.
-        """
+        """Set the phases to come with their seconds, and the personas that may be refused and ended."""
         self._course = Course(phases, attackers=attackers)
         self._told = 0.0
 

@@ -1,7 +1,6 @@
 """A scenario in a TOML file: groups, phases with ramps, spikes and soaks, victims and thresholds.
 
-Owns: the file's keys, and errors that name the key and the line. The result is an `Experiment`, as in `run` and
-`attack`. May not: play it.
+Owns: the file's keys, and errors that name the key and the line. May not: play the `Experiment` that it returns.
 """
 
 import re

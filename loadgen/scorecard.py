@@ -1,12 +1,8 @@
 """`loadgen attack`, and `loadgen scorecard`: every attack in turn, one verdict table.
 
-Owns: their flags, and the checks before anything is played; which attacks are played, in which order and with how many
-attackers. Each is an experiment of its own, with its own baseline, so that one does not affect the next. A target that
-is started anew for each attack keeps no memory from the attack before.
-
-With a floor, each is played there first: on a server that does the least that makes a chat, started fresh for each
-attack. Delays of the victims there come from the machine and the generator, and so would affect any server. May not:
-judge; measured.py says what the figures mean.
+Owns: their flags and checks; which attacks are played, in which order and with how many attackers. Each has its own
+baseline, so that one does not affect the next. With a floor, each is played first on a server that does the least that
+makes a chat. May not: judge.
 """
 
 import resource

@@ -1,7 +1,6 @@
 """The contents of a report as rows of text, the same on the terminal and on the page.
 
-Owns: which facts are shown, under which headings, in which order. Values that were not measured are left out. May not:
-know how a row is drawn.
+Owns: which facts are shown, under which headings, in which order. May not: know how a row is drawn.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

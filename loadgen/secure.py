@@ -1,8 +1,7 @@
 """The engine for `https://` targets: the same clients, over TLS.
 
-Owns: an `SSLObject` on memory buffers for each connection; the records go through the engine's own reads and writes. A
-client sees no difference but that `on_connected` comes after the handshake. TLS costs some 30 KB a client, mostly for
-OpenSSL's buffers; plain targets pay nothing.
+Owns: an `SSLObject` on memory buffers for each connection, some 30 KB a client. A client sees no difference but that
+`on_connected` comes after the handshake.
 """
 
 import ssl

@@ -1,7 +1,7 @@
 """The frame of an experiment: its workers, the clock, the timeline, Ctrl-C.
 
-Owns: the life of a run. The experiment is one straight-line function that calls `pause` and `until`. After Ctrl-C the
-next of those calls raises `StoppedError`, which ends the function, and the results so far are reported.
+Owns: the life of a run. The experiment calls `pause` and `until`; after Ctrl-C these raise `StoppedError`, and the
+results so far are reported.
 """
 
 import time
@@ -62,9 +62,10 @@ class Plan:
 
 
 async def cause_of_death(plan: Plan) -> str:
-    """The evidence that the target is gone: no process, or a port that refuses every connection. Empty while it runs.
+    """Return the evidence that the target is gone, or an empty text.
 
-    A server that is merely slow, or full for a moment, shows in the victims' operations.
+    It is gone if its process is, or if its port refuses every connection. A server that is merely slow shows in the
+    victims' operations.
     """
     if plan.server is not None and not plan.server.is_alive():
         return f"process {plan.server.pid} is gone"

@@ -1,12 +1,10 @@
 """System calls on a client's descriptor, beyond read and write, and the kernel's word on the server's end.
 
-Owns: connecting from a chosen source, and the ways in which a peer can misbehave below HTTP: a tiny window, a
-half-closed connection, a vanished peer, a reset. All take a bare descriptor: a socket object would be a third of a
-client's memory.
+Owns: connecting from a chosen source, and the ways in which a peer can misbehave below HTTP. All take a bare
+descriptor, because a socket object would be a third of a client's memory.
 
-A client that has gone dark, or does not read, cannot see the server close, and a byte sent to find out would be a sign
-of life, whose absence is being tested. On the loopback this kernel has both ends, and anybody may look up the other one
-by its addresses, as `ss` does (`sock_diag(7)`), in 10 us and without walking all sockets.
+A client that does not read cannot see the server close, and a byte sent to find out would be a sign of life. On the
+loopback this kernel has both ends, and `sock_diag(7)` looks up the other one by its addresses, in 10 us.
 """
 
 import ctypes
@@ -102,8 +100,7 @@ def finish_sending(fd: int) -> None:
 def deafen(fd: int) -> None:
     """Drop every arriving segment, acknowledgements and resets too, so that to its peer this one has vanished.
 
-    It is a classic BPF filter, which Linux lets anybody set; hardened kernels require CAP_NET_ADMIN and raise
-    `PermissionError`. Outgoing data still leaves.
+    Linux lets anybody set this classic BPF filter; hardened kernels require CAP_NET_ADMIN and raise `PermissionError`.
     """
     _set(fd, _SO_ATTACH_FILTER, _FILTER)
 

@@ -1,10 +1,7 @@
 """One phase of an experiment: its length, and what the server, the crowd and the machine did meanwhile.
 
-Owns: the arithmetic on the readings at both ends, and how much memory attackers cost a server. May not: take readings.
-
-A server that keeps the newest messages of each room grows while its victims chat, attacked or not: by 200 KB a second
-for 50 of them, which in twelve seconds is more than many attacks cost. So the growth rate of the baseline is
-extrapolated and subtracted.
+Owns: the arithmetic on the readings at both ends, and how much memory attackers cost a server. A server that keeps
+messages grows while its victims chat, so the baseline's growth is extrapolated and subtracted. May not: take readings.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """Timers of the engine: a wheel for the crowd, alarms for the few that must be exact, one descriptor that wakes it.
 
-Owns: every deadline of the process. The wheel is coarse and lazy: a client is in one bucket at a time, postponing a
-deadline is one attribute write, and only 5 ms buckets that hold a client exist. Alarms are a heap, for the open-loop
-schedule and the victims' operations; their lateness is *our* error and is recorded as such.
+Owns: every deadline of the process. The wheel is coarse and lazy: postponing a deadline is one attribute write. The
+alarms of the schedule and the victims are a heap, and their lateness is recorded as ours.
 """
 
 import ctypes

@@ -1,8 +1,7 @@
 """The open-loop schedule: which client sends a message when, and how long the message takes.
 
-Owns: the intended send times, which depend on the rate alone and never on the target's answers, and both latencies
-counted from them: to the acknowledgement, and to the sender's own message coming back. A closed loop would send less to
-a slow target, and then report only the messages that it did send (coordinated omission).
+Owns: the intended send times, which depend on the rate alone, and both latencies counted from them. A closed loop would
+send less to a slow target, and report only what it sent (coordinated omission).
 """
 
 import re

@@ -1,11 +1,10 @@
 """The verdict: the one place that decides how a run ended.
 
 Owns: the precedence of the facts, and the limits beyond which this machine, its host or the generator itself is a
-suspect. Data in, a verdict with its reasons out. May not: measure, or know which command asks.
+suspect. May not: measure, or know which command asks.
 
-Counts (a failure, a lost message, a dead server) are the target's doing, however busy this machine was: a failure takes
-seconds of silence, or a refusal. If one of our own processes stood still for such a time, findings.py says so. Times
-are the target's only if nothing else can explain them: with `noise`, a late answer measures nothing.
+Counts (a failure, a lost message, a dead server) are the target's doing, however busy this machine was. Times are the
+target's only if nothing else can explain them.
 """
 
 from dataclasses import dataclass

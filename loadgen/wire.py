@@ -1,9 +1,8 @@
 """The parsing that a virtual client needs: response heads, whole responses, WebSocket frames.
 
-Owns: the smallest client side of HTTP/1.1 and RFC 6455 that a crowd needs. A crowd of 18,000 cannot have an h11 and a
-wsproto connection each (2.5 KB and 40 us an answer), and a load generator should be an independent implementation of
-the protocols. Bytes in, values out: may not import trio, socket or anything of ours. Incomplete input is never an
-error: the result is `None`, or the unread rest, and the caller tries again with more.
+Owns: the smallest client side of HTTP/1.1 and RFC 6455 that a crowd needs, because 18,000 clients cannot have an h11
+and a wsproto connection each (2.5 KB and 40 us an answer). May not: import trio, socket or anything of ours. Incomplete
+input is never an error: the caller tries again with more.
 """
 
 import base64
@@ -257,8 +256,8 @@ def frame_head(first: int, mask_bit: int, length: int) -> bytes:
 def close_code(tail: bytes) -> int | None:
     """Find the code of a close frame at the end of these bytes, or return `None`.
 
-    A close frame is the last thing that a server sends. So a client that receives millions of pongs need not parse them
-    to learn why it was closed: it keeps the last few bytes, and parses them when the connection ends.
+    A close frame is the last thing that a server sends, so a client that is sent millions of frames need not parse them
+    to learn why it was closed.
     """
     for start in range(max(len(tail) - LAST_WORD_BYTES, 0), len(tail) - 1):
         if tail[start] == FIN | CLOSE and tail[start + 1] == len(tail) - start - 2:

@@ -1,8 +1,7 @@
 """A worker: a child process whose methods the conductor calls, and that reports its status.
 
-Owns: its end of the pipes. Calls come on standard input, answers go to standard output. The end of the input ends the
-process, so that no worker outlives its conductor, however that ended. May not: know what a method does, which is up to
-its part (`crowd.py`, `victims/`).
+Owns: its end of the pipes: calls on standard input, answers on standard output. The end of the input ends the process,
+so no worker outlives its conductor. May not: know what a method does.
 """
 
 import gc
@@ -72,8 +71,7 @@ async def play(make: Callable[[Role], Part]) -> None:
 def quiet_collector() -> None:
     """Keep the garbage collector off the crowd: a full pass over 18,000 clients would show in the latencies.
 
-    The crowd lives as long as the process, so a full pass would free nothing. The few cycles that trio-websocket leaves
-    are collected in the young generations.
+    The crowd lives as long as the process, so a full pass would free nothing.
     """
     young, middle, _ = gc.get_threshold()
     gc.collect()

@@ -1,7 +1,7 @@
 """A thread for each connection, from the standard library alone: `http.server`, and WebSockets by hand.
 
-There are no timeouts here, because `http.server` has none by default. With `--workers` the threads are a pool of that
-size, as in Apache (256), Tomcat (200) or gunicorn: a connection waits while all are taken.
+There are no timeouts, because `http.server` has none. With `--workers` the threads are a pool of that size, as in
+Apache (256), Tomcat (200) or gunicorn.
 """
 
 import socket

@@ -1,7 +1,7 @@
 """The personas: each file of this package whose name has no leading underscore is a family of them.
 
-Owns: the registry. A file defines subclasses of `Client` decorated with `@persona`. Dropping it here is all it takes to
-appear in `loadgen list`, `--mix` and `--kind`; a file elsewhere is given with `--persona`.
+Owns: the registry. A subclass of `Client` with `@persona` in such a file appears in `loadgen list`, `--mix` and
+`--kind`; a file elsewhere is given with `--persona`.
 """
 
 import importlib.util

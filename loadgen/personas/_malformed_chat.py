@@ -1,7 +1,6 @@
-"""Well-formed frames that are not chat.v1: the catalogue behind `malformed-chat`. No persona itself.
+"""Well-formed frames that are not chat.v1: the catalogue behind `malformed-chat`.
 
-Owns: the texts. A server should answer each with an error and keep the connection: the mistake is in one message, and
-its programmer can read the error.
+Owns: the texts. A server should answer each with an error and keep the connection.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""Malformed requests: the catalogue behind `malformed-http`. No persona itself.
+"""Malformed requests: the catalogue behind `malformed-http`.
 
-Owns: the bytes. Each case has one fault and is otherwise a request that the server would take, so the answer is about
-that fault. Cases marked "smuggling" are read differently by a proxy and the server behind it: one sees one request, the
-other two (RFC 9112 section 11.2).
+Owns: the bytes. Each case has one fault and is otherwise a request that the server would take. Cases marked "smuggling"
+are one request to a proxy and two to the server behind it, or the reverse (RFC 9112 section 11.2).
 """
 
 from collections.abc import Mapping

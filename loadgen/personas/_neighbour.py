@@ -1,10 +1,7 @@
-"""What honest slow clients share: several timers at once, and the definition of a failure. No persona itself.
+"""What honest slow clients share: several timers at once, and the definition of a failure.
 
-The wheel has one deadline a client, which is enough for a crowd. An honest slow client reads in bursts, sends late
-pongs and waits for acknowledgements at the same time, so each has its own alarms behind that one deadline.
-
-For an honest user these are failures: the connection is closed, a message is lost without notice, a message is refused,
-or nothing happens for far too long. Nothing else counts.
+The wheel has one deadline a client; an honest slow client reads, sends late pongs and waits for acknowledgements at the
+same time, so it has alarms of its own. A closed connection, a lost message, a refused one and silence are its failures.
 """
 
 from collections.abc import Callable

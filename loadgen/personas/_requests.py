@@ -1,4 +1,4 @@
-"""The first bytes of a connection, as functions that a persona takes for its `opening`. No persona itself."""
+"""The first bytes of a connection, as functions that a persona takes for its `opening`."""
 
 from collections.abc import Callable
 

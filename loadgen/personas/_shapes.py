@@ -1,4 +1,4 @@
-"""The behaviours that most attackers share: drip, flood, ask again and again, vanish. No persona itself.
+"""The behaviours that most attackers share: drip, flood, ask again and again, vanish.
 
 Owns: when something is sent. A persona declares what is sent: pieces, blocks, requests.
 """

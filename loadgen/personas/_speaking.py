@@ -1,4 +1,4 @@
-"""What clients that the schedule speaks through have in common, in any protocol. No persona itself."""
+"""What clients that the schedule speaks through have in common, in any protocol."""
 
 from loadgen.client import Client, Cohort
 from loadgen.traffic import Traffic

@@ -1,4 +1,4 @@
-"""What WebSocket personas share: the handshake, frames, and the messages of chat.v1. No persona itself."""
+"""What WebSocket personas share: the handshake, frames, and the messages of chat.v1."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -91,8 +91,7 @@ class WebSocketClient(Client):
 class Lingerer(WebSocketClient, Attacker):
     """An attacker by WebSocket that reads, answers pings, and stays until the server ends it.
 
-    It counts as held from the 101 on, and is booked under the code of the close frame that ends it. A crowd that did
-    not answer pings would be closed for that, which would show nothing about the attack.
+    It counts as held from the 101 on, and is booked under the code of the close frame that ends it.
     """
 
     honest = False

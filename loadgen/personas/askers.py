@@ -97,8 +97,8 @@ _BEGINNING: Final = "0"
 class CatchUp(_ChatAsker):
     """WebSocket that joins a room from its first message on, reads for a moment and joins again, for ever.
 
-    A bot that keeps no cursor does this, and every member does it once after an outage. Most of the messages are in the
-    log only. If all of these reads share one queue, an honest reconnect waits: 12 s behind 400 of these.
+    Every member does it once after an outage, and most of the messages are in the log only. If all of these reads share
+    one queue, an honest reconnect waits: 12 s behind 400 of these.
     """
 
     name = "catch-up"
@@ -177,8 +177,8 @@ FILL_ROOMS_ROOMS: Final = 100
 class FillRooms(_ChatAsker):
     """WebSocket that publishes one message in each of a hundred rooms of its own and stays in all of them.
 
-    No rate limit and no limit on rooms per connection is exceeded. But the number of rooms in memory is limited too
-    (100,000 in chatserver), and a thousand of these take all of them: no new room can be opened while they stay.
+    No limit of a connection is exceeded, but a thousand of these take all rooms that a server keeps in memory (100,000
+    in chatserver): no new room can be opened while they stay.
     """
 
     __slots__ = ("_joined",)
@@ -293,7 +293,7 @@ class BadTokens(Asker):
     """Posts, or asks for a WebSocket, with a new bad token each time, and again as soon as it is refused.
 
     Verifying a signature takes 40 to 100 microseconds, and no cache helps, since every token is new: 10,000 a second
-    take a whole core, unless size and rate are checked before the signature. Answers are booked by status.
+    take a whole core, unless size and rate are checked before the signature.
     """
 
     __slots__ = ("_asked",)

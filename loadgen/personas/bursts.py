@@ -26,9 +26,8 @@ ROOMS: Final = 100
 class ReconnectStorm(Member):
     """WebSocket joined to a room that disconnects with all others every 10 s and is back within a second.
 
-    A proxy, a network or a deployment does this to every client at once. Accepts, handshakes, joins and missed messages
-    are all due together; a member of each room publishes just before, so that there is something to miss. Half of them
-    leave with RST.
+    A proxy, a network or a deployment does this to every client at once: accepts, handshakes, joins and missed messages
+    are all due together. Half of them leave with RST.
     """
 
     __slots__ = ("_cursor",)
@@ -74,8 +73,8 @@ ROOM: Final = "thunder"
 class ThunderingPoll(Poll):
     """Long-poll on one room with thousands of others; one of them posts a message every 2 s, which wakes them all.
 
-    A goal in a match that thousands follow. Thousands of answers are due at once, and the victims' latency should not
-    change: the server has to encode the answer once, write in batches, and serve other clients between two batches.
+    Thousands of answers are due at once. The server has to encode the answer once, write in batches, and serve other
+    clients between two batches.
     """
 
     name = "thundering-poll"
@@ -136,9 +135,8 @@ ASK_EVERY_SECONDS = 12.0
 class DescriptorExhaust(Welcome):
     """Opens as many connections as it gets, and holds them with a small request every 12 s.
 
-    None of them is late with anything, so no deadline applies. What counts is whether the server serves the clients
-    that were connected before, refuses politely, does not spin on an accept() that fails with EMFILE, and recovers. The
-    default is twice 4,096, a common hard limit; a server with more descriptors needs `--clients` and `--processes`.
+    None of them is late, so no deadline applies. The server must serve those that were connected before, refuse
+    politely, not spin on an accept() that fails with EMFILE, and recover.
     """
 
     name = "descriptor-exhaust"

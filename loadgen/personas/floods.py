@@ -91,9 +91,8 @@ class RoomChurn(FrameFlooder):
 class ConnectFlood(Attacker):
     """Connects and closes, as fast as it can; half of the clients close with RST.
 
-    Port scanners, runaway health checks and connect floods look like this. A server that accepts one connection a pass
-    of its loop, or starts a thread before it has read a byte, gets nothing else done. There are two ways of closing
-    because accept() may fail with ECONNABORTED after an RST, and never after a FIN.
+    A server that accepts one connection a pass of its loop, or starts a thread before it has read a byte, gets nothing
+    else done. After an RST accept() may fail with ECONNABORTED, after a FIN never.
     """
 
     name = "connect-flood"
@@ -151,9 +150,8 @@ _EXTENSION: Final = "permessage-deflate"
 class CompressBomb(FrameFlooder):
     """WebSocket that asks for compression and sends 32 KB that unpack to 32 MiB, again and again.
 
-    A limit on message size is useless if it applies to the compressed bytes, or only after unpacking. If the server
-    does not accept the extension, it sends one compressed frame all the same: a reserved bit is set, so it must be
-    refused.
+    A limit on message size is useless if it applies to the compressed bytes, or only after unpacking. A server that
+    does not accept the extension gets one compressed frame, which it must refuse.
     """
 
     name = "compress-bomb"
@@ -204,9 +202,8 @@ def _objects(size: int) -> list[msgspec.Raw]:
 class LongMessages(FrameFlooder):
     """WebSocket that sends messages of the largest allowed size, at full speed.
 
-    A third each: JSON of thousands of objects, texts that are refused for their last character, and history requests so
-    long that hardly more than one fits a read. Each costs ten times as much as a tiny message, and no second message is
-    ever buffered behind it, from which a server could tell that this is a flood.
+    A third each: JSON of thousands of objects, texts refused for their last character, and history requests of which
+    hardly more than one fits a read. Each costs ten times as much as a tiny message.
     """
 
     name = "long-messages"
@@ -266,8 +263,7 @@ class LongRequests(Flooder):
     """Sends requests of the largest allowed size, thousands ahead of the answers, and reads the answers.
 
     A quarter each: heads of one long field, heads of many fields, JSON of thousands of objects, bodies in small chunks.
-    All are well-formed, and few servers refuse one. Each costs ten times as much as an ordinary request, so a server
-    that takes one request from each client in turn spends its time on these.
+    Each is well-formed and costs ten times as much as an ordinary request.
     """
 
     name = "long-requests"

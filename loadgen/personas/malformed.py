@@ -209,9 +209,8 @@ _TEXT: Final = b"said by another site's page"
 class ForeignPage(MalformedHttp):
     """Sends what another site's page can make a browser send: an upgrade, a post of text, a foreign `Host`.
 
-    A page needs no permission to open a WebSocket or to post text/plain, and the browser adds the user's cookies; only
-    `Origin` and `Sec-Fetch-Site` give it away. After DNS rebinding even these look right, and only `Host` is wrong.
-    Each request deserves 403 or 421; one that is accepted is booked under its case.
+    Only `Origin` and `Sec-Fetch-Site` tell such a request from the user's own, and after DNS rebinding only `Host`.
+    Each deserves 403 or 421; one that is accepted is booked under its case.
     """
 
     name = "foreign-page"

@@ -91,8 +91,8 @@ LENGTHS: Final = (
 class HugeLength(Attacker):
     """Announces a body, or a chunk, of 2^63 bytes or more, sends five bytes of it and waits.
 
-    Sums of such lengths overflow (CVE-2013-2028, chunks in nginx), no buffer of that size can be allocated, and a
-    number truncated to 64 bits smuggles a request. 400 or 413 should come at once. `big-frame` does this to WebSocket.
+    Sums of such lengths overflow (CVE-2013-2028, chunks in nginx), and a number truncated to 64 bits smuggles a
+    request. 400 or 413 should come at once.
     """
 
     name = "huge-length"

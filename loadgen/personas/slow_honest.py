@@ -41,9 +41,8 @@ BYTES_A_SECOND: Final = 3072
 class Phone2G(Neighbour):
     """A member on a phone: 600 ms away, 3 KB/s, offline for 10 s now and then.
 
-    Its window is small and opens in bursts, its pong comes late and behind everything else, and while it is offline
-    nothing is acknowledged. A server that judges by one silent moment loses it; so does a short TCP_USER_TIMEOUT. The
-    600 ms are in the client's own answers only: its kernel acknowledges at once what fits the window.
+    Its window opens in bursts, its pong comes late, and while it is offline nothing is acknowledged: a server that
+    judges by one silent moment loses it. Only its own answers take 600 ms; its kernel acknowledges at once.
     """
 
     name = "phone-2g"
@@ -137,9 +136,8 @@ class _Doing(Enum):
 class Curl(Poll):
     """A script that long-polls again and again, through a proxy that buffers and reads late.
 
-    The proxy keeps its connection to the server open between two polls, and does not read for seconds after a request.
-    If the server closes between polls, the proxy reconnects unnoticed; if it closes within a poll, the script loses
-    something.
+    The proxy keeps its connection between two polls, and does not read for seconds after a request. A close between
+    polls is unnoticed; one within a poll is a failure.
     """
 
     __slots__ = ("_doing",)

@@ -226,9 +226,8 @@ class SlowRead(Attacker):
 class SlowTls(Dripper):
     """Sends a TLS ClientHello, half of the clients at a byte a second and half all at once, then nothing.
 
-    The handshake comes before all HTTP deadlines, and asyncio gives it 60 s, Node 120 s. A whole ClientHello costs the
-    server key agreement, and the memory of its result. On a plain port the first byte is not HTTP. (A client that is
-    silent after the handshake is idle-connect.)
+    The handshake comes before all HTTP deadlines: asyncio gives it 60 s, Node 120 s. A whole ClientHello costs the
+    server key agreement, and the memory of its result.
     """
 
     name = "slow-tls"

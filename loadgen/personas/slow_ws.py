@@ -164,9 +164,8 @@ HALF_MESSAGE_CLIENTS: Final = 300
 class TlsHalfMessage(Lingerer):
     """Joins a room over TLS 1.3 and sends the first 4 bytes of a KeyUpdate, then nothing, while others speak.
 
-    OpenSSL wants the rest of the message before it writes: SSL_write fails with SSL_ERROR_WANT_READ. A server that does
-    not expect this gets an exception at its next push to this member; in chatserver it ended the process. A plain port
-    refuses the ClientHello.
+    OpenSSL wants the rest of the message before it writes, so a server that does not expect SSL_ERROR_WANT_READ gets an
+    exception at its next push to this member.
     """
 
     __slots__ = ("_tls",)

@@ -63,9 +63,8 @@ class PollAbandon(Vanishing):
 class PollHalfclose(Attacker):
     """Opens a long-poll and sends FIN behind it, but still reads the answer.
 
-    This is legal (RFC 9112 section 9.6: it does not mean that the client "is no longer interested in a response"), and
-    `nc -N` and some proxies do it. A server that takes the FIN for a disconnect leaves the client waiting; one that
-    ignores it keeps the polls of clients that are gone.
+    This is legal (RFC 9112 section 9.6), and `nc -N` and some proxies do it. A server that takes the FIN for a
+    disconnect leaves the client waiting; one that ignores it keeps the polls of clients that are gone.
     """
 
     name = "poll-halfclose"
@@ -92,8 +91,8 @@ RETURN_SECONDS: Final = 0.5
 class PublishReset(Lingerer):
     """Posts 8 KB messages into a busy room, reads the 201 and resets at once; half of them are the room's members.
 
-    A server that pauses publishers while a room is congested keeps a list of them. A connection that was closed and is
-    still on that list is resumed later: chatserver asked the kernel about descriptor -1, and the process ended.
+    A server that pauses publishers while a room is congested keeps a list of them, and may resume a connection that was
+    closed meanwhile.
     """
 
     name = "publish-reset"

@@ -1,8 +1,4 @@
-"""The protocols that targets speak, one file each: victims, newcomers, and speakers on a schedule.
-
-A file has everything about one protocol and ends with its `PROTOCOL`. A new protocol is one more file, and an entry in
-`ADAPTERS`.
-"""
+"""The protocols that targets speak, one file each, which ends with its `PROTOCOL`; `ADAPTERS` has all of them."""
 
 from collections.abc import Iterable
 from types import MappingProxyType

@@ -1,8 +1,7 @@
 """chat.v1, the chat contract: victims by WebSocket, long-poll and event stream, newcomers, and reading messages again.
 
-Owns: the part of the contract that healthy clients need. The crowd's members have a lighter implementation
-(personas/_websocket.py). If the server reports that older messages are gone (`recovered` is false), only messages from
-the oldest remaining one on can count as lost.
+Owns: the part of the contract that healthy clients need. If the server reports that older messages are gone
+(`recovered` is false), only messages from the oldest remaining one on can count as lost.
 """
 
 from collections.abc import Callable, Sequence

@@ -108,9 +108,8 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
 class Request(Speaking):
     """Connection that sends plain requests on the open-loop schedule, one after the other (what wrk2 does).
 
-    The schedule uses the connections in turn. A request that is due while the one before it is unanswered waits, and
-    its latency includes the wait. If the server closes a connection after an answer or between two requests, the
-    client reconnects when its next request is due.
+    A request that is due while the one before it is unanswered waits, and its latency includes the wait. If the server
+    closes between two requests, the client reconnects when its next one is due.
     """
 
     __slots__ = ("_asked", "_queue")

@@ -1,13 +1,8 @@
 """What a probe is: operations that are due by a clock and booked by phase, whether or not anything is connected.
 
-Owns: a fixed schedule, which neither the connection nor the last operation changes; the alarms of a process without an
-engine, and how late that process was; source addresses and outstanding operations; and the phase that an operation
-belongs to: the one in which it was *due*, whenever it ends. An operation that was due before the attack and answered
-during it was delayed by the attack, but to book it there would flatter the attack. A failure counts with the whole
-timeout as its duration: percentiles without failures improve the more there are. May not: know any kind of victim.
-
-`trio.sleep_until` is too coarse: it waits in whole milliseconds, rounded up, which is as long as a good server takes to
-answer.
+Owns: a fixed schedule, the clock and its lateness, source addresses, and the booking of operations. An operation
+belongs to the phase in which it was *due*, whenever it ends, and a failure counts with the whole timeout as its
+duration. May not: know any kind of victim.
 """
 
 from abc import ABC, abstractmethod
@@ -46,7 +41,7 @@ class Schedule(NamedTuple):
 
 
 class Clock:
-    """Wakes tasks at times of `timers.now`."""
+    """Wakes tasks at times of `timers.now`; `trio.sleep_until` waits in whole milliseconds, rounded up."""
 
     def __init__(self) -> None:
         self.lag = Lag()

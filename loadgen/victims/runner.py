@@ -1,7 +1,6 @@
 """The probe runner: the worker that runs the victims.
 
-Owns: the victims and newcomers of this process. It is a process of its own, so that neither the crowd nor the live view
-adds to their latencies.
+Owns: the victims and newcomers, in a process of their own, so that neither crowd nor live view adds to their latencies.
 """
 
 from collections import Counter

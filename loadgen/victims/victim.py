@@ -1,8 +1,7 @@
 """Victims that stay, newcomers that connect, do one operation and leave, and what a protocol has of both.
 
-Owns: the loop that reconnects after every failure. The schedule runs whether or not a victim is connected: without a
-connection its operations fail, and a newcomer connects when it is due, however many earlier ones still wait. A kind of
-victim defines only what one connection does.
+Owns: the loop that reconnects after every failure. The schedule runs whether or not a victim is connected, and a
+newcomer connects when it is due. A kind of victim defines only what one connection does.
 """
 
 from abc import abstractmethod
