@@ -17,7 +17,6 @@ from loadgen.engine import STAY_SECONDS
 from loadgen.messages import GroupStatus, Result, Role, Status
 from loadgen.personas import load, registry
 from loadgen.secure import engine_for
-from loadgen.target import Endpoint
 from loadgen.timers import now
 from loadgen.traffic import Traffic
 
@@ -84,7 +83,7 @@ class Crowd:
             load(file)
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
         self._engine = engine_for(role.target, connect_rate=role.connect_rate, stay_seconds=STAY_SECONDS)
-        self._target = role.target
+        self._host, self._endpoint = role.target.authority, role.endpoint
         self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag, mark=role.mark)
         self._mark = role.mark.encode()
         self._made: dict[str, _MadeGroup] = {}
@@ -101,15 +100,14 @@ class Crowd:
         *,
         rooms: tuple[str, ...],
         poll_wait_seconds: float,
-        endpoint: Endpoint,
         first_index: int,
     ) -> None:
         """Prepare a group: numbers of clients by persona, with source addresses counted from `first_index`."""
         place = Place(
-            host=self._target.authority,
+            host=self._host,
             rooms=rooms,
             poll_wait_seconds=poll_wait_seconds,
-            endpoint=endpoint,
+            endpoint=self._endpoint,
             random=self._random,
             traffic=self._traffic,
             mark=self._mark,

@@ -14,7 +14,7 @@ import trio
 
 from loadgen.latency import Late, Latency, Recent
 from loadgen.report import Tally
-from loadgen.target import Target
+from loadgen.target import USUAL, Endpoint, Target
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -36,6 +36,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     seed: int
     connect_rate: float
+    endpoint: Endpoint = USUAL
     personas: list[str] = []  # files with further personas
     niceness: int = 0  # of the process, see nice(2)
 

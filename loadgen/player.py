@@ -125,7 +125,7 @@ class Player:
             session.begin("warm-up")
             await self._invite(victims, probes)
         for group in experiment.groups:
-            await self._crowd.make(group, self._plan.endpoint)
+            await self._crowd.make(group)
         async with trio.open_nursery() as nursery:
             if probes:
                 nursery.start_soon(self._watch_memory)
@@ -243,7 +243,7 @@ class Player:
         """Connect the victims; the run is invalid without them."""
         wanted = sum(probes.victims.values())
         interval = max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds)
-        await victims.call(ProbeRunner.make, probes, interval_seconds=interval, endpoint=self._plan.endpoint)
+        await victims.call(ProbeRunner.make, probes, interval_seconds=interval)
 
         def decided() -> bool:
             status = victims.current

@@ -118,6 +118,7 @@ class Session:
             target=self.plan.target,
             seed=seed,
             connect_rate=connect_rate,
+            endpoint=self.plan.endpoint,
             personas=list(self.plan.personas),
             niceness=niceness,
         )

@@ -17,7 +17,7 @@ from loadgen.latency import Recent
 from loadgen.messages import Call, Result, Role, Status, encode, merged, merged_groups, words
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Process
-from loadgen.target import PER_SOURCE, Endpoint
+from loadgen.target import PER_SOURCE
 from loadgen.worker import Part
 
 #: Time for a worker to start or to answer, and to end. Generous, because a machine under attack is slow.
@@ -130,7 +130,7 @@ class Workers:
         self.workers = workers
         self._next_index = 0
 
-    async def make(self, group: Group, endpoint: Endpoint) -> None:
+    async def make(self, group: Group) -> None:
         """Make a group's clients, spread evenly over the processes."""
         number = len(self.workers)
         for place, worker in enumerate(self.workers):
@@ -145,7 +145,6 @@ class Workers:
                 {name: count for name, count in share.items() if count},
                 rooms=group.rooms,
                 poll_wait_seconds=group.poll_wait_seconds,
-                endpoint=endpoint,
                 first_index=self._next_index,
             )
             # rounded up to whole source addresses, so that no two processes share one

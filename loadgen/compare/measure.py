@@ -103,12 +103,12 @@ class Meter:
     @asynccontextmanager
     async def beside(self, counts: Mapping[str, int]) -> AsyncIterator[int]:
         """Hold a crowd, in a process of its own, while something else is measured; yields how many are held."""
-        role = Role(target=self._plan.target, seed=self._plan.seed, connect_rate=0.0)
+        role = Role(target=self._plan.target, seed=self._plan.seed, connect_rate=0.0, endpoint=ENDPOINT)
         async with trio.open_nursery() as nursery:
             worker = await spawn(nursery, "crowd", role)
             try:
                 crowd = Workers([worker])
-                await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)), ENDPOINT)
+                await crowd.make(Group(name=_BESIDE, counts=_personas(counts), rooms=(_BESIDE,)))
                 await crowd.call(Crowd.open, _BESIDE, 1.0)
                 with trio.move_on_after(_COMING_SECONDS):
                     while not crowd.has_opened:  # noqa: ASYNC110  workers report their state; there is no event for it

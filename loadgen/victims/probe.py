@@ -142,12 +142,12 @@ class _Watched(trio.abc.ReceiveStream):
 
 
 class Context:
-    def __init__(self, target: Target, tag: str) -> None:
+    def __init__(self, target: Target, tag: str, endpoint: Endpoint = USUAL) -> None:
         self.target = target
         self.tag = tag  # tells this run's rooms from another's
         self.clock = Clock()
         self.recorder = Recorder()
-        self.endpoint: Endpoint = USUAL
+        self.endpoint = endpoint
         self.stopped = False
         self.connected = 0  # victims
         self.failures = 0

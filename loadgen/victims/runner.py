@@ -12,7 +12,6 @@ from loadgen import protocols
 from loadgen.experiment import Probes
 from loadgen.messages import Reread, Result, Role, Status
 from loadgen.protocols import chat_v1
-from loadgen.target import Endpoint
 from loadgen.timers import now
 from loadgen.victims.probe import Context, Probe, Schedule
 from loadgen.victims.victim import ADDRESSES, Newcomers, Victim
@@ -21,7 +20,7 @@ from loadgen.victims.victim import ADDRESSES, Newcomers, Victim
 class ProbeRunner:
     def __init__(self, role: Role) -> None:
         tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  names, no secrets
-        self._context = Context(role.target, tag)
+        self._context = Context(role.target, tag, role.endpoint)
         self._probes: list[Probe] = []
         self._reread: Reread | None = None
         self._stopped_at = float("inf")
@@ -36,10 +35,9 @@ class ProbeRunner:
 
     # What the conductor calls
 
-    def make(self, asked: Probes, *, interval_seconds: float, endpoint: Endpoint) -> None:
+    def make(self, asked: Probes, *, interval_seconds: float) -> None:
         """Make the victims, connect them, and start their schedules: an operation of each every interval."""
         context = self._context
-        context.endpoint = endpoint
         context.recorder.timeout_seconds = asked.timeout_seconds
         kinds = [protocols.VICTIMS[kind] for kind, number in asked.victims.items() for _ in range(number)]
         begun = now()

@@ -10,7 +10,6 @@ from loadgen import target
 from loadgen.client import Stage
 from loadgen.crowd import Crowd
 from loadgen.messages import Role
-from loadgen.target import USUAL
 from tests.loadgen.stage import listening
 
 
@@ -18,7 +17,7 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     async with listening() as server, trio.open_nursery() as nursery:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
         counts = {"idle": 8, "poll": 4}
-        make = partial(crowd.make, rooms=("a", "b"), poll_wait_seconds=1.0, endpoint=USUAL)
+        make = partial(crowd.make, rooms=("a", "b"), poll_wait_seconds=1.0)
         make("all", counts, first_index=400)
         make("others", {"phone-2g": 2, "slow-head": 2}, first_index=800)
         crowd.open("others", 1.0)
@@ -45,7 +44,7 @@ async def test_what_ends_while_a_group_is_closed_changes_nothing() -> None:
     """Its status is from before we began to close it, the ages of those that the server ended included."""
     async with listening() as server:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
-        crowd.make("all", {"idle": 1}, rooms=("a",), poll_wait_seconds=1.0, endpoint=USUAL, first_index=0)
+        crowd.make("all", {"idle": 1}, rooms=("a",), poll_wait_seconds=1.0, first_index=0)
         [cohort] = crowd._made["all"].cohorts
         cohort.lifetime.record(1.0)
         crowd._made["all"].close()
