@@ -49,7 +49,7 @@ def measure(names: list[str], scale: Scale, plots: Path | None) -> list[Result]:
     results = []
     for name in names:
         print(name, file=sys.stderr, flush=True)
-        for result in BENCHES[name].run(scale):
+        for result in BENCHES[name](scale):
             if isinstance(result, Result):
                 print(report.line(result), file=sys.stderr, flush=True)
                 results.append(result)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from tests.bench import wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, Crowd, answer_pings, must_live
-from tests.bench.figures import Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import Better, Figure, Result, Scale, median, spread
 from tests.bench.gauges import metrics
 from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
@@ -120,6 +120,3 @@ def _check(server: Process, held: int) -> None:
     )
     if found < held:
         raise RuntimeError(f"{found:.0f} of {held} are held")
-
-
-BENCH = Bench(name="beside", run=run)

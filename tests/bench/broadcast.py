@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from tests.bench import wire
 from tests.bench.clients import Client, ClosedError, Crowd, Step, answer_pings
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import upgrade
 
@@ -109,6 +109,3 @@ def _theirs(other: Process, bare: Crowd, frame: bytes, count: int) -> float:
     if bare.drained - read != count * len(bare) * len(frame):
         raise RuntimeError("the bare loop's frames did not all arrive")
     return used
-
-
-BENCH = Bench(name="broadcast", run=run)

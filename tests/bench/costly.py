@@ -8,7 +8,7 @@ What would fool it: an input that is missing. What the server does besides (find
 import time
 from collections.abc import Callable, Iterator
 
-from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.figures import Better, Figure, Result, Scale
 from tests.support.costly import costs
 
 #: Microseconds. CORE section 2: a step that could take longer is cut, or the input refused before it is looked at.
@@ -31,6 +31,3 @@ def _microseconds(cost: Callable[[], None]) -> float:
     start = time.perf_counter()
     cost()
     return (time.perf_counter() - start) * 1e6
-
-
-BENCH = Bench(name="costly", run=run)

@@ -25,7 +25,7 @@ from tests.bench import wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, ClosedError, Crowd, Step
 from tests.bench.curve_table import Cell, markdown, plots, row
-from tests.bench.figures import TIMES, Bench, Better, Figure, Plot, Result, Scale, median
+from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale, median
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import frame, upgrade
 
@@ -248,6 +248,3 @@ def _borne(cells: Sequence[Cell]) -> int:
 def _cost(cells: Sequence[Cell]) -> float:
     """At the rate at which they are compared, or the nearest there is."""
     return min(cells, key=lambda cell: abs(cell.rate - COMPARED)).cpu_us
-
-
-BENCH = Bench(name="curve", run=run)

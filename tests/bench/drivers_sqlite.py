@@ -28,7 +28,7 @@ from chatserver.log.sqlite_file import connect_writer, create_private
 from chatserver.log.sqlite_readers import READERS, SqliteReaders, _decode_records, _statement
 from chatserver.log.sqlite_schema import OFFSET_BITS
 from chatserver.server import THREAD_SWITCH
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.processes import ROOT
 
 RATE = Figure(
@@ -173,8 +173,6 @@ def main() -> None:
         asyncio.run(_by_aiosqlite(Path(path), turn))
     print(turn.told())
 
-
-BENCH = Bench(name="drivers-sqlite", run=run)
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ Owns: the arithmetic of a verdict. May not: measure.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -85,14 +85,6 @@ class Plot:
 
     name: str  # of its file, without the ending
     svg: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """A module's entry in the registry."""
-
-    name: str
-    run: Callable[[Scale], Iterator[Result | Plot]]
 
 
 def median(samples: Sequence[float]) -> float:

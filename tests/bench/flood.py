@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from tests.bench import wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, Crowd, Step
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import upgrade
@@ -115,6 +115,3 @@ def _theirs(other: Process, crowd: Crowd, seconds: float, members: int) -> float
     crowd.run(seconds + DRAIN)
     broadcasts = int(other.hear().split()[1])
     return broadcasts * members / (other.cpu() - cpu)
-
-
-BENCH = Bench(name="flood", run=run)

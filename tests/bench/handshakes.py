@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.bench.clients import Crowd, Step, ignore
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import upgrade
 
@@ -81,6 +81,3 @@ def _round(server: Process, other: Process, turns: int, count: int) -> tuple[Sid
             ours.turn(crowd, count)
             theirs.turn(their_crowd, count)
     return ours, theirs
-
-
-BENCH = Bench(name="handshakes", run=run)

@@ -9,7 +9,7 @@ has nothing to read (then they would be hung up on, which fails the bench).
 from collections.abc import Iterator
 
 from tests.bench.clients import Crowd, answer_pings
-from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.memory import STEPS
 from tests.bench.processes import chatserver
 
@@ -36,6 +36,3 @@ def run(scale: Scale) -> Iterator[Result]:
             samples.append((server.cpu() - cpu) / scale.of(PERIOD, 0.5) / count * 1e6)
     details = f"{count:,} connections, windows of {PERIOD:g} s; {floor * 1e3:.2f} ms/s without any"
     yield Result(figure=COST, samples=samples, details=details)
-
-
-BENCH = Bench(name="idle", run=run)

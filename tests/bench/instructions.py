@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from tests.bench import wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, Crowd, Step, answer_pings
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale
 from tests.bench.flood import Publisher
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publish import GUEST, Changer, Poster, bare_cycles
@@ -126,6 +126,3 @@ def _do(crowd: Crowd, publisher: Poster | Publisher, clients: list[Client], coun
         if not crowd.turn(PATIENCE):
             raise TimeoutError("no answer")
     return done + len(clients)
-
-
-BENCH = Bench(name="instructions", run=run)

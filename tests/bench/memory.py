@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tests.bench import wire
 from tests.bench.clients import Crowd, OnData, Step, answer_pings, must_live
-from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver
 from tests.support.peers import request, upgrade
@@ -77,6 +77,3 @@ def measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: fl
         raise RuntimeError(f"{held:.0f} of {count} are held in {kind.phase}")
     details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
     return Result(figure=kind.figure, samples=[(after - before) / count], details=details)
-
-
-BENCH = Bench(name="memory", run=run)

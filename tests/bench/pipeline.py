@@ -32,7 +32,7 @@ from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
 from tests.bench.delay import farther
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.support.valkeys import Valkey, valkeys
 
 #: Milliseconds that a shard is farther away, and the least that side by side should gain: nothing, some, three waits
@@ -196,6 +196,3 @@ async def _time(searching: Searching, search: Callable[[Asked], Awaitable[int]],
         if await search(asked) != asked.limit:
             raise RuntimeError("a search found too little")
     return (perf_counter() - start) / times
-
-
-BENCH = Bench(name="pipeline", run=run)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from tests.bench import wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, ClosedError, Crowd, Step
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
 from tests.bench.flood import Publisher
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import say, upgrade
@@ -150,6 +150,3 @@ def bare_cycles(other: Process, cycles: int, request: bytes) -> int:
     other.tell(f"cycles {cycles} {request.hex()} {body.hex()}")
     other.hear()
     return cycles
-
-
-BENCH = Bench(name="publish", run=run)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Crowd, Step
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
 from tests.bench.flood import Publisher
 from tests.bench.processes import Process, chatserver
 from tests.bench.publish import measure
@@ -56,6 +56,3 @@ def _side(server: Process, seconds: float) -> Iterator[tuple[float, float]]:
         yield measure(server, crowd, publisher, clients, 0.3)
         while True:
             yield measure(server, crowd, publisher, clients, seconds)
-
-
-BENCH = Bench(name="publish-postgres", run=run)

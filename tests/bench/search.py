@@ -28,7 +28,7 @@ from chatserver.log.index import Question
 from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
-from tests.bench.figures import Bench, Better, Figure, Result, Scale, spread
+from tests.bench.figures import Better, Figure, Result, Scale, spread
 from tests.bench.pipeline import fill
 
 USUAL = Figure(
@@ -146,6 +146,3 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
             await pipeline.search(asked)
             found[kind].append(perf_counter() - began)
     return found
-
-
-BENCH = Bench(name="search", run=run)

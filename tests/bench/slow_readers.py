@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step
-from tests.bench.figures import Bench, Better, Figure, Result, Scale
+from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.flood import Publisher
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver
@@ -99,6 +99,3 @@ def _play(
     crowd.run(1.0)
     course = ", ".join(f"{grown[at] / MB:.1f}" for at in range(seconds // 4 - 1, seconds, max(seconds // 4, 1)))
     return max(grown), max(buffered), f"after each quarter {course} MB"
-
-
-BENCH = Bench(name="slow_readers", run=run)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from loadgen import procfs
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step, answer_pings, ignore, must_live
-from tests.bench.figures import Bench, Better, Figure, Result, Scale, median
+from tests.bench.figures import Better, Figure, Result, Scale, median
 from tests.bench.gauges import metrics
 from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
@@ -127,6 +127,3 @@ def _waited(server: Process) -> float:
     share = procfs.Process(server.pid).share()
     assert share is not None
     return share.waiting
-
-
-BENCH = Bench(name="stalls", run=run)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench import __main__ as bench
 from tests.bench import report
-from tests.bench.figures import Bench, Better, Figure, Plot, Result, Scale, Verdict
+from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
 from tests.bench.plot import Line, Panel, svg
 from tests.bench.registry import BENCHES
 
@@ -19,7 +19,7 @@ HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
 
 @pytest.mark.parametrize("name", ["handshakes", "publish", "costly", "pipeline", "search"])
 def test_a_bench_runs(name: str) -> None:
-    results = list(BENCHES[name].run(Scale.QUICK))
+    results = list(BENCHES[name](Scale.QUICK))
     assert results
     assert all(isinstance(result, Result) and result.value > 0 for result in results)
 
@@ -52,9 +52,7 @@ def test_plots_are_written_where_they_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = Result(figure=LOWER, samples=[4])
-    monkeypatch.setitem(
-        BENCHES, "drawn", Bench(name="drawn", run=lambda scale: iter([result, Plot("curve", "<svg/>")]))
-    )
+    monkeypatch.setitem(BENCHES, "drawn", lambda scale: iter([result, Plot("curve", "<svg/>")]))
     assert bench.measure(["drawn"], Scale.QUICK, None) == [result]
     assert bench.measure(["drawn"], Scale.QUICK, tmp_path / "plots") == [result]
     assert [file.name for file in (tmp_path / "plots").iterdir()] == ["curve.svg"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.bench import wire
 from tests.bench.clients import connect
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.gauges import Address
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.certificates import NAMES, certificate, client_hello, trusting
@@ -201,6 +201,3 @@ def _held(address: Address, phase: str) -> float:
         connection.close()
     lines = (line for line in text.splitlines() if line.startswith("chatserver_connections{"))
     return sum(float(line.rpartition(" ")[2]) for line in lines if f'phase="{phase}"' in line)
-
-
-BENCH = Bench(name="tls", run=run)

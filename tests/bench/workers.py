@@ -32,7 +32,7 @@ from loadgen.sockets import SockDiag
 from tests.bench import memory, quota, wire
 from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, ClosedError, Crowd, OnData, Step, ignore
-from tests.bench.figures import TIMES, Bench, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
 from tests.bench.flood import Publisher
 from tests.bench.handshakes import rest
 from tests.bench.processes import Process, chatserver
@@ -326,6 +326,3 @@ def _memory(scale: Scale) -> Result:
         samples=[both - alone for alone, both in bytes_each],
         details=f"{spread(two)} B against {spread(one)} B; {count:,} held for each worker",
     )
-
-
-BENCH = Bench(name="workers", run=run)

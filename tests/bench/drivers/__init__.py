@@ -22,7 +22,7 @@ from tests.bench.drivers.engines import ENGINES, Engine, MissingError
 from tests.bench.drivers.load import Cell, Plan
 from tests.bench.drivers.plots import plots
 from tests.bench.drivers.table import Row, line, markdown
-from tests.bench.figures import TIMES, Bench, Better, Figure, Plot, Result, Scale
+from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale
 from tests.bench.processes import ROOT
 
 #: Seconds by which the answers are held back: another zone of a data centre, or a disk that is not idle.
@@ -108,6 +108,3 @@ def _delayed(address: str, delay: float) -> Iterator[str]:
     with _process("tests.bench.drivers.delay", str(port), str(delay)) as process:
         assert process.stdout is not None
         yield address.replace(f":{port}", f":{int(process.stdout.readline())}", 1)
-
-
-BENCH = Bench(name="drivers", run=run)
