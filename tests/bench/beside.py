@@ -1,14 +1,14 @@
-"""Publish throughput with nothing beside it and with 15,000 that are held: does being slow-lorised cost anybody else?
+"""Publish throughput beside 15,000 held connections and without them: do slow peers cost other clients anything?
 
-How: two servers. One holds 5,000 idle WebSockets, 5,000 polls (in another room) and 5,000 slow heads that send a byte
-every 10 s (slowhttptest's pace), the other holds nobody. 100 publishers of each publish over HTTP in turns of a quarter
-of a second. Then the crowd moves to the other server and all is done again; a sample is the geometric mean of one
-ratio from before and one from after, so that luck in the layout of one process cancels out. Turns are that short
-because whatever else the machine does in one second hits both.
-What would fool it: slow heads that were closed meanwhile (their deadline is lifted, and /metrics must show all of
-them); a client that is the bottleneck, since it also keeps the crowd. The crowd's pings and drips go on during the
-turns without it, on the other core: half a per cent in its favour at most. On a busy machine the throughput of one
-turn says little; the ratio of the servers' CPU for a publish, which is in the details, has a third of its spread.
+How: two servers. One holds 5,000 idle WebSockets, 5,000 polls in another room and 5,000 slow heads that send a byte
+every 10 s (slowhttptest's pace); the other holds none. 100 publishers of each publish over HTTP, in turns of a quarter
+of a second, so that other work of the machine affects both. Then the crowd moves to the other server and everything is
+repeated; a sample is the geometric mean of one ratio from before and one from after, which cancels chance in the layout
+of a process.
+What would fool it: slow heads that were closed meanwhile, so their deadline is lifted and /metrics must count all of
+them; a client that is the bottleneck, because it also serves the crowd. The crowd's pings continue during the turns
+without it: half a per cent in its favour at most. On a busy machine throughput says little; the ratio of the servers'
+CPU for a publish, in the details, has a third of its spread.
 """
 
 import itertools
@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.bench import wire
-from tests.bench.broadcast import TEXT
-from tests.bench.clients import Client, Crowd, answer_pings, must_live
+from tests.bench.clients import Client, Crowd, hear, must_live
 from tests.bench.figures import Better, Figure, Result, Scale, median, spread
-from tests.bench.gauges import metrics
+from tests.bench.gauges import require_held
 from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
-from tests.bench.publish import PUBLISHERS, Poster, measure
+from tests.bench.publish import PUBLISHERS
+from tests.bench.publishers import Poster, measure
 
 KEPT = Figure(
     name="publish throughput beside 15,000 held, of that without", unit="%", bound=97, aim=99, better=Better.HIGHER
@@ -36,39 +36,38 @@ DRIP = 10.0
 
 
 class Side:
-    """A server with its publishers, and what was measured of it."""
+    """A server with its publishers."""
 
     def __init__(self, server: Process, crowd: Crowd) -> None:
         self.server = server
         self.crowd = crowd
-        self.poster = Poster(wire.post_message("publishing", TEXT))
+        self.poster = Poster(wire.post_message("publishing", wire.TEXT))
         self.posters = crowd.open(PUBLISHERS, [], self.poster)
 
     def turn(self) -> tuple[float, float]:
-        """µs of the server's CPU for a publish, publishes a second."""
+        """See `measure`."""
         return measure(self.server, self.crowd, self.poster, self.posters, TURN)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A turn beside the crowd and one without."""
+    """A turn beside the crowd and one without it: CPU of a publish in µs, publishes a second."""
 
     beside: tuple[float, float]
     alone: tuple[float, float]
 
     @property
     def kept(self) -> float:
-        """The share of the throughput that is left."""
+        """The ratio of the throughputs."""
         return self.beside[1] / self.alone[1]
 
     @property
     def dearer(self) -> float:
-        """How much more of the server's CPU a publish takes."""
+        """The ratio of the CPU of a publish."""
         return self.beside[0] / self.alone[0]
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Both ways round."""
     with (
         chatserver("--head-deadline", "3600") as one, chatserver("--head-deadline", "3600") as two,
         Crowd(one.address) as first_crowd, Crowd(two.address) as second_crowd,
@@ -90,11 +89,11 @@ def run(scale: Scale) -> Iterator[Result]:
 
 def _pairs(beside: Side, alone: Side, scale: Scale) -> list[Pair]:
     crowd, each = beside.crowd, scale.of(5_000, 50)
-    held = crowd.open(each, STEPS["open"], answer_pings)
+    held = crowd.open(each, STEPS["open"], hear)
     held += crowd.open(each, STEPS["held"], must_live)
     heads = crowd.open(each, STEPS["head"], must_live)
     crowd.run(scale.of(3.0, 0.2))
-    _check(beside.server, len(held) + len(heads))
+    require_held(beside.server.address, len(held) + len(heads), "open", "held", "head")
     dripping = itertools.cycle(heads)
     pairs = []
     for _ in range(scale.of(PAIRS, 2)):
@@ -102,7 +101,7 @@ def _pairs(beside: Side, alone: Side, scale: Scale) -> list[Pair]:
         without = alone.turn()
         _drip(dripping, len(heads))
         pairs.append(Pair(beside.turn(), without))
-    _check(beside.server, len(held) + len(heads))
+    require_held(beside.server.address, len(held) + len(heads), "open", "held", "head")
     crowd.hang_up(held + heads)
     crowd.run(scale.of(3.0, 0.2))
     return pairs
@@ -111,12 +110,3 @@ def _pairs(beside: Side, alone: Side, scale: Scale) -> list[Pair]:
 def _drip(heads: Iterator[Client], count: int) -> None:
     for head in itertools.islice(heads, int(count * TURN / DRIP)):
         head.socket.send(b"x")
-
-
-def _check(server: Process, held: int) -> None:
-    now = metrics(server.address)
-    found = sum(
-        value for name, value in now.items() if any(f'phase="{phase}"' in name for phase in ("open", "held", "head"))
-    )
-    if found < held:
-        raise RuntimeError(f"{found:.0f} of {held} are held")

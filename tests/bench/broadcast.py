@@ -1,18 +1,17 @@
 """One broadcast to 1,000 idle members: the server's CPU for a delivery against a bare loop of `sock.send`.
 
-How: a paced publisher in a room of 1,000 WebSockets, and at the same pace, in turns, a process that does nothing but
-send the very same frame to 1,000 sockets with the same options. All members read at once. CPU is the whole process's,
-so ours has the publish, its commit and the idle rounds of the server in it; the same publishes to a room with nobody
-in it tell in the details how much that is.
-What would fool it: members that do not read, so that a send does not wake anybody; a faster pace, at which frames
-are joined and a send carries several. Every member must have read every frame before a turn counts.
+How: a paced publisher in a room of 1,000 WebSockets; in turns, a process that only sends the same frame at the same
+pace to 1,000 sockets with the same options. CPU is that of the whole process, so ours includes the publish and its
+commit; the details tell how much that is, by the same publishes to an empty room.
+What would fool it: members that do not read, because then a send wakes nobody; a faster pace, because then one send
+carries several frames. Every member must have read every frame before a turn counts.
 """
 
 import time
 from collections.abc import Iterator
 
 from tests.bench import wire
-from tests.bench.clients import Client, ClosedError, Crowd, Step, answer_pings
+from tests.bench.clients import Client, Crowd, Step, hear, must_live
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import upgrade
@@ -23,25 +22,21 @@ DELIVERY = Figure(
 ROUNDS = 6
 #: Broadcasts a second; each keeps a core busy for about 8 ms.
 PACE = 20.0
-TEXT = (
-    "a message of about a hundred and twenty bytes, such as people write to each other in a room on an ordinary day, ok"
-)
-#: Seconds at the end of a turn for the last ones to be read.
+#: Seconds at the end of a turn in which the last frames are read.
 TAIL = 0.2
 
 
 class Reader:
-    """Counts the frames that a crowd has read, and remembers one."""
+    """Counts the messages that all members have read, and keeps the frame of the last one."""
 
     def __init__(self) -> None:
         self.frames = 0
         self.last = b""
 
     def __call__(self, client: Client, data: bytes) -> None:
-        """Messages: more than one if this client was late in reading, and perhaps a ping behind them."""
-        if not data:
-            raise ClosedError("hung up on a member")
-        pinged = wire.EMPTY_PING in data  # its zero byte is in no text
+        """The data may be several messages, and a ping behind them."""
+        must_live(client, data)
+        pinged = wire.EMPTY_PING in data  # no text contains its zero byte
         messages = data.count(b'"type":"message"')
         self.frames += messages
         if pinged:
@@ -51,7 +46,6 @@ class Reader:
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Take turns."""
     members, broadcasts = scale.of(1_000, 50), scale.of(80, 10)
     ours, theirs, publishes = [], [], []
     with chatserver() as server, peer("bare_send") as other:
@@ -59,7 +53,7 @@ def run(scale: Scale) -> Iterator[Result]:
         with Crowd(server.address) as crowd, Crowd(other.address) as bare:
             join = [Step(upgrade(), b'"hello"'), Step(wire.join("bench"), b'"joined"')]
             crowd.open(members, join, reader)
-            publisher = crowd.open(1, join[:1], answer_pings)[0]
+            publisher = crowd.open(1, join[:1], hear)[0]
             bare.open(members, [], None)
             crowd.run(scale.of(4.0, 0.2))
             _ours(server, crowd, reader, publisher, 5, members)
@@ -90,8 +84,8 @@ def _ours(server: Process, crowd: Crowd, reader: Reader, publisher: Client, coun
 
 
 def _publish(server: Process, crowd: Crowd, publisher: Client, count: int, *, room: str) -> float:
-    """CPU seconds a publish, with all that comes of it."""
-    frame = wire.publish(room, TEXT)
+    """CPU seconds for a publish and its deliveries."""
+    frame = wire.publish(room, wire.TEXT)
     before, start = server.cpu(), time.perf_counter()
     for index in range(count):
         crowd.run_until(start + index / PACE)

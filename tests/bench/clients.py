@@ -1,16 +1,13 @@
-"""Many cheap clients on one epoll: what a client costs must not be what is measured.
+"""Many cheap clients on one epoll, so that the clients' own cost is not what is measured.
 
-Owns: the sockets, the loop. May not: parse more than a bench asks for; each client has one callable that is given
-what came.
+Owns: the sockets, the loop. May not: parse more than a bench needs; what a client receives goes to its callable.
 
     with Crowd(server.address) as crowd:
-        members = crowd.open(9_000, [Step(upgrade, b"\r\n\r\n"), Step(join, b'"joined"')], answer_pings)
+        members = crowd.open(9_000, [Step(upgrade, b"\r\n\r\n"), Step(join, b'"joined"')], hear)
         crowd.run(60.0)
 
-Source addresses are spread over 127.0.0.0/8, so that neither ports nor a cap per address get in the way. Connecting
-blocks, which on the loopback means until the kernel has queued it for the server's accept: a client that connects
-faster than the server accepts would lose a second to a repeated SYN when the queue is full, so only `window` peers
-are ever between connect and their first answer.
+Source addresses are spread over 127.0.0.0/8, because of the cap per address and the number of ports. At most `window`
+clients are between connect and their last scripted answer: with a full accept queue a SYN is repeated after a second.
 """
 
 import itertools
@@ -25,15 +22,15 @@ from typing import Self, TypeAlias
 from tests.bench import wire
 from tests.bench.gauges import Address
 
-#: Bytes read at a time; a member of a busy room takes much at once.
+#: Bytes read at a time.
 READ = 1 << 18
-#: Connections from one source address; a client is not alone behind it, and ports are not short.
+#: Connections from one source address.
 PER_ADDRESS = 50
-#: Peers between connect and their last scripted answer.
+#: Clients between connect and their last scripted answer.
 WINDOW = 128
-#: Seconds between two groups of `PACED_GROUP` peers that expect no answer: nothing else would hold them back.
+#: Seconds between two groups of `PACED_GROUP` clients that expect no answer.
 PACE, PACED_GROUP = 0.01, 64
-#: Seconds after which a peer that is still waiting for a scripted answer fails the bench.
+#: Seconds without any scripted answer after which the bench fails.
 STUCK = 30.0
 #: Bytes of a segment on an Ethernet.
 SEGMENT = 1460
@@ -43,14 +40,14 @@ _sources = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Bytes to send, and what the answer must contain before the next step; b"" for no answer at all."""
+    """Bytes to send, and what the answer must contain before the next step; b"" if none is awaited."""
 
     send: bytes
     expect: bytes
 
 
 class Client:
-    """One connection. `on_data` is called with what came, b"" for its end; None reads and counts, no more."""
+    """One connection. `on_data` is called with received bytes, b"" at the end; with None they are only counted."""
 
     __slots__ = ("inbox", "on_data", "socket", "steps")
 
@@ -61,11 +58,11 @@ class Client:
         self.inbox = b""
 
 
-OnData: TypeAlias = Callable[[Client, bytes], None]
+OnData: TypeAlias = Callable[[Client, bytes], object]
 
 
 class ClosedError(Exception):
-    """The server hung up on a client that should have lived."""
+    """The server closed a connection that should have stayed open."""
 
 
 class Crowd:
@@ -75,7 +72,7 @@ class Crowd:
         self.address = address
         self._epoll = select.epoll()
         self._clients: dict[int, Client] = {}
-        self._buffer = bytearray(READ)  # one for all: a fresh quarter MiB for each read would cost more than the read
+        self._buffer = bytearray(READ)  # one for all: to allocate it costs more than a read
         self._unanswered = 0
         self.drained = 0  # bytes that came for clients without `on_data`
 
@@ -92,24 +89,29 @@ class Crowd:
         self, count: int, steps: Sequence[Step], on_data: OnData | None, *,
         window: int = WINDOW, receive_buffer: int = 0,
     ) -> list[Client]:  # fmt: skip
-        """Connect so many, take each through its steps, then hand it to `on_data`."""
+        """Connect `count` clients; each does its steps, and then its data goes to `on_data`."""
         opened = []
         paced = not any(step.expect for step in steps)
         for index in range(count):
             opened.append(self.begin(steps, on_data, receive_buffer=receive_buffer))
             if paced and index % PACED_GROUP == PACED_GROUP - 1:
                 self.run(PACE)
-            while self._unanswered >= window:
-                self.turn(1.0)
-        patience = time.perf_counter() + STUCK
-        while self._unanswered:
-            self.turn(1.0)
-            if time.perf_counter() > patience:
-                raise TimeoutError(f"{self._unanswered} of {count} clients got no answer")
+            self._await_answers(window - 1)
+        self._await_answers(0)
         return opened
 
+    def _await_answers(self, most: int) -> None:
+        """Serve until at most so many clients wait for a scripted answer. Raises TimeoutError."""
+        patience, least = time.perf_counter() + STUCK, self._unanswered
+        while self._unanswered > most:
+            self.turn(1.0)
+            if self._unanswered < least:
+                patience, least = time.perf_counter() + STUCK, self._unanswered
+            if time.perf_counter() > patience:
+                raise TimeoutError(f"{self._unanswered} clients got no answer for {STUCK:g} s")
+
     def begin(self, steps: Sequence[Step], on_data: OnData | None, *, receive_buffer: int = 0) -> Client:
-        """Connect one, and send what its first step says."""
+        """Connect one client and send its first step."""
         connected = connect(self.address, receive_buffer=receive_buffer)
         client = Client(connected, steps, on_data)
         self._clients[connected.fileno()] = client
@@ -127,18 +129,18 @@ class Crowd:
             del client.steps[0]
 
     def deafen(self, clients: Sequence[Client]) -> None:
-        """Read no more from some, whatever comes."""
+        """Never read from these again."""
         for client in clients:
             self._epoll.unregister(client.socket.fileno())
 
     def wake_for(self, descriptor: int) -> None:
-        """Have `turn` return when this is readable, too."""
+        """Let `turn` also return when this descriptor is readable."""
         self._epoll.register(descriptor, select.EPOLLIN)
 
     # -- running ----------------------------------------------------------------------------------------------------
 
     def turn(self, timeout: float) -> int:
-        """Wait for events once and serve them; how many there were."""
+        """Wait for events once, serve them, and return their number."""
         clients = self._clients
         events = self._epoll.poll(timeout, 1024)
         for descriptor, _ in events:
@@ -163,7 +165,9 @@ class Crowd:
 
     def _answered(self, client: Client, data: bytes) -> None:
         if not data:
-            raise ClosedError(f"hung up while {client.steps[0].expect!r} was expected: {client.inbox[-300:]!r}")
+            raise ClosedError(
+                f"the server closed a connection while {client.steps[0].expect!r} was expected: {client.inbox[-300:]!r}"
+            )
         client.inbox += data
         if client.steps[0].expect in client.inbox:
             client.inbox = b""
@@ -172,30 +176,27 @@ class Crowd:
             self._advance(client)
 
     def run(self, seconds: float) -> None:
-        """Serve for a while."""
         self.run_until(time.perf_counter() + seconds)
 
     def run_until(self, when: float) -> None:
-        """Serve until a moment of `time.perf_counter`."""
+        """Serve until a time of `time.perf_counter`."""
         while (left := when - time.perf_counter()) > 0:
             self.turn(left)
 
     # -- closing ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Hang up on everybody."""
         for client in self._clients.values():
             client.socket.close()
         self._clients.clear()
 
     def hang_up(self, clients: Sequence[Client]) -> None:
-        """Hang up on some."""
         for client in clients:
             if self._clients.pop(client.socket.fileno(), None) is not None:
                 client.socket.close()
 
     def abort(self, client: Client) -> None:
-        """Close one with RST."""
+        """Close with RST."""
         if self._clients.pop(client.socket.fileno(), None) is not None:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             client.socket.close()
@@ -211,7 +212,7 @@ class Crowd:
 def connect(address: Address, *, receive_buffer: int = 0) -> socket.socket:
     """A connected, non-blocking socket from the next source address.
 
-    With a `receive_buffer`, segments are small too, as they are off the loopback: one of 64 KiB would fill it at once.
+    With a `receive_buffer`, segments have the size of Ethernet's: one of the loopback's 64 KiB would fill it at once.
     """
     group = next(_sources) // PER_ADDRESS
     source = f"127.{1 + (group >> 14 & 63)}.{group >> 7 & 127}.{1 + (group & 127)}"
@@ -226,24 +227,27 @@ def connect(address: Address, *, receive_buffer: int = 0) -> socket.socket:
     return sock
 
 
-# -- what clients do with what comes -----------------------------------------------------------------------------------
+# -- callables for `on_data` -------------------------------------------------------------------------------------------
 
 
 def ignore(client: Client, data: bytes) -> None:
-    """Read, and think nothing of it."""
+    """Drop the data."""
 
 
 def must_live(client: Client, data: bytes) -> None:
-    """For those the server may not hang up on."""
+    """Raise ClosedError when the server closes the connection."""
     if not data:
-        raise ClosedError("hung up on a client that should have been held")
+        raise ClosedError("the server closed a connection that it should have held")
 
 
-def answer_pings(client: Client, data: bytes) -> None:
-    """An idle WebSocket: alone among what it hears, a ping wants an answer."""
-    if not data:
-        raise ClosedError("hung up on an idle WebSocket")
+def hear(client: Client, data: bytes) -> list[bytes]:
+    """Answer pings; the payloads of all other frames that are complete. Raises ClosedError."""
+    must_live(client, data)
     found, client.inbox = wire.frames(client.inbox + data if client.inbox else data)
-    for start, _ in found:
+    texts = []
+    for start, payload in found:
         if start == wire.PING:
             client.socket.send(wire.EMPTY_PONG)
+        else:
+            texts.append(payload)
+    return texts

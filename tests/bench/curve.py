@@ -22,8 +22,7 @@ from functools import partial
 from loadgen.latency import Latency
 from loadgen.timers import NEVER, WakeUp, now
 from tests.bench import wire
-from tests.bench.broadcast import TEXT
-from tests.bench.clients import Client, ClosedError, Crowd, Step
+from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.curve_table import Cell, markdown, plots, row
 from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale, median
 from tests.bench.processes import Process, chatserver, peer
@@ -49,8 +48,8 @@ PATIENCE = 5.0
 OURS, CHAT, FLOOR, UVLOOP = "chatserver, echo", "chatserver, durable chat", "bare epoll loop, echo", "uvloop"
 #: A client that has no turn answers no ping either. None of the servers pings.
 _NO_PINGS = "--ping-interval", "3600"
-_ECHO = (Step(upgrade("/echo"), b"\r\n\r\n"),), frame(TEXT), TEXT.encode()
-_PUBLISH = (Step(upgrade(), b'"hello"'),), wire.publish("bench", TEXT), b'"ack"'
+_ECHO = (Step(upgrade("/echo"), b"\r\n\r\n"),), frame(wire.TEXT), wire.TEXT.encode()
+_PUBLISH = (Step(upgrade(), b'"hello"'),), wire.publish("bench", wire.TEXT), b'"ack"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +128,8 @@ class Answers:
         self._waiting.setdefault(client, deque()).append(intended)
 
     def __call__(self, client: Client, data: bytes) -> None:
-        """Frames, of which some are answers."""
         came = now()
-        if not data:
-            raise ClosedError("hung up on a client that should have been answered")
-        found, client.inbox = wire.frames(client.inbox + data if client.inbox else data)
-        for _, payload in found:
+        for payload in hear(client, data):
             if self._answer in payload:
                 self.taken.append(came - self._waiting[client].popleft())
             elif b'"error"' in payload:

@@ -1,20 +1,20 @@
 """A saturated room of 1,000 members: deliveries for each second of server CPU, against `websockets.broadcast`.
 
 How: publishers keep a window of publishes under way for some seconds; then everything is drained, and the messages
-given to members (from /metrics) are divided by the CPU that the server used. In turns, `websockets.broadcast` sends a
-text of the same length to as many, as fast as they take it. The client that reads is the same.
-What would fool it: deliveries that never arrived, so bytes read are held against deliveries times the length of a
-frame; gaps, which must not be counted as deliveries (they are not, and are told in the details).
+delivered to members (from /metrics) are divided by the CPU that the server used. In turns, `websockets.broadcast` sends
+a text of the same length to as many members, as fast as they read. The client that reads is the same.
+What would fool it: deliveries that never arrived, so the bytes read are compared with the deliveries; gaps, which are
+not counted as deliveries and are told in the details.
 """
 
 from collections.abc import Iterator
 
 from tests.bench import wire
-from tests.bench.broadcast import TEXT
 from tests.bench.clients import Client, Crowd, Step
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver, peer
+from tests.bench.publishers import Publisher
 from tests.support.peers import upgrade
 
 DELIVERIES = Figure(
@@ -23,40 +23,13 @@ DELIVERIES = Figure(
 )  # fmt: skip
 ROUNDS = 4
 PUBLISHERS = 4
-#: Publishes that each has under way.
+#: Publishes that each publisher has under way.
 WINDOW = 32
-#: Seconds for what was published to be read.
+#: Seconds in which the last messages are read.
 DRAIN = 1.0
 
 
-class Publisher:
-    """Keeps a number of publishes under way on a WebSocket."""
-
-    def __init__(self, frame: bytes) -> None:
-        self._frame = frame
-        self.running = False
-        self.acknowledged = 0
-
-    def frames(self, count: int) -> bytes:
-        """The next so many."""
-        return self._frame * count
-
-    def __call__(self, client: Client, data: bytes) -> None:
-        """Acks: as many new publishes."""
-        found, client.inbox = wire.frames(client.inbox + data)
-        acks = 0
-        for start, payload in found:
-            if b'"ack"' in payload:
-                acks += 1
-            elif start == wire.PING:
-                client.socket.send(wire.EMPTY_PONG)
-        self.acknowledged += acks
-        if self.running and acks:
-            client.socket.send(self.frames(acks))
-
-
 def run(scale: Scale) -> Iterator[Result]:
-    """Take turns."""
     members, seconds = scale.of(1_000, 50), scale.of(3.0, 0.5)
     ours, theirs, notes = [], [], []
     with (
@@ -65,7 +38,7 @@ def run(scale: Scale) -> Iterator[Result]:
     ):  # fmt: skip
         hello = Step(upgrade(), b'"hello"')
         crowd.open(members, [hello, Step(wire.join("bench"), b'"joined"')], None)
-        publisher = Publisher(wire.publish("bench", TEXT))
+        publisher = Publisher(wire.publish("bench", wire.TEXT))
         publishers = crowd.open(PUBLISHERS, [hello], publisher)
         their_crowd.open(members, [Step(upgrade(), b"\r\n\r\n")], None)
         crowd.run(scale.of(4.0, 0.2))
@@ -98,7 +71,7 @@ def _ours(
     delivered = after["chatserver_deliveries_total"] - before["chatserver_deliveries_total"]
     gaps = after["chatserver_gaps_total"] - before["chatserver_gaps_total"]
     length = (crowd.drained - read) / max(delivered, 1)
-    if not len(TEXT) < length < len(TEXT) + 250:
+    if not len(wire.TEXT) < length < len(wire.TEXT) + 250:
         raise RuntimeError(f"{length:.0f} bytes arrived for each delivery that was counted")
     published = publisher.acknowledged - acknowledged
     note = (
@@ -110,7 +83,7 @@ def _ours(
 
 def _theirs(other: Process, crowd: Crowd, seconds: float, members: int) -> float:
     cpu = other.cpu()
-    text = "x" * 250  # what a message of ours is long, with its envelope; see the frame in `broadcast`
+    text = "x" * 250  # the length of one of our messages with its envelope
     other.tell(f"flood {seconds} {text}")
     crowd.run(seconds + DRAIN)
     broadcasts = int(other.hear().split()[1])

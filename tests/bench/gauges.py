@@ -1,21 +1,31 @@
 """Reads the server's own numbers from /metrics."""
 
-import http.client
+import ssl
+from http.client import HTTPConnection, HTTPSConnection
 
 Address = tuple[str, int]
 
 
-def metrics(address: Address) -> dict[str, float]:
+def metrics(address: Address, tls: ssl.SSLContext | None = None) -> dict[str, float]:
     """The samples of /metrics, by name with labels."""
-    connection = http.client.HTTPConnection(*address, timeout=30)
+    connection = (
+        HTTPConnection(*address, timeout=30) if tls is None else HTTPSConnection(*address, timeout=30, context=tls)
+    )
     try:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
     finally:
         connection.close()
-    samples = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            samples[name] = float(value)
-    return samples
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+def require_held(address: Address, count: int, *phases: str, tls: ssl.SSLContext | None = None) -> None:
+    """Raise RuntimeError unless the server has at least so many connections in these phases."""
+    found = sum(
+        value
+        for name, value in metrics(address, tls).items()
+        if name.startswith("chatserver_connections{") and any(f'phase="{phase}"' in name for phase in phases)
+    )
+    if found < count:
+        raise RuntimeError(f"{found:.0f} of {count} are held in {' and '.join(phases)}")

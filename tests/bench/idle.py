@@ -1,33 +1,30 @@
 """What 9,000 silent WebSockets cost, with the default pings.
 
 How: all have joined one room and answer every ping. CPU of the whole server over three whole ping periods, divided by
-connections and seconds; the rounds of the wheel, the collector and the house-keeping are in it.
-What would fool it: a window that is no multiple of the ping period; clients that do not answer, so that the server
-has nothing to read (then they would be hung up on, which fails the bench).
+connections and seconds; it includes the timer wheel, the collector and housekeeping.
+What would fool it: a window that is no multiple of the ping period; clients that do not answer pings, which the server
+then closes, and the bench fails.
 """
 
 from collections.abc import Iterator
 
-from tests.bench.clients import Crowd, answer_pings
+from tests.bench.clients import Crowd, hear
 from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.memory import STEPS
 from tests.bench.processes import chatserver
 
-COST = Figure(
-    name="idle WebSocket: CPU a connection-second", unit=" µs", bound=2, aim=0.8, better=Better.LOWER
-)  # fmt: skip
-#: Seconds of silence before the server pings, its default, and a little for the tick.
+COST = Figure(name="idle WebSocket: CPU a connection-second", unit=" µs", bound=2, aim=0.8, better=Better.LOWER)
+#: Seconds between two pings: the server's default.
 PERIOD = 25.0
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """One crowd, three windows."""
     count = scale.of(9_000, 100)
     with chatserver() as server, Crowd(server.address) as crowd:
         idle = server.cpu()
         crowd.run(scale.of(5.0, 0.2))
         floor = (server.cpu() - idle) / scale.of(5.0, 0.2)
-        crowd.open(count, STEPS["open"], answer_pings)
+        crowd.open(count, STEPS["open"], hear)
         crowd.run(scale.of(10.0, 0.2))
         samples = []
         for _ in range(scale.of(3, 1)):

@@ -3,8 +3,8 @@
 How: the server and the bare cycle run under valgrind's callgrind, which counts and does not time, so a busy machine
 changes little: a change of a few percent is seen in one run, where CPU needs five pairs and a quiet machine. Counters
 are read before and after connects with handshake and join, publishes, edits and reactions, `AT_ONCE` at a time.
-What would fool it: instructions are not time (a system call is one, a cache miss none), so what is gained here must be
-seen in `handshakes` or `publish` as well. How many operations one commit takes depends on how the processor is shared.
+What would fool it: instructions are not time (a system call is one, a cache miss none), so a gain must show in
+`handshakes` or `publish` as well. How many operations share a commit depends on what else the machine does.
 """
 
 import re
@@ -17,12 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.bench import wire
-from tests.bench.broadcast import TEXT
-from tests.bench.clients import Client, Crowd, Step, answer_pings
+from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale
-from tests.bench.flood import Publisher
 from tests.bench.processes import Process, chatserver, peer
-from tests.bench.publish import GUEST, Changer, Poster, bare_cycles
+from tests.bench.publish import GUEST, bare_cycles
+from tests.bench.publishers import Changer, Poster, Publisher, publishing
 from tests.support.peers import upgrade
 
 #: Bounds a tenth above what was counted on 2026-11-25 with CPython 3.11, aims a tenth below.
@@ -43,19 +42,19 @@ OPERATIONS, AT_ONCE = 1_000, 16
 #: Seconds for one answer under valgrind.
 PATIENCE = 30.0
 JOIN = Step(wire.join("crowd"), b'"joined"')
-POST = wire.post_message("bench", TEXT)
+POST = wire.post_message("bench", wire.TEXT)
 _TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 
 
 class Counted:
-    """Processes whose instructions are counted, into files of a folder."""
+    """Counts the instructions of processes that run `under` valgrind, which writes files into a folder."""
 
     def __init__(self, folder: str) -> None:
         self._out = Path(folder, "counts")
         self.under = ("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={self._out}.%p")
 
     def count(self, process: Process, work: Callable[[], int]) -> float:
-        """The instructions of one of the operations that `work` does; it returns how many it did."""
+        """The instructions of one operation; `work` does some and returns how many."""
         self._read(process)
         done = work()
         return self._read(process) / done
@@ -68,7 +67,6 @@ class Counted:
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Count each operation once; the same code gives the same figure."""
     if shutil.which("valgrind") is None:
         print("  instructions: not counted, since valgrind is not installed", file=sys.stderr)
         return
@@ -87,15 +85,15 @@ def run(scale: Scale) -> Iterator[Result]:
 
 
 def _works(crowd: Crowd, operations: int) -> Iterator[tuple[str, Callable[[], int]]]:
-    """What is counted, each after something that warms it up."""
+    """The operations that are counted, each after a warm-up."""
     hello = Step(upgrade(headers=GUEST), b'"hello"')
 
     def connect() -> int:
-        return len(crowd.open(operations, [Step(upgrade(), b'"hello"'), JOIN], answer_pings, window=AT_ONCE))
+        return len(crowd.open(operations, [Step(upgrade(), b'"hello"'), JOIN], hear, window=AT_ONCE))
 
     connect()
     yield "connect, handshake and join", connect
-    publisher = Publisher(wire.publish("bench", TEXT))
+    publisher = Publisher(wire.publish("bench", wire.TEXT))
     publishers = crowd.open(AT_ONCE, [hello], publisher)
     _do(crowd, publisher, publishers, operations)
     yield "durable publish over WebSocket", partial(_do, crowd, publisher, publishers, operations)
@@ -110,19 +108,11 @@ def _works(crowd: Crowd, operations: int) -> Iterator[tuple[str, Callable[[], in
     yield "durable publish over HTTP", partial(_do, crowd, poster, posters, operations)
 
 
-def _do(crowd: Crowd, publisher: Poster | Publisher, clients: list[Client], count: int) -> int:
+def _do(crowd: Crowd, publisher: Publisher, clients: list[Client], count: int) -> int:
     """At least so many operations, of which each client has one under way. Returns how many."""
     before = publisher.acknowledged
-    publisher.running = True
-    for client in clients:
-        client.socket.send(publisher.request if isinstance(publisher, Poster) else publisher.frames(1))
-    done = 0
-    while done < count:
-        if not crowd.turn(PATIENCE):
-            raise TimeoutError("no answer")
-        done = publisher.acknowledged - before
-    publisher.running = False
-    while publisher.acknowledged - before < done + len(clients):
-        if not crowd.turn(PATIENCE):
-            raise TimeoutError("no answer")
-    return done + len(clients)
+    with publishing(crowd, publisher, clients, patience=PATIENCE):
+        while publisher.acknowledged < before + count:
+            if not crowd.turn(PATIENCE):
+                raise TimeoutError("no answer")
+    return publisher.acknowledged - before

@@ -1,30 +1,30 @@
 """Memory of the server for each kind of peer that it holds.
 
-How: a fresh server for each kind. Some hundreds are opened and closed first, so that modules, pools and tables have
-been paid for. Then Pss before the crowd and after all of it has come, by its number.
-What would fool it: a server that has closed some of them (so /metrics must show the phase with all of them in it);
-growth in steps, as of lists and arenas, which a crowd of thousands averages out. Kernel memory is not in it.
-Deadlines of attackers are lifted: what is measured is how they sit, not how they end.
+How: a fresh server for each kind. Some hundreds of peers come and go first, so that modules are imported and pools
+filled. Then the growth of Pss while the crowd comes is divided by its number.
+What would fool it: a server that has closed some of them, so /metrics must count all of them in their phase; growth in
+steps, as of lists and arenas, which a crowd of thousands averages out. Kernel memory is not included. The deadlines of
+attackers are lifted.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.bench import wire
-from tests.bench.clients import Crowd, OnData, Step, answer_pings, must_live
+from tests.bench.clients import Crowd, OnData, Step, hear, must_live
 from tests.bench.figures import Better, Figure, Result, Scale
-from tests.bench.gauges import metrics
+from tests.bench.gauges import metrics, require_held
 from tests.bench.processes import Process, chatserver
 from tests.support.peers import request, upgrade
 
-#: Seconds for the server to come to rest: a full collection and a telling of presence are in it.
+#: Seconds for the server to come to rest, with a full collection and an announcement of presence.
 SETTLE = 4.0
 _PATIENT = ("--head-deadline", "3600", "--body-deadline", "3600", "--body-deadline-max", "3600")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of peer, and how the server shows it."""
+    """A kind of peer, and the phase in which /metrics counts it."""
 
     figure: Figure
     phase: str
@@ -36,13 +36,12 @@ def _figure(name: str, bound: float, aim: float) -> Figure:
 
 
 KINDS = (
-    Kind(_figure("idle WebSocket, joined", 800, 450), "open", answer_pings),
+    Kind(_figure("idle WebSocket, joined", 800, 450), "open", hear),
     Kind(_figure("held long-poll", 800, 450), "held", must_live),
     Kind(_figure("idle SSE stream", 800, 450), "stream", must_live),
     Kind(_figure("slow-head attacker", 1200, 500), "head", must_live),
     Kind(_figure("slow-body attacker", 2000, 800), "body", must_live),
 )
-
 
 #: What a peer sends to be in a phase and stay there.
 STEPS: dict[str, Sequence[Step]] = {
@@ -55,7 +54,6 @@ STEPS: dict[str, Sequence[Step]] = {
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Each kind in turn."""
     count = scale.of(9_500, 300)
     for kind in KINDS:
         with chatserver(*_PATIENT) as server, Crowd(server.address) as crowd:
@@ -63,7 +61,7 @@ def run(scale: Scale) -> Iterator[Result]:
 
 
 def measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: float) -> Result:
-    """One kind, on a server that holds nobody yet."""
+    """Measure one kind, on a fresh server."""
     script = STEPS[kind.phase]
     crowd.hang_up(crowd.open(min(count, 600), script, kind.on_data))
     metrics(server.address)
@@ -72,8 +70,6 @@ def measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: fl
     crowd.open(count, script, kind.on_data)
     crowd.run(settle)
     after = server.memory()
-    held = sum(value for name, value in metrics(server.address).items() if f'phase="{kind.phase}"' in name)
-    if held < count:
-        raise RuntimeError(f"{held:.0f} of {count} are held in {kind.phase}")
+    require_held(server.address, count, kind.phase)
     details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
     return Result(figure=kind.figure, samples=[(after - before) / count], details=details)

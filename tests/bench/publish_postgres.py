@@ -2,19 +2,16 @@
 
 How: 200 publishers over WebSocket, each with one publish under way in one room; on a PostgreSQL that syncs each
 commit, and in turns on SQLite with `synchronous=FULL`. CPU is that of our process, the log's threads included.
-What would fool it: a PostgreSQL that does not sync; another machine for the database, since here it takes part of the
-same cores, and with it part of the publishes.
+What would fool it: a PostgreSQL that does not sync; a database on another machine, because here it shares the cores.
 """
 
 from collections.abc import Iterator
 
-from tests.bench.broadcast import TEXT
 from tests.bench.clients import Crowd, Step
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
-from tests.bench.flood import Publisher
 from tests.bench.processes import Process, chatserver
-from tests.bench.publish import measure
-from tests.bench.wire import publish
+from tests.bench.publishers import Publisher, measure
+from tests.bench.wire import TEXT, publish
 from tests.support.peers import upgrade
 from tests.support.postgres import private_server
 
@@ -30,14 +27,13 @@ SYNCED = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on", "shared_b
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Take turns."""
     seconds = scale.of(3.0, 0.3)
     with private_server() as database:
         database.start(**SYNCED)
         with chatserver(log=database.url()) as ours, chatserver() as other:
             sides = [_side(ours, seconds), _side(other, seconds)]
             for side in sides:
-                next(side)  # which warms it up
+                next(side)  # warms it up
             samples = [[next(side) for side in sides] for _ in range(scale.of(ROUNDS, 1))]
     rates = [postgres[1] for postgres, _ in samples]
     yield Result(figure=RATE, samples=rates, details=f"SQLite {median([each[1] for _, each in samples]):,.0f}")

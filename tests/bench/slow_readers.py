@@ -3,9 +3,9 @@
 How: 2,500 WebSockets in five rooms join with a receive buffer of 4 KiB and are never read again; ten members of each
 room read everything. A message of 16 KB, as long as one can be, goes to each room about once a second, for a minute:
 long enough for `FLUSH` to judge them. Pss of the server and the kernel's TCP memory are read every second.
-What would fool it: readers that are not behind (so /metrics must show gaps or flush-deadlines for them), and a kernel
-that takes everything (so their buffers are small). The rings of the rooms are in the growth: at the end they are full,
-whoever reads. TCP memory is that of both ends; the readers' end is what their buffers hold.
+What would fool it: readers that are not behind, so the details have their flush-deadlines; a kernel that buffers
+everything, so receive buffers are small. The growth includes the rooms' rings, which are full at the end in any case.
+TCP memory is that of both ends.
 """
 
 import time
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step
+from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.figures import Better, Figure, Result, Scale
-from tests.bench.flood import Publisher
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver
+from tests.bench.publishers import Publisher
 from tests.support.peers import upgrade
 
 MEMORY = Figure(
@@ -36,29 +36,23 @@ MB = 1e6
 
 
 class Listener:
-    """A healthy member: counts the messages it hears, and answers pings."""
+    """Counts the messages that healthy members receive."""
 
     def __init__(self) -> None:
         self.heard = 0
 
     def __call__(self, client: Client, data: bytes) -> None:
-        """Frames, or parts of them."""
-        found, client.inbox = wire.frames(client.inbox + data)
-        for start, payload in found:
-            self.heard += payload.startswith(b'{"type":"message"')
-            if start == wire.PING:
-                client.socket.send(wire.EMPTY_PONG)
+        self.heard += sum(payload.startswith(b'{"type":"message"') for payload in hear(client, data))
 
 
 def tcp_memory() -> int:
-    """Bytes of the kernel's memory in TCP buffers, everybody's on this machine."""
+    """Bytes of the kernel's TCP buffers, of all processes of this machine."""
     text = Path("/proc/net/sockstat").read_text()
     line = next(line for line in text.splitlines() if line.startswith("TCP:"))
     return int(line.split()[-1]) * 4096
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """One minute."""
     deaf, seconds = scale.of(2_500, 100), scale.of(60, 3)
     rooms = [f"room-{number}" for number in range(ROOMS)]
     with chatserver() as server, Crowd(server.address) as crowd:

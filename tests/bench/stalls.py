@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from loadgen import procfs
 from tests.bench import wire
-from tests.bench.clients import Client, Crowd, Step, answer_pings, ignore, must_live
+from tests.bench.clients import Client, Crowd, Step, hear, ignore, must_live
 from tests.bench.figures import Better, Figure, Result, Scale, median
 from tests.bench.gauges import metrics
 from tests.bench.memory import STEPS
@@ -56,7 +56,7 @@ def run(scale: Scale) -> Iterator[Result]:
 
 def _live(unit: int, seconds: float) -> Life:
     with chatserver() as server, Crowd(server.address) as crowd:
-        crowd.open(3 * unit, STEPS["open"], answer_pings)
+        crowd.open(3 * unit, STEPS["open"], hear)
         crowd.open(2 * unit, STEPS["held"], ignore)
         crowd.open(unit, STEPS["stream"], must_live)
         crowd.run(min(3.0, seconds))

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from tests.bench import curve, wire
-from tests.bench.broadcast import TEXT
 from tests.bench.curve_table import Cell, markdown, plots
 from tests.bench.figures import Plot, Result, Scale
 
@@ -39,7 +38,7 @@ def test_an_echo_on_another_loop(loop: str) -> None:
 def test_a_server_that_refuses_a_message_is_done() -> None:
     [chat] = [each for each in curve.SUBJECTS if each.name == curve.CHAT]
     with ExitStack() as stack:
-        side = curve.Side(replace(chat, message=wire.publish("no room", TEXT)), stack)
+        side = curve.Side(replace(chat, message=wire.publish("no room", wire.TEXT)), stack)
         side.turn(200, 0.1)
         assert not list(side.cells(200))
     assert side.done

@@ -3,14 +3,16 @@ about it here: only that a figure comes out, and how verdicts and tables are mad
 """
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import report
+from tests.bench import clients, report
 from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
 from tests.bench.plot import Line, Panel, svg
+from tests.bench.publishers import Publisher
 from tests.bench.registry import BENCHES
 
 LOWER = Figure(name="lower", unit=" B", bound=10, aim=5, better=Better.LOWER)
@@ -33,6 +35,22 @@ def test_a_bench_runs(name: str) -> None:
 )  # fmt: skip
 def test_verdicts(figure: Figure, value: float, verdict: Verdict) -> None:
     assert Result(figure=figure, samples=[value]).verdict is verdict
+
+
+def test_a_server_that_never_answers_fails_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more clients than the window it was waited for without end."""
+    monkeypatch.setattr(clients, "STUCK", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        clients.Crowd(listening.getsockname()) as crowd,
+        pytest.raises(TimeoutError, match="1 clients got no answer"),
+    ):
+        crowd.open(2, [clients.Step(b"hello", b"hello")], None, window=1)
+
+
+def test_a_publisher_whose_connection_is_closed_fails_the_bench() -> None:
+    with socket.socket() as closed, pytest.raises(clients.ClosedError):
+        Publisher(b"")(clients.Client(closed, [], None), b"")
 
 
 def test_the_median_is_what_counts() -> None:

@@ -1,6 +1,6 @@
-"""The bytes that the bench's clients send, and the little they need to read.
+"""The bytes that the clients of a bench send, and a reader of frames that costs less than a library.
 
-Owns: messages of ours, and reading frames without a library, whose cost would be in a client. May not: own a socket.
+May not: own a socket.
 """
 
 import json
@@ -10,21 +10,22 @@ from tests.support.peers import MASK, request, say
 EMPTY_PONG = b"\x8a\x80" + MASK
 PING = 0x89
 EMPTY_PING = b"\x89\x00"
+#: The text of messages: about 120 bytes, as in a chat on an ordinary day.
+TEXT = (
+    "a message of about a hundred and twenty bytes, such as people write to each other in a room on an ordinary day, ok"
+)
 
 
 def post_message(room: str, text: str) -> bytes:
-    """A publish over HTTP."""
     headers = {"Content-Type": "application/json"}
     return request("POST", f"/rooms/{room}/messages", json.dumps({"text": text}).encode(), headers=headers)
 
 
 def join(room: str) -> bytes:
-    """A `join` message."""
     return say(type="join", id=1, room=room)
 
 
 def publish(room: str, text: str) -> bytes:
-    """A `publish` message."""
     return say(type="publish", id=2, room=room, text=text)
 
 
@@ -34,14 +35,11 @@ def frames(buffer: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
     at = 0
     while len(buffer) - at >= 2:
         length, header = buffer[at + 1], 2
-        if length == 126:
-            if len(buffer) - at < 4:
+        if length >= 126:
+            header = 4 if length == 126 else 10
+            if len(buffer) - at < header:
                 break
-            length, header = int.from_bytes(buffer[at + 2 : at + 4], "big"), 4
-        elif length == 127:
-            if len(buffer) - at < 10:
-                break
-            length, header = int.from_bytes(buffer[at + 2 : at + 10], "big"), 10
+            length = int.from_bytes(buffer[at + 2 : at + header], "big")
         end = at + header + length
         if end > len(buffer):
             break

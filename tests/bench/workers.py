@@ -30,13 +30,11 @@ from typing import TypeAlias
 from loadgen import procfs
 from loadgen.sockets import SockDiag
 from tests.bench import memory, quota, wire
-from tests.bench.broadcast import TEXT
-from tests.bench.clients import Client, ClosedError, Crowd, OnData, Step, ignore
+from tests.bench.clients import Client, Crowd, OnData, Step, ignore, must_live
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
-from tests.bench.flood import Publisher
 from tests.bench.handshakes import rest
 from tests.bench.processes import Process, chatserver
-from tests.bench.publish import measure
+from tests.bench.publishers import Publisher, measure
 from tests.support.peers import upgrade
 
 
@@ -162,7 +160,7 @@ class Rooms(Publisher):
 
     def __init__(self, rooms: int) -> None:
         super().__init__(b"")
-        self._next = itertools.cycle([wire.publish(f"room-{number}", TEXT) for number in range(rooms)])
+        self._next = itertools.cycle([wire.publish(f"room-{number}", wire.TEXT) for number in range(rooms)])
 
     def frames(self, count: int) -> bytes:
         """The next so many."""
@@ -236,8 +234,7 @@ class Heard:
 
     def __call__(self, client: Client, data: bytes) -> None:
         """A message, or something else that members are told."""
-        if not data:
-            raise ClosedError("hung up on a member")
+        must_live(client, data)
         client.inbox += data
         if self.text in client.inbox:
             self.at[client] = time.perf_counter()

@@ -13,8 +13,7 @@ from typing import NamedTuple, Self
 
 from loadgen.latency import Latency
 from tests.bench import wire
-from tests.bench.broadcast import TEXT
-from tests.bench.clients import Client, ClosedError, Crowd, Step, answer_pings
+from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.gauges import Address
 from tests.million.holders import Holders
 from tests.support.peers import upgrade
@@ -53,21 +52,15 @@ class BusyRoom:
         self._sent: list[float] = []
 
     def __call__(self, client: Client, data: bytes) -> None:
-        """For `Crowd`."""
-        if not data:
-            raise ClosedError("hung up on a member of the busy room")
         now = time.monotonic()
-        found, client.inbox = wire.frames(client.inbox + data)
-        for start, payload in found:
-            if start == wire.PING:
-                client.socket.send(wire.EMPTY_PONG)
-            elif told := _BUSY.search(payload):
+        for payload in hear(client, data):
+            if told := _BUSY.search(payload):
                 self.deliveries.record(now - self._sent[int(told[1])])
 
     def next(self) -> bytes:
         """The next message, which is about to be sent."""
         self._sent.append(time.monotonic())
-        return wire.publish("busy", f"busy {len(self._sent) - 1} {TEXT}")
+        return wire.publish("busy", f"busy {len(self._sent) - 1} {wire.TEXT}")
 
     @property
     def sent(self) -> int:
@@ -81,15 +74,15 @@ class Probes:
     def __init__(self, address: Address, *, members: int = BUSY_MEMBERS) -> None:
         self._crowd = Crowd(address)
         self._room = BusyRoom()
-        [self._publisher] = self._crowd.open(1, [_HELLO], answer_pings)
+        [self._publisher] = self._crowd.open(1, [_HELLO], hear)
         self._members = members
         self._crowd.open(members, [_HELLO, Step(wire.join("busy"), b'"joined"')], self._room)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._crowd.close()
+    def __exit__(self, *error: object) -> None:
+        self._crowd.__exit__(*error)
 
     @property
     def connections(self) -> int:
@@ -133,7 +126,7 @@ class Probes:
                 self._publisher.socket.send(room.next())
                 talk += 1 / BUSY_RATE
             if newcomer <= now < start + seconds:
-                coming[self._crowd.begin([_HELLO, Step(wire.join("newcomers"), b'"joined"')], answer_pings)] = now
+                coming[self._crowd.begin([_HELLO, Step(wire.join("newcomers"), b'"joined"')], hear)] = now
                 newcomer += 1 / NEWCOMER_RATE
             self._crowd.turn(min(max(0.0, min(talk, newcomer) - now), LOOK) if now < start + seconds else LOOK)
             arrived = [client for client in coming if not client.steps]
