@@ -55,7 +55,7 @@ def rest(process: Process) -> None:
 def run(scale: Scale) -> Iterator[Result]:
     """Take turns, round by round."""
     turns, count = scale.of(TURNS, 1), scale.of(HANDSHAKES, 100)
-    with chatserver() as server, peer("trio_websocket_server") as other:
+    with chatserver() as server, peer("echo", "trio") as other:
         _round(server, other, 1, 200)
         rounds = [_round(server, other, turns, count) for _ in range(scale.of(ROUNDS, 1))]
     everything = turns * count

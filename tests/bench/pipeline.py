@@ -31,7 +31,7 @@ from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
-from tests.bench.delay import farther
+from tests.bench.delay import delayed
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.support.valkeys import Valkey, valkeys
 
@@ -137,7 +137,7 @@ async def _measure_all(folder: str, servers: list[Valkey], scale: Scale) -> list
 async def shards(servers: list[Valkey], seconds: float) -> AsyncIterator[SharedSearch]:
     """The servers, so much farther away."""
     async with AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(farther(server.port, seconds)) for server in servers]
+        ports = [await stack.enter_async_context(delayed(server.port, seconds)) for server in servers]
         url = "valkey://" + ",".join(f"127.0.0.1:{port}" for port in ports)
         opened = open_shards(url, f"bench-{seconds}")
         nursery = await stack.enter_async_context(trio.open_nursery())

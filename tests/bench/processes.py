@@ -1,8 +1,9 @@
-"""Starts the server and its peers, each a process of its own, and ends them.
+"""Starts the server and its peers, each in a process of its own, and ends them.
 
-Owns: their lives. May not: measure. Everybody listens on a free port of the loopback and says so in one line.
+Each listens on a free port of the loopback and prints it in its first line. May not: measure.
 """
 
+import select
 import signal
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from loadgen import procfs
 from tests.bench.gauges import Address
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Seconds a process may take to go once it was told to.
-GRACE = 15.0
+#: Seconds for which a process may print nothing when it should, and may take to end.
+PATIENCE, GRACE = 60.0, 15.0
 _LIFTED = [
     word
     for flag in ("--per-ip", "--publish-rate", "--search-rate", "--message-rate", "--request-rate")
@@ -28,14 +29,13 @@ _SERVE = "import sys; from chatserver.cli import main; sys.argv[1:1] = ['serve']
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Somebody who serves at an address."""
+    """A process that serves at an address."""
 
     child: "subprocess.Popen[bytes]"
     address: Address
 
     @property
     def pid(self) -> int:
-        """Its number."""
         return self.child.pid
 
     def tell(self, line: str) -> None:
@@ -45,8 +45,10 @@ class Process:
         self.child.stdin.flush()
 
     def hear(self) -> str:
-        """Wait for a line of its standard output."""
+        """Wait for a line of its standard output. Raises TimeoutError."""
         assert self.child.stdout is not None
+        if not select.select([self.child.stdout], [], [], PATIENCE)[0]:
+            raise TimeoutError(f"{self.child.args!r} has printed nothing for {PATIENCE:g} s")
         return self.child.stdout.readline().decode().strip()
 
     def cpu(self) -> float:
@@ -64,9 +66,9 @@ class Process:
 
 @contextmanager
 def chatserver(*flags: str, log: str | None = None, under: Sequence[str] = ()) -> Iterator[Process]:
-    """Our server on a fresh SQLite file, with the limits lifted that a single loopback client would run into.
+    """Our server on a fresh SQLite file, without the limits that a single loopback client would exceed.
 
-    `under`: the command of a program that runs it.
+    `under` is a command that runs it, such as a profiler.
     """
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
         lifted = ["--port", "0", *_LIFTED, "--quiet", "--log", log or f"sqlite:{folder}/log.db"]
@@ -87,7 +89,7 @@ def peer(name: str, *arguments: str, under: Sequence[str] = ()) -> Iterator[Proc
 def _running(command: Sequence[str], folder: Path) -> Iterator[Process]:
     errors = folder / "stderr"
     with errors.open("wb") as sink:
-        # A group of its own: Ctrl-C on the terminal is for the bench alone, which then ends the process here.
+        # In its own process group: Ctrl-C on the terminal goes to the bench alone, which then ends this process.
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, cwd=ROOT, process_group=0
         )
@@ -106,7 +108,7 @@ def _running(command: Sequence[str], folder: Path) -> Iterator[Process]:
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
-    # Two signals: the bench's own clients do not take part in a drain, and waiting for them would measure nothing.
+    # Two signals end the drain, in which the bench's clients take no part.
     child.send_signal(signal.SIGTERM)
     try:
         child.wait(0.5)

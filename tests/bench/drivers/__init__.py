@@ -5,9 +5,9 @@ its own, in a closed loop with 1, 10, 100 and 1,000 waiting requests; once as it
 answer held back by 5 ms. All drivers of one engine have the same statements and as many connections. Throughput,
 latency, and CPU of the driver's process for each operation; the tables go to standard output as Markdown, their plots
 where `--plots` says.
-What would fool it: other pool sizes, statements that one of them prepares and another does not (a part of each cell
-passes first and does not count), rows that are not read, a loop that costs more than the driver (it is the same one).
-The engine shares the machine's cores with the driver, so a driver that costs less leaves it more.
+What would fool it: other pool sizes; statements that one driver prepares and another does not, so a part of each cell
+comes first and does not count; rows that are not read; a loop that costs more than the driver. The engine shares the
+machine's cores with the driver, so a driver that costs less leaves it more.
 """
 
 import subprocess
@@ -31,7 +31,6 @@ FULL, QUICK = Plan(1.0, (1, 10, 100, 1_000)), Plan(0.02, (1, 10))
 
 
 def run(scale: Scale) -> Iterator[Result | Plot]:
-    """All engines that are there, one after the other."""
     rows: list[Row] = []
     for engine in ENGINES:
         try:
@@ -44,22 +43,20 @@ def run(scale: Scale) -> Iterator[Result | Plot]:
 
 
 def measured(engine: Engine, plan: Plan) -> list[Row]:
-    """All cells of one engine."""
     rows = []
     with engine.start() as address:
         for delay in (0.0, DELAY) if engine.on_network else (0.0,):
             for driver in engine.drivers:
                 with _delayed(address, delay) if delay else nullcontext(address) as reached:
-                    for cell in _turn(engine, driver, reached, plan):
+                    for cell in cells(engine.module, driver, reached, plan):
                         rows.append(Row(engine.name, driver, delay * 1e3, cell))
                         print(line(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
 def results(rows: Sequence[Row]) -> Iterator[Result]:
-    """Of each engine and operation: the driver in threads beside the best asynchronous one, a sample for each place.
-
-    The bounds are wide: what is asked is who wins, and the answer is whatever it is.
+    """For each engine and operation the driver in threads beside the best asynchronous one, a sample for each delay
+    and number of waiting requests. The bounds are wide, because the question is which one is faster.
     """
     for engine, operation in dict.fromkeys((row.engine, row.cell.operation) for row in rows):
         places: dict[tuple[float, int], list[Row]] = {}
@@ -81,7 +78,7 @@ def results(rows: Sequence[Row]) -> Iterator[Result]:
 
 @contextmanager
 def _process(*words: str) -> Iterator["subprocess.Popen[str]"]:
-    """One that ends with the block. In a session of its own: Ctrl-C is ours alone, and ends it by that."""
+    """A process that ends with the block. In its own session: Ctrl-C goes to the bench alone, which then ends it."""
     command = [sys.executable, "-m", *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
@@ -90,9 +87,9 @@ def _process(*words: str) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def _turn(engine: Engine, driver: str, address: str, plan: Plan) -> Iterator[Cell]:
-    """One driver's cells, as they come."""
-    words = (engine.module, driver, address, msgspec.json.encode(plan).decode())
+def cells(module: str, driver: str, address: str, plan: Plan) -> Iterator[Cell]:
+    """The cells of one driver of a module of this package, as they are measured."""
+    words = (module, driver, address, msgspec.json.encode(plan).decode())
     with _process("tests.bench.drivers.side", *words) as process:
         assert process.stdout is not None
         for told in process.stdout:
@@ -103,8 +100,8 @@ def _turn(engine: Engine, driver: str, address: str, plan: Plan) -> Iterator[Cel
 
 @contextmanager
 def _delayed(address: str, delay: float) -> Iterator[str]:
-    """The same address by way of a proxy that holds answers back."""
+    """The address of a proxy that delays answers."""
     port = urlsplit(address).port
-    with _process("tests.bench.drivers.delay", str(port), str(delay)) as process:
+    with _process("tests.bench.delay", str(port), str(delay)) as process:
         assert process.stdout is not None
         yield address.replace(f":{port}", f":{int(process.stdout.readline())}", 1)

@@ -17,7 +17,7 @@ class MissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One engine. `start` makes it with its tables, and gives its address."""
+    """`start` starts it with its tables and yields its address."""
 
     name: str
     module: str  # of its drivers, here
@@ -34,7 +34,7 @@ def _needed(*packages: str) -> None:
 
 @contextmanager
 def _postgres() -> Iterator[str]:
-    """As it is when it is installed, but for where it listens."""
+    """With the settings of an installation, except for where it listens."""
     if find_programs() is None:
         raise MissingError("PostgreSQL is not installed; on Debian: apt install postgresql")
     _needed("psycopg", "asyncpg")

@@ -1,6 +1,6 @@
-"""Connections under asyncio, each for one request at a time, in the order in which the requests came.
+"""A pool of connections under asyncio that serves requests in the order in which they came.
 
-`asyncio.Queue` is not it: the task that gives a connection back and asks again takes it from those that wait.
+`asyncio.Queue` does not: a task that returns a connection and asks again gets it before the tasks that wait.
 """
 
 import asyncio
@@ -12,14 +12,13 @@ T = TypeVar("T")
 
 
 class Idle(Generic[T]):
-    """The connections that nobody uses, or the requests that wait for one."""
+    """The connections that are free, or the requests that wait for one."""
 
     def __init__(self, connections: Iterable[T]) -> None:
         self._idle = deque(connections)
         self._waiting: deque[asyncio.Future[T]] = deque()
 
     async def take(self) -> T:
-        """One of them, to be given back."""
         if self._idle:
             return self._idle.popleft()
         turn: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -27,7 +26,7 @@ class Idle(Generic[T]):
         return await turn
 
     def give(self, connection: T) -> None:
-        """To the request that has waited longest, if one does."""
+        """Return a connection; it goes to the request that has waited longest."""
         if self._waiting:
             self._waiting.popleft().set_result(connection)
         else:

@@ -5,39 +5,27 @@ Owns: what an operation is, the counts, the loop that is the same under trio and
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter, process_time
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import trio
 
 #: What the tables hold: rooms, messages in each, messages in a page.
 ROOMS, MESSAGES, PAGE = 50, 1_000, 50
-#: Connections and threads of every driver that has a pool. SQLite's are said in its module.
+#: Connections and threads of every driver that has a pool; SQLite's are in its module.
 POOL = 8
 TEXT = "the quick brown fox jumps over the lazy dog"
-#: The part of a cell's time that passes first and does not count: statements are prepared, threads started.
+#: The part of a cell's time that comes first and does not count: statements are prepared, threads started.
 WARM_UP = 0.25
 
 Ask: TypeAlias = Callable[[random.Random], Awaitable[None]]
 Work: TypeAlias = Callable[[], Awaitable[None]]
 #: Runs all of these side by side until the last has ended.
 Together: TypeAlias = Callable[[Sequence[Work]], Awaitable[None]]
-
-
-class Driver(Protocol):
-    """One driver, connected. Each method raises if the answer is not what was asked for."""
-
-    async def read(self, chance: random.Random) -> None:
-        """A page of messages of a room."""
-
-    async def write(self, chance: random.Random) -> None:
-        """One message, durable as far as the engine's defaults go."""
-
-    async def pipeline(self, chance: random.Random) -> None:
-        """A room's last offset; then side by side its last page and a user's marker in it."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -59,27 +47,65 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 async def by_trio(work: Sequence[Work]) -> None:
-    """`Together` under trio."""
     async with trio.open_nursery() as nursery:
         for each in work:
             nursery.start_soon(each)
 
 
 async def by_asyncio(work: Sequence[Work]) -> None:
-    """`Together` under asyncio."""
     await asyncio.gather(*(each() for each in work))
 
 
-def operations(driver: Driver) -> Iterator[tuple[str, Ask]]:
-    """What is measured, in the order of the table."""
-    yield "read", driver.read
-    yield "write", driver.write
-    yield "pipeline", driver.pipeline
+class Driver(ABC):
+    """One driver, connected. A wrong answer raises, since a driver that answers less would look fast."""
+
+    def __init__(self, together: Together) -> None:
+        self._together = together
+
+    @property
+    def operations(self) -> Mapping[str, Ask]:
+        """What is measured, in the order of the table."""
+        return {"read": self._read, "write": self._write, "pipeline": self._pipeline}
+
+    @abstractmethod
+    async def page(self, room: int, after: int) -> int:
+        """The number of messages that came."""
+
+    @abstractmethod
+    async def last(self, room: int) -> int:
+        """The offset of a room's last message."""
+
+    @abstractmethod
+    async def marker(self, room: int) -> int:
+        """A user's read marker, which is 7."""
+
+    @abstractmethod
+    async def insert(self, room: int) -> None:
+        """One message, as durable as the engine's defaults make it."""
+
+    async def _read(self, chance: random.Random) -> None:
+        check(await self.page(*some_page(chance)), PAGE)
+
+    async def _write(self, chance: random.Random) -> None:
+        await self.insert(some_page(chance)[0])
+
+    async def _pipeline(self, chance: random.Random) -> None:
+        """A room's last offset; then side by side its last page and a user's marker in it."""
+        room, _ = some_page(chance)
+        last = await self.last(room)
+
+        async def page() -> None:
+            check(await self.page(room, last - PAGE), PAGE)
+
+        async def marker() -> None:
+            check(await self.marker(room), 7)
+
+        await self._together([page, marker])
 
 
-async def measure(driver: Driver, together: Together, plan: Plan) -> None:
-    """All cells of one driver, each printed as a line of JSON as soon as it is there."""
-    for operation, ask in operations(driver):
+async def measure(operations: Mapping[str, Ask], together: Together, plan: Plan) -> None:
+    """All cells of one driver, each printed as a line of JSON as soon as it is measured."""
+    for operation, ask in operations.items():
         for waiting in plan.waiting:
             await _loop(ask, together, waiting, plan.seconds * WARM_UP)
             cpu, began = process_time(), perf_counter()
@@ -113,17 +139,11 @@ async def _loop(ask: Ask, together: Together, waiting: int, seconds: float) -> l
     return latencies
 
 
-def some_room(chance: random.Random) -> int:
-    """Any room."""
-    return chance.randint(1, ROOMS)
+def some_page(chance: random.Random) -> tuple[int, int]:
+    """A room, and an offset with a whole page after it."""
+    return chance.randint(1, ROOMS), chance.randrange(MESSAGES - PAGE)
 
 
-def some_place(chance: random.Random) -> int:
-    """An offset behind which there is a whole page."""
-    return chance.randrange(MESSAGES - PAGE)
-
-
-def check(rows: int, expected: int = PAGE) -> None:
-    """A driver that answers less would look fast."""
-    if rows != expected:
-        raise RuntimeError(f"{rows} rows instead of {expected}")
+def check(found: int, expected: int) -> None:
+    if found != expected:
+        raise RuntimeError(f"{found} instead of {expected}")

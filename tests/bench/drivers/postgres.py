@@ -22,7 +22,6 @@ from tests.bench.drivers.statements import Statements, tables
 
 
 def fill(url: str) -> None:
-    """Make the tables."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(tables("bigint GENERATED ALWAYS AS IDENTITY"))
         connection.execute("VACUUM ANALYZE messages, rooms, markers")
@@ -88,13 +87,13 @@ def _numbered(statement: str) -> str:
 
 async def _by_threads(url: str, plan: Plan) -> None:
     driver = _Threads(url)
-    await measure(driver, by_trio, plan)
+    await measure(driver.operations, by_trio, plan)
     driver.close()
 
 
 async def _by_psycopg(url: str, plan: Plan) -> None:
     connections = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(POOL)]
-    await measure(_Psycopg(connections), by_asyncio, plan)
+    await measure(_Psycopg(connections).operations, by_asyncio, plan)
     for connection in connections:
         await connection.close()
 
@@ -103,7 +102,7 @@ async def _by_asyncpg(url: str, plan: Plan) -> None:
     import asyncpg
 
     connections = [await asyncpg.connect(url) for _ in range(POOL)]
-    await measure(_Asyncpg(connections), by_asyncio, plan)
+    await measure(_Asyncpg(connections).operations, by_asyncio, plan)
     for connection in connections:
         await connection.close()
 

@@ -22,7 +22,6 @@ _MARKED = {statement: statement.replace("%s", "?") for statement in ALL}
 
 
 def fill(path: str) -> None:
-    """Make the tables."""
     connection = sqlite3.connect(path)
     connection.executescript("PRAGMA journal_mode = WAL;" + tables("INTEGER"))
     connection.close()
@@ -78,7 +77,7 @@ class _Aiosqlite(Statements):
 
 
 async def _by_threads(path: str, plan: Plan) -> None:
-    await measure(_Threads(path), by_trio, plan)
+    await measure(_Threads(path).operations, by_trio, plan)
 
 
 async def _by_aiosqlite(path: str, plan: Plan) -> None:
@@ -87,7 +86,7 @@ async def _by_aiosqlite(path: str, plan: Plan) -> None:
     connections = [await aiosqlite.connect(path, isolation_level=None) for _ in range(READERS + 1)]
     for connection in connections:
         await connection.execute("PRAGMA synchronous = FULL")
-    await measure(_Aiosqlite(connections[:-1], connections[-1]), by_asyncio, plan)
+    await measure(_Aiosqlite(connections[:-1], connections[-1]).operations, by_asyncio, plan)
     for connection in connections:
         await connection.close()
 

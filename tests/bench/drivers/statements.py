@@ -1,13 +1,12 @@
-"""The SQL that every driver of PostgreSQL and SQLite is given, and the three operations made of it.
+"""The SQL that every driver of PostgreSQL and SQLite is given.
 
 Owns: the statements, with `%s` for a value, as psycopg has it. May not: know a driver or an engine.
 """
 
-import random
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
-from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, TEXT, Together, check, some_place, some_room
+from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, TEXT, Driver, check
 
 READ = """
     SELECT number, time, user_id, user_name, text FROM messages
@@ -19,36 +18,26 @@ WRITE = "INSERT INTO written (room, time, user_id, user_name, text) VALUES (%s, 
 ALL = (READ, LAST, MARKER, WRITE)
 
 
-class Statements(ABC):
-    """A `Driver` made of one method that asks a statement."""
-
-    def __init__(self, together: Together) -> None:
-        self._together = together
+class Statements(Driver):
+    """A driver with one method that asks a statement."""
 
     @abstractmethod
     async def rows(self, statement: str, *values: object) -> list[Any]:
         """The rows of an answer; none of a statement that writes."""
 
-    async def read(self, chance: random.Random) -> None:
-        """See `Driver`."""
-        check(len(await self.rows(READ, some_room(chance), some_place(chance), PAGE)))
+    async def page(self, room: int, after: int) -> int:
+        return len(await self.rows(READ, room, after, PAGE))
 
-    async def write(self, chance: random.Random) -> None:
-        """See `Driver`."""
-        check(len(await self.rows(WRITE, some_room(chance), 1_795_000_000_000, "u_ann", "Ann", TEXT)), 0)
-
-    async def pipeline(self, chance: random.Random) -> None:
-        """See `Driver`."""
-        room = some_room(chance)
+    async def last(self, room: int) -> int:
         ((last,),) = await self.rows(LAST, room)
+        return int(last)
 
-        async def page() -> None:
-            check(len(await self.rows(READ, room, last - PAGE, PAGE)))
+    async def marker(self, room: int) -> int:
+        ((read,),) = await self.rows(MARKER, "u_ann", room)
+        return int(read)
 
-        async def marker() -> None:
-            check(len(await self.rows(MARKER, "u_ann", room)), 1)
-
-        await self._together([page, marker])
+    async def insert(self, room: int) -> None:
+        check(len(await self.rows(WRITE, room, 1_795_000_000_000, "u_ann", "Ann", TEXT)), 0)
 
 
 def tables(key: str) -> str:

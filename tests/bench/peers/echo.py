@@ -1,10 +1,10 @@
-"""WebSockets that send back what comes, each on another loop: `python -m tests.bench.peers.echo LOOP`.
+"""WebSockets that send back each message, on several loops: `python -m tests.bench.peers.echo LOOP`.
 
 `epoll` parses frames by hand and checks nothing; `trio` is trio-websocket; `asyncio` and `uvloop` are the library
-`websockets`, the same code on either loop.
+`websockets`, the same code on either loop. Each imports only its own library, since imported objects cost time at each
+garbage collection.
 """
 
-import asyncio
 import gc
 import importlib
 import select
@@ -13,11 +13,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import trio
-from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosedError
-
 from tests.bench.peers.sockets import listen
 
 BARE_FRAMES = Path(__file__).resolve().parents[3] / "loadgen" / "peers"
@@ -25,7 +20,7 @@ READ = 65_536
 
 
 def on_epoll() -> None:
-    """The floor: one loop, one read and one write for what has come."""
+    """The floor: one read and one write for each event."""
     sys.path.insert(0, str(BARE_FRAMES))
     bare = importlib.import_module("bare_frames")
     gc.disable()
@@ -54,8 +49,10 @@ def on_epoll() -> None:
                 client.sendall(b"".join([bare.frame(each.opcode, each.payload) for each in frames]))
 
 
-async def on_trio() -> None:
+def on_trio() -> None:
     """As the documentation of trio-websocket shows it."""
+    import trio
+    from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
     async def echo(request: WebSocketRequest) -> None:
         connection = await request.accept()
@@ -63,23 +60,31 @@ async def on_trio() -> None:
             while True:
                 await connection.send_message(await connection.get_message())
 
-    async with trio.open_nursery() as nursery:
-        server = await nursery.start(serve_websocket, echo, "127.0.0.1", 0, None)
-        print(f"listening on http://127.0.0.1:{server.port}", flush=True)
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve_websocket, echo, "127.0.0.1", 0, None)
+            print(f"listening on http://127.0.0.1:{server.port}", flush=True)
+
+    trio.run(main)
 
 
-async def on_asyncio() -> None:
+def on_asyncio(loop: str) -> None:
     """As the documentation of websockets shows it; without compression and pings."""
+    from websockets.asyncio.server import ServerConnection, serve
+    from websockets.exceptions import ConnectionClosedError
 
     async def echo(connection: ServerConnection) -> None:
-        with suppress(ConnectionClosedError):  # clients here hang up without a word
+        with suppress(ConnectionClosedError):  # the clients of a bench send no close frame
             async for message in connection:
                 await connection.send(message)
 
-    async with serve(echo, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
-        [listening] = server.sockets
-        print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-        await server.serve_forever()
+    async def main() -> None:
+        async with serve(echo, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
+            [listening] = server.sockets
+            print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+            await server.serve_forever()
+
+    importlib.import_module(loop).run(main())
 
 
 if __name__ == "__main__":
@@ -87,8 +92,6 @@ if __name__ == "__main__":
         case "epoll":
             on_epoll()
         case "trio":
-            trio.run(on_trio)
-        case "asyncio":
-            asyncio.run(on_asyncio())
-        case "uvloop":
-            importlib.import_module("uvloop").run(on_asyncio())
+            on_trio()
+        case loop:
+            on_asyncio(loop)
