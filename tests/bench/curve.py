@@ -1,13 +1,11 @@
-"""PURPOSE 7: do loop and parser decide? Latency against load, of ours and of others on trio, asyncio and uvloop.
+"""Latency against load, of this server and of others on trio, asyncio and uvloop: do loop and parser decide?
 
 How: 100 WebSockets to each server send messages by a schedule that does not wait for answers, at rising rates, in
-turns of a second; each message comes back (an echo) or is acknowledged (a chat: durable). Latency is from the moment
-the schedule intended, so a server that stalls pays for all that it kept waiting. A cell is the median of its turns. A
-server is done when its 99th percentile exceeds `ENOUGH`, or when it refuses a message. CPU is that of the server's
-process for each message.
-What would fool it: a client that is late itself. How late it sent is recorded; where that may explain a part of the
-figure the latencies are withheld, and CPU alone is told. Client and server have a core each on two cores, and at high
-rates the kernel's part is done on both.
+turns of a second; each message is echoed, or acknowledged when it is durable. Latency counts from the intended moment,
+so a server that stalls pays for all messages that it delayed. A cell is the median of its turns. A server is done when
+its 99th percentile exceeds `ENOUGH`, or when it refuses a message. CPU is that of the server's process for a message.
+What would fool it: a client that is late itself. Its lateness is recorded, and where it may explain a part of the
+figure only CPU is told. Client and server have a core each, and at high rates the kernel works on both.
 """
 
 import importlib.util
@@ -16,8 +14,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from loadgen.latency import Latency
 from loadgen.timers import NEVER, WakeUp, now
@@ -33,12 +32,11 @@ RATES = (
     40_000,
 )  # fmt: skip
 CLIENTS, TURNS = 100, 3
-#: Milliseconds of a 99th percentile with which a server has shown what it can, or this client has.
+#: Milliseconds of a 99th percentile at which a server is not asked for more.
 ENOUGH = 100.0
-#: Milliseconds by which the client may be late at the 99th percentile, and the part of the server's figure that it may
-#: be beyond them.
+#: Milliseconds by which the client may be late at the 99th percentile; beyond them this part of the server's figure.
 LATE, LATE_PART = 1.0, 0.25
-#: Milliseconds of a 99th percentile that people do not notice in a chat, and the rate at which CPU is compared.
+#: Milliseconds of a 99th percentile that nobody notices in a chat, and the rate at which CPU is compared.
 GOOD, COMPARED = 10.0, 2_000
 #: Messages sent before answers are read again, when the schedule is behind.
 AT_ONCE = 16
@@ -46,7 +44,7 @@ AT_ONCE = 16
 PATIENCE = 5.0
 
 OURS, CHAT, FLOOR, UVLOOP = "chatserver, echo", "chatserver, durable chat", "bare epoll loop, echo", "uvloop"
-#: A client that has no turn answers no ping either. None of the servers pings.
+#: Clients answer no pings between their turns, so no server may ping.
 _NO_PINGS = "--ping-interval", "3600"
 _ECHO = (Step(upgrade("/echo"), b"\r\n\r\n"),), frame(wire.TEXT), wire.TEXT.encode()
 _PUBLISH = (Step(upgrade(), b'"hello"'),), wire.publish("bench", wire.TEXT), b'"ack"'
@@ -54,7 +52,7 @@ _PUBLISH = (Step(upgrade(), b'"hello"'),), wire.publish("bench", wire.TEXT), b'"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A server, and what is said to it."""
+    """A server, how its clients join, and what they send."""
 
     name: str
     start: Callable[[], AbstractContextManager[Process]]
@@ -102,20 +100,12 @@ def _is_here(subject: Subject) -> bool:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one server did in one turn."""
-
-    rate: float  # answers a second
-    p50_ms: float
-    p99_ms: float
-    late_ms: float  # the client, at the 99th percentile
-    cpu_us: float  # for each message
-    share: float  # of a core
+#: The figures of a `Cell` behind its rate, measured in one turn.
+Turn: TypeAlias = tuple[float, float, float, float, float, float]
 
 
 class Answers:
-    """Takes the answers of clients, and how long after their intended moment they came."""
+    """Records the latency of each answer, from the moment when the schedule intended its message."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -124,7 +114,6 @@ class Answers:
         self.refused = 0
 
     def expect(self, client: Client, intended: float) -> None:
-        """One message more is under way."""
         self._waiting.setdefault(client, deque()).append(intended)
 
     def __call__(self, client: Client, data: bytes) -> None:
@@ -178,23 +167,20 @@ class Side:
             return
         elapsed, used = now() - began, self._server.cpu() - cpu
         spread, lateness = _latency(taken), _latency(late)
-        self._turns.append(
-            Turn(
-                count / elapsed, _ms(spread, 50), _ms(spread, 99), _ms(lateness, 99), used / count * 1e6, used / elapsed
-            )
-        )
+        latencies = _ms(spread, 50), _ms(spread, 99), _ms(lateness, 99)
+        self._turns.append((count / elapsed, *latencies, used / count * 1e6, used / elapsed))
 
     def cells(self, rate: int) -> Iterator[Cell]:
         """The turns since the last cell, as one; none of a rate at which messages were refused."""
         if not self.done:
             turns, self._turns = self._turns, []
-            self.done = median([turn.p99_ms for turn in turns]) > ENOUGH
+            self.done = median([p99 for _, _, p99, *_ in turns]) > ENOUGH
             yield cell_of(self._subject.name, rate, turns)
 
 
 def cell_of(name: str, rate: int, turns: Sequence[Turn]) -> Cell:
     """The median of all turns. If the client was late, the latencies are withheld."""
-    done, p50, p99, late, cpu, share = map(median, zip(*map(astuple, turns), strict=True))
+    done, p50, p99, late, cpu, share = map(median, zip(*turns, strict=True))
     withheld = late > LATE and late > LATE_PART * p99
     return Cell(name, rate, done, None if withheld else p50, None if withheld else p99, late, cpu, share)
 

@@ -20,12 +20,14 @@ def metrics(address: Address, tls: ssl.SSLContext | None = None) -> dict[str, fl
     return {name: float(value) for name, _, value in lines}
 
 
+def held(address: Address, *phases: str, tls: ssl.SSLContext | None = None) -> float:
+    """Connections that the server counts in these phases."""
+    wanted = {f'chatserver_connections{{phase="{phase}"}}' for phase in phases}
+    return sum(value for name, value in metrics(address, tls).items() if name in wanted)
+
+
 def require_held(address: Address, count: int, *phases: str, tls: ssl.SSLContext | None = None) -> None:
     """Raise RuntimeError unless the server has at least so many connections in these phases."""
-    found = sum(
-        value
-        for name, value in metrics(address, tls).items()
-        if name.startswith("chatserver_connections{") and any(f'phase="{phase}"' in name for phase in phases)
-    )
+    found = held(address, *phases, tls=tls)
     if found < count:
         raise RuntimeError(f"{found:.0f} of {count} are held in {' and '.join(phases)}")

@@ -45,11 +45,12 @@ def test_a_server_that_refuses_a_message_is_done() -> None:
 
 
 def test_latencies_are_withheld_where_the_client_was_late() -> None:
-    turn = curve.Turn(rate=2_000, p50_ms=3.0, p99_ms=6.0, late_ms=1.4, cpu_us=40.0, share=0.1)
-    cell = curve.cell_of("server", 2_000, [turn, replace(turn, late_ms=0.2), turn])
+    def turn(late: float) -> curve.Turn:
+        return 2_000, 3.0, 6.0, late, 40.0, 0.1
+
+    cell = curve.cell_of("server", 2_000, [turn(1.4), turn(0.2), turn(1.4)])
     assert (cell.p50_ms, cell.p99_ms) == (3.0, 6.0)  # less than a quarter of the figure
-    late = replace(turn, late_ms=1.6)
-    cell = curve.cell_of("server", 2_000, [late, turn, late])
+    cell = curve.cell_of("server", 2_000, [turn(1.6), turn(1.4), turn(1.6)])
     assert (cell.p50_ms, cell.p99_ms, cell.cpu_us) == (None, None, 40.0)
 
 

@@ -1,36 +1,36 @@
-"""What a peer under TLS costs: bytes at rest, bytes while it is slow in its handshake, CPU for a handshake.
+"""What a peer under TLS costs: bytes when idle, bytes while it is slow in its handshake, CPU of a handshake.
 
-How: as in `memory`, Pss before and after a crowd that the server shows in its phase; a fresh server for each kind. The
-certificate is ECDSA P-256, the usual one today. CPU is the server's own, for connect, handshake, upgrade and join,
-beside what the least that could answer spends on the same (peers/bare_tls.py), some at a time in turns.
-What would fool it: OpenSSL takes its memory in small pieces from the C library's heap, so a heap with holes from
-earlier peers makes the next ones look cheaper. So few are let in first (`WARM`), and one crowd in a server's life.
+How: as in `memory`, the growth of Pss while a crowd comes; a fresh server for each kind. The certificate is ECDSA
+P-256. CPU is the server's, for connect, handshake, upgrade and join, in turns with a peer that only answers
+(peers/bare_tls.py).
+What would fool it: OpenSSL allocates small pieces from the C library's heap, so holes that earlier peers left make the
+next ones look cheaper. So only `WARM` peers come first, and each server has one crowd.
 """
 
 import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.client import HTTPSConnection
+from functools import partial
 from pathlib import Path
 
 from tests.bench import wire
 from tests.bench.clients import connect
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
-from tests.bench.gauges import Address
+from tests.bench.gauges import Address, held, require_held
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.certificates import NAMES, certificate, client_hello, trusting
 from tests.support.peers import upgrade
 
-#: Peers let in and out before the first reading.
+#: Peers that come and go before the first reading.
 WARM = 100
 #: Rounds in which the CPU is measured, and joins in each of its turns.
 ROUNDS, JOINS = 5, 200
 #: Seconds for the server to come to rest.
 SETTLE = 4.0
-#: Fewer than may be half-way through their handshake at a time.
+#: Peers half-way in the handshake: fewer than the server's limit.
 FEW = 200
 _PATIENT = ("--tls-deadline", "3600", "--head-deadline", "3600", "--ping-interval", "3600")
 _VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
@@ -54,43 +54,49 @@ FIRST, AGAIN = (
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Each kind in turn."""
     count = scale.of(2_000, 50)
-    settle = scale.of(SETTLE, 0.3)
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
         files = certificate(Path(folder))
         flags = ("--tls-cert", files[0], "--tls-key", files[1], *_PATIENT)
-        for version in _VERSIONS:
+        for version, figure in IDLE.items():
             with chatserver(*flags) as server:
-                yield _idle(server, version, count, settle)
-        for figure, take, held in ((SLOW_HELLO, 0.5, count), (HALF_SHAKEN, 1.0, scale.of(FEW, 50))):
-            with chatserver(*flags) as server:
-                yield _hellos(server, figure, take, held, settle)
+                join = partial(_websocket, server.address, trusting(_VERSIONS[version]))
+                yield _memory_of(server, figure, "open", join, scale, count)
+        hello = client_hello()
+        half = hello[: len(hello) // 2]
         with chatserver(*flags) as server:
-            yield _crowd_of_hellos(server, count, settle)
+            yield _memory_of(server, SLOW_HELLO, "tls", partial(_send, server.address, half), scale, count)
+        with chatserver(*flags) as server:
+            shake = partial(_shake_half, server.address, hello)
+            yield _memory_of(server, HALF_SHAKEN, "tls", shake, scale, scale.of(FEW, 50))
+        with chatserver(*flags) as server:
+            yield _crowd_of_hellos(server, count, scale.of(SETTLE, 0.3))
         with chatserver(*flags) as server, peer("bare_tls", *files) as bare, chatserver(*_PATIENT) as plain:
             yield from _joins(server, bare, plain, scale)
 
 
-def _idle(server: Process, version: str, count: int, settle: float) -> Result:
-    context = trusting(_VERSIONS[version])
+def _memory_of(
+    server: Process, figure: Figure, phase: str, connect_one: Callable[[], socket.socket], scale: Scale, count: int
+) -> Result:
+    """Bytes of Pss for each of so many peers, on a fresh server."""
+    settle = scale.of(SETTLE, 0.3)
     with ExitStack() as first:
-        _open(first, server, WARM, context)
+        for _ in range(WARM):
+            first.enter_context(connect_one())
     time.sleep(settle)
     before = server.memory()
     with ExitStack() as stack:
-        _open(stack, server, count, context)
+        for _ in range(count):
+            stack.enter_context(connect_one())
         time.sleep(settle)
         after = server.memory()
-        held = _held(server.address, "open")
-        if held < count:
-            raise RuntimeError(f"{held:.0f} of {count} are open")
+        require_held(server.address, count, phase, tls=trusting())
     details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
-    return Result(figure=IDLE[version], samples=[(after - before) / count], details=details)
+    return Result(figure=figure, samples=[(after - before) / count], details=details)
 
 
 def _joins(server: Process, bare: Process, plain: Process, scale: Scale) -> Iterator[Result]:
-    """CPU for a join, in turns: at the server and at the floor, first without and then with a ticket."""
+    """CPU of a join at the server and at the bare peer in turns, without and with a session ticket."""
     count = scale.of(JOINS, 20)
     context = trusting(_VERSIONS["1.3"])
     samples: dict[tuple[str, int], list[float]] = {}
@@ -118,7 +124,7 @@ def _open(
     stack: ExitStack, server: Process, count: int, context: ssl.SSLContext | None = None,
     ticket: ssl.SSLSession | None = None,
 ) -> float:  # fmt: skip
-    """Open some, one after the other; the server's CPU for each, in microseconds."""
+    """Open WebSockets one after the other; the server's CPU for each, in microseconds."""
     cpu = server.cpu()
     for _ in range(count):
         stack.enter_context(_websocket(server.address, context, ticket))
@@ -131,10 +137,10 @@ def _ticket(peer: socket.socket) -> ssl.SSLSession | None:
 
 
 def _websocket(address: Address, context: ssl.SSLContext | None, ticket: ssl.SSLSession | None = None) -> socket.socket:
-    """One that has joined; it blocks, since each waits for its turn."""
+    """A blocking WebSocket that has joined a room."""
     peer = connect(address)
     peer.setblocking(True)
-    # Two small writes in a row, as at the end of a handshake, would wait for an ACK that is put off for 40 ms.
+    # Without it the second of two small writes, as at the end of a handshake, waits for an ACK delayed by 40 ms.
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if context is not None:
         peer = context.wrap_socket(peer, server_hostname=NAMES[0], session=ticket)
@@ -146,30 +152,8 @@ def _websocket(address: Address, context: ssl.SSLContext | None, ticket: ssl.SSL
     return peer
 
 
-def _hellos(server: Process, figure: Figure, take: float, count: int, settle: float) -> Result:
-    hello = client_hello()
-    part = hello[: int(len(hello) * take)]
-    with ExitStack() as first:
-        for _ in range(WARM):
-            first.enter_context(_send(server.address, part))
-    time.sleep(settle)
-    before = server.memory()
-    with ExitStack() as stack:
-        for _ in range(count):
-            peer = stack.enter_context(_send(server.address, part))
-            if take == 1.0:
-                peer.recv(1)
-        time.sleep(settle)
-        after = server.memory()
-        held = _held(server.address, "tls")
-        if held < count:
-            raise RuntimeError(f"{held:.0f} of {count} are in their handshake")
-    details = f"{count:,} held, each sent {len(part)} B; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
-    return Result(figure=figure, samples=[(after - before) / count], details=details)
-
-
 def _crowd_of_hellos(server: Process, count: int, settle: float) -> Result:
-    """More than may be half-way: what they cost at most is what those cost who are."""
+    """The most that a crowd costs of which only some may be half-way in the handshake."""
     time.sleep(settle)
     before, most = server.memory(), 0
     hello = client_hello()
@@ -180,8 +164,8 @@ def _crowd_of_hellos(server: Process, count: int, settle: float) -> Result:
                 most = max(most, server.memory())
         time.sleep(settle)
         most = max(most, server.memory())
-        held = _held(server.address, "tls")
-    details = f"{count:,} sent {len(hello)} B each, {held:.0f} are half-way at the end"
+        shaking = held(server.address, "tls", tls=trusting())
+    details = f"{count:,} sent {len(hello)} B each, {shaking:.0f} are half-way at the end"
     return Result(figure=CROWD, samples=[(most - before) / 1e6], details=details)
 
 
@@ -192,12 +176,8 @@ def _send(address: Address, data: bytes) -> socket.socket:
     return peer
 
 
-def _held(address: Address, phase: str) -> float:
-    connection = HTTPSConnection(*address, timeout=30, context=trusting())
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    finally:
-        connection.close()
-    lines = (line for line in text.splitlines() if line.startswith("chatserver_connections{"))
-    return sum(float(line.rpartition(" ")[2]) for line in lines if f'phase="{phase}"' in line)
+def _shake_half(address: Address, hello: bytes) -> socket.socket:
+    """Send a ClientHello and wait for the server's answer."""
+    peer = _send(address, hello)
+    peer.recv(1)
+    return peer

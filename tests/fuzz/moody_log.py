@@ -1,9 +1,8 @@
 """The log of the fuzz world: in memory, slow or failing as a rule wants it.
 
-Owns: whether somebody waits for it, and all that was ever said. May not: judge.
+Owns: whether somebody waits for it. May not: judge.
 """
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,16 +11,15 @@ from outcome import Outcome, capture
 
 from chatserver.chat import catch_up
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, LogUnavailable, Stored
+from chatserver.log.interface import Draft, LogUnavailable
 from tests.support.chatting import ControlledLog
 
 
 class MoodyLog(ControlledLog):
-    """Knows whether somebody waits for it, or for a reader that it has put off; and all that was ever said."""
+    """Knows whether somebody waits for it, or for the next attempt after a read that failed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.committed: defaultdict[tuple[str, int], set[str]] = defaultdict(set)  # all that a record ever said
         self._put_off_until = -1.0
 
     @property
@@ -31,16 +29,6 @@ class MoodyLog(ControlledLog):
     def last(self, room: str) -> int:
         """The newest offset."""
         return self._any(room).last
-
-    def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
-        outcomes = super()._commit(drafts)
-        for outcome in outcomes:
-            if isinstance(outcome, Stored):
-                for record in (outcome.record, *outcome.record.alters):
-                    self.committed[record.room, record.offset].add(record.text)
-                if outcome.record.empties:
-                    self.committed[outcome.record.room, outcome.record.empties].add("")
-        return outcomes
 
     @asynccontextmanager
     async def _slowly(self) -> AsyncIterator[None]:

@@ -14,10 +14,9 @@ import select
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from enum import IntEnum
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from loadgen import sockets
 from loadgen.target import Target
@@ -46,36 +45,6 @@ class Stage(IntEnum):
     UPGRADING = 2
     JOINING = 3
     HELD = 4
-
-
-class Open(NamedTuple):
-    """To a holder: open those of these numbers, so many to a room."""
-
-    target: Target
-    first: int
-    end: int
-    room_size: int
-
-
-class Stop(NamedTuple):
-    """To a holder: open no more of them."""
-
-
-class Listen(NamedTuple):
-    """To a holder: count the messages with this in them from now on."""
-
-    mark: bytes
-
-
-class Leave(NamedTuple):
-    """To a holder: what comes from now on is the end, and means nothing."""
-
-
-class Tell(NamedTuple):
-    """To a holder: say how it stands."""
-
-
-Order: TypeAlias = Open | Stop | Listen | Leave | Tell
 
 
 class Status(NamedTuple):
@@ -114,9 +83,6 @@ class Holder:
         self._last_heard = 0.0
         self._mark = b""
         self._lost: Counter[str] = Counter()
-        self._obeys: dict[type[Order], Callable[[Any], None]] = {
-            Open: self._open, Stop: self._stop, Listen: self._listen, Leave: self._leave, Tell: self._tell,
-        }  # fmt: skip
 
     def run(self) -> None:
         """Until the pipe ends."""
@@ -128,29 +94,34 @@ class Holder:
                     self._serve(descriptor)
                     continue
                 try:
-                    order = self._orders.recv()
+                    act, arguments = self._orders.recv()
                 except EOFError:
                     return
-                self._obeys[type(order)](order)
+                act(self, *arguments)
             self._open_more()
 
-    # -- orders -------------------------------------------------------------------------------------------------------
+    # -- called with what comes by the pipe ---------------------------------------------------------------------------
 
-    def _open(self, order: Open) -> None:
-        self._target, self._next, self._end, self._room_size = order
+    def open(self, target: Target, first: int, end: int, room_size: int) -> None:
+        """Open the connections of these numbers, so many to a room."""
+        self._target, self._next, self._end, self._room_size = target, first, end, room_size
 
-    def _stop(self, _: Stop) -> None:
+    def stop(self) -> None:
+        """Open no more."""
         self._end = self._next
 
-    def _listen(self, order: Listen) -> None:
-        self._mark, self._heard = order.mark, 0
+    def listen(self, mark: bytes) -> None:
+        """Count the messages that contain this from now on."""
+        self._mark, self._heard = mark, 0
 
-    def _leave(self, _: Leave) -> None:
+    def leave(self) -> None:
+        """Ignore what comes from now on: the server is about to end."""
         self._epoll.close()
         self._epoll = select.epoll()
         self._epoll.register(self._orders.fileno(), select.EPOLLIN)
 
-    def _tell(self, _: Tell) -> None:
+    def tell(self) -> None:
+        """Send the status."""
         self._orders.send(Status(
             held=self._held, arriving=len(self._arriving), unopened=self._end - self._next, pings=self._pings,
             heard=self._heard, last_heard=self._last_heard, lost=self._lost,

@@ -10,13 +10,14 @@ import gc
 import multiprocessing
 import resource
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
 from loadgen.target import Target
 from tests.million import holder
-from tests.million.holder import Leave, Listen, Open, Order, Status, Stop, Tell
+from tests.million.holder import Holder, Status
 
 #: Seconds for which one may be too busy to answer.
 PATIENCE = 60.0
@@ -64,25 +65,25 @@ class Holders:
         """Have one open as many of these numbers as it may hold; returns where the next one goes on."""
         place = first // self._each
         end = min(end, (place + 1) * self._each)
-        self._order(place, Open(target, first, end, room_size))
+        self._order(place, Holder.open, target, first, end, room_size)
         return end
 
     def stop(self) -> None:
         """Open no more."""
-        self._order_all(Stop())
+        self._order_all(Holder.stop)
 
     def listen(self, mark: bytes) -> None:
         """Count the messages with this in them; when this returns, they all do."""
-        self._order_all(Listen(mark))
+        self._order_all(Holder.listen, mark)
         self.status()
 
     def leave(self) -> None:
         """The server is about to end."""
-        self._order_all(Leave())
+        self._order_all(Holder.leave)
 
     def status(self) -> Status:
         """How all of them stand."""
-        self._order_all(Tell())
+        self._order_all(Holder.tell)
         told = [self._answer(place) for place in range(len(self._pipes))]
         return Status(
             held=sum(status.held for status in told),
@@ -94,13 +95,14 @@ class Holders:
             lost=sum((status.lost for status in told), Counter()),
         )
 
-    def _order_all(self, order: Order) -> None:
+    def _order_all(self, act: Callable[..., None], *arguments: object) -> None:
         for place in range(len(self._pipes)):
-            self._order(place, order)
+            self._order(place, act, *arguments)
 
-    def _order(self, place: int, order: Order) -> None:
+    def _order(self, place: int, act: Callable[..., None], *arguments: object) -> None:
+        """Have one process call this method of its `Holder`."""
         try:
-            self._pipes[place].send(order)
+            self._pipes[place].send((act, arguments))
         except OSError as error:
             raise HolderDiedError(f"process {place + 1} of the clients is gone") from error
 

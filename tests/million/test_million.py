@@ -24,6 +24,7 @@ from tests.million.needs import MARGIN_BYTES, UNEVENNESS, Machine, NotEnoughErro
 from tests.million.opening import STUCK, Opening
 from tests.million.probes import Beside, Everywhere
 from tests.million.run import Idle, Options, Outcome, Row
+from tests.support.running import SESSION, all_running
 
 GIB = 1 << 30
 MACHINE = Machine(
@@ -36,20 +37,6 @@ LIFE = 90
 
 
 # -- the whole of it --------------------------------------------------------------------------------------------------
-
-
-def in_session(session: int) -> list[str]:
-    """The processes of a session, whatever group they are in."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(folder.name)
-    return found
 
 
 def test_some_hundred(tmp_path: Path) -> None:
@@ -83,7 +70,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
             output, errors = running.communicate(timeout=LIFE)
             assert running.returncode == 130, errors
             assert "Interrupted: what had been measured until then." in output
-            assert not in_session(running.pid)
+            assert str(running.pid) not in [fields[SESSION] for _, fields in all_running()]
             assert not list(tmp_path.iterdir())
         finally:
             running.kill()

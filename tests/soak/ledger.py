@@ -150,18 +150,15 @@ class Ledger:
 
     # -- when everybody has finished ----------------------------------------------------------------------------------
 
-    def check_log(self, room: Room, records: Iterable[Any], *, after: int = 0, pending: Iterable[str] = ()) -> None:
-        """All that the log has behind an offset: each acknowledged record once, no hole, nothing else.
-
-        `pending` are names of acts that nobody was answered about, which may be there or not.
-        """
+    def check_log(self, room: Room, records: Iterable[Any], *, after: int = 0) -> None:
+        """Check the log behind an offset: each acknowledged record once, no hole, nothing else."""
         last = after
         for record in records:
             offset = self.see(room, record, "the log")
             if offset != last + 1:
                 raise Violation(f"in the log of {room.name} {offset} comes after {last}")
             last = offset
-            if offset not in room.acts and room.names.get(offset, "") not in pending:
+            if offset not in room.acts:
                 raise Violation(f"nobody was told of {room.name}/{offset}, a {record.get('type', MESSAGE)}")
         if last < room.top:
             raise Violation(f"the log of {room.name} ends at {last}, and {room.top} was acknowledged or seen")

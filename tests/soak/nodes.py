@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from chatserver.exits import EXIT_CLEAN
 from tests.soak.ledger import Violation
 from tests.support.peers import Address
 from tests.support.ports import steady_port
+from tests.support.running import PARENT, SESSION, all_running
 from tests.support.serving import RATES, eventually
 
 #: Seconds between two starts of what could not start, because its database is away or the last worker still drains.
@@ -30,8 +30,6 @@ DRAIN_TIMEOUT = 5
 COMPLAINT = "chatserver: "
 #: A worker that is stopped, or killed while it replaces another; and a commit at the end that waits for a processor.
 EXPECTED_ERRORS = ("worker_hung", "worker_not_replaced", "did not finish its last commit")
-#: Where these are behind a process's name in its `stat`; a session's number stays when its first process has ended.
-_STATE, _PARENT, _SESSION = 0, 1, 3
 
 
 class Node:
@@ -63,14 +61,14 @@ class Node:
         return self._process.pid
 
     def processes(self) -> list[int]:
-        """All that belong to it and have not ended, whoever their parent is now."""
-        return [number for number, state in _stats() if int(state[_SESSION]) in self._sessions]
+        """All that have not ended, by their session: that stays when the supervisor is dead."""
+        return [number for number, fields in all_running() if int(fields[SESSION]) in self._sessions]
 
     def workers(self) -> list[int]:
         """Those that serve: children of the supervisor, or the only process."""
         if self._workers == 1:
             return [self.main]
-        return [number for number, state in _stats() if int(state[_PARENT]) == self.main]
+        return [number for number, fields in all_running() if int(fields[PARENT]) == self.main]
 
     def send(self, number: signal.Signals, *processes: int) -> None:
         """A signal to processes of this node, as far as they have not ended."""
@@ -156,15 +154,3 @@ def _is_fault(line: str) -> bool:
     told = json.loads(line)
     is_expected = any(words in told["event"] for words in EXPECTED_ERRORS)
     return told["level"] in ("error", "critical") and not is_expected
-
-
-def _stats() -> Iterator[tuple[int, Sequence[str]]]:
-    """Each process that has not ended, with what the kernel says of it behind its name."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                state = (folder / "stat").read_text().rpartition(") ")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if state[_STATE] != "Z":
-                yield int(folder.name), state

@@ -1,11 +1,31 @@
-"""Whether a process runs, of which nobody here may be the parent."""
+"""Which processes run, of which nobody here may be the parent."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+#: Places of the state, the parent and the session among the fields behind a process's name in its `stat`.
+STATE, PARENT, SESSION = 0, 1, 3
 
 
 def is_running(process: int) -> bool:
-    """Whether it has not ended; one that has may stay a zombie until its parent looks."""
+    """Whether it has not ended; a process that has ended may stay a zombie until its parent waits for it."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        return _fields(Path(f"/proc/{process}/stat"))[STATE] != "Z"
     except FileNotFoundError:
         return False
+
+
+def all_running() -> Iterator[tuple[int, Sequence[str]]]:
+    """Each process that has not ended, with the fields behind its name."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                fields = _fields(folder / "stat")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields[STATE] != "Z":
+                yield int(folder.name), fields
+
+
+def _fields(stat: Path) -> Sequence[str]:
+    return stat.read_text().rpartition(") ")[2].split()
