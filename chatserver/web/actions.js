@@ -104,10 +104,11 @@ export class Actions {
   /** @param {KeyboardEvent} event */
   #key(event) {
     if (!(event.target instanceof Element) || !event.target.matches('.message') || event.ctrlKey || event.metaKey) return;
+    this.#at(event); // the pointer may be at another message
     const does = { r: 'reply', e: 'edit', c: 'copy', '+': 'react', Delete: 'delete' }[event.key];
     const button = does && /** @type {HTMLElement | null} */ (this.#bar.querySelector(`[value="${does}"]:not([hidden])`));
     if (event.key === 'Escape') this.composer.focus();
-    if (!button || !this.#isReached) return;
+    if (!button || !this.#isReached || !event.target.contains(this.#bar)) return;
     event.preventDefault();
     button.click();
   }

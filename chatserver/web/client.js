@@ -334,7 +334,9 @@ export class ChatClient extends EventTarget {
    */
   page(name, page) {
     this.#deliver();
-    this.rooms.get(name)?.page(page);
+    const room = this.rooms.get(name);
+    if (room?.read === null) this.#mark(room, page.cursor); // a room that the server does not list
+    room?.page(page);
   }
 
   /**

@@ -235,6 +235,15 @@ class Window:
             timeout=PATIENCE
         )
 
+    def scroll_up_to(self, sought: Locator) -> None:
+        self.page.locator("#scroller").hover()
+
+        def is_there() -> bool:
+            self.page.mouse.wheel(0, -2_000)
+            return sought.is_visible()
+
+        wait_until(self.page, is_there)
+
     def say(self, *texts: str) -> None:
         for text in texts:
             self.page.fill("#text", text)
@@ -310,13 +319,18 @@ class Windows:
             window.close()
 
 
+def wait_until(page: Page, holds: Callable[[], object]) -> None:
+    """For what no expectation can say. `page.wait_for_function` does not wait for promises: to it, each is true."""
+    for _ in range(PATIENCE // LOOK):
+        if holds():
+            return
+        page.wait_for_timeout(LOOK)
+    raise AssertionError(f"it did not come true within {PATIENCE / 1000:.0f} s")
+
+
 def expect_at(held: Locator, place: FloatRect | None) -> None:
     """It comes to rest there: the page may need another frame or two."""
-    for _ in range(PATIENCE // LOOK):
-        if held.bounding_box() == place:
-            return
-        held.page.wait_for_timeout(LOOK)
-    assert held.bounding_box() == place
+    wait_until(held.page, lambda: held.bounding_box() == place)
 
 
 def _serve_short_back_off(route: Route) -> None:

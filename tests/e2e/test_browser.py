@@ -137,11 +137,7 @@ def test_history_comes_on_scrolling_up_and_nothing_moves(shared_server: Server, 
     expect(ann.texts.last).to_be_in_viewport()
     assert ann.texts.count() < 120
 
-    ann.page.locator("#scroller").hover()
-    beginning = ann.page.get_by_text("This is the beginning of #archive.")
-    while not beginning.is_visible():  # each page that comes holds the view where it was
-        ann.page.mouse.wheel(0, -2_000)
-        ann.page.wait_for_timeout(50)
+    ann.scroll_up_to(ann.page.get_by_text("This is the beginning of #archive."))
     expect(ann.texts).to_have_count(120)
 
     held = ann.page.get_by_text("message 75", exact=True)

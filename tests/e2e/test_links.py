@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import Server, Window
+from tests.e2e.browser import Server, Window, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -73,11 +73,8 @@ class Script:
         return [request for request in self.requests if request["type"] == kind]
 
     def wait_for(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
-        for _ in range(600):
-            if len(self.asked(kind)) >= count:
-                return self.asked(kind)
-            self._window.page.wait_for_timeout(50)
-        raise AssertionError(f"{count} of {kind} never came: {self.requests}")
+        wait_until(self._window.page, lambda: len(self.asked(kind)) >= count)
+        return self.asked(kind)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, WebSocketRoute, expect
 
-from tests.e2e.browser import Server, Window, serving
+from tests.e2e.browser import Server, Window, serving, wait_until
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.test_later import act
 from tests.support.tokens import SECRET, token
@@ -207,10 +207,7 @@ def test_a_kick_is_said_over_http_and_the_other_rooms_go_on(server: Server, wind
         answer = bob.page.request.post(f"{server.url}/rooms/{den}/kick", headers=bearer, data={"user": user})
         return bool(answer.json()["ended"])
 
-    for _ in range(100):
-        if kicked():
-            break
-        bob.page.wait_for_timeout(50)
+    wait_until(bob.page, kicked)
     expect(banner(bob)).to_contain_text(f"You are out of #{den}: a moderator has taken you out of this room")
     bob.expect_live(transport, is_out=True)
     server.publish(hall, "not in the open room")

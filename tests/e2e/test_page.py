@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.e2e.browser import LOOK, PATIENCE, Server, Window, expect_at, is_required
+from tests.e2e.browser import Server, Window, expect_at, is_required, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -72,13 +72,9 @@ def test_a_page_of_which_a_part_did_not_come_is_loaded_again(
     ann.page.route(f"**/{part}", cut)
     ann.open(shared_server, room="again")
     expect(ann.page.locator("#room-title")).to_have_text("again")
-    for _ in range(PATIENCE // LOOK):
-        if left < 0:  # a page without its style has been live before
-            ann.page.wait_for_load_state()
-            assert ann.page.evaluate("history.state") is None, "another time is a first time again"
-            return
-        ann.page.wait_for_timeout(LOOK)
-    raise AssertionError("the part was not asked for again")
+    wait_until(ann.page, lambda: left < 0)  # a page without its style has been live before
+    ann.page.wait_for_load_state()
+    assert ann.page.evaluate("history.state") is None, "another time is a first time again"
 
 
 def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Server, window: OpenWindow) -> None:
@@ -186,8 +182,9 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     ann.page.locator("#messages > [tabindex='0']").focus()
     ann.page.keyboard.press("ArrowUp")
     expect(bar).to_be_visible()
+    ann.page.get_by_text("message 227", exact=True).hover()  # a key is for the focused message, not for this one
     ann.page.keyboard.press("c")
-    ann.page.wait_for_function("() => navigator.clipboard.readText().then((text) => text === 'message 229')")
+    wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == "message 229")
 
 
 def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
@@ -407,13 +404,13 @@ def test_ten_thousand_messages_are_a_few_hundred_rows(shared_server: Server, win
     first = ann.texts.first
     ann.page.locator("#scroller").hover()
     seen = set()
-    for _ in range(PATIENCE // LOOK):
-        seen.add(first.inner_text())
-        if len(seen) > 5:  # further and further up
-            break
+
+    def goes_up() -> bool:
         ann.page.mouse.wheel(0, -30_000)
-        ann.page.wait_for_timeout(LOOK)
-    assert len(seen) > 5, seen
+        seen.add(first.inner_text())
+        return len(seen) > 5
+
+    wait_until(ann.page, goes_up)
     assert ann.texts.count() < 500
     ann.page.click("#jump")
     expect(ann.texts.last).to_have_text("message 10000")

@@ -34,9 +34,7 @@ def test_a_room_in_which_much_is_said_does_not_move_while_one_reads_back(
     ann.open(shared_server, room="busy")
     ann.page.locator("#scroller").hover()
     held = ann.page.get_by_text("message 10", exact=True)
-    while not held.count():
-        ann.page.mouse.wheel(0, -2_000)
-        ann.page.wait_for_timeout(30)
+    ann.scroll_up_to(held)
     held.scroll_into_view_if_needed()
     ann.page.wait_for_timeout(100)  # rows are made in the frame after a scroll
     before = held.bounding_box()
@@ -94,10 +92,7 @@ def test_paper_has_the_conversation_and_nothing_else(shared_server: Server, wind
     ann = window(color_scheme="dark")
     ann.open(shared_server, room="paper")
     expect(ann.texts.last).to_contain_text("line")
-    ann.page.locator("#scroller").hover()
-    while not ann.page.get_by_text("message 0", exact=True).count():
-        ann.page.mouse.wheel(0, -2_000)
-        ann.page.wait_for_timeout(30)
+    ann.scroll_up_to(ann.page.get_by_text("message 0", exact=True))
     place = ann.page.get_by_text("message 20", exact=True)
     place.scroll_into_view_if_needed()
     before = place.bounding_box()
