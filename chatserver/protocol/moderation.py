@@ -1,6 +1,8 @@
 """The requests of moderators, checked (CONTRACT section 10).
 
 Owns: the bodies of these requests and their limits. May not: know who may send one.
+
+An unknown field is refused: a ban with a misspelt `seconds` would have no end.
 """
 
 import ipaddress
@@ -22,7 +24,7 @@ MAX_SECONDS = 10 * 365 * 24 * 3600
 _IPV6_PREFIX = 64
 
 
-class SanctionBody(msgspec.Struct, frozen=True, gc=False):
+class SanctionBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The body of a POST of a sanction: on a user, on a network, or on the network that a user is connected from."""
 
     kind: str
@@ -33,7 +35,7 @@ class SanctionBody(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
 
 
-class KickBody(msgspec.Struct, frozen=True, gc=False):
+class KickBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The body of a POST of a kick."""
 
     user: str

@@ -35,11 +35,20 @@ def test_what_is_no_network_is_refused(network: str) -> None:
 
 
 def test_bodies() -> None:
-    asked = b'{"kind":"ban","network":"2001:db8::1","seconds":60,"reason":"spam","new":1}'
+    asked = b'{"kind":"ban","network":"2001:db8::1","seconds":60,"reason":"spam"}'
     assert decode_sanction(asked, "application/json; charset=utf-8") == SanctionBody(
         "ban", network="2001:db8::/64", seconds=60.0, reason="spam"
     )
     assert decode_kick(b'{"user":"u_x"}', "application/json") == KickBody("u_x", "")
+
+
+@pytest.mark.parametrize("name", ["second", "type", "x" * 500])
+def test_an_unknown_field_is_refused_by_its_name(name: str) -> None:
+    """A ban with `second` instead of `seconds` had no end."""
+    body = msgspec.json.encode({"user": "u_x", name: 60})
+    for decode, data in ((decode_kick, body), (decode_sanction, b'{"kind":"ban",' + body[1:])):
+        with pytest.raises(MessageError, match=f"unknown field `{name[:100]}"):
+            decode(data, "application/json")
 
 
 @pytest.mark.parametrize(
