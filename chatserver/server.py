@@ -191,7 +191,7 @@ class Server:
         nursery.start_soon(self._keep_running, parts.hub.run)
         nursery.start_soon(self._keep_running, parts.services.markers.run)
         nursery.start_soon(self._keep_running, partial(parts.services.audit.run, parts.log.audit))
-        if parts.log.shared and self._reloader is not None:
+        if self._reloader is not None:
             nursery.start_soon(self._keep_running, self._reloader.run)
         if self._published is not None:
             nursery.start_soon(self._keep_running, self._published.run)

@@ -1,10 +1,12 @@
-"""Reloads the tables of a shared log that other processes change: sanctions and sign-outs.
+"""Reloads the tables of the log: sanctions and sign-outs.
 
 Owns: when they are read. May not: enforce anything; `Moderation` and `SignedOut` do.
 
-They are read after a hint that they have changed, and from time to time in any case, since a hint may be lost.
+They are read after a hint that they have changed: another process has done so, or a change was stored after its request
+was answered. Tables of a shared log are also read from time to time, since a hint may be lost.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -24,7 +26,7 @@ _log = structlog.get_logger("chatserver.chat")
 
 
 class Reloader:
-    """See the module. `run` is a task, for a shared log; `faulted` is called for a bug of ours."""
+    """See the module. `run` is a task; `faulted` is called for a bug of ours."""
 
     def __init__(
         self, log: Log, moderation: Moderation, signed_out: SignedOut, *, faulted: Callable[[object], None]
@@ -49,7 +51,7 @@ class Reloader:
     async def run(self) -> None:
         """Read the tables again and again until cancelled."""
         while True:
-            with trio.move_on_after(RELOAD_EVERY):
+            with trio.move_on_after(RELOAD_EVERY if self._log.shared else math.inf):
                 await self._asked.wait()
             self._asked = trio.Event()
             try:

@@ -150,7 +150,8 @@ class DatabaseLog(ABC, Generic[C]):
     async def change(self, doing: str, work: Callable[[C], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the thread for changes. Raises LogUnavailable.
 
-        For data kept beside the messages. `hint` goes to the other processes, so that they read it again.
+        For data kept beside the messages. `hint` goes to the other processes, so that they read it again, and to this
+        one if nobody waits for the change any more when it is stored.
         """
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
@@ -161,8 +162,8 @@ class DatabaseLog(ABC, Generic[C]):
         """See `Database`."""
         return await self.change(doing, lambda connection: work(self._tables(connection)), hint=hint)
 
-    async def _change(self, doing: str, work: Callable[[C], T]) -> T:
-        """`change` without a hint. It fails at ANSWER_DEADLINE, but a change that hung may still be stored."""
+    async def _change(self, doing: str, work: Callable[[C], T], *, late: Callable[[], object]) -> T:
+        """`change` without a hint. It fails at ANSWER_DEADLINE; `late` is called if it is stored nevertheless."""
         with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._changes.run(partial(self._open_writer().change, doing, work))
+            return await self._changes.run(partial(self._open_writer().change, doing, work), late=late)
         raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")

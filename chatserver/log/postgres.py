@@ -79,6 +79,7 @@ class PostgresLog(DatabaseLog[Connection]):
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._parts: _Parts | None = None
+        self._heard: Heard = ignore_hints
         self._replaced = trio.Event()
         self.index = PostgresIndex(self.change, self._own_ms)
         self.markers: Markers = DatabaseMarkers(self, postgres_markers, self._own_ms)
@@ -107,6 +108,7 @@ class PostgresLog(DatabaseLog[Connection]):
         Raises LogOpenError also later, if the database comes back with another history: it then has a new epoch, and
         clients must not continue with the offsets that this server gave them.
         """
+        self._heard = heard
         token = trio.lowlevel.current_trio_token()
         server = await trio.to_thread.run_sync(Server, self._url)
         # A migration, or another server's, may take minutes. PostgreSQL undoes one that ends with this process.
@@ -168,7 +170,7 @@ class PostgresLog(DatabaseLog[Connection]):
                 notify(connection, self._node, {hint: 0})
             return done
 
-        return await self._change(doing, hinting)
+        return await self._change(doing, hinting, late=partial(self._heard, {hint: 0} if hint else {}))
 
     def _note(self, news: News, records: Sequence[Record]) -> None:
         self.index.written(len(records))

@@ -107,6 +107,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: _Opened | None = None
+        self._heard: Heard = ignore_hints
         self.markers: Markers = DatabaseMarkers(self, sqlite_markers, wall_ms)
         self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
@@ -123,6 +124,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """Open, commit groups until cancelled, close."""
+        self._heard = heard
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
         opened.readers.pool.post = post
@@ -156,9 +158,18 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     async def change(self, doing: str, work: Callable[[sqlite3.Connection], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the writing thread; see `DatabaseLog.change`."""
-        done = await self._change(doing, work)
-        if hint and self._neighbours is not None:
-            self._neighbours.tell({hint: 0})
+
+        def tell() -> None:
+            if hint and self._neighbours is not None:
+                self._neighbours.tell({hint: 0})
+
+        def late() -> None:
+            tell()
+            if hint:
+                self._heard({hint: 0})
+
+        done = await self._change(doing, work, late=late)
+        tell()
         return done
 
     async def _scrub(self, scrubber: Scrubber) -> None:

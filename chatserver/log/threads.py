@@ -16,7 +16,7 @@ from threading import Condition, Lock, Thread
 from typing import Any, TypeAlias, TypeVar
 
 import trio
-from outcome import Error, Outcome, capture
+from outcome import Error, Outcome, Value, capture
 
 from chatserver.log.interface import LogUnavailable, Post, untaken
 
@@ -67,13 +67,20 @@ class ThreadPool:
                 self._changed.notify()
         return job
 
-    async def run(self, work: Callable[[], T], post: Post = untaken) -> T:
-        """Run `work` in a thread and wait for it. On cancellation it does not begin, or its outcome is dropped."""
+    async def run(
+        self, work: Callable[[], T], post: Post = untaken, *, late: Callable[[], object] = lambda: None
+    ) -> T:  # fmt: skip
+        """Run `work` in a thread and wait for it. On cancellation it does not begin, or its result is dropped.
+
+        `late` is called on the loop for a dropped result; it may not raise.
+        """
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
         def wake(outcome: Outcome[T]) -> None:
             if task is not None:
                 trio.lowlevel.reschedule(task, outcome)
+            elif isinstance(outcome, Value):
+                late()
 
         def withdraw(_: object) -> trio.lowlevel.Abort:
             nonlocal task

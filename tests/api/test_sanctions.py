@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import count
@@ -16,6 +17,7 @@ from chatserver.edge import expulsion as expulsion_module
 from chatserver.edge.expulsion import Expeller
 from chatserver.log.interface import Record
 from chatserver.log.memory import MemoryLog
+from chatserver.log.sqlite_writer import SqliteWriter
 from tests.support.moderating import (
     MODERATOR,
     audit,
@@ -266,6 +268,46 @@ async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
         assert (await say(server.address, signed_in("u_bob"))).status == 403
         assert (await moderate(server.address, "GET", LOBBY)).json["sanctions"][1:] == [made]
         assert [entry["action"] for entry in await audit(server.address)] == ["ban", "mute"]
+
+
+@pytest.mark.parametrize(
+    ("what", "deadline", "serving_deadline"),
+    [("ban", 0.1, 10.0), ("ban", 10.0, 1.0), ("lift", 0.1, 10.0), ("sign out", 0.1, 10.0)],
+)
+async def test_a_change_that_is_stored_after_its_answer_is_enforced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, deadline: float, serving_deadline: float
+) -> None:
+    """Behind a slow disk it was answered 503, and enforced only after a restart."""
+    may_store, change = threading.Event(), SqliteWriter.change
+
+    def slowly(writer: SqliteWriter, *arguments: Any) -> Any:
+        assert may_store.wait(10)
+        return change(writer, *arguments)
+
+    log = f"sqlite:{tmp_path / 'chat.db'}"
+    async with moderated(tmp_path, log=log, serving_deadline=serving_deadline) as server:
+        address = server.address
+        bob = await id_of(address, BOB)
+        made = await sanction(address, kind="ban", user=await id_of(address, ANN))
+        monkeypatch.setattr(SqliteWriter, "change", slowly)
+        monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", deadline)
+        async with chatter(address, headers=BOB) as friend:
+            await friend.ask("join", room="lobby")
+            if what == "ban":
+                late = await moderate(address, "POST", LOBBY, kind="ban", user=bob)
+            elif what == "lift":
+                late = await moderate(address, "DELETE", f"{LOBBY}/{made['id']}")
+            else:
+                late = await ask(address, "DELETE", "/session", headers=BOB)
+            assert late.status == 503
+            may_store.set()
+            if what == "ban":
+                assert (await friend.next("error"))["code"] == "forbidden"
+            elif what == "lift":
+                await eventually(lambda: not server.server.parts.services.moderation.in_force)
+            else:
+                assert (await friend.closed()).code == 4503
+        server.logs.clear()  # the complaints of the log, which are right
 
 
 # -- kicks ------------------------------------------------------------------------------------------------------------
