@@ -21,11 +21,11 @@ from chatserver.api.keys import KeyRing
 from chatserver.api.origins import Policy, policy_of
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.background import BackgroundSteps
-from chatserver.api.pipelines.limiters import Limiters, local_shards
+from chatserver.api.pipelines.limiters import Limiters, LocalShard
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.reading import Reading
 from chatserver.api.routes import Routes
-from chatserver.api.search import search_handlers
+from chatserver.api.search import SearchHandlers
 from chatserver.api.services import PublishLimit, Services
 from chatserver.api.session import WebSocketSession
 from chatserver.api.tokens import Tokens
@@ -127,13 +127,13 @@ def build(
         settings, log, hub, encoder, identities, audit, search_results,
         shared or _worker_parts(supervised, hub, nursery), faulted=connections.faults.caught,
     )  # fmt: skip
-    limiters = _limiters(shared)
+    limiters = Limiters([LocalShard(trio.current_time)] if shared is None else shared.search.limits, trio.current_time)
     routes = Routes(
         services,
-        searches=search_handlers(
+        searches=SearchHandlers(
             services,
             limiters,
-            BackgroundSteps(nursery, connections.faults.caught),
+            BackgroundSteps(nursery, connections.faults.caught).start,
             None if shared is None else shared.search,
         ),
         dialects=dialects(encoder, settings),
@@ -212,7 +212,7 @@ def _identities(settings: Settings, secret: bytes, keys: KeyRing | None) -> Iden
 
 def _services(
     settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
-    search_results: ResultCache, shared: SharedParts | WorkerParts | None, *, faulted: Callable[[object], None],
+    search_results: ResultCache, shared: WorkerParts | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
     clock = trio.current_time
     services = Services(
@@ -233,11 +233,6 @@ def _worker_parts(supervised: Supervised | None, hub: Hub, nursery: trio.Nursery
     worker_parts = WorkerParts(supervised.bus, hub)
     nursery.start_soon(worker_parts.run)
     return worker_parts
-
-
-def _limiters(shared: SharedParts | None) -> Limiters:
-    clock = trio.current_time
-    return Limiters(local_shards(clock) if shared is None else shared.search.limits, clock)
 
 
 def _slow_mode(policies: Policies) -> SlowMode:

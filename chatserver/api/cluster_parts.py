@@ -18,41 +18,18 @@ from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
 from chatserver.shared import open_shards
 from chatserver.shared.datagrams import Datagrams
-
-
-class SharedParts:
-    """See the module. `secret` is the log's, since all processes on one log are one chat."""
-
-    def __init__(self, url: str, secret: bytes, hub: Hub, clock: Callable[[], float]) -> None:
-        self.shards = open_shards(url, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
-        self.cluster = Cluster(hub, self.shards, clock)
-        self.search = SharedSearch(self.shards, clock)
-        self._clock = clock
-        self.rates: SharedRates
-
-    def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
-        """Connect the services to the shared parts. `faulted` is called in an except clause for a fault of ours."""
-        self.shards.heard = _hearing(self.cluster, services, faulted)
-        self.rates = SharedRates(services.publish_limit, self.shards, self._clock)
-        services.search_results.forgotten = self.search.results.forget
-
-    async def run(self) -> None:
-        """Exchange messages with the other processes until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.shards.run)
-            nursery.start_soon(self.cluster.run)
-            nursery.start_soon(self.rates.run)
+from chatserver.shared.shards import Shards
 
 
 class WorkerParts:
-    """Presence on the other workers of this machine."""
+    """Presence on the other processes of a `bus`."""
 
-    def __init__(self, bus: Datagrams, hub: Hub) -> None:
+    def __init__(self, bus: Datagrams | Shards, hub: Hub, clock: Callable[[], float] = trio.current_time) -> None:
         self._bus = bus
-        self.cluster = Cluster(hub, bus)
+        self.cluster = Cluster(hub, bus, clock)
 
     def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
-        """As `SharedParts.attach`."""
+        """Connect the services to these parts. `faulted` is called in an except clause for a fault of ours."""
         self._bus.heard = _hearing(self.cluster, services, faulted)
 
     async def run(self) -> None:
@@ -60,6 +37,29 @@ class WorkerParts:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._bus.run)
             nursery.start_soon(self.cluster.run)
+
+
+class SharedParts(WorkerParts):
+    """See the module. `secret` is the log's, since all processes on one log are one chat."""
+
+    def __init__(self, url: str, secret: bytes, hub: Hub, clock: Callable[[], float]) -> None:
+        self.shards = open_shards(url, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
+        super().__init__(self.shards, hub, clock)
+        self.search = SharedSearch(self.shards, clock)
+        self._clock = clock
+        self.rates: SharedRates
+
+    def attach(self, services: Services, faulted: Callable[[object], None]) -> None:
+        """See `WorkerParts.attach`."""
+        super().attach(services, faulted)
+        self.rates = SharedRates(services.publish_limit, self.shards, self._clock)
+        services.search_results.forgotten = self.search.results.forget
+
+    async def run(self) -> None:
+        """See `WorkerParts.run`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(super().run)
+            nursery.start_soon(self.rates.run)
 
 
 def _hearing(cluster: Cluster, services: Services, faulted: Callable[[object], None]) -> Callable[[bytes], None]:

@@ -18,7 +18,7 @@ import msgspec
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JoinPipeline
-from chatserver.api.services import Services, check_signed_in, draft_of, not_stored
+from chatserver.api.services import Services, check_signed_in, not_stored
 from chatserver.api.session import Waits, WebSocketSession
 from chatserver.api.tokens import RefusedError
 from chatserver.chat.member import Member
@@ -116,7 +116,7 @@ class Conversation:
             self._services.count_message(session.principal, message.room, message.id)
         else:
             self._services.count_record(session.principal, message.id)
-        draft = draft_of(session.principal, message, self._services.settings)
+        draft = self._services.draft_of(session.principal, message)
 
         def done(result: Stored | LogError) -> None:
             self._sink.guarded(connection, self._acknowledge, session, message.id, result)

@@ -6,14 +6,13 @@ Owns: the claims of such a token. May not: be part of a running server; another 
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chatserver.api.keys import MAX_KEY_BYTES, MIN_RSA_BITS, keys_in
+from chatserver.api.keys import MAX_KEY_BYTES, keys_in, public_key
 from chatserver.api.tokens import MAX_LIFETIME
 from chatserver.chat.policy import rights_of
 from chatserver.protocol.errors import MessageError
@@ -71,7 +70,7 @@ def _grant(text: str) -> tuple[str, str]:
     return pattern, letters
 
 
-def _signing_key(path: Path) -> tuple[str, bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey]:
+def _signing_key(path: Path) -> tuple[str, Any]:
     """The algorithm and the signing key: a secret, or a private key in PEM form."""
     try:
         data = path.read_bytes()[: MAX_KEY_BYTES + 1]
@@ -87,12 +86,7 @@ def _signing_key(path: Path) -> tuple[str, bytes | RSAPrivateKey | EllipticCurve
         return "HS256", secret
     try:
         key = load_pem_private_key(data, None)
-    except (ValueError, TypeError):
-        raise ConfigError("key", f"{path}: no private key in PEM form, or one with a password") from None
-    if isinstance(key, RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
-        return "RS256", key
-    if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
-        return "ES256", key
-    if isinstance(key, Ed25519PrivateKey):
-        return "EdDSA", key
-    raise ConfigError("key", f"{path}: keys for RS256, ES256 and EdDSA sign: RSA of 2,048 bits, P-256, Ed25519")
+        return public_key(key.public_key()).algorithm, key
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        sentence = "no private key for RS256 (2,048 bits or more), ES256 or EdDSA in PEM form, or one with a password"
+        raise ConfigError("key", f"{path}: {sentence}") from None

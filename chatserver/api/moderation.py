@@ -15,7 +15,6 @@ from chatserver.api.answers import Answer, Later, Response, given_anyway
 from chatserver.api.request import Request
 from chatserver.api.services import Services
 from chatserver.chat.audit import write_line
-from chatserver.chat.moderation import Expulsion
 from chatserver.chat.principal import Action, Principal
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import SANCTIONS_CHANGED
@@ -72,12 +71,13 @@ class ModerationHandlers:
 
     def _network_of(self, user: str, where: str) -> str:
         """The network of a user who is in this room, or with "*" in any. Raises HttpError."""
-        number = self._moderation.number_behind(user)
-        for name, room in self._services.hub.rooms.items():
-            person = room.presence.person(number) if where in (name, EVERYWHERE) else None
+        number, rooms = self._moderation.number_behind(user), self._services.hub.rooms
+        for room in rooms.values() if where == EVERYWHERE else filter(None, [rooms.get(where)]):
+            person = room.presence.person(number)
             if person is not None:
                 return person.network
-        raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {user} is not {_where(where)} now")
+        place = "in any room" if where == EVERYWHERE else f"in {where}"
+        raise HttpError(ErrorCode.BAD_FIELD, f"network_of: {user} is not {place} now")
 
     async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody, network: str) -> Answer:
         now = self._moderation.wall_ms()
@@ -98,7 +98,8 @@ class ModerationHandlers:
         self._services.hint(SANCTIONS_CHANGED)
         expulsion = self._moderation.enforce(sanction)
         write_line(entry)
-        await _over(expulsion)
+        if expulsion is not None:
+            await expulsion.over.wait()
         return Response(201, [json_body(_shown(sanction))])
 
     def list_sanctions(self, request: Request, room: str) -> Later:
@@ -161,7 +162,7 @@ class ModerationHandlers:
         if self._services.cluster is not None:
             self._services.cluster.kick(user, room)
         write_line(entry)
-        await _over(expulsion)
+        await expulsion.over.wait()
         return Response(200, [json_body({"room": room, "user": user, "ended": expulsion.ended})])
 
     def read_audit(self, request: Request) -> Later:
@@ -184,15 +185,6 @@ class ModerationHandlers:
 
     def _entry(self, principal: Principal, action: str, room: str, target: str, *details: str) -> AuditEntry:
         return self._services.audit.entry(principal, action, room, target, ": ".join(filter(None, details)))
-
-
-def _where(room: str) -> str:
-    return "in any room" if room == EVERYWHERE else f"in {room}"
-
-
-async def _over(expulsion: Expulsion | None) -> None:
-    if expulsion is not None:
-        await expulsion.over.wait()
 
 
 async def _in_steps(listed: Sequence[T], shown: Callable[[T], dict[str, object]]) -> bytes:

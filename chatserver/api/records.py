@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from chatserver.api.answers import Answer, Commit, Response, refusal
 from chatserver.api.request import Request
-from chatserver.api.services import Services, draft_of, not_stored
+from chatserver.api.services import Services, not_stored
 from chatserver.chat.principal import Action
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import encoders
@@ -63,7 +63,7 @@ class RecordHandlers:
         def stored(result: Stored | LogError) -> Response:
             return self._stored(status, result)
 
-        return Commit(draft_of(request.principal, record, self._services.settings), stored)
+        return Commit(self._services.draft_of(request.principal, record), stored)
 
     def _stored(self, status: int, result: Stored | LogError) -> Response:
         """The answer for a stored record with its place and author, or for one that was not stored."""

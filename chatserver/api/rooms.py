@@ -174,6 +174,7 @@ class RoomHandlers:
     async def _poll_many_later(self, request: Request, parsed: list[_Poll]) -> Answer:
         poll = self._wanted(request)
         parsed.append(poll)
+        await trio.lowlevel.checkpoint()  # for a hundred rooms, parsing is a step of its own
         return await self._poll_later(request, poll)
 
     async def _poll_later(self, request: Request, poll: _Poll) -> Answer:

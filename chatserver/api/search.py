@@ -10,8 +10,8 @@ import trio
 
 from chatserver.api.answers import Answer, Later, Response
 from chatserver.api.pages import PAGE_BYTES
-from chatserver.api.pipelines.background import BackgroundSteps
-from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits, search_limits
+from chatserver.api.pipelines.background import Start
+from chatserver.api.pipelines.limiters import Limiters, OverLimitError, search_limits
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
@@ -48,13 +48,25 @@ class SearchHandlers:
     """See the module."""
 
     def __init__(
-        self, services: Services, pipeline: SearchPipeline, limiters: Limiters, limits: SearchLimits
+        self, services: Services, limiters: Limiters, start_in_background: Start, shared: SharedSearch | None
     ) -> None:  # fmt: skip
         self._services = services
-        self._pipeline = pipeline
         self._limiters = limiters
-        self._limits = limits
+        self._limits = search_limits(services.settings)
         self.counts = SearchCounts()
+        self._pipeline = SearchPipeline(
+            index=services.log.index,
+            sessions=None if shared is None else shared.sessions,
+            limiters=limiters,
+            limits=self._limits,
+            may_read=partial(services.allows, action=Action.READ),
+            results=services.search_results,
+            far_results=None if shared is None else shared.results,
+            recent_rooms=self._recent_rooms,
+            start_in_background=start_in_background,
+            altered_meanwhile=services.hub.reader.altered_meanwhile,
+            after_steps=(self._write_audit, self._store_markers),
+        )
 
     def search(self, request: Request) -> Answer:
         """`GET /search?q=&room=&user=&before=&limit=`."""
@@ -83,8 +95,7 @@ class SearchHandlers:
 
     def _check_limits(self, principal: Principal) -> None:
         """Refuse whom a shard has refused before. Raises OverLimitError."""
-        limits = [(self._limits.user, principal.number), *((each, principal.network) for each in self._limits.network)]
-        limit, key = max(limits, key=lambda each: self._limiters.refused(*each))
+        limit, key = max(self._limits.of(principal), key=lambda each: self._limiters.refused(*each))
         wait = self._limiters.refused(limit, key)
         if wait:
             self.counts.outcomes["limited"] += 1
@@ -124,6 +135,20 @@ class SearchHandlers:
         message = self._services.encoder.message(hit.record)
         return b'%b,"snippet":%b}' % (message[:-1], msgspec.json.encode(hit.snippet))
 
+    async def _recent_rooms(self, limit: int) -> list[str]:
+        return [summary.room for summary in await self._services.log.rooms(limit)]
+
+    async def _write_audit(self, searched: Searched) -> None:
+        """Put a search for another user's messages into the audit trail, without the searched words."""
+        await trio.lowlevel.checkpoint()
+        question, visitor = searched.asked.question, searched.asked.visitor
+        if question.user not in (None, visitor.author.id):
+            self._services.audit.note_search(visitor, question.user, question.room or EVERYWHERE)
+
+    async def _store_markers(self, searched: Searched) -> None:
+        """Store read markers: the user may continue on another server, which needs them."""
+        await self._services.markers.store(searched.asked.visitor.author.id)
+
 
 def _words(text: str | None) -> tuple[str, ...]:
     """The words of a question. Raises HttpError."""
@@ -137,39 +162,3 @@ def _words(text: str | None) -> tuple[str, ...]:
     if len(words) > MAX_WORDS:
         raise HttpError(ErrorCode.BAD_FIELD, f"q has {len(words)} words, limit {MAX_WORDS}")
     return tuple(words)
-
-
-def search_handlers(
-    services: Services, limiters: Limiters, steps: BackgroundSteps, shared: SharedSearch | None
-) -> SearchHandlers:
-    """The handlers, with the pipeline of a server; `shared` has its steps on the shards of --shared."""
-
-    async def recent_rooms(limit: int) -> list[str]:
-        return [summary.room for summary in await services.log.rooms(limit)]
-
-    async def write_audit(searched: Searched) -> None:
-        """Put a search for one user's messages into the audit trail. Searched words are never recorded."""
-        await trio.lowlevel.checkpoint()
-        question, visitor = searched.asked.question, searched.asked.visitor
-        if question.user not in (None, visitor.author.id):
-            services.audit.note_search(visitor, question.user, question.room or EVERYWHERE)
-
-    async def store_markers(searched: Searched) -> None:
-        """Store read markers, because a user who searches may continue on another server, which needs them."""
-        await services.markers.store(searched.asked.visitor.author.id)
-
-    limits = search_limits(services.settings)
-    pipeline = SearchPipeline(
-        index=services.log.index,
-        sessions=None if shared is None else shared.sessions,
-        limiters=limiters,
-        limits=limits,
-        may_read=partial(services.allows, action=Action.READ),
-        results=services.search_results,
-        far_results=None if shared is None else shared.results,
-        recent_rooms=recent_rooms,
-        start_in_background=steps.start,
-        altered_meanwhile=services.hub.reader.altered_meanwhile,
-        after_steps=(write_audit, store_markers),
-    )
-    return SearchHandlers(services, pipeline, limiters, limits)

@@ -128,6 +128,24 @@ class Services:
         if wait:
             raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait), id_, wait=wait)
 
+    def draft_of(self, principal: Principal, record: Publish | Change) -> Draft:
+        """The draft of a record by a principal."""
+        face, room = principal.author, record.room
+        if isinstance(record, Publish):
+            return Draft(
+                room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
+                mentions=record.mentions or (),
+            )  # fmt: skip
+        text = record.text if isinstance(record, Edit) else ""
+        common = (room, face.id, face.name, text, record.key, principal.network)
+        if isinstance(record, React):
+            return Draft(*common, Kind.REACTION, record.offset, emoji=record.emoji, on=record.on)
+        window_ms = int(self.settings.edit_window * 1000)
+        if isinstance(record, Edit):
+            return Draft(*common, Kind.EDIT, record.offset, window_ms=window_ms)
+        may_moderate = principal.may(Action.MODERATE, room)
+        return Draft(*common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate)
+
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
         """Refuse too many never-written rooms for one connection or poll. Raises MessageError.
 
@@ -144,25 +162,6 @@ def check_signed_in(principal: Principal) -> None:
     """Refuse a guest where guests may do nothing. Raises MessageError."""
     if principal.is_guest and principal.access.closed_to_guests:
         raise MessageError(ErrorCode.UNAUTHENTICATED, "guests may do nothing here; sign in")
-
-
-def draft_of(principal: Principal, record: Publish | Change, settings: Settings) -> Draft:
-    """The draft of a record by a principal."""
-    face, room = principal.author, record.room
-    if isinstance(record, Publish):
-        return Draft(
-            room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
-            mentions=record.mentions or (),
-        )  # fmt: skip
-    text = record.text if isinstance(record, Edit) else ""
-    common = (room, face.id, face.name, text, record.key, principal.network)
-    if isinstance(record, React):
-        return Draft(*common, Kind.REACTION, record.offset, emoji=record.emoji, on=record.on)
-    window_ms = int(settings.edit_window * 1000)
-    if isinstance(record, Edit):
-        return Draft(*common, Kind.EDIT, record.offset, window_ms=window_ms)
-    may_moderate = principal.may(Action.MODERATE, room)
-    return Draft(*common, Kind.DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate)
 
 
 def too_often(wait: float) -> str:

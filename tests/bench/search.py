@@ -19,7 +19,7 @@ from time import perf_counter
 
 import trio
 
-from chatserver.api.pipelines.limiters import Limiters, local_shards, search_limits
+from chatserver.api.pipelines.limiters import Limiters, LocalShard, search_limits
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.search import Asked, SearchPipeline
 from chatserver.chat.log_reader import LogReader
@@ -136,7 +136,7 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
         for kind, ask in KINDS.items():
             pipeline = SearchPipeline(
                 index=log.index, limits=LIMITS, recent_rooms=recent_rooms,
-                limiters=Limiters(local_shards(trio.current_time), trio.current_time),
+                limiters=Limiters([LocalShard(trio.current_time)], trio.current_time),
                 results=ResultCache(trio.current_time), may_read=lambda principal, *, room: True,
                 start_in_background=nursery.start_soon, altered_meanwhile=LogReader(log).altered_meanwhile,
             )  # fmt: skip

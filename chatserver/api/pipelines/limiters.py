@@ -3,25 +3,23 @@
 Owns: the limits of a search, which shard keeps which bucket, and recent refusals. May not: answer a request;
 `OverLimitError` reports that a limit is exceeded.
 
-The shards are in this process, or with --shared the servers of shared.py. Either way a limit is awaited like a call to
-a server, concurrently with the others.
+The one shard is in this process, or with --shared there are the servers of shared.py. Either way a limit is awaited
+like a call to a server, concurrently with the others.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import islice
 from typing import Protocol
 from zlib import crc32
 
 import msgspec
 import trio
 
+from chatserver.chat.principal import Principal
 from chatserver.meters import MICROSECOND, KeyedBuckets
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
 
-#: Shards in this process.
-SHARDS = 3
 #: Seconds' worth of a rate that may be used in one burst.
 BURST_SECONDS = 2.0
 #: Users who may search at full rate from one network, and those who may do so for longer than a minute.
@@ -43,6 +41,10 @@ class SearchLimits(msgspec.Struct, frozen=True):
 
     user: Limit
     network: tuple[Limit, ...]
+
+    def of(self, visitor: Principal) -> list[tuple[Limit, Hashable]]:
+        """The limits on a visitor's searches, each with its key."""
+        return [(self.user, visitor.number), *((each, visitor.network) for each in self.network)]
 
 
 def search_limits(settings: Settings) -> SearchLimits:
@@ -135,8 +137,3 @@ class Limiters:
 
     def __len__(self) -> int:
         return len(self._refused)
-
-
-def local_shards(clock: Callable[[], float], count: int = SHARDS) -> list[LocalShard]:
-    """The shards in this process."""
-    return list(islice(iter(lambda: LocalShard(clock), None), count))

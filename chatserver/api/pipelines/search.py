@@ -149,9 +149,8 @@ class SearchPipeline:
         visitor = asked.visitor
         try:
             async with side_by_side() as nursery:
-                nursery.start_soon(self._limiters.take, self._limits.user, visitor.number)
-                for limit in self._limits.network:
-                    nursery.start_soon(self._limiters.take, limit, visitor.network)
+                for limit, key in self._limits.of(visitor):
+                    nursery.start_soon(self._limiters.take, limit, key)
                 if self._sessions is not None:
                     nursery.start_soon(_open_session, self._sessions, visitor)
                 await self._query(asked, ranking)

@@ -10,8 +10,8 @@ from chatserver.api.pipelines.limiters import (
     MAX_REFUSALS,
     Limit,
     Limiters,
+    LocalShard,
     OverLimitError,
-    local_shards,
     search_limits,
 )
 from chatserver.settings.fields import Settings
@@ -35,7 +35,7 @@ class NotedShard:
 
 
 async def test_so_many_at_once_and_so_many_a_second(autojump_clock: Clock) -> None:
-    limiters = Limiters(local_shards(trio.current_time), trio.current_time)
+    limiters = Limiters([LocalShard(trio.current_time)], trio.current_time)
     for _ in range(4):
         await limiters.take(LIMIT, 7)
     with pytest.raises(OverLimitError) as caught:
@@ -66,8 +66,8 @@ async def test_no_limit_asks_nobody() -> None:
 
 
 async def test_refusals_are_remembered_until_their_time_and_not_too_many(autojump_clock: Clock) -> None:
-    shards = local_shards(trio.current_time)
-    limiters = Limiters(shards, trio.current_time)
+    shard = LocalShard(trio.current_time)
+    limiters = Limiters([shard], trio.current_time)
     await limiters.remember(OverLimitError(LIMIT, 7, 2.0))
     assert limiters.refused(LIMIT, 7) == pytest.approx(2.0)
     assert limiters.refused(LIMIT, 8) == limiters.refused(Limit("network", 1.0, 1.0), 7) == 0.0
@@ -78,7 +78,7 @@ async def test_refusals_are_remembered_until_their_time_and_not_too_many(autojum
     await trio.sleep(2.0)
     assert limiters.refused(LIMIT, 7) == 0.0
     limiters.sweep()
-    assert len(limiters) == sum(map(len, shards)) == 0
+    assert len(limiters) == len(shard) == 0
 
 
 def test_the_limits_of_a_search_follow_from_one_setting() -> None:
