@@ -1,27 +1,33 @@
 """What logs in a database have in common: reads go to the readers, and changes to the thread for changes.
 
-Owns: this routing. May not: know a database, or when it is open.
+Owns: this routing, and the queue of drafts. May not: know a database, or open or close one.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
+from outcome import Outcome
 
 from chatserver.log.audit import Audit, DatabaseAudit
+from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
     MAX_READ,
     MAX_READ_BYTES,
+    Draft,
     Head,
+    Heard,
+    Identity,
     Keeps,
     LogUnavailable,
     Record,
     bounded,
+    ignore_hints,
     within_bytes,
 )
+from chatserver.log.markers import DatabaseMarkers, MarkerQueries, Markers
 from chatserver.log.sanctions import DatabaseSanctions, Sanctions
 from chatserver.log.signouts import DatabaseSignOuts, SignOuts
 from chatserver.log.tables import Tables
@@ -29,32 +35,40 @@ from chatserver.log.threads import ThreadPool
 
 #: Records looked at in one query for messages alone: 1 ms of a reading thread. A room may have a million reactions.
 SCAN_RECORDS = 20_000
+#: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
+GROUP_INTERVAL = 0.001
 
 T = TypeVar("T")
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
 
 
-class Readers(Protocol[C_co]):
-    """The reading side of an engine. All methods raise LogUnavailable."""
+class ReadQueries(Protocol[C_contra]):
+    """The queries of a database for messages, as a module."""
 
-    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
+    def heads(self, rooms: Sequence[str], connection: C_contra, /) -> dict[str, Head]:
         """The first and the last offset of these rooms, without those never written."""
 
-    async def read(
-        self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
+    def read(
+        self, room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool,
+        connection: C_contra, /,
     ) -> list[Record]:  # fmt: skip
         """The first or the last records with `low <= offset <= high`, oldest first."""
 
-    async def newest(self, room: str, limit: int, max_bytes: int) -> tuple[Head | None, list[Record]]:
-        """The first and the last offset of a room (None: never written) and its last records, in one job."""
+
+class Readers(Protocol[C_co]):
+    """The reading connections."""
 
     async def ask(self, query: Callable[[C_co], T]) -> T:
-        """The result of a query."""
+        """The result of a query. Raises LogUnavailable."""
 
 
 class Writer(Protocol[C_co]):
-    """The writing side of an engine, in its thread. All methods raise LogUnavailable."""
+    """The writing side of an engine, in its thread. All methods but `commit` raise LogUnavailable."""
+
+    def commit(self, drafts: Sequence[Draft]) -> Outcomes:
+        """Store a group whole or not at all."""
 
     def forget(self, after_room: int, bounds: Keeps) -> tuple[dict[str, int], int | None]:
         """One step of retention: the new first offsets, and the room to go on after (None: done)."""
@@ -63,24 +77,60 @@ class Writer(Protocol[C_co]):
         """Run `work` as one transaction."""
 
 
-class DatabaseLog(ABC, Generic[C]):
-    """See the module. `changes` is the thread for changes other than commits; no offset is above `highest`."""
+class Parts(Protocol[C_co]):
+    """What exists while a log is open."""
 
-    def __init__(self, changes: ThreadPool, highest: int, tables: Callable[[C], Tables]) -> None:
-        self._changes = changes
+    @property
+    def identity(self) -> Identity:
+        """See `Log`."""
+
+    @property
+    def readers(self) -> Readers[C_co]:
+        """For messages, and for all that is kept beside them."""
+
+    @property
+    def writer(self) -> Writer[C_co]:
+        """For groups, and for all other changes."""
+
+
+P = TypeVar("P", bound=Parts[Any])
+
+
+class DatabaseLog(Generic[C, P]):
+    """See the module. No offset is above `highest`; `has_side_thread`: changes are made beside groups."""
+
+    def __init__(
+        self, queries: ReadQueries[C], *, highest: int, tables: Callable[[C], Tables], markers: MarkerQueries[C],
+        wall_ms: Callable[[], int], has_side_thread: bool,
+    ) -> None:  # fmt: skip
+        self._queries = queries
         self._highest = highest
         self._tables = tables
+        self._writer_thread = ThreadPool(1)
+        self._changes = ThreadPool(1) if has_side_thread else self._writer_thread
+        self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
+        self.submit, self.statistics = groups.submit, groups.statistics
+        self._opened: P | None = None
+        self._heard: Heard = ignore_hints
         self.audit: Audit = DatabaseAudit(self)
         self.sanctions: Sanctions = DatabaseSanctions(self)
         self.signouts: SignOuts = DatabaseSignOuts(self)
+        self.markers: Markers = DatabaseMarkers(self, markers, wall_ms)
 
-    @abstractmethod
-    def _open_readers(self) -> Readers[C]:
+    def _open_parts(self) -> P:
         """Raises LogUnavailable when the log is closed."""
+        if self._opened is None:
+            raise LogUnavailable("the log is closed")
+        return self._opened
 
-    @abstractmethod
-    def _open_writer(self) -> Writer[C]:
-        """Raises LogUnavailable when the log is closed."""
+    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
+        commit = partial(self._open_parts().writer.commit, drafts)
+        self._writer_thread.start(commit, done, self._groups.post_for(drafts))
+
+    @property
+    def identity(self) -> Identity:
+        """Which log this is; valid once `run` has started."""
+        return self._open_parts().identity
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""
@@ -88,11 +138,12 @@ class DatabaseLog(ABC, Generic[C]):
 
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """The first and the last offset of these rooms; see `Log.heads`."""
-        return await self._open_readers().heads(rooms[:MAX_READ])
+        return await self.ask(partial(self._queries.heads, rooms[:MAX_READ]))
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         """The first records after offset `after`; see `Log.read`."""
-        return await self._open_readers().read(room, after + 1, self._highest, limit, max_bytes, last=False)
+        bounds = after + 1, self._highest, limit, max_bytes
+        return await self.ask(partial(self._queries.read, room, *bounds, False, False))
 
     async def latest(
         self,
@@ -107,12 +158,19 @@ class DatabaseLog(ABC, Generic[C]):
         high = self._highest if before is None else before - 1
         if messages_only:
             return await self._latest_messages(room, high, bounded(limit), max_bytes)
-        return await self._open_readers().read(room, 1, high, limit, max_bytes, last=True)
+        return await self.ask(partial(self._queries.read, room, 1, high, limit, max_bytes, True, False))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """The first and the last offset of a room with its last records; see `Log.newest`."""
-        head, records = await self._open_readers().newest(room, limit, MAX_READ_BYTES)
-        return head or Head(1, 0), records
+
+        def find(connection: C) -> tuple[Head, list[Record]]:
+            head = self._queries.heads([room], connection).get(room)
+            if head is None:  # most names have no messages yet
+                return Head(1, 0), []
+            bounds = 1, self._highest, limit, MAX_READ_BYTES
+            return head, self._queries.read(room, *bounds, True, False, connection)
+
+        return await self.ask(find)
 
     async def _latest_messages(self, room: str, high: int, limit: int, max_bytes: int) -> list[Record]:
         """Look for messages SCAN_RECORDS records at a time, because other readers wait meanwhile."""
@@ -121,9 +179,7 @@ class DatabaseLog(ABC, Generic[C]):
         newest_first: list[Record] = []
         while high >= head.first and len(newest_first) < limit:
             low, left = max(high - SCAN_RECORDS + 1, head.first), limit - len(newest_first)
-            found = await self._open_readers().read(
-                room, low, high, left, max_bytes, last=True, messages_only=True
-            )  # fmt: skip
+            found = await self.ask(partial(self._queries.read, room, low, high, left, max_bytes, True, True))
             newest_first += reversed(found)
             fitting = within_bytes(newest_first, max_bytes)
             if len(fitting) < len(newest_first):
@@ -133,7 +189,7 @@ class DatabaseLog(ABC, Generic[C]):
 
     async def ask(self, query: Callable[[C], T]) -> T:
         """Run a query in a reading thread. Raises LogUnavailable."""
-        return await self._open_readers().ask(query)
+        return await self._open_parts().readers.ask(query)
 
     async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
         """Remove the oldest records, a step at a time; see `Log.retain`."""
@@ -142,17 +198,20 @@ class DatabaseLog(ABC, Generic[C]):
         after_room: int | None = 0
         while after_room is not None:
             # Not in one of trio's threads: a wait for it could not be cancelled while the disk hangs.
-            lost, after_room = await self._changes.run(partial(self._open_writer().forget, after_room, bounds))
+            lost, after_room = await self._changes.run(partial(self._open_parts().writer.forget, after_room, bounds))
             first |= lost
         return first
 
-    @abstractmethod
     async def change(self, doing: str, work: Callable[[C], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the thread for changes. Raises LogUnavailable.
 
-        For data kept beside the messages. `hint` goes to the other processes, so that they read it again, and to this
-        one if nobody waits for the change any more when it is stored.
+        It fails at ANSWER_DEADLINE, but a change that hung may still be stored. `hint` goes to the other processes, so
+        that they read again what was changed, and to this one if the change is stored after its deadline.
         """
+        with trio.move_on_after(ANSWER_DEADLINE):
+            change = partial(self._open_parts().writer.change, doing, work)
+            return await self._changes.run(change, late=partial(self._stored_late, hint))
+        raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
 
     async def ask_tables(self, query: Callable[[Tables], T]) -> T:
         """See `Database`."""
@@ -162,8 +221,7 @@ class DatabaseLog(ABC, Generic[C]):
         """See `Database`."""
         return await self.change(doing, lambda connection: work(self._tables(connection)), hint=hint)
 
-    async def _change(self, doing: str, work: Callable[[C], T], *, late: Callable[[], object]) -> T:
-        """`change` without a hint. It fails at ANSWER_DEADLINE; `late` is called if it is stored nevertheless."""
-        with trio.move_on_after(ANSWER_DEADLINE):
-            return await self._changes.run(partial(self._open_writer().change, doing, work), late=late)
-        raise LogUnavailable(f"{doing} took longer than {ANSWER_DEADLINE:g} s")
+    def _stored_late(self, hint: str) -> None:
+        """Called when a change is stored for which nobody waits any more."""
+        if hint:
+            self._heard({hint: 0})

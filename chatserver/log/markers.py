@@ -8,7 +8,7 @@ Markers are not as durable as messages: a crash may lose those of the last secon
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from random import randrange
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -233,7 +233,7 @@ class MarkerQueries(Protocol[C_contra]):
 class DatabaseMarkers(Generic[C]):
     """`Markers` of a log in a database."""
 
-    def __init__(self, log: "DatabaseLog[C]", queries: MarkerQueries[C], wall_ms: Callable[[], int]) -> None:
+    def __init__(self, log: "DatabaseLog[C, Any]", queries: MarkerQueries[C], wall_ms: Callable[[], int]) -> None:
         self._log = log
         self._queries = queries
         self._wall_ms = wall_ms

@@ -17,14 +17,11 @@ from time import time_ns
 from typing import NamedTuple, TypeVar
 
 import trio
-from outcome import Outcome
 
-from chatserver.log import postgres_markers
+from chatserver.log import postgres_markers, postgres_readers
 from chatserver.log.database import DatabaseLog
-from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
-    Draft,
     Heard,
     Identity,
     LogOpenError,
@@ -38,7 +35,6 @@ from chatserver.log.interface import (
     ignore_hints,
     untaken,
 )
-from chatserver.log.markers import DatabaseMarkers, Markers
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks
 from chatserver.log.postgres_index import PostgresIndex
 from chatserver.log.postgres_news import OPENED, Listener, notify
@@ -46,15 +42,11 @@ from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Opened, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
-from chatserver.log.threads import ThreadPool
-
-#: Seconds between the beginnings of two groups, as in SQLite.
-GROUP_INTERVAL = 0.001
 
 T = TypeVar("T")
 
 
-class _Parts(NamedTuple):
+class _Opened(NamedTuple):
     """What exists while the log is open."""
 
     server: Server
@@ -64,7 +56,7 @@ class _Parts(NamedTuple):
     readers: PostgresReaders
 
 
-class PostgresLog(DatabaseLog[Connection]):
+class PostgresLog(DatabaseLog[Connection, _Opened]):
     """A `Log` in the database at `url`. `wall_ms`: None means the clock of the database, which all servers share."""
 
     shared = True
@@ -72,27 +64,19 @@ class PostgresLog(DatabaseLog[Connection]):
     def __init__(self, url: str, *, wall_ms: Callable[[], int] | None = None) -> None:
         self._url = url
         self._wall_ms = wall_ms
-        self._own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for times that need not agree between servers
+        own_ms = wall_ms or (lambda: time_ns() // 1_000_000)  # for times that need not agree between servers
         self._node = secrets.token_hex(4)
-        self._writer_thread, self._side_thread = ThreadPool(1), ThreadPool(1)
-        super().__init__(self._side_thread, MAX_OFFSET, PostgresTables)
-        self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
-        self.submit, self.statistics = groups.submit, groups.statistics
-        self._parts: _Parts | None = None
-        self._heard: Heard = ignore_hints
+        super().__init__(
+            postgres_readers, highest=MAX_OFFSET, tables=PostgresTables, markers=postgres_markers, wall_ms=own_ms,
+            has_side_thread=True,
+        )  # fmt: skip
         self._replaced = trio.Event()
-        self.index = PostgresIndex(self.change, self._own_ms)
-        self.markers: Markers = DatabaseMarkers(self, postgres_markers, self._own_ms)
+        self.index = PostgresIndex(self.change, own_ms)
 
     @property
     def reachable(self) -> bool:
         """Whether the database could be used when it was last used."""
-        return self._parts is not None and self._parts.server.reachable
-
-    @property
-    def identity(self) -> Identity:
-        """Which log this is; valid once `run` has started."""
-        return self._open_parts().identity
+        return self._opened is not None and self._opened.server.reachable
 
     async def run(
         self,
@@ -123,8 +107,8 @@ class PostgresLog(DatabaseLog[Connection]):
         side = Session(server)
         writer = PostgresWriter(Session(server), side, self._node, self._wall_ms)
         readers = PostgresReaders(server)
-        readers.pool.post = post
-        self._parts = parts = _Parts(server, opened.identity, writer, side, readers)
+        readers.post = post
+        self._opened = parts = _Opened(server, opened.identity, writer, side, readers)
         self.index.open(server, has_old_words=opened.has_old_words)
         try:
             async with trio.open_nursery() as nursery:
@@ -145,7 +129,7 @@ class PostgresLog(DatabaseLog[Connection]):
                     "backup restored), so offsets may come again; start the server anew, and clients are told"
                 )
         finally:
-            self._parts = None
+            self._opened = None
             await self._close(parts)
 
     async def _look_again(self, check: Callable[[Connection], None]) -> None:
@@ -159,7 +143,7 @@ class PostgresLog(DatabaseLog[Connection]):
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
-        return await self._open_parts().readers.rooms(limit)
+        return await self.ask(partial(postgres_readers.rooms, limit))
 
     async def change(self, doing: str, work: Callable[[Connection], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the thread for changes; see `DatabaseLog.change`."""
@@ -170,33 +154,18 @@ class PostgresLog(DatabaseLog[Connection]):
                 notify(connection, self._node, {hint: 0})
             return done
 
-        return await self._change(doing, hinting, late=partial(self._heard, {hint: 0} if hint else {}))
+        return await super().change(doing, hinting, hint=hint)
 
     def _note(self, news: News, records: Sequence[Record]) -> None:
         self.index.written(len(records))
         news(records)
 
-    def _open_parts(self) -> _Parts:
-        if self._parts is None:
-            raise LogUnavailable("the log is closed")
-        return self._parts
-
-    def _open_readers(self) -> PostgresReaders:
-        return self._open_parts().readers
-
-    def _open_writer(self) -> PostgresWriter:
-        return self._open_parts().writer
-
-    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        commit = partial(self._open_parts().writer.commit, drafts)
-        self._writer_thread.start(commit, done, self._groups.post_for(drafts))
-
-    async def _close(self, parts: _Parts) -> None:
+    async def _close(self, parts: _Opened) -> None:
         """Close each connection in its thread. A job that hangs there ends at its deadline, or with the process."""
         self.index.close()
         parts.readers.close()
         with trio.move_on_after(DRAIN_DEADLINE, shield=True):
-            await self._side_thread.run(parts.side.close)
+            await self._changes.run(parts.side.close)
             await self._writer_thread.run(parts.writer.close)
 
 

@@ -8,14 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from chatserver.log.connections import ConnectionPool
-from chatserver.log.interface import (
-    MAX_READ,
-    Head,
-    Kind,
-    Record,
-    RoomSummary,
-    bounded,
-)
+from chatserver.log.interface import Head, Kind, Record, RoomSummary, bounded
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import read_record, restored, stored, text_array
 from chatserver.log.rows import COLUMNS
@@ -61,40 +54,16 @@ _RECORDS = {
 }
 
 
-class PostgresReaders:
+class PostgresReaders(ConnectionPool[Session]):
     """The reading sessions. Used and closed on the trio loop."""
 
     def __init__(self, server: Server, readers: int = READERS, settings: Sequence[str] = ()) -> None:
         prepare = partial(_prepare, settings)
-        self.pool = ConnectionPool([Session(server, prepare) for _ in range(readers)])
-
-    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms, without those never written."""
-        return await self.ask(partial(_heads, rooms))
-
-    async def read(
-        self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
-    ) -> list[Record]:  # fmt: skip
-        """The first or the last records with `low <= offset <= high`, oldest first."""
-        statement = _RECORDS[last, messages_only]
-        bounds = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0), bounded(limit), max(max_bytes, 0)
-        return await self.ask(partial(_read, statement, room, bounds))
-
-    async def newest(self, room: str, limit: int, max_bytes: int) -> tuple[Head | None, list[Record]]:
-        """The first and the last offset of a room (None: never written) and its last records, in one job."""
-        return await self.ask(partial(_newest, room, (1, MAX_OFFSET, bounded(limit), max_bytes)))
-
-    async def rooms(self, limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, most recently written first."""
-        return await self.ask(partial(_rooms, min(bounded(limit), MAX_READ)))
+        super().__init__([Session(server, prepare) for _ in range(readers)])
 
     async def ask(self, query: Callable[[Connection], T]) -> T:
         """The result of a query. Raises LogUnavailable."""
-        return await self.pool.run(lambda session: session.run("reading messages", query))
-
-    def close(self) -> None:
-        """See `ConnectionPool.close`."""
-        self.pool.close()
+        return await self.run(lambda session: session.run("reading messages", query))
 
 
 def _prepare(settings: Sequence[str], connection: Connection) -> None:
@@ -102,22 +71,23 @@ def _prepare(settings: Sequence[str], connection: Connection) -> None:
         connection.execute(f"SET {setting}")
 
 
-def _heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
+def heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
+    """See `ReadQueries`."""
     found = connection.execute(_HEADS, (text_array(rooms),)).fetchall()
     return {restored(name): Head(first, last) for name, first, last in found}
 
 
-def _read(statement: str, room: str, bounds: tuple[int, int, int, int], connection: Connection) -> list[Record]:
-    rows = connection.execute(statement, (stored(room), *bounds)).fetchall()
+def read(
+    room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool, connection: Connection
+) -> list[Record]:
+    """See `ReadQueries`."""
+    places = min(max(low, 1), MAX_OFFSET), max(min(high, MAX_OFFSET), 0)
+    values = stored(room), *places, bounded(limit), max(max_bytes, 0)
+    rows = connection.execute(_RECORDS[last, messages_only], values).fetchall()
     return [read_record(room, *row) for row in rows]
 
 
-def _newest(
-    room: str, bounds: tuple[int, int, int, int], connection: Connection
-) -> tuple[Head | None, list[Record]]:  # fmt: skip
-    head = _heads([room], connection).get(room)  # most names have no messages yet
-    return head, [] if head is None else _read(_RECORDS[True, False], room, bounds, connection)
-
-
-def _rooms(limit: int, connection: Connection) -> list[RoomSummary]:
+def rooms(limit: int, connection: Connection) -> list[RoomSummary]:
+    """The rooms that hold something, most recently written first."""
+    limit = bounded(limit)
     return [RoomSummary(restored(name), kept, last) for name, kept, last in connection.execute(_ROOMS, (limit, limit))]

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -18,17 +17,13 @@ from time import time_ns
 from typing import NamedTuple, TypeVar
 
 import trio
-from outcome import Outcome
 
-from chatserver.log import sqlite_markers
+from chatserver.log import sqlite_markers, sqlite_readers
 from chatserver.log.changes import hints_of, take_text
 from chatserver.log.database import DatabaseLog
 from chatserver.log.file_lock import FileLock
-from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     DRAIN_DEADLINE,
-    MAX_READ,
-    Draft,
     Heard,
     Identity,
     Keeps,
@@ -42,17 +37,15 @@ from chatserver.log.interface import (
     ignore_hints,
     untaken,
 )
-from chatserver.log.markers import DatabaseMarkers, Markers
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
-from chatserver.log.sqlite_readers import SqliteReaders
+from chatserver.log.sqlite_readers import RecentRooms, SqliteReaders
 from chatserver.log.sqlite_rows import SqliteTables
 from chatserver.log.sqlite_schema import OFFSETS
 from chatserver.log.sqlite_scrub import Scrubber
 from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
-from chatserver.log.threads import ThreadPool
 
 #: Seconds that closing waits for a writing thread that is still busy, with a step of retention or a disk that hangs.
 BUSY_PATIENCE = 1.0
@@ -63,8 +56,6 @@ SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
 RETENTION_SCRUB = 3600.0
 #: Seconds between two steps of a scrub, in which commits run: a gigabyte takes three seconds.
 SCRUB_PAUSE = 0.01
-#: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
-GROUP_INTERVAL = 0.001
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +73,10 @@ class _Opened(NamedTuple):
     writer: SqliteWriter
     scrubber: Scrubber
     readers: SqliteReaders
-    # Rooms that this process has written since the log was opened, up to MAX_READ, with times; the newest at the end.
-    written: OrderedDict[str, int]
+    recent_rooms: RecentRooms
 
 
-class SqliteLog(DatabaseLog[sqlite3.Connection]):
+class SqliteLog(DatabaseLog[sqlite3.Connection, _Opened]):
     """A `Log` in the file at `path`, for this process alone or with its `neighbours`.
 
     With neighbours, the process that starts them holds the lock on the file for all of them; see `lock_file`.
@@ -98,26 +88,18 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self, path: str, *, neighbours: Neighbours | None = None,
         wall_ms: Callable[[], int] = lambda: time_ns() // 1_000_000,
     ) -> None:  # fmt: skip
+        super().__init__(
+            sqlite_readers, highest=OFFSETS, tables=SqliteTables, markers=sqlite_markers, wall_ms=wall_ms,
+            has_side_thread=False,
+        )  # fmt: skip
         self._path = path
         self._neighbours = neighbours
         self.shared = neighbours is not None
         self._wall_ms = wall_ms
-        self._writer_thread = ThreadPool(1)
-        super().__init__(self._writer_thread, OFFSETS, SqliteTables)
-        self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
-        self.submit, self.statistics = groups.submit, groups.statistics
-        self._opened: _Opened | None = None
-        self._heard: Heard = ignore_hints
-        self.markers: Markers = DatabaseMarkers(self, sqlite_markers, wall_ms)
         self._altered = trio.Event()  # set when the files may still hold bytes of an edited or deleted text
         self._has_removed = False  # retention has removed records since the last scrub began, at `_scrubbed`
         self._scrubbed = -math.inf
         self.index = SqliteIndex(self.change, wall_ms)
-
-    @property
-    def identity(self) -> Identity:
-        """Which log this is; valid once `run` has started."""
-        return self._open_parts().identity
 
     async def run(
         self, news: News, *, heard: Heard = ignore_hints, schedule: Schedule = at_once, post: Post = untaken,
@@ -127,9 +109,9 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         self._heard = heard
         opened = await trio.to_thread.run_sync(self._open)
         self._opened = opened
-        opened.readers.pool.post = post
+        opened.readers.post = post
         try:
-            news = partial(self._note, opened.written, news)
+            news = partial(self._note, opened.recent_rooms, news)
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:
                     nursery.start_soon(self._neighbours.run, heard)
@@ -142,8 +124,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """Rooms that hold something, most recently written first."""
-        opened = self._open_parts()
-        return await opened.readers.rooms(opened.written.copy(), limit)
+        return await self.ask(self._open_parts().recent_rooms.query(limit))
 
     async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
         """Remove the oldest records, a step at a time in the writing thread, between commits."""
@@ -158,19 +139,17 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     async def change(self, doing: str, work: Callable[[sqlite3.Connection], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the writing thread; see `DatabaseLog.change`."""
-
-        def tell() -> None:
-            if hint and self._neighbours is not None:
-                self._neighbours.tell({hint: 0})
-
-        def late() -> None:
-            tell()
-            if hint:
-                self._heard({hint: 0})
-
-        done = await self._change(doing, work, late=late)
-        tell()
+        done = await super().change(doing, work, hint=hint)
+        self._tell(hint)
         return done
+
+    def _tell(self, hint: str) -> None:
+        if hint and self._neighbours is not None:
+            self._neighbours.tell({hint: 0})
+
+    def _stored_late(self, hint: str) -> None:
+        self._tell(hint)
+        super()._stored_late(hint)
 
     async def _scrub(self, scrubber: Scrubber) -> None:
         """Scrub texts that are gone from the files, all those of some seconds together."""
@@ -202,21 +181,6 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             logger.warning("%s is being read by another program: deleted texts stay on the disk until then", self._path)
         return page is not None
 
-    def _open_parts(self) -> _Opened:
-        if self._opened is None:
-            raise LogUnavailable("the log is closed")
-        return self._opened
-
-    def _open_readers(self) -> SqliteReaders:
-        return self._open_parts().readers
-
-    def _open_writer(self) -> SqliteWriter:
-        return self._open_parts().writer
-
-    def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        commit = partial(self._open_parts().writer.commit, drafts)
-        self._writer_thread.start(commit, done, self._groups.post_for(drafts))
-
     def _open(self) -> _Opened:
         path = checked_path(self._path)
         with ExitStack() as undo:
@@ -236,8 +200,9 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             self.index.open(path, cleaning, close_lock=close_lock)
             writer = SqliteWriter(connection, self._wall_ms, writing)
             scrubber = Scrubber(connection, path)
-            readers = SqliteReaders(path, shared=self.shared, close_lock=close_lock)
-            return _Opened(undo.pop_all(), close_lock, retention, identity, writer, scrubber, readers, OrderedDict())
+            readers = SqliteReaders(path, close_lock=close_lock)
+            recent_rooms = RecentRooms(shared=self.shared)
+            return _Opened(undo.pop_all(), close_lock, retention, identity, writer, scrubber, readers, recent_rooms)
 
     async def _close(self, opened: _Opened) -> None:
         """Close, unless a commit still hangs in the thread; then the end of the process closes the file.
@@ -260,16 +225,12 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         if limit.cancelled_caught:
             logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
 
-    def _note(self, written: OrderedDict[str, int], news: News, records: Sequence[Record]) -> None:
-        """Note edits and deletions for the scrub, and the order of writes, so that `rooms` need not scan every room."""
+    def _note(self, recent_rooms: RecentRooms, news: News, records: Sequence[Record]) -> None:
+        """Pass the news on, after noting what the scrub, the list of rooms and the index need."""
         rooms = {record.room: record for record in records}
-        for room, record in rooms.items():
-            written[room] = record.time
-            written.move_to_end(room)
+        recent_rooms.note(rooms)
         if self._neighbours is not None:
             self._neighbours.tell(hints_of(records))
-        while len(written) > MAX_READ:
-            written.popitem(last=False)
         if take_text(records):
             self._altered.set()
         self.index.written(rooms, len(records))

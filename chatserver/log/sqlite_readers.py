@@ -6,7 +6,8 @@ writer, nor the writer for them. Each statement ends with its cursor, so no snap
 
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
@@ -17,15 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.log.connections import ConnectionPool
-from chatserver.log.interface import (
-    MAX_READ,
-    Head,
-    Kind,
-    Record,
-    RoomSummary,
-    bounded,
-    within_bytes,
-)
+from chatserver.log.interface import MAX_READ, Head, Kind, Record, RoomSummary, bounded, within_bytes
 from chatserver.log.rows import COLUMNS, record_of
 from chatserver.log.sqlite_file import connect_reader, unavailable
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSET_BITS, OFFSETS
@@ -67,38 +60,11 @@ _decode_heads = msgspec.json.Decoder(list[tuple[str, tuple[int, int | None, int 
 _decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, int, str]]).decode
 
 
-class SqliteReaders:
+class SqliteReaders(ConnectionPool[sqlite3.Connection]):
     """The reading connections. Made in a thread; used and closed on the trio loop."""
 
-    def __init__(
-        self, path: Path, readers: int = READERS, *, shared: bool = False, close_lock: "Lock | None" = None
-    ) -> None:  # fmt: skip
-        self.pool = ConnectionPool([connect_reader(path) for _ in range(readers)], close_lock)
-        self._shared = shared  # other processes write as well
-        # Rooms by their last write, with its time, as of when a list last needed them.
-        self._earlier: dict[str, int] | None = None
-        self._earlier_until = math.inf
-
-    async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
-        """The first and the last offset of these rooms, without those never written."""
-        return await self.ask(partial(_heads, rooms))
-
-    async def read(
-        self, room: str, low: int, high: int, limit: int, max_bytes: int, *, last: bool, messages_only: bool = False
-    ) -> list[Record]:  # fmt: skip
-        """The first or the last records with `low <= offset <= high`, oldest first."""
-        return await self.ask(partial(_read, room, low, high, limit, max_bytes, last, messages_only))
-
-    async def newest(self, room: str, limit: int, max_bytes: int) -> tuple[Head | None, list[Record]]:
-        """The first and the last offset of a room (None: never written) and its last records, in one job."""
-        return await self.ask(partial(_newest, room, limit, max_bytes))
-
-    async def rooms(self, written: dict[str, int], limit: int) -> list[RoomSummary]:
-        """Rooms that hold something, the last written first.
-
-        `written` has the rooms written since the log was opened, with times, in the order of their last write.
-        """
-        return await self.ask(partial(self._rooms, written, limit))
+    def __init__(self, path: Path, readers: int = READERS, *, close_lock: "Lock | None" = None) -> None:
+        super().__init__([connect_reader(path) for _ in range(readers)], close_lock)
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """The result of a query, which must close its cursors."""
@@ -109,19 +75,38 @@ class SqliteReaders:
             except sqlite3.Error as error:
                 raise unavailable("reading messages", error) from error
 
-        return await self.pool.run(translating)
+        return await self.run(translating)
 
-    def close(self) -> None:
-        """See `ConnectionPool.close`."""
-        self.pool.close()
 
-    def _rooms(self, written: dict[str, int], limit: int, connection: sqlite3.Connection) -> list[RoomSummary]:
+class RecentRooms:
+    """The rooms in the order of their last write. `shared`: other processes write to the file as well."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        # Rooms written by this process since the log was opened, up to MAX_READ, with times; the newest at the end.
+        self._written: OrderedDict[str, int] = OrderedDict()
+        # The rooms last written, with times, as of when a list last needed them.
+        self._earlier: dict[str, int] | None = None
+        self._earlier_until = math.inf
+
+    def note(self, rooms: Mapping[str, Record]) -> None:
+        """Note that these rooms were written, each with its last record."""
+        for room, record in rooms.items():
+            self._written[room] = record.time
+            self._written.move_to_end(room)
+        while len(self._written) > MAX_READ:
+            self._written.popitem(last=False)
+
+    def query(self, limit: int) -> Callable[[sqlite3.Connection], list[RoomSummary]]:
+        """The query for `Log.rooms`; it goes by the rooms noted until now."""
+        return partial(self._list, self._written.copy(), bounded(limit))
+
+    def _list(self, written: dict[str, int], limit: int, connection: sqlite3.Connection) -> list[RoomSummary]:
         names = self._names(connection, written)
-        limit = bounded(limit)
         found: list[RoomSummary] = []
         while len(found) < limit and (asked := list(islice(names, limit))):
-            heads = _heads(asked, connection)
-            held = ((name, heads[name]) for name in asked if name in heads)
+            ends = heads(asked, connection)
+            held = ((name, ends[name]) for name in asked if name in ends)
             found += [
                 RoomSummary(name, head.last - head.first + 1, head.last)
                 for name, head in held
@@ -130,9 +115,9 @@ class SqliteReaders:
         return found[:limit]
 
     def _names(self, connection: sqlite3.Connection, written: dict[str, int]) -> Iterator[str]:
-        """Rooms by their last write: those written since the log was opened, then the earlier ones.
+        """Rooms by their last write: those of this process, then the others.
 
-        In a shared file, rooms that other processes wrote are among the earlier ones, so all are sorted by time.
+        In a shared file, rooms that other processes wrote are among the others, so all are sorted by time.
         """
         if self._shared:
             newest = self._newest(connection)
@@ -154,18 +139,11 @@ class SqliteReaders:
         return self._earlier
 
 
-def _heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, Head]:
+def heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, Head]:
+    """See `ReadQueries`."""
     (found,) = connection.execute(_HEADS, (msgspec.json.encode(rooms).decode(),)).fetchone()
-    heads = {name: _head_of(*ends) for name, ends in _decode_heads(found)}
-    return {name: head for name, head in heads.items() if head.last}
-
-
-def _newest(
-    room: str, limit: int, max_bytes: int, connection: sqlite3.Connection
-) -> tuple[Head | None, list[Record]]:  # fmt: skip
-    head = _heads([room], connection).get(room)  # most names have no messages yet
-    records = [] if head is None else _read(room, 1, OFFSETS, limit, max_bytes, True, False, connection)
-    return head, records
+    ends = {name: _head_of(*each) for name, each in _decode_heads(found)}
+    return {name: head for name, head in ends.items() if head.last}
 
 
 def _head_of(forgotten: int, lowest: int | None, highest: int | None) -> Head:
@@ -174,10 +152,11 @@ def _head_of(forgotten: int, lowest: int | None, highest: int | None) -> Head:
     return Head(lowest % OFFSETS, highest % OFFSETS)
 
 
-def _read(
+def read(
     room: str, low: int, high: int, limit: int, max_bytes: int, last: bool, messages_only: bool,
     connection: sqlite3.Connection,
 ) -> list[Record]:  # fmt: skip
+    """See `ReadQueries`."""
     found = within_bytes(_steps(room, low, high, limit, last, messages_only, connection), max_bytes)
     return found[::-1] if last else found
 

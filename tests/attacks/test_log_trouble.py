@@ -135,9 +135,9 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         await poller.send(request("GET", "/rooms/lobby/messages?after=1&wait=60"))
         await listener.send(request("GET", "/rooms/lobby/events"))
         await server.in_phase("held")
-        writer, commit, heads = writer_of(server), writer_of(server).commit, sqlite_readers._heads
+        writer, commit, heads = writer_of(server), writer_of(server).commit, sqlite_readers.heads
         monkeypatch.setattr(writer, "commit", lambda drafts: go_on.wait(PATIENCE) and commit(drafts))
-        monkeypatch.setattr(sqlite_readers, "_heads", lambda *arguments: go_on.wait(PATIENCE) and heads(*arguments))
+        monkeypatch.setattr(sqlite_readers, "heads", lambda *arguments: go_on.wait(PATIENCE) and heads(*arguments))
         monkeypatch.setattr(connections, "ANSWER_DEADLINE", ANSWER)
         for number in range(100):  # more than may be in flight: the others wait unread
             await speaker.say(type="publish", id=number, room="lobby", text=f"ws {number}", key=f"ws {number}")

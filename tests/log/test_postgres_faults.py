@@ -191,11 +191,11 @@ async def test_expired_keys_are_dropped_as_new_ones_come(
 
 async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "MAX_CACHED_ROOMS", 4)
-    assert log._parts is not None
+    assert log._opened is not None
     for offset in (1, 2):
         for number in range(10):
             assert (await append(log, draft(room=f"room-{number}"))).record.offset == offset
-            assert len(log._parts.writer._ids) <= 4
+            assert len(log._opened.writer._ids) <= 4
 
 
 async def test_a_network_that_is_cut(

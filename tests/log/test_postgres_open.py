@@ -264,7 +264,7 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_schema:
     async with trio.open_nursery() as nursery, trio.open_nursery() as starting:
         for log in logs:
             starting.start_soon(nursery.start, log.run, ignore)
-        while not all(log._parts for log in logs):  # noqa: ASYNC110
+        while not all(log._opened for log in logs):  # noqa: ASYNC110
             await trio.sleep(0.01)
         assert len({log.identity for log in logs}) == 1
         nursery.cancel_scope.cancel()

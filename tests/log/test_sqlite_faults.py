@@ -259,7 +259,7 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
 
 async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing does not wait for readers; the last of them closes its own connection, and no side file stays."""
-    log, reads = SqliteLog(str(path)), Hanging(readers_module, "_read", monkeypatch)
+    log, reads = SqliteLog(str(path)), Hanging(readers_module, "read", monkeypatch)
     refused: list[str] = []
 
     async def read() -> None:
@@ -289,7 +289,7 @@ async def test_reads_that_hang_are_given_up_and_the_log_recovers(
     """Both threads hang, so a third read waits for a thread: all are answered in time, writing goes on meanwhile."""
     monkeypatch.setattr(connections_module, "ANSWER_DEADLINE", 0.2)
     await submit_all(log, [draft() for _ in range(9)])
-    reads = Hanging(readers_module, "_read", monkeypatch)
+    reads = Hanging(readers_module, "read", monkeypatch)
     refused = []
 
     async def read() -> None:

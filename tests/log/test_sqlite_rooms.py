@@ -7,7 +7,6 @@ import pytest
 import trio
 
 from chatserver.log import connections as connections_module
-from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log.interface import Log, LogUnavailable, RoomSummary
 from chatserver.log.sqlite import SqliteLog
@@ -40,8 +39,7 @@ async def test_the_order_outlives_a_restart_and_goes_on(tmp_path: Path) -> None:
 
 
 async def test_only_so_many_rooms_are_kept_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (sqlite_module, readers_module):
-        monkeypatch.setattr(module, "MAX_READ", 4)
+    monkeypatch.setattr(readers_module, "MAX_READ", 4)
     path, clock = str(tmp_path / "chat.db"), Clock()
     for rooms, expected in (("abcdefg", "gfed"), ("ha", "ahgf"), ("", "ahgf")):
         log = SqliteLog(path, wall_ms=clock)
@@ -49,7 +47,7 @@ async def test_only_so_many_rooms_are_kept_and_listed(tmp_path: Path, monkeypatc
             await write(log, clock, rooms)
             assert await listed(log) == expected
             assert log._opened is not None
-            assert len(log._opened.written) <= 4
+            assert len(log._opened.recent_rooms._written) <= 4
 
 
 SLOW = """
@@ -74,7 +72,7 @@ async def test_the_file_is_asked_for_its_order_once_even_if_that_takes_longer_th
                 await log.rooms(9)
         assert log._opened is not None
         with trio.fail_after(60):
-            while log._opened.readers._earlier is None:  # noqa: ASYNC110  it changes in another thread
+            while log._opened.recent_rooms._earlier is None:  # noqa: ASYNC110  it changes in another thread
                 await trio.sleep(0.01)
         monkeypatch.setattr(readers_module, "_NEWEST", "not asked again")
         assert await listed(log) == "cba"
@@ -91,12 +89,12 @@ async def test_a_list_is_a_few_queries_however_many_rooms_it_has(tmp_path: Path)
         await log.retain(max_messages=0, max_age_ms=1)
         for number in range(12):
             await fill(log, 1, f"room-{number}")
-    readers = readers_module.SqliteReaders(path)
+    readers, rooms = readers_module.SqliteReaders(path), readers_module.RecentRooms(shared=False)
     statements: list[str] = []
 
     def list_rooms(connection: sqlite3.Connection) -> list[RoomSummary]:
         connection.set_trace_callback(statements.append)
-        found = readers._rooms({"room-19": 1}, 10, connection)
+        found = rooms._list({"room-19": 1}, 10, connection)
         connection.set_trace_callback(None)
         return found
 

@@ -6,6 +6,7 @@ The same statement over as many connections, and the same records made of its re
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -13,7 +14,7 @@ import trio
 from chatserver.log.interface import Record
 from chatserver.log.rows import record_of
 from chatserver.log.sqlite_file import connect_writer, create_private
-from chatserver.log.sqlite_readers import READERS, SqliteReaders, _decode_records, _statement
+from chatserver.log.sqlite_readers import READERS, SqliteReaders, _decode_records, _statement, read
 from chatserver.log.sqlite_schema import OFFSET_BITS
 from tests.bench.drivers.idle import Idle
 from tests.bench.drivers.load import MESSAGES, PAGE, ROOMS, Plan, by_asyncio, by_trio, measure, some_page
@@ -45,11 +46,12 @@ def _check(records: list[Record], after: int) -> None:
 async def _by_threads(path: str, plan: Plan) -> None:
     readers = SqliteReaders(Path(path))
 
-    async def read(chance: random.Random) -> None:
+    async def read_page(chance: random.Random) -> None:
         room, after = some_page(chance)
-        _check(await readers.read(f"room-{room}", after + 1, after + PAGE, PAGE, 1 << 20, last=False), after)
+        query = partial(read, f"room-{room}", after + 1, after + PAGE, PAGE, 1 << 20, False, False)
+        _check(await readers.ask(query), after)
 
-    await measure({"read": read}, by_trio, plan)
+    await measure({"read": read_page}, by_trio, plan)
     readers.close()
 
 
