@@ -13,14 +13,15 @@ the tree here, beside the commits: 6 µs a message, against 14 µs if commits di
 When a new version of `words` splits texts differently, the words of old messages are stored anew beside the commits.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import structlog
 import trio
 
-from chatserver.log.index import CANDIDATES, Found, Question, SearchFailed, ranked
+from chatserver.log.database_index import DatabaseIndex
+from chatserver.log.index import CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import LogUnavailable, Record
 from chatserver.log.postgres_connection import Connection, Server
 from chatserver.log.postgres_readers import MAX_OFFSET, PostgresReaders
@@ -53,8 +54,6 @@ _LOCK = 0x776F7264
 
 _log = structlog.get_logger("chatserver.log")
 
-T = TypeVar("T")
-
 _COLUMNS = ", ".join(f"messages.{column}" for column in COLUMNS.split(", "))
 _ROOM = "SELECT id FROM rooms WHERE name = %s"
 _FIND = f"""
@@ -78,67 +77,30 @@ _RENEW = """
 _MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_xact_lock(%s)"
 
 
-class Change(Protocol):
-    """`PostgresLog.change`."""
-
-    def __call__(self, doing: str, work: Callable[[Connection], T]) -> Awaitable[T]:
-        """Run `work` as one transaction."""
-
-
-class PostgresIndex:
+class PostgresIndex(DatabaseIndex[Connection, PostgresReaders]):
     """The index of a log."""
 
     lag = 0.0  # words are stored together with their message
-
-    def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
-        self._change = change
-        self._wall_ms = wall_ms
-        self._readers: PostgresReaders | None = None
-        self._turn = trio.Lock()  # one search at a time
-        self._unmerged = 0  # messages of this server since the last merge
-        self._has_old_words = False
-        self._some, self._many = trio.Event(), trio.Event()
+    _has_old_words = False
 
     def open(self, server: Server, *, has_old_words: bool) -> None:
         """Make the connection pool for searches."""
         self._has_old_words = has_old_words
         self._readers = PostgresReaders(server, 1, _SETTINGS)
 
-    def close(self) -> None:
-        """Close it; later searches raise LogUnavailable."""
-        if self._readers is not None:
-            self._readers.close()
-            self._readers = None
-
-    # -- searching --------------------------------------------------------------------------------------------------
-
-    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """See `Index.find`; `go_on` is the place below which to search."""
-        try:
-            async with self._turn:
-                if self._readers is None:
-                    raise LogUnavailable("the log is closed")
-                return await self._readers.ask(partial(_find, question, go_on, self._wall_ms()))
-        except LogUnavailable as error:
-            raise SearchFailed(str(error)) from error
-
-    # -- merging ----------------------------------------------------------------------------------------------------
+    async def _search(self, question: Question, go_on: int | None) -> Found:
+        return await self._open_readers().ask(partial(_find, question, go_on, self._wall_ms()))
 
     def written(self, messages: int) -> None:
         """Note that this server has committed so many messages."""
-        self._unmerged += messages
-        self._some.set()
-        if self._unmerged >= MERGE_AFTER:
-            self._many.set()
+        self._note(messages, MERGE_AFTER)
 
     async def run(self) -> None:
         """Merge the list from time to time, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew)
             while True:
-                await self._some.wait()
-                with trio.move_on_after(MERGE_INTERVAL):
-                    await self._many.wait()
+                await self._wait(MERGE_INTERVAL)
                 await self._merge()
 
     async def _renew(self) -> None:
@@ -147,8 +109,7 @@ class PostgresIndex:
             self._has_old_words = await self._beside_commits("indexing", _renew)
 
     async def _merge(self) -> None:
-        unmerged, self._unmerged = self._unmerged, 0
-        self._some, self._many = trio.Event(), trio.Event()
+        unmerged = self._begin_round()
         if await self._beside_commits("merging the index", _merge):
             self.written(unmerged)
 

@@ -13,18 +13,19 @@ the same, but needs SQLite 3.42.
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import structlog
 import trio
 
+from chatserver.log.database_index import Change, DatabaseIndex
 from chatserver.log.file_lock import FileLock
-from chatserver.log.index import TAIL, Found, Question, SearchFailed
+from chatserver.log.index import TAIL, Found, Question
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.sqlite_indexing import INDEX_STEP, index_rooms
 from chatserver.log.sqlite_readers import SqliteReaders
@@ -37,9 +38,9 @@ INDEX_INTERVAL, INDEX_SOON = 1.0, 500
 INDEX_PAUSE = 2.0
 #: Rooms in one step of indexing, and in one step of the search for a backlog when the log is opened.
 INDEX_ROOMS, BACKLOG_ROOMS = 64, 200
-#: Rooms with unindexed messages that are remembered, 20 MB. Of more, as while the index cannot be written, the older
-#: ones are looked for again in the database.
-MAX_BEHIND = 100_000
+#: Rooms with unindexed messages that are remembered as written by this process, and as found in the database; 10 MB
+#: each. Of more, as while the index cannot be written, the older ones are looked for again in the database.
+MAX_BEHIND = 50_000
 #: Seconds until another attempt after the disk has failed.
 INDEX_RETRY = 5.0
 #: Pages that are merged in one step: about 5 ms.
@@ -52,34 +53,23 @@ _BACKLOG = f"""
 
 _log = structlog.get_logger("chatserver.log")
 
-T = TypeVar("T")
-
-
-class Change(Protocol):
-    """`SqliteLog.change`."""
-
-    def __call__(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
-        """Run `work` in the writing thread."""
-
 
 class _Debris(NamedTuple):
     deletions: int
     removals: int
 
 
-class SqliteIndex:
+class SqliteIndex(DatabaseIndex[sqlite3.Connection, SqliteReaders]):
     """The index of a log. `open` is called in a thread, all else on the trio loop."""
 
-    def __init__(self, change: Change, wall_ms: Callable[[], int]) -> None:
-        self._change = change
-        self._wall_ms = wall_ms
-        self._readers: SqliteReaders | None = None
-        self._turn = trio.Lock()  # one search at a time; its budget begins when it has the lock
-        self._behind: dict[str, int] = {}  # rooms with unindexed messages, and the number of the news that brought them
-        self._behind_since, self._news = 0.0, 0  # the first: no later than the arrival of the oldest unindexed message
-        self._waiting = 0  # messages since the last round of indexing
-        self._some, self._many = trio.Event(), trio.Event()
+    def __init__(self, change: Change[sqlite3.Connection], wall_ms: Callable[[], int]) -> None:
+        super().__init__(change, wall_ms)
+        # Rooms with unindexed messages: written by this process, each with the number of the news that brought them,
+        # the newest at the end; and found in the database, in no order.
+        self._behind: dict[str, int] = {}
+        self._backlog: dict[str, None] = {}
         self._backlog_after: int | None = 0  # the last room that was checked for a backlog; None: all were
+        self._behind_since, self._news = 0.0, 0  # the first: no later than the arrival of the oldest unindexed message
         self._cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
     def open(self, path: Path, cleaning: FileLock | None = None, *, close_lock: "Lock | None" = None) -> None:
@@ -87,58 +77,42 @@ class SqliteIndex:
         self._readers = SqliteReaders(path, 1, close_lock=close_lock)
         self._cleaning_turn = cleaning
 
-    def close(self) -> None:
-        """Close it; later searches raise SearchFailed."""
-        if self._readers is not None:
-            self._readers.close()
-            self._readers = None
-
-    # -- searching --------------------------------------------------------------------------------------------------
-
-    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """See `Index.find`; `go_on` is the place below which to search."""
+    async def _search(self, question: Question, go_on: int | None) -> Found:
+        if question.room is not None:
+            behind = [question.room]
+        else:
+            await self._look_for_backlog()
+            behind = list(islice(chain(reversed(self._behind), self._backlog), TAIL))
+        search = Search(question, behind, go_on, self._wall_ms())
         try:
-            async with self._turn:
-                if self._readers is None:
-                    raise LogUnavailable("the log is closed")
-                await self._look_for_backlog()
-                rooms = [question.room] if question.room is not None else list(islice(reversed(self._behind), TAIL))
-                search = Search(question, rooms, go_on, self._wall_ms())
-                try:
-                    return await self._readers.ask(search.run)
-                finally:
-                    search.in_vain = True
-        except LogUnavailable as error:
-            raise SearchFailed(str(error)) from error
+            return await self._open_readers().ask(search.run)
+        finally:
+            search.in_vain = True
 
     # -- indexing ---------------------------------------------------------------------------------------------------
 
     def written(self, rooms: Iterable[str], messages: int) -> None:
         """Note that these rooms have so many new messages, in total."""
         self._news += 1
-        if not self._behind:
-            self._behind_since = trio.current_time()
+        self._behind_since = self._behind_since if self.behind else trio.current_time()
         for room in rooms:
             self._behind.pop(room, None)
             self._behind[room] = self._news
         if len(self._behind) > MAX_BEHIND:
-            for room in list(islice(self._behind, len(self._behind) - MAX_BEHIND // 2)):
+            for room in list(islice(self._behind, len(self._behind) // 2)):
                 del self._behind[room]
             self._backlog_after = 0
-        self._waiting += messages
-        self._some.set()
-        if self._waiting >= INDEX_SOON:
-            self._many.set()
+        self._note(messages, INDEX_SOON)
 
     @property
     def behind(self) -> int:
         """The number of rooms with unindexed messages."""
-        return len(self._behind)
+        return len(self._behind) + len(self._backlog)
 
     @property
     def lag(self) -> float:
         """See `Index.lag`."""
-        return trio.current_time() - self._behind_since if self._behind else 0.0
+        return trio.current_time() - self._behind_since if self.behind else 0.0
 
     async def run(self) -> None:
         """Index messages until cancelled."""
@@ -152,26 +126,22 @@ class SqliteIndex:
                 _log.exception("indexing_failed")
                 await trio.sleep(INDEX_RETRY)
             else:
-                await self._wait()
-
-    async def _wait(self) -> None:
-        """Wait until there is something to index, and there is much of it or it has waited for some time."""
-        await self._some.wait()
-        with trio.move_on_after(INDEX_INTERVAL):
-            await self._many.wait()
+                await self._wait(INDEX_INTERVAL)
 
     async def _catch_up(self) -> None:
-        self._some, self._many = trio.Event(), trio.Event()
-        self._waiting = 0
+        """Index the backlog, and what has been written until now."""
+        self._begin_round()
         await self._look_for_backlog()
         until, whole, came = self._news, True, trio.current_time()
-        while self._behind and (not whole or next(iter(self._behind.values())) <= until):
+        while self._backlog or (self._behind and (not whole or next(iter(self._behind.values())) <= until)):
             began = trio.current_time()
-            rooms = dict(islice(self._behind.items(), INDEX_ROOMS))
-            done = await self._change("indexing", partial(index_rooms, list(rooms)))
+            rooms = list(islice(chain(self._backlog, self._behind), INDEX_ROOMS))
+            news = [self._behind.get(room) for room in rooms]
+            done = await self._change("indexing", partial(index_rooms, rooms))
             whole = len(done) == len(rooms)
-            for room in done:
-                if self._behind.get(room) == rooms[room]:
+            for room, number in zip(done, news, strict=False):
+                self._backlog.pop(room, None)
+                if number is not None and self._behind.get(room) == number:
                     del self._behind[room]
             await trio.sleep(INDEX_PAUSE * (trio.current_time() - began))
             await self._look_for_backlog()
@@ -179,17 +149,15 @@ class SqliteIndex:
 
     async def _look_for_backlog(self) -> None:
         """Find the rooms with messages from before the log was opened, or that were not remembered, as many as fit."""
-        while self._backlog_after is not None and len(self._behind) <= MAX_BEHIND - BACKLOG_ROOMS:
-            if self._readers is None:
-                raise LogUnavailable("the log is closed")
+        while self._backlog_after is not None and len(self._backlog) < MAX_BEHIND:
             after = self._backlog_after
-            rooms = await self._readers.ask(partial(_rooms_behind, after))
+            rooms = await self._open_readers().ask(partial(_rooms_behind, after))
             if self._backlog_after != after:
                 continue  # the other caller has taken these, or rooms were dropped meanwhile
-            for _, room, is_behind in rooms:
-                if is_behind:
-                    self._behind_since = self._behind_since if self._behind else trio.current_time()
-                    self._behind.setdefault(room, 0)
+            found = [room for _, room, is_behind in rooms if is_behind]
+            if found:
+                self._behind_since = self._behind_since if self.behind else trio.current_time()
+                self._backlog.update(dict.fromkeys(found))
             self._backlog_after = rooms[-1][0] if len(rooms) == BACKLOG_ROOMS else None
 
     # -- cleaning ---------------------------------------------------------------------------------------------------
@@ -207,9 +175,7 @@ class SqliteIndex:
         return True
 
     async def _clean(self) -> None:
-        if self._readers is None:
-            raise LogUnavailable("the log is closed")
-        debris = await self._readers.ask(_debris)
+        debris = await self._open_readers().ask(_debris)
         if any(debris):
             pages = -CLEAN_PAGES  # negative: first combine all segments into one merge
             while await self._change("cleaning the index", partial(_merge, pages)):

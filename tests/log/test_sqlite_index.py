@@ -1,6 +1,7 @@
 """The index of a database: what brings messages into it, what takes them out, and what a search may not do."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
@@ -12,9 +13,9 @@ from unittest import mock
 import pytest
 import trio
 
+from chatserver.log import database_index, sqlite_indexing
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
-from chatserver.log import sqlite_indexing
 from chatserver.log import sqlite_schema as schema_module
 from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Question, SearchFailed
@@ -235,11 +236,26 @@ async def test_rooms_that_wait_for_an_index_that_cannot_be_written_are_bounded(
         patch.setattr(index_module, "index_rooms", mock.Mock(side_effect=sqlite3.OperationalError("planted")))
         for step in range(4):
             await submit_all(log, [draft("apple", room=f"room-{step}-{number}") for number in range(15)])
-            assert log.index.behind <= 20
+            assert await find(log, "apple")
+            assert (len(log.index._behind) <= 20, len(log.index._backlog) < 20 + 4) == (True, True)
         assert await find(log, "apple", room="room-0-0") == ["apple"]
     await append(log, draft("apple"))
     await indexed(log)
     assert in_index(path) == [1] * 61, "all were found again"
+
+
+async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rooms of before the start took the places of those just written, until all of them were indexed."""
+    monkeypatch.setattr(index_module, "TAIL", 5)
+    monkeypatch.setattr(index_module.SqliteIndex, "run", never)
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft("pear", room=room) for room in "abcdefgh"])
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft("apple"))
+        assert await find(log, "pear") == ["pear"] * 4
+        assert await find(log, "apple") == ["apple"]
 
 
 # -- going out
@@ -328,6 +344,27 @@ async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: 
         with pytest.raises(SearchFailed, match="interrupted"):
             await log.index.find(APPLE)
     assert len((await log.index.find(APPLE)).hits) == 1
+
+
+async def test_a_search_behind_one_that_hangs_is_refused_in_time(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline began only when the search before had ended: each was refused five seconds after the other."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def hangs(question: Question, go_on_at: int | None, connection: sqlite3.Connection) -> Any:
+        began.set()
+        go_on.wait(60)
+        return [], None
+
+    monkeypatch.setattr(search_module, "_find_in_index", hangs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.index.find, APPLE)
+        await trio.to_thread.run_sync(began.wait)
+        monkeypatch.setattr(database_index, "ANSWER_DEADLINE", 0.01)
+        with pytest.raises(SearchFailed, match="took longer than"):
+            await log.index.find(APPLE)
+        go_on.set()
 
 
 async def test_history_and_publishing_go_on_while_a_search_hangs(

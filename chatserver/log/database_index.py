@@ -1,0 +1,82 @@
+"""What the indexes in SQLite and PostgreSQL have in common: one search at a time, and upkeep in the background.
+
+Owns: the order of searches, their deadline, and when a round of upkeep begins. May not: know a database.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import trio
+
+from chatserver.log.connections import ConnectionPool
+from chatserver.log.index import Found, Question, SearchFailed
+from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable
+
+T = TypeVar("T")
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
+R = TypeVar("R", bound="ConnectionPool[Any]")
+
+
+class Change(Protocol[C_co]):
+    """`DatabaseLog.change`."""
+
+    def __call__(self, doing: str, work: Callable[[C_co], T]) -> Awaitable[T]:
+        """Run `work` as one transaction."""
+
+
+class DatabaseIndex(ABC, Generic[C, R]):
+    """An `Index` in a database, whose searches have a connection and thread of their own."""
+
+    def __init__(self, change: Change[C], wall_ms: Callable[[], int]) -> None:
+        self._change = change
+        self._wall_ms = wall_ms
+        self._readers: R | None = None
+        self._turn = trio.Lock()  # one search at a time
+        self._waiting = 0  # messages since the last round of upkeep
+        self._some, self._many = trio.Event(), trio.Event()
+
+    def close(self) -> None:
+        """Close the connection for searches; later searches raise SearchFailed."""
+        if self._readers is not None:
+            self._readers.close()
+            self._readers = None
+
+    def _open_readers(self) -> R:
+        if self._readers is None:
+            raise LogUnavailable("the log is closed")
+        return self._readers
+
+    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+        """See `Index.find`; `go_on` is the place below which to search."""
+        try:
+            with trio.move_on_after(ANSWER_DEADLINE):  # includes the wait for searches before this one
+                async with self._turn:
+                    return await self._search(question, go_on)
+        except LogUnavailable as error:
+            raise SearchFailed(str(error)) from error
+        raise SearchFailed(f"the search took longer than {ANSWER_DEADLINE:g} s")
+
+    @abstractmethod
+    async def _search(self, question: Question, go_on: int | None) -> Found:
+        """Search; called for one question at a time."""
+
+    def _note(self, messages: int, many: int) -> None:
+        """Note new messages; with `many` of them a round begins at once."""
+        self._waiting += messages
+        self._some.set()
+        if self._waiting >= many:
+            self._many.set()
+
+    async def _wait(self, interval: float) -> None:
+        """Wait until there are messages, and there are many or they have waited for `interval` seconds."""
+        await self._some.wait()
+        with trio.move_on_after(interval):
+            await self._many.wait()
+
+    def _begin_round(self) -> int:
+        """Count messages from zero again; returns how many there were."""
+        waiting, self._waiting = self._waiting, 0
+        self._some, self._many = trio.Event(), trio.Event()
+        return waiting
