@@ -1,4 +1,4 @@
-"""One file that several processes write: here two logs in one process; in test_crash_shared, processes."""
+"""One file that several processes write: here two logs in one process; in test_crash, processes."""
 
 import random
 import sqlite3
