@@ -7,7 +7,7 @@ import pytest
 
 from chatserver.log import audit as audit_module
 from chatserver.log.audit import AuditEntry
-from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.interface import Log
 from tests.log.support import START_MS, running
 
 
@@ -61,18 +61,3 @@ async def test_what_an_attempt_has_stored_is_not_stored_again(reopen: Callable[[
             await log.audit.add([entry("mute"), entry("refused", minor=True)], again=again)
         await log.audit.add([entry("ban"), entry("mute")], again=True)
         assert await actions(log) == ["mute", "refused", "mute", "refused", "ban", "mute"]
-
-
-async def test_a_closed_log_has_no_trail(closed_log: Log) -> None:
-    with pytest.raises(LogUnavailable):
-        await closed_log.audit.add([entry("mute")])
-    with pytest.raises(LogUnavailable):
-        await closed_log.audit.read(after=0, limit=1)
-
-
-async def test_it_outlives_a_restart(reopen: Callable[[], Log]) -> None:
-    async with running(reopen()) as log:
-        await log.audit.add([entry("mute")])
-    async with running(reopen()) as log:
-        await log.audit.add([entry("ban")])
-        assert await actions(log) == ["mute", "ban"]

@@ -7,8 +7,12 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from chatserver.log.index import Question
 from chatserver.log.interface import KEY_LIFETIME, MAX_GROUP, MAX_READ, Head, Log, LogUnavailable, Record, Stored
+from chatserver.log.markers import Marker
 from tests.log.support import START_MS, Clock, draft, fill, groups_of, offsets, running, submit_all, texts
+from tests.log.test_sanctions import ENTRY, sanction
+from tests.log.test_signouts import sign_out
 from tests.support.groups import append, together
 
 LIFETIME_MS = int(KEY_LIFETIME * 1000)
@@ -146,6 +150,17 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
         partial(closed_log.latest, "lobby", 1),
         partial(closed_log.rooms, 1),
         partial(closed_log.retain, max_messages=1, max_age_ms=1),
+        partial(closed_log.markers.move, [Marker("u_ann", "lobby", 1)]),
+        partial(closed_log.markers.of_user, "u_ann"),
+        partial(closed_log.markers.unread, "u_ann", {"lobby": 0}),
+        partial(closed_log.audit.add, [ENTRY]),
+        partial(closed_log.audit.read, after=0, limit=1),
+        partial(closed_log.sanctions.load, START_MS),
+        partial(closed_log.sanctions.add, sanction(), ENTRY),
+        partial(closed_log.sanctions.lift, 1, ENTRY),
+        partial(closed_log.signouts.load, START_MS),
+        partial(closed_log.signouts.add, sign_out(1)),
+        partial(closed_log.index.find, Question(("hi",))),
     ]
 
     async def refused() -> None:
@@ -158,6 +173,22 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
         for call in calls:
             await call()
     await refused()
+
+
+async def test_what_is_kept_outlives_a_restart(reopen: Callable[[], Log]) -> None:
+    async with running(reopen()) as log:
+        identity, stored = log.identity, await append(log, draft(key="k"))
+        await log.markers.move([Marker("u_ann", "lobby", 1)])
+        made = await log.sanctions.add(sanction(), ENTRY)
+        await log.signouts.add(sign_out(1))
+    async with running(reopen()) as log:
+        assert log.identity == identity
+        assert await append(log, draft(key="k")) == Stored(stored.record, fresh=False)
+        assert (await append(log, draft())).record.offset == 2
+        assert await log.markers.of_user("u_ann") == {"lobby": 1}
+        assert await log.sanctions.load(START_MS) == [made]
+        assert await log.signouts.load(START_MS) == [sign_out(1)]
+        assert await log.audit.read(after=0, limit=9) == [replace(ENTRY, id=1)]
 
 
 async def test_what_was_submitted_before_the_end_is_stored_and_told(closed_log: Log) -> None:

@@ -1,6 +1,6 @@
 """What every engine promises of read markers: one suite, run against each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from chatserver.log import markers as markers_module
 from chatserver.log import sqlite_file, sqlite_markers
-from chatserver.log.interface import Draft, Kind, Log, LogUnavailable, Record
+from chatserver.log.interface import Draft, Kind, Log, Record
 from chatserver.log.markers import MAX_UNREAD_COUNT, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, running
@@ -233,21 +233,3 @@ async def test_a_group_of_any_size(log: Log) -> None:
         users = [f"u_{count}_{number}" for number in range(count)]
         await log.markers.move([Marker(user, room, 1) for user in users for room in "abc"])
         assert await log.markers.of_user(users[-1]) == {"a": 1, "b": 1, "c": 1}
-
-
-async def test_a_closed_log_has_none(closed_log: Log) -> None:
-    async with running(closed_log):
-        await fill(closed_log, 1)
-    for asking in (
-        moved(closed_log, lobby=1), closed_log.markers.of_user("u_ann"), closed_log.markers.unread("u_eve", {}),
-    ):  # fmt: skip
-        with pytest.raises(LogUnavailable):
-            await asking
-
-
-async def test_markers_outlive_a_restart(reopen: Callable[[], Log]) -> None:
-    async with running(reopen()) as log:
-        await fill(log, 3)
-        await moved(log, lobby=2)
-    async with running(reopen()) as log:
-        assert await log.markers.of_user("u_ann") == {"lobby": 2}

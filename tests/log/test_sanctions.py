@@ -1,14 +1,12 @@
 """Sanctions of every engine: one of a kind for each user or network in a room, with its entry, and not too many."""
 
-from collections.abc import Callable
-
 import pytest
 
 from chatserver.log import sanctions as sanctions_module
 from chatserver.log.audit import AuditEntry
-from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.interface import Log
 from chatserver.log.sanctions import EVERYWHERE, Kind, Sanction, TooManySanctionsError
-from tests.log.support import START_MS, running
+from tests.log.support import START_MS
 
 ENTRY = AuditEntry(START_MS, "u_mod", "Mod", "192.0.2.1", "mute", "lobby")
 
@@ -76,19 +74,3 @@ async def test_too_many_are_refused_and_those_that_are_over_make_room(
     assert (await log.sanctions.add(sanction("u_b"), ENTRY)).user == "u_b", "one more of its place is not one more"
     await log.sanctions.add(sanction("u_c", time=START_MS + 10), ENTRY)
     assert [each.user for each in await log.sanctions.load(START_MS + 10)] == ["u_b", "u_c"]
-
-
-async def test_a_closed_log_has_none(closed_log: Log) -> None:
-    with pytest.raises(LogUnavailable):
-        await closed_log.sanctions.load(START_MS)
-    with pytest.raises(LogUnavailable):
-        await closed_log.sanctions.add(sanction(), ENTRY)
-    with pytest.raises(LogUnavailable):
-        await closed_log.sanctions.lift(1, ENTRY)
-
-
-async def test_they_outlive_a_restart(reopen: Callable[[], Log]) -> None:
-    async with running(reopen()) as log:
-        made = await log.sanctions.add(sanction(), ENTRY)
-    async with running(reopen()) as log:
-        assert await log.sanctions.load(START_MS) == [made]

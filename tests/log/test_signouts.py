@@ -1,16 +1,15 @@
 """Sign-outs of every engine: one for each person, as long as it forbids something, and not too many of guests."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chatserver.log import signouts as signouts_module
 from chatserver.log import sqlite_file
-from chatserver.log.interface import Log, LogUnavailable
+from chatserver.log.interface import Log
 from chatserver.log.signouts import SignOut
 from chatserver.log.sqlite_rows import SqliteTables
-from tests.log.support import START_MS, running
+from tests.log.support import START_MS
 
 
 def sign_out(number: int, *, time: int = START_MS, lasts: int = 1000, guest: bool = False) -> SignOut:
@@ -66,17 +65,3 @@ def test_a_sign_out_does_not_look_at_all_others(path: Path) -> None:
     connection.set_progress_handler(None, 0)
     connection.close()
     assert steps < 500
-
-
-async def test_a_closed_log_has_none(closed_log: Log) -> None:
-    with pytest.raises(LogUnavailable):
-        await closed_log.signouts.load(START_MS)
-    with pytest.raises(LogUnavailable):
-        await closed_log.signouts.add(sign_out(1))
-
-
-async def test_they_outlive_a_restart(reopen: Callable[[], Log]) -> None:
-    async with running(reopen()) as log:
-        await log.signouts.add(sign_out(1))
-    async with running(reopen()) as log:
-        assert await numbers(log) == [1]

@@ -18,7 +18,7 @@ from chatserver.log import sqlite_schema as schema_module
 from chatserver.log.interface import Head, LogOpenError, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, ignore, listing, offsets, running, submit_all
+from tests.log.support import Clock, draft, ignore, listing, running, submit_all
 from tests.support.groups import append
 from tests.support.parked import descriptors
 from tests.support.serving import eventually
@@ -207,18 +207,6 @@ async def test_only_the_owner_can_read_what_people_say(path: Path) -> None:
 
 
 # -- over restarts
-
-
-async def test_a_log_goes_on_where_it_was(path: Path) -> None:
-    async with running(SqliteLog(str(path))) as log:
-        identity = log.identity
-        first = await append(log, draft("first", key="k"))
-        await submit_all(log, [draft() for _ in range(10)])
-    async with running(SqliteLog(str(path))) as log:
-        assert log.identity == identity
-        assert (await append(log, draft("first", key="k"))).record == first.record
-        assert (await append(log, draft())).record.offset == 12
-        assert offsets(await log.read("lobby", after=0, limit=99)) == list(range(1, 13))
 
 
 async def test_an_emptied_room_goes_on_over_a_restart_and_a_clock_set_back(path: Path) -> None:
