@@ -52,40 +52,31 @@ def announce(addresses: Sequence[str], metrics_address: str) -> None:
 
 def bind_all(settings: Settings, stack: ExitStack) -> Listening:
     """Bind everything; `stack` closes it. Raises CannotListenError."""
-    binder = _Binder(settings, stack)
-    by_host = [binder.for_each_worker(host) for host in settings.host]
-    operators = None
-    if settings.metrics_listen:
-        host, port = listen(settings.metrics_listen)
-        operators = binder.bind(host, port, flag="--metrics-listen: ")
-    return Listening([list(sockets) for sockets in zip(*by_host, strict=True)], operators)
 
-
-class _Binder:
-    def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        self._settings = settings
-        self._stack = stack
-
-    def for_each_worker(self, host: str) -> list[socket.socket]:
-        port, count = self._settings.port, self._settings.workers
-        if count == 1:
-            return [self.bind(host, port)]
-        if port:
-            # SO_REUSEPORT would let ours join the sockets of another server with workers, and take half its clients.
-            self.bind(host, port).close()
-        sockets: list[socket.socket] = []
-        for _ in range(count):
-            sockets.append(self.bind(host, port, reuse_port=True))
-            port = sockets[0].getsockname()[1]
-        return sockets
-
-    def bind(self, host: str, port: int, *, flag: str = "", reuse_port: bool = False) -> socket.socket:
+    def bind_one(host: str, port: int, *, flag: str = "", reuse_port: bool = False) -> socket.socket:
         try:
-            bound = bind(host, port, send_buffer=self._settings.send_buffer, reuse_port=reuse_port)
+            bound = bind(host, port, send_buffer=settings.send_buffer, reuse_port=reuse_port)
         except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise CannotListenError(f"{flag}cannot listen on {host} port {port}: {why}") from error
-        return self._stack.enter_context(bound)
+        return stack.enter_context(bound)
+
+    def for_each_worker(host: str) -> list[socket.socket]:
+        port, several = settings.port, settings.workers > 1
+        if several and port:
+            # SO_REUSEPORT would let ours join the sockets of another server with workers, and take half its clients.
+            bind_one(host, port).close()
+        sockets: list[socket.socket] = []
+        for _ in range(settings.workers):
+            sockets.append(bind_one(host, port, reuse_port=several))
+            port = sockets[0].getsockname()[1]
+        return sockets
+
+    by_host = [for_each_worker(host) for host in settings.host]
+    operators = None
+    if settings.metrics_listen:
+        operators = bind_one(*listen(settings.metrics_listen), flag="--metrics-listen: ")
+    return Listening([list(sockets) for sockets in zip(*by_host, strict=True)], operators)
 
 
 def _url(settings: Settings, host: str, bound: socket.socket) -> str:

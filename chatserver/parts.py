@@ -214,11 +214,11 @@ def _services(
     settings: Settings, log: Log, hub: Hub, encoder: WireEncoder, identities: Identities, audit: AuditTrail,
     search_results: ResultCache, shared: WorkerParts | None, *, faulted: Callable[[object], None],
 ) -> Services:  # fmt: skip
-    clock = trio.current_time
+    clock, policies = trio.current_time, identities.access.policies
     services = Services(
         hub=hub, log=log, identities=identities, pages=Pages(hub.reader, encoder), encoder=encoder, settings=settings,
         publish_limit=PublishLimit(settings, clock), search_results=search_results, audit=audit,
-        moderation=Moderation(log.identity.secret), slow_mode=_slow_mode(identities.access.policies),
+        moderation=Moderation(log.identity.secret), slow_mode=SlowMode(lambda room: policies.of(room).slow_mode),
         markers=ReadMarkers(log.markers, faulted=faulted), cluster=None if shared is None else shared.cluster,
     )  # fmt: skip
     if shared is not None:
@@ -233,10 +233,6 @@ def _worker_parts(supervised: Supervised | None, hub: Hub, nursery: trio.Nursery
     worker_parts = WorkerParts(supervised.bus, hub)
     nursery.start_soon(worker_parts.run)
     return worker_parts
-
-
-def _slow_mode(policies: Policies) -> SlowMode:
-    return SlowMode(lambda room: policies.of(room).slow_mode) if policies else SlowMode()
 
 
 def _let_end(

@@ -125,13 +125,9 @@ _GUESTS = {
 }
 
 
+@lru_cache(CACHED_RIGHTS)
 def rights_of(role: str | None = None, rooms: tuple[tuple[str, str], ...] | None = None) -> Rights:
     """The rights that a token claims: a role, and pairs of a room pattern and letters (r, w). Raises ValueError."""
-    return _rights_of(role, rooms)
-
-
-@lru_cache(CACHED_RIGHTS)
-def _rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> Rights:
     if role not in (None, "moderator"):
         raise ValueError("role: only `moderator` is known")
     who = Audience.SIGNED_IN if role is None else Audience.MODERATORS

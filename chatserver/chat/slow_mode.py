@@ -16,15 +16,11 @@ MAX_REMEMBERED = 50_000
 SWEEP = 1_000
 
 
-def _never(room: str) -> float:
-    return 0.0
-
-
 class SlowMode:
     """`seconds_of` returns the pause of a room, 0 for none. Moderators are exempt."""
 
     def __init__(
-        self, seconds_of: Callable[[str], float] = _never, clock: Callable[[], float] = trio.current_time
+        self, seconds_of: Callable[[str], float] = lambda room: 0.0, clock: Callable[[], float] = trio.current_time
     ) -> None:  # fmt: skip
         self._seconds_of = seconds_of
         self._clock = clock

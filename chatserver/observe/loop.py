@@ -15,18 +15,16 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 class Durations:
     """A histogram with the maximum, cheap enough for the loop: one bisection a value."""
 
-    __slots__ = ("buckets", "count", "longest", "total")
+    __slots__ = ("buckets", "longest", "total")
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(BUCKETS) + 1)
-        self.count = 0
         self.total = 0.0
         self.longest = 0.0
 
     def add(self, seconds: float) -> None:
         """Add a value."""
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
-        self.count += 1
         self.total += seconds
         self.longest = max(self.longest, seconds)
 
