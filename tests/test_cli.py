@@ -167,15 +167,6 @@ def test_bad_flags_are_one_line_and_exit_code_2(
     assert words in shown.err
 
 
-def test_a_misspelt_variable_is_one_line_and_exit_code_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("CHATSERVER_PER_PI", "9")
-    assert run("limits") == 2
-    shown = "the environment sets CHATSERVER_PER_PI, which is no setting, did you mean CHATSERVER_PER_IP?"
-    assert capsys.readouterr().err == f"chatserver: {shown}\n"
-
-
 def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("limits", "--ping-interval", "7") == 0
     lines = capsys.readouterr().out.splitlines()

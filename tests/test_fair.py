@@ -122,18 +122,6 @@ def test_networks_that_were_never_seen_neither_stop_the_turns_nor_are_remembered
     assert len(queue._lines) <= len(queue) + 2 * ARRIVALS
 
 
-def test_a_turn_comes_after_so_many_new_networks_and_no_more() -> None:
-    queue = FairQueue[str]()
-    for _ in range(CREDIT + 2):
-        queue.push("member", "member")
-    for _ in range(CREDIT + 1):
-        assert queue.pop() == "member"
-    strangers = [f"stranger {number}" for number in range(ARRIVALS + 1)]
-    for stranger in strangers:
-        queue.push(stranger, stranger)
-    assert [queue.pop() for _ in range(ARRIVALS + 2)] == [*strangers[:-1], "member", strangers[-1]]
-
-
 def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() -> None:
     queue = FairQueue[str]()
     crowd = [f"crowd-{number}" for number in range(100)]
@@ -160,16 +148,6 @@ def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() ->
     assert queue.pop() == crowd[0]
     queue.push("person", "person")
     assert queue.pop() == "person"
-
-
-def test_a_network_that_floods_has_no_more_than_its_credit_ahead_of_the_others() -> None:
-    queue = FairQueue[str]()
-    for network in ["a"] * 10 + ["b"] * 10 + ["flood"] * 10:
-        queue.push(network, network)
-    ahead = [queue.pop() for _ in range(3 * CREDIT)]
-    assert ahead == ["a", "b", "flood"] * CREDIT
-    queue.push("late", "late")
-    assert [queue.pop() for _ in range(4)] == ["late", "a", "b", "flood"]
 
 
 def test_nothing_is_remembered_of_networks_whose_entries_are_removed() -> None:

@@ -185,12 +185,3 @@ def test_the_sum_is_always_what_all_holders_keep(steps: list[tuple[int, int | No
     for holder in holders:
         budget.release(holder)
     assert (budget.used, len(budget), budget.over) == (0, 0, False)
-
-
-@given(SIZES)
-def test_it_is_never_over_its_bound_if_refused_holders_go(steps: list[tuple[int, int | None]]) -> None:
-    budget, holders = ByteBudget(12_000, free=FREE), [Holder() for _ in range(6)]
-    for which, size in steps:
-        if size is None or not budget.resize(holders[which], size):
-            budget.release(holders[which])
-        assert not budget.over

@@ -177,17 +177,10 @@ async def test_a_long_page_from_the_log_is_encoded_in_steps(
     for number in range(200):
         await publish(server.address, "old", str(number))
     server.server.parts.hub.rooms["old"].cut(0)
-    steps, message = StepCounts(), WireEncoder.message
-
-    def counted(encoder: WireEncoder, record: Record) -> bytes:
-        steps.counts[-1] += 1
-        return message(encoder, record)
-
-    monkeypatch.setattr(WireEncoder, "message", counted)
     few_in_a_step(monkeypatch)
-    trio.lowlevel.add_instrument(steps)
-    found = await page(server.address, f"/rooms/old/messages?{query}")
-    trio.lowlevel.remove_instrument(steps)
+    with StepCounts() as steps:
+        monkeypatch.setattr(WireEncoder, "message", steps.counted(WireEncoder.message))
+        found = await page(server.address, f"/rooms/old/messages?{query}")
     assert offsets(found) == list(range(1, 201))
     assert (max(steps.counts), sum(steps.counts)) == (FEW, 200)
 

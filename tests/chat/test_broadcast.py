@@ -28,16 +28,8 @@ async def quiet(it: Chatting) -> None:
     it.sink.chunks.clear()
 
 
-async def joined(it: Chatting, name: str, count: int, *, back: int = 0) -> list[Peer]:
-    """So many members."""
-    peers = [it.peer() for _ in range(count)]
-    for peer in peers:
-        await it.join(peer, name, back=back)
-    return peers
-
-
 async def test_all_that_is_lacked_goes_in_one_write(it: Chatting) -> None:
-    await joined(it, "lobby", 5)
+    await it.members(5)
     await quiet(it)
     await it.publish("lobby", "one", "two", "three")
     assert it.sink.writes == 5
@@ -60,8 +52,8 @@ async def test_encodings_do_not_mix(it: Chatting) -> None:
 async def test_rooms_take_turns(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """One member of a room of thousands stood between two people and their answers: 256 writes, 2 ms, each way."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 5)
-    await joined(it, "large", 50)
-    await joined(it, "small", 1)
+    await it.members(50, "large")
+    await it.members(1, "small")
     await quiet(it)
     say(it, "large", "small")
     await it.until_idle()
@@ -73,20 +65,13 @@ async def test_rooms_take_turns(it: Chatting, monkeypatch: pytest.MonkeyPatch) -
 async def test_long_messages_go_to_fewer_members_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     """64 KB to each of 32 members were a step of 2 ms."""
     monkeypatch.setattr(broadcast_module, "WRITE_BYTES", 100)
-    await joined(it, "large", 64)
+    await it.members(64, "large")
     await quiet(it)
-    steps = StepCounts()
-
-    def offered(peer: Peer) -> None:
-        steps.counts[-1] += 1
-
-    it.sink.before_offer = offered
-    trio.lowlevel.add_instrument(steps)
     for size, most in ((10, 32), (750, 4), (8_000, 1)):
-        steps.counts[:] = [0]
-        await it.publish("large", "x" * size)
+        with StepCounts() as steps:
+            it.sink.before_offer = steps.count
+            await it.publish("large", "x" * size)
         assert (max(steps.counts), sum(steps.counts)) == (most, 64)
-    trio.lowlevel.remove_instrument(steps)
 
 
 async def test_presence_in_many_rooms_is_no_longer_a_turn_than_a_message(
@@ -95,8 +80,8 @@ async def test_presence_in_many_rooms_is_no_longer_a_turn_than_a_message(
     """When 8,000 came back at once, a hundred rooms' notices stood before two people's messages."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 4)
     for number in range(30):
-        await joined(it, f"room-{number}", 8)
-    talkers = await joined(it, "talk", 2)
+        await it.members(8, f"room-{number}")
+    talkers = await it.members(2, "talk")
     await quiet(it)
     for number in range(30):
         room = it.hub.rooms[f"room-{number}"]
@@ -116,7 +101,7 @@ async def test_news_during_a_broadcast_is_carried_by_it_or_the_next(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 1)
-    peers = await joined(it, "lobby", 10)
+    peers = await it.members(10)
     async with trio.open_nursery() as nursery:
         for number in range(20):
             nursery.start_soon(it.publish, "lobby", f"text-{number}")
@@ -125,19 +110,8 @@ async def test_news_during_a_broadcast_is_carried_by_it_or_the_next(
     assert not it.hub.rooms["lobby"].congested
 
 
-async def test_news_alone_is_enough(it: Chatting) -> None:
-    """A message bus will send what nobody here has published: delivery does not wait for an answer to anybody."""
-    (member,), poll = await joined(it, "lobby", 1), it.peer()
-    await it.poll(poll, "lobby")
-    it.hub.news([Record("lobby", 1, 0, "u_9", "Zoe", "from elsewhere")])
-    await it.until_idle()
-    assert member.offsets("lobby") == [1]
-    assert poll.answers == [[("lobby", 0)]]
-    assert not it.hub.rooms["lobby"].congested
-
-
 async def test_who_publishes_is_answered_before_anybody_hears(it: Chatting) -> None:
-    (member,) = await joined(it, "lobby", 1)
+    (member,) = await it.members(1)
     heard: list[list[int]] = []
 
     def done(result: object) -> None:
@@ -176,7 +150,7 @@ async def test_members_at_other_places_behind_or_dying_stand_between_those_alike
 async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> None:
     """Others in the same write had it twice: their places were not noted, because another's write failed."""
     async with chatting(faults=1) as it:
-        peers = await joined(it, "lobby", 5)
+        peers = await it.members(5)
         if behind:
             peers[2].space = 0
             await it.publish("lobby", "one")
@@ -199,7 +173,7 @@ async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> N
 async def test_a_fault_in_keeping_the_rest_costs_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those behind it in the same step are behind as well, and lost a message without a word."""
     async with chatting(faults=1) as it:
-        peers = await joined(it, "lobby", 5)
+        peers = await it.members(5)
         await trio.sleep(5.0)
         for peer in peers:
             peer.space = 4
@@ -225,7 +199,7 @@ async def test_a_fault_in_a_step_costs_what_it_would_have_done(monkeypatch: pyte
     """The next news of the room is told to everybody, and includes what was not; publishers are not forgotten."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 2)
     async with chatting(ring_messages=16, faults=1) as it:
-        peers, (other,), publisher = await joined(it, "lobby", 6), await joined(it, "ops", 1), it.peer()
+        peers, (other,), publisher = await it.members(6), await it.members(1, "ops"), it.peer()
         await trio.sleep(5.0)
         visit, visits = it.hub.broadcaster._visit, itertools.count()
 
@@ -248,7 +222,7 @@ async def test_a_fault_in_a_step_costs_what_it_would_have_done(monkeypatch: pyte
 
 async def test_a_fault_in_one_rooms_news_costs_that_room_only(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting(faults=1) as it:
-        peers = {name: (await joined(it, name, 1))[0] for name in ("a", "b", "c")}
+        peers = {name: (await it.members(1, name))[0] for name in ("a", "b", "c")}
         await it.publish("b", "before")
         take_in = it.hub._take_in
 

@@ -32,33 +32,6 @@ async def test_people_in_another_process_come_and_go_as_if_they_were_here(pair: 
     assert other.people() == {1}, "although the room is empty here"
 
 
-async def test_somebody_in_two_processes_is_there_once(pair: Pair) -> None:
-    ours, other = pair
-    watcher = await ours.join(1)
-    peers = [await process.join(2) for process in pair]
-    await trio.sleep(SAID)
-    assert watcher.presence("lobby") == [("1,2", "-", 2)]
-    ours.it.leave(peers[0].members[0])
-    await trio.sleep(SAID)
-    assert ours.people() == {1, 2}
-    other.it.leave(peers[1].members[0])
-    await trio.sleep(SAID)
-    assert watcher.presence("lobby")[1:] == [("-", "2", 1)]
-
-
-async def test_a_reconnect_to_another_process_is_no_departure(pair: Pair) -> None:
-    ours, other = pair
-    watcher = await ours.join(1)
-    await trio.sleep(SAID)
-    peer = await other.join(2)
-    await trio.sleep(SAID)
-    other.it.sink.die(peer)
-    await trio.sleep(SAID)
-    await ours.join(2)
-    await trio.sleep(20.0)
-    assert watcher.presence("lobby") == [("1", "-", 1), ("2", "-", 2)]
-
-
 async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
@@ -226,15 +199,6 @@ def test_somebody_is_the_same_person_elsewhere(principal: Principal) -> None:
 
 
 # -- notices ----------------------------------------------------------------------------------------------------------
-
-
-async def test_who_types_is_told_in_other_processes(pair: Pair) -> None:
-    ours, other = pair
-    watcher = await ours.join(1)
-    await trio.sleep(SAID)
-    other.cluster.types("lobby", Principal(2, HERE))
-    await trio.sleep(SAID)
-    assert watcher.typing("lobby") == [2]
 
 
 async def test_what_was_typed_before_a_message_is_not_told_behind_it_in_other_processes(pair: Pair) -> None:

@@ -127,23 +127,6 @@ async def test_rooms_that_are_gone_before_they_were_reported_are_bounded(
     assert [room for room in range(120) if ours.people(f"room-{room}")] == [0, 1, 2, 3, 4]
 
 
-async def test_what_is_told_again_is_no_news(air: Air, pair: Pair) -> None:
-    ours, other = pair
-    await ours.join(1)
-    for number in range(2, 6):
-        await other.join(number)
-    await trio.sleep(SAID)
-    air.said.clear()
-    with mock.patch.object(ours.it.hub, "note_presence") as noted:
-        other.cluster._all_wanted = True
-        await trio.sleep(MENDED)
-        assert [room.count for said in air.said for room in said.rooms if room.room == "lobby"] == [4]
-        assert not noted.called
-        await other.join(6)
-        await trio.sleep(SAID)
-        assert noted.called
-
-
 async def test_everything_is_told_the_less_often_the_more_it_is(
     air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

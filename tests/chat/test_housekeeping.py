@@ -24,7 +24,7 @@ async def watcher_of(it: Chatting, name: str, others: int = 0) -> Peer:
     """A member that has heard of itself, and of others who joined with it."""
     watcher = it.peer()
     await it.join(watcher, name)
-    await it.fill(name, others)
+    await it.members(others, name)
     await trio.sleep(3.0)
     return watcher
 
@@ -62,17 +62,6 @@ async def test_a_reload_is_no_departure_and_a_closed_window_is_one_after_the_gra
     await trio.sleep(6.0)
     assert watcher.presence("lobby")[2:] == [("-", str(peer.number), 1)]
     assert not it.hub.housekeeping.leasing()
-
-
-async def test_a_window_that_closes_while_another_stays_open_is_nothing_to_tell(it: Chatting) -> None:
-    watcher = await watcher_of(it, "lobby")
-    windows = [Peer(50), Peer(50)]
-    for window in windows:
-        await it.join(window, "lobby")
-    it.sink.die(windows[0])
-    await trio.sleep(GRACE + 3)
-    assert watcher.presence("lobby")[1:] == [("50", "-", 2)]
-    assert it.hub.rooms["lobby"].presence.connections(50) == 1
 
 
 async def test_people_without_a_connection_are_bounded_over_all_rooms(
@@ -119,9 +108,7 @@ async def test_all_who_lost_their_connection_at_once_go_a_few_in_a_step(
 ) -> None:
     monkeypatch.setattr("chatserver.chat.presence.EXPIRE_STEP", 7)
     watcher = await watcher_of(it, "lobby")
-    peers = [it.peer() for _ in range(50)]
-    for peer in peers:
-        await it.join(peer, "lobby")
+    peers = await it.members(50)
     await trio.sleep(3.0)
     for peer in peers:
         it.sink.die(peer)
@@ -145,7 +132,7 @@ async def test_many_who_come_are_one_push_a_second_to_each_member(it: Chatting) 
     watchers = [await watcher_of(it, "lobby") for _ in range(3)]
     before = [len(watcher.presence("lobby")) for watcher in watchers]
     for _ in range(100):  # 500 within ten seconds
-        await it.fill("lobby", 5)
+        await it.members(5)
         await trio.sleep(0.1)
     pushes = [len(watcher.presence("lobby")) - count for watcher, count in zip(watchers, before, strict=True)]
     assert max(pushes) <= 11
@@ -158,7 +145,7 @@ async def test_who_is_behind_gets_the_count_when_it_has_room_again(it: Chatting)
     for slow in two_slow:
         slow.space = 0
     for _ in range(5):
-        await it.fill("lobby", 1)
+        await it.members(1)
         await trio.sleep(2.0)
     for slow in two_slow:
         before = len(slow.presence("lobby"))
@@ -252,9 +239,7 @@ async def test_what_falls_due_before_the_last_was_told_is_told_with_it(it: Chatt
 
 async def test_presence_during_a_broadcast_is_told_by_the_next(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
-    watchers = [it.peer() for _ in range(6)]
-    for watcher in watchers:
-        await it.join(watcher, "lobby")
+    watchers = await it.members(6)
     await trio.sleep(3.0)
     room = it.hub.rooms["lobby"]
     it.hub.publish(Draft("lobby", "u_1", "Ann", "hi"), lambda result: None)
@@ -272,7 +257,7 @@ async def test_who_hears_no_presence_is_told_none(it: Chatting) -> None:
     frames, events = await watcher_of(it, "lobby"), it.peer()
     await it.join(events, "lobby", encoding=it.encoder.events)
     events.space = 0
-    await it.fill("lobby", 1)
+    await it.members(1)
     await trio.sleep(3.0)
     it.sink.take(events, 1000)
     assert len(frames.presence("lobby")) == 2

@@ -51,7 +51,7 @@ async def test_nobody_goes_on_before_the_members_were_offered_everything(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
-    await it.fill("lobby", 19)
+    await it.members(19)
     publisher = it.peer()
     resumed: list[int] = []  # before each write
     it.sink.before_offer = lambda peer: resumed.append(publisher.resumed)

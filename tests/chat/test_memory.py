@@ -1,6 +1,5 @@
 """Memory over all rooms: who gives it up when there is too much, and how many rooms there may be."""
 
-from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -69,20 +68,10 @@ async def test_many_rooms_are_cut_or_evicted_a_few_in_a_step(monkeypatch: pytest
         for name in ("g", "h"):
             await it.publish(name, LONG)
             await it.load(name)
-        steps, cut, evict = StepCounts(), Room.cut, Registry._evict
-
-        def counting(act: Callable[..., None]) -> Callable[..., None]:
-            def counted(*arguments: object) -> None:
-                steps.counts[-1] += 1
-                act(*arguments)
-
-            return counted
-
-        monkeypatch.setattr(Room, "cut", counting(cut))
-        monkeypatch.setattr(Registry, "_evict", counting(evict))
-        trio.lowlevel.add_instrument(steps)
-        await it.publish("a", *[LONG] * 8)
-        trio.lowlevel.remove_instrument(steps)
+        with StepCounts() as steps:
+            monkeypatch.setattr(Room, "cut", steps.counted(Room.cut))
+            monkeypatch.setattr(Registry, "_evict", steps.counted(Registry._evict))
+            await it.publish("a", *[LONG] * 8)
         assert (max(steps.counts), sum(steps.counts)) == (1, 8)
         assert it.hub.statistics()["kept"] <= 40_000
 

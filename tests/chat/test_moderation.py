@@ -60,11 +60,6 @@ def house() -> House:
     return House()
 
 
-def test_nothing_is_forbidden_at_first(house: House) -> None:
-    assert not house.it.in_force
-    assert house.allowed(ANN) == [READ, WRITE, MODERATE]
-
-
 def test_a_mute_forbids_to_write_and_nothing_else(house: House) -> None:
     house.enforce(ANN, Kind.MUTE)
     assert house.allowed(ANN) == [READ, MODERATE]
@@ -120,6 +115,7 @@ def test_it_ends_by_the_clock_and_says_how_long_it_takes(house: House) -> None:
     assert (refusal.sentence, refusal.seconds_left) == ("you may not write in lobby for another 1 s: spam", 0.5)
     house.now += 500
     assert house.allowed(ANN) == list(Action)
+    assert house.it.refused == {Kind.MUTE: 2, Kind.BAN: 0}
     assert listed(house.it.listing("lobby")) == []
 
 
@@ -241,10 +237,3 @@ def test_a_guest_is_known_by_its_number_and_others_by_their_id() -> None:
     numbers = {number_behind(name, secret) for name in ("u_ann", "u_bob", "g_12345", "g_00000000001zzzz")}
     assert len(numbers) == 4
     assert number_behind("u_ann", secret) != number_behind("u_ann", b"t" * 16)
-
-
-def test_refusals_are_counted_by_kind(house: House) -> None:
-    house.enforce(ANN, Kind.MUTE)
-    for _ in range(3):
-        house.it.check(ANN, WRITE, "lobby")
-    assert house.it.refused == {Kind.MUTE: 3, Kind.BAN: 0}

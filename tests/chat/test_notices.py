@@ -16,13 +16,6 @@ def person(number: int) -> Principal:
     return Principal(number, HERE)
 
 
-async def members(it: Chatting, count: int, name: str = "lobby") -> list[Peer]:
-    peers = [it.peer() for _ in range(count)]
-    for peer in peers:
-        await it.join(peer, name)
-    return peers
-
-
 def room_of(it: Chatting, name: str = "lobby") -> Room:
     return it.hub.rooms[name]
 
@@ -31,7 +24,7 @@ def room_of(it: Chatting, name: str = "lobby") -> Room:
 
 
 async def test_who_types_is_told_at_once_to_the_others_on_all_their_connections(it: Chatting) -> None:
-    ann, bob, eve = await members(it, 3)
+    ann, bob, eve = await it.members(3)
     ann_again, bob_again = Peer(ann.number), Peer(bob.number)
     for peer in (ann_again, bob_again):
         await it.join(peer, "lobby")
@@ -43,7 +36,7 @@ async def test_who_types_is_told_at_once_to_the_others_on_all_their_connections(
 
 
 async def test_typing_without_end_is_told_every_three_seconds(it: Chatting) -> None:
-    ann, bob = await members(it, 2)
+    ann, bob = await it.members(2)
     for _ in range(95):
         it.hub.types("lobby", ann.principal)
         await trio.sleep(0.1)
@@ -53,7 +46,7 @@ async def test_typing_without_end_is_told_every_three_seconds(it: Chatting) -> N
 
 
 async def test_many_who_type_are_told_in_one_write_a_second_and_no_more_than_a_client_names(it: Chatting) -> None:
-    (bob,) = await members(it, 1)
+    (bob,) = await it.members(1)
     await trio.sleep(2.0)
     writes = it.sink.writes
     for number in range(100, 100 + 3 * MAX_TYPING):
@@ -73,13 +66,13 @@ async def test_a_room_with_too_many_members_and_an_empty_one_hear_of_nobody(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_TYPING_MEMBERS", 3)
-    first = await members(it, 3)
+    first = await it.members(3)
     it.hub.types("lobby", person(100))
     it.hub.types("nowhere", person(100))
     await it.load("empty")
     it.hub.types("empty", person(100))
     await trio.sleep(5.0)
-    await members(it, 1)
+    await it.members(1)
     it.hub.types("lobby", person(100))
     await trio.sleep(5.0)
     assert [peer.typing("lobby") for peer in first] == [[100]] * 3
@@ -118,7 +111,7 @@ async def test_rooms_share_what_is_told_in_a_second(it: Chatting, monkeypatch: p
     watchers = {}
     for number in range(10):
         name = f"room-{number}"
-        watchers[name] = (await members(it, 10, name))[0]
+        watchers[name] = (await it.members(10, name))[0]
     await trio.sleep(10.5)
     writes = it.sink.writes
     for name in watchers:
@@ -135,7 +128,7 @@ async def test_a_message_pass_under_way_is_followed_by_one_for_notices(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
-    peers = await members(it, 6)
+    peers = await it.members(6)
     await trio.sleep(3.0)
     it.hub.broadcaster.announce_members(room_of(it))
     while (broadcast := room_of(it).broadcast) is None or broadcast.at < 3:
@@ -153,7 +146,7 @@ async def write(it: Chatting, peer: Peer, name: str = "lobby") -> None:
 
 
 async def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_told(it: Chatting) -> None:
-    ann, bob, eve = await members(it, 3)
+    ann, bob, eve = await it.members(3)
     await trio.sleep(2.0)
     it.hub.types("lobby", eve.principal)
     await it.until_idle()
@@ -173,7 +166,7 @@ async def test_a_message_that_comes_while_typing_is_told_is_behind_it_for_every_
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
-    peers = await members(it, 12)
+    peers = await it.members(12)
     await trio.sleep(3.0)
     it.hub.types("lobby", peers[0].principal)
     while (broadcast := room_of(it).broadcast) is None or broadcast.at < 2:
@@ -187,7 +180,7 @@ async def test_a_message_that_comes_while_typing_is_told_is_behind_it_for_every_
 
 
 async def test_how_far_one_has_read_is_told_to_the_same_persons_other_connections(it: Chatting) -> None:
-    ann, bob = await members(it, 2)
+    ann, bob = await it.members(2)
     phone = Peer(ann.number)
     await it.join(phone, "lobby")
     await it.publish("lobby", "one", "two", "three")
@@ -212,7 +205,7 @@ async def test_markers_of_a_room_cost_what_is_written_and_a_little_for_each_memb
     readers = {}
     for number in range(10):
         name = f"room-{number}"
-        readers[name] = (await members(it, 9, name))[0]
+        readers[name] = (await it.members(9, name))[0]
         await it.join(Peer(readers[name].number), name)
     await trio.sleep(12.5)
     for name, reader in readers.items():
@@ -224,7 +217,7 @@ async def test_markers_of_a_room_cost_what_is_written_and_a_little_for_each_memb
 
 
 async def test_a_person_with_one_connection_costs_nobody_a_look(it: Chatting) -> None:
-    ann, bob = await members(it, 2)
+    ann, bob = await it.members(2)
     it.hub.moved("lobby", ann.principal, 0, ann)
     it.hub.moved("lobby", person(100), 0)
     it.hub.moved("nowhere", ann.principal, 0, ann)
@@ -235,7 +228,7 @@ async def test_a_person_with_one_connection_costs_nobody_a_look(it: Chatting) ->
 
 async def test_a_connection_that_is_no_member_tells_the_one_that_is(it: Chatting) -> None:
     """It has not joined, so the one member of the same person is another connection."""
-    (ann,) = await members(it, 1)
+    (ann,) = await it.members(1)
     it.hub.moved("lobby", ann.principal, 0)
     await it.until_idle()
     assert ann.reads("lobby") == [0]

@@ -199,18 +199,12 @@ async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> N
 async def test_others_have_a_turn_while_many_rooms_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rights of a user in 1,000 rooms were one step of the loop."""
     few_in_a_step(monkeypatch)
-    markers, steps = ReadMarkers(Notebook(), faulted=lambda _: None), StepCounts()
+    markers = ReadMarkers(Notebook(), faulted=lambda _: None)
     for number in range(10):
         markers.move("ann", f"room-{number}", 1)
-
-    def may_read(room: str) -> bool:
-        steps.counts[-1] += 1
-        return True
-
-    trio.lowlevel.add_instrument(steps)
-    assert len(await markers.unread("ann", may_read)) == 10
-    trio.lowlevel.remove_instrument(steps)
-    assert max(steps.counts) == FEW
+    with StepCounts() as steps:
+        await markers.unread("ann", steps.counted(lambda room: True))
+    assert (max(steps.counts), sum(steps.counts)) == (FEW, 10)
 
 
 async def test_of_too_many_rooms_those_marked_last_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,10 +175,12 @@ class Chatting:
                 self.hub.deliver(member)
             return member
 
-    async def fill(self, name: str, count: int) -> None:
+    async def members(self, count: int, name: str = "lobby", *, back: int = 0) -> list[Peer]:
         """So many become members."""
-        for _ in range(count):
-            await self.join(self.peer(), name)
+        peers = [self.peer() for _ in range(count)]
+        for peer in peers:
+            await self.join(peer, name, back=back)
+        return peers
 
     def leave(self, member: Member) -> None:
         peer = member.connection

@@ -1,6 +1,8 @@
 """How much is done in one step of a task."""
 
+from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import pytest
 import trio
@@ -17,10 +19,30 @@ def few_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class StepCounts(trio.abc.Instrument):
-    """A count for each step of a task; the test adds to the last one what it counts."""
+    """A count for each step of a task in its block; the test adds to the last one what it counts."""
 
     def __init__(self) -> None:
         self.counts = [0]
+
+    def __enter__(self) -> "StepCounts":
+        trio.lowlevel.add_instrument(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        trio.lowlevel.remove_instrument(self)
+
+    def count(self, *_: object) -> None:
+        """One more in this step."""
+        self.counts[-1] += 1
+
+    def counted(self, act: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, whose calls are counted."""
+
+        def act_and_count(*arguments: Any) -> Any:
+            self.count()
+            return act(*arguments)
+
+        return act_and_count
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.counts.append(0)
