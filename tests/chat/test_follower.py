@@ -40,14 +40,6 @@ async def test_a_hint_has_the_room_read_and_everybody_told(shared: Chatting) -> 
     assert bob.answers == [[("lobby", 0)]]
 
 
-async def test_a_lost_hint_is_made_up_for(shared: Chatting) -> None:
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
-    shared.elsewhere_said("lobby", "one")
-    await trio.sleep(SOON)
-    assert ann.offsets("lobby") == [1]
-
-
 async def test_rooms_beyond_one_comparison_have_their_turn(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.follower.MAX_READ", 2)
     peers = {name: shared.peer() for name in ("a", "b", "c", "d", "e")}

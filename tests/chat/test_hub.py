@@ -64,24 +64,6 @@ async def test_a_failed_load_is_told_to_all_and_tried_again_by_the_next(it: Chat
     await it.join(it.peer(), "lobby")
 
 
-async def test_who_waits_for_a_load_that_is_called_off_goes_on_itself(it: Chatting) -> None:
-    """It was refused at the other's deadline, and kept its connection where the other's was closed."""
-    it.log.delay = 5.0
-    peers = [it.peer() for _ in range(3)]
-
-    async def join(peer: Peer, patience: float) -> None:
-        with trio.move_on_after(patience):
-            await it.join(peer, "lobby")
-
-    async with trio.open_nursery() as nursery:
-        for peer, patience in zip(peers, (1.0, 20.0, 20.0), strict=True):
-            nursery.start_soon(join, peer, patience)
-            await it.until_idle()
-    await it.publish("lobby", "hello")
-    assert [peer.offsets("lobby") for peer in peers] == [[], [1], [1]]
-    assert it.log.reads == 2, "the one that was called off, and one for both"
-
-
 async def test_retention_while_loading_is_not_forgotten(it: Chatting) -> None:
     await it.publish("lobby", *["hi"] * 10)
     it.log.delay = 1.0

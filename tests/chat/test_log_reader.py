@@ -59,22 +59,6 @@ async def test_an_edit_that_is_replaced_during_a_read_has_no_text_in_its_answer(
         assert found == ["better", ""]
 
 
-async def test_a_member_behind_its_ring_does_not_get_what_was_deleted_while_the_log_was_read(
-    autojump_clock: Clock,
-) -> None:
-    async with chatting(ring_messages=16) as it:
-        await it.publish("lobby", *(f"secret-{number}" for number in range(1, 41)))
-        ann = it.peer()
-        it.log.delay = 1.0
-        await it.join(ann, "lobby", back=30)
-        await trio.sleep(1.5)
-        await append(it.log, delete(12))
-        await trio.sleep(10.0)
-        assert ann.reached("lobby") == 41
-        assert b"secret-11" in ann.wire
-        assert b"secret-12" not in ann.wire
-
-
 def test_what_is_noted_of_a_room_is_put_on_top_of_what_was_read() -> None:
     """Of one room, while somebody reads it."""
     reader = LogReader(ControlledLog())

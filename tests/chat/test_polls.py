@@ -6,7 +6,7 @@ import trio
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
-from chatserver.log.interface import Draft, Record
+from chatserver.log.interface import Record
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
 
@@ -78,17 +78,6 @@ async def test_members_and_other_rooms_do_not_wait_for_polls(it: Chatting) -> No
     assert sum(bool(peer.answers) for peer in polls) <= 2, "most are held yet"
     await it.until_idle()
     assert [len(peer.answers) for peer in polls] == [1] * 50
-
-
-async def test_publishers_do_not_wait_for_polls() -> None:
-    """A poll that is lapped by its room is answered from the log; only members are waited for."""
-    async with chatting(ring_messages=10) as it:
-        await it.poll(it.peer(), "lobby")
-        for _ in range(20):
-            room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x"), lambda result: None)
-            assert room is not None
-            assert not room.congested
-        await it.until_idle()
 
 
 @pytest.mark.usefixtures("_one_a_step")

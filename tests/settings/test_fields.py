@@ -211,6 +211,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ({"tls_cert": "c.pem"}, "--tls-cert: needs --tls-key beside it"),
         ({"tls_key": "k.pem"}, "--tls-key: needs --tls-cert beside it"),
         ({"proxy_protocol": True}, "--proxy-protocol: needs --trusted-proxy"),
+        ({"user_header": "X-User"}, "--user-header: needs --trusted-proxy"),
+        ({"guests": "none"}, "--guests: none needs a way to sign in"),
+        ({"workers": 2, "log": "memory:"}, "--workers: needs a log that processes can share"),
     ],
 )
 def test_values_that_contradict_each_other(fields: dict[str, object], words: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from chatserver.settings.describe import limits_json, print_limits
 from chatserver.settings.fields import SPECS, Settings
 from chatserver.settings.sharing import share, share_of
-from chatserver.settings.spec import ConfigError, Section, Sharing
+from chatserver.settings.spec import Section, Sharing
 
 DIVIDED = {name for name, spec in SPECS.items() if spec.sharing in (Sharing.DIVIDED, Sharing.SPREAD)}
 
@@ -47,11 +47,6 @@ def test_a_share_is_never_below_what_one_peer_may_need() -> None:
     one = share_of(of(256, max_message_bytes=1 << 20, all_unfinished_bytes=4 << 20))
     assert one.all_unfinished_bytes == 1 << 20
     assert one.max_rooms >= SPECS["max_rooms"].minimum
-
-
-def test_a_log_in_memory_has_one_process() -> None:
-    with pytest.raises(ConfigError, match="--workers: needs a log that processes can share"):
-        Settings(workers=2, log="memory:")
 
 
 def test_limits_say_how_they_hold_for_several() -> None:
