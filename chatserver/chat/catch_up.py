@@ -103,9 +103,11 @@ class CatchUp:
         assert broadcaster is not None
         if isinstance(page, _Page):
             ring = member.room.ring
-            begins = page.begins
-            if begins is None:
-                begins = ring.first - 1 if ring is not None else member.cursor
+            begins = member.cursor
+            if page.records:
+                begins = page.records[0].offset - 1
+            elif ring is not None:
+                begins = ring.first - 1
             if begins != member.cursor:
                 broadcaster.tell_gap(member, begins)  # retention has deleted records after its cursor
             if member.source is Source.RING and page.records:
@@ -122,11 +124,6 @@ class _Page(NamedTuple):
     records: list[Record]
     encoded: list[bytes]
     made: dict[Encoding, list[bytes]]
-
-    @property
-    def begins(self) -> int | None:
-        """The offset before the first record; None without records."""
-        return self.records[0].offset - 1 if self.records else None
 
     def pieces(self, member: Member) -> list[bytes]:
         """The pieces in the member's encoding, up to CHUNK_BYTES."""

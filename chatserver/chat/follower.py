@@ -55,7 +55,7 @@ class Follower:
         self._uncompared: list[str] = []  # rooms not yet compared in this round
 
     def hear(self, room: Room, offset: int) -> None:
-        """Note that the room may have records up to this offset. While it loads, nothing is read: see `loaded`."""
+        """Note that the room may have records up to this offset. While it loads, nothing is read."""
         room.heard = max(room.heard, offset)
         if room.ready and room.heard > room.last:
             self._waiting[room] = None
@@ -67,10 +67,6 @@ class Follower:
             room = self._rooms.get(name)
             if room is not None:
                 self.hear(room, offset)
-
-    def loaded(self, room: Room) -> None:
-        """A room is ready; read what was noted during its load."""
-        self.hear(room, room.heard)
 
     async def reach(self, room: Room, offset: int) -> None:
         """Read a room's records up to this offset, as far as the log has them. Raises LogError."""

@@ -66,7 +66,7 @@ class Hub:
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
         )  # fmt: skip
         self.heard, self.reach = self._follower.heard, self._follower.reach
-        self.registry.loaded = self._follower.loaded
+        self.registry.loaded = lambda room: self._follower.hear(room, room.heard)  # what was noted during its load
         self._log = log
         self._sink = sink
         self._schedule = schedule

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from fnmatch import translate
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import msgspec
 
@@ -74,16 +74,12 @@ def matcher(pattern: str) -> Callable[[str], object]:
     if not _SPECIAL.search(pattern):
         return pattern.__eq__
     if _is_prefix(pattern):
-        return partial(_begins, pattern[:-1])
+        return lambda room: room.startswith(pattern[:-1])
     return re.compile(translate(pattern)).match
 
 
 def _is_prefix(pattern: str) -> bool:
     return pattern.endswith("*") and not _SPECIAL.search(pattern, endpos=len(pattern) - 1)
-
-
-def _begins(prefix: str, room: str) -> bool:
-    return room.startswith(prefix)
 
 
 class Granted(msgspec.Struct, frozen=True, eq=False, gc=False):

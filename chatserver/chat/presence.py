@@ -89,7 +89,7 @@ class Presence:
         self._note(self._people.pop(number), here=False)
 
     def end_lease(self, number: int) -> bool:
-        """Who has a lease says that it goes, or is told to. False: there is none."""
+        """End the lease of a user who has left or was expelled. False: there is none."""
         if self._leases is None or self._leases.pop(number, None) is None:
             return False
         self.leave(number)

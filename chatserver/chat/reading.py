@@ -104,18 +104,14 @@ class ReadMarkers:
         if not self._storing:
             self._storing, self._moved = self._moved, {}
         try:
-            while self._storing:
-                await self._store_group()
+            while group := list(islice(self._to_store(), STORE_GROUP)):
+                await self._markers.move(group)
+                self._stored(group)
         except LogError as error:
             _log.warning("read_markers_not_stored", reason=str(error))
         except Exception:  # noqa: BLE001
             self._faulted(self)
             self._stored(list(self._to_store()))
-
-    async def _store_group(self) -> None:
-        group = list(islice(self._to_store(), STORE_GROUP))
-        await self._markers.move(group)
-        self._stored(group)
 
     def _to_store(self) -> Iterator[Marker]:
         for user_id, rooms in self._storing.items():

@@ -24,7 +24,7 @@ class SignedOut:
         return found is None or issued * 1000 > found.time
 
     def last_of(self, number: int) -> SignOut | None:
-        """The last time that this person has signed out, of those that still forbid something."""
+        """The last sign-out of this person that still makes tokens invalid."""
         return self._table.get(number)
 
     def again_since(self, last: SignOut | None, number: int) -> bool:

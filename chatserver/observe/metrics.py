@@ -9,7 +9,7 @@ the loop; beyond it they get the last text.
 
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily as Counter
@@ -93,22 +93,14 @@ class ServerMetrics:
         for (state, transport), count in sorted(counts.items()):
             held.add_metric((state.name.lower(), transport), count)
         yield held
-        closes = Counter("chatserver_closes", "Connections ended or refused, by reason", labels=("reason",))
-        for reason in Reason:
-            closes.add_metric((reason.label,), parts.stats.closes[reason])
-        yield closes
-        sanctions = Counter("chatserver_sanctioned", "Refusals of muted and banned users", labels=("kind",))
-        for kind, count in parts.moderation.refused.items():
-            sanctions.add_metric((kind.value,), count)
-        yield sanctions
-        searches = Counter("chatserver_searches", "Searches, by what became of them", labels=("outcome",))
-        for outcome, count in parts.searches.outcomes.items():
-            searches.add_metric((outcome,), count)
-        yield searches
-        waiting = Gauge("chatserver_scheduler_items", "Items waiting for their turn", labels=("priority",))
-        for name, items in parts.connections.scheduler.statistics().items():
-            waiting.add_metric((name,), items)
-        yield waiting
+        closes = ((reason.label, parts.stats.closes[reason]) for reason in Reason)
+        refused = ((kind.value, count) for kind, count in parts.moderation.refused.items())
+        searches = parts.searches.outcomes.items()
+        waiting = parts.connections.scheduler.statistics().items()
+        yield _labelled(Counter, "chatserver_closes", "Connections ended or refused, by reason", "reason", closes)
+        yield _labelled(Counter, "chatserver_sanctioned", "Refusals of muted and banned users", "kind", refused)
+        yield _labelled(Counter, "chatserver_searches", "Searches, by what became of them", "outcome", searches)
+        yield _labelled(Gauge, "chatserver_scheduler_items", "Items waiting for their turn", "priority", waiting)
 
     # A table: kind, name, meaning, value.
     # fmt: off
@@ -153,19 +145,25 @@ class ServerMetrics:
 
 def _of_processes(shared: SharedParts) -> Iterator[Metric]:
     """With --shared: the shards, and the numbers of other processes."""
-    up = Gauge("chatserver_shard_up", "Whether a shard may be asked", labels=("shard",))
-    failures = Counter("chatserver_shard_failures", "Calls that a shard did not answer well", labels=("shard",))
-    alone = Counter("chatserver_shard_alone", "Limits decided without the shard", labels=("shard",))
-    for shard, limits in zip(shared.shards.all, shared.search.limits, strict=True):
-        up.add_metric((shard.name,), shard.up)
-        failures.add_metric((shard.name,), shard.failures)
-        alone.add_metric((shard.name,), limits.alone)
-    yield from (up, failures, alone)
-    cluster, search = shared.cluster.statistics(), shared.search
+    cluster, search, shards = shared.cluster.statistics(), shared.search, shared.shards.all
+    up, failures = ([(each.name, each.up) for each in shards], [(each.name, each.failures) for each in shards])
+    alone = [(shard.name, limits.alone) for shard, limits in zip(shards, search.limits, strict=True)]
+    yield _labelled(Gauge, "chatserver_shard_up", "Whether a shard may be asked", "shard", up)
+    yield _labelled(Counter, "chatserver_shard_failures", "Calls that a shard did not answer well", "shard", failures)
+    yield _labelled(Counter, "chatserver_shard_alone", "Limits decided without the shard", "shard", alone)
     yield Gauge("chatserver_processes", "Other processes of this chat that are heard", cluster["processes"])
     yield Gauge("chatserver_members_elsewhere", "People in rooms in other processes", cluster["people"])
     yield Counter("chatserver_search_shared", "Search results that another process had found", search.results.found)
     yield Counter("chatserver_sessions", "Visitors who searched first, or after a long time", search.sessions.made)
+
+
+def _labelled(
+    kind: type[Counter | Gauge], name: str, meaning: str, label: str, values: Iterable[tuple[str, float]]
+) -> Metric:  # fmt: skip
+    family = kind(name, meaning, labels=(label,))
+    for each, value in values:
+        family.add_metric((each,), value)
+    return family
 
 
 def _histogram(name: str, help_text: str, durations: Durations) -> Metric:

@@ -7,9 +7,11 @@ If a counter fell because a worker ended, Prometheus would take that for a reset
 So the counts of an ended worker stay in the sums.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from operator import add
-from typing import TypeAlias
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import msgspec
 from prometheus_client.core import Metric
@@ -66,24 +68,15 @@ class Totals:
 
     def text(self, workers: Iterable[list[Family]], own: Iterable[Metric] = ()) -> bytes:
         """The exposition: the workers' combined numbers, then `own` metrics."""
-        return generate_latest(_Exposition(_merged([*workers, self._ended]), own))
+        registry: Any = SimpleNamespace(collect=lambda: chain(map(_metric_of, _merged([*workers, self._ended])), own))
+        return generate_latest(registry)
 
 
-class _Exposition:
-    """The part of a registry that prometheus_client uses."""
-
-    def __init__(self, families: Iterable[Family], own: Iterable[Metric]) -> None:
-        self._families = families
-        self._own = own
-
-    def collect(self) -> Iterator[Metric]:
-        """All metrics; called by prometheus_client."""
-        for family in self._families:
-            metric = Metric(family.name, family.help, family.kind)
-            for sample in family.samples:
-                metric.add_sample(*sample)
-            yield metric
-        yield from self._own
+def _metric_of(family: Family) -> Metric:
+    metric = Metric(family.name, family.help, family.kind)
+    for sample in family.samples:
+        metric.add_sample(*sample)
+    return metric
 
 
 def value_of(families: Iterable[Family], name: str) -> float:

@@ -22,15 +22,7 @@ def print_limits(settings: Settings, file: IO[str]) -> None:
     if file.isatty():
         _print_table(settings, Console(file=file, width=shutil.get_terminal_size().columns))
         return
-    rows = [
-        (
-            f"--{flag_name(name)}",
-            shown_value(name, getattr(settings, name)),
-            _meaning(name, spec, settings),
-            spec.reason,
-        )
-        for name, spec in _limits()
-    ]
+    rows = [_row(name, spec, settings) for name, spec in _limits()]
     flag_width = max(len(flag) for flag, *_ in rows)
     value_width = max(len(value) for _, value, *_ in rows)
     for flag, value, meaning, reason in rows:
@@ -84,9 +76,14 @@ def _print_table(settings: Settings, console: Console) -> None:
         if spec.section is not section:
             section = spec.section
             table.add_row(f"[bold]{section.value}[/]", style="default")
-        value = shown_value(name, getattr(settings, name))
-        table.add_row(f"--{flag_name(name)}", value, _meaning(name, spec, settings), spec.reason)
+        table.add_row(*_row(name, spec, settings))
     console.print(table)
+
+
+def _row(name: str, spec: Spec, settings: Settings) -> tuple[str, str, str, str]:
+    """Flag, value, meaning and reason."""
+    value = shown_value(name, getattr(settings, name))
+    return f"--{flag_name(name)}", value, _meaning(name, spec, settings), spec.reason
 
 
 def _meaning(name: str, spec: Spec, settings: Settings) -> str:
