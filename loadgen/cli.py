@@ -23,7 +23,7 @@ from loadgen.compare.comparison import compare
 from loadgen.conform.suite import conform
 from loadgen.diff import diff
 from loadgen.fingerprint.play import fingerprint
-from loadgen.flags import Clients, File, Mix, Name, PerSecond, Positive, Seconds
+from loadgen.flags import Clients, File, Mix, Name, PerSecond, Seconds
 from loadgen.personas import registry, summary
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
@@ -66,7 +66,7 @@ def run(
     mix: Mix | None = None,
     rate: PerSecond | None = None,
     duration: Seconds = 30.0,
-    rooms: Positive | None = None,
+    rooms: Clients | None = None,
     room: Name | None = None,
     poll_wait: Seconds = 25.0,
     connect_rate: ConnectRate = 0.0,
@@ -170,16 +170,18 @@ def _main(arguments: list[str]) -> int:
         return _complain(f"invalid run: {error}", Outcome.INVALID)
     except TargetRefusedError as error:
         return _complain(f"refused: {error}", REFUSED)
-    except BaseExceptionGroup as group:  # trio's nurseries wrap the second Ctrl-C
-        if group.split(KeyboardInterrupt)[1] is not None:
-            raise
-        return _complain("stopped", Outcome.INTERRUPTED)
-    except KeyboardInterrupt:
-        return _complain("stopped", Outcome.INTERRUPTED)
-    except Exception:  # noqa: BLE001  Python's own exit code for it would say that the target fell short
-        traceback.print_exc()
-        return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID)
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001  Python would exit with 1
+        return _end(error)
     return result if isinstance(result, int) else 0
+
+
+def _end(error: BaseException) -> int:
+    """Tell Ctrl-C, which trio's nurseries wrap in groups, from a fault of the generator's own."""
+    group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
+    if group.split(KeyboardInterrupt)[1] is None:
+        return _complain("stopped", Outcome.INTERRUPTED)
+    traceback.print_exc()
+    return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID)
 
 
 def _explain(error: cyclopts.CycloptsError) -> str:

@@ -192,11 +192,13 @@ def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str =
 
 def finish(report: Report, common: Common) -> int:
     """Print the report, write it if `--report` asks for that, and return the exit code."""
-    if common.json:
-        sys.stdout.write(json_of(report))
-    else:
-        show(report, Console(highlight=False))
-    if common.report is not None:
-        save(report, common.report)
-        print(f"report: {os.path.join(common.report, 'report.html')}", file=sys.stderr)  # noqa: T201, PTH118
+    try:
+        if common.json:
+            sys.stdout.write(json_of(report))
+        else:
+            show(report, Console(highlight=False))
+    finally:  # also if nobody reads standard output any more
+        if common.report is not None:
+            save(report, common.report)
+            print(f"report: {os.path.join(common.report, 'report.html')}", file=sys.stderr)  # noqa: T201, PTH118
     return report.exit_code

@@ -16,9 +16,13 @@ from loadgen.target import UsageError
 
 
 def require(file: str | None) -> None:
-    """Refuse a file that cannot be written, before anything is measured."""
-    if file is not None and not Path(file).parent.is_dir():
-        raise UsageError(f"--markdown: there is no folder for {file!r}")
+    """Make the file, if any, before anything is measured, so that no run ends without its tables."""
+    if file is None:
+        return
+    try:
+        Path(file).open("a").close()
+    except OSError as error:
+        raise UsageError(f"--markdown: cannot write {file!r}: {error.strerror}") from None
 
 
 def write(file: str, tables: Iterable[Table]) -> None:

@@ -196,7 +196,7 @@ def _group(group: _Group) -> Group:
         raise UsageError(f"{where}: it has either mix, for honest clients, or kind, for attackers")
     if group.name == BESIDE:
         raise UsageError(f"{where}: that name is the honest slow clients'; say victims.neighbours = 5")
-    flags.AT_LEAST_ONE.require(f"{where}.rooms", group.rooms)
+    flags.CLIENTS.require(f"{where}.rooms", group.rooms)
     try:
         if group.mix:
             counts = flags.mix(group.mix, group.clients)

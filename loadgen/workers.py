@@ -28,6 +28,7 @@ PartName: TypeAlias = Literal["crowd", "victims"]
 
 P = ParamSpec("P")
 
+_SILENT: Final = "a process of the generator's own does not answer"
 _DIED: Final = "a process of the generator's own died; what it said is above"
 
 
@@ -88,7 +89,7 @@ class Worker:
                 return await self._results.receive()
             except trio.EndOfChannel:
                 raise InvalidRunError(_DIED) from None
-        raise InvalidRunError("a process of the generator's own does not answer")
+        raise InvalidRunError(_SILENT)
 
     async def leave(self) -> None:
         assert self._process.stdin is not None
@@ -113,9 +114,10 @@ async def spawn(nursery: trio.Nursery, part: PartName, role: Role) -> Worker:
     assert process.stdin is not None
     worker = Worker(process)
     await process.stdin.send_all(encode(role))
-    with trio.fail_after(ANSWER_SECONDS):
+    with trio.move_on_after(ANSWER_SECONDS):
         await nursery.start(worker.listen)
-    return worker
+        return worker
+    raise InvalidRunError(_SILENT)
 
 
 def merge(results: Iterable[Result]) -> Result:

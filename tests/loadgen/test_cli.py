@@ -48,6 +48,7 @@ AT_ONCE = (
         (["run", "http://127.0.0.1:1", "--rate", "5", "--mix", "idle=1"], "--rate: nobody speaks"),
         (["run", "http://127.0.0.1:1", "--mix", "idol=1"], "did you mean idle"),
         (["run", "http://127.0.0.1:1", "--rooms", "0"], "--rooms"),
+        (["run", "http://127.0.0.1:1", "--rooms", "1000000000"], "--rooms: 1,000,000,000 is above 100,000"),
         (["run", "http://127.0.0.1:1", "--connect-rate", "-1"], "--connect-rate"),
         (["run", "http://127.0.0.1:1", "--server-pid", "999999999"], "--server-pid"),
         (["run", "http://127.0.0.1:1", "--fail-if", "speed>1"], "known are ack_max_ms"),
@@ -63,7 +64,7 @@ AT_ONCE = (
         ),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
-        (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: there is no folder"),
+        (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: cannot write"),
         (["scorecard", "https://127.0.0.1:1", "--floor"], "--floor: it runs on this machine and speaks no TLS"),
         (["scorecard", "http://127.0.0.1:1", "--start", "chatsever serve"], "--start: there is no program 'chatsever'"),
         (["scorecard", "http://127.0.0.1:1", "--start", "chat 'serve"], "is no command: no closing quotation"),
@@ -303,11 +304,14 @@ def test_a_stop_ends_with_the_report_so_far(everywhere: bool) -> None:
         assert "idle  wanted 16  held 16" in ended(process)
 
 
-def test_a_fault_of_our_own_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [NameError("planted"), ExceptionGroup("of a nursery", [NameError("planted")])])
+def test_a_fault_of_our_own_is_no_verdict(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Python ends with 1 for it, which says that the target fell short."""
 
     def broken(*_: object) -> None:
-        raise NameError("planted")
+        raise error
 
     monkeypatch.setattr(flags, "mix", broken)
     assert exit_code("run", "http://127.0.0.1:1") == 3

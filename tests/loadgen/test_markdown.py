@@ -23,11 +23,12 @@ def test_a_file_is_written_anew(tmp_path: Path) -> None:
     assert Path(file).read_text(encoding="utf-8").splitlines() == LINES
 
 
-def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
     markdown.require(None)
     markdown.require(str(tmp_path / "tables.md"))
-    with pytest.raises(UsageError, match="--markdown: there is no folder for"):
-        markdown.require(str(tmp_path / "nowhere" / "tables.md"))
+    for place in (tmp_path / "nowhere" / "tables.md", tmp_path):
+        with pytest.raises(UsageError, match="--markdown: cannot write"):
+            markdown.require(str(place))
 
 
 def test_each_threat_that_was_played_has_a_table() -> None:

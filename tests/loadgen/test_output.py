@@ -1,11 +1,13 @@
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
 from loadgen import exports
+from loadgen.common import Common, finish
 from loadgen.report import Report
 from loadgen.target import UsageError
 from tests.loadgen import reports
@@ -36,6 +38,14 @@ def test_what_cannot_be_a_directory_is_a_clear_error(tmp_path: Path) -> None:
         for use in (exports.require, lambda directory: exports.save(reports.run(), directory)):
             with pytest.raises(UsageError, match=r"^--report: cannot write into .*file"):
                 use(str(place))
+
+
+def test_a_report_is_written_also_if_nobody_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`loadgen scorecard | head` ended an hour's run without the report that it was asked for."""
+    monkeypatch.setattr("sys.stdout", Mock(write=Mock(side_effect=BrokenPipeError)))
+    with pytest.raises(BrokenPipeError):
+        finish(reports.run(), Common(json=True, report=str(tmp_path)))
+    assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
 def test_what_may_not_be_written_is_known_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

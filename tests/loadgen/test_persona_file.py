@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 
 from loadgen import experiment
 from loadgen.compare.comparison import Comparison
@@ -79,6 +80,7 @@ def test_an_attack_of_ones_own_is_a_scenario_of_the_catalogue(own: str, monkeypa
 
 
 async def test_it_is_played_in_the_processes_of_a_crowd(own: str) -> None:
+    await trio.Path(own).write_text(OWN + 'print("it was taken for an answer of the process")\n')
     load(own)
     load(own)  # once is enough
     what = experiment.honest_load({registry()["hello-from-outside"]: 4}, seconds=0.3)
