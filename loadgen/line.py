@@ -5,6 +5,7 @@ Requests come in as bytes, because the probes send them in unusual ways. May not
 puts a timeout on every wait.
 """
 
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -168,8 +169,9 @@ class Answer:
 class Exchange:
     """Reads the answer to one request, whichever way that is sent."""
 
-    def __init__(self, line: Line, method: str = "GET") -> None:
+    def __init__(self, line: Line, method: str = "GET", *, most_bytes: float = math.inf) -> None:
         self._line = line
+        self._most_bytes = most_bytes
         self._hints: list[int] = []
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
         # h11 accepts 1xx and 101 only after a request that allows them
@@ -225,6 +227,8 @@ class Exchange:
                     return event
                 data = await self._receive()
                 self._size += len(data)
+                if self._size > self._most_bytes:
+                    raise GarbledError(f"an answer of more than {self._most_bytes:,} bytes")
                 self._h11.receive_data(data)
             except h11.RemoteProtocolError as error:
                 raise GarbledError(f"the answer is no HTTP: {error}") from None

@@ -17,7 +17,7 @@ from loadgen.client import Needs
 from loadgen.line import Line, describe
 from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
-from loadgen.protocols.http import HttpPeer, peer_on
+from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
 from loadgen.victims.victim import (
@@ -136,9 +136,9 @@ class _Poster(Victim):
     async def live(self) -> None:
         """Connect twice; one task sends, one receives, and neither waits for the other."""
         async with self.dial() as speaking, self.dial() as listening, trio.open_nursery() as nursery:
-            await nursery.start(self._listen, peer_on(listening, self.context))
+            await nursery.start(self._listen, HttpPeer(listening, self.context))
             with self.connected():
-                await self._speak(peer_on(speaking, self.context))
+                await self._speak(HttpPeer(speaking, self.context))
 
     async def _speak(self, peer: HttpPeer) -> None:
         path = f"/rooms/{self.room}/messages"
@@ -248,7 +248,7 @@ async def _history(context: Context, victim: Victim) -> tuple[set[int], bool]:
     complete = True
     read = partial(number_in, room=victim.room, tag=context.tag)
     async with context.dial(victim.index) as line:
-        peer = peer_on(line, context)
+        peer = HttpPeer(line, context)
         cursor = "0"
         while True:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"

@@ -4,6 +4,7 @@ Owns: requests as an `Endpoint` describes them, and a victim's connection by h11
 unless the page has shrunk since before the attack.
 """
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -22,48 +23,47 @@ from loadgen.target import Endpoint
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
 
+#: A larger page is a failure, because it is kept in memory.
+MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
+
 
 class HttpPeer:
     """One connection to the server. Raises the errors that `victim` counts as failures."""
 
-    def __init__(self, line: Line, host: str, fields: Sequence[str] = ()) -> None:
+    def __init__(self, line: Line, context: Context) -> None:
         self._line = line
-        self._host = host
-        self._fields = fields  # of every request
+        self._context = context
         self.is_open = True  # another request may follow, which is not so after an answer that closes
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         """Send a request and return the status and the body of the answer."""
-        exchange, answer = await self._ask(method, path, body, fields)
+        exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_PAGE_BYTES)
         parts = [part async for part in exchange.body()]
         self.is_open = not exchange.closes
         return answer.status, b"".join(parts)
 
     async def follow(self, path: str) -> AsyncIterator[bytes]:
         """Request a stream and yield its data."""
-        exchange, answer = await self._ask("GET", path, b"", ())
+        exchange, answer = await self._ask("GET", path)
         if answer.status != 200:
             raise OperationFailedError(f"answered {answer.status}")
         async for part in exchange.body():
             yield part
 
-    async def _ask(self, method: str, path: str, body: bytes, fields: Sequence[str]) -> tuple[Exchange, Answer]:
+    async def _ask(
+        self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = (), *, most_bytes: float = math.inf
+    ) -> tuple[Exchange, Answer]:
         if not self.is_open:
             raise OperationFailedError("the server closed after its answer")
         told = (
             "User-Agent: loadgen-victim",
-            *self._fields,
+            *self._context.endpoint.fields,
             *fields,
             *([f"Content-Length: {len(body)}"] if body else []),
         )
-        await self._line.send(wire.request(method, path, self._host, *told) + body)
-        exchange = Exchange(self._line, method)
+        await self._line.send(wire.request(method, path, self._context.target.authority, *told) + body)
+        exchange = Exchange(self._line, method, most_bytes=most_bytes)
         return exchange, await exchange.begin()
-
-
-def peer_on(line: Line, context: Context) -> HttpPeer:
-    """A peer whose requests have the fields of the command line."""
-    return HttpPeer(line, context.target.authority, context.endpoint.fields)
 
 
 async def _ask(peer: HttpPeer, context: Context) -> str:
@@ -85,7 +85,7 @@ class GetVictim(Victim):
             line = await stack.enter_async_context(self.dial())
             with self.connected():
                 while True:
-                    peer = peer_on(line, self.context)
+                    peer = HttpPeer(line, self.context)
                     while peer.is_open:
                         await self._get(peer)
                     await stack.aclose()
@@ -99,7 +99,7 @@ class GetVictim(Victim):
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    if failure := await _ask(peer_on(line, context), context):
+    if failure := await _ask(HttpPeer(line, context), context):
         raise OperationFailedError(failure)
     done()
 

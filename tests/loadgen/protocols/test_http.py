@@ -8,11 +8,14 @@ from functools import partial
 import pytest
 import trio
 
-from loadgen import experiment
+from loadgen import experiment, target
+from loadgen.line import GarbledError
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
+from loadgen.protocols.http import HttpPeer
 from loadgen.target import Endpoint
+from loadgen.victims.probe import Context
 from tests.loadgen.planted import planted
 from tests.loadgen.plants import Plant
 from tests.loadgen.plays import is_sound, plan
@@ -131,6 +134,17 @@ async def test_a_connection_that_is_reset_behind_an_answer_is_replaced_once() ->
         await read_until(await server.accept(), _whole)
         with trio.move_on_after(0.1):
             raise AssertionError(await server.accept())
+
+
+async def test_a_page_without_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty victims of an endless page took all memory of the machine."""
+    monkeypatch.setattr("loadgen.protocols.http.MAX_PAGE_BYTES", 1000)
+    async with listening() as server:
+        context = Context(target.find(server.url), "t")
+        async with context.dial(0) as line:
+            await (await server.accept()).send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1000))
+            with pytest.raises(GarbledError, match="an answer of more than 1,000 bytes"):
+                await HttpPeer(line, context).request("GET", "/")
 
 
 async def test_an_answer_to_head_has_no_body() -> None:

@@ -56,7 +56,7 @@ async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(sp
 
     async def ask(context: Context, line: Line) -> None:
         if speaks == "HTTP":
-            await HttpPeer(line, "x").request("GET", "/")
+            await HttpPeer(line, context).request("GET", "/")
         async with trio.open_nursery() as nursery:
             await upgrade(context, nursery, line)
 
