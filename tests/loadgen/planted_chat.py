@@ -40,7 +40,6 @@ class Server:
     held: list[tuple[Peer, str, int]] = field(default_factory=list)
     streams: list[tuple[Peer, str]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    pongs: int = 0
     attacked_at: float | None = None  # since when an attack has come
     attackers: int = 0  # connected now
     published: int = 0
@@ -142,10 +141,7 @@ class Server:
             if is_attacker and self.plant.leak_bytes:
                 self._hoard.append(bytearray(b"x" * self.plant.leak_bytes))
             self._selector.register(sock, selectors.EVENT_READ, partial(self._read, peer))
-            if self.plant.turns_away_after is not None and self.accepted > self.plant.turns_away_after:
-                self._answer(peer, 503, {"error": {"code": "full", "message": "full"}})
-                self._close(peer)
-            elif self.plant.head_deadline is not None:
+            if self.plant.head_deadline is not None:
                 self._later(self.plant.head_deadline, partial(self._head_late, peer))
 
     def _forget(self, peer: Peer) -> None:
@@ -303,13 +299,6 @@ class Server:
             self._write(peer, json_frame({"type": "hello", "session": "s"}))
         if self.plant.close_members_after is not None:
             self._later(self.plant.close_members_after, lambda: self._close(peer))
-        if self.plant.pings_every is not None:
-            self._ping(peer, self.plant.pings_every)
-
-    def _ping(self, peer: Peer, every: float) -> None:
-        if peer in self.peers and peer.ws is not None:
-            self._write(peer, peer.ws.send(events.Ping(b"are you there")))
-            self._later(every, lambda: self._ping(peer, every))
 
     def _frames(self, peer: Peer, data: bytes) -> None:
         assert peer.ws is not None
@@ -320,9 +309,6 @@ class Server:
                 if event.message_finished:
                     self._said(peer, peer.text)
                     peer.text = ""
-            elif isinstance(event, events.Pong):
-                assert event.payload == b"are you there"
-                self.pongs += 1
             elif isinstance(event, events.CloseConnection):
                 self._write(peer, peer.ws.send(event.response()))
                 self._close(peer)
@@ -346,8 +332,6 @@ class Server:
     def _publication(self, peer: Peer, message: dict[str, object]) -> None:
         self.published += 1
         peer.published += 1
-        if self.published == self.plant.dies_after_texts:
-            self.stop()
         if self.plant.stall_on_text is not None and self.plant.stall_on_text in str(message["text"]):
             self.plant.stall_on_text = None
             time.sleep(self.plant.stall)

@@ -45,7 +45,6 @@ class Plant:
     drop_every: int = 0  # acknowledge every n-th publish and deliver it to no member
     close_members_after: float | None = None  # throw members out
     refuse: bool = False  # answer everything 503
-    pings_every: float | None = None
     close_after_poll: bool = False  # answer polls with `Connection: close`
     leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline
     consent: bytes | None = None
@@ -55,8 +54,6 @@ class Plant:
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
     stall: float = 0.0  # sleep that long, and hold up all clients, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
-    dies_after_texts: int | None = None  # stop serving when so many were published
-    turns_away_after: int | None = None  # answer 503 to connections after so many
     accepts_every: float = 0.0  # take so long for each connection of the crowd, ...
     backlog: int = 4096  # ... of which so many may wait
     deaf_every: int = 0  # tell every n-th message to its author only

@@ -17,6 +17,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from loadgen import common, flags
+from loadgen.cli import app
 from loadgen.personas import registry
 from loadgen.player import Player
 from loadgen.preflight import InvalidRunError
@@ -46,13 +47,11 @@ AT_ONCE = (
         (["run", "http://127.0.0.1:1", "--duration", "-1"], "--duration"),
         (["run", "http://127.0.0.1:1", "--duration", "nan"], "--duration"),
         (["run", "http://127.0.0.1:1", "--rate", "5", "--mix", "idle=1"], "--rate: nobody speaks"),
-        (["run", "http://127.0.0.1:1", "--mix", "idol=1"], "did you mean idle"),
         (["run", "http://127.0.0.1:1", "--rooms", "0"], "--rooms"),
         (["run", "http://127.0.0.1:1", "--rooms", "1000000000"], "--rooms: 1,000,000,000 is above 100,000"),
         (["run", "http://127.0.0.1:1", "--connect-rate", "-1"], "--connect-rate"),
         (["run", "http://127.0.0.1:1", "--server-pid", "999999999"], "--server-pid"),
         (["run", "http://127.0.0.1:1", "--fail-if", "speed>1"], "known are ack_max_ms"),
-        (["run", "ftp://127.0.0.1:1"], "URL"),
         (["run", "http://127.0.0.1:1", "--processes", "0"], "--processes"),
         (["run", "http://127.0.0.1:1", "--clients", "900000000"], "--clients: 900,000,000 is above 100,000"),
         (["run", "http://127.0.0.1:1", "--report", "/dev/null/no"], "--report"),
@@ -73,13 +72,10 @@ AT_ONCE = (
         (["fingerprint", "http://127.0.0.1:1", "--within", "1"], "--within"),
         (["compare", "--peers", "apache"], "--peers"),
         (["attack", "http://127.0.0.1:1"], "--kind is missing. See loadgen attack --help"),
-        (["attack", "http://127.0.0.1:1", "--kind", "slow-haed"], "did you mean slow-head"),
         (["attack", "http://127.0.0.1:1", "--kind", "idle"], "--kind: there is no 'idle'"),
         (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victims", "0"], "--victims"),
         (["atack"], "atack"),
-        (["run", "http://127.0.0.1:1", "--request", "GET"], "--request"),
-        (["run", "http://127.0.0.1:1", "--header", "nothing"], "--header"),
         (["run", "http://127.0.0.1:1", "--wait", "-1"], "--wait"),
         (["play", "http://127.0.0.1:1", "--scenario", "/nowhere.toml"], "--scenario: /nowhere.toml: No such file"),
         (["capacity", "http://127.0.0.1:1", "--of", "joy"], "joy"),
@@ -114,19 +110,7 @@ def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name} " in listed
     assert exit_code("--version") == 0
     assert capsys.readouterr().out == f"loadgen {metadata.version('chatserver')}\n"
-    for command in (
-        "",
-        "run",
-        "attack",
-        "play",
-        "scorecard",
-        "capacity",
-        "fingerprint",
-        "compare",
-        "conform",
-        "diff",
-        "list",
-    ):
+    for command in ("", *(name for name in app if not name.startswith("-"))):
         assert exit_code(*command.split(), "--help") == 0
         told = capsys.readouterr().out
         assert "Usage: loadgen" in told

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from loadgen import flags
 from loadgen.client import Threat
 from loadgen.common import Loading
-from loadgen.personas import registry, summary
+from loadgen.personas import registry
 from loadgen.target import UsageError
 
 PERSONAS = list(registry().values())
@@ -64,14 +64,6 @@ def test_rooms() -> None:
 def test_names_that_no_room_has(name: str) -> None:
     with pytest.raises(UsageError, match="--room"):
         flags.rooms(None, name, 10)
-
-
-def test_every_persona_says_in_one_line_what_it_does() -> None:
-    for name, persona in registry().items():
-        assert persona.name == name
-        assert persona.__module__.startswith(("loadgen.personas.", "loadgen.protocols."))
-        assert 20 < len(summary(persona)) < 110
-        assert "__slots__" in vars(persona), "a dict for each client would triple its memory"
 
 
 def test_groups_of_attacks_are_all_of_them_and_each_is_named_once() -> None:

@@ -209,12 +209,6 @@ def test_v11_the_row_that_did_it_is_blamed(watched: bool) -> None:
 # V13: honest load
 
 
-def test_v13_a_sound_chat_holds_honest_load() -> None:
-    with planted_process() as (url, _):
-        ended = run(url)
-    assert ended.is_sound, ended
-
-
 @pytest.mark.parametrize(
     ("plant", "blamed", "figures"),
     [

@@ -19,6 +19,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "personas.md"
 @pytest.mark.parametrize("cls", registry().values(), ids=registry().keys())
 def test_every_persona_says_what_it_is(cls: type[Client]) -> None:
     assert summary(cls).endswith("."), "the first line of the docstring is a sentence"
+    assert 20 < len(summary(cls)) < 110
+    assert registry()[cls.name] is cls
+    assert cls.__module__.startswith(("loadgen.personas.", "loadgen.protocols."))
     assert re.fullmatch(r"[a-z][a-z0-9-]*", cls.name)
     assert isinstance(cls.needs, Needs)
     assert not (cls.slow and not cls.honest)
