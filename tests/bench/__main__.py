@@ -13,12 +13,11 @@ from tests.bench import report
 from tests.bench.figures import Result, Scale, Verdict
 from tests.bench.registry import BENCHES
 
-#: Of a program that Ctrl-C has ended, as shells have it.
+#: Exit code after Ctrl-C, as of shells.
 STOPPED = 130
 
 
 def main() -> int:
-    """Run the benches that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)}; all if none is given")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
@@ -45,7 +44,7 @@ def main() -> int:
 
 
 def measure(names: list[str], scale: Scale, plots: Path | None) -> list[Result]:
-    """The results, told on standard error as they come."""
+    """The results, also printed on standard error as they come."""
     results = []
     for name in names:
         print(name, file=sys.stderr, flush=True)
@@ -59,8 +58,8 @@ def measure(names: list[str], scale: Scale, plots: Path | None) -> list[Result]:
 
 
 def _prepare() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: servers and quotas end with their blocks
-    gc.disable()  # thousands of clients live here; a collection of theirs would look like the server's pause
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, all context managers exit
+    gc.disable()  # a collection of the clients would look like a pause of the server
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,10 +1,10 @@
-"""What each mechanism of the core is worth: the server with it and without it, in turns, under the load it is for.
+"""The effect of each mechanism of the core: the server with it and without it, in turns, under the load it is for.
 
-How: for each mechanism `PAIRS` pairs of runs, with and without, each with a fresh server. The load comes from a process
-of its own, from other networks than the victims': twenty WebSockets that ping every 20 ms, and a newcomer every 50 ms
-that connects, upgrades, pings and leaves. Reported are the medians of the victims' p99 and of the newcomers', with and
-without, and the share of the processors that the host took meanwhile: above 4% a row says nothing.
-What would fool it: two cores for three processes. A difference below the spread of five runs is none.
+How: for each mechanism `PAIRS` pairs of runs, each with a fresh server. The load comes from another process and from
+other networks than the victims: twenty WebSockets that ping every 20 ms, and a newcomer every 50 ms that connects,
+upgrades, pings and leaves. A row has the medians of both p99, and the share of the processors that the host took; above
+4% the row means nothing.
+What would fool it: two cores for three processes. A difference below the spread of five runs means nothing.
 
     python -m tests.bench.ablation            all of them, a minute each
     python -m tests.bench.ablation networks   one of them
@@ -38,7 +38,7 @@ VICTIMS = 20
 _PING = say(type="ping")
 
 
-# -- mechanisms, and how each is switched off: run in the server's process, before it starts ------------------------
+# -- functions that switch a mechanism off, run in the server's process before it starts ----------------------------
 
 
 def _without_networks() -> None:
@@ -119,7 +119,7 @@ def _connect_from_one(port: int, _: int) -> socket.socket:
 
 
 def _flood(port: int, until: float, number: int = 200, connect: Callable[[int, int], socket.socket] = _connect) -> None:
-    """WebSockets that send as fast as they are read, pings of chat.v1, and come back as soon as they are ended."""
+    """WebSockets that send chat.v1 pings as fast as the server reads, and reconnect at once."""
 
     def begin() -> socket.socket:
         peer = connect(port, 10 + random.randrange(16))
@@ -138,7 +138,7 @@ def _flood(port: int, until: float, number: int = 200, connect: Callable[[int, i
 
 
 def _is_over(peer: socket.socket, data: bytes) -> bool:
-    """Send once more; whether the server has ended it."""
+    """Send once more; return whether the server has closed the connection."""
     try:
         if not peer.recv(1 << 16):
             return True
@@ -156,12 +156,12 @@ def _is_over(peer: socket.socket, data: bytes) -> bool:
 
 
 def _one_crowd(port: int, until: float) -> None:
-    """The same flood from one address, of so many that none are refused: those that were ended count for a while."""
+    """The same from one address, with fewer peers than its cap: closed connections count for a while."""
     _flood(port, until, 100, _connect_from_one)
 
 
 def _newcomers(port: int, until: float) -> None:
-    """Peers that connect, upgrade and leave, as fast as they can."""
+    """Peers that connect, upgrade and leave at once."""
     while time.monotonic() < until:
         peers = [_connect(port, 10 + number % 16) for number in range(100)]
         for peer in peers:
@@ -171,7 +171,7 @@ def _newcomers(port: int, until: float) -> None:
 
 
 def _churn(port: int, until: float) -> None:
-    """Two thousand members of one room that all leave at once, and come back."""
+    """Two thousand members of one room that leave together and come back."""
     while time.monotonic() < until:
         peers = [_connect(port, 10 + number % 16) for number in range(2000)]
         for peer in peers:
@@ -194,7 +194,7 @@ LOADS: dict[str, Callable[[int, float], None]] = {
 
 
 def _newcomers_beside(port: int, until: float, found: list[float]) -> None:
-    """Connect, upgrade, ping and leave, every 50 ms; the seconds that each took."""
+    """Connect, upgrade, ping and leave every 50 ms, and record the seconds of each."""
     due = time.monotonic()
     while due < until:
         time.sleep(max(0.0, due - time.monotonic()))
@@ -211,7 +211,7 @@ def _newcomers_beside(port: int, until: float, found: list[float]) -> None:
 
 
 def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
-    """Seconds that each ping of the members took from when it was due, and each newcomer."""
+    """Seconds of each member's ping from when it was due, and of each newcomer."""
     selector = selectors.DefaultSelector()
     for number in range(VICTIMS):
         peer = _connect(port, 200 + number % 4)
@@ -235,14 +235,14 @@ def _victims(port: int, until: float) -> tuple[list[float], list[float]]:
             now = time.monotonic()
             members += [now - key.data.popleft() for _ in range(min(pongs, len(key.data)))]
     for key in list(selector.get_map().values()):
-        members += [until - sent for sent in key.data]  # never answered: as late as it is
+        members += [until - sent for sent in key.data]  # never answered
         key.fileobj.close()  # type: ignore[union-attr]
     beside.join()
     return members, newcomers
 
 
 def _p99(seconds: list[float]) -> float:
-    """In milliseconds."""
+    """The 99th percentile in milliseconds."""
     return statistics.quantiles(seconds, n=100)[-1] * 1000
 
 
@@ -250,7 +250,7 @@ def _p99(seconds: list[float]) -> float:
 
 
 def _run(mechanism: str, load: str, *, off: bool) -> tuple[float, float]:
-    """p99 in milliseconds, of the members and of the newcomers."""
+    """The p99 of members and of newcomers, in milliseconds."""
     flags = ["--port", "0", "--log", "memory:", "--quiet"]
     command = [sys.executable, "-m", "tests.bench.ablation", "--serve", mechanism if off else "nothing", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as server:
@@ -270,7 +270,6 @@ def _run(mechanism: str, load: str, *, off: bool) -> tuple[float, float]:
 
 
 def measure(mechanism: str) -> Iterator[str]:
-    """One row."""
     _, load = MECHANISMS[mechanism]
     before = procfs.ticks()
     runs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
@@ -286,7 +285,6 @@ def measure(mechanism: str) -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """See the module."""
     if arguments[:1] == ["--serve"]:
         if arguments[1] in MECHANISMS:
             MECHANISMS[arguments[1]][0]()

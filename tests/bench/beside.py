@@ -15,10 +15,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 
+from chatserver.net.states import State
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, hear, must_live
-from tests.bench.figures import Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import Better, Figure, Result, Scale, spread
 from tests.bench.gauges import require_held
 from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
@@ -89,11 +91,11 @@ def run(scale: Scale) -> Iterator[Result]:
 
 def _pairs(beside: Side, alone: Side, scale: Scale) -> list[Pair]:
     crowd, each = beside.crowd, scale.of(5_000, 50)
-    held = crowd.open(each, STEPS["open"], hear)
-    held += crowd.open(each, STEPS["held"], must_live)
-    heads = crowd.open(each, STEPS["head"], must_live)
+    held = crowd.open(each, STEPS[State.OPEN], hear)
+    held += crowd.open(each, STEPS[State.HELD], must_live)
+    heads = crowd.open(each, STEPS[State.HEAD], must_live)
     crowd.run(scale.of(3.0, 0.2))
-    require_held(beside.server.address, len(held) + len(heads), "open", "held", "head")
+    require_held(beside.server.address, len(held) + len(heads), State.OPEN, State.HELD, State.HEAD)
     dripping = itertools.cycle(heads)
     pairs = []
     for _ in range(scale.of(PAIRS, 2)):
@@ -101,7 +103,7 @@ def _pairs(beside: Side, alone: Side, scale: Scale) -> list[Pair]:
         without = alone.turn()
         _drip(dripping, len(heads))
         pairs.append(Pair(beside.turn(), without))
-    require_held(beside.server.address, len(held) + len(heads), "open", "held", "head")
+    require_held(beside.server.address, len(held) + len(heads), State.OPEN, State.HELD, State.HEAD)
     crowd.hang_up(held + heads)
     crowd.run(scale.of(3.0, 0.2))
     return pairs

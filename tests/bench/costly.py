@@ -1,8 +1,8 @@
-"""What the dearest bytes that a peer can send cost the loop: one request, or one read of frames, each.
+"""The loop's time for the most expensive bytes that a peer can send: one request, or one read of frames.
 
-How: the inputs of tests/support/costly.py through `protocol`, in this process, as the server takes them. Each sample
-is the quickest of some runs, because what others on the machine take is no part of it. The dearest come first.
-What would fool it: an input that is missing. What the server does besides (find the user, store, answer) is not in it.
+How: the inputs of tests/support/costly.py go through `protocol` in this process. Each sample is the fastest of some
+runs, to leave out other work of the machine. The most expensive come first.
+What would fool it: an input that is missing. The rest of the server's work (authentication, storage) is not included.
 """
 
 import time
@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from tests.bench.figures import Better, Figure, Result, Scale
 from tests.support.costly import costs
 
-#: Microseconds. CORE section 2: a step that could take longer is cut, or the input refused before it is looked at.
+#: Microseconds. A step that could take longer must be divided, or its input refused.
 BOUND, AIM = 500, 250
 ROUNDS, RUNS = 20, 5
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Each input in turn."""
     results = [_measure(name, cost, scale.of(ROUNDS, 1)) for name, cost in costs().items()]
     yield from sorted(results, key=lambda result: -result.value)
 

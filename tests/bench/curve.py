@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import TypeAlias
 
 from loadgen.latency import Latency
@@ -23,7 +24,7 @@ from loadgen.timers import NEVER, WakeUp, now
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step, hear
 from tests.bench.curve_table import Cell, markdown, plots, row
-from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale, median
+from tests.bench.figures import TIMES, Better, Figure, Plot, Result, Scale
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import frame, upgrade
 
@@ -72,7 +73,6 @@ SUBJECTS = (
 
 
 def run(scale: Scale) -> Iterator[Result | Plot]:
-    """All servers side by side, rate by rate."""
     cells: list[Cell] = []
     with ExitStack() as stack:
         sides = [Side(each, stack) for each in SUBJECTS if _is_here(each)]
@@ -140,7 +140,7 @@ class Side:
         self.done = False
 
     def turn(self, rate: int, seconds: float) -> None:
-        """Send by the schedule, and wait until all is answered."""
+        """Send by the schedule, and wait for all answers."""
         answers, crowd, wake, message = self._answers, self._crowd, self._wake, self._subject.message
         taken: list[float] = []
         answers.taken = taken
@@ -171,7 +171,7 @@ class Side:
         self._turns.append((count / elapsed, *latencies, used / count * 1e6, used / elapsed))
 
     def cells(self, rate: int) -> Iterator[Cell]:
-        """The turns since the last cell, as one; none of a rate at which messages were refused."""
+        """The median of the turns since the last cell; none for a rate at which messages were refused."""
         if not self.done:
             turns, self._turns = self._turns, []
             self.done = median([p99 for _, _, p99, *_ in turns]) > ENOUGH
@@ -179,7 +179,7 @@ class Side:
 
 
 def cell_of(name: str, rate: int, turns: Sequence[Turn]) -> Cell:
-    """The median of all turns. If the client was late, the latencies are withheld."""
+    """The median of all turns, without latencies if the client was late."""
     done, p50, p99, late, cpu, share = map(median, zip(*turns, strict=True))
     withheld = late > LATE and late > LATE_PART * p99
     return Cell(name, rate, done, None if withheld else p50, None if withheld else p99, late, cpu, share)
@@ -202,7 +202,7 @@ def _ms(latency: Latency, percentile: float) -> float:
 
 
 def results(cells: Sequence[Cell]) -> Iterator[Result]:
-    """Of each other server: the rate that ours bears, and its CPU for a message. The answer is whatever it is."""
+    """The rate and the CPU of this server in relation to those of each other one."""
     ours = [cell for cell in cells if cell.server == OURS]
     for name in dict.fromkeys(cell.server for cell in cells if cell.server not in (OURS, CHAT)):
         theirs = [cell for cell in cells if cell.server == name]
@@ -221,11 +221,11 @@ def _ratio(what: str, sides: tuple[float, float], shown: str, *, bound: float, b
 
 
 def _borne(cells: Sequence[Cell]) -> int:
-    """The highest rate with a good 99th percentile that was measured, and none but good ones below it."""
+    """The highest rate up to which every measured 99th percentile was good."""
     good = itertools.takewhile(lambda cell: cell.p99_ms is None or cell.p99_ms < GOOD, cells)
     return max((cell.rate for cell in good if cell.p99_ms is not None), default=0)
 
 
 def _cost(cells: Sequence[Cell]) -> float:
-    """At the rate at which they are compared, or the nearest there is."""
+    """The CPU at the rate closest to `COMPARED`."""
     return min(cells, key=lambda cell: abs(cell.rate - COMPARED)).cpu_us

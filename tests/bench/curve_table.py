@@ -1,7 +1,4 @@
-"""The cells of a curve as a table in Markdown and as plots.
-
-Owns: how they look. May not: measure.
-"""
+"""The cells of a curve as a table in Markdown and as plots."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,22 +24,18 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-    """A row for each."""
     lines = [f"| {_HEAD} |", f"|{'---:|---|' + '---:|' * 6}"]
     lines += [row(cell) for cell in sorted(cells, key=lambda cell: cell.rate)]  # at a rate in the order of the servers
     return "\n".join(lines)
 
 
 def row(cell: Cell) -> str:
-    """The row of one cell."""
     latencies = ["withheld" if each is None else number(each) for each in (cell.p50_ms, cell.p99_ms)]
     figures = [number(cell.cpu_us), f"{cell.share:.0%}", number(cell.done), number(cell.late_ms)]
     return f"| {cell.rate:,} | {cell.server} | {' | '.join([*latencies, *figures])} |"
 
 
 def plots(cells: Sequence[Cell]) -> Iterator[Plot]:
-    """Latency and CPU against load."""
-
     def lines(figure: Callable[[Cell], float | None]) -> list[Line]:
         return [
             Line(

@@ -1,7 +1,4 @@
-"""What a figure is: a bound, an aim, and the samples that were measured.
-
-Owns: the arithmetic of a verdict. May not: measure.
-"""
+"""A figure with its bound and its aim, the samples that were measured, and the verdict."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,19 +10,19 @@ T = TypeVar("T")
 
 #: The unit of a ratio.
 TIMES = "×"  # noqa: RUF001  the sign that people read
-#: Samples from which on the outermost say more about the neighbours than about the server.
+#: From this many samples on, a spread leaves out the first and the last decile.
 MANY = 20
 
 
 class Better(Enum):
-    """Which way is better; the value is how a bound is written."""
+    """The direction that is better; the value is the sign of a bound."""
 
     LOWER = "≤"
     HIGHER = "≥"
 
 
 class Verdict(Enum):
-    """How a figure stands; the value is what the table says."""
+    """A figure compared with its bound and aim; the value is shown in the table."""
 
     AIM = "OK, aim"
     BOUND = "OK"
@@ -33,20 +30,16 @@ class Verdict(Enum):
 
 
 class Scale(Enum):
-    """How much is measured."""
-
     FULL = "full"
     QUICK = "quick"
 
     def of(self, full: T, quick: T) -> T:
-        """A count: the one that means something, or the one that only shows that the bench works."""
+        """The value for a real measurement, or a small one that only shows that the bench works."""
         return full if self is Scale.FULL else quick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One row of the table."""
-
     name: str
     unit: str  # printed behind the numbers: " B", "%"
     bound: float
@@ -54,13 +47,12 @@ class Figure:
     better: Better
 
     def reaches(self, value: float, limit: float) -> bool:
-        """Whether a value is at least as good as a limit."""
         return value <= limit if self.better is Better.LOWER else value >= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A figure with its samples; `details` says what stands behind it, in words."""
+    """A figure with its samples; `details` is a text for the table."""
 
     figure: Figure
     samples: Sequence[float]
@@ -73,7 +65,6 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        """Against bound and aim."""
         if self.figure.reaches(self.value, self.figure.aim):
             return Verdict.AIM
         return Verdict.BOUND if self.figure.reaches(self.value, self.figure.bound) else Verdict.SHORT
@@ -87,21 +78,16 @@ class Plot:
     svg: str
 
 
-def median(samples: Sequence[float]) -> float:
-    """The middle sample."""
-    return statistics.median(samples)
-
-
 def spread(samples: Sequence[float]) -> str:
     """The median with the lowest and the highest sample; of many samples, with the first and the last decile."""
     low, high = min(samples), max(samples)
     if len(samples) >= MANY:
         low, *_, high = statistics.quantiles(samples, n=10)
-    return f"{number(median(samples))} ({number(low)}-{number(high)})"
+    return f"{number(statistics.median(samples))} ({number(low)}-{number(high)})"
 
 
 def number(value: float) -> str:
-    """Three digits that mean something, and no exponent."""
+    """Three significant digits, without an exponent."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

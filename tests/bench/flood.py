@@ -8,10 +8,11 @@ not counted as deliveries and are told in the details.
 """
 
 from collections.abc import Iterator
+from statistics import median
 
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.gauges import metrics
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publishers import Publisher

@@ -3,6 +3,8 @@
 import ssl
 from http.client import HTTPConnection, HTTPSConnection
 
+from chatserver.net.states import State
+
 Address = tuple[str, int]
 
 
@@ -20,14 +22,16 @@ def metrics(address: Address, tls: ssl.SSLContext | None = None) -> dict[str, fl
     return {name: float(value) for name, _, value in lines}
 
 
-def held(address: Address, *phases: str, tls: ssl.SSLContext | None = None) -> float:
-    """Connections that the server counts in these phases."""
-    wanted = {f'chatserver_connections{{phase="{phase}"}}' for phase in phases}
-    return sum(value for name, value in metrics(address, tls).items() if name in wanted)
+def held(address: Address, *states: State, tls: ssl.SSLContext | None = None) -> float:
+    """Connections that the server counts in these states."""
+    found = metrics(address, tls).items()
+    counts = {name: value for name, value in found if name.startswith("chatserver_connections{")}
+    wanted = [f'phase="{state.name.lower()}"' for state in states]
+    return sum(value for name, value in counts.items() if any(phase in name for phase in wanted))
 
 
-def require_held(address: Address, count: int, *phases: str, tls: ssl.SSLContext | None = None) -> None:
-    """Raise RuntimeError unless the server has at least so many connections in these phases."""
-    found = held(address, *phases, tls=tls)
+def require_held(address: Address, count: int, *states: State, tls: ssl.SSLContext | None = None) -> None:
+    """Raise RuntimeError unless the server has at least so many connections in these states."""
+    found = held(address, *states, tls=tls)
     if found < count:
-        raise RuntimeError(f"{found:.0f} of {count} are held in {' and '.join(phases)}")
+        raise RuntimeError(f"{found:.0f} of {count} are held in {' and '.join(state.name for state in states)}")

@@ -1,21 +1,20 @@
 """Accepts and WebSocket handshakes a second, against trio-websocket's `serve_websocket`.
 
-How: one client process with `WINDOW` handshakes under way opens connections to both, some hundred at a time in turns,
-until each holds 9,000. A handshake is done when its 101 is here. All stay open until the last is, because that is
-what a server for so many has to do: the more trio-websocket holds, the longer each of its garbage collections takes.
-The details tell the rates of the first turn as well, where both hold few.
-What would fool it: a client slower than the server, or neighbours on its core. A handshake costs the client about
-half of what it costs our server; the ratio of the servers' CPU, in the details, is what no client can hide. Hanging
-up on trio-websocket keeps it busy for seconds, so everything rests before the next round. Ours also sends `hello`
-behind the 101.
+How: one client process with `WINDOW` handshakes under way opens connections to both in turns, until each holds 9,000.
+A handshake is done when its 101 has come. All connections stay open: the more trio-websocket holds, the longer each of
+its garbage collections takes. The details also have the rates of the first turn.
+What would fool it: a client slower than the server. A handshake costs the client about half of what it costs our
+server; the details have the ratio of the servers' CPU. To close its connections keeps trio-websocket busy for seconds,
+so both servers come to rest before each round. Ours also sends `hello` behind the 101.
 """
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import median
 
 from tests.bench.clients import Crowd, Step, ignore
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.processes import Process, chatserver, peer
 from tests.support.peers import upgrade
 
@@ -23,20 +22,19 @@ RATE = Figure(name="accept + handshake rate, of trio-websocket's", unit=TIMES, b
 ROUNDS = 3
 #: Turns in a round, and handshakes in a turn.
 TURNS, HANDSHAKES = 12, 750
-#: A process rests when it used less than this share of a core for a look's time (s).
+#: A process is at rest when it used less than this share of a core for so many seconds.
 RESTING, LOOK = 0.05, 0.3
 
 
 @dataclass(slots=True)
 class Side:
-    """A server, and the turns of a round: seconds each, and the server's CPU."""
+    """A server, with the seconds and the CPU of its turns in one round."""
 
     process: Process
     seconds: list[float] = field(default_factory=list)
     cpu: float = 0.0
 
     def turn(self, crowd: Crowd, count: int) -> None:
-        """Open some more."""
         cpu, start = self.process.cpu(), time.perf_counter()
         crowd.open(count, [Step(upgrade(), b"\r\n\r\n")], ignore)
         self.seconds.append(time.perf_counter() - start)
@@ -44,7 +42,7 @@ class Side:
 
 
 def rest(process: Process) -> None:
-    """Wait until it has seen to what happened before."""
+    """Wait until it uses hardly any CPU."""
     used = LOOK
     while used > RESTING * LOOK:
         before = process.cpu()
@@ -53,7 +51,6 @@ def rest(process: Process) -> None:
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Take turns, round by round."""
     turns, count = scale.of(TURNS, 1), scale.of(HANDSHAKES, 100)
     with chatserver() as server, peer("echo", "trio") as other:
         _round(server, other, 1, 200)

@@ -8,6 +8,7 @@ then closes, and the bench fails.
 
 from collections.abc import Iterator
 
+from chatserver.net.states import State
 from tests.bench.clients import Crowd, hear
 from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.memory import STEPS
@@ -24,7 +25,7 @@ def run(scale: Scale) -> Iterator[Result]:
         idle = server.cpu()
         crowd.run(scale.of(5.0, 0.2))
         floor = (server.cpu() - idle) / scale.of(5.0, 0.2)
-        crowd.open(count, STEPS["open"], hear)
+        crowd.open(count, STEPS[State.OPEN], hear)
         crowd.run(scale.of(10.0, 0.2))
         samples = []
         for _ in range(scale.of(3, 1)):

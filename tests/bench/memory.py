@@ -10,6 +10,7 @@ attackers are lifted.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from chatserver.net.states import State
 from tests.bench import wire
 from tests.bench.clients import Crowd, OnData, Step, hear, must_live
 from tests.bench.figures import Better, Figure, Result, Scale
@@ -24,10 +25,10 @@ _PATIENT = ("--head-deadline", "3600", "--body-deadline", "3600", "--body-deadli
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of peer, and the phase in which /metrics counts it."""
+    """A kind of peer, and the state in which /metrics counts it."""
 
     figure: Figure
-    phase: str
+    state: State
     on_data: OnData
 
 
@@ -36,20 +37,20 @@ def _figure(name: str, bound: float, aim: float) -> Figure:
 
 
 KINDS = (
-    Kind(_figure("idle WebSocket, joined", 800, 450), "open", hear),
-    Kind(_figure("held long-poll", 800, 450), "held", must_live),
-    Kind(_figure("idle SSE stream", 800, 450), "stream", must_live),
-    Kind(_figure("slow-head attacker", 1200, 500), "head", must_live),
-    Kind(_figure("slow-body attacker", 2000, 800), "body", must_live),
+    Kind(_figure("idle WebSocket, joined", 800, 450), State.OPEN, hear),
+    Kind(_figure("held long-poll", 800, 450), State.HELD, must_live),
+    Kind(_figure("idle SSE stream", 800, 450), State.STREAM, must_live),
+    Kind(_figure("slow-head attacker", 1200, 500), State.HEAD, must_live),
+    Kind(_figure("slow-body attacker", 2000, 800), State.BODY, must_live),
 )
 
-#: What a peer sends to be in a phase and stay there.
-STEPS: dict[str, Sequence[Step]] = {
-    "open": [Step(upgrade(), b'"hello"'), Step(wire.join("bench"), b'"joined"')],
-    "held": [Step(request("GET", "/rooms/bench/messages?after=0&wait=60"), b"")],
-    "stream": [Step(request("GET", "/rooms/bench/events"), b"retry")],
-    "head": [Step(request("GET", "/")[:-2] + b"X-a: b\r\n", b"")],
-    "body": [Step(wire.post_message("bench", "x" * 2000)[:-1990], b"")],
+#: What a peer sends to be in a state and stay there.
+STEPS: dict[State, Sequence[Step]] = {
+    State.OPEN: [Step(upgrade(), b'"hello"'), Step(wire.join("bench"), b'"joined"')],
+    State.HELD: [Step(request("GET", "/rooms/bench/messages?after=0&wait=60"), b"")],
+    State.STREAM: [Step(request("GET", "/rooms/bench/events"), b"retry")],
+    State.HEAD: [Step(request("GET", "/")[:-2] + b"X-a: b\r\n", b"")],
+    State.BODY: [Step(wire.post_message("bench", "x" * 2000)[:-1990], b"")],
 }
 
 
@@ -62,7 +63,7 @@ def run(scale: Scale) -> Iterator[Result]:
 
 def measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: float) -> Result:
     """Measure one kind, on a fresh server."""
-    script = STEPS[kind.phase]
+    script = STEPS[kind.state]
     crowd.hang_up(crowd.open(min(count, 600), script, kind.on_data))
     metrics(server.address)
     crowd.run(settle)
@@ -70,6 +71,6 @@ def measure(kind: Kind, server: Process, crowd: Crowd, count: int, *, settle: fl
     crowd.open(count, script, kind.on_data)
     crowd.run(settle)
     after = server.memory()
-    require_held(server.address, count, kind.phase)
+    require_held(server.address, count, kind.state)
     details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
     return Result(figure=kind.figure, samples=[(after - before) / count], details=details)

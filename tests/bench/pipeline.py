@@ -1,13 +1,12 @@
-"""A search as a pipeline, beside the same steps one after another, on real shards that are near and far.
+"""A search as a pipeline, beside the same steps in sequence, on real shards that are near and far.
 
 How: the server's own pipeline over an SQLite log with an index and two Valkey servers, for a word that is in every
-message, so that four rooms are asked besides; in turns with a loop that awaits the same steps in their order. Each
-visitor is new, so its session is made and stored, and no result is cached: shared results are asked for, found to be
-out of date, and kept. The servers are on this machine, or 1 and 20 ms farther away through a relay: the next rack,
-another region. What is told is how many times as long one after another takes.
-What would fool it: steps that the loop has and the pipeline has not (what is kept for later is kept beside the answer
-in both); queries side by side that could not be in a server, where one thread searches (they share that thread here
-as well).
+message, so that four rooms are queried as well; in turns with a loop that awaits the same steps one by one. Each
+visitor is new, so its session is stored, and shared results are found to be out of date and stored again. The shards
+are on this machine, or 1 and 20 ms away through a proxy. The figure is the time in sequence divided by that of the
+pipeline.
+What would fool it: steps that only one of the two has; parallel queries that a server could not make, where one thread
+searches (as it does here).
 """
 
 import tempfile
@@ -35,8 +34,7 @@ from tests.bench.delay import delayed
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.support.valkeys import Valkey, valkeys
 
-#: Milliseconds that a shard is farther away, and the least that side by side should gain: nothing, some, three waits
-#: for one.
+#: Milliseconds of delay to a shard, with bound and aim of the gain.
 SHARDS = ((0, 0.7, 1.0), (1, 1.0, 1.5), (20, 2.0, 2.8))
 FIGURES = {
     delay: Figure(
@@ -47,15 +45,14 @@ FIGURES = {
 }  # fmt: skip
 LIMITS = search_limits(Settings(search_rate=10_000.0))
 
-#: Questions to a shard that does not answer in time, as on a machine that is busy with other things; and seconds
-#: between them, since nobody asks it for a while then.
+#: Attempts to ask a shard that does not answer in time on a busy machine, and seconds between them.
 ATTEMPTS, PAUSE = 200, 0.1
 #: Messages handed to the log at a time.
 FILL_BATCH = 5_000
 
 
 class Searching:
-    """The pipeline and the loop, over the same systems."""
+    """The pipeline and the sequential loop, on the same systems."""
 
     def __init__(self, log: SqliteLog, shared: SharedSearch, later: Callable[..., None]) -> None:
         self._log = log
@@ -65,13 +62,13 @@ class Searching:
         self._visitors = count(1)
 
     def asked(self) -> Asked:
-        """A visitor who comes for the first time, when all that was found before is out of date."""
+        """A question of a new visitor, after all cached results were invalidated."""
         self._shared.results.forget()
         visitor = Principal(next(self._visitors), "192.0.2.7")
         return Asked(Question(("kettle",)), 20, visitor)
 
     async def side_by_side(self, asked: Asked) -> int:
-        """As the server does; how many messages are found."""
+        """Search as the server does; the number of messages that are found."""
         pipeline = SearchPipeline(
             index=self._log.index, sessions=self._shared.sessions, limiters=self._limiters, limits=LIMITS,
             results=ResultCache(trio.current_time), far_results=self._shared.results, recent_rooms=self._recent_rooms,
@@ -81,7 +78,7 @@ class Searching:
         return len((await pipeline.search(asked)).hits)
 
     async def one_after_another(self, asked: Asked) -> int:
-        """The same steps."""
+        """The same steps in sequence."""
         sessions = self._shared.sessions
         for limit in LIMITS.network:
             await self._limiters.take(limit, asked.visitor.network)
@@ -116,7 +113,6 @@ class Searching:
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """In turns, in this process."""
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder, valkeys(Path(folder), 2) as servers:
         yield from trio.run(_measure_all, folder, servers, scale)
 
@@ -135,7 +131,7 @@ async def _measure_all(folder: str, servers: list[Valkey], scale: Scale) -> list
 
 @asynccontextmanager
 async def shards(servers: list[Valkey], seconds: float) -> AsyncIterator[SharedSearch]:
-    """The servers, so much farther away."""
+    """The servers, behind proxies with this delay."""
     async with AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(delayed(server.port, seconds)) for server in servers]
         url = "valkey://" + ",".join(f"127.0.0.1:{port}" for port in ports)
@@ -164,7 +160,7 @@ async def _measure(searching: Searching, figure: Figure, scale: Scale) -> Result
 
 
 async def fill(log: SqliteLog, drafts: Iterable[Draft]) -> None:
-    """These messages, in the index."""
+    """Store these messages and wait for the index."""
     left, stored = 0, trio.Event()
 
     def done(outcome: object) -> None:
@@ -184,12 +180,12 @@ async def fill(log: SqliteLog, drafts: Iterable[Draft]) -> None:
 
 
 def _drafts(count: int) -> Iterator[Draft]:
-    """So many messages in eight rooms."""
+    """Messages in eight rooms."""
     return (Draft(f"room-{number % 8}", "u_ann", "Ann", f"the kettle number {number} is on") for number in range(count))
 
 
 async def _time(searching: Searching, search: Callable[[Asked], Awaitable[int]], times: int) -> float:
-    """Seconds that one search takes, of so many."""
+    """Seconds of one search, on average."""
     start = perf_counter()
     for _ in range(times):
         asked = searching.asked()

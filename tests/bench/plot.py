@@ -1,7 +1,7 @@
-"""Lines over two axes, as an SVG file that stands by itself in a page of docs/.
+"""Lines over two axes, as an SVG file for a page of docs/.
 
-Owns: how they are drawn. May not: know what was measured. Scales are those of loadgen's reports. A file is light or
-dark as its reader is, and lines differ by their marks as well as by their colours.
+The scales are those of loadgen's reports. A file follows the reader's light or dark theme, and lines differ by their
+marks as well as by their colours. May not: know what was measured.
 """
 
 import xml.etree.ElementTree as ET
@@ -42,7 +42,7 @@ SHAPES = (
 
 
 class Line(NamedTuple):
-    """Points from left to right. Lines of one name look the same in all panels."""
+    """Points from left to right. Lines with one name look the same in all panels."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -60,7 +60,7 @@ class Panel(NamedTuple):
 
 
 def svg(title: str, panels: Sequence[Panel], *, columns: int = 2) -> str:
-    """A file: the title, the key of all lines, the panels row by row."""
+    """A file with a title, a key of all lines, and the panels row by row."""
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
     if len(names) > COLOURS:
         raise ValueError(f"{len(names)} lines, and {COLOURS} colours")

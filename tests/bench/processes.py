@@ -78,7 +78,7 @@ def chatserver(*flags: str, log: str | None = None, under: Sequence[str] = ()) -
 
 @contextmanager
 def peer(name: str, *arguments: str, under: Sequence[str] = ()) -> Iterator[Process]:
-    """One of `tests.bench.peers`."""
+    """A program of `tests.bench.peers`."""
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
         command = [*under, sys.executable, "-m", f"tests.bench.peers.{name}", *arguments]
         with _running(command, Path(folder)) as process:

@@ -9,10 +9,11 @@ would count as publishing (here it has none).
 """
 
 from collections.abc import Iterator
+from statistics import median
 
 from tests.bench import wire
 from tests.bench.clients import Crowd, Step
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publishers import Changer, Poster, Publisher, measure
 from tests.support.peers import upgrade

@@ -6,9 +6,10 @@ What would fool it: a PostgreSQL that does not sync; a database on another machi
 """
 
 from collections.abc import Iterator
+from statistics import median
 
 from tests.bench.clients import Crowd, Step
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher, measure
 from tests.bench.wire import TEXT, publish

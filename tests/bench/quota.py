@@ -1,10 +1,7 @@
-"""A share of a core for a process, where the kernel gives one: a cgroup of its own with a CPU quota.
+"""Limits processes to a share of a core, each by its own cgroup with a CPU quota.
 
-Owns: the cgroups, and that none is left behind. May not: know what runs in them.
-
-Version 1 has a hierarchy of its own for the controller `cpu`. In version 2 the controller must be enabled for the
-children of a group, and a group that has such children has no processes itself, so the nearest ancestor is taken that
-gives `cpu` to its children already. What the administrator has set up is never changed.
+Owns: the cgroups, and their removal. Version 1 has a separate hierarchy for the controller `cpu`. In version 2 a group
+with children has no processes itself, so the nearest ancestor is used that already enables `cpu` for its children.
 """
 
 import errno
@@ -18,9 +15,9 @@ from pathlib import Path
 
 #: Microseconds. The kernel's default of 100 ms would stop a server for 50 ms at a time.
 PERIOD = 10_000
-#: Of a group's name, before the number of the process that made it.
+#: The beginning of a group's name, before the number of the process that made it.
 NAME = "chatserver-bench"
-#: Seconds for which the kernel may take to let the last process of a group go.
+#: Seconds until the kernel lets a group be removed.
 PATIENCE = 5.0
 
 _numbers = count()
@@ -28,14 +25,14 @@ _numbers = count()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where groups can be made; `home` is where their processes go when a group is removed."""
+    """A cgroup in which groups can be made; processes of a removed group go to `home`."""
 
     parent: Path
     home: Path
     unified: bool  # version 2
 
     def settings(self, share: float) -> dict[str, str]:
-        """The files of a group that say what its share is, in the order in which they are written."""
+        """The files that set a group's share, in the order in which they are written."""
         quota = int(PERIOD * share)
         if self.unified:
             return {"cpu.max": f"{quota} {PERIOD}"}
@@ -43,7 +40,7 @@ class Place:
 
 
 def places(mounts: str, groups: str) -> Iterator[Place]:
-    """Where to try, by texts like /proc/mounts and /proc/self/cgroup; the nearest first."""
+    """Candidates by texts like /proc/mounts and /proc/self/cgroup, the nearest first."""
     ours = {
         controllers: path.lstrip("/") for _, controllers, path in (line.split(":", 2) for line in groups.splitlines())
     }
@@ -65,7 +62,7 @@ def find() -> Place | None:
     try:
         mounts, groups = Path("/proc/mounts").read_text(), Path("/proc/self/cgroup").read_text()
     except OSError:
-        return None  # no Linux
+        return None  # not on Linux
     for place in places(mounts, groups):
         try:
             if place.unified and "cpu" not in (place.parent / "cgroup.subtree_control").read_text().split():
@@ -80,7 +77,7 @@ def find() -> Place | None:
 
 @contextmanager
 def limited(place: Place, share: float, pids: list[int]) -> Iterator[None]:
-    """Each of these processes has at most this share of a core until the block ends, whatever ends it."""
+    """Limit each of these processes to this share of a core until the block ends."""
     with ExitStack() as stack:
         for pid in pids:
             group = stack.enter_context(_group(place, share))
@@ -101,7 +98,7 @@ def _group(place: Place, share: float) -> Iterator[Path]:
 
 
 def _remove_left_behind(place: Place) -> None:
-    """What a bench that was killed could not remove."""
+    """Remove the groups of a bench that was killed."""
     for folder in place.parent.glob(f"{NAME}-*-*"):
         if not Path("/proc", folder.name.split("-")[-2]).exists():
             with suppress(FileNotFoundError):  # another bench removes it as well

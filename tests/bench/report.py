@@ -1,7 +1,4 @@
-"""The results as a table for people and as JSON for programs, and plots as files.
-
-Owns: how they look. May not: judge; a result knows its verdict.
-"""
+"""The results as a table for people and as JSON for programs, and plots as files."""
 
 import json
 import sys
@@ -18,7 +15,7 @@ _STYLES = {Verdict.AIM: "bold green", Verdict.BOUND: "green", Verdict.SHORT: "bo
 
 
 def show(results: Sequence[Result]) -> None:
-    """A table on a terminal, Markdown elsewhere."""
+    """A table on a terminal, else Markdown."""
     if sys.stdout.isatty():
         table = Table(*_COLUMNS, header_style="bold", row_styles=["", "dim"])
         for result in results:
@@ -37,18 +34,16 @@ def show(results: Sequence[Result]) -> None:
 
 
 def line(result: Result) -> str:
-    """One result in one line, while others are still being measured."""
+    """One result in one line, for the progress."""
     name, measured, bound, _, verdict, details = _cells(result)
     return f"  {name}: {measured}, bound {bound}: {verdict}. {details}"
 
 
 def write_json(results: Sequence[Result], path: Path) -> None:
-    """Everything, one object a figure."""
     path.write_text(json.dumps([_record(result) for result in results], indent=2) + "\n")
 
 
 def write_plot(plot: Plot, folder: Path) -> None:
-    """One picture, in a folder that is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
 

@@ -1,12 +1,10 @@
-"""A search over a million messages: how long it takes, by what is asked.
+"""A search over a million messages: how long it takes, by the kind of question.
 
 How: the server's own pipeline over an SQLite log with its index, in this process, without HTTP. A million messages of
-eight words on average in 1,000 rooms; 50,000 words, of which a few are in every second message and most are rare
-(Zipf's law), from 2,000 users. Nine kinds of questions in turns, one at a time, each of somebody new and none answered
-from a cache.
-What would fool it: words that nobody asks for (they are drawn by the same law, so that people look for what is written
-often); an index that is not complete (it is waited for); a file that is not in memory yet (the first turn is thrown
-away, as a server that has run for an hour would).
+eight words on average, from 2,000 users in 1,000 rooms; 50,000 words by Zipf's law. Nine kinds of questions in turns,
+one at a time, each of a new visitor and none answered from a cache.
+What would fool it: questions for rare words only, so their words follow the same law; an index that is not complete,
+so it is awaited; a file that is not in memory yet, so the first turn does not count.
 """
 
 import random
@@ -45,7 +43,7 @@ LIMITS = search_limits(Settings(search_rate=10_000.0))
 
 
 class Language:
-    """Words, of which the n-th is written n times as seldom as the first."""
+    """Random words by Zipf's law: the n-th is 1/n times as frequent as the first."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -58,28 +56,23 @@ class Language:
         return "".join(self.random.choices(string.ascii_lowercase, k=self.random.randint(3, 10)))
 
     def words(self, number: int) -> tuple[str, ...]:
-        """So many, as somebody writes or looks for them."""
         return tuple(self.random.choices(self._words, cum_weights=self._weights, k=number))
 
     def text(self) -> str:
-        """A message."""
         return " ".join(self.words(self.random.randint(SHORTEST, LONGEST)))
 
     def room(self) -> str:
-        """Somewhere."""
         return f"room-{self.random.randrange(ROOMS)}"
 
     def user(self) -> str:
-        """Somebody."""
         return f"u_{self.random.randrange(USERS)}"
 
     def draft(self) -> Draft:
-        """What somebody writes somewhere."""
         user = self.user()
         return Draft(self.room(), user, user, self.text())
 
 
-#: What is asked.
+#: The kinds of questions.
 KINDS: dict[str, Callable[[Language], Question]] = {
     "one word": lambda it: Question(it.words(1)),
     "two words": lambda it: Question(it.words(2)),
@@ -94,7 +87,6 @@ KINDS: dict[str, Callable[[Language], Question]] = {
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """In this process."""
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
         yield from trio.run(_measure, folder, scale)
 

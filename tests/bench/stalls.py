@@ -1,22 +1,22 @@
-"""The longest garbage collection and the longest stall of the loop, with 15,000 held and 500 bad ones a second.
+"""The longest garbage collection and the longest stall of the loop, with 15,000 held and 500 bad peers a second.
 
-How: 7,500 WebSockets, 5,000 polls and 2,500 event streams are held while bad peers come at a fixed rate, each in the
-next of several ways: malformed heads, bad JSON, bad frames, bad UTF-8, resets in the middle. The server's own
-/metrics give the longest of each; a maximum that was reached before the bad ones came is replaced by the highest
-bucket that grew since. Three servers, one after the other; the median counts, and a stall of the server's own making
-shows in each.
-What would fool it: a machine whose other work takes the core from the server in the middle of a pass. That is counted
-as the server's stall, since it cannot tell; the time for which the kernel kept it waiting is in the details.
+How: 7,500 WebSockets, 5,000 polls and 2,500 event streams are held while bad peers come at a fixed rate: malformed
+heads, bad JSON, bad frames, bad UTF-8, resets. The maxima are from /metrics; a maximum from before the bad peers came
+is replaced by the highest bucket that grew since. The median of three servers counts.
+What would fool it: other work that takes the core from the server within a pass, which counts as its stall. The time
+for which the kernel kept the server waiting is in the details.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import median
 
+from chatserver.net.states import State
 from loadgen import procfs
 from tests.bench import wire
 from tests.bench.clients import Client, Crowd, Step, hear, ignore, must_live
-from tests.bench.figures import Better, Figure, Result, Scale, median
+from tests.bench.figures import Better, Figure, Result, Scale
 from tests.bench.gauges import metrics
 from tests.bench.memory import STEPS
 from tests.bench.processes import Process, chatserver
@@ -30,17 +30,17 @@ RATE = 500
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What one server went through."""
+    """The figures of one server."""
 
     collection: float  # ms
     stall: float  # ms
     closes: float
     cpu: float  # share of a core
-    waited: float  # share of the time for which it was ready and the kernel ran somebody else
+    waited: float  # share of the time in which it was ready and did not run
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Hold, annoy, read; a fresh server each time, since a maximum is for life."""
+    """Measure fresh servers, because their maxima are never reset."""
     lives = [_live(scale.of(2_500, 20), scale.of(20.0, 1.0)) for _ in range(scale.of(3, 1))]
     details = (
         f"{RATE} bad/s, {median([life.closes for life in lives]):,.0f} closes counted each time; server at"
@@ -56,9 +56,9 @@ def run(scale: Scale) -> Iterator[Result]:
 
 def _live(unit: int, seconds: float) -> Life:
     with chatserver() as server, Crowd(server.address) as crowd:
-        crowd.open(3 * unit, STEPS["open"], hear)
-        crowd.open(2 * unit, STEPS["held"], ignore)
-        crowd.open(unit, STEPS["stream"], must_live)
+        crowd.open(3 * unit, STEPS[State.OPEN], hear)
+        crowd.open(2 * unit, STEPS[State.HELD], ignore)
+        crowd.open(unit, STEPS[State.STREAM], must_live)
         crowd.run(min(3.0, seconds))
         before, waited, cpu = metrics(server.address), _waited(server), server.cpu()
         _annoy(crowd, server, seconds)
@@ -74,7 +74,7 @@ def _live(unit: int, seconds: float) -> Life:
 
 
 def _longest(family: str, before: dict[str, float], after: dict[str, float], maximum: str = "") -> float:
-    """Milliseconds."""
+    """The longest of a family of times since `before`, in milliseconds."""
     name = f"{maximum or family}_max_seconds"
     if after[name] > before[name]:
         return after[name] * 1e3
@@ -123,7 +123,7 @@ def _ways(crowd: Crowd, server: Process) -> list[Callable[[], object]]:
 
 
 def _waited(server: Process) -> float:
-    """Seconds for which the server's first thread was ready and not run."""
+    """Seconds for which the server's first thread was ready and did not run."""
     share = procfs.Process(server.pid).share()
     assert share is not None
     return share.waiting

@@ -38,7 +38,7 @@ def test_verdicts(figure: Figure, value: float, verdict: Verdict) -> None:
 
 
 def test_a_server_that_never_answers_fails_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more clients than the window it was waited for without end."""
+    """With more clients than the window, the bench waited without end."""
     monkeypatch.setattr(clients, "STUCK", 0.1)
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,

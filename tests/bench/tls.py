@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from chatserver.net.states import State
 from tests.bench import wire
 from tests.bench.clients import connect
 from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
@@ -61,14 +62,14 @@ def run(scale: Scale) -> Iterator[Result]:
         for version, figure in IDLE.items():
             with chatserver(*flags) as server:
                 join = partial(_websocket, server.address, trusting(_VERSIONS[version]))
-                yield _memory_of(server, figure, "open", join, scale, count)
+                yield _memory_of(server, figure, State.OPEN, join, scale, count)
         hello = client_hello()
         half = hello[: len(hello) // 2]
         with chatserver(*flags) as server:
-            yield _memory_of(server, SLOW_HELLO, "tls", partial(_send, server.address, half), scale, count)
+            yield _memory_of(server, SLOW_HELLO, State.TLS_HELLO, partial(_send, server.address, half), scale, count)
         with chatserver(*flags) as server:
             shake = partial(_shake_half, server.address, hello)
-            yield _memory_of(server, HALF_SHAKEN, "tls", shake, scale, scale.of(FEW, 50))
+            yield _memory_of(server, HALF_SHAKEN, State.TLS_HANDSHAKE, shake, scale, scale.of(FEW, 50))
         with chatserver(*flags) as server:
             yield _crowd_of_hellos(server, count, scale.of(SETTLE, 0.3))
         with chatserver(*flags) as server, peer("bare_tls", *files) as bare, chatserver(*_PATIENT) as plain:
@@ -76,7 +77,7 @@ def run(scale: Scale) -> Iterator[Result]:
 
 
 def _memory_of(
-    server: Process, figure: Figure, phase: str, connect_one: Callable[[], socket.socket], scale: Scale, count: int
+    server: Process, figure: Figure, state: State, connect_one: Callable[[], socket.socket], scale: Scale, count: int
 ) -> Result:
     """Bytes of Pss for each of so many peers, on a fresh server."""
     settle = scale.of(SETTLE, 0.3)
@@ -90,7 +91,7 @@ def _memory_of(
             stack.enter_context(connect_one())
         time.sleep(settle)
         after = server.memory()
-        require_held(server.address, count, phase, tls=trusting())
+        require_held(server.address, count, state, tls=trusting())
     details = f"{count:,} held; Pss {before / 2**20:.1f} to {after / 2**20:.1f} MiB"
     return Result(figure=figure, samples=[(after - before) / count], details=details)
 
@@ -164,7 +165,7 @@ def _crowd_of_hellos(server: Process, count: int, settle: float) -> Result:
                 most = max(most, server.memory())
         time.sleep(settle)
         most = max(most, server.memory())
-        shaking = held(server.address, "tls", tls=trusting())
+        shaking = held(server.address, State.TLS_HANDSHAKE, tls=trusting())
     details = f"{count:,} sent {len(hello)} B each, {shaking:.0f} are half-way at the end"
     return Result(figure=CROWD, samples=[(most - before) / 1e6], details=details)
 

@@ -1,18 +1,14 @@
-"""Two workers beside one: connects and publishes a second, the CPU of each, how late the other worker hears, memory.
+"""Two workers beside one: connects and publishes a second, CPU of each, delivery to the other worker, memory.
 
 How: two servers, one with `--workers 1` and one with `--workers 2`, in turns. CPU is that of all processes of a server,
-the supervisor's included. The raw rate of two workers needs three cores, the third for this client; on a machine of
-two each worker is given half a core by a quota of the kernel (see `quota`), so that one worker has half a core, two
-have a whole one, and the client has the other. That is done wherever it can be, and the details say so; where it
-cannot, rates are not judged, and CPU for each operation is all that is told. The supervisor has no quota.
-Publishes once more with the file in memory, where a commit has no sync: both workers wait for those one after the
-other, so the rate on a disk may be the disk's.
-Delivery: members and publishers in each worker (the kernel knows whose a connection is), one message at a time, no
-quota. Memory: Pss of all processes, before and with thousands of idle members, of fresh servers each time,
-and as many for each worker.
-What would fool it: a client that is the bottleneck, so its own share of a core is in the details; a worker that did
-not use its quota, so the servers' shares are beside it; a quota that takes the core away from a thread in its turn at
-the file that both write to, for which the other worker then waits: it is in the figure, and against two workers.
+with the supervisor. On two cores each worker is limited to half a core by a quota (see `quota`), so that two workers
+have one core and this client has the other; without quotas rates are not judged, and only CPU is told. The supervisor
+has no quota. Publishes are measured once more with the file in memory, since both workers share the disk's syncs.
+Delivery: members and publishers in each worker, one message at a time, without quotas. Memory: Pss of all processes of
+fresh servers, with as many idle members for each worker.
+What would fool it: a client that is the bottleneck, so its share of a core is in the details; a worker that did not
+use its quota, so the servers' shares are there too; a quota that stops a worker while it holds the lock on the file,
+for which the other one then waits: that counts against two workers.
 """
 
 import itertools
@@ -24,14 +20,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
+from chatserver.net.states import State
 from loadgen import procfs
 from loadgen.sockets import SockDiag
 from tests.bench import memory, quota, wire
 from tests.bench.clients import Client, Crowd, OnData, Step, ignore, must_live
-from tests.bench.figures import TIMES, Better, Figure, Result, Scale, median, spread
+from tests.bench.figures import TIMES, Better, Figure, Result, Scale, spread
 from tests.bench.handshakes import rest
 from tests.bench.processes import Process, chatserver
 from tests.bench.publishers import Publisher, measure
@@ -59,24 +57,24 @@ MEMORY = Figure(
 )  # fmt: skip
 ROUNDS, MEMORY_ROUNDS = 5, 3
 CONNECTS = 2_500
-#: Idle members for each worker: a heap and a table grow in steps, so a worker is compared with one that has as many.
+#: Idle members of each worker: heaps and tables grow in steps, so workers are compared at the same number.
 HELD = 9_000
-#: So many that each worker commits groups of the largest size: smaller ones of two workers would wait for more syncs.
+#: Enough publishers for commits of the largest size in each worker.
 PUBLISHERS, ROOMS = 1_000, 20
-#: A folder of files that need no sync.
+#: A folder in memory.
 NO_DISK = Path("/dev/shm")
-#: Of a core, for each worker.
+#: The share of a core of each worker.
 SHARE = 0.5
-#: Seconds between a message and the next, at least and at most: none is in step with the interval between commits.
+#: Seconds between two messages, at least and at most, so that they do not follow the rhythm of commits.
 PAUSES = 0.002, 0.006
 HELLO = Step(upgrade(), b'"hello"')
-#: Connections that are opened, at most, until each worker has one of a kind.
+#: Connections opened at most until each worker has one.
 TRIES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one server did in a turn."""
+    """The figures of one server in a turn."""
 
     cpu: float  # µs of the server's for each operation
     rate: float  # operations a second
@@ -88,7 +86,6 @@ Pair: TypeAlias = tuple[Turn, Turn]  # of one worker, of two
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """Memory, delivery, then turns with quotas."""
     place = quota.find()
     yield _memory(scale)
     rounds, count, seconds = scale.of(ROUNDS, 1), scale.of(CONNECTS, 50), scale.of(3.0, 0.2)
@@ -111,7 +108,7 @@ def run(scale: Scale) -> Iterator[Result]:
 
 @contextmanager
 def _servers(folder: Path | None = None) -> Iterator[tuple[Process, Process]]:
-    """One worker and two, each with a log of its own."""
+    """Servers with one worker and with two, each with its own log."""
     with (
         TemporaryDirectory(prefix="chatserver-bench-", dir=folder) as logs,
         chatserver("--workers", "1", log=f"sqlite:{logs}/one.db") as one,
@@ -147,7 +144,7 @@ def _limited(place: quota.Place | None, pids: list[int]) -> AbstractContextManag
 
 
 def _workers(server: Process) -> list[int]:
-    """The processes that serve: a server of one worker is that worker, and any other has them as children."""
+    """The processes of the workers: the server itself if it has one, else its children."""
     found = procfs.Process(server.pid).tree()
     return found[1:] or found
 
@@ -156,20 +153,17 @@ def _workers(server: Process) -> list[int]:
 
 
 class Rooms(Publisher):
-    """Keeps publishes under way, to one room after the other."""
+    """Publishes to several rooms in turn."""
 
     def __init__(self, rooms: int) -> None:
         super().__init__(b"")
         self._next = itertools.cycle([wire.publish(f"room-{number}", wire.TEXT) for number in range(rooms)])
 
     def frames(self, count: int) -> bytes:
-        """The next so many."""
         return b"".join(itertools.islice(self._next, count))
 
 
 class Side:
-    """A server and its clients."""
-
     def __init__(self, server: Process, crowd: Crowd, publishers: int) -> None:
         self._server = server
         self._crowd = crowd
@@ -178,7 +172,7 @@ class Side:
         self._rooms = (f"joined-{number}" for number in itertools.count())
 
     def connect(self, count: int) -> Turn:
-        """Open WebSockets that join a room, and hang up."""
+        """Open WebSockets that join a room, then close them."""
         script = [HELLO, Step(wire.join(next(self._rooms)), b'"joined"')]
         cpu, shares, began = self._server.cpu(), Shares(self._server), time.perf_counter()
         opened = self._crowd.open(count, script, ignore)
@@ -188,21 +182,20 @@ class Side:
         return turn
 
     def publish(self, seconds: float) -> Turn:
-        """Keep a publish of each publisher under way."""
         shares = Shares(self._server)
         cpu, rate = measure(self._server, self._crowd, self._publisher, self._publishers, seconds)
         return Turn(cpu, rate, *shares.taken())
 
 
 class Shares:
-    """What shares of a core a server and this client take, from now on."""
+    """The shares of a core that a server and this client use from now on."""
 
     def __init__(self, server: Process) -> None:
         self._server = server
         self._began = self._now()
 
     def taken(self) -> tuple[float, float]:
-        """The server's and ours."""
+        """The server's share and ours."""
         elapsed, theirs, ours = (now - then for now, then in zip(self._now(), self._began, strict=True))
         return theirs / elapsed, ours / elapsed
 
@@ -217,7 +210,7 @@ def _sides(one: Process, two: Process, publishers: int) -> Iterator[tuple[Side, 
 
 
 def _turns(sides: tuple[Side, Side], turn: Callable[[Side], Turn], rounds: int) -> list[Pair]:
-    """So many turns of each; the first of all warms up."""
+    """Turns of both servers; the first one only warms up."""
     one, two = sides
     return [(turn(one), turn(two)) for _ in range(rounds + 1)][1:]
 
@@ -226,14 +219,13 @@ def _turns(sides: tuple[Side, Side], turn: Callable[[Side], Turn], rounds: int) 
 
 
 class Heard:
-    """Notes when each member of a room has got the message with a text."""
+    """Records when each member of a room has received the message with `text`."""
 
     def __init__(self) -> None:
         self.text = b""
         self.at: dict[Client, float] = {}
 
     def __call__(self, client: Client, data: bytes) -> None:
-        """A message, or something else that members are told."""
         must_live(client, data)
         client.inbox += data
         if self.text in client.inbox:
@@ -255,7 +247,7 @@ def _delivery(one: Process, two: Process, messages: int) -> Result:
 
 
 def _latencies(server: Process, messages: int) -> tuple[list[float], list[float]]:
-    """Seconds from the sending of a message until a member has it: of its publisher's worker, and of another."""
+    """Seconds until a member has a message: on its publisher's worker, and on another."""
     within: list[float] = []
     across: list[float] = []
     chance = random.Random(1)
@@ -307,7 +299,7 @@ def _open_files(pid: int) -> Iterator[str]:
 
 
 def _memory(scale: Scale) -> Result:
-    [kind] = [each for each in memory.KINDS if each.phase == "open"]
+    [kind] = [each for each in memory.KINDS if each.state is State.OPEN]
     count, settle = scale.of(HELD, 100), scale.of(memory.SETTLE, 0.3)
     bytes_each: list[list[float]] = []
     for _ in range(scale.of(MEMORY_ROUNDS, 1)):

@@ -1,7 +1,4 @@
-"""The cells of all drivers as plots: operations a second and CPU for each, by waiting requests.
-
-Owns: what is beside what. May not: draw, or measure.
-"""
+"""The cells of all drivers as plots: operations a second and CPU of each, by waiting requests."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,7 +9,6 @@ from tests.bench.plot import Line, Panel, svg
 
 
 def plots(rows: Sequence[Row]) -> Iterator[Plot]:
-    """One for each engine and delay."""
     for engine, delay in dict.fromkeys((row.engine, row.delay_ms) for row in rows):
         mine = [row for row in rows if (row.engine, row.delay_ms) == (engine, delay)]
         panels = [

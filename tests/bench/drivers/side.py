@@ -10,7 +10,6 @@ from tests.bench.drivers.load import Plan
 
 
 def main() -> None:
-    """Print a line of JSON for each cell."""
     engine, driver, address, plan = sys.argv[1:]
     sys.setswitchinterval(THREAD_SWITCH)  # as in the server, for all
     sides = importlib.import_module(f"tests.bench.drivers.{engine}").SIDES

@@ -1,7 +1,4 @@
-"""The cells of all drivers as Markdown, one table for each engine and operation; and such tables as cells again.
-
-Owns: how they look. May not: measure.
-"""
+"""The cells of all drivers as Markdown, one table for each engine and operation; and the cells of such tables."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,8 +14,6 @@ _HEAD = "waiting | delay | driver | operations/s | p50 ms | p99 ms | CPU µs eac
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A cell, and whose it is."""
-
     engine: str
     driver: str
     delay_ms: float
@@ -26,7 +21,6 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """All tables."""
     return "\n\n".join(_tables(rows))
 
 
@@ -47,7 +41,7 @@ def _columns(row: Row) -> tuple[str, ...]:
 
 
 def rows_of(page: str) -> list[Row]:
-    """The rows of all tables in a page, as exact as they were printed."""
+    """The rows of all tables in a page, with the precision of the tables."""
     rows = []
     for engine, operation, table in _TABLES.findall(page):
         for each in table.splitlines():
@@ -59,7 +53,7 @@ def rows_of(page: str) -> list[Row]:
 
 
 def line(row: Row) -> str:
-    """One cell, while others are still being measured."""
+    """One cell in one line, for the progress."""
     cell = row.cell
     delay = f", {row.delay_ms:g} ms of delay" if row.delay_ms else ""
     return (

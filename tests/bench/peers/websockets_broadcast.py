@@ -47,7 +47,7 @@ async def flood(members: set[ServerConnection], seconds: float, text: str) -> in
 
 
 async def taken(members: set[ServerConnection], most: int) -> None:
-    """Wait until nobody has more bytes to go; the transports tell nobody who could be waited for."""
+    """Wait until no member has more unsent bytes; transports have no event for that."""
     while max(member.transport.get_write_buffer_size() for member in members) > most:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
