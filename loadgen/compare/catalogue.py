@@ -200,10 +200,12 @@ class Nginx(Kit):
 
 
 def _ask(command: Sequence[str]) -> str:
-    """Return the first line that a program prints, to stdout or else to stderr."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)  # noqa: S603
-    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    return lines[0] if lines else "unknown"
+    """Return the first line that a program prints, to stdout or else to stderr; `unknown` if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return next(iter((done.stdout.strip() or done.stderr.strip()).splitlines()), "unknown")
 
 
 def _python(home: Path) -> Path:

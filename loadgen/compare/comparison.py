@@ -161,13 +161,16 @@ class Comparison:
 
     def _servers(self) -> Table:
         """The table of the servers and their versions."""
-        rows = [
-            [peer.name, peer.title, self._skipped.get(peer.name) or peer.kit.versions(self._home(peer))]
-            for peer in self.peers
-        ]
+        rows = [[peer.name, peer.title, self._skipped.get(peer.name) or self._versions(peer)] for peer in self.peers]
         sizes = "" if any(peer.url for peer in self.peers) else f"{self.sizes}; "
         notes = [f"{sizes}{self.repeats} rounds."]
         return Table(title="Servers", columns=["server", "what it is", "versions"], rows=rows, notes=notes)
+
+    def _versions(self, peer: Peer) -> str:
+        try:
+            return peer.kit.versions(self._home(peer))
+        except MissingError as error:  # Ctrl-C came before it was noticed
+            return str(error)
 
 
 async def _limit(server: Running) -> None:

@@ -26,6 +26,9 @@ PROBE: Final = b"still there?"
 
 _KINDS: Final = {Opcode.TEXT: Kind.TEXT, Opcode.BINARY: Kind.BINARY, Opcode.PONG: Kind.PONG, Opcode.CLOSE: Kind.CLOSE}
 
+#: Bytes by which a message of the server may exceed all that was sent; a longer one is not kept.
+UNASKED_BYTES: Final = 64 * 1024
+
 #: Codes that a close frame may have: RFC 6455 section 7.4, and those that IANA has registered since.
 _CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
@@ -36,7 +39,7 @@ class Heard:
         self.missing = deque(script.hears)
         self.unexpected: Said | None = None
         self.close: Said | None = None
-        self.pinged: list[bytes] = []  # payloads of the server's pings that are not answered yet
+        self.pinged: bytes | None = None  # payload of the server's last ping, if that is not answered yet
         self.alive = False  # the probe was answered
         self.late = False  # everything was sent before the server closed
         self.fault = ""
@@ -46,6 +49,8 @@ class Heard:
         self._frames = FrameDecoder(client=True, extensions=[])
         self._messages = MessageDecoder()
         self._parts: list[bytes] = []
+        self._bytes = 0  # of the message that is not complete
+        self._most_bytes = script.sent_bytes + UNASKED_BYTES
 
     @property
     def opened(self) -> bool:
@@ -68,15 +73,19 @@ class Heard:
         if self.close is not None:
             self.fault = "goes on after its close frame"
         elif frame.opcode is Opcode.PING:
-            self.pinged.append(_payload(frame))
+            self.pinged = _payload(frame)
         elif frame.opcode.iscontrol():
             self._take(Said(_KINDS[frame.opcode], _payload(frame)))
         else:
             frame = self._messages.process_frame(frame)
             self._parts.append(_payload(frame))
-            if frame.message_finished:
+            self._bytes += len(self._parts[-1])
+            if self._bytes > self._most_bytes:
+                self.fault = "sends a message that is longer than anything that was sent"
+            elif frame.message_finished:
                 self._take(Said(_KINDS[frame.opcode], b"".join(self._parts)))
                 self._parts.clear()
+                self._bytes = 0
 
     def _take(self, said: Said) -> None:
         if said.kind is Kind.CLOSE:
@@ -153,6 +162,7 @@ class _Conversation:
         self._complete = trio.Event()  # everything that is expected has come
         self._sent = trio.Event()
         self._patience = trio.CancelScope()
+        self._ponging = False
 
     async def run(self, seconds: float) -> None:
         script = self._script
@@ -205,8 +215,10 @@ class _Conversation:
                         nursery.start_soon(self._reply, close(1000))
                 elif heard.alive:
                     self._hurry(AFTERTHOUGHT_SECONDS)
-                while heard.pinged and self._sent.is_set():  # within one of our frames a pong would be payload
-                    nursery.start_soon(self._reply, frame(FIN | PONG, heard.pinged.pop(0)))
+                # within one of our frames a pong would be payload
+                if heard.pinged is not None and self._sent.is_set() and not self._ponging:
+                    self._ponging = True
+                    nursery.start_soon(self._pong)
         except EndedError as error:
             heard.ended = error.ending
 
@@ -222,6 +234,13 @@ class _Conversation:
         if script.end is End.REFUSED:
             return heard.opened
         return script.end is End.OPEN and (heard.alive or heard.close is not None)
+
+    async def _pong(self) -> None:
+        """Answer the last ping, until there is none: one pong may answer several pings (section 5.5.3)."""
+        while (payload := self._heard.pinged) is not None:
+            self._heard.pinged = None
+            await self._reply(frame(FIN | PONG, payload))
+        self._ponging = False
 
     async def _reply(self, data: bytes) -> None:
         with suppress(EndedError):

@@ -1,5 +1,8 @@
 """A comparison in miniature: two peers, and peers that die, on twenty clients."""
 
+import os
+import signal
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from loadgen.compare import comparison
-from loadgen.compare.catalogue import PEERS, SCRIPTS, Can, Peer, Script
+from loadgen.compare.catalogue import PEERS, SCRIPTS, Can, Kit, MissingError, Peer, Script
 from loadgen.compare.comparison import Comparison
 from loadgen.compare.measure import ENDPOINT
 from loadgen.compare.results import Scenario, Sizes
@@ -169,6 +172,30 @@ async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -
     assert any(line.startswith("skipping odd: ") for line in told)
     assert any(reason.startswith("odd skipped: ") for reason in report.verdict.reasons)
     assert "not loadgen's" in table(report, "Servers").rows[1][2]
+
+
+class Absent(Kit):
+    """Somebody presses Ctrl-C while it looks whether it can be installed."""
+
+    def find(self) -> None:
+        raise MissingError("apt install it")
+
+    def install(self, home: Path) -> None:
+        time.sleep(0.2)  # until the comparison listens for signals
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+
+    def versions(self, home: Path) -> str:
+        self.find()
+        return ""
+
+
+async def test_ctrl_c_during_an_installation_ends_with_a_report(tmp_path: Path) -> None:
+    """It ended with an exception: nobody knew yet that the server is not there."""
+    peers = [Peer(name="absent", title="of this test", can=Can.ALL, kit=Absent())]
+    report = await match(tmp_path, peers, [EVERYTHING["idle"]], told=[]).play()
+    assert report.outcome is Outcome.INTERRUPTED
+    assert table(report, "Servers").rows[0][2] == "apt install it"
 
 
 def test_every_python_peer_says_what_it_needs() -> None:

@@ -137,3 +137,20 @@ def test_nginx_is_told_its_port_and_its_folder(tmp_path: Path, monkeypatch: pyte
     ):
         assert line in written
     assert "{{" not in written
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "told"),
+    [
+        (sys.executable, "print('1.0')", "1.0"),
+        (sys.executable, "import time; time.sleep(60)", "unknown"),
+        (sys.executable, "1 / 0", "unknown"),
+        ("/no/such/program", "", "unknown"),
+    ],
+)
+def test_a_version_that_cannot_be_asked_for_is_unknown(
+    program: str, code: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was an exception at the end of a comparison, or a line of a traceback: after Ctrl-C in an installation."""
+    monkeypatch.setattr(catalogue, "_ASK_SECONDS", 0.5)
+    assert catalogue._ask([program, "-c", code]) == told

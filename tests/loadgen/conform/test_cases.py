@@ -107,7 +107,7 @@ def test_what_is_heard_does_not_depend_on_how_it_comes(step: int) -> None:
         heard.feed(chunk)
     assert (list(heard.missing), heard.unexpected, heard.fault) == ([], None, "")
     assert heard.alive
-    assert heard.pinged == [b"p"]
+    assert heard.pinged == b"p"
     assert judge(script, heard).mark is Mark.OK
 
 
@@ -142,6 +142,23 @@ def test_what_no_server_may_send_is_a_fault(said: bytes, fault: str) -> None:
 def test_a_server_that_goes_on_after_a_violation_is_wrong_unless_it_may(lenient: bool, mark: Mark) -> None:
     script = Script(end=End.FAILED, lenient=lenient)
     assert judge(script, heard_of(script, b"\x8a\x0c" + PROBE)) == (mark, "goes on as if nothing were wrong")
+
+
+@pytest.mark.parametrize("chunk", [b"\x00\x7e\xff\xff" + bytes(65_535), bytes(65_536)], ids=["fragments", "a frame"])
+def test_a_message_without_end_is_a_fault(chunk: bytes) -> None:
+    """It was kept, as long as it came within the timeout."""
+    script = Script(hears=[Said(Kind.TEXT, b"x")])
+    heard = heard_of(script, b"\x01\x7f\x00\x00\x00\xff\x00\x00\x00\x00" if chunk[1] == 0 else b"\x01\x00")
+    for _ in range(1000):
+        heard.feed(chunk)
+    assert "longer than anything that was sent" in heard.fault
+    assert sum(map(len, heard._parts)) < 1 << 20
+
+
+def test_of_many_pings_the_last_is_answered() -> None:
+    """Section 5.5.3. A server that pinged without reading had a task for each."""
+    heard = heard_of(Script(), *[b"\x89\x01%d" % number for number in range(10)])
+    assert heard.pinged == b"9"
 
 
 def test_an_answer_that_is_no_http_is_a_fault() -> None:
