@@ -1,9 +1,10 @@
 """What the log's tests share: engines to run a suite against, an open log, short drafts."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import trio
 
@@ -13,6 +14,8 @@ from chatserver.log.memory import MemoryLog
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.sqlite import SqliteLog
 from tests.support.groups import together
+
+L = TypeVar("L", bound=Log)
 
 START_MS = 1_795_000_000_000
 
@@ -85,6 +88,35 @@ async def submit_all(log: Log, drafts: Sequence[Draft]) -> list[Stored | LogErro
     if drafts:
         await finished.wait()
     return [outcomes[index] for index in range(len(drafts))]
+
+
+class Node(Generic[L]):
+    """One of several processes on a log, with what it heard of the others."""
+
+    def __init__(self, log: L) -> None:
+        self.log = log
+        self.heard: dict[str, int] = {}
+        self._changed = trio.Event()
+
+    def hear(self, hints: Mapping[str, int]) -> None:
+        self.heard.update(hints)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        with trio.fail_after(30):
+            while not condition():
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def nodes(logs: Iterable[L]) -> AsyncIterator[list[Node[L]]]:
+    made = [Node(log) for log in logs]
+    async with trio.open_nursery() as nursery:
+        for node in made:
+            await nursery.start(partial(node.log.run, ignore, heard=node.hear))
+        yield made
+        nursery.cancel_scope.cancel()
 
 
 async def fill(log: Log, count: int, room: str = "lobby") -> None:

@@ -14,13 +14,9 @@ from msgspec.structs import replace
 from chatserver.log import open_log
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_index as index_module
-from chatserver.log.audit import AuditEntry
-from chatserver.log.index import Question
-from chatserver.log.interface import MAX_GROUP, Head, LogOpenError, RefusalReason, Refused, Stored
-from chatserver.log.sanctions import Kind, Sanction
-from chatserver.log.signouts import SignOut
+from chatserver.log.interface import LogOpenError, Stored
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, fill, ignore, neighbours_in, offsets, running, shared_log, submit_all, texts
+from tests.log.support import Clock, draft, fill, ignore, neighbours_in, running, shared_log, submit_all
 from tests.log.test_records import delete, edit, react
 from tests.log.test_sqlite_records import SECRET
 from tests.support.groups import append
@@ -58,61 +54,6 @@ async def pair(tmp_path: Path, clock: Clock) -> AsyncIterator[Pair]:
 # -- offsets and keys -------------------------------------------------------------------------------------------------
 
 
-async def test_offsets_go_on_behind_those_of_the_other(pair: Pair) -> None:
-    for round_ in range(6):
-        stored = await append(pair.logs[round_ % 2], draft(str(round_)))
-        assert stored.record.offset == round_ + 1
-    assert texts(await pair.first.read("lobby", after=0, limit=9)) == list("012345")
-    assert pair.first.identity == pair.second.identity
-
-
-async def test_groups_at_once_leave_no_hole(pair: Pair) -> None:
-    """In many rooms that both write; none is twice, and the order of each publisher is kept."""
-    count = 2 * MAX_GROUP
-
-    async def publish(log: SqliteLog, name: str) -> None:
-        drafts = [draft(f"{name}{number}", room=f"room-{number % 5}", user=f"u_{name}") for number in range(count)]
-        outcomes = await submit_all(log, drafts)
-        assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
-
-    async with trio.open_nursery() as nursery:
-        for log, name in zip(pair.logs, "ab", strict=True):
-            nursery.start_soon(publish, log, name)
-    found: list[str] = []
-    for room in range(5):
-        records = await pair.second.read(f"room-{room}", after=0, limit=1000)
-        assert offsets(records) == list(range(1, len(records) + 1))
-        for name in "ab":
-            numbers = [int(record.text[1:]) for record in records if record.text[0] == name]
-            assert numbers == sorted(numbers)
-        found += texts(records)
-    assert sorted(found) == sorted(f"{name}{number}" for name in "ab" for number in range(count))
-
-
-async def test_a_key_is_one_message_whichever_process_it_is_sent_to(pair: Pair) -> None:
-    first = await append(pair.first, draft("hi", key="k"))
-    again = await append(pair.second, draft("hi", key="k"))
-    assert (first.fresh, again.fresh, again.record) == (True, False, first.record)
-
-
-async def test_a_key_sent_to_both_at_once_is_stored_once(pair: Pair) -> None:
-    outcomes: list[Stored] = []
-
-    async def publish(log: SqliteLog, key: str) -> None:
-        outcomes.append(await append(log, draft(key, key=key)))
-
-    async with trio.open_nursery() as nursery:
-        for number in range(20):
-            for log in pair.logs:
-                nursery.start_soon(publish, log, str(number))
-    assert len(outcomes) == 40
-    assert sum(outcome.fresh for outcome in outcomes) == 20
-    assert await pair.first.head("lobby") == Head(1, 20)
-    for outcome in outcomes:
-        (record,) = await pair.second.read("lobby", after=outcome.record.offset - 1, limit=1)
-        assert record == outcome.record
-
-
 async def test_a_failed_group_leaves_no_hole_and_the_turn_to_the_other(pair: Pair) -> None:
     await append(pair.first, draft("one"))
     assert pair.first._opened is not None
@@ -144,37 +85,7 @@ async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) ->
     assert refused == ["database is locked"]
 
 
-async def test_time_never_decreases_in_a_room_though_clocks_differ(tmp_path: Path) -> None:
-    ahead, behind = Clock(), Clock()
-    ahead.ms += 300_000
-    logs = [shared_log(tmp_path, 0, 2, clock=ahead), shared_log(tmp_path, 1, 2, clock=behind)]
-    async with trio.open_nursery() as nursery:
-        for log in logs:
-            await nursery.start(log.run, ignore)
-        times = [(await append(logs[number % 2], draft())).record.time for number in range(4)]
-        nursery.cancel_scope.cancel()
-    assert times == [ahead.ms] * 4
-
-
 # -- what happens to messages -----------------------------------------------------------------------------------------
-
-
-async def test_edits_reactions_and_deletions_are_decided_by_what_the_file_says(pair: Pair) -> None:
-    first, second = pair.logs
-    await append(first, draft("one"))
-    await append(second, edit(1, "two"))
-    await append(first, react(1, "👍"))
-    again = await append(second, react(1, "👍"))
-    assert not again.fresh, "it is there already"
-    edited = await append(first, edit(1, "three"))
-    assert [(record.offset, record.text) for record in edited.record.alters] == [(1, "three")]
-    assert edited.record.empties == 2
-    await append(second, delete(1))
-    outcome = (await submit_all(first, [edit(1, "four")]))[0]
-    assert isinstance(outcome, Refused)
-    assert outcome.reason is RefusalReason.DELETED
-    for log in pair.logs:
-        assert texts(await log.read("lobby", after=0, limit=9)) == [""] * 5
 
 
 async def test_a_deleted_text_leaves_every_file_though_another_process_has_its_page(
@@ -229,18 +140,6 @@ def bytes_in(path: Path) -> bytes:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-async def test_rooms_are_listed_by_the_last_write_of_either(pair: Pair, clock: Clock) -> None:
-    for number, room in enumerate("abcdbaecd"):
-        clock.ms += 5
-        await append(pair.logs[number % 2], draft(room=room))
-    for log in pair.logs:
-
-        async def right(log: SqliteLog = log) -> bool:
-            return "".join(summary.room for summary in await log.rooms(99)) == "dceab"
-
-        await eventually(right)  # a list of others' rooms is good for some milliseconds
-
-
 async def test_the_order_of_our_own_rooms_is_known_at_once(
     pair: Pair, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,18 +148,6 @@ async def test_the_order_of_our_own_rooms_is_known_at_once(
         clock.ms += 5
         await append(pair.first, draft(room=room))
         assert (await pair.first.rooms(1))[0].room == room
-
-
-async def test_a_search_finds_what_the_other_has_stored(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    await append(pair.first, draft("an apple"))
-    await append(pair.second, draft("apple pie", room="ops"))
-
-    async def both(log: SqliteLog) -> bool:
-        found = await log.index.find(Question(words=("apple",)))
-        return {hit.record.room for hit in found.hits} == {"lobby", "ops"}
-
-    for log in pair.logs:
-        await eventually(partial(both, log))
 
 
 # -- upkeep -----------------------------------------------------------------------------------------------------------
@@ -304,26 +191,6 @@ async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
 
 
 # -- hints ------------------------------------------------------------------------------------------------------------
-
-
-async def test_what_one_stores_the_other_hears_of(pair: Pair) -> None:
-    await submit_all(pair.first, [draft(), draft(room="ops"), draft()])
-    await eventually(lambda: pair.heard == [{}, {"lobby": 2, "ops": 1}])
-    entry = AuditEntry(1, "u_mod", "Mod", "192.0.2.1", "mute", "lobby")
-    sanction = Sanction("lobby", Kind.MUTE, "u_1", "", 0, "", "u_mod", "Mod", 1)
-    kept = await pair.second.sanctions.add(sanction, entry)
-    await eventually(lambda: "*sanctions" in pair.heard[0])
-    pair.heard[0].clear()
-    await pair.second.sanctions.lift(kept.id, entry)
-    await eventually(lambda: "*sanctions" in pair.heard[0])
-    await pair.first.signouts.add(SignOut(7, True, 1, 2))
-    await eventually(lambda: "*signouts" in pair.heard[1])
-    await submit_all(pair.first, [react(1)])
-    await append(pair.first, draft(room="ops"))
-    await eventually(lambda: pair.heard[1].get("ops") == 2)
-    assert "*texts" not in pair.heard[1]
-    await append(pair.first, delete(1))
-    await eventually(lambda: "*texts" in pair.heard[1])
 
 
 async def test_an_alone_log_says_that_it_is(tmp_path: Path) -> None:

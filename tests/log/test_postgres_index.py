@@ -1,0 +1,107 @@
+"""The index of PostgreSQL: its words, its merges, and that a search holds up nothing."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from chatserver.log import postgres_index as index_module
+from chatserver.log.index import Question, SearchFailed
+from chatserver.log.postgres import PostgresLog
+from chatserver.log.postgres_connection import Connection
+from tests.log.support import draft, running, submit_all
+from tests.log.test_records import delete, edit
+from tests.support.groups import append
+from tests.support.serving import eventually
+
+
+@pytest.fixture
+async def log(postgres_tables: str) -> AsyncIterator[PostgresLog]:
+    log = PostgresLog(postgres_tables)
+    async with running(log):
+        yield log
+
+
+def words_in_tables(connection: Connection) -> str:
+    """All that the table of messages says."""
+    rows = connection.execute("SELECT text, words::text, more FROM messages").fetchall()
+    return repr(rows)
+
+
+async def test_a_deleted_text_leaves_the_tables_with_the_commit(log: PostgresLog) -> None:
+    for change in (delete(1), edit(1, "nothing")):
+        room = change.kind.name
+        await append(log, replace(draft("the xylophonist"), room=room))
+        assert "xylophonist" in await log.ask(words_in_tables)
+        await append(log, replace(change, room=room))
+        assert "xylophonist" not in await log.ask(words_in_tables)
+        assert not (await log.index.find(Question(("xylophonist",)))).hits
+
+
+async def test_words_that_postgresql_would_take_for_something_else(log: PostgresLog) -> None:
+    """Its parser makes one word of an address, and refuses longer words than 2,046 bytes."""
+    said = [
+        "mail ann@example.org",
+        "http://example.org/page?x=1",
+        "1e5 -7 0x1f",
+        "x" * 65_536,
+        "w\u00f6rd " * 9_000,
+        "a:b'c\\d & !e",
+    ]
+    await submit_all(log, [draft(text) for text in said])
+    for words, number in (
+        ("ann", 0), ("page", 1), ("1e5", 2), ("7", 2), ("x" * 256, 3), ("word", 4), ("d", 5), ("e", 5),
+    ):  # fmt: skip
+        hits = (await log.index.find(Question((words,)))).hits
+        assert said[number] in [hit.record.text for hit in hits], words
+
+
+async def test_the_index_is_merged_beside_the_commits(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "MERGE_AFTER", 20)
+    monkeypatch.setattr(index_module, "MERGE_INTERVAL", 3600)
+    monkeypatch.setattr(index_module, "MERGE_RETRY", 0.01)
+    merge, merged, failures = index_module._merge, [], [0]
+
+    def counted(connection: Connection) -> None:
+        if failures:
+            connection.execute(f"SELECT 1 / {failures.pop()}")
+        merge(connection)
+        merged.append(apples(connection))
+
+    def apples(connection: Connection) -> int:
+        return connection.execute("SELECT 1 FROM messages WHERE words @@ 'apple'").rowcount
+
+    monkeypatch.setattr(index_module, "_merge", counted)
+    await submit_all(log, [draft(f"apple {number}") for number in range(10)])
+    assert merged == []
+    await submit_all(log, [draft(f"apple {number}") for number in range(10)])
+    await eventually(lambda: merged == [20])
+    assert failures == []
+
+
+async def test_a_search_that_takes_too_long_fails_and_holds_up_nothing(
+    log: PostgresLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_SETTINGS", ("statement_timeout = 200",))
+    question = Question(("apple",), room="lobby")
+    await append(log, draft("apple"))
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "_ROOM", "SELECT pg_sleep(10) WHERE %s::text IS NOT NULL")
+        async with trio.open_nursery() as nursery:
+
+            async def search() -> None:
+                with pytest.raises(SearchFailed, match="statement timeout"):
+                    await log.index.find(question)
+
+            nursery.start_soon(search)
+            assert (await append(log, draft("pear"))).record.offset == 2
+            assert len(await log.latest("lobby", 9)) == 2
+
+    async def found() -> bool:
+        try:
+            return len((await log.index.find(question)).hits) == 1
+        except SearchFailed:  # on a machine that is that busy
+            return False
+
+    await eventually(found)
