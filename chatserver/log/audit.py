@@ -1,15 +1,12 @@
 """The audit trail: what moderators did, and what others tried to do; append-only and bounded.
 
-Owns: the value, the interface, how much is kept, the trail in memory and in a database. May not: decide what is worth
-an entry.
+Owns: the value, the interface, how much is kept, the statements. May not: decide what is worth an entry.
 
 Fewer minor entries are kept: anybody can cause one, and they must not push a moderator's entries out.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from heapq import merge
 from itertools import chain
 from operator import attrgetter
 from typing import Protocol
@@ -51,39 +48,6 @@ class Audit(Protocol):
 
     async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
         """The first entries after an id, or the latest; the oldest first."""
-
-
-class MemoryAudit:
-    """An `Audit` in memory. `checkpoint` raises when the log is closed."""
-
-    def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
-        self._checkpoint = checkpoint
-        self._last = 0
-        self._major: deque[AuditEntry] = deque()
-        self._minor: deque[AuditEntry] = deque()
-
-    async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
-        """See `Audit`; an attempt that fails here has stored nothing."""
-        await self._checkpoint()
-        self.append(entries)
-
-    def append(self, entries: Sequence[AuditEntry]) -> None:
-        """`add` without waiting, for a change that makes an entry."""
-        for entry in entries:
-            self._last += 1
-            kept = self._minor if entry.minor else self._major
-            kept.append(msgspec.structs.replace(entry, id=self._last))
-            for each, most in ((self._major, MAX_ENTRIES), (self._minor, MAX_MINOR_ENTRIES)):
-                while each and (len(each) > most or each[0].time < entry.time - MAX_AGE_MS):
-                    each.popleft()
-
-    async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
-        """See `Audit`."""
-        await self._checkpoint()
-        found = list(merge(self._major, self._minor, key=attrgetter("id")))
-        if after is None:
-            return found[len(found) - min(bounded(limit), len(found)) :]
-        return [entry for entry in found if entry.id > after][: bounded(limit)]
 
 
 _COLUMNS = "time, by_id, by_name, network, action, room, target, detail, minor"

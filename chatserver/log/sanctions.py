@@ -1,19 +1,17 @@
 """Mutes and bans, as the log keeps them.
 
-Owns: the value, the interface, the bound, the sanctions in memory and in a database. May not: enforce one;
-chat/moderation.py does.
+Owns: the value, the interface, the bound, the statements. May not: enforce one; chat/moderation.py does.
 
 A user or network in a room has at most one sanction of each kind: a new one replaces it.
 """
 
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
 import msgspec
 
-from chatserver.log.audit import AuditEntry, MemoryAudit, append
+from chatserver.log.audit import AuditEntry, append
 from chatserver.log.interface import SANCTIONS_CHANGED
 from chatserver.log.tables import Database, Tables
 
@@ -69,43 +67,6 @@ class Sanctions(Protocol):
 
     async def lift(self, id_: int, entry: AuditEntry) -> bool:
         """Remove a sanction; returns whether it was there."""
-
-
-class MemorySanctions:
-    """`Sanctions` in memory."""
-
-    def __init__(self, audit: MemoryAudit, checkpoint: Callable[[], Awaitable[None]]) -> None:
-        self._audit = audit
-        self._checkpoint = checkpoint
-        self._last = 0
-        self._kept: dict[tuple[str, Kind, str, str], Sanction] = {}
-
-    async def load(self, now_ms: int) -> list[Sanction]:
-        """See `Sanctions`."""
-        await self._checkpoint()
-        return sorted((each for each in self._kept.values() if not each.expired(now_ms)), key=lambda each: each.id)
-
-    async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
-        """See `Sanctions`."""
-        await self._checkpoint()
-        kept = {place: each for place, each in self._kept.items() if not each.expired(sanction.time)}
-        if sanction.place not in kept and len(kept) >= MAX_SANCTIONS:
-            raise TooManySanctionsError
-        self._last += 1
-        made = msgspec.structs.replace(sanction, id=self._last)
-        self._kept = {**kept, made.place: made}
-        self._audit.append([entry])
-        return made
-
-    async def lift(self, id_: int, entry: AuditEntry) -> bool:
-        """See `Sanctions`."""
-        await self._checkpoint()
-        found = [place for place, each in self._kept.items() if each.id == id_]
-        for place in found:
-            del self._kept[place]
-        if found:
-            self._audit.append([entry])
-        return bool(found)
 
 
 _COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time'

@@ -1,13 +1,13 @@
 """Sign-outs everywhere, as the log keeps them: tokens and sessions made before one are no longer valid.
 
-Owns: the value, the interface, the sign-outs in memory and in a database. May not: know a token.
+Owns: the value, the interface, the statements. May not: know a token.
 
 Each person has at most one, kept until the last token or session that it ends would have expired anyway. Anybody may be
 a guest, so only the latest sign-outs of guests are kept. Those of other users are never dropped, since a stolen token
 would be valid again: beyond a bound no more are accepted.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -44,24 +44,6 @@ class SignOuts(Protocol):
 
     async def add(self, sign_out: SignOut) -> None:
         """Store a sign-out, in place of an earlier one of the same person."""
-
-
-class MemorySignOuts:
-    """`SignOuts` in memory."""
-
-    def __init__(self, checkpoint: Callable[[], Awaitable[None]]) -> None:
-        self._checkpoint = checkpoint
-        self._kept = SignOutTable()
-
-    async def load(self, now_ms: int) -> list[SignOut]:
-        """See `SignOuts`."""
-        await self._checkpoint()
-        return [each for each in self._kept if each.until > now_ms]
-
-    async def add(self, sign_out: SignOut) -> None:
-        """See `SignOuts`."""
-        await self._checkpoint()
-        self._kept.put(sign_out)
 
 
 class SignOutTable:

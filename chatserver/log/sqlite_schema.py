@@ -27,6 +27,32 @@ _IS_INDEXED = f"""
 _WORDS = "iif(length({0}) = length(CAST({0} AS BLOB)), {0}, spaced_words({0}))"
 _OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
 
+_SANCTIONS_AND_AUDIT = (
+    # AUTOINCREMENT: the id of a sanction that was lifted is never reused.
+    """CREATE TABLE sanctions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, kind TEXT NOT NULL, user TEXT NOT NULL,
+        network TEXT NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, by_id TEXT NOT NULL,
+        by_name TEXT NOT NULL, time INTEGER NOT NULL, UNIQUE (room, kind, user, network)
+    ) STRICT""",
+    "CREATE INDEX sanctions_by_end ON sanctions (until)",
+    """CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, by_id TEXT NOT NULL, by_name TEXT NOT NULL,
+        network TEXT NOT NULL, action TEXT NOT NULL, room TEXT NOT NULL, target TEXT NOT NULL,
+        detail TEXT NOT NULL, minor INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE INDEX audit_by_weight ON audit (minor, id)",
+)
+_SIGN_OUTS = (
+    # id: ascends in the order of the sign-outs.
+    """CREATE TABLE signouts (
+        id INTEGER PRIMARY KEY, number INTEGER NOT NULL UNIQUE, guest INTEGER NOT NULL, time INTEGER NOT NULL,
+        until INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE INDEX signouts_by_end ON signouts (until)",
+)
+#: The statements that make the tables beside the messages.
+BESIDE_MESSAGES = (*_SANCTIONS_AND_AUDIT, *_SIGN_OUTS)
+
 # A migration is a tuple of statements; the n-th makes schema n out of schema n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -46,21 +72,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             place INTEGER NOT NULL, time INTEGER NOT NULL, UNIQUE (room, user_id, key)
         ) STRICT""",
     ),
-    (
-        # AUTOINCREMENT: the id of a sanction that was lifted is never reused.
-        """CREATE TABLE sanctions (
-            id INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, kind TEXT NOT NULL, user TEXT NOT NULL,
-            network TEXT NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, by_id TEXT NOT NULL,
-            by_name TEXT NOT NULL, time INTEGER NOT NULL, UNIQUE (room, kind, user, network)
-        ) STRICT""",
-        "CREATE INDEX sanctions_by_end ON sanctions (until)",
-        """CREATE TABLE audit (
-            id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, by_id TEXT NOT NULL, by_name TEXT NOT NULL,
-            network TEXT NOT NULL, action TEXT NOT NULL, room TEXT NOT NULL, target TEXT NOT NULL,
-            detail TEXT NOT NULL, minor INTEGER NOT NULL
-        ) STRICT""",
-        "CREATE INDEX audit_by_weight ON audit (minor, id)",
-    ),
+    _SANCTIONS_AND_AUDIT,
     (
         # The columns of records other than plain messages; `target` is an offset.
         "ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0",
@@ -86,14 +98,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE search_debris (deletions INTEGER NOT NULL, removals INTEGER NOT NULL) STRICT",
         "INSERT INTO search_debris VALUES (0, 0)",
     ),
-    (
-        # id: ascends in the order of the sign-outs.
-        """CREATE TABLE signouts (
-            id INTEGER PRIMARY KEY, number INTEGER NOT NULL UNIQUE, guest INTEGER NOT NULL, time INTEGER NOT NULL,
-            until INTEGER NOT NULL
-        ) STRICT""",
-        "CREATE INDEX signouts_by_end ON signouts (until)",
-    ),
+    _SIGN_OUTS,
     (
         # An earlier server's schema 5 had an index of FTS5's own words, which differ for texts that are not ASCII.
         "DROP TRIGGER IF EXISTS message_changed",
