@@ -1,6 +1,6 @@
 """The audit trail: what moderators did, and what others tried to do; append-only and bounded.
 
-Owns: the value, the interface, how much is kept, the statements. May not: decide what is worth an entry.
+Owns: the value, how much is kept, the statements. May not: decide what is worth an entry.
 
 Fewer minor entries are kept: anybody can cause one, and they must not push a moderator's entries out.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Protocol
 
 import msgspec
 
@@ -37,36 +36,26 @@ class AuditEntry(msgspec.Struct, frozen=True, gc=False):
     id: int = 0  # assigned by the log; ascending
 
 
-class Audit(Protocol):
+_COLUMNS = "time, by_id, by_name, network, action, room, target, detail, minor"
+_values = attrgetter(*_COLUMNS.split(", "))
+_ROW = f"({', '.join('?' for _ in _COLUMNS.split(', '))})"
+
+
+class Audit:
     """The trail of an open log. All methods raise LogUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
         """Append all entries or none, and remove the oldest beyond the bounds.
 
         `again`: an attempt to add just these has failed. They are not added if it has stored them after all.
         """
-
-    async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
-        """The first entries after an id, or the latest; the oldest first."""
-
-
-_COLUMNS = "time, by_id, by_name, network, action, room, target, detail, minor"
-_values = attrgetter(*_COLUMNS.split(", "))
-_ROW = f"({', '.join('?' for _ in _COLUMNS.split(', '))})"
-
-
-class DatabaseAudit:
-    """An `Audit` in a database."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
-        """See `Audit`."""
         await self._database.change_tables("adding to the audit trail", partial(_add, entries, again))
 
     async def read(self, *, after: int | None, limit: int) -> list[AuditEntry]:
-        """See `Audit`."""
+        """The first entries after an id, or the latest; the oldest first."""
         return await self._database.ask_tables(partial(_read, after, bounded(limit)))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import trio
 from outcome import Outcome
 
-from chatserver.log.audit import Audit, DatabaseAudit
+from chatserver.log.audit import Audit
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
@@ -28,8 +28,8 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.markers import DatabaseMarkers, MarkerQueries, Markers
-from chatserver.log.sanctions import DatabaseSanctions, Sanctions
-from chatserver.log.signouts import DatabaseSignOuts, SignOuts
+from chatserver.log.sanctions import Sanctions
+from chatserver.log.signouts import SignOuts
 from chatserver.log.tables import Tables
 from chatserver.log.threads import ThreadPool
 
@@ -112,9 +112,9 @@ class DatabaseLog(Generic[C, P]):
         self.submit, self.statistics = groups.submit, groups.statistics
         self._opened: P | None = None
         self._heard: Heard = ignore_hints
-        self.audit: Audit = DatabaseAudit(self)
-        self.sanctions: Sanctions = DatabaseSanctions(self)
-        self.signouts: SignOuts = DatabaseSignOuts(self)
+        self.audit = Audit(self)
+        self.sanctions = Sanctions(self)
+        self.signouts = SignOuts(self)
         self.markers: Markers = DatabaseMarkers(self, markers, wall_ms)
 
     def _open_parts(self) -> P:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from outcome import Outcome, capture
 
 from chatserver.log import changes
-from chatserver.log.audit import Audit, DatabaseAudit
+from chatserver.log.audit import Audit
 from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.index import MemoryIndex
 from chatserver.log.interface import (
@@ -43,8 +43,8 @@ from chatserver.log.interface import (
     within_bytes,
 )
 from chatserver.log.markers import MemoryMarkers
-from chatserver.log.sanctions import DatabaseSanctions, Sanctions
-from chatserver.log.signouts import DatabaseSignOuts, SignOuts
+from chatserver.log.sanctions import Sanctions
+from chatserver.log.signouts import SignOuts
 from chatserver.log.sqlite_rows import SqliteTables
 from chatserver.log.sqlite_schema import BESIDE_MESSAGES
 from chatserver.log.tables import Tables
@@ -122,9 +122,9 @@ class MemoryLog:
         self.run, self.submit, self.statistics = groups.run, groups.submit, groups.statistics
         self.markers = MemoryMarkers(self._any, self._checkpoint)
         beside = _MemoryDatabase(self._checkpoint)
-        self.audit: Audit = DatabaseAudit(beside)
-        self.sanctions: Sanctions = DatabaseSanctions(beside)
-        self.signouts: SignOuts = DatabaseSignOuts(beside)
+        self.audit = Audit(beside)
+        self.sanctions = Sanctions(beside)
+        self.signouts = SignOuts(beside)
 
     async def head(self, room: str) -> Head:
         """The first and the last offset of a room."""

@@ -1,13 +1,12 @@
 """Mutes and bans, as the log keeps them.
 
-Owns: the value, the interface, the bound, the statements. May not: enforce one; chat/moderation.py does.
+Owns: the value, the bound, the statements. May not: enforce one; chat/moderation.py does.
 
 A user or network in a room has at most one sanction of each kind: a new one replaces it.
 """
 
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
@@ -46,49 +45,31 @@ class Sanction(msgspec.Struct, frozen=True, gc=False):
         """Whether it is over."""
         return 0 < self.until <= now_ms
 
-    @property
-    def place(self) -> tuple[str, Kind, str, str]:
-        """The key of a sanction: a new one with the same key replaces it."""
-        return self.room, self.kind, self.user, self.network
-
 
 class TooManySanctionsError(Exception):
     """MAX_SANCTIONS are in force."""
 
 
-class Sanctions(Protocol):
-    """The sanctions of an open log. All methods raise LogUnavailable; a change and its audit entry are one commit."""
-
-    async def load(self, now_ms: int) -> list[Sanction]:
-        """All sanctions in force, the oldest first."""
-
-    async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
-        """Store a sanction under a new id, in place of one with the same key. Raises TooManySanctionsError."""
-
-    async def lift(self, id_: int, entry: AuditEntry) -> bool:
-        """Remove a sanction; returns whether it was there."""
-
-
 _COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time'
 
 
-class DatabaseSanctions:
-    """`Sanctions` in a database."""
+class Sanctions:
+    """The sanctions of an open log. All methods raise LogUnavailable; a change and its audit entry are one commit."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def load(self, now_ms: int) -> list[Sanction]:
-        """See `Sanctions`."""
+        """All sanctions in force, the oldest first."""
         return await self._database.ask_tables(partial(_load, now_ms))
 
     async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
-        """See `Sanctions`."""
+        """Store a sanction under a new id, in place of one with the same key. Raises TooManySanctionsError."""
         add = partial(_add, sanction, entry)
         return await self._database.change_tables("keeping a sanction", add, hint=SANCTIONS_CHANGED)
 
     async def lift(self, id_: int, entry: AuditEntry) -> bool:
-        """See `Sanctions`."""
+        """Remove a sanction; returns whether it was there."""
         lift = partial(_lift, id_, entry)
         return await self._database.change_tables("lifting a sanction", lift, hint=SANCTIONS_CHANGED)
 

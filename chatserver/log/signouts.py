@@ -1,6 +1,6 @@
 """Sign-outs everywhere, as the log keeps them: tokens and sessions made before one are no longer valid.
 
-Owns: the value, the interface, the statements. May not: know a token.
+Owns: the value, the statements. May not: know a token.
 
 Each person has at most one, kept until the last token or session that it ends would have expired anyway. Anybody may be
 a guest, so only the latest sign-outs of guests are kept. Those of other users are never dropped, since a stolen token
@@ -10,7 +10,6 @@ would be valid again: beyond a bound no more are accepted.
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
 import msgspec
 
@@ -34,16 +33,6 @@ class SignOut(msgspec.Struct, frozen=True, gc=False):
     guest: bool
     time: int  # ms since the Unix epoch
     until: int  # ms since the Unix epoch; anything made before `time` has expired by then
-
-
-class SignOuts(Protocol):
-    """The sign-outs of an open log. Both methods raise LogUnavailable."""
-
-    async def load(self, now_ms: int) -> list[SignOut]:
-        """All that still end something, the oldest first."""
-
-    async def add(self, sign_out: SignOut) -> None:
-        """Store a sign-out, in place of an earlier one of the same person."""
 
 
 class SignOutTable:
@@ -91,18 +80,18 @@ class SignOutTable:
         return iter(self._kept.values())
 
 
-class DatabaseSignOuts:
-    """`SignOuts` in a database."""
+class SignOuts:
+    """The sign-outs of an open log. Both methods raise LogUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def load(self, now_ms: int) -> list[SignOut]:
-        """See `SignOuts`."""
+        """All that still end something, the oldest first."""
         return await self._database.ask_tables(partial(_load, now_ms))
 
     async def add(self, sign_out: SignOut) -> None:
-        """See `SignOuts`."""
+        """Store a sign-out, in place of an earlier one of the same person."""
         add = partial(_add, sign_out)
         await self._database.change_tables("keeping a sign-out", add, hint=SIGNOUTS_CHANGED)
 

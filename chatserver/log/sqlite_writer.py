@@ -15,7 +15,7 @@ reads the last offsets of the group's rooms.
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache, partial
 from itertools import chain
 from typing import TypeVar
@@ -68,7 +68,8 @@ class SqliteWriter:
     ) -> None:
         self._connection = connection
         self._wall_ms = wall_ms
-        self._turn = turn  # held while writing to a shared file
+        self._shared = turn is not None
+        self._turn: AbstractContextManager[None] = turn or nullcontext()  # held while writing
         self._rooms: dict[str, RoomEnd] = {}
         self._keys_since_sweep = 0
 
@@ -92,8 +93,6 @@ class SqliteWriter:
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Run `work` while no other process writes."""
-        if self._turn is None:
-            return work()
         with self._turn:
             return work()
 
@@ -107,28 +106,23 @@ class SqliteWriter:
 
     def _whole(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
         """Run `work` and commit it, or undo all of it."""
-        if self._turn is None:
-            return self._whole_now(doing, work, *arguments)
         with self._turn:
-            return self._whole_now(doing, work, *arguments)
-
-    def _whole_now(self, doing: str, work: Callable[..., T], *arguments: object) -> T:
-        try:
-            if self._connection.in_transaction:  # an earlier rollback failed
-                self._undo()
-            if self._turn is not None:
-                self._begin()
-                self._rooms.clear()
-            done = work(*arguments)
-            if self._connection.in_transaction:
-                self._connection.execute("COMMIT")
-        except BaseException as error:
-            with suppress(sqlite3.Error):  # then it is tried again before the next change
-                self._undo()
-            if isinstance(error, sqlite3.Error):
-                raise unavailable(doing, error) from error
-            raise
-        return done
+            try:
+                if self._connection.in_transaction:  # an earlier rollback failed
+                    self._undo()
+                if self._shared:
+                    self._begin()
+                    self._rooms.clear()
+                done = work(*arguments)
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+            except BaseException as error:
+                with suppress(sqlite3.Error):  # then it is tried again before the next change
+                    self._undo()
+                if isinstance(error, sqlite3.Error):
+                    raise unavailable(doing, error) from error
+                raise
+            return done
 
     def _undo(self) -> None:
         self._rooms.clear()
