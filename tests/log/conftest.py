@@ -1,12 +1,15 @@
 """Every engine, closed and running, for the suites that hold for all of them."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from chatserver.log.interface import Log, Record
 from chatserver.log.postgres import PostgresLog
+from chatserver.log.sqlite_file import connect_writer, create_private
 from tests.log.support import ENGINES, Clock, running
 from tests.support.postgres import (
     cleared_database,
@@ -28,6 +31,15 @@ def clock() -> Clock:
 def path(tmp_path: Path) -> Path:
     """Of a database."""
     return tmp_path / "chat.db"
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """The writing connection to a new database."""
+    create_private(path)
+    connection, _ = connect_writer(path)
+    with closing(connection):
+        yield connection
 
 
 @pytest.fixture

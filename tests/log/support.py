@@ -1,5 +1,6 @@
 """What the log's tests share: engines to run a suite against, an open log, short drafts."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -129,6 +130,20 @@ def offsets(records: Sequence[Record]) -> list[int]:
 
 def texts(records: Sequence[Record]) -> list[str]:
     return [record.text for record in records]
+
+
+def steps_of(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
+    """How many instructions SQLite's virtual machine runs for this."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    connection.set_progress_handler(count, 1)
+    work()
+    connection.set_progress_handler(None, 0)
+    return steps
 
 
 def listing(folder: Path) -> list[str]:

@@ -1,18 +1,19 @@
 """What every engine promises of read markers: one suite, run against each."""
 
+import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import pytest
 import trio
 from msgspec.structs import replace
 
 from chatserver.log import markers as markers_module
-from chatserver.log import sqlite_file, sqlite_markers
+from chatserver.log import sqlite_markers
 from chatserver.log.interface import Draft, Kind, Log, Record
 from chatserver.log.markers import MAX_UNREAD_COUNT, Marker, Span, Unread, count_spans
 from chatserver.log.memory import MemoryLog
-from tests.log.support import Clock, draft, fill, running
+from tests.log.support import Clock, draft, fill, running, steps_of
 from tests.support.groups import append
 from tests.support.steps import StepCounts
 
@@ -184,29 +185,20 @@ async def test_markers_that_are_not_counted_yet_are_not_shown(
     assert await log.markers.of_user("u_ann") == {"c": 1, "d": 1, "e": 1}
 
 
-def test_a_group_of_markers_does_not_read_all_of_its_users(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_of_markers_does_not_read_all_of_its_users(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All markers of all users of a group were counted: 25 ms for 500 users of 1,000 rooms, 105 ms above the limit."""
     monkeypatch.setattr(markers_module, "randrange", lambda _: 0)
     monkeypatch.setattr(sqlite_markers, "MAX_MARKED_ROOMS", 50)
-    sqlite_file.create_private(path)
-    connection, _ = sqlite_file.connect_writer(path)
     connection.execute("INSERT INTO rooms (name) VALUES ('lobby')")
     connection.execute("BEGIN")
     rows = [(f"u_{user}", room, 1, room) for user in range(64) for room in range(2, 102)]
     connection.executemany("INSERT INTO markers (user_id, room, read, moved) VALUES (?, ?, ?, ?)", rows)
-    steps = 0
-
-    def count() -> None:
-        nonlocal steps
-        steps += 1
-
-    connection.set_progress_handler(count, 1)
-    sqlite_markers.move([Marker(f"u_{user}", "lobby", 0) for user in range(64)], 1, 0, connection)
-    connection.set_progress_handler(None, 0)
+    moved = [Marker(f"u_{user}", "lobby", 0) for user in range(64)]
+    assert steps_of(connection, partial(sqlite_markers.move, moved, 1, 0, connection)) < 12_000
     (left,) = connection.execute("SELECT count(*) FROM markers").fetchone()
-    connection.close()
     assert left == 64 * 100 - 2 * 50 + 62, "two of 64 users are at the limit again"
-    assert steps < 12_000
 
 
 async def test_all_users_have_so_many_markers(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,15 @@
 """Sign-outs of every engine: one for each person, as long as it forbids something, and not too many of guests."""
 
-from pathlib import Path
+import sqlite3
+from functools import partial
 
 import pytest
 
 from chatserver.log import signouts as signouts_module
-from chatserver.log import sqlite_file
 from chatserver.log.interface import Log
 from chatserver.log.signouts import SignOut
 from chatserver.log.sqlite_rows import SqliteTables
-from tests.log.support import START_MS
+from tests.log.support import START_MS, steps_of
 
 
 def sign_out(number: int, *, time: int = START_MS, lasts: int = 1000, guest: bool = False) -> SignOut:
@@ -47,21 +47,10 @@ async def test_of_guests_the_latest_are_kept(log: Log, monkeypatch: pytest.Monke
     assert await numbers(log) == [9, 3, 4]
 
 
-def test_a_sign_out_does_not_look_at_all_others(path: Path) -> None:
+def test_a_sign_out_does_not_look_at_all_others(connection: sqlite3.Connection) -> None:
     """Each sign-out of a guest read all sign-outs of guests: 0.7 ms of the writing thread for 10,000."""
-    steps = 0
-
-    def count() -> None:
-        nonlocal steps
-        steps += 1
-
-    sqlite_file.create_private(path)
-    connection, _ = sqlite_file.connect_writer(path)
     connection.execute("BEGIN")
     for number in range(1, 1_001):
         signouts_module._add(sign_out(number, guest=True), SqliteTables(connection))
-    connection.set_progress_handler(count, 1)
-    signouts_module._add(sign_out(0, guest=True), SqliteTables(connection))
-    connection.set_progress_handler(None, 0)
-    connection.close()
-    assert steps < 500
+    add = partial(signouts_module._add, sign_out(0, guest=True), SqliteTables(connection))
+    assert steps_of(connection, add) < 500

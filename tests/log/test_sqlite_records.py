@@ -4,6 +4,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from msgspec.structs import replace
 
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_changes as changes_module
-from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_indexing as indexing_module
 from chatserver.log import sqlite_markers as markers_module
@@ -19,7 +19,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, running, submit_all, texts
+from tests.log.support import Clock, draft, running, steps_of, submit_all, texts
 from tests.log.test_records import delete, edit, react
 from tests.support.groups import append
 from tests.support.serving import eventually
@@ -58,51 +58,35 @@ async def test_a_log_of_the_first_schema_goes_on(path: Path, clock: Clock) -> No
 @pytest.mark.parametrize("rows", [4, 256])
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: str(statement.__name__))
 def test_no_statement_for_many_rows_looks_through_a_whole_table(
-    path: Path, statement: Callable[[int], str], rows: int
+    connection: sqlite3.Connection, statement: Callable[[int], str], rows: int
 ) -> None:
     """To take back one reaction, all reactions that were ever kept were looked at: 20 µs for each 16,000 of them.
 
     For 256 rows SQLite may prefer an index that it makes for the one statement, of all messages: what is unread in as
     many rooms was counted in time that grew with their number and the number of all messages, multiplied.
     """
-    file_module.create_private(path)
-    connection, _ = file_module.connect_writer(path)
     sql = statement(rows)
     plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * sql.count("?")).fetchall()
-    connection.close()
     tables = {f"SCAN {table}" for table in ("messages", "reactions", "rooms", "keys", "markers")}
     assert not [step for *_, step in plan if step in tables or "AUTOMATIC" in step]
 
 
-def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(path: Path) -> None:
+def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(connection: sqlite3.Connection) -> None:
     """100,000 people reacted to one message: the writing thread took 8 ms each time that one of them thought again."""
-    steps = 0
-
-    def count() -> None:
-        nonlocal steps
-        steps += 1
-
-    file_module.create_private(path)
-    connection, _ = file_module.connect_writer(path)
     values = [("\U0001f44d", f"user {number}") for number in range(5_000)]
     connection.execute("BEGIN")
     connection.executemany("INSERT INTO reactions VALUES (1, ?, ?)", values)
-    connection.set_progress_handler(count, 1)
-    connection.execute(changes_module._delete_reactions(2), [1, *values[3], 1, *values[4]])
-    connection.set_progress_handler(None, 0)
+    delete_two = partial(connection.execute, changes_module._delete_reactions(2), [1, *values[3], 1, *values[4]])
+    assert steps_of(connection, delete_two) < 1_000
     left = connection.execute("SELECT count(*), min(user_id) FROM reactions").fetchone()
-    connection.close()
     assert left == (4_998, "user 0")
-    assert steps < 1_000
 
 
 def test_retention_removes_so_many_reactions_in_a_step(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    connection: sqlite3.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reactions to 100 messages were removed in one transaction, however many there were."""
     monkeypatch.setattr(writer_module, "REACTIONS_STEP", 4)
-    file_module.create_private(path)
-    connection, _ = file_module.connect_writer(path)
     writer = writer_module.SqliteWriter(connection, clock)
     writer.commit([draft(str(number)) for number in range(4)])
     for number in range(3):
@@ -114,7 +98,6 @@ def test_retention_removes_so_many_reactions_in_a_step(
         lost, go_on = writer.forget(go_on, lambda _: (10, 0))
         first |= lost
         left += connection.execute("SELECT count(*) FROM reactions").fetchone()
-    writer.close()
     assert first == {"lobby": 4}
     assert left == [5, 3]
 

@@ -10,7 +10,6 @@ import pytest
 
 from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite import SqliteLog
-from chatserver.log.sqlite_file import connect_writer, create_private
 from chatserver.log.sqlite_wal import lost_commits
 from chatserver.workers.shared_log import shared_log
 from tests.log.support import draft, fill, offsets, running
@@ -65,16 +64,13 @@ async def test_damage_is_told_from_what_a_crash_leaves(
     assert bool(lost_commits(wal)) is lost
 
 
-def test_what_is_left_from_before_the_file_was_begun_anew_is_not_lost(path: Path) -> None:
-    create_private(path)
-    connection, _ = connect_writer(path)
+def test_frames_from_before_the_file_was_begun_anew_are_not_lost(path: Path, connection: sqlite3.Connection) -> None:
     for number in range(20):
         connection.execute("INSERT INTO rooms (name) VALUES (?)", (f"room-{number}",))
     connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
     connection.execute("INSERT INTO rooms (name) VALUES ('last')")
     assert wal_of(path).stat().st_size > 20 * FRAME
     assert lost_commits(wal_of(path)) == 0
-    connection.close()
 
 
 async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:

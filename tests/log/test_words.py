@@ -1,7 +1,7 @@
 """What a word is, and that every engine finds the same before and after a message is indexed."""
 
+import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from chatserver.log.interface import Log
 from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
-from chatserver.log.sqlite_file import connect_writer, create_private
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_indexing import index_rooms
 from chatserver.log.words import Matcher, spaced_words, words_of
@@ -94,16 +93,13 @@ def test_every_character_is_of_a_word_or_not_in_a_snippet_as_well() -> None:
         assert len(words_module._UNFOLDED_WORD.findall(text.replace("_", " "))) == len(words_of(text)), text
 
 
-def test_the_index_of_sqlite_has_the_words_of_every_character(path: Path) -> None:
+def test_the_index_of_sqlite_has_the_words_of_every_character(connection: sqlite3.Connection) -> None:
     """A word that was two for FTS5 could not be looked for, and one that it folded otherwise was not found."""
-    create_private(path)
-    connection, _ = connect_writer(path)
-    with closing(connection):
-        connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, search, instance)")
-        connection.execute("BEGIN")
-        rows = ((number, spaced_words(f"A{character}B")) for number, character in enumerate(CHARACTERS))
-        connection.executemany("INSERT INTO search(rowid, text) VALUES (?, ?)", rows)
-        found = set(connection.execute("SELECT doc, term FROM vocabulary").fetchall())
+    connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, search, instance)")
+    connection.execute("BEGIN")
+    rows = ((number, spaced_words(f"A{character}B")) for number, character in enumerate(CHARACTERS))
+    connection.executemany("INSERT INTO search(rowid, text) VALUES (?, ?)", rows)
+    found = set(connection.execute("SELECT doc, term FROM vocabulary").fetchall())
     assert found == {
         (number, word) for number, character in enumerate(CHARACTERS) for word in words_of(f"A{character}B")
     }
