@@ -2,8 +2,8 @@
 
 Owns: these rules, as plain functions over records. May not: store or find anything.
 
-An edit empties the edit before it, so at most one record besides the message holds its text, and a deletion need look
-for no others. A user who edits a pasted password out wants it gone, not kept in the next record.
+An edit empties the edit before it, so that a pasted password is gone once it is edited out. At most one record besides
+the message holds its text.
 """
 
 from collections.abc import Sequence

@@ -2,8 +2,8 @@
 
 Owns: which connection is idle, and the deadline of a query. May not: know a database.
 
-A hung read is abandoned at its deadline, but its thread keeps the connection until the database answers. So the thread,
-not the waiting task, takes a connection and gives it back.
+A hung read is abandoned at its deadline, but its thread keeps the connection. So the thread takes and returns a
+connection, not the waiting task.
 """
 
 import threading

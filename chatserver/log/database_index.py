@@ -1,6 +1,6 @@
 """What the indexes in SQLite and PostgreSQL have in common: one search at a time, and upkeep in the background.
 
-Owns: the order of searches, their deadline, and when a round of upkeep begins. May not: know a database.
+Owns: the order of searches, their deadline, when a round of upkeep begins. May not: know a database.
 """
 
 from abc import ABC, abstractmethod

@@ -2,11 +2,8 @@
 
 Owns: the descriptor. May not: know what is done in a turn.
 
-SQLite's own lock would do, but a waiter sleeps up to 0.1 s between two attempts, and by then a busy neighbour has it
-again. Here the kernel wakes a waiting thread.
-
-A wait for a turn has no timeout of its own. A process that is stopped in its turn looks to the others like a disk that
-hangs: their drafts are refused at their deadline, and they go on once the supervisor has ended that process.
+The kernel wakes a waiting thread; a waiter for SQLite's own lock sleeps up to 0.1 s, and a busy neighbour has it again
+by then. A process that is stopped in its turn looks to the others like a disk that hangs, until the supervisor ends it.
 """
 
 import fcntl

@@ -3,14 +3,13 @@
 Owns: the queue of drafts, in which networks take turns, its bounds, the order of news and answers, the end of a log's
 life. May not: know how a group is stored; an engine provides one function for that.
 
-Making a message durable costs one sync of the disk whatever its size, so all waiting drafts share a sync. A group
-begins with the first draft that finds no commit under way, or when the commit before it ends. It never begins before
-the engine's interval has passed since the last one began (PostgreSQL's `commit_delay`), because each small group on a
-fast disk costs a thread's wake-up. A task for each draft or commit would cost more than the commit.
+A commit costs one sync of the disk whatever its size, so all waiting drafts share it. A group begins with the first
+draft that finds no commit under way, or when the commit before it ends; on a fast disk not before the engine's interval
+has passed since the last one began, because each group costs a thread's wake-up (as PostgreSQL's `commit_delay`).
 
-A commit in a thread cannot be cancelled. So closing the log waits for it, shielded, and if the disk hangs, each draft
-is answered at its deadline. While drafts of the commit under way are overdue, new ones are refused. A message that the
-disk stores after all is still announced, and a publisher that tries again with its key gets that message.
+A commit in a thread cannot be cancelled: closing the log waits for it, and if the disk hangs, each draft is answered at
+its deadline, and new ones are refused. A message that is stored after all is announced, and a retry with its key gets
+that message.
 """
 
 import logging
@@ -60,11 +59,7 @@ _deadline = itemgetter(2)
 
 logger = logging.getLogger(__name__)
 
-#: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket. The outcome of a group of at
-#: most this size is posted, because waiting for a pass of the loop doubles users' 99th percentile beside 8,000 slow
-#: peers. The outcome of a larger one waits for a pass: posted, it would split the drafts of 100 publishers that never
-#: pause into smaller groups, and a publish would cost a fifth more. But if a full group is queued already, its size
-#: cannot shrink, and waiting would make 2 ms of commit 8.
+#: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_PER_STEP = 8
 
 
@@ -95,7 +90,11 @@ class GroupWriter:
         return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
 
     def post_for(self, drafts: Sequence[Draft]) -> Post:
-        """The `Post` that brings the outcome of this group from its thread to the loop."""
+        """The `Post` that brings the outcome of this group from its thread to the loop.
+
+        A small group's is posted, because waiting for a pass of the loop doubles users' 99th percentile beside 8,000
+        slow peers. A larger one's waits for a pass, so that the next group gets more drafts, unless that is full.
+        """
         return self._post if len(drafts) <= ANSWERS_PER_STEP or len(self._waiting) >= MAX_GROUP else untaken
 
     def submit(self, draft: Draft, done: Answer) -> None:

@@ -44,11 +44,10 @@ MAX_PENDING = 20_000
 SHARED_PENDING = 1_000
 #: Characters of text in waiting drafts: 64 MiB at four bytes each, a tenth of that in ordinary chat.
 MAX_PENDING_TEXT = 16 * 1024 * 1024
-#: Drafts in one commit. A publisher waits for the commit under way and for its own: beside 8,000 that publish as fast
-#: as they can, 15 ms with 256 drafts and 6 ms with this. Where nobody pauses, a publish costs 1 to 3 µs more for it.
+#: Drafts in one commit. Beside 8,000 busy publishers a publish waits 6 ms for the commit under way and its own, with
+#: 256 drafts 15 ms.
 MAX_GROUP = 64
-#: Characters of text with which a commit takes no further draft. Edits of the longest texts take 1 ms each, since the
-#: index changes with them, and 64 of them took up to 100 ms.
+#: Characters of text with which a commit takes no further draft: 64 edits of the longest texts take up to 100 ms.
 MAX_GROUP_TEXT = 64 * 1024
 #: Records or rooms in one answer of a read; a higher `limit` is cut to this.
 MAX_READ = 1_000
@@ -58,8 +57,8 @@ MAX_READ_BYTES = 256 * 1024
 KEY_LIFETIME = 600.0
 #: Seconds from cancellation to the last commit. A disk slower than that is broken.
 DRAIN_DEADLINE = 5.0
-#: Seconds from a call to its answer, whatever the disk does. It is half as long as the edge waits, so that a client
-#: gets an error and keeps its connection, and more than twice SQLite's BUSY_TIMEOUT.
+#: Seconds from a call to its answer, whatever the disk does: half as long as the edge waits, so that a client gets an
+#: error and keeps its connection, and more than twice SQLite's BUSY_TIMEOUT.
 ANSWER_DEADLINE = 5.0
 #: Different emoji that one message may have as reactions: Discord 20, Slack 23.
 MAX_EMOJI = 20
@@ -221,8 +220,8 @@ class Statistics(msgspec.Struct):
 
 
 News = Callable[[Sequence[Record]], None]
-#: Called with rooms that another process has written, and the last offset known of each. A name that begins with
-#: NOT_A_ROOM says that something kept beside the messages has changed.
+#: Called with rooms that another process has written, and the last offset known of each; a name that begins with
+#: NOT_A_ROOM is that of something beside the messages.
 Heard = Callable[[Mapping[str, int]], None]
 Answer = Callable[[Stored | LogError], None]
 #: Does a small part of some work, and returns whether there is more.
@@ -336,22 +335,16 @@ class Log(Protocol):
         """
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        """The first and the last offset of a room with its last records: `head` and `latest`, in one job.
-
-        A record may be stored meanwhile, so the last of these may be behind the last offset.
-        """
+        """`head` and `latest`, in one job. A record may be stored meanwhile, so the last may be behind the head."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
-        """The rooms that hold something among the MAX_READ last written, most recently written first.
-
-        They are ordered by the clock, so rooms written in one millisecond, or while it was set back, come in any order.
-        """
+        """The rooms that hold something among the MAX_READ last written, most recently written by the clock first."""
 
     async def retain(self, *, max_messages: int, max_age_ms: int, by_room: Keeps | None = None) -> dict[str, int]:
         """Remove the oldest records beyond a count or an age (0 = no bound), a little at a time, between commits.
 
-        The age is by the clock that messages get their times from. `by_room` gives the two bounds of a room; it is
-        called from any thread. Returns the new first offset of each room that lost something.
+        `by_room` gives the two bounds of a room, and is called from any thread. Returns the new first offset of each
+        room that lost something.
         """
 
     def statistics(self) -> Statistics:

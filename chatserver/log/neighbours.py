@@ -3,9 +3,8 @@
 Owns: a socket for each process and the lock files, in a folder that only their user may enter. May not: know what a
 hint is used for.
 
-A hint is a Unix datagram of rooms and their last offsets. Sending one never blocks. While a neighbour's queue is full,
-the newest offset of each room is kept for it, up to a bound, and sent again later; hints beyond the bound, or for a
-neighbour that is gone, are lost. Hints are only hints, so a wrong one does no harm either.
+A hint is a Unix datagram of rooms and their last offsets; sending never blocks. While a neighbour's queue is full, the
+newest offset of each room is kept for it, up to a bound. Hints beyond it, or for a neighbour that is gone, are lost.
 """
 
 import errno

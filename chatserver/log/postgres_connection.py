@@ -3,8 +3,8 @@
 Owns: connections, their deadlines, the back-off, the wording of PostgreSQL's errors. May not: know a table, or trio.
 Everything here blocks, and is called in a thread.
 
-The usual failure of a network is a server that falls silent. Neither timeouts of the server nor those of TCP end every
-such wait, since a proxy in between may acknowledge data that it cannot forward. So each wait has a deadline here.
+Each wait has a deadline here. Timeouts of the server and of TCP do not end every wait for a server that falls silent,
+since a proxy in between may acknowledge data that it cannot forward.
 """
 
 import logging

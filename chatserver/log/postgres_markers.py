@@ -8,7 +8,6 @@ may lose the markers of the last second, so the commit does not wait for a disk.
 
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,9 +16,6 @@ from chatserver.log.interface import Kind
 from chatserver.log.markers import Marker, Place, Span, Unread, count_spans, spans
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, restored, stored, text_array
-
-if TYPE_CHECKING:
-    pass
 
 #: The advisory lock for moving markers: "mark".
 _LOCK = 0x6D61726B

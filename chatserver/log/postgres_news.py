@@ -3,9 +3,8 @@
 Owns: the channel, the form of its messages, the connection that listens. May not: trust a notification, which is only a
 hint to read the log.
 
-A group sends one notification, or more if its rooms do not fit into one. PostgreSQL queues them for listeners, but not
-for a server that has lost its connection. So after reconnecting and LISTEN, every room that was written since the old
-connection was last known to work is reported as a hint, and so is everything that is kept beside the messages.
+PostgreSQL queues notifications for listeners, but not for a server that has lost its connection. So after a new LISTEN,
+every room written since the old connection was last known to work is a hint, and so is all beside the messages.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,11 +2,9 @@
 
 Owns: the schema, its versions, the epoch. May not: store or read messages. It runs in a thread.
 
-The epoch belongs to one history of the database. A promoted standby begins a new timeline without what the old primary
-had not sent, so offsets are used again. So the identity records the system and its timeline, and when they have
-changed, the first server that connects makes a new epoch. The epoch is random rather than the number of the timeline,
-because two standbys promoted one after the other may both begin timeline 2. Whenever a server opens the database, it
-notifies the running ones to check the identity again.
+A promoted standby begins a new timeline without what the old primary had not sent, so offsets are used again. So the
+identity records the system and its timeline, and when they have changed, the first server that connects makes a new
+epoch and notifies the running ones. It is random, because two standbys promoted in turn may both begin timeline 2.
 """
 
 import re

@@ -4,9 +4,7 @@ Owns: the transaction of a group, idempotency keys, retention. May not: know tri
 time.
 
 A group is two round trips. The first locks its rooms, in the order of their ids so that no two servers deadlock, and
-looks up its keys; statements after the locks see everything that others committed before. The second inserts the
-records, updates the last offsets, notifies the other servers and commits. Until then no other server gets an offset in
-these rooms.
+looks up its keys. The second inserts the records, updates the last offsets, notifies the other servers and commits.
 """
 
 from collections.abc import Callable, Iterable, Sequence

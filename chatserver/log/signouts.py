@@ -2,9 +2,8 @@
 
 Owns: the value, the statements. May not: know a token.
 
-Each person has at most one, kept until the last token or session that it ends would have expired anyway. Anybody may be
-a guest, so only the latest sign-outs of guests are kept. Those of other users are never dropped, since a stolen token
-would be valid again: beyond a bound no more are accepted.
+Each person has at most one, kept until the last token or session that it ends would have expired anyway. Of guests only
+the latest are kept; of other users none is dropped, and beyond a bound no more are accepted.
 """
 
 from collections.abc import Iterable, Iterator

@@ -86,8 +86,7 @@ class SqliteChanges:
 
 
 # Only ? marks and constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few
-# asked rows is looked up among the many kept ones. The result is one row of JSON, because for each row SQLite releases
-# the interpreter lock and waits for it again.
+# asked rows is looked up among the many kept ones.
 
 
 @cache

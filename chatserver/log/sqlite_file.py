@@ -30,9 +30,8 @@ MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
 def lock_file(database: Path) -> int:
     """Lock a database for this server alone, until the descriptor is closed: an `flock` on a second file.
 
-    It is a second file because closing any descriptor of the database drops SQLite's own POSIX locks on it. The kernel
-    releases an `flock` when the process ends, so the file need not be removed. It holds the owner's process id, which
-    the next server names in its error.
+    A second file, because closing any descriptor of the database drops SQLite's own locks on it. It holds the owner's
+    process id, which the next server names in its error.
     """
     path = database.with_name(f"{database.name}-lock")
     try:
@@ -70,8 +69,8 @@ def checked_path(name: str) -> Path:
 def create_private(path: Path) -> None:
     """Make an empty database that only its owner can read, since it holds messages and the secret.
 
-    SQLite gives its side files the permissions of the database. Call it only under the lock (see `lock_file`). The file
-    is opened for writing, because SQLite would notice a missing permission only at the first message.
+    SQLite gives its side files the same permissions. Opening for writing finds a missing permission now, and not at the
+    first message; called only under the lock (see `lock_file`).
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

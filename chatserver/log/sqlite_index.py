@@ -3,13 +3,11 @@
 Owns: which messages are in the index, when they are added and when it is merged, and the thread that searches. May not:
 hold up a commit, or the reading threads.
 
-A task adds messages to the index some time after they are durable, between commits and a few milliseconds at a time.
-The index has the offsets of a room up to its `indexed`, which changes in one transaction with the index, so a process
-that is killed loses nothing. A search (`sqlite_search`) reads the messages that are not in the index yet.
+A task adds messages to the index between commits, a few milliseconds at a time. The index has the offsets of a room up
+to its `indexed`, which changes in the same transaction; a search (`sqlite_search`) also reads the messages after it.
 
-FTS5 only marks a removed text as gone and keeps its words until a merge reaches them. So before each scrub of the files
-the whole index is merged step by step, which takes a second for a million messages. The option `secure-delete` would do
-the same, but needs SQLite 3.42.
+FTS5 keeps the words of a removed text until a merge reaches them. So before each scrub of the files the whole index is
+merged step by step, in a second for a million messages (the option `secure-delete` needs SQLite 3.42).
 """
 
 import sqlite3

@@ -2,9 +2,8 @@
 
 Owns: the SQL of the table `markers`. May not: know a thread, or begin a transaction.
 
-Each statement, and each row of a result, releases the interpreter lock and waits for it again. So all markers of a
-group are one statement, with a power of two of rows as in sqlite_rows.py, and a result is one row of JSON. Rows that
-are not needed name the room '', which does not exist.
+All markers of a group are one statement, and a result is one row of JSON, as sqlite_rows.py explains. Rows that are not
+needed name the room '', which does not exist.
 """
 
 import sqlite3

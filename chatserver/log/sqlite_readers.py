@@ -36,8 +36,7 @@ T = TypeVar("T")
 _LOWEST = f"(SELECT min(place) FROM messages WHERE {IN_ROOM})"  # noqa: S608
 _HIGHEST = f"(SELECT max(place) FROM messages WHERE {IN_ROOM})"  # noqa: S608
 
-# The result of each is one row: for each row SQLite releases the interpreter lock and waits for it again, up to half a
-# millisecond beside a busy loop. A page of 50 rows took 0.7 ms there, and five times the CPU.
+# The result of each is one row (see sqlite_rows.py): a page of 50 rows took five times the CPU.
 _HEADS = f"""
     SELECT json_group_array(json_array(name, json_array(forgotten, {_LOWEST}, {_HIGHEST})))
     FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value

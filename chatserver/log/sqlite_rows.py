@@ -2,10 +2,11 @@
 
 Owns: the form of such statements. May not: know what they store.
 
-Each statement releases the interpreter lock and waits for it again, half a millisecond beside a busy loop; a further
-row in it costs hardly anything. A statement has a power of two of rows, so 7 prepared statements serve every group.
-Rows that are not needed are zeros, since the driver looks for an adapter for each None, 0.4 µs. `executemany` and
-`json_each` cost more, and `json_each` silently cuts text at a NUL character.
+For each statement, and for each row of a result, SQLite releases the interpreter lock and waits for it again: half a
+millisecond beside a busy loop. So a statement takes many rows, and a result is one row of JSON.
+
+A statement has a power of two of rows, so 7 prepared statements serve every group; the rows that are not needed are
+zeros. `executemany` and `json_each` cost more, and `json_each` silently cuts text at a NUL character.
 """
 
 import sqlite3

@@ -3,16 +3,12 @@
 Owns: the one descriptor besides SQLite's own, through which it writes zeros into unused parts of pages. May not: touch
 a byte that is in use. It runs in the writing thread, a step at a time.
 
-`secure_delete` overwrites deleted content in its last place. But SQLite moves rows between pages when pages are split
-or joined, and does not overwrite their former place: a copy stays in the gap between a page's list of cells and its
-cells (https://www.sqlite.org/fileformat2.html, section 1.6). VACUUM would remove these copies, but takes a minute for
-some gigabytes, during which no process could write.
+`secure_delete` overwrites deleted content in its last place only. When SQLite moves rows between pages, a copy stays in
+the gap between a page's list of cells and its cells (https://www.sqlite.org/fileformat2.html, section 1.6). VACUUM
+would remove these copies, but for some gigabytes no process could write for a minute.
 
-A gap is zeroed in the file while the write-ahead log is empty and no process may write, and the writer's page cache is
-dropped after that; so no older image of the page is left that could be written back. Readers never read a gap.
-
-Other processes that write to the file have page caches as well. None of them may write between the checkpoint and the
-end of a step, and a checkpoint that restarts the write-ahead log makes every connection read its pages again.
+A gap is zeroed in the file while the write-ahead log is empty and no process may write; readers never read a gap. Then
+the writer drops its page cache, and the emptied write-ahead log makes the other connections read their pages again.
 """
 
 import os

@@ -21,8 +21,7 @@ SLOWEST_SEARCH = 2.0
 #: Instructions of SQLite's virtual machine between two calls of the progress handler, which needs the interpreter lock.
 PROGRESS_INSTRUCTIONS = 500
 
-# Only constants of this package are formatted into statements. Each returns one row: for every row SQLite releases the
-# interpreter lock and waits for it again, half a millisecond beside a busy loop.
+# Only constants of this package are formatted into statements. Each returns one row (see sqlite_rows.py).
 _RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
 _FIND = f"""
     WITH found AS MATERIALIZED (

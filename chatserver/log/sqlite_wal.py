@@ -2,10 +2,9 @@
 
 Owns: reading that file. May not: change it, or be called while a process has the database open.
 
-SQLite takes the commits up to the first damaged frame, and drops the others without an error: the server would go on
-with fewer messages than were acknowledged, and use their offsets again. A loss of power may damage the last commit
-alone, because each is synced before the next is written; that one was not acknowledged. The format is described in
-https://www.sqlite.org/fileformat2.html, section 4.
+SQLite drops the commits after the first damaged frame without an error, and the server would use their offsets again.
+A loss of power damages the last commit alone, which was not acknowledged, because each is synced before the next is
+written. The format: https://www.sqlite.org/fileformat2.html, section 4.
 """
 
 import struct

@@ -3,14 +3,11 @@
 Owns: the writing connection and its turn, the next offset of each room, idempotency keys, retention. May not: know
 trio. It runs in a thread, one call at a time.
 
-A group of plain messages without keys is one statement, and so needs no explicit transaction (see `sqlite_rows`).
-Changes to other records go through `group_changes` and `sqlite_changes`, in the same transaction.
+A group of plain messages without keys is one statement, and so needs no explicit transaction. Changes to other records
+go through `group_changes` and `sqlite_changes`, in the same transaction.
 
 Invariant: the offsets in memory are those on disk plus this group's. After any failure they are dropped and read again,
-so a failed group leaves no hole.
-
-With a file that other processes write to as well, no offsets stay in memory: one query inside the write transaction
-reads the last offsets of the group's rooms.
+so a failed group leaves no hole; in a shared file, each group reads those of its rooms.
 """
 
 import sqlite3
@@ -276,8 +273,7 @@ class SqliteWriter:
         if low >= keep_from and oldest[1] >= oldest_ms:
             return 0, 0
         self._begin()
-        # Time never decreases within a room, so the records that are too old are its first ones. The result is one row,
-        # for the last of them, since for each row the interpreter lock is released and waited for.
+        # Time never decreases within a room, so the records that are too old are its first ones.
         place, time, removed = self._connection.execute(
             "SELECT max(place), time, count(*) FROM messages WHERE place BETWEEN ? AND ? AND (place < ? OR time < ?)",
             (low, min(low + budget - 1, newest[0]), keep_from, oldest_ms),

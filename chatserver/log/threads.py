@@ -2,9 +2,8 @@
 
 Owns: the threads and the queue of jobs. May not: know what a job does.
 
-Why not `trio.to_thread.run_sync`: it needs a task for each job, and one pass of the loop to begin and another to end.
-Beside thousands of busy connections a pass takes some three milliseconds, while a whole room waits for a commit. Here a
-thread takes the next job by itself, and an outcome is one callback, which waits for no pass if it is posted.
+`trio.to_thread.run_sync` needs a task for each job, and a pass of the loop to begin and to end: 3 ms each beside
+thousands of busy connections. Here a thread takes the next job by itself, and an outcome is one callback.
 """
 
 from collections import deque

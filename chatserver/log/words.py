@@ -2,8 +2,8 @@
 
 Owns: what a word is, and which words are equal. May not: know a log.
 
-A word is a run of letters and digits. Case and accents are ignored, as are the points of Hebrew and the vowel signs of
-Arabic, which most people leave out. In the scripts of India and Tibet signs are vowels and consonants, and count.
+A word is a run of letters and digits. Case and accents are ignored, as are Hebrew points and Arabic vowel signs; signs
+of the scripts of India and Tibet are letters.
 """
 
 import re
