@@ -14,7 +14,6 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from chatserver.exits import EXIT_LOG
 from chatserver.log import open_log
 from chatserver.log import postgres as log_module
 from chatserver.log import postgres_connection as connection_module
@@ -27,7 +26,7 @@ from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.ports import steady_port
 from tests.support.postgres import PostgresServer
-from tests.support.serving import eventually, server_process
+from tests.support.serving import eventually
 
 SECRET = "correct-horse"
 
@@ -287,18 +286,6 @@ async def test_the_wait_for_another_server_that_migrates_can_be_cancelled(
             await eventually(lambda: bool(other.execute(waiting).fetchall()))
             nursery.cancel_scope.cancel()
         other.execute(f"SELECT pg_terminate_backend(pid) FROM ({waiting}) AS found")
-
-
-async def test_a_server_that_cannot_open_it_says_so_without_the_password(
-    postgres_server: PostgresServer, tmp_path: Path
-) -> None:
-    url = with_password(postgres_server.url("nowhere"))
-    async with server_process(tmp_path, "--port", "0", "--log", url, is_forked=True) as server:
-        assert await server.ended() == EXIT_LOG
-    shown = url.replace(SECRET, "***")
-    assert server.errors.startswith(f"chatserver: --log {shown}: the database cannot be reached: ")
-    assert server.lines == []
-    assert SECRET not in server.errors
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])

@@ -18,7 +18,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import KEY_LIFETIME, Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, listing, offsets, running, submit_all, texts
+from tests.log.support import Clock, draft, offsets, running, submit_all, texts
 from tests.support.groups import append
 
 
@@ -255,32 +255,6 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
     await log._writer_thread.run(lambda: None)  # behind what hung
     opened.writer.close()
     opened.locks.close()
-
-
-async def test_a_reader_that_comes_back_after_the_end_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing does not wait for readers; the last of them closes its own connection, and no side file stays."""
-    log, reads = SqliteLog(str(path)), Hanging(readers_module, "read", monkeypatch)
-    refused: list[str] = []
-
-    async def read() -> None:
-        assert len(await log.latest("lobby", 9)) == 9
-
-    async def read_too_late() -> None:
-        with pytest.raises(LogUnavailable, match="the log is closed"):
-            await log.latest("lobby", 9)
-        refused.append("the third waited for a thread")
-
-    async with trio.open_nursery() as readers:
-        async with running(log):
-            await submit_all(log, [draft() for _ in range(9)])
-            for _ in range(2):
-                readers.start_soon(read)
-            await reads.hang(2)
-            readers.start_soon(read_too_late)
-            await trio.testing.wait_all_tasks_blocked()
-        reads.go_on.set()
-    assert len(refused) == 1
-    assert listing(path.parent) == ["chat.db", "chat.db-lock"]
 
 
 async def test_reads_that_hang_are_given_up_and_the_log_recovers(

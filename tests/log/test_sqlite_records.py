@@ -19,7 +19,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, State
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, running, steps_of, submit_all, texts
+from tests.log.support import Clock, draft, nodes, running, shared_log, steps_of, submit_all, texts
 from tests.log.test_records import delete, edit, react
 from tests.support.groups import append
 from tests.support.serving import eventually
@@ -103,46 +103,52 @@ def test_retention_removes_so_many_reactions_in_a_step(
 
 
 def bytes_on_disk(path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in sorted(path.parent.iterdir()))
+    return b"".join(file.read_bytes() for file in sorted(path.parent.glob("chat.db*")))
 
 
 @asynccontextmanager
-async def hurried(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteLog]:
-    """A log that scrubs its files at once."""
+async def hurried(
+    path: Path, monkeypatch: pytest.MonkeyPatch, processes: int = 1
+) -> AsyncIterator[tuple[SqliteLog, SqliteLog]]:
+    """A log that scrubs its files at once, or two on one file; of one, it is both."""
     monkeypatch.setattr(sqlite_module, "SCRUB_AFTER", 0.01)
     monkeypatch.setattr(sqlite_module, "SCRUB_RETRY", 0.01)
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    log = SqliteLog(str(path))
-    async with running(log):
-        yield log
+    logs = [SqliteLog(str(path))] if processes == 1 else [shared_log(path.parent, number, 2) for number in range(2)]
+    async with nodes(logs):
+        yield logs[0], logs[-1]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_a_deleted_text_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """SQLite leaves copies where a row was before its page was split, in both seeds; also a word in the index."""
+@pytest.mark.parametrize(("seed", "processes"), [(1, 1), (2, 1), (1, 2)])
+async def test_a_deleted_text_leaves_every_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, processes: int
+) -> None:
+    """SQLite leaves copies where a row was before its page was split, which another process could write back."""
     monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
     chance = random.Random(seed)
-    async with hurried(path, monkeypatch) as log:
-        said = [draft(f"{SECRET}{'q' * chance.randrange(900)}", room=chance.choice("ab")) for _ in range(200)]
-        await submit_all(log, said)
-        for _ in range(20):  # rows that grow are moved
+    async with hurried(path, monkeypatch, processes) as logs:
+        for log in logs:
+            said = [draft(f"{SECRET}{'q' * chance.randrange(900)}", room=chance.choice("ab")) for _ in range(100)]
+            await submit_all(log, said)
+        for number in range(20):  # rows that grow are moved
             changes = [
                 react(chance.randrange(1, 90), chr(0x1F600 + chance.randrange(20)))
                 if chance.random() < 0.5
                 else edit(chance.randrange(1, 90), f"{SECRET}{'w' * chance.randrange(9_000)}")
                 for _ in range(10)
             ]
-            await submit_all(log, [replace(change, room=chance.choice("ab")) for change in changes])
+            await submit_all(logs[number % 2], [replace(change, room=chance.choice("ab")) for change in changes])
         assert SECRET.encode() in bytes_on_disk(path)
-        await eventually(lambda: not log.index.behind)
-        lasts = {room: (await log.head(room)).last for room in "ab"}
+        await eventually(lambda: not any(log.index.behind for log in logs))
+        lasts = {room: (await logs[0].head(room)).last for room in "ab"}
         await submit_all(
-            log, [replace(delete(target), room=room) for room, last in lasts.items() for target in range(1, last + 1)]
+            logs[0],
+            [replace(delete(target), room=room) for room, last in lasts.items() for target in range(1, last + 1)],
         )
         await eventually(lambda: not any(word in bytes_on_disk(path) for word in (SECRET.encode(), b"staple", b"qqq")))
-        for room, last in lasts.items():  # pages that were in the writer's memory are written once more
-            await submit_all(log, [draft(f"{number}", room=room) for number in range(100)])
-            assert (await log.head(room)).last > last + 100
+        for log in logs:  # pages that were in a writer's memory are written once more
+            await submit_all(log, [draft(f"{number}", room=room) for room in lasts for number in range(100)])
+        assert [(await logs[0].head(room)).last > last + 100 for room, last in lasts.items()] == [True, True]
     assert SECRET.encode() not in bytes_on_disk(path)
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -150,7 +156,7 @@ async def test_a_deleted_text_leaves_every_file(path: Path, monkeypatch: pytest.
 
 
 async def test_a_text_that_was_edited_away_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with hurried(path, monkeypatch) as log:
+    async with hurried(path, monkeypatch) as (log, _):
         await append(log, draft(f"{SECRET} one"))
         await append(log, edit(1, f"{SECRET} two"))
         await append(log, edit(1, "nothing"))
@@ -163,7 +169,7 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
     """Of 9,500 removed messages some dozens stayed in gaps of pages, for as long as nobody deleted anything."""
     chance = random.Random(1)
     monkeypatch.setattr(sqlite_module, "RETENTION_SCRUB", 0.05)
-    async with hurried(path, monkeypatch) as log:
+    async with hurried(path, monkeypatch) as (log, _):
         await eventually(lambda: log._scrubbed > 0)  # the first one, of what a crash may have left
         for _ in range(20):
             said = [draft(f"{SECRET}{'q' * chance.randrange(400)}", room=chance.choice("ab")) for _ in range(50)]
@@ -183,7 +189,7 @@ async def test_each_deletion_is_followed_by_a_scrub_that_takes_its_words_out_of_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged pages of the index leave what they were before in the write-ahead log."""
-    async with hurried(path, monkeypatch) as log:
+    async with hurried(path, monkeypatch) as (log, _):
         for word in ("antimony", "beryllium", "caesium"):
             stored = await append(log, draft(f"apple {word}"))
             await eventually(lambda: not log.index.behind)
@@ -196,7 +202,7 @@ async def test_another_reader_of_the_file_only_delays_it(
 ) -> None:
     """A backup holds a snapshot, and with it the pages as they were."""
     monkeypatch.setattr("chatserver.log.sqlite_scrub.PATIENCE_MS", 1)
-    async with hurried(path, monkeypatch) as log:
+    async with hurried(path, monkeypatch) as (log, _):
         await append(log, draft(SECRET))
         backup = sqlite3.connect(path, isolation_level=None)
         backup.execute("BEGIN")

@@ -1,6 +1,5 @@
 """One file that several processes write: here two logs in one process; in test_crash, processes."""
 
-import random
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,16 +8,13 @@ from pathlib import Path
 
 import pytest
 import trio
-from msgspec.structs import replace
 
 from chatserver.log import open_log
-from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log.interface import LogOpenError, Stored
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, fill, ignore, neighbours_in, running, shared_log, submit_all
-from tests.log.test_records import delete, edit, react
-from tests.log.test_sqlite_records import SECRET
+from tests.log.test_records import delete
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -86,36 +82,6 @@ async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) ->
 
 
 # -- what happens to messages -----------------------------------------------------------------------------------------
-
-
-async def test_a_deleted_text_leaves_every_file_though_another_process_has_its_page(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SQLite leaves copies where a row was before its page was split; the other would write them back."""
-    monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
-    monkeypatch.setattr(sqlite_module, "SCRUB_AFTER", 0.01)
-    monkeypatch.setattr(sqlite_module, "SCRUB_RETRY", 0.01)
-    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    chance = random.Random(1)
-    async with running_pair(tmp_path, clock) as pair:
-        for log in pair.logs:
-            await submit_all(log, [draft(f"{SECRET}{'q' * chance.randrange(900)}") for _ in range(50)])
-        for number in range(20):  # rows that grow are moved
-            changes = [edit(chance.randrange(1, 90), f"{SECRET}{'w' * chance.randrange(9_000)}") for _ in range(10)]
-            await submit_all(pair.logs[number % 2], changes)
-        assert SECRET.encode() in bytes_in(pair.path)
-        await eventually(lambda: not any(log.index.behind for log in pair.logs))
-        last = (await pair.first.head("lobby")).last
-        await submit_all(pair.first, [delete(target) for target in range(1, last + 1)])
-        secret = SECRET.encode()
-        await eventually(lambda: secret not in bytes_in(pair.path))
-        for log in pair.logs:  # pages that were in a writer's memory are written once more
-            await submit_all(log, [replace(react(target, "!"), emoji="") for target in range(1, 90)])
-            await fill(log, 100)
-        assert secret not in bytes_in(pair.path)
-    connection = sqlite3.connect(pair.path)
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
 
 
 async def test_behind_each_step_of_a_scrub_others_read_every_page_again(pair: Pair) -> None:
