@@ -1,4 +1,4 @@
-"""What docs/operations.md gives an operator to copy works: flags, backup, alerts, dashboard, log lines, image."""
+"""What an operator may copy from docs works: flags, backup, alerts, dashboard, log lines, image."""
 
 import ast
 import json
@@ -27,15 +27,21 @@ from tests.support.serving import serving
 from tests.test_docs import DOCS, ROOT, fences
 
 OPERATIONS = DOCS / "operations.md"
+NODES = DOCS / "nodes.md"
 CONTAINERFILE = ROOT / "Containerfile"
-EVERYTHING = OPERATIONS.read_text(encoding="utf-8") + CONTAINERFILE.read_text(encoding="utf-8")
+EVERYTHING = "".join(page.read_text(encoding="utf-8") for page in (OPERATIONS, NODES, CONTAINERFILE))
 
 _METRIC = re.compile(r"\b(?:chatserver|process)_[a-z_]+\b")
 _LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
 
 
+def texts(kind: str = "") -> list[str]:
+    """The fences of both pages, of all kinds or of one."""
+    return [text for page in (OPERATIONS, NODES) for _, text in fences(page, kind)]
+
+
 def fence(kind: str) -> str:
-    [(_, text)] = fences(OPERATIONS, kind)
+    [text] = texts(kind)
     return text
 
 
@@ -49,7 +55,7 @@ def test_flags_settings_and_variables_exist(tmp_path: Path) -> None:
     file = tmp_path / "chatserver.toml"
     file.write_text(fence("toml"))
     assert load_settings({}, {}, file).allow_host == ("chat.example.org",)
-    commands = [line for _, text in fences(OPERATIONS) for line in text.splitlines() if "chatserver serve" in line]
+    commands = [line for text in texts() for line in text.splitlines() if "chatserver serve" in line]
     flags = {flag.replace("-", "_") for line in commands for flag in re.findall(r"--([a-z-]+)", line)}
     assert flags - {"config"} <= set(SPECS)
     variables = re.findall(r"CHATSERVER_([A-Z_]+)", EVERYTHING)
@@ -227,7 +233,7 @@ def test_compose_does_without_no_password() -> None:
 
 
 def test_the_page_makes_the_secret_of_which_pods_read() -> None:
-    [made] = [line for _, text in fences(OPERATIONS, "sh") for line in text.splitlines() if "create secret" in line]
+    [made] = [line for text in texts("sh") for line in text.splitlines() if "create secret" in line]
     literals = set(re.findall(r"--from-literal=(\w+)=", made))
     references = re.findall(r"secretKeyRef: \{name: (\w+), key: (\w+)\}", fence("yaml kubernetes"))
     assert set(references) == {("chat", key) for key in literals}

@@ -1,23 +1,20 @@
 /**
  * One's own name, below the rooms: choose it, sign in with a token, sign out.
  * Owns: the dialog for it. May not: keep a token (the server's cookie does, and no script can read that).
- *
- * @import { ChatClient } from './client.js'
  */
 import { avatar, byId } from './dom.js';
-import { closePanels } from './panels.js';
 
 export class Account {
   #me = byId('me');
-  #dialog = /** @type {HTMLDialogElement} */ (byId('account'));
-  #name = /** @type {HTMLInputElement} */ (byId('account-name'));
-  #token = /** @type {HTMLInputElement} */ (byId('account-token'));
+  #dialog = byId('account');
+  #name = byId('account-name');
+  #token = byId('account-token');
   #problem = byId('account-problem');
   #isSure = false; // of going
 
-  /** @param {ChatClient} client */
-  constructor(client) {
+  constructor(client, changed) {
     this.client = client;
+    this.changed = changed;
     client.addEventListener('identity', () => this.#show());
     client.addEventListener('refused', ({ detail }) => {
       if (detail.error.code === 'unauthenticated') this.#open(`#${detail.room} is for those who have signed in.`);
@@ -40,7 +37,6 @@ export class Account {
     this.#me.title = `You are ${user.name}: ${this.client.identity.isGuest ? 'change name, ' : ''}sign in or out`;
   }
 
-  /** @param {string} [why] */
   #open(why = '') {
     if (this.#dialog.open) return;
     const { isGuest, user } = this.client.identity;
@@ -51,13 +47,12 @@ export class Account {
     this.#token.value = '';
     this.#problem.textContent = why;
     this.#isSure = false;
-    /** @type {HTMLDetailsElement} */ (byId('account-by-token')).open = why !== '';
+    byId('account-by-token').open = why !== '';
     this.#dialog.showModal();
     if (why) this.#token.focus();
     else if (isGuest) this.#name.select();
   }
 
-  /** @param {SubmitEvent} event */
   #submit(event) {
     event.preventDefault();
     const token = this.#token.value.trim();
@@ -78,13 +73,12 @@ export class Account {
     }
   }
 
-  /** @param {() => Promise<any>} request */
   async #change(request) {
     try {
       const answer = await request();
       if (answer?.user) this.client.identity.is(answer.user, answer);
       this.#dialog.close();
-      closePanels();
+      this.changed();
       this.client.reconnect(); // a connection is somebody's from its beginning
     } catch (error) {
       this.#problem.textContent = error.status === 404 ? 'This server has no names to choose.' : error.message;

@@ -2,13 +2,12 @@
  * What can be done with a message: react, answer, copy, link, correct, delete.
  * Owns: the one toolbar, which stands at the message that is pointed at or focused. May not: change a message itself.
  *
- * @import { ChatClient } from './client.js'
  * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
  */
 import { byId, hasFingers, isSure, make, openAt, stopAsking } from './dom.js';
-import { EMOJI, QUICK } from './emoji.js';
 import { reactionsTo } from './message-row.js';
+import { EMOJI, QUICK, fullTime } from './text.js';
 
 export class Actions {
   #list = byId('messages');
@@ -20,10 +19,6 @@ export class Actions {
   /** Whether the keyboard led to the row that has the focus: after a click, letters are the beginning of a text. */
   #isReached = false;
 
-  /**
-   * @param {ChatClient} client
-   * @param {{composer: Composer, tell: (text: string) => void}} options
-   */
   constructor(client, { composer, tell }) {
     this.client = client;
     this.composer = composer;
@@ -37,19 +32,16 @@ export class Actions {
     this.#bar.addEventListener('keydown', (event) => this.#move(event));
     this.#picker.addEventListener('click', (event) => this.#pick(event));
     for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
-    const reaction = (/** @type {string} */ emoji, name = emoji) => make('button', { type: 'button', value: emoji, title: name, ariaLabel: name }, emoji);
-    byId('quick-reactions').append(...QUICK.map((emoji) => reaction(emoji)));
-    byId('all-reactions').append(...[...EMOJI].map(([name, emoji]) => reaction(emoji, name.replaceAll('_', ' '))));
   }
 
-  /** @param {Event} event */
   #at({ target }) {
     if (!(target instanceof Element) || this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
     if (target.matches('.fold')) return; // to read on, and not below a toolbar
-    const row = /** @type {HTMLElement | null} */ (target.closest('.message'));
+    const row = target.closest('.message');
     const message = row && this.client.current.find(Number(row.dataset.offset));
     if (!row || !message || message.deleted) return;
     if (message !== this.#message) stopAsking();
+    row.querySelector('.bubble').title = fullTime(new Date(message.time));
     this.#message = message;
     const isOwn = this.client.identity.owns(message);
     const may = {
@@ -59,7 +51,7 @@ export class Actions {
       delete: (isOwn || this.client.identity.moderates(this.client.room)) && this.client.supports('delete'),
     };
     for (const [name, value] of Object.entries(may)) {
-      /** @type {HTMLElement} */ (this.#bar.querySelector(`[value="${name}"]`)).hidden = !value;
+      this.#bar.querySelector(`[value="${name}"]`).hidden = !value;
     }
     if (this.#place.parentElement !== row) row.append(this.#place);
     this.#bar.hidden = false;
@@ -67,25 +59,21 @@ export class Actions {
   }
 
   get #buttons() {
-    return /** @type {HTMLElement[]} */ ([...this.#bar.querySelectorAll('button:not([hidden])')]);
+    return [...this.#bar.querySelectorAll('button:not([hidden])')];
   }
 
-  /**
-   * The toolbar is one stop of the Tab key; the arrow keys go from button to button.
-   * @param {HTMLElement} button
-   */
+  /** The toolbar is one stop of the Tab key; the arrow keys go from button to button. */
   #stopAt(button) {
     for (const each of this.#buttons) each.tabIndex = each === button ? 0 : -1;
   }
 
-  /** @param {KeyboardEvent} event */
   #move(event) {
     const buttons = this.#buttons;
-    const at = buttons.indexOf(/** @type {HTMLElement} */ (event.target));
+    const at = buttons.indexOf(event.target);
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: -1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    const button = /** @type {HTMLElement} */ (buttons.at(to % buttons.length));
+    const button = buttons.at(to % buttons.length);
     this.#stopAt(button);
     button.focus();
   }
@@ -101,19 +89,17 @@ export class Actions {
     if (!this.#list.contains(this.#bar)) this.#bar.hidden = true;
   }
 
-  /** @param {KeyboardEvent} event */
   #key(event) {
     if (!(event.target instanceof Element) || !event.target.matches('.message') || event.ctrlKey || event.metaKey) return;
     this.#at(event); // the pointer may be at another message
     const does = { r: 'reply', e: 'edit', c: 'copy', '+': 'react', Delete: 'delete' }[event.key];
-    const button = does && /** @type {HTMLElement | null} */ (this.#bar.querySelector(`[value="${does}"]:not([hidden])`));
+    const button = does && this.#bar.querySelector(`[value="${does}"]:not([hidden])`);
     if (event.key === 'Escape') this.composer.focus();
     if (!button || !this.#isReached || !event.target.contains(this.#bar)) return;
     event.preventDefault();
     button.click();
   }
 
-  /** @param {MouseEvent} event */
   async #click({ target }) {
     const button = target instanceof Element && target.closest('button');
     const message = this.#message;
@@ -131,10 +117,6 @@ export class Actions {
     composer.focus();
   }
 
-  /**
-   * @param {() => Promise<unknown> | undefined} action
-   * @param {string} otherwise
-   */
   async #try(action, otherwise) {
     try {
       await action();
@@ -143,33 +125,30 @@ export class Actions {
     }
   }
 
-  /**
-   * @param {string} text
-   * @param {string} done
-   */
   async #copy(text, done) {
     if (navigator.clipboard) await navigator.clipboard.writeText(text);
     else {
       // Over plain http browsers keep their clipboard back; the old way still works.
       const field = make('textarea', { value: text });
       document.body.append(field);
-      /** @type {HTMLTextAreaElement} */ (field).select();
+      field.select();
       document.execCommand('copy');
       field.remove();
     }
     this.tell(done);
   }
 
-  /** @param {Message} message */
   #openPicker(message) {
     this.#bar.hidden = false;
     // Who reacted: a finger sees no titles.
     const lines = reactionsTo(this.client, message).map(({ emoji, title }) => make('li', {}, `${emoji} ${title}`));
     byId('reactors').replaceChildren(...lines);
+    const reaction = (emoji, name = emoji) => make('button', { type: 'button', value: emoji, title: name, ariaLabel: name }, emoji);
+    byId('quick-reactions').replaceChildren(...QUICK.map((emoji) => reaction(emoji)));
+    byId('all-reactions').replaceChildren(...[...EMOJI].map(([name, emoji]) => reaction(emoji, name.replaceAll('_', ' '))));
     openAt(this.#picker, this.#bar);
   }
 
-  /** @param {MouseEvent} event */
   #pick({ target }) {
     const button = target instanceof Element && target.closest('button');
     if (!button || !this.#message) return;
@@ -177,18 +156,12 @@ export class Actions {
     this.#react(this.#message, button.value, true);
   }
 
-  /** @param {MouseEvent} event */
   #chip({ target }) {
     const chip = target instanceof Element && target.closest('.chip');
     if (!(chip instanceof HTMLButtonElement) || !this.#message) return;
     this.#react(this.#message, chip.value, chip.ariaPressed !== 'true');
   }
 
-  /**
-   * @param {Message} message
-   * @param {string} emoji
-   * @param {boolean} on
-   */
   #react(message, emoji, on) {
     const room = this.client.rooms.get(message.room);
     this.#try(() => room?.react(message.offset, emoji, on), 'No reaction');

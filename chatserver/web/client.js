@@ -6,11 +6,10 @@
  * browser has six connections to a server, and each followed room would hold one of them.
  *
  * @import { Json, Kind, Link } from './connection.js'
- * @import { Item } from './outbox.js'
  * @import { Store } from './storage.js'
- * @import { Change, ChatError, Message, Page, User } from './wire.js'
+ * @import { Change, Message } from './wire.js'
  */
-import { Connection, LADDER } from './connection.js';
+import { Connection, TRANSPORTS } from './connection.js';
 import { HttpApi } from './http.js';
 import { HttpLink } from './http-link.js';
 import { Identity } from './identity.js';
@@ -43,8 +42,6 @@ export class ChatClient extends EventTarget {
   #isAnew = false; // the next connection is somebody else's
 
   /**
-   * @param {string} origin
-   * @param {object} options
    * @param {Kind | null} [options.kind] forces one transport
    * @param {string | null} [options.token] says who we are; without one, the browser's cookie does
    * @param {Store} options.tab keeps what this window has not sent yet
@@ -62,8 +59,8 @@ export class ChatClient extends EventTarget {
     });
     const openSocket = socket ?? ((...all) => new WebSocketLink(...all));
     this.connection = new Connection({
-      ladder: kind ? [kind] : LADDER,
-      open: (/** @type {Kind} */ kind, handlers) =>
+      transports: kind ? [kind] : TRANSPORTS,
+      open: (kind, handlers) =>
         kind === 'ws' ? openSocket(origin, handlers, token) : new HttpLink(kind, this.api, handlers),
       ready: () => this.api.ready(),
       handlers: this,
@@ -80,14 +77,12 @@ export class ChatClient extends EventTarget {
 
   /** The room that is open; only before the first `enter` there is none. */
   get current() {
-    return /** @type {Room} */ (this.rooms.get(this.room));
+    return this.rooms.get(this.room);
   }
 
   /**
    * Follow a room.
-   * @param {string} name
    * @param {string} [head] where its log ends, if known: of a room that is read to its end, what is old need not come
-   * @returns {Room}
    */
   join(name, head) {
     const known = this.rooms.get(name);
@@ -105,10 +100,7 @@ export class ChatClient extends EventTarget {
     return room;
   }
 
-  /**
-   * Open a room; one that is not followed yet is followed from now on.
-   * @param {string} name
-   */
+  /** Open a room; one that is not followed yet is followed from now on. */
   enter(name) {
     if (name === this.room && this.rooms.has(name)) return;
     this.room = name;
@@ -118,7 +110,6 @@ export class ChatClient extends EventTarget {
     if (!isNew && (room.out || this.connection.link?.isSocket === false)) this.follow(room);
   }
 
-  /** @param {string} name */
   leave(name) {
     if (!this.rooms.has(name)) return;
     this.connection.link?.unfollow(name);
@@ -146,7 +137,6 @@ export class ChatClient extends EventTarget {
     this.connection.hurry();
   }
 
-  /** @param {Room} room */
   follow(room) {
     const { link } = this.connection;
     const isOpen = room.name === this.room;
@@ -156,10 +146,6 @@ export class ChatClient extends EventTarget {
     if (isOpen || mayFollow) link.follow(room.name, room.timeline.cursor, isOpen);
   }
 
-  /**
-   * @param {Json} request
-   * @returns {Promise<any>}
-   */
   async ask(request) {
     try {
       return await (this.connection.link ?? this.api).ask(request);
@@ -178,29 +164,18 @@ export class ChatClient extends EventTarget {
     return !this.#unsupported.has(type);
   }
 
-  /**
-   * An edit carries no ids of users: its text says whom it mentions.
-   * @param {Message} message
-   */
+  /** An edit carries no ids of users: its text says whom it mentions. */
   mentionsUs({ text, edited, mentions = [] }) {
     const { identity } = this;
     if (identity.user === null) return false;
     return mentions.includes(identity.user.id) || (Boolean(edited) && identity.namesIn(text).includes(identity.user.name));
   }
 
-  /**
-   * @param {string} type
-   * @param {object} [detail]
-   */
   tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /**
-   * A room was read further: keep it for the next visit, and tell the server soon.
-   * @param {Room} room
-   * @param {number} offset
-   */
+  /** A room was read further: keep it for the next visit, and tell the server soon. */
   reads({ name, read }, offset) {
     const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
     this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
@@ -244,17 +219,12 @@ export class ChatClient extends EventTarget {
     return rooms;
   }
 
-  /**
-   * @param {string} words
-   * @param {AbortSignal} signal
-   */
   search(words, signal) {
     return this.#optional('search', () => this.api.search({ q: words, limit: 20 }, signal));
   }
 
   /**
    * Read a room as far as it was read anywhere.
-   * @param {Room} room
    * @param {string} head where its log ends
    */
   #mark(room, head) {
@@ -269,8 +239,6 @@ export class ChatClient extends EventTarget {
 
   /**
    * What an older server does not have: then null, and it is not asked again.
-   * @template T
-   * @param {string} feature
    * @param {() => Promise<T>} request
    * @returns {Promise<T | null>}
    */
@@ -291,17 +259,12 @@ export class ChatClient extends EventTarget {
     this.tell('state');
   }
 
-  /** @param {Link} link */
   opening(link) {
     if (link.isSocket) return;
     if (this.#staysOutOf(this.current)) link.begin?.();
     else link.follow(this.room, this.current.timeline.cursor, true);
   }
 
-  /**
-   * @param {Link} link
-   * @param {Json | null} hello
-   */
   up(link, hello) {
     if (hello?.user) this.identity.is(hello.user);
     this.#mayFollowMost = hello?.limits?.rooms ?? Infinity;
@@ -315,10 +278,7 @@ export class ChatClient extends EventTarget {
     });
   }
 
-  /**
-   * Where a moderator took us out we come back when the person says so, and not because a connection was lost.
-   * @param {Room} room
-   */
+  /** Where a moderator took us out we come back when the person says so, and not because a connection was lost. */
   #staysOutOf(room) {
     return room.out?.code === 'forbidden' && !this.#isAnew;
   }
@@ -328,10 +288,6 @@ export class ChatClient extends EventTarget {
     this.outbox.pause();
   }
 
-  /**
-   * @param {string} name
-   * @param {Page} page
-   */
   page(name, page) {
     this.#deliver();
     const room = this.rooms.get(name);
@@ -339,18 +295,13 @@ export class ChatClient extends EventTarget {
     room?.page(page);
   }
 
-  /**
-   * @param {string} name
-   * @param {ChatError} error
-   */
   refused(name, error) {
     this.rooms.get(name)?.refused(error);
   }
 
-  /** @param {Json} pushed */
   pushed(pushed) {
     if (RECORDS.includes(pushed.type) || pushed.target) {
-      this.#inbox.push(/** @type {any} */ (pushed));
+      this.#inbox.push(pushed);
       this.#delivery ||= setTimeout(() => this.#deliver());
       return;
     }
@@ -366,10 +317,6 @@ export class ChatClient extends EventTarget {
     for (const [name, records] of pushed) this.rooms.get(name)?.take(records);
   }
 
-  /**
-   * @param {Item} item
-   * @param {number} offset
-   */
   #stored(item, offset) {
     this.identity.published(item.room, offset);
     const room = this.rooms.get(item.room);

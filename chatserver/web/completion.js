@@ -2,11 +2,10 @@
  * Names after `@` and emoji after `:`, offered while one types.
  * Owns: the list of offers, and which is chosen. May not: send anything.
  *
- * @import { ChatClient } from './client.js'
  * @import { User } from './wire.js'
  */
 import { byId, make } from './dom.js';
-import { EMOJI } from './emoji.js';
+import { EMOJI } from './text.js';
 
 const MOST_OFFERED = 8;
 const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,}))$/u;
@@ -17,11 +16,6 @@ export class Completion {
   #offers = [];
   #chosen = 0;
 
-  /**
-   * @param {ChatClient} client
-   * @param {HTMLTextAreaElement} field
-   * @param {() => void} changed
-   */
   constructor(client, field, changed) {
     this.client = client;
     this.field = field;
@@ -51,7 +45,7 @@ export class Completion {
     if (!word) return this.close();
     const [, name, emoji] = word;
     const start = before.length - (name ?? emoji).length - 1;
-    const isLike = (/** @type {string} */ text, /** @type {string} */ part) =>
+    const isLike = (text, part) =>
       text.toLowerCase().split(/[\s_]/).some((each) => each.startsWith(part.toLowerCase()));
     const found =
       name !== undefined
@@ -60,24 +54,19 @@ export class Completion {
     this.#offers = found.slice(0, MOST_OFFERED).map(({ put }) => ({ start, put }));
     if (!found.length) return this.close();
     const options = found.slice(0, MOST_OFFERED).map(({ shown }, index) =>
-      make('li', { id: `completion-${index}`, role: 'option', onmousedown: (/** @type {Event} */ event) => this.#click(event, index) }, shown),
+      make('li', { id: `completion-${index}`, role: 'option', onmousedown: (event) => this.#click(event, index) }, shown),
     );
     this.#list.replaceChildren(...options);
     this.#list.hidden = false;
     this.#choose(0);
   }
 
-  /**
-   * @param {Event} event
-   * @param {number} index
-   */
   #click(event, index) {
     event.preventDefault(); // the field keeps the focus
     this.#choose(index);
     this.#put();
   }
 
-  /** @param {number} index */
   #choose(index) {
     this.#chosen = (index + this.#offers.length) % this.#offers.length;
     [...this.#list.children].forEach((option, at) => (option.ariaSelected = String(at === this.#chosen)));
@@ -91,10 +80,7 @@ export class Completion {
     this.changed();
   }
 
-  /**
-   * @param {KeyboardEvent} event
-   * @returns {boolean} whether the key was for the list
-   */
+  /** @returns {boolean} whether the key was for the list */
   key(event) {
     if (!this.#offers.length) return false;
     if (event.key === 'ArrowDown') this.#choose(this.#chosen + 1);

@@ -3,16 +3,13 @@
  * Owns: the text field, the drafts (one per room, kept by the browser), what is answered or corrected (kept by the tab).
  * May not: know whether we are online.
  *
- * @import { ChatClient } from './client.js'
- * @import { Store } from './storage.js'
  * @import { Message } from './wire.js'
  */
 import { Completion } from './completion.js';
 import { byId, hasFingers } from './dom.js';
-import { withEmoji } from './emoji.js';
 import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
-import { actionIn, mentionsIn } from './text.js';
+import { actionIn, mentionsIn, withEmoji } from './text.js';
 
 const DRAFT_KEY = 'chat.draft.'; // + room
 const ABOUT_KEY = 'chat.about.'; // + room
@@ -21,18 +18,14 @@ const MOST_BYTES = 8 * 1024; // of UTF-8, as the server has it; a far longer one
 const MOST_MENTIONS = 20;
 
 export class Composer {
-  #form = /** @type {HTMLFormElement} */ (byId('composer'));
-  #text = /** @type {HTMLTextAreaElement} */ (byId('text'));
-  #send = /** @type {HTMLButtonElement} */ (byId('send'));
+  #form = byId('composer');
+  #text = byId('text');
+  #send = byId('send');
   #refused = byId('refused');
   /** @type {{kind: 'reply' | 'edit', message: Message} | null} */
   #about = null;
 
   /**
-   * @param {ChatClient} client
-   * @param {object} options
-   * @param {Store} options.tab
-   * @param {Store} options.browser
    * @param {() => void} options.sent
    * @param {(text: string) => void} options.tell what passes
    * @param {(problem: string) => void} options.problem what stays
@@ -58,17 +51,13 @@ export class Composer {
     this.#text.focus();
   }
 
-  /** @param {Message} message */
   reply(message) {
     if (this.#about?.kind === 'edit') this.stop();
     this.#turnTo('reply', message, this.#text.value);
     this.focus();
   }
 
-  /**
-   * @param {Message} message
-   * @param {string} [text] what becomes of it
-   */
+  /** @param {string} [text] what becomes of it */
   edit(message, text = message.text) {
     this.#turnTo('edit', message, text);
     this.focus();
@@ -88,11 +77,6 @@ export class Composer {
     return this.browser.getItem(DRAFT_KEY + this.client.room) ?? '';
   }
 
-  /**
-   * @param {'reply' | 'edit'} kind
-   * @param {Message} message
-   * @param {string} text
-   */
   #turnTo(kind, message, text) {
     this.#about = { kind, message };
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
@@ -143,7 +127,6 @@ export class Composer {
     this.#text.style.height = `${this.#text.scrollHeight}px`;
   }
 
-  /** @param {KeyboardEvent} event */
   #key(event) {
     // isComposing: this Enter chooses a word in an input method and is not meant for us.
     if (event.isComposing || this.completion.key(event)) return;
@@ -156,10 +139,7 @@ export class Composer {
     }
   }
 
-  /**
-   * What is typed or pasted where nothing takes it is meant for the field, which gets this key as well.
-   * @param {KeyboardEvent} event
-   */
+  /** What is typed or pasted where nothing takes it is meant for the field, which gets this key as well. */
   #stray(event) {
     const { key, ctrlKey, metaKey, altKey, defaultPrevented, target } = event;
     // AltGr writes, and says that it is Ctrl and Alt together; a dead key writes with the next one.
@@ -169,7 +149,6 @@ export class Composer {
     if (!target.closest('input, textarea, select, dialog, [popover], .panel.open')) this.focus();
   }
 
-  /** @param {KeyboardEvent} event */
   #editLast(event) {
     const { identity, current } = this.client;
     const last = current.timeline.messages.findLast((message) => identity.owns(message) && !message.deleted);
@@ -194,7 +173,6 @@ export class Composer {
     return `No such command: ${command} (there is only /me TEXT). To send it as text, write /${command}.`;
   }
 
-  /** @param {SubmitEvent} event */
   #submit(event) {
     event.preventDefault();
     const text = this.#written;
@@ -205,10 +183,6 @@ export class Composer {
     else this.#publish(text.replace(/^\/\//, '/'));
   }
 
-  /**
-   * @param {Message} message
-   * @param {string} text
-   */
   #sendEdit(message, text) {
     const { current } = this.client;
     this.stop();
@@ -221,7 +195,6 @@ export class Composer {
     });
   }
 
-  /** @param {string} text */
   #publish(text) {
     const replyTo = this.#about?.message.offset;
     this.#text.value = '';
@@ -232,7 +205,6 @@ export class Composer {
     this.sent();
   }
 
-  /** @param {string} text */
   #mentioned(text) {
     if (!text.includes('@')) return [];
     const people = this.completion.people();

@@ -1,18 +1,12 @@
 /**
  * The line below the room's name: whether we are connected, how, and when it is tried again.
  * Owns: its words. May not: decide anything about the connection.
- *
- * @import { ChatClient } from './client.js'
- * @import { State } from './connection.js'
  */
 import { byId } from './dom.js';
 
 export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
 
-/**
- * @param {State} state
- * @param {boolean} isOut whether the open room is one that we are not in
- */
+/** @param {boolean} isOut whether the open room is one that we are not in */
 function inWords({ phase, kind, until, reason }, isOut) {
   if (phase === 'live') return reason || `${isOut ? 'out of this room' : 'live'} · ${KINDS[kind]}`;
   if (phase === 'connecting') return reason ? 'reconnecting…' : 'connecting…';
@@ -27,7 +21,6 @@ export class ConnectionLine {
   #spoken = byId('connection-spoken');
   #ticking = 0;
 
-  /** @param {ChatClient} client */
   constructor(client) {
     this.client = client;
     for (const event of ['state', 'room', 'refused', 'caughtup']) client.addEventListener(event, () => this.#show());

@@ -1,10 +1,10 @@
 /**
  * Keeps one link to the server open: over which transport, and when to try again.
- * Owns: the link in use, the ladder of transports, the state. May not: know rooms or messages, touch the DOM.
+ * Owns: the link in use, the transport in use, the state. May not: know rooms or messages, touch the DOM.
  *
- * It climbs down the ladder (WebSocket, event stream, long-poll) only when a transport fails to open although the server
- * answers `/readyz`; when the server itself is away, it waits with jittered back-off and tries the same rung again.
- * From a lower rung it looks, ever less often, whether a WebSocket works by now, and changes over without a break.
+ * It goes on to the next transport (WebSocket, event stream, long-poll) only if one fails to open although the server
+ * answers `/readyz`. While the server itself is away, it tries the same transport again, with back-off.
+ * From another transport it tries a WebSocket now and then, and changes over without a break.
  *
  * @import { ChatError, Page } from './wire.js'
  *
@@ -35,21 +35,20 @@
  * @property {number | null} until when `waiting` ends, in ms of performance.now()
  * @property {string} reason why it is not live, for the person
  */
-import { delayBefore, sleep } from './backoff.js';
+import { delayBefore, sleep } from './wire.js';
 
 /** @type {Kind[]} best first */
-export const LADDER = ['ws', 'sse', 'poll'];
+export const TRANSPORTS = ['ws', 'sse', 'poll'];
 const STABLE_AFTER = 10_000; // ms for which a link has to be open before the back-off starts from its beginning again
-const SHORT_LIVES = 3; // in a row, and the rung is taken for broken: some proxies let a WebSocket open, then cut it
-const LOOK_UP_FIRST = 30_000; // ms on a lower rung before the first look at the WebSocket
-const LOOK_UP_LONGEST = 10 * 60_000; // ms; each look that fails doubles the wait up to this
+const SHORT_LIVES = 3; // in a row, and the transport counts as broken: some proxies cut a WebSocket soon after it opens
+const LOOK_UP_FIRST = 30_000; // ms on another transport before a WebSocket is tried again
+const LOOK_UP_LONGEST = 10 * 60_000; // ms; each attempt that fails doubles the wait up to this
 
 export class Connection {
-  /** @type {State} */
   state;
   /** @type {Link | null} */
   link = null;
-  #rung = 0;
+  #transport = 0;
   #failures = 0;
   #shortLives = 0;
   #readyAt = 0;
@@ -58,27 +57,25 @@ export class Connection {
   #waiting = new AbortController();
 
   /**
-   * @param {object} options
-   * @param {Kind[]} options.ladder
    * @param {(kind: Kind, handlers: any) => Link} options.open
    * @param {() => Promise<void>} options.ready resolves when the server takes traffic; throws a ChatError otherwise
    * @param {{stateChanged: () => void, opening: (link: Link) => void, up: (link: Link, hello: Json | null) => void, down: () => void,
    *   page: (room: string, page: Page) => void, pushed: (pushed: Json) => void,
    *   refused: (room: string, error: ChatError) => void}} options.handlers
    */
-  constructor({ ladder, open, ready, handlers }) {
-    this.ladder = ladder;
+  constructor({ transports, open, ready, handlers }) {
+    this.transports = transports;
     this.open = open;
     this.isServing = ready;
     this.handlers = handlers;
-    this.state = { phase: 'connecting', kind: ladder[0], until: null, reason: '' };
+    this.state = { phase: 'connecting', kind: transports[0], until: null, reason: '' };
   }
 
   start() {
     this.#waiting.abort();
     this.#waiting = new AbortController();
     this.#enter('connecting', { reason: this.state.reason });
-    this.link = this.open(this.ladder[this.#rung], this);
+    this.link = this.open(this.transports[this.#transport], this);
     this.handlers.opening(this.link);
   }
 
@@ -91,7 +88,7 @@ export class Connection {
   /** Begin anew, with the best transport: as somebody else, whom the server may treat otherwise. */
   restart() {
     this.#drop();
-    this.#rung = this.#failures = this.#shortLives = 0;
+    this.#transport = this.#failures = this.#shortLives = 0;
     this.start();
   }
 
@@ -112,7 +109,7 @@ export class Connection {
    * @param {{until?: number | null, reason?: string}} [more]
    */
   #enter(phase, { until = null, reason = '' } = {}) {
-    this.state = { phase, kind: this.ladder[this.#rung], until, reason };
+    this.state = { phase, kind: this.transports[this.#transport], until, reason };
     this.handlers.stateChanged();
   }
 
@@ -124,7 +121,7 @@ export class Connection {
     this.#readyAt = performance.now();
     this.#enter('live');
     this.handlers.up(link, hello);
-    if (this.#rung > 0) this.#lookUp(link);
+    if (this.#transport > 0) this.#lookUp(link);
   }
 
   /** @type {LinkHandlers['page']} */
@@ -160,7 +157,7 @@ export class Connection {
     const { signal } = this.#waiting;
     const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
     let { retryAfter } = loss;
-    if (isBroken && this.#rung + 1 < this.ladder.length) {
+    if (isBroken && this.#transport + 1 < this.transports.length) {
       this.#enter('connecting', { reason: loss.reason });
       const away = await this.isServing().then(
         () => null,
@@ -168,7 +165,7 @@ export class Connection {
       );
       if (signal.aborted) return; // hurried meanwhile
       if (away === null) {
-        this.#rung += 1;
+        this.#transport += 1;
         this.#failures = this.#shortLives = 0;
         return this.start();
       }
@@ -180,18 +177,15 @@ export class Connection {
     if (!signal.aborted) this.start();
   }
 
-  /**
-   * From a lower rung, look whether a WebSocket opens by now, and take it if so.
-   * @param {Link} below
-   */
+  /** Try whether a WebSocket opens by now, and change over to it if so. */
   async #lookUp(below) {
     await sleep(this.#lookUpAfter, this.#waiting.signal);
     if (below !== this.link) return;
     this.#lookUpAfter = Math.min(2 * this.#lookUpAfter, LOOK_UP_LONGEST);
-    this.open(this.ladder[0], {
-      ready: (/** @type {Link} */ above, /** @type {Json | null} */ hello) => {
+    this.open(this.transports[0], {
+      ready: (above, hello) => {
         if (below !== this.link) return above.close();
-        this.#rung = 0;
+        this.#transport = 0;
         this.link = above;
         below.close();
         above.handlers = this;

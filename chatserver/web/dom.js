@@ -1,21 +1,16 @@
 /**
- * The few DOM words this page repeats. Text always goes in as text: nothing here, or anywhere, sets HTML.
+ * What all views use: elements, confirmations, popovers.
+ * Text always goes in as text: nothing here, or anywhere, sets HTML.
  */
 import { hue, initials } from './text.js';
 
-/**
- * @param {string} tag
- * @param {{[property: string]: unknown}} [properties]
- * @param {...(Node | string)} children
- */
 export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
-/** @param {string} id */
-export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+export const byId = (id) => document.getElementById(id);
 
 const SURE_FOR = 4_000; // ms
 let asking = new AbortController();
@@ -26,8 +21,6 @@ export const stopAsking = () => asking.abort();
 /**
  * Whether a press is the second one on the same button; the first makes it red, and asks. The question is gone after
  * some seconds, by Escape, and when something else is pressed or focused.
- * @param {HTMLElement} button
- * @param {string} question
  * @param {(text: string) => void} tell
  */
 export function isSure(button, question, tell) {
@@ -51,8 +44,6 @@ export function isSure(button, question, tell) {
 /**
  * Open a popover below an element, or above it where there is more room, on the side of the page where the element is;
  * and begin with its first button.
- * @param {HTMLElement} popover
- * @param {HTMLElement} anchor
  */
 export function openAt(popover, anchor) {
   const { top, bottom, left, right } = anchor.getBoundingClientRect();

@@ -6,14 +6,8 @@
  * A room without a cursor begins with an ordinary page of the present, and so does one that is streamed: a page says
  * `recovered`, for which a stream has no field. A browser opens six connections to a server over HTTP/1.1, for all its
  * tabs together; so no page holds more than two.
- *
- * @import { HttpApi } from './http.js'
- * @import { Json, LinkHandlers } from './connection.js'
- * @import { Page } from './wire.js'
  */
-import { delayBefore, sleep } from './backoff.js';
-import { EventStreamParser } from './event-stream.js';
-import { ChatError } from './wire.js';
+import { ChatError, delayBefore, sleep } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
 const POLL_WAIT = 25; // s a poll is held, as most do: proxies cut at 30 or 60
@@ -35,11 +29,6 @@ export class HttpLink {
   #streamed = null;
   #opened = false;
 
-  /**
-   * @param {'sse' | 'poll'} kind
-   * @param {HttpApi} api
-   * @param {LinkHandlers} handlers
-   */
   constructor(kind, api, handlers) {
     this.kind = kind;
     this.api = api;
@@ -59,7 +48,6 @@ export class HttpLink {
   }
 
   /**
-   * @param {string} room
    * @param {string | null} cursor
    * @param {boolean} isOpen whether it is the one that is looked at
    */
@@ -77,10 +65,6 @@ export class HttpLink {
     }
   }
 
-  /**
-   * @param {string} room
-   * @param {string | null} cursor
-   */
   async #followByStream(room, cursor) {
     const before = this.#streamed;
     before?.ends.abort();
@@ -98,11 +82,6 @@ export class HttpLink {
     }
   }
 
-  /**
-   * @param {string} room
-   * @param {Error} error
-   * @param {AbortSignal} signal
-   */
   #failed(room, error, signal) {
     if (!(error instanceof ChatError)) throw error;
     if (signal.aborted) return;
@@ -112,7 +91,6 @@ export class HttpLink {
     this.handlers.refused(this, room, error);
   }
 
-  /** @param {string} room */
   unfollow(room) {
     this.#wanted.delete(room);
     if (this.#polled.delete(room)) this.#holding.abort();
@@ -121,7 +99,6 @@ export class HttpLink {
     this.#streamed = null;
   }
 
-  /** @param {Json} request */
   ask(request) {
     return this.api.ask(request);
   }
@@ -140,9 +117,7 @@ export class HttpLink {
   }
 
   /**
-   * @param {string} room
    * @param {string | null} cursor
-   * @param {AbortSignal} signal
    * @returns {Promise<string>} the cursor of the present
    */
   async #catchUp(room, cursor, signal) {
@@ -155,11 +130,7 @@ export class HttpLink {
     }
   }
 
-  /**
-   * One room more in the poll.
-   * @param {string} room
-   * @param {string} cursor
-   */
+  /** One room more in the poll. */
   #poll(room, cursor) {
     this.#polled.set(room, cursor);
     this.#holding.abort();
@@ -190,10 +161,7 @@ export class HttpLink {
     this.#isPolling = false;
   }
 
-  /**
-   * Be out of the room that was refused. If none is named, they are too many: the last has to wait to be looked at.
-   * @param {ChatError} error
-   */
+  /** Be out of the room that was refused. If none is named, they are too many: the last has to wait to be looked at. */
   #pollFailed(error) {
     if (error.isTemporary) return this.#end(error);
     const rooms = [...this.#polled.keys()];
@@ -206,7 +174,6 @@ export class HttpLink {
   /**
    * Until the server takes us out of the room; any other end is an error.
    * @param {{room: string, cursor: string | null}} streamed
-   * @param {AbortSignal} signal
    */
   async #stream(streamed, signal) {
     const path = `/rooms/${encodeURIComponent(streamed.room)}/events?after=${encodeURIComponent(streamed.cursor ?? '')}`;
@@ -237,11 +204,6 @@ export class HttpLink {
     }
   }
 
-  /**
-   * @param {string} room
-   * @param {Page} page
-   * @param {AbortSignal} signal
-   */
   #deliver(room, page, signal) {
     if (!signal.aborted) this.handlers.page(this, room, page);
   }
@@ -252,7 +214,6 @@ export class HttpLink {
     this.handlers.ready(this, null);
   }
 
-  /** @param {ChatError} error */
   #end(error) {
     if (this.#stop.signal.aborted) return;
     this.#stop.abort();
@@ -262,5 +223,40 @@ export class HttpLink {
       forGood: false,
       reason: error.message,
     });
+  }
+}
+
+/**
+ * Parses `text/event-stream` as it arrives, in any cuts. `fetch` is used and not `EventSource`, because that hides
+ * what is needed here: the heartbeat comments, the status and Retry-After of a refusal, and when to retry.
+ */
+export class EventStreamParser {
+  #rest = '';
+  #event = '';
+  #data = [];
+
+  /** @returns {{event: string, data: string}[]} the events that this chunk completed */
+  feed(chunk) {
+    const text = this.#rest + chunk;
+    // A lone CR at the very end may be the first half of CRLF: it waits for what follows.
+    const end = text.endsWith('\r') ? text.length - 1 : text.length;
+    const lines = text.slice(0, end).split(/\r\n|\n|\r/);
+    this.#rest = lines.pop() + text.slice(end);
+    return lines.map((line) => this.#line(line)).filter((event) => event !== null);
+  }
+
+  #line(line) {
+    if (line === '') {
+      const event = this.#data.length ? { event: this.#event || 'message', data: this.#data.join('\n') } : null;
+      this.#event = '';
+      this.#data = [];
+      return event;
+    }
+    const colon = line.indexOf(':');
+    const field = colon === -1 ? line : line.slice(0, colon);
+    const value = colon === -1 ? '' : line.slice(colon + 1).replace(/^ /, '');
+    if (field === 'event') this.#event = value;
+    else if (field === 'data') this.#data.push(value);
+    return null; // `id` is repeated inside the data; comments and `retry` need no answer here
   }
 }

@@ -2,15 +2,13 @@
  * The server's HTTP requests as functions that return the answer or throw a ChatError.
  * Owns: deadlines of requests, the reading of errors. May not: retry (its callers decide), touch the DOM.
  *
- * @import { Json } from './connection.js'
- * @import { Ack, Message, Page, User } from './wire.js'
+ * @import { Message, Page, User } from './wire.js'
  */
 import { ChatError } from './wire.js';
 
 const REQUEST_DEADLINE = 15_000; // ms; the server answers or refuses within 10 s (its SERVING deadline)
 const QUICK_DEADLINE = 5_000; // ms, for what costs the server nothing
 
-/** @param {Response} response */
 async function refusal(response) {
   const seconds = Number(response.headers.get('Retry-After') ?? NaN);
   const details = { status: response.status, retryAfter: Number.isFinite(seconds) ? seconds : null };
@@ -23,22 +21,15 @@ async function refusal(response) {
   }
 }
 
-/** @param {string} room */
 const path = (room, rest = '') => `/rooms/${encodeURIComponent(room)}${rest}`;
 
 export class HttpApi {
-  /**
-   * @param {string} origin
-   * @param {string | null} [token]
-   */
   constructor(origin, token = null) {
     this.origin = origin;
     this.token = token;
   }
 
   /**
-   * @template T
-   * @param {string} path
    * @param {(response: Response) => T | Promise<T>} read what to make of a good answer
    * @param {RequestInit & {deadline?: number}} [options] `deadline` in ms, until `read` is done
    * @returns {Promise<T>}
@@ -61,19 +52,10 @@ export class HttpApi {
     }
   }
 
-  /**
-   * @param {string} path
-   * @param {RequestInit & {deadline?: number}} [options]
-   */
   json(path, options) {
     return this.fetch(path, (response) => (response.status === 204 ? null : response.json()), options);
   }
 
-  /**
-   * @param {string} method
-   * @param {string} path
-   * @param {object} [body]
-   */
   #change(method, path, body) {
     const content = body && { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
     return this.json(path, { method, ...content });
@@ -81,7 +63,6 @@ export class HttpApi {
 
   /**
    * A part of a room's log, oldest first; with `wait` (s) the server holds the request until there is news.
-   * @param {string} room
    * @param {{after?: string | null, before?: string, limit?: number, wait?: number, signal?: AbortSignal}} options
    * @returns {Promise<Page>}
    */
@@ -103,11 +84,7 @@ export class HttpApi {
     return this.json(`/poll?${query}`, { signal, deadline: REQUEST_DEADLINE + wait * 1000 });
   }
 
-  /**
-   * What a WebSocket is asked, as a request.
-   * @param {Json} request
-   * @returns {Promise<any>}
-   */
+  /** What a WebSocket is asked, as a request. */
   ask({ type, room, offset, emoji, on, ...body }) {
     const message = path(room, `/messages/${offset}`);
     switch (type) {
@@ -148,7 +125,6 @@ export class HttpApi {
 
   /**
    * @param {{q: string, room?: string, before?: string, limit?: number}} wanted
-   * @param {AbortSignal} [signal]
    * @returns {Promise<{results: (Message & {snippet?: [string, boolean][]})[]}>}
    */
   search(wanted, signal) {

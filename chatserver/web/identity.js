@@ -3,8 +3,7 @@
  * first message that comes back with an offset we were given. Also what everybody is called, and what we reacted to.
  * May not: decide anything about rights.
  *
- * @import { Store } from './storage.js'
- * @import { Change, Message, User } from './wire.js'
+ * @import { User } from './wire.js'
  */
 import { readJson } from './storage.js';
 import { mentionsIn } from './text.js';
@@ -12,11 +11,10 @@ import { mentionsIn } from './text.js';
 export const ME_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
 const REACTED_KEY = 'chat.reacted';
 const MOST_REACTED = 500;
-const GUEST = { guest: true, moderates: /** @type {string[]} */ ([]) };
+const GUEST = { guest: true, moderates: [] };
 
 /**
  * A pattern of rooms (`team-*`). Of what stands in brackets any character will do: the server knows better, and says so.
- * @param {string} pattern
  */
 export function patternOf(pattern) {
   const parts = pattern.match(/\[.[^\]]*\]|./g) ?? [];
@@ -36,10 +34,6 @@ export class Identity {
   /** @type {Set<string>} `room/offset/emoji`; the server counts reactions and does not list whose they are */
   #reacted;
 
-  /**
-   * @param {Store} storage
-   * @param {() => void} changed
-   */
   constructor(storage, changed) {
     this.storage = storage;
     this.changed = changed;
@@ -48,7 +42,6 @@ export class Identity {
   }
 
   /**
-   * @param {User} user
    * @param {{guest?: boolean, moderates?: string[]}} [told] by the server; without its word, the same person is what it was
    */
   is({ id, name }, told = this.user?.id === id ? this.#told : GUEST) {
@@ -67,61 +60,40 @@ export class Identity {
     return this.#told.guest;
   }
 
-  /** @param {string} room */
   moderates(room) {
     return this.#told.moderates.some((pattern) => patternOf(pattern).test(room));
   }
 
-  /** @param {{user: User}} message */
   owns({ user }) {
     return user.id === this.user?.id;
   }
 
-  /**
-   * @param {string} room
-   * @param {number} offset
-   */
   published(room, offset) {
     this.#published.add(`${room}/${offset}`);
   }
 
-  /** @param {Message} message */
   learn({ room, offset, user }) {
     this.meet(user);
     if (this.#published.delete(`${room}/${offset}`)) this.is(user);
   }
 
-  /** @param {User} user */
   meet({ id, name }) {
     this.#names.set(id, name);
   }
 
-  /** @param {string} id */
   nameOf(id) {
     return this.#names.get(id);
   }
 
-  /**
-   * The names that a text mentions, of those we know.
-   * @param {string} text
-   */
+  /** The names that a text mentions, of those we know. */
   namesIn(text) {
     return text.includes('@') ? mentionsIn(text, [...this.#names.values()]).map(({ name }) => name) : [];
   }
 
-  /**
-   * @param {{room: string, offset: number}} message
-   * @param {string} emoji
-   */
   hasReacted({ room, offset }, emoji) {
     return this.#reacted.has(`${room}/${offset}/${emoji}`);
   }
 
-  /**
-   * @param {{room: string, offset: number}} message
-   * @param {string} emoji
-   * @param {boolean} on
-   */
   reacted({ room, offset }, emoji, on) {
     const key = `${room}/${offset}/${emoji}`;
     this.#reacted.delete(key);

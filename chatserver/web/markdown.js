@@ -1,12 +1,9 @@
 /**
  * A message's text as nodes: code, bold, italic, struck out, lists, quotes, links. Built by DOM calls alone, so that whatever a
  * message says, it can become no other element than these, and no link but http and https.
- *
- * @import { Message } from './wire.js'
  */
 import { make } from './dom.js';
-import { withEmoji } from './emoji.js';
-import { actionIn, mentionsIn, splitLinks } from './text.js';
+import { actionIn, mentionsIn, splitLinks, withEmoji } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
@@ -17,18 +14,9 @@ const INLINE =
   /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
 const DEEPEST = 6; // marks within marks
 
-/**
- * @param {string} href
- * @param {string | Node} shown
- */
 const link = (href, shown) => make('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer' }, shown);
 
-/**
- * @param {string} text
- * @param {string[]} names mentioned in it
- * @param {number} [depth]
- * @returns {(Node | string)[]}
- */
+/** @param {string[]} names mentioned in it */
 function inline(text, names, depth = 0) {
   if (depth > DEEPEST) return [text];
   const nodes = [];
@@ -47,11 +35,6 @@ function inline(text, names, depth = 0) {
   return [...nodes, ...mentions(text.slice(end), names)];
 }
 
-/**
- * @param {string} text
- * @param {string[]} names
- * @returns {(Node | string)[]}
- */
 function mentions(text, names) {
   const nodes = [];
   let end = 0;
@@ -65,10 +48,7 @@ function mentions(text, names) {
   return nodes;
 }
 
-/**
- * @param {string} text without fences
- * @param {string[]} names
- */
+/** @param {string} text without fences */
 function blocks(text, names) {
   const nodes = [];
   /** @type {{kind: string, lines: string[], levels: number[], start?: string}[]} */
@@ -92,9 +72,9 @@ function blocks(text, names) {
     if (kind === 'ul' || kind === 'ol') {
       const list = make(kind, {}, ...lines.map((line) => make('li', {}, ...inline(line, names))));
       [...list.children].forEach((item, at) => {
-        if (levels[at]) /** @type {HTMLElement} */ (item).style.marginInlineStart = `${levels[at] * EM_A_LEVEL}em`;
+        if (levels[at]) item.style.marginInlineStart = `${levels[at] * EM_A_LEVEL}em`;
       });
-      if (start) /** @type {HTMLOListElement} */ (list).start = Number(start);
+      if (start) list.start = Number(start);
       nodes.push(list);
     } else {
       const content = lines.join('\n').replace(/^\n+|\n+$/g, '');
@@ -105,7 +85,6 @@ function blocks(text, names) {
 }
 
 /**
- * @param {string} text
  * @param {string[]} [names] of the people mentioned
  * @returns {Node[]} blocks
  */
@@ -118,17 +97,11 @@ export function markdown(text, names = []) {
   return text ? [...nodes, ...blocks(text, names)] : nodes;
 }
 
-/**
- * A text on one line, without its marks.
- * @param {string} text
- */
+/** A text on one line, without its marks. */
 export function plain(text) {
   const lines = markdown(text).flatMap((block) => (block instanceof HTMLElement && block.matches('ul, ol') ? [...block.children] : [block]));
   return lines.map((line) => line.textContent).join(' ').replace(/\s+/g, ' ');
 }
 
-/**
- * A message on one line, behind the name of its author.
- * @param {Message} message
- */
+/** A message on one line, behind the name of its author. */
 export const inShort = (message) => plain(actionIn(message) ?? message.text);

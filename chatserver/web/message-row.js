@@ -1,25 +1,21 @@
 /**
- * One message as a row: who, when, what, what it answers, how others took it.
- * Owns nothing; may not: know where in the list it stands.
+ * One message as a row: who, when, what, what it answers, how others took it. A long text shows its first lines, and a
+ * button for the rest.
+ * Owns: which messages are shown whole, as long as the page lives. May not: know where in the list a row stands.
  *
- * @import { ChatClient } from './client.js'
  * @import { Message } from './wire.js'
  */
 import { avatar, make } from './dom.js';
-import { withEmoji } from './emoji.js';
-import { foldable } from './fold.js';
 import { inShort, markdown } from './markdown.js';
-import { actionIn, clock, fullTime, isOnlyEmoji, plural } from './text.js';
+import { actionIn, clock, isOnlyEmoji, plural, withEmoji } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const MOST_NAMED = 10; // people at a reaction
+const FOLD_FROM = 20; // lines, as estimated; twelve of them are shown (chat.css), so that a press is worth it
+const COLUMNS = 75; // in a line at most
+const PER_COLUMN = 11; // px of the window, where it is narrower
 const IN_ROW = '.chip, .quote, .fold, .text a';
-const LIST = new Intl.ListFormat('en-GB');
 
-/**
- * @param {Message} message
- * @param {Message | null} previous
- */
 export function startsGroup(message, previous) {
   if (!previous || previous.user.id !== message.user.id || previous.user.name !== message.user.name || message.reply_to) return true;
   return Date.parse(message.time) - Date.parse(previous.time) > GROUP_SPAN;
@@ -27,7 +23,6 @@ export function startsGroup(message, previous) {
 
 /**
  * Write what stands above a message.
- * @param {HTMLElement} row
  * @param {{day: string | null, isAfterLoss: boolean, isDivided: boolean}} above
  */
 export function writeAbove(row, { day, isAfterLoss, isDivided }) {
@@ -37,19 +32,11 @@ export function writeAbove(row, { day, isAfterLoss, isDivided }) {
   if (day) row.prepend(make('p', { className: 'day' }, make('span', {}, day)));
 }
 
-/**
- * Whether the Tab key stops at a row, and at what stands in it.
- * @param {HTMLElement} row
- * @param {number} tabIndex
- */
+/** Whether the Tab key stops at a row, and at what stands in it. */
 export function stopIn(row, tabIndex) {
-  for (const each of [row, .../** @type {NodeListOf<HTMLElement>} */ (row.querySelectorAll(IN_ROW))]) each.tabIndex = tabIndex;
+  for (const each of [row, ...row.querySelectorAll(IN_ROW)]) each.tabIndex = tabIndex;
 }
 
-/**
- * @param {ChatClient} client
- * @param {Message} message
- */
 export function messageRow(client, message) {
   const { user, offset, text, deleted } = message;
   const isOwn = client.identity.owns(message);
@@ -64,7 +51,7 @@ export function messageRow(client, message) {
       make('span', { className: 'author', dir: 'auto' }, isOwn ? 'You' : user.name),
       make('time', { dateTime: message.time }, clock(time)),
     ),
-    make('div', { className: 'bubble', title: fullTime(time) }, ...quote(client, message), ...foldable(message, body(client, message))),
+    make('div', { className: 'bubble' }, ...quote(client, message), ...foldable(message, body(client, message))),
     make('span', { className: 'aside', ariaHidden: 'true' }, clock(time)),
     ...reactions(client, message),
   );
@@ -76,10 +63,6 @@ export function messageRow(client, message) {
   return row;
 }
 
-/**
- * @param {ChatClient} client
- * @param {Message} message
- */
 function body(client, message) {
   const { user, text, deleted, edited, mentions = [] } = message;
   if (deleted) return make('p', { className: 'text gone' }, 'This message was deleted.');
@@ -89,7 +72,7 @@ function body(client, message) {
   const blocks = markdown(action ?? text, names);
   if (action !== null) {
     if (!(blocks[0] instanceof HTMLParagraphElement)) blocks.unshift(make('p'));
-    /** @type {HTMLElement} */ (blocks[0]).prepend('* ', make('b', { dir: 'auto' }, user.name), ' ');
+    blocks[0].prepend('* ', make('b', { dir: 'auto' }, user.name), ' ');
   }
   if (edited) {
     const mark = make('span', { className: 'edited' }, 'edited');
@@ -100,10 +83,6 @@ function body(client, message) {
   return make('div', { className: 'text', dir: 'auto' }, ...blocks);
 }
 
-/**
- * @param {ChatClient} client
- * @param {Message} message
- */
 function quote(client, { room, reply_to, deleted }) {
   if (!reply_to || deleted) return [];
   const answered = client.rooms.get(room)?.find(reply_to);
@@ -113,10 +92,6 @@ function quote(client, { room, reply_to, deleted }) {
   return [make('a', { className: 'quote', href: `#${room}/${reply_to}`, dir: 'auto' }, ...shown)];
 }
 
-/**
- * @param {ChatClient} client
- * @param {Message} message
- */
 function reactions(client, message) {
   const counted = reactionsTo(client, message);
   if (!counted.length) return [];
@@ -127,10 +102,6 @@ function reactions(client, message) {
   return [make('p', { className: 'reactions' }, ...chips)];
 }
 
-/**
- * @param {ChatClient} client
- * @param {Message} message
- */
 export function reactionsTo(client, message) {
   const counted = Object.entries(message.reactions ?? {}).filter(([, count]) => count > 0);
   return counted.map(([emoji, count]) => {
@@ -139,14 +110,7 @@ export function reactionsTo(client, message) {
   });
 }
 
-/**
- * Who reacted, as far as is known; when that is more than the count, it is not known.
- * @param {ChatClient} client
- * @param {Message} message
- * @param {string} emoji
- * @param {number} count
- * @param {boolean} isOurs
- */
+/** Who reacted, as far as is known; when that is more than the count, it is not known. */
 function who(client, { room, offset }, emoji, count, isOurs) {
   const { identity, rooms } = client;
   const others = (rooms.get(room)?.reactors.of(offset, emoji) ?? []).filter((user) => !identity.owns({ user }));
@@ -154,5 +118,53 @@ function who(client, { room, offset }, emoji, count, isOurs) {
   const known = names.length > count ? [] : names.slice(0, MOST_NAMED);
   const rest = count - known.length;
   if (rest > 0) known.push(known.length ? plural(rest, 'other') : plural(rest, 'person', 'people'));
-  return LIST.format(known);
+  return new Intl.ListFormat('en-GB').format(known);
+}
+
+// A long text
+
+/** @type {Set<string>} `room/offset` */
+const whole = new Set();
+
+/** Read as the window changes: on a phone it costs a layout, and there are many messages. */
+let width = innerWidth; // px
+addEventListener('resize', () => (width = innerWidth));
+
+const keyOf = ({ room, offset }) => `${room}/${offset}`;
+
+/**
+ * Have a message shown whole, now or as soon as it has a row.
+ * @param {{room: string, offset: number}} message
+ */
+export const unfold = (message) => whole.add(keyOf(message));
+
+/**
+ * The lines of a text, about: measuring them would cost a layout. A block of code scrolls by itself and counts as none.
+ */
+function linesOf(text) {
+  const columns = Math.min(COLUMNS, width / PER_COLUMN);
+  const lines = [...text.querySelectorAll('p, li, blockquote')].flatMap((block) => (block.textContent ?? '').split('\n'));
+  return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
+}
+
+/**
+ * The text, and its button if it is long. A press on it is told by a `fold` event, with how far the text was scrolled.
+ */
+function foldable(message, text) {
+  if (linesOf(text) < FOLD_FROM) return [text];
+  const key = keyOf(message);
+  const button = make('button', { className: 'link fold', type: 'button' });
+  const show = (isWhole) => {
+    const moved = text.scrollTop;
+    if (message.offset && isWhole) whole.add(key);
+    else whole.delete(key);
+    text.classList.toggle('folded', !isWhole);
+    button.textContent = isWhole ? 'Show less' : 'Show more';
+    button.dispatchEvent(new CustomEvent('fold', { bubbles: true, detail: moved }));
+  };
+  show(whole.has(key));
+  button.addEventListener('click', () => show(text.classList.contains('folded')));
+  // A link that was reached by the Tab key, or what the browser's own search found, scrolls into sight.
+  text.addEventListener('scroll', () => text.scrollTop && show(true));
+  return [text, button];
 }

@@ -3,14 +3,12 @@
  * Owns: the rows, of which only a window around what is read exists, the scroll position of each room, the read marker.
  * May not: fetch from the server itself, or keep messages.
  *
- * @import { ChatClient } from './client.js'
  * @import { Room } from './room.js'
  * @import { Message } from './wire.js'
  */
 import { byId } from './dom.js';
-import { unfold } from './fold.js';
 import { inShort } from './markdown.js';
-import { messageRow, startsGroup, stopIn, writeAbove } from './message-row.js';
+import { messageRow, startsGroup, stopIn, unfold, writeAbove } from './message-row.js';
 import { actionIn, dayName, isSameDay, plural } from './text.js';
 
 const NEAR_BOTTOM = 60; // px; closer than this counts as reading along
@@ -39,7 +37,6 @@ export class MessagesView {
   /** @type {number | null} the first message that was unread when the room was opened */
   #divider = null;
 
-  /** @param {ChatClient} client */
   constructor(client) {
     this.client = client;
     client.addEventListener('room', () => this.#open());
@@ -51,7 +48,7 @@ export class MessagesView {
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     this.#jump.addEventListener('click', () => this.toPresent());
     this.#list.addEventListener('keydown', (event) => this.#key(event));
-    this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(/** @type {HTMLElement} */ (target).closest('.message')));
+    this.#list.addEventListener('focusin', ({ target }) => this.#stopAt(target.closest('.message')));
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#seen());
     addEventListener('beforeprint', () => this.#print());
@@ -88,7 +85,6 @@ export class MessagesView {
 
   /**
    * Show a message, wherever in the log it stands; the newest, if it is not there.
-   * @param {number} offset
    * @returns {Promise<boolean>} whether it is there
    */
   async visit(offset) {
@@ -159,7 +155,6 @@ export class MessagesView {
     addEventListener('afterprint', () => this.#redraw(place), { once: true });
   }
 
-  /** @param {{added: Message[], changed: Message[], isLive: boolean}} news */
   #take({ added, changed, isLive }) {
     for (const message of changed) this.#replace(message);
     this.#replaceAnswersTo(changed);
@@ -180,7 +175,6 @@ export class MessagesView {
     this.#seen();
   }
 
-  /** @param {Message[]} messages */
   #speak(messages) {
     const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
     byId('messages-spoken').textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
@@ -211,7 +205,6 @@ export class MessagesView {
     this.#to = -1;
   }
 
-  /** @param {Message} message */
   #replace(message) {
     const shown = this.#rows.get(message.offset);
     if (!shown) return;
@@ -224,10 +217,7 @@ export class MessagesView {
     if (isFocused) row.focus({ preventScroll: true });
   }
 
-  /**
-   * What answers these messages quotes them.
-   * @param {Message[]} changed
-   */
+  /** What answers these messages quotes them. */
   #replaceAnswersTo(changed) {
     if (!changed.length) return;
     const offsets = new Set(changed.map(({ offset }) => offset));
@@ -278,16 +268,12 @@ export class MessagesView {
    * @param {HTMLElement | null} [row]
    */
   #stopAt(row) {
-    const before = /** @type {HTMLElement | null} */ (this.#list.querySelector(TAB_STOP));
+    const before = this.#list.querySelector(TAB_STOP);
     if (!row || row === before) return;
     if (before) stopIn(before, -1);
     stopIn(row, 0);
   }
 
-  /**
-   * @param {Message} message
-   * @param {Message | null} previous
-   */
   #decorate(message, previous) {
     const shown = this.#rows.get(message.offset);
     if (!shown) return;
@@ -343,8 +329,6 @@ export class MessagesView {
 
   /**
    * A long text is shown whole, and its beginning stays where it is; or it is folded, and is not left above the edge.
-   * @param {Element} button
-   * @param {number} moved
    */
   #folded(button, moved) {
     this.#scroller.scrollTop += moved;
@@ -382,7 +366,6 @@ export class MessagesView {
     if (room === this.client.current) this.#scrolled();
   }
 
-  /** @param {KeyboardEvent} event */
   #key(event) {
     const row = event.target instanceof Element && event.target.closest('.message');
     if (!row || event.target !== row) return;

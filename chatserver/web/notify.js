@@ -2,8 +2,6 @@
  * What draws the eye from elsewhere: the number in the title, and notifications where they were asked for.
  * Owns: which room may notify of what (kept by this browser). May not: ask for permission unless the person pressed.
  *
- * @import { ChatClient } from './client.js'
- * @import { Store } from './storage.js'
  * @import { Message } from './wire.js'
  */
 import { byId } from './dom.js';
@@ -18,16 +16,12 @@ const LONGEST = 200; // characters of a message
 const permission = () => ('Notification' in window ? Notification.permission : 'denied');
 
 export class Notifier {
-  #choice = /** @type {HTMLSelectElement} */ (byId('notify'));
+  #choice = byId('notify');
   /** @type {{[room: string]: Level}} */
   #levels;
   /** @type {WeakSet<Message>} that do not mention us, unless an edit makes them */
   #forOthers = new WeakSet();
 
-  /**
-   * @param {ChatClient} client
-   * @param {Store} storage
-   */
   constructor(client, storage) {
     this.client = client;
     this.storage = storage;
@@ -40,7 +34,6 @@ export class Notifier {
     byId('room-menu').addEventListener('beforetoggle', () => this.#showPermission());
   }
 
-  /** @param {string} room */
   #level(room) {
     return this.#levels[room] ?? 'mentions';
   }
@@ -52,7 +45,7 @@ export class Notifier {
   }
 
   async #chosen() {
-    const level = /** @type {Level} */ (this.#choice.value);
+    const level = this.#choice.value;
     this.#levels[this.client.room] = level;
     this.storage.setItem(KEY, JSON.stringify(this.#levels));
     this.#showTitle();
@@ -72,7 +65,6 @@ export class Notifier {
     byId('notify-blocked').hidden = !isWanted || permission() !== 'denied';
   }
 
-  /** @param {{room: string, added: Message[], changed: Message[], isLive: boolean}} news */
   #heard({ room, added, changed, isLive }) {
     const mentions = this.#mentions(added, changed);
     if (!isLive || permission() !== 'granted') return;
@@ -82,17 +74,12 @@ export class Notifier {
     if (message) this.#show(message);
   }
 
-  /**
-   * The messages that mention us, and did not before.
-   * @param {Message[]} added
-   * @param {Message[]} changed
-   */
+  /** The messages that mention us, and did not before. */
   #mentions(added, changed) {
     for (const message of added) this.#forOthers.add(message);
     return [...changed, ...added].filter((message) => this.client.mentionsUs(message) && this.#forOthers.delete(message));
   }
 
-  /** @param {Message} message */
   #show(message) {
     const { room, offset, user } = message;
     const shown = new Notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, LONGEST), tag: `chat-${room}` });

@@ -7,8 +7,7 @@
  * same key from the same user with the first result for ten minutes. Behind that window a repeat could be a double, so
  * the person is asked instead. The list outlives a reload, in the tab's own storage.
  *
- * @import { Store } from './storage.js'
- * @import { Ack, ChatError, Message } from './wire.js'
+ * @import { Ack, ChatError } from './wire.js'
  *
  * @typedef {'queued' | 'sending' | 'sent' | 'failed'} ItemState
  * @typedef {{replyTo?: number, mentions?: string[]}} Extras
@@ -24,9 +23,8 @@
  * @property {number | null} [until] ms since the epoch; before that the server takes no more messages
  * @property {number | null} offset where the log has it, once we know or believe so
  */
-import { delayBefore, sleep } from './backoff.js';
 import { readJson } from './storage.js';
-import { ChatError, randomKey } from './wire.js';
+import { ChatError, delayBefore, randomKey, sleep } from './wire.js';
 
 const STORAGE_KEY = 'chat.outbox';
 const KEY_WINDOW = 9 * 60_000; // ms; the server remembers keys for 10 minutes, less a margin for clocks
@@ -41,10 +39,6 @@ export class Outbox {
   /** @type {Map<string, {resolve: (ack: Ack) => void, reject: (error: ChatError) => void}>} by key */
   #promises = new Map();
 
-  /**
-   * @param {Store} storage
-   * @param {{changed: () => void, stored: (item: Item, ack: Ack) => void}} handlers
-   */
   constructor(storage, handlers) {
     this.storage = storage;
     this.handlers = handlers;
@@ -53,12 +47,7 @@ export class Outbox {
     }
   }
 
-  /**
-   * @param {string} room
-   * @param {string} text
-   * @param {Extras} [extras]
-   * @returns {Promise<Ack>} settles when the message is durable, or refused for good
-   */
+  /** @returns {Promise<Ack>} settles when the message is durable, or refused for good */
   add(room, text, extras = {}) {
     const key = randomKey();
     const item = { key, room, text, extras, created: Date.now(), firstTried: null, problem: null, offset: null };
@@ -69,7 +58,6 @@ export class Outbox {
     return promise;
   }
 
-  /** @param {(item: Item) => Promise<Ack>} deliver */
   resume(deliver) {
     this.#deliver = deliver;
     for (const { room } of [...this.items]) this.#pump(room);
@@ -79,7 +67,6 @@ export class Outbox {
     this.#deliver = null;
   }
 
-  /** @param {string} key */
   retry(key) {
     const item = this.items.find((each) => each.key === key);
     if (!item) return;
@@ -89,7 +76,6 @@ export class Outbox {
     this.#pump(item.room);
   }
 
-  /** @param {string} key */
   discard(key) {
     this.items = this.items.filter((item) => item.key !== key);
     this.#promises.delete(key);
@@ -99,7 +85,6 @@ export class Outbox {
   /**
    * A message of our own came in: it is one of these, and must not be seen twice. Before its acknowledgement the text
    * tells which; a wrong guess (two windows, same words) heals when the acknowledgement brings the true offset.
-   * @param {Message} message
    */
   arrived({ room, offset, text }) {
     const here = this.items.filter((item) => item.room === room);
@@ -110,10 +95,7 @@ export class Outbox {
     if (guess) this.#changed();
   }
 
-  /**
-   * Nobody follows this room any more, so nobody waits for its stored messages to come in.
-   * @param {string} room
-   */
+  /** Nobody follows this room any more, so nobody waits for its stored messages to come in. */
   leave(room) {
     this.items = this.items.filter((item) => item.room !== room || item.state !== 'sent');
     this.#changed();
@@ -143,7 +125,6 @@ export class Outbox {
   }
 
   /**
-   * @param {Item} item
    * @param {(item: Item) => Promise<Ack>} deliver
    * @returns {Promise<ChatError | null>} the error when it should be tried again
    */
@@ -153,6 +134,7 @@ export class Outbox {
       else this.discard(item.key); // we saw it come in
       return null;
     }
+    const { firstTried } = item;
     item.firstTried ??= Date.now();
     Object.assign(item, { state: 'sending', until: null });
     this.#changed();
@@ -168,6 +150,7 @@ export class Outbox {
     } catch (error) {
       if (error.isTemporary) {
         item.state = 'queued';
+        if (!error.isLost) item.firstTried = firstTried; // refused: this attempt has stored nothing
         return error;
       }
       this.#fail(item, error);
@@ -175,10 +158,6 @@ export class Outbox {
     }
   }
 
-  /**
-   * @param {Item} item
-   * @param {ChatError} error
-   */
   #fail(item, error) {
     Object.assign(item, { state: 'failed', problem: error.message, offset: null });
     this.#promises.get(item.key)?.reject(error);

@@ -1,6 +1,6 @@
 /**
- * The page's table of contents: builds the client and its views, and carries what belongs to none of them: the address
- * (`#room`, `#room/offset`, `?transport=`) and the banner.
+ * Builds the client and its views, and owns what belongs to none of them: the address (`#room`, `#room/offset`,
+ * `?transport=`), the drawers, the banner and the toast.
  */
 import { Account } from './account.js';
 import { Actions } from './actions.js';
@@ -11,10 +11,8 @@ import { byId, hasFingers } from './dom.js';
 import { ME_KEY } from './identity.js';
 import { MessagesView } from './messages-view.js';
 import { Notifier } from './notify.js';
-import { closePanels } from './panels.js';
 import { PendingView } from './pending-view.js';
 import { PeopleView } from './people-view.js';
-import { PersonMenu } from './person-menu.js';
 import { OURS_KEY, RoomsView } from './rooms-view.js';
 import { openStorage } from './storage.js';
 import { Switcher } from './switcher.js';
@@ -22,11 +20,15 @@ import { TabLink, canShare } from './tab-link.js';
 import { ROOM_NAME } from './wire.js';
 
 const FIRST_ROOM = 'lobby';
+const DRAWERS = [
+  { button: byId('show-rooms'), panel: byId('rooms-panel') },
+  { button: byId('show-people'), panel: byId('people-panel') },
+];
 
 const tab = openStorage('sessionStorage');
 const browser = openStorage('localStorage');
 const forced = new URLSearchParams(location.search).get('transport');
-const kind = Object.hasOwn(KINDS, forced ?? '') ? /** @type {keyof KINDS} */ (forced) : null;
+const kind = Object.hasOwn(KINDS, forced ?? '') ? forced : null;
 const client = new ChatClient(location.origin, {
   kind,
   tab,
@@ -37,8 +39,8 @@ new ConnectionLine(client);
 const messages = new MessagesView(client);
 new PendingView(client);
 const rooms = new RoomsView(client, browser);
-new PeopleView(client, new PersonMenu(client, showToast));
-new Account(client);
+new PeopleView(client, showToast);
+new Account(client, closePanels);
 new Notifier(client, browser);
 new Switcher(client, rooms);
 const composer = new Composer(client, {
@@ -75,9 +77,6 @@ function enterFromAddress() {
   if (!client.room) client.enter(FIRST_ROOM);
 }
 
-/**
- * @param {number} offset
- */
 async function visit(offset) {
   const { current } = client;
   if (current.timeline.epoch === null) await new Promise((resolve) => current.addEventListener('caughtup', resolve, { once: true }));
@@ -96,16 +95,53 @@ addEventListener('hashchange', () => {
   else composer.focus();
 });
 
+// A link to where the address is already changes nothing that the browser would tell.
+addEventListener('click', ({ target }) => {
+  if (target.closest('a')?.href === location.href) enterFromAddress();
+});
+
 client.addEventListener('room', () => (byId('room-title').textContent = client.room));
 client.addEventListener('left', ({ detail }) => {
-  if (detail.room === client.room) location.hash = rooms.names[0] ?? FIRST_ROOM;
+  if (detail.room !== client.room) return;
+  const next = rooms.names.find((name) => name !== detail.room) ?? FIRST_ROOM;
+  location.hash = next;
+  client.enter(next); // the address does not change if the only room is left
 });
 byId('leave').addEventListener('click', () => client.leave(client.room));
+
+// The panels: always there on a wide screen, drawers on a narrow one
+
+/**
+ * Close the drawers; the focus goes back to the button of one that it was in.
+ * @param {HTMLElement | null} [opened] but this one
+ */
+function closePanels(opened = null) {
+  for (const { button, panel } of DRAWERS) {
+    const isClosing = panel.classList.contains('open') && panel !== opened;
+    panel.classList.toggle('open', panel === opened);
+    if (isClosing && panel.contains(document.activeElement)) button.focus();
+    button.ariaExpanded = String(panel === opened);
+  }
+  byId('shade').classList.toggle('open', opened !== null);
+}
+
+for (const { button, panel } of DRAWERS) {
+  button.addEventListener('click', () => {
+    const isOpening = !panel.classList.contains('open');
+    closePanels(isOpening ? panel : null);
+    if (isOpening) (panel.querySelector('[aria-current]') ?? panel).focus();
+  });
+  panel.querySelector('.close')?.addEventListener('click', () => closePanels());
+}
+byId('shade').addEventListener('click', () => closePanels());
+addEventListener('keydown', (event) => {
+  if (event.key === 'Escape' && !document.querySelector('dialog[open]')) closePanels();
+});
 
 // A phone's keyboard, where it lies over the page (Safari) instead of making it smaller, as index.html asks
 
 visualViewport?.addEventListener('resize', () => {
-  const { height, scale } = /** @type {VisualViewport} */ (visualViewport);
+  const { height, scale } = visualViewport;
   const isCovered = scale === 1 && height < document.documentElement.clientHeight;
   document.body.style.height = isCovered ? `${height}px` : '';
   scrollTo(0, 0); // Safari has moved the page up, to show the field
@@ -116,7 +152,6 @@ visualViewport?.addEventListener('resize', () => {
 const TOAST = 4_000; // ms
 let toasting = 0;
 
-/** @param {string} text */
 function showToast(text) {
   byId('toast').textContent = text;
   clearTimeout(toasting);
@@ -126,10 +161,7 @@ function showToast(text) {
 /** The room that the banner is about, if one can come back to it. */
 let outOf = '';
 
-/**
- * @param {string} text
- * @param {string} [room] that one is out of
- */
+/** @param {string} [room] that one is out of */
 function showBanner(text, room = '') {
   outOf = room;
   byId('banner-text').textContent = text;

@@ -1,10 +1,6 @@
 /**
  * Messages on their way, below the others: pale while they wait, plain once stored, red with a choice when refused.
  * Owns: the nodes of the pending list. May not: decide when anything is sent again.
- *
- * @import { ChatClient } from './client.js'
- * @import { Item } from './outbox.js'
- * @import { Message } from './wire.js'
  */
 import { byId, make } from './dom.js';
 import { messageRow, startsGroup } from './message-row.js';
@@ -18,7 +14,6 @@ export class PendingView {
   /** @type {Map<string, HTMLElement>} by key */
   #rows = new Map();
 
-  /** @param {ChatClient} client */
   constructor(client) {
     this.client = client;
     for (const event of ['outbox', 'room', 'messages', 'restarted', 'identity']) {
@@ -48,15 +43,11 @@ export class PendingView {
     }
   }
 
-  /**
-   * @param {HTMLElement} row
-   * @param {Item} item
-   */
   #mark(row, { key, state, problem, until }) {
     const mark = `${state} ${until ?? ''}`;
     if (row.dataset.mark === mark) return;
     Object.assign(row.dataset, { state, mark });
-    const aside = /** @type {HTMLElement} */ (row.querySelector('.aside'));
+    const aside = row.querySelector('.aside');
     aside.textContent = LABELS[state];
     aside.ariaHidden = null;
     row.querySelector('.problem')?.remove();
@@ -79,10 +70,6 @@ export class PendingView {
     );
   }
 
-  /**
-   * @param {Item} item
-   * @returns {Message}
-   */
   #asMessage({ room, text, created, extras }) {
     const user = this.client.identity.user ?? { id: '', name: 'You' };
     const { replyTo, mentions } = extras;

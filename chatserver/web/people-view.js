@@ -1,31 +1,36 @@
 /**
- * Who is in the open room.
- * Owns: the list, and how often the server is asked for it. May not: know how presence is told.
+ * Who is in the open room, and what a moderator can do about a person there.
+ * Owns: the list, how often the server is asked for it, the menu of a person. May not: decide who may moderate.
  *
- * @import { ChatClient } from './client.js'
- * @import { PersonMenu } from './person-menu.js'
+ * @import { User } from './wire.js'
  */
-import { avatar, byId, make } from './dom.js';
+import { avatar, byId, isSure, make, openAt } from './dom.js';
 import { plural } from './text.js';
 
 const ASK_EVERY = 15_000; // ms, where presence is not pushed (over HTTP)
 const ASK_AFTER = 400; // ms; a hundred people that come at once are one question
-const SPREAD = 30; // ms a person there: however large the room, its pages ask about 70 times a second in all
-const MOST_SHOWN = 100; // people; a longer list is a number
+const SPREAD = 30; // ms for each member: the pages of a room ask about 70 times a second in all, however large it is
+const MOST_SHOWN = 100; // people; the others are a number
+
+/** What the buttons of a person's menu ask for, by their value. */
+const DEEDS = {
+  mute: { request: { type: 'sanction', kind: 'mute', seconds: 600 }, done: 'may not write for 10 minutes' },
+  ban: { request: { type: 'sanction', kind: 'ban', seconds: 3600 }, done: 'is banned for an hour' },
+  kick: { request: { type: 'kick' }, done: 'is out, and may come back' },
+};
 
 export class PeopleView {
   #list = byId('people');
   #more = byId('people-more');
   #count = byId('people-count');
+  #menu = byId('person-menu');
+  /** @type {{room: string, user: User} | null} whom the menu is about */
+  #about = null;
   #asking = 0;
 
-  /**
-   * @param {ChatClient} client
-   * @param {PersonMenu} menu
-   */
-  constructor(client, menu) {
+  constructor(client, tell) {
     this.client = client;
-    this.menu = menu;
+    this.tell = tell;
     client.addEventListener('room', () => this.#opened());
     client.addEventListener('identity', () => this.#show());
     client.addEventListener('presence', ({ detail }) => detail.room === client.room && this.#changed(detail.joined?.length + detail.left?.length === 0));
@@ -33,6 +38,7 @@ export class PeopleView {
       // Over HTTP every answer of a poll passes here; asking once per room is enough, the interval does the rest.
       if (detail.room === client.room && (detail.members !== null || client.current.members === null)) this.#changed();
     });
+    this.#menu.addEventListener('click', (event) => this.#moderate(event));
     setInterval(() => this.#repeat(), ASK_EVERY);
   }
 
@@ -75,17 +81,48 @@ export class PeopleView {
       (a, b) => Number(b.id === own) - Number(a.id === own) || a.name.localeCompare(b.name, undefined, { numeric: true }),
     );
     const shown = sorted.slice(0, MOST_SHOWN);
-    const rows = shown.map((user) => {
-      const name = make('span', { className: 'name', title: user.name }, user.name);
-      return make('li', {}, avatar(user), name, ...(user.id === own ? [make('span', { className: 'you' }, 'you')] : []), ...this.menu.button(user));
-    });
-    const focused = document.activeElement instanceof HTMLButtonElement && this.#list.contains(document.activeElement) ? document.activeElement.value : '';
-    this.#list.replaceChildren(...rows);
-    if (focused) /** @type {HTMLElement | null} */ (this.#list.querySelector(`[value="${CSS.escape(focused)}"]`))?.focus();
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement.value : '';
+    this.#list.replaceChildren(...shown.map((user) => this.#row(user)));
+    if (focused) this.#list.querySelector(`[value="${CSS.escape(focused)}"]`)?.focus();
     const total = members ?? 0;
     const rest = total - shown.length;
     this.#more.hidden = rest <= 0;
-    this.#more.textContent = shown.length ? `and ${rest.toLocaleString()} more` : `${plural(rest, 'person', 'people')} here`;
+    if (rest > 0) this.#more.textContent = shown.length ? `and ${rest.toLocaleString()} more` : `${plural(rest, 'person', 'people')} here`;
     this.#count.textContent = total ? total.toLocaleString() : '–';
+  }
+
+  #row(user) {
+    const { identity, room } = this.client;
+    const row = make('li', {}, avatar(user), make('span', { className: 'name', title: user.name }, user.name));
+    if (identity.owns({ user })) row.append(make('span', { className: 'you' }, 'you'));
+    else if (identity.moderates(room)) row.append(this.#menuButton(user));
+    return row;
+  }
+
+  #menuButton(user) {
+    const label = `Moderate ${user.name}`;
+    const onclick = ({ currentTarget }) => this.#openMenu(user, currentTarget);
+    return make('button', { className: 'quiet', type: 'button', value: user.id, title: label, ariaLabel: label, onclick }, '⋯');
+  }
+
+  #openMenu(user, button) {
+    this.#about = { room: this.client.room, user };
+    byId('person-menu-title').textContent = `${user.name} in #${this.client.room}`;
+    openAt(this.#menu, button);
+  }
+
+  async #moderate({ target }) {
+    const button = target.closest('button');
+    if (!button || !this.#about) return;
+    const { room, user } = this.#about;
+    const { request, done } = DEEDS[button.value];
+    if (!isSure(button, `Press again: ${button.textContent.toLowerCase()}, ${user.name}.`, this.tell)) return;
+    this.#menu.hidePopover();
+    try {
+      await this.client.api.ask({ ...request, room, user: user.id });
+      this.tell(`${user.name} ${done}.`);
+    } catch (error) {
+      this.tell(`Nothing was done: ${error.message}`);
+    }
   }
 }

@@ -22,7 +22,6 @@ export class Reactors {
 
   /**
    * @param {number} offset of a message
-   * @param {string} emoji
    * @returns {User[]} as far as is known
    */
   of(offset, emoji) {
@@ -41,11 +40,6 @@ export class Reactors {
   }
 }
 
-/**
- * @template Key
- * @param {Map<Key, Map<any, any>>} maps
- * @param {Key} key
- */
 function made(maps, key) {
   const found = maps.get(key) ?? new Map();
   maps.set(key, found);

@@ -5,15 +5,11 @@
  * It tells by events, on itself and on its client: `message` (detail: the message, once each, in order of arrival),
  * `messages` (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`.
  *
- * @import { ChatClient } from './client.js'
- * @import { Json } from './connection.js'
- * @import { Extras } from './outbox.js'
  * @import { Change, Message, Page, User } from './wire.js'
  */
-import { delayBefore, sleep } from './backoff.js';
 import { Reactors } from './reactors.js';
 import { Timeline } from './timeline.js';
-import { ChatError, splitCursor } from './wire.js';
+import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
 const HISTORY_LIMIT = 50; // messages a scroll-up
@@ -44,10 +40,6 @@ export class Room extends EventTarget {
   #typedAt = -Infinity;
   #filling = false;
 
-  /**
-   * @param {ChatClient} client
-   * @param {string} name
-   */
   constructor(client, name) {
     super();
     this.client = client;
@@ -56,34 +48,20 @@ export class Room extends EventTarget {
 
   // What a user of it does
 
-  /**
-   * @param {string} text
-   * @param {Extras} [extras]
-   * @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable
-   */
+  /** @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable */
   publish(text, extras) {
     if (this.out) this.comeBack(); // else the message would be stored, and not seen here
     return this.client.outbox.add(this.name, text, extras);
   }
 
-  /**
-   * @param {number} offset
-   * @param {string} text
-   */
   edit(offset, text) {
     return this.#ask('edit', { offset, text });
   }
 
-  /** @param {number} offset */
   delete(offset) {
     return this.#ask('delete', { offset });
   }
 
-  /**
-   * @param {number} offset
-   * @param {string} emoji
-   * @param {boolean} on
-   */
   react(offset, emoji, on) {
     return this.#ask('react', { offset, emoji, on });
   }
@@ -158,14 +136,13 @@ export class Room extends EventTarget {
     return here.filter((message) => !this.client.identity.owns(message) && !message.deleted);
   }
 
-  /** @param {number} offset */
   find(offset) {
     return this.past?.find(offset) ?? this.timeline.find(offset);
   }
 
   /** What we wrote here and do not see among the messages yet. */
   get pending() {
-    const isSeen = (/** @type {number | null} */ offset) => offset !== null && this.timeline.find(offset) !== null;
+    const isSeen = (offset) => offset !== null && this.timeline.find(offset) !== null;
     return this.client.outbox.items.filter(({ room, offset }) => room === this.name && !isSeen(offset));
   }
 
@@ -173,26 +150,17 @@ export class Room extends EventTarget {
     return [...this.#typists.values()].map(({ user }) => user);
   }
 
-  /**
-   * @param {string} type
-   * @param {object} [detail]
-   */
   tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
     this.client.tell(type, { room: this.name, ...detail });
   }
 
-  /**
-   * @param {string} type
-   * @param {object} [fields]
-   */
   #ask(type, fields) {
     return this.client.ask({ type, room: this.name, ...fields });
   }
 
   // What the server tells
 
-  /** @param {Page} page */
   page(page) {
     this.out = null;
     const { timeline } = this;
@@ -218,6 +186,7 @@ export class Room extends EventTarget {
 
   /** @param {(Message | Change)[]} records pushed */
   take(records) {
+    if (this.timeline.epoch === null) return; // another tab follows the room already; our first page has them
     this.reactors.note(records);
     for (const record of records) this.#noteReaction(record);
     const { added, changed } = this.timeline.add(records);
@@ -242,14 +211,12 @@ export class Room extends EventTarget {
     }
   }
 
-  /** @param {Message | Change} record */
   #noteReaction(record) {
     const { identity } = this.client;
     if (!('target' in record) || !record.emoji || !record.user || !identity.owns({ user: record.user })) return;
     identity.reacted({ room: this.name, offset: record.target ?? 0 }, record.emoji, record.on ?? false);
   }
 
-  /** @param {Json} pushed */
   pushed({ type, ...pushed }) {
     if (type === 'gap') {
       this.timeline.expect(splitCursor(pushed.until).offset);
@@ -264,7 +231,6 @@ export class Room extends EventTarget {
     else if (type === 'error') this.#isOut(new ChatError(pushed.code, pushed.message, { retryAfter: pushed.retry_after ?? null }));
   }
 
-  /** @param {ChatError} error */
   async refused(error) {
     if (error.code === 'bad_cursor' && this.timeline.epoch !== null) this.timeline = new Timeline();
     else if (!error.isTemporary) return this.#isOut(error);
@@ -282,7 +248,6 @@ export class Room extends EventTarget {
     this.tell('refused', { error });
   }
 
-  /** @param {User} user */
   #types(user) {
     if (this.client.identity.owns({ user })) return;
     clearTimeout(this.#typists.get(user.id)?.timer);
@@ -290,17 +255,11 @@ export class Room extends EventTarget {
     this.tell('typing');
   }
 
-  /** @param {string} id */
   #stopsTyping(id) {
     clearTimeout(this.#typists.get(id)?.timer);
     if (this.#typists.delete(id)) this.tell('typing');
   }
 
-  /**
-   * @param {Message[]} added
-   * @param {Message[]} changed
-   * @param {boolean} isLive
-   */
   #took(added, changed, isLive) {
     const { identity, outbox } = this.client;
     for (const message of added) {
@@ -325,10 +284,7 @@ export class Room extends EventTarget {
     return this.#ask('history', where);
   }
 
-  /**
-   * Fetch what came before the oldest message that is looked at.
-   * @param {Timeline} timeline
-   */
+  /** Fetch what came before the oldest message that is looked at. */
   async older(timeline) {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
@@ -341,8 +297,9 @@ export class Room extends EventTarget {
   async newer() {
     const { past, timeline } = this;
     if (!past?.cursor) return;
-    const { messages } = await this.history({ after: past.cursor, limit: HISTORY_LIMIT });
+    const { messages, recovered } = await this.history({ after: past.cursor, limit: HISTORY_LIMIT });
     const found = past.add(messages, { asPage: true });
+    if (!recovered && messages.length) past.accept(messages[0].offset);
     if (messages.length === 0 || past.through + 1 >= timeline.first) {
       timeline.add(past.messages, { asPage: true });
       timeline.first = Math.min(timeline.first, past.first);
@@ -352,10 +309,7 @@ export class Room extends EventTarget {
     this.tell('messages', { ...found, isLive: false });
   }
 
-  /**
-   * Make sure that a message is in the stretch that is looked at.
-   * @param {number} offset
-   */
+  /** Make sure that a message is in the stretch that is looked at. */
   async visit(offset) {
     this.past = null;
     const { timeline } = this;

@@ -1,9 +1,6 @@
 /**
  * The list of rooms: ours, with what is unread in them, and others that there are.
  * Owns: which rooms are ours (kept by this browser), how often the server is asked. May not: open a room (a link does).
- *
- * @import { ChatClient } from './client.js'
- * @import { Store } from './storage.js'
  */
 import { byId, make } from './dom.js';
 import { readJson } from './storage.js';
@@ -26,10 +23,6 @@ export class RoomsView {
   #askedAt = -Infinity;
   #showing = 0;
 
-  /**
-   * @param {ChatClient} client
-   * @param {Store} storage
-   */
   constructor(client, storage) {
     this.client = client;
     this.storage = storage;
@@ -46,7 +39,7 @@ export class RoomsView {
 
   /** Rooms to choose from: ours by what is unread, then the others. */
   get names() {
-    const unread = (/** @type {string} */ name) => this.client.rooms.get(name)?.unread ?? 0;
+    const unread = (name) => this.client.rooms.get(name)?.unread ?? 0;
     const ours = [...this.#ours].sort((a, b) => Number(unread(b) > 0) - Number(unread(a) > 0));
     return [...new Set([...ours, ...this.#listed.map(({ room }) => room)])];
   }
@@ -65,29 +58,25 @@ export class RoomsView {
     this.#show();
   }
 
-  /** @param {string} room */
   #opened(room) {
     this.#remember([room, ...this.#ours.filter((each) => each !== room)].slice(0, MOST_OURS));
     this.#askedAt = -Infinity;
     this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }
 
-  /** @param {string} room */
   #forget(room) {
     this.#remember(this.#ours.filter((each) => each !== room));
   }
 
-  /** @param {string[]} ours */
   #remember(ours) {
     this.#ours = ours;
     this.storage.setItem(OURS_KEY, JSON.stringify(ours));
     this.#show();
   }
 
-  /** @param {SubmitEvent} event */
   #submit(event) {
     event.preventDefault();
-    const input = /** @type {HTMLInputElement} */ (byId('room-name'));
+    const input = byId('room-name');
     const room = roomNamed(input.value);
     if (!ROOM_NAME.test(room)) {
       this.#hint.textContent = room ? 'Use letters a–z, digits and . _ -, with a letter or digit first.' : '';
@@ -130,14 +119,10 @@ export class RoomsView {
     const focused = this.#list.contains(document.activeElement) ? document.activeElement?.getAttribute('href') : null;
     this.#list.replaceChildren(...rows);
     const again = focused && this.#list.querySelector(`[href="${CSS.escape(focused)}"]`);
-    if (again) /** @type {HTMLElement} */ (again).focus();
+    if (again) again.focus();
     this.#list.querySelector(`[href="#${CSS.escape(here)}"]`)?.setAttribute('aria-current', 'page');
   }
 
-  /**
-   * @param {string} name
-   * @param {number} members
-   */
   #row(name, members) {
     const room = this.client.rooms.get(name);
     const unread = room?.unread ?? 0;
@@ -157,8 +142,5 @@ export class RoomsView {
   }
 }
 
-/**
- * What a person typed, as the name of a room it may be.
- * @param {string} text
- */
+/** What a person typed, as the name of a room it may be. */
 export const roomNamed = (text) => text.trim().toLowerCase().replace(/^#/, '').replace(/\s+/g, '-');

@@ -7,20 +7,14 @@ export class MemoryStorage {
   /** @type {Map<string, string>} */
   #values = new Map();
 
-  /** @param {string} key */
   getItem(key) {
     return this.#values.get(key) ?? null;
   }
 
-  /**
-   * @param {string} key
-   * @param {string} value
-   */
   setItem(key, value) {
     this.#values.set(key, value);
   }
 
-  /** @param {string} key */
   removeItem(key) {
     this.#values.delete(key);
   }
@@ -28,21 +22,15 @@ export class MemoryStorage {
 
 /** The browser's own; what it has no room for is remembered by the page. */
 class BrowserStorage extends MemoryStorage {
-  /** @param {Storage} storage */
   constructor(storage) {
     super();
     this.storage = storage;
   }
 
-  /** @param {string} key */
   getItem(key) {
     return super.getItem(key) ?? this.storage.getItem(key);
   }
 
-  /**
-   * @param {string} key
-   * @param {string} value
-   */
   setItem(key, value) {
     try {
       this.storage.setItem(key, value);
@@ -52,7 +40,6 @@ class BrowserStorage extends MemoryStorage {
     }
   }
 
-  /** @param {string} key */
   removeItem(key) {
     super.removeItem(key);
     this.storage.removeItem(key);
@@ -61,10 +48,6 @@ class BrowserStorage extends MemoryStorage {
 
 /** @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>} Store */
 
-/**
- * @param {'localStorage' | 'sessionStorage'} name
- * @returns {Store}
- */
 export function openStorage(name) {
   try {
     const storage = window[name]; // throws where the person blocks storage, and is null in a Firefox that has it off
@@ -73,14 +56,6 @@ export function openStorage(name) {
   return new MemoryStorage();
 }
 
-/**
- * @template T
- * @param {Store} storage
- * @param {string} key
- * @param {(value: any) => value is T} isGood
- * @param {T} otherwise
- * @returns {T}
- */
 export function readJson(storage, key, isGood, otherwise) {
   try {
     const value = JSON.parse(storage.getItem(key) ?? 'null');

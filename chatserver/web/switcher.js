@@ -2,8 +2,6 @@
  * Ctrl-K: go to a room by a few letters of its name, or search what was said.
  * Owns: the dialog, its list, which row is chosen. May not: open a room itself (the address does).
  *
- * @import { ChatClient } from './client.js'
- * @import { RoomsView } from './rooms-view.js'
  * @import { Message } from './wire.js'
  */
 import { byId, make } from './dom.js';
@@ -20,8 +18,8 @@ const EDGE = '\uFDD0'; // of a hit; no text has this character
 const HALF = /```|(?<!\w)(?:\*\*|~~|`)(?=\S)|(?<=\S)(?:\*\*|~~|`)(?!\w)/g;
 
 export class Switcher {
-  #dialog = /** @type {HTMLDialogElement} */ (byId('switcher'));
-  #input = /** @type {HTMLInputElement} */ (byId('switcher-input'));
+  #dialog = byId('switcher');
+  #input = byId('switcher-input');
   #list = byId('switcher-list');
   #note = byId('switcher-note');
   #chosen = 0;
@@ -31,10 +29,6 @@ export class Switcher {
   /** @type {AbortController | null} */
   #searching = null;
 
-  /**
-   * @param {ChatClient} client
-   * @param {RoomsView} rooms
-   */
   constructor(client, rooms) {
     this.client = client;
     this.rooms = rooms;
@@ -60,9 +54,9 @@ export class Switcher {
   #typed() {
     const typed = this.#input.value.trim();
     const name = roomNamed(typed);
-    const unread = (/** @type {string} */ each) => this.client.rooms.get(each)?.unread ?? 0;
+    const unread = (each) => this.client.rooms.get(each)?.unread ?? 0;
     // Enter goes elsewhere: until something is typed, the room that one is in comes last.
-    const rank = (/** @type {string} */ each) => Number(name ? !each.startsWith(name) : each === this.client.room);
+    const rank = (each) => Number(name ? !each.startsWith(name) : each === this.client.room);
     const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
     const rows = found.slice(0, MOST_ROOMS).map((each) =>
       this.#option(`#${each}`, make('b', {}, `#${each}`), unread(each) ? make('span', { className: 'badge' }, String(unread(each))) : ''),
@@ -81,7 +75,6 @@ export class Switcher {
     if (maySearch) this.#timer = setTimeout(() => this.#search(typed), SEARCH_AFTER);
   }
 
-  /** @param {string} words */
   async #search(words) {
     this.#searching = new AbortController();
     const { signal } = this.#searching;
@@ -99,7 +92,6 @@ export class Switcher {
     }
   }
 
-  /** @param {Message & {snippet?: [string, boolean][]}} message */
   #found({ room, offset, user, time, text, snippet = [[text, false]] }) {
     const at = new Date(time);
     const shown = plain(snippet.map(([part, isHit]) => (isHit ? EDGE + part + EDGE : part)).join('')).replace(HALF, '');
@@ -111,15 +103,10 @@ export class Switcher {
     );
   }
 
-  /**
-   * @param {string} href
-   * @param {...(Node | string)} content
-   */
   #option(href, ...content) {
     return make('li', { role: 'none' }, make('a', { href, role: 'option', tabIndex: -1 }, ...content));
   }
 
-  /** @param {number} index */
   #choose(index) {
     const options = [...this.#list.querySelectorAll('a')];
     this.#chosen = options.length ? (index + options.length) % options.length : 0;
@@ -132,7 +119,6 @@ export class Switcher {
     else this.#input.removeAttribute('aria-activedescendant');
   }
 
-  /** @param {KeyboardEvent} event */
   #key(event) {
     if (event.isComposing) return;
     if (event.key === 'ArrowDown') this.#choose(this.#chosen + 1);

@@ -5,7 +5,7 @@
  * A browser gives the lock on when its tab is closed. A tab that it has frozen keeps the lock and says nothing: then a
  * tab that waits for an answer takes the lock away.
  *
- * @import { Json, LinkHandlers, Loss } from './connection.js'
+ * @import { Json, LinkHandlers } from './connection.js'
  */
 import { WebSocketLink } from './websocket-link.js';
 import { ChatError, randomKey } from './wire.js';
@@ -32,14 +32,12 @@ class Tabs {
   #hello = null;
   #silence = 0;
 
-  /** @param {string} origin */
   constructor(origin) {
     this.origin = origin;
     this.#channel.onmessage = ({ data }) => this.#heard(data);
     this.#lead(false);
   }
 
-  /** @param {boolean} steal */
   async #lead(steal) {
     if (this.#leads) return;
     try {
@@ -58,20 +56,14 @@ class Tabs {
     }
   }
 
-  /**
-   * The browser gives this page no locks, as where it blocks storage: then it shares with nobody.
-   * @param {Error} error
-   */
+  /** The browser gives this page no locks, as where it blocks storage: then it shares with nobody. */
   #leadAlone(error) {
     console.warn('this tab shares no connection:', error.message);
     this.#leads = true;
     this.link?.heard({ type: 'lost', loss: handover('no lock') });
   }
 
-  /**
-   * Ask the tab that leads, which may be this one.
-   * @param {Json} message
-   */
+  /** Ask the tab that leads, which may be this one. */
   ask(message) {
     const asked = { ...message, to: LEADER, from: this.id };
     if (this.#leads) return this.#serve(asked);
@@ -79,13 +71,11 @@ class Tabs {
     this.#silence ||= setTimeout(() => this.#lead(true), FROZEN);
   }
 
-  /** @param {Json} message */
   #tell(message) {
     if (message.to !== this.id) this.#channel.postMessage(message);
     if (message.to === this.id || message.to === ALL) this.link?.heard(message);
   }
 
-  /** @param {Json} message */
   #heard(message) {
     if (message.to === LEADER) return this.#leads && this.#serve(message);
     if (message.to !== this.id && message.to !== ALL) return;
@@ -115,7 +105,6 @@ class Tabs {
     }
   }
 
-  /** @param {string} from */
   #open(from) {
     if (!this.#socket) this.#name = randomKey(8);
     this.#tell({ to: from, type: 'opening', socket: this.#name });
@@ -129,10 +118,9 @@ class Tabs {
       pushed: (_, pushed) => this.#tell({ to: ALL, type: 'pushed', pushed }),
       lost: (_, loss) => this.#lost(loss),
     };
-    this.#socket ??= new WebSocketLink(this.origin, /** @type {LinkHandlers} */ (handlers));
+    this.#socket ??= new WebSocketLink(this.origin, handlers);
   }
 
-  /** @param {Loss} loss */
   #lost(loss) {
     const socket = this.#name;
     this.#socket = this.#hello = null;
@@ -141,7 +129,6 @@ class Tabs {
   }
 }
 
-/** @param {string} reason */
 const handover = (reason) => ({ opened: true, retryAfter: null, forGood: false, atOnce: true, reason });
 
 /** @type {Tabs | null} */
@@ -155,10 +142,6 @@ export class TabLink {
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
   #waiting = new Map();
 
-  /**
-   * @param {string} origin
-   * @param {LinkHandlers} handlers
-   */
   constructor(origin, handlers) {
     this.handlers = handlers;
     this.tabs = tabs ??= new Tabs(origin);
@@ -166,10 +149,6 @@ export class TabLink {
     queueMicrotask(() => this.tabs.ask({ type: 'open' })); // handlers want to know the link before it tells
   }
 
-  /**
-   * @param {string} room
-   * @param {string | null} cursor
-   */
   async follow(room, cursor) {
     try {
       this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
@@ -178,15 +157,10 @@ export class TabLink {
     }
   }
 
-  /** @param {string} room */
   unfollow(room) {
     this.ask({ type: 'leave', room }).catch(() => {}); // another tab may have left it already
   }
 
-  /**
-   * @param {Json} request
-   * @returns {Promise<any>}
-   */
   ask(request) {
     if (!this.#isReady) return Promise.reject(new ChatError('lost', 'the connection is gone'));
     const number = ++this.#numbers;

@@ -1,12 +1,12 @@
 /**
- * What the view writes, worked out without a DOM: links in a text, times and days in words, the look of a name.
+ * What the views write, worked out without a DOM: links and mentions in a text, emoji by name, times and days in words,
+ * the look of a name.
  */
 
 const LINK = /\bhttps?:\/\/[^\s<>"`]+/gi;
 
 /**
  * Cuts a text into plain parts and links. Only http and https ever become links: `javascript:` stays text.
- * @param {string} text
  * @returns {{text: string, href: string | null}[]}
  */
 export function splitLinks(text) {
@@ -23,10 +23,7 @@ export function splitLinks(text) {
   return parts;
 }
 
-/**
- * "(see https://a.example/x)." ends the sentence, not the address; but `/wiki/Loris_(animal)` keeps its bracket.
- * @param {string} link
- */
+/** "(see https://a.example/x)." ends the sentence, not the address; but `/wiki/Loris_(animal)` keeps its bracket. */
 function withoutTail(link) {
   let end = link.length;
   let unpaired = link.split(')').length - link.split('(').length; // counted once: a hostile link is 8 KB of brackets
@@ -42,8 +39,6 @@ const WORD_BEHIND = /^[\p{L}\p{N}_]/u;
 
 /**
  * Where a text names somebody: the longest name that fits, and no part of a longer word.
- * @param {string} text
- * @param {string[]} names
  * @returns {{at: number, name: string}[]}
  */
 export function mentionsIn(text, names) {
@@ -60,37 +55,26 @@ export function mentionsIn(text, names) {
   return found;
 }
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
-const PRECISE = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
-const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
-const DAY = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
-const DAY_AND_YEAR = new Intl.DateTimeFormat(undefined, { dateStyle: 'long' });
-
-/** @param {Date} time */
-export const clock = (time) => CLOCK.format(time);
-
-/** @param {Date} time */
-export const precise = (time) => PRECISE.format(time);
-
-/** @param {Date} time */
-export const fullTime = (time) => FULL.format(time);
-
-/**
- * @param {Date} day
- * @param {Date} [today]
- */
-export function dayName(day, today = new Date()) {
-  const yesterday = new Date(today);
-  yesterday.setDate(today.getDate() - 1);
-  if (isSameDay(day, today)) return 'Today';
-  if (isSameDay(day, yesterday)) return 'Yesterday';
-  return (day.getFullYear() === today.getFullYear() ? DAY : DAY_AND_YEAR).format(day);
+/** A function that formats dates. Its formatter takes milliseconds to make, and is made at the first call. */
+function dates(options) {
+  let format;
+  return (date) => (format ??= new Intl.DateTimeFormat(undefined, options)).format(date);
 }
 
-/**
- * @param {Date} a
- * @param {Date} b
- */
+export const clock = dates({ timeStyle: 'short' });
+export const precise = dates({ timeStyle: 'medium' });
+export const fullTime = dates({ dateStyle: 'full', timeStyle: 'medium' });
+const day = dates({ weekday: 'long', day: 'numeric', month: 'long' });
+const dayAndYear = dates({ dateStyle: 'long' });
+
+export function dayName(date, today = new Date()) {
+  const yesterday = new Date(today);
+  yesterday.setDate(today.getDate() - 1);
+  if (isSameDay(date, today)) return 'Today';
+  if (isSameDay(date, yesterday)) return 'Yesterday';
+  return date.getFullYear() === today.getFullYear() ? day(date) : dayAndYear(date);
+}
+
 export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
 
 /**
@@ -99,10 +83,7 @@ export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
  */
 export const actionIn = ({ text, deleted }) => (!deleted && text.startsWith('/me ') ? text.slice(4) : null);
 
-/**
- * One or two letters for a name: "Brisk Otter 42" is BO.
- * @param {string} name
- */
+/** One or two letters for a name: "Brisk Otter 42" is BO. */
 export function initials(name) {
   const words = name.match(/[\p{L}\p{N}]+/gu) ?? ['?'];
   const spoken = words.filter((word) => /^\p{L}/u.test(word));
@@ -111,7 +92,6 @@ export function initials(name) {
 
 /**
  * A colour that is the same for one user in every window (FNV-1a over the id).
- * @param {string} id
  * @returns {number} degrees
  */
 export function hue(id) {
@@ -123,13 +103,29 @@ export function hue(id) {
 /**
  * Up to three emoji and nothing else: shown large. Two letters are none: the pattern of all emoji takes 25 ms or more
  * at its first use, which few texts need.
- * @param {string} text
  */
 export const isOnlyEmoji = (text) => !/\p{L}{2}/u.test(text) && /^(?:\s*(?:\p{RGI_Emoji})){1,3}\s*$/v.test(text);
 
-/**
- * @param {number} count
- * @param {string} one
- * @param {string} [many]
- */
 export const plural = (count, one, many = one + 's') => `${count.toLocaleString()} ${count === 1 ? one : many}`;
+
+/** Emoji for `:name:` and for reactions. Keyboards and pickers of the system have the rest. */
+const TABLE = `
++1👍 -1👎 smile😄 grin😁 joy😂 rofl🤣 wink😉 blush😊 heart_eyes😍 kiss😘 thinking🤔 neutral😐 eyeroll🙄 smirk😏 sweat😅
+cry😢 sob😭 angry😠 rage😡 scream😱 astonished😲 sleepy😴 sick🤢 sunglasses😎 nerd🤓 party🥳 hug🤗 shrug🤷 facepalm🤦
+upside_down🙃 melting🫠 salute🫡 zany🤪 halo😇 clown🤡 ghost👻 robot🤖 skull💀 poop💩 eyes👀 wave👋 clap👏 pray🙏 muscle💪
+ok_hand👌 point_up☝️ point_right👉 raised_hand✋ crossed_fingers🤞 handshake🤝 heart❤️ orange_heart🧡 green_heart💚
+blue_heart💙 broken_heart💔 sparkles✨ star⭐ fire🔥 boom💥 zap⚡ 100💯 tada🎉 balloon🎈 gift🎁 trophy🏆 medal🏅 rocket🚀
+bug🐛 wrench🔧 hammer🔨 gear⚙️ lock🔒 key🔑 bulb💡 mag🔍 bell🔔 pin📌 memo📝 book📖 calendar📅 clock🕐 hourglass⏳ chart📈
+package📦 email📧 phone📱 computer💻 link🔗 check✅ x❌ warning⚠️ question❓ exclamation❗ stop🛑 construction🚧 recycle♻️
+coffee☕ tea🍵 beer🍺 wine🍷 cake🍰 pizza🍕 apple🍎 bread🍞 sun☀️ cloud☁️ rain🌧️ snow❄️ rainbow🌈 moon🌙 earth🌍 tree🌳
+flower🌸 seedling🌱 cat🐱 dog🐶 otter🦦 turtle🐢 unicorn🦄 bee🐝 snake🐍 loris🐒 whale🐳 car🚗 bike🚲 train🚆 plane✈️ house🏠`;
+
+/** @type {Map<string, string>} emoji by name */
+export const EMOJI = new Map([...TABLE.matchAll(/([+-]?[a-z0-9_]+)([^\sa-z0-9_]+)/g)].map(([, name, emoji]) => [name, emoji]));
+
+/** The first six on a row of their own. */
+export const QUICK = ['+1', 'heart', 'joy', 'tada', 'eyes', 'check'].map((name) => EMOJI.get(name) ?? '');
+
+/** `:tada:` becomes 🎉, except in code; names that are not in the table stay as they are. */
+export const withEmoji = (text) =>
+  text.replace(/```[^]*?(?:```|$)|`[^`\n]*`|(?<![\w:]):([+-]?[a-z0-9_]+):(?![\w:])/g, (whole, name) => EMOJI.get(name) ?? whole);

@@ -7,7 +7,7 @@
  * cursor to resume from stands there: whatever breaks while a hole is filled, the next connection asks for everything
  * behind it again, and doubles fall out here.
  *
- * @import { Change, Message, Page } from './wire.js'
+ * @import { Change, Message } from './wire.js'
  */
 import { splitCursor } from './wire.js';
 
@@ -42,15 +42,11 @@ export class Timeline {
     return this.epoch === null ? null : this.cursorAt(this.through);
   }
 
-  /** @param {number} offset */
   cursorAt(offset) {
     return `${this.epoch}-${offset}`;
   }
 
-  /**
-   * Begin, or begin anew, with a page of the log.
-   * @param {Page} page
-   */
+  /** Begin, or begin anew, with a page of the log. */
   begin({ cursor, messages }) {
     const { epoch, offset } = splitCursor(cursor);
     this.epoch = epoch;
@@ -66,7 +62,6 @@ export class Timeline {
   /**
    * Whether a page continues what we have. Another epoch does not; nor does a log that ends before what we have seen of
    * it, as one restored from a backup would.
-   * @param {Page} page
    */
   isSameLog({ cursor, recovered }) {
     if (this.epoch === null) return true;
@@ -74,7 +69,6 @@ export class Timeline {
     return epoch === this.epoch && (recovered || offset >= this.through);
   }
 
-  /** @param {number} offset */
   find(offset) {
     const message = this.messages[this.place(offset)];
     return message?.offset === offset ? message : null;
@@ -117,13 +111,10 @@ export class Timeline {
    */
   change(records) {
     const changes = records.filter((record) => !isMessage(record));
-    return changes.map((change) => this.#apply(/** @type {Change} */ (change))).filter((message) => message !== null);
+    return changes.map((change) => this.#apply(change)).filter((message) => message !== null);
   }
 
-  /**
-   * @param {Change} change
-   * @returns {Message | null} the message, if it looks different now
-   */
+  /** @returns {Message | null} the message, if it looks different now */
   #apply(change) {
     const message = this.find(change.target ?? 0);
     const current = message && this.#current.get(message);
@@ -139,10 +130,7 @@ export class Timeline {
     return message;
   }
 
-  /**
-   * The server skipped ahead: records up to this offset exist, though none of them may follow.
-   * @param {number} offset
-   */
+  /** The server skipped ahead: records up to this offset exist, though none of them may follow. */
   expect(offset) {
     this.head = Math.max(this.head, offset);
   }
@@ -164,10 +152,7 @@ export class Timeline {
     this.#advance();
   }
 
-  /**
-   * Keep only the newest messages, so that a page left open for a week stays light.
-   * @param {number} keep
-   */
+  /** Keep only the newest messages, so that a page left open for a week stays light. */
   trim(keep) {
     const dropped = this.messages.splice(0, Math.max(0, this.messages.length - keep));
     if (!dropped.length || !this.messages.length) return;
@@ -182,10 +167,7 @@ export class Timeline {
     this.expect(this.through);
   }
 
-  /**
-   * Where an offset stands in `messages`, or would stand.
-   * @param {number} offset
-   */
+  /** Where an offset stands in `messages`, or would stand. */
   place(offset) {
     let low = 0;
     let high = this.messages.length;

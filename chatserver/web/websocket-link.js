@@ -1,8 +1,6 @@
 /**
  * One WebSocket to the server (`chat.v1`): requests with answers, pushes, and the watch over a silent line.
  * Owns: one socket from opening to its end. May not: reconnect, remember messages, touch the DOM.
- *
- * @import { Json, LinkHandlers } from './connection.js'
  */
 import { ChatError } from './wire.js';
 
@@ -16,7 +14,6 @@ const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
 
 export class WebSocketLink {
   isSocket = true;
-  /** @type {WebSocket} */
   #socket;
   /** @type {number} the interval that looks for silence */
   #watch;
@@ -32,11 +29,6 @@ export class WebSocketLink {
   /** @type {number | null} when silence turns into a dead line; set while a ping is unanswered */
   #deadAt = performance.now() + OPEN_DEADLINE;
 
-  /**
-   * @param {string} origin
-   * @param {LinkHandlers} handlers
-   * @param {string | null} [token]
-   */
   constructor(origin, handlers, token = null) {
     this.handlers = handlers;
     this.token = token;
@@ -46,10 +38,6 @@ export class WebSocketLink {
     this.#watch = setInterval(() => this.#look(), WATCH_EVERY);
   }
 
-  /**
-   * @param {string} room
-   * @param {string | null} cursor
-   */
   async follow(room, cursor) {
     try {
       this.handlers.page(this, room, await this.ask({ type: 'join', room, ...(cursor && { after: cursor }) }));
@@ -59,7 +47,6 @@ export class WebSocketLink {
     }
   }
 
-  /** @param {string} room */
   unfollow(room) {
     this.ask({ type: 'leave', room }).catch(() => {}); // whatever comes of it, the room's pushes are ignored from here
   }
@@ -75,10 +62,6 @@ export class WebSocketLink {
     this.#socket.close(1000);
   }
 
-  /**
-   * @param {Json} request
-   * @returns {Promise<any>}
-   */
   ask(request) {
     if (this.#ended) return Promise.reject(new ChatError('lost', 'the connection is gone'));
     const id = this.#nextId++;
@@ -91,10 +74,7 @@ export class WebSocketLink {
     });
   }
 
-  /**
-   * @param {number} id
-   * @param {object} outcome an answer, or a ChatError
-   */
+  /** @param {object} outcome an answer, or a ChatError */
   #answer(id, outcome) {
     const waiting = this.#waiting.get(id);
     if (!waiting) return; // answered twice, or later than we waited
@@ -104,7 +84,6 @@ export class WebSocketLink {
     else waiting.resolve(outcome);
   }
 
-  /** @param {Json} message */
   #heard(message) {
     this.#heardAt = performance.now();
     if (this.#opened) this.#deadAt = null;
@@ -119,7 +98,6 @@ export class WebSocketLink {
     else this.handlers.pushed(this, message);
   }
 
-  /** @param {Json} hello */
   async #greet(hello) {
     this.#opened = true;
     this.#deadAt = null;
@@ -147,10 +125,7 @@ export class WebSocketLink {
     else if (this.#deadAt === null && now - this.#heardAt > this.#pingAfter) this.#ping(PONG_DEADLINE);
   }
 
-  /**
-   * @param {number} code of the close, 0 when we gave up
-   * @param {string} reason
-   */
+  /** @param {number} code of the close, 0 when we gave up */
   #end(code, reason) {
     if (this.#ended) return;
     this.#ended = true;

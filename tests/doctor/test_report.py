@@ -1,4 +1,4 @@
-"""How the report looks: as docs/operations.md shows it."""
+"""How the report looks: as docs/nodes.md shows it."""
 
 import io
 
@@ -38,7 +38,7 @@ def report() -> Report:
 
 def test_it_looks_as_the_page_says() -> None:
     [shown] = [
-        text for _, text in fences(DOCS / "operations.md", "console") if text.startswith("$ chatserver doctor http")
+        text for _, text in fences(DOCS / "nodes.md", "console") if text.startswith("$ chatserver doctor http")
     ]
     file = io.StringIO()
     print_report(report(), file)

@@ -50,6 +50,16 @@ PATIENCE = 30_000  # ms until an expectation fails: a noisy machine is slow, nev
 LOOK = 30  # ms between two looks at what no expectation can say
 expect.set_options(timeout=PATIENCE)
 WIDTH, HEIGHT = 1100, 700
+PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
+#: Notifications as a browser has them that was not asked yet; `notes` are those that were shown.
+NOTIFICATIONS = """
+    window.notes = [];
+    window.Notification = class {
+        static permission = 'default';
+        static async requestPermission() { return (this.permission = 'granted'); }
+        constructor(title, { body }) { window.notes.push(`${title}: ${body}`); }
+    };
+"""
 #: Empties what the page's origin stores; whether nothing of the browser was replaced.
 FORGET = """localStorage.clear(), sessionStorage.clear(),
     [Date, WebSocket, Notification, setTimeout, fetch].every((each) => `${each}`.includes('[native code]'))"""
@@ -215,7 +225,7 @@ class Window:
 
     def cut_back_off(self) -> None:
         """Have the page try again within half a second, however often it fails; test_modules.py has the delays."""
-        self.page.route("**/backoff.js", _serve_short_back_off)
+        self.page.route("**/wire.js", _serve_short_back_off)
 
     def open(self, server: Server, *, transport: str | None = None, room: str = "lobby") -> None:
         query = f"?transport={transport}" if transport else ""
@@ -317,6 +327,12 @@ class Windows:
             self._free[kind].append(window)
         else:
             window.close()
+
+
+def box(shown: Locator) -> FloatRect:
+    found = shown.bounding_box()
+    assert found is not None, "it is not shown"
+    return found
 
 
 def wait_until(page: Page, holds: Callable[[], object]) -> None:

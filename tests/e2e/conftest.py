@@ -37,12 +37,14 @@ def windows(browser: Browser) -> Windows:
 
 
 @pytest.fixture
-def window(windows: Windows) -> Iterator[OpenWindow]:
-    """Open windows; at the end none of them may have complained."""
+def window(windows: Windows, request: pytest.FixtureRequest) -> Iterator[OpenWindow]:
+    """Open windows, each in a room of the shared server if one is given; at the end none may have complained."""
     opened: list[Window] = []
 
-    def open_one(**options: Any) -> Window:
+    def open_one(*, room: str = "", **options: Any) -> Window:
         opened.append(windows.take(**options))
+        if room:
+            opened[-1].open(request.getfixturevalue("shared_server"), room=room)
         return opened[-1]
 
     yield open_one

@@ -63,7 +63,9 @@ def test_three_windows_chat_through_a_kill(server: Server, window: OpenWindow) -
         expect(own).to_have_text(said[transport])
 
 
-def test_it_climbs_down_where_transports_are_blocked_and_up_again(shared_server: Server, window: OpenWindow) -> None:
+def test_another_transport_is_taken_where_one_is_blocked_and_the_best_one_later(
+    shared_server: Server, window: OpenWindow
+) -> None:
     ann, ben = window(), window()
     for each in (ann, ben):
         # As behind a proxy that knows no upgrades: the handshake gets an answer, and it is not 101.
@@ -96,7 +98,7 @@ def test_it_climbs_down_where_transports_are_blocked_and_up_again(shared_server:
     ann.expect_texts(ben.texts.all_inner_texts())
 
 
-def test_the_policy_is_in_force_and_text_stays_text(shared_server: Server, window: OpenWindow) -> None:
+def test_the_policy_is_in_force_and_text_stays_text(window: OpenWindow) -> None:
     attacks = [
         "<script>window.hit = 1</script>",
         '<img src=x onerror="window.hit = 1">',
@@ -105,8 +107,7 @@ def test_the_policy_is_in_force_and_text_stays_text(shared_server: Server, windo
         "&lt;b&gt; &amp; <b>bold</b>",
         "http://x/\"onmouseover='window.hit=1' and https://example.org/<script>",
     ]
-    ann = window()
-    ann.open(shared_server, room="attacks")
+    ann = window(room="attacks")
     ann.say(*attacks)
     ann.expect_texts(attacks)
     assert ann.page.locator(".text :not(a, p)").count() == 0
@@ -131,8 +132,7 @@ def test_the_policy_is_in_force_and_text_stays_text(shared_server: Server, windo
 def test_history_comes_on_scrolling_up_and_nothing_moves(shared_server: Server, window: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archive", f"message {number}")
-    ann = window()
-    ann.open(shared_server, room="archive")
+    ann = window(room="archive")
     expect(ann.texts.last).to_have_text("message 119")
     expect(ann.texts.last).to_be_in_viewport()
     assert ann.texts.count() < 120
@@ -263,9 +263,8 @@ def test_people_come_and_go(shared_server: Server, window: OpenWindow) -> None:
     expect(ann.page.locator("#rooms a[href='#crowd']")).to_contain_text("2 people here")
 
 
-def test_a_refused_message_says_why_and_can_be_discarded(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.open(shared_server, room="refusals")
+def test_a_refused_message_says_why_and_can_be_discarded(window: OpenWindow) -> None:
+    ann = window(room="refusals")
     ann.say("a control character: \x07")
     problem = ann.page.locator("#pending .problem")
     expect(problem).to_contain_text("control character")
@@ -278,9 +277,8 @@ def test_a_refused_message_says_why_and_can_be_discarded(shared_server: Server, 
     assert len(ann.page.input_value("#text")) == 9_000
 
 
-def test_a_phone_by_keyboard(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(width=375, height=667, color_scheme="dark")
-    ann.open(shared_server, room="phone")
+def test_a_phone_by_keyboard(window: OpenWindow) -> None:
+    ann = window(width=375, height=667, color_scheme="dark", room="phone")
     ann.say("averylongword" * 40, "https://example.org/" + "x" * 300, "```\nwide " + "code" * 100)
     expect(ann.texts).to_have_count(3)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 375

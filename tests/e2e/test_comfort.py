@@ -6,19 +6,11 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import Server
+from tests.e2e.browser import NOTIFICATIONS, PHONE, Server
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.test_later import act
 
 pytestmark = pytest.mark.browser
-
-#: Notifications as a browser has them that was not asked yet.
-NOTIFICATIONS = """
-    window.Notification = class {
-        static permission = 'default';
-        static async requestPermission() { return (this.permission = 'granted'); }
-    };
-"""
-
 
 MANY_ROOMS = f"localStorage['chat.rooms'] = '{json.dumps([f'shelf-{number}' for number in range(10, 40)])}';"
 
@@ -34,10 +26,9 @@ KEYS = {
 }
 
 
-def test_what_is_typed_where_nothing_takes_it_is_written(shared_server: Server, window: OpenWindow) -> None:
+def test_what_is_typed_where_nothing_takes_it_is_written(window: OpenWindow) -> None:
     """It was lost; and after a click on a message the letters r, e and c answered it, edited it and copied it."""
-    ann = window()
-    ann.open(shared_server, room="stray")
+    ann = window(room="stray")
     ann.say("one")
     ann.expect_texts(["one"])
     field, about, row = ann.page.locator("#text"), ann.page.locator("#about"), ann.page.locator("#messages .message")
@@ -95,6 +86,36 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     for left in (1, 0):
         ann.page.keyboard.press("Escape")
         expect(ann.page.locator(":popover-open")).to_have_count(left)
+
+
+def test_a_link_to_the_address_that_is_there_already_leads_somewhere(shared_server: Server, window: OpenWindow) -> None:
+    """The browser tells no change then: a quote led to its message once, and the last room could not be left."""
+    ann, ben = window(room="only"), window(room="only", **PHONE)
+    ann.say("first")
+    for number in range(30):
+        shared_server.publish("only", f"message {number}")
+    act(ann, "first", "Reply")
+    ann.say("yes")
+    for _ in range(2):
+        ann.page.click(".quote")
+        expect(ann.texts.first).to_be_in_viewport()
+        ann.page.click("#jump")
+        expect(ann.texts.first).not_to_be_in_viewport()
+
+    ben.page.tap("#show-rooms")
+    ben.page.tap("#rooms [aria-current]")
+    expect(ben.page.locator("#rooms-panel")).to_be_hidden()
+    ben.page.route("**/rooms", lambda route: route.fulfill(json={"rooms": []}))
+    ben.page.evaluate("localStorage['chat.rooms'] = '[]'")
+    ben.page.reload()
+    for room in ("only", "lobby", "lobby"):
+        expect(ben.page.locator("#room-title")).to_have_text(room)
+        ben.expect_live()
+        ben.page.click("#room-menu-button")
+        ben.page.click("#leave")
+    ben.page.fill("#text", "still here")
+    ben.page.click("#send")
+    expect(ben.texts.last).to_have_text("still here")
 
 
 def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:

@@ -11,8 +11,7 @@ pytestmark = pytest.mark.browser
 
 def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: Server, window: OpenWindow) -> None:
     """A mistyped command used to be published, where everybody could read it."""
-    ann = window()
-    ann.open(shared_server, room="commands")
+    ann = window(room="commands")
     refused = ann.page.locator("#refused")
     for typed, command in (("/me", "/me"), ("/ x", "/"), ("/shrug well", "/shrug")):
         ann.say(typed)
@@ -37,9 +36,8 @@ def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: S
     expect(ann.texts.first).to_have_text("/shrug, well edited")
 
 
-def test_what_is_too_long_is_said_until_it_is_short_enough(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.open(shared_server, room="too-long")
+def test_what_is_too_long_is_said_until_it_is_short_enough(window: OpenWindow) -> None:
+    ann = window(room="too-long")
     refused = ann.page.locator("#refused")
     ann.say("x" * 8_194)
     expect(refused).to_have_text("This message is too long: 8,194 bytes, at most 8,192.")
@@ -53,9 +51,8 @@ def test_what_is_too_long_is_said_until_it_is_short_enough(shared_server: Server
     expect(refused).to_be_empty()
 
 
-def test_a_half_typed_edit_or_reply_outlives_a_reload(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.open(shared_server, room="half-typed")
+def test_a_half_typed_edit_or_reply_outlives_a_reload(window: OpenWindow) -> None:
+    ann = window(room="half-typed")
     text, about = ann.page.locator("#text"), ann.page.locator("#about-text")
     ann.say("frist")
     ann.expect_texts(["frist"])

@@ -99,8 +99,7 @@ def test_a_link_elsewhere_leads_to_our_page_and_to_the_same_name(
     assert name_of(visitor) == name
     visitor.fill("#text", "I came by a link")
     visitor.press("#text", "Enter")
-    ann = window()
-    ann.open(shared_server, room="links")
+    ann = window(room="links")
     ann.expect_texts(["I came by a link"])
 
 

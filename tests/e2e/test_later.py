@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, Window
+from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, Window
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -65,9 +65,7 @@ def test_three_people_change_what_was_said(shared_server: Server, window: OpenWi
 
 
 def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben, eve = window(), window(), window()
-    for each in (ann, ben, eve):
-        each.open(shared_server, room="reactors")
+    ann, ben, eve = window(room="reactors"), window(room="reactors"), window(room="reactors")
     ann.say("done")
     names = [each.page.locator("#me .name").inner_text() for each in (ann, ben, eve)]
 
@@ -96,11 +94,9 @@ def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window
     expect_reactors(late, f"{names[1]} and {names[2]}")
 
 
-def test_a_finger_finds_who_reacted_where_it_reacts(shared_server: Server, window: OpenWindow) -> None:
+def test_a_finger_finds_who_reacted_where_it_reacts(window: OpenWindow) -> None:
     """Only the titles of the reactions said so, and a finger sees no titles."""
-    ann, ben = window(), window(width=390, height=844, has_touch=True, is_mobile=True)
-    for each in (ann, ben):
-        each.open(shared_server, room="by-finger")
+    ann, ben = window(room="by-finger"), window(room="by-finger", **PHONE)
     ann.say("done")
     act(ann, "done", "React")
     ann.page.locator("#quick-reactions button").nth(1).click()
@@ -116,10 +112,8 @@ def test_a_finger_finds_who_reacted_where_it_reacts(shared_server: Server, windo
     expect(who).to_contain_text("You and ")
 
 
-def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben = window(), window()
-    for each in (ann, ben):
-        each.open(shared_server, room="quoted-and-gone")
+def test_what_is_deleted_leaves_the_messages_that_quote_it(window: OpenWindow) -> None:
+    ann, ben = window(room="quoted-and-gone"), window(room="quoted-and-gone")
     ann.say("the word is swordfish")
     ben.expect_texts(["the word is swordfish"])
     act(ben, "swordfish", "Reply")
@@ -133,10 +127,9 @@ def test_what_is_deleted_leaves_the_messages_that_quote_it(shared_server: Server
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
 
 
-def test_a_quote_shows_no_marks(shared_server: Server, window: OpenWindow) -> None:
+def test_a_quote_shows_no_marks(window: OpenWindow) -> None:
     """Quotes showed `**` and backticks, and so did the line above the field."""
-    ann = window()
-    ann.open(shared_server, room="quoted-plainly")
+    ann = window(room="quoted-plainly")
     ann.say("**Bold** words,\nand `code`")
     ann.expect_texts(["Bold words,\nand code"])
     act(ann, "Bold", "Reply")
@@ -145,11 +138,8 @@ def test_a_quote_shows_no_marks(shared_server: Server, window: OpenWindow) -> No
     expect(ann.page.locator(".quote")).to_have_text("You Bold words, and code")
 
 
-def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    ann = window()
-    ann.open(shared_server, room="answering")
+def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(window: OpenWindow) -> None:
+    ann = window(room="answering")
     ann.say("a question")
     ann.expect_texts(["a question"])
 
@@ -202,13 +192,7 @@ def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: 
 def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(shared_server: Server, window: OpenWindow) -> None:
     """An edit carries no ids of users: its text says whom it mentions."""
     ann, ben = window(), window()
-    ben.run_first("""
-        window.notes = [];
-        window.Notification = class {
-            static permission = 'granted';
-            constructor(title, { body }) { window.notes.push(body); }
-        };
-    """)
+    ben.run_first(NOTIFICATIONS + "Notification.permission = 'granted';")
     for each in (ann, ben):
         each.open(shared_server, room="named-later")
     expect(ann.page.locator("#people li")).to_have_count(2)

@@ -3,16 +3,15 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server
+from tests.e2e.browser import PHONE, Server, box
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.test_page import SMALL
 
 pytestmark = pytest.mark.browser
 
 
-def test_drawers_close_by_a_button_and_once_a_name_is_chosen(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
-    ann.open(shared_server, room="drawers")
+def test_drawers_close_by_a_button_and_once_a_name_is_chosen(window: OpenWindow) -> None:
+    ann = window(room="drawers", **PHONE)
     for name in ("rooms", "people"):
         panel, button = ann.page.locator(f"#{name}-panel"), ann.page.locator(f"#show-{name}")
         button.tap()
@@ -35,15 +34,12 @@ def test_drawers_close_by_a_button_and_once_a_name_is_chosen(shared_server: Serv
     expect(ann.page.locator("#rooms-panel")).to_be_hidden()
 
 
-def test_the_menu_of_a_room_opens_below_its_button(shared_server: Server, window: OpenWindow) -> None:
+def test_the_menu_of_a_room_opens_below_its_button(window: OpenWindow) -> None:
     """On a wide screen it stood at the edge of the page, over the list of who is here."""
     for width in (1280, 820, 390):
-        ann = window(width=width)
-        ann.open(shared_server, room="menus")
+        ann = window(width=width, room="menus")
         ann.page.click("#room-menu-button")
-        menu, button = (ann.page.locator(each).bounding_box() for each in ("#room-menu", "#room-menu-button"))
-        assert menu is not None
-        assert button is not None
+        menu, button = (box(ann.page.locator(each)) for each in ("#room-menu", "#room-menu-button"))
         assert menu["x"] <= button["x"]
         assert button["x"] + button["width"] <= menu["x"] + menu["width"] + 60  # beside it: the button for who is here
         assert menu["y"] >= button["y"] + button["height"] - 1
@@ -60,16 +56,13 @@ def test_a_hint_below_a_long_list_of_rooms_covers_nothing(server: Server, window
     ann.page.fill("#room-name", "Straße!")
     ann.page.press("#room-name", "Enter")
     expect(ann.page.locator("#room-hint")).to_contain_text("letter or digit first")
-    hint, me = (ann.page.locator(each).bounding_box() for each in ("#room-hint", "#me"))
-    assert hint is not None
-    assert me is not None
+    hint, me = (box(ann.page.locator(each)) for each in ("#room-hint", "#me"))
     assert hint["y"] + hint["height"] <= me["y"]
     assert ann.page.locator("#room-hint").evaluate("e => e.scrollHeight <= e.clientHeight")
 
 
-def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.open(shared_server, room="blocks")
+def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(window: OpenWindow) -> None:
+    ann = window(room="blocks")
     ann.say("```\n" + "\n".join(map(str, range(500))) + "\n```", "before\n> quoted\n\nafter")
     expect(ann.texts).to_have_count(2)
     ann.page.locator("#messages pre").scroll_into_view_if_needed()
@@ -86,7 +79,7 @@ def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(shared_serve
 def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server: Server, window: OpenWindow) -> None:
     """A text of 8,000 characters filled four screens, and what had been said before was far above."""
     long = "\n".join(f"line {number} of many" for number in range(200))
-    ann, ben = window(height=1000), window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann, ben = window(height=1000), window(**PHONE)
     for each in (ann, ben):
         each.open(shared_server, room="long-texts")
     ann.say("before", "\n".join(map(str, range(15))), long)
@@ -100,15 +93,12 @@ def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server
     ann.page.focus("#text")
     ann.page.keyboard.press("Shift+Tab")
     expect(more).to_be_focused()
-    top = row.bounding_box()
+    top = box(row)
     ann.page.keyboard.press("Enter")
     expect(less).to_be_focused()
     assert text.evaluate("e => e.scrollHeight === e.clientHeight")
     ann.page.wait_for_timeout(100)  # the bottom of the list is followed in the next frame
-    now = row.bounding_box()
-    assert top is not None
-    assert now is not None
-    assert now["y"] == top["y"], "one reads on from where one was"
+    assert box(row)["y"] == top["y"], "one reads on from where one was"
 
     ann.texts.last.hover()
     ann.page.locator("#actions [value=react]").click()
@@ -133,8 +123,7 @@ def test_a_long_text_that_is_looked_for_is_shown_whole(shared_server: Server, wi
     filler = "filler\n" * 100
     shared_server.publish("found-long", f"{filler}a quagga")
     shared_server.publish("found-long", f"{filler}https://example.org/")
-    ann = window()
-    ann.open(shared_server, room="found-long")
+    ann = window(room="found-long")
     more = ann.page.get_by_role("button", name="Show more")
     expect(more).to_have_count(2)
     ann.page.keyboard.press("Control+k")

@@ -45,7 +45,7 @@ def test_event_streams_mean_the_same_in_any_cuts(page: Page) -> None:
           return cut(size).flatMap((piece) => parser.feed(piece));
         });
     """
-    assert run(page, "event-stream.js", body, STREAM) == [EVENTS] * 5
+    assert run(page, "http-link.js", body, STREAM) == [EVENTS] * 5
 
 
 PATTERNS = {
@@ -156,7 +156,7 @@ def test_the_time_for_a_link_grows_with_its_length_alone(page: Page) -> None:
 def test_emoji_by_name(page: Page) -> None:
     texts = ["a :tada: b", ":+1::heart:", "12:30:45", ":nothing:", "`:tada:`", "```\n:tada:\n```"]
     shown = ["a 🎉 b", ":+1::heart:", "12:30:45", ":nothing:", "`:tada:`", "```\n:tada:\n```"]
-    assert run(page, "emoji.js", "return a.map(m.withEmoji)", texts) == shown
+    assert run(page, "text.js", "return a.map(m.withEmoji)", texts) == shown
 
 
 def test_up_to_three_emoji_and_nothing_else_are_shown_large(page: Page) -> None:
@@ -255,6 +255,7 @@ def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_told_a
           tell() {}, reads() {}, supports: () => true, ask: async ({ type }) => asked.push(type),
         };
         const room = new m.Room(client, 'lobby');
+        room.page({ cursor: 'e-0', recovered: true, messages: [] });
         const said = (offset, id) => room.take([{ offset, text: 'x', user: { id } }]);
         const typists = [];
         for (const offset of [1, 2]) {
@@ -297,6 +298,52 @@ def test_unread_counts_offsets_whatever_retention_took(page: Page) -> None:
     assert run(page, "room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
 
 
+def test_what_is_pushed_before_the_first_page_is_not_shown_twice(page: Page) -> None:
+    """Another tab of the browser follows the room already. It counted as a hole, which was fetched from no cursor."""
+    body = """
+        room.take(said(5));
+        const early = room.timeline.messages.length;
+        room.page({ cursor: 'e-5', recovered: true, messages: said(4, 5) });
+        return [early, room.timeline.messages.length, room.timeline.hole()];
+    """
+    assert run(page, "room.js", ROOM + body) == [0, 2, None]
+
+
+def test_reading_on_from_an_old_place_ends_at_what_retention_left(page: Page) -> None:
+    """The same page was asked for again and again, since nothing followed the place directly."""
+    body = """
+        room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
+        client.ask = async () => ({ cursor: 'e-99', recovered: true, messages: said(5, 6) });
+        await room.visit(5);
+        client.ask = async () => ({ cursor: 'e-99', recovered: false, messages: said(40, 41) });
+        await room.newer();
+        return [room.past.cursor, [...room.past.lossesBefore]];
+    """
+    assert run(page, "room.js", ROOM + body) == ["e-41", [40]]
+
+
+def test_a_message_that_was_refused_for_long_goes_out_and_one_without_an_answer_is_asked_about(page: Page) -> None:
+    """Slow mode of ten minutes is longer than the server knows a key: the page said that no answer had come."""
+    body = """
+        const { now } = Date;
+        const outcome = async (code) => {
+            const outbox = new m.Outbox({ getItem: () => null, setItem() {} }, { changed() {}, stored() {} });
+            let tries = 0;
+            outbox.resume(async () => {
+                if (tries++) return { offset: 1 };
+                Date.now = () => now() + 601_000;
+                throw new ChatError(code, '', { retryAfter: 0 });
+            });
+            await outbox.add('lobby', 'hello').catch(() => {});
+            Date.now = now;
+            return outbox.items[0].state;
+        };
+        const { ChatError } = await import('/wire.js');
+        return [await outcome('rate_limited'), await outcome('lost')];
+    """
+    assert run(page, "outbox.js", body) == ["sent", "failed"]
+
+
 def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Page) -> None:
     body = """
         const failures = [0, 1, 2, 5, 50];
@@ -304,7 +351,7 @@ def test_back_off_is_jittered_bounded_and_never_before_the_server_said(page: Pag
           failures.map((n) => m.delayBefore(n, null, () => random)), m.delayBefore(0, 8, () => random),
         ]);
     """
-    assert run(page, "backoff.js", body) == [
+    assert run(page, "wire.js", body) == [
         [[250, 500, 1000, 8000, 10_000], 8000],
         [[500, 1000, 2000, 16_000, 20_000], 10_000],
     ]

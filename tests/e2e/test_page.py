@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.e2e.browser import Server, Window, expect_at, is_required, wait_until
+from tests.e2e.browser import PHONE, Server, Window, expect_at, is_required, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -33,8 +33,7 @@ def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     for number in range(45):
         shared_server.publish("fold", f"message {number}")
     shared_server.publish("beside", "not alone")
-    ann = window()
-    ann.open(shared_server, room="beside")
+    ann = window(room="beside")
     ann.open(shared_server, room="fold")
     expect(ann.texts.last).to_have_text("message 44")
     ann.page.wait_for_function(AT_BOTTOM)
@@ -103,8 +102,7 @@ def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Serv
 
 def test_much_that_is_unread_is_read_from_where_it_begins(shared_server: Server, window: OpenWindow) -> None:
     """Of more than 60 messages the newest were shown, and all of them counted as read."""
-    ann = window()
-    ann.open(shared_server, room="much-news")
+    ann = window(room="much-news")
     ann.say("first")
     ann.expect_texts(["first"])
     ann.page.wait_for_function("() => localStorage['chat.read']?.includes('much-news')")
@@ -157,8 +155,7 @@ def test_an_unplugged_cable_is_said(shared_server: Server, window: OpenWindow, t
 def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: OpenWindow) -> None:
     for number in range(230):
         shared_server.publish("quotes", f"message {number}")
-    ann = window(permissions=["clipboard-read", "clipboard-write"])
-    ann.open(shared_server, room="quotes")
+    ann = window(permissions=["clipboard-read", "clipboard-write"], room="quotes")
     expect(ann.texts.last).to_have_text("message 229")
     bar = ann.page.get_by_role("toolbar", name="Message")
     expect(bar).to_be_hidden()
@@ -188,7 +185,7 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
 
 
 def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann = window(**PHONE)
     rooms = [f"room-{number}" for number in range(20)]
     ann.run_first(f"localStorage['chat.rooms'] = {str(rooms)!r}.replaceAll(\"'\", '\"')")
     ann.open(shared_server, room="finger")
@@ -211,7 +208,7 @@ def test_a_phone_by_finger(shared_server: Server, window: OpenWindow) -> None:
 
 
 def test_on_a_phone_nothing_moves_when_the_connection_is_lost(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann = window(**PHONE)
     ann.open(shared_server, transport="poll", room="still")
     header = ann.page.locator("header")
     before = header.bounding_box()
@@ -224,8 +221,7 @@ def test_on_a_phone_nothing_moves_when_the_connection_is_lost(shared_server: Ser
 def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: Server, window: OpenWindow) -> None:
     room = "a-name-that-goes-on-and-on.until-it-has-sixty-four-letters-in-it"
     shared_server.publish(room, "a quokka")
-    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
-    ann.open(shared_server, room="short")
+    ann = window(room="short", **PHONE)
     one_line = ann.page.locator("#text").bounding_box()
     ann.open(shared_server, room=room)
     assert ann.page.locator("#text").bounding_box() == one_line
@@ -294,10 +290,8 @@ def findings(window: Window, rules: str = "") -> list[Any]:
     return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]]
 
 
-def test_axe_finds_nothing(shared_server: Server, window: OpenWindow, axe: str) -> None:
-    ann, ben = window(), window(width=390, height=844, color_scheme="dark")
-    for each in (ann, ben):
-        each.open(shared_server, room="axe")
+def test_axe_finds_nothing(window: OpenWindow, axe: str) -> None:
+    ann, ben = window(room="axe"), window(width=390, height=844, color_scheme="dark", room="axe")
     ann.say("hello *you*", "and `you` at https://example.org/", "```\ncode\n```\n- a\n- b\n> c")
     expect(ben.texts).to_have_count(3)
     ben.say("hello", "a long text https://example.org/\n" * 50)
@@ -335,10 +329,8 @@ def test_axe_finds_nothing(shared_server: Server, window: OpenWindow, axe: str) 
     ann.page.emulate_media(reduced_motion="null")
 
 
-def test_what_is_new_is_spoken_with_its_author(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben = window(), window()
-    for each in (ann, ben):
-        each.open(shared_server, room="ears")
+def test_what_is_new_is_spoken_with_its_author(window: OpenWindow) -> None:
+    ann, ben = window(room="ears"), window(room="ears")
     spoken = ann.page.locator("#messages-spoken")
     ben.say("hello", "again")
     expect(spoken).to_have_text(re.compile(r"\w+ \w+ \d\d: again"))

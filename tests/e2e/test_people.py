@@ -6,16 +6,14 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import Server, wait_until
+from tests.e2e.browser import NOTIFICATIONS, Server, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
 
 
-def test_a_name_of_ones_own_is_seen_by_all_and_kept(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben = window(), window()
-    for each in (ann, ben):
-        each.open(shared_server, room="names")
+def test_a_name_of_ones_own_is_seen_by_all_and_kept(window: OpenWindow) -> None:
+    ann, ben = window(room="names"), window(room="names")
     ann.say("who am I?")
     ben.expect_texts(["who am I?"])
     ann.page.click("#me")
@@ -75,8 +73,7 @@ def test_a_new_name_can_be_mentioned_as_soon_as_it_is_read(shared_server: Server
 def test_a_search_leads_to_where_it_was_said(shared_server: Server, window: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")
-    ann = window()
-    ann.open(shared_server, room="reading-room")
+    ann = window(room="reading-room")
     ann.page.keyboard.press("Control+k")
     ann.page.keyboard.type("WALRUS")
     found = ann.page.locator("#switcher-list a", has_text="walrus numbered")
@@ -102,8 +99,7 @@ def test_what_a_search_finds_shows_no_marks(shared_server: Server, window: OpenW
     """It showed `**` and backticks; of some marks a snippet has only one, since it is cut from a text."""
     shared_server.publish("marked", "a **bold numbat**, a `numbat` and 2 ** 8")
     shared_server.publish("marked", f"**{'far ' * 60} numbat in bold** again")
-    ann = window()
-    ann.open(shared_server, room="reading-room")
+    ann = window(room="reading-room")
     ann.page.keyboard.press("Control+k")
     ann.page.keyboard.type("numbat")
     short, long = (ann.page.locator(".snippet", has_text=text) for text in ("a bold", "far"))
@@ -114,14 +110,7 @@ def test_what_a_search_finds_shows_no_marks(shared_server: Server, window: OpenW
 
 def test_notifications_come_where_they_were_asked_for(shared_server: Server, window: OpenWindow) -> None:
     ann = window()
-    ann.run_first("""
-        window.notes = [];
-        window.Notification = class {
-            static permission = 'default';
-            static async requestPermission() { return (this.permission = 'granted'); }
-            constructor(title, { body }) { window.notes.push(`${title}: ${body}`); }
-        };
-    """)
+    ann.run_first(NOTIFICATIONS)
     ann.open(shared_server, room="loud")
     expect(ann.page.locator("#people li")).to_have_count(1)
     ann.page.evaluate("location.hash = 'quiet'")
@@ -150,8 +139,7 @@ def test_what_is_read_on_one_device_is_read_on_another(shared_server: Server, wi
 
     Of a room that the server does not list, the page ignored the marker and took everything as read.
     """
-    ann = window()
-    ann.open(shared_server, room="devices")
+    ann = window(room="devices")
     shared_server.publish("devices", "one")
     expect(ann.texts).to_have_count(1)
     wait_until(ann.page, lambda: "devices" in ann.page.request.get(f"{shared_server.url}/unread").json()["rooms"])
@@ -177,11 +165,8 @@ NOTE_PHASES = """() => {
 }"""
 
 
-def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    ann = window()
-    ann.open(shared_server, room="leaving-for-good")
+def test_a_guest_is_asked_before_it_goes_for_good_and_a_name_is_not_blank(window: OpenWindow) -> None:
+    ann = window(room="leaving-for-good")
     ann.say("mine")
     expect(ann.page.locator("#messages .own")).to_have_count(1)
     ann.page.click("#me")

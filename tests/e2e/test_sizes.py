@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server
+from tests.e2e.browser import PHONE, Server
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -30,8 +30,7 @@ def test_a_room_in_which_much_is_said_does_not_move_while_one_reads_back(
     """Each message that came made 60 rows below, until those that were read had to go."""
     for number in range(260):
         shared_server.publish("busy", f"message {number}")
-    ann = window()
-    ann.open(shared_server, room="busy")
+    ann = window(room="busy")
     ann.page.locator("#scroller").hover()
     held = ann.page.get_by_text("message 10", exact=True)
     ann.scroll_up_to(held)
@@ -49,7 +48,7 @@ def test_a_keyboard_over_the_page_covers_neither_the_field_nor_the_newest_messag
 ) -> None:
     for number in range(45):
         shared_server.publish("keyboard", f"message {number}")
-    ann = window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann = window(**PHONE)
     ann.run_first(SAFARI)
     ann.open(shared_server, room="keyboard")
     expect(ann.texts.last).to_have_text("message 44")
@@ -66,8 +65,7 @@ def test_everything_is_within_reach_where_letters_are_four_times_as_large(
     """WCAG 1.4.10: 320 by 256 pixels. No room was in sight, and nobody could press Save or leave the room."""
     for room in ("large", *(f"large-{number}" for number in range(9))):
         shared_server.publish(room, "hello")
-    ann = window(width=320, height=256)
-    ann.open(shared_server, room="large")
+    ann = window(width=320, height=256, room="large")
     expect(ann.texts).to_have_count(1)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 320
     ann.page.click("#room-menu-button")
@@ -89,8 +87,7 @@ def test_paper_has_the_conversation_and_nothing_else(shared_server: Server, wind
     for number in range(150):
         shared_server.publish("paper", f"message {number}")
     shared_server.publish("paper", "line\n" * 50)
-    ann = window(color_scheme="dark")
-    ann.open(shared_server, room="paper")
+    ann = window(color_scheme="dark", room="paper")
     expect(ann.texts.last).to_contain_text("line")
     ann.scroll_up_to(ann.page.get_by_text("message 0", exact=True))
     place = ann.page.get_by_text("message 20", exact=True)

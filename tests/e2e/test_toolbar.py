@@ -1,9 +1,9 @@
 """The toolbar at a message: where it stands, how the keyboard reaches it, and what it asks."""
 
 import pytest
-from playwright.sync_api import FloatRect, Locator, expect
+from playwright.sync_api import Locator, expect
 
-from tests.e2e.browser import Server, Window
+from tests.e2e.browser import PHONE, Server, Window, box
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -11,12 +11,6 @@ pytestmark = pytest.mark.browser
 
 def button(window: Window, name: str) -> Locator:
     return window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=name, exact=True)
-
-
-def box(located: Locator) -> FloatRect:
-    found = located.bounding_box()
-    assert found is not None
-    return found
 
 
 def test_a_question_goes_with_its_cause(shared_server: Server, window: OpenWindow) -> None:
@@ -59,9 +53,8 @@ def test_a_question_goes_with_its_cause(shared_server: Server, window: OpenWindo
     expect_nothing()
 
 
-def test_the_tab_key_stops_once_at_the_toolbar(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    ann.open(shared_server, room="stops")
+def test_the_tab_key_stops_once_at_the_toolbar(window: OpenWindow) -> None:
+    ann = window(room="stops")
     ann.say("```\ncode\n```", "see https://example.org/")
     ann.expect_texts(["code", "see https://example.org/"])
     stop = ann.page.locator("#messages > [tabindex='0']")
@@ -88,8 +81,7 @@ def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_othe
     shared_server: Server, window: OpenWindow
 ) -> None:
     """Each link and each reaction above was a stop, and the row was the one that was the last when the page came."""
-    ann = window()
-    ann.open(shared_server, room="past-all-others")
+    ann = window(room="past-all-others")
     for number in range(5):
         shared_server.publish("past-all-others", f"see https://example.org/{number}")
     expect(ann.texts).to_have_count(5)
@@ -110,12 +102,8 @@ def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_othe
     expect(links.nth(5)).to_be_focused()
 
 
-def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    ann, ben = window(width=1400), window(width=1400)
-    for each in (ann, ben):
-        each.open(shared_server, room="short-and-long")
+def test_the_toolbar_stands_beside_a_short_message_and_within_the_row(window: OpenWindow) -> None:
+    ann, ben = window(width=1400, room="short-and-long"), window(width=1400, room="short-and-long")
     long = "a message of many words " * 10
     ann.say("ok", "yes", long)
     ben.expect_texts(["ok", "yes", long.strip()])
@@ -138,9 +126,8 @@ def test_the_toolbar_of_a_bubble_higher_than_the_window_is_in_sight(shared_serve
     """It stood at the bubble's upper edge, or in its middle."""
     text = "\n".join(f"line {number}" for number in range(200))
     shared_server.publish("high", text)
-    ann, ben = window(), window(width=390, height=844, has_touch=True, is_mobile=True)
+    ann, ben = window(room="high"), window(room="high", **PHONE)
     for each in (ann, ben):
-        each.open(shared_server, room="high")
         each.page.get_by_role("button", name="Show more").click()
         scroller = each.page.locator("#scroller")
         for top in (100, 3_000):
