@@ -94,6 +94,8 @@ MAX_MERGED_CONTROLS = 256
 #: Bytes from which on an incomplete frame is moved into the `Assembly`. Shorter ones stay in the buffer, which is
 #: copied at each read.
 LONG_FRAME = 64 * 1024
+#: Bytes beyond which wsproto unmasks a payload as fast as the arithmetic in `_unmasked`.
+LONG_PAYLOAD = 1000
 
 _FIN = 0x80
 _MASKED = 0x80
@@ -268,7 +270,16 @@ def _payload(frames: bytes, at: int) -> bytes:
     """The payload of the control frame that begins here."""
     header = at + 6
     mask, end = frames[header - 4 : header], header + (frames[at + 1] & 0x7F)
-    return bytes(XorMaskerSimple(mask).process(bytearray(frames[header:end])))
+    return _unmasked(mask, frames[header:end])
+
+
+def _unmasked(mask: bytes, payload: bytes) -> bytes:
+    """The payload without its mask. Up to LONG_PAYLOAD one large number is faster than wsproto, by 1 to 2 µs."""
+    size = len(payload)
+    if size > LONG_PAYLOAD:
+        return bytes(XorMaskerSimple(mask).process(bytearray(payload)))
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+    return (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
 
 
 def _text(frame: bytes) -> Event:
@@ -276,9 +287,8 @@ def _text(frame: bytes) -> Event:
     header, length = _measure(frame, 0)
     if header != (6 if length < 126 else 8 if length < 1 << 16 else 14):
         return Violation(FrameError(Reason.BAD_FRAME, _LONG_LENGTH))
-    payload = XorMaskerSimple(frame[header - 4 : header]).process(bytearray(frame[header:]))
     try:
-        return Text(payload.decode())
+        return Text(_unmasked(frame[header - 4 : header], frame[header:]).decode())
     except UnicodeDecodeError:
         return Violation(FrameError(Reason.BAD_TEXT, _NOT_UTF8))
 
