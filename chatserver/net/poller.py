@@ -38,8 +38,6 @@ PONG_NAP = 0.001
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _AWAITED = tuple(row.awaited for row in ROWS)
 _ANNOUNCES = tuple(row.announces for row in ROWS)
-_BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
-_SHORT = (_BUFFER[:READ_BYTES],)
 
 _log = structlog.get_logger("chatserver.net")
 
@@ -226,17 +224,16 @@ class Poller:
             # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
             lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking(connection)
             size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # READ_BYTES past its end show whether there is more
-            buffers: tuple[memoryview, ...] = (_BUFFER[:size],)
         else:
-            size, buffers = READ_BYTES, _SHORT
+            size = READ_BYTES
         try:
-            count = os.readv(connection.descriptor, buffers)
+            data = os.read(connection.descriptor, size)
         except BlockingIOError:
             connections.arm(connection)
             return False
         except OSError:
             return self._reset(connection)
-        data = bytes(_BUFFER[:count])
+        count = len(data)
         if count and transport is not PLAIN:
             data = self._open(connection, transport, data)
         if count == 0:
