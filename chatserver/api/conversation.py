@@ -42,7 +42,7 @@ from chatserver.protocol.client_messages import (
     React,
 )
 from chatserver.protocol.errors import MessageError, MessageId
-from chatserver.protocol.validation import Place, parse_cursor
+from chatserver.protocol.validation import optional_cursor
 from chatserver.reasons import ErrorCode
 
 #: Publishes of one client that may wait for the log; with so many it is not read until some are durable.
@@ -167,7 +167,7 @@ class Conversation:
         if room is not None:
             if before is None and room.ring is None:
                 self._check_empty_rooms(session, message)
-            after = _place(message.after)
+            after = optional_cursor(message.after)
             start = self._pages.start(room, after, LATEST)
             page = None if self._pages.is_ahead(room, after) else self._pages.after_now(room, start, LATEST)
             if page is not None:
@@ -182,7 +182,8 @@ class Conversation:
                 if (await self._services.log.head(message.room)).last == 0:
                     raise
         enter = partial(self._enter_if_allowed, connection, session, message)
-        return await self._join_room.join(message.room, session.principal.network, _place(message.after), enter)
+        after = optional_cursor(message.after)
+        return await self._join_room.join(message.room, session.principal.network, after, enter)
 
     def _enter_if_allowed(
         self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
@@ -228,14 +229,14 @@ class Conversation:
 
     def _history(self, connection: object, session: WebSocketSession, message: History) -> Outcome:
         self._check(session.principal, Action.READ, message.room, message.id)
-        after, before = _place(message.after), _place(message.before)
+        after, before = optional_cursor(message.after), optional_cursor(message.before)
         page = self._pages.now(self._hub.room(message.room), after, before, message.limit)
         if page is None:
             return self._history_from_log
         return Answer(session.dialect.history(message.id, message.room, page))
 
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Answer:
-        after, before = _place(message.after), _place(message.before)
+        after, before = optional_cursor(message.after), optional_cursor(message.before)
         page = await self._pages.read(message.room, after, before, message.limit)
         return Answer(session.dialect.history(message.id, message.room, page))
 
@@ -264,7 +265,3 @@ class Conversation:
                 self._hub.leave(member)
                 left.append(session.dialect.left(None, member.room.name))
         return Answer([session.dialect.authenticated(message.id, principal), *left])
-
-
-def _place(cursor: str | int | None) -> Place | None:
-    return None if cursor is None else parse_cursor(cursor)

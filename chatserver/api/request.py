@@ -17,7 +17,7 @@ from chatserver.protocol.client_messages import DEFAULT_HISTORY, MAX_HISTORY
 from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import query_fields
-from chatserver.protocol.validation import Place, parse_cursor
+from chatserver.protocol.validation import Place, optional_cursor
 from chatserver.reasons import ErrorCode
 
 #: Of what Python reads as a number: no underscores, no spaces, no digits of other scripts.
@@ -104,8 +104,7 @@ class Parameters:
 
     def place(self, name: str) -> Place | None:
         """A cursor."""
-        value = self.one(name)
-        return None if value is None else parse_cursor(value)
+        return optional_cursor(self.one(name))
 
     def limit(self, *, default: int = DEFAULT_HISTORY, most: int = MAX_HISTORY) -> int:
         """The most messages or rooms to return."""

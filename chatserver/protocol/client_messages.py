@@ -21,7 +21,7 @@ from chatserver.protocol.validation import (
     check_offset,
     check_room,
     check_text,
-    parse_cursor,
+    optional_cursor,
 )
 from chatserver.reasons import ErrorCode
 
@@ -244,53 +244,61 @@ def _is_id(value: MessageId) -> bool:
 
 
 def _checked(message: ClientMessage) -> ClientMessage:
+    """Check every field; a text may be tidied."""
     if not _is_id(message.id):
         raise MessageError(ErrorCode.BAD_FIELD, _ID_RULE)
-    if isinstance(message, Ping):
-        return message
-    if isinstance(message, Auth):
-        if len(message.token) > MAX_TOKEN_CHARS:
-            raise MessageError(
-                ErrorCode.BAD_FIELD, f"token: {len(message.token):,} characters, limit {MAX_TOKEN_CHARS:,}"
-            )
-        return message
+    match message:
+        case Ping():
+            return message
+        case Auth(token):
+            if len(token) > MAX_TOKEN_CHARS:
+                sentence = f"token: {len(token):,} characters, limit {MAX_TOKEN_CHARS:,}"
+                raise MessageError(ErrorCode.BAD_FIELD, sentence)
+            return message
     check_room(message.room)
-    if isinstance(message, Read):
-        marker_offset(message.offset)
-    if isinstance(message, Publish):
-        return _checked_publish(message)
-    if isinstance(message, Change):
-        return _checked_change(message)
-    if isinstance(message, Join | History) and message.after is not None:
-        parse_cursor(message.after)
-    if isinstance(message, History):
-        if message.before is not None:
-            parse_cursor(message.before)
-            if message.after is not None:
-                raise MessageError(ErrorCode.BAD_FIELD, "before, after: one of them, not both")
-        if not 1 <= message.limit <= MAX_HISTORY:
-            raise MessageError(ErrorCode.BAD_FIELD, f"limit: 1 to {MAX_HISTORY} messages")
+    match message:
+        case Publish():
+            return _checked_publish(message)
+        case Join(after=after):
+            optional_cursor(after)
+        case Read():
+            marker_offset(message.offset)
+        case Edit() | Delete() | React():
+            return _checked_change(message)
+        case History():
+            _check_history(message)
     return message
 
 
+def _check_history(message: History) -> None:
+    optional_cursor(message.after)
+    optional_cursor(message.before)
+    if message.before is not None and message.after is not None:
+        raise MessageError(ErrorCode.BAD_FIELD, "before, after: one of them, not both")
+    if not 1 <= message.limit <= MAX_HISTORY:
+        raise MessageError(ErrorCode.BAD_FIELD, f"limit: 1 to {MAX_HISTORY} messages")
+
+
 def _checked_publish(message: Publish) -> Publish:
-    if message.key is not None:
-        check_key(message.key)
+    optional_key(message.key)
     if message.reply_to is not None:
         check_offset(message.reply_to, "reply_to")
     if message.mentions is not None:
         message = msgspec.structs.replace(message, mentions=check_mentions(message.mentions))
-    text = check_text(message.text)
-    return message if text is message.text else msgspec.structs.replace(message, text=text)
+    return _with_checked_text(message)
 
 
-def _checked_change(message: Change) -> ClientMessage:
+def _checked_change(message: Change) -> Change:
     check_offset(message.offset)
-    if message.key is not None:
-        check_key(message.key)
-    if isinstance(message, Edit):
-        text = check_text(message.text)
-        return message if text is message.text else msgspec.structs.replace(message, text=text)
+    optional_key(message.key)
     if isinstance(message, React):
         check_emoji(message.emoji)
-    return message
+    return _with_checked_text(message) if isinstance(message, Edit) else message
+
+
+_Written = TypeVar("_Written", Publish, Edit)
+
+
+def _with_checked_text(message: _Written) -> _Written:
+    text = check_text(message.text)
+    return message if text is message.text else msgspec.structs.replace(message, text=text)

@@ -163,6 +163,11 @@ def parse_cursor(value: str | int) -> Place:
     return Place(epoch, value)
 
 
+def optional_cursor(value: str | int | None) -> Place | None:
+    """`parse_cursor`, if there is one."""
+    return None if value is None else parse_cursor(value)
+
+
 def _bad_cursor(what: str) -> MessageError:
     return MessageError(ErrorCode.BAD_CURSOR, f"{what!r} is not a cursor; one looks like k3f9-41, or 41")
 
