@@ -90,7 +90,7 @@ class Identities:
         if known is not None:
             return known.principal, known.token if known.principal.is_guest else "", False
         token = new_token()
-        return self._make_guest(token, network), token, True
+        return self._guest(number_of(token, self._secret), network), token, True
 
     def known(self, head: Head, network: str, *, vouched: bool) -> Identified | None:
         """The user that a request identifies, if any. `vouched`: it came from a trusted proxy. Raises RefusedError."""

@@ -144,6 +144,9 @@ class Routes:
 
     def _find(self, path: str) -> tuple[_Methods | None, tuple[str, ...]]:
         """The methods of a path, and the names in it."""
+        methods = self._exact.get(path)
+        if methods is not None:
+            return methods, ()
         match path.split("/", MAX_SPLITS):
             case ["", "rooms", room] if room:
                 return self._in_room[None], (room,)
@@ -153,10 +156,7 @@ class Routes:
                 return self._of_room[kind], (room, thing)
             case ["", "rooms", room, "messages", offset, "reactions", emoji] if room:
                 return self._reaction, (room, offset, emoji)
-        methods = self._exact.get(path)
-        if methods is None and path in self._static:
-            methods = _readable(self._static.serve)
-        return methods, ()
+        return (_readable(self._static.serve) if path in self._static else None), ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
         principal, token, fresh = self._identities.opening(request.head, request.network, vouched=request.vouched)

@@ -16,7 +16,6 @@ import msgspec
 from chatserver.protocol.errors import MessageId
 from chatserver.reasons import ErrorCode
 
-PROTOCOL = "chat.v1"
 User: TypeAlias = tuple[str, str]  # id and name
 
 _encode = msgspec.json.Encoder().encode
@@ -77,17 +76,15 @@ def _place(room: str, offset: int, cursor: str, time: str, count: int | None) ->
     return f'"room":"{room}","offset":{offset},"cursor":"{cursor}","time":"{time}"{counted}'
 
 
-def hello(session: str, user_id: str, user_name: str, ping: float, limits: Mapping[str, int | float]) -> bytes:
-    """The first message on a WebSocket. `ping` is in seconds."""
-    start = f'{{"type":"hello","protocol":"{PROTOCOL}","session":{string(session)},"user":'
-    face = _encode({"id": user_id, "name": user_name}).decode()  # not `user_json`, whose cache is for authors
-    return f"{start}{face},{_hello_end(ping, tuple(limits.items()))}".encode()
+def hello(session: str, user_id: str, user_name: str, end: bytes) -> bytes:
+    """The first message on a WebSocket; `end` comes from `hello_end`. A session's token needs no escaping."""
+    face = _encode({"id": user_id, "name": user_name})  # not `user_json`, whose cache is for authors
+    return b'{"type":"hello","protocol":"chat.v1","session":"%b","user":%b,%b' % (session.encode(), face, end)
 
 
-@lru_cache(maxsize=8)
-def _hello_end(ping: float, limits: tuple[tuple[str, int | float], ...]) -> str:
-    """The part that is the same for every client; cached, since a process has few servers."""
-    return _encode({"ping": ping, "limits": dict(limits)}).decode()[1:]
+def hello_end(ping: float, limits: Mapping[str, int | float]) -> bytes:
+    """The part of `hello` that is the same for every client; `ping` is in seconds."""
+    return _encode({"ping": ping, "limits": limits})[1:]
 
 
 def joined(

@@ -151,7 +151,7 @@ def parse_head(head: bytes, limits: HeadLimits) -> Head:
     target = request.target.decode("ascii")
     if len(target) > limits.max_target:
         raise _target_too_long(limits)
-    headers = _headers(request.headers.raw_items(), fields)
+    headers = _headers(request, fields)
     path, query = _split_target(target, headers)
     # h11 has refused a missing Host (in 1.1) and a second one, but allows any value.
     host = headers.get("host")
@@ -211,17 +211,18 @@ _WORDS = {
 }
 
 
-def _headers(items: list[tuple[bytes, bytes]], lines: int) -> dict[str, str]:
+def _headers(request: h11.Request, lines: int) -> dict[str, str]:
     """The fields by name. Fewer fields than lines means that h11 joined lines, which a proxy may not have done."""
+    items = request.headers._full_items  # name as sent, name in lower case, value; the public views copy it
     if len(items) != lines:
         message = "a folded header field (obsolete, RFC 9112 section 5.2), or more than one Content-Length"
         raise HttpError(ErrorCode.BAD_REQUEST, message)
-    headers = {name.decode("ascii").lower(): value.decode("latin-1") for name, value in items}
+    headers = {name.decode("ascii"): value.decode("latin-1") for _, name, value in items}
     if len(headers) == len(items):
         return headers
     values: dict[str, list[str]] = {}
-    for name, value in items:
-        values.setdefault(name.decode("ascii").lower(), []).append(value.decode("latin-1"))
+    for _, name, value in items:
+        values.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
     return {name: ("; " if name == "cookie" else ", ").join(several) for name, several in values.items()}
 
 

@@ -62,7 +62,7 @@ PAGE_OF = ("lobby", "k3f9-42", True, [ONE, TWO])
         (encoders.left(1, "lobby"), {"type": "left", "id": 1, "room": "lobby"}),
         (encoders.left(None, "lobby"), {"type": "left", "room": "lobby"}),
         (
-            encoders.hello("s_1", *ANN, 25, {"text": 8192, "rate": 5.5}),
+            encoders.hello("s_1", *ANN, encoders.hello_end(25, {"text": 8192, "rate": 5.5})),
             {
                 "type": "hello",
                 "protocol": "chat.v1",

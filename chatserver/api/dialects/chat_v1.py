@@ -29,13 +29,12 @@ class ChatV1(Dialect):
 
     def __init__(self, encoder: WireEncoder, settings: Settings) -> None:
         self._encoder = encoder
-        self._ping = settings.ping_interval
-        self._limits = _told_limits(settings)
+        self._hello_end = encoders.hello_end(settings.ping_interval, _told_limits(settings))
 
     def hello(self, principal: Principal, token: str) -> bytes:
         """The client's identity and limits."""
         face = principal.face
-        return text_frame(encoders.hello(token, face.id, face.name, self._ping, self._limits))
+        return text_frame(encoders.hello(token, face.id, face.name, self._hello_end))
 
     def decode(self, data: str | bytes) -> Command:
         """Decode and check JSON."""
