@@ -81,6 +81,11 @@ def test_lines_break_between_words(text: str, rows: list[str]) -> None:
     assert render.wrapped(text, 8, indent=2).split("\n") == rows
 
 
+def test_spaces_at_the_end_of_a_line_take_no_time() -> None:
+    """A message of 8,000 of them stopped each terminal for 3 s; these would take days."""
+    assert render.wrapped("a" + " " * 1_000_000, 8, indent=2) == "a"
+
+
 def test_a_narrow_terminal_has_room_for_words_beside_the_indentation() -> None:
     assert render.wrapped("one two", 6, indent=7).split("\n") == ["one", " two"]
 
