@@ -55,6 +55,7 @@ class Editor:
         self._pending = ""  # the beginning of an escape sequence
         self._earlier: list[str] = []
         self._shown = 0  # index into _earlier; its length: the new line
+        self._draft = ""  # the new line, while an earlier one is shown
         self._pasting = False  # until a paste ends, all input is text, including line breaks
         self._choices: list[str] = []  # the texts that Tab cycles through, the first as typed
 
@@ -84,7 +85,7 @@ class Editor:
     def clear(self) -> bool:
         """Clear the line; return whether there was anything in it."""
         anything = bool(self.before + self.after)
-        self._show(len(self._earlier))
+        self._begin()
         return anything
 
     def view(self, width: int) -> tuple[str, str]:
@@ -102,13 +103,19 @@ class Editor:
         text = self.before + self.after
         if text and text not in self._earlier[-1:]:
             self._earlier = [*self._earlier, text][-REMEMBERED_LINES:]
-        self._show(len(self._earlier))
+        self._begin()
         return text
 
+    def _begin(self) -> None:
+        self._shown = len(self._earlier)
+        self.before = self.after = ""
+
     def _show(self, index: int) -> None:
+        if self._shown == len(self._earlier):
+            self._draft = self.before + self.after
         if 0 <= index <= len(self._earlier):
             self._shown = index
-            self.before, self.after = "".join(self._earlier[index : index + 1]), ""
+            self.before, self.after = [*self._earlier, self._draft][index], ""
 
     def _offer(self, step: int) -> None:
         """Show the next completion."""

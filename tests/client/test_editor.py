@@ -74,6 +74,11 @@ def test_earlier_lines() -> None:
     assert editor.before == "0"
 
 
+def test_a_line_half_written_is_still_there_after_a_look_at_earlier_ones() -> None:
+    assert typed(b"one\nhalf" + LEFT.encode(), UP.encode() * 2, DOWN.encode() * 2) == ("half", "")
+    assert typed(b"one\nhalf" + UP.encode(), b"\r" + DOWN.encode()) == ("", "")
+
+
 def test_a_line_is_taken_back() -> None:
     editor = Editor()
     editor.feed(b"one\ntwo" + LEFT.encode())
