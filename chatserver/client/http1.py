@@ -4,7 +4,6 @@ Owns: framing by h11, the life of connections, sending and storing credentials. 
 It exists because no other dependency speaks HTTP on trio, and with h11 little is left to do.
 """
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +15,7 @@ import trio
 from chatserver import __version__
 from chatserver.client.credentials import Credentials
 from chatserver.client.stream import EndedError, Target, WatchedStream, dial
-from chatserver.client.wire import ProtocolError
+from chatserver.client.wire import NO_JSON, ProtocolError
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
 ANSWER_TIMEOUT = 30.0  # s for a complete answer, besides the time that it may be held
@@ -27,6 +26,16 @@ _AGENT = f"chatserver-client/{__version__}".encode()
 _STATUS_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _T = TypeVar("_T", bound=msgspec.Struct)
+
+
+class _Error(msgspec.Struct):
+    code: str
+    message: str
+    room: str | None = None
+
+
+class _Refused(msgspec.Struct):
+    error: _Error
 
 
 class Response(NamedTuple):
@@ -45,27 +54,28 @@ class Response(NamedTuple):
     @property
     def error(self) -> tuple[str, str]:
         """Code and message of an error; if it is not in our server's form, they come from the status."""
+        error = self._refusal
+        return error.code, error.message
+
+    @property
+    def room(self) -> str | None:
+        """The refused room of a request for many ("*": all of them); None: the answer names none."""
+        return self._refusal.room
+
+    @property
+    def _refusal(self) -> _Error:
         try:
-            error = json.loads(self.body)["error"]
-            return str(error["code"]), str(error["message"])
-        except (ValueError, KeyError, TypeError):
+            return self.decode(_Refused).error
+        except ProtocolError:
             code = "unavailable" if self.status in _STATUS_MAY_PASS else f"http_{self.status}"
-            return code, f"the server answered {self.status}"
+            return _Error(code, f"the server answered {self.status}")
 
     def decode(self, kind: type[_T]) -> _T:
         """Decode the body. Raises ProtocolError."""
         try:
             return msgspec.json.decode(self.body, type=kind)
-        except msgspec.DecodeError as error:
+        except NO_JSON as error:
             raise ProtocolError(f"not an answer of a chat server: {error}") from error
-
-    @property
-    def room(self) -> str | None:
-        """The refused room of a request for many ("*": all of them); None: the answer names none."""
-        try:
-            return str(json.loads(self.body)["error"]["room"])
-        except (ValueError, KeyError, TypeError):
-            return None
 
     @property
     def is_about_rooms(self) -> bool:

@@ -223,8 +223,8 @@ class HttpConversation:
         events = EventStream()
         async with self._held.stream(path, silence=STREAM_SILENCE) as body:
             while (chunk := await body.chunk()) is not None:
-                for event in events.feed(chunk):
-                    frame = wire.decode(event.data)
+                for data in events.feed(chunk):
+                    frame = wire.decode(data)
                     if isinstance(frame, wire.Error):
                         self._streams.pop(room, None)
                         await self._tell.send(frame)

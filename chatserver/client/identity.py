@@ -54,6 +54,9 @@ def read_token(text: str) -> str:
 
 
 def _path(target: Target, name: str) -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError as error:  # neither the environment nor the system names our home
+        raise OSError(str(error)) from error
     whose = f".{sha256(name.encode()).hexdigest()[:16]}" if name else ""  # any name in a short file name
     return Path(state, "chatserver", f"{quote(str(target), safe='')}{whose}.cookie")

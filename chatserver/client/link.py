@@ -39,7 +39,7 @@ class Backoff:
         ceiling = min(LONGEST_DELAY, FIRST_DELAY * 2.0**self._failures)
         self._failures = min(self._failures + 1, 10)
         if asked is not None:
-            return asked * (1 + ASKED_SPREAD * self._jitter())
+            return max(0.0, asked) * (1 + ASKED_SPREAD * self._jitter())
         return ceiling * self._jitter()
 
     def lived(self, seconds: float) -> None:

@@ -1,22 +1,17 @@
 """A parser for server-sent events (WHATWG HTML section 9.2.6), without I/O.
 
-Owns: the parser. May not: know what an event means.
+Owns: the parser. May not: know what an event means; its name is not used, since each frame names its type.
 """
 
 import codecs
+import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from chatserver.client.wire import ProtocolError
 
 LONGEST_EVENT = 1 << 20  # characters of one event, far above those of a record
 
-
-class StreamEvent(NamedTuple):
-    """One event."""
-
-    name: str
-    data: str
+_MILLISECONDS = re.compile("[0-9]{1,9}")
 
 
 class EventStream:
@@ -26,24 +21,23 @@ class EventStream:
         self.retry: float | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
-        self._name = ""
         self._data: list[str] = []
+        self._size = 0  # characters of the lines in `_data`
 
-    def feed(self, data: bytes) -> Iterator[StreamEvent]:
-        """Return the events that are now complete."""
+    def feed(self, data: bytes) -> Iterator[str]:
+        """Return the data of the events that are now complete."""
         *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
         for line in lines:
             name, _, value = line.removesuffix("\r").partition(":")
             value = value.removeprefix(" ")
-            if not line.removesuffix("\r"):
+            if line in ("", "\r"):
                 if self._data:
-                    yield StreamEvent(self._name or "message", "\n".join(self._data))
-                self._name, self._data = "", []
+                    yield "\n".join(self._data)
+                self._data, self._size = [], 0
             elif name == "data":
                 self._data.append(value)
-            elif name == "event":
-                self._name = value
-            elif name == "retry" and value.isdecimal():
+                self._size += len(line)
+            elif name == "retry" and _MILLISECONDS.fullmatch(value):
                 self.retry = int(value) / 1000
-        if len(self._rest) + sum(map(len, self._data)) > LONGEST_EVENT:
+        if len(self._rest) + self._size > LONGEST_EVENT:
             raise ProtocolError(f"an event of more than {LONGEST_EVENT:,} characters")

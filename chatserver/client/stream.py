@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import trio
 
@@ -48,16 +48,17 @@ def parse_target(text: str) -> Target:
     try:
         parts = urlsplit(text if "://" in text else f"ws://{text}")
         port = parts.port
+        host = (parts.hostname or "").encode("idna").decode()
     except ValueError as error:
         raise BadUrl(f"{text!r} is no URL: {error}") from error
     if parts.scheme not in _SECURE:
         raise BadUrl(f"{text!r} is none of http://, https://, ws://, wss:// and host:port")
-    if not parts.hostname or " " in parts.hostname:
+    if not host or not host.isprintable() or " " in host:
         raise BadUrl(f"{text!r} names no host")
     if parts.username is not None or parts.query or parts.fragment:
         what = "a user, a query or a fragment has no meaning here; a room is named apart, as with --room"
         raise BadUrl(f"{text!r}: {what}")
-    path = parts.path.rstrip("/")
+    path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     base, _, inside = path.partition("/rooms/")
     if inside not in ("", "ws"):  # a proxy may serve the whole server below /rooms
         server = f"{parts.scheme}://{parts.netloc}{base}"
@@ -65,7 +66,7 @@ def parse_target(text: str) -> Target:
     if not path.endswith("/ws"):
         path += "/ws"
     secure = _SECURE[parts.scheme]
-    return Target(parts.hostname, (443 if secure else 80) if port is None else port, path, secure)
+    return Target(host, (443 if secure else 80) if port is None else port, path, secure)
 
 
 def split_page_url(text: str) -> tuple[str, str]:

@@ -6,9 +6,11 @@ Owns: the upgrade, liveness, the classification of its end, the close. May not: 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import h11
 import msgspec
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
 
 from chatserver.client import wire
 from chatserver.client.credentials import Credentials
@@ -79,6 +81,8 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
             nursery.cancel_scope.cancel()
     except* ConnectionRejected as rejected:  # raised by trio-websocket's own task
         raise _refusal(rejected.exceptions[0]) from None
+    except* (LocalProtocolError, h11.LocalProtocolError):  # wsproto tries to refuse as a server does
+        raise EndedError("the server does not speak WebSocket") from None
 
 
 async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:

@@ -200,6 +200,8 @@ _RECORDS: dict[str, msgspec.json.Decoder[Record]] = {
     str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in (Message, Edit, Deletion, Reaction)
 }
 _UNKNOWN_RECORD = msgspec.json.Decoder(Record)
+#: What the decoders raise; the second for JSON that is nested too deeply.
+NO_JSON = (msgspec.DecodeError, RecursionError)
 
 
 def decode(text: str | bytes) -> Frame | Record | None:
@@ -210,16 +212,16 @@ def decode(text: str | bytes) -> Frame | Record | None:
             return _RECORDS[kind].decode(text)
         if kind in _KNOWN:
             return _FRAME.decode(text)
-    except msgspec.DecodeError as error:
+    except NO_JSON as error:
         raise ProtocolError(f"not a chat.v1 frame: {error}") from error
     try:
         return _UNKNOWN_RECORD.decode(text)
-    except msgspec.DecodeError:
+    except NO_JSON:
         return None
 
 
 def _record(raw: msgspec.Raw) -> Record:
     try:
         return _RECORDS.get(_TAG.decode(raw).type, _UNKNOWN_RECORD).decode(raw)
-    except msgspec.DecodeError as error:
+    except NO_JSON as error:
         raise ProtocolError(f"not a record of a room: {error}") from error

@@ -112,6 +112,7 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
         (b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}', ("full", "later"), 7.0, False),
         (b"502 Bad Gateway\r\n\r\n<html>", ("unavailable", "the server answered 502"), None, False),
         (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", ("http_404", "the server answered 404"), None, True),
+        (b"404 Not Found\r\n\r\n" + b"[" * 100_000, ("http_404", "the server answered 404"), None, True),
     ],
 )
 async def test_errors_are_read_whoever_sends_them(

@@ -27,6 +27,16 @@ def test_state_is_kept_at_home_unless_it_is_said_where(tmp_path: Path, monkeypat
     assert len(list((tmp_path / ".local" / "state" / "chatserver").iterdir())) == 1
 
 
+def test_where_there_is_no_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with a user that nobody knows ended with a traceback."""
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert kept_cookie(HERE, "") == ""
+    with pytest.raises(OSError, match="home directory"):
+        keep_cookie(HERE, "", "guest=g1")
+
+
 def test_each_name_has_a_cookie_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     names = ["", "Ann", "ann", "../../etc/passwd", "日" * 40]

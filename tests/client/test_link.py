@@ -1,5 +1,6 @@
 """The client over real connections to a scripted server: each fault, and what the user saw of it."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NoReturn
 
@@ -143,12 +144,23 @@ async def test_a_port_where_nothing_answers_is_left() -> None:
         assert event.why == "no answer within 10 s"
 
 
-async def test_a_server_that_hangs_up_at_once_is_not_waited_for() -> None:
+async def speak_ssh(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("serve", "why"),
+    [(trio.aclose_forcefully, "the server hung up"), (speak_ssh, "the server does not speak WebSocket")],
+)
+async def test_a_server_of_something_else_is_not_waited_for(
+    serve: Callable[[trio.SocketStream], Awaitable[None]], why: str
+) -> None:
     async with trio.open_nursery() as nursery:
-        (server,) = await nursery.start(partial(trio.serve_tcp, trio.aclose_forcefully, 0, host="127.0.0.1"))
+        (server,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
         async with listening(f"127.0.0.1:{server.socket.getsockname()[1]}") as listener:
             (event,) = await listener.until(Reconnecting)
-            assert event.why == "the server hung up"
+            assert event.why == why
         nursery.cancel_scope.cancel()
 
 
@@ -213,6 +225,7 @@ def test_delays_double_up_to_the_longest_and_are_spread_over_the_whole_span() ->
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
 def test_what_the_server_asked_is_never_cut_short(jitter: float) -> None:
     assert Backoff(jitter=lambda: jitter).delay(asked=3.0) == 3.0 * (1 + ASKED_SPREAD * jitter)
+    assert Backoff(jitter=lambda: jitter).delay(asked=-3.0) == 0.0
 
 
 def test_only_a_connection_that_lasted_resets_the_delay() -> None:

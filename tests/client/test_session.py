@@ -385,7 +385,17 @@ def test_other_news(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) -> N
 
 
 @pytest.mark.parametrize(
-    "frame", ["", "{", "[]", '{"type": 5}', '{"type": "ack"}', '{"type": "message", "room": "lobby"}', "null"]
+    "frame",
+    [
+        "",
+        "{",
+        '{"a": ' + "[" * 100_000,
+        "[]",
+        '{"type": 5}',
+        '{"type": "ack"}',
+        '{"type": "message", "room": "lobby"}',
+        "null",
+    ],
 )
 def test_what_is_not_the_protocol_is_said(frame: str) -> None:
     with pytest.raises(ProtocolError, match=r"chat\.v1"):

@@ -17,6 +17,7 @@ from chatserver.client.stream import parse_target, split_page_url
         ("[::1]:8000", "ws://[::1]:8000/ws"),
         ("HTTP://Localhost:8000", "ws://localhost:8000/ws"),
         ("https://chat.example/rooms/", "wss://chat.example/rooms/ws"),
+        ("http://Käse.example/ein Gruß/%20", "ws://xn--kse-qla.example/ein%20Gru%C3%9F/%20/ws"),
     ],
 )
 def test_forms(text: str, url: str) -> None:
@@ -30,6 +31,8 @@ def test_forms(text: str, url: str) -> None:
         "ftp://host",
         "http://",
         "http://a b",
+        "http://a..b",
+        "http://a\x00b",
         ":8000",
         "host:port",
         "host:99999",
