@@ -5,21 +5,19 @@ It uses no full-screen library, so that messages stay in the terminal's own scro
 """
 
 import os
-import shutil
 import signal
 import termios
 import tty
 from typing import Self
 
 import trio
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
 from chatserver.client.editor import BRACKETED_PASTE, FOCUS_REPORTS, Completer, Editor
 from chatserver.client.render import INDENT, Style, shortened, wrapped
 
-_LINE_UP = "\x1b[1A"
-_CLEAR_LINE = "\r\x1b[J"  # to the end of the screen, so also a prompt that was wrapped by a smaller window
 _PROMPT_END = "> "
+_USUAL_COLUMNS = 80  # if the terminal does not know its width
 
 
 class Screen:
@@ -31,7 +29,8 @@ class Screen:
         self._source = source
         self._target = target
         self._editor = Editor()
-        self._replaceable = False  # whether the line above the prompt may be replaced
+        self._drawn = ""  # from the beginning of the prompt to the cursor
+        self._note = ""  # the line above the prompt, if it may be replaced
         self._saved = termios.tcgetattr(source)
 
     def __enter__(self) -> Self:
@@ -63,7 +62,7 @@ class Screen:
     @property
     def columns(self) -> int:
         """The width of the window."""
-        return shutil.get_terminal_size().columns
+        return os.get_terminal_size(self._target).columns or _USUAL_COLUMNS
 
     @property
     def line(self) -> str:
@@ -72,9 +71,9 @@ class Screen:
 
     def print(self, text: str, *, indent: int = INDENT) -> None:
         """Print a line, or several, above the prompt."""
-        self._replaceable = False
+        self._note = ""
         lines = wrapped(text, self.columns, indent=indent)
-        self._write(f"{_CLEAR_LINE}{lines}\n{self._prompt_line()}")
+        self._write(f"{self._erase()}{lines}\n{self._prompt_line()}")
 
     def note(self, text: str) -> None:
         """Print something about the chat that is not a message."""
@@ -82,10 +81,9 @@ class Screen:
 
     def change_note(self, text: str) -> None:
         """Print a note in one line, in place of the last one if nothing else has been printed since."""
-        up = _LINE_UP if self._replaceable else ""
-        short = shortened(f"· {text}", self.columns - 1)
-        self._write(f"{_CLEAR_LINE}{up}{_CLEAR_LINE}{self.style.dim(short)}\n{self._prompt_line()}")
-        self._replaceable = True
+        erase = self._erase(self._rows(self._note))
+        self._note = shortened(f"· {text}", self.columns - 1)
+        self._write(f"{erase}{self.style.dim(self._note)}\n{self._prompt_line()}")
 
     def rule(self, text: str) -> None:
         """Print a line across the screen with a text in it."""
@@ -100,11 +98,12 @@ class Screen:
 
     def draw(self) -> None:
         """Show the prompt and the line being typed."""
-        self._write(_CLEAR_LINE + self._prompt_line())
+        self._write(self._erase() + self._prompt_line())
 
     def give_back(self) -> None:
         """Leave the terminal as it was; a shell would read the reports of a window that loses the focus as keys."""
-        self._write(_CLEAR_LINE + BRACKETED_PASTE[1] + FOCUS_REPORTS[1])
+        self._write(self._erase() + BRACKETED_PASTE[1] + FOCUS_REPORTS[1])
+        self._drawn = self._note = ""
         termios.tcsetattr(self._source, termios.TCSADRAIN, self._saved)
 
     def take_over(self) -> None:
@@ -133,7 +132,19 @@ class Screen:
             prompt = shortened(prompt, most - cell_len(_PROMPT_END)) + _PROMPT_END
         room = max(1, self.columns - cell_len(prompt) - 1)
         before, after = self._editor.view(room)
-        return prompt + before + after + (f"\x1b[{cell_len(after)}D" if after else "")
+        self._drawn = prompt + before
+        return self._drawn + after + (f"\x1b[{cell_len(after)}D" if after else "")
+
+    def _erase(self, lines: int = 0) -> str:
+        """Return what clears the prompt and so many rows above it.
+
+        A window that became narrower has wrapped the prompt, as most terminals do, and xterm does not.
+        """
+        lines += max(0, self._rows(self._drawn) - 1)
+        return (f"\x1b[{lines}A" if lines else "") + "\r\x1b[J"
+
+    def _rows(self, text: str) -> int:
+        return len(chop_cells(text, self.columns))
 
     def _write(self, text: str) -> None:
         view = memoryview(text.encode("utf-8", "backslashreplace"))

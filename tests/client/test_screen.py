@@ -1,4 +1,6 @@
 import os
+import termios
+from collections.abc import Iterator
 
 import pytest
 
@@ -6,20 +8,55 @@ from chatserver.client.render import Style
 from chatserver.client.screen import Screen
 
 
-def test_what_is_too_long_for_a_narrow_terminal_ends_with_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The prompt lost its end: `lobby (offli`, and at once what was typed, for which eight columns were left."""
-    monkeypatch.setenv("COLUMNS", "20")
+class Window:
+    """A screen in a pseudo-terminal."""
+
+    def __init__(self, outside: int, inside: int) -> None:
+        self.screen = Screen(inside, inside, style=Style(colours=False))
+        self._outside = outside
+
+    def resize(self, columns: int) -> None:
+        termios.tcsetwinsize(self._outside, (24, columns))
+
+    def drawn(self) -> str:
+        """What is written to redraw the prompt."""
+        self.screen.draw()
+        return self.shown()
+
+    def shown(self) -> str:
+        return os.read(self._outside, 1_000).decode()
+
+
+@pytest.fixture
+def window() -> Iterator[Window]:
     outside, inside = os.openpty()
-    try:
-        screen = Screen(inside, inside, style=Style(colours=False))
-        screen.prompt = "lobby (offline, 1 to send)> "
-        screen.draw()
-        assert os.read(outside, 1_000).decode() == "\r\x1b[Jlobby (…> "
-        screen.prompt = "日本語日本語日本語> "
-        screen.draw()
-        assert os.read(outside, 1_000).decode() == "\r\x1b[J日本語…> "
-        screen.change_note("Ann and Bob joined · 2 here")
-        assert os.read(outside, 1_000).decode().startswith("\r\x1b[J\r\x1b[J· Ann and Bob join…\r\n")
-    finally:
-        os.close(outside)
-        os.close(inside)
+    yield Window(outside, inside)
+    os.close(outside)
+    os.close(inside)
+
+
+def test_what_is_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window) -> None:
+    """The prompt lost its end: `lobby (offli`, and at once what was typed, for which eight columns were left."""
+    window.resize(20)
+    window.screen.prompt = "lobby (offline, 1 to send)> "
+    assert window.drawn() == "\r\x1b[Jlobby (…> "
+    window.screen.prompt = "日本語日本語日本語> "
+    assert window.drawn() == "\r\x1b[J日本語…> "
+    window.screen.change_note("Ann and Bob joined · 2 here")
+    assert window.shown().startswith("\r\x1b[J· Ann and Bob join…\r\n")
+
+
+def test_a_prompt_that_a_narrower_window_has_wrapped_is_erased_whole(window: Window) -> None:
+    """Its first rows stayed, once for each time that the window was made narrower."""
+    window.screen.prompt = "日本語> "
+    window.screen.change_note("Ann joined · 2 here")
+    window.shown()
+    window.resize(7)
+    assert window.drawn().startswith("\x1b[1A\r\x1b[J"), (
+        "`日本語` leaves a column free, so that `> ` is in the next row"
+    )
+    window.screen.change_note("Bob joined")
+    assert window.shown().startswith("\x1b[3A\r\x1b[J"), "the note has three rows now"
+    window.screen.give_back()
+    window.shown()
+    assert window.drawn().startswith("\r\x1b[J"), "nothing of ours is on the screen"
