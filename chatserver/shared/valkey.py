@@ -63,10 +63,8 @@ class ValkeyShard:
             raise SharedError(f"{self.name} is away")
         try:
             return await connection.create_request(command, *arguments, timeout=CALL_DEADLINE)
-        except NoScriptError:
-            raise
         except ResponseError as error:
-            self.failures += 1
+            self.failures += not isinstance(error, NoScriptError)
             raise SharedError(f"{self.name}: {error}") from error
         except Exception as error:  # the parser may raise anything for garbage
             self.failures += 1
@@ -77,8 +75,11 @@ class ValkeyShard:
         """See `Shard.run_script`."""
         try:
             return await self.call(b"EVALSHA", script.digest, len(keys), *keys, *arguments)
-        except NoScriptError:  # the server is new, or was restarted
-            return await self.call(b"EVAL", script.text, len(keys), *keys, *arguments)
+        except SharedError as error:
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+        # The server is new, or was restarted.
+        return await self.call(b"EVAL", script.text, len(keys), *keys, *arguments)
 
     def send(self, command: bytes, *arguments: bytes | str | int) -> bool:
         """See `Shard.send`."""
@@ -97,7 +98,7 @@ class ValkeyShard:
         while True:
             try:
                 await self._stay_connected(channel, heard)
-            except* (RedisError, OSError, trio.TooSlowError) as group:
+            except* Exception as group:  # noqa: BLE001  as in `call`
                 self._note(_innermost(group), _MAY_BE_ANOTHER)
             await trio.sleep(RETRY_EVERY * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not secrecy
 

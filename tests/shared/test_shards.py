@@ -214,12 +214,21 @@ async def says_something_else(stream: trio.SocketStream) -> None:
         await stream.send_all(b":42\r\n")
 
 
+HELLO = b"%3\r\n+proto\r\n:3\r\n+version\r\n+6.2\r\n+id\r\n:1\r\n"
+
+
+async def says_nonsense(stream: trio.SocketStream) -> None:
+    """The library's parser raises ValueError, which ended the whole server."""
+    async for data in stream:
+        await stream.send_all(HELLO if b"HELLO" in data else b":x\r\n")
+
+
 async def turns_bad(stream: trio.SocketStream) -> None:
     """Well until a call, whose answer is garbage."""
     async for data in stream:
         for line in data.split(b"\r\n"):
             if line == b"HELLO":
-                await stream.send_all(b"%3\r\n+proto\r\n:3\r\n+version\r\n+6.2\r\n+id\r\n:1\r\n")
+                await stream.send_all(HELLO)
             elif line == b"SET":
                 await stream.send_all(b"+OK\r\n")
             elif line == b"GET":
@@ -236,6 +245,7 @@ CHECK = "; is it a Valkey server, without TLS? Check its host and port in --shar
         (hangs_up, f"it has closed the connection{CHECK}"),
         (resets, f"it has closed the connection{CHECK}"),
         (speaks_http, f"it does not answer as Valkey does{CHECK}"),
+        (says_nonsense, f"it does not answer as Valkey does{CHECK}"),
         (says_something_else, f"it does not answer as Valkey does{CHECK}"),
         (is_too_old, "unknown command `HELLO`"),
         (is_starting, "Valkey is loading the dataset in memory"),
