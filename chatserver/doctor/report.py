@@ -1,6 +1,7 @@
 """The report for people: two tables and the findings.
 
-Owns: its form, with colours on terminals only. May not: judge.
+Owns: its form, with colours on terminals only. May not: judge, or print a node's words as they are: they could be
+markup, or control the terminal.
 """
 
 import shutil
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chatserver.client.render import printable
 from chatserver.doctor.facts import Delivery, Node, Report, Severity
 from chatserver.doctor.findings import span
 
@@ -31,7 +33,7 @@ def print_report(report: Report, file: IO[str]) -> None:
     console.print()
     for finding in report.findings:
         sign, style = _SIGNS[finding.severity]
-        console.print(Text.assemble((f"{sign} ", style), finding.what), soft_wrap=True)
+        console.print(Text.assemble((f"{sign} ", style), printable(finding.what)), soft_wrap=True)
         console.print(Text(f"  {finding.advice}", style="dim"), soft_wrap=True)
     if report.ok:
         console.print(Text.assemble(("✓ ", "bold green"), _verdict(report)), soft_wrap=True)
@@ -50,10 +52,8 @@ def _nodes(nodes: Sequence[Node]) -> Table:
     for number, node in enumerate(nodes, 1):
         ready = Text("yes", "green") if node.trouble is None else Text("no", "red")
         shards = f"{node.shards.reachable} of {node.shards.of}" if node.shards else _NONE
-        table.add_row(
-            str(number), Text(node.url), ready, node.version or _NONE, node.log or _NONE, node.epoch or _NONE, shards,
-            _clock(node),
-        )  # fmt: skip
+        told = (Text(printable(text) or _NONE) for text in (node.version, node.log, node.epoch))
+        table.add_row(str(number), Text(node.url), ready, *told, shards, _clock(node))
     return table
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from chatserver.doctor.facts import Delivery, Node, Report, Shards
+from chatserver.doctor.facts import Delivery, Node, Report, Shards, Trouble
 from chatserver.doctor.findings import conclude
 from chatserver.doctor.report import print_report
 from tests.test_docs import DOCS, fences
@@ -43,6 +43,16 @@ def test_it_looks_as_the_page_says() -> None:
     file = io.StringIO()
     print_report(report(), file)
     assert [line.rstrip() for line in file.getvalue().splitlines()] == shown.splitlines()[1:]
+
+
+def test_what_a_node_says_is_no_markup_and_moves_no_cursor() -> None:
+    """`[/x]` was a traceback."""
+    words = "[/x]\x1b[2J"
+    nodes = [Node(url="a", version=words, log=words, epoch=words, trouble=Trouble.REFUSED, words=words)]
+    file = io.StringIO()
+    print_report(Report(ok=False, nodes=nodes, deliveries=[], findings=conclude(nodes, [])), file)
+    assert file.getvalue().count(r"[/x]\x1b[2J") == 4
+    assert "\x1b" not in file.getvalue()
 
 
 def test_a_terminal_has_colours_and_may_be_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
