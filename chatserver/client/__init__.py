@@ -8,8 +8,7 @@ docs/bots.md describes it on one page. It imports nothing of the server, nor the
 disagreement between the two shows up. `chatserver chat` (terminal.py) is built on it.
 """
 
-from chatserver.client.api import Found, Page, RoomSummary, SearchResults, Unread
-from chatserver.client.chat import ANSWER_TIMEOUT, Chat, Room, connect
+from chatserver.client.chat import ANSWER_TIMEOUT, Chat, Room, TransportName, connect
 from chatserver.client.errors import (
     BadUrl,
     ChatError,
@@ -24,20 +23,24 @@ from chatserver.client.errors import (
 from chatserver.client.events import Complaint, Entered, Event, Gap, Postponed, Reconnecting, RoomEvent
 from chatserver.client.feed import Feed
 from chatserver.client.link import Backoff
-from chatserver.client.transport import TransportName
 from chatserver.client.wire import (
     Ack,
     Connected,
     Deletion,
     Edit,
     Expiring,
+    Found,
     Members,
     Message,
+    Page,
     Presence,
     Reaction,
     Read,
     Record,
+    RoomSummary,
+    SearchResults,
     Typing,
+    Unread,
     User,
 )
 

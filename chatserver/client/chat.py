@@ -4,53 +4,46 @@ Owns: `connect`, `Chat` and `Room`; waiting callers and their deadlines; the del
 know a transport or a frame.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+import msgspec
 import trio
 
 from chatserver.client import events, requests, wire
-from chatserver.client.api import Api, Page, RoomSummary, SearchResults, Unread
 from chatserver.client.credentials import Credentials, checked_token
 from chatserver.client.errors import ChatError, Unavailable, error_of
 from chatserver.client.events import Event
 from chatserver.client.feed import Feed
-from chatserver.client.http1 import HttpClient
+from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
-from chatserver.client.link import Backoff, Link
-from chatserver.client.session import Answered, Failed, Outcome, Session
+from chatserver.client.link import Backoff, Conversation, Link
+from chatserver.client.session import Answered, Outcome, Session
 from chatserver.client.stream import EndedError, Target, parse_target
-from chatserver.client.transport import Conversation, TransportName
 from chatserver.client.websocket import websocket
 
 ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
 
+TransportName = Literal["ws", "poll", "sse"]
+
 _A = TypeVar("_A", bound=wire.Answer)
-_T = TypeVar("_T")
-
-
-class _Wait:
-    """A waiting caller."""
-
-    def __init__(self) -> None:
-        self.over = trio.Event()
-        self.result: wire.Answer | ChatError | None = None
-
-    def end(self, result: wire.Answer | ChatError) -> None:
-        self.result = result
-        self.over.set()
+_S = TypeVar("_S", bound=msgspec.Struct)
 
 
 class Room:
     """A joined room: iterate over its messages. Made by `Chat.join`."""
 
-    def __init__(self, chat: "Chat", name: str, feed: Feed[Event], cursor: str | None) -> None:
+    def __init__(self, chat: "Chat", name: str, cursor: str | None) -> None:
         self.name = name
-        self.cursor = cursor  # of the last record that was read here; `join(…, after=cursor)` continues from it
+        self._feed = Feed[Event](partial(chat._resume, [name]), cursor)
         self._chat = chat
-        self._feed = feed
+
+    @property
+    def cursor(self) -> str | None:
+        """The place of the last record that was read here; `join(…, after=cursor)` continues from it."""
+        return self._feed.cursor
 
     def __aiter__(self) -> "Room":
         """Iterate over messages, each once and in order; `events` has everything else too."""
@@ -59,12 +52,12 @@ class Room:
     async def __anext__(self) -> wire.Message:
         """Wait for the next message."""
         while True:
-            if isinstance(event := await self._next(), wire.Message):
+            if isinstance(event := await anext(self._feed), wire.Message):
                 return event
 
-    def events(self) -> "RoomEvents":
+    def events(self) -> Feed[Event]:
         """Iterate over all events of this room: records, gaps, people, the connection."""
-        return RoomEvents(self._next)
+        return self._feed
 
     async def publish(
         self, text: str, *, key: str = "", reply_to: int | None = None, mentions: Sequence[str] = ()
@@ -75,27 +68,6 @@ class Room:
     def leave(self) -> None:
         """Leave the room; the iteration ends."""
         self._chat.leave(self.name)
-
-    async def _next(self) -> Event:
-        event = await anext(self._feed)
-        if isinstance(event, wire.Record):
-            self.cursor = event.cursor
-        return event
-
-
-class RoomEvents:
-    """The events of a room. Made by `Room.events`; the iteration may be abandoned at any time."""
-
-    def __init__(self, following: Callable[[], Awaitable[Event]]) -> None:
-        self._following = following
-
-    def __aiter__(self) -> "RoomEvents":
-        """Iterate until the room is left."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """Wait for the next event."""
-        return await self._following()
 
 
 class Chat:
@@ -112,15 +84,15 @@ class Chat:
     ) -> None:
         self.user: wire.User | None = None  # our user; None before the first connection
         self._credentials = who
-        self._api = Api(HttpClient(target, who))
+        self._http = HttpClient(target, who)
         self._name = name
         self._named: str | None = None  # the name that the server has given us, if we asked for one
         self._asked_again = False  # whether the name was asked for again; reset once we have it
         self._timeout = timeout
         self._session = Session()
-        self._rooms: dict[str, tuple[Room, Feed[Event]]] = {}
+        self._rooms: dict[str, Room] = {}
         self._everything: Feed[Event] | None = None
-        self._waits: dict[int, _Wait] = {}
+        self._waits: dict[int, trio.MemorySendChannel[wire.Answer | ChatError]] = {}
         self._rejected: ChatError | None = None
         self._greeted = trio.Event()
         self._target = target
@@ -136,18 +108,17 @@ class Chat:
         """
         if room not in self._rooms:
             requests.checked(requests.Join(room=room, after=after))
-            feed = Feed[Event](partial(self._resume, [room]))
+            joined = self._rooms[room] = Room(self, room, after)
             if self._rejected is not None:
-                feed.end(self._rejected)
-            self._rooms[room] = (Room(self, room, feed, after), feed)
+                joined.events().end(self._rejected)
             self._session.join(room, after=after, latest=latest)
             self._link.wake()
-        return self._rooms[room][0]
+        return self._rooms[room]
 
     def leave(self, room: str) -> None:
         """Leave a room."""
         if room in self._rooms:
-            self._rooms.pop(room)[1].end()
+            self._rooms.pop(room).events().end()
             self._session.leave(room)
             self._link.wake()
 
@@ -198,11 +169,11 @@ class Chat:
 
     async def history(
         self, room: str, *, after: str | None = None, before: str | None = None, limit: int = 50
-    ) -> Page:  # fmt: skip
+    ) -> wire.Page:  # fmt: skip
         """Return records after or before a cursor, or the latest, up to 200."""
         asked = requests.History(room=room, after=after, before=before, limit=limit)
         page = await self._ask(asked, wire.History)
-        return Page(page.cursor, page.recovered, page.records)
+        return wire.Page(page.cursor, page.recovered, page.records)
 
     async def members(self, room: str) -> wire.Members:
         """Return who is in a room."""
@@ -210,17 +181,18 @@ class Chat:
 
     async def search(
         self, query: str, *, room: str | None = None, user: str | None = None, limit: int = 20
-    ) -> SearchResults:  # fmt: skip
+    ) -> wire.SearchResults:  # fmt: skip
         """Search the messages that we may read."""
-        return await self._within(self._api.search(query, room=room, user=user, limit=limit))
+        asked = encoded_query(q=query, room=room, user=user, limit=limit)
+        return await self._request("GET", f"/search?{asked}", wire.SearchResults)
 
-    async def unread(self) -> dict[str, Unread]:
+    async def unread(self) -> dict[str, wire.Unread]:
         """Return the unread messages by room."""
-        return await self._within(self._api.unread())
+        return (await self._request("GET", "/unread", wire.UnreadRooms)).rooms
 
-    async def rooms(self) -> tuple[RoomSummary, ...]:
+    async def rooms(self) -> tuple[wire.RoomSummary, ...]:
         """Return the server's rooms, the most recently written first."""
-        return await self._within(self._api.rooms())
+        return (await self._request("GET", "/rooms", wire.Rooms)).rooms
 
     # -- who we are ---------------------------------------------------------------------------------------------------
 
@@ -258,8 +230,8 @@ class Chat:
 
     async def rename(self, name: str) -> wire.User:
         """Become a guest with this name; this reconnects."""
-        self.user = await self._within(self._api.sign_in(name))
-        self._name, self._named = name, self.user.name
+        self.user = await self._sign_in(name)
+        self._name = name
         self._link.restart()
         return self.user
 
@@ -270,24 +242,44 @@ class Chat:
             raise self._rejected
         until = trio.current_time() + self._timeout
         id_ = self._session.ask(requests.checked(request), until=until)
-        wait = self._waits[id_] = _Wait()
+        self._waits[id_], waiting = trio.open_memory_channel(1)
         self._link.wake()
+        result: wire.Answer | ChatError | None = None
         try:
             with trio.move_on_at(until):
-                await wait.over.wait()
+                result = await waiting.receive()
         finally:
-            del self._waits[id_]
+            self._waits.pop(id_, None)
             self._session.forget(id_)
-        if isinstance(wait.result, ChatError):
-            raise wait.result
-        if not isinstance(wait.result, kind):
+        if isinstance(result, ChatError):
+            raise result
+        if not isinstance(result, kind):
             raise self._no_answer()
-        return wait.result
+        return result
 
-    async def _within(self, asking: Awaitable[_T]) -> _T:
+    async def _request(self, method: str, path: str, kind: type[_S], fields: object = None) -> _S:
+        """Use plain HTTP, which every transport has beside it."""
         with trio.move_on_after(self._timeout):
-            return await asking
+            try:
+                response = await self._http.request(method, path, fields)
+                if response.status < 400:
+                    return response.decode(kind)
+            except EndedError as ended:
+                raise Unavailable("unavailable", ended.why, ended.retry_after) from ended
+            except wire.ProtocolError as error:
+                raise Unavailable("unavailable", str(error)) from error
+            raise error_of(*response.error, response.retry_after)
         raise self._no_answer()
+
+    async def _sign_in(self, name: str) -> wire.User:
+        """Become a guest with this name; the cookie is kept."""
+        user = (await self._request("POST", "/session", wire.SignedIn, {"name": name})).user
+        self._named = user.name
+        return user
+
+    def _end_wait(self, id_: int, result: wire.Answer | ChatError) -> None:
+        if (wait := self._waits.pop(id_, None)) is not None:
+            wait.send_nowait(result)
 
     def _no_answer(self) -> Unavailable:
         why = f"{trouble}; " if (trouble := self._link.trouble) is not None else ""
@@ -297,7 +289,7 @@ class Chat:
     async def _open(self) -> AsyncIterator[Conversation]:
         if self._name and self._named is None and not self._credentials.token:
             try:
-                self._named = (await self._api.sign_in(self._name)).name
+                await self._sign_in(self._name)
             except Unavailable as error:
                 raise EndedError(error.message, retry_after=error.retry_after) from error
             except ChatError as error:
@@ -308,13 +300,13 @@ class Chat:
 
     async def _run(self) -> None:
         rejected = await self._link.run()
-        await self._api.aclose()
+        await self._http.aclose()
         if rejected is not None:
             self._rejected = rejected
             self._greeted.set()
-            for wait in self._waits.values():
-                wait.end(rejected)
-            for feed in (*(feed for _, feed in self._rooms.values()), *self._feeds(None)):
+            for id_ in list(self._waits):
+                self._end_wait(id_, rejected)
+            for feed in (*(room.events() for room in self._rooms.values()), *self._feeds(None)):
                 feed.end(rejected)
 
     def _feeds(self, room: str | None) -> list[Feed[Event]]:
@@ -322,28 +314,21 @@ class Chat:
         if self._everything is not None:
             return [self._everything]
         if room is None:
-            return [feed for _, feed in self._rooms.values()]
-        return [self._rooms[room][1]] if room in self._rooms else []
+            return [joined.events() for joined in self._rooms.values()]
+        return [self._rooms[room].events()] if room in self._rooms else []
 
     def _tell(self, outcome: Outcome) -> None:
         """Give an answer to its waiting caller, and an event to its readers."""
         match outcome:
-            case Answered(id_, answer):
-                if (wait := self._waits.get(id_)) is not None:
-                    wait.end(answer)
+            case Answered(id_, result):
+                self._end_wait(id_, result)
                 return
-            case Failed(id_, error):
-                if (wait := self._waits.get(id_)) is not None:
-                    wait.end(error)
-                return
-            case wire.GoingAway():
-                return  # the link reports it, when the connection ends
             case wire.Connected(user):
                 self.user = user
                 self._greeted.set()
                 self._check_name(user)
             case events.Complaint(str(room), code, message) if room in self._rooms:
-                self._rooms.pop(room)[1].end(error_of(code, message))
+                self._rooms.pop(room).events().end(error_of(code, message))
         for feed in self._feeds(getattr(outcome, "room", None)):
             needed = isinstance(outcome, wire.Record | events.Entered | events.Gap | events.Complaint)
             if needed or not feed.full:

@@ -11,6 +11,7 @@ import trio
 
 from chatserver.client.errors import ChatError
 from chatserver.client.events import Event
+from chatserver.client.wire import Record
 
 MAX_QUEUED_EVENTS = 256  # events at which rooms are paused; one page of history (200) may be added
 LOW_WATER = MAX_QUEUED_EVENTS // 2  # events at which they resume
@@ -21,7 +22,8 @@ _E = TypeVar("_E", bound=Event)
 class Feed(Generic[_E]):
     """Iterate over it; `drained` is called when it is down to LOW_WATER again."""
 
-    def __init__(self, drained: Callable[[], None]) -> None:
+    def __init__(self, drained: Callable[[], None], cursor: str | None = None) -> None:
+        self.cursor = cursor  # of the last record that was read, at first of the one before
         self._drained = drained
         self._events: deque[_E] = deque()
         self._news = trio.Event()
@@ -58,6 +60,8 @@ class Feed(Generic[_E]):
             self._news = trio.Event()
             await self._news.wait()
         event = self._events.popleft()
+        if isinstance(event, Record):
+            self.cursor = event.cursor
         if len(self._events) == LOW_WATER:
             self._drained()
         return event

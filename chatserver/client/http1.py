@@ -7,6 +7,7 @@ It exists because no other dependency speaks HTTP on trio, and with h11 little i
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
 
 import h11
 import msgspec
@@ -96,6 +97,12 @@ class RefusedError(EndedError):
     def __init__(self, response: Response, why: str) -> None:
         super().__init__(why, retry_after=response.retry_after, final=response.status not in _STATUS_MAY_PASS)
         self.response = response
+
+
+def encoded_query(**fields: str | int | None) -> str:
+    """Return the query of a URL with those fields that are not None."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    return urlencode(known, quote_via=quote, safe="")
 
 
 class _Connection:

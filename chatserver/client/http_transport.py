@@ -15,7 +15,7 @@ import trio
 
 from chatserver.client import requests, wire
 from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import HttpClient, RefusedError, Response
+from chatserver.client.http1 import HttpClient, RefusedError, Response, encoded_query
 from chatserver.client.sse import EventStream
 from chatserver.client.stream import EndedError, Target
 
@@ -93,7 +93,7 @@ class HttpConversation:
             case requests.Join():
                 return await self._join(request, f"{room}/messages")
             case requests.History():
-                query = _query(after=request.after, before=request.before, limit=request.limit)
+                query = encoded_query(after=request.after, before=request.before, limit=request.limit)
                 response = await self._api.request("GET", f"{room}/messages?{query}")
                 return _answer(request, response, wire.History)
             case requests.Members():
@@ -139,7 +139,7 @@ class HttpConversation:
                 raise NotImplementedError(type(request).__name__)
 
     async def _join(self, request: requests.Join, path: str) -> Frame:
-        response = await self._api.request("GET", f"{path}?{_query(after=request.after, limit=ENTRY_LIMIT)}")
+        response = await self._api.request("GET", f"{path}?{encoded_query(after=request.after, limit=ENTRY_LIMIT)}")
         answer = _answer(request, response, wire.Joined)
         if isinstance(answer, wire.Joined):
             self._follow(request.room, answer.cursor)
@@ -219,7 +219,7 @@ class HttpConversation:
 
     async def _hear_stream(self, room: str, cursor: str) -> None:
         """Read a stream until the server takes us out of the room; any other end raises EndedError."""
-        path = f"/rooms/{quote(room, safe='')}/events?{_query(after=cursor)}"
+        path = f"/rooms/{quote(room, safe='')}/events?{encoded_query(after=cursor)}"
         events = EventStream()
         async with self._held.stream(path, silence=STREAM_SILENCE) as body:
             while (chunk := await body.chunk()) is not None:
@@ -247,10 +247,6 @@ async def http_conversation(
         finally:
             await conversation.aclose()
         nursery.cancel_scope.cancel()
-
-
-def _query(**fields: str | float | None) -> str:
-    return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in fields.items() if value is not None)
 
 
 def _answer(request: requests.Request, response: Response, kind: type[_A]) -> _A | wire.Error:

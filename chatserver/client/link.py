@@ -7,15 +7,16 @@ Owns: connecting, the tasks of an open conversation, the delay before the next. 
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 import trio
 
 from chatserver.client import wire
 from chatserver.client.errors import Rejected
 from chatserver.client.events import Reconnecting
+from chatserver.client.requests import Request
 from chatserver.client.session import Outcome, Session
 from chatserver.client.stream import EndedError
-from chatserver.client.transport import Conversation
 
 FIRST_DELAY = 0.5  # s; the mean first wait is half of it
 LONGEST_DELAY = 30.0  # s; Phoenix 5, Centrifugo and Engine.IO 5-20; a restart takes less
@@ -46,6 +47,16 @@ class Backoff:
         """Note how long a connection lasted."""
         if seconds >= STEADY_AFTER:
             self._failures = 0
+
+
+class Conversation(Protocol):
+    """An open conversation, of any transport. Both methods raise EndedError, perhaps in a group, when it has ended."""
+
+    async def send(self, request: Request) -> None:
+        """Send a request; `receive` returns its answer."""
+
+    async def receive(self) -> wire.Frame | wire.Record | None:
+        """Wait for the next frame or record from the server."""
 
 
 class Link:
@@ -130,11 +141,10 @@ class Link:
     async def _receive(self, conversation: Conversation) -> None:
         while True:
             frame = await conversation.receive()
+            if isinstance(frame, wire.GoingAway):
+                self._goaway = frame
             for outcome in self._session.receive(frame, trio.current_time()):
-                if isinstance(outcome, wire.GoingAway):
-                    self._goaway = outcome
-                else:
-                    self._tell(outcome)
+                self._tell(outcome)
             self._news.set()
 
     async def _send(self, conversation: Conversation) -> None:

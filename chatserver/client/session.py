@@ -1,8 +1,8 @@
 """One user's conversation across many connections, without I/O: answers in, events and requests out.
 
 Owns: the cursor of each room, the unanswered requests, and the resulting promise: each record of a room is delivered
-once and in order, or a `Gap` is reported; each write is made once, or `Failed` is reported. May not: import trio, read
-a clock (time arrives as an argument), know a URL or a transport.
+once and in order, or a `Gap` is reported; each write is made once, or its failure is reported. May not: import trio,
+read a clock (time arrives as an argument), know a URL or a transport.
 
 How the promise is kept:
 
@@ -37,20 +37,13 @@ CLOSE_TOO_BIG = 1009  # RFC 6455 section 7.4.1: our message was over a limit
 
 
 class Answered(NamedTuple):
-    """The answer to a caller's request."""
+    """A caller's request is answered, or has failed for good."""
 
     id: int
-    answer: wire.Answer
+    result: wire.Answer | ChatError
 
 
-class Failed(NamedTuple):
-    """A caller's request has failed for good."""
-
-    id: int
-    error: ChatError
-
-
-Outcome: TypeAlias = events.Event | wire.GoingAway | Answered | Failed
+Outcome: TypeAlias = events.Event | Answered
 
 
 @dataclass(slots=True)
@@ -96,7 +89,7 @@ class Session:
         return list(self._rooms)
 
     def ask(self, request: requests.Request, *, until: float = math.inf) -> int:
-        """Queue a request; `Answered` or `Failed` will have the returned id. A write without a key gets one."""
+        """Queue a request; `Answered` will have the returned id. A write without a key gets one."""
         if isinstance(request, requests.Write) and not request.key:
             request = msgspec.structs.replace(request, key=secrets.token_urlsafe(12))
         return self._add(_Asked(request, until))
@@ -147,7 +140,7 @@ class Session:
             room.held.clear()
             self._enter(room.name)
 
-    def closed(self, code: int | None = None) -> list[Failed]:
+    def closed(self, code: int | None = None) -> list[Answered]:
         """Note that the connection is gone. A write that was too big for it fails, or it would end the next one too."""
         self._open = False
         if code != CLOSE_TOO_BIG:
@@ -155,7 +148,7 @@ class Session:
         culprits = [id_ for id_, asked in self._writes.items() if asked.sent]
         for id_ in culprits:
             del self._writes[id_]
-        return [Failed(id_, error_of("too_large", "the server takes no message of this size")) for id_ in culprits]
+        return [Answered(id_, error_of("too_large", "the server takes no message of this size")) for id_ in culprits]
 
     def outgoing(self, now: float) -> list[requests.Request]:
         """Return the requests to send now on the open connection; a second call without news returns none."""
@@ -190,7 +183,7 @@ class Session:
                 self._skip(frame)
             case wire.Error():
                 return list(self._failed(frame, now))
-            case None:
+            case wire.GoingAway() | None:
                 pass
             case push:
                 return [push]
@@ -243,7 +236,7 @@ class Session:
                 return
         self.forget(id_)
         if not asked.ours:
-            yield Failed(id_, error_of(error.code, error.message, error.retry_after))
+            yield Answered(id_, error_of(error.code, error.message, error.retry_after))
         elif isinstance(asked.request, requests.Join):
             self._rooms.pop(name, None)
             yield events.Complaint(name, error.code, error.message)

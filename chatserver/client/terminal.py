@@ -21,13 +21,12 @@ import msgspec
 import trio
 
 from chatserver.client import events, render, wire
-from chatserver.client.chat import Chat, connect
+from chatserver.client.chat import Chat, TransportName, connect
 from chatserver.client.errors import BadUrl, ChatError, Rejected, Unavailable
 from chatserver.client.identity import keep_cookie, kept_cookie, read_token
 from chatserver.client.interactive import LATEST, Interactive, Left
 from chatserver.client.screen import Screen
 from chatserver.client.stream import Target, parse_target, split_page_url
-from chatserver.client.transport import TransportName
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_URL = 0, 1, 2
 EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells

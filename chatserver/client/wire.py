@@ -4,7 +4,7 @@ Owns: the shapes. May not: import the server's own types; a client that shared t
 breaks the contract. Unknown types and fields are ignored, so that an older client works with a newer server.
 """
 
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import msgspec
 
@@ -183,6 +183,66 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     id: int | str | None = None
     retry_after: float | None = None
     room: str | None = None
+
+
+# -- answers of plain HTTP, on every transport ----------------------------------------------------------------------
+
+
+class Page(NamedTuple):
+    """Records of a room, oldest first, up to `cursor`. Not `recovered`: the place asked for no longer exists."""
+
+    cursor: str
+    recovered: bool
+    records: list[Record]
+
+
+class Found(Message, frozen=True):
+    """A message that a search found. The parts of the snippet with True are the matches."""
+
+    snippet: tuple[tuple[str, bool], ...] = ()
+
+
+class SearchResults(msgspec.Struct, frozen=True):
+    """The answer to a search, best first."""
+
+    results: tuple[Found, ...]
+    took_ms: float = 0.0
+    cached: bool = False
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """How far we have read a room, and the unread messages in it."""
+
+    read: int
+    unread: int = 0
+    mentions: int = 0
+
+
+class RoomSummary(msgspec.Struct, frozen=True):
+    """A room in the server's list."""
+
+    room: str
+    cursor: str = ""
+    messages: int = 0
+    members: int = 0
+
+
+class UnreadRooms(msgspec.Struct):
+    """The answer of `/unread`."""
+
+    rooms: dict[str, Unread]
+
+
+class Rooms(msgspec.Struct):
+    """The answer of `/rooms`."""
+
+    rooms: tuple[RoomSummary, ...]
+
+
+class SignedIn(msgspec.Struct):
+    """The answer of `POST /session`."""
+
+    user: User
 
 
 Answer = Joined | Left | History | Members | Ack | Authenticated | Read

@@ -97,6 +97,7 @@ class FakeServer(Log):
     refusals: list[int] = field(default_factory=list)
     retry_after: str | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
+    elsewhere: tuple[int, bytes] = (404, b'{"error": {"code": "not_found", "message": "there is nothing here"}}')
 
     @property
     def url(self) -> str:
@@ -128,14 +129,14 @@ class FakeServer(Log):
             await connection.aclose(code, reason)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
-        """Speak WebSocket; there is nothing at other paths."""
+        """Speak WebSocket; at all other paths is the same."""
         with suppress(OSError, trio.BrokenResourceError):
             if await stream.socket.recv(7, socket.MSG_PEEK) == b"GET /ws":
                 async with trio.open_nursery() as nursery:
                     await self._handle(await wrap_server_stream(nursery, stream))
             elif await stream.receive_some():
-                body = b'{"error": {"code": "not_found", "message": "there is nothing here"}}'
-                await stream.send_all(b"HTTP/1.1 404 X\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                status, body = self.elsewhere
+                await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
 
     async def _handle(self, request: WebSocketRequest) -> None:
         cookie = dict(request.headers).get(b"cookie")

@@ -207,6 +207,15 @@ async def test_a_feed_is_bounded_by_its_readers() -> None:
         await anext(feed)
 
 
+async def test_an_answer_of_something_else_is_an_error_of_the_library(server: FakeServer) -> None:
+    """It was no ChatError, so that `/rooms` ended the terminal client behind a proxy with pages of its own."""
+    server.elsewhere = 200, b"<html>"
+    async with connect(server.url) as chat:
+        for call in (chat.rooms, chat.unread, partial(chat.search, "tea"), partial(chat.rename, "Ann")):
+            with pytest.raises(Unavailable, match="not an answer of a chat server"):
+                await call()
+
+
 async def test_a_text_that_cannot_be_sent_is_the_error_of_its_call_alone(server: FakeServer) -> None:
     """The connection's task raised it, which ended everything."""
     async with connect(server.url) as chat:

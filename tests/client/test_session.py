@@ -10,7 +10,7 @@ import pytest
 
 from chatserver.client import events, requests, wire
 from chatserver.client.errors import ChatError, Forbidden, Invalid, RateLimited
-from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, RETRY_DELAY, Answered, Failed, Outcome, Session
+from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, RETRY_DELAY, Answered, Outcome, Session
 from chatserver.client.wire import ProtocolError, User
 from tests.client.fake import ME, message
 
@@ -61,8 +61,9 @@ def offsets(seen: Sequence[Outcome]) -> list[int]:
 
 def failure(seen: Sequence[Outcome]) -> ChatError:
     (failed,) = seen
-    assert isinstance(failed, Failed)
-    return failed.error
+    assert isinstance(failed, Answered)
+    assert isinstance(failed.result, ChatError)
+    return failed.result
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_writes_go_one_at_a_time_in_order(peer: Peer) -> None:
     assert peer.sends_nothing()
     (answered,) = peer.give("ack", **{**message(1), "id": first})
     assert isinstance(answered, Answered)
-    assert answered.answer == wire.Ack("lobby", 1, "e1-1", message(1)["time"], first)
+    assert answered.result == wire.Ack("lobby", 1, "e1-1", message(1)["time"], first)
     assert peer.give("ack", **{**message(1), "id": first}) == []
     assert peer.sent()["text"] == "b"
     assert peer.session.unacknowledged == 1
@@ -368,7 +369,7 @@ def test_a_room_that_a_moderator_takes_us_out_of_is_left(peer: Peer) -> None:
     ("frame", "seen"),
     [
         ({"type": "hello", "protocol": "chat.v1", "user": ME, "limits": {}}, [wire.Connected(User("u_me", "Me"))]),
-        ({"type": "goaway", "reason": "restart", "retry_after": 3.2}, [wire.GoingAway("restart", 3.2)]),
+        ({"type": "goaway", "reason": "restart", "retry_after": 3.2}, []),
         (
             {"type": "presence", "room": "lobby", "joined": [ME], "left": [], "members": 2},
             [wire.Presence("lobby", (User("u_me", "Me"),), (), 2)],
