@@ -212,7 +212,11 @@ def test_what_others_wrote_moves_no_cursor_and_makes_no_line(file: io.StringIO) 
 async def test_what_is_no_chat_server_is_said_to_be_none(admin: Admin) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
-    answers = [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>", b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n"]
+    answers = [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n<html>",
+        b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n",
+    ]
     said = ["does not speak HTTP", "answered 200, not as a chat server does", "answered 302, not as"]
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -233,4 +237,4 @@ async def test_what_is_no_chat_server_is_said_to_be_none(admin: Admin) -> None:
         nursery.cancel_scope.cancel()
     admin.url = f"127.0.0.1:{port}"
     code, _, err = await admin.run("audit")
-    assert (code, err) == (1, f"chatserver: URL: cannot reach 127.0.0.1:{port}: Connection refused\n")
+    assert (code, err) == (1, f"chatserver: URL: 127.0.0.1:{port}: cannot connect: Connection refused\n")

@@ -112,6 +112,7 @@ class _Connection:
         self._stream = stream
         self._parser = h11.Connection(h11.CLIENT)
         self.answered = False  # bytes of the present answer have come
+        self._until_closed = False  # the present answer ends with the connection
 
     async def send(self, request: h11.Request, body: bytes) -> None:
         self.answered = False
@@ -126,11 +127,17 @@ class _Connection:
     async def head(self) -> h11.Response:
         while not isinstance(event := await self._event(), h11.Response):
             pass  # 1xx
+        self._until_closed = not {b"content-length", b"transfer-encoding"} & dict(event.headers).keys()
         return event
 
     async def chunk(self) -> bytes | None:
         """The next part of the body; None at its end."""
-        event = await self._event()
+        try:
+            event = await self._event()
+        except EndedError:
+            if self._until_closed:
+                return None
+            raise
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
     def reuse(self) -> bool:

@@ -1,33 +1,27 @@
-"""A moderator's requests from the command line, over http.client, and their answers as lines.
+"""A moderator's requests from the command line, and their answers as lines.
 
 Owns: the requests, and the form of an answer on a terminal, in a pipe and as JSON. May not: know flags, except the name
 of the one in an error.
-
-Not on trio, since a command makes one or two requests and ends. Redirects are not followed, since the token would be
-sent along.
 """
 
 import json
 import re
 import shutil
-import ssl
 from collections.abc import Mapping, Sequence
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
+import trio
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chatserver.client.credentials import Credentials
+from chatserver.client.http1 import HttpClient, Response, encoded_query
 from chatserver.client.identity import read_token
 from chatserver.client.render import printable
-from chatserver.client.stream import parse_target, words_of
+from chatserver.client.stream import EndedError, parse_target
 
-#: Seconds for a complete answer.
-TIMEOUT = 30.0
-#: Bytes of an answer; a thousand sanctions with long reasons have less.
-MAX_ANSWER = 8 << 20
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_FLAGS = 0, 1, 2
 
 #: The flag for each of the server's fields.
@@ -53,14 +47,13 @@ class Admin:
     """A moderator's requests to a server. All methods raise AdminError."""
 
     def __init__(self, url: str, token: str) -> None:
+        flag = "URL"
         try:
             self._target = parse_target(url)
-        except ValueError as error:
-            raise AdminError(str(error), flag="URL", code=EXIT_BAD_FLAGS) from error
-        try:
+            flag = "--token"
             self._token = read_token(token)
         except ValueError as error:
-            raise AdminError(str(error), flag="--token", code=EXIT_BAD_FLAGS) from error
+            raise AdminError(str(error), flag=flag, code=EXIT_BAD_FLAGS) from error
         if not self._token:
             raise AdminError("this is no token", flag="--token", code=EXIT_BAD_FLAGS)
 
@@ -83,7 +76,7 @@ class Admin:
 
     def sanctions(self, room: str, *, whom: Mapping[str, str], limit: int) -> Sequence[Record]:
         """The sanctions in force in a room, or in all."""
-        query = urlencode({**whom, "limit": limit})
+        query = encoded_query(**whom, limit=limit)
         found: Sequence[Record] = self._ask("GET", room, f"sanctions?{query}")["sanctions"]
         return found
 
@@ -97,43 +90,34 @@ class Admin:
 
     def audit(self, *, after: int | None, limit: int) -> Sequence[Record]:
         """Entries of the audit trail."""
-        query = {"limit": limit} if after is None else {"after": after, "limit": limit}
-        found: Sequence[Record] = self._request("GET", f"/audit?{urlencode(query)}")["entries"]
+        found: Sequence[Record] = self._request("GET", f"/audit?{encoded_query(after=after, limit=limit)}")["entries"]
         return found
 
     def _ask(self, method: str, room: str, rest: str, fields: Mapping[str, object] | None = None) -> Record:
         return self._request(method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
 
     def _request(self, method: str, path: str, fields: Mapping[str, object] | None = None) -> Record:
-        target = self._target
-        connection = (
-            HTTPSConnection(target.host, target.port, timeout=TIMEOUT, context=ssl.create_default_context())
-            if target.secure
-            else HTTPConnection(target.host, target.port, timeout=TIMEOUT)
-        )
-        headers = {"Authorization": f"Bearer {self._token}"}
-        if fields is not None:
-            headers["Content-Type"] = "application/json"
         try:
-            connection.request(method, target.base + path, json.dumps(fields) if fields is not None else None, headers)
-            answer = connection.getresponse()
-            body = answer.read(MAX_ANSWER)
-        except OSError as error:
-            raise AdminError(f"cannot reach {target.authority}: {words_of(error)}", flag="URL") from error
-        except HTTPException as error:
-            raise AdminError(f"{target.authority} does not speak HTTP: {error!r}", flag="URL") from error
+            return _decoded(trio.run(self._fetch, method, path, fields))
+        except EndedError as ended:
+            raise AdminError(f"{self._target.authority}: {ended.why}", flag="URL") from ended
+
+    async def _fetch(self, method: str, path: str, fields: Mapping[str, object] | None) -> Response:
+        http = HttpClient(self._target, Credentials(token=self._token))
+        try:
+            return await http.request(method, path, fields)
         finally:
-            connection.close()
-        return _decoded(answer.status, body)
+            await http.aclose()
 
 
-def _decoded(status: int, body: bytes) -> Record:
+def _decoded(response: Response) -> Record:
+    status = response.status
     try:
-        content = json.loads(body) if body else {}
+        content = json.loads(response.body) if response.body else {}
         if status < 300:
             return dict(content)
         code, message = str(content["error"]["code"]), str(content["error"]["message"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdminError(f"the server answered {status}, not as a chat server does", flag="URL") from error
     if code in _SIGN_IN:
         raise AdminError(message, flag="--token")

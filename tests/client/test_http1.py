@@ -67,6 +67,14 @@ async def test_a_connection_is_kept_and_says_who_we_are() -> None:
     assert heads[1].endswith(b'{"name":"Ann"}')
 
 
+async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    """It was said that the server hung up, and not what it answered."""
+    async with talking(Script([b"HTTP/1.0 403 X\r\n\r\n<html>", CLOSE], [OK])) as client:
+        response = await client.request("GET", "/")
+        assert (response.status, response.body) == (403, b"<html>")
+        assert (await client.request("GET", "/")).body == b"{}"
+
+
 async def test_a_token_goes_in_a_field_and_nowhere_else() -> None:
     script = Script([OK])
     async with talking(script, Credentials(token="secret", cookie="s=1")) as client:
