@@ -7,9 +7,8 @@ Owns: the order of the sources, and the cookie. May not: store anything about us
     3. the header of a trusted proxy
     4. a guest: by the token in bearer or cookie, otherwise by address and user agent
 
-Browsers and our own client send the token in a cookie. It is trustworthy, because requests from other sites' pages have
-been refused before or are anonymous (origins.py). Over HTTP a client without a token is the guest of its address and
-user agent, so that a `curl` loop keeps one name; a WebSocket without one is a new guest, and gets a token.
+A cookie can be trusted, since requests of other sites' pages are refused before or are anonymous (origins.py). Without
+a token, HTTP is the guest of an address and user agent, and a WebSocket a new guest who gets a token.
 """
 
 import re

@@ -3,12 +3,11 @@
 Owns: the decision about `Host`, `Origin` and `Sec-Fetch-Site`, and the CORS fields of answers. May not: know a path, a
 user or a socket.
 
-A browser lets any page send requests to any address, with the cookies for that address, and reports whose page it was:
-in `Origin` (RFC 6454) with every WebSocket, every cross-site request of a script, and every request other than GET or
-HEAD; and in `Sec-Fetch-Site` with every request over https or to the loopback. Other programs send neither.
+A browser names the page in `Origin` (RFC 6454) with every WebSocket, cross-site request of a script and request other
+than GET or HEAD, and in `Sec-Fetch-Site` over https or to the loopback. Other programs send neither.
 
 `Host` must be a name of this server, because `Origin` is compared with it: otherwise a page of evil.example, whose name
-is pointed here after it has loaded (DNS rebinding), would pass as our own. The port may be a forwarded one.
+is pointed here after it has loaded (DNS rebinding), would pass as our own.
 """
 
 import ipaddress
@@ -58,8 +57,8 @@ class Policy:
 def policy_of(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> Policy:
     """Make the policy of a server that listens at the names and addresses `bound`, and has further names `hosts`.
 
-    localhost is always allowed, since it cannot be pointed elsewhere, and health checks use it. A server that is bound
-    to all addresses and was given no name cannot know its own, and allows any.
+    localhost is always allowed, since it cannot be pointed elsewhere. A server that is bound to all addresses and was
+    given no name cannot know its own, and allows any.
     """
     ours = frozenset(_compared(each)[0] for each in bound)
     further = frozenset(map(forms.host, hosts))

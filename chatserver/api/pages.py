@@ -38,9 +38,8 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 def resolve(place: Place | None, *, epoch: str, first: int, last: int, newest: int, coming: int = 0) -> Start:
     """Find the start for a cursor in a room that keeps the offsets `first` to `last`.
 
-    None starts before the `newest` few. So does a place of another epoch, or one beyond the end of this one, with
-    `recovered` False; `coming` messages may be in the log but not yet in the news. A place before `first`, whose
-    records retention has removed, starts at the oldest record.
+    No place, one of another epoch and one beyond the end start before the `newest` few records; one before `first`
+    starts at the oldest. `coming` messages may be in the log but not yet in the news.
     """
     fresh = max(first - 1, last - newest)
     if place is None:

@@ -48,11 +48,9 @@ _Methods = dict[str, _Handler]
 
 
 class Routes:
-    """All routes. `metrics` makes the text of /metrics, `ready` tells whether the server runs.
+    """All routes. `metrics` makes the text of /metrics, `all_metrics` that of all workers.
 
-    `engine` is the scheme of the log's URL, for /readyz.
     `operators` is the policy of the operators' listener, if there is one; /metrics is then served only there.
-    `all_metrics` fetches the text of all workers, if this process is one of several.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ from chatserver.settings.fields import Settings
 
 #: Seconds of the rate that may be spent in one burst: people paste three lines and then think.
 BURST_SECONDS = 2.0
-#: Users who may publish at full rate from one network. A new cookie makes a new user, so a rate for each user alone
-#: would bound nobody. 300 people behind one address have 3 a second each.
+#: Users who may publish at full rate from one network, since a new cookie makes a new user. 300 people behind one
+#: address have 3 messages a second each.
 NETWORK_SHARE = 50
 #: Seconds after which a client should try again when the log did not accept its message.
 LOG_RETRY = 1.0
@@ -149,8 +149,7 @@ class Services:
     def check_empty_rooms(self, count: int, id_: MessageId = None) -> None:
         """Refuse too many never-written rooms for one connection or poll. Raises MessageError.
 
-        Names are free, and each costs a room in memory. The limit is the same for all clients at all times, so that an
-        honest client does not depend on strangers.
+        Each made-up name costs a room in memory. The limit never depends on what other clients do.
         """
         most = self.settings.max_empty_rooms
         if count > most:

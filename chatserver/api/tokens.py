@@ -3,10 +3,8 @@
 Owns: the requirements for a token, a cache of verified ones, and how many bad ones a network may send. May not: know a
 request; a refusal never says which check has failed.
 
-Cheap checks come first: size and rate, then form and claims (5 µs). Verification takes 39 µs in all with HS256, 58 with
-RS256, 86 with ES256, 103 with EdDSA. It runs on the loop, because a thread would add 60. A verified token is looked up
-from then on (0.2). Once a network has sent fifty tokens with a wrong signature, only five of its tokens a second are
-checked, good or bad.
+Cheap checks come first. A verification takes 39 µs with HS256, 103 with EdDSA, and runs on the loop, since a thread
+would add 60.
 """
 
 import binascii

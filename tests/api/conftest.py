@@ -1,11 +1,13 @@
-"""A server with its defaults, a connection to it, and a chatter on it: what most tests here begin with."""
+"""What most tests here begin with: a server with its defaults, a connection to it, a chatter on it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.peers import Chatter, Peer, chatter, connect
+from tests.support.peers import Address, Chatter, Peer, chatter, connect
 from tests.support.serving import Serving, serving
+from tests.support.tokens import secret_file
 
 
 @pytest.fixture
@@ -24,3 +26,14 @@ async def peer(server: Serving) -> AsyncIterator[Peer]:
 async def friend(server: Serving) -> AsyncIterator[Chatter]:
     async with chatter(server.address) as connected:
         yield connected
+
+
+@pytest.fixture
+def address(server: Serving) -> Address:
+    return server.address
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    """A file with the secret that verifies tokens."""
+    return secret_file(tmp_path)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from chatserver.chat.principal import Action, Principal
-from tests.api.test_events import event, open_stream
+from tests.api.asking import event, open_stream
 from tests.support.peers import Answer, Chatter, Peer, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
 
@@ -98,15 +98,6 @@ async def test_a_message_in_a_list_shows_its_present_state(server: Serving, peer
     assert (await history(server, "?limit=200"))[0] == message
 
 
-async def test_a_reaction_that_changes_nothing_answers_how_things_are(server: Serving, peer: Peer) -> None:
-    await publish(server.address, "lobby", "hi")
-    first = await act(peer, "PUT", reaction(1, THUMB))
-    assert (await act(peer, "PUT", reaction(1, THUMB))).json == first.json
-    nothing = await act(peer, "DELETE", reaction(1, PARTY))
-    assert (nothing.status, nothing.json) == (200, {**first.json, "count": 0})
-    assert len(await history(server)) == 2
-
-
 async def test_replies_and_mentions(server: Serving, peer: Peer, friend: Chatter) -> None:
     await publish(server.address, "lobby", "a question")
     await friend.ask("join", room="lobby")
@@ -133,7 +124,7 @@ async def test_an_author_may_for_a_while_and_others_may_not(server: Serving, pee
 
 
 async def test_what_is_refused(server: Serving, peer: Peer) -> None:
-    """One clear error each; nothing is stored, and nothing said about what exists elsewhere."""
+    """One clear error each, and nothing is stored. tests/protocol has the other texts and emoji."""
     await publish(server.address, "lobby", "gone")
     await act(peer, "DELETE", "/1")
     await publish(server.address, "lobby", "hi")
@@ -150,16 +141,10 @@ async def test_what_is_refused(server: Serving, peer: Peer) -> None:
         ("PATCH", "/3", {"text": " "}, 400, "bad_field"),
         ("PATCH", "/3", {"text": "x", "key": ""}, 400, "bad_field"),
         ("DELETE", "/3", {"key": 7}, 400, "bad_field"),
-        *(
-            ("PUT", reaction(3, emoji), {}, 400, "bad_field")
-            for emoji in ("x", "", "1", ":+1:", THUMB * 2, f"{THUMB}x", "\u200d", "\U0001f1e9", family * 2, "<b>")
-        ),
+        *(("PUT", reaction(3, emoji), {}, 400, "bad_field") for emoji in ("x", "")),
         ("POST", "", {"text": "x", "reply_to": 9}, 404, "not_found"),
         ("POST", "", {"text": "x", "reply_to": 0}, 400, "bad_field"),
-        ("POST", "", {"text": "x", "mentions": ["g_1"] * 21}, 400, "bad_field"),
         ("POST", "", {"text": "x", "mentions": ["x" * 65]}, 400, "bad_field"),
-        ("POST", "", {"text": "x", "mentions": ["a\u202eb"]}, 400, "bad_field"),
-        ("POST", "", {"text": "x", "mentions": "g_1"}, 400, "bad_field"),
         ("GET", "/3", {}, 405, "method_not_allowed"),
         ("POST", reaction(3, THUMB), {}, 405, "method_not_allowed"),
         ("PUT", "/3/reactions", {}, 404, "not_found"),
@@ -177,10 +162,7 @@ async def test_what_is_refused(server: Serving, peer: Peer) -> None:
 async def test_over_websocket_a_refusal_has_the_id_and_the_connection_goes_on(friend: Chatter) -> None:
     wrong: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("edit", {"offset": 1, "text": "x"}, "not_found"),
-        ("edit", {"offset": "1", "text": "x"}, "bad_field"),
-        ("edit", {"offset": 0, "text": "x"}, "bad_field"),
-        ("delete", {}, "bad_field"),
-        ("react", {"offset": 1, "emoji": THUMB}, "bad_field"),
+        ("delete", {"offset": 0}, "bad_field"),
         ("react", {"offset": 1, "emoji": "no", "on": True}, "bad_field"),
         ("publish", {"text": "x", "reply_to": 3}, "not_found"),
     )

@@ -30,15 +30,6 @@ async def check(listener: Subscriber, *, first: int = 1, last: int) -> None:
     assert {message["room"] for message in messages} == {"lobby"}
 
 
-async def test_what_happens_to_a_message_has_its_place(server: Serving, transport: str) -> None:
-    async with chatter(server.address) as friend, subscribe(transport, server.address, "lobby") as listener:
-        await friend.ask("publish", room="lobby", text="hi")
-        await friend.ask("edit", room="lobby", offset=1, text="hello")
-        await friend.ask("react", room="lobby", offset=1, emoji="👍", on=True)
-        await friend.ask("delete", room="lobby", offset=1)
-        await check(listener, last=4)
-
-
 async def test_publishers_side_by_side(server: Serving, transport: str) -> None:
     async with subscribe(transport, server.address, "lobby") as listener:
         texts = ['quotes "\\" \t tab\nline 👩‍👩‍👧 ünï \u2028 </script> \u200f', *"bcd"]

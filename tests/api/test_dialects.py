@@ -1,10 +1,6 @@
-"""Dialects: chat.v1 and echo say what they should, and a third one is a class and a row in a table."""
+"""Dialects: echo, and a third one that is a class and a row in a table. test_websocket.py has chat.v1."""
 
 import json
-import re
-from inspect import signature
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +11,6 @@ from chatserver.api.dialects.chat_v1 import ChatV1
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import Page
 from chatserver.chat.member import Member
-from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import Record
 from chatserver.protocol.client_messages import Join, Leave, Ping, Publish
@@ -101,69 +96,25 @@ async def line(peer: Peer) -> str:
     return (await peer.take(size)).decode()
 
 
-def test_the_toy_fits_in_forty_lines() -> None:
-    toy = re.search(r"^class Lines.*?(?=^async def)", Path(__file__).read_text(), re.DOTALL | re.MULTILINE)
-    assert toy is not None
-    assert len(toy[0].strip().splitlines()) <= 40
-
-
-# -- chat.v1 ----------------------------------------------------------------------------------------------------------
-
-
-def said(*parts: bytes) -> Any:
-    """The message in a frame, which is one, whole and not masked."""
-    wire = b"".join(parts)
-    assert wire[0] == 0x81
-    start = {126: 4, 127: 10}.get(wire[1], 2)
-    return json.loads(wire[start:])
-
-
-@pytest.fixture
-def v1() -> ChatV1:
-    return ChatV1(ENCODER, Settings(ping_interval=25.0, max_rooms_per_connection=7))
-
-
-def test_replies(v1: ChatV1) -> None:
-    record = Record("lobby", 7, 1_763_800_000_123, "u_1", "Ann", "hi")
-    message = ENCODER.message(record)
-    presence = Presence()
-    presence.enter(ANN)
-    page = {"room": "lobby", "cursor": "k3f9-7", "messages": [json.loads(message)]}
-    told: list[tuple[Any, dict[str, Any]]] = [
-        (said(v1.left(1, "lobby")), {"type": "left", "id": 1, "room": "lobby"}),
-        (said(v1.published("x", record)), {"type": "ack", "id": "x", "room": "lobby", "offset": 7, "cursor": "k3f9-7"}),
-        (said(*v1.history(2, "lobby", Page(7, True, [message]))), {"id": 2, "recovered": True, **page}),
-        (said(*v1.history(2, "lobby", Page(7, False, [message]))), {"type": "history", "recovered": False, **page}),
-        (said(v1.members(3, "lobby", presence)), {"type": "members", "id": 3, "room": "lobby", "count": 1}),
-        (said(v1.alive(4)), {"type": "pong", "id": 4}),
-        (said(v1.refused(5, ErrorCode.RATE_LIMITED, "slowly", 1.5)), {"type": "error", "id": 5, "message": "slowly",
-                                                                      "code": "rate_limited", "retry_after": 1.5}),
-    ]  # fmt: skip
-    for reply, expected in told:
-        assert {name: reply.get(name) for name in expected} == expected
-
-
-def test_pushes(v1: ChatV1) -> None:
-    record = Record("lobby", 7, 0, "u_1", "Ann", "hi")
-    push = said(v1.push(ENCODER.message(record), "lobby", 7))
-    assert (push["type"], push["offset"], push["text"]) == ("message", 7, "hi")
-    gap = said(v1.gap("lobby", 3, 9))
-    assert (gap["type"], gap["after"], gap["until"]) == ("gap", "k3f9-3", "k3f9-9")
-    presence = said(v1.presence("lobby", [ANN], [BOB], 5))
-    assert [user["id"] for user in (*presence["joined"], *presence["left"])] == [ANN.face.id, BOB.face.id]
-    assert presence["members"] == 5
-    goaway = said(v1.goaway("restart", 2.5))
-    assert (goaway["type"], goaway["reason"], goaway["retry_after"]) == ("goaway", "restart", 2.5)
+# -- the interface, and echo ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_close_has_the_reasons_code_or_the_one_that_is_echoed(v1: ChatV1, reason: Reason) -> None:
-    wire = v1.close(reason, "why")
+def test_a_close_has_the_reasons_code_or_the_one_that_is_echoed(reason: Reason) -> None:
+    wire = Dialect().close(reason, "why")
     assert wire[2:] == reason.close_code.value.to_bytes(2, "big") + b"why"
-    assert v1.close(reason, code=3999)[2:4] == (3999).to_bytes(2, "big")
+    assert Dialect().close(reason, code=3999)[2:4] == (3999).to_bytes(2, "big")
 
 
-# -- echo, and the interface ------------------------------------------------------------------------------------------
+def test_pushes_of_chat_v1() -> None:
+    v1 = ChatV1(ENCODER, Settings())
+    face = {"id": ANN.face.id, "name": ANN.face.name}
+    for wire, told in (
+        (v1.goaway("restart", 2.5), {"type": "goaway", "reason": "restart", "retry_after": 2.5}),
+        (v1.gap("lobby", 3, 9), {"type": "gap", "room": "lobby", "after": "k3f9-3", "until": "k3f9-9"}),
+        (v1.typing("lobby", ANN), {"type": "typing", "room": "lobby", "user": face}),
+    ):
+        assert json.loads(wire[2:]) == told
 
 
 def test_echo_says_what_was_said() -> None:
@@ -179,13 +130,3 @@ def test_echo_says_what_was_said() -> None:
 def test_echo_is_spoken_only_where_it_was_asked_for() -> None:
     assert set(dialects.dialects(ENCODER, Settings())) == {"/ws"}
     assert set(dialects.dialects(ENCODER, Settings(echo=True))) == {"/ws", "/echo"}
-
-
-def test_a_dialect_need_not_greet_tell_presence_or_say_goodbye() -> None:
-    plain = Dialect()
-    assert (plain.hello(ANN, "t"), plain.goaway("restart", 1.0)) == (b"", b"")
-    assert plain.presence("lobby", [ANN], [], 1) is None
-    for must in ("decode", "joined", "left", "published", "history", "members", "alive", "refused", "push", "gap"):
-        method = getattr(plain, must)
-        with pytest.raises(NotImplementedError):
-            method(*signature(method).parameters)

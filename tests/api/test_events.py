@@ -1,34 +1,12 @@
 """Server-sent events (CONTRACT section 3)."""
 
 import json
-from collections.abc import Mapping
 
 import pytest
 
+from tests.api.asking import event, open_stream
 from tests.support.peers import Peer, connect, publish, request
 from tests.support.serving import Serving, eventually, serving
-
-
-async def open_stream(
-    peer: Peer, query: str = "", *, last_id: str | None = None, headers: Mapping[str, str] | None = None
-) -> None:
-    fields = {**(headers or {}), **({} if last_id is None else {"Last-Event-ID": last_id})}
-    await peer.send(request("GET", f"/rooms/lobby/events{query}", headers=fields))
-    head = await peer.head()
-    assert head.status == 200
-    assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert head.headers["cache-control"] == "no-store"
-    assert head.headers["x-content-type-options"] == "nosniff"
-    assert await peer.until(b"\n\n") == b"retry: 2000\n\n"
-
-
-async def event(peer: Peer, *kinds: str) -> dict[str, str]:
-    """The next event of one of these kinds, or of any but presence, which may come at any time."""
-    while True:
-        lines = (await peer.until(b"\n\n")).decode().strip().split("\n")
-        found = dict(line.split(": ", 1) for line in lines)
-        if found["event"] in kinds if kinds else found["event"] != "presence":
-            return found
 
 
 async def test_an_event_is_a_message_and_its_cursor_and_without_a_cursor_it_begins_now(

@@ -1,11 +1,9 @@
 """A WebSocket below its messages: handshakes with frames behind them, pipelines, fragments, pings, closes, /echo."""
 
-import json
 from pathlib import Path
 
 import pytest
 import trio
-import trio_websocket
 
 from tests.support.peers import Chatter, Peer, ask, chatter, frame, say, upgrade
 from tests.support.serving import Serving, serving
@@ -78,38 +76,11 @@ async def test_a_publisher_that_closes_behind_its_messages(server: Serving) -> N
     assert [message["text"] for message in page["messages"]] == [f"m{n}" for n in range(20)]
 
 
-async def test_a_message_in_fragments_with_pings_in_between(friend: Chatter) -> None:
-    text = json.dumps({"type": "history", "id": 1, "room": "größe"}, ensure_ascii=False).encode()
-    for size in (0, 1, 125):
-        await friend.peer.send(frame(text[:30], fin=False) + frame(b"p" * size, opcode=9))
-        await friend.peer.send(
-            b"".join(frame(text[at : at + 1], opcode=0, fin=False) + frame(b"", opcode=10) for at in range(30, 40))
-        )
-        assert await friend.peer.take(2 + size) == bytes([0x8A, size]) + b"p" * size
-        await friend.peer.send(frame(text[40:], opcode=0))
-        assert (await friend.next("error"))["id"] == 1
-    assert friend.pings == 0
-
-
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])
 async def test_a_close_is_answered_with_its_code(server: Serving, code: int | None) -> None:
     async with chatter(server.address) as friend:
         await friend.peer.send(frame(b"" if code is None else code.to_bytes(2, "big") + b"bye", opcode=8))
         assert await friend.peer.rest() == b"\x88\x02" + (code or 1000).to_bytes(2, "big")
-    await server.counted("peer-closed")
-
-
-async def test_trio_websocket_as_an_independent_client(server: Serving) -> None:
-    host, port = server.address.host, server.address.port
-    async with trio_websocket.open_websocket(host, port, "/ws", use_ssl=False, subprotocols=["chat.v1"]) as client:
-        assert client.subprotocol == "chat.v1"
-        assert json.loads(await client.get_message())["type"] == "hello"
-        await client.send_message('{"type":"join","id":1,"room":"lobby"}')
-        assert json.loads(await client.get_message())["type"] == "joined"
-        await client.ping(b"are you there")
-        await client.send_message(json.dumps({"type": "publish", "room": "lobby", "text": "x" * 8000}))
-        kinds = {json.loads(await client.get_message())["type"] for _ in range(2)}
-        assert kinds == {"ack", "message"}
     await server.counted("peer-closed")
 
 

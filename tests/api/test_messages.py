@@ -13,11 +13,11 @@ from chatserver.log import open_log
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft
 from chatserver.log.memory import MemoryLog
+from tests.api.asking import TIME
 from tests.support.groups import GatedLog, append
 from tests.support.peers import Address, Answer, Chatter, Peer, ask, connect, publish, request
 from tests.support.serving import Serving, serving
 
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 PATH = "/rooms/lobby/messages"
 
 
@@ -74,6 +74,7 @@ async def test_what_cannot_be_published(server: Serving, peer: Peer) -> None:
         (b"{", "application/json", 400, "bad_json"),
         (b'{"x":' + b"[" * 5000, "application/json", 400, "bad_json"),
         (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
+        (b'{"text":"a","name":"Ann"}', "application/json", 400, "bad_field"),  # not ignored: it would be made up
         (b"a\x07b", "text/plain", 400, "bad_field"),
         (b"hi", "image/png", 415, "unsupported_media_type"),
     ):

@@ -1,6 +1,5 @@
 """What moderators ask, who may, and what is written down of it; slow mode (CONTRACT section 10)."""
 
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from chatserver.api import moderation as moderation_module
 from chatserver.chat import audit as audit_module
 from chatserver.log import sanctions as sanctions_module
 from chatserver.settings.rooms import RoomPolicy
+from tests.api.asking import TIME
 from tests.support.moderating import (
     MODERATOR,
     audit,
@@ -34,7 +34,6 @@ SECOND = signed_in("u_second", role="moderator")
 #: Another network than the moderator's.
 ELSEWHERE = "127.0.0.2"
 LOBBY = "/rooms/lobby/sanctions"
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @pytest.fixture
@@ -44,21 +43,12 @@ async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterat
         yield running
 
 
-@pytest.fixture
-def address(server: Serving) -> Address:
-    return server.address
-
-
 # -- who may, and what makes sense ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("who", "status"),
-    [
-        (ANN, 401),
-        (signed_in("u_ann"), 403),
-        (OF_OPS, 403),
-    ],
+    [(ANN, 401), (signed_in("u_ann"), 403), (OF_OPS, 403)],
     ids=["guest", "user", "moderator of another room"],
 )
 async def test_a_plain_user_is_refused_and_learns_nothing(who: dict[str, str], status: int, address: Address) -> None:
@@ -96,45 +86,24 @@ async def test_a_plain_user_is_refused_and_learns_nothing(who: dict[str, str], s
     ]  # fmt: skip
 
 
-async def test_bad_sanctions_are_refused_in_clear_words(server: Serving) -> None:
-    address = server.address
+async def test_bad_sanctions_are_refused_in_clear_words(address: Address) -> None:
+    """tests/protocol has the limits of each field."""
     moderator = await id_of(address, MODERATOR)
     for fields, word in (
-        ({"kind": ""}, "kind"),
         ({"kind": "shun", "user": "u_x"}, "it is mute or ban"),
         ({"kind": "mute"}, "user, network, network_of: exactly one"),
         ({"kind": "mute", "user": "u_x", "network": "192.0.2.1"}, "user, network, network_of: exactly one"),
+        ({"kind": "mute", "user": "u_x", "second": 60}, "unknown field `second`"),
         ({"kind": "mute", "network_of": "u_x"}, "network_of: u_x is not in lobby now"),
         ({"kind": "mute", "network_of": ""}, "network_of:"),
-        ({"kind": "mute", "user": ""}, "user:"),
-        ({"kind": "mute", "user": "a\nb"}, "user:"),
-        ({"kind": "mute", "user": "x" * 129}, "user:"),
-        ({"kind": "mute", "user": 7}, "user"),
-        ({"kind": "ban", "network": "example.org"}, "network:"),
-        ({"kind": "ban", "network": "10.0.0.0/8"}, "network:"),
-        ({"kind": "ban", "network": "2001:db8::/32"}, "network:"),
-        ({"kind": "ban", "network": "1" * 5000}, "network:"),
-        ({"kind": "mute", "user": "u_x", "seconds": 0}, "seconds:"),
-        ({"kind": "mute", "user": "u_x", "seconds": 1e300}, "seconds:"),
-        ({"kind": "mute", "user": "u_x", "seconds": "ten"}, "seconds"),
-        ({"kind": "mute", "user": "u_x", "reason": "x" * 301}, "reason:"),
-        ({"kind": "mute", "user": "u_x", "reason": "\u202e"}, "reason:"),
-        ({"kind": "mute", "user": "u_x", "reason": "a\nb"}, "reason:"),
         ({"kind": "mute", "user": moderator}, "that is yourself"),
         ({"kind": "ban", "network": "127.0.0.1"}, "that is the network that you come from"),
     ):
         answer = await moderate(address, "POST", LOBBY, **fields)
         assert (answer.status, answer.error) == (400, "bad_field"), fields
         assert word in answer.json["error"]["message"], (fields, answer.json)
-    raw = {**MODERATOR, "Content-Type": "application/json"}
-    for body, content_type, status in (
-        (b'{"kind":"mute","kind":"ban","user":"u_x"}', "application/json", 400),
-        (b"{", "application/json", 400),
-        (b"[]", "application/json", 400),
-        (b'{"kind":"mute","user":"u_x"}', "text/plain", 415),
-    ):
-        answer = await ask(address, "POST", LOBBY, body, headers={**raw, "Content-Type": content_type})
-        assert answer.status == status, body
+    answer = await ask(address, "POST", LOBBY, b'{"kind":"mute","user":"u_x"}', headers=MODERATOR)
+    assert answer.status == 415
     assert (await moderate(address, "POST", "/rooms/lobby/kick", user=moderator)).status == 400
     assert (await moderate(address, "POST", "/rooms/Lobby/sanctions", kind="mute", user="u_x")).error == "bad_room"
     assert (await moderate(address, "GET", "/rooms/*/members")).error == "bad_room", "only here it means all"
@@ -145,14 +114,10 @@ async def test_bad_sanctions_are_refused_in_clear_words(server: Serving) -> None
 
 
 async def test_a_network_is_kept_in_the_form_in_which_it_is_counted(address: Address) -> None:
-    for given, kept in (
-        ("2001:db8::1", "2001:db8::/64"),
-        ("2001:db8::/64", "2001:db8::/64"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-    ):
-        assert (await sanction(address, kind="ban", network=given))["network"] == kept
+    for given in ("192.0.2.1", "2001:db8::1"):
+        await sanction(address, kind="ban", network=given)
     listed = (await moderate(address, "GET", f"{LOBBY}?network=2001:db8::7")).json["sanctions"]
-    assert [each["id"] for each in listed] == [2]
+    assert [each["network"] for each in listed] == ["2001:db8::/64"]
     assert len((await moderate(address, "GET", f"{LOBBY}?limit=1")).json["sanctions"]) == 1
 
 

@@ -1,10 +1,8 @@
 """Long-polls on one room and on many (CONTRACT section 3)."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from tests.support.peers import Answer, Peer, chatter, connect, publish, request
 from tests.support.serving import Serving, eventually, serving
@@ -100,31 +98,6 @@ async def test_polls_that_make_no_sense() -> None:
             answer = await peer.request("GET", f"/poll?{query}")
             assert answer.status == 400
             assert answer.error in ("bad_field", "bad_room")
-
-
-async def test_behind_the_ring_it_is_answered_from_the_log(tmp_path: Path) -> None:
-    """A held poll whose place has left the ring by the time it is answered: a burst longer than the ring."""
-    async with (
-        serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16) as server,
-        chatter(server.address) as friend,
-        connect(server.address) as peer,
-        trio.open_nursery() as nursery,
-    ):
-        heard: list[int] = []
-
-        async def follow() -> None:
-            cursor = "0"
-            while len(heard) < 300:
-                page = page_of(await peer.request("GET", f"/rooms/lobby/messages?after={cursor}&wait=20&limit=200"))
-                cursor = page["cursor"]
-                assert page["recovered"] is True
-                heard.extend(message["offset"] for message in page["messages"])
-            assert heard == list(range(1, 301))
-
-        nursery.start_soon(follow)
-        await server.in_phase("held")
-        for number in range(300):
-            await friend.say(type="publish", room="lobby", text=f"m{number}")
 
 
 async def test_a_held_poll_behind_which_another_request_is_sent_is_answered_at_once(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chatserver.chat import reading
-from tests.api.test_events import event, open_stream
+from tests.api.asking import event, open_stream
 from tests.support.peers import Answer, Chatter, Peer, ask, chatter, connect, publish
 from tests.support.serving import Serving, eventually, serving
 

@@ -1,7 +1,6 @@
 """Mutes, bans and kicks, for those they are about: on every transport, at once."""
 
 import json
-import re
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -15,9 +14,9 @@ import trio
 
 from chatserver.edge import expulsion as expulsion_module
 from chatserver.edge.expulsion import Expeller
-from chatserver.log.interface import Record
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite_writer import SqliteWriter
+from tests.api.asking import TIME, hold_back
 from tests.support.moderating import (
     MODERATOR,
     audit,
@@ -37,7 +36,6 @@ ANN, BOB = guest("ann"), guest("bob")
 #: Another network than the moderator's.
 ELSEWHERE = "127.0.0.2"
 LOBBY = "/rooms/lobby/sanctions"
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @pytest.fixture
@@ -45,11 +43,6 @@ async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterat
     monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # so that a handful of connections is many steps
     async with moderated(tmp_path, presence_grace=300.0) as running:
         yield running
-
-
-@pytest.fixture
-def address(server: Serving) -> Address:
-    return server.address
 
 
 # -- mutes ------------------------------------------------------------------------------------------------------------
@@ -217,24 +210,16 @@ async def test_a_join_that_waits_for_the_log_does_not_slip_in(server: Serving, m
     """What was asked before a ban, and is answered after it, is refused on every transport."""
     address, log = server.address, server.server.parts.log
     ann = await id_of(address, ANN)
-    gate = trio.Event()
-    head = log.head
-    asked = []
-
-    async def slowly(room: str) -> Any:
-        asked.append(room)
-        await gate.wait()
-        return await head(room)
-
-    monkeypatch.setattr(log, "head", slowly)
+    may_tell = hold_back(monkeypatch, log, "head")
     answers: list[Answer] = []
     async with chatter(address, headers=ANN) as friend, trio.open_nursery() as nursery:
         await friend.say(type="join", id=1, room="lobby")
         nursery.start_soon(poll, address, "/rooms/lobby/messages?wait=60", ANN, answers)
         nursery.start_soon(poll, address, "/rooms/lobby/events", ANN, answers)
-        await eventually(lambda: len(asked) >= 2)
+        await server.in_phase("replying")
+        await server.in_phase("serving", 2)
         await sanction(address, kind="ban", user=ann)
-        gate.set()
+        may_tell.set()
         refused = await friend.next("error")
         assert (refused["id"], refused["code"]) == (1, "forbidden")
     assert [answer.status for answer in answers] == [403, 403]
@@ -360,14 +345,7 @@ async def test_what_waits_for_the_log_during_a_ban_is_not_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The moderator had been told that the user was out, and the user was then told what had been written since."""
-    log, may_tell = MemoryLog(), trio.Event()
-    latest = log.latest
-
-    async def silent(*arguments: Any, **options: Any) -> list[Record]:
-        await may_tell.wait()
-        return await latest(*arguments, **options)
-
-    monkeypatch.setattr(log, "latest", silent)
+    may_tell = hold_back(monkeypatch, log := MemoryLog(), "latest")
     async with (
         moderated(tmp_path, engine=log) as server,
         connect(server.address) as page,

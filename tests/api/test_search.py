@@ -91,24 +91,6 @@ async def test_what_is_no_question(peer: Peer, query: str, code: str) -> None:
     assert (answer.status, answer.error) == (400, code)
 
 
-async def test_a_question_is_text_and_no_syntax(server: Serving, peer: Peer) -> None:
-    await publish(server.address, "lobby", "plain text near or and not")
-    for words in (
-        "plain*",
-        '"plain',
-        "plain AND",
-        "text:plain",
-        "plain -text",
-        "NEAR(plain text)",
-        "^plain",
-        "pl*in",
-        "'",
-    ):
-        answer = await peer.request("GET", f"/search?q={quote(words)}")
-        assert answer.status == (400 if words == "'" else 200), words
-    assert len(await texts(peer, "NEAR(plain, text) OR")) == 1
-
-
 async def test_the_same_again_comes_from_the_cache_until_something_is_altered(server: Serving, peer: Peer) -> None:
     await publish(server.address, "lobby", "cake")
     await publish(server.address, "elsewhere", "tea")

@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from unittest import mock
 
 import pytest
 import trio
@@ -11,8 +12,10 @@ from chatserver.api.rooms import LISTED_PER_STEP
 from chatserver.chat.presence import Presence
 from chatserver.chat.room import Room
 from chatserver.reasons import Reason
+from tests.api.asking import TIME
 from tests.support.peers import Chatter, Peer, ask, chatter, connect, publish, request, upgrade
 from tests.support.serving import Serving, eventually, serving
+from tests.support.steps import StepCounts
 
 # -- rooms and members ----------------------------------------------------------------------------------------------
 
@@ -36,28 +39,16 @@ async def test_rooms_with_messages_and_rooms_with_people(server: Serving, friend
     assert (nobody["messages"], nobody["members"]) == (0, 0)
 
 
-class StepLooks(trio.abc.Instrument):
-    """Rooms as the registry gives them, and how many of them each step of a task looks at."""
-
-    def __init__(self, rooms: list[Room]) -> None:
-        self._rooms = rooms
-        self.counts = [0]
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.counts.append(0)
-
-    def unwritten(self, count: int) -> list["LookedAt"]:
-        return [LookedAt(room, self.counts) for room in self._rooms]
-
-
 class LookedAt:
-    def __init__(self, room: Room, counts: list[int]) -> None:
+    """A room as the registry gives it, which counts each look at it."""
+
+    def __init__(self, room: Room, steps: StepCounts) -> None:
         self.name = room.name
-        self._presence, self._counts = room.presence, counts
+        self._presence, self._steps = room.presence, steps
 
     @property
     def presence(self) -> Presence:
-        self._counts[-1] += 1
+        self._steps.counts[-1] += 1
         return self._presence
 
 
@@ -72,8 +63,9 @@ async def test_no_more_rooms_are_looked_at_than_are_told_and_few_in_a_step(
     async with registry.using("nobody", "192.0.2.1") as room:
         deserted = [room] * 1000
     for given, limit, looks in ((rooms, 3, 3), (deserted, 3, 1000), (deserted + rooms, 3, 1003)):
-        steps = StepLooks(given)
-        monkeypatch.setattr(registry, "unwritten", steps.unwritten)
+        steps = StepCounts()
+        looked_at = [LookedAt(room, steps) for room in given]
+        monkeypatch.setattr(registry, "unwritten", mock.Mock(return_value=looked_at))
         trio.lowlevel.add_instrument(steps)
         answer = await ask(server.address, "GET", f"/rooms?limit={limit}")
         trio.lowlevel.remove_instrument(steps)
@@ -99,7 +91,7 @@ async def test_members_are_people_not_connections(server: Serving, friend: Chatt
 async def test_metrics_name_every_reason_and_phase_and_count_messages(server: Serving, friend: Chatter) -> None:
     ready = (await ask(server.address, "GET", "/readyz")).json
     assert (ready["status"], ready["version"], ready["log"]) == ("ready", __version__, "memory")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", ready["time"])
+    assert TIME.fullmatch(ready["time"])
     await friend.ask("join", room="lobby")
     for _ in range(3):
         await publish(server.address, "lobby", "hi")

@@ -34,11 +34,6 @@ async def server(log: ControlledLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         yield running
 
 
-@pytest.fixture
-def address(server: Serving) -> Address:
-    return server.address
-
-
 async def two_here_and_two_elsewhere(address: Address, log: ControlledLog) -> None:
     """And the room is in memory, without the latter."""
     for text in ("one", "two"):

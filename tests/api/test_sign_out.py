@@ -14,21 +14,14 @@ import trio
 from chatserver.chat.signed_out import SignedOut
 from chatserver.edge import sign_outs as sign_outs_module
 from chatserver.edge.sign_outs import SignOutSearch
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, LogUnavailable, Record
+from chatserver.log.interface import Draft, LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.signouts import SignOut
+from tests.api.asking import JSON, cookie, hold_back
+from tests.support.moderating import sanction
 from tests.support.peers import ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
-from tests.support.tokens import bearer, secret_file, token
-
-
-def cookie(token: str) -> dict[str, str]:
-    return {"Cookie": f"chat_session={token}"}
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> str:
-    return secret_file(tmp_path)
+from tests.support.tokens import bearer, token
 
 
 @pytest.fixture
@@ -90,33 +83,17 @@ async def test_the_token_of_an_issuer_whose_clock_is_wrong_ends_too(house: Servi
     assert await status(house, bearer(mine)) == 401
 
 
-class SilentLog(MemoryLog):
-    """Says nothing of a room until it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_tell = trio.Event()
-
-    async def head(self, room: str) -> Head:
-        await self.may_tell.wait()
-        return await super().head(room)
-
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        await self.may_tell.wait()
-        return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
-
-
 @pytest.mark.parametrize("path", ["rooms/news/events", "rooms/news/messages?wait=60", "poll?room=news&wait=60"])
-async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str) -> None:
+async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was let in before, and would have been told what is said for as long as the stream lasts."""
-    log = SilentLog()
+    may_tell = hold_back(monkeypatch, log := MemoryLog(), "head")
     async with serving(engine=log) as server, connect(server.address) as mine, connect(server.address) as other:
         session = (await ask(server.address, "POST", "/session")).json
         await mine.send(request("GET", f"/{path}", headers=bearer(session["token"])))
         await other.send(request("GET", f"/{path}"))
         await server.in_phase("serving", 2)
         await sign_out(server, bearer(session["token"]))
-        log.may_tell.set()
+        may_tell.set()
         assert (await mine.response()).status == 401
         await server.in_phase("stream" if "events" in path else "held")
 
@@ -136,15 +113,8 @@ async def test_what_waits_for_the_log_meanwhile_is_not_answered(
     path: str, area: str, read: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was let in before, and was told what was written after the sign-out."""
-    log, may_tell = MemoryLog(), trio.Event()
-    place = getattr(log, area) if area else log
-    original = getattr(place, read)
-
-    async def silent(*arguments: Any, **options: Any) -> Any:
-        await may_tell.wait()
-        return await original(*arguments, **options)
-
-    monkeypatch.setattr(place, read, silent)
+    log = MemoryLog()
+    may_tell = hold_back(monkeypatch, getattr(log, area) if area else log, read)
     moderator = {"role": "moderator"}
     mine, other = bearer(old(chat=moderator)), bearer(old(sub="u_bob", chat=moderator))
     async with serving(engine=log, token_key=(key,)) as server, AsyncExitStack() as stack:
@@ -158,29 +128,31 @@ async def test_what_waits_for_the_log_meanwhile_is_not_answered(
 
 
 @pytest.mark.parametrize("banned", [False, True])
-async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(key: str, banned: bool) -> None:
+async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(
+    key: str, monkeypatch: pytest.MonkeyPatch, banned: bool
+) -> None:
     """Its place had left the ring. While it waited for the log nothing was known of its user, who was told the rest."""
-    log = SilentLog()
+    log = MemoryLog()
     mine, other = bearer(old()), bearer(old(sub="u_bob"))
     async with serving(engine=log, token_key=(key,), ring_messages=16) as server, AsyncExitStack() as stack:
-        log.may_tell.set()
         await publish(server.address, "news", "first")
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(2)]
         for peer, headers in zip(peers, (mine, other), strict=True):
             await peer.send(request("GET", "/poll?room=news:1&wait=60", headers=headers))
         await server.in_phase("held", 2)
-        log.may_tell = trio.Event()
+        may_tell = hold_back(monkeypatch, log, "read")
         for room in ("other", *["news"] * 40):  # those in one group, which laps the ring
             log.submit(Draft(room, "u_eve", "Eve", "secret"), lambda result: None)
         await server.in_phase("serving", 2)
         if banned:
-            sanction = b'{"kind":"ban","user":"u_ann","seconds":60}'
-            headers = bearer(token(sub="u_mo", chat={"role": "moderator"})) | {"Content-Type": "application/json"}
-            assert (await ask(server.address, "POST", "/rooms/news/sanctions", sanction, headers=headers)).status == 201
+            await sanction(server.address, "news", kind="ban", user="u_ann", seconds=60)
         else:
             await sign_out(server, mine)
-        log.may_tell.set()
-        assert [(await peer.response()).status for peer in peers] == [403 if banned else 401, 200]
+        may_tell.set()
+        refused, answered = [await peer.response() for peer in peers]
+        assert (refused.status, answered.status) == (403 if banned else 401, 200)
+        page = answered.json["rooms"]["news"]
+        assert (page["recovered"], [each["offset"] for each in page["messages"]]) == (True, list(range(2, 42)))
 
 
 @pytest.mark.jumping_clock
@@ -188,36 +160,29 @@ async def test_a_poll_of_many_rooms_whose_user_is_banned_while_the_log_is_read_i
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its rooms are known only when its turn has come."""
-    log, asked, may_tell = MemoryLog(), trio.Event(), trio.Event()
-    read = log.read
-
-    async def silent(*arguments: Any, **options: Any) -> list[Record]:
-        asked.set()
-        await may_tell.wait()
-        return await read(*arguments, **options)
-
+    log = MemoryLog()
     async with serving(engine=log, token_key=(key,)) as server, connect(server.address) as mine:
         for _ in range(60):  # more than a room has in memory from the start
             await publish(server.address, "news", "secret")
-        monkeypatch.setattr(log, "read", silent)
+        may_tell = hold_back(monkeypatch, log, "read")
         await mine.send(request("GET", "/poll?room=news:1", headers=bearer(old())))
-        await asked.wait()
-        headers = bearer(token(sub="u_mo", chat={"role": "moderator"})) | {"Content-Type": "application/json"}
-        sanction = b'{"kind":"ban","user":"u_ann","seconds":60}'
-        assert (await ask(server.address, "POST", "/rooms/news/sanctions", sanction, headers=headers)).status == 201
+        await server.in_phase("serving")
+        await sanction(server.address, "news", kind="ban", user="u_ann", seconds=60)
         may_tell.set()
         assert (await mine.response()).status == 403
 
 
-async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(key: str) -> None:
-    log = SilentLog()
+async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_tell = hold_back(monkeypatch, log := MemoryLog(), "head")
     async with serving(engine=log, token_key=(key,)) as server, connect(server.address) as mine:
         await sign_out(server, bearer(old()))
         later = bearer(token(iat=int(time.time()) + 2))
         await mine.send(request("GET", "/rooms/news/events", headers=later))
         await server.in_phase("serving", 1)
         server.server.parts.services.identities.signed_out.restore([])  # as its sweep does, long after
-        log.may_tell.set()
+        may_tell.set()
         await server.in_phase("stream")
 
 
@@ -284,8 +249,7 @@ async def test_several_at_a_time_are_all_found(house: Serving) -> None:
 
 
 async def test_a_guest_signs_out_and_is_somebody_new(house: Serving) -> None:
-    named = {"Content-Type": "application/json"}
-    made = (await ask(house.address, "POST", "/session", b'{"name": "Ann"}', headers=named)).json
+    made = (await ask(house.address, "POST", "/session", b'{"name": "Ann"}', headers=JSON)).json
     async with chatter(house.address, headers=cookie(made["token"])) as friend:
         assert friend.hello["user"] == made["user"]
         await sign_out(house, cookie(made["token"]))
@@ -359,11 +323,3 @@ def test_a_sign_out_looks_at_few_others(monkeypatch: pytest.MonkeyPatch) -> None
         table.note(SignOut(number, guest=False, time=number, until=number + 100))
     assert len(looked) <= 2 * 3000
     assert sum(not table.holds(number) for number in range(3000)) == 100, "those that have expired are gone"
-
-
-def test_of_guests_the_table_forgets_whose_last_sign_out_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatserver.log.signouts.MAX_GUESTS", 2)
-    table = SignedOut()
-    for time_ms, number in enumerate((1, 2, 1, 3, 1, 3), start=1):
-        table.note(SignOut(number, guest=True, time=time_ms, until=1000))
-    assert [table.holds(number) for number in (1, 2, 3)] == [False, True, False]

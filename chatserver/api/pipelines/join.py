@@ -3,11 +3,10 @@
     load the room, if it is not in memory ────────────────┬─ enter the member, with the page that it missed
     read after the cursor, if it is of our epoch ─────────┘
 
-Owns: this order. May not: decide who may join, or know a wire form. A join of a room in memory whose ring has the page
-needs none of these steps, and does not come here.
+Owns: this order. May not: decide who may join, or know a wire form.
 
-For an empty room and a member who was away for long, which after a restart is everybody, these are three reads if done
-one after the other. A read is cancelled when the newest messages of the loaded room turn out to include its page.
+After a restart each join loads a room and reads a page: three reads if done one after the other. The read of the page
+is cancelled if the newest messages of the loaded room include it.
 """
 
 from collections.abc import Callable
@@ -33,7 +32,7 @@ class JoinPipeline:
         self._pages = pages
 
     async def join(self, name: str, network: str, after: Place | None, enter: Callable[[Room, Page], T]) -> T:
-        """Call `enter` with the room and the page after a place. Raises LogError, and whatever `enter` raises.
+        """Call `enter` with the room and the page after a place. Raises LogError, and what `enter` raises.
 
         There is no checkpoint between `enter` and the return, so that the answer to a join comes before any news.
         """

@@ -3,8 +3,7 @@
 Owns: the limits of a search, which shard keeps which bucket, and recent refusals. May not: answer a request;
 `OverLimitError` reports that a limit is exceeded.
 
-The one shard is in this process, or with --shared there are the servers of shared.py. Either way a limit is awaited
-like a call to a server, concurrently with the others.
+With --shared the shards are the servers of shared.py, otherwise the only shard is in this process.
 """
 
 from collections.abc import Callable, Hashable, Sequence

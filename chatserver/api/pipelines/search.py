@@ -5,8 +5,7 @@
     the caches, else the index: all rooms ─┬─ room ─ ranked ─┬───────────────┘              ├─ the session, again
                                            └─ room ─ ranked ─┘                              └─ other steps given
 
-Owns: this order. All steps up to the answer run in one nursery, so a limiter that refuses, or a step that fails,
-cancels the others. May not: know HTTP; a step is in its own module, or given at construction.
+Owns: this order. A limiter that refuses, or a step that fails, cancels the others. May not: know HTTP.
 
 One query answers most questions: the newest matches of all rooms, or of the named room. For a word in thousands of
 messages it finds those of some rooms only; then the rooms that were written last are queried one by one.
@@ -254,8 +253,7 @@ class Ranking:
     def look_again(self, meanwhile: Reading, may_read: Callable[[str], bool]) -> None:
         """Drop hits whose text was edited or deleted since it was read, and those of rooms that are forbidden by now.
 
-        A user who was told of a deletion may not be shown the text any more. Whether a new text has the words is known
-        to the index alone; the next search asks it.
+        Only the index knows whether a new text has the words; the next search asks it.
         """
         for place, hit in list(self._hits.items()):
             now = meanwhile.now(hit.record)
