@@ -110,17 +110,17 @@ class RoomHandlers:
     def _wanted(self, request: Request) -> _Poll:
         """The parameters of a poll of many rooms."""
         parameters = request.parameters("room", "limit", "wait", "kinds")
+        named, most = parameters.all("room"), self._services.settings.max_rooms_per_connection
+        if not 1 <= len(named) <= most:
+            raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {most} rooms, as room=NAME:CURSOR")
         places: dict[str, Place | None] = {}
-        for value in parameters.all("room"):
+        for value in named:
             name, colon, cursor = value.partition(":")
             check_room(name)
             self._check_reader(request, name)
             if name in places:
                 raise HttpError(ErrorCode.BAD_FIELD, f"room {name} is named twice")
             places[name] = parse_cursor(cursor) if colon and cursor else None
-        most = self._services.settings.max_rooms_per_connection
-        if not 1 <= len(places) <= most:
-            raise HttpError(ErrorCode.BAD_FIELD, f"name 1 to {most} rooms, as room=NAME:CURSOR")
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
         messages_only = parameters.messages_only()
         return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)

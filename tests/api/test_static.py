@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.api.static import WEB
+from chatserver.api.static import WEB, accepts_gzip
 from tests.support.peers import Peer
 
 #: What a first visit may transfer, in bytes: a page on a slow phone is there in about two seconds.
@@ -22,6 +22,7 @@ MOST_LINES = 400
         ("GZIP", True),
         ("gzip;q=0.001", True),
         ("gzip;q=0", False),
+        ("gzip ; q=1 ", True),
         ("gzip; q=0.000, br", False),
         ("br", False),
         ("x-gzip-not", False),
@@ -34,6 +35,12 @@ async def test_a_file_is_compressed_for_those_who_take_it(peer: Peer, accepted: 
     assert (answer.status, answer.headers["vary"]) == (200, "Accept-Encoding")
     assert answer.headers.get("content-encoding") == ("gzip" if is_gzip else None)
     assert (gzip.decompress(answer.body) if is_gzip else answer.body) == body
+
+
+@pytest.mark.parametrize("blank", [" ", "\t"])
+def test_what_is_accepted_is_read_in_one_pass(blank: str) -> None:
+    """2,000 blanks between `gzip` and an `x` stopped the loop for 0.1 s, and the time grew with their square."""
+    assert not accepts_gzip(f"gzip{blank * 200_000}x")
 
 
 async def test_each_coding_has_a_tag_of_its_own(peer: Peer) -> None:
