@@ -59,7 +59,7 @@ class SearchHandlers:
             sessions=None if shared is None else shared.sessions,
             limiters=limiters,
             limits=self._limits,
-            may_read=partial(services.allows, action=Action.READ),
+            may_read=lambda principal, room: services.allows(principal, Action.READ, room),
             results=services.search_results,
             far_results=None if shared is None else shared.results,
             recent_rooms=self._recent_rooms,

@@ -103,14 +103,6 @@ async def test_a_read_marker_may_be_on_a_record_of_another_process(address: Addr
         assert (await friend.ask("read", room="lobby", offset=9))["offset"] == 4
 
 
-async def test_what_is_said_elsewhere_is_heard_by_a_hint(server: Serving, address: Address, log: ControlledLog) -> None:
-    async with chatter(address) as friend:
-        await friend.ask("join", room="lobby")
-        log.commit_elsewhere([Draft("lobby", "u_9", "Zoe", "hello")])
-        server.server._heard({"lobby": 1})
-        assert (await friend.next("message"))["text"] == "hello"
-
-
 async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Serving, address: Address) -> None:
     """The room need not be in memory here. Without the hint the result was given for three more seconds."""
     await publish(address, "lobby", "tea")

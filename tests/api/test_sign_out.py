@@ -155,23 +155,6 @@ async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(
         assert (page["recovered"], [each["offset"] for each in page["messages"]]) == (True, list(range(2, 42)))
 
 
-@pytest.mark.jumping_clock
-async def test_a_poll_of_many_rooms_whose_user_is_banned_while_the_log_is_read_is_not_answered(
-    key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its rooms are known only when its turn has come."""
-    log = MemoryLog()
-    async with serving(engine=log, token_key=(key,)) as server, connect(server.address) as mine:
-        for _ in range(60):  # more than a room has in memory from the start
-            await publish(server.address, "news", "secret")
-        may_tell = hold_back(monkeypatch, log, "read")
-        await mine.send(request("GET", "/poll?room=news:1", headers=bearer(old())))
-        await server.in_phase("serving")
-        await sanction(server.address, "news", kind="ban", user="u_ann", seconds=60)
-        may_tell.set()
-        assert (await mine.response()).status == 403
-
-
 async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ class Searching:
         pipeline = SearchPipeline(
             index=self._log.index, sessions=self._shared.sessions, limiters=self._limiters, limits=LIMITS,
             results=ResultCache(trio.current_time), far_results=self._shared.results, recent_rooms=self._recent_rooms,
-            may_read=lambda principal, *, room: True, start_in_background=self._later,
+            may_read=lambda principal, room: True, start_in_background=self._later,
             altered_meanwhile=LogReader(self._log).altered_meanwhile,
         )  # fmt: skip
         return len((await pipeline.search(asked)).hits)

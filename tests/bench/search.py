@@ -129,7 +129,7 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
             pipeline = SearchPipeline(
                 index=log.index, limits=LIMITS, recent_rooms=recent_rooms,
                 limiters=Limiters([LocalShard(trio.current_time)], trio.current_time),
-                results=ResultCache(trio.current_time), may_read=lambda principal, *, room: True,
+                results=ResultCache(trio.current_time), may_read=lambda principal, room: True,
                 start_in_background=nursery.start_soon, altered_meanwhile=LogReader(log).altered_meanwhile,
             )  # fmt: skip
             visitor = Principal(next(visitors), "192.0.2.7")

@@ -20,11 +20,9 @@ class EchoDialect(Dialect):
         pass  # it needs neither
 
     def decode(self, data: str | bytes) -> Command:
-        """Any message is a command to send it back."""
         return Echo(text_frame(data.encode()) if isinstance(data, str) else binary_frame(data))
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
-        """The message alone."""
         return text_frame(message.encode())
 
 

@@ -32,87 +32,68 @@ class ChatV1(Dialect):
         self._hello_end = encoders.hello_end(settings.ping_interval, _told_limits(settings))
 
     def hello(self, principal: Principal, token: str) -> bytes:
-        """The client's identity and limits."""
         face = principal.face
         return text_frame(encoders.hello(token, face.id, face.name, self._hello_end))
 
     def decode(self, data: str | bytes) -> Command:
-        """Decode and check JSON."""
         return decode(data)
 
     def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
-        """The page, and the number of members."""
         room, cursor = member.room, self._encoder.cursor(page.reaches)
         parts = encoders.joined(id_, room.name, cursor, page.recovered, page.items, len(room.presence))
         return text_frame_parts(parts)
 
     def left(self, id_: MessageId, room: str) -> bytes:
-        """The name of the room."""
         return text_frame(encoders.left(id_, room))
 
     def published(self, id_: MessageId, record: Record) -> bytes:
-        """The place of the record; for a reaction, also the new count."""
         cursor, time = self._encoder.cursor(record.offset), encoders.time_text(record.time)
         count = None if record.reaction is None else record.reaction.count
         return text_frame(encoders.ack(id_, record.room, record.offset, cursor, time, count))
 
     def history(self, id_: MessageId, room: str, page: Page) -> list[bytes]:
-        """The page, and the cursor to continue from."""
         cursor = self._encoder.cursor(page.reaches)
         return text_frame_parts(encoders.history(id_, room, cursor, page.recovered, page.items))
 
     def members(self, id_: MessageId, room: str, presence: Presence) -> bytes:
-        """Up to some hundreds of names, and the number of all."""
         return text_frame(encoders.members(id_, room, self._encoder.listing(presence), len(presence)))
 
     def reply(self, json: bytes) -> bytes:
-        """The JSON as it is."""
         return text_frame(json)
 
     def authenticated(self, id_: MessageId, principal: Principal) -> bytes:
-        """The user, and when the sign-in expires."""
         face = principal.face
         return text_frame(encoders.authenticated(id_, (face.id, face.name), expiry_text(principal)))
 
     def expiring(self, seconds: float) -> bytes:
-        """The seconds that are left."""
         return text_frame(encoders.expiring(seconds))
 
     def alive(self, id_: MessageId) -> bytes:
-        """The answer to a ping."""
         return text_frame(encoders.pong(id_))
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
-        """An error with the id of the refused message."""
         return text_frame(encoders.error(id_, code, message, retry_after))
 
     def expelled(self, room: str, message: str, retry_after: float | None = None) -> bytes:
-        """An error that names the room."""
         return text_frame(encoders.error(None, ErrorCode.FORBIDDEN, message, retry_after, room=room))
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """A message."""
         return text_frame(encoders.message_push(message))
 
     def gap(self, room: str, after: int, until: int) -> bytes:
-        """The offsets that a slow client has missed."""
         return text_frame(encoders.gap(room, self._encoder.cursor(after), self._encoder.cursor(until)))
 
     def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
-        """Users who joined and left."""
         return text_frame(encoders.presence(room, faces(joined), faces(left), members))
 
     def typing(self, room: str, who: Principal) -> bytes:
-        """The user who is writing."""
         [face] = faces([who])
         return text_frame(encoders.typing(room, face))
 
     def read(self, room: str, offset: int) -> bytes:
-        """How far this user has read on another connection."""
         return text_frame(encoders.read(room, offset))
 
     def goaway(self, reason: str, retry_after: float) -> bytes:
-        """The announcement of a close."""
         return text_frame(encoders.goaway(reason, retry_after))
 
 

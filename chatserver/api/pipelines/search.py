@@ -100,19 +100,16 @@ class FarResults(Protocol):
 AfterStep: TypeAlias = Callable[[Searched], Awaitable[None]]
 
 
-class MayRead(Protocol):
-    """Whether a user may read in a room now."""
-
-    def __call__(self, principal: Principal, *, room: str) -> bool:
-        """See the class."""
-
-
 class SearchPipeline:
-    """The steps, and the systems that they query. `recent_rooms` gives the rooms that were written last."""
+    """The steps, and the systems that they query.
+
+    `may_read` tells whether a user may read a room now; `recent_rooms` gives the rooms that were written last.
+    """
 
     def __init__(
         self, *, index: Index, limiters: Limiters, limits: SearchLimits, results: ResultCache,
-        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: MayRead, start_in_background: Start,
+        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: Callable[[Principal, str], bool],
+        start_in_background: Start,
         altered_meanwhile: Callable[[], AbstractContextManager[Reading]],
         after_steps: Sequence[AfterStep] = (), sessions: Sessions | None = None, far_results: FarResults | None = None,
     ) -> None:  # fmt: skip
@@ -156,7 +153,7 @@ class SearchPipeline:
         except OverLimitError as refusal:
             self._start_in_background(self._limiters.remember, refusal)
             raise
-        ranking.look_again(meanwhile, lambda room: self._may_read(visitor, room=room))
+        ranking.look_again(meanwhile, lambda room: self._may_read(visitor, room))
         return Searched(
             asked, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
             not ranking.found, trio.current_time() - began,
@@ -172,7 +169,7 @@ class SearchPipeline:
             return
         with trio.move_on_after(ROOMS_BUDGET):
             rooms = await self._recent_rooms(ROOMS_CONSIDERED)
-            readable = (room for room in rooms if self._may_read(principal, room=room))
+            readable = (room for room in rooms if self._may_read(principal, room))
             async with side_by_side() as nursery:
                 for room in islice(readable, QUERIED_ROOMS):
                     in_room = msgspec.structs.replace(question, room=room)
@@ -195,7 +192,7 @@ class SearchPipeline:
             found, by_index = await self._flights.get(flight, partial(self._ask, part, ranking))
             ranking.parts[part] = found
             ranking.found |= by_index
-        ranking.add(hit for hit in found.hits if self._may_read(principal, room=hit.record.room))
+        ranking.add(hit for hit in found.hits if self._may_read(principal, hit.record.room))
         return found.go_on
 
     async def _ask(self, part: Part, ranking: "Ranking") -> "_Answered":

@@ -110,7 +110,7 @@ class Stage:
         self.limiters = Limiters([systems], trio.current_time)
         self.pipeline = SearchPipeline(
             index=Finding(systems), sessions=systems, limiters=self.limiters, limits=LIMITS, results=self.results,
-            recent_rooms=systems.rooms, may_read=lambda principal, *, room: room in systems.readable,
+            recent_rooms=systems.rooms, may_read=lambda principal, room: room in systems.readable,
             start_in_background=start or nursery.start_soon,
             altered_meanwhile=self.reader.altered_meanwhile, after_steps=[systems.audit, systems.marker],
             far_results=systems,
