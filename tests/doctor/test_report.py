@@ -37,9 +37,7 @@ def report() -> Report:
 
 
 def test_it_looks_as_the_page_says() -> None:
-    [shown] = [
-        text for _, text in fences(DOCS / "nodes.md", "console") if text.startswith("$ chatserver doctor http")
-    ]
+    [shown] = [text for _, text in fences(DOCS / "nodes.md", "console") if text.startswith("$ chatserver doctor http")]
     file = io.StringIO()
     print_report(report(), file)
     assert [line.rstrip() for line in file.getvalue().splitlines()] == shown.splitlines()[1:]
