@@ -122,7 +122,7 @@ _GUESTS = {
 
 
 @lru_cache(CACHED_RIGHTS)
-def rights_of(role: str | None = None, rooms: tuple[tuple[str, str], ...] | None = None) -> Rights:
+def rights_of(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> Rights:
     """The rights that a token claims: a role, and pairs of a room pattern and letters (r, w). Raises ValueError."""
     if role not in (None, "moderator"):
         raise ValueError("role: only `moderator` is known")

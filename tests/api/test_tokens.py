@@ -73,7 +73,7 @@ def test_each_kind_of_key_verifies_its_own_algorithm_and_no_other(tmp_path: Path
     ann = verifier.who(token(algorithm))
     assert (ann.face.id, ann.face.name, ann.is_guest, ann.network) == ("u_ann", "Ann", False, "here")
     assert ann.expires == pytest.approx(4600.0, abs=5)
-    assert ann.rights is rights_of()
+    assert ann.rights is rights_of(None, None)
     for other in ALGORITHMS:
         verifier.refuses(token(other, number=1))
     both = Verifier(tmp_path, *map(key_file, ALGORITHMS))
@@ -160,7 +160,7 @@ def test_what_a_token_grants(verifier: Verifier) -> None:
     assert [ann.may(Action.WRITE, room) for room in ("team-a", "ops", "lobby")] == [True, False, False]
     assert verifier.who(token(chat={"role": "moderator"})).may(Action.MODERATE, "*")
     for claim in ({}, {"rooms": None}, {"role": None, "new": 1}):
-        assert verifier.who(token(chat=claim)).rights is rights_of()
+        assert verifier.who(token(chat=claim)).rights is rights_of(None, None)
     nothing = verifier.who(token(chat={"rooms": {}}))
     assert not nothing.may(Action.READ, "lobby")
     assert ann.access is OPEN

@@ -68,8 +68,8 @@ def test_a_moderator_of_some_rooms_is_none_elsewhere() -> None:
     ]
     assert access.may(moderator, READ, "ops")
     assert access.may(rights_of("moderator", (("*", "rw"),)), MODERATE, "*")
-    assert access.may(rights_of("moderator"), MODERATE, "*")
-    told = [moderator, rights_of("moderator"), rights_of(), rights_of(None, (("*", "rw"),))]
+    assert access.may(rights_of("moderator", None), MODERATE, "*")
+    told = [moderator, rights_of("moderator", None), rights_of(None, None), rights_of(None, (("*", "rw"),))]
     assert [each.moderates for each in told] == [("team-*",), ("*",), (), ()]
 
 
@@ -88,7 +88,7 @@ def test_the_first_pattern_that_fits_counts() -> None:
 def test_guests_may_what_the_operator_leaves_them(guests: str, *, read: bool, write: bool) -> None:
     access = Access(Policies(), Guests(guests))
     assert [access.may(access.guests, action, "lobby") for action in Action] == [read, write, False]
-    assert [access.may(rights_of(), action, "lobby") for action in Action] == [True, True, False]
+    assert [access.may(rights_of(None, None), action, "lobby") for action in Action] == [True, True, False]
     assert access.sees_all(access.guests) is read
     assert access.lists(access.guests, "lobby") is read
 
@@ -97,7 +97,7 @@ def test_a_room_is_listed_to_those_who_may_read_it_and_on_demand_to_all() -> Non
     access = Access(Policies([("staff", RoomPolicy(read=SIGNED_IN)), ("jobs", RoomPolicy(read=MODERATORS, list=True))]))
     rooms = ("staff", "jobs", "lobby")
     assert [access.lists(access.guests, room) for room in rooms] == [False, True, True]
-    assert [access.lists(rights_of(), room) for room in rooms] == [True, True, True]
+    assert [access.lists(rights_of(None, None), room) for room in rooms] == [True, True, True]
     assert [access.lists(rights_of(None, (("x", "r"),)), room) for room in rooms] == [False, True, False]
     assert not access.sees_all(access.guests)
 
@@ -144,7 +144,7 @@ def test_patterns(pattern: str, fits: list[str], others: list[str]) -> None:
 
 
 def test_what_many_tokens_say_alike_is_one_object() -> None:
-    assert rights_of("moderator") is rights_of("moderator")
+    assert rights_of("moderator", None) is rights_of("moderator", None)
     assert rights_of(None, (("a", "r"),)) is rights_of(None, (("a", "r"),))
 
 

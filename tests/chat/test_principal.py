@@ -98,7 +98,7 @@ def test_ids_of_guests_and_of_others_never_meet() -> None:
 
 
 def signed_in(user: User, expires: float | None = None) -> SignedIn:
-    return SignedIn(user_number(user.id, SECRET), "here", pack(user, expires), rights_of())
+    return SignedIn(user_number(user.id, SECRET), "here", pack(user, expires), rights_of(None, None))
 
 
 def test_the_kinds_show_a_face_and_an_end() -> None:
@@ -123,7 +123,7 @@ def test_what_holds_on_a_server_costs_an_idle_connection_nothing() -> None:
     ]  # fmt: skip
     assert sys.getsizeof(bare) == sys.getsizeof(Principal(1, "here")) == 32
     ann = named(1, "here", "Ann Example-Smith")
-    bob = member(1, "here", pack(User("u_1234567890", "Bob Example-Smith"), 1.0), rights_of())
+    bob = member(1, "here", pack(User("u_1234567890", "Bob Example-Smith"), 1.0), rights_of(None, None))
     assert (ann.access, bob.access) == (access, access)
     for each, own in ((ann, ann.name), (bob, bob.packed)):
         assert rounded(sys.getsizeof(each)) + rounded(sys.getsizeof(own)) - 32 <= 100
