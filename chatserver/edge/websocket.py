@@ -86,8 +86,7 @@ class WebSocketHandler(Handler):
         self._tasks = tasks
         self._stats = stats
         self._text_only, self._any = (
-            FrameLimits(settings.max_message_bytes, settings.max_fragments, turn=1, binary=binary)
-            for binary in (False, True)
+            FrameLimits(settings.max_message_bytes, settings.max_fragments, binary=binary) for binary in (False, True)
         )
         burst = settings.message_rate * MESSAGE_BURST + settings.max_rooms_per_connection
         self._bucket = TokenBucket(settings.message_rate, burst=burst)

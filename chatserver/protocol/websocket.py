@@ -28,8 +28,6 @@ class FrameLimits(msgspec.Struct, frozen=True, gc=False):
 
     max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
     max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
-    # Messages, or runs of pings and pongs, taken in one `receive`; the bytes after them stay in the buffer.
-    turn: int = 8
     binary: bool = False  # only /echo accepts binary messages; chat.v1 is text
 
 
@@ -118,27 +116,27 @@ _spare: list[FrameProtocol] = []
 
 
 def receive(
-    buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int | None = None
+    buffer: bytes, assembly: Assembly | None, limits: FrameLimits
 ) -> tuple[list[Event], bytes, Assembly | None, bool]:
-    """Take the complete frames off `buffer`; returns events, remaining bytes, incomplete message, whether to go on.
+    """Take the first message, or run of pings and pongs, off `buffer`.
 
-    It takes at most `turn` messages or runs of pings and pongs. After a `Close` or a `Violation` no bytes remain.
+    Returns its events, the remaining bytes, the incomplete message, and whether to call again. After a `Close` or a
+    `Violation` no bytes remain.
     """
-    ready, at, assembly, error, more = _split(buffer, assembly, limits, limits.turn if turn is None else turn)
-    events: list[Event] = []
-    for frames in ready:
-        if frames[0] == _WHOLE_TEXT:
-            events.append(_text(frames))
-        elif frames[0] in _HEARTBEATS:
-            events += _heartbeats(frames)
-        else:
-            events += _decode(frames)
-        if isinstance(events[-1], Close | Violation):
-            return events, b"", None, False
+    frames, at, assembly, error = _split(buffer, assembly, limits)
     if error is not None:
-        events.append(Violation(error))
+        return [Violation(error)], b"", None, False
+    if not frames:
+        return [], buffer[at:], assembly, False
+    if frames[0] == _WHOLE_TEXT:
+        events = [_text(frames)]
+    elif frames[0] in _HEARTBEATS:
+        events = _heartbeats(frames)
+    else:
+        events = _decode(frames)
+    if isinstance(events[-1], Close | Violation):
         return events, b"", None, False
-    return events, buffer[at:], assembly, more
+    return events, buffer[at:], assembly, len(buffer) - at >= 2
 
 
 def lacking(buffer: bytes, assembly: Assembly | None) -> int:
@@ -150,58 +148,51 @@ def lacking(buffer: bytes, assembly: Assembly | None) -> int:
 
 
 def _split(
-    buffer: bytes, assembly: Assembly | None, limits: FrameLimits, turn: int
-) -> tuple[list[bytes], int, Assembly | None, FrameError | None, bool]:
-    """Split into complete frames: frames, start of the rest, incomplete message, error, whether the turn ended."""
-    ready: list[bytes] = []
+    buffer: bytes, assembly: Assembly | None, limits: FrameLimits
+) -> tuple[bytes, int, Assembly | None, FrameError | None]:
+    """The first complete message or run, where it ends, the incomplete message, the error."""
     at = 0
     if assembly is not None and assembly.lacking:
         at = min(assembly.lacking, len(buffer))
         assembly.frames += buffer[:at]
         assembly.lacking -= at
         if assembly.last and not assembly.lacking:
-            ready.append(bytes(assembly.frames))
-            assembly = None
+            return bytes(assembly.frames), at, None, None
     while len(buffer) - at >= 2:
-        if ready and len(ready) >= turn:
-            return ready, at, assembly, None, True
         start, second = buffer[at], buffer[at + 1]
         expected = _CONTINUED if assembly is not None else _NEW if limits.binary else _NEW_TEXT
         control = start & _CONTROL
         # Checked first, so that a bad frame is refused without waiting for a payload that may never come.
         if start not in expected or second < _MASKED or (control and second > _MASKED | _MAX_CONTROL):
-            return ready, at, None, _bad_start(start, second, assembly), False
+            return b"", at, None, _bad_start(start, second, assembly)
         header, length = (6, second & 0x7F) if second & 0x7F < 126 else _measure(buffer, at)
         if not header:
             break
         if not control and (assembly is not None or length > limits.max_message_bytes):
             error = _refuse_size(length, assembly, limits)
             if error is not None:
-                return ready, at, None, error, False
+                return b"", at, None, error
         end = at + header + length
         whole = end <= len(buffer)
         if not whole and (control or length < LONG_FRAME):
             break
         if control:
-            if start in _HEARTBEATS:
-                end = _run_end(buffer, end)
-            ready.append(buffer[at:end])
-        elif assembly is None and whole and start & _FIN:
-            ready.append(buffer[at:end])
-        else:
-            assembly = assembly or Assembly(bytearray(), 0, 0)
-            assembly.frames += buffer[at:end]
-            assembly.fragments += 1
-            assembly.size += length
-            assembly.last = start & _FIN != 0
-            if not whole:
-                assembly.lacking = end - len(buffer)
-                return ready, len(buffer), assembly, None, False
-            if assembly.last:
-                ready.append(bytes(assembly.frames))
-                assembly = None
+            end = _run_end(buffer, end) if start in _HEARTBEATS else end
+            return buffer[at:end], end, assembly, None
+        if assembly is None and whole and start & _FIN:
+            return buffer[at:end], end, None, None
+        assembly = assembly or Assembly(bytearray(), 0, 0)
+        assembly.frames += buffer[at:end]
+        assembly.fragments += 1
+        assembly.size += length
+        assembly.last = start & _FIN != 0
+        if not whole:
+            assembly.lacking = end - len(buffer)
+            return b"", len(buffer), assembly, None
         at = end
-    return ready, at, assembly, None, False
+        if assembly.last:
+            return bytes(assembly.frames), at, None, None
+    return b"", at, assembly, None
 
 
 def _bad_start(start: int, second: int, assembly: Assembly | None) -> FrameError:

@@ -30,7 +30,7 @@ from chatserver.protocol.websocket import (
     text_frame_parts,
 )
 from tests.protocol.samples import frame, ws_client
-from tests.support.feed import cuts, feed, frame_runner, pieces
+from tests.support.feed import cuts, feed, frame_runner, pieces, take_frames
 
 LIMITS = FrameLimits()
 TEXT, BINARY, CONTINUATION = 0x01, 0x02, 0x00
@@ -96,7 +96,7 @@ def test_a_long_frame_is_gathered_and_not_copied_with_each_read() -> None:
     for at in range(0, len(wire), 1000):
         data = rest + wire[at : at + 1000]
         copied += len(data)
-        events, rest, assembly, _ = receive(data, assembly, LONG)
+        events, rest, assembly = take_frames(data, assembly, LONG)
         seen += events
         if len(wire) - at > 2000:
             assert assembly is not None
@@ -136,12 +136,12 @@ def test_a_pong_s_bytes_inside_a_long_frame_are_no_pong() -> None:
     assert receive(rest + wire[-6:], assembly, LONG)[0][0] != PONG
 
 
-def test_a_long_frame_counts_in_a_turn() -> None:
-    wire = frame(FIN | TEXT, b"x" * LONG_FRAME)
-    _, rest, assembly, _ = receive(wire[:-1], None, LONG)
-    short = frame(FIN | TEXT)
-    events, rest, assembly, more = receive(rest + wire[-1:] + short * 9, assembly, LONG)
-    assert (len(events), rest, assembly, more) == (8, short * 2, None, True)
+def test_one_message_is_taken_at_a_time_however_long() -> None:
+    long, short = frame(FIN | TEXT, b"x" * LONG_FRAME), frame(FIN | TEXT)
+    _, rest, assembly, _ = receive(long[:-1], None, LONG)
+    events, rest, assembly, more = receive(rest + long[-1:] + short * 2, assembly, LONG)
+    assert (len(events), rest, assembly, more) == (1, short * 2, None, True)
+    assert receive(short + short[:1], None, LONG) == ([Text("")], short[:1], None, False)
 
 
 LARGE_PING, LARGE_PONG = frame(PING, b"x" * 125), frame(0x8A, b"x" * 125)
@@ -160,22 +160,22 @@ RUNS: list[tuple[bytes, Sequence[Event]]] = [
 
 @pytest.mark.parametrize(("wire", "events"), RUNS)
 def test_many_pings_and_pongs_are_one_event(wire: bytes, events: Sequence[Event]) -> None:
-    assert receive(wire, None, FrameLimits(turn=1 << 10)) == (events, b"", None, False)
+    assert take_frames(wire) == (events, b"", None)
 
 
 def test_pings_and_pongs_up_to_one_that_is_malformed_or_not_whole() -> None:
     wire = EMPTY_PONG * 20
     for bad in (b"\x8a\xfe" + bytes(8), b"\x8a\x00", b"\x9a\x80" + bytes(4)):
-        events, rest, _, _ = receive(wire + bad + wire, None, LIMITS)
+        events, rest, _ = take_frames(wire + bad + wire)
         assert (events[0], type(events[1]), len(events), rest) == (Pong(20), Violation, 2, b"")
     for cut in range(1, len(LARGE_PING)):
-        assert receive(wire + LARGE_PING[:cut], None, LIMITS) == ([Pong(20)], LARGE_PING[:cut], None, False)
+        assert take_frames(wire + LARGE_PING[:cut]) == ([Pong(20)], LARGE_PING[:cut], None)
 
 
 def test_all_fragments_that_came_are_taken_at_once() -> None:
-    """One in each turn made a flood of empty ones cost a step each."""
+    """One in each call made a flood of empty ones cost a step each."""
     wire = frame(TEXT, b"a") + frame(0) * 62
-    events, rest, assembly, more = receive(wire, None, FrameLimits(turn=1))
+    events, rest, assembly, more = receive(wire, None, LIMITS)
     assert (events, rest, assembly, more) == ([], b"", Assembly(bytearray(wire), 63, 1), False)
     assert receive(frame(FIN, b"b") + b"\x81", assembly, LIMITS) == ([Text("ab")], b"\x81", None, False)
 
@@ -192,13 +192,10 @@ def test_binary_where_it_is_taken() -> None:
 
 
 def test_exactly_the_limits() -> None:
-    limits = FrameLimits(max_message_bytes=8, max_fragments=4, turn=5)
-    runner = frame_runner(limits)
+    runner = frame_runner(FrameLimits(max_message_bytes=8, max_fragments=4))
     assert feed(runner, frame(FIN | TEXT, b"12345678")) == ([Text("12345678")], False)
     wire = frame(TEXT, b"12") + frame(0, b"34") + frame(0, b"56") + frame(FIN, b"78")
     assert feed(runner, wire) == ([Text("12345678")], False)
-    events, _, _, more = receive(EMPTY_PONG * 5, None, limits)
-    assert (len(events), more) == (5, False), "a whole turn, and nothing behind it"
 
 
 client_events = st.one_of(

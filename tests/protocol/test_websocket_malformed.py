@@ -132,28 +132,6 @@ def test_a_message_s_end_resets_the_count_and_a_ping_does_not() -> None:
     assert feed(frame_runner(), one * 4) == ([Text("a")] * 4, False)
 
 
-def test_a_flood_in_one_read_is_taken_in_turns() -> None:
-    limits = FrameLimits()
-    rest, turns = frame(FIN | TEXT) * 1000, 0
-    more = True
-    while more:
-        before = rest
-        events, rest, _, more = receive(rest, None, limits)
-        assert len(events) <= limits.turn
-        assert before.endswith(rest)
-        turns += 1
-    assert (turns, rest) == (-(-1000 // limits.turn), b"")
-
-
-def test_a_turn_ends_in_front_of_half_a_frame_or_inside_a_message() -> None:
-    wire = frame(FIN | TEXT) * 32 + frame(PING)[:3]
-    events, rest, _, more = receive(wire, None, FrameLimits(turn=32))
-    assert (len(events), rest, more) == (32, frame(PING)[:3], True)
-    assert receive(rest, None, FrameLimits()) == ([], rest, None, False)
-    wire = frame(TEXT, b"a") + frame(0x00, b"b") * 3 + frame(FIN, b"c")
-    assert take_frames(wire, None, FrameLimits(turn=2))[0] == [Text("abbbc")]
-
-
 def test_close_codes() -> None:
     codes = {
         frame(0xC1): CloseCode.PROTOCOL_ERROR,

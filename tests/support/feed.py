@@ -105,7 +105,7 @@ def take_frames(
     assembly: Assembly | None = None,
     limits: FrameLimits = FrameLimits(),  # noqa: B008 (frozen)
 ) -> tuple[list[Event], bytes, Assembly | None]:
-    """Every whole frame of these bytes, in as many turns as it takes."""
+    """Every whole frame of these bytes, in as many calls as it takes."""
     taken: list[Event] = []
     more = True
     while more:
