@@ -147,7 +147,7 @@ class WebSocketHandler(Handler):
             self._budget.release(connection)
         if connection.state is State.REPLYING or connection.blocked:
             return False
-        if not kept:
+        if not kept or (more and connection.state is State.PINGED):  # the rest may wait for longer than a pong may
             self._rest(connection, session)
         elif not more and connection.state is not State.MESSAGE:
             self._connections.enter(connection, State.MESSAGE, session)

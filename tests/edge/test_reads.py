@@ -2,9 +2,12 @@
 
 import pytest
 
+from chatserver.edge.websocket import STEP_MESSAGES
 from chatserver.net.states import State
-from tests.support.peers import connect, frame, open_websocket, request
+from tests.support.peers import connect, frame, open_websocket, request, say
+from tests.support.planting import VICTIM, Scene
 from tests.support.serving import eventually, serving
+from tests.support.ways import WAYS
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -43,3 +46,14 @@ async def test_what_was_announced_and_has_not_come(state: State, wire: bytes, la
             return [connections.handler(each).lacking(each) for each in waiting] == [lacks]
 
         await eventually(as_expected)
+
+
+async def test_messages_that_wait_for_their_turn_answer_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pong's deadline stood while they waited in `BULK`: a peer that was heard in time was closed."""
+    async with serving() as server, connect(server.address, source=VICTIM) as peer:
+        scene = Scene(server, monkeypatch)
+        await WAYS[State.PINGED](scene, peer)
+        await scene.until_state("PINGED")
+        victim, connections = scene.victim, scene.parts.connections
+        assert connections.handler(victim).received(victim, say(type="ping") * (STEP_MESSAGES + 1))
+        assert (victim.state, bool(victim.inbox)) == (State.OPEN, True)
