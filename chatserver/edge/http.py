@@ -159,14 +159,14 @@ class HttpExchanges:
         with trio.move_on_at(deadline):
             try:
                 result = await pending
+                check()  # the user may have lost the right to this answer
             except (HttpError, MessageError, LogError) as error:
                 result = error
-        self._connections.step(connection, self._answered, exchange, check, result)
+        self._connections.step(connection, self._answered, exchange, result)
 
     def _answered(
-        self, connection: Connection, exchange: Exchange, check: Callable[[], object],
-        result: Answer | HttpError | MessageError | LogError | None,
-    ) -> None:  # fmt: skip
+        self, connection: Connection, exchange: Exchange, result: Answer | HttpError | MessageError | LogError | None
+    ) -> None:
         if isinstance(result, LogError):
             self._stats.log_failed(connection, result)
             result = refusal(*log_failure(result))
@@ -177,19 +177,9 @@ class HttpExchanges:
         elif isinstance(result, HttpError | MessageError):
             more = self._refuse_request(connection, exchange, result)
         else:
-            more = self._answer_checked(connection, exchange, check, result)
+            more = self._answer(connection, exchange, result)
         if more:
             self._connections.resume(connection, later=True)
-
-    def _answer_checked(
-        self, connection: Connection, exchange: Exchange, check: Callable[[], object], answer: Answer
-    ) -> bool:
-        """Give an answer that had to wait, unless the user may not have it any more."""
-        try:
-            check()
-        except (HttpError, MessageError) as error:
-            return self._refuse_request(connection, exchange, error)
-        return self._answer(connection, exchange, answer)
 
     def give_up(self, connection: Connection, exchange: Exchange) -> bool:
         """Answer 503 and close, since our answer took too long."""
