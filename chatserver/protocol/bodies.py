@@ -120,7 +120,7 @@ def _plain_text(body: bytes, media: str) -> str:
 
 def parse_body(body: bytes, content_type: str | None, decoder: msgspec.json.Decoder[_T]) -> _T:
     """The JSON in an HTTP body; a body of another type is refused."""
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+    if _media_type(content_type) != _JSON:
         raise MessageError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json")
     return parse_json(body, decoder)
 
