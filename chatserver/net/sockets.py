@@ -9,6 +9,8 @@ import socket
 import struct
 import sys
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 #: Linger on, for zero seconds: closing sends RST at once and the kernel forgets what it still had to send.
 _ABORT = struct.pack("ii", 1, 0)
@@ -20,9 +22,14 @@ _TCP_INFO = struct.Struct("xB2xB3xI")
 _TCP_CA_LOSS = 4  # from the first timeout until all bytes in flight at that time have been acknowledged
 
 
-def _borrow(descriptor: int) -> socket.socket:
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
     # Family and type are given so that Python asks the kernel for neither; no call made here depends on them.
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+    borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
 
 
 def accept(listening: socket.socket) -> tuple[int, str]:
@@ -38,11 +45,8 @@ def accept(listening: socket.socket) -> tuple[int, str]:
 def outstanding(descriptor: int) -> int:
     """Bytes that were written and not yet acknowledged by the peer (SIOCOUTQ, tcp(7))."""
     if sys.platform == "darwin":
-        borrowed = _borrow(descriptor)
-        try:
+        with _borrowed(descriptor) as borrowed:
             return borrowed.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
-        finally:
-            borrowed.detach()
     return int(_INT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_INT.size)))[0])
 
 
@@ -50,13 +54,8 @@ def take_all(descriptor: int) -> None:
     """Let the kernel accept bytes until its send buffer is full, whatever TCP_NOTSENT_LOWAT said."""
     if sys.platform != "linux":
         return  # other systems do so anyway
-    borrowed = _borrow(descriptor)
-    try:
+    with _borrowed(descriptor) as borrowed, suppress(OSError):  # not TCP: a socket pair sends at once, or not at all
         borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNLIMITED)
-    except OSError:
-        pass  # not TCP: a socket pair sends at once, or not at all
-    finally:
-        borrowed.detach()
 
 
 def latest_try(descriptor: int) -> float | None:
@@ -68,34 +67,26 @@ def latest_try(descriptor: int) -> float | None:
     """
     if sys.platform == "darwin":
         return None  # its TCP_CONNECTION_INFO counts retransmissions over the connection's life only
-    borrowed = _borrow(descriptor)
-    try:
-        state, backoff, wait = _TCP_INFO.unpack(
-            borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-        )
-    except OSError:
-        return None  # not TCP: nothing is ever lost on a socket pair
-    finally:
-        borrowed.detach()
+    with _borrowed(descriptor) as borrowed:
+        try:
+            info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        except OSError:
+            return None  # not TCP: nothing is ever lost on a socket pair
+    state, backoff, wait = _TCP_INFO.unpack(info)
     return (wait - (wait >> backoff)) / 1e6 if state == _TCP_CA_LOSS else None
 
 
 def shutdown(descriptor: int, how: int) -> None:
     """`SHUT_WR`: send FIN after all that was written. `SHUT_RD`: report an end as if the peer's FIN had arrived."""
-    borrowed = _borrow(descriptor)
-    try:
+    # ENOTCONN: the peer reset the connection meanwhile, which the next read reports.
+    with _borrowed(descriptor) as borrowed, suppress(OSError):
         borrowed.shutdown(how)
-    except OSError:
-        pass  # ENOTCONN: the peer reset the connection meanwhile, which the next read reports
-    finally:
-        borrowed.detach()
 
 
 def abort(descriptor: int) -> None:
     """Close with RST and drop what the kernel still has to send: for peers that do not take it."""
-    borrowed = _borrow(descriptor)
     try:
-        borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        with _borrowed(descriptor) as borrowed:
+            borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
     finally:
-        borrowed.detach()
         os.close(descriptor)
