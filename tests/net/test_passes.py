@@ -55,11 +55,12 @@ def test_a_pass_ends_for_other_tasks_but_has_its_share_beside_them(
     assert len(it.of("received")) == round((now - began) / work)
 
 
+@pytest.mark.parametrize(("took", "least"), [(0.001, SHARE * 0.001), (1.0, LONGEST_PASS)])
 async def test_what_other_tasks_took_makes_the_next_pass_longer_and_a_sleep_does_not(
-    it: Parked, monkeypatch: pytest.MonkeyPatch
+    it: Parked, monkeypatch: pytest.MonkeyPatch, took: float, least: float
 ) -> None:
     asked, passes = itertools.count(), []
-    monkeypatch.setattr(poller, "thread_time", lambda: next(asked) * 0.001)  # a millisecond from one look to the next
+    monkeypatch.setattr(poller, "thread_time", lambda: next(asked) * took)
 
     def note(least: float) -> None:
         passes.append(least)
@@ -75,7 +76,7 @@ async def test_what_other_tasks_took_makes_the_next_pass_longer_and_a_sleep_does
         work(Priority.BULK, lambda item: False, object())
         await eventually(lambda: len(passes) == 4)
         nursery.cancel_scope.cancel()
-    assert passes == pytest.approx([0.0, SHARE * 0.001, SHARE * 0.001, 0.0])
+    assert passes == pytest.approx([0.0, least, least, 0.0])
 
 
 @pytest.mark.parametrize(("states", "naps"), [([State.PINGED], 1), ([State.OPEN], 0), ([State.PINGED, State.OPEN], 0)])
@@ -104,18 +105,6 @@ async def test_a_task_that_can_run_is_seen(it: Parked) -> None:
         nursery.start_soon(trio.lowlevel.checkpoint)
         assert poller.others_can_run()
     assert not poller.others_can_run()
-
-
-async def test_other_tasks_have_the_loop_for_a_bounded_part_of_it(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, least = itertools.count(), list[float]()
-    monkeypatch.setattr(poller, "thread_time", lambda: float(next(asked)))  # a second from one look to the next
-    monkeypatch.setattr(it.poller, "_pass", least.append)
-    it.connections.scheduler.submit(Priority.BULK, lambda item: False, object())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(it.poller.run)
-        await eventually(lambda: len(least) > 1)
-        nursery.cancel_scope.cancel()
-    assert least[:2] == [0.0, LONGEST_PASS]
 
 
 def test_a_pass_ends_when_nothing_is_left(it: Parked) -> None:

@@ -1,4 +1,4 @@
-"""Handshakes in their two states. What comes behind them: test_tls_reading.py."""
+"""Handshakes in their two states. What follows them: test_tls_transport.py."""
 
 import dataclasses
 import ssl
