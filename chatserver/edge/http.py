@@ -266,19 +266,21 @@ class HttpExchanges:
 
         True: another request may be in the inbox.
         """
-        waiter.keep_alive = waiter.keep_alive and not self.draining
-        headers = waiter.headers if isinstance(waiter, PageWaiter) else ()
-        exchange = Exchange(waiter.keep_alive, head_only=False, headers=headers)
+        exchange = self._exchange_of(waiter)
         wire = self._pages.held_wire(waiter)
         if wire is not None:
+            headers = exchange.headers
             return self._write(connection, exchange, [with_headers(wire, headers) if headers else wire])
         return self._wait_for(connection, exchange, self._routes.rooms.read_held(waiter))
 
     def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> bool:
         """Refuse a held poll whose user may no longer wait. True: another request may be in the inbox."""
+        return self._refuse_request(connection, self._exchange_of(waiter), error)
+
+    def _exchange_of(self, waiter: PollWaiter) -> Exchange:
+        waiter.keep_alive = waiter.keep_alive and not self.draining
         headers = waiter.headers if isinstance(waiter, PageWaiter) else ()
-        exchange = Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=headers)
-        return self._refuse_request(connection, exchange, error)
+        return Exchange(waiter.keep_alive, head_only=False, headers=headers)
 
     def _stream(self, connection: Connection, exchange: Exchange, answer: Stream) -> bool:
         if exchange.head_only:

@@ -206,11 +206,10 @@ class Admission:
             taking = connection.backlog is not None
             # A deadline is one tick more than the span, see `Wheel.due`; seconds that a body earned are subtracted.
             span = self._window if taking else self._spans[state]
-            waited = max(tick + 2 - (connection.deadline - span), 1)
-            if waited * crowd >= self._after:
+            product = max(tick + 2 - (connection.deadline - span), 1) * crowd
+            if product >= self._after:
                 rank = Reclaim.NEVER if taking else _RECLAIM[state]
-                badness = (-int(rank), waited * crowd)
-                ranking.append(Candidate(connection, state, connection.deadline, crowd, badness))
+                ranking.append(Candidate(connection, state, connection.deadline, crowd, (-int(rank), product)))
         ranking.sort(key=lambda candidate: candidate.badness)
         return ranking
 
