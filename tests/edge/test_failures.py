@@ -37,7 +37,7 @@ async def in_one_second(server: Serving, ask_once: Callable[[int], Any], event: 
 
 
 async def test_a_wait_for_somebody_who_turns_out_to_be_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that did not ask who it is for, and waits: the token is looked at before its field is dropped."""
+    """A handler that waits before it asks for the principal: the token is checked before its field is dropped."""
     async with serving() as server:
         handle = lambda request: Later(failing(KeyError())(), given_anyway)  # noqa: E731
         monkeypatch.setattr(server.server.parts.exchanges._routes, "handle", handle)

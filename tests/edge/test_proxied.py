@@ -1,4 +1,4 @@
-"""Behind a balancer: who may speak for others, and for whom a connection counts."""
+"""Behind a balancer: which proxies are trusted, and which client a connection counts for."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -128,7 +128,7 @@ def test_the_header_has_a_total_deadline(it: Balanced) -> None:
 
 
 def asks_for(it: Balanced, connection: Connection, *clients: str) -> str:
-    """The address for which a request counts that says it is for these."""
+    """The address that a request with this `X-Forwarded-For` counts for."""
     fields = {"X-Forwarded-For": ", ".join(clients)} if clients else {}
     head = parse_head(request("GET", "/", headers=fields), HeadLimits(max_bytes=4096, max_fields=20))
     it.forwarded.apply(connection, head)
@@ -136,7 +136,7 @@ def asks_for(it: Balanced, connection: Connection, *clients: str) -> str:
 
 
 def test_each_request_counts_for_its_client(it: Balanced) -> None:
-    """A balancer sends requests of many on one connection: it is the client's whose request it carries."""
+    """A balancer sends requests of many clients on one connection, which counts for the client of its last request."""
     connection, _ = it.connect(address=PROXY)
     for client in (CLIENT, "198.51.100.2", CLIENT):
         assert asks_for(it, connection, client) == client

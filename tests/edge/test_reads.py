@@ -1,4 +1,4 @@
-"""What is known of something that is half here: the poller reads so much, and little of what comes behind."""
+"""How many bytes an incomplete item lacks: the poller reads that many, and few more."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a connection carries is released once, also when its end is found while something is done for it."""
+"""A context is released once, also when a step finds that the peer is gone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ FOUND_BY = {
 
 @pytest.mark.parametrize(("act", "state"), [(act, state) for act, states in FOUND_BY.items() for state in states])
 async def test_once_for_a_peer_that_has_gone(act: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ping found that it was gone, and released its session; then the session was put back, and released again."""
+    """A ping found that the peer was gone and released the session, which was then set again and released twice."""
     async with serving(serving_deadline=60.0) as server, connect(server.address, source=VICTIM) as peer:
         scene = Scene(server, monkeypatch)
         await WAYS[state](scene, peer)

@@ -21,7 +21,7 @@ from tests.support.serving import eventually, serving
 
 
 class Work:
-    """Things to do that say when they were begun, and wait until they may end."""
+    """Work that notes when it begins, and waits until it may end."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
@@ -38,7 +38,7 @@ class Work:
 
 @asynccontextmanager
 async def tasks_of_one() -> AsyncIterator[tuple[Tasks, Connection, trio.CancelScope]]:
-    """All are ended with the block, and none keeps its place."""
+    """At the end of the block all tasks have ended."""
     with parked() as it:
         connection, _ = it.connect()
         async with trio.open_nursery() as nursery:
@@ -85,7 +85,7 @@ async def silent(self: SqliteReaders, *arguments: object) -> NoReturn:
 async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four times as many ask for history as tasks may be: each is told when its time is up, not one after another."""
+    """Four times as many requests as tasks: each is answered at its own deadline, not one after another."""
 
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=1.0) as server:
         monkeypatch.setattr(SqliteReaders, "ask", silent)
@@ -118,7 +118,7 @@ HEAD_BYTES, KEPT_BYTES = 15_000, 3_000
 async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`GET /rooms` with heads of 15 KB: 8,000 who waited kept 139 MB of fields that nobody would read any more."""
+    """8,000 waiting requests with heads of 15 KB kept 139 MB of fields that were not needed any more."""
 
     asking = request("GET", target, headers={"x": "x" * HEAD_BYTES})
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
@@ -142,7 +142,7 @@ async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
 
 
 async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands who asked and went would otherwise keep the log busy for those who came after them."""
+    """Otherwise thousands of requests of closed connections would keep the log busy."""
     asked, go_on = 0, trio.Event()
     original = SqliteReaders.ask
 

@@ -1,4 +1,4 @@
-"""What all unfinished requests keep: counted as it comes, given back however one ends."""
+"""The budget of incomplete requests: charged as bytes arrive, released however a request ends."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -87,7 +87,7 @@ async def never(*_: object, **__: object) -> None:
 
 
 async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GET may have one. Whole, it is not counted any more, so it must be gone: a silent disk answers after 5 s."""
+    """A whole body is not charged any more, so it must not be kept while a silent disk takes 5 s."""
     async with serving() as server, connect(server.address) as peer:
         parts = server.server.parts
         handled: list[Request] = []
@@ -107,7 +107,7 @@ async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(mon
 async def test_nothing_of_a_message_is_charged_while_its_reply_waits_for_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It came in pieces, and what was charged for them stood until the reply: a silent disk answers after 5 s."""
+    """A message in pieces stayed charged until its reply, which takes 5 s with a silent disk."""
     async with serving() as server, chatter(server.address) as friend:
         parts = server.server.parts
         budget = parts.input_budget

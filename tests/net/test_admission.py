@@ -1,4 +1,4 @@
-"""Caps by network and in total, counts that always add up, and who gives up a place (rule 4: test_making_room.py)."""
+"""Caps by network and in total, the counts, and the ranking for eviction (rule 4: test_making_room.py)."""
 
 import itertools
 from collections import Counter
@@ -53,7 +53,7 @@ def test_a_move_within_a_network_or_at_the_last_place_is_no_newcomer() -> None:
 
 @given(st.lists(st.tuples(ADDRESSES, st.booleans()), min_size=8))
 def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
-    """A network over its cap is refused for that, even when all is full: nobody goes for a peer that stays out."""
+    """A network over its cap is refused for that even when all places are taken: nothing is evicted for it."""
     with parked(total=4, per_ip=2) as it:
         admission = it.admission
         inside: list[str] = []
@@ -109,7 +109,7 @@ ANYBODY = st.builds(
 
 @given(st.lists(ANYBODY, min_size=5, max_size=60))
 def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
-    """A body that comes puts its deadline off, so that what is left of its span says how little of that came."""
+    """A body that arrives extends its deadline, so the rest of its span shows how little has arrived."""
     crowds = Counter(each.network for each in waiting)
     with parked() as it:
         it.connections.wheel.current = NOW
@@ -144,7 +144,7 @@ def test_the_worst_of_some_is_by_rule_2(house: House) -> None:
 
 
 def test_a_crowd_that_went_and_came_back_within_a_tick_is_still_before_a_person(house: House) -> None:
-    """Of those that the tick's look had found the person was the last one: the crowd were newcomers by then."""
+    """The person was the last candidate of the tick's scan, since the crowd had been evicted and had come back."""
     crowd, total = "203.0.113.1", 31
     person, _ = house.let_in("198.51.100.1")
     for _ in range(total - 1):

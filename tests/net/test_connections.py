@@ -1,4 +1,4 @@
-"""Writing without waiting, with TLS and without: each byte once and in order, whatever the peer takes."""
+"""Writing without waiting, with TLS and without: each byte once and in order, however the peer reads."""
 
 import pytest
 from hypothesis import given
@@ -74,7 +74,7 @@ def test_a_peer_that_goes_while_it_is_behind(both: Either, size: int) -> None:
 )
 @examples(20)
 def test_each_byte_once_and_in_order(kind: str, acts: list[tuple[str, int]]) -> None:
-    """Whatever the peer takes, whenever: what arrives is what was sent, without holes or repeats."""
+    """However the peer reads, it receives what was sent, without holes or repeats."""
     with either(kind) as (it, meet):
         connection, client = meet(small=True)
         sent = bytearray()
@@ -102,7 +102,7 @@ def test_each_byte_once_and_in_order(kind: str, acts: list[tuple[str, int]]) -> 
 
 @pytest.mark.parametrize("event", ["released", "closed"])
 def test_a_fault_in_offering_to_one_of_many_costs_that_one(it: Parked, event: str) -> None:
-    """A room's pass is under way: those behind it are offered the message all the same."""
+    """The members behind it in a broadcast pass are offered the message too."""
     first, peer = it.connect(small=False)
     unlucky, gone = it.place(State.OPEN, object())
     last, friend = it.connect(small=False)
@@ -114,7 +114,7 @@ def test_a_fault_in_offering_to_one_of_many_costs_that_one(it: Parked, event: st
 
 
 def test_a_fault_in_writing_ends_the_connection_without_an_excuse(it: Parked) -> None:
-    """The excuse would be written by what has just failed."""
+    """An error answer would take the path that has just failed."""
     connection, peer = it.connect()
     connection.transport = BrokenTransport()
     it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR, b"sorry")

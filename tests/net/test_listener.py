@@ -54,7 +54,7 @@ def test_a_refused_peer_reads_why(door: Parked) -> None:
 
 
 async def test_a_resting_listener_does_not_spin() -> None:
-    """Its socket stays readable all the while; the poller must not look at it."""
+    """Its socket stays readable meanwhile, and must not be polled."""
     async with attended(listen=True) as it:
         attempts = mock.Mock(side_effect=OSError(errno.EMFILE, "too many open files"))
         with mock.patch.object(sockets, "accept", attempts):
@@ -133,7 +133,7 @@ def someone_idle(door: Parked) -> socket.socket:
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
-    """The newcomer is taken with the spare descriptor, and stays; nobody is refused."""
+    """The newcomer is accepted on the spare descriptor and stays."""
     idle = someone_idle(door)
     failing(monkeypatch, shortage)
     door.knock()
@@ -144,7 +144,7 @@ def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_peer_for_whom_nobody_may_go_is_told(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
-    """A crowd that comes back at once takes no place of its own: it would keep everybody else outside."""
+    """A crowd that comes back at once takes no place from its own network, or it would use up all scans."""
     inside = door.knock()
     door.listener.accept()
     failing(monkeypatch, shortage)
@@ -172,7 +172,7 @@ def test_a_shortage_beyond_the_spare_ends_one_and_no_more(
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
-    """Nobody can go, and not even a refusal succeeds: it rests, asks seldom, and goes on when it is over."""
+    """No connection can be evicted and no peer refused: the listener rests, tries seldom, and accepts afterwards."""
     left = failing(monkeypatch, *[shortage] * 20)
     peer = door.knock()
     rests = 0
@@ -190,7 +190,7 @@ def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.M
 
 
 def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between its close and its return another thread took the descriptor."""
+    """Another thread took the descriptor after the listener had closed it."""
     failing(monkeypatch, errno.EMFILE, None, errno.EMFILE)
     peer = door.knock()
     real = listener_module._open_spare

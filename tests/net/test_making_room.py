@@ -1,4 +1,4 @@
-"""Room for newcomers: who is ended for them, what they are told, and the water marks. Who: test_admission.py."""
+"""Evictions for newcomers: what the evicted are sent, and the water marks. The ranking: test_admission.py."""
 
 from unittest import mock
 
@@ -39,7 +39,7 @@ def test_a_peer_that_had_begun_to_ask_in_http_is_told(
 
 
 def test_a_peer_that_only_lingers_has_had_its_end(house: House) -> None:
-    """It counts for what it was closed for, and nothing is taken from it but the wait."""
+    """The reason that began its close counts, and it still reads its answer."""
     connection, peer = house.let_in("192.0.2.1")
     house.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
     house.turn(seconds=1.5)
@@ -62,7 +62,7 @@ def test_a_peer_that_does_not_take_its_answer_is_aborted(house: House) -> None:
 
 
 def test_rule_4_a_crowd_does_not_push_out_a_person(house: House) -> None:
-    """He types, and they come back again and again: they get each other's places at most, never his."""
+    """A crowd that comes back again and again gets places of its own network only."""
     person, _ = house.let_in("192.0.2.200")
     for _ in range(10):
         house.let_in("192.0.2.1")
@@ -76,7 +76,7 @@ def test_rule_4_a_crowd_does_not_push_out_a_person(house: House) -> None:
 
 
 def test_a_newcomer_that_comes_alone_finds_a_place_whatever_the_crowd_does(house: House) -> None:
-    """The crowd replaces its own as fast as it may; there is always a connection that is a tick old."""
+    """The crowd replaces its own connections in every tick."""
     for _ in range(40):
         house.let_in("192.0.2.1")
     for number in range(100):
@@ -88,7 +88,7 @@ def test_a_newcomer_that_comes_alone_finds_a_place_whatever_the_crowd_does(house
 
 
 def test_behind_a_balancer_all_come_from_one_address(house: House) -> None:
-    """There are no crowds then, and a peer that has waited for two seconds goes for a newcomer."""
+    """A peer that has waited for `evict_after` is then evicted for a newcomer of the same address."""
     everybody = [house.let_in("192.0.2.1")[0] for _ in range(10)]
     house.turn(seconds=1.8)
     assert not house.comes("192.0.2.1")
@@ -99,7 +99,7 @@ def test_behind_a_balancer_all_come_from_one_address(house: House) -> None:
 
 @pytest.mark.parametrize("address", ["192.0.2.7", None])
 def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(house: House, address: str | None) -> None:
-    """Out of descriptors, nobody can be asked where he comes from."""
+    """When descriptors have run out, the newcomer's network is unknown."""
     person, _ = house.let_in("192.0.2.200")
     house.turn(seconds=8.0)
     assert house.comes(address) if address else house.admission.make_room()
@@ -121,7 +121,7 @@ def test_connections_that_moved_on_since_the_look_are_passed_over(house: House) 
 
 
 def test_looks_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One serves as long as it has somebody to offer; and a tick has a bound on what is looked at."""
+    """A scan serves newcomers while it has candidates, and each tick has a budget for scans."""
     looks = mock.Mock(side_effect=house.admission._look)
     monkeypatch.setattr(house.admission, "_look", looks)
     for number in range(20):
@@ -138,7 +138,7 @@ def test_looks_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_large_table_is_seen_in_turns(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look ends when it has found enough; the next one goes on from there, and comes round."""
+    """A scan ends when it has enough candidates, and the next one goes on from there."""
     monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 4)
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 8)
     everybody = [house.let_in(f"192.0.2.{number}")[0] for number in range(40)]
@@ -151,7 +151,7 @@ def test_a_large_table_is_seen_in_turns(house: House, monkeypatch: pytest.Monkey
 
 
 def test_members_do_not_hide_connections_that_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One look goes through the whole table if need be: a newcomer is not refused because of where it began."""
+    """A scan goes through the whole table if it must, so its start does not decide about a newcomer."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 4)
     monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 1)
     for number in range(40):
@@ -164,7 +164,7 @@ def test_members_do_not_hide_connections_that_wait(house: House, monkeypatch: py
 
 @pytest.mark.parametrize("event", ["released", "closed"])
 def test_a_fault_of_ours_costs_the_connection_that_goes(house: House, event: str) -> None:
-    """The listener is under way when it happens: it must not end with it."""
+    """It happens while the listener accepts, which must go on."""
     connection, _ = house.let_in("192.0.2.1", State.BODY)
     connection.context = object()
     house.turn(seconds=5.0)
@@ -175,7 +175,7 @@ def test_a_fault_of_ours_costs_the_connection_that_goes(house: House, event: str
 
 
 def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer(house: House) -> None:
-    """Its handler excuses itself, and it lingers: who was let in for it would be one too many."""
+    """Its handler sends an error and it lingers, so admitting a newcomer would exceed the limit."""
     house.admission.total = 1
     connection, _ = house.let_in("192.0.2.1", sent=b"GET")
     house.turn(seconds=5.0)
@@ -214,7 +214,7 @@ def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(
 
 
 def test_the_worst_go_first_down_to_the_low_mark(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And in steps of one look each, so that a large table is no long step."""
+    """Each step is one scan, so a large table is no long step."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 16)
     monkeypatch.setattr(admission_module, "SCAN_BUDGET", 16)
     house.admission.total = 100

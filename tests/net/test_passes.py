@@ -31,7 +31,7 @@ pytestmark = pytest.mark.jumping_clock
 def test_a_pass_ends_for_other_tasks_but_has_its_share_beside_them(
     it: Parked, monkeypatch: pytest.MonkeyPatch, least: float, others: bool, lasts: float
 ) -> None:
-    """Beside 8,000 who joined room after room, tasks had most of the loop, and users a 99th percentile of 250 ms.
+    """Beside 8,000 clients that joined room after room, tasks had most of the loop, and users a p99 of 250 ms.
 
     A join that needs the log is four of a task's steps: when each waited for a whole pass, newcomers beside 8,000 that
     flooded with pings waited 15 ms for it.

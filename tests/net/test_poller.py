@@ -1,4 +1,4 @@
-"""The poller: who is read, how much of each, in which turn, what a fault costs, and the end."""
+"""The poller: which connections are read, how much at a time, in which order, faults, and the end."""
 
 import socket
 import threading
@@ -45,7 +45,7 @@ async def test_bytes_fin_and_reset_reach_the_handler() -> None:
 
 @pytest.mark.parametrize("state", [State.HEAD, State.KEEPALIVE, State.HELD, State.OPEN])
 def test_a_read_is_bounded(it: Parked, state: State) -> None:
-    """A greedy peer does not lap a ring, or hold everybody's turn."""
+    """A peer that sends much neither overwrites a ring at once nor holds up the others."""
     _, peer = it.place(state, small=False)
     sent = peer.send(bytes(100_000))
     it.turn_over()
@@ -60,7 +60,7 @@ def received(it: Parked) -> list[bytes]:
 @pytest.mark.parametrize("state", [State.BODY, State.MESSAGE])
 @pytest.mark.parametrize("size", [3000, READ_MOST_BYTES, 40_000])
 def test_of_what_has_told_its_length_the_rest_is_read_in_large_pieces(it: Parked, state: State, size: int) -> None:
-    """And one read's worth behind it, so that it is seen whether there is more."""
+    """READ_BYTES more are read, which shows whether there is more."""
     _, peer = it.place(state, small=False)
     it.handler.lacks = size
 
@@ -76,7 +76,7 @@ def test_of_what_has_told_its_length_the_rest_is_read_in_large_pieces(it: Parked
 
 
 def test_a_read_takes_no_more_than_a_read_behind_what_was_announced(it: Parked) -> None:
-    """What is kept of the next message until its turn is bounded, whatever a peer sends ahead."""
+    """So what is kept of the next message is bounded, however much a peer sends ahead."""
     _, peer = it.place(State.MESSAGE, small=False)
     it.handler.lacks = 500
     peer.send(bytes(20_000))
@@ -173,7 +173,7 @@ def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.Mon
 
 
 def test_a_batch_is_accepted_in_each_round_however_many_are_busy(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside 8,000 who sent the longest heads there are, newcomers waited 2.3 s in the kernel's queue."""
+    """Beside 8,000 peers that sent the longest heads, newcomers waited 2.3 s in the kernel's queue."""
     now = 100.0
 
     def work(connection: Connection) -> None:
@@ -232,7 +232,7 @@ async def test_what_a_thread_posts_wakes_a_sleeping_poller() -> None:
 
 
 async def test_what_was_posted_as_the_poller_ended_is_called_all_the_same() -> None:
-    """A log would wait for the outcome of its last commit."""
+    """Otherwise a log would wait for the outcome of its last commit."""
     called = trio.Event()
     async with attended() as it:
         assert it.connections.scheduler.post(called.set)
@@ -263,7 +263,7 @@ def test_a_fault_in_a_later_read_leaves_an_end_that_is_read(it: Parked) -> None:
 async def test_a_fault_in_one_expiry_costs_nobody_else_of_its_slot(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They were never looked at again: their deadline was gone."""
+    """The others of the slot were never looked at again."""
     async with attended(head_deadline=1.0) as it:
         everybody = [it.connect()[0] for _ in range(3)]
         expire = it.connections._expire

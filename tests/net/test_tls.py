@@ -68,7 +68,7 @@ def test_nobody_gets_in_below_tls_1_2() -> None:
 
 
 def test_a_ticket_spares_a_signature() -> None:
-    """TLS 1.3: a client that comes back with its ticket is known again."""
+    """TLS 1.3: a client that returns with its ticket resumes."""
     engine = TlsEngine(server_context())
     context = trusting(ssl.TLSVersion.TLSv1_3)
     first, _ = shake(engine, BareClient(context))
@@ -123,7 +123,7 @@ def broken_record(client: BareClient) -> bytes:
 )
 @examples(15)
 def test_nothing_of_one_peer_reaches_another(acts: list[tuple[int, str]]) -> None:
-    """Whatever they do in whatever order, errors included: each hears and says its own."""
+    """In any order of reads, writes and errors, each peer gets only its own bytes."""
     engine = TlsEngine(server_context())
     pairs = [handshake(engine, version) for version in (*VERSIONS, ssl.TLSVersion.TLSv1_3)]
     for number, (who, act) in enumerate(acts):
@@ -205,7 +205,7 @@ def hello_message(size: int = 200) -> bytes:
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.integers(0, 200))
 def test_whole_records_end_where_a_record_ends(payloads: list[bytes], cut: int) -> None:
-    """Whatever is cut off the end: what is taken is whole records, and as many as there are."""
+    """Wherever the bytes are cut: all whole records are taken, and nothing else."""
     wire = b"".join(record(payload, kind=23) for payload in payloads)
     ends = [0]
     for payload in payloads:

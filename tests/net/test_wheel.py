@@ -1,4 +1,4 @@
-"""The wheel is lazy and exact: nobody is looked at early, nobody is forgotten, nothing is left behind."""
+"""The wheel: no deadline is early or forgotten, and no entry is left behind."""
 
 import pytest
 from hypothesis import given
@@ -68,7 +68,7 @@ def test_zero_seconds_mean_never_and_a_moment_means_a_tick() -> None:
 
 
 def test_lateness_shifts_every_deadline() -> None:
-    """The loop stood still for a minute: nobody is late by that minute."""
+    """The loop stood still for a minute, which no deadline counts."""
     table = Table()
     connection = table.put(3)
     table.wheel.watch(connection, 50)

@@ -25,7 +25,7 @@ MAX_CALLS = 6_000
 
 @pytest.mark.parametrize("cost", costs().values(), ids=costs())
 def test_nothing_takes_many_calls(cost: Callable[[], None]) -> None:
-    """Each takes 50 ns at least: a loop over what a peer may send as often as it likes is seen here."""
+    """A call takes 50 ns at least, so a loop over unbounded input is seen here."""
     calls = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:
@@ -43,7 +43,7 @@ def test_nothing_takes_many_calls(cost: Callable[[], None]) -> None:
 
 
 def looked_at(*_: object) -> NoReturn:
-    """Stands for whatever walks over the content."""
+    """Stands for any method that reads the content."""
     raise AssertionError("it was looked at")
 
 

@@ -1,4 +1,4 @@
-"""Fields that are sent twice, beside what the standard library finds; and what else is in a message costs nothing."""
+"""Duplicate fields, compared with what the standard library finds, and the bound on the search."""
 
 import json
 

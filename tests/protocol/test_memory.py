@@ -121,7 +121,7 @@ def test_a_slow_body_costs_less_than_500_bytes() -> None:
 
 @pytest.mark.parametrize("wire", [b"1;e=%s\r\nx\r\n" % (b"e" * 240), b"4000\r\n%s\r\n" % (b"x" * 0x4000)])
 def test_a_body_in_chunks_costs_what_is_counted_and_less_than_700_bytes(wire: bytes) -> None:
-    """What came in the last read was kept as well, to see how the body ends: up to 16 KiB that nobody counted."""
+    """The last read was kept too, to see how the body ends: up to 16 KiB that were not counted."""
 
     def half_a_body(number: int) -> ChunkedBody:
         body = ChunkedBody(BodyLimits())

@@ -25,7 +25,7 @@ def binary(command: int, family: int, body: bytes) -> bytes:
 
 
 def check(wire: bytes, source: str | None) -> None:
-    """Unfinished until its last byte, then whole, whatever comes behind it."""
+    """Incomplete until its last byte, then whole, with any bytes after it."""
     expected = ProxyHeader(len(wire), source)
     assert [at for at in range(len(wire)) if parse_proxy_header(wire[:at]) is not None] == []
     assert parse_proxy_header(wire) == expected
@@ -88,7 +88,7 @@ def test_headers(wire: bytes, source: str | None) -> None:
     ],
 )
 def test_what_is_none(wire: bytes) -> None:
-    """Refused whole; and of its beginnings each is unfinished or refused, never a header."""
+    """The whole is refused, and each of its beginnings is incomplete or refused."""
     with pytest.raises(ProxyError):
         parse_proxy_header(wire)
     for at in range(len(wire)):
@@ -160,7 +160,7 @@ def test_the_client(field: str, client: str | None) -> None:
 
 @given(st.text(alphabet="0123456789abcdef.:[], x", max_size=60) | st.text(max_size=100))
 def test_a_client_can_write_what_it_likes(claimed: str) -> None:
-    """Whatever came with the request: the proxy's own word stands to its right, and counts."""
+    """The address that the proxy appends counts, whatever the client has sent in the field."""
     client_of(claimed, trusted)  # an address or nothing
     assert client_of(f"{claimed}, 192.0.2.7, 10.0.0.1", trusted) == "192.0.2.7"
 

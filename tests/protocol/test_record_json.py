@@ -1,4 +1,4 @@
-"""What a message's state adds to its JSON."""
+"""The fields that a message's state adds to its JSON."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""What a peer is told is ours to word: no Python in it, none of the libraries' own exceptions."""
+"""Messages to peers are our own words, without Python or exception texts of libraries."""
 
 import re
 from collections.abc import Callable, Iterator
