@@ -64,10 +64,10 @@ def status_line(status: int) -> bytes:
 
 def header_lines(headers: Headers) -> bytes:
     """Header fields as lines. Raises for a line break in one, a bug of ours that would split the answer."""
-    lines = [f"{name}: {value}" for name, value in headers]
-    if not all(map(str.isprintable, lines)):
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if not lines.count("\r") == lines.count("\n") == len(headers) or "\0" in lines:
         raise ValueError(f"line break in one of {headers!r}")
-    return "\r\n".join([*lines, ""]).encode("latin-1")
+    return lines.encode("latin-1")
 
 
 def retry_after(seconds: float | None) -> Headers:
