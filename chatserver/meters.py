@@ -89,7 +89,7 @@ class KeyedBuckets(Generic[Key]):
             self._keep(key, max(self._states.get(key, 0), now + level))
 
     def _keep(self, key: Key, state: int) -> None:
-        if len(self._states) >= MAX_KEYS:
+        if len(self._states) >= MAX_KEYS and key not in self._states:
             self._states = dict(islice(self._states.items(), MAX_KEYS // 2, None))
         self._states[key] = state
 

@@ -138,6 +138,10 @@ def test_a_flood_of_keys_is_bounded_and_the_latest_still_wait() -> None:
     for key in range(5 * MAX_KEYS):
         assert buckets.take(key, NOW) == 0.0
     assert len(buckets) <= MAX_KEYS
+    full = KeyedBuckets[int](1 / 60, burst=2)
+    for key in [*range(MAX_KEYS), 0]:
+        full.take(key, NOW)
+    assert len(full) == MAX_KEYS, "one more token for a key that is there makes nobody forgotten"
     assert all(buckets.take(5 * MAX_KEYS - back, NOW) > 0.0 for back in range(1, MAX_KEYS // 2))
     for key in range(2 * MAX_KEYS):
         buckets.lower(key, SECOND, NOW)

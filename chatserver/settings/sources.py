@@ -116,7 +116,7 @@ def _convert(name: str, value: object) -> object:
         return converted
     texts = tuple(text.strip() for text in converted)
     if not all(texts):
-        raise ConfigError(flag_name(name), "an empty address")
+        raise ConfigError(flag_name(name), "an entry is empty")
     return texts
 
 

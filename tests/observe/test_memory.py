@@ -1,5 +1,6 @@
 """Free memory is given back when a crowd has come or gone, and not at every turn."""
 
+import itertools
 import sys
 from unittest.mock import Mock, call
 
@@ -28,6 +29,18 @@ def test_it_is_trimmed_when_a_quarter_of_a_crowd_has_come_or_gone(held: tuple[in
     for count in held:
         heap.tick(count)
     assert trim.mock_calls == [call(0)] * times
+
+
+def test_a_trim_that_takes_long_is_not_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that opened and closed 500 connections each second had a large heap trimmed as often, for 50 ms."""
+    now = itertools.count(step=0.05)
+    monkeypatch.setattr("time.perf_counter", now.__next__)
+    trim = Mock()
+    heap = Heap(trim)
+    for second in range(120):
+        heap.tick(1000 + second % 2 * 500)
+    heap.tick(0)
+    assert trim.call_count == 3
 
 
 def test_with_this_library_or_without() -> None:

@@ -117,7 +117,7 @@ def test_texts_of_variables(name: str, text: str, value: object) -> None:
         ("log_format", "xml", "'xml' is none of auto, pretty, json"),
         ("host", [], "at least one address is needed"),
         ("host", "", "at least one address is needed"),
-        ("host", "a,,b", "an empty address"),
+        ("host", "a,,b", "an entry is empty"),
         ("host", [1], "[1] is not a list of texts"),
     ],
 )
