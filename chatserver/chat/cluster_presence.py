@@ -99,8 +99,9 @@ class ClusterPresence(Presence):
             others.append(now.people)
         self._others = tuple(filter(None, others))
         self._more += now.unnamed - before.unnamed
-        if before.unnamed != now.unnamed or (now.unnamed and known):
-            self._tell_count()  # a newly named person may have been there unnamed, and is no arrival
+        if before.unnamed != now.unnamed:
+            self._tell_count()
+        if before.unnamed or now.unnamed:
             self.listing = None
         for number, shown in known.items():
             person = now.people.get(number)
@@ -113,7 +114,8 @@ class ClusterPresence(Presence):
                 self._renamed[number] = person
             else:
                 continue
-            self._note_change(shown, person)
+            # A newly named person may have been there unnamed, and is no arrival.
+            self._note_change(shown, person, count_only=now.unnamed > 0)
 
     def begin_with(self, there: RemotePeople) -> None:
         """Add the people of another process as present from the start: they are not sent as arrivals."""
@@ -135,17 +137,18 @@ class ClusterPresence(Presence):
 
     def _rename(self, principal: Principal) -> None:
         """See `Presence._rename`."""
+        shown = self.person(principal.number)
         self._people[principal.number] = principal
         if self._renamed is not None:
             self._renamed.pop(principal.number, None)
         self._noted(self._name)
-        self._note_change(None, principal)
+        self._note_change(shown, principal)
 
-    def _note_change(self, before: Principal | None, now: Principal | None) -> None:
+    def _note_change(self, before: Principal | None, now: Principal | None, *, count_only: bool = False) -> None:
         """Note how a person's entry in the list has changed; None: no entry."""
         if before is not None and now is not None and before.label == now.label:
             return
-        if len(self) > MAX_NAMED_MEMBERS:
+        if count_only or len(self) > MAX_NAMED_MEMBERS:
             self._tell_count()
         elif now is not None:
             super()._note(now, here=True)

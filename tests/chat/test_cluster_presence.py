@@ -1,4 +1,4 @@
-"""People here and in other processes as one list: against sets of them, and what it costs that there are others."""
+"""The people of a room, alone or with other processes: against sets of them, and what they cost."""
 
 import tracemalloc
 from collections import Counter
@@ -34,11 +34,11 @@ ACT: st.SearchStrategy[Act] = st.one_of(
 
 
 class Both:
-    """A room's people, and what they must be: the same acts on a `ClusterPresence` and on plain dicts."""
+    """A room's people, and what they must be: the same acts on a presence and on plain dicts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool) -> None:
         self.noted: list[str] = []
-        self.it = ClusterPresence("lobby", self.noted.append)
+        self.it = Presence() if alone else ClusterPresence("lobby", self.noted.append)
         self.there = [NOBODY] * PROCESSES
         self.windows: Counter[int] = Counter()
         self.leases: dict[int, int] = {}
@@ -89,6 +89,8 @@ class Both:
         self.leases = {user: until for user, until in self.leases.items() if until > self.now}
 
     def hear(self, process: int, names: dict[int, str], unnamed: int) -> None:
+        if not isinstance(self.it, ClusterPresence):
+            return
         now = RemotePeople({user: NamedGuest(user, ELSEWHERE, name) for user, name in names.items()}, unnamed)
         said = (self.said[process], self.unnamed[process])
         same = self.there[process].same_as(now)
@@ -127,9 +129,11 @@ class Both:
                 assert listed[user] == self.latest[user]
             elif names:
                 assert listed[user] in names
-        assert (self.it.here, self.it.count_here) == (bool(self.own), len(self.own))
-        assert {each.number: each.label for each in self.it.people_here(USERS)} == self.own
+        assert self.it.here == bool(self.own)
         assert self.it.leases == len(self.leases)
+        if isinstance(self.it, ClusterPresence):
+            assert self.it.count_here == len(self.own)
+            assert {each.number: each.label for each in self.it.people_here(USERS)} == self.own
 
 
 ENTER, LEAVE, TIME, TELL = ("enter", (1, "a")), ("leave", (1,)), ("time", ()), ("tell", ())
@@ -140,20 +144,43 @@ def hear(process: int, **names: str) -> Act:
     return "hear", (process, {int(user[1:]): name for user, name in names.items()}, 0)
 
 
-@example([ENTER, hear(0, u1="a"), LEAVE, TELL, hear(0), TELL], 3)  # there is no departure before the last
-@example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0), TELL], MAX_NAMED_MEMBERS)  # another name is told
+def acts_of(text: str) -> list[Act]:
+    """`enter1 rename1 tell` is a connection of user 1, which then has another name, and a notice."""
+    found: list[Act] = []
+    for word in text.split():
+        act, user = word.rstrip("01234"), int(word[-1]) if word[-1].isdigit() else None
+        name = {"enter": ("a",), "rename": ("b",)}.get(act, ())
+        found.append((act, () if user is None else (user, *name)))
+    return found
+
+
+@example([ENTER, hear(0, u1="a"), LEAVE, TELL, hear(0), TELL], 3, False)  # there is no departure before the last
+@example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0), TELL], MAX_NAMED_MEMBERS, False)  # another name is told
 @example(
-    [hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0, u1="a", u2="c"), TELL], MAX_NAMED_MEMBERS
+    [hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0, u1="a", u2="c"), TELL], MAX_NAMED_MEMBERS, False
 )  # and not without it
-@example([ENTER, hear(0, u1="b"), TELL, LEAVE, hear(0), TELL], 3)
-@example([ENTER, hear(0, u1="b"), ("rename", (1, "c")), TELL], MAX_NAMED_MEMBERS)  # the last name counts
+@example([ENTER, hear(0, u1="b"), TELL, LEAVE, hear(0), TELL], 3, False)
+@example([ENTER, hear(0, u1="b"), ("rename", (1, "c")), TELL], MAX_NAMED_MEMBERS, False)  # the last name counts
 @example(
-    [ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL], MAX_NAMED_MEMBERS
+    [ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL], MAX_NAMED_MEMBERS, False
 )  # a reload from here to there
-@given(st.lists(ACT, min_size=8, max_size=60), st.sampled_from([3, MAX_NAMED_MEMBERS]))
-def test_against_sets(acts: list[Act], named_room: int) -> None:
+@example(
+    [("hear", (0, {1: "a"}, 0)), ("hear", (2, {1: "a"}, 2)), TELL, ("hear", (2, {}, 2))], 3, False
+)  # another process still names the person: nothing is to be told
+@example([ENTER, ENTER, ("enter", (1, "b")), hear(0, u1="a"), TELL, ENTER], 3, False)  # the name shown already
+@example(acts_of("enter1 enter1 enter1 tell leave1 leave1 tell leave1 tell"), MAX_NAMED_MEMBERS, True)  # present once
+@example(acts_of("enter1 tell enter2 leave2 leave1 enter1 tell"), MAX_NAMED_MEMBERS, True)  # came and went in between
+@example(acts_of("enter1 tell rename1 leave1 tell"), MAX_NAMED_MEMBERS, True)  # the departure under another name
+@example(acts_of("enter1 tell lose1 time time enter1 tell lose1 time time time tell"), MAX_NAMED_MEMBERS, True)
+@example(acts_of("enter1 enter1 lose1 lose1 time time time tell"), MAX_NAMED_MEMBERS, True)  # both end with one lease
+@example(acts_of("enter1 enter1 lose1 time time time tell"), MAX_NAMED_MEMBERS, True)  # a window stays
+@example(acts_of("enter1 enter1 lose1 tell leave1 end1 tell enter1 enter1 leave1 end1"), MAX_NAMED_MEMBERS, True)
+@example(acts_of("enter0 enter1 enter2 tell enter3 enter4 leave4 tell"), 3, True)  # the count
+@example(acts_of("enter0 enter1 tell enter2 enter3 leave0 leave1 tell enter4 tell"), 3, True)  # not half the names
+@given(st.lists(ACT, min_size=8, max_size=60), st.sampled_from([3, MAX_NAMED_MEMBERS]), st.booleans())
+def test_against_sets(acts: list[Act], named_room: int, alone: bool) -> None:
     """Who listens knows who is there and how each is called, unless it was told a count; so does who asks between."""
-    both = Both()
+    both = Both(alone=alone)
     known: list[dict[int, object]] = [{}]  # what clients know who listen to names; none when only a count was told
     touched: set[int] = set()  # who came, went or changed names since the last telling
     may_count = must_count = False  # only the count is to be told
@@ -182,7 +209,8 @@ def test_against_sets(acts: list[Act], named_room: int) -> None:
                 getattr(both, act)(*arguments)
             both.forget_the_gone()
             both.check()
-            assert bool(both.noted) == (both.own != own), "the others are told of those here, and only if they changed"
+            is_noted = not alone and both.own != own
+            assert bool(both.noted) == is_noted, "the others are told of those here, and only if they changed"
             listed = both.listed()
             changed = {user for user in {*before, *listed} if before.get(user) != listed.get(user)}
             touched |= changed
