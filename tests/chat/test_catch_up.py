@@ -37,8 +37,7 @@ async def behind(it: Chatting, *, messages: int) -> Peer:
 
 
 async def test_a_partly_taken_chunk_goes_on_where_it_stopped(it: Chatting) -> None:
-    peer = it.peer()
-    await it.join(peer, "lobby")
+    [peer] = await it.members(1)
     for space in range(1, 60):
         peer.space = space
         await it.publish("lobby", "one", "two", "three")

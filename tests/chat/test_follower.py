@@ -52,8 +52,7 @@ async def test_rooms_beyond_one_comparison_have_their_turn(shared: Chatting, mon
 
 async def test_what_comes_between_our_own_is_read_first(shared: Chatting) -> None:
     """Each once, in order, although our news is all that is heard."""
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     await shared.publish("lobby", "one")
     shared.elsewhere_said("lobby", "two", "three")
     await shared.publish("lobby", "four", "five")
@@ -64,8 +63,7 @@ async def test_what_comes_between_our_own_is_read_first(shared: Chatting) -> Non
 
 async def test_news_that_is_late_is_not_told_twice(shared: Chatting) -> None:
     """A hint had the room read beyond a record of our own before its news came."""
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     records = shared.log.commit_elsewhere([Draft("lobby", "u_1", "Ann", "ours")])
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "theirs")})
     await shared.until_idle()
@@ -76,8 +74,7 @@ async def test_news_that_is_late_is_not_told_twice(shared: Chatting) -> None:
 
 @pytest.mark.parametrize("hint", [10**12, 3, 2, 0, -7])
 async def test_a_wrong_hint_costs_one_read_at_most(shared: Chatting, hint: int) -> None:
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     await shared.publish("lobby", "one", "two")
     shared.log.reads = 0
     shared.hub.heard({"lobby": hint})
@@ -96,8 +93,7 @@ async def test_a_hint_brings_no_room_into_memory(shared: Chatting) -> None:
 
 
 async def test_hints_that_come_during_a_read_are_one_read_more(shared: Chatting) -> None:
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     shared.log.delay, shared.log.reads = 0.2, 0
     for text in ("one", "two", "three", "four"):
         shared.hub.heard({"lobby": shared.elsewhere_said("lobby", text)})
@@ -120,8 +116,7 @@ async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) 
 
 
 async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     shared.log.failing_reads = 3
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one")})
     await trio.sleep(10.0)
@@ -130,16 +125,14 @@ async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
 
 async def test_many_pages_are_read_on_end(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.follower.FOLLOW_PAGE", 4)
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", *(f"text-{number}" for number in range(30)))})
     await shared.until_idle()
     assert ann.offsets("lobby") == list(range(1, 31))
 
 
 async def test_what_retention_elsewhere_has_removed_is_a_gap(shared: Chatting) -> None:
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     shared.elsewhere_said("lobby", "one", "two", "three", "four")
     await shared.log.retain(max_messages=1, max_age_ms=0)
     await trio.sleep(SOON)
@@ -148,8 +141,7 @@ async def test_what_retention_elsewhere_has_removed_is_a_gap(shared: Chatting) -
 
 
 async def test_a_room_that_leaves_memory_meanwhile_stays_away(shared: Chatting) -> None:
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     shared.log.delay = 100.0
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one")})
     await shared.until_idle()
@@ -163,8 +155,7 @@ async def test_a_room_that_leaves_memory_meanwhile_stays_away(shared: Chatting) 
 
 
 async def test_alone_the_log_is_never_read_for_news(it: Chatting) -> None:
-    ann = it.peer()
-    await it.join(ann, "lobby")
+    [ann] = await it.members(1)
     it.log.reads = 0
     for _ in range(5):
         await it.publish("lobby", "one", "two")
@@ -193,7 +184,7 @@ def note_encoded(it: Chatting) -> list[Record]:
 async def test_what_others_alter_is_altered_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
     encoded = note_encoded(shared)
     await shared.publish("lobby", "secret", "other")
-    await shared.join(shared.peer(), "lobby")
+    await shared.members(1)
     shared.hub.heard({"lobby": shared.elsewhere(change(kind, 1, text))})
     await shared.until_idle()
     assert (encoded[-1].offset, encoded[-1].text) == (1, "secret" if kind is Kind.REACTION else text)
@@ -206,8 +197,7 @@ async def test_what_others_alter_is_altered_in_the_ring(shared: Chatting, kind: 
 async def test_a_deletion_holds_although_what_others_wrote_before_it_is_not_here_yet(shared: Chatting) -> None:
     """It was acknowledged, and the ring gave the text to all who came until the log had been read."""
     await shared.publish("lobby", "secret", "other")
-    ann = shared.peer()
-    await shared.join(ann, "lobby")
+    [ann] = await shared.members(1)
     shared.log.delay = 1.0
     shared.elsewhere_said("lobby", "three")
     await append(shared.log, change(Kind.DELETE, 1))
@@ -221,7 +211,7 @@ async def test_a_deletion_holds_although_what_others_wrote_before_it_is_not_here
 async def test_a_reaction_that_others_take_away_is_away_in_the_ring(shared: Chatting) -> None:
     await shared.publish("lobby", "one")
     await append(shared.log, change(Kind.REACTION, 1))
-    await shared.join(shared.peer(), "lobby")
+    await shared.members(1)
     encoded = note_encoded(shared)
     shared.hub.heard({"lobby": shared.elsewhere(change(Kind.REACTION, 1, on=False))})
     await shared.until_idle()
@@ -235,7 +225,7 @@ async def test_results_of_searches_are_forgotten_where_others_alter_something(
     forgotten: list[str] = []
     monkeypatch.setattr(shared.hub._follower, "_note_altered", forgotten.extend)
     await shared.publish("lobby", "one", "two")
-    await shared.join(shared.peer(), "lobby")
+    await shared.members(1)
     shared.hub.rooms["lobby"].cut(0)
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "three")})
     await shared.until_idle()
@@ -249,7 +239,7 @@ async def test_results_of_searches_are_forgotten_where_others_alter_something(
 async def test_the_text_of_an_earlier_edit_is_gone_as_well(shared: Chatting, then: Kind) -> None:
     await shared.publish("lobby", "one")
     await append(shared.log, change(Kind.EDIT, 1, "password"))
-    await shared.join(shared.peer(), "lobby")
+    await shared.members(1)
     shared.hub.heard({"lobby": shared.elsewhere(change(then, 1, "" if then is Kind.DELETE else "better"))})
     await shared.until_idle()
     late = shared.peer()
@@ -261,7 +251,7 @@ async def test_the_text_of_an_earlier_edit_is_gone_as_well(shared: Chatting, the
 async def test_many_reactions_are_one_read_of_the_ring(shared: Chatting) -> None:
     count = 40
     await shared.publish("lobby", *(f"text-{number}" for number in range(count)))
-    await shared.join(shared.peer(), "lobby")
+    await shared.members(1)
     shared.log.reads = 0
     last = shared.elsewhere(*(change(Kind.REACTION, number + 1) for number in range(count)))
     shared.hub.heard({"lobby": last})
@@ -273,7 +263,7 @@ async def test_many_reactions_are_one_read_of_the_ring(shared: Chatting) -> None
 async def test_a_read_under_way_does_not_show_what_others_delete(shared: Chatting) -> None:
     """It looked before, and would be told behind the deletion: its reader would show the text for ever."""
     await shared.publish("lobby", "secret", *("text",) * 70)
-    await shared.join(shared.peer(), "lobby")
+    await shared.members(1)
     room = shared.hub.rooms["lobby"]
     room.cut(0)  # so that nothing of it is in the ring
     found: list[str] = []
@@ -308,7 +298,7 @@ async def test_our_own_alterations_are_newer_than_a_read_under_way(shared: Chatt
 async def test_what_we_delete_is_not_shown_by_a_read_though_an_older_one_ends_later(shared: Chatting) -> None:
     """A look at what an edit has altered is on its way, the deletion is told, and then the look arrives."""
     await shared.publish("lobby", "one")
-    await shared.join(shared.peer(), "lobby")
+    await shared.members(1)
     found: list[str] = []
 
     async def read() -> None:

@@ -22,8 +22,7 @@ GRACE = Settings().presence_grace
 
 async def watcher_of(it: Chatting, name: str, others: int = 0) -> Peer:
     """A member that has heard of itself, and of others who joined with it."""
-    watcher = it.peer()
-    await it.join(watcher, name)
+    [watcher] = await it.members(1, name)
     await it.members(others, name)
     await trio.sleep(3.0)
     return watcher

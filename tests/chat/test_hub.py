@@ -61,7 +61,7 @@ async def test_a_failed_load_is_told_to_all_and_tried_again_by_the_next(it: Chat
             nursery.start_soon(join, it.peer())
     assert len(failed) == 3
     assert it.hub.rooms == {}
-    await it.join(it.peer(), "lobby")
+    await it.members(1)
 
 
 async def test_retention_while_loading_is_not_forgotten(it: Chatting) -> None:
@@ -259,7 +259,7 @@ def with_people(it: Chatting) -> list[str]:
 async def test_they_are_listed_while_somebody_is_there(it: Chatting) -> None:
     await it.publish("lobby", "hi")
     member = await it.join(it.peer(), "den")
-    await it.join(it.peer(), "lobby")
+    await it.members(1)
     await it.poll(it.peer(), "ops")
     await it.load("nobody")
     assert with_people(it) == ["den", "ops"]

@@ -64,7 +64,7 @@ async def test_nobody_goes_on_before_the_members_were_offered_everything(
 
 async def test_bytes_count_as_well() -> None:
     async with chatting(ring_messages=1000, ring_bytes=1000) as it:
-        await it.join(it.peer(), "lobby")
+        await it.members(1)
         room = it.hub.publish(Draft("lobby", "u_1", "Ann", "x" * 501), lambda result: None)
         assert room is not None
         assert room.congested
@@ -78,7 +78,7 @@ async def test_a_room_without_members_pauses_nobody(it: Chatting) -> None:
     publish(it, it.peer(), 50)
     assert paused(it) == []
     await it.until_idle()
-    await it.join(it.peer(), "lobby")
+    await it.members(1)
     assert not it.hub.rooms["lobby"].congested, "what was said before it came"
 
 

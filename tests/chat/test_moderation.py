@@ -1,7 +1,5 @@
 """Who may not do what, where and for how long; and who has to go."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from chatserver.chat import moderation as moderation_module
@@ -20,10 +18,6 @@ class Moderator(Principal, gc=False, frozen=True, eq=False):
 
     def may(self, action: Action, room: str) -> bool:
         return True
-
-
-def listed(parts: Iterator[list[Sanction]]) -> list[Sanction]:
-    return [each for part in parts for each in part]
 
 
 class House:
@@ -47,6 +41,15 @@ class House:
         made = Sanction(room, kind, user, network, until, reason, "u_mod", "Mod", self.now, id_ or self._last)
         self.it.enforce(made)
         return made
+
+    def refusal(self, who: Principal, action: Action) -> tuple[str, float | None]:
+        found = self.it.check(who, action, "lobby")
+        assert found is not None
+        return found.sentence, found.seconds_left
+
+    def listed(self, room: str, **whom: str) -> list[int]:
+        """The ids."""
+        return [each.id for part in self.it.listing(room, **whom) for each in part]
 
     def allowed(self, who: Principal, room: str = "lobby") -> list[Action]:
         counted = dict(self.it.refused)
@@ -99,54 +102,42 @@ def test_a_network_is_forbidden_to_all_who_come_from_it_but_moderators(house: Ho
 )
 def test_how_long_it_takes_is_said_as_people_say_it(house: House, seconds: int, words: str) -> None:
     house.enforce(ANN, Kind.BAN, seconds=seconds)
-    refusal = house.it.check(ANN, WRITE, "lobby")
-    assert refusal is not None
-    assert refusal.sentence == f"you are banned in lobby for another {words}"
+    assert house.refusal(ANN, WRITE) == (f"you are banned in lobby for another {words}", seconds)
 
 
 def test_it_ends_by_the_clock_and_says_how_long_it_takes(house: House) -> None:
     house.enforce(ANN, Kind.MUTE, seconds=60, reason="spam")
-    refusal = house.it.check(ANN, WRITE, "lobby")
-    assert refusal is not None
-    assert (refusal.sentence, refusal.seconds_left) == ("you may not write in lobby for another 60 s: spam", 60.0)
+    assert house.refusal(ANN, WRITE) == ("you may not write in lobby for another 60 s: spam", 60.0)
     house.now += 59_500
-    refusal = house.it.check(ANN, WRITE, "lobby")
-    assert refusal is not None
-    assert (refusal.sentence, refusal.seconds_left) == ("you may not write in lobby for another 1 s: spam", 0.5)
+    assert house.refusal(ANN, WRITE) == ("you may not write in lobby for another 1 s: spam", 0.5)
     house.now += 500
     assert house.allowed(ANN) == list(Action)
     assert house.it.refused == {Kind.MUTE: 2, Kind.BAN: 0}
-    assert listed(house.it.listing("lobby")) == []
+    assert house.listed("lobby") == []
 
 
 def test_without_an_end_there_is_no_time_to_tell(house: House) -> None:
     house.enforce(ANN, room=EVERYWHERE)
-    refusal = house.it.check(ANN, READ, "lobby")
-    assert refusal is not None
-    assert (refusal.sentence, refusal.seconds_left) == ("you are banned here", None)
+    assert house.refusal(ANN, READ) == ("you are banned here", None)
 
 
 def test_of_several_the_one_is_told_that_lasts_longest(house: House) -> None:
     house.enforce(ANN, Kind.MUTE, seconds=10)
     house.enforce(ANN, Kind.MUTE, EVERYWHERE, seconds=500)
     house.enforce(ANN, Kind.BAN, seconds=100)
-    wait = [None if refusal is None else refusal.seconds_left for refusal in (
-        house.it.check(ANN, WRITE, "lobby"), house.it.check(ANN, READ, "lobby"), house.it.check(ANN, READ, "ops")
-    )]  # fmt: skip
-    assert wait == [500.0, 100.0, None]
+    assert [house.refusal(ANN, action)[1] for action in (WRITE, READ)] == [500.0, 100.0]
+    assert house.it.check(ANN, READ, "ops") is None
     house.enforce(ANN, Kind.BAN)
-    refusal = house.it.check(ANN, WRITE, "lobby")
-    assert refusal is not None
-    assert refusal.seconds_left is None, "for ever is longer"
+    assert house.refusal(ANN, WRITE)[1] is None, "for ever is longer"
 
 
 def test_a_new_one_takes_the_place_of_the_last_one_like_it(house: House) -> None:
     house.enforce(ANN, Kind.MUTE, seconds=10)
     house.enforce(ANN, Kind.MUTE, EVERYWHERE)
     later = house.enforce(ANN, Kind.MUTE, seconds=20)
-    assert [each.id for each in listed(house.it.listing("lobby"))] == [later.id]
+    assert house.listed("lobby") == [later.id]
     house.enforce(ANN, Kind.MUTE, seconds=99, id_=1)
-    assert [each.id for each in listed(house.it.listing("lobby"))] == [later.id], "what comes late is the earlier one"
+    assert house.listed("lobby") == [later.id], "what comes late is the earlier one"
     assert len(house.it.in_force) == 2
 
 
@@ -187,10 +178,10 @@ def test_of_many_sanctions_a_few_are_looked_at_in_a_step(house: House, monkeypat
 def test_the_listing_is_of_a_room_or_of_all_with_the_newest_first(house: House) -> None:
     for whom, room in ((ANN, "lobby"), (BOB, "ops"), (HERE, EVERYWHERE)):
         house.enforce(whom, room=room)
-    assert [each.id for each in listed(house.it.listing("lobby"))] == [1]
-    assert [each.id for each in listed(house.it.listing(EVERYWHERE))] == [3, 2, 1]
-    assert [each.id for each in listed(house.it.listing(EVERYWHERE, user=BOB.face.id))] == [2]
-    assert [each.id for each in listed(house.it.listing(EVERYWHERE, network=HERE))] == [3]
+    assert house.listed("lobby") == [1]
+    assert house.listed(EVERYWHERE) == [3, 2, 1]
+    assert house.listed(EVERYWHERE, user=BOB.face.id) == [2]
+    assert house.listed(EVERYWHERE, network=HERE) == [3]
 
 
 def test_after_a_restart_they_are_in_force_and_nobody_is_looked_for(house: House) -> None:

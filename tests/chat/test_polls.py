@@ -69,8 +69,7 @@ async def test_a_poll_parked_behind_news_that_it_has_is_not_answered_for_it(it: 
 
 @pytest.mark.usefixtures("_one_a_step")
 async def test_members_and_other_rooms_do_not_wait_for_polls(it: Chatting) -> None:
-    member = it.peer()
-    await it.join(member, "lobby")
+    [member] = await it.members(1)
     polls, (lonely,) = await held(it, 50, "lobby"), await held(it, 1, "small")
     news(it, 1, "lobby", "small")
     while member.offsets("lobby") != [1] or not lonely.answers:
