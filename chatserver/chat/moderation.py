@@ -151,6 +151,7 @@ class Moderation:
             yield
         for id_ in before:
             self.lift(id_)
+            yield
 
     def lift(self, id_: int) -> None:
         """Lift a sanction; harmless if it was not in force."""

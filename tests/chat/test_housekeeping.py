@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import pytest
 import trio
-import trio.testing
 
 from chatserver.chat import presence as presence_module
 from chatserver.chat.hub import LEASE_SHARE
@@ -85,9 +84,7 @@ async def test_people_without_a_connection_are_bounded_over_all_rooms(
     assert len(rooms[0].presence) == 2, "there is a place again"
 
 
-async def test_one_network_leaves_leases_to_the_others(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_one_network_leaves_leases_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its polls, each of another guest, took them all, and nobody else outlived a reload."""
     monkeypatch.setattr("chatserver.chat.hub.MAX_LEASES", 4 * LEASE_SHARE)
     async with chatting() as it:

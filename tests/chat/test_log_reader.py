@@ -6,10 +6,8 @@ from msgspec.structs import replace
 
 from chatserver.chat.log_reader import LogReader
 from chatserver.log.interface import Draft, Kind, Record, State
-from tests.support.chatting import ControlledLog, chatting
+from tests.support.chatting import Chatting, ControlledLog
 from tests.support.groups import append
-
-Clock = trio.testing.MockClock
 
 
 def delete(target: int) -> Draft:
@@ -20,43 +18,41 @@ def edit(target: int, text: str) -> Draft:
     return replace(delete(target), kind=Kind.EDIT, text=text)
 
 
-async def test_a_deletion_during_a_read_is_in_its_answer(autojump_clock: Clock) -> None:
+async def test_a_deletion_during_a_read_is_in_its_answer(it: Chatting) -> None:
     """All who share the read get it, and none later; a read of another room does not change."""
-    async with chatting() as it:
-        await it.publish("lobby", "one", "secret", "three")
-        await it.publish("ops", "one", "two")
-        it.log.delay = 1.0
-        answers: list[list[Record]] = []
+    await it.publish("lobby", "one", "secret", "three")
+    await it.publish("ops", "one", "two")
+    it.log.delay = 1.0
+    answers: list[list[Record]] = []
 
-        async def read(room: str) -> None:
-            answers.append(await it.hub.reader.read(room, after=0, limit=9))
+    async def read(room: str) -> None:
+        answers.append(await it.hub.reader.read(room, after=0, limit=9))
 
-        async with trio.open_nursery() as nursery:
-            for room in ("lobby", "lobby", "ops"):
-                nursery.start_soon(read, room)
-            await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
-            await append(it.log, delete(2))
-        found = sorted([record.text for record in answer] for answer in answers)
-        assert found == [["one", "", "three"]] * 2 + [["one", "two"]]
-        assert it.log.reads == 2
-        assert len(it.hub.reader) == 0
+    async with trio.open_nursery() as nursery:
+        for room in ("lobby", "lobby", "ops"):
+            nursery.start_soon(read, room)
+        await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
+        await append(it.log, delete(2))
+    found = sorted([record.text for record in answer] for answer in answers)
+    assert found == [["one", "", "three"]] * 2 + [["one", "two"]]
+    assert it.log.reads == 2
+    assert len(it.hub.reader) == 0
 
 
-async def test_an_edit_that_is_replaced_during_a_read_has_no_text_in_its_answer(autojump_clock: Clock) -> None:
-    async with chatting() as it:
-        await it.publish("lobby", "one")
-        await append(it.log, edit(1, "password"))
-        it.log.delay = 1.0
-        found: list[str] = []
+async def test_an_edit_that_is_replaced_during_a_read_has_no_text_in_its_answer(it: Chatting) -> None:
+    await it.publish("lobby", "one")
+    await append(it.log, edit(1, "password"))
+    it.log.delay = 1.0
+    found: list[str] = []
 
-        async def read() -> None:
-            found.extend(record.text for record in await it.hub.reader.read("lobby", after=0, limit=9))
+    async def read() -> None:
+        found.extend(record.text for record in await it.hub.reader.read("lobby", after=0, limit=9))
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
-            await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
-            await append(it.log, edit(1, "better"))
-        assert found == ["better", ""]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
+        await append(it.log, edit(1, "better"))
+    assert found == ["better", ""]
 
 
 def test_what_is_noted_of_a_room_is_put_on_top_of_what_was_read() -> None:
@@ -82,21 +78,20 @@ def test_what_was_read_after_a_later_edit_stays() -> None:
         assert meanwhile.up_to_date([later, gone, replace(first, text="plain", state=None)]) == [later, gone, first]
 
 
-async def test_a_room_is_loaded_without_what_is_deleted_meanwhile(autojump_clock: Clock) -> None:
+async def test_a_room_is_loaded_without_what_is_deleted_meanwhile(it: Chatting) -> None:
     """It had the text until the deletion's own record was read, and gave it to all who came meanwhile."""
-    async with chatting() as it:
-        await it.publish("lobby", "one", "secret")
-        it.log.delay = 1.0
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(it.load, "lobby")
-            await trio.sleep(3.5)  # the log has been looked at, and has not answered yet
-            await append(it.log, delete(2))
-        ring = it.hub.rooms["lobby"].ring
-        assert ring is not None
-        assert (ring.last, [b"secret" in item for item in ring.after(0, 2)]) == (2, [False, False])
+    await it.publish("lobby", "one", "secret")
+    it.log.delay = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(it.load, "lobby")
+        await trio.sleep(3.5)  # the log has been looked at, and has not answered yet
+        await append(it.log, delete(2))
+    ring = it.hub.rooms["lobby"].ring
+    assert ring is not None
+    assert (ring.last, [b"secret" in item for item in ring.after(0, 2)]) == (2, [False, False])
 
 
-async def test_a_read_that_is_cancelled_leaves_nothing(autojump_clock: Clock) -> None:
+async def test_a_read_that_is_cancelled_leaves_nothing() -> None:
     log = ControlledLog()
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
