@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.fair import ARRIVALS, CREDIT, FairQueue, SingleFlight
@@ -85,6 +85,7 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
         queue.pop()
 
 
+@example(["push a", "push a", "pop", "remove a", *["push b"] * (CREDIT + 2)])  # the round is over with the last of it
 @given(
     st.lists(
         st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]),
