@@ -14,7 +14,7 @@ from chatserver.chat.member import Source
 from chatserver.chat.presence import MAX_LISTED
 from chatserver.log.interface import Draft, Kind, LogError
 from tests.support.chatting import Chatting
-from tests.support.scripted import ENDLESS, Peer
+from tests.support.scripted import Peer
 
 ROOMS = ("lobby", "ops", "den")
 PEERS = 4
@@ -254,8 +254,7 @@ class Play:
             if peer.dies_at_next_write or peer.gone:
                 self.it.sink.die(peer)
                 self._replace(index)
-        for peer in self.peers:
-            self.it.sink.take(peer, ENDLESS)
+        self.it.sink.take_all(self.peers)
 
     def check_end(self) -> None:
         """Everybody has everything, and nothing is left over."""

@@ -135,8 +135,7 @@ async def test_members_at_other_places_behind_or_dying_stand_between_those_alike
             peer.space = index * 3
         peer.dies_at_next_write = index % 4 == 3
     await it.publish("lobby", "new", "newer")
-    for peer in peers:
-        it.sink.take(peer, ENDLESS)
+    it.sink.take_all(peers)
     await it.until_idle()
     assert [peer.gone for peer in peers] == [False, False, False, True] * 3
     assert [peer.reached("lobby") for peer in peers if not peer.gone] == [7] * 9
@@ -187,8 +186,7 @@ async def test_a_fault_in_keeping_the_rest_costs_only_that_one(monkeypatch: pyte
         monkeypatch.setattr(it.sink, "keep", fail)
         await it.publish("lobby", "one", "two")
         monkeypatch.undo()
-        for peer in peers:
-            it.sink.take(peer, ENDLESS)
+        it.sink.take_all(peers)
         await it.until_idle()
         assert [peer.gone for peer in peers] == [False, True, False, False, False]
         assert all(peer.offsets("lobby") == [1, 2] for peer in peers if not peer.gone)

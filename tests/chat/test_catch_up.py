@@ -145,8 +145,7 @@ async def test_who_leaves_while_the_log_is_read(it: Chatting) -> None:
 async def test_all_of_a_place_leave_before_it_is_read(it: Chatting) -> None:
     others, slow = await crowd_behind(it, 3, messages=50), await crowd_behind(it, 3, messages=50)
     it.log.delay = 1.0
-    for peer in (*others, *slow):
-        it.sink.take(peer, ENDLESS)
+    it.sink.take_all([*others, *slow])
     assert len(it.hub.catch_up.places) == 2
     for peer in slow:
         it.sink.die(peer)
@@ -161,8 +160,7 @@ async def test_all_readers_work(it: Chatting) -> None:
     for _ in range(3):
         slow = [await behind(it, messages=10) for _ in range(2)]
         it.log.delay = 1.0
-        for peer in slow:
-            it.sink.take(peer, ENDLESS)
+        it.sink.take_all(slow)
         await trio.sleep(3.0)  # side by side: one read takes 2 s
         assert [peer.reached("lobby") for peer in slow] == [it.hub.rooms["lobby"].last] * 2
         it.log.delay = 0.0
@@ -208,8 +206,7 @@ async def test_a_page_is_encoded_once_for_each_encoding(it: Chatting) -> None:
     assert events.reached("lobby") == 50
     before = it.encoder.frames.pushed
     it.log.delay = 0.1
-    for peer in slow:
-        it.sink.take(peer, ENDLESS)
+    it.sink.take_all(slow)
     await trio.sleep(5.0)
     assert all(peer.reached("lobby") == 50 for peer in slow)
     assert it.encoder.frames.pushed - before <= 50 + 5, "and what the ring holds"
@@ -220,8 +217,7 @@ async def test_of_many_at_one_place_a_few_are_fed_in_a_step(it: Chatting, monkey
     few_in_a_step(monkeypatch)
     slow = await crowd_behind(it, 40, messages=50)
     it.log.delay = 0.1
-    for peer in slow:
-        it.sink.take(peer, ENDLESS)
+    it.sink.take_all(slow)
     await trio.sleep(0.15)  # the log has been looked at
     with StepCounts() as steps:
         it.sink.before_offer = steps.count
@@ -236,8 +232,7 @@ async def test_of_many_at_one_place_nobody_gets_what_was_deleted_before_its_turn
     few_in_a_step(monkeypatch)
     slow = await crowd_behind(it, 40, messages=50)
     it.log.delay = 0.1
-    for peer in slow:
-        it.sink.take(peer, ENDLESS)
+    it.sink.take_all(slow)
     await trio.sleep(0.15)
     known: list[int] = []
 
@@ -287,8 +282,7 @@ async def test_a_fault_with_one_member_costs_only_that_one(monkeypatch: pytest.M
 
         monkeypatch.setattr(it.hub.broadcaster, "give", fail)
         it.log.delay = 0.1
-        for peer in slow:
-            it.sink.take(peer, ENDLESS)
+        it.sink.take_all(slow)
         await trio.sleep(5.0)
         assert [peer.gone for peer in slow] == [False, True, False, False, False]
         assert all(peer.reached("lobby") == 50 for peer in slow if not peer.gone)
@@ -306,8 +300,7 @@ async def test_a_fault_in_reading_costs_those_at_the_place(monkeypatch: pytest.M
             return await read(room, after=after, limit=limit, max_bytes=max_bytes)
 
         monkeypatch.setattr(it.log, "read", fail)
-        for peer in (*slow, other):
-            it.sink.take(peer, ENDLESS)
+        it.sink.take_all([*slow, other])
         await trio.sleep(10.0)
         assert [peer.gone for peer in slow] == [True, True]
         assert other.reached("lobby") == 60

@@ -19,6 +19,7 @@ class Notebook:
     def __init__(self) -> None:
         self.groups: list[list[tuple[str, str, int]]] = []
         self.failures: list[Exception] = []
+        self.faults: list[object] = []  # of `ReadMarkers`
         self.delay = 0.0
 
     async def move(self, markers: Sequence[Marker]) -> None:
@@ -42,12 +43,12 @@ class Notebook:
 
 
 @asynccontextmanager
-async def storing(notebook: Notebook) -> AsyncIterator[tuple[ReadMarkers, list[object]]]:
-    faults: list[object] = []
-    markers = ReadMarkers(notebook, faulted=faults.append)
+async def storing() -> AsyncIterator[tuple[Notebook, ReadMarkers]]:
+    notebook = Notebook()
+    markers = ReadMarkers(notebook, faulted=notebook.faults.append)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(markers.run)
-        yield markers, faults
+        yield notebook, markers
         nursery.cancel_scope.cancel()
 
 
@@ -57,8 +58,7 @@ async def places(markers: ReadMarkers, user: str = "ann") -> dict[str, int]:
 
 
 async def test_a_marker_that_moves_ten_times_a_second_is_a_row_a_second() -> None:
-    notebook = Notebook()
-    async with storing(notebook) as (markers, _):
+    async with storing() as (notebook, markers):
         for offset in range(1, 51):
             markers.move("ann", "lobby", offset)
             await trio.sleep(0.1)
@@ -72,9 +72,8 @@ async def test_a_marker_that_moves_ten_times_a_second_is_a_row_a_second() -> Non
 
 
 async def test_what_waits_is_seen_at_once_and_never_moves_backwards() -> None:
-    notebook = Notebook()
-    notebook.delay = 0.5
-    async with storing(notebook) as (markers, _):
+    async with storing() as (notebook, markers):
+        notebook.delay = 0.5
         markers.move("ann", "lobby", 7)
         markers.move("ann", "lobby", 5)
         markers.move("ann", "secret", 5)
@@ -92,9 +91,8 @@ async def test_a_failing_log_loses_no_marker_and_a_fault_of_ours_only_those_unde
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reading, "STORE_GROUP", 2)
-    notebook = Notebook()
-    notebook.failures = [LogUnavailable("the disk is full")] * 3
-    async with storing(notebook) as (markers, faults):
+    async with storing() as (notebook, markers):
+        notebook.failures = [LogUnavailable("the disk is full")] * 3
         for number in range(5):
             markers.move(f"u_{number}", "lobby", 1)
         await trio.sleep(2.5 * STORE_EVERY)
@@ -103,11 +101,11 @@ async def test_a_failing_log_loses_no_marker_and_a_fault_of_ours_only_those_unde
         await trio.sleep(5 * STORE_EVERY)
         assert notebook.rows == [*((f"u_{number}", "lobby", 1) for number in range(5)), ("u_0", "lobby", 2)]
         assert max(map(len, notebook.groups)) == 2
-        assert faults == []
+        assert notebook.faults == []
         notebook.failures = [ZeroDivisionError()]
         markers.move("u_8", "lobby", 1)
         await trio.sleep(5 * STORE_EVERY)
-        assert faults == [markers]
+        assert notebook.faults == [markers]
         markers.move("u_9", "lobby", 1)
         await trio.sleep(5 * STORE_EVERY)
         assert notebook.rows[-1] == ("u_9", "lobby", 1)
@@ -116,9 +114,8 @@ async def test_a_failing_log_loses_no_marker_and_a_fault_of_ours_only_those_unde
 
 async def test_what_is_left_is_stored_at_the_end_unless_the_log_hangs() -> None:
     for delay, stored in ((0.1, 2), (100.0, 0)):
-        notebook = Notebook()
-        notebook.delay = delay
-        async with storing(notebook) as (markers, _):
+        async with storing() as (notebook, markers):
+            notebook.delay = delay
             markers.move("ann", "lobby", 1)
             await trio.sleep(STORE_EVERY + 0.05)  # it is being stored
             markers.move("ann", "ops", 1)
@@ -127,8 +124,7 @@ async def test_what_is_left_is_stored_at_the_end_unless_the_log_hangs() -> None:
 
 async def test_no_more_may_wait_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_WAITING", 3)
-    notebook = Notebook()
-    async with storing(notebook) as (markers, _):
+    async with storing() as (_, markers):
         for room in "abc":
             markers.move("ann", room, 1)
         markers.move("ann", "a", 2)
@@ -143,8 +139,7 @@ async def test_a_user_in_many_rooms_is_stored_in_groups_and_has_a_share(monkeypa
     """All of a user's rooms were one statement: 8,000 rows held the writing thread for 145 ms."""
     monkeypatch.setattr(reading, "STORE_GROUP", 3)
     monkeypatch.setattr(reading, "MAX_MARKED_ROOMS", 7)
-    notebook = Notebook()
-    async with storing(notebook) as (markers, _):
+    async with storing() as (notebook, markers):
         for number in range(7):
             markers.move("ann", f"room-{number}", 1)
         with pytest.raises(LogBusy, match="7 of them of this user"):
@@ -162,8 +157,7 @@ async def test_a_user_in_many_rooms_is_stored_in_groups_and_has_a_share(monkeypa
 
 
 async def test_the_markers_of_one_user_can_be_stored_at_once() -> None:
-    notebook = Notebook()
-    async with storing(notebook) as (markers, _):
+    async with storing() as (notebook, markers):
         for user in ("ann", "bob"):
             markers.move(user, "lobby", 3)
         notebook.delay = 0.1
@@ -185,8 +179,7 @@ async def test_the_markers_of_one_user_can_be_stored_at_once() -> None:
 
 
 async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> None:
-    notebook = Notebook()
-    async with storing(notebook) as (markers, _):
+    async with storing() as (notebook, markers):
         markers.move("ann", "lobby", 3)
         notebook.failures.append(LogUnavailable("planted"))
         with pytest.raises(LogUnavailable):

@@ -4,7 +4,7 @@ Owns: the fakes of `chat.sink`, and how to read what a peer got. May not: know a
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -243,6 +243,11 @@ class ScriptedSink:
                 self._writable(peer)
             else:
                 return
+
+    def take_all(self, peers: Iterable[Peer]) -> None:
+        """Each of them takes whatever comes."""
+        for peer in peers:
+            self.take(peer, ENDLESS)
 
     def _writable(self, peer: Peer) -> None:
         assert self.hub is not None
