@@ -111,7 +111,7 @@ class Registry:
                 pass
 
     def _make(self, name: str, network: str) -> Room:
-        if len(self.rooms) >= self._max_rooms:
+        while len(self.rooms) >= self._max_rooms and (self._surplus or self._empty):
             self._evict_oldest()
         if len(self.rooms) >= self._max_rooms:
             raise RoomsFullError(f"{len(self.rooms)} rooms are in memory, as many as may be, and none of them is empty")
@@ -181,9 +181,7 @@ class Registry:
         return False
 
     def _evict_oldest(self) -> None:
-        room = next(iter(self._surplus or self._empty), None)
-        if room is not None:
-            self._evict(room)
+        self._evict(next(iter(self._surplus or self._empty)))
 
     def _evict(self, room: Room) -> None:
         self.note_entered(room)

@@ -103,6 +103,17 @@ async def test_a_lease_that_is_seen_elsewhere_holds_its_room_and_another_ends_wi
     assert ours.it.hub.rooms == {}
 
 
+async def test_a_room_that_is_seen_elsewhere_keeps_no_empty_one_in_memory(air: Air) -> None:
+    """It stood before the empty one among those that may leave, and another room was refused."""
+    async with air.process(max_rooms=2) as ours, air.process() as other:
+        ours.it.sink.die(await ours.join(1, "seen"))
+        await other.join(2, "seen")
+        await trio.sleep(SAID)
+        for number, name in enumerate(("empty", "wanted")):
+            await ours.it.load(name, network=f"198.51.100.{number}")
+        assert set(ours.it.hub.rooms) == {"seen", "wanted"}
+
+
 # -- large rooms, names -----------------------------------------------------------------------------------------------
 
 
