@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import pytest
 
-from chatserver.chat.principal import Action, Principal
 from tests.api.asking import event, open_stream
 from tests.support.peers import Answer, Chatter, Peer, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
@@ -254,18 +253,3 @@ async def test_events_of_messages_alone_go_on_behind_the_rest(server: Serving, p
             assert lines[0].endswith(f"-{number}")
             assert [line.partition(":")[0] for line in lines] == ["id", "event", "data"] if is_message else ["id"]
         assert [(await event(other))["event"] for _ in range(3)] == ["message", "reaction", "message"]
-
-
-async def test_a_moderator_deletes_what_others_wrote_at_any_time_and_edits_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def moderator(principal: Principal, action: Action, room: str) -> bool:
-        return True
-
-    async with serving(edit_window=0.0) as server, connect(server.address) as peer, chatter(server.address) as friend:
-        await friend.ask("publish", room="lobby", text="spam")
-        monkeypatch.setattr(Principal, "may", moderator)
-        assert (await act(peer, "PATCH", "/1", text="x")).error == "forbidden"
-        assert (await act(peer, "DELETE", "/1")).status == 200
-        deletion = (await history(server))[1]
-        assert (deletion["type"], deletion["user"] != friend.hello["user"]) == ("delete", True)

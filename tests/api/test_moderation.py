@@ -208,6 +208,7 @@ async def test_a_deletion_by_a_moderator_is_written_down_and_one_by_its_author_i
         assert (await say(address, who)).status == 201
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1", who=BOB)).status == 403
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/2", who=BOB)).status == 200
+    assert (await moderate(address, "PATCH", "/rooms/lobby/messages/1", text="x")).status == 403, "nobody edits it"
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 200
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 410
     async with chatter(address, headers=MODERATOR) as moderator:

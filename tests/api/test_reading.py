@@ -47,31 +47,19 @@ async def test_how_far_one_has_read_and_what_is_unread(server: Serving, peer: Pe
     await publish(server.address, "ops", "hi")
     assert await unread(peer) == {}
     async with joined(server, "lobby", ANN) as ann:
+        await publish(server.address, "lobby", "for Ann", mentions=[ann.hello["user"]["id"]])
         await ann.say(type="read", room="lobby", offset=2)
         assert (await ann.ask("read", room="lobby", offset=1)) == {
             "type": "read", "id": "q2", "room": "lobby", "offset": 1,
         }  # fmt: skip
     answer = await put_read(peer, "ops", {"offset": 9})
     assert (answer.status, answer.body) == (204, b"")
-    assert await unread(peer) == {"lobby": counts(2, 3), "ops": counts(1, 0)}
+    assert await unread(peer) == {"lobby": counts(2, 4, 1), "ops": counts(1, 0)}
     assert await unread(peer, who=BOB) == {}
     await publish(server.address, "ops", "more")
     await put_read(peer, "lobby", {"offset": 1 << 52})
     await put_read(peer, "nowhere", {"offset": 1})
-    assert await unread(peer) == {"lobby": counts(5, 0), "ops": counts(1, 1)}, "nobody has read what came later"
-
-
-async def test_mentions_and_what_is_no_message(server: Serving, peer: Peer) -> None:
-    async with joined(server, "lobby", ANN) as ann:
-        for mentions in ([ann.hello["user"]["id"]], ["u_x"], []):
-            await publish(server.address, "lobby", "hi", mentions=mentions)
-        await ann.ask("publish", room="lobby", text="mine")
-        await ann.ask("react", room="lobby", offset=1, emoji="👍", on=True)
-        await ann.say(type="read", room="lobby", offset=0)
-        assert (await ann.ask("read", room="lobby", offset=0))["offset"] == 0
-        assert await unread(peer) == {"lobby": counts(0, 3, 1)}
-        await put_read(peer, "lobby", {"offset": 1})
-        assert await unread(peer) == {"lobby": counts(1, 2)}
+    assert await unread(peer) == {"lobby": counts(6, 0), "ops": counts(1, 1)}, "nobody has read what came later"
 
 
 async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,33 +162,3 @@ async def test_what_is_refused(server: Serving, peer: Peer) -> None:
     foreign = {"Origin": "https://evil.example"}
     for method, path in (("GET", "/unread"), ("POST", "/rooms/lobby/typing"), ("PUT", "/rooms/lobby/read")):
         assert (await ask(server.address, method, path, headers=foreign)).status == 403
-
-
-# -- presence ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.jumping_clock
-async def test_an_event_stream_hears_of_who_comes(server: Serving, peer: Peer) -> None:
-    await open_stream(peer)
-    async with joined(server, "lobby", ANN) as ann:
-        user, here = ann.hello["user"], 0
-        while here < 2:
-            found = await event(peer, "presence")
-            told = json.loads(found["data"])
-            here = told["members"]
-        assert "id" not in found
-        assert (told["type"], told["room"], told["left"]) == ("presence", "lobby", [])
-        assert user in told["joined"]
-
-
-async def test_somebody_stays_for_a_while_and_one_who_leaves_goes_at_once(server: Serving, peer: Peer) -> None:
-    async def here() -> int:
-        count: int = (await peer.request("GET", "/rooms/lobby/members")).json["count"]
-        return count
-
-    async with joined(server, "lobby", ANN), joined(server, "lobby", BOB) as bob:
-        assert await here() == 2
-        await bob.ask("leave", room="lobby")
-        assert await here() == 1
-    await server.held(1)
-    assert await here() == 1

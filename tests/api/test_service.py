@@ -168,39 +168,18 @@ async def test_there_is_nothing_elsewhere(peer: Peer) -> None:
     assert (await peer.request("GET", "/healthz")).json == {"status": "ok"}
 
 
-async def test_an_absolute_target_and_an_escaped_path_are_the_same_place(server: Serving, peer: Peer) -> None:
-    await publish(server.address, "lobby", "hi")
-    plain = (await peer.request("GET", "/rooms/lobby")).body
-    assert (await peer.request("GET", "http://localhost/rooms/lobby")).body == plain
-    assert (await peer.request("GET", "/rooms/l%6fbby")).body == plain
-
-
-async def test_an_old_client_is_answered_and_closed(peer: Peer) -> None:
-    await peer.send(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-    answer = await peer.response()
-    assert (answer.status, answer.headers["connection"]) == (200, "close")
-    assert await peer.rest() == b""
-
-
 # -- whose request it is --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "origin",
-    [{}, {"Origin": "http://localhost"}, {"Origin": "https://localhost"}],  # the last: behind a proxy that ends TLS
-)
-async def test_a_cookie_makes_one_person_of_every_transport(server: Serving, origin: dict[str, str]) -> None:
+async def test_the_page_sets_a_guests_cookie_once(server: Serving) -> None:
     page = await ask(server.address, "GET", "/")
     cookie = page.headers["set-cookie"]
-    match = re.fullmatch(r"(chat_session=[\w-]+); Path=/; Max-Age=\d+; HttpOnly; SameSite=Lax", cookie)
+    match = re.fullmatch(r"(chat_session=([\w-]+)); Path=/; Max-Age=\d+; HttpOnly; SameSite=Lax", cookie)
     assert match
-    headers = {"Cookie": f"theme=dark; {match[1]}", **origin}
+    headers = {"Cookie": f"theme=dark; {match[1]}", "Origin": "https://localhost"}  # behind a proxy that ends TLS
     async with chatter(server.address, headers=headers) as friend:
         assert "set-cookie" not in friend.handshake.headers
-        assert friend.hello["session"] == match[1].partition("=")[2]
-        await ask(server.address, "POST", "/rooms/lobby/messages", b"hi", headers=headers)
-        (message,) = (await friend.ask("history", room="lobby"))["messages"]
-        assert message["user"] == friend.hello["user"]
+        assert friend.hello["session"] == match[2]
     assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=headers)).headers
 
 
@@ -272,16 +251,6 @@ async def test_every_answer_forbids_to_guess_and_json_ends_its_line_and_is_not_k
             assert answer.headers["cache-control"] == "no-store", "it may be what only this user may read"
 
 
-async def test_a_browser_that_has_it_is_told_so(peer: Peer) -> None:
-    first = await peer.request("GET", "/chat.js")
-    etag = first.headers["etag"]
-    for value in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-        again = await peer.request("GET", "/chat.js", headers={"If-None-Match": value})
-        assert (again.status, again.headers["etag"], again.body) == (304, etag, b""), value
-    changed = await peer.request("GET", "/chat.js", headers={"If-None-Match": '"other"'})
-    assert (changed.status, changed.body) == (200, first.body)
-
-
 # -- the handshake --------------------------------------------------------------------------------------------------
 
 
@@ -289,34 +258,10 @@ async def test_a_bad_upgrade_is_a_clear_answer_and_the_connection_lives(peer: Pe
     """tests/protocol has the other cases."""
     for wire, status, code in [
         (request("GET", "/ws"), 426, "upgrade_required"),
-        (upgrade(headers={"Upgrade": "h2c"}), 426, "upgrade_required"),
-        (upgrade(headers={"Sec-WebSocket-Version": "8"}), 426, "upgrade_required"),
         (upgrade(without=["Sec-WebSocket-Key"]), 400, "bad_request"),
         (upgrade().replace(b"GET", b"POST"), 405, "method_not_allowed"),
-        (upgrade().replace(b"GET", b"HEAD"), 405, "method_not_allowed"),
         (upgrade("/echo"), 404, "not_found"),
     ]:
         await peer.send(wire)
-        head_only = wire.startswith(b"HEAD")
-        answer = await peer.response(head_only=head_only)
-        assert answer.status == status
-        if status == 426:
-            assert answer.headers["sec-websocket-version"] == "13"
-        if not head_only:
-            assert answer.error == code
-
-
-@pytest.mark.parametrize(
-    ("offered", "chosen"),
-    [
-        ({"Sec-WebSocket-Protocol": "x, chat.v1"}, "chat.v1"),
-        ({"Sec-WebSocket-Protocol": "x, chat.v2"}, None),
-        ({"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}, None),
-    ],
-)
-async def test_the_subprotocol_is_ours_or_none_and_no_extension(
-    server: Serving, offered: dict[str, str], chosen: str | None
-) -> None:
-    async with chatter(server.address, headers=offered) as friend:
-        assert friend.handshake.headers.get("sec-websocket-protocol") == chosen
-        assert "sec-websocket-extensions" not in friend.handshake.headers
+        answer = await peer.response()
+        assert (answer.status, answer.error) == (status, code)

@@ -9,8 +9,9 @@ from tests.support.serving import serving
 async def test_hello() -> None:
     async with (
         serving(publish_rate=7.5, message_rate=20.0, ping_interval=25.0) as server,
-        chatter(server.address) as friend,
+        chatter(server.address, headers={"Sec-WebSocket-Protocol": "x, chat.v1"}) as friend,
     ):
+        assert friend.handshake.headers["sec-websocket-protocol"] == "chat.v1"
         hello = friend.hello
         assert list(hello) == ["type", "protocol", "session", "user", "ping", "limits"]
         assert (hello["protocol"], hello["ping"]) == ("chat.v1", 25)
