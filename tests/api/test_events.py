@@ -6,7 +6,7 @@ import pytest
 
 from tests.api.asking import event, open_stream
 from tests.support.peers import Peer, connect, publish, request
-from tests.support.serving import Serving, eventually, serving
+from tests.support.serving import Serving, serving
 
 
 async def test_an_event_is_a_message_and_its_cursor_and_without_a_cursor_it_begins_now(
@@ -70,20 +70,3 @@ async def test_streams_that_make_no_sense(peer: Peer) -> None:
     ]:
         answer = await peer.request("GET", path, headers={"Last-Event-ID": last_id})
         assert (answer.status, answer.error) == (400, code)
-
-
-@pytest.mark.jumping_clock
-async def test_a_listener_is_a_member_until_a_moment_after_its_stream_has_ended() -> None:
-    async with serving(presence_grace=1.0) as server, connect(server.address) as peer:
-
-        async def here() -> int:
-            count: int = (await peer.request("GET", "/rooms/lobby/members")).json["count"]
-            return count
-
-        async def nobody() -> bool:
-            return await here() == 0
-
-        async with connect(server.address) as listener:
-            await open_stream(listener)
-            assert await here() == 1
-        await eventually(nobody)

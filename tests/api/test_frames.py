@@ -45,25 +45,6 @@ async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
             assert [message["text"] for message in heard] == [f"m{n}" for n in range(1, 601)]
 
 
-async def test_repeats_of_stored_messages_do_not_stop_a_publisher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client that resends everything it had no ack for: repeats make no news, so nobody else would wake it."""
-    monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 1)
-    async with (
-        serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=16, serving_deadline=10.0) as server,
-        chatter(server.address) as member,
-        chatter(server.address) as friend,
-    ):
-        await member.ask("join", room="lobby")
-        await member.next("presence")  # which would wake it as well
-        wire = b"".join(say(type="publish", id=n, room="lobby", text=f"m{n}", key=f"k{n}") for n in range(1, 61))
-        for _ in range(2):
-            await friend.peer.send(wire)
-            acks = [await friend.next("ack") for _ in range(60)]
-            assert [ack["offset"] for ack in acks] == list(range(1, 61))
-
-
 async def test_a_publisher_that_closes_behind_its_messages(server: Serving) -> None:
     """Its messages are kept, though it did not wait, and it is counted as one that closed in good order."""
     behind = frame((1000).to_bytes(2, "big"), opcode=8)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.peers import Answer, Peer, chatter, connect, publish, request
-from tests.support.serving import Serving, eventually, serving
+from tests.support.serving import Serving, serving
 
 
 def page_of(answer: Answer, room: str = "lobby") -> Any:
@@ -118,15 +118,3 @@ async def test_a_held_poll_behind_which_another_request_is_sent_is_answered_at_o
     await publish(server.address, "lobby", "news")
     missed = page_of(await peer.request("GET", f"/rooms/lobby/messages?after={page['cursor']}&wait=60"))
     assert texts(missed) == ["news"], "its cursor is where it was"
-
-
-async def test_a_client_that_vanishes_from_a_poll_leaves_nothing(server: Serving) -> None:
-    async with connect(server.address) as peer:
-        await peer.send(request("GET", "/rooms/lobby/messages?after=0&wait=60"))
-        await server.in_phase("held")
-
-    async def released() -> bool:
-        return await server.metric("chatserver_held_polls") == 0
-
-    await eventually(released)
-    await server.held(0)

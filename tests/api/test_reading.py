@@ -78,11 +78,12 @@ async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.jumping_clock
-async def test_a_users_other_connections_are_told_and_nobody_else(server: Serving, peer: Peer) -> None:
-    await publish(server.address, "lobby", "hi")
+async def test_a_users_other_connections_are_told(server: Serving, peer: Peer) -> None:
+    """tests/chat/test_notices.py has that nobody else is, here and for typing."""
+    for text in ("hi", "there"):
+        await publish(server.address, "lobby", text)
     async with (
-        joined(server, "lobby", ANN) as ann, joined(server, "lobby", ANN) as phone, joined(server, "lobby", BOB) as bob,
-        connect(server.address) as stream,
+        joined(server, "lobby", ANN) as ann, joined(server, "lobby", ANN) as phone, connect(server.address) as stream,
     ):  # fmt: skip
         await open_stream(stream, headers=ANN)
         await ann.say(type="read", room="lobby", offset=1)
@@ -90,49 +91,23 @@ async def test_a_users_other_connections_are_told_and_nobody_else(server: Servin
         assert await phone.next("read") == told
         found = await event(stream, "read")
         assert (json.loads(found["data"]), "id" in found) == (told, False)
-        await put_read(peer, "lobby", {"offset": 1})
-        assert await ann.next("read") == told, "and the first one it is told: it knew of its own"
-        await publish(server.address, "lobby", "more")
-        heard: list[Any] = []
-        while not heard or heard[-1]["type"] != "message":
-            heard.append(await bob.hear())
-        assert not [each for each in heard if each["type"] == "read"]
+        await put_read(peer, "lobby", {"offset": 2})
+        assert await ann.next("read") == {**told, "offset": 2}, "it was not told of its own marker"
 
 
 @pytest.mark.parametrize("transport", ["websocket", "http"])
-async def test_who_types_is_told_to_the_others(server: Serving, peer: Peer, transport: str) -> None:
+async def test_typing_is_told_to_the_others(server: Serving, peer: Peer, transport: str) -> None:
     async with joined(server, "lobby", ANN) as ann, joined(server, "lobby", BOB) as bob, connect(server.address) as eve:
         await open_stream(eve)
-        for _ in range(3):
-            if transport == "websocket":
-                await ann.say(type="typing", room="lobby")
-            else:
-                answer = await peer.request("POST", "/rooms/lobby/typing", headers=ANN)
-                assert (answer.status, answer.body) == (204, b"")
+        if transport == "websocket":
+            await ann.say(type="typing", room="lobby")
+        else:
+            answer = await peer.request("POST", "/rooms/lobby/typing", headers=ANN)
+            assert (answer.status, answer.body) == (204, b"")
         told = {"type": "typing", "room": "lobby", "user": ann.hello["user"]}
         assert await bob.next("typing") == told
         found = await event(eve, "typing")
         assert (json.loads(found["data"]), "id" in found) == (told, False)
-        await publish(server.address, "lobby", "hi")
-        for client in (ann, bob):
-            heard: list[Any] = []
-            while not heard or heard[-1]["type"] != "message":
-                heard.append(await client.hear())
-            assert not [each for each in heard if each["type"] == "typing"]
-
-
-async def test_a_long_poll_does_not_wake_for_typing(server: Serving, peer: Peer) -> None:
-    stored = await publish(server.address, "lobby", "hi")
-    async with connect(server.address) as poller:
-        path = f"/rooms/lobby/messages?after={stored['cursor']}&wait=30"
-        async with joined(server, "lobby", ANN) as ann:
-            await poller.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            await server.in_phase("held")
-            await peer.request("POST", "/rooms/lobby/typing", headers=BOB)
-            await ann.next("typing")
-            assert await server.metric("chatserver_connections", phase="held") == 1
-        await publish(server.address, "lobby", "news")
-        assert [each["text"] for each in (await poller.response()).json["messages"]] == ["news"]
 
 
 async def test_silent_commands_are_counted_like_others(server: Serving) -> None:

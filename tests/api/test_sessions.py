@@ -103,12 +103,6 @@ async def test_a_session_takes_a_name_and_nothing_odd(server: Serving, peer: Pee
     assert (await peer.request("PUT", "/session")).headers["allow"] == "DELETE, GET, HEAD, POST"
 
 
-async def test_a_page_of_another_site_makes_no_session(server: Serving) -> None:
-    for method in ("GET", "POST"):
-        answer = await ask(server.address, method, "/session", headers={"Origin": "https://evil.example"})
-        assert (answer.status, answer.error) == (403, "forbidden")
-
-
 # -- on an open WebSocket ---------------------------------------------------------------------------------------------
 
 

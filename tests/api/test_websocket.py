@@ -54,14 +54,8 @@ async def test_a_talk(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (members["members"], members["count"]) == ([user, other.hello["user"]], 2)
         told = await friend.next("presence")
         assert (told["joined"], told["left"], told["members"]) == ([], [other.hello["user"]], 1)
-        for after in (1, f"{ack['cursor'].partition('-')[0]}-1"):
-            again = await friend.ask("join", room="lobby", after=after)
-            assert [message["offset"] for message in again["messages"]] == [2]
-            assert (again["recovered"], again["members"]) == (True, 1)
+        assert [each["offset"] for each in (await friend.ask("join", room="lobby", after=1))["messages"]] == [2]
         assert (await friend.ask("join", room="lobby", after="other-57"))["recovered"] is False
-        for bound in ({"before": 2}, {"after": 0, "limit": 1}):
-            page = await friend.ask("history", room="lobby", **bound)
-            assert [message["offset"] for message in page["messages"]] == [1]
         page = await friend.ask("history", room="lobby", limit=1)
         assert list(page) == ["type", "id", "room", "cursor", "recovered", "messages"]
         assert page["messages"] == [{name: value for name, value in own.items() if name != "type"}]
