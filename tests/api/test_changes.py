@@ -181,7 +181,7 @@ async def test_each_counts_against_the_rate_of_publishing() -> None:
         assert (refused["code"], refused["retry_after"] > 0) == ("rate_limited", True)
 
 
-async def test_a_held_poll_is_answered_and_nobody_gets_a_deleted_text_again(server: Serving, peer: Peer) -> None:
+async def test_a_deletion_answers_a_held_poll_and_its_text_is_in_no_later_answer(server: Serving, peer: Peer) -> None:
     """Not from the ring, not from a cached answer, not from the log."""
     for number in range(3):
         await publish(server.address, "lobby", f"secret {number}")
@@ -198,7 +198,7 @@ async def test_a_held_poll_is_answered_and_nobody_gets_a_deleted_text_again(serv
 
 @pytest.mark.parametrize("loaded", [False, True], ids=["from the log", "from the ring"])
 async def test_messages_alone(tmp_path: Path, *, loaded: bool) -> None:
-    """Pages have as many messages as were asked for, whatever happened to others; cursors pass over the rest."""
+    """A page has as many messages as its limit, and its cursor is behind the records that are left out."""
     url = f"sqlite:{tmp_path / 'chat.db'}"
     async with serving(log=url) as server, connect(server.address) as peer:
         for number in range(1, 4):

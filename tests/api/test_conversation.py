@@ -32,7 +32,7 @@ Clock = trio.testing.MockClock
 
 
 class Listener(Principal, gc=False, frozen=True, eq=False):
-    """Somebody who may only listen, and not in `secret`."""
+    """A user who may only read, and not in `secret`."""
 
     def may(self, action: Action, room: str) -> bool:
         return action is Action.READ and room != "secret"
@@ -145,7 +145,7 @@ async def test_a_busy_log_is_told_at_once(autojump_clock: Clock, monkeypatch: py
         assert ann.session.in_flight == 1
 
 
-async def test_who_publishes_too_often_is_told_when_to_come_back(autojump_clock: Clock) -> None:
+async def test_a_refusal_by_the_publish_rate_says_when_to_try_again(autojump_clock: Clock) -> None:
     async with talking(publish_rate=1.0) as (_, client):
         ann = client()
         assert [ann.hear(Publish("lobby", "hi")) for _ in range(2)] == [None, None]
@@ -220,7 +220,7 @@ async def test_joining_again_begins_anew_from_the_cursor_it_gives(autojump_clock
         assert len(it.hub.rooms["lobby"].presence) == 1
 
 
-async def test_so_many_rooms_and_so_many_empty_ones(autojump_clock: Clock) -> None:
+async def test_a_connection_is_limited_in_rooms_and_in_empty_rooms(autojump_clock: Clock) -> None:
     async with talking(max_rooms_per_connection=3, max_empty_rooms=1) as (it, client):
         for room in ("a", "b", "c"):
             await it.publish(room, "hi")
@@ -243,7 +243,7 @@ async def test_so_many_rooms_and_so_many_empty_ones(autojump_clock: Clock) -> No
         await ann.answer(Join("mine too"))
 
 
-async def test_who_goes_while_its_room_is_loaded_is_in_no_room(autojump_clock: Clock) -> None:
+async def test_a_connection_that_closes_while_its_room_is_loaded_is_in_no_room(autojump_clock: Clock) -> None:
     async with talking() as (it, client), trio.open_nursery() as nursery:
         it.log.delay = 1.0
         ann = client()
@@ -296,7 +296,7 @@ async def test_questions_that_need_no_log(autojump_clock: Clock) -> None:
     [Publish("lobby", "hi", id=1), Join("secret", id=1), History("secret", id=1), Members("secret", id=1)],
     ids=lambda command: type(command).__name__,
 )
-async def test_what_somebody_may_not_do_is_refused(autojump_clock: Clock, command: ClientMessage) -> None:
+async def test_a_command_without_the_right_is_refused(autojump_clock: Clock, command: ClientMessage) -> None:
     async with talking() as (it, client):
         listener = client(Listener)
         await listener.answer(Join("lobby"))

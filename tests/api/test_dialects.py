@@ -41,7 +41,7 @@ class Lines(Dialect):
         if word == "say":
             return Publish(room, text)
         if word not in commands:
-            raise MessageError(ErrorCode.UNKNOWN_TYPE, f"nobody knows how to {word}")
+            raise MessageError(ErrorCode.UNKNOWN_TYPE, f"{word} is not known")
         return commands[word]
 
     def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
@@ -80,11 +80,11 @@ async def test_a_third_dialect_chats_with_the_first(monkeypatch: pytest.MonkeyPa
         await peer.head()
         assert [await line(peer) for _ in range(3)] == ["you are in lobby", "said 2", "lobby 2 hi, Ann"]
         assert (await friend.next("message"))["text"] == "hi, Ann"
-        await friend.ask("publish", room="lobby", text="hello, whoever you are")
-        assert await line(peer) == "lobby 3 hello, whoever you are"
+        await friend.ask("publish", room="lobby", text="hello, you two")
+        assert await line(peer) == "lobby 3 hello, you two"
         await peer.send(frame("dance") + frame("leave lobby") + frame("leave lobby") + frame("ping"))
         told = [await line(peer) for _ in range(4)]
-        assert told == ["no: nobody knows how to dance", "left", "no: this connection has not joined lobby", "alive"]
+        assert told == ["no: dance is not known", "left", "no: this connection has not joined lobby", "alive"]
         await peer.send(frame(b"\x03\xe8", opcode=8))
         assert await peer.rest() == b"\x88\x02\x03\xe8"
 

@@ -77,7 +77,7 @@ def test_a_gap_is_an_event_that_moves_the_cursor_and_what_is_in_no_log_does_not(
         assert (event["event"], json.loads(event["data"])) == (told["type"], {"room": "lobby", **told})
 
 
-def test_a_listing_is_made_once_until_somebody_comes_or_goes() -> None:
+def test_a_listing_is_encoded_again_only_after_a_change() -> None:
     presence = Presence()
     presence.enter(PEOPLE[0])
     first = ENCODER.listing(presence)
@@ -94,7 +94,7 @@ def test_a_listing_is_made_once_until_somebody_comes_or_goes() -> None:
     assert ENCODER.listing(presence) is not large
 
 
-def test_a_listing_leaves_the_cache_of_authors_to_those_who_write() -> None:
+def test_a_listing_does_not_use_the_cache_of_authors() -> None:
     """People of whom most say nothing were put into it one by one, which made a listing of 450 take 5 ms."""
     presence = Presence()
     for number in range(50):

@@ -56,7 +56,7 @@ OURS = "http://127.0.0.1:8000"
         *((site, ALLOWED, (APP, "http://localhost:3000")) for site in (None, "cross-site", "same-site")),
     ],
 )
-def test_whose_page_it_is(site: str | None, source: Source, origins: tuple[str | None, ...]) -> None:
+def test_the_source_of_a_request(site: str | None, source: Source, origins: tuple[str | None, ...]) -> None:
     for origin in origins:
         assert source_of(fields(origin=origin, site=site), PLAIN) is source, origin
 
@@ -83,7 +83,7 @@ def test_whose_page_it_is(site: str | None, source: Source, origins: tuple[str |
         (ANYWHERE, None, None, "cross-site", FOREIGN),
     ],
 )
-def test_whose_page_it_is_by_other_names(
+def test_the_source_of_a_request_under_other_names(
     held: Policy, host: str | None, origin: str | None, site: str | None, source: Source
 ) -> None:
     assert source_of(fields(host, origin, site), held) is source
@@ -170,7 +170,7 @@ def test_a_preflight_names_the_methods_of_the_path() -> None:
     assert "Content-Type" in told["Access-Control-Allow-Headers"].split(", ")
 
 
-# -- whatever the fields are ------------------------------------------------------------------------------------------
+# -- any fields ------------------------------------------------------------------------------------------
 
 # Of labels, and not from a regular expression, which takes twenty times as long to draw.
 LABELS = st.text(f"{ascii_lowercase}{digits}-", max_size=9).map(lambda text: f"n{text}".rstrip("-"))

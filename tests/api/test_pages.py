@@ -1,4 +1,4 @@
-"""Where reading starts for a cursor; an answer has a bound in bytes whatever its limit, and nothing is lost by it."""
+"""Where a page starts for a cursor, and the bound in bytes of an answer, by which no message is lost."""
 
 from typing import Any
 

@@ -43,8 +43,8 @@ async def test_an_empty_answer_when_the_time_is_up(path: str) -> None:
         assert await server.metric("chatserver_held_polls") == 0
 
 
-async def test_many_rooms_that_nobody_wrote_in() -> None:
-    """A poll may name so many of them, whatever others do, and as many as it likes of those with a past."""
+async def test_a_poll_is_limited_in_rooms_without_messages() -> None:
+    """The limit does not depend on other clients, and rooms with messages do not count."""
     made_up = "&".join(f"room=mine{number}" for number in range(3))
     async with serving(max_empty_rooms=2) as server, connect(server.address) as peer:
         for number in range(3):

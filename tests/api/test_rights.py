@@ -72,7 +72,7 @@ async def test_writing_and_reading_are_two_things(closed: Serving) -> None:
         await refused(peer, "GET", "/rooms/jobs/messages")
 
 
-async def test_a_list_shows_what_somebody_may_read(closed: Serving) -> None:
+async def test_a_list_shows_the_rooms_that_the_user_may_read(closed: Serving) -> None:
     answer = await ask(closed.address, "GET", "/rooms")
     assert sorted(room["room"] for room in answer.json["rooms"]) == ["jobs", "lobby", "news"]
     answer = await ask(closed.address, "GET", "/rooms?limit=1")

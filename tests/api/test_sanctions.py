@@ -206,7 +206,7 @@ async def test_a_ban_from_everywhere_closes_websockets_of_any_dialect_and_in_no_
         assert (await other.ask("ping"))["type"] == "pong"
 
 
-async def test_who_becomes_somebody_else_on_an_open_websocket_is_bound_by_what_that_one_may(address: Address) -> None:
+async def test_auth_applies_the_sanctions_of_the_new_user(address: Address) -> None:
     ann, bob = await id_of(address, ANN), await id_of(address, BOB)
     token = ANN["Cookie"].partition("=")[2]
     await sanction(address, kind="ban", user=ann)
@@ -372,7 +372,7 @@ async def _lose(address: Address, who: dict[str, str], *rooms: str) -> object:
 
 @pytest.mark.parametrize("room", ["lobby", "*"])
 @pytest.mark.parametrize("how", ["kick", "ban a user", "ban a network"])
-async def test_who_has_no_connection_just_now_is_off_the_list_at_once(address: Address, how: str, room: str) -> None:
+async def test_a_user_without_a_connection_leaves_the_list_at_once(address: Address, how: str, room: str) -> None:
     others = [guest(f"other-{number}") for number in range(7)]
     for each in others:
         assert (await ask(address, "GET", "/poll?room=lobby", headers=each)).status == 200
@@ -391,7 +391,7 @@ async def test_who_has_no_connection_just_now_is_off_the_list_at_once(address: A
 
 
 @pytest.mark.jumping_clock
-async def test_who_has_no_connection_just_now_is_told_to_have_gone(address: Address) -> None:
+async def test_members_are_told_that_a_user_without_a_connection_has_left(address: Address) -> None:
     async with chatter(address) as watcher:
         await watcher.ask("join", room="lobby")
         user: Any = await _lose(address, ANN, "lobby")

@@ -163,8 +163,8 @@ async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkey
 
 
 @pytest.mark.jumping_clock
-async def test_who_looks_through_what_another_has_written_is_in_the_audit_trail(server: Serving, peer: Peer) -> None:
-    """Without what was looked for; looking for one's own messages is nobody's business."""
+async def test_a_search_for_another_users_messages_is_in_the_audit_trail(server: Serving, peer: Peer) -> None:
+    """Without the searched words. A search for one's own messages is not recorded."""
     async with chatter(server.address) as ann:
         await ann.ask("publish", room="lobby", text="tea")
         user = ann.hello["user"]["id"]
@@ -182,7 +182,7 @@ async def test_who_looks_through_what_another_has_written_is_in_the_audit_trail(
     assert "tea" not in entry.detail
 
 
-async def test_a_search_stores_the_markers_of_who_asks(server: Serving, peer: Peer) -> None:
+async def test_a_search_stores_the_users_markers(server: Serving, peer: Peer) -> None:
     stored = await publish(server.address, "lobby", "tea")
     markers = server.server.parts.services.markers
     with mock.patch("chatserver.chat.reading.STORE_EVERY", 3600.0):

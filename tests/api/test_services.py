@@ -1,4 +1,4 @@
-"""How often somebody may publish."""
+"""The publish rate of a user and of a network."""
 
 from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, PublishLimit
 from chatserver.chat.principal import Principal
@@ -47,7 +47,7 @@ def test_a_network_has_a_share_under_however_many_names() -> None:
     assert it.take(-3) == 0.0
 
 
-def test_who_is_refused_as_a_user_does_not_use_up_the_network() -> None:
+def test_a_refusal_by_the_users_rate_does_not_count_for_the_network() -> None:
     it = Limited(1.0)
     for _ in range(1000):
         it.take(1)

@@ -75,7 +75,7 @@ async def test_a_token_from_elsewhere_is_a_guest_without_that_name(server: Servi
 @pytest.mark.parametrize(
     "token", ["", "short", "a b", "x" * 65, "a" * 22 + "~", "\xff" * 22, "eyJhbGciOiJub25lIn0.e30."]
 )
-async def test_a_bearer_that_is_no_token_is_nobody(server: Serving, token: str) -> None:
+async def test_a_bearer_that_is_no_token_is_refused(server: Serving, token: str) -> None:
     for method, path in (("GET", "/session"), ("POST", "/session"), ("POST", "/rooms/lobby/messages")):
         answer = await ask(server.address, method, path, headers=bearer(token))
         assert (answer.status, answer.error) == (401, "unauthenticated"), path

@@ -60,7 +60,7 @@ async def test_a_poll_waits_behind_a_record_of_another_process(
         assert (page["recovered"], texts(page)) == (True, ["five"])
 
 
-async def test_a_poll_from_a_place_that_nobody_has_written_is_told_so(address: Address, log: ControlledLog) -> None:
+async def test_a_poll_from_an_unwritten_offset_is_not_recovered(address: Address, log: ControlledLog) -> None:
     await two_here_and_two_elsewhere(address, log)
     page = (await ask(address, "GET", "/rooms/lobby/messages?after=5&wait=20")).json
     assert (page["recovered"], texts(page)) == (False, ["one", "two", "three", "four"])

@@ -119,7 +119,9 @@ async def test_a_moderator_is_told_of_which_rooms(house: Serving) -> None:
         assert (said.json["moderator"], said.json["moderates"]) == (moderator, moderates)
 
 
-async def test_who_forges_too_much_waits_on_each_transport(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_forged_tokens_are_rate_limited_on_each_transport(
+    house: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert house.server.parts.services.identities._tokens is not None
     slow: KeyedBuckets[str] = KeyedBuckets(0.001, burst=tokens_module.FAILURE_BURST)
     monkeypatch.setattr(house.server.parts.services.identities._tokens, "_failures", slow)
@@ -138,7 +140,7 @@ async def test_who_forges_too_much_waits_on_each_transport(house: Serving, monke
 
 
 @pytest.mark.jumping_clock
-async def test_signing_in_changes_who_one_is_in_ones_rooms(house: Serving) -> None:
+async def test_auth_changes_the_member_in_its_rooms(house: Serving) -> None:
     async with chatter(house.address, headers=bearer(token(sub="u_bob", name="Bob"))) as bob:
         await bob.ask("join", room="lobby")
         async with chatter(house.address) as friend:

@@ -45,7 +45,7 @@ async def status(server: Serving, headers: dict[str, str]) -> int:
     return (await ask(server.address, "GET", "/session", headers=headers)).status
 
 
-async def test_every_token_of_a_person_ends_and_later_ones_hold(house: Serving) -> None:
+async def test_a_sign_out_ends_earlier_tokens_of_the_user_and_no_later_ones(house: Serving) -> None:
     mine, other, without, bob = old(), old(extra=1), token(iat=None), old(sub="u_bob")
     assert [await status(house, bearer(each)) for each in (mine, other, without, bob)] == [200] * 4
     await sign_out(house, cookie(mine))
@@ -55,9 +55,7 @@ async def test_every_token_of_a_person_ends_and_later_ones_hold(house: Serving) 
     assert (await ask(house.address, "DELETE", "/session", headers=bearer(mine))).status == 401
 
 
-async def test_beyond_a_number_of_users_nobody_else_can_sign_out_until_one_has_expired(
-    house: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sign_outs_of_users_are_limited_in_number(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """To drop the oldest, as those of guests are, would make tokens valid again that somebody has revoked."""
     monkeypatch.setattr("chatserver.log.signouts.MAX_USERS", 2)
     ann, bob, cat = (bearer(old(sub=f"u_{name}")) for name in ("ann", "bob", "cat"))
@@ -72,10 +70,10 @@ async def test_beyond_a_number_of_users_nobody_else_can_sign_out_until_one_has_e
 
 
 @pytest.mark.parametrize("ahead", [5.0004, -1e308])
-async def test_the_token_of_an_issuer_whose_clock_is_wrong_ends_too(house: Serving, ahead: float) -> None:
+async def test_a_sign_out_ends_a_token_from_an_issuer_with_a_wrong_clock(house: Serving, ahead: float) -> None:
     """It was accepted, and a sign-out by the same token left it valid: by its `iat` it was issued later.
 
-    One that was issued before all time could not sign out: 500, of an OverflowError.
+    A token with an `iat` of -1e308 could not sign out: 500, of an OverflowError.
     """
     mine = token(iat=time.time() + ahead)
     assert await status(house, bearer(mine)) == 200
@@ -170,7 +168,7 @@ async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(
 
 
 @pytest.mark.jumping_clock
-async def test_it_ends_what_is_open_on_every_transport_and_nobody_elses(
+async def test_a_sign_out_ends_the_users_connections_on_every_transport(
     house: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sign_outs_module, "SEARCH_STEP", 3)
@@ -231,7 +229,7 @@ async def test_several_at_a_time_are_all_found(house: Serving) -> None:
             nursery.start_soon(one, sub)
 
 
-async def test_a_guest_signs_out_and_is_somebody_new(house: Serving) -> None:
+async def test_a_guest_who_signs_out_becomes_a_new_guest(house: Serving) -> None:
     made = (await ask(house.address, "POST", "/session", b'{"name": "Ann"}', headers=JSON)).json
     async with chatter(house.address, headers=cookie(made["token"])) as friend:
         assert friend.hello["user"] == made["user"]
@@ -244,7 +242,7 @@ async def test_a_guest_signs_out_and_is_somebody_new(house: Serving) -> None:
         assert "set-cookie" in again.handshake.headers, "and is given another token"
 
 
-async def test_who_has_no_token_has_nothing_to_sign_out_of(house: Serving) -> None:
+async def test_a_sign_out_without_a_token_only_clears_the_cookie(house: Serving) -> None:
     await sign_out(house, {})
     await sign_out(house, cookie("a.b.c"))
     answer = await ask(house.address, "DELETE", "/session", headers={"Origin": "https://evil.example"})

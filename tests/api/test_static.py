@@ -29,7 +29,7 @@ MOST_LINES = 400
         ("", False),
     ],
 )
-async def test_a_file_is_compressed_for_those_who_take_it(peer: Peer, accepted: str, is_gzip: bool) -> None:
+async def test_a_file_is_compressed_if_the_client_accepts_gzip(peer: Peer, accepted: str, is_gzip: bool) -> None:
     answer = await peer.request("GET", "/client.js", headers={"Accept-Encoding": accepted})
     body = (WEB / "client.js").read_bytes()
     assert (answer.status, answer.headers["vary"]) == (200, "Accept-Encoding")

@@ -1,4 +1,4 @@
-"""What a token must be. Whatever is wrong with one, the words of the refusal are the same."""
+"""The requirements for a token. A refusal has the same words for each of them."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""A proxy that signs people in: believed where it is trusted, and nobody else is."""
+"""A proxy that signs people in by a header, which is read from trusted proxies only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ async def who(server: Serving, headers: Mapping[str, str], *, source: str = "") 
     return (await ask(server.address, "GET", "/session", headers=headers, source=source)).json
 
 
-async def test_who_a_trusted_proxy_names_has_signed_in() -> None:
+async def test_a_user_named_by_a_trusted_proxy_has_signed_in() -> None:
     async with serving(**TRUSTED) as server:
         ann = {"X-Forwarded-User": "ann", "X-Forwarded-For": "198.51.100.7"}
         told = await who(server, ann)
@@ -39,7 +39,7 @@ async def test_who_a_trusted_proxy_names_has_signed_in() -> None:
         assert (await who(server, {**ann, "Authorization": f"Bearer {guest}"}))["guest"], "a bearer comes first"
 
 
-async def test_nobody_else_is_believed() -> None:
+async def test_the_header_of_any_other_peer_is_ignored() -> None:
     async with serving(**TRUSTED) as server:
         for _ in range(2):
             assert (await who(server, {"X-Forwarded-User": "ann"}, source=STRANGER))["guest"]

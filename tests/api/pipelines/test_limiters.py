@@ -59,7 +59,7 @@ async def test_a_key_of_a_limit_has_its_shard() -> None:
     assert sum(len(set(shard.asked)) for shard in shards) == 60
 
 
-async def test_no_limit_asks_nobody() -> None:
+async def test_a_rate_of_zero_asks_no_shard() -> None:
     shard = NotedShard()
     await Limiters([shard], trio.current_time).take(Limit("user", 0.0, 1.0), 7)
     assert shard.asked == []

@@ -215,7 +215,7 @@ async def test_what_is_altered_during_a_search_is_not_shown_as_it_was(
     assert len(stage.reader) == 0
 
 
-async def test_what_may_not_be_read_is_not_in_the_answer_nor_asked_for(
+async def test_rooms_that_may_not_be_read_are_neither_queried_nor_in_the_answer(
     autojump_clock: Clock, systems: Systems, stage: Stage
 ) -> None:
     """And the search goes on while little of what it finds may be read, but not for ever."""
