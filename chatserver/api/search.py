@@ -138,16 +138,16 @@ class SearchHandlers:
     async def _recent_rooms(self, limit: int) -> list[str]:
         return [summary.room for summary in await self._services.log.rooms(limit)]
 
-    async def _write_audit(self, searched: Searched) -> None:
+    async def _write_audit(self, asked: Asked) -> None:
         """Put a search for another user's messages into the audit trail, without the searched words."""
         await trio.lowlevel.checkpoint()
-        question, visitor = searched.asked.question, searched.asked.visitor
+        question, visitor = asked.question, asked.visitor
         if question.user not in (None, visitor.author.id):
             self._services.audit.note_search(visitor, question.user, question.room or EVERYWHERE)
 
-    async def _store_markers(self, searched: Searched) -> None:
+    async def _store_markers(self, asked: Asked) -> None:
         """Store read markers: the user may continue on another server, which needs them."""
-        await self._services.markers.store(searched.asked.visitor.author.id)
+        await self._services.markers.store(asked.visitor.author.id)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

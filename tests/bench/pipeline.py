@@ -21,7 +21,7 @@ import trio
 
 from chatserver.api.pipelines.limiters import Limiters, search_limits
 from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.pipelines.search import QUERIED_ROOMS, ROOMS_CONSIDERED, Asked, Ranking, Searched, SearchPipeline
+from chatserver.api.pipelines.search import QUERIED_ROOMS, ROOMS_CONSIDERED, Asked, Ranking, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.principal import Principal
@@ -90,7 +90,7 @@ class Searching:
             for room in (await self._recent_rooms(ROOMS_CONSIDERED))[:QUERIED_ROOMS]:
                 await self._rank(msgspec.structs.replace(asked.question, room=room), ranking)
         hits = ranking.best(asked.limit)
-        self._later(sessions.touch, Searched(asked, hits, {}, 0, [], False, 0.0))
+        self._later(sessions.touch, asked)
         return len(hits)
 
     async def _rank(self, question: Question, ranking: Ranking) -> int | None:

@@ -1,7 +1,7 @@
 """A search, from the question to the ranked messages, step by step.
 
     the limiters of user and network, each on its shard ─────────────────────┐
-    the session, made and stored if it is missing ───────────────────────────┼─ the answer ─┬─ the result caches
+    the session, made and stored if it is missing ───────────────────────────┼─ the answer ─┬─ the shared results
     the caches, else the index: all rooms ─┬─ room ─ ranked ─┬───────────────┘              ├─ the session, again
                                            └─ room ─ ranked ─┘                              └─ other steps given
 
@@ -67,7 +67,7 @@ class Sessions(Protocol):
     async def store(self, visitor: Principal) -> None:
         """Store a new session."""
 
-    async def touch(self, searched: Searched) -> None:
+    async def touch(self, asked: Asked) -> None:
         """Extend the lifetime of a session that was used."""
 
 
@@ -96,8 +96,8 @@ class FarResults(Protocol):
         """Store a result that was asked for after a lookup in this generation."""
 
 
-#: A step that runs once the answer is on its way.
-AfterStep: TypeAlias = Callable[[Searched], Awaitable[None]]
+#: A step that runs once the answer is on its way. It is not given the results, which it would keep in memory meanwhile.
+AfterStep: TypeAlias = Callable[[Asked], Awaitable[None]]
 
 
 class SearchPipeline:
@@ -122,11 +122,7 @@ class SearchPipeline:
         self._recent_rooms = recent_rooms
         self._start_in_background = start_in_background
         self._altered_meanwhile = altered_meanwhile
-        self._after_steps = [self._keep_results, *after_steps]
-        if sessions is not None:
-            self._after_steps.append(sessions.touch)
-        if far_results is not None:
-            self._after_steps.append(partial(self._share_results, far_results))
+        self._after_steps = [*after_steps] if sessions is None else [*after_steps, sessions.touch]
         self._far_results = far_results
         #: by part and generation of the results: nobody joins a query that began before a text was removed
         self._flights: SingleFlight[tuple[Part, int], _Answered] = SingleFlight()
@@ -135,8 +131,12 @@ class SearchPipeline:
         """Run the search. Raises OverLimitError and LogError."""
         with self._altered_meanwhile() as meanwhile:
             searched = await self._search(asked, meanwhile)
+        for part, found in searched.parts.items():
+            self._results.put(part, found, searched.generation)
         for step in self._after_steps:
-            self._start_in_background(step, searched)
+            self._start_in_background(step, asked)
+        if self._far_results is not None:
+            self._start_in_background(self._share_results, self._far_results, searched.unshared)
         return searched
 
     async def _search(self, asked: Asked, meanwhile: Reading) -> Searched:
@@ -208,16 +208,10 @@ class SearchPipeline:
 
     # -- afterwards -------------------------------------------------------------------------------------------------
 
-    async def _keep_results(self, searched: Searched) -> None:
-        """Cache the results in this process for the next few seconds."""
-        await trio.lowlevel.checkpoint()
-        for part, found in searched.parts.items():
-            self._results.put(part, found, searched.generation)
-
-    async def _share_results(self, far_results: FarResults, searched: Searched) -> None:
-        """Share the results with other processes."""
+    async def _share_results(self, far_results: FarResults, unshared: "list[Unshared]") -> None:
+        """Share results of the index with other processes."""
         async with side_by_side() as nursery:
-            for each in searched.unshared:
+            for each in unshared:
                 nursery.start_soon(far_results.put, *each)
 
 

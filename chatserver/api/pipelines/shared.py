@@ -14,7 +14,7 @@ import msgspec
 
 from chatserver.api.pipelines.limiters import Limit, LocalShard
 from chatserver.api.pipelines.results import RESULT_LIFETIME, Part
-from chatserver.api.pipelines.search import Lookup, Searched
+from chatserver.api.pipelines.search import Asked, Lookup
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found
 from chatserver.meters import TokenBucket
@@ -148,10 +148,10 @@ class SharedSessions:
         with suppress(SharedError):  # the next request makes it again
             await self._ask(visitor, b"SET", time_ns() // 1_000_000, b"EX", SESSION_LIFETIME)
 
-    async def touch(self, searched: Searched) -> None:
+    async def touch(self, asked: Asked) -> None:
         """See `Sessions.touch`."""
         with suppress(SharedError):
-            await self._ask(searched.asked.visitor, b"EXPIRE", SESSION_LIFETIME)
+            await self._ask(asked.visitor, b"EXPIRE", SESSION_LIFETIME)
 
     async def _ask(self, visitor: Principal, command: bytes, *arguments: bytes | int) -> object:
         name = f"session:{visitor.number}"

@@ -61,7 +61,7 @@ class Systems:
     async def store(self, visitor: Principal) -> None:
         await self.step("store")
 
-    async def touch(self, searched: Searched) -> None:
+    async def touch(self, asked: Asked) -> None:
         await self.step("touch")
 
     async def rooms(self, limit: int) -> Sequence[str]:
@@ -77,10 +77,10 @@ class Systems:
         assert generation == b"1"
         self.far[part] = found
 
-    async def audit(self, searched: Searched) -> None:
+    async def audit(self, asked: Asked) -> None:
         await self.step("audit")
 
-    async def marker(self, searched: Searched) -> None:
+    async def marker(self, asked: Asked) -> None:
         await self.step("marker")
 
 
