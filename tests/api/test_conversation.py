@@ -1,4 +1,4 @@
-"""What each command of a WebSocket does, over a hub at work and a sink that a test rules."""
+"""Each command of a WebSocket, over a real hub and a scripted sink."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""A message published arrives once, in order: one suite for every transport."""
+"""A message arrives once and in order: one suite for every transport."""
 
 from pathlib import Path
 

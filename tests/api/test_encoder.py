@@ -1,4 +1,4 @@
-"""Messages as every transport has them: JSON that is made once, events, cursors of one epoch, lists of people."""
+"""The JSON of records, events, and lists of people."""
 
 import json
 from typing import Any

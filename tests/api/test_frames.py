@@ -1,4 +1,4 @@
-"""A WebSocket below its messages: handshakes with frames behind them, pipelines, fragments, pings, closes, /echo."""
+"""A WebSocket below its messages: early frames, pipelines, closes, /echo."""
 
 from pathlib import Path
 

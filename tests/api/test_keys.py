@@ -1,4 +1,4 @@
-"""What may verify a token, what may not, and the secret that is made where there is none."""
+"""The keys that verify tokens, and the secret that is made if its file is missing."""
 
 import json
 import stat

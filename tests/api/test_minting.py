@@ -1,4 +1,4 @@
-"""`chatserver token`: what it makes is what the server takes."""
+"""`chatserver token` makes tokens that the server accepts."""
 
 from pathlib import Path
 

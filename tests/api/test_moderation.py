@@ -1,4 +1,4 @@
-"""What moderators ask, who may, and what is written down of it; slow mode (CONTRACT section 10)."""
+"""The requests of moderators, the rights for them, the audit trail, slow mode (CONTRACT section 10)."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The decision about pages: whose a request is, whether it was meant for us, and what a foreign page may still do."""
+"""The source of a request, the names of the server, and what a page of another site may do."""
 
 from collections.abc import Mapping
 from string import ascii_lowercase, digits

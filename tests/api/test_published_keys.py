@@ -1,8 +1,8 @@
-"""The keys that a provider publishes: fetched in a thread, when it is time, and never more than can be kept."""
+"""The keys that a provider publishes: when they are fetched, and the limits of a fetch."""
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -19,43 +19,42 @@ from tests.support.serving import eventually, serving
 from tests.support.tokens import jwk, token
 
 
-class Provider:
+class Provider(HTTPServer):
     """A web server with keys."""
 
-    def __init__(self) -> None:
-        self.status = 200
-        self.body = b""
-        self.headers: dict[str, str] = {}
-        self.asked = 0
-        self.url = ""
+    status, body, asked = 200, b"", 0
+    headers: Mapping[str, str] = {}
 
     def publish(self, *keys: dict[str, Any]) -> None:
         self.body = json.dumps({"keys": keys}).encode()
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/keys"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Provider
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        self.send_response(self.server.status)
+        for name, value in {**self.server.headers, "Content-Length": str(len(self.server.body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
 
 @contextmanager
 def provider() -> Iterator[Provider]:
-    it = Provider()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            it.asked += 1
-            self.send_response(it.status)
-            for name, value in it.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(it.body)))
-            self.end_headers()
-            self.wfile.write(it.body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        it.url = f"http://127.0.0.1:{server.server_port}/keys"
-        thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01))
+    with Provider(("127.0.0.1", 0), Handler) as it:
+        thread = threading.Thread(target=it.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield it
-        server.shutdown()
+        it.shutdown()
         thread.join()
 
 

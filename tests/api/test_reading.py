@@ -1,4 +1,4 @@
-"""Read markers, what is unread, and typing, on every transport (CONTRACT section 9)."""
+"""Read markers, unread counts and typing, on every transport (CONTRACT section 9)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the operator closes is closed in every request and command, and no answer tells what exists."""
+"""Closed rooms are refused in every request, and no answer tells whether they exist."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Mutes, bans and kicks, for those they are about: on every transport, at once."""
+"""Mutes, bans and kicks as their users see them, on every transport."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""`GET /search` (CONTRACT section 9): what is found, who may find it, and what a hostile question may cost."""
+"""`GET /search` (CONTRACT section 9): results, rights, and the cost of hostile questions."""
 
 from pathlib import Path
 from typing import Any

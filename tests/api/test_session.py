@@ -1,4 +1,4 @@
-"""The chain of rooms that a WebSocket is in, against a dictionary."""
+"""The linked list of the rooms of a WebSocket, against a dictionary."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""`/session` and names: one person over every transport, and nothing kept of a guest."""
+"""`/session` and names: a guest is one person over every transport."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A log that other processes write to: who comes with the cursor of another process is understood before any hint."""
+"""A log that other processes write to: their cursors, sanctions and sign-outs are understood here."""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""People with tokens, over every transport: who they are, what they may, and when that ends."""
+"""Users with tokens, over every transport: their identity, their rights, the end of their sign-in."""
 
 import time
 from collections.abc import AsyncIterator

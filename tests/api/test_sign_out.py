@@ -1,4 +1,4 @@
-"""Signing out everywhere: what was made before does not hold any more, on no transport and after no restart."""
+"""Signing out everywhere: earlier tokens are invalid on every transport, also after a restart."""
 
 import time
 from collections.abc import AsyncIterator, Iterable

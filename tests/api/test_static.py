@@ -1,4 +1,4 @@
-"""The page's files: compressed where a browser takes it, and small."""
+"""The page's files: compression, entity tags, size."""
 
 import gzip
 from pathlib import Path

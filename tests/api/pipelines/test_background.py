@@ -1,4 +1,4 @@
-"""Steps behind an answer: bounded in number and time, and no fault of one reaches another."""
+"""Steps behind an answer: their number and time are bounded, and a fault in one affects no other."""
 
 import pytest
 import trio

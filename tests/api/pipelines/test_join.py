@@ -1,4 +1,4 @@
-"""The pipeline of a join: the room and what was missed are read side by side, and nothing is left of what failed."""
+"""The pipeline of a join: its reads run side by side, and a failure leaves nothing behind."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

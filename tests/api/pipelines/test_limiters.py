@@ -1,4 +1,4 @@
-"""Limits on shards: a key is always on the same one, a refusal is known without asking, nothing grows for ever."""
+"""Limits on shards: a key has one shard, refusals are remembered, memory is bounded."""
 
 from collections.abc import Hashable
 

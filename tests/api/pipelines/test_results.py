@@ -1,4 +1,4 @@
-"""The results that are kept: so many, the newest."""
+"""The bound on cached results."""
 
 from chatserver.api.pipelines.results import MAX_RESULTS, ResultCache
 from chatserver.log.index import Found, Question

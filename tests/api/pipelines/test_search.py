@@ -1,4 +1,4 @@
-"""The pipeline of a search: what happens side by side, what cancels what, and that nothing is left of what failed."""
+"""The pipeline of a search: what runs side by side, what cancels what, and that a failure leaves nothing behind."""
 
 import pytest
 import trio
