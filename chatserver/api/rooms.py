@@ -35,6 +35,8 @@ Places: TypeAlias = list[tuple[str, Place | None]]
 MAX_ROOMS_LISTED = 200
 #: Rooms whose visibility to a user is checked in one step: 0.2 ms.
 LISTED_PER_STEP = 100
+#: Rooms that a poll enters in one step: 0.1 ms.
+ENTERED_PER_STEP = 25
 #: Milliseconds that a browser of server-sent events waits before it reconnects.
 RECONNECT_MS = 2_000
 
@@ -125,14 +127,14 @@ class RoomHandlers:
         messages_only = parameters.messages_only()
         return _Poll(list(places.items()), parameters.limit(), wait, many=True, messages_only=messages_only)
 
-    def _poll(self, request: Request, poll: _Poll, *, reached: bool = False) -> Answer | None:
-        """Answer or hold a poll. None if a room is not in memory or, unless `reached`, a place may be ahead of it."""
+    def _poll(self, request: Request, poll: _Poll, *, prepared: bool = False) -> Answer | None:
+        """Answer or hold a poll. None: it needs `_poll_later`, which has `prepared` the rooms."""
         places, limit, many, messages_only = poll.places, poll.limit, poll.many, poll.messages_only
         principal = request.principal  # first: it raises for another site's page, for which no room is loaded
         rooms = [room for room in map(self._hub.room, (name for name, _ in places)) if room is not None]
         if len(rooms) < len(places):
             return None
-        if self._pages.shared and not reached and any(map(self._pages.is_ahead, rooms, (place for _, place in places))):
+        if not prepared and any(map(self._pages.is_ahead, rooms, (place for _, place in places))):
             return None
         self._services.check_empty_rooms(sum(1 for room in rooms if room.ring is None))
         starts = [(room, self._pages.start(room, place, limit)) for room, (_, place) in zip(rooms, places, strict=True)]
@@ -142,8 +144,9 @@ class RoomHandlers:
         if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
             waits = [(room, start.offset) for room, start in starts]
             return Hold(waits, principal, wait, limit, many, messages_only)
-        for room in rooms:
-            self._hub.polled(room, principal)
+        if not prepared:
+            for room in rooms:
+                self._hub.polled(room, principal)
         body = self._pages.several_now(starts, limit, many=many, messages_only=messages_only)
         if body is None:
             named = [(room.name, start) for room, start in starts]
@@ -178,16 +181,27 @@ class RoomHandlers:
         return await self._poll_later(request, poll)
 
     async def _poll_later(self, request: Request, poll: _Poll) -> Answer:
-        """Load the rooms, keep them in memory, and poll again."""
-        answer, places = None, poll.places
+        """Load the rooms, enter them, which keeps them in memory, and poll again."""
+        answer, names = None, [name for name, _ in poll.places]
         while answer is None:
-            await self._check_names(name for name, _ in places)
-            await self._hub.load((name for name, _ in places), request.network)
-            for name, place in places:
+            await self._check_names(names)
+            await trio.lowlevel.checkpoint()
+            await self._hub.load(names, request.network)
+            for name, place in poll.places:
                 await self._reach(self._hub.room(name), place)
-            self._check_reader_again(request, *(name for name, _ in places))  # `_poll` makes it present in the rooms
-            answer = self._poll(request, poll, reached=True)
+            await self._enter(request, names)
+            answer = self._poll(request, poll, prepared=True)
         return await answer.pending if isinstance(answer, Later) else answer
+
+    async def _enter(self, request: Request, names: Iterable[str]) -> None:
+        """Make the user present in these rooms, some in a step."""
+        for index, name in enumerate(names):
+            if index % ENTERED_PER_STEP == 0:
+                await trio.lowlevel.checkpoint()
+            self._check_reader_again(request, name)
+            room = self._hub.room(name)
+            if room is not None:
+                self._hub.polled(room, request.principal)
 
     async def _reach(self, room: Room | None, place: Place | None) -> None:
         """Have a room catch up with the log, if a place is ahead of it."""
