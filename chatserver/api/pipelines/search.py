@@ -49,11 +49,7 @@ class Asked(msgspec.Struct, frozen=True):
 class Searched(msgspec.Struct, frozen=True):
     """The outcome of a search."""
 
-    asked: Asked
     hits: list[Hit]
-    parts: dict[Part, Found]  # results that were not in this process's cache
-    generation: int  # of the result cache, when the search began
-    unshared: "list[Unshared]"
     cached: bool  # the index was not used
     seconds: float
 
@@ -129,19 +125,20 @@ class SearchPipeline:
 
     async def search(self, asked: Asked) -> Searched:
         """Run the search. Raises OverLimitError and LogError."""
+        began = trio.current_time()
+        ranking = Ranking(self._results.generation)
         with self._altered_meanwhile() as meanwhile:
-            searched = await self._search(asked, meanwhile)
-        for part, found in searched.parts.items():
-            self._results.put(part, found, searched.generation)
+            await self._query_within_limits(asked, ranking)
+            ranking.look_again(meanwhile, partial(self._may_read, asked.visitor))
+        for part, found in ranking.parts.items():
+            self._results.put(part, found, ranking.generation)
         for step in self._after_steps:
             self._start_in_background(step, asked)
         if self._far_results is not None:
-            self._start_in_background(self._share_results, self._far_results, searched.unshared)
-        return searched
+            self._start_in_background(self._share_results, self._far_results, ranking.unshared)
+        return Searched(ranking.best(asked.limit), not ranking.found, trio.current_time() - began)
 
-    async def _search(self, asked: Asked, meanwhile: Reading) -> Searched:
-        began = trio.current_time()
-        ranking = Ranking(self._results.generation)
+    async def _query_within_limits(self, asked: Asked, ranking: "Ranking") -> None:
         visitor = asked.visitor
         try:
             async with side_by_side() as nursery:
@@ -153,11 +150,6 @@ class SearchPipeline:
         except OverLimitError as refusal:
             self._start_in_background(self._limiters.remember, refusal)
             raise
-        ranking.look_again(meanwhile, lambda room: self._may_read(visitor, room))
-        return Searched(
-            asked, ranking.best(asked.limit), ranking.parts, ranking.generation, ranking.unshared,
-            not ranking.found, trio.current_time() - began,
-        )  # fmt: skip
 
     # -- the queries ------------------------------------------------------------------------------------------------
 
@@ -233,7 +225,7 @@ class Ranking:
         self.generation = generation
         self.found = False  # whether the index was used
         self.unshared: list[Unshared] = []
-        self.parts: dict[Part, Found] = {}
+        self.parts: dict[Part, Found] = {}  # results that were not in this process's cache
         self._hits: dict[tuple[str, int], Hit] = {}
 
     def add(self, hits: Iterable[Hit]) -> None:
