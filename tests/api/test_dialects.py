@@ -62,9 +62,6 @@ class Lines(Dialect):
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         return text_frame(f"{room} {offset} {json.loads(message)['text']}".encode())
 
-    def gap(self, room: str, after: int, until: int) -> bytes:
-        return text_frame(f"{room} lost {after + 1} to {until}".encode())
-
 
 async def test_a_third_dialect_chats_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(dialects.DIALECTS, "/lines", Lines)

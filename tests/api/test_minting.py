@@ -39,11 +39,7 @@ def test_a_minted_token_holds(tmp_path: Path, algorithm: str, capsys: pytest.Cap
     [
         ("--sub g_ann", "--sub: "),
         ("--sub u --name \u202ex", "--name: "),
-        ("--sub u --room a", "--room: 'a' is not"),
         ("--sub u --room a=x", "--room: 'a=x' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
-        ("--sub u --role god", "--role: "),
-        ("--sub u --expires 1", "--expires: "),
-        ("--sub u --expires 0h", "--expires: "),
         ("--sub u --expires 401d", "up to 400d"),
         ("--sub u --key /no/such/file", "--key: cannot read"),
         ("--sub u --role king", "--role: only `moderator`"),

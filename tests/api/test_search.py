@@ -68,13 +68,10 @@ async def test_in_a_room_of_a_user_before_a_place(server: Serving, peer: Peer) -
 @pytest.mark.parametrize(
     ("query", "code"),
     [
-        ("", "bad_field"),
         ("q=", "bad_field"),
-        ("q=%2A", "bad_field"),
         ("q=%22%27%28", "bad_field"),
         (f"q={'x' * 257}", "bad_field"),
         (f"q={'+'.join(f'w{n}' for n in range(17))}", "bad_field"),
-        ("q=a&q=b", "bad_field"),
         ("q=a&limit=0", "bad_field"),
         ("q=a&limit=51", "bad_field"),
         ("q=a&before=3", "bad_field"),
