@@ -235,12 +235,9 @@ async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
         assert [entry["action"] for entry in await audit(server.address)] == ["ban", "mute"]
 
 
-@pytest.mark.parametrize(
-    ("what", "deadline", "serving_deadline"),
-    [("ban", 0.1, 10.0), ("ban", 10.0, 1.0), ("lift", 0.1, 10.0), ("sign out", 0.1, 10.0)],
-)
+@pytest.mark.parametrize("what", ["ban", "lift", "sign out"])
 async def test_a_change_that_is_stored_after_its_answer_is_enforced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, deadline: float, serving_deadline: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Behind a slow disk it was answered 503, and enforced only after a restart."""
     may_store, change = threading.Event(), SqliteWriter.change
@@ -249,13 +246,12 @@ async def test_a_change_that_is_stored_after_its_answer_is_enforced(
         assert may_store.wait(10)
         return change(writer, *arguments)
 
-    log = f"sqlite:{tmp_path / 'chat.db'}"
-    async with moderated(tmp_path, log=log, serving_deadline=serving_deadline) as server:
+    async with moderated(tmp_path, log=f"sqlite:{tmp_path / 'chat.db'}") as server:
         address = server.address
         bob = await id_of(address, BOB)
         made = await sanction(address, kind="ban", user=await id_of(address, ANN))
         monkeypatch.setattr(SqliteWriter, "change", slowly)
-        monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", deadline)
+        monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", 0.1)
         async with chatter(address, headers=BOB) as friend:
             await friend.ask("join", room="lobby")
             if what == "ban":

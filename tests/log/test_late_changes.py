@@ -1,0 +1,48 @@
+"""A change that is stored after its deadline: the process that made it is given the hint for it."""
+
+import threading
+from collections.abc import Callable, Mapping
+
+import pytest
+import trio
+
+from chatserver.log.database import DatabaseLog
+from chatserver.log.interface import Log, LogUnavailable
+from tests.log.support import ignore
+from tests.support.peers import PATIENCE
+
+
+@pytest.mark.parametrize("why", ["its deadline", "its caller is cancelled"])
+async def test_this_process_is_given_the_hint(
+    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    log, may_end, begun = reopen(), threading.Event(), threading.Event()
+    assert isinstance(log, DatabaseLog)
+    hints, heard = list[str](), trio.Event()
+
+    def hear(given: Mapping[str, int]) -> None:
+        hints.extend(given)
+        heard.set()
+
+    def hang(connection: object) -> None:
+        begun.set()
+        assert may_end.wait(10)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: log.run(ignore, heard=hear, task_status=task_status))
+        await log.change("adding", lambda connection: None, hint="*x")
+        assert hints == [], "its caller knows"
+        if why == "its deadline":
+            monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", 0.1)
+            with pytest.raises(LogUnavailable):
+                await log.change("hanging", hang, hint="*x")
+        else:
+            async with trio.open_nursery() as calling:
+                calling.start_soon(lambda: log.change("hanging", hang, hint="*x"))
+                await trio.to_thread.run_sync(begun.wait)
+                calling.cancel_scope.cancel()
+        may_end.set()
+        with trio.fail_after(PATIENCE):
+            await heard.wait()
+        assert hints == ["*x"]
+        nursery.cancel_scope.cancel()
