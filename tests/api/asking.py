@@ -18,6 +18,11 @@ def cookie(token: str) -> dict[str, str]:
     return {"Cookie": f"theme=dark; chat_session={token}"}
 
 
+def texts(page: Any) -> list[str]:
+    """The texts of the messages on a page."""
+    return [message["text"] for message in page["messages"]]
+
+
 def hold_back(monkeypatch: pytest.MonkeyPatch, place: object, *names: str) -> trio.Event:
     """Make these methods wait until the event that is returned is set."""
     event = trio.Event()

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, resolve
+from chatserver.chat.log_reader import LogReader
 from chatserver.log.interface import Draft, Kind, Record
+from chatserver.log.memory import MemoryLog
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Place
 from tests.support.chatting import chatting
 from tests.support.groups import append
@@ -168,20 +170,27 @@ async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> Non
     assert len(server.server.parts.hub.rooms["a"].cache or ()) == CACHED_ANSWERS
 
 
-@pytest.mark.parametrize("query", ["after=0&limit=200", "before=201&limit=200", "limit=200&kinds=message"])
+@pytest.mark.parametrize(
+    ("after", "before", "messages_only"),
+    [(Place(None, 0), None, False), (None, Place(None, 201), False), (None, None, True)],
+)
 async def test_a_long_page_from_the_log_is_encoded_in_steps(
-    server: Serving, friend: Chatter, query: str, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: Clock,
+    after: Place | None,
+    before: Place | None,
+    *,
+    messages_only: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """200 short messages of 200 people were one step of 2.3 ms, which anybody could ask for again and again."""
-    await friend.ask("join", room="old")
-    for number in range(200):
-        await publish(server.address, "old", str(number))
-    server.server.parts.hub.rooms["old"].cut(0)
-    few_in_a_step(monkeypatch)
-    with StepCounts() as steps:
-        monkeypatch.setattr(WireEncoder, "message", steps.counted(WireEncoder.message))
-        found = await page(server.address, f"/rooms/old/messages?{query}")
-    assert offsets(found) == list(range(1, 201))
+    """200 short messages of 200 people were one step of 2.3 ms, for anybody who asked."""
+    async with chatting() as it:
+        await it.publish("old", *map(str, range(200)))
+        pages = Pages(it.hub.reader, WireEncoder("e1"))
+        few_in_a_step(monkeypatch)
+        with StepCounts() as steps:
+            monkeypatch.setattr(WireEncoder, "message", steps.counted(WireEncoder.message))
+            found = await pages.read("old", after, before, 200, messages_only=messages_only)
+    assert len(found.items) == 200
     assert (max(steps.counts), sum(steps.counts)) == (FEW, 200)
 
 
@@ -222,22 +231,15 @@ async def test_an_edit_on_a_page_loses_its_text_to_a_later_one(autojump_clock: C
         assert (msgspec.json.decode(item)["type"], b"password" in item) == ("edit", False)
 
 
-async def test_what_is_deleted_while_a_page_is_encoded_is_not_in_it(
-    server: Serving, friend: Chatter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_deleted_while_a_page_is_encoded_is_not_in_it() -> None:
     """The client is told of the deletion first, of a message that it does not have yet, and would keep its text."""
-    await friend.ask("join", room="old")
-    for number in range(9):
-        await publish(server.address, "old", f"secret {number}")
-    server.server.parts.hub.rooms["old"].cut(0)
-    encoded, message = list[Record](), WireEncoder.message
+    reader, encoded = LogReader(MemoryLog()), list[Record]()
+    records = [Record("old", number, 0, "u_1", "Ann", "secret") for number in range(1, 10)]
 
-    def told(encoder: WireEncoder, record: Record) -> bytes:
+    def encode(record: Record) -> bytes:
         encoded.append(record)
         if len(encoded) == 5:
-            server.server.parts.hub.reader.altered("old", [replace(encoded[0], text="gone")])
-        return message(encoder, record)
+            reader.altered("old", [replace(records[0], text="gone")])
+        return record.text.encode()
 
-    monkeypatch.setattr(WireEncoder, "message", told)
-    found = await page(server.address, "/rooms/old/messages?after=0&limit=200")
-    assert [each["text"] for each in found["messages"]][:2] == ["gone", "secret 1"]
+    assert (await reader.encoded("old", records, encode))[:2] == [b"gone", b"secret"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.asking import texts
 from tests.support.peers import Answer, Peer, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
 
@@ -12,10 +13,6 @@ def page_of(answer: Answer, room: str = "lobby") -> Any:
     """The room's page in either shape of answer."""
     assert answer.status == 200, answer
     return answer.json.get("rooms", {}).get(room, answer.json)
-
-
-def texts(page: Any) -> list[str]:
-    return [message["text"] for message in page["messages"]]
 
 
 async def test_it_waits_for_a_message_or_answers_at_once(server: Serving, peer: Peer) -> None:

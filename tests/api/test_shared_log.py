@@ -13,6 +13,7 @@ from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import SANCTIONS_CHANGED, TEXTS_CHANGED, Draft, LogUnavailable
 from chatserver.log.sanctions import Kind, Sanction
 from chatserver.log.signouts import SignOut
+from tests.api.asking import texts
 from tests.support.chatting import ControlledLog
 from tests.support.moderating import guest, id_of
 from tests.support.peers import Address, ask, chatter, connect, publish, request
@@ -40,10 +41,6 @@ async def two_here_and_two_elsewhere(address: Address, log: ControlledLog) -> No
         await publish(address, "lobby", text)
     await ask(address, "GET", "/rooms/lobby/messages?wait=0.01")
     log.commit_elsewhere([Draft("lobby", "u_9", "Zoe", text) for text in ("three", "four")])
-
-
-def texts(page: Any) -> list[str]:
-    return [message["text"] for message in page["messages"]]
 
 
 @pytest.mark.parametrize("path", ["/rooms/lobby/messages?after=4&wait=20", "/poll?room=lobby:4&wait=20"])
