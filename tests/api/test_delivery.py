@@ -82,19 +82,6 @@ async def test_a_reader_that_pauses_misses_nothing(transport: str) -> None:
         assert not listener.told_of_loss
 
 
-@pytest.mark.parametrize("place", ["otherlife-2", "77"])
-async def test_another_epoch_and_a_place_never_reached_are_told(server: Serving, transport: str, place: str) -> None:
-    """A bare number beyond the end: this client's log is not ours."""
-    await publish_many(server.address, 3)
-    async with subscribe(transport, server.address, "lobby", place) as listener:
-        while not listener.told_of_loss:
-            await listener.batch()
-        await publish(server.address, "lobby", "and on")
-        heard: list[object] = []
-        while not any(isinstance(message, dict) and message["text"] == "and on" for message in heard):
-            heard += await listener.batch()
-
-
 async def test_retention_while_serving_is_told(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.server.RETENTION", 0.05)
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}", retain_messages=5, ring_messages=16) as server:

@@ -138,12 +138,6 @@ async def test_over_tls_the_cookie_is_secure(tmp_path: Path) -> None:
         assert (await make(server, {"name": "Ann"})).headers["set-cookie"].endswith("; HttpOnly; SameSite=Lax; Secure")
 
 
-async def test_the_page_keeps_a_named_guests_cookie(server: Serving) -> None:
-    token = (await make(server, {"name": "Ann"})).json["token"]
-    assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=cookie(token))).headers
-    assert "set-cookie" in (await ask(server.address, "GET", "/")).headers
-
-
 async def test_one_curl_is_one_guest() -> None:
     async with serving() as server:
         first = (await publish(server.address, "lobby", "hi"))["user"]

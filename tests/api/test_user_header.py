@@ -62,13 +62,6 @@ async def test_a_name_that_cannot_be_one_is_refused(value: str) -> None:
         assert (answer.status, answer.error) == (401, "unauthenticated")
 
 
-async def test_two_of_it_are_none() -> None:
-    """A proxy that adds its own behind that of a client."""
-    async with serving(**TRUSTED) as server, connect(server.address) as peer:
-        await peer.send(b"GET /session HTTP/1.1\r\nHost: t\r\nX-Forwarded-User: root\r\nX-Forwarded-User: ann\r\n\r\n")
-        assert (await peer.response()).status == 401
-
-
 def test_it_needs_a_proxy_and_a_header_of_its_own() -> None:
     with pytest.raises(ConfigError, match="--user-header: needs --trusted-proxy"):
         Settings(user_header="X-User")
