@@ -214,7 +214,7 @@ class PostgresWriter:
                 self._ids.clear()
                 missing = names
             self._look_up(connection, missing)
-            to_make = sorted({draft.room for draft in drafts if not draft.kind} - self._ids.keys())
+            to_make = sorted({draft.room for draft in drafts if not (draft.kind or draft.target)} - self._ids.keys())
             if to_make:
                 connection.execute(_MAKE_ROOMS, (text_array(to_make),))
                 self._look_up(connection, to_make)

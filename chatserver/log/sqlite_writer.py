@@ -129,7 +129,7 @@ class SqliteWriter:
     def _commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
         now = self._wall_ms()
         rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
-        written = {draft.room for draft in drafts if not draft.kind} if rich else None
+        written = {draft.room for draft in drafts if not (draft.kind or draft.target)} if rich else None
         self._load_rooms({draft.room for draft in drafts}, written)
         used = self._used_keys([draft for draft in drafts if draft.key is not None], now)
         rooms = self._rooms

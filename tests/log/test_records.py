@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from chatserver.log import changes, database
+from chatserver.log.database import DatabaseLog
 from chatserver.log.interface import (
     KEY_LIFETIME,
     MAX_EMOJI,
@@ -147,6 +148,7 @@ async def test_what_is_refused(log: Log, clock: Clock) -> None:
         RefusalReason.MISSING: [
             edit(9, "x"), edit(4, "an edit of a reaction"), delete(0), delete(1 << 52), react(9),
             replace(edit(1, "x"), room="elsewhere"), replace(react(1), room="elsewhere"), replace(draft(), target=9),
+            replace(draft(room="elsewhere"), target=1),
         ],
         RefusalReason.DELETED: [edit(3, "x"), delete(3), delete(3, as_moderator=True), react(3)],
         RefusalReason.NOT_AUTHOR: [edit(1, "x", user="u_bob"), delete(1, user="u_bob")],
@@ -158,7 +160,10 @@ async def test_what_is_refused(log: Log, clock: Clock) -> None:
         assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} == {reason}
     assert texts(await read(log)) == ["1", "2", "", "", "", *["before", "behind"] * 4]
     assert await log.head("elsewhere") == Head(1, 0)
-    assert [summary.room for summary in await log.rooms(10)] == ["lobby"], "no room was made for a refusal"
+    assert [summary.room for summary in await log.rooms(10)] == ["lobby"]
+    if isinstance(log, DatabaseLog):
+        rooms = await log.ask_tables(lambda tables: tables.run("SELECT name FROM rooms"))
+        assert rooms == [("lobby",)], "no room was made for a refusal"
     statistics = log.statistics()
     assert statistics.failures == 0
     clock.ms += WINDOW_MS

@@ -99,10 +99,6 @@ async def test_behind_each_step_of_a_scrub_others_read_every_page_again(pair: Pa
     other.close()
 
 
-def bytes_in(path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in sorted(path.parent.glob("chat.db*")))
-
-
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
