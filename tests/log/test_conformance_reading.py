@@ -172,7 +172,7 @@ async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(
 
 
 async def test_what_was_read_is_posted(closed_log: Log, nursery: trio.Nursery) -> None:
-    """It need not wait for a pass of the loop: a join reads twice, and each pass beside others is milliseconds."""
+    """A join reads twice, and a pass of the loop takes milliseconds on a busy server."""
     if isinstance(closed_log, MemoryLog):
         pytest.skip("it reads at once")
     token, posted = trio.lowlevel.current_trio_token(), []

@@ -26,7 +26,7 @@ class Connection:
 
 
 async def test_those_that_come_back_together_close_one_after_the_other() -> None:
-    """Two of SQLite's that closed at once each left the side files to the other: once in seventy times."""
+    """Of two SQLite connections that close at once, each leaves the side files to the other."""
     at_once: list[int] = []
     pool = ConnectionPool([Connection(at_once) for _ in range(3)])
     begun, go_on = threading.Semaphore(0), threading.Event()
@@ -50,7 +50,7 @@ async def test_those_that_come_back_together_close_one_after_the_other() -> None
 
 
 async def test_two_pools_of_one_file_and_its_writer_close_one_after_the_other() -> None:
-    """The index looked for its backlog when the log was closed: its connection came back while the writer closed."""
+    """As when the index looks for its backlog while the log closes."""
     at_once: list[int] = []
     closing, begun, go_on = threading.Lock(), threading.Semaphore(0), threading.Event()
     pools = [ConnectionPool([Connection(at_once)], closing) for _ in range(2)]

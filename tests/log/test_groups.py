@@ -33,7 +33,6 @@ async def it(nursery: trio.Nursery) -> Written:
 
 
 async def test_a_group_begins_with_the_first_draft_without_a_pass_of_the_loop(nursery: trio.Nursery) -> None:
-    """A task that began groups took a pass of the loop, of some milliseconds beside a crowd, for each of them."""
     begun: list[list[str]] = []
     outcomes: list[Callable[[Outcome[Outcomes]], None]] = []
 
@@ -55,7 +54,7 @@ async def test_a_group_begins_with_the_first_draft_without_a_pass_of_the_loop(nu
 
 
 async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: MockClock) -> None:
-    """What waits for its interval at the end is stored then."""
+    """At the end of the log nothing waits for its interval."""
     it = Written(interval=1.0)
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
@@ -109,7 +108,6 @@ async def test_where_many_wait_no_network_has_more_than_its_share(it: Written, m
 
 
 async def test_the_queue_does_not_creep_up_among_many_networks(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all have the same share, none of them has more than it: else they would take turns at one more each."""
     monkeypatch.setattr(groups_module, "SHARED_PENDING", 6)
     accepted = 0
     with together(it.writer):
@@ -134,7 +132,6 @@ async def test_networks_take_turns_to_be_stored_and_come_in_order_within_a_group
 
 
 async def test_a_group_has_so_much_text(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 edits of the longest texts held the writing thread for 100 ms, and whoever published after them."""
     monkeypatch.setattr(groups_module, "MAX_GROUP_TEXT", 10)
     with together(it.writer):
         it.submit("xxxxx", "xxxxx", "a", "x" * 50, "b", "c")
@@ -191,7 +188,6 @@ async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) 
 
 
 async def test_an_outcome_that_comes_after_the_end_is_dropped(autojump_clock: MockClock) -> None:
-    """Its drafts were answered, and those of the next run wait for their own outcome."""
     it = Written()
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
@@ -214,7 +210,7 @@ async def test_an_outcome_that_comes_after_the_end_is_dropped(autojump_clock: Mo
 async def test_drafts_are_answered_at_their_deadline_while_the_disk_hangs(
     autojump_clock: MockClock, it: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those in the commit may be stored all the same, those behind it are not; and it goes on by itself."""
+    """Those in the commit may be stored all the same, those behind it are not."""
     monkeypatch.setattr(groups_module, "MAX_PENDING_TEXT", len("committing"))  # what is answered counts no longer
     gate = it.close_gate()
     it.submit("committing")
@@ -237,7 +233,6 @@ async def test_drafts_are_answered_at_their_deadline_while_the_disk_hangs(
 
 
 async def test_a_group_that_is_late_in_part_is_answered_in_part(autojump_clock: MockClock, it: Written) -> None:
-    """The first of a group waited for the group before it; the last came just before its own."""
     it.engine.seconds = ANSWER_DEADLINE * 0.6
     it.submit("first")
     await trio.sleep(0.1)
@@ -250,7 +245,7 @@ async def test_a_group_that_is_late_in_part_is_answered_in_part(autojump_clock: 
 
 
 async def test_drafts_are_answered_at_their_deadline_behind_a_slow_disk(autojump_clock: MockClock, it: Written) -> None:
-    """No commit hangs, but the third group would wait for two of them: it is told to come back, and not stored."""
+    """No commit hangs, but the third group would wait for two of them: it is refused, and not stored."""
     it.engine.seconds = ANSWER_DEADLINE * 0.6
     answered: list[tuple[float, object]] = []
     with together(it.writer):

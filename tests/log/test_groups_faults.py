@@ -133,7 +133,7 @@ async def test_an_engine_with_a_bug_fails_its_group_and_is_asked_again(
 async def test_an_engine_that_raises_while_others_are_answered(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next group begins before the answers of the last one: its fault must not cost them."""
+    """The next group begins before the answers of the last one are handed out."""
     begun: list[Sequence[Draft]] = []
 
     def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
@@ -152,7 +152,7 @@ async def test_an_engine_that_raises_while_others_are_answered(
 async def test_a_fault_behind_a_commit_costs_the_answers_of_its_group_alone(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trio calls what follows a commit, and would end the process with a fault in it."""
+    """An exception in a callback of trio's would end the process."""
     it = Written()
     await nursery.start(it.run)
     with monkeypatch.context() as patch:

@@ -114,10 +114,7 @@ async def test_a_receiver_may_publish_from_its_turn(it: Written, turns: Turns) -
 async def test_the_outcome_of_a_group_that_is_one_step_is_posted(
     nursery: trio.Nursery, tmp_path: Path, engine: str
 ) -> None:
-    """It need not wait for a pass of the loop.
-
-    That of a larger group waits, and more is gathered meanwhile, unless as much as goes into a group is there already.
-    """
+    """That of a larger group waits for a pass of the loop, unless the next group is full already."""
     log, token = open_log(engine.format(tmp_path)), trio.lowlevel.current_trio_token()
     posted, answers = [], list[Stored | LogError]()
 

@@ -72,7 +72,7 @@ async def search(log: Log, words: str, go_on: int | None = None, **more: Any) ->
 
 
 async def test_what_is_found(searched: Log) -> None:
-    """Words in any case and with any accent, the last one from its first two letters on; never half a word before."""
+    """Words in any case and with any accent; only the last one matches as a prefix, of two letters or more."""
     said = [
         "Hello wörld",
         "the worldly hello, again",
@@ -175,7 +175,7 @@ async def test_a_hit_shows_where(searched: Log) -> None:
 
 
 async def test_words_longer_than_a_question(searched: Log) -> None:
-    """PostgreSQL has the beginning of such a word alone, and finds what begins alike."""
+    """PostgreSQL indexes only the beginning of such a word."""
     await append(searched, draft("s" * 300))
     await append(searched, draft("s" * 500))
     await append(searched, draft("ß" * 190 + " x"))

@@ -41,7 +41,6 @@ async def turns_of_others(log: MemoryLog) -> int:
 
 
 async def test_the_collector_has_nothing_to_visit() -> None:
-    """At 100,000 rooms a collection stopped the loop for 17 ms, and for longer with more messages."""
     log = MemoryLog()
     async with running(log):
         await write(log, 1, 1, keyed=True)
@@ -56,7 +55,6 @@ async def test_the_collector_has_nothing_to_visit() -> None:
 
 
 async def test_retention_lets_others_run_every_so_many_rooms_and_records() -> None:
-    """A turn of the loop for each room was 100,000 of them; none at all would be a stall."""
     log = MemoryLog()
     async with running(log):
         await write(log, ROOMS)
@@ -67,7 +65,7 @@ async def test_retention_lets_others_run_every_so_many_rooms_and_records() -> No
 
 
 async def test_two_retentions_at_once() -> None:
-    """Each may find that the other has emptied a room since it looked."""
+    """Each may find that the other has emptied a room meanwhile."""
     clock = Clock()
     log = MemoryLog(wall_ms=clock)
     lost: list[dict[str, int]] = []
@@ -86,7 +84,6 @@ async def test_two_retentions_at_once() -> None:
 
 
 async def test_keys_that_expire_together_are_not_removed_together() -> None:
-    """100,000 of them held the loop for 1.8 s."""
     clock = Clock()
     log = MemoryLog(wall_ms=clock)
     many = 6 * EXPIRE_EVERY

@@ -60,7 +60,7 @@ async def test_a_neighbour_that_is_not_there_or_gone_is_no_error(tmp_path: Path)
 
 
 async def test_what_is_too_much_at_a_time_is_told_a_little_later(tmp_path: Path) -> None:
-    """The kernel keeps ten datagrams. Of each room the newest is what arrives in the end."""
+    """The kernel keeps ten datagrams; of each room the newest hint arrives in the end."""
     with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2) as other:
         for number in range(1, 2_000):
             ours.tell({"lobby": number, f"room-{number % 7}": number})

@@ -40,7 +40,7 @@ async def log(postgres_tables: str, clock: Clock, short: None) -> AsyncIterator[
 
 @pytest.fixture
 def shell(postgres_tables: str) -> AsyncIterator[psycopg.Connection]:  # type: ignore[misc]
-    """Of somebody else."""
+    """A connection of another program."""
     with psycopg.connect(postgres_tables, autocommit=True, options="-c search_path=chatserver") as connection:
         yield connection
 
@@ -56,7 +56,7 @@ async def publish_until_stored(log: PostgresLog, text: str, key: str) -> Stored:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Of a server, which does not say when."""
+    """Wait for a state of a server, which sends no event."""
     with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.02)
@@ -230,7 +230,7 @@ async def test_a_network_that_is_cut(
 async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
     log: PostgresLog, postgres_server: PostgresServer, cleared_database: KeptDatabase
 ) -> None:
-    """As when the database has too many: `/readyz` said 503 until the next new connection, which might never come."""
+    """As when the database has too many connections; `/readyz` shows `reachable`."""
     await append(log, draft("one"))
     postgres_server.execute(f"ALTER DATABASE {cleared_database.name} ALLOW_CONNECTIONS false")
     try:

@@ -110,7 +110,6 @@ async def test_a_database_that_may_not_be_written(postgres_schema: str) -> None:
 
 
 async def test_a_database_in_another_encoding(postgres_server: PostgresServer) -> None:
-    """It was opened, and then each message with an emoji failed, with all others of its group."""
     name = f"chat_latin_{os.getpid()}"
     made = f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' STRATEGY file_copy"
     postgres_server.execute(made)
@@ -137,7 +136,6 @@ async def test_a_schema_with_other_tables(postgres_schema: str, statement: str) 
 
 
 async def test_a_table_that_was_dropped_is_named(postgres_schema: str) -> None:
-    """The server started, and failed whenever somebody reacted to a message."""
     async with running(PostgresLog(postgres_schema)):
         pass
     with psycopg.connect(postgres_schema, autocommit=True) as connection:
@@ -174,7 +172,6 @@ async def test_a_clock_that_differs_is_told(
 async def test_an_epoch_that_is_changed_under_a_server_ends_it(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It went on with its own, while the next to start told clients another one: neither knew the other's cursors."""
     monkeypatch.setattr(index_module, "MERGE_INTERVAL", math.inf)  # the connection for that is checked
     with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
         async with running(PostgresLog(postgres_tables)) as log:
@@ -272,7 +269,6 @@ async def test_servers_that_start_together_make_the_tables_once(postgres_schema:
 async def test_the_wait_for_another_server_that_migrates_can_be_cancelled(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C did nothing until the other server was done, for up to ten minutes."""
     for module in (log_module, schema_module):
         monkeypatch.setattr(module, "MIGRATION_DEADLINE", 2)
     waiting = (

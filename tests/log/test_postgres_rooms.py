@@ -20,7 +20,6 @@ def index_scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def test_a_list_reads_the_rooms_of_its_last_ten_seconds_and_no_others(postgres_schema: str) -> None:
-    """It read all rooms that there are."""
     async with running(PostgresLog(postgres_schema)) as log:
         with psycopg.connect(postgres_schema, autocommit=True) as connection:
             connection.execute(f"SET search_path = {SCHEMA_NAME}")

@@ -38,7 +38,6 @@ async def test_what_other_programs_say_on_the_channel(postgres_tables: str) -> N
 async def test_what_was_written_while_the_listener_was_away(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LISTEN first, then what was written meanwhile: no hint is missing, whatever came when."""
     monkeypatch.setattr(news_module, "RETRY_FIRST", 0.3)
     async with servers(postgres_tables) as (one, other):
         await append(one.log, draft(room="before"))
@@ -60,7 +59,6 @@ async def test_what_was_written_while_the_listener_was_away(
 async def test_the_age_of_a_message_is_by_the_clock_of_the_database(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server whose clock was a day ahead removed all messages of the last day, of all servers."""
     monkeypatch.setattr("chatserver.log.postgres.time_ns", lambda: time_ns() + 86_400 * 10**9)
     async with servers(postgres_tables) as (one, other):
         await append(one.log, draft())

@@ -70,7 +70,6 @@ async def test_an_edit_is_a_record_and_the_message_shows_it(log: Log, clock: Clo
 
 
 async def test_only_the_last_edit_has_a_text(log: Log, news: list[list[Record]]) -> None:
-    """Who corrects a password that was pasted wants it gone."""
     await append(log, draft("secret one"))
     await append(log, edit(1, "secret two"))
     await append(log, edit(1, "nothing"))
@@ -140,7 +139,7 @@ async def test_a_reaction_that_changes_nothing_is_answered_and_not_stored(
 
 
 async def test_what_is_refused(log: Log, clock: Clock) -> None:
-    """Each is that draft's alone: what is stored beside it in one group is stored."""
+    """A refusal is of one draft: the others in its group are stored."""
     await fill(log, 3)
     await append(log, react(2))
     await append(log, delete(3))
@@ -184,7 +183,7 @@ async def test_a_message_has_so_many_different_emoji(log: Log) -> None:
 
 
 async def test_a_message_has_so_many_reactions(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its deletion removes all of them: 100,000 kept the writing thread for 23 ms."""
+    """A deletion removes all of them in one step."""
     monkeypatch.setattr(changes, "MAX_REACTIONS", 3)
     await append(log, draft())
     users = ["u_ann", "u_bob", "u_eve", "u_dan"]
@@ -208,7 +207,7 @@ async def test_replies_and_mentions_are_kept_with_the_message(log: Log, news: li
 
 
 async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
-    """Offsets can be guessed: what comes in one group with its target finds it as it is by then."""
+    """Each draft finds its target as the drafts before it in the group have left it."""
     drafts: Sequence[Draft] = (
         draft("one"), edit(1, "two"), edit(1, "three"), react(1), react(1, on=False), react(1, "🎉"), delete(1),
         edit(1, "four"), replace(draft("reply"), target=1), delete(9),
@@ -250,7 +249,6 @@ async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
 
 
 async def test_retention_takes_an_edits_text_along_with_its_message(log: Log) -> None:
-    """The edit was kept with its text, and could not be deleted: its message was missing."""
     for room in ("lobby", "ops"):
         await append(log, draft("one", room=room))
         await append(log, draft("two", room=room))
@@ -276,7 +274,6 @@ async def test_messages_alone_however_far_back(log: Log) -> None:
 async def test_for_messages_alone_so_many_records_are_looked_at_in_one_query(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A million reactions kept a reading thread for 50 ms, at each request for the messages before them."""
     if isinstance(log, MemoryLog):
         return  # it has no queries
     monkeypatch.setattr(database, "SCAN_RECORDS", 3)

@@ -38,7 +38,7 @@ async def test_the_last_of_a_person_counts_and_those_that_forbid_nothing_go(log:
 
 
 async def test_of_guests_the_latest_are_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anybody may be a guest, as often as he likes; nobody else is forgotten for it."""
+    """No other user's is dropped for them."""
     monkeypatch.setattr(signouts_module, "MAX_GUESTS", 2)
     monkeypatch.setattr(signouts_module, "TRIM_EVERY", 1)
     await log.signouts.add(sign_out(9))
@@ -48,7 +48,6 @@ async def test_of_guests_the_latest_are_kept(log: Log, monkeypatch: pytest.Monke
 
 
 def test_a_sign_out_does_not_look_at_all_others(connection: sqlite3.Connection) -> None:
-    """Each sign-out of a guest read all sign-outs of guests: 0.7 ms of the writing thread for 10,000."""
     connection.execute("BEGIN")
     for number in range(1, 1_001):
         signouts_module._add(sign_out(number, guest=True), SqliteTables(connection))

@@ -66,7 +66,7 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteL
 
 @pytest.mark.parametrize("table", ["messages", "keys", "rooms"])
 async def test_a_failure_half_way_leaves_nothing(log: SqliteLog, table: str) -> None:
-    """RAISE(FAIL) keeps what its statement had done so far: only our own rollback removes it."""
+    """RAISE(FAIL) keeps what its statement has done so far: only a rollback removes it."""
     await append(log, draft("before"))
     connection = connection_of(log)
     connection.execute(
@@ -124,7 +124,6 @@ async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(
 
 
 async def test_a_rollback_that_fails_hides_no_error_and_is_tried_again(log: SqliteLog) -> None:
-    """The error of the rollback was raised instead, which is no LogUnavailable."""
     connection = connection_of(log)
 
     def allow(action: int, what: str | None, *rest: object) -> int:
@@ -165,7 +164,7 @@ async def test_a_failing_read_gives_its_connection_back(log: SqliteLog) -> None:
 
 
 async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(log: SqliteLog) -> None:
-    """A statement that is not at its end keeps the write-ahead log from being reused: the file would grow for ever."""
+    """A statement that has not ended keeps the write-ahead log from being reused, and the file grows."""
     await submit_all(log, [draft("x" * 100) for _ in range(200)])
     for _ in range(readers_module.READERS + 1):
         assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=1_000)) == list(range(1, 11))
@@ -260,7 +259,7 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
 async def test_reads_that_hang_are_given_up_and_the_log_recovers(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both threads hang, so a third read waits for a thread: all are answered in time, writing goes on meanwhile."""
+    """Both threads hang, and a third read waits for one: all are answered in time."""
     monkeypatch.setattr(connections_module, "ANSWER_DEADLINE", 0.2)
     await submit_all(log, [draft() for _ in range(9)])
     reads = Hanging(readers_module, "read", monkeypatch)

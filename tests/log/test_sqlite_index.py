@@ -64,7 +64,7 @@ def set_text(connection: sqlite3.Connection, offset: int, text: str) -> None:
 async def test_what_was_not_indexed_at_the_end_is_indexed_after_a_restart(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after `kill -9`: the mark is in the file, and what is behind it is found by looking, in many rooms."""
+    """As after `kill -9`: the rooms with unindexed messages are found in the database."""
     monkeypatch.setattr(index_module, "BACKLOG_ROOMS", 2)
     monkeypatch.setattr(index_module, "INDEX_ROOMS", 3)
     with monkeypatch.context() as patch:
@@ -111,7 +111,6 @@ async def test_a_database_from_before_there_was_an_index(path: Path) -> None:
 async def test_an_index_with_other_words_is_made_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    """With SQLite a word was found without its accents until it was indexed, and then no more."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     monkeypatch.setattr(sqlite_indexing, "INDEX_CHUNK", 4)
     said = ["Ещё apple", *["apple"] * 9]
@@ -147,7 +146,7 @@ def _terms(connection: sqlite3.Connection) -> list[tuple[str]]:
 
 
 async def test_no_other_program_takes_a_text_away_and_leaves_its_words(path: Path, log: SqliteLog) -> None:
-    """It does not know the words. To copy the file, as a backup, it need not."""
+    """It cannot compute the words; to copy the file, as a backup does, it need not."""
     await append(log, draft("еще"))
     await indexed(log)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -161,7 +160,7 @@ async def test_no_other_program_takes_a_text_away_and_leaves_its_words(path: Pat
 async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One step for all that came in a while: a step for each message would be a sync of the disk for each."""
+    """A step for each message would be a sync of the disk for each."""
     steps = []
 
     def counted(rooms: Any, connection: sqlite3.Connection) -> Sequence[str]:
@@ -246,7 +245,7 @@ async def test_rooms_that_wait_for_an_index_that_cannot_be_written_are_bounded(
 async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rooms of before the start took the places of those just written, until all of them were indexed."""
+    """A search of all rooms reads the messages of TAIL rooms that are not in the index."""
     monkeypatch.setattr(index_module, "TAIL", 5)
     monkeypatch.setattr(index_module.SqliteIndex, "run", never)
     async with running(SqliteLog(str(path))) as log:
@@ -311,7 +310,6 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 
 
 async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the next one is answered."""
     monkeypatch.setattr(search_module, "PROGRESS_INSTRUCTIONS", 1)
     began, ended = [], []
 
@@ -348,7 +346,7 @@ async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: 
 async def test_a_search_that_hangs_holds_up_nothing_and_those_behind_it_are_refused_in_time(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The deadline began only when the search before had ended: each was refused five seconds after the other."""
+    """The deadline of a search includes the wait for the searches before it."""
     began, go_on = threading.Event(), threading.Event()
     await append(log, draft("apple"))
 

@@ -65,7 +65,7 @@ def test_each_message_of_the_rooms_is_brought_in_once(
 def test_a_step_that_runs_out_of_time_says_which_rooms_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A room at the end of a chunk may have more; those in front of it have not, and what is left comes next."""
+    """Only the last room of a chunk may have more messages."""
     now = 0.0
 
     def clock() -> float:

@@ -250,7 +250,7 @@ async def test_an_older_schema_is_brought_up_to_date_whole_or_not_at_all(
 
 
 async def test_what_a_commit_survives_and_that_readers_cannot_write(path: Path) -> None:
-    """Loss of power, by these two settings; kill -9 is tried for real in test_crash."""
+    """These two settings are for a loss of power; test_crash tries kill -9."""
     await fill(path)
     connection, _ = file_module.connect_writer(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -263,7 +263,7 @@ async def test_what_a_commit_survives_and_that_readers_cannot_write(path: Path) 
 
 
 async def test_reading_needs_no_descriptor_that_was_not_there_from_the_start(path: Path) -> None:
-    """SQLite opens its write-ahead log at a connection's first read: in an attack on descriptors that is too late."""
+    """SQLite opens its write-ahead log at the first read, when an attack may have taken the last descriptor."""
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft())
         before = descriptors()

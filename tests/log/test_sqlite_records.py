@@ -60,11 +60,7 @@ async def test_a_log_of_the_first_schema_goes_on(path: Path, clock: Clock) -> No
 def test_no_statement_for_many_rows_looks_through_a_whole_table(
     connection: sqlite3.Connection, statement: Callable[[int], str], rows: int
 ) -> None:
-    """To take back one reaction, all reactions that were ever kept were looked at: 20 µs for each 16,000 of them.
-
-    For 256 rows SQLite may prefer an index that it makes for the one statement, of all messages: what is unread in as
-    many rooms was counted in time that grew with their number and the number of all messages, multiplied.
-    """
+    """For 256 rows SQLite may prefer an index over all messages that it makes for the one statement."""
     sql = statement(rows)
     plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * sql.count("?")).fetchall()
     tables = {f"SCAN {table}" for table in ("messages", "reactions", "rooms", "keys", "markers")}
@@ -72,7 +68,6 @@ def test_no_statement_for_many_rows_looks_through_a_whole_table(
 
 
 def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(connection: sqlite3.Connection) -> None:
-    """100,000 people reacted to one message: the writing thread took 8 ms each time that one of them thought again."""
     values = [("\U0001f44d", f"user {number}") for number in range(5_000)]
     connection.execute("BEGIN")
     connection.executemany("INSERT INTO reactions VALUES (1, ?, ?)", values)
@@ -85,7 +80,6 @@ def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(con
 def test_retention_removes_so_many_reactions_in_a_step(
     connection: sqlite3.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reactions to 100 messages were removed in one transaction, however many there were."""
     monkeypatch.setattr(writer_module, "REACTIONS_STEP", 4)
     writer = writer_module.SqliteWriter(connection, clock)
     writer.commit([draft(str(number)) for number in range(4)])
@@ -110,7 +104,7 @@ def bytes_on_disk(path: Path) -> bytes:
 async def hurried(
     path: Path, monkeypatch: pytest.MonkeyPatch, processes: int = 1
 ) -> AsyncIterator[tuple[SqliteLog, SqliteLog]]:
-    """A log that scrubs its files at once, or two on one file; of one, it is both."""
+    """A log that scrubs its files at once, twice, or two such logs on one file."""
     monkeypatch.setattr(sqlite_module, "SCRUB_AFTER", 0.01)
     monkeypatch.setattr(sqlite_module, "SCRUB_RETRY", 0.01)
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
@@ -166,7 +160,7 @@ async def test_a_text_that_was_edited_away_leaves_every_file(path: Path, monkeyp
 async def test_texts_that_retention_removed_leave_every_file_and_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 9,500 removed messages some dozens stayed in gaps of pages, for as long as nobody deleted anything."""
+    """SQLite leaves some of them in gaps of pages, even if nobody deletes anything."""
     chance = random.Random(1)
     monkeypatch.setattr(sqlite_module, "RETENTION_SCRUB", 0.05)
     async with hurried(path, monkeypatch) as (log, _):
@@ -188,7 +182,7 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
 async def test_each_deletion_is_followed_by_a_scrub_that_takes_its_words_out_of_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Merged pages of the index leave what they were before in the write-ahead log."""
+    """Merged pages of the index leave their earlier content in the write-ahead log."""
     async with hurried(path, monkeypatch) as (log, _):
         for word in ("antimony", "beryllium", "caesium"):
             stored = await append(log, draft(f"apple {word}"))
@@ -200,7 +194,7 @@ async def test_each_deletion_is_followed_by_a_scrub_that_takes_its_words_out_of_
 async def test_another_reader_of_the_file_only_delays_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A backup holds a snapshot, and with it the pages as they were."""
+    """A backup holds a snapshot, and with it earlier pages."""
     monkeypatch.setattr("chatserver.log.sqlite_scrub.PATIENCE_MS", 1)
     async with hurried(path, monkeypatch) as (log, _):
         await append(log, draft(SECRET))

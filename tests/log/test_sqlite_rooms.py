@@ -59,7 +59,7 @@ SLOW = """
 async def test_the_file_is_asked_for_its_order_once_even_if_that_takes_longer_than_a_read_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it does with ten million rooms: the list would be refused for ever."""
+    """With ten million rooms it takes longer than ANSWER_DEADLINE."""
     path, clock = str(tmp_path / "chat.db"), Clock()
     async with running(SqliteLog(path, wall_ms=clock)) as log:
         await write(log, clock, "abc")
@@ -79,7 +79,7 @@ async def test_the_file_is_asked_for_its_order_once_even_if_that_takes_longer_th
 
 
 async def test_a_list_is_a_few_queries_however_many_rooms_it_has(tmp_path: Path) -> None:
-    """Each room was a query, after each of which the thread waited for the interpreter lock."""
+    """After each query the thread waits for the interpreter lock."""
     path = tmp_path / "chat.db"
     clock = Clock()
     async with running(SqliteLog(str(path), wall_ms=clock)) as log:

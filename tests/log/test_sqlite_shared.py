@@ -63,7 +63,7 @@ async def test_a_failed_group_leaves_no_hole_and_the_turn_to_the_other(pair: Pai
 
 
 async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) -> None:
-    """The clock is asked first of all; a program that knows nothing of turns has to wait for the end by then."""
+    """When the clock is read, a program that takes no turn must already wait for SQLite's lock."""
     refused: list[str] = []
 
     class Meddler(Clock):
@@ -85,7 +85,7 @@ async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) ->
 
 
 async def test_behind_each_step_of_a_scrub_others_read_every_page_again(pair: Pair) -> None:
-    """Also where nothing was written since the step before: SQLite says so by the version of the data."""
+    """PRAGMA data_version changes when a connection must read its pages again."""
     await append(pair.first, draft("one"))
     assert pair.first._opened is not None
     other = sqlite3.connect(pair.path, isolation_level=None)
@@ -132,7 +132,7 @@ async def test_one_of_them_sees_to_retention_until_it_ends(tmp_path: Path, clock
 async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both would take from the count of what there is to clean, and later deletions would seem to be none."""
+    """Both would subtract from the count of what there is to clean."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     async with running_pair(tmp_path, clock) as pair:
         stored = await append(pair.first, draft("antimony"))

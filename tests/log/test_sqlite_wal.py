@@ -74,7 +74,6 @@ def test_frames_from_before_the_file_was_begun_anew_are_not_lost(path: Path, con
 
 
 async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
-    """It was opened with half of its messages, and the offsets of the others were used again in the same epoch."""
     wal = wal_of(left)
     damaged = flipped(wal.read_bytes(), wal.stat().st_size // 2)
     wal.write_bytes(damaged)

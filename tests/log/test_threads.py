@@ -73,7 +73,6 @@ async def test_a_fault_is_the_outcome_of_its_job_alone(pool: ThreadPool, seen: l
 
 
 async def test_the_receiver_of_an_outcome_may_ask_for_more(pool: ThreadPool) -> None:
-    """It began what it was asked for twice."""
     done = trio.Event()
     times = 0
 
@@ -123,7 +122,7 @@ def test_a_loop_that_ends_before_the_job_is_not_called(pool: ThreadPool, seen: l
 
 @pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError("no room for its stack")])
 async def test_a_system_without_threads(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
-    """To a publisher or reader the log is unavailable, as with a full disk; and the next one is served."""
+    """The log is then unavailable, as with a full disk; the next job is served."""
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", Mock(side_effect=fault))
         for _ in range(3):
@@ -165,7 +164,7 @@ async def test_an_idle_thread_ends_and_the_next_job_has_a_new_one(
 
 
 async def test_jobs_that_are_asked_for_as_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job found neither a thread nor got a new one. With many pools at once, since it is a matter of chance."""
+    """With many pools at once, since the race is a matter of chance."""
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.0)
     used: set[threading.Thread] = set()
 
@@ -249,7 +248,7 @@ async def test_a_cancelled_job_does_not_begin_and_makes_way_for_those_behind_it(
 
 
 async def test_a_job_that_has_a_thread_has_begun(pool: ThreadPool) -> None:
-    """Even if the thread is slow to wake: a list that took longer than its deadline was withdrawn each time."""
+    """Even if the thread is slow to wake."""
     for number in range(100):
         ran = threading.Event()
         with trio.CancelScope() as scope:

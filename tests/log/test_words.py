@@ -65,7 +65,7 @@ def test_words_that_are_equal(one: str, other: str) -> None:
 
 
 def test_words_that_differ() -> None:
-    """A voiced kana is another one, and an Indian consonant with a vowel sign is another syllable, in the same word."""
+    """A voiced kana differs from an unvoiced one, and an Indian vowel sign is part of its word."""
     assert words_of("が") != words_of("か")
     assert words_of("\u0939\u093f\u0928\u094d\u0926\u0940") == ["\u0939\u093f\u0928\u094d\u0926\u0940"]
     assert words_of("\u2764\ufe0f \U0001f44b \u0301 _") == []
@@ -73,7 +73,6 @@ def test_words_that_differ() -> None:
 
 @given(texts, texts)
 def test_what_stands_beside_a_word_does_not_change_it(text: str, other: str) -> None:
-    """So the words of a question are found in any text that has them."""
     words = words_of(text)
     assert [words_of(word) for word in words] == [[word] for word in words]
     assert set(words_of(f"{other} {text}, {other}")) == {*words, *words_of(other)}
@@ -94,7 +93,7 @@ def test_every_character_is_of_a_word_or_not_in_a_snippet_as_well() -> None:
 
 
 def test_the_index_of_sqlite_has_the_words_of_every_character(connection: sqlite3.Connection) -> None:
-    """A word that was two for FTS5 could not be looked for, and one that it folded otherwise was not found."""
+    """FTS5 must neither split nor fold any of them."""
     connection.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, search, instance)")
     connection.execute("BEGIN")
     rows = ((number, spaced_words(f"A{character}B")) for number, character in enumerate(CHARACTERS))
