@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from chatserver.log import connections as connections_module
+from chatserver.log import database as database_module
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
 from chatserver.log import sqlite_file as file_module
@@ -254,6 +255,14 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
     await log._writer_thread.run(lambda: None)  # behind what hung
     opened.writer.close()
     opened.locks.close()
+
+
+async def test_a_change_that_hangs_is_given_up(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "ANSWER_DEADLINE", 0.05)
+    go_on = threading.Event()
+    with pytest.raises(LogUnavailable, match=r"hanging took longer than 0\.05 s"):
+        await log.change("hanging", lambda connection: go_on.wait(60))
+    go_on.set()
 
 
 async def test_reads_that_hang_are_given_up_and_the_log_recovers(

@@ -13,32 +13,19 @@ from chatserver.log import open_log
 from chatserver.log import sqlite_index as index_module
 from chatserver.log.interface import LogOpenError, Stored
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, fill, ignore, neighbours_in, running, shared_log, submit_all
+from tests.log.support import Clock, draft, fill, neighbours_in, nodes, running, shared_log, submit_all
 from tests.log.test_records import delete
 from tests.support.groups import append
 from tests.support.serving import eventually
 
-Hints = dict[str, int]
-
-
-class Pair:
-    """Two logs on one file, and what each has heard."""
-
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        self.path = folder / "chat.db"
-        self.logs = [shared_log(folder, number, 2, clock=clock) for number in range(2)]
-        self.heard: list[Hints] = [{}, {}]
-        self.first, self.second = self.logs
+Pair = tuple[SqliteLog, SqliteLog]
 
 
 @asynccontextmanager
 async def running_pair(folder: Path, clock: Clock) -> AsyncIterator[Pair]:
-    pair = Pair(folder, clock)
-    async with trio.open_nursery() as nursery:
-        for log, heard in zip(pair.logs, pair.heard, strict=True):
-            await nursery.start(partial(log.run, heard=heard.update), ignore)
-        yield pair
-        nursery.cancel_scope.cancel()
+    first, second = (shared_log(folder, number, 2, clock=clock) for number in range(2))
+    async with nodes([first, second]):
+        yield first, second
 
 
 @pytest.fixture
@@ -47,19 +34,17 @@ async def pair(tmp_path: Path, clock: Clock) -> AsyncIterator[Pair]:
         yield found
 
 
-# -- offsets and keys -------------------------------------------------------------------------------------------------
-
-
 async def test_a_failed_group_leaves_no_hole_and_the_turn_to_the_other(pair: Pair) -> None:
-    await append(pair.first, draft("one"))
-    assert pair.first._opened is not None
-    connection = pair.first._opened.writer._connection
+    first, second = pair
+    await append(first, draft("one"))
+    assert first._opened is not None
+    connection = first._opened.writer._connection
     connection.execute("CREATE TEMP TRIGGER broken BEFORE INSERT ON main.messages BEGIN SELECT RAISE(ABORT, 'no'); END")
-    (outcome,) = await submit_all(pair.first, [draft("lost")])
+    (outcome,) = await submit_all(first, [draft("lost")])
     assert not isinstance(outcome, Stored)
-    assert (await append(pair.second, draft("two"))).record.offset == 2
+    assert (await append(second, draft("two"))).record.offset == 2
     connection.execute("DROP TRIGGER broken")
-    assert (await append(pair.first, draft("three"))).record.offset == 3
+    assert (await append(first, draft("three"))).record.offset == 3
 
 
 async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) -> None:
@@ -81,52 +66,45 @@ async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) ->
     assert refused == ["database is locked"]
 
 
-# -- what happens to messages -----------------------------------------------------------------------------------------
-
-
-async def test_behind_each_step_of_a_scrub_others_read_every_page_again(pair: Pair) -> None:
+async def test_behind_each_step_of_a_scrub_others_read_every_page_again(pair: Pair, path: Path) -> None:
     """PRAGMA data_version changes when a connection must read its pages again."""
-    await append(pair.first, draft("one"))
-    assert pair.first._opened is not None
-    other = sqlite3.connect(pair.path, isolation_level=None)
+    first, _ = pair
+    await append(first, draft("one"))
+    assert first._opened is not None
+    other = sqlite3.connect(path, isolation_level=None)
     versions = set()
     for number in range(3):
         assert other.execute("SELECT count(*) FROM messages").fetchone() == (1,)
         versions.add(other.execute("PRAGMA data_version").fetchone())
         assert len(versions) == number + 1
-        opened = pair.first._opened
-        await pair.first._writer_thread.run(partial(opened.writer.in_turn, partial(opened.scrubber.step, 1)))
+        opened = first._opened
+        await first._writer_thread.run(partial(opened.writer.in_turn, partial(opened.scrubber.step, 1)))
     other.close()
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_order_of_our_own_rooms_is_known_at_once(
     pair: Pair, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.log.sqlite_readers.NEWEST_REUSE_FACTOR", 1e9)
+    first, _ = pair
     for room in "abc":
         clock.ms += 5
-        await append(pair.first, draft(room=room))
-        assert (await pair.first.rooms(1))[0].room == room
-
-
-# -- upkeep -----------------------------------------------------------------------------------------------------------
+        await append(first, draft(room=room))
+        assert (await first.rooms(1))[0].room == room
 
 
 async def test_one_of_them_sees_to_retention_until_it_ends(tmp_path: Path, clock: Clock) -> None:
     async def retain(log: SqliteLog, left: int) -> Mapping[str, int]:
         return await log.retain(max_messages=left, max_age_ms=0)
 
-    async with running_pair(tmp_path, clock) as pair:
-        await fill(pair.second, 10)
-        assert await retain(pair.first, 8) == {"lobby": 3}
-        assert await retain(pair.second, 5) == {}
-        assert await retain(pair.first, 5) == {"lobby": 6}
-        assert (await append(pair.second, draft())).record.offset == 11
-    async with running_pair(tmp_path, clock) as pair:
-        assert await retain(pair.second, 2) == {"lobby": 10}
+    async with running_pair(tmp_path, clock) as (first, second):
+        await fill(second, 10)
+        assert await retain(first, 8) == {"lobby": 3}
+        assert await retain(second, 5) == {}
+        assert await retain(first, 5) == {"lobby": 6}
+        assert (await append(second, draft())).record.offset == 11
+    async with running_pair(tmp_path, clock) as (first, second):
+        assert await retain(second, 2) == {"lobby": 10}
 
 
 async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
@@ -134,25 +112,22 @@ async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
 ) -> None:
     """Both would subtract from the count of what there is to clean."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    async with running_pair(tmp_path, clock) as pair:
-        stored = await append(pair.first, draft("antimony"))
-        await eventually(lambda: not pair.first.index.behind)
-        await append(pair.first, delete(stored.record.offset))
+    async with running_pair(tmp_path, clock) as (first, second):
+        stored = await append(first, draft("antimony"))
+        await eventually(lambda: not first.index.behind)
+        await append(first, delete(stored.record.offset))
         cleaned: list[bool] = []
 
         async def clean(log: SqliteLog) -> None:
             cleaned.append(await log.index.clean())
 
         async with trio.open_nursery() as nursery:
-            for log in pair.logs:
+            for log in (first, second):
                 nursery.start_soon(clean, log)
-        debris = await pair.first.ask(lambda it: it.execute("SELECT deletions FROM search_debris").fetchone())
+        debris = await first.ask(lambda it: it.execute("SELECT deletions FROM search_debris").fetchone())
         assert debris == (0,)
         assert True in cleaned
-        assert [await log.index.clean() for log in pair.logs] == [True, True], "one after the other both may"
-
-
-# -- hints ------------------------------------------------------------------------------------------------------------
+        assert [await log.index.clean() for log in (first, second)] == [True, True], "one after the other both may"
 
 
 async def test_an_alone_log_says_that_it_is(tmp_path: Path) -> None:
@@ -160,12 +135,3 @@ async def test_an_alone_log_says_that_it_is(tmp_path: Path) -> None:
     assert shared_log(tmp_path).shared
     with pytest.raises(LogOpenError, match="of one process"):
         open_log("memory:", neighbours_in(tmp_path))
-
-
-async def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path) -> None:
-    log = shared_log(tmp_path)
-    (tmp_path / "n").chmod(0o755)
-    async with trio.open_nursery() as nursery:
-        with pytest.raises(LogOpenError, match="open to others"):
-            await nursery.start(log.run, ignore)
-        nursery.cancel_scope.cancel()
