@@ -71,6 +71,11 @@ class Terminal:
         before, _, self._shown = self._shown.partition(text)
         return before
 
+    async def enter(self, line: str, text: str) -> None:
+        """Type a line and wait for a text."""
+        self.type(f"{line}\r")
+        await self.until(text)
+
     def echoes(self) -> bool:
         return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
 

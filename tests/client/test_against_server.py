@@ -19,7 +19,7 @@ from chatserver.client import (
     session,
 )
 from tests.client.listener import Listener, listening
-from tests.support.moderating import moderate, moderated, sanction
+from tests.support.moderating import moderate, moderated
 from tests.support.peers import Address
 from tests.support.ports import steady_port
 from tests.support.serving import eventually, free_flags, server_process, serving
@@ -120,24 +120,6 @@ async def test_a_text_too_long_is_refused_and_the_next_goes_on(size: int) -> Non
         listener.say("x" * size, "short")
         assert await listener.texts(1) == ["short"]
         assert len(listener.errors) == 1
-
-
-async def test_a_room_that_cannot_be_is_said() -> None:
-    async with serving() as server, listening(url(server.address), "No Such Name!") as listener:
-        (complaint,) = await listener.until(Complaint)
-        assert (complaint.room, complaint.code) == ("No Such Name!", "bad_room")
-
-
-async def test_who_is_banned_is_told_so_and_is_not_in_the_room_any_more(tmp_path: Path) -> None:
-    async with moderated(tmp_path) as server, listening(url(server.address)) as listener:
-        await listener.until(Entered)
-        assert listener.chat.user is not None
-        await sanction(server.address, kind="ban", user=listener.chat.user.id, reason="spam")
-        (complaint,) = await listener.until(Complaint)
-        assert (complaint.room, complaint.code) == ("lobby", "forbidden")
-        assert complaint.message == "you are banned in lobby: spam"
-        with pytest.raises(Forbidden):
-            await listener.chat.publish("lobby", "hi")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -16,7 +16,6 @@ from chatserver.client import (
     Message,
     NotFound,
     Presence,
-    RateLimited,
     Rejected,
     Room,
     TransportName,
@@ -128,15 +127,6 @@ async def test_leaving_a_room_ends_its_iteration() -> None:
         assert await texts(room, 1) == ["last words"]
         room.leave()
         assert [message async for message in room] == []
-
-
-async def test_a_limit_longer_than_the_caller_waits_is_told_at_once() -> None:
-    server = FakeServer(errors=[{"code": "rate_limited", "message": "slowly", "retry_after": 1e6}])
-    async with server.running(), connect(server.url, answer_timeout=1000.0) as chat:
-        with pytest.raises(RateLimited) as raised:
-            await chat.publish("lobby", "a")
-        assert raised.value.retry_after == 1e6
-        await chat.publish("lobby", "b")
 
 
 @pytest.mark.jumping_clock

@@ -1,6 +1,7 @@
 """`chatserver chat` in a pseudo-terminal: what a person gets."""
 
 import signal
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -10,10 +11,17 @@ from tests.client.fake import ME, ZED, FakeServer
 from tests.support.serving import eventually, serving
 
 
+@pytest.fixture
+async def person(server: FakeServer) -> AsyncIterator[Terminal]:
+    """A person in the room, who leaves at the end."""
+    async with terminal(server) as person:
+        yield person
+        person.type("\x15\x04")
+
+
 async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
     async with terminal(server) as person:
-        person.type("hello there\r")
-        await person.until("12:00\x1b[0m")
+        await person.enter("hello there", "12:00\x1b[0m")
         await person.until("hello there\r\n")
         person.type("half a line")
         await person.until("half a line")
@@ -21,35 +29,29 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         await person.until("an interruption\r\nlobby> half a line")  # the line typed so far is whole again
         person.type("\x1b[D")
         await person.until("half a line\x1b[1D")
-        person.type("\x05\x15/bogus\r")
-        await person.until("no such command")
-        person.type("//slash\r")
-        await person.until("/slash\r\n")
+        await person.enter("\x05\x15/bogus", "no such command")
+        await person.enter("//slash", "/slash\r\n")
         person.type("/quit\r")
     assert texts(server) == ["hello there", "an interruption", "/slash"]
 
 
-async def test_others_learn_that_somebody_types_and_again_after_a_message(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        person.type("h")
-        await wait_until(lambda: server.typed == 1)
-        person.type("i\r")
-        await person.until("hi\r\n")
-        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
-        person.type("th")
-        await wait_until(lambda: server.typed == 2)
-        person.type("e")
-        await person.until("the")
-        assert server.typed == 2, "and at most once in three seconds"
-        person.type("\x15\x04")
+async def test_others_learn_that_somebody_types_and_again_after_a_message(server: FakeServer, person: Terminal) -> None:
+    person.type("h")
+    await wait_until(lambda: server.typed == 1)
+    await person.enter("i", "hi\r\n")
+    await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
+    person.type("th")
+    await wait_until(lambda: server.typed == 2)
+    person.type("e")
+    await person.until("the")
+    assert server.typed == 2, "and at most once in three seconds"
 
 
 async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer) -> None:
     async with terminal(server) as person:
         person.type("\x1b[200~two\rlines\x1b[201~")
         await person.until("two⏎lines")
-        person.type("\r")
-        await person.until("       lines\r\n")
+        await person.enter("", "       lines\r\n")
         await person.until("\r\x1b[Jlobby> ")  # it is acknowledged, and nothing else is drawn but what we type
         person.type("never said")
         await person.until("never said")
@@ -61,35 +63,24 @@ async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer)
 
 async def test_a_person_looks_around(server: FakeServer) -> None:
     async with terminal(server) as person:
-        person.type("/help\r")
-        await person.until("/react [#N] EMOJI")
-        person.type("/help who\r")
-        await person.until("/who [NAME]: list who is here")
-        person.type("/who\r")
-        await person.until("3 in lobby: Me, Zed and 1 more")
+        await person.enter("/help", "/react [#N] EMOJI")
+        await person.enter("/help who", "/who [NAME]: list who is here")
+        await person.enter("/who", "3 in lobby: Me, Zed and 1 more")
         person.type("/who @ze\r")  # moderators name users by their ids
         await person.until("Zed is u_z")
-        person.type("/who Nobody\r")
-        await person.until("nobody with the name Nobody is known")
-        person.type("/join ops\r")
-        await person.until("in ops, 1 here")
+        await person.enter("/who Nobody", "nobody with the name Nobody is known")
+        await person.enter("/join ops", "in ops, 1 here")
         await person.until("ops> ")
         server.errors = [{"code": "bad_room", "message": "no such room"}]
-        person.type("/join Nowhere!\r")
-        await person.until("the server says: Nowhere!: no such room (bad_room)")
-        person.type("/who\r")
-        await person.until("3 in ops")
-        person.type("/leave lobby\r")
-        await person.until("left lobby")
-        person.type("/leave\r")
-        await person.until("left ops")
+        await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room (bad_room)")
+        await person.enter("/who", "3 in ops")
+        await person.enter("/leave lobby", "left lobby")
+        await person.enter("/leave", "left ops")
         await person.until("no room> ")
         for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
-            person.type(f"{line}\r")
-            await person.until("you are in no room; /join ROOM")
+            await person.enter(line, "you are in no room; /join ROOM")
         server.errors = [{"code": "bad_room", "message": "no such room"}]
-        person.type("/join Nowhere!\r")
-        await person.until("the server says: Nowhere!: no such room (bad_room)")
+        await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room (bad_room)")
         await person.until("no room> ")
         await eventually(lambda: len(server.asked) == 6)  # a room is left at once here, there when it is heard
         person.type("/quit\r")
@@ -100,30 +91,20 @@ async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
     async with terminal(server) as person:
         await server.say("first\x1b[2J words")
         await person.until("#1")
-        person.type("/reply yes, @Z\t indeed\r")
-        await person.until("↳ #1 Zed: first\\x1b[2J words")
+        await person.enter("/reply yes, @Z\t indeed", "↳ #1 Zed: first\\x1b[2J words")
         await person.until("yes, @Zed  indeed\r\n")
         person.type("/edit better\r/react :ta\t\r")  # one after the other, though both are typed at once
         await person.until("Me edited #2: better\x1b[0m\r\n")
         await person.until("Me put 🎉 on #2 (1)")
-        person.type("/react #1 -+1\r")
-        await person.until("Me took 👍 off #1 (1)")
-        person.type("/react #1 -+1\r")
-        await person.until("you have not put 👍 there")
-        person.type("/react #2 tada\r")
-        await person.until("you have already put 🎉 there")
-        person.type("/me waves\r")
-        await person.until("waves\r\n")
-        person.type("/delete #1\r")
-        await person.until("Me deleted #1")
-        person.type("/reply #1 what was it?\r")
-        await person.until("↳ #1 Zed: (deleted)")
-        person.type("/edit\r")
-        await person.until("/edit [#N] TEXT: change a message")
-        person.type("/delete it\r")
-        await person.until("'it' is too much here. /delete [#N]: ")
-        person.type("/etc/passwd is a file\r")
-        await person.until("/etc/passwd is a file\r\n")
+        await person.enter("/react #1 -+1", "Me took 👍 off #1 (1)")
+        await person.enter("/react #1 -+1", "you have not put 👍 there")
+        await person.enter("/react #2 tada", "you have already put 🎉 there")
+        await person.enter("/me waves", "waves\r\n")
+        await person.enter("/delete #1", "Me deleted #1")
+        await person.enter("/reply #1 what was it?", "↳ #1 Zed: (deleted)")
+        await person.enter("/edit", "/edit [#N] TEXT: change a message")
+        await person.enter("/delete it", "'it' is too much here. /delete [#N]: ")
+        await person.enter("/etc/passwd is a file", "/etc/passwd is a file\r\n")
         person.type("/search words\r")  # the fake has nothing but a WebSocket
         await person.until("there is nothing here (not_found)")
         person.type("/quit\r")
@@ -138,8 +119,7 @@ async def test_a_person_who_was_kicked_may_come_back(server: FakeServer) -> None
         await server.tell(type="error", room="lobby", code="forbidden", message="out")
         await person.until("the server says: lobby: out (forbidden)")
         await person.until("no room> ")
-        person.type("/join lobby\r")
-        await person.until("in lobby, 1 here")
+        await person.enter("/join lobby", "in lobby, 1 here")
         await person.until("lobby> ")
         person.type("/quit\r")
     assert len(server.joins) == 2
@@ -148,10 +128,8 @@ async def test_a_person_who_was_kicked_may_come_back(server: FakeServer) -> None
 async def test_what_is_typed_after_a_join_goes_to_that_room(server: FakeServer) -> None:
     """It went to the room from before, until the server had let us in; a change still goes to that one."""
     async with terminal(server) as person:
-        person.type("one\r")
-        await person.until("one\r\n")
-        person.type("/edit better\r/join ops\rtwo\r")
-        await person.until("in ops, 1 here")
+        await person.enter("one", "one\r\n")
+        await person.enter("/edit better\r/join ops\rtwo", "in ops, 1 here")
         await eventually(lambda: len(server.wrote) == 3)
         person.type("/quit\r")
     assert sorted(server.wrote) == [("edit", "lobby"), ("publish", "lobby"), ("publish", "ops")]
@@ -161,8 +139,7 @@ async def test_what_is_typed_before_we_are_in_goes_to_the_first_room() -> None:
     """It was refused, since no room was entered yet, though the prompt named one."""
     server = FakeServer()
     async with terminal(server, until="; reconnecting in") as person:
-        person.type("early\r")
-        await person.until("lobby (offline, 1 to send)> ")
+        await person.enter("early", "lobby (offline, 1 to send)> ")
         async with server.running():
             await person.until("early\r\n")
             person.type("/quit\r")
@@ -175,12 +152,10 @@ async def test_a_new_name_is_kept_for_the_next_start() -> None:
     async with serving() as real:
         server = FakeServer(port=real.address.port)  # for its address
         async with terminal(server) as person:
-            person.type("/nick Zoe\r")
-            await person.until("connected as Zoe")
+            await person.enter("/nick Zoe", "connected as Zoe")
             person.type("\x04")
         async with terminal(server) as person:
-            person.type("/who\r")
-            await person.until("1 in lobby: Zoe")
+            await person.enter("/who", "1 in lobby: Zoe")
             person.type("\x04")
 
 
@@ -191,17 +166,14 @@ async def test_two_names_on_one_machine_are_two_people() -> None:
         async with terminal(server, "--name", "Ann") as ann:
             assert (await chat(server, b"hi\n", "--send", "--name", "CI")).returncode == 0
             await ann.until("CI\x1b[0m: hi")
-            ann.type("/who\r")
-            await ann.until("1 in lobby: Ann")
+            await ann.enter("/who", "1 in lobby: Ann")
             ann.type("\x04")
         assert b"CI" not in (await chat(server, b"hi\n", "--send")).stderr
 
 
-async def test_a_long_message_is_not_cut_within_a_word(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await server.say("a few words " * 7 + "end")
-        await person.until("a few\r\n       words")
-        person.type("\x04")
+async def test_a_long_message_is_not_cut_within_a_word(server: FakeServer, person: Terminal) -> None:
+    await server.say("a few words " * 7 + "end")
+    await person.until("a few\r\n       words")
 
 
 async def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(server: FakeServer) -> None:
@@ -211,35 +183,31 @@ async def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(server: F
         person.process.terminate()
 
 
-async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: FakeServer) -> None:
+async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: FakeServer, person: Terminal) -> None:
     ann, bob, cy, dee = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy", "Dee"))
-    async with terminal(server) as person:
-        await server.tell(type="presence", room="lobby", joined=[ann, bob], left=[], members=3)
-        await person.until("Ann, Bob joined · 3 here")
-        await server.tell(type="presence", room="lobby", joined=[cy, dee], left=[ann], members=4)
-        assert "\x1b[1A" in await person.until("Bob, Cy, Dee joined · 4 here")
-        await server.tell(type="presence", room="lobby", joined=[ann], left=[], members=5)
-        assert "\x1b[1A" in await person.until("4 people joined · 5 here")
-        await server.say("hello")
-        await person.until("hello")
-        await server.tell(type="presence", room="lobby", joined=[], left=[dee], members=4)
-        assert "\x1b[1A" not in await person.until("Dee left · 4 here")
-        person.type("\x04")
+    await server.tell(type="presence", room="lobby", joined=[ann, bob], left=[], members=3)
+    await person.until("Ann, Bob joined · 3 here")
+    await server.tell(type="presence", room="lobby", joined=[cy, dee], left=[ann], members=4)
+    assert "\x1b[1A" in await person.until("Bob, Cy, Dee joined · 4 here")
+    await server.tell(type="presence", room="lobby", joined=[ann], left=[], members=5)
+    assert "\x1b[1A" in await person.until("4 people joined · 5 here")
+    await server.say("hello")
+    await person.until("hello")
+    await server.tell(type="presence", room="lobby", joined=[], left=[dee], members=4)
+    assert "\x1b[1A" not in await person.until("Dee left · 4 here")
 
 
-async def test_who_is_in_the_count_already_does_not_join(server: FakeServer) -> None:
+async def test_who_is_in_the_count_already_does_not_join(server: FakeServer, person: Terminal) -> None:
     """Who had joined just before us, and who took another name, was said to join."""
     ann, bob, cy = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy"))
-    async with terminal(server) as person:
-        await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=2)  # we entered as one
-        assert "Ann" not in await person.until("Bob joined · 2 here")
-        await server.tell(type="presence", room="lobby", joined=[cy, bob | {"name": "Rob"}], left=[], members=3)
-        assert "joined" not in await person.until("Bob is now Rob")
-        await person.until("Cy joined · 3 here")
-        await server.tell(type="presence", room="lobby", joined=[cy], left=[], members=3)
-        await server.tell(type="presence", room="lobby", joined=[], left=[ann], members=2)
-        await person.until("Cy joined, Ann left · 2 here")
-        person.type("\x04")
+    await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=2)  # we entered as one
+    assert "Ann" not in await person.until("Bob joined · 2 here")
+    await server.tell(type="presence", room="lobby", joined=[cy, bob | {"name": "Rob"}], left=[], members=3)
+    assert "joined" not in await person.until("Bob is now Rob")
+    await person.until("Cy joined · 3 here")
+    await server.tell(type="presence", room="lobby", joined=[cy], left=[], members=3)
+    await server.tell(type="presence", room="lobby", joined=[], left=[ann], members=2)
+    await person.until("Cy joined, Ann left · 2 here")
 
 
 async def test_rooms_are_listed_with_what_was_said_and_done_there() -> None:
@@ -247,48 +215,39 @@ async def test_rooms_are_listed_with_what_was_said_and_done_there() -> None:
     async with serving() as real:
         server = FakeServer(port=real.address.port)
         async with terminal(server) as person:
-            person.type("hello\r")
-            await person.until("hello\r\n")
-            person.type("/rooms\r")
-            await person.until("* lobby: 1 message, 1 here")
-            person.type("/react tada\r")
-            await person.until("put 🎉 on #1")
-            person.type("/rooms\r")
-            await person.until("* lobby: 2 messages and changes, 1 here")
+            await person.enter("hello", "hello\r\n")
+            await person.enter("/rooms", "* lobby: 1 message, 1 here")
+            await person.enter("/react tada", "put 🎉 on #1")
+            await person.enter("/rooms", "* lobby: 2 messages and changes, 1 here")
             person.type("\x04")
 
 
-async def test_a_line_divides_what_came_while_nobody_looked(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await server.say("seen")
-        assert "─── new" not in await person.until("seen")
-        person.type("\x1b[Oa")
-        await person.until("lobby> a")
-        await server.say("@Me, are you there?")
-        assert "─── new" in await person.until("are you there?")
-        await server.say("hello?")
-        assert "─── new" not in await person.until("hello?")
-        await server.tell(type="typing", room="lobby", user=ZED)
-        await person.until("lobby (Zed typing)> ")
-        person.type("\x15\x04")
+async def test_a_line_divides_what_came_while_nobody_looked(server: FakeServer, person: Terminal) -> None:
+    await server.say("seen")
+    assert "─── new" not in await person.until("seen")
+    person.type("\x1b[Oa")
+    await person.until("lobby> a")
+    await server.say("@Me, are you there?")
+    assert "─── new" in await person.until("are you there?")
+    await server.say("hello?")
+    assert "─── new" not in await person.until("hello?")
+    await server.tell(type="typing", room="lobby", user=ZED)
+    await person.until("lobby (Zed typing)> ")
 
 
-async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer) -> None:
-    async with terminal(server) as person:
-        await server.close_all(1012, "restart")
-        await person.until("1012 restart; reconnecting in")
-        await person.until("back in lobby")
-        server.refusals, server.retry_after = [503] * 50, "1"
-        await server.close_all(1012, "restart")
-        await person.until("1012 restart; reconnecting in")
-        await person.until("lobby (offline)> ")
-        await person.until("the server answered 503")
-        person.type("/who\r")
-        await person.until("there is no connection")
-        await wait_until(lambda: len(server.refusals) < 49)
-        server.refusals.clear()
-        assert "503" not in await person.until("back in lobby"), "it is said once"
-        person.type("\x04")
+async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeServer, person: Terminal) -> None:
+    await server.close_all(1012, "restart")
+    await person.until("1012 restart; reconnecting in")
+    await person.until("back in lobby")
+    server.refusals, server.retry_after = [503] * 50, "1"
+    await server.close_all(1012, "restart")
+    await person.until("1012 restart; reconnecting in")
+    await person.until("lobby (offline)> ")
+    await person.until("the server answered 503")
+    await person.enter("/who", "there is no connection")
+    await wait_until(lambda: len(server.refusals) < 49)
+    server.refusals.clear()
+    assert "503" not in await person.until("back in lobby"), "it is said once"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

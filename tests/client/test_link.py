@@ -53,32 +53,6 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
             assert await listener.texts(1) == ["patience"]
 
 
-async def test_a_gap_is_filled_from_the_history() -> None:
-    server = FakeServer()
-    async with server.running(), listening(server.url) as listener:
-        await server.say("0")
-        await listener.texts(1)
-        server.pushes_to_lose = 5
-        for number in range(1, 6):
-            await server.say(str(number))
-        await server.tell(type="gap", room="lobby", after="e1-1", until="e1-6")
-        assert await listener.texts(6) == ["0", "1", "2", "3", "4", "5"]
-        await server.say("6")
-        assert (await listener.texts(7))[-1] == "6"
-
-
-async def test_rooms_are_joined_and_left_at_any_time() -> None:
-    server = FakeServer()
-    async with server.running(), listening(server.url) as listener:
-        await listener.until(Entered)
-        listener.chat.join("ops")
-        await listener.until(Entered, times=2)
-        listener.chat.leave("lobby")
-        assert (await listener.chat.members("ops")).count == 3
-    assert [join["room"] for join in server.joins] == ["lobby", "ops"]
-    assert server.asked == [("leave", "lobby"), ("members", "ops")]
-
-
 async def test_goaway_says_when_to_come_back() -> None:
     server = FakeServer()
     async with server.running(), listening(server.url) as listener:
@@ -191,14 +165,6 @@ async def test_a_quiet_room_and_a_user_who_does_not_read_are_no_silence() -> Non
         await trio.sleep(10 * SILENCE)
         assert await listener.texts(2 * MAX_QUEUED_EVENTS) == [str(number) for number in range(2 * MAX_QUEUED_EVENTS)]
         assert not listener.events(Reconnecting)
-
-
-async def test_a_limit_is_waited_for_and_nothing_overtakes() -> None:
-    limited = {"code": "rate_limited", "message": "slowly", "retry_after": 5.0}
-    server = FakeServer(errors=[limited, limited])
-    async with server.running(), listening(server.url) as listener:
-        listener.say("a", "b", "c")
-        assert await listener.texts(3) == ["a", "b", "c"]
 
 
 async def test_leaving_closes_politely() -> None:
