@@ -5,12 +5,13 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
+from chatserver import cli
 from chatserver.client.terminal import LONGEST_LINE
 from tests.client.commanded import NEEDS, SOON, chat, start, texts, wait_until
 from tests.client.fake import ZED, FakeServer
@@ -79,8 +80,24 @@ async def test_send_to_a_server_that_does_not_want_us(server: FakeServer) -> Non
     assert done.stderr == b"chatserver: the server answered 403: not now\n"
 
 
+@dataclass
+class Piped:
+    """`chatserver chat` with its pipes."""
+
+    process: Running
+    stdin: trio.lowlevel.FdStream
+    stdout: trio.lowlevel.FdStream
+    stderr: trio.lowlevel.FdStream
+
+    async def lines(self, count: int) -> list[str]:
+        text = b""
+        while text.count(b"\n") < count:
+            text += await self.stdout.receive_some()
+        return text.decode().splitlines()
+
+
 @asynccontextmanager
-async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterator[Running]:
+async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterator[Piped]:
     """`chatserver chat --plain` in its room, until it ends by itself."""
     process = await start(server, *(flags or ("--plain",)), place=place)
     assert process.stdin is not None
@@ -90,7 +107,7 @@ async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterat
         try:
             await wait_until(lambda: server.members)
             with trio.fail_after(SOON):
-                yield process
+                yield Piped(process, process.stdin, process.stdout, process.stderr)
                 await process.wait()
         finally:
             process.kill()
@@ -98,22 +115,18 @@ async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterat
 
 async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeServer) -> None:
     await server.say("before\x1b[2J")
-    got = b""
-    async with plain(server) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        await process.stdin.send_all(b"hello\n")
+    async with plain(server) as it:
+        await it.stdin.send_all(b"hello\n")
         await wait_until(lambda: len(server.log) == 2)
         await server.say("two\nlines")
-        while got.count(b"\n") < 3:
-            got += await process.stdout.receive_some()
-        process.send_signal(signal.SIGTERM)  # while it waits for another line
-    assert got.decode().splitlines() == [
+        got = await it.lines(3)
+        it.process.terminate()  # while it waits for another line
+    assert got == [
         r"2026-11-20T12:00:00.123Z Zed: before\x1b[2J",
         "2026-11-20T12:00:00.123Z Me: hello",
         r"2026-11-20T12:00:00.123Z Zed: two\nlines",
     ]
-    assert process.returncode == 128 + signal.SIGTERM
+    assert it.process.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(
@@ -123,24 +136,18 @@ async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeS
 async def test_the_url_may_name_the_room_as_the_page_does(
     server: FakeServer, place: str, flags: tuple[str, ...], room: str
 ) -> None:
-    async with plain(server, *flags, place=place) as process:
-        process.terminate()
+    async with plain(server, *flags, place=place) as it:
+        it.process.terminate()
     assert [join["room"] for join in server.joins] == [room]
 
 
 async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> None:
-    got: list[dict[str, Any]] = []
-    async with plain(server, "--json") as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        await process.stdin.send_all(b"hello\n")
+    async with plain(server, "--json") as it:
+        await it.stdin.send_all(b"hello\n")
         await wait_until(lambda: server.log)
         await server.say("bye")
-        text = b""
-        while text.count(b"\n") < 4:
-            text += await process.stdout.receive_some()
-        got = [json.loads(line) for line in text.splitlines()]
-        process.terminate()
+        got = [json.loads(line) for line in await it.lines(4)]
+        it.process.terminate()
     assert [event["type"] for event in got] == ["hello", "entered", "message", "message"]
     assert {name: got[-1][name] for name in ("room", "offset", "text", "user")} == {
         "room": "lobby", "offset": 2, "text": "bye", "user": ZED,
@@ -150,16 +157,13 @@ async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> Non
 
 
 async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
-    async with plain(server) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        await process.stdin.aclose()  # the end of what we say is not the end of what we hear
-        await process.stdout.aclose()
+    async with plain(server) as it:
+        await it.stdin.aclose()  # the end of what we say is not the end of what we hear
+        await it.stdout.aclose()
         await server.say("anybody?")
-        said = b"".join([chunk async for chunk in process.stderr])
+        said = b"".join([chunk async for chunk in it.stderr])
     assert said == b"chatserver: connected as Me\nchatserver: in lobby, 1 here\n"
-    assert process.returncode == 0
+    assert it.process.returncode == 0
 
 
 async def test_output_without_room_is_said_in_one_line(server: FakeServer) -> None:
@@ -172,23 +176,22 @@ async def test_output_without_room_is_said_in_one_line(server: FakeServer) -> No
         assert (await process.wait(), said) == (1, b"chatserver: standard output: No space left on device\n")
 
 
-@pytest.mark.parametrize("seconds", ["-1", "nan"])
-async def test_a_time_that_is_none_is_named(server: FakeServer, seconds: str) -> None:
-    ended = await chat(server, b"", "--send", "--retry-for", seconds)
-    assert (ended.returncode, ended.stderr) == (
-        2,
-        f"chatserver: --retry-for: {seconds} is no number of seconds\n".encode(),
-    )
-
-
-async def test_a_file_that_holds_no_token_is_named(server: FakeServer, tmp_path: Path) -> None:
-    binary = tmp_path / "binary"
-    binary.write_bytes(b"\xff\xfe")
-    empty = tmp_path / "empty"
-    empty.write_text("\n")
-    for path, why in (
-        (tmp_path / "none", "No such file or directory"), (binary, "it is no text"), (empty, "it is empty"),
-    ):  # fmt: skip
-        ended = await chat(server, b"", "--token", f"@{path}")
-        assert ended.returncode == 2
-        assert f"--token: cannot read {path}: {why}" in ended.stderr.decode()
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--retry-for", "-1"), "--retry-for: -1 is no number of seconds"),
+        (("--retry-for", "nan"), "--retry-for: nan is no number of seconds"),
+        (("--token", "@none"), "--token: cannot read none: No such file or directory"),
+        (("--token", "@binary"), "--token: cannot read binary: it is no text"),
+        (("--token", "@empty"), "--token: cannot read empty: it is empty"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_named(
+    flags: tuple[str, str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("binary").write_bytes(b"\xff\xfe")
+    Path("empty").write_text("\n")
+    assert cli.run_command(["chat", "http://127.0.0.1:1", "--send", *flags]) == 2
+    assert capsys.readouterr().err == f"chatserver: {words}\n"

@@ -215,14 +215,6 @@ async def test_kill_9_of_each_worker_loses_nothing_and_doubles_nothing(tmp_path:
         assert {line["code"] for line in said(server, "worker_died")} == {-signal.SIGKILL}
 
 
-def lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 async def test_a_hangup_refuses_nobody_and_workers_drain_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     async with two_workers(tmp_path) as server:
         before = pids(server)
@@ -246,7 +238,7 @@ async def test_a_hangup_refuses_nobody_and_workers_drain_when_their_supervisor_i
         assert answered.total() > 10
         after = pids(server)
         assert not set(after.values()) & set(before.values())
-        assert not any(map(lives, before.values()))
+        assert not any(map(is_running, before.values()))
         await publish(server.address, ROOM, "still here")
 
         async with one_on_each(server.address) as friends:

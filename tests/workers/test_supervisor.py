@@ -256,20 +256,14 @@ async def test_a_hangup_replaces_one_after_the_other(tmp_path: Path) -> None:
         assert on_stage.started[4].setup.settings.head_deadline == 3.0, "what dies now comes back with the new settings"
 
 
-async def test_a_key_that_is_missing_is_not_made_anew(tmp_path: Path) -> None:
-    """A worker would, and nobody's token would be valid."""
-    async with supervised(tmp_path) as on_stage:
-        on_stage.settings = replace(on_stage.settings, token_key=(str(tmp_path / "token.key"),))
-        await hang_up(on_stage)
-        await on_stage.until(lambda: on_stage.events("settings_not_reloaded"))
-        assert len(on_stage.started) == 2
-
-
-async def test_settings_that_are_none_replace_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", ["a key that a worker would make anew", "settings"])
+async def test_settings_that_cannot_be_replace_nobody(tmp_path: Path, wrong: str) -> None:
     async with supervised(tmp_path) as on_stage:
 
         def load() -> Settings:
-            raise ConfigError("config", "chat.toml is not TOML")
+            if wrong == "settings":
+                raise ConfigError("config", "chat.toml is not TOML")
+            return replace(on_stage.settings, token_key=(str(tmp_path / "token.key"),))
 
         on_stage.supervisor._load = load
         await hang_up(on_stage)
