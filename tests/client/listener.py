@@ -5,13 +5,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import pytest
 import trio
 
 from chatserver.client import Ack, Backoff, Chat, ChatError, Event, Message, TransportName, connect
+from tests.support.serving import Serving
 
 SOON = 120.0  # s; never reached unless something is broken, however busy the machine is
 
+TRANSPORTS: tuple[TransportName, ...] = ("ws", "poll", "sse")
+each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
+
 Kind = TypeVar("Kind", bound=Event)
+
+
+def url(server: Serving) -> str:
+    return f"{server.address.host}:{server.address.port}"
 
 
 class Listener:

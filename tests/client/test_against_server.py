@@ -18,28 +18,22 @@ from chatserver.client import (
     feed,
     session,
 )
-from tests.client.listener import Listener, listening
+from tests.client.listener import TRANSPORTS, Listener, each_transport, listening, url
 from tests.support.moderating import moderate, moderated
-from tests.support.peers import Address
 from tests.support.ports import steady_port
 from tests.support.serving import eventually, free_flags, server_process, serving
 
-TRANSPORTS: tuple[TransportName, ...] = ("ws", "poll", "sse")
 TEXTS = [f"text {number}" for number in range(60)]
 #: Servers that are killed one after the other, and what each is told by each person.
 LIVES, EACH = 3, 20
 
 
-def url(address: Address) -> str:
-    return f"{address.host}:{address.port}"
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@each_transport
 async def test_two_people_see_the_same_in_the_same_order(transport: TransportName) -> None:
     async with (
         serving() as server,
-        listening(url(server.address), transport=transport) as ann,
-        listening(url(server.address)) as bob,
+        listening(url(server), transport=transport) as ann,
+        listening(url(server)) as bob,
     ):
         for person in (ann, bob):
             await person.until(Entered)
@@ -108,7 +102,7 @@ async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp
 
 
 async def test_a_rate_limit_slows_down_and_loses_nothing() -> None:
-    async with serving(publish_rate=25.0) as server, listening(url(server.address)) as listener:
+    async with serving(publish_rate=25.0) as server, listening(url(server)) as listener:
         listener.say(*TEXTS)  # 50 at once, the rest at 25 a second
         assert await listener.texts(len(TEXTS)) == TEXTS
 
@@ -116,19 +110,19 @@ async def test_a_rate_limit_slows_down_and_loses_nothing() -> None:
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize("size", [17_000, 70_000, 300_000])
 async def test_a_text_too_long_is_refused_and_the_next_goes_on(size: int) -> None:
-    async with serving() as server, listening(url(server.address), jitter=0.1) as listener:
+    async with serving() as server, listening(url(server), jitter=0.1) as listener:
         listener.say("x" * size, "short")
         assert await listener.texts(1) == ["short"]
         assert len(listener.errors) == 1
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@each_transport
 @pytest.mark.parametrize("where", ["sanctions", "kick"])
 async def test_who_is_taken_out_of_a_room_is_told_why_and_is_in_the_others_still(
     tmp_path: Path, transport: TransportName, where: str
 ) -> None:
     """Over plain HTTP a refused poll or stream is the end of one room, not of the conversation."""
-    async with moderated(tmp_path) as server, listening(url(server.address), transport=transport) as listener:
+    async with moderated(tmp_path) as server, listening(url(server), transport=transport) as listener:
         ops = listener.chat.join("ops")
         await listener.until(Entered, times=2)
         user = await listener.chat.connected()
@@ -154,7 +148,7 @@ async def test_one_room_too_many_is_that_room_s_alone(transport: TransportName) 
     """A poll of many rooms that is refused without a room's name loses the room that came last."""
     async with (
         serving(max_empty_rooms=1) as server,
-        listening(url(server.address), transport=transport) as listener,
+        listening(url(server), transport=transport) as listener,
     ):
         await listener.until(Entered)
         listener.chat.join("empty")
@@ -165,7 +159,7 @@ async def test_one_room_too_many_is_that_room_s_alone(transport: TransportName) 
         assert not listener.events(Reconnecting)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@each_transport
 async def test_who_does_not_read_for_a_while_still_gets_everything(
     transport: TransportName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,8 +170,8 @@ async def test_who_does_not_read_for_a_while_still_gets_everything(
     texts = [str(number) for number in range(3 * feed.MAX_QUEUED_EVENTS)]
     async with (
         serving() as server,
-        listening(url(server.address), transport=transport) as slow,
-        connect(url(server.address)) as busy,
+        listening(url(server), transport=transport) as slow,
+        connect(url(server)) as busy,
     ):
         await slow.until(Entered)
         for text in texts:

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from chatserver.client import (
+    Backoff,
     Chat,
     ChatError,
     Entered,
@@ -25,15 +26,9 @@ from chatserver.client import (
 )  # fmt: skip
 from chatserver.client.feed import LOW_WATER, MAX_QUEUED_EVENTS, Feed
 from tests.client.fake import FakeServer, message
-from tests.client.listener import SOON
-from tests.support.serving import Serving, serving
-
-TRANSPORTS: tuple[TransportName, ...] = ("ws", "poll", "sse")
-each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
-
-
-def url(server: Serving) -> str:
-    return f"{server.address.host}:{server.address.port}"
+from tests.client.listener import SOON, each_transport, url
+from tests.support.ports import steady_port
+from tests.support.serving import eventually, serving
 
 
 async def texts(room: Room, count: int) -> list[str]:
@@ -117,6 +112,20 @@ async def test_a_server_without_guests_says_who_may_come(transport: TransportNam
         with pytest.raises(ChatError) as raised:
             await chat.publish("lobby", "x")
         assert isinstance(raised.value, Unauthenticated | Forbidden | Rejected)
+
+
+async def test_a_bot_keeps_its_name_when_the_server_has_forgotten_it() -> None:
+    port = steady_port()
+    async with connect(f"127.0.0.1:{port}", name="Dice", backoff=Backoff(jitter=lambda: 0.1)) as bot:
+        room = bot.join("lobby")
+        for _ in range(2):
+            async with serving(port=port), connect(f"127.0.0.1:{port}") as other:
+                await until(room, Entered)
+
+                async def is_named() -> bool:
+                    return "Dice" in [user.name for user in (await other.members("lobby")).members]
+
+                await eventually(is_named)
 
 
 async def test_leaving_a_room_ends_its_iteration() -> None:

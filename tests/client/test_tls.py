@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.client import Reconnecting, TransportName
-from tests.client.listener import listening
+from chatserver.client import Reconnecting
+from tests.client.listener import TRANSPORTS, listening
 from tests.support.certificates import authority, certificate
 from tests.support.serving import serving
 
@@ -19,8 +19,7 @@ async def test_a_server_under_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             (event,) = await listener.until(Reconnecting)
             assert "certificate: " in event.why
         monkeypatch.setenv("SSL_CERT_FILE", str(roots))
-        transports: tuple[TransportName, ...] = ("ws", "poll", "sse")
-        for transport in transports:
+        for transport in TRANSPORTS:
             async with listening(f"https://localhost:{server.address.port}", transport=transport) as listener:
                 listener.say("sealed")
                 await listener.texts(1)
