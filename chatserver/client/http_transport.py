@@ -121,22 +121,19 @@ class HttpConversation:
         return answer
 
     async def _write(self, request: requests.Request, path: str) -> Response:
+        fields: dict[str, object] = msgspec.to_builtins(request)
+        body = {name: fields[name] for name in ("text", "key", "reply_to", "mentions") if name in fields}
         match request:
-            case requests.Publish():
-                fields = {"reply_to": request.reply_to, "mentions": request.mentions or None}
-                known = {name: value for name, value in fields.items() if value is not None}
-                return await self._api.request("POST", path, {"text": request.text, "key": request.key, **known})
             case requests.Edit():
-                body = {"text": request.text, "key": request.key}
-                return await self._api.request("PATCH", f"{path}/{request.offset}", body)
+                method, path = "PATCH", f"{path}/{request.offset}"
             case requests.Delete():
-                return await self._api.request("DELETE", f"{path}/{request.offset}", {"key": request.key})
+                method, path = "DELETE", f"{path}/{request.offset}"
             case requests.React():
                 method = "PUT" if request.on else "DELETE"
                 path = f"{path}/{request.offset}/reactions/{quote(request.emoji, safe='')}"
-                return await self._api.request(method, path, {"key": request.key})
             case _:
-                raise NotImplementedError(type(request).__name__)
+                method = "POST"
+        return await self._api.request(method, path, body)
 
     async def _join(self, request: requests.Join, path: str) -> Frame:
         response = await self._api.request("GET", f"{path}?{encoded_query(after=request.after, limit=ENTRY_LIMIT)}")

@@ -156,8 +156,6 @@ def status(event: events.Event) -> str | None:
             return None  # a later edit has replaced it
         case wire.Edit() | wire.Deletion() | wire.Reaction():
             return f"{name_of(event.user)} {_change(event)}"
-        case wire.Presence():
-            return presence([user.name for user in event.joined], [user.name for user in event.left], event.members)
         case wire.Expiring(seconds):
             return f"your token runs out in {seconds:.0f} s"
         case events.Entered(room, members, resumed):

@@ -3,10 +3,10 @@ import pytest
 from chatserver.client import render
 from chatserver.client.events import Entered, Event, Gap, Postponed, Reconnecting
 from chatserver.client.render import Style
-from chatserver.client.wire import Connected, Deletion, Edit, Members, Message, Presence, Reaction, Record, User
+from chatserver.client.wire import Connected, Deletion, Edit, Members, Message, Reaction, Record, User
 
 PLACE = ("lobby", 7, "e1-7", User("u_a", "Ann"), "2026-11-20T12:00:00.123Z")
-ANN, BOB, CY, DEE = (User(f"u_{name[0].lower()}", name) for name in ("Ann", "Bob", "Cy", "Dee"))
+ANN, BOB = User("u_a", "Ann"), User("u_b", "Bob")
 
 
 def message(
@@ -103,10 +103,6 @@ def test_a_strange_time_is_shown_and_not_trusted() -> None:
         (Entered("ops", 3, resumed=False), "in ops, 3 here"),
         (Entered("ops", None, resumed=True), "back in ops"),
         (Gap("ops", None), "some messages of ops are gone for good and not shown"),
-        (Presence("ops", (ANN, BOB), (), 3), "Ann, Bob joined · 3 here"),
-        (Presence("ops", (ANN,), (BOB,), 3), "Ann joined, Bob left · 3 here"),
-        (Presence("ops", (ANN, BOB, CY, DEE), (ANN,), 9), "4 people joined, Ann left · 9 here"),
-        (Presence("ops", (), (), 3), None),
         (Postponed("ops", "rate_limited", "slowly", 2.0), "slowly (rate_limited); it will be sent by itself"),
         (
             Reconnecting("cannot connect: Connection refused", 1.29),
@@ -117,6 +113,19 @@ def test_a_strange_time_is_shown_and_not_trusted() -> None:
 )
 def test_sentences(event: Event, words: str | None) -> None:
     assert render.status(event) == words
+
+
+@pytest.mark.parametrize(
+    ("joined", "left", "words"),
+    [
+        (["Ann", "Bob"], [], "Ann, Bob joined · 3 here"),
+        (["Ann"], ["Bob"], "Ann joined, Bob left · 3 here"),
+        (["Ann", "Bob", "Cy", "Dee"], ["Ann"], "4 people joined, Ann left · 3 here"),
+        ([], [], None),
+    ],
+)
+def test_who_comes_and_goes(joined: list[str], left: list[str], words: str | None) -> None:
+    assert render.presence(joined, left, 3) == words
 
 
 def test_members() -> None:
