@@ -61,18 +61,16 @@ async def examine(targets: dict[str, Target], token: str, room: str) -> Report:
     well = sorted((node for node in nodes if node.trouble is None), key=epoch)
     deliveries: list[Delivery] = []
     for _, group in groupby(well, key=epoch):
-        deliveries += await _exchange(list(group), targets, token, room)
+        deliveries += await _exchange(list(group), token, room)
     findings = conclude(nodes, deliveries)
     ok = all(finding.severity is not Severity.FAULT for finding in findings)
     return Report(ok=ok, nodes=nodes, deliveries=deliveries, findings=findings)
 
 
-async def _exchange(nodes: Sequence[Node], targets: dict[str, Target], token: str, room: str) -> list[Delivery]:
+async def _exchange(nodes: Sequence[Node], token: str, room: str) -> list[Delivery]:
     """Send messages among nodes on one log."""
     rooms = f"{room}-{secrets.token_hex(4)}"
-    observers = [
-        Observer(node, targets[node.url], token, room, f"{rooms}-{number}") for number, node in enumerate(nodes, 1)
-    ]
+    observers = [Observer(node, token, room, f"{rooms}-{number}") for number, node in enumerate(nodes, 1)]
     async with trio.open_nursery() as nursery:
         for observer in observers:
             nursery.start_soon(observer.run)
@@ -85,6 +83,6 @@ async def _exchange(nodes: Sequence[Node], targets: dict[str, Target], token: st
         shared = [node.shards is not None and node.shards.reachable > 0 for node in nodes]
         await exchange.run(presence=all(shared) or len(nodes) == 1)
         for observer in observers:
-            await observer.leave()
+            observer.left.set()
         nursery.cancel_scope.deadline = trio.current_time() + EXIT_PATIENCE
     return exchange.deliveries

@@ -12,12 +12,21 @@ from statistics import median
 
 import trio
 
-from chatserver.client import wire
-from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import HttpClient, Response
-from chatserver.client.requests import Join
-from chatserver.client.stream import EndedError, Target
-from chatserver.client.websocket import WebSocketConversation, websocket
+from chatserver.client import (
+    Ack,
+    Chat,
+    ChatError,
+    Complaint,
+    Entered,
+    Event,
+    Feed,
+    Message,
+    Reconnecting,
+    TransportName,
+    Unavailable,
+    connect,
+)
+from chatserver.client.wire import ProtocolError
 from chatserver.doctor.facts import Delivery, Node, Trouble, milliseconds
 from chatserver.doctor.inquiry import seconds_of
 from chatserver.exits import innermost
@@ -33,112 +42,82 @@ ENTRY_PATIENCE = 10.0
 EXIT_PATIENCE = 3.0
 #: Seconds by which polls begin before the message is published, and between two requests for a list of members.
 HEAD_START, LOOK_EVERY = 0.05, 0.1
-#: Attempts to send a message when the server asks to wait. A wait is at most PATIENCE, since a mute lasts minutes.
-ATTEMPTS = 3
-
-
-class RefusedError(Exception):
-    """A request that the server refused, with the server's message."""
+#: The ways on which a message is awaited.
+WAYS: tuple[TransportName, ...] = ("ws", "poll")
 
 
 class Observer:
-    """A member on one node, with a WebSocket and requests of the same user. `run` lasts as long as the connection."""
+    """A member on one node, over a WebSocket and a long-poll. `run` lasts as long as the connections."""
 
-    def __init__(self, node: Node, target: Target, token: str, room: str, own_room: str) -> None:
-        credentials = Credentials(token=token)
+    def __init__(self, node: Node, token: str, room: str, own_room: str) -> None:
         self.node = node
         self.own_room = own_room  # no other observer joins it
-        self.user = ""
         self.opened = trio.Event()
+        self.left = trio.Event()  # ends `run`
+        self._token = token
         self._room = room
-        self._target, self._credentials = target, credentials
-        self._http, self._held = HttpClient(target, credentials), HttpClient(target, credentials)
-        self._joined = 0
-        self._left = trio.Event()
-        self._arrivals: dict[str, float] = {}
-        self._awaited: dict[str, trio.Event] = {}
+        self._chat: Chat
+        self._missing = len(WAYS) + 1  # rooms that are not entered yet
+        self._arrivals: dict[tuple[TransportName, str], float] = {}
+        self._awaited: dict[tuple[TransportName, str], trio.Event] = {}
 
     async def run(self) -> None:
-        """Join the rooms and note arrivals, until `leave` or until the connection ends."""
+        """Join the rooms and note arrivals, until `left` or until a connection ends."""
         try:
-            async with websocket(self._target, self._credentials) as socket, trio.open_nursery() as nursery:
-                nursery.start_soon(self._listen, socket)
-                await self._left.wait()
-                nursery.cancel_scope.cancel()
-        except* (EndedError, RefusedError, wire.ProtocolError) as group:
-            self.node.fail(Trouble.REFUSED, f"WebSocket: {innermost(group)}")
+            async with connect(self.node.url, token=self._token, answer_timeout=PATIENCE) as self._chat:
+                await self._chat.connected()
+                self._chat.join(self.own_room)
+                async with connect(
+                    self.node.url, token=self._token, cookie=self._chat.cookie, transport="poll"
+                ) as polling, trio.open_nursery() as nursery:  # fmt: skip
+                    for way, chat in zip(WAYS, (self._chat, polling), strict=True):
+                        chat.join(self._room)
+                        nursery.start_soon(self._listen, way, chat.events())
+                    await self.left.wait()
+                    nursery.cancel_scope.cancel()
+        except* ChatError as group:
+            self.node.fail(Trouble.REFUSED, str(innermost(group)))
         finally:
             self.opened.set()
 
-    async def leave(self) -> None:
-        """End `run` with a proper close."""
-        self._left.set()
-        await self._http.aclose()
-        await self._held.aclose()
-
-    async def _listen(self, socket: WebSocketConversation) -> None:
-        for number, room in enumerate((self._room, self.own_room)):
-            await socket.send(Join(id=number, room=room))
-        while True:
-            self._take(await socket.receive())
-
-    def _take(self, frame: wire.Frame | wire.Record | None) -> None:
-        match frame:
-            case wire.Connected():
-                self.user = frame.user.id
-            case wire.Joined():
-                self._joined += 1
-                if self._joined == 2:
-                    self.opened.set()
-            case wire.Error():
-                raise RefusedError(frame.message)
-            case wire.Message() if frame.text in self._awaited:
-                self._arrivals[frame.text] = trio.current_time()
-                self._awaited[frame.text].set()
+    async def _listen(self, way: TransportName, events: Feed[Event]) -> None:
+        async for event in events:
+            match event:
+                case Entered():
+                    self._missing -= 1
+                    if not self._missing:
+                        self.opened.set()
+                case Complaint():
+                    raise ChatError(event.code, event.message)
+                case Reconnecting():
+                    raise Unavailable("unavailable", f"over {way}: {event.why}")
+                case Message() if (way, event.text) in self._awaited:
+                    self._arrivals[way, event.text] = trio.current_time()
+                    self._awaited[way, event.text].set()
 
     def expect(self, text: str) -> None:
-        """Note the arrival of a message with this text."""
-        self._awaited[text] = trio.Event()
+        """Note the arrivals of a message with this text."""
+        for way in WAYS:
+            self._awaited[way, text] = trio.Event()
 
-    async def arrival(self, text: str) -> float:
+    async def arrival(self, way: TransportName, text: str) -> float:
         """Wait for an expected message; returns when it came."""
-        await self._awaited[text].wait()
-        return self._arrivals[text]
+        await self._awaited[way, text].wait()
+        return self._arrivals[way, text]
 
-    async def publish(self, text: str) -> wire.Ack:
-        """Publish a message. Raises RefusedError."""
-        fields = {"text": text, "key": text}
-        for attempt in range(ATTEMPTS):
-            response = await self._http.request("POST", f"/rooms/{self._room}/messages", fields)
-            if response.retry_after is None or response.retry_after > PATIENCE or attempt == ATTEMPTS - 1:
-                break
-            await trio.sleep(response.retry_after)
-        return _checked(response, 201).decode(wire.Ack)
-
-    async def latest(self) -> str:
-        """The cursor at the end of the room."""
-        response = await self._http.request("GET", f"/rooms/{self._room}/messages?limit=1")
-        return _checked(response).decode(wire.History).cursor
-
-    async def poll(self, text: str, cursor: str) -> float:
-        """Hold polls from a cursor until this text arrives; returns when it did."""
-        while True:
-            path = f"/rooms/{self._room}/messages?after={cursor}&wait={PATIENCE:g}"
-            page = _checked(await self._held.request("GET", path, wait=PATIENCE)).decode(wire.History)
-            if _has(page, text):
-                return trio.current_time()
-            cursor = page.cursor
+    async def publish(self, text: str) -> Ack:
+        """Publish a message. Raises ChatError."""
+        return await self._chat.publish(self._room, text)
 
     async def reads(self, text: str, offset: int) -> bool:
         """Whether this text is at that offset. Reading before the next offset makes the node read its log."""
-        response = await self._http.request("GET", f"/rooms/{self._room}/messages?before={offset + 1}&limit=1")
-        return _has(_checked(response).decode(wire.History), text)
+        page = await self._chat.history(self._room, before=str(offset + 1), limit=1)
+        return any(isinstance(record, Message) and record.text == text for record in page.records)
 
     async def sees(self, other: "Observer") -> bool:
         """Whether the list of members here includes the other observer in its own room."""
-        response = await self._http.request("GET", f"/rooms/{other.own_room}/members")
-        members = _checked(response).decode(wire.Members).members
-        return other.user in [member.id for member in members]
+        members = (await self._chat.members(other.own_room)).members
+        return other._chat.user in members
 
 
 class Exchange:
@@ -151,7 +130,6 @@ class Exchange:
             for sender in observers
             for receiver in observers
         }
-        self._pushed: dict[tuple[Observer, Observer], list[float]] = {pair: [] for pair in self._pairs}  # s
         self.deliveries = list(self._pairs.values())
 
     async def run(self, *, presence: bool) -> None:
@@ -167,48 +145,49 @@ class Exchange:
 
     async def _send_from(self, sender: Observer) -> None:
         acknowledged: list[float] = []
-        for number in range(ROUNDS):
-            if not await self._round(sender, acknowledged, polled=not number):
+        took: dict[tuple[Observer, TransportName], list[float]] = {
+            (receiver, way): [] for receiver in self._observers for way in WAYS
+        }
+        for _ in range(ROUNDS):
+            if not await self._round(sender, acknowledged, took):
                 break
-        if acknowledged:
-            sender.node.publish_ms = milliseconds(median(acknowledged))
-        for receiver in self._observers:
-            times = self._pushed[sender, receiver]
-            if len(times) == len(acknowledged) > 0:
-                self._pairs[sender, receiver].pushed_ms = milliseconds(median(times))
+        if not acknowledged:
+            return
+        sender.node.publish_ms = milliseconds(median(acknowledged))
+        for (receiver, way), times in took.items():
+            delivery = self._pairs[sender, receiver]
+            if len(times) < len(acknowledged):
+                continue
+            if way == "ws":
+                delivery.pushed_ms = milliseconds(median(times))
+            else:
+                delivery.polled_ms = milliseconds(median(times))
 
-    async def _round(self, sender: Observer, acknowledged: list[float], *, polled: bool) -> bool:
+    async def _round(
+        self, sender: Observer, acknowledged: list[float], took: dict[tuple[Observer, TransportName], list[float]]
+    ) -> bool:
         """Send one message to all nodes; returns whether all received it."""
         text = f"a message of chatserver doctor, {secrets.token_hex(8)}"
-        cursors: dict[Observer, str] = {}
+        await trio.sleep(HEAD_START)
+        began = trio.current_time()
         for receiver in self._observers:
             receiver.expect(text)
-            if polled:
-                with _noting(receiver.node):
-                    cursors[receiver] = await receiver.latest()
-        with trio.CancelScope() as waiting:
+        ack = await self._publish(sender, text)
+        if ack is None:
+            return False
+        acknowledged.append(trio.current_time() - began)
+        with trio.move_on_after(PATIENCE) as waiting:
             async with trio.open_nursery() as nursery:
-                began = trio.current_time() + HEAD_START
-                for receiver in self._observers:
-                    nursery.start_soon(self._await_push, sender, receiver, text, began)
-                for receiver, cursor in cursors.items():
-                    nursery.start_soon(self._await_poll, sender, receiver, text, cursor, began)
-                await trio.sleep_until(began)
-                ack = await self._publish(sender, text)
-                if ack is None:
-                    waiting.cancel()
-                else:
-                    acknowledged.append(trio.current_time() - began)
-                    waiting.deadline = trio.current_time() + PATIENCE
-        if ack is not None:
-            for receiver in cursors:  # afterwards, because reading makes a node find messages without a hint
-                self._pairs[sender, receiver].attempted = True
-                with _noting(receiver.node):
-                    self._pairs[sender, receiver].readable = await receiver.reads(text, ack.offset)
+                for (receiver, way), times in took.items():
+                    nursery.start_soon(self._await_message, receiver, way, text, began, times)
+        for receiver in self._observers:  # afterwards, because reading makes a node find messages without a hint
+            self._pairs[sender, receiver].attempted = True
+            with _noting(receiver.node):
+                self._pairs[sender, receiver].readable = await receiver.reads(text, ack.offset)
         return not waiting.cancelled_caught
 
-    async def _publish(self, sender: Observer, text: str) -> wire.Ack | None:
-        ack: wire.Ack | None = None
+    async def _publish(self, sender: Observer, text: str) -> Ack | None:
+        ack: Ack | None = None
         began, clock = trio.current_time(), time.time()
         with _noting(sender.node):
             ack = await sender.publish(text)
@@ -216,12 +195,10 @@ class Exchange:
             sender.node.messages_clock_ms = milliseconds(seconds_of(ack.time) - middle)
         return ack
 
-    async def _await_push(self, sender: Observer, receiver: Observer, text: str, began: float) -> None:
-        self._pushed[sender, receiver].append(await receiver.arrival(text) - began)
-
-    async def _await_poll(self, sender: Observer, receiver: Observer, text: str, cursor: str, began: float) -> None:
-        with _noting(receiver.node):
-            self._pairs[sender, receiver].polled_ms = milliseconds(await receiver.poll(text, cursor) - began)
+    async def _await_message(
+        self, receiver: Observer, way: TransportName, text: str, began: float, times: list[float]
+    ) -> None:
+        times.append(await receiver.arrival(way, text) - began)
 
     async def _await_presence(self, sender: Observer, receiver: Observer, delivery: Delivery) -> None:
         with _noting(receiver.node):
@@ -235,15 +212,5 @@ def _noting(node: Node) -> Iterator[None]:
     """Record the error that ends the block as the node's trouble."""
     try:
         yield
-    except (RefusedError, EndedError, wire.ProtocolError) as error:
+    except (ChatError, ProtocolError) as error:
         node.fail(Trouble.REFUSED, str(error))
-
-
-def _checked(response: Response, status: int = 200) -> Response:
-    if response.status != status:
-        raise RefusedError(response.error[1])
-    return response
-
-
-def _has(page: wire.History, text: str) -> bool:
-    return any(isinstance(record, wire.Message) and record.text == text for record in page.records)
