@@ -35,7 +35,9 @@ _KEYS = {
     "\x0e": "later", "\x1b[B": "later", "\x1bOB": "later",
     "\x08": "rub out", "\x7f": "rub out",
     "\x04": "delete", "\x1b[3~": "delete",
-    "\x0b": "kill to end", "\x15": "kill to start", "\x17": "kill word",
+    "\x1bb": "word left", "\x1b[1;5D": "word left",
+    "\x1bf": "word right", "\x1b[1;5C": "word right",
+    "\x0b": "kill to end", "\x15": "kill to start", "\x17": "kill word", "\x1b\x7f": "kill word",
 }  # fmt: skip
 
 
@@ -44,7 +46,7 @@ Completer = Callable[[str], tuple[str, Sequence[str]]]
 
 
 class Editor:
-    """One line of input, as in most shells: arrows, Ctrl-A/E/K/U/W, earlier lines, Tab."""
+    """One line of input, as in most shells: arrows, Ctrl-A/E/K/U/W, Alt-B/F, earlier lines, Tab."""
 
     def __init__(self) -> None:
         self.complete: Completer = lambda before: (before, ())
@@ -148,8 +150,14 @@ class Editor:
             case "kill to start":
                 self.before = ""
             case "kill word":
-                kept = before.rstrip()
-                self.before = kept[: kept.rfind(" ") + 1]
+                self.before = _without_word(before)
+            case "word left":
+                self.before = _without_word(before)
+                self.after = before[len(self.before) :] + after
+            case "word right":
+                _, space, rest = after.lstrip(" ").partition(" ")
+                self.after = space + rest
+                self.before = before + after.removesuffix(self.after)
             case "earlier":
                 self._show(self._shown - 1)
             case "later":
@@ -162,6 +170,12 @@ class Editor:
             self.after
         ) < LONGEST_LINE:
             self.before += char
+
+
+def _without_word(text: str) -> str:
+    """Return a text without its last word and the spaces behind it."""
+    kept = text.rstrip()
+    return kept[: kept.rfind(" ") + 1]
 
 
 def _first(text: str) -> tuple[str, str]:

@@ -47,6 +47,9 @@ class Screen:
         if not data:  # the terminal is gone
             return [None]
         entered = self._editor.feed(data)
+        if b"\f" in data:  # Ctrl-L
+            self._write("\x1b[H\x1b[2J")
+            self._drawn = self._note = ""
         self.draw()
         return entered
 

@@ -30,6 +30,8 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("one two three\x17", "one two ", ""),
         ("one two  \x17", "one ", ""),
         ("one\x17", "", ""),
+        ("one two  \x1bbx", "one x", "two  "),
+        ("one two\x01\x1b[1;5Cx\x1bfy\x1bf", "onex twoy", ""),
         ("hello" + LEFT * 2 + "\x0b", "hel", ""),
         ("hello" + LEFT * 2 + "\x15", "", "lo"),
         ("a\x1b[99;5xb", "ab", ""),  # a sequence without a meaning here

@@ -27,6 +27,8 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         await person.until("half a line")
         await server.say("an interruption")
         await person.until("an interruption\r\nlobby> half a line")  # the line typed so far is whole again
+        person.type("\f")
+        await person.until("\x1b[H\x1b[2J\r\x1b[Jlobby> half a line")
         person.type("\x1b[D")
         await person.until("half a line\x1b[1D")
         await person.enter("\x05\x15/bogus", "no such command")
