@@ -273,7 +273,7 @@ class Chat:
 
     async def _sign_in(self, name: str) -> wire.User:
         """Become a guest with this name; the cookie is kept."""
-        user = (await self._request("POST", "/session", wire.SignedIn, {"name": name})).user
+        user = (await self._request("POST", "/session", wire.Connected, {"name": name})).user
         self._named = user.name
         return user
 

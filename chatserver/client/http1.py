@@ -4,6 +4,7 @@ Owns: framing by h11, the life of connections, sending and storing credentials. 
 It exists because no other dependency speaks HTTP on trio, and with h11 little is left to do.
 """
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -130,15 +131,17 @@ class _Connection:
         self._until_closed = not {b"content-length", b"transfer-encoding"} & dict(event.headers).keys()
         return event
 
-    async def chunk(self) -> bytes | None:
-        """The next part of the body; None at its end."""
+    async def chunk(self, silence: float = math.inf) -> bytes | None:
+        """The next part of the body; None at its end. Raises EndedError when no byte comes for `silence` seconds."""
         try:
-            event = await self._event()
+            with trio.move_on_after(silence):
+                event = await self._event()
+                return bytes(event.data) if isinstance(event, h11.Data) else None
         except EndedError:
             if self._until_closed:
                 return None
             raise
-        return bytes(event.data) if isinstance(event, h11.Data) else None
+        raise EndedError("the server has gone silent")
 
     def reuse(self) -> bool:
         """Whether another request can follow."""
@@ -158,22 +161,6 @@ class _Connection:
         except h11.RemoteProtocolError as error:
             raise EndedError(f"the server does not speak HTTP: {error}") from error
         return event
-
-
-class Body:
-    """A streamed body. Raises EndedError when no byte comes for `silence` seconds."""
-
-    def __init__(self, connection: _Connection, silence: float) -> None:
-        self._connection = connection
-        self._silence = silence
-
-    async def chunk(self) -> bytes | None:
-        """Wait for the next part; None at the end."""
-        try:
-            with trio.fail_after(self._silence):
-                return await self._connection.chunk()
-        except trio.TooSlowError as error:
-            raise EndedError("the server has gone silent") from error
 
 
 class HttpClient:
@@ -196,7 +183,7 @@ class HttpClient:
                 raise EndedError(f"no answer within {ANSWER_TIMEOUT + wait:g} s") from error
 
     @asynccontextmanager
-    async def stream(self, path: str, *, silence: float) -> AsyncIterator["Body"]:
+    async def stream(self, path: str) -> AsyncIterator[_Connection]:
         """Open a streamed body, on a connection of its own."""
         connection = await self._dial()
         try:
@@ -207,7 +194,7 @@ class HttpClient:
                     raise (await self._whole(connection, head)).ending
             if patience.cancelled_caught:
                 raise EndedError(f"no answer within {ANSWER_TIMEOUT:g} s")
-            yield Body(connection, silence)
+            yield connection
         finally:
             await connection.aclose()
 

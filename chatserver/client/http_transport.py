@@ -218,8 +218,8 @@ class HttpConversation:
         """Read a stream until the server takes us out of the room; any other end raises EndedError."""
         path = f"/rooms/{quote(room, safe='')}/events?{encoded_query(after=cursor)}"
         events = EventStream()
-        async with self._held.stream(path, silence=STREAM_SILENCE) as body:
-            while (chunk := await body.chunk()) is not None:
+        async with self._held.stream(path) as body:
+            while (chunk := await body.chunk(STREAM_SILENCE)) is not None:
                 for data in events.feed(chunk):
                     frame = wire.decode(data)
                     if isinstance(frame, wire.Error):

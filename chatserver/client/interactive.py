@@ -339,10 +339,8 @@ class Interactive:
         self._recall.rooms.update(room.room for room in rooms)
         for room in rooms[:MAX_ROOMS_SHOWN]:
             mark = "*" if room.room in self._rooms else " "
-            records = (
-                "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
-            )  # all are counted
-            self._screen.note(f"{mark} {render.printable(room.room)}: {records}, {room.members} here")
+            count = "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
+            self._screen.note(f"{mark} {render.printable(room.room)}: {count}, {room.members} here")
         if len(rooms) > MAX_ROOMS_SHOWN:
             self._screen.note(f"and {len(rooms) - MAX_ROOMS_SHOWN} more")
 

@@ -239,12 +239,6 @@ class Rooms(msgspec.Struct):
     rooms: tuple[RoomSummary, ...]
 
 
-class SignedIn(msgspec.Struct):
-    """The answer of `POST /session`."""
-
-    user: User
-
-
 Answer = Joined | Left | History | Members | Ack | Authenticated | Read
 Frame = Answer | Connected | Error | Presence | Typing | Skipped | Expiring | GoingAway
 

@@ -143,13 +143,13 @@ async def test_a_stream_has_its_own_connection_and_its_silence_is_its_end() -> N
     )
     async with talking(script) as client:
         await client.request("GET", "/")
-        async with client.stream("/events", silence=50.0) as body:
-            assert await body.chunk() == b"ab"
+        async with client.stream("/events") as body:
+            assert await body.chunk(50.0) == b"ab"
             with pytest.raises(EndedError, match="silent"):
-                await body.chunk()
-        async with client.stream("/events", silence=50.0) as body:
-            assert await body.chunk() == b"cd"
-            assert await body.chunk() is None
+                await body.chunk(50.0)
+        async with client.stream("/events") as body:
+            assert await body.chunk(50.0) == b"cd"
+            assert await body.chunk(50.0) is None
         with pytest.raises(EndedError, match="503"):
-            async with client.stream("/events", silence=50.0):
+            async with client.stream("/events"):
                 pass
