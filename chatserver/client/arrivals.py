@@ -29,7 +29,7 @@ class Arrivals:
         names = {user.id: self._recall.people.get(user.id) for user in event.joined}
         for user in (*event.joined, *event.left):
             self._recall.know(user)
-        # Who took another name "joins" too, and so does who joined just before us. The count tells how many are new.
+        # The event also lists renamed users, and users who joined just before us. The count tells how many are new.
         joined = sorted(event.joined, key=lambda user: names[user.id] in (None, render.name_of(user)))
         new = event.members + len(event.left) - (self._members.get(event.room) or 0)
         old = joined[: max(0, len(joined) - new)] if new > 0 else joined

@@ -194,7 +194,7 @@ class Chat:
         """Return the server's rooms, the most recently written first."""
         return (await self._request("GET", "/rooms", wire.Rooms)).rooms
 
-    # -- who we are ---------------------------------------------------------------------------------------------------
+    # -- identity -----------------------------------------------------------------------------------------------------
 
     @property
     def unacknowledged(self) -> int:
@@ -235,7 +235,7 @@ class Chat:
         self._link.restart()
         return self.user
 
-    # -- what happens beneath -----------------------------------------------------------------------------------------
+    # -- internals ----------------------------------------------------------------------------------------------------
 
     async def _ask(self, request: requests.Request, kind: type[_A]) -> _A:
         if self._rejected is not None:

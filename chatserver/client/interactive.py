@@ -85,7 +85,7 @@ class Interactive:
         kept, endings = commands.complete(before, people=set(self._recall.people.values()), rooms=rooms)
         return kept, list(endings)
 
-    # -- what happens -------------------------------------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------------------------------------------
 
     def _show(self, event: events.Event) -> None:
         """Print an event, and update the prompt."""

@@ -115,7 +115,7 @@ def wrapped(text: str, columns: int, *, indent: int) -> str:
 
 def _wrapped_line(line: str, columns: int, indent: int) -> str:
     rows, width = [""], 0
-    for spaces, word in _WORD.findall(line.rstrip(" ")):  # spaces before no word take cubic time
+    for spaces, word in _WORD.findall(line.rstrip(" ")):  # without a word behind them, spaces take cubic time
         cells = cell_len(_SGR.sub("", word))
         if width + len(spaces) + cells > columns >= indent + cells and width > indent:
             rows.append(" " * indent + word)

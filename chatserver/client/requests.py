@@ -95,7 +95,7 @@ _R = TypeVar("_R", bound=Request)
 
 
 def checked(request: _R) -> _R:
-    """Return the request if it can be encoded: in a connection's task the error would end all that the user does.
+    """Return the request if it can be encoded; in the connection's task the error would end the whole client.
 
     Raises Invalid for half a surrogate pair, and what the encoder raises for a value of a wrong type.
     """

@@ -203,7 +203,7 @@ class Session:
     def _filled_in(self, request: requests.Request, id_: int) -> requests.Request:
         """Set the id of a request, and in one of the session itself also the room's present cursor."""
         if isinstance(request, requests.Typing):
-            del self._others[id_]  # its only answer would be an error, for which nobody waits
+            del self._others[id_]  # no caller waits for its only answer, an error
         asked = self._others.get(id_)
         if asked is not None and asked.ours and isinstance(request, requests.Join | requests.History):
             return msgspec.structs.replace(request, id=id_, after=self._rooms[request.room].cursor)

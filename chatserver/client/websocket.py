@@ -81,7 +81,7 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
             nursery.cancel_scope.cancel()
     except* ConnectionRejected as rejected:  # raised by trio-websocket's own task
         raise _refusal(rejected.exceptions[0]) from None
-    except* (LocalProtocolError, h11.LocalProtocolError):  # wsproto tries to refuse as a server does
+    except* (LocalProtocolError, h11.LocalProtocolError):  # wsproto cannot reject, as a client
         raise EndedError("the server does not speak WebSocket") from None
 
 

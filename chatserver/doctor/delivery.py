@@ -42,7 +42,7 @@ ENTRY_PATIENCE = 10.0
 EXIT_PATIENCE = 3.0
 #: Seconds by which polls begin before the message is published, and between two requests for a list of members.
 HEAD_START, LOOK_EVERY = 0.05, 0.1
-#: The ways on which a message is awaited.
+#: The transports over which each message is awaited.
 WAYS: tuple[TransportName, ...] = ("ws", "poll")
 
 

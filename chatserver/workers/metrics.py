@@ -61,7 +61,7 @@ class WorkersMetrics:
         ready.add_metric((), sum(child.ready.is_set() for child in self._children()))
         yield ready
         held = GaugeMetricFamily("chatserver_worker_connections", "Connections held, by worker", labels=("worker",))
-        numbers: Counter[int] = Counter()  # one that drains has the number of its replacement
+        numbers: Counter[int] = Counter()  # a draining worker and its replacement share a number
         for child in self._children():
             numbers[child.number] += int(value_of(child.numbers, "chatserver_connections"))
         for number, count in sorted(numbers.items()):

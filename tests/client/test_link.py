@@ -1,6 +1,6 @@
 """The client over real connections to a scripted server: each fault, and what the user saw of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import NoReturn
 
@@ -14,9 +14,17 @@ from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
 from tests.client.fake import FakeServer
-from tests.client.listener import SOON, listening
+from tests.client.listener import SOON, Listener, listening
 
 pytestmark = pytest.mark.jumping_clock
+
+
+@pytest.fixture
+async def listener(server: FakeServer) -> AsyncIterator[Listener]:
+    """In the room."""
+    async with listening(server.url) as listener:
+        await listener.until(Entered)
+        yield listener
 
 
 async def test_a_restart_in_the_middle_of_a_conversation_loses_and_doubles_nothing() -> None:
@@ -53,19 +61,16 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
             assert await listener.texts(1) == ["patience"]
 
 
-async def test_goaway_says_when_to_come_back() -> None:
-    server = FakeServer()
-    async with server.running(), listening(server.url) as listener:
-        await listener.until(Entered)
-        await server.tell(type="goaway", reason="restart", retry_after=3.2)
-        await server.close_all(1012)
-        (event,) = await listener.until(Reconnecting)
-        assert event.why == "the server is going away: restart"
-        assert 3.2 <= event.delay <= 3.2 * (1 + ASKED_SPREAD)
-        await listener.until(Entered, times=2)
-        await server.close_all(1012)
-        (_, event) = await listener.until(Reconnecting, times=2)
-        assert event.why == "the server closed the connection: 1012 service restart"
+async def test_goaway_says_when_to_come_back(server: FakeServer, listener: Listener) -> None:
+    await server.tell(type="goaway", reason="restart", retry_after=3.2)
+    await server.close_all(1012)
+    (event,) = await listener.until(Reconnecting)
+    assert event.why == "the server is going away: restart"
+    assert 3.2 <= event.delay <= 3.2 * (1 + ASKED_SPREAD)
+    await listener.until(Entered, times=2)
+    await server.close_all(1012)
+    (_, event) = await listener.until(Reconnecting, times=2)
+    assert event.why == "the server closed the connection: 1012 service restart"
 
 
 async def test_retry_after_of_a_full_server_is_honoured() -> None:
@@ -90,25 +95,19 @@ FINAL = [1002, 1007, 4500, 4999]
 
 
 @pytest.mark.parametrize("code", RETRYABLE + FINAL)
-async def test_only_some_closes_end_the_client(code: int) -> None:
-    server = FakeServer()
-    async with server.running(), listening(server.url) as listener:
-        await listener.until(Entered)
-        await server.close_all(code, "go")
-        if code in RETRYABLE:
-            await listener.until(Entered, times=2)
-        else:
-            with pytest.raises(Rejected, match=f"{code} go"):
-                await listener.until(Reconnecting)
+async def test_only_some_closes_end_the_client(server: FakeServer, listener: Listener, code: int) -> None:
+    await server.close_all(code, "go")
+    if code in RETRYABLE:
+        await listener.until(Entered, times=2)
+    else:
+        with pytest.raises(Rejected, match=f"{code} go"):
+            await listener.until(Reconnecting)
 
 
-async def test_what_is_not_chat_is_said_and_tried_again() -> None:
-    server = FakeServer()
-    async with server.running(), listening(server.url) as listener:
-        await listener.until(Entered)
-        await server.tell(type="ack")
-        (event,) = await listener.until(Reconnecting)
-        assert "does not speak chat.v1" in event.why
+async def test_what_is_not_chat_is_said_and_tried_again(server: FakeServer, listener: Listener) -> None:
+    await server.tell(type="ack")
+    (event,) = await listener.until(Reconnecting)
+    assert "does not speak chat.v1" in event.why
 
 
 async def test_a_port_where_nothing_answers_is_left() -> None:
@@ -138,33 +137,29 @@ async def test_a_server_of_something_else_is_not_waited_for(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_server_gone_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_gone_silent_is_noticed(
+    server: FakeServer, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It took the connection and then stopped: no message, no pong, no close."""
-    server = FakeServer()
-    async with server.running(), listening(server.url) as listener:
-        await listener.until(Entered)
-        (connection,) = server.connections
+    (connection,) = server.connections
 
-        async def deaf(_max_bytes: int) -> NoReturn:
-            await trio.sleep_forever()
+    async def deaf(_max_bytes: int) -> NoReturn:
+        await trio.sleep_forever()
 
-        with monkeypatch.context() as patch:
-            patch.setattr(connection._stream, "receive_some", deaf)
-            (event,) = await listener.until(Reconnecting)
-        assert event.why == "the server has gone silent"
-        await listener.until(Entered, times=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(connection._stream, "receive_some", deaf)
+        (event,) = await listener.until(Reconnecting)
+    assert event.why == "the server has gone silent"
+    await listener.until(Entered, times=2)
 
 
-async def test_a_quiet_room_and_a_user_who_does_not_read_are_no_silence() -> None:
-    server = FakeServer()
-    async with server.running(), listening(server.url) as listener:
-        await listener.until(Entered)
-        await trio.sleep(10 * SILENCE)
-        for number in range(2 * MAX_QUEUED_EVENTS):
-            await server.say(str(number))
-        await trio.sleep(10 * SILENCE)
-        assert await listener.texts(2 * MAX_QUEUED_EVENTS) == [str(number) for number in range(2 * MAX_QUEUED_EVENTS)]
-        assert not listener.events(Reconnecting)
+async def test_a_quiet_room_and_a_user_who_does_not_read_are_no_silence(server: FakeServer, listener: Listener) -> None:
+    await trio.sleep(10 * SILENCE)
+    for number in range(2 * MAX_QUEUED_EVENTS):
+        await server.say(str(number))
+    await trio.sleep(10 * SILENCE)
+    assert await listener.texts(2 * MAX_QUEUED_EVENTS) == [str(number) for number in range(2 * MAX_QUEUED_EVENTS)]
+    assert not listener.events(Reconnecting)
 
 
 async def test_leaving_closes_politely() -> None:

@@ -1,12 +1,12 @@
 """Two servers for all tests of a worker that leave them running, and patience with them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from chatserver.shared import valkey
-from tests.shared.keeping import PATIENCE
-from tests.support.valkeys import Valkey, valkeys
+from tests.shared.keeping import PATIENCE, Keeping, keeping
+from tests.support.valkeys import Valkey, url_of, valkeys
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,11 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of a busy machine is not away: a test of a deadline sets it."""
     for deadline in ("CONNECT_DEADLINE", "CALL_DEADLINE", "CHECK_DEADLINE"):
         monkeypatch.setattr(valkey, deadline, PATIENCE)
+
+
+@pytest.fixture
+async def it(servers: list[Valkey]) -> AsyncIterator[Keeping]:
+    """One of them, connected."""
+    async with keeping(url_of(servers[:1])) as it:
+        await it.up()
+        yield it

@@ -31,53 +31,41 @@ async def test_processes_take_from_one_bucket(servers: list[Valkey]) -> None:
         assert 300_000 < left <= 400_000, "a bucket that is full again takes no memory"
 
 
-async def test_tokens_come_back(servers: list[Valkey]) -> None:
-    async with keeping(url_of(servers[:1])) as it:
-        await it.up()
-        quick = TokenBucket(1e6, burst=1)
-        for _ in range(20):
-            assert await take(it.shard, it.shards.key("a"), quick.interval, quick.span) < 1e-3
+async def test_tokens_come_back(it: Keeping) -> None:
+    quick = TokenBucket(1e6, burst=1)
+    for _ in range(20):
+        assert await take(it.shard, it.shards.key("a"), quick.interval, quick.span) < 1e-3
 
 
 @pytest.mark.parametrize("stands", [b"garbage", b"9e99", b"-5", b"nan", b"99999999999999999", b""])
-async def test_whatever_stands_in_a_bucket_nobody_is_refused_for_long(servers: list[Valkey], stands: bytes) -> None:
-    async with keeping(url_of(servers[:1])) as it:
-        await it.up()
-        await it.shard.call(b"SET", it.shards.key("a"), stands)
-        assert 0.0 <= await take_one(it, "a") <= 100.0
-        [level] = await spend(it.shard, [Spent(it.shards.key("a"), RARE.interval, RARE.span, 1)])
-        assert 0 < level <= RARE.span * MAX_DEBT + 1
+async def test_whatever_stands_in_a_bucket_nobody_is_refused_for_long(it: Keeping, stands: bytes) -> None:
+    await it.shard.call(b"SET", it.shards.key("a"), stands)
+    assert 0.0 <= await take_one(it, "a") <= 100.0
+    [level] = await spend(it.shard, [Spent(it.shards.key("a"), RARE.interval, RARE.span, 1)])
+    assert 0 < level <= RARE.span * MAX_DEBT + 1
 
 
-async def test_a_bucket_that_is_something_else(servers: list[Valkey]) -> None:
-    async with keeping(url_of(servers[:1])) as it:
-        await it.up()
-        await it.shard.call(b"LPUSH", it.shards.key("a"), b"x")
-        with pytest.raises(SharedError):
-            await take_one(it, "a")
-        assert it.shard.up
+async def test_a_bucket_that_is_something_else(it: Keeping) -> None:
+    await it.shard.call(b"LPUSH", it.shards.key("a"), b"x")
+    with pytest.raises(SharedError):
+        await take_one(it, "a")
+    assert it.shard.up
 
 
-async def test_what_was_spent_is_added_up_and_the_debt_is_bounded(servers: list[Valkey]) -> None:
-    async with keeping(url_of(servers[:1])) as it:
-        await it.up()
-        keys = [it.shards.key(key) for key in ("a", "b")]
-        told = [Spent(keys[0], RARE.interval, RARE.span, 3), Spent(keys[1], RARE.interval, RARE.span, 1000)]
-        first = await spend(it.shard, told)
-        second = await spend(it.shard, told)
-        assert [round(level / RARE.interval) for level in first] == [3, 4 * MAX_DEBT]
-        assert [round(level / RARE.interval) for level in second] == [6, 4 * MAX_DEBT]
+async def test_what_was_spent_is_added_up_and_the_debt_is_bounded(it: Keeping) -> None:
+    keys = [it.shards.key(key) for key in ("a", "b")]
+    told = [Spent(keys[0], RARE.interval, RARE.span, 3), Spent(keys[1], RARE.interval, RARE.span, 1000)]
+    first = await spend(it.shard, told)
+    second = await spend(it.shard, told)
+    assert [round(level / RARE.interval) for level in first] == [3, 4 * MAX_DEBT]
+    assert [round(level / RARE.interval) for level in second] == [6, 4 * MAX_DEBT]
 
 
 @pytest.mark.parametrize("answer", ["return 'soon'", "return -5", "return 99999999999999", "return {}", "return nil"])
-async def test_an_answer_that_cannot_be_is_none(
-    servers: list[Valkey], monkeypatch: pytest.MonkeyPatch, answer: str
-) -> None:
+async def test_an_answer_that_cannot_be_is_none(it: Keeping, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     for name in ("_TAKE", "_SPEND"):
         monkeypatch.setattr(f"chatserver.shared.limits.{name}", Script(answer))
-    async with keeping(url_of(servers[:1])) as it:
-        await it.up()
-        with pytest.raises(SharedError):
-            await take_one(it, "a")
-        with pytest.raises(SharedError):
-            await spend(it.shard, [Spent("a", RARE.interval, RARE.span, 1)])
+    with pytest.raises(SharedError):
+        await take_one(it, "a")
+    with pytest.raises(SharedError):
+        await spend(it.shard, [Spent("a", RARE.interval, RARE.span, 1)])

@@ -11,7 +11,7 @@ import trio
 
 from chatserver.shared import open_shards, valkey
 from chatserver.shared.shards import Script, SharedError
-from tests.shared.keeping import PATIENCE, keeping
+from tests.shared.keeping import PATIENCE, Keeping, keeping
 from tests.support.serving import eventually
 from tests.support.valkeys import Valkey, url_of, valkeys
 
@@ -32,20 +32,18 @@ def doomed(tmp_path: Path) -> Iterator[Valkey]:
 ECHO = Script("return {KEYS[1], ARGV[1]}")
 
 
-async def test_calls_and_scripts(servers: list[Valkey]) -> None:
-    async with keeping(url_of(servers[:1])) as it:
-        await it.up()
-        shard, key = it.shard, it.shards.key("a")
-        assert await shard.call(b"SET", key, b"1", b"PX", 60_000) == b"OK"
-        assert await shard.call(b"GET", key) == b"1"
-        for _ in range(2):
-            assert await shard.run_script(ECHO, [key], "x") == [key.encode(), b"x"]
-        await shard.call(b"SCRIPT", b"FLUSH")
-        assert await shard.run_script(ECHO, [key], "y") == [key.encode(), b"y"]
-        assert shard.failures == 0
-        with pytest.raises(SharedError, match="wrong kind"):
-            await shard.call(b"LPUSH", key, b"1")
-        assert (shard.failures, shard.up) == (1, True), "it says no, and is well"
+async def test_calls_and_scripts(it: Keeping) -> None:
+    shard, key = it.shard, it.shards.key("a")
+    assert await shard.call(b"SET", key, b"1", b"PX", 60_000) == b"OK"
+    assert await shard.call(b"GET", key) == b"1"
+    for _ in range(2):
+        assert await shard.run_script(ECHO, [key], "x") == [key.encode(), b"x"]
+    await shard.call(b"SCRIPT", b"FLUSH")
+    assert await shard.run_script(ECHO, [key], "y") == [key.encode(), b"y"]
+    assert shard.failures == 0
+    with pytest.raises(SharedError, match="wrong kind"):
+        await shard.call(b"LPUSH", key, b"1")
+    assert (shard.failures, shard.up) == (1, True), "it says no, and is well"
 
 
 async def test_a_message_is_heard_by_all_of_one_chat_and_by_no_other(servers: list[Valkey]) -> None:
@@ -127,17 +125,15 @@ async def test_a_server_that_hangs_is_noticed_although_nobody_asks(
         await it.up()
 
 
-async def test_a_call_that_is_cancelled_spoils_no_other(servers: list[Valkey]) -> None:
-    async with keeping(url_of(servers[:1])) as it:
-        await it.up()
-        key = it.shards.key("a")
-        await it.shard.call(b"SET", key, b"1", b"PX", 60_000)
-        for _ in range(20):
-            with trio.CancelScope() as scope:
-                scope.cancel()
-                await it.shard.call(b"PING", b"not this")
-            assert await it.shard.call(b"GET", key) == b"1"
-        assert it.shard.failures == 0
+async def test_a_call_that_is_cancelled_spoils_no_other(it: Keeping) -> None:
+    key = it.shards.key("a")
+    await it.shard.call(b"SET", key, b"1", b"PX", 60_000)
+    for _ in range(20):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await it.shard.call(b"PING", b"not this")
+        assert await it.shard.call(b"GET", key) == b"1"
+    assert it.shard.failures == 0
 
 
 async def test_a_server_that_takes_no_writes_is_away(tmp_path: Path) -> None:
