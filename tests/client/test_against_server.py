@@ -28,25 +28,6 @@ TEXTS = [f"text {number}" for number in range(60)]
 LIVES, EACH = 3, 20
 
 
-@each_transport
-async def test_two_people_see_the_same_in_the_same_order(transport: TransportName) -> None:
-    async with (
-        serving() as server,
-        listening(url(server), transport=transport) as ann,
-        listening(url(server)) as bob,
-    ):
-        for person in (ann, bob):
-            await person.until(Entered)
-        ann.say(*(f"ann {text}" for text in TEXTS))
-        bob.say(*(f"bob {text}" for text in TEXTS))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(bob.texts, 2 * len(TEXTS))
-            heard = await ann.texts(2 * len(TEXTS))
-        assert heard == await bob.texts(2 * len(TEXTS))
-    for name in ("ann", "bob"):
-        assert [text for text in heard if text.startswith(name)] == [f"{name} {text}" for text in TEXTS]
-
-
 async def live(target: str, transport: TransportName, *, task_status: trio.TaskStatus[Listener]) -> None:
     """Be in the lobby while servers come and go."""
     async with listening(target, jitter=0.1, transport=transport) as listener:

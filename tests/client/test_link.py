@@ -9,7 +9,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import Backoff, Connected, Entered, Reconnecting, Rejected
+from chatserver.client import Backoff, Entered, Reconnecting, Rejected
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.websocket import SILENCE
@@ -25,29 +25,6 @@ async def listener(server: FakeServer) -> AsyncIterator[Listener]:
     async with listening(server.url) as listener:
         await listener.until(Entered)
         yield listener
-
-
-async def test_a_restart_in_the_middle_of_a_conversation_loses_and_doubles_nothing() -> None:
-    server = FakeServer()
-    server.append("before")
-    texts = [f"text {number}" for number in range(6)]
-    async with server.running(), listening(server.url) as listener:
-        await listener.until(Entered)
-        await trio.testing.wait_all_tasks_blocked()
-        listener.say(*texts[:3])
-        await listener.texts(4)
-        await server.close_all(1012, "restart")
-        await server.say("while away")
-        listener.say(*texts[3:])
-        got = await listener.texts(8)
-        await listener.acknowledged(6)
-        assert [ack.offset for ack in listener.acks] == sorted({ack.offset for ack in listener.acks})
-        assert isinstance(listener.seen[0], Connected)
-        assert listener.chat.unacknowledged == 0
-    assert [text for text in got if text.startswith("text")] == texts
-    assert sorted(got) == sorted([*texts, "before", "while away"])
-    assert [join.get("after") for join in server.joins] == [None, "e1-4"]
-    assert server.cookies == [None, "guest=g1"], "the guest stays the same user"
 
 
 async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> None:

@@ -11,14 +11,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import trio
-from structlog.testing import capture_logs
 
-from chatserver.settings.fields import Settings
-from chatserver.workers import child
-from chatserver.workers.supervisor import Supervisor
 from tests.support.peers import (
     Address,
     Chatter,
@@ -32,7 +27,7 @@ from tests.support.peers import (
     read_all,
 )
 from tests.support.running import is_running
-from tests.support.serving import LIFE, ServerProcess, eventually, free_flags, sample, server_process, serving
+from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process, serving
 
 ROOM = "lobby"
 PUBLISHERS = 4
@@ -251,33 +246,3 @@ async def test_a_hangup_refuses_nobody_and_workers_drain_when_their_supervisor_i
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as again:
         [message] = (await ask(again.address, "GET", f"/rooms/{ROOM}/messages")).json["messages"]
         assert message["text"] == "still here"
-
-
-async def test_a_worker_that_is_stopped_is_replaced_and_the_queue_at_its_door_is_served(tmp_path: Path) -> None:
-    settings = Settings(port=0, workers=2, log=f"sqlite:{tmp_path / 'chat.db'}", per_ip=0)
-    supervisor = Supervisor(settings, lambda: settings)
-    with (
-        mock.patch.object(child, "CHECK_INTERVAL", 0.25),
-        mock.patch.object(child, "MAX_SILENT_CHECKS", 12),
-        mock.patch.object(child, "MAX_STARTING_CHECKS", 400),
-        capture_logs() as logs,
-        trio.fail_after(LIFE),
-    ):
-        async with trio.open_nursery() as nursery:
-            await nursery.start(supervisor.main)
-            stuck = supervisor._places[0].child
-            assert stuck is not None
-            os.kill(stuck._process.pid, signal.SIGSTOP)
-            answers = []
-
-            async def come() -> None:
-                answers.append((await ask(Address.of(supervisor.addresses[0]), "GET", "/healthz")).status)
-
-            async with trio.open_nursery() as peers:
-                for _ in range(20):
-                    peers.start_soon(come)
-            assert answers == [200] * 20, "those in the stopped worker's queue too"
-            assert stuck.code == -signal.SIGKILL
-            assert stuck.hung
-            nursery.cancel_scope.cancel()
-    assert stuck.number in [line["worker"] for line in logs if line["event"] == "worker_hung"]
