@@ -33,7 +33,6 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
 FIRST_ROOM = "lobby"  # the default room, as in the page
 LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
-MAX_UNACKNOWLEDGED_LINES = 100  # unacknowledged lines, before more of standard input is read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
