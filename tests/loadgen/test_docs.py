@@ -1,4 +1,4 @@
-"""docs/loadgen.md tells the truth of what the code has and of what a report looks like on disk."""
+"""docs/loadgen.md and docs/figures.md tell the truth of what the code has and of what a report looks like on disk."""
 
 import json
 import re
@@ -13,7 +13,8 @@ from loadgen import cli, exports, target
 from loadgen.report import LAG_LIMIT_MS, SCHEMA
 from tests.loadgen import reports
 
-PAGE = (Path(__file__).parents[2] / "docs" / "loadgen.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("loadgen.md", "figures.md"))
 EXIT_CODES = PAGE.partition("## Exit codes")[2].partition("##")[0]
 COMMANDS = {"run", "attack", "play", "capacity", "scorecard", "fingerprint", "compare", "conform", "diff"}
 
