@@ -144,14 +144,15 @@ class Server:
             found: list[dict[str, Any]] = json.load(answer)["messages"]
             return found
 
-    def publish(self, room: str, text: str) -> None:
+    def publish(self, room: str, *texts: str) -> None:
         """Say something as a guest that is no window."""
-        request = urllib.request.Request(
-            f"{self.url}/rooms/{quote(room)}/messages",
-            data=json.dumps({"text": text}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        urllib.request.urlopen(request).close()
+        for text in texts:
+            request = urllib.request.Request(
+                f"{self.url}/rooms/{quote(room)}/messages",
+                data=json.dumps({"text": text}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            urllib.request.urlopen(request).close()
 
 
 @contextmanager
@@ -258,6 +259,25 @@ class Window:
         for text in texts:
             self.page.fill("#text", text)
             self.page.press("#text", "Enter")
+
+    def go(self, room: str) -> None:
+        """Open another room, as a link to it does."""
+        self.page.evaluate("(room) => { location.hash = room; }", room)
+        expect(self.page.locator("#room-title")).to_have_text(room)
+
+    def act(self, text: str, action: str) -> None:
+        """Press a button of the toolbar at a message."""
+        self.texts.filter(has_text=text).last.hover()
+        self.page.get_by_role("toolbar", name="Message").get_by_role("button", name=action, exact=True).click()
+
+    def search(self, words: str) -> None:
+        self.page.keyboard.press("Control+k")
+        expect(self.page.locator("#switcher-input")).to_be_focused()
+        self.page.keyboard.type(words)
+
+    @property
+    def name(self) -> str:
+        return self.page.locator("#me .name").inner_text()
 
     @property
     def texts(self) -> Locator:

@@ -37,11 +37,6 @@ def sign_up(person: Window, name: str, server: Server) -> None:
     person.expect_live()
 
 
-def act(person: Window, text: str, action: str) -> None:
-    person.page.locator("#messages .text", has_text=text).hover()
-    person.page.locator(f"#actions [value={action}]").click()
-
-
 def take(browser: Browser, server: Server, folder: Path) -> None:
     sizes: list[dict[str, Any]] = [{"width": 1200, "height": 760}, {"width": 390, "height": 760}, {}, {}]
     cast = [Window(browser, **size, color_scheme="dark" if at == 1 else "light") for at, size in enumerate(sizes)]
@@ -49,13 +44,13 @@ def take(browser: Browser, server: Server, folder: Path) -> None:
         sign_up(person, name, server)
     for count, (who, text) in enumerate(TALK, start=1):
         if "Nothing twice" in text:
-            act(cast[who], "And nothing twice", "reply")
+            cast[who].act("And nothing twice", "Reply")
         cast[who].page.fill("#text", text)
         cast[who].page.press("#text", "Enter")
         for person in cast:
             expect(person.texts).to_have_count(count)
     for who, emoji in REACTIONS:
-        act(cast[who], "Try it", "react")
+        cast[who].act("Try it", "React")
         cast[who].page.locator(f"#quick-reactions [value='{emoji}']").click()
     server.publish("ops", "Restart at noon.")
     for person in cast:

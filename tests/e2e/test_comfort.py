@@ -8,7 +8,6 @@ from playwright.sync_api import WebSocketRoute, expect
 
 from tests.e2e.browser import NOTIFICATIONS, PHONE, Server
 from tests.e2e.conftest import OpenWindow
-from tests.e2e.test_later import act
 
 pytestmark = pytest.mark.browser
 
@@ -52,8 +51,7 @@ def test_what_is_typed_where_nothing_takes_it_is_written(window: OpenWindow) -> 
     ann.page.keyboard.press("r")
     expect(about).to_be_visible()
     expect(field).to_have_value("")
-    ann.page.keyboard.press("Control+k")
-    ann.page.keyboard.type("str")
+    ann.search("str")
     expect(ann.page.locator("#switcher-input")).to_have_value("str")
     expect(field).to_have_value("")
 
@@ -92,9 +90,8 @@ def test_a_link_to_the_address_that_is_there_already_leads_somewhere(shared_serv
     """The browser tells no change then: a quote led to its message once, and the last room could not be left."""
     ann, ben = window(room="only"), window(room="only", **PHONE)
     ann.say("first")
-    for number in range(30):
-        shared_server.publish("only", f"message {number}")
-    act(ann, "first", "Reply")
+    shared_server.publish("only", *(f"message {number}" for number in range(30)))
+    ann.act("first", "Reply")
     ann.say("yes")
     for _ in range(2):
         ann.page.click(".quote")

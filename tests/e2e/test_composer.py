@@ -27,11 +27,9 @@ def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: S
     expect(ann.texts).to_have_count(len(sent))
     assert [message["text"] for message in shared_server.messages("commands")] == sent
 
-    ann.page.locator("#messages .text", has_text="waves").hover()
-    ann.page.locator("#actions [value=reply]").click()
+    ann.act("waves", "Reply")
     expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: waves")
-    ann.texts.first.hover()
-    ann.page.locator("#actions [value=edit]").click()  # what was sent as text is no command when it is corrected
+    ann.act("shrug", "Edit")  # what was sent as text is no command when it is corrected
     ann.say("/shrug, well")
     expect(ann.texts.first).to_have_text("/shrug, well edited")
 
@@ -57,15 +55,14 @@ def test_a_half_typed_edit_or_reply_outlives_a_reload(window: OpenWindow) -> Non
     ann.say("frist")
     ann.expect_texts(["frist"])
     ann.page.fill("#text", "a draft")
-    for action, typed, title in (("edit", "first", "Editing your message"), ("reply", "yes", "Replying to yourself")):
-        ann.texts.first.hover()
-        ann.page.locator(f"#actions [value={action}]").click()
+    for action, typed, title in (("Edit", "first", "Editing your message"), ("Reply", "yes", "Replying to yourself")):
+        ann.act("frist", action)
         ann.page.fill("#text", typed)
         ann.page.reload()
         expect(about).to_contain_text(title)
         expect(text).to_have_value(typed)
         ann.page.press("#text", "Escape")
-        expect(text).to_have_value("a draft" if action == "edit" else "yes")
+        expect(text).to_have_value("a draft" if action == "Edit" else "yes")
     ann.page.reload()
     ann.expect_texts(["frist"])
     expect(about).to_be_hidden()

@@ -11,12 +11,6 @@ from tests.e2e.conftest import OpenWindow
 pytestmark = pytest.mark.browser
 
 
-def act(window: Window, text: str, action: str) -> None:
-    """Press a button of the toolbar at a message."""
-    window.page.locator("#messages .text", has_text=text).last.hover()
-    window.page.get_by_role("toolbar", name="Message").get_by_role("button", name=action, exact=True).click()
-
-
 def test_three_people_change_what_was_said(shared_server: Server, window: OpenWindow) -> None:
     """Each over a transport of its own, on which it hears of whatever another does."""
     people = {transport: window() for transport in ("ws", "sse", "poll")}
@@ -27,12 +21,12 @@ def test_three_people_change_what_was_said(shared_server: Server, window: OpenWi
     for each in (ben, eve):
         each.expect_texts(["frist", "the word is swordfish"])
 
-    act(ben, "frist", "Reply")
+    ben.act("frist", "Reply")
     ben.say("you mean first?")
     expect(ann.page.locator(".quote")).to_contain_text("You frist")
     expect(eve.page.locator(".quote")).to_contain_text("frist")
 
-    act(ben, "frist", "React")
+    ben.act("frist", "React")
     ben.page.locator("#reaction-picker").get_by_role("button", name="👍").first.click()
     for count, each in enumerate((ann, eve), 1):
         expect(each.page.locator(".chip")).to_have_text(f"👍 {count}")
@@ -44,7 +38,7 @@ def test_three_people_change_what_was_said(shared_server: Server, window: OpenWi
     for each in (ann, eve):
         expect(each.page.locator(".chip")).to_have_text("👍 2")
 
-    act(ann, "frist", "Edit")
+    ann.act("frist", "Edit")
     expect(ann.page.locator("#text")).to_have_value("frist")
     ann.say("first")
     for each in (ben, eve):
@@ -54,8 +48,8 @@ def test_three_people_change_what_was_said(shared_server: Server, window: OpenWi
     expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
     ann.page.press("#text", "Escape")
 
-    act(ann, "swordfish", "Delete")
-    act(ann, "swordfish", "Delete")  # and again, to be sure
+    ann.act("swordfish", "Delete")
+    ann.act("swordfish", "Delete")  # and again, to be sure
     for each in people.values():
         each.expect_texts(["first edited", "This message was deleted.", "you mean first?"])
         each.page.reload()
@@ -67,13 +61,13 @@ def test_three_people_change_what_was_said(shared_server: Server, window: OpenWi
 def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window: OpenWindow) -> None:
     ann, ben, eve = window(room="reactors"), window(room="reactors"), window(room="reactors")
     ann.say("done")
-    names = [each.page.locator("#me .name").inner_text() for each in (ann, ben, eve)]
+    names = [each.name for each in (ann, ben, eve)]
 
     def expect_reactors(of: Window, names: str) -> None:
         expect(of.page.locator(".chip")).to_have_attribute("title", names)
         expect(of.page.get_by_role("button", name=f", {names}: ")).to_have_count(1)
 
-    act(ben, "done", "React")
+    ben.act("done", "React")
     ben.page.locator("#reaction-picker").get_by_role("button", name="👍").first.click()
     expect_reactors(ben, "You")
     expect_reactors(ann, names[1])
@@ -87,8 +81,7 @@ def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window
     expect_reactors(ann, f"{names[1]} and {names[2]}")
     expect_reactors(ben, f"You and {names[2]}")
     late = window()
-    for number in range(50):
-        shared_server.publish("reactors", f"later {number}")
+    shared_server.publish("reactors", *(f"later {number}" for number in range(50)))
     late.open(shared_server, room="reactors")
     late.page.evaluate("scroller.scrollTop = 0")
     expect_reactors(late, f"{names[1]} and {names[2]}")
@@ -98,7 +91,7 @@ def test_a_finger_finds_who_reacted_where_it_reacts(window: OpenWindow) -> None:
     """Only the titles of the reactions said so, and a finger sees no titles."""
     ann, ben = window(room="by-finger"), window(room="by-finger", **PHONE)
     ann.say("done")
-    act(ann, "done", "React")
+    ann.act("done", "React")
     ann.page.locator("#quick-reactions button").nth(1).click()
     expect(ben.page.locator(".chip")).to_have_count(1)
     ben.texts.last.tap()
@@ -116,12 +109,12 @@ def test_what_is_deleted_leaves_the_messages_that_quote_it(window: OpenWindow) -
     ann, ben = window(room="quoted-and-gone"), window(room="quoted-and-gone")
     ann.say("the word is swordfish")
     ben.expect_texts(["the word is swordfish"])
-    act(ben, "swordfish", "Reply")
+    ben.act("swordfish", "Reply")
     ben.say("which word?")
     for each in (ann, ben):
         expect(each.page.locator(".quote")).to_contain_text("swordfish")
-    act(ann, "swordfish", "Delete")
-    act(ann, "swordfish", "Delete")
+    ann.act("swordfish", "Delete")
+    ann.act("swordfish", "Delete")
     for each in (ann, ben):
         each.expect_texts(["This message was deleted.", "which word?"])
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
@@ -132,7 +125,7 @@ def test_a_quote_shows_no_marks(window: OpenWindow) -> None:
     ann = window(room="quoted-plainly")
     ann.say("**Bold** words,\nand `code`")
     ann.expect_texts(["Bold words,\nand code"])
-    act(ann, "Bold", "Reply")
+    ann.act("Bold", "Reply")
     expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: Bold words, and code")
     ann.say("yes")
     expect(ann.page.locator(".quote")).to_have_text("You Bold words, and code")
@@ -145,11 +138,10 @@ def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(window: O
 
     def look_elsewhere() -> None:
         for room in ("elsewhere", "answering"):
-            ann.page.evaluate(f"location.hash = '{room}'")
-            expect(ann.page.locator("#room-title")).to_have_text(room)
+            ann.go(room)
             expect(ann.page.locator("#about")).to_be_visible(visible=room == "answering")
 
-    act(ann, "a question", "Reply")
+    ann.act("a question", "Reply")
     ann.page.fill("#text", "an answer")
     look_elsewhere()
     expect(ann.page.locator("#about-text")).to_contain_text("a question")
@@ -167,9 +159,8 @@ def test_a_mention_is_offered_counted_and_marked(shared_server: Server, window: 
     ann, ben = window(), window()
     ann.open(shared_server, room="mentions")
     ben.open(shared_server, room="mentions")
-    name = ben.page.locator("#me .name").inner_text()
-    ben.page.evaluate("location.hash = 'mentions-desk'")
-    expect(ben.page.locator("#room-title")).to_have_text("mentions-desk")
+    name = ben.name
+    ben.go("mentions-desk")
     expect(ann.page.locator("#people li")).to_have_count(2)
     ann.page.click("#text")
     ann.page.keyboard.type(f"look, @{name[:3]}")
@@ -196,15 +187,14 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(shared_serve
     for each in (ann, ben):
         each.open(shared_server, room="named-later")
     expect(ann.page.locator("#people li")).to_have_count(2)
-    name = ben.page.locator("#me .name").inner_text()
-    ben.page.evaluate("location.hash = 'named-later-desk'")
-    expect(ben.page.locator("#room-title")).to_have_text("named-later-desk")
+    name = ben.name
+    ben.go("named-later-desk")
     badge = ben.page.locator("#rooms a[href='#named-later'] .badge")
     ann.say("look")
     expect(badge).to_have_text("1 unread")
     assert ben.page.evaluate("window.notes") == []
     for text in (f"look, @{name}", f"look at this, @{name}"):
-        act(ann, "look", "Edit")
+        ann.act("look", "Edit")
         ann.say(text)
         expect(ann.texts).to_have_text([f"{text} edited"])
     expect(ann.page.locator(".mention")).to_have_text(f"@{name}")

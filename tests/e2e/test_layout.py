@@ -100,14 +100,12 @@ def test_a_long_text_shows_its_beginning_and_a_button_for_the_rest(shared_server
     ann.page.wait_for_timeout(100)  # the bottom of the list is followed in the next frame
     assert box(row)["y"] == top["y"], "one reads on from where one was"
 
-    ann.texts.last.hover()
-    ann.page.locator("#actions [value=react]").click()
+    ann.act("of many", "React")
     ann.page.locator("#quick-reactions button").first.click()
     expect(ann.page.locator(".chip")).to_have_count(1)  # the row is another now
     expect(less).to_be_visible()
     for room in ("long-texts-desk", "long-texts"):
-        ann.page.evaluate(f"location.hash = '{room}'")
-        expect(ann.page.locator("#room-title")).to_have_text(room)
+        ann.go(room)
     expect(less).to_have_count(1)
     ann.page.evaluate("scroller.scrollTop = scroller.scrollHeight")
     less.click()
@@ -126,8 +124,7 @@ def test_a_long_text_that_is_looked_for_is_shown_whole(shared_server: Server, wi
     ann = window(room="found-long")
     more = ann.page.get_by_role("button", name="Show more")
     expect(more).to_have_count(2)
-    ann.page.keyboard.press("Control+k")
-    ann.page.keyboard.type("quagga")
+    ann.search("quagga")
     expect(ann.page.locator("#switcher-list mark")).to_have_text("quagga")
     ann.page.keyboard.press("Enter")
     expect(ann.page.locator(".message.found")).to_contain_text("Show less")

@@ -8,7 +8,6 @@ from playwright.sync_api import Locator, WebSocketRoute, expect
 
 from tests.e2e.browser import Server, Window, serving, wait_until
 from tests.e2e.conftest import OpenWindow
-from tests.e2e.test_later import act
 from tests.support.tokens import SECRET, token
 
 pytestmark = pytest.mark.browser
@@ -58,8 +57,8 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     mo.expect_texts(["buy pills"])
     expect(mo.page.get_by_role("button", name="Moderate Ann")).to_be_visible()
     expect(ann.page.get_by_role("button", name="Moderate Mo")).to_have_count(0)
-    act(mo, "pills", "Delete")
-    act(mo, "pills", "Delete")
+    mo.act("pills", "Delete")
+    mo.act("pills", "Delete")
     ann.expect_texts(["This message was deleted."])
 
     ann.say("a word")
@@ -68,7 +67,7 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     expect(mo.page.locator("#toast")).to_have_text("Ann may not write for 10 minutes.")
     ann.say("another word")
     expect(ann.page.locator("#pending .problem")).to_contain_text("you may not write in bar for another")
-    act(ann, "a word", "Edit")
+    ann.act("a word", "Edit")
     ann.say("a longer word")
     expect(banner(ann)).to_contain_text("Not changed: you may not write in bar")
     expect(ann.page.locator("#about-text")).to_have_text("Editing your message")
@@ -224,8 +223,7 @@ def test_a_kick_is_said_over_http_and_the_other_rooms_go_on(server: Server, wind
 def test_what_came_over_the_api_is_shown_as_meant(server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.open(server, room="stage")
-    for text in ("/me waves :tada:", "`:tada:` is :tada:", "/me", "/mean it"):
-        server.publish("stage", text)
+    server.publish("stage", "/me waves :tada:", "`:tada:` is :tada:", "/me", "/mean it")
     expect(ann.texts).to_have_count(4)
     author = ann.page.locator("#messages .author").first.inner_text()
     ann.expect_texts([f"* {author} waves 🎉", ":tada: is 🎉", "/me", "/mean it"])

@@ -30,8 +30,7 @@ def enter(window: Window, room: str) -> None:
 def test_the_newest_message_is_in_sight_and_each_room_keeps_its_place(
     shared_server: Server, window: OpenWindow
 ) -> None:
-    for number in range(45):
-        shared_server.publish("fold", f"message {number}")
+    shared_server.publish("fold", *(f"message {number}" for number in range(45)))
     shared_server.publish("beside", "not alone")
     ann = window(room="beside")
     ann.open(shared_server, room="fold")
@@ -83,10 +82,8 @@ def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Serv
     ann.say("first")
     ann.expect_texts(["first"])
     ann.page.wait_for_function("() => localStorage['chat.read']?.includes('news')")
-    ann.page.evaluate("location.hash = 'desk'")
-    expect(ann.page.locator("#room-title")).to_have_text("desk")
-    for text in ("second", "third"):
-        shared_server.publish("news", text)
+    ann.go("desk")
+    shared_server.publish("news", "second", "third")
     expect(badge).to_have_text("2 unread")
     expect(ann.page).to_have_title("(2) #desk · chat")
     ann.page.reload()
@@ -106,10 +103,8 @@ def test_much_that_is_unread_is_read_from_where_it_begins(shared_server: Server,
     ann.say("first")
     ann.expect_texts(["first"])
     ann.page.wait_for_function("() => localStorage['chat.read']?.includes('much-news')")
-    ann.page.evaluate("location.hash = 'much-desk'")
-    expect(ann.page.locator("#room-title")).to_have_text("much-desk")
-    for number in range(90):
-        shared_server.publish("much-news", f"news {number}")
+    ann.go("much-desk")
+    shared_server.publish("much-news", *(f"news {number}" for number in range(90)))
     badge = ann.page.locator("#rooms a[href='#much-news'] .badge")
     expect(badge).to_have_text("90 unread")
     enter(ann, "much-news")
@@ -127,8 +122,7 @@ def test_over_http_the_news_of_other_rooms_comes_by_asking(shared_server: Server
     ann.install_clock()
     ann.open(shared_server, transport="sse", room="slow-news")
     expect(ann.page.locator("#people li")).to_have_count(1)
-    ann.page.evaluate("location.hash = 'slow-desk'")
-    expect(ann.page.locator("#room-title")).to_have_text("slow-desk")
+    ann.go("slow-desk")
     ann.expect_live("sse")
     shared_server.publish("slow-news", "one")
     ann.page.clock.fast_forward(4_000)  # what lies between two questions
@@ -153,8 +147,7 @@ def test_an_unplugged_cable_is_said(shared_server: Server, window: OpenWindow, t
 
 
 def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: OpenWindow) -> None:
-    for number in range(230):
-        shared_server.publish("quotes", f"message {number}")
+    shared_server.publish("quotes", *(f"message {number}" for number in range(230)))
     ann = window(permissions=["clipboard-read", "clipboard-write"], room="quotes")
     expect(ann.texts.last).to_have_text("message 229")
     bar = ann.page.get_by_role("toolbar", name="Message")
@@ -296,8 +289,7 @@ def test_axe_finds_nothing(window: OpenWindow, axe: str) -> None:
     expect(ben.texts).to_have_count(3)
     ben.say("hello", "a long text https://example.org/\n" * 50)
     expect(ann.texts).to_have_count(5)
-    ann.texts.first.hover()
-    ann.page.locator("#actions [value=react]").click()
+    ann.act("hello you", "React")
     ann.page.locator("#quick-reactions button").first.click()
     expect(ann.page.locator(".chip")).to_have_count(1)
     for each in (ann, ben):
@@ -305,8 +297,7 @@ def test_axe_finds_nothing(window: OpenWindow, axe: str) -> None:
     assert findings(ann) == []
     assert findings(ben, "color-contrast") == []
     assert ann.page.evaluate(CONTRAST) >= 4.5
-    ann.texts.first.hover()
-    ann.page.locator("#actions [value=react]").click()
+    ann.act("hello you", "React")
     expect(ann.page.locator("#reactors li")).to_have_text("👍 You")
     assert findings(ann) == []
     ann.page.keyboard.press("Escape")
@@ -351,9 +342,7 @@ def test_the_switcher_goes_to_a_room_by_a_few_letters(shared_server: Server, win
     for room in ("switch-alpha", "switch-beta"):
         ann.open(shared_server, room=room)
     for typed, room in (("alph", "switch-alpha"), ("Switch Gamma", "switch-gamma")):
-        ann.page.keyboard.press("Control+k")
-        expect(ann.page.locator("#switcher-input")).to_be_focused()
-        ann.page.keyboard.type(typed)
+        ann.search(typed)
         expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_contain_text(f"#{room}")
         ann.page.keyboard.press("Enter")
         expect(ann.page.locator("#room-title")).to_have_text(room)

@@ -4,9 +4,7 @@ import json
 import re
 import signal
 import socket
-import sqlite3
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,24 +79,6 @@ async def test_an_address_that_cannot_be_had_is_exit_code_3(host: str, capsys: p
         if len(host) < 64:
             code, line = await refused(capsys, metrics_listen=f"{host}:{port}")
             assert (code, f"--metrics-listen: cannot listen on {host} port {port}: " in line) == (3, True)
-
-
-@pytest.mark.parametrize("what", ["no folder", "a folder", "another program's", "no database"])
-async def test_a_log_that_cannot_be_opened_is_exit_code_4(
-    tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "log"
-    if what == "no folder":
-        path = tmp_path / "nowhere" / "chat.db"
-    elif what == "a folder":
-        path.mkdir()
-    elif what == "another program's":
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("CREATE TABLE recipes (name TEXT)")
-    else:
-        path.write_bytes(b"this is a letter to my aunt " * 200)
-    code, line = await refused(capsys, log=f"sqlite:{path}")
-    assert (code, str(path) in line) == (4, True)
 
 
 async def test_exit_codes_and_lines_are_the_process_s_own(tmp_path: Path) -> None:

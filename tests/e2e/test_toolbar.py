@@ -82,8 +82,7 @@ def test_from_the_field_the_tab_key_goes_to_the_newest_message_and_past_all_othe
 ) -> None:
     """Each link and each reaction above was a stop, and the row was the one that was the last when the page came."""
     ann = window(room="past-all-others")
-    for number in range(5):
-        shared_server.publish("past-all-others", f"see https://example.org/{number}")
+    shared_server.publish("past-all-others", *(f"see https://example.org/{number}" for number in range(5)))
     expect(ann.texts).to_have_count(5)
     links = ann.page.locator("#messages .text a")
     for number in range(5, 7):
