@@ -10,7 +10,7 @@ export class Account {
   #name = byId('account-name');
   #token = byId('account-token');
   #problem = byId('account-problem');
-  #isSure = false; // of going
+  #isSure = false; // whether the first press of `Sign out` has asked
 
   constructor(client, changed) {
     this.client = client;
@@ -60,7 +60,7 @@ export class Account {
     const { isGuest } = this.client.identity;
     if (token || (name && isGuest)) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
     else this.#problem.textContent = isGuest ? 'A name has at least one letter.' : 'To be somebody else, sign out or paste a token.';
-    this.#isSure = false; // the question is not on the screen any more
+    this.#isSure = false; // another text has replaced the question
   }
 
   #signOut() {
@@ -79,9 +79,9 @@ export class Account {
       if (answer?.user) this.client.identity.is(answer.user, answer);
       this.#dialog.close();
       this.changed();
-      this.client.reconnect(); // a connection is somebody's from its beginning
+      this.client.reconnect(); // a connection keeps the user with whom it began
     } catch (error) {
-      this.#problem.textContent = error.status === 404 ? 'This server has no names to choose.' : error.message;
+      this.#problem.textContent = error.message;
     }
   }
 }

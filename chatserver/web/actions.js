@@ -1,6 +1,6 @@
 /**
- * What can be done with a message: react, answer, copy, link, correct, delete.
- * Owns: the one toolbar, which stands at the message that is pointed at or focused. May not: change a message itself.
+ * The toolbar of a message: react, reply, copy, link, edit, delete.
+ * Owns: the toolbar, which is shown at the hovered or focused message. May not: change a message itself.
  *
  * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
@@ -16,7 +16,7 @@ export class Actions {
   #picker = byId('reaction-picker');
   /** @type {Message | null} */
   #message = null;
-  /** Whether the keyboard led to the row that has the focus: after a click, letters are the beginning of a text. */
+  /** Whether the focused row was reached by keyboard. After a click, letters go into the text field instead. */
   #isReached = false;
 
   constructor(client, { composer, tell }) {
@@ -36,7 +36,7 @@ export class Actions {
 
   #at({ target }) {
     if (!(target instanceof Element) || this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
-    if (target.matches('.fold')) return; // to read on, and not below a toolbar
+    if (target.matches('.fold')) return; // the toolbar would cover the text that it unfolds
     const row = target.closest('.message');
     const message = row && this.client.current.find(Number(row.dataset.offset));
     if (!row || !message || message.deleted) return;
@@ -45,10 +45,10 @@ export class Actions {
     this.#message = message;
     const isOwn = this.client.identity.owns(message);
     const may = {
-      react: this.client.supports('react'),
+      react: true,
       reply: true,
-      edit: isOwn && this.client.supports('edit'),
-      delete: (isOwn || this.client.identity.moderates(this.client.room)) && this.client.supports('delete'),
+      edit: isOwn,
+      delete: isOwn || this.client.identity.moderates(this.client.room),
     };
     for (const [name, value] of Object.entries(may)) {
       this.#bar.querySelector(`[value="${name}"]`).hidden = !value;
@@ -83,7 +83,7 @@ export class Actions {
     this.#bar.hidden = true;
   }
 
-  /** The row under the toolbar may have gone. */
+  /** Hide the toolbar if its row was removed. */
   #keep() {
     if (!this.#bar.isConnected) byId('column').append(this.#place);
     if (!this.#list.contains(this.#bar)) this.#bar.hidden = true;
@@ -106,7 +106,7 @@ export class Actions {
     if (!button || !message) return;
     const { room, offset, text } = message;
     const { composer, client } = this;
-    if (hasFingers() && button.value !== 'delete') this.#bar.hidden = true; // nothing points at it any more
+    if (hasFingers() && button.value !== 'delete') this.#bar.hidden = true; // after a tap nothing hovers
     if (button.value === 'react') return this.#openPicker(message);
     if (button.value === 'reply') return composer.reply(message);
     if (button.value === 'edit') return composer.edit(message);
@@ -121,14 +121,14 @@ export class Actions {
     try {
       await action();
     } catch (error) {
-      this.tell(`${otherwise}: ${error.isUnsupported ? 'this server cannot do that.' : error.message}`);
+      this.tell(`${otherwise}: ${error.message}`);
     }
   }
 
   async #copy(text, done) {
     if (navigator.clipboard) await navigator.clipboard.writeText(text);
     else {
-      // Over plain http browsers keep their clipboard back; the old way still works.
+      // Browsers have no `navigator.clipboard` over plain http.
       const field = make('textarea', { value: text });
       document.body.append(field);
       field.select();
@@ -140,7 +140,7 @@ export class Actions {
 
   #openPicker(message) {
     this.#bar.hidden = false;
-    // Who reacted: a finger sees no titles.
+    // The reactions' titles say it too, but touch screens show no titles.
     const lines = reactionsTo(this.client, message).map(({ emoji, title }) => make('li', {}, `${emoji} ${title}`));
     byId('reactors').replaceChildren(...lines);
     const reaction = (emoji, name = emoji) => make('button', { type: 'button', value: emoji, title: name, ariaLabel: name }, emoji);

@@ -7,7 +7,7 @@
  *     const { offset } = await room.publish('hello'); // durable
  */
 import { ChatClient } from './client.js';
-import { MemoryStorage } from './storage.js';
+import { Store } from './storage.js';
 
 export { ChatClient } from './client.js';
 export { Room } from './room.js';
@@ -16,8 +16,8 @@ export { ChatError } from './wire.js';
 /**
  * @param {string} [origin] of the server; your page's own must be allowed there (`--allow-origin`)
  * @param {{token?: string, transport?: 'ws' | 'sse' | 'poll'}} [options] `token` says who the user is; without one,
- *   he is a guest
+ *   a guest
  */
 export function connect(origin = new URL(import.meta.url).origin, { token, transport } = {}) {
-  return new ChatClient(origin, { kind: transport, token, tab: new MemoryStorage(), browser: new MemoryStorage() });
+  return new ChatClient(origin, { kind: transport, token, tab: new Store(), browser: new Store() });
 }

@@ -1,9 +1,6 @@
 /**
- * The chat without its face: one connection, the rooms that are followed over it, what is on its way, who we are.
- * Owns: the rooms, and which of them is open. May not: touch the DOM; it tells by events.
- *
- * Over a WebSocket all rooms are followed, so that their news is counted at once. Over HTTP only the open one is: a
- * browser has six connections to a server, and each followed room would hold one of them.
+ * The chat without a view: one connection, the rooms that are followed over it, the outbox, the user.
+ * Owns: the rooms, and which of them is open. May not: touch the DOM; it dispatches events.
  *
  * @import { Json, Kind, Link } from './connection.js'
  * @import { Store } from './storage.js'
@@ -20,7 +17,7 @@ import { splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
 export const READ_KEY = 'chat.read'; // a cursor for each room
-const READ_AFTER = 500; // ms of scrolling after which the server is told how far the user has read
+const READ_AFTER = 500; // ms between reading further and telling the server
 const RECORDS = ['message', 'edit', 'delete', 'reaction'];
 
 export class ChatClient extends EventTarget {
@@ -28,24 +25,22 @@ export class ChatClient extends EventTarget {
   rooms = new Map();
   /** The name of the room that is open. */
   room = '';
-  /** @type {Set<string>} what this server turned out not to know */
-  #unsupported = new Set();
-  /** @type {(Message | Change)[]} pushed and not yet told: in a flood the page is laid out once for many */
+  /** @type {(Message | Change)[]} pushed records, delivered together so that a flood costs one layout */
   #inbox = [];
   #delivery = 0;
   /** @type {Map<string, number>} timers, by room */
   #reading = new Map();
-  /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} as the server keeps them for us */
+  /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} the read markers of the server */
   #marks = {};
   #mayFollowMost = Infinity;
   #isStarted = false;
-  #isAnew = false; // the next connection is somebody else's
+  #isAnew = false; // whether the next connection may have another user
 
   /**
    * @param {Kind | null} [options.kind] forces one transport
    * @param {string | null} [options.token] says who we are; without one, the browser's cookie does
-   * @param {Store} options.tab keeps what this window has not sent yet
-   * @param {Store} options.browser keeps who we are, and what is read
+   * @param {Store} options.tab keeps the outbox of this tab
+   * @param {Store} options.browser keeps the user and the read markers
    * @param {(origin: string, handlers: any, token: string | null) => Link} [options.socket] opens a WebSocket
    */
   constructor(origin, { kind = null, token = null, tab, browser, socket }) {
@@ -75,14 +70,14 @@ export class ChatClient extends EventTarget {
     return this.connection.link !== null;
   }
 
-  /** The room that is open; only before the first `enter` there is none. */
+  /** The open room; undefined before the first `enter`. */
   get current() {
     return this.rooms.get(this.room);
   }
 
   /**
    * Follow a room.
-   * @param {string} [head] where its log ends, if known: of a room that is read to its end, what is old need not come
+   * @param {string} [head] the end of its log, if known; a room that is read up to there is followed from there
    */
   join(name, head) {
     const known = this.rooms.get(name);
@@ -127,7 +122,7 @@ export class ChatClient extends EventTarget {
     this.connection.stop();
   }
 
-  /** Connect anew, as somebody else or with other rights. */
+  /** Connect again, as another user or with other rights. */
   reconnect() {
     this.#isAnew = true;
     this.connection.restart();
@@ -146,25 +141,11 @@ export class ChatClient extends EventTarget {
     if (isOpen || mayFollow) link.follow(room.name, room.timeline.cursor, isOpen);
   }
 
-  async ask(request) {
-    try {
-      return await (this.connection.link ?? this.api).ask(request);
-    } catch (error) {
-      if (error.isUnsupported) this.#unsupported.add(request.type);
-      if (error.isUnsupported) this.tell('features');
-      throw error;
-    }
+  ask(request) {
+    return (this.connection.link ?? this.api).ask(request);
   }
 
-  /**
-   * Whether the server is not known to be without something; an older one turns out to be when it is asked.
-   * @param {string} type of a request
-   */
-  supports(type) {
-    return !this.#unsupported.has(type);
-  }
-
-  /** An edit carries no ids of users: its text says whom it mentions. */
+  /** An edit has no `mentions`, so the names in its text count. */
   mentionsUs({ text, edited, mentions = [] }) {
     const { identity } = this;
     if (identity.user === null) return false;
@@ -175,17 +156,17 @@ export class ChatClient extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** A room was read further: keep it for the next visit, and tell the server soon. */
+  /** Store the read marker of a room, and send it to the server a little later. */
   reads({ name, read }, offset) {
     const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
     this.browser.setItem(READ_KEY, JSON.stringify({ ...all, [name]: read }));
     clearTimeout(this.#reading.get(name));
-    if (!this.supports('read') || offset === 0) return;
-    const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next one says more
+    if (offset === 0) return;
+    const send = () => this.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next marker includes this one
     this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
 
-  /** Another tab read further; the server is told by that one. */
+  /** Take over the read markers of another tab, which tells the server. */
   readElsewhere() {
     const all = readJson(this.browser, READ_KEY, (value) => value !== null, {});
     for (const room of this.rooms.values()) {
@@ -198,16 +179,10 @@ export class ChatClient extends EventTarget {
 
   /** Ask for the list of rooms, how far each of ours is read, and who we are. */
   async survey() {
-    const [{ rooms }, unread, session] = await Promise.all([
-      this.api.rooms(),
-      this.#optional('unread', () => this.api.unread()),
-      this.#optional('session', () => this.api.session()),
-    ]);
-    // A WebSocket said it itself; a page of another site is somebody else over HTTP, where it sends no cookie.
-    if (session && (!this.connection.link?.isSocket || this.identity.owns(session))) {
-      this.identity.is(session.user, { moderates: session.moderator ? ['*'] : [], ...session });
-    }
-    this.#marks = unread?.rooms ?? {};
+    const [{ rooms }, unread, session] = await Promise.all([this.api.rooms(), this.api.unread(), this.api.session()]);
+    // Embedded in another site, requests have no cookie and so another guest than the WebSocket: `hello` counts there.
+    if (!this.connection.link?.isSocket || this.identity.owns(session)) this.identity.is(session.user, session);
+    this.#marks = unread.rooms;
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
@@ -220,37 +195,21 @@ export class ChatClient extends EventTarget {
   }
 
   search(words, signal) {
-    return this.#optional('search', () => this.api.search({ q: words, limit: 20 }, signal));
+    return this.api.search({ q: words, limit: 20 }, signal);
   }
 
   /**
-   * Read a room as far as it was read anywhere.
-   * @param {string} head where its log ends
+   * Apply the server's read marker, which may come from another device.
+   * @param {string} head the end of its log
    */
   #mark(room, head) {
     const marked = this.#marks[room.name];
     if (!marked) return;
     const { epoch } = splitCursor(head);
     const ours = room.read === null ? null : splitCursor(room.read);
-    if (ours?.epoch === epoch && ours.offset > marked.read) return; // what it will hear from us soon
+    if (ours?.epoch === epoch && ours.offset > marked.read) return; // ours is on its way to the server
     room.read = `${epoch}-${marked.read}`;
     room.counted = marked.mentions ?? 0;
-  }
-
-  /**
-   * What an older server does not have: then null, and it is not asked again.
-   * @param {() => Promise<T>} request
-   * @returns {Promise<T | null>}
-   */
-  async #optional(feature, request) {
-    if (!this.supports(feature)) return null;
-    try {
-      return await request();
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      this.#unsupported.add(feature);
-      return null;
-    }
   }
 
   // What the connection tells
@@ -278,7 +237,7 @@ export class ChatClient extends EventTarget {
     });
   }
 
-  /** Where a moderator took us out we come back when the person says so, and not because a connection was lost. */
+  /** A reconnect does not rejoin a room from which a moderator removed the user; the user does. */
   #staysOutOf(room) {
     return room.out?.code === 'forbidden' && !this.#isAnew;
   }
@@ -305,7 +264,7 @@ export class ChatClient extends EventTarget {
       this.#delivery ||= setTimeout(() => this.#deliver());
       return;
     }
-    this.#deliver(); // what came before it
+    this.#deliver(); // in the order of arrival
     if (pushed.room) this.rooms.get(pushed.room)?.pushed(pushed);
     else this.tell(pushed.type, pushed);
   }

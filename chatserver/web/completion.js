@@ -1,5 +1,5 @@
 /**
- * Names after `@` and emoji after `:`, offered while one types.
+ * Names after `@` and emoji after `:`, offered while the user types.
  * Owns: the list of offers, and which is chosen. May not: send anything.
  *
  * @import { User } from './wire.js'
@@ -24,7 +24,7 @@ export class Completion {
     field.addEventListener('blur', () => this.close());
   }
 
-  /** @returns {User[]} who may be meant: who is here, and who wrote what is on the screen */
+  /** @returns {User[]} the members of the room and the authors of its latest messages */
   people() {
     const { current, identity } = this.client;
     const found = new Map(current.timeline.messages.slice(-200).map(({ user }) => [user.id, user]));

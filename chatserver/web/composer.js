@@ -1,7 +1,7 @@
 /**
- * Where messages are written, answered and corrected: nothing typed is ever lost.
- * Owns: the text field, the drafts (one per room, kept by the browser), what is answered or corrected (kept by the tab).
- * May not: know whether we are online.
+ * The text field: writes, replies and edits. Nothing typed is lost by a reload or a look at another room.
+ * Owns: the field, the drafts (one per room, kept by the browser), the reply or edit (kept by the tab).
+ * May not: know whether there is a connection.
  *
  * @import { Message } from './wire.js'
  */
@@ -13,8 +13,8 @@ import { actionIn, mentionsIn, withEmoji } from './text.js';
 
 const DRAFT_KEY = 'chat.draft.'; // + room
 const ABOUT_KEY = 'chat.about.'; // + room
-const COMMAND = /^\/[^\s/]*(?!\S)/; // `//x` says /x, and `/a/path` is a text: as in the terminal client
-const MOST_BYTES = 8 * 1024; // of UTF-8, as the server has it; a far longer one would even close the connection
+const COMMAND = /^\/[^\s/]*(?!\S)/; // `//x` sends /x, and `/a/path` is a text, as in the terminal client
+const MOST_BYTES = 8 * 1024; // of UTF-8, the server's limit; a message over twice that closes the connection
 const MOST_MENTIONS = 20;
 
 export class Composer {
@@ -27,8 +27,8 @@ export class Composer {
 
   /**
    * @param {() => void} options.sent
-   * @param {(text: string) => void} options.tell what passes
-   * @param {(problem: string) => void} options.problem what stays
+   * @param {(text: string) => void} options.tell shows a toast
+   * @param {(problem: string) => void} options.problem shows a banner
    */
   constructor(client, { tab, browser, sent, tell, problem }) {
     this.client = client;
@@ -57,13 +57,13 @@ export class Composer {
     this.focus();
   }
 
-  /** @param {string} [text] what becomes of it */
+  /** @param {string} [text] to begin with */
   edit(message, text = message.text) {
     this.#turnTo('edit', message, text);
     this.focus();
   }
 
-  /** Answer and correct nothing any more; a draft comes back. */
+  /** End a reply or an edit; after an edit the draft comes back. */
   stop() {
     const wasEdit = this.#about?.kind === 'edit';
     this.#about = null;
@@ -107,14 +107,14 @@ export class Composer {
     if (value.trim()) this.client.current.typing();
   }
 
-  /** After every change of the text, or of what it is about. */
+  /** Called after every change of the text, the reply or the edit. */
   #changed() {
     this.#fit();
     this.#keep();
     if (this.#refused.textContent) this.#refused.textContent = this.#refusal();
   }
 
-  /** What is answered or corrected outlives a reload, and a look at another room. */
+  /** Store the reply or edit for a reload or a look at another room. */
   #keep() {
     const key = ABOUT_KEY + this.client.room;
     if (this.#about) this.tab.setItem(key, JSON.stringify({ ...this.#about, text: this.#text.value }));
@@ -128,21 +128,21 @@ export class Composer {
   }
 
   #key(event) {
-    // isComposing: this Enter chooses a word in an input method and is not meant for us.
+    // While composing, Enter chooses a word of the input method.
     if (event.isComposing || this.completion.key(event)) return;
     if (event.key === 'Escape' && this.#about) this.stop();
     else if (event.key === 'ArrowUp' && this.#text.value === '' && !this.#about) this.#editLast(event);
-    // A phone's keyboard has no Shift+Enter, and it has our button right beside the text.
+    // A phone's keyboard has no Shift+Enter, so Enter is a new line there.
     else if (event.key === 'Enter' && !event.shiftKey && !hasFingers()) {
       event.preventDefault();
       this.#form.requestSubmit();
     }
   }
 
-  /** What is typed or pasted where nothing takes it is meant for the field, which gets this key as well. */
+  /** Text that is typed or pasted outside any field goes into the composer: focused now, it gets this key. */
   #stray(event) {
     const { key, ctrlKey, metaKey, altKey, defaultPrevented, target } = event;
-    // AltGr writes, and says that it is Ctrl and Alt together; a dead key writes with the next one.
+    // AltGr types a character but reports Ctrl and Alt; a dead key combines with the next one.
     const isCommand = (ctrlKey || metaKey || altKey) && !event.getModifierState('AltGraph');
     const isMeant = isCommand ? key === 'v' && !altKey : (key.length === 1 && key !== ' ') || key === 'Dead';
     if (!isMeant || defaultPrevented || !(target instanceof Element)) return;
@@ -152,18 +152,17 @@ export class Composer {
   #editLast(event) {
     const { identity, current } = this.client;
     const last = current.timeline.messages.findLast((message) => identity.owns(message) && !message.deleted);
-    if (!this.client.supports('edit')) return;
     event.preventDefault();
     if (current.pending.length) this.tell('Your last message cannot be edited yet.');
     else if (last) this.edit(last);
   }
 
-  /** The text as it would go out. */
+  /** The text as it is sent. */
   get #written() {
     return withEmoji(this.#text.value.replace(/\s+$/, ''));
   }
 
-  /** Why the text cannot go out; empty if it can. */
+  /** Why the text cannot be sent; empty if it can. */
   #refusal() {
     const text = this.#written;
     const bytes = new TextEncoder().encode(text).length;
@@ -188,10 +187,10 @@ export class Composer {
     this.stop();
     if (text === withEmoji(message.text)) return;
     current.edit(message.offset, text).catch((error) => {
-      this.problem(`Not changed: ${error.isUnsupported ? 'this server cannot do that.' : error.message}`);
-      // What was typed is offered again, unless something else is being written.
+      this.problem(`Not changed: ${error.message}`);
+      // The edit is restored, unless something else is being written.
       const isFree = current === this.client.current && !this.#about && this.#text.value === '';
-      if (isFree && !error.isUnsupported) this.edit(message, text);
+      if (isFree) this.edit(message, text);
     });
   }
 
@@ -199,7 +198,7 @@ export class Composer {
     const replyTo = this.#about?.message.offset;
     this.#text.value = '';
     this.#typed();
-    // Told where it is shown: beside the message that is on its way.
+    // The pending message shows an error.
     this.client.current.publish(text, { replyTo, mentions: this.#mentioned(text) }).catch(() => {});
     this.stop();
     this.sent();

@@ -26,7 +26,7 @@ export class ConnectionLine {
     for (const event of ['state', 'room', 'refused', 'caughtup']) client.addEventListener(event, () => this.#show());
     client.addEventListener('typing', () => this.#showTyping());
     byId('reconnect').addEventListener('click', () => client.hurry());
-    // `offline` is the browser's guess, and a server on this machine is still there: look, rather than believe it.
+    // `offline` is a guess, and wrong for a server on this machine: so the connection is tested.
     for (const event of ['online', 'offline']) addEventListener(event, () => client.hurry());
     document.addEventListener('visibilitychange', () => document.hidden || client.hurry());
   }
@@ -42,7 +42,7 @@ export class ConnectionLine {
     byId('reconnect').hidden = state.phase !== 'waiting' && state.phase !== 'stopped';
     clearInterval(this.#ticking);
     if (state.phase === 'waiting') this.#ticking = setInterval(() => (this.#text.textContent = inWords(state, isOut)), 250);
-    // Spoken once per change, and without the countdown.
+    // Screen readers hear each change once, without the countdown.
     const spoken = state.phase === 'waiting' ? 'connection lost, reconnecting' : words;
     if (state.phase !== 'connecting' && this.#spoken.textContent !== spoken) this.#spoken.textContent = spoken;
   }

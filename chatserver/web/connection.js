@@ -1,6 +1,6 @@
 /**
  * Keeps one link to the server open: over which transport, and when to try again.
- * Owns: the link in use, the transport in use, the state. May not: know rooms or messages, touch the DOM.
+ * Owns: the link, the choice of transport, the state. May not: know rooms or messages, touch the DOM.
  *
  * It goes on to the next transport (WebSocket, event stream, long-poll) only if one fails to open although the server
  * answers `/readyz`. While the server itself is away, it tries the same transport again, with back-off.
@@ -39,7 +39,7 @@ import { delayBefore, sleep } from './wire.js';
 
 /** @type {Kind[]} best first */
 export const TRANSPORTS = ['ws', 'sse', 'poll'];
-const STABLE_AFTER = 10_000; // ms for which a link has to be open before the back-off starts from its beginning again
+const STABLE_AFTER = 10_000; // ms that a link is open until the back-off is reset
 const SHORT_LIVES = 3; // in a row, and the transport counts as broken: some proxies cut a WebSocket soon after it opens
 const LOOK_UP_FIRST = 30_000; // ms on another transport before a WebSocket is tried again
 const LOOK_UP_LONGEST = 10 * 60_000; // ms; each attempt that fails doubles the wait up to this
@@ -53,7 +53,7 @@ export class Connection {
   #shortLives = 0;
   #readyAt = 0;
   #lookUpAfter = LOOK_UP_FIRST;
-  /** @type {AbortController} ends what waits for the next attempt */
+  /** @type {AbortController} ends the wait for the next attempt */
   #waiting = new AbortController();
 
   /**
@@ -79,13 +79,13 @@ export class Connection {
     this.handlers.opening(this.link);
   }
 
-  /** The person is here and does not want to wait, or the network says that it is back, or gone. */
+  /** Test or open the connection now: the user asked for it, or the network has changed. */
   hurry() {
     if (this.state.phase === 'live') this.link?.nudge();
     else if (this.link === null) this.start();
   }
 
-  /** Begin anew, with the best transport: as somebody else, whom the server may treat otherwise. */
+  /** Connect again, from the best transport on: the server may treat another user differently. */
   restart() {
     this.#drop();
     this.#transport = this.#failures = this.#shortLives = 0;
@@ -113,7 +113,7 @@ export class Connection {
     this.handlers.stateChanged();
   }
 
-  // What links tell. Only the link in use is listened to.
+  // Called by links; calls of any link but the present one are ignored.
 
   /** @type {LinkHandlers['ready']} */
   ready(link, hello) {
@@ -152,7 +152,7 @@ export class Connection {
     if (wasStable) this.#failures = this.#shortLives = 0;
     else if (loss.opened) {
       this.#shortLives += 1;
-      this.#failures = Math.min(this.#failures, SHORT_LIVES); // it does open: do not hold old outages against it
+      this.#failures = Math.min(this.#failures, SHORT_LIVES); // the server is back: older failures do not count
     }
     const { signal } = this.#waiting;
     const isBroken = !loss.opened || this.#shortLives >= SHORT_LIVES;
@@ -163,7 +163,7 @@ export class Connection {
         () => null,
         (error) => error,
       );
-      if (signal.aborted) return; // hurried meanwhile
+      if (signal.aborted) return; // `hurry` was called meanwhile
       if (away === null) {
         this.#transport += 1;
         this.#failures = this.#shortLives = 0;

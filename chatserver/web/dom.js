@@ -1,6 +1,6 @@
 /**
  * What all views use: elements, confirmations, popovers.
- * Text always goes in as text: nothing here, or anywhere, sets HTML.
+ * Text is inserted as text: no module of the page sets HTML.
  */
 import { hue, initials } from './text.js';
 
@@ -15,12 +15,12 @@ export const byId = (id) => document.getElementById(id);
 const SURE_FOR = 4_000; // ms
 let asking = new AbortController();
 
-/** Take the question back that a button asks. */
+/** Cancel the confirmation that a button waits for. */
 export const stopAsking = () => asking.abort();
 
 /**
- * Whether a press is the second one on the same button; the first makes it red, and asks. The question is gone after
- * some seconds, by Escape, and when something else is pressed or focused.
+ * Whether a press confirms: the first one marks the button and shows the question, the second returns true.
+ * Escape, a few seconds, or a press or focus elsewhere cancel it.
  * @param {(text: string) => void} tell
  */
 export function isSure(button, question, tell) {
@@ -42,8 +42,7 @@ export function isSure(button, question, tell) {
 }
 
 /**
- * Open a popover below an element, or above it where there is more room, on the side of the page where the element is;
- * and begin with its first button.
+ * Open a popover below or above an element, within the window, and focus its first button.
  */
 export function openAt(popover, anchor) {
   const { top, bottom, left, right } = anchor.getBoundingClientRect();
@@ -55,7 +54,7 @@ export function openAt(popover, anchor) {
   popover.querySelector('button')?.focus();
 }
 
-/** A finger did not ask for a keyboard, and its keyboard has no Shift+Enter. */
+/** Whether the device has a touch screen only: the keyboard is opened on request, and has no Shift+Enter. */
 export const hasFingers = () => matchMedia('(hover: none)').matches;
 
 /**

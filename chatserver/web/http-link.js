@@ -1,28 +1,27 @@
 /**
- * Following rooms over plain HTTP: the open one by an event stream (`sse`), and the others, or all of them where nothing
- * else gets through (`poll`), by one long-poll.
+ * Follows rooms over plain HTTP: with `sse` the open one by an event stream and the others by one long-poll, with
+ * `poll` all by one long-poll.
  * Owns: one stream at most, and one held request. May not: reconnect, remember messages, touch the DOM.
  *
- * A room without a cursor begins with an ordinary page of the present, and so does one that is streamed: a page says
- * `recovered`, for which a stream has no field. A browser opens six connections to a server over HTTP/1.1, for all its
- * tabs together; so no page holds more than two.
+ * A room begins with a page of its history, which says `recovered`; a stream has no field for that.
+ * All tabs of a browser share six connections to a server over HTTP/1.1, so a page holds two at most.
  */
 import { ChatError, delayBefore, sleep } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
-const POLL_WAIT = 25; // s a poll is held, as most do: proxies cut at 30 or 60
-const HASTY = 1_000; // ms; an empty answer sooner than this is no long-poll
-const FIRST_BYTES = 8_000; // ms; a proxy that buffers streams shows by keeping even the first line back
+const POLL_WAIT = 25; // s; many proxies end a silent request after 30 or 60
+const HASTY = 1_000; // ms; an empty answer before that was not held
+const FIRST_BYTES = 8_000; // ms until the first line; a proxy that buffers streams holds it back
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
 export class HttpLink {
   isSocket = false;
   #stop = new AbortController();
-  /** @type {Set<string>} rooms that are followed, or will be when their first page is here */
+  /** @type {Set<string>} rooms that are followed, those without their first page included */
   #wanted = new Set();
   /** @type {Map<string, string>} cursors of the rooms that are polled */
   #polled = new Map();
-  /** The poll that is held; another set of rooms ends it. */
+  /** Ends the held poll when the set of rooms changes. */
   #holding = new AbortController();
   #isPolling = false;
   /** @type {{room: string, ends: AbortController, cursor: string | null} | null} the room that is streamed */
@@ -35,7 +34,7 @@ export class HttpLink {
     this.handlers = handlers;
   }
 
-  /** Open without a room. */
+  /** Open without following a room. */
   async begin() {
     const { signal } = this.#stop;
     try {
@@ -49,7 +48,7 @@ export class HttpLink {
 
   /**
    * @param {string | null} cursor
-   * @param {boolean} isOpen whether it is the one that is looked at
+   * @param {boolean} isOpen whether it is the open room
    */
   async follow(room, cursor, isOpen) {
     this.#wanted.add(room);
@@ -76,7 +75,7 @@ export class HttpLink {
     try {
       streamed.cursor = await this.#catchUp(room, cursor, signal);
       await this.#stream(streamed, signal);
-      if (this.#streamed === streamed) this.#streamed = null; // we are out of it, and the page has been told why
+      if (this.#streamed === streamed) this.#streamed = null; // expelled; the room has been told
     } catch (error) {
       this.#failed(room, error, signal);
     }
@@ -87,7 +86,7 @@ export class HttpLink {
     if (signal.aborted) return;
     if (error.isTemporary) return this.#end(error);
     if (this.#streamed?.room === room) this.#streamed = null;
-    this.#prove(); // the server answered: it is this room alone that we may not enter
+    this.#prove(); // the server answered, so only this room is refused
     this.handlers.refused(this, room, error);
   }
 
@@ -103,7 +102,7 @@ export class HttpLink {
     return this.api.ask(request);
   }
 
-  /** A held request says nothing for half a minute: ask for something that is answered at once. */
+  /** A held request is silent for half a minute, so send one that is answered at once. */
   async nudge() {
     try {
       await this.api.alive();
@@ -118,7 +117,7 @@ export class HttpLink {
 
   /**
    * @param {string | null} cursor
-   * @returns {Promise<string>} the cursor of the present
+   * @returns {Promise<string>} the cursor at the end
    */
   async #catchUp(room, cursor, signal) {
     for (;;) {
@@ -130,7 +129,7 @@ export class HttpLink {
     }
   }
 
-  /** One room more in the poll. */
+  /** Add a room to the poll. */
   #poll(room, cursor) {
     this.#polled.set(room, cursor);
     this.#holding.abort();
@@ -139,7 +138,7 @@ export class HttpLink {
 
   async #pollOn() {
     this.#isPolling = true;
-    await null; // whatever else is followed now is in the first poll
+    await null; // rooms followed in the same turn share the first poll
     while (this.#polled.size && !this.#stop.signal.aborted) {
       this.#holding = new AbortController();
       const signal = AbortSignal.any([this.#holding.signal, this.#stop.signal]);
@@ -151,7 +150,7 @@ export class HttpLink {
           if (this.#polled.has(room)) this.#polled.set(room, page.messages.at(-1)?.cursor ?? page.cursor);
           this.#deliver(room, { ...page, room }, signal);
         }
-        // Sent away early and empty-handed: the server drains, or something in between does not hold requests.
+        // Answered early and empty: the server drains, or a proxy does not hold requests.
         if (!news.length && performance.now() - asked < HASTY) await sleep(delayBefore(1, null), signal);
       } catch (error) {
         if (!(error instanceof ChatError)) throw error;
@@ -161,7 +160,7 @@ export class HttpLink {
     this.#isPolling = false;
   }
 
-  /** Be out of the room that was refused. If none is named, they are too many: the last has to wait to be looked at. */
+  /** Drop the refused room from the poll. If none is named there are too many, so the last one is dropped. */
   #pollFailed(error) {
     if (error.isTemporary) return this.#end(error);
     const rooms = [...this.#polled.keys()];
@@ -172,7 +171,7 @@ export class HttpLink {
   }
 
   /**
-   * Until the server takes us out of the room; any other end is an error.
+   * Read the stream until the server expels the user; any other end is an error.
    * @param {{room: string, cursor: string | null}} streamed
    */
   async #stream(streamed, signal) {
@@ -227,8 +226,8 @@ export class HttpLink {
 }
 
 /**
- * Parses `text/event-stream` as it arrives, in any cuts. `fetch` is used and not `EventSource`, because that hides
- * what is needed here: the heartbeat comments, the status and Retry-After of a refusal, and when to retry.
+ * Parses `text/event-stream` in chunks of any size. `EventSource` would hide the heartbeats, and the status and
+ * Retry-After of a refusal.
  */
 export class EventStreamParser {
   #rest = '';
@@ -238,7 +237,7 @@ export class EventStreamParser {
   /** @returns {{event: string, data: string}[]} the events that this chunk completed */
   feed(chunk) {
     const text = this.#rest + chunk;
-    // A lone CR at the very end may be the first half of CRLF: it waits for what follows.
+    // A CR at the end may be the first half of CRLF, so it is kept for the next chunk.
     const end = text.endsWith('\r') ? text.length - 1 : text.length;
     const lines = text.slice(0, end).split(/\r\n|\n|\r/);
     this.#rest = lines.pop() + text.slice(end);
@@ -257,6 +256,6 @@ export class EventStreamParser {
     const value = colon === -1 ? '' : line.slice(colon + 1).replace(/^ /, '');
     if (field === 'event') this.#event = value;
     else if (field === 'data') this.#data.push(value);
-    return null; // `id` is repeated inside the data; comments and `retry` need no answer here
+    return null; // `id` is in the data too; comments and `retry` are not needed
   }
 }

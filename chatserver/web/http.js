@@ -7,7 +7,7 @@
 import { ChatError } from './wire.js';
 
 const REQUEST_DEADLINE = 15_000; // ms; the server answers or refuses within 10 s (its SERVING deadline)
-const QUICK_DEADLINE = 5_000; // ms, for what costs the server nothing
+const QUICK_DEADLINE = 5_000; // ms, for health checks
 
 async function refusal(response) {
   const seconds = Number(response.headers.get('Retry-After') ?? NaN);
@@ -16,7 +16,7 @@ async function refusal(response) {
     const { error } = await response.json();
     return new ChatError(String(error.code), String(error.message), { ...details, room: error.room ?? null });
   } catch {
-    // Not our server's JSON: a proxy in between speaks for it, and its status is all there is to know.
+    // Not JSON of our server: a proxy has answered, and only its status is known.
     return new ChatError('unavailable', `the server answered ${response.status}`, details);
   }
 }
@@ -30,7 +30,7 @@ export class HttpApi {
   }
 
   /**
-   * @param {(response: Response) => T | Promise<T>} read what to make of a good answer
+   * @param {(response: Response) => T | Promise<T>} reads a successful answer
    * @param {RequestInit & {deadline?: number}} [options] `deadline` in ms, until `read` is done
    * @returns {Promise<T>}
    */
@@ -84,7 +84,7 @@ export class HttpApi {
     return this.json(`/poll?${query}`, { signal, deadline: REQUEST_DEADLINE + wait * 1000 });
   }
 
-  /** What a WebSocket is asked, as a request. */
+  /** The HTTP request for a message that a WebSocket would get. */
   ask({ type, room, offset, emoji, on, ...body }) {
     const message = path(room, `/messages/${offset}`);
     switch (type) {
@@ -133,7 +133,7 @@ export class HttpApi {
     return this.json(`/search?${query}`, { signal });
   }
 
-  /** @returns {Promise<{user: User}>} who we are from now on: a guest of this name, or whom a token names */
+  /** @returns {Promise<{user: User}>} a guest of this name, or the user of the token */
   signIn({ name = '', token = '' }) {
     const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
     return this.json('/session', { method: 'POST', headers, body: JSON.stringify(name ? { name } : {}) });

@@ -1,6 +1,6 @@
 /**
- * Who we are, as far as this page can know: the server says it, or over HTTP of an older server we learn it from the
- * first message that comes back with an offset we were given. Also what everybody is called, and what we reacted to.
+ * The user of this page, the names of all users, and the user's own reactions. The server names the user;
+ * on a page of another site, over HTTP, the author of a message that the page published is the user.
  * May not: decide anything about rights.
  *
  * @import { User } from './wire.js'
@@ -8,13 +8,13 @@
 import { readJson } from './storage.js';
 import { mentionsIn } from './text.js';
 
-export const ME_KEY = 'chat.me'; // beside the cookie, which scripts cannot read and all tabs share
+export const ME_KEY = 'chat.me'; // scripts cannot read the cookie
 const REACTED_KEY = 'chat.reacted';
 const MOST_REACTED = 500;
 const GUEST = { guest: true, moderates: [] };
 
 /**
- * A pattern of rooms (`team-*`). Of what stands in brackets any character will do: the server knows better, and says so.
+ * A pattern of rooms (`team-*`). Brackets match any character here; the server checks rights exactly.
  */
 export function patternOf(pattern) {
   const parts = pattern.match(/\[.[^\]]*\]|./g) ?? [];
@@ -25,7 +25,7 @@ export function patternOf(pattern) {
 export class Identity {
   /** @type {User | null} */
   user = null;
-  /** What the server says of us besides: whether nobody signed in, and patterns of the rooms that we moderate. */
+  /** Whether the user is a guest, and patterns of the rooms that the user moderates. */
   #told = GUEST;
   /** @type {Map<string, string>} by id */
   #names = new Map();
@@ -42,7 +42,7 @@ export class Identity {
   }
 
   /**
-   * @param {{guest?: boolean, moderates?: string[]}} [told] by the server; without its word, the same person is what it was
+   * @param {{guest?: boolean, moderates?: string[]}} [told] by the server; the default keeps what is known of the same user
    */
   is({ id, name }, told = this.user?.id === id ? this.#told : GUEST) {
     const { guest = true, moderates = [] } = told;
@@ -55,7 +55,7 @@ export class Identity {
     this.changed();
   }
 
-  /** Whether a guest may choose its name; the name of who signed in is the token's. */
+  /** Guests choose their names; the name of a signed-in user comes from the token. */
   get isGuest() {
     return this.#told.guest;
   }
@@ -85,7 +85,7 @@ export class Identity {
     return this.#names.get(id);
   }
 
-  /** The names that a text mentions, of those we know. */
+  /** The known names that a text mentions. */
   namesIn(text) {
     return text.includes('@') ? mentionsIn(text, [...this.#names.values()]).map(({ name }) => name) : [];
   }

@@ -1,10 +1,10 @@
-// Loads the page again when a part of it did not come: the network changed just then, or the server is being restarted.
-// It is no module: none of those runs when one of them is missing.
+// Reloads the page if a part of it failed to load, as while the network changes or the server restarts.
+// It is not a module, since no module runs if one of them is missing.
 let isMissing = false;
 
 addEventListener('error', ({ target }) => {
   if (!(target instanceof HTMLScriptElement) && target?.rel !== 'stylesheet') return;
-  if (isMissing) return; // one part is enough, and one attempt
+  if (isMissing) return; // one reload, however many parts failed
   isMissing = true;
   const tries = history.state?.tries ?? 0;
   history.replaceState({ tries: tries + 1 }, '');
@@ -12,5 +12,5 @@ addEventListener('error', ({ target }) => {
 }, true);
 
 addEventListener('load', () => {
-  if (!isMissing && history.state?.tries) history.replaceState(null, ''); // the next time begins with a second again
+  if (!isMissing && history.state?.tries) history.replaceState(null, ''); // reset the back-off
 });

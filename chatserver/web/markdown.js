@@ -1,15 +1,15 @@
 /**
- * A message's text as nodes: code, bold, italic, struck out, lists, quotes, links. Built by DOM calls alone, so that whatever a
- * message says, it can become no other element than these, and no link but http and https.
+ * A message's text as nodes: code, bold, italic, struck out, lists, quotes, links. Built by DOM calls alone, so no text
+ * can become another element, or a link with a scheme other than http and https.
  */
 import { make } from './dom.js';
 import { actionIn, mentionsIn, splitLinks, withEmoji } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
-const EM_A_LEVEL = 1.4; // as wide as the list's own padding
+const EM_A_LEVEL = 1.4; // the padding of a list
 const QUOTE = /^>\s?(.*)$/;
-/** Code first: nothing is marked up inside it. Underscores mark only at the edges of words: snake_case stays. */
+/** Code comes first, since it contains no other marks. Underscores count at the edges of words only (snake_case). */
 const INLINE =
   /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
 const DEEPEST = 6; // marks within marks
@@ -41,7 +41,7 @@ function mentions(text, names) {
   for (const { at, name } of mentionsIn(text, names)) {
     if (at > end) nodes.push(withEmoji(text.slice(end, at)));
     end = at + 1 + name.length;
-    // The direction of a text is its own, not that of a name in it.
+    // A name in another script does not change the direction of the text.
     nodes.push(make('bdi', { className: 'mention' }, text.slice(at, end)));
   }
   if (end < text.length) nodes.push(withEmoji(text.slice(end)));
@@ -60,7 +60,7 @@ function blocks(text, names) {
     const quote = QUOTE.exec(line);
     const kind = item ? (item[2] ? 'ol' : 'ul') : quote ? 'blockquote' : 'p';
     const content = item ? item[3] : quote ? quote[1] : line;
-    // How deep an item is depends on those above it alone: people indent by 2, 3 or 4.
+    // The depth follows from the items above, since people indent by 2, 3 or 4.
     while (indents.length && (!item || indents[indents.length - 1] >= item[1].length)) indents.pop();
     const level = indents.length;
     if (item) indents.push(item[1].length);
@@ -103,5 +103,5 @@ export function plain(text) {
   return lines.map((line) => line.textContent).join(' ').replace(/\s+/g, ' ');
 }
 
-/** A message on one line, behind the name of its author. */
+/** A message on one line, without `/me`. */
 export const inShort = (message) => plain(actionIn(message) ?? message.text);

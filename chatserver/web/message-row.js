@@ -11,9 +11,9 @@ import { actionIn, clock, isOnlyEmoji, plural, withEmoji } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
 const MOST_NAMED = 10; // people at a reaction
-const FOLD_FROM = 20; // lines, as estimated; twelve of them are shown (chat.css), so that a press is worth it
+const FOLD_FROM = 20; // estimated lines; twelve of them are shown (chat.css)
 const COLUMNS = 75; // in a line at most
-const PER_COLUMN = 11; // px of the window, where it is narrower
+const PER_COLUMN = 11; // px of a narrow window
 const IN_ROW = '.chip, .quote, .fold, .text a';
 
 export function startsGroup(message, previous) {
@@ -110,7 +110,7 @@ export function reactionsTo(client, message) {
   });
 }
 
-/** Who reacted, as far as is known; when that is more than the count, it is not known. */
+/** The users who reacted, as far as known. More names than the count means that the names are out of date. */
 function who(client, { room, offset }, emoji, count, isOurs) {
   const { identity, rooms } = client;
   const others = (rooms.get(room)?.reactors.of(offset, emoji) ?? []).filter((user) => !identity.owns({ user }));
@@ -126,30 +126,26 @@ function who(client, { room, offset }, emoji, count, isOurs) {
 /** @type {Set<string>} `room/offset` */
 const whole = new Set();
 
-/** Read as the window changes: on a phone it costs a layout, and there are many messages. */
+/** Read once a resize, since reading it may cost a layout. */
 let width = innerWidth; // px
 addEventListener('resize', () => (width = innerWidth));
 
 const keyOf = ({ room, offset }) => `${room}/${offset}`;
 
 /**
- * Have a message shown whole, now or as soon as it has a row.
+ * Show a message whole when its row is made.
  * @param {{room: string, offset: number}} message
  */
 export const unfold = (message) => whole.add(keyOf(message));
 
-/**
- * The lines of a text, about: measuring them would cost a layout. A block of code scrolls by itself and counts as none.
- */
+/** An estimate of a text's lines, without a layout. Blocks of code scroll by themselves and do not count. */
 function linesOf(text) {
   const columns = Math.min(COLUMNS, width / PER_COLUMN);
   const lines = [...text.querySelectorAll('p, li, blockquote')].flatMap((block) => (block.textContent ?? '').split('\n'));
   return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
 }
 
-/**
- * The text, and its button if it is long. A press on it is told by a `fold` event, with how far the text was scrolled.
- */
+/** The text, and a button if it is long. The button dispatches `fold` with how far the text was scrolled. */
 function foldable(message, text) {
   if (linesOf(text) < FOLD_FROM) return [text];
   const key = keyOf(message);
@@ -164,7 +160,7 @@ function foldable(message, text) {
   };
   show(whole.has(key));
   button.addEventListener('click', () => show(text.classList.contains('folded')));
-  // A link that was reached by the Tab key, or what the browser's own search found, scrolls into sight.
+  // The Tab key and the browser's search scroll within the folded text: it is shown whole then.
   text.addEventListener('scroll', () => text.scrollTop && show(true));
   return [text, button];
 }

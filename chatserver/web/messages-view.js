@@ -1,6 +1,6 @@
 /**
- * The messages on the screen: grouped by author, parted by day, held still while others come and go around them.
- * Owns: the rows, of which only a window around what is read exists, the scroll position of each room, the read marker.
+ * The list of messages, grouped by author and day. It does not move while messages are added around those in sight.
+ * Owns: the rows (those near the visible ones), the scroll position of each room, when a room counts as read.
  * May not: fetch from the server itself, or keep messages.
  *
  * @import { Room } from './room.js'
@@ -11,11 +11,11 @@ import { inShort } from './markdown.js';
 import { messageRow, startsGroup, stopIn, unfold, writeAbove } from './message-row.js';
 import { actionIn, dayName, isSameDay, plural } from './text.js';
 
-const NEAR_BOTTOM = 60; // px; closer than this counts as reading along
-const NEAR_EDGE = 600; // px; more rows are made before the person gets there
+const NEAR_BOTTOM = 60; // px from the end at which the list follows new messages
+const NEAR_EDGE = 600; // px from an edge at which more rows are made
 const STEP = 60; // rows made at a time
-const MOST_ROWS = 240; // a layout of these takes a few ms, and 10,000 messages cost no more
-const MOST_SPOKEN = 3; // messages at a time; more are told as a number
+const MOST_ROWS = 240; // their layout takes a few ms, however many messages there are
+const MOST_SPOKEN = 3; // messages at a time; of more only the number is spoken
 const TAB_STOP = ':scope > [tabindex="0"]';
 
 export class MessagesView {
@@ -52,8 +52,7 @@ export class MessagesView {
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#seen());
     addEventListener('beforeprint', () => this.#print());
-    // What is shown grows and shrinks with the composer, a phone's keyboard, a banner, a picture of text still being
-    // laid out: the bottom stays the bottom.
+    // The composer, a phone's keyboard or a banner change the height: the end stays in sight.
     const resized = new ResizeObserver(() => this.#isAtBottom && this.toBottom());
     resized.observe(this.#scroller);
     resized.observe(byId('column'));
@@ -74,7 +73,7 @@ export class MessagesView {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
-  /** Where the newest message is. */
+  /** Go to the newest message. */
   toPresent() {
     this.client.current.past = null;
     this.#isAtBottom = true;
@@ -122,7 +121,7 @@ export class MessagesView {
     this.#seen();
   }
 
-  /** What was missed is read from where it begins, if it is more than fits. */
+  /** Unread messages that do not fit are shown from their beginning. */
   #toDivider() {
     const row = this.#list.querySelector('.divider');
     if (!row || row.getBoundingClientRect().top >= this.#scroller.getBoundingClientRect().top) return;
@@ -148,7 +147,7 @@ export class MessagesView {
     this.#showJump();
   }
 
-  /** Have all rows on paper, where nothing can be scrolled. */
+  /** On paper nothing can be scrolled, so all rows are made. */
   #print() {
     const place = this.#isAtBottom ? null : this.#place();
     this.#show(0, Infinity, { most: Infinity });
@@ -161,7 +160,7 @@ export class MessagesView {
     const wasEmpty = this.#rows.size === 0;
     if (this.#isAtBottom && !this.#room?.past) this.#show(this.#timeline.place(this.#from), Infinity);
     else {
-      const more = this.#below < NEAR_EDGE ? STEP : 0; // else what is read would have to go for rows far below it
+      const more = this.#below < NEAR_EDGE ? STEP : 0; // far from the end, rows there would replace those in sight
       this.#holdStill(() => this.#show(this.#timeline.place(this.#from), this.#timeline.place(this.#to + 1) + more));
     }
     this.#edges();
@@ -180,7 +179,7 @@ export class MessagesView {
     byId('messages-spoken').textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
   }
 
-  /** What stands at the bottom of a window that is looked at is read. */
+  /** Mark the room as read if its end is in sight. */
   #seen() {
     const room = this.client.current;
     if (!room || document.hidden || room.past || !this.#isAtBottom) return this.#showJump();
@@ -217,7 +216,7 @@ export class MessagesView {
     if (isFocused) row.focus({ preventScroll: true });
   }
 
-  /** What answers these messages quotes them. */
+  /** Redraw the replies to these messages, which quote them. */
   #replaceAnswersTo(changed) {
     if (!changed.length) return;
     const offsets = new Set(changed.map(({ offset }) => offset));
@@ -228,7 +227,7 @@ export class MessagesView {
   }
 
   /**
-   * Have rows for a stretch of the messages: those that exist are kept, more than fit are dropped at the far end.
+   * Make rows for a range of messages, and keep those that exist. Rows over the limit are dropped at one end.
    * @param {number} from index
    * @param {number} to index behind the last
    * @param {{dropAt?: 'top' | 'bottom', most?: number}} [how]
@@ -264,7 +263,7 @@ export class MessagesView {
   }
 
   /**
-   * One row is a stop of the Tab key, with what stands in it: the focused one, else the newest.
+   * The Tab key stops at one row and the links in it: the focused row, else the newest.
    * @param {HTMLElement | null} [row]
    */
   #stopAt(row) {
@@ -303,8 +302,8 @@ export class MessagesView {
   }
 
   /**
-   * Change the list around what is being read, without moving it. The bottom is measured: what stands above a message
-   * (its day, its author) may come and go.
+   * Change the list without moving the first row in sight. Its bottom is measured, since the day and the author above
+   * it may come and go.
    * @param {() => void} change
    */
   #holdStill(change) {
@@ -327,9 +326,7 @@ export class MessagesView {
     this.#seen();
   }
 
-  /**
-   * A long text is shown whole, and its beginning stays where it is; or it is folded, and is not left above the edge.
-   */
+  /** Keep the beginning of an unfolded text where it is, and a folded one in sight. */
   #folded(button, moved) {
     this.#scroller.scrollTop += moved;
     const edge = this.#scroller.getBoundingClientRect().top;
@@ -337,7 +334,7 @@ export class MessagesView {
     this.#scrolled();
   }
 
-  /** The line at the top of the list, and the words where there is no list. */
+  /** Update the line above the list, and the text of an empty room. */
   #edges() {
     const { timeline } = this.client.current;
     byId('empty').hidden = timeline.epoch === null || timeline.messages.length > 0 || !timeline.complete;

@@ -1,6 +1,6 @@
 /**
- * What draws the eye from elsewhere: the number in the title, and notifications where they were asked for.
- * Owns: which room may notify of what (kept by this browser). May not: ask for permission unless the person pressed.
+ * The number of unread messages in the title, and notifications.
+ * Owns: the level of each room (kept by this browser). May not: ask for permission unless the user pressed a button.
  *
  * @import { Message } from './wire.js'
  */
@@ -12,14 +12,14 @@ import { readJson } from './storage.js';
 const KEY = 'chat.notify';
 const LONGEST = 200; // characters of a message
 
-/** Over plain http, and in a phone's tab, some browsers have no notifications at all. */
+/** Some browsers have no notifications over plain http, or on phones. */
 const permission = () => ('Notification' in window ? Notification.permission : 'denied');
 
 export class Notifier {
   #choice = byId('notify');
   /** @type {{[room: string]: Level}} */
   #levels;
-  /** @type {WeakSet<Message>} that do not mention us, unless an edit makes them */
+  /** @type {WeakSet<Message>} without a mention of the user so far; an edit may add one */
   #forOthers = new WeakSet();
 
   constructor(client, storage) {
@@ -58,7 +58,7 @@ export class Notifier {
     this.#showPermission();
   }
 
-  /** What the choice is worth: a browser shows nothing before it was allowed to. */
+  /** Show whether the browser's permission fits the choice. */
   #showPermission() {
     const isWanted = this.#choice.value !== 'nothing';
     byId('notify-allow').hidden = !isWanted || permission() !== 'default';
@@ -74,7 +74,7 @@ export class Notifier {
     if (message) this.#show(message);
   }
 
-  /** The messages that mention us, and did not before. */
+  /** The messages that mention the user and did not before. */
   #mentions(added, changed) {
     for (const message of added) this.#forOthers.add(message);
     return [...changed, ...added].filter((message) => this.client.mentionsUs(message) && this.#forOthers.delete(message));

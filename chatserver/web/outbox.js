@@ -1,11 +1,9 @@
 /**
- * Messages on their way: each goes out under a key of its own, again and again, until the server says it is stored.
- * Owns: their order and their state. May not: choose a transport (it is handed a `deliver`), touch the DOM.
+ * Messages that are not stored yet: each is sent with a key until the server acknowledges it.
+ * Owns: their order and state, in the tab's storage for a reload. May not: choose a transport, touch the DOM.
  *
- * One at a time in each room, so that what was typed first is stored first, and a room that takes few messages keeps
- * none from the others. The key makes repeating safe: the server answers the
- * same key from the same user with the first result for ten minutes. Behind that window a repeat could be a double, so
- * the person is asked instead. The list outlives a reload, in the tab's own storage.
+ * One message of each room is sent at a time, so their order is kept and no room delays another. For ten minutes the
+ * server answers a repeated key with the first result; after that a repeat could be a second message, so the user is asked.
  *
  * @import { Ack, ChatError } from './wire.js'
  *
@@ -27,7 +25,7 @@ import { readJson } from './storage.js';
 import { ChatError, delayBefore, randomKey, sleep } from './wire.js';
 
 const STORAGE_KEY = 'chat.outbox';
-const KEY_WINDOW = 9 * 60_000; // ms; the server remembers keys for 10 minutes, less a margin for clocks
+const KEY_WINDOW = 9 * 60_000; // ms; the server's 10 minutes, less a margin
 
 export class Outbox {
   /** @type {Item[]} in the order they were written */
@@ -70,7 +68,7 @@ export class Outbox {
   retry(key) {
     const item = this.items.find((each) => each.key === key);
     if (!item) return;
-    // A fresh key where the old one may have been forgotten: the person has decided that a double is better than none.
+    // The user has decided to send it again, so a new key: a second message is better than none.
     Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: randomKey() });
     this.#changed();
     this.#pump(item.room);
@@ -83,8 +81,8 @@ export class Outbox {
   }
 
   /**
-   * A message of our own came in: it is one of these, and must not be seen twice. Before its acknowledgement the text
-   * tells which; a wrong guess (two windows, same words) heals when the acknowledgement brings the true offset.
+   * Match an own message that arrived with its item, which is then not shown twice. Before the acknowledgement the text
+   * decides; the acknowledgement corrects a wrong match.
    */
   arrived({ room, offset, text }) {
     const here = this.items.filter((item) => item.room === room);
@@ -95,7 +93,7 @@ export class Outbox {
     if (guess) this.#changed();
   }
 
-  /** Nobody follows this room any more, so nobody waits for its stored messages to come in. */
+  /** Drop the stored items of a room that is not followed any more: their messages will not arrive. */
   leave(room) {
     this.items = this.items.filter((item) => item.room !== room || item.state !== 'sent');
     this.#changed();
@@ -131,7 +129,7 @@ export class Outbox {
   async #send(item, deliver) {
     if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
       if (item.offset === null) this.#fail(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent.'));
-      else this.discard(item.key); // we saw it come in
+      else this.discard(item.key); // it has arrived
       return null;
     }
     const { firstTried } = item;

@@ -54,7 +54,7 @@ new Actions(client, { composer, tell: showToast });
 
 // The address
 
-/** @param {string} text of the address, which a person may have typed */
+/** @param {string} text of the address, perhaps typed by hand */
 function decoded(text) {
   try {
     return decodeURIComponent(text);
@@ -89,13 +89,13 @@ async function visit(offset) {
 
 addEventListener('hashchange', () => {
   enterFromAddress();
-  // A room was chosen, to write or to read in it. A finger did not ask for a keyboard.
+  // The user chose a room. On touch screens focus in the field would open the keyboard.
   if (location.hash.includes('/')) return;
   if (hasFingers()) byId('scroller').focus();
   else composer.focus();
 });
 
-// A link to where the address is already changes nothing that the browser would tell.
+// There is no `hashchange` for a link to the present address.
 addEventListener('click', ({ target }) => {
   if (target.closest('a')?.href === location.href) enterFromAddress();
 });
@@ -105,15 +105,15 @@ client.addEventListener('left', ({ detail }) => {
   if (detail.room !== client.room) return;
   const next = rooms.names.find((name) => name !== detail.room) ?? FIRST_ROOM;
   location.hash = next;
-  client.enter(next); // the address does not change if the only room is left
+  client.enter(next); // no `hashchange` either, if the only room is left
 });
 byId('leave').addEventListener('click', () => client.leave(client.room));
 
 // The panels: always there on a wide screen, drawers on a narrow one
 
 /**
- * Close the drawers; the focus goes back to the button of one that it was in.
- * @param {HTMLElement | null} [opened] but this one
+ * Close the drawers. If one had the focus, its button gets it.
+ * @param {HTMLElement | null} [opened] the one to open instead
  */
 function closePanels(opened = null) {
   for (const { button, panel } of DRAWERS) {
@@ -138,16 +138,16 @@ addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && !document.querySelector('dialog[open]')) closePanels();
 });
 
-// A phone's keyboard, where it lies over the page (Safari) instead of making it smaller, as index.html asks
+// In Safari a phone's keyboard covers the page instead of resizing it, as index.html asks
 
 visualViewport?.addEventListener('resize', () => {
   const { height, scale } = visualViewport;
   const isCovered = scale === 1 && height < document.documentElement.clientHeight;
   document.body.style.height = isCovered ? `${height}px` : '';
-  scrollTo(0, 0); // Safari has moved the page up, to show the field
+  scrollTo(0, 0); // Safari has scrolled the page to show the field
 });
 
-// The banner, which stays, and the toast, which moves nothing and goes
+// The banner stays until it is dismissed, the toast for some seconds
 
 const TOAST = 4_000; // ms
 let toasting = 0;
@@ -158,10 +158,10 @@ function showToast(text) {
   toasting = setTimeout(() => (byId('toast').textContent = ''), TOAST);
 }
 
-/** The room that the banner is about, if one can come back to it. */
+/** The room that `Come back` in the banner rejoins. */
 let outOf = '';
 
-/** @param {string} [room] that one is out of */
+/** @param {string} [room] that the user is out of */
 function showBanner(text, room = '') {
   outOf = room;
   byId('banner-text').textContent = text;
@@ -183,7 +183,7 @@ client.addEventListener('refused', ({ detail }) => {
   showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}: ${error.message}.`, error.code === 'forbidden' ? room : '');
 });
 client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hideBanner());
-// Why we may not come back: the line in the header has no room for it on a phone.
+// The banner has the reason: the header is too narrow for it on a phone.
 let whyStopped = '';
 client.addEventListener('state', () => {
   const { phase, reason } = client.state;
@@ -194,11 +194,11 @@ byId('banner-action').addEventListener('click', () => client.rooms.get(outOf)?.c
 client.addEventListener('expiring', ({ detail }) => showBanner(`Your sign-in ends in ${detail.seconds} s.`));
 byId('banner-close').addEventListener('click', () => (hideBanner(), composer.focus()));
 
-// What other tabs of this browser do
+// Changes by other tabs
 addEventListener('storage', ({ key }) => {
   if (key === READ_KEY) client.readElsewhere();
   if (key === OURS_KEY) rooms.changedElsewhere();
-  if (key === ME_KEY && client.state.phase === 'stopped') client.hurry(); // signed out there, or in: all tabs are
+  if (key === ME_KEY && client.state.phase === 'stopped') client.hurry(); // another tab signed in or out
 });
 
 enterFromAddress();

@@ -1,12 +1,12 @@
 /**
- * Messages on their way, below the others: pale while they wait, plain once stored, red with a choice when refused.
+ * Messages that are not stored yet, below the others: pale while they wait, red with a choice when refused.
  * Owns: the nodes of the pending list. May not: decide when anything is sent again.
  */
 import { byId, make } from './dom.js';
 import { messageRow, startsGroup } from './message-row.js';
 import { precise } from './text.js';
 
-const WORTH_SAYING = 3_000; // ms of a wait
+const WORTH_SAYING = 3_000; // ms; a longer wait is shown
 const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'not sent' };
 
 export class PendingView {

@@ -8,11 +8,12 @@ import { avatar, byId, isSure, make, openAt } from './dom.js';
 import { plural } from './text.js';
 
 const ASK_EVERY = 15_000; // ms, where presence is not pushed (over HTTP)
-const ASK_AFTER = 400; // ms; a hundred people that come at once are one question
-const SPREAD = 30; // ms for each member: the pages of a room ask about 70 times a second in all, however large it is
-const MOST_SHOWN = 100; // people; the others are a number
+const ASK_AFTER = 400; // ms; a hundred newcomers cause one request
+const SPREAD = 30; // ms for each member, so that all pages of a room together send about 70 requests a second
+const SHOW_AFTER = 50; // ms
+const MOST_SHOWN = 100; // people; of more only the number is shown
 
-/** What the buttons of a person's menu ask for, by their value. */
+/** The requests of the menu's buttons, by their values. */
 const DEEDS = {
   mute: { request: { type: 'sanction', kind: 'mute', seconds: 600 }, done: 'may not write for 10 minutes' },
   ban: { request: { type: 'sanction', kind: 'ban', seconds: 3600 }, done: 'is banned for an hour' },
@@ -27,6 +28,7 @@ export class PeopleView {
   /** @type {{room: string, user: User} | null} whom the menu is about */
   #about = null;
   #asking = 0;
+  #showing = 0;
 
   constructor(client, tell) {
     this.client = client;
@@ -35,7 +37,7 @@ export class PeopleView {
     client.addEventListener('identity', () => this.#show());
     client.addEventListener('presence', ({ detail }) => detail.room === client.room && this.#changed(detail.joined?.length + detail.left?.length === 0));
     client.addEventListener('caughtup', ({ detail }) => {
-      // Over HTTP every answer of a poll passes here; asking once per room is enough, the interval does the rest.
+      // Over HTTP each answer of a poll comes here: only the first asks, then the interval does.
       if (detail.room === client.room && (detail.members !== null || client.current.members === null)) this.#changed();
     });
     this.#menu.addEventListener('click', (event) => this.#moderate(event));
@@ -50,7 +52,7 @@ export class PeopleView {
 
   #changed(isUnnamed = false) {
     const { people, members, timeline } = this.client.current;
-    // A large room tells only its count; and a count that does not fit the names shows that something was missed.
+    // In large rooms only the count is pushed. A count that does not fit the names means that a push was missed.
     if ((isUnnamed || people.size !== members) && timeline.epoch !== null) this.#askSoon();
     this.#show();
   }
@@ -74,7 +76,12 @@ export class PeopleView {
   }
 
   #show() {
+    clearTimeout(this.#showing);
     if (!this.client.current) return;
+    if (this.#list.matches(':active')) {
+      this.#showing = setTimeout(() => this.#show(), SHOW_AFTER); // a button that is replaced during a press gets no click
+      return;
+    }
     const { people, members } = this.client.current;
     const own = this.client.identity.user?.id;
     const sorted = [...people.values()].sort(

@@ -1,7 +1,6 @@
 /**
- * Who reacted to the messages of a room. A message only counts its reactions; the records of them name their users, so
- * this knows as much as there are records here.
- * May not: count, or hear of records with a hole before the present (the reaction may have been taken back there).
+ * Who reacted to the messages of a room. A message only counts its reactions; their records, as far as they are here,
+ * name the users. May not: count, or see records before a gap, in which a reaction may have been taken back.
  *
  * @import { Change, Message, User } from './wire.js'
  */
@@ -10,7 +9,7 @@ export class Reactors {
   /** @type {Map<number, Map<string, Map<string, Change>>>} the last record, by message, emoji and user */
   #last = new Map();
 
-  /** @param {(Message | Change)[]} records in any order, each as often as it comes */
+  /** @param {(Message | Change)[]} records in any order, also repeatedly */
   note(records) {
     for (const record of records) {
       if (!('target' in record) || !record.target || !record.emoji || !record.user) continue;
@@ -29,7 +28,7 @@ export class Reactors {
     return [...users].flatMap(({ on, user }) => (on && user ? [user] : []));
   }
 
-  /** Some records are gone for good, and what they took back stays unknown. */
+  /** Some records are lost, and with them reactions that were taken back. */
   clear() {
     this.#last.clear();
   }

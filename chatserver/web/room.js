@@ -1,9 +1,9 @@
 /**
- * One room: what was said there, how far it is read, who is there.
+ * One room: its messages, the read marker, its members.
  * Owns: its timelines, the filling of holes, the read marker, who types. May not: open connections, touch the DOM.
  *
- * It tells by events, on itself and on its client: `message` (detail: the message, once each, in order of arrival),
- * `messages` (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`.
+ * It dispatches events on itself and on its client: `message` (each message once, in order of arrival), `messages`
+ * (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`.
  *
  * @import { Change, Message, Page, User } from './wire.js'
  */
@@ -12,27 +12,27 @@ import { Timeline } from './timeline.js';
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
-const HISTORY_LIMIT = 50; // messages a scroll-up
-const TYPING_EVERY = 3_000; // ms; the server passes on no more, until a message of ours
-const TYPING_LASTS = 6_000; // ms without another word of it
+const HISTORY_LIMIT = 50; // messages a request, when the user scrolls
+const TYPING_EVERY = 3_000; // ms, as the server limits it; a message of the user ends it
+const TYPING_LASTS = 6_000; // ms without another push
 const TRIM_AT = 20_000; // messages kept of one room, about 10 MB
 const KEEP = 10_000;
 
 export class Room extends EventTarget {
   timeline = new Timeline();
-  /** @type {Timeline | null} an older stretch that is looked at, from a search or a link */
+  /** @type {Timeline | null} an older range that is shown, from a search or a link */
   past = null;
-  /** @type {ChatError | null} why we are not in it: a moderator took us out, or it did not let us in */
+  /** @type {ChatError | null} why the user is not in the room: expelled, or refused */
   out = null;
   /** @type {number | null} how many are here */
   members = null;
-  /** @type {Map<string, User>} those of them whom the server named, by id */
+  /** @type {Map<string, User>} the members that the server named, by id */
   people = new Map();
-  /** @type {string | null} up to where it is read; null if it was never open */
+  /** @type {string | null} the cursor up to which it is read; null if it was never open */
   read = null;
-  /** Where the log ends, as far as we heard. @type {string | null} */
+  /** @type {string | null} the end of the log, as far as known */
   head = null;
-  /** Unread mentions of us that the server counted, when it was asked last. */
+  /** Unread mentions of the user, as the server counted last. */
   counted = 0;
   reactors = new Reactors();
   /** @type {Map<string, {user: User, timer: number}>} */
@@ -46,11 +46,11 @@ export class Room extends EventTarget {
     this.name = name;
   }
 
-  // What a user of it does
+  // Operations
 
   /** @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable */
   publish(text, extras) {
-    if (this.out) this.comeBack(); // else the message would be stored, and not seen here
+    if (this.out) this.comeBack(); // else the message would not be shown here
     return this.client.outbox.add(this.name, text, extras);
   }
 
@@ -66,10 +66,10 @@ export class Room extends EventTarget {
     return this.#ask('react', { offset, emoji, on });
   }
 
-  /** @returns {Promise<{members: User[], count: number}>} who is here, as many as the server names */
+  /** @returns {Promise<{members: User[], count: number}>} the members that the server names, and the number of all */
   async askPeople() {
     const found = await this.#ask('members');
-    if (this.out) return found; // meanwhile
+    if (this.out) return found; // expelled meanwhile
     this.members = found.count;
     this.people.clear();
     this.#meet(found.members);
@@ -81,17 +81,17 @@ export class Room extends EventTarget {
     this.client.leave(this.name);
   }
 
-  /** Enter again, after a moderator took us out. */
+  /** Join again after being expelled. */
   comeBack() {
     this.client.follow(this);
   }
 
-  /** Tell the others that we type, as often as the server passes it on. */
+  /** Tell the other members that the user types, as often as the server allows. */
   typing() {
     const now = performance.now();
-    if (now - this.#typedAt < TYPING_EVERY || !this.client.supports('typing')) return;
+    if (now - this.#typedAt < TYPING_EVERY) return;
     this.#typedAt = now;
-    this.#ask('typing').catch(() => {}); // it is worth no second try
+    this.#ask('typing').catch(() => {}); // not worth a retry
   }
 
   /** @param {number} offset up to which all is read */
@@ -103,7 +103,7 @@ export class Room extends EventTarget {
     this.tell('unread');
   }
 
-  // What others may know of it
+  // State
 
   get #readOffset() {
     if (this.read === null) return -1;
@@ -116,7 +116,7 @@ export class Room extends EventTarget {
     return this.unread ? this.#readOffset + 1 : null;
   }
 
-  /** Messages of others that are not read; of what is not here, each record counts. */
+  /** Unread messages of others. Of records that are not loaded, each counts. */
   get unread() {
     if (this.read === null) return 0;
     const { timeline } = this;
@@ -140,7 +140,7 @@ export class Room extends EventTarget {
     return this.past?.find(offset) ?? this.timeline.find(offset);
   }
 
-  /** What we wrote here and do not see among the messages yet. */
+  /** The user's messages that are not in the timeline yet. */
   get pending() {
     const isSeen = (offset) => offset !== null && this.timeline.find(offset) !== null;
     return this.client.outbox.items.filter(({ room, offset }) => room === this.name && !isSeen(offset));
@@ -159,14 +159,14 @@ export class Room extends EventTarget {
     return this.client.ask({ type, room: this.name, ...fields });
   }
 
-  // What the server tells
+  // From the server
 
   page(page) {
     this.out = null;
     const { timeline } = this;
     const isFirst = timeline.epoch === null;
     const isNewLog = !timeline.isSameLog(page);
-    if (!page.recovered) this.reactors.clear(); // some may have been taken back since
+    if (!page.recovered) this.reactors.clear(); // reactions may have been taken back meanwhile
     this.reactors.note(page.messages);
     if (isFirst || isNewLog) timeline.begin(page);
     const { added, changed } = timeline.add(page.messages, { asPage: true });
@@ -186,7 +186,7 @@ export class Room extends EventTarget {
 
   /** @param {(Message | Change)[]} records pushed */
   take(records) {
-    if (this.timeline.epoch === null) return; // another tab follows the room already; our first page has them
+    if (this.timeline.epoch === null) return; // another tab follows the room; the first page has these records
     this.reactors.note(records);
     for (const record of records) this.#noteReaction(record);
     const { added, changed } = this.timeline.add(records);
@@ -198,7 +198,7 @@ export class Room extends EventTarget {
     for (const { user } of added) {
       this.#stopsTyping(user.id);
       if (this.client.identity.owns({ user })) this.#typedAt = -Infinity;
-      if (this.people.has(user.id)) this.people.set(user.id, user); // a new name may be in a message first
+      if (this.people.has(user.id)) this.people.set(user.id, user); // a message may have a new name before presence does
     }
     this.#took(added, changed, true);
   }
@@ -238,7 +238,7 @@ export class Room extends EventTarget {
     this.client.follow(this);
   }
 
-  /** @param {ChatError} error that ended our membership, or kept us from it */
+  /** @param {ChatError} error that ended or refused the membership */
   #isOut(error) {
     this.out = error;
     this.members = 0;
@@ -274,7 +274,7 @@ export class Room extends EventTarget {
     if (this.timeline.hole()) this.#fill();
   }
 
-  // What it fetches
+  // Requests
 
   /**
    * @param {{before?: string, after?: string, limit: number}} where
@@ -284,7 +284,7 @@ export class Room extends EventTarget {
     return this.#ask('history', where);
   }
 
-  /** Fetch what came before the oldest message that is looked at. */
+  /** Fetch the records before the oldest one. */
   async older(timeline) {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.history({ before: timeline.cursorAt(timeline.first), limit: HISTORY_LIMIT });
@@ -293,7 +293,7 @@ export class Room extends EventTarget {
     this.tell('messages', { ...timeline.add(page.messages, { asPage: true }), isLive: false });
   }
 
-  /** Fetch what came after the older stretch that is looked at; where it meets the present, it becomes part of it. */
+  /** Fetch the records after the older range. Once it meets the present, they are joined. */
   async newer() {
     const { past, timeline } = this;
     if (!past?.cursor) return;
@@ -309,7 +309,7 @@ export class Room extends EventTarget {
     this.tell('messages', { ...found, isLive: false });
   }
 
-  /** Make sure that a message is in the stretch that is looked at. */
+  /** Load the range around a message. */
   async visit(offset) {
     this.past = null;
     const { timeline } = this;
@@ -324,7 +324,7 @@ export class Room extends EventTarget {
     else timeline.add(past.messages, { asPage: true });
   }
 
-  /** Fetch what is missing between two messages that we have, until nothing is. */
+  /** Fill the holes in the timeline. */
   async #fill() {
     if (this.#filling) return;
     this.#filling = true;
@@ -333,7 +333,7 @@ export class Room extends EventTarget {
       for (let hole; (hole = timeline.hole()) && this.client.isLive && timeline === this.timeline; ) {
         const { after, until } = hole;
         const page = await this.history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
-        if (!timeline.isSameLog(page)) return; // the log began anew meanwhile; the next page will say so
+        if (!timeline.isSameLog(page)) return; // a new log; the next page starts it
         this.reactors.note(page.messages);
         const found = timeline.add(page.messages, { asPage: true });
         if (timeline.through === after) {
@@ -343,7 +343,7 @@ export class Room extends EventTarget {
         this.tell('messages', { ...found, isLive: true });
       }
     } catch (error) {
-      // Lost: the next connection resumes from before the hole. Refused for a while: so does the next message.
+      // The next connection, or the next message, tries again from before the hole.
       console.warn('could not fetch what is missing:', error.message);
     } finally {
       this.#filling = false;

@@ -1,13 +1,13 @@
 /**
- * The list of rooms: ours, with what is unread in them, and others that there are.
- * Owns: which rooms are ours (kept by this browser), how often the server is asked. May not: open a room (a link does).
+ * The list of rooms: the user's own with their unread counts, then others.
+ * Owns: the user's list of rooms (kept by this browser), how often the server is asked. May not: open a room (a link does).
  */
 import { byId, make } from './dom.js';
 import { readJson } from './storage.js';
 import { plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
-const ASK_EVERY = 20_000; // ms, while the page is looked at, for rooms that are not ours
+const ASK_EVERY = 20_000; // ms, while the page is visible
 const SHOW_AFTER = 50; // ms
 export const OURS_KEY = 'chat.rooms';
 const MOST_OURS = 50;
@@ -37,7 +37,7 @@ export class RoomsView {
     setInterval(() => this.#ask(), 1000);
   }
 
-  /** Rooms to choose from: ours by what is unread, then the others. */
+  /** The user's rooms, unread ones first, then the others. */
   get names() {
     const unread = (name) => this.client.rooms.get(name)?.unread ?? 0;
     const ours = [...this.#ours].sort((a, b) => Number(unread(b) > 0) - Number(unread(a) > 0));
@@ -97,11 +97,11 @@ export class RoomsView {
       for (const name of this.#ours) this.client.join(name, heads.get(name));
       this.#show();
     } catch (error) {
-      console.warn('the list of rooms did not come:', error.message); // the old one stays; the next is near
+      console.warn('the list of rooms did not come:', error.message); // the old list stays until the next request
     }
   }
 
-  /** In a flood of messages the list is made once for many. */
+  /** Redraw once for many messages. */
   #showSoon() {
     this.#showing ||= setTimeout(() => this.#show(), SHOW_AFTER);
   }
@@ -109,6 +109,7 @@ export class RoomsView {
   #show() {
     clearTimeout(this.#showing);
     this.#showing = 0;
+    if (this.#list.matches(':active')) return this.#showSoon(); // a link that is replaced during a press gets no click
     const { room: here, rooms } = this.client;
     const ours = [...this.#ours].sort();
     const others = this.#listed.filter(({ room }) => !ours.includes(room));
@@ -142,5 +143,5 @@ export class RoomsView {
   }
 }
 
-/** What a person typed, as the name of a room it may be. */
+/** The name of a room that typed text stands for. */
 export const roomNamed = (text) => text.trim().toLowerCase().replace(/^#/, '').replace(/\s+/g, '-');

@@ -1,59 +1,41 @@
 /**
- * What a browser keeps for us, if it does: with storage blocked or full the page works all the same and forgets on reload.
- * Owns: the fall-back, and distrust of what is read (another version of this page may have written it).
+ * The browser's storage. If it is blocked or full, the page keeps the values itself, until it is reloaded.
+ * Owns: that fall-back, and checking what is read, since another version of the page may have written it.
  */
 
-export class MemoryStorage {
-  /** @type {Map<string, string>} */
-  #values = new Map();
+export class Store {
+  /** Values that the browser does not keep. */
+  #kept = new Map();
 
-  getItem(key) {
-    return this.#values.get(key) ?? null;
-  }
-
-  setItem(key, value) {
-    this.#values.set(key, value);
-  }
-
-  removeItem(key) {
-    this.#values.delete(key);
-  }
-}
-
-/** The browser's own; what it has no room for is remembered by the page. */
-class BrowserStorage extends MemoryStorage {
-  constructor(storage) {
-    super();
+  constructor(storage = null) {
     this.storage = storage;
   }
 
   getItem(key) {
-    return super.getItem(key) ?? this.storage.getItem(key);
+    return this.#kept.get(key) ?? this.storage?.getItem(key) ?? null;
   }
 
   setItem(key, value) {
+    this.#kept.set(key, value);
+    if (this.storage === null) return;
     try {
       this.storage.setItem(key, value);
-      super.removeItem(key);
-    } catch {
-      super.setItem(key, value);
-    }
+      this.#kept.delete(key);
+    } catch {} // it is full
   }
 
   removeItem(key) {
-    super.removeItem(key);
-    this.storage.removeItem(key);
+    this.#kept.delete(key);
+    this.storage?.removeItem(key);
   }
 }
 
-/** @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>} Store */
-
 export function openStorage(name) {
   try {
-    const storage = window[name]; // throws where the person blocks storage, and is null in a Firefox that has it off
-    if (storage) return new BrowserStorage(storage);
-  } catch {}
-  return new MemoryStorage();
+    return new Store(window[name]); // throws if storage is blocked, and may be null in Firefox
+  } catch {
+    return new Store();
+  }
 }
 
 export function readJson(storage, key, isGood, otherwise) {

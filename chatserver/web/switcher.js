@@ -1,5 +1,5 @@
 /**
- * Ctrl-K: go to a room by a few letters of its name, or search what was said.
+ * Ctrl-K: go to a room by a few letters of its name, or search messages.
  * Owns: the dialog, its list, which row is chosen. May not: open a room itself (the address does).
  *
  * @import { Message } from './wire.js'
@@ -13,8 +13,8 @@ import { ROOM_NAME } from './wire.js';
 const MOST_ROOMS = 7;
 const SEARCH_AFTER = 250; // ms without another letter
 const SHORTEST = 2; // letters worth a search
-const EDGE = '\uFDD0'; // of a hit; no text has this character
-/** Marks of which a snippet has only one: it is cut from the middle of a text. */
+const EDGE = '\uFDD0'; // marks a hit; no text has this character
+/** Marks without their counterpart, since a snippet is cut from a text. */
 const HALF = /```|(?<!\w)(?:\*\*|~~|`)(?=\S)|(?<=\S)(?:\*\*|~~|`)(?!\w)/g;
 
 export class Switcher {
@@ -23,7 +23,7 @@ export class Switcher {
   #list = byId('switcher-list');
   #note = byId('switcher-note');
   #chosen = 0;
-  /** @type {HTMLElement | null} the row that makes a room: behind everything that there is */
+  /** @type {HTMLElement | null} the row that opens a new room, behind all others */
   #new = null;
   #timer = 0;
   /** @type {AbortController | null} */
@@ -55,7 +55,7 @@ export class Switcher {
     const typed = this.#input.value.trim();
     const name = roomNamed(typed);
     const unread = (each) => this.client.rooms.get(each)?.unread ?? 0;
-    // Enter goes elsewhere: until something is typed, the room that one is in comes last.
+    // Until something is typed the present room is last, so that Enter leads to another.
     const rank = (each) => Number(name ? !each.startsWith(name) : each === this.client.room);
     const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
     const rows = found.slice(0, MOST_ROOMS).map((each) =>
@@ -70,7 +70,7 @@ export class Switcher {
     this.#choose(0);
     clearTimeout(this.#timer);
     this.#searching?.abort();
-    const maySearch = typed.length >= SHORTEST && this.client.supports('search');
+    const maySearch = typed.length >= SHORTEST;
     this.#note.textContent = maySearch ? 'Searching…' : rows.length ? '' : 'No such room.';
     if (maySearch) this.#timer = setTimeout(() => this.#search(typed), SEARCH_AFTER);
   }
@@ -81,11 +81,11 @@ export class Switcher {
     try {
       const found = await this.client.search(words, signal);
       if (signal.aborted) return;
-      const results = found?.results ?? [];
+      const { results } = found;
       const options = [...this.#list.querySelectorAll('a')];
-      const chosen = this.#chosen ? options[this.#chosen] : null; // it was not gone to: the first hit may come before it
+      const chosen = this.#chosen ? options[this.#chosen] : null; // a first row that nobody chose may be moved by a hit
       for (const message of results) this.#list.insertBefore(this.#found(message), this.#new);
-      this.#note.textContent = results.length || !found ? '' : 'Nobody said that.';
+      this.#note.textContent = results.length ? '' : 'Nobody said that.';
       this.#choose(chosen ? [...this.#list.querySelectorAll('a')].indexOf(chosen) : 0);
     } catch (error) {
       if (!signal.aborted) this.#note.textContent = `The search failed: ${error.message}`;

@@ -1,9 +1,9 @@
 /**
- * One WebSocket for all tabs of a browser: the tab that holds a lock has it, and the others speak through that tab.
+ * One WebSocket for all tabs of a browser: the tab that holds a lock leads and has the socket, the others follow.
  * Owns: the lock, the channel between the tabs, the socket if this tab leads. May not: reconnect, know rooms.
  *
- * A browser gives the lock on when its tab is closed. A tab that it has frozen keeps the lock and says nothing: then a
- * tab that waits for an answer takes the lock away.
+ * When the leader is closed, the browser passes the lock on. A frozen leader keeps it and answers nothing, so a
+ * follower that waits for an answer steals it.
  *
  * @import { Json, LinkHandlers } from './connection.js'
  */
@@ -11,23 +11,23 @@ import { WebSocketLink } from './websocket-link.js';
 import { ChatError, randomKey } from './wire.js';
 
 const NAME = 'chat.socket'; // of the lock and of the channel
-const FROZEN = 3_000; // ms without a word from the tab that leads
+const FROZEN = 3_000; // ms without an answer of the leader
 const LEADER = 'leader';
 const ALL = 'all';
 
-/** Both are missing in old browsers, and locks also on pages that came by plain http from another machine. */
+/** Old browsers have neither; pages over plain http from another machine have no locks. */
 export const canShare = () => 'locks' in navigator && 'BroadcastChannel' in window;
 
-/** This tab's end of the channel; there is one. */
+/** This tab's end of the channel, made once. */
 class Tabs {
   id = randomKey(8);
-  /** @type {TabLink | null} of this tab, while it is in use */
+  /** @type {TabLink | null} of this tab, while it is open */
   link = null;
   #channel = new BroadcastChannel(NAME);
   #leads = false;
-  /** @type {WebSocketLink | null} of the tab that leads */
+  /** @type {WebSocketLink | null} if this tab leads */
   #socket = null;
-  #name = ''; // of this socket: a link of the next one does not care how it ended
+  #name = ''; // of this socket, so that links of the next one ignore its end
   /** @type {Json | null} once the socket is open */
   #hello = null;
   #silence = 0;
@@ -45,7 +45,7 @@ class Tabs {
         this.#leads = true;
         clearTimeout(this.#silence);
         this.#tell({ to: ALL, type: 'lost', loss: handover('another tab has the connection now') });
-        return new Promise(() => {}); // until the tab is gone, or the lock is taken away
+        return new Promise(() => {}); // held until the tab is closed or the lock is stolen
       });
     } catch (error) {
       if (!this.#leads) return this.#leadAlone(error);
@@ -56,14 +56,14 @@ class Tabs {
     }
   }
 
-  /** The browser gives this page no locks, as where it blocks storage: then it shares with nobody. */
+  /** Without locks, as where storage is blocked, this tab has its own socket. */
   #leadAlone(error) {
     console.warn('this tab shares no connection:', error.message);
     this.#leads = true;
     this.link?.heard({ type: 'lost', loss: handover('no lock') });
   }
 
-  /** Ask the tab that leads, which may be this one. */
+  /** Send a message to the leader, which may be this tab. */
   ask(message) {
     const asked = { ...message, to: LEADER, from: this.id };
     if (this.#leads) return this.#serve(asked);
@@ -84,7 +84,7 @@ class Tabs {
     this.link?.heard(message);
   }
 
-  /** @param {Json} message of a tab that follows, or of our own link */
+  /** @param {Json} message of a follower, or of this tab's link */
   async #serve({ type, from, number, request }) {
     if (type === 'open') return this.#open(from);
     if (from !== this.id) this.#tell({ to: from, type: 'alive' });
@@ -97,7 +97,7 @@ class Tabs {
       if (!this.#socket) throw new ChatError('lost', 'the connection is gone');
       const answer = await this.#socket.ask(request);
       this.#tell({ to: from, type: 'answer', number, answer });
-      // Joining again moves the one membership that all tabs share: what came with the answer is for all of them.
+      // All tabs share one membership, and a new join restarts it: so all of them get the page.
       if (request.type === 'join') this.#tell({ to: ALL, type: 'page', from, room: request.room, page: { ...answer, recovered: true } });
     } catch (error) {
       const { code, message, status, retryAfter } = error;
@@ -109,7 +109,7 @@ class Tabs {
     if (!this.#socket) this.#name = randomKey(8);
     this.#tell({ to: from, type: 'opening', socket: this.#name });
     if (this.#hello) return this.#tell({ to: from, type: 'ready', hello: this.#hello });
-    /** @type {Partial<LinkHandlers>} all that a socket can tell to one that asks it for pages */
+    /** @type {Partial<LinkHandlers>} followers ask for pages themselves */
     const handlers = {
       ready: (_, hello) => {
         this.#hello = hello;
@@ -124,7 +124,7 @@ class Tabs {
   #lost(loss) {
     const socket = this.#name;
     this.#socket = this.#hello = null;
-    // Behind the answers that came of it: they say more than that it is lost.
+    // After the errors of requests that its end caused, which say more.
     setTimeout(() => this.#tell({ to: ALL, type: 'lost', loss, socket }));
   }
 }
@@ -137,7 +137,7 @@ let tabs = null;
 export class TabLink {
   isSocket = true;
   #isReady = false;
-  #socket = ''; // the name of the one that we are told of
+  #socket = ''; // the name of the leader's socket
   #numbers = 0;
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
   #waiting = new Map();
@@ -146,7 +146,7 @@ export class TabLink {
     this.handlers = handlers;
     this.tabs = tabs ??= new Tabs(origin);
     this.tabs.link = this;
-    queueMicrotask(() => this.tabs.ask({ type: 'open' })); // handlers want to know the link before it tells
+    queueMicrotask(() => this.tabs.ask({ type: 'open' })); // after the caller has the link
   }
 
   async follow(room, cursor) {
@@ -158,7 +158,7 @@ export class TabLink {
   }
 
   unfollow(room) {
-    this.ask({ type: 'leave', room }).catch(() => {}); // another tab may have left it already
+    this.ask({ type: 'leave', room }).catch(() => {}); // another tab may have left the room
   }
 
   ask(request) {
@@ -179,7 +179,7 @@ export class TabLink {
     this.tabs.ask({ type: 'close' });
   }
 
-  /** @param {Json} message of the tab that leads */
+  /** @param {Json} message of the leader */
   heard({ type, from, number, answer, error, socket, hello, pushed, room, page, loss }) {
     if (type === 'answer') {
       const waiting = this.#waiting.get(number);
@@ -191,7 +191,7 @@ export class TabLink {
       this.#isReady = true;
       this.handlers.ready(this, hello);
     } else if (type === 'lost' && (socket ?? this.#socket) === this.#socket) {
-      if (!this.#isReady && loss.atOnce) return this.tabs.ask({ type: 'open' }); // a new leader: ask that one
+      if (!this.#isReady && loss.atOnce) return this.tabs.ask({ type: 'open' }); // ask the new leader
       this.#release();
       this.handlers.lost(this, loss);
     } else if (type === 'pushed') this.handlers.pushed(this, pushed);

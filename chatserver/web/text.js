@@ -1,5 +1,5 @@
 /**
- * What the views write, worked out without a DOM: links and mentions in a text, emoji by name, times and days in words,
+ * Texts of the views, without a DOM: links and mentions in a text, emoji by name, times and days in words,
  * the look of a name.
  */
 
@@ -23,10 +23,10 @@ export function splitLinks(text) {
   return parts;
 }
 
-/** "(see https://a.example/x)." ends the sentence, not the address; but `/wiki/Loris_(animal)` keeps its bracket. */
+/** In "(see https://a.example/x)." the end is not part of the link; `/wiki/Loris_(animal)` keeps its bracket. */
 function withoutTail(link) {
   let end = link.length;
-  let unpaired = link.split(')').length - link.split('(').length; // counted once: a hostile link is 8 KB of brackets
+  let unpaired = link.split(')').length - link.split('(').length; // counted once, since a link may be 8 KB of brackets
   for (; end > 0; end--) {
     const last = link[end - 1];
     if (last === ')' ? unpaired-- <= 0 : !".,;:!?'*]}”’".includes(last)) break;
@@ -38,7 +38,7 @@ const WORD_BEFORE = /[\p{L}\p{N}_]$/u;
 const WORD_BEHIND = /^[\p{L}\p{N}_]/u;
 
 /**
- * Where a text names somebody: the longest name that fits, and no part of a longer word.
+ * The mentions in a text: at each @ the longest name that fits, but no part of a longer word.
  * @returns {{at: number, name: string}[]}
  */
 export function mentionsIn(text, names) {
@@ -55,7 +55,7 @@ export function mentionsIn(text, names) {
   return found;
 }
 
-/** A function that formats dates. Its formatter takes milliseconds to make, and is made at the first call. */
+/** A function that formats dates. Making its formatter takes milliseconds, so it is made at the first call. */
 function dates(options) {
   let format;
   return (date) => (format ??= new Intl.DateTimeFormat(undefined, options)).format(date);
@@ -78,7 +78,7 @@ export function dayName(date, today = new Date()) {
 export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
 
 /**
- * What somebody says to be doing, by `/me`.
+ * The text after `/me`, or null.
  * @param {{text: string, deleted?: unknown}} message
  */
 export const actionIn = ({ text, deleted }) => (!deleted && text.startsWith('/me ') ? text.slice(4) : null);
@@ -91,7 +91,7 @@ export function initials(name) {
 }
 
 /**
- * A colour that is the same for one user in every window (FNV-1a over the id).
+ * A user's colour, the same in every window (FNV-1a over the id).
  * @returns {number} degrees
  */
 export function hue(id) {
@@ -101,14 +101,14 @@ export function hue(id) {
 }
 
 /**
- * Up to three emoji and nothing else: shown large. Two letters are none: the pattern of all emoji takes 25 ms or more
- * at its first use, which few texts need.
+ * Whether a text is one to three emoji, which are shown large. Texts with two letters in a row are decided first, since
+ * the first use of the pattern of all emoji takes 25 ms.
  */
 export const isOnlyEmoji = (text) => !/\p{L}{2}/u.test(text) && /^(?:\s*(?:\p{RGI_Emoji})){1,3}\s*$/v.test(text);
 
 export const plural = (count, one, many = one + 's') => `${count.toLocaleString()} ${count === 1 ? one : many}`;
 
-/** Emoji for `:name:` and for reactions. Keyboards and pickers of the system have the rest. */
+/** Emoji by name, for `:name:` and for reactions. */
 const TABLE = `
 +1👍 -1👎 smile😄 grin😁 joy😂 rofl🤣 wink😉 blush😊 heart_eyes😍 kiss😘 thinking🤔 neutral😐 eyeroll🙄 smirk😏 sweat😅
 cry😢 sob😭 angry😠 rage😡 scream😱 astonished😲 sleepy😴 sick🤢 sunglasses😎 nerd🤓 party🥳 hug🤗 shrug🤷 facepalm🤦

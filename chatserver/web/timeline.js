@@ -1,43 +1,42 @@
 /**
- * One stretch of a room's log as this client knows it: in order, each record once, and honest about what is missing.
+ * A range of a room's log: its records in order, each once, and what is missing.
  * Owns: the order, the de-duplication by offset, what later records do to messages, the cursor to resume from.
  * May not: fetch anything, touch the DOM.
  *
- * Offsets have no holes, so a jump is a loss. `through` is the highest offset up to which nothing is missing, and the
- * cursor to resume from stands there: whatever breaks while a hole is filled, the next connection asks for everything
- * behind it again, and doubles fall out here.
+ * Offsets have no holes, so a jump means that records are missing. Nothing is missing up to `through`, from where
+ * connections resume; records that come again are dropped.
  *
  * @import { Change, Message } from './wire.js'
  */
 import { splitCursor } from './wire.js';
 
 /**
- * Of the records in a list, messages alone may come without a type.
+ * In lists, records without a type are messages.
  * @param {{type?: string}} record
  * @returns {record is Message}
  */
 export const isMessage = ({ type }) => type === undefined || type === 'message';
 
 export class Timeline {
-  /** @type {string | null} names one life of the room's log; null until the server said so */
+  /** @type {string | null} identifies one history of the log; null before the first page */
   epoch = null;
   /** @type {Message[]} ascending by offset */
   messages = [];
-  /** Records are here from this offset on. */
+  /** The offset of the first record. */
   first = 1;
   through = 0;
-  /** The highest offset that we heard of, here or not. */
+  /** The highest known offset, loaded or not. */
   head = 0;
-  /** @type {Set<number>} offsets right after which messages are gone for good */
+  /** @type {Set<number>} offsets before which messages are lost */
   lossesBefore = new Set();
-  /** True once nothing older than the first message can be had. */
+  /** Whether the log begins with the first message. */
   complete = false;
-  /** @type {Set<number>} offsets of records that came in behind a hole */
+  /** @type {Set<number>} offsets of records after a hole */
   #ahead = new Set();
-  /** @type {WeakMap<Message, Map<string, number>>} up to which offset a message's text, or one emoji, is current */
+  /** @type {WeakMap<Message, Map<string, number>>} the offset of the last change of a message's text, or of one emoji */
   #current = new WeakMap();
 
-  /** Where to resume from; null before anything is known. */
+  /** The cursor to resume from; null before the first page. */
   get cursor() {
     return this.epoch === null ? null : this.cursorAt(this.through);
   }
@@ -46,7 +45,7 @@ export class Timeline {
     return `${this.epoch}-${offset}`;
   }
 
-  /** Begin, or begin anew, with a page of the log. */
+  /** Start, or start again, with a page of the log. */
   begin({ cursor, messages }) {
     const { epoch, offset } = splitCursor(cursor);
     this.epoch = epoch;
@@ -60,8 +59,8 @@ export class Timeline {
   }
 
   /**
-   * Whether a page continues what we have. Another epoch does not; nor does a log that ends before what we have seen of
-   * it, as one restored from a backup would.
+   * Whether a page continues this timeline. Another epoch does not, nor does a log that ends before `through`, as after
+   * a restore.
    */
   isSameLog({ cursor, recovered }) {
     if (this.epoch === null) return true;
@@ -75,10 +74,10 @@ export class Timeline {
   }
 
   /**
-   * Take records in, from whatever source and in whatever order.
+   * Add records of any source, in any order.
    * @param {(Message | Change)[]} records
-   * @param {{asPage?: boolean}} [how] `asPage`: the messages already show what the records of the same page did to them
-   * @returns {{added: Message[], changed: Message[]}} messages that were new, ascending, and those that look different
+   * @param {{asPage?: boolean}} [how] `asPage`: the messages include the changes of the same page
+   * @returns {{added: Message[], changed: Message[]}} new messages, ascending, and changed ones
    */
   add(records, { asPage = false } = {}) {
     const sorted = [...records].sort((a, b) => a.offset - b.offset);
@@ -105,21 +104,21 @@ export class Timeline {
   }
 
   /**
-   * What later records do to the messages that are here.
+   * Apply changes to the messages.
    * @param {(Message | Change)[]} records
-   * @returns {Message[]} those that look different
+   * @returns {Message[]} the changed ones
    */
   change(records) {
     const changes = records.filter((record) => !isMessage(record));
     return changes.map((change) => this.#apply(change)).filter((message) => message !== null);
   }
 
-  /** @returns {Message | null} the message, if it looks different now */
+  /** @returns {Message | null} the message, if it has changed */
   #apply(change) {
     const message = this.find(change.target ?? 0);
     const current = message && this.#current.get(message);
     const aspect = change.emoji ?? 'text';
-    if (change.type === 'edit' && !change.text) return null; // another one followed, and its text is gone
+    if (change.type === 'edit' && !change.text) return null; // another edit followed it
     if (!message || message.deleted || !current || change.offset <= (current.get(aspect) ?? current.get('') ?? 0)) return null;
     current.set(aspect, change.offset);
     if (change.type === 'edit') Object.assign(message, { text: change.text, edited: change.time });
@@ -130,20 +129,20 @@ export class Timeline {
     return message;
   }
 
-  /** The server skipped ahead: records up to this offset exist, though none of them may follow. */
+  /** Records up to this offset exist, though the server has skipped them. */
   expect(offset) {
     this.head = Math.max(this.head, offset);
   }
 
-  /** @returns {{after: number, until: number} | null} the first hole: offsets strictly between are missing */
+  /** @returns {{after: number, until: number} | null} the first hole; the offsets between are missing */
   hole() {
     if (this.head <= this.through) return null;
     return { after: this.through, until: Math.min(this.head + 1, ...this.#ahead) };
   }
 
   /**
-   * The server has nothing between `through` and this offset any more: remember the loss, and go on behind it.
-   * @param {number} offset of the first record behind the loss
+   * The server has no records between `through` and this offset any more: note the loss, and continue after it.
+   * @param {number} offset of the first record after the loss
    */
   accept(offset) {
     if (offset <= this.through + 1) return;
@@ -152,7 +151,7 @@ export class Timeline {
     this.#advance();
   }
 
-  /** Keep only the newest messages, so that a page left open for a week stays light. */
+  /** Keep the newest messages only, which bounds the memory of a page that stays open. */
   trim(keep) {
     const dropped = this.messages.splice(0, Math.max(0, this.messages.length - keep));
     if (!dropped.length || !this.messages.length) return;
@@ -167,7 +166,7 @@ export class Timeline {
     this.expect(this.through);
   }
 
-  /** Where an offset stands in `messages`, or would stand. */
+  /** The index in `messages` at which an offset is, or would be inserted. */
   place(offset) {
     let low = 0;
     let high = this.messages.length;

@@ -1,32 +1,32 @@
 /**
- * One WebSocket to the server (`chat.v1`): requests with answers, pushes, and the watch over a silent line.
+ * One WebSocket to the server (`chat.v1`): requests with answers, pushes, and detection of a dead connection.
  * Owns: one socket from opening to its end. May not: reconnect, remember messages, touch the DOM.
  */
 import { ChatError } from './wire.js';
 
 const OPEN_DEADLINE = 10_000; // ms from the first packet to `hello`
-const ANSWER_DEADLINE = 20_000; // ms; behind it the request counts as lost and is asked again with the same key
+const ANSWER_DEADLINE = 20_000; // ms; then the request counts as lost, and is repeated with its key
 const DEFAULT_PING = 25; // s, when `hello` names none: the server's own default
-const PONG_DEADLINE = 10_000; // ms to answer anything at all: what the server grants us
-const NUDGE_DEADLINE = 4_000; // ms, when the person is looking and waits
+const PONG_DEADLINE = 10_000; // ms until any byte arrives, as the server grants its clients
+const NUDGE_DEADLINE = 4_000; // ms, when the user waits
 const WATCH_EVERY = 2_000; // ms
 const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
 
 export class WebSocketLink {
   isSocket = true;
   #socket;
-  /** @type {number} the interval that looks for silence */
+  /** @type {number} the interval that detects silence */
   #watch;
   #opened = false;
   #ended = false;
   #nextId = 1;
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void, timer: number}>} */
   #waiting = new Map();
-  /** @type {number | null} seconds the server asked us to stay away, from `goaway` */
+  /** @type {number | null} seconds until a reconnect is welcome, from `goaway` */
   #retryAfter = null;
   #pingAfter = DEFAULT_PING * 1000;
   #heardAt = performance.now();
-  /** @type {number | null} when silence turns into a dead line; set while a ping is unanswered */
+  /** @type {number | null} when the connection counts as dead; set while a ping is unanswered */
   #deadAt = performance.now() + OPEN_DEADLINE;
 
   constructor(origin, handlers, token = null) {
@@ -48,14 +48,14 @@ export class WebSocketLink {
   }
 
   unfollow(room) {
-    this.ask({ type: 'leave', room }).catch(() => {}); // whatever comes of it, the room's pushes are ignored from here
+    this.ask({ type: 'leave', room }).catch(() => {}); // pushes of the room are ignored from now on
   }
 
   nudge() {
     if (this.#opened && this.#deadAt === null) this.#ping(NUDGE_DEADLINE);
   }
 
-  /** End it without telling anybody. */
+  /** Close without calling a handler. */
   close() {
     this.#ended = true;
     this.#release();
@@ -65,7 +65,7 @@ export class WebSocketLink {
   ask(request) {
     if (this.#ended) return Promise.reject(new ChatError('lost', 'the connection is gone'));
     const id = this.#nextId++;
-    // `typing` is answered only where it is not known; to hear of that, it has an id all the same.
+    // `typing` has no answer, but an older server refuses it by its id.
     const otherwise = request.type === 'typing' ? {} : new ChatError('lost', 'no answer in time');
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#answer(id, otherwise), ANSWER_DEADLINE);
@@ -77,7 +77,7 @@ export class WebSocketLink {
   /** @param {object} outcome an answer, or a ChatError */
   #answer(id, outcome) {
     const waiting = this.#waiting.get(id);
-    if (!waiting) return; // answered twice, or later than we waited
+    if (!waiting) return; // a late or second answer
     this.#waiting.delete(id);
     clearTimeout(waiting.timer);
     if (outcome instanceof ChatError) waiting.reject(outcome);
@@ -115,21 +115,21 @@ export class WebSocketLink {
   /** @param {number} deadline ms */
   #ping(deadline) {
     this.#deadAt = performance.now() + deadline;
-    this.#socket.send(JSON.stringify({ type: 'ping', id: 0 })); // any byte back is the answer, so nobody waits for id 0
+    this.#socket.send(JSON.stringify({ type: 'ping', id: 0 })); // any byte counts as the answer, so nothing waits for id 0
   }
 
-  /** Browsers hide the server's pings, so a dead line looks like a quiet one until we ask. */
+  /** Scripts see no ping frames, so a silent connection is tested with a message. */
   #look() {
     const now = performance.now();
     if (this.#deadAt !== null && now > this.#deadAt) this.#end(0, 'the line went silent');
     else if (this.#deadAt === null && now - this.#heardAt > this.#pingAfter) this.#ping(PONG_DEADLINE);
   }
 
-  /** @param {number} code of the close, 0 when we gave up */
+  /** @param {number} code of the close frame, 0 if this client gives up */
   #end(code, reason) {
     if (this.#ended) return;
     this.#ended = true;
-    // Too big will be too big again: told as lost, it would be sent for ever, and close every connection it is sent on.
+    // A lost message would be sent again; this one would close each connection.
     const isRefused = code === TOO_BIG;
     this.#release(isRefused ? new ChatError('too_large', 'The message is too long.') : undefined);
     this.#socket.close();

@@ -1,7 +1,7 @@
-"""A real server in its own process and real browser windows, as the browser tests want them.
+"""A real server in a process of its own, and real browser windows, for the browser tests.
 
-Owns: starting, killing and restarting the server on one port and one log; windows that remember what their console
-complained of. May not: assert anything about the chat itself.
+Owns: starting, killing and restarting the server on one port and one log; windows that record the errors of their
+console. May not: assert anything about the chat.
 """
 
 import json
@@ -46,8 +46,8 @@ CHROMIUM_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 30_000  # ms until an expectation fails: a noisy machine is slow, never wrong
-LOOK = 30  # ms between two looks at what no expectation can say
+PATIENCE = 30_000  # ms until an expectation fails; a busy machine is slow
+LOOK = 30  # ms between two checks of `wait_until`
 expect.set_options(timeout=PATIENCE)
 WIDTH, HEIGHT = 1100, 700
 PHONE: dict[str, Any] = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
@@ -60,7 +60,7 @@ NOTIFICATIONS = """
         constructor(title, { body }) { window.notes.push(`${title}: ${body}`); }
     };
 """
-#: Empties what the page's origin stores; whether nothing of the browser was replaced.
+#: Clears the storage of an origin; true if no function of the browser was replaced.
 FORGET = """localStorage.clear(), sessionStorage.clear(),
     [Date, WebSocket, Notification, setTimeout, fetch].every((each) => `${each}`.includes('[native code]'))"""
 NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
@@ -71,13 +71,13 @@ def find_chromium() -> str | None:
 
 
 def is_required() -> bool:
-    """Whether a missing browser is a failure: in CI it is."""
+    """Whether a missing browser is a failure, as in CI."""
     return bool(os.environ.get("REQUIRE_BROWSER"))
 
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
-    """The browser of a package of tests, which are skipped where there is none."""
+    """A browser; without one the tests are skipped."""
     path = find_chromium()
     if path is None and not is_required():
         pytest.skip("no Chromium here")
@@ -93,7 +93,7 @@ _NEEDS = ("chatserver.server",)
 
 
 class Server:
-    """`chatserver serve` on a port that stays the same over restarts."""
+    """`chatserver serve` on one port, also after a restart."""
 
     def __init__(self, directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> None:
         self._directory = directory
@@ -122,7 +122,7 @@ class Server:
         self._port = int(line.removeprefix(prefix))
 
     def kill(self) -> None:
-        """As `kill -9` does: no goodbye."""
+        """As `kill -9`."""
         assert self._process is not None
         self._process.kill()
         self._reap()
@@ -139,13 +139,13 @@ class Server:
         self._process = None
 
     def messages(self, room: str) -> list[dict[str, Any]]:
-        """What the log has: the truth that windows are compared with."""
+        """The messages in the log."""
         with urllib.request.urlopen(f"{self.url}/rooms/{quote(room)}/messages?limit=200") as answer:
             found: list[dict[str, Any]] = json.load(answer)["messages"]
             return found
 
     def publish(self, room: str, *texts: str) -> None:
-        """Say something as a guest that is no window."""
+        """Publish as a guest without a window."""
         for text in texts:
             request = urllib.request.Request(
                 f"{self.url}/rooms/{quote(room)}/messages",
@@ -157,7 +157,7 @@ class Server:
 
 @contextmanager
 def another_site(handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler) -> Iterator[str]:
-    """The origin of another site. If nothing is said, all that it serves is the library's page of an error."""
+    """The origin of another site. By default it serves the error page of the library."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
@@ -168,7 +168,7 @@ def another_site(handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler)
 
 @contextmanager
 def serving(directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> Iterator[Server]:
-    """A server that is gone at the end, whatever became of it meanwhile."""
+    """A server that is stopped at the end."""
     server = Server(directory, log=log, flags=flags)
     server.start()
     try:
@@ -183,7 +183,7 @@ class Window:
     def __init__(
         self, browser: Browser, *, width: int = WIDTH, height: int = HEIGHT, is_played: bool = False, **options: Any
     ) -> None:
-        """In a window that is played, `accept` answers the page's WebSockets."""
+        """With `is_played`, `accept` gets the page's WebSockets."""
         self._context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self._context.set_default_timeout(PATIENCE)
         self._origins: set[str] = set()
@@ -215,17 +215,17 @@ class Window:
             self._origins.add(f"{there.scheme}://{there.netloc}")
 
     def run_first(self, script: str) -> None:
-        """Run it in each page before the page's own scripts, as long as the window lives."""
+        """Run a script in each page before the page's own. The window is not used again."""
         self._is_spoiled = True
         self._context.add_init_script(script)
 
     def install_clock(self) -> None:
-        """Have the page's time in the test's hands, as long as the window lives; say it before the page has a timer."""
+        """Control the time of the page; call it before the page is opened. The window is not used again."""
         self._is_spoiled = True
         self.page.clock.install()
 
     def cut_back_off(self) -> None:
-        """Have the page try again within half a second, however often it fails; test_modules.py has the delays."""
+        """Limit the page's back-off to half a second; test_modules.py tests the delays."""
         self.page.route("**/wire.js", _serve_short_back_off)
 
     def open(self, server: Server, *, transport: str | None = None, room: str = "lobby") -> None:
@@ -237,7 +237,7 @@ class Window:
         self._context.set_offline(is_offline)
 
     def expect_live(self, transport: str | None = None, *, is_out: bool = False) -> None:
-        """Connected, and in the open room unless a moderator took this person out of it."""
+        """Connected, and in the open room or, with `is_out`, expelled from it."""
         words = f"{'out of this room' if is_out else 'live'} · {NAMES[transport] if transport else ''}"
         expect(self.page.locator("#connection-text")).to_contain_text(words)
 
@@ -288,12 +288,12 @@ class Window:
         return self.page.locator("#pending .message")
 
     def expect_texts(self, texts: Sequence[str]) -> None:
-        """Exactly these messages, in this order, none on its way."""
+        """Exactly these messages in this order, and none pending."""
         expect(self.texts).to_have_text(list(texts))
         expect(self.pending).to_have_count(0)
 
     def forget(self) -> bool:
-        """Be as new for somebody else, if that is possible: no cookie, nothing stored, no page, no history."""
+        """Remove cookies, storage, pages and history; false if the window cannot be used again."""
         if self._is_spoiled or self.page.is_closed():
             return False
         for page in self._context.pages:
@@ -305,7 +305,7 @@ class Window:
         for origin in self._origins:  # also one whose server has gone
             self.page.goto(f"{origin}/nothing")
             is_new = self.page.evaluate(FORGET)
-            assert is_new or self._is_played, "a test has changed the window for good, and Window was not told"
+            assert is_new or self._is_played, "a test has replaced functions of the browser, and Window was not told"
         self.page.unroute_all()
         self.page.mouse.move(0, 0)
         self._devtools.send("Page.resetNavigationHistory")
@@ -320,10 +320,7 @@ class Window:
 
 
 class Windows:
-    """Windows that are used again by the next test: a new one costs a second of CPU, and its first page another.
-
-    One that a test has changed for good is not; see `Window.run_first` and `install_clock`.
-    """
+    """Windows that later tests use again: a new one costs a second of CPU, and its first page another."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -331,7 +328,7 @@ class Windows:
         self._kinds: dict[Window, str] = {}
 
     def take(self, *, width: int = WIDTH, height: int = HEIGHT, **options: Any) -> Window:
-        """A window that shows and knows nothing; the options are those of `Window`."""
+        """A fresh window; the options are those of `Window`."""
         kind = repr(sorted(options.items()))
         if self._free[kind]:
             window = self._free[kind].pop()
@@ -356,7 +353,7 @@ def box(shown: Locator) -> FloatRect:
 
 
 def wait_until(page: Page, holds: Callable[[], object]) -> None:
-    """For what no expectation can say. `page.wait_for_function` does not wait for promises: to it, each is true."""
+    """Wait for what `expect` cannot express. (`page.wait_for_function` takes a promise as true.)"""
     for _ in range(PATIENCE // LOOK):
         if holds():
             return
@@ -365,7 +362,7 @@ def wait_until(page: Page, holds: Callable[[], object]) -> None:
 
 
 def expect_at(held: Locator, place: FloatRect | None) -> None:
-    """It comes to rest there: the page may need another frame or two."""
+    """It is at this place, perhaps some frames later."""
     wait_until(held.page, lambda: held.bounding_box() == place)
 
 

@@ -1,4 +1,4 @@
-"""What the browser tests share: one Chromium and its windows for all of them, a fresh server for each."""
+"""Fixtures of the browser tests: one Chromium and its windows for all, a server for each."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="package")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for tests that neither stop it nor mind each other's messages."""
+    """One server for all tests that use rooms of their own and do not stop it."""
     with serving(tmp_path_factory.mktemp("shared"), flags=["--publish-rate", "0"]) as running:
         yield running
 
@@ -38,7 +38,7 @@ def windows(browser: Browser) -> Windows:
 
 @pytest.fixture
 def window(windows: Windows, request: pytest.FixtureRequest) -> Iterator[OpenWindow]:
-    """Open windows, each in a room of the shared server if one is given; at the end none may have complained."""
+    """Open windows, in a room of the shared server if one is given. Errors in their consoles fail the test."""
     opened: list[Window] = []
 
     def open_one(*, room: str = "", **options: Any) -> Window:

@@ -1,4 +1,4 @@
-"""Small things that a person of another chat expects: letters find the field, the open room is in sight, and so on."""
+"""Small conveniences: typed letters go into the field, the open room is in sight, and so on."""
 
 import json
 import re
@@ -26,7 +26,7 @@ KEYS = {
 
 
 def test_what_is_typed_where_nothing_takes_it_is_written(window: OpenWindow) -> None:
-    """It was lost; and after a click on a message the letters r, e and c answered it, edited it and copied it."""
+    """It was lost, and after a click on a message the letters r, e and c were commands."""
     ann = window(room="stray")
     ann.say("one")
     ann.expect_texts(["one"])
@@ -57,7 +57,7 @@ def test_what_is_typed_where_nothing_takes_it_is_written(window: OpenWindow) -> 
 
 
 def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
-    """Mentions are chosen at first, and nobody was asked for notifications until something else was chosen."""
+    """Notifications could be allowed only by choosing another level than the default."""
     ann = window()
     ann.run_first(NOTIFICATIONS + MANY_ROOMS)
     ann.open(shared_server, room="shelf-10")
@@ -87,7 +87,7 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
 
 
 def test_a_link_to_the_address_that_is_there_already_leads_somewhere(shared_server: Server, window: OpenWindow) -> None:
-    """The browser tells no change then: a quote led to its message once, and the last room could not be left."""
+    """There is no `hashchange` then: a quote worked once, and the last room could not be left."""
     ann, ben = window(room="only"), window(room="only", **PHONE)
     ann.say("first")
     shared_server.publish("only", *(f"message {number}" for number in range(30)))

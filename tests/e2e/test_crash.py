@@ -1,8 +1,7 @@
-"""kill -9 in the middle of it, again and again.
+"""`kill -9` under load, several times.
 
-Whatever was acknowledged is there, once, in order, with no hole in the offsets; and somebody who listens and comes back
-with a cursor has heard each message once. Publishers do as a good client does: what has no answer is sent again, with
-its key, before anything new.
+Each acknowledged message is stored once, in order, and offsets have no holes. A listener that resumes by cursor gets
+each message once. Publishers repeat unanswered messages with their keys before new ones.
 """
 
 import json
@@ -27,7 +26,7 @@ _GONE = (ClosedError, EndOfStreamError, trio.BrokenResourceError, OSError)
 
 
 class Story:
-    """What the clients know, over all the rounds."""
+    """What the clients know, over all rounds."""
 
     def __init__(self) -> None:
         self.offsets: dict[str, int] = {}  # by text, as acknowledged
@@ -52,7 +51,7 @@ class Story:
             self.enough.set()
 
     def message(self, publisher: str, ahead: int = 0) -> dict[str, str]:
-        """Its next message but `ahead`: the same as before the crash, if that had no answer."""
+        """Its next message but `ahead`; after a crash the unanswered one again."""
         text = f"{publisher}/{self.sent[publisher] + ahead}"
         return {"text": text, "key": text}
 
@@ -85,7 +84,7 @@ async def publish_over_websocket(story: Story, publisher: str, address: Address)
 
 
 async def listen(story: Story, address: Address, until: int | None = None) -> None:
-    """Hear until the server is gone, or until an offset."""
+    """Listen until the server ends, or until an offset."""
     try:
         async with chatter(address) as friend:
             joined = await friend.ask("join", room=ROOM, after=story.cursor)

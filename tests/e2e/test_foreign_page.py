@@ -1,7 +1,6 @@
-"""A page of another site in a real Chromium, beside our own: what the browser says of it, and what becomes of that.
+"""A page of another site in a real Chromium: what the browser sends, and how the server answers.
 
-The other site is another port of the same machine. To the browser that is the nearest stranger there is: the same
-cookies are sent along (cookies know no ports), and `Sec-Fetch-Site` says `same-site`.
+The other site is another port of the same machine: cookies ignore ports, and `Sec-Fetch-Site` is `same-site`.
 """
 
 from collections.abc import Iterator
@@ -52,14 +51,14 @@ def _another_site() -> Iterator[str]:
 
 @pytest.fixture
 def visitor(windows: Windows) -> Iterator[Page]:
-    """A window whose console may complain: that is what refusals look like there."""
+    """A window with errors in its console, as refusals cause."""
     window = windows.take()
     yield window.page
     windows.give_back(window)
 
 
 def name_of(page: Page) -> str:
-    """Who the page says that its user is."""
+    """The name of the page's user."""
     found = page.locator("#me")
     expect(found).not_to_be_empty()
     return found.inner_text()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_three_people_change_what_was_said(shared_server: Server, window: OpenWindow) -> None:
-    """Each over a transport of its own, on which it hears of whatever another does."""
+    """Each over another transport."""
     people = {transport: window() for transport in ("ws", "sse", "poll")}
     ann, ben, eve = people.values()
     for transport, each in people.items():
@@ -88,7 +88,7 @@ def test_who_reacted_is_said_as_far_as_it_is_known(shared_server: Server, window
 
 
 def test_a_finger_finds_who_reacted_where_it_reacts(window: OpenWindow) -> None:
-    """Only the titles of the reactions said so, and a finger sees no titles."""
+    """Only titles said so, which touch screens do not show."""
     ann, ben = window(room="by-finger"), window(room="by-finger", **PHONE)
     ann.say("done")
     ann.act("done", "React")

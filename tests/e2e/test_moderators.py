@@ -1,4 +1,4 @@
-"""A moderator in the page, and what those notice whom it concerns."""
+"""A moderator in the page, and the users concerned."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One where people sign in with tokens; each test has rooms and people of its own."""
+    """A server with tokens, for tests that use rooms and users of their own."""
     folder = tmp_path_factory.mktemp("moderated")
     key = folder / "token.key"
     key.write_bytes(SECRET)
@@ -25,13 +25,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def sign_in(person: Window, server: Server, sub: str, **chat: Any) -> None:
-    """By the cookie that a sign-in leaves."""
+    """By a cookie."""
     bearer = {"Authorization": f"Bearer {token(sub=sub, name=sub.title(), chat=chat or None)}"}
     assert person.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok
 
 
 def moderate(moderator: Window, name: str, deed: str) -> None:
-    """Choose it from the menu of a person, and again, to be sure."""
+    """Press a button in the menu of a person, and again to confirm."""
     moderator.page.get_by_role("button", name=f"Moderate {name}").click()
     button = moderator.page.locator("#person-menu").get_by_role("button", name=deed)
     button.click()
@@ -130,7 +130,7 @@ def test_who_is_taken_out_stays_out_when_its_connection_is_lost(
 
 
 def test_who_is_signed_in_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
-    """It was offered for change, and what was chosen was dropped without a word."""
+    """It could be edited, and the edit was ignored."""
     ann = window()
     ann.open(server, room="named")
     ann.page.click("#me")

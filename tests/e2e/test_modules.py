@@ -1,4 +1,4 @@
-"""The page's modules that need no page, run where they will run: imported by a browser from the server."""
+"""The modules of the page that need no DOM, imported by a browser from the server."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, shared_server: Server) -> Iterator[Page]:
-    """A page of the server's origin; what else is on it does not matter."""
+    """Any page of the server's origin."""
     opened = browser.new_page()
     opened.goto(f"{shared_server.url}/healthz")
     yield opened
@@ -148,7 +148,7 @@ def test_markup_takes_no_longer_for_hostile_text(page: Page) -> None:
 
 
 def test_the_time_for_a_link_grows_with_its_length_alone(page: Page) -> None:
-    """A quarter of a second for each message of 8 KB, ten times a second, stopped everybody's page; this, for hours."""
+    """It was quadratic: a message of 8 KB took a quarter of a second, and these texts would take hours."""
     body = "return [`http://${')'.repeat(a)}`, '['.repeat(a)].map((text) => m.markdown(text)[0].textContent.length)"
     assert run(page, "markdown.js", body, 3_000_000) == [3_000_007, 3_000_000]
 
@@ -215,7 +215,7 @@ def test_a_timeline_knows_what_was_skipped_and_what_is_gone(page: Page) -> None:
 
 
 def test_what_happens_to_a_message_later_is_shown_in_order(page: Page) -> None:
-    """A page shows messages in their present state; records that come behind a hole wait for no order."""
+    """Messages of a page include its changes; records after a hole are applied at once."""
     body = """
         const say = (offset, text) => ({ offset, text, user: { id: 'u' } });
         const edit = (offset, target, text) => ({ type: 'edit', offset, target, text, time: `t${offset}` });

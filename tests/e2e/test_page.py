@@ -97,6 +97,19 @@ def test_what_is_unread_is_counted_at_once_and_over_a_reload(shared_server: Serv
     expect(ann.page).to_have_title("#news · chat")
 
 
+def test_a_press_on_a_room_is_not_lost_when_the_list_changes(shared_server: Server, window: OpenWindow) -> None:
+    """Each message in any room replaced all links, and a link that is gone at the release gets no click."""
+    ann = window(room="pressed")
+    ann.go("pressed-desk")
+    ann.page.hover("#rooms a[href='#pressed']")
+    ann.page.mouse.down()
+    shared_server.publish("pressed", "hello")
+    expect(ann.page).to_have_title("(1) #pressed-desk · chat")
+    ann.page.wait_for_timeout(150)  # longer than the list waits for further changes
+    ann.page.mouse.up()
+    expect(ann.page.locator("#room-title")).to_have_text("pressed")
+
+
 def test_much_that_is_unread_is_read_from_where_it_begins(shared_server: Server, window: OpenWindow) -> None:
     """Of more than 60 messages the newest were shown, and all of them counted as read."""
     ann = window(room="much-news")
