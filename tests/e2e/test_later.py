@@ -105,30 +105,20 @@ def test_a_finger_finds_who_reacted_where_it_reacts(window: OpenWindow) -> None:
     expect(who).to_contain_text("You and ")
 
 
-def test_what_is_deleted_leaves_the_messages_that_quote_it(window: OpenWindow) -> None:
+def test_a_quote_shows_no_marks_and_nothing_that_was_deleted(window: OpenWindow) -> None:
     ann, ben = window(room="quoted-and-gone"), window(room="quoted-and-gone")
-    ann.say("the word is swordfish")
-    ben.expect_texts(["the word is swordfish"])
+    ann.say("the **word** is\n`swordfish`")
+    ben.expect_texts(["the word is\nswordfish"])
     ben.act("swordfish", "Reply")
+    expect(ben.page.locator("#about-text")).to_have_text(f"Replying to {ann.name}: the word is swordfish")
     ben.say("which word?")
     for each in (ann, ben):
-        expect(each.page.locator(".quote")).to_contain_text("swordfish")
+        expect(each.page.locator(".quote")).to_contain_text(" the word is swordfish")
     ann.act("swordfish", "Delete")
     ann.act("swordfish", "Delete")
     for each in (ann, ben):
         each.expect_texts(["This message was deleted.", "which word?"])
         expect(each.page.locator(".quote")).not_to_contain_text("swordfish")
-
-
-def test_a_quote_shows_no_marks(window: OpenWindow) -> None:
-    """Quotes showed `**` and backticks, and so did the line above the field."""
-    ann = window(room="quoted-plainly")
-    ann.say("**Bold** words,\nand `code`")
-    ann.expect_texts(["Bold words,\nand code"])
-    ann.act("Bold", "Reply")
-    expect(ann.page.locator("#about-text")).to_have_text("Replying to yourself: Bold words, and code")
-    ann.say("yes")
-    expect(ann.page.locator(".quote")).to_have_text("You Bold words, and code")
 
 
 def test_what_is_answered_or_corrected_waits_while_one_looks_elsewhere(window: OpenWindow) -> None:

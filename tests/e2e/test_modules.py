@@ -250,32 +250,30 @@ ROOM = """
 def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_told_at_once(page: Page) -> None:
     body = """
         const asked = [];
-        const client = {
-          identity: { owns: ({ user }) => user.id === 'us', learn() {} }, outbox: { arrived() {} }, isLive: false,
-          tell() {}, reads() {}, supports: () => true, ask: async ({ type }) => asked.push(type),
-        };
-        const room = new m.Room(client, 'lobby');
+        client.identity.owns = ({ user }) => user.id === 'us';
+        client.outbox.arrived = () => {};
+        client.ask = async ({ type }) => asked.push(type);
         room.page({ cursor: 'e-0', recovered: true, messages: [] });
-        const said = (offset, id) => room.take([{ offset, text: 'x', user: { id } }]);
+        const takes = (offset, id) => room.take([{ offset, text: 'x', user: { id } }]);
         const typists = [];
         for (const offset of [1, 2]) {
             room.pushed({ type: 'typing', user: { id: 'u', name: 'Bo' } });
             typists.push(room.typists.length);
-            said(offset, 'u');
+            takes(offset, 'u');
             typists.push(room.typists.length);
         }
         for (const offset of [3, 4]) {
             room.typing();
             room.typing();
-            said(offset, 'us');
+            takes(offset, 'us');
         }
-        said(5, 'u');
+        takes(5, 'u');
         room.typing();
-        said(6, 'u');
+        takes(6, 'u');
         room.typing();
         return [typists, asked.length];
     """
-    assert run(page, "room.js", body) == [[1, 0, 1, 0], 3]
+    assert run(page, "room.js", ROOM + body) == [[1, 0, 1, 0], 3]
 
 
 def test_unread_counts_offsets_whatever_retention_took(page: Page) -> None:

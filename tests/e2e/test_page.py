@@ -350,26 +350,19 @@ def test_what_is_new_is_spoken_with_its_author(window: OpenWindow) -> None:
 # -- much of it ---------------------------------------------------------------------------------------------------
 
 
-def test_the_switcher_goes_to_a_room_by_a_few_letters(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
+def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(window: OpenWindow) -> None:
+    ann = window(room="switch-alpha")
+    ann.go("switch-beta")
     for room in ("switch-alpha", "switch-beta"):
-        ann.open(shared_server, room=room)
+        ann.page.keyboard.press("Control+k")
+        ann.page.keyboard.press("Enter")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
     for typed, room in (("alph", "switch-alpha"), ("Switch Gamma", "switch-gamma")):
         ann.search(typed)
         expect(ann.page.locator("#switcher-list [aria-selected=true]")).to_contain_text(f"#{room}")
         ann.page.keyboard.press("Enter")
         expect(ann.page.locator("#room-title")).to_have_text(room)
         expect(ann.page.locator("#text")).to_be_focused()
-
-
-def test_the_switcher_offers_another_room_than_the_one_that_is_open(shared_server: Server, window: OpenWindow) -> None:
-    ann = window()
-    for room in ("to-and", "fro"):
-        ann.open(shared_server, room=room)
-    for room in ("to-and", "fro"):
-        ann.page.keyboard.press("Control+k")
-        ann.page.keyboard.press("Enter")
-        expect(ann.page.locator("#room-title")).to_have_text(room)
 
 
 def test_ten_thousand_messages_are_a_few_hundred_rows(shared_server: Server, window: OpenWindow) -> None:
