@@ -1,7 +1,7 @@
 """The closed lists: why a connection ended, what an error is called, which code closes a WebSocket.
 
 Owns: every name that a peer, a log line or `/metrics` may show for a failure. May not: import our modules.
-A new way to fail is a new row here first; docs/protocol.md prints these tables and a test compares the two.
+A new way to fail is a new row here first; docs/errors.md prints these tables and a test compares the two.
 """
 
 from enum import Enum, StrEnum

@@ -72,7 +72,7 @@ def test_tables_are_what_the_code_says_and_a_stale_one_is_found(
     """States, reasons, error codes, limits, dependencies: docs/tables.py knows which. One page more has a wrong row."""
     copies = tmp_path / "docs"
     shutil.copytree(DOCS, copies, ignore=shutil.ignore_patterns("*.png", "*.py"))
-    page = (DOCS / "protocol.md").read_text(encoding="utf-8")
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
     wrong = page.replace("| `pong-deadline` |", "| `pong-is-late` |")
     assert wrong != page
     (copies / "wrong.md").write_text(wrong, encoding="utf-8")
