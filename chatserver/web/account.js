@@ -10,7 +10,7 @@ export class Account {
   #name = byId('account-name');
   #token = byId('account-token');
   #problem = byId('account-problem');
-  #isSure = false; // whether the first press of `Sign out` has asked
+  #isConfirming = false; // whether the first press of `Sign out` has asked
 
   constructor(client, changed) {
     this.client = client;
@@ -46,7 +46,7 @@ export class Account {
     this.#name.value = user?.name ?? '';
     this.#token.value = '';
     this.#problem.textContent = why;
-    this.#isSure = false;
+    this.#isConfirming = false;
     byId('account-by-token').open = why !== '';
     this.#dialog.showModal();
     if (why) this.#token.focus();
@@ -60,14 +60,14 @@ export class Account {
     const { isGuest } = this.client.identity;
     if (token || (name && isGuest)) this.#change(() => this.client.api.signIn(token ? { token } : { name }));
     else this.#problem.textContent = isGuest ? 'A name has at least one letter.' : 'To be somebody else, sign out or paste a token.';
-    this.#isSure = false; // another text has replaced the question
+    this.#isConfirming = false; // another text has replaced the question
   }
 
   #signOut() {
-    if (this.#isSure) {
+    if (this.#isConfirming) {
       this.#change(() => this.client.api.signOut());
     } else {
-      this.#isSure = true;
+      this.#isConfirming = true;
       const loss = 'A guest comes back as somebody else, who cannot change what this one has written.';
       this.#problem.textContent = `Press again to sign out. ${this.client.identity.isGuest ? loss : 'It ends your sign-in on all devices.'}`;
     }

@@ -5,7 +5,7 @@
  * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
  */
-import { byId, hasFingers, isSure, make, openAt, stopAsking } from './dom.js';
+import { byId, cancelConfirmation, hasFingers, isConfirmed, make, openAt } from './dom.js';
 import { reactionsTo } from './message-row.js';
 import { EMOJI, QUICK, fullTime } from './text.js';
 
@@ -40,7 +40,7 @@ export class Actions {
     const row = target.closest('.message');
     const message = row && this.client.current.find(Number(row.dataset.offset));
     if (!row || !message || message.deleted) return;
-    if (message !== this.#message) stopAsking();
+    if (message !== this.#message) cancelConfirmation();
     row.querySelector('.bubble').title = fullTime(new Date(message.time));
     this.#message = message;
     const isOwn = this.client.identity.owns(message);
@@ -112,7 +112,7 @@ export class Actions {
     if (button.value === 'edit') return composer.edit(message);
     if (button.value === 'copy') return this.#copy(text, 'The text is copied.');
     if (button.value === 'link') return this.#copy(`${location.origin}${location.pathname}#${room}/${offset}`, 'The link is copied.');
-    if (!isSure(button, 'Press again to delete this message.', this.tell)) return;
+    if (!isConfirmed(button, 'Press again to delete this message.', this.tell)) return;
     await this.#try(() => client.rooms.get(room)?.delete(offset), 'Not deleted');
     composer.focus();
   }

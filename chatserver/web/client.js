@@ -34,7 +34,7 @@ export class ChatClient extends EventTarget {
   #marks = {};
   #mayFollowMost = Infinity;
   #isStarted = false;
-  #isAnew = false; // whether the next connection may have another user
+  #hasNewUser = false; // whether the next connection may have another user
 
   /**
    * @param {Kind | null} [options.kind] forces one transport
@@ -124,12 +124,12 @@ export class ChatClient extends EventTarget {
 
   /** Connect again, as another user or with other rights. */
   reconnect() {
-    this.#isAnew = true;
+    this.#hasNewUser = true;
     this.connection.restart();
   }
 
-  hurry() {
-    this.connection.hurry();
+  checkNow() {
+    this.connection.checkNow();
   }
 
   follow(room) {
@@ -230,7 +230,7 @@ export class ChatClient extends EventTarget {
     for (const room of new Set([this.current, ...this.rooms.values()])) {
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room);
     }
-    this.#isAnew = false;
+    this.#hasNewUser = false;
     this.outbox.resume(({ room, text, key, extras }) => {
       const { replyTo, mentions } = extras;
       return this.ask({ type: 'publish', room, text, key, ...(replyTo && { reply_to: replyTo }), ...(mentions?.length && { mentions }) });
@@ -239,7 +239,7 @@ export class ChatClient extends EventTarget {
 
   /** A reconnect does not rejoin a room from which a moderator removed the user; the user does. */
   #staysOutOf(room) {
-    return room.out?.code === 'forbidden' && !this.#isAnew;
+    return room.out?.code === 'forbidden' && !this.#hasNewUser;
   }
 
   down() {

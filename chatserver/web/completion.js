@@ -7,7 +7,7 @@
 import { byId, make } from './dom.js';
 import { EMOJI } from './text.js';
 
-const MOST_OFFERED = 8;
+const MAX_OFFERED = 8;
 const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,}))$/u;
 
 export class Completion {
@@ -51,9 +51,9 @@ export class Completion {
       name !== undefined
         ? this.people().filter((user) => isLike(user.name, name)).map((user) => ({ put: `@${user.name} `, shown: user.name }))
         : [...EMOJI].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
-    this.#offers = found.slice(0, MOST_OFFERED).map(({ put }) => ({ start, put }));
+    this.#offers = found.slice(0, MAX_OFFERED).map(({ put }) => ({ start, put }));
     if (!found.length) return this.close();
-    const options = found.slice(0, MOST_OFFERED).map(({ shown }, index) =>
+    const options = found.slice(0, MAX_OFFERED).map(({ shown }, index) =>
       make('li', { id: `completion-${index}`, role: 'option', onmousedown: (event) => this.#click(event, index) }, shown),
     );
     this.#list.replaceChildren(...options);

@@ -14,8 +14,8 @@ import { actionIn, mentionsIn, withEmoji } from './text.js';
 const DRAFT_KEY = 'chat.draft.'; // + room
 const ABOUT_KEY = 'chat.about.'; // + room
 const COMMAND = /^\/[^\s/]*(?!\S)/; // `//x` sends /x, and `/a/path` is a text, as in the terminal client
-const MOST_BYTES = 8 * 1024; // of UTF-8, the server's limit; a message over twice that closes the connection
-const MOST_MENTIONS = 20;
+const MAX_BYTES = 8 * 1024; // of UTF-8, the server's limit; a message over twice that closes the connection
+const MAX_MENTIONS = 20;
 
 export class Composer {
   #form = byId('composer');
@@ -166,7 +166,7 @@ export class Composer {
   #refusal() {
     const text = this.#written;
     const bytes = new TextEncoder().encode(text).length;
-    if (bytes > MOST_BYTES) return `This message is too long: ${bytes.toLocaleString()} bytes, at most ${MOST_BYTES.toLocaleString()}.`;
+    if (bytes > MAX_BYTES) return `This message is too long: ${bytes.toLocaleString()} bytes, at most ${MAX_BYTES.toLocaleString()}.`;
     const command = COMMAND.exec(text)?.[0];
     if (command === undefined || actionIn({ text }) !== null || this.#about?.kind === 'edit') return '';
     return `No such command: ${command} (there is only /me TEXT). To send it as text, write /${command}.`;
@@ -208,6 +208,6 @@ export class Composer {
     if (!text.includes('@')) return [];
     const people = this.completion.people();
     const named = new Set(mentionsIn(text, people.map(({ name }) => name)).map(({ name }) => name));
-    return people.filter(({ name }) => named.has(name)).map(({ id }) => id).slice(0, MOST_MENTIONS);
+    return people.filter(({ name }) => named.has(name)).map(({ id }) => id).slice(0, MAX_MENTIONS);
   }
 }

@@ -19,7 +19,7 @@
  * @property {() => void} [begin] open without a room, where a room is what opens it
  * @property {(room: string) => void} unfollow
  * @property {(request: Json) => Promise<any>} ask
- * @property {() => void} nudge make sure, quickly, that the line is alive
+ * @property {() => void} probe test soon whether the connection is alive
  * @property {() => void} close
  *
  * @typedef {object} LinkHandlers what a link tells; each first names itself, so that a dropped link can be ignored
@@ -41,8 +41,8 @@ import { delayBefore, sleep } from './wire.js';
 export const TRANSPORTS = ['ws', 'sse', 'poll'];
 const STABLE_AFTER = 10_000; // ms that a link is open until the back-off is reset
 const SHORT_LIVES = 3; // in a row, and the transport counts as broken: some proxies cut a WebSocket soon after it opens
-const LOOK_UP_FIRST = 30_000; // ms on another transport before a WebSocket is tried again
-const LOOK_UP_LONGEST = 10 * 60_000; // ms; each attempt that fails doubles the wait up to this
+const RETRY_WEBSOCKET_FIRST = 30_000; // ms on another transport before a WebSocket is tried again
+const RETRY_WEBSOCKET_MAX = 10 * 60_000; // ms; each attempt that fails doubles the wait up to this
 
 export class Connection {
   state;
@@ -52,7 +52,7 @@ export class Connection {
   #failures = 0;
   #shortLives = 0;
   #readyAt = 0;
-  #lookUpAfter = LOOK_UP_FIRST;
+  #retryWebSocketAfter = RETRY_WEBSOCKET_FIRST;
   /** @type {AbortController} ends the wait for the next attempt */
   #waiting = new AbortController();
 
@@ -80,8 +80,8 @@ export class Connection {
   }
 
   /** Test or open the connection now: the user asked for it, or the network has changed. */
-  hurry() {
-    if (this.state.phase === 'live') this.link?.nudge();
+  checkNow() {
+    if (this.state.phase === 'live') this.link?.probe();
     else if (this.link === null) this.start();
   }
 
@@ -121,7 +121,7 @@ export class Connection {
     this.#readyAt = performance.now();
     this.#enter('live');
     this.handlers.up(link, hello);
-    if (this.#transport > 0) this.#lookUp(link);
+    if (this.#transport > 0) this.#retryWebSocket(link);
   }
 
   /** @type {LinkHandlers['page']} */
@@ -163,7 +163,7 @@ export class Connection {
         () => null,
         (error) => error,
       );
-      if (signal.aborted) return; // `hurry` was called meanwhile
+      if (signal.aborted) return; // `checkNow` was called meanwhile
       if (away === null) {
         this.#transport += 1;
         this.#failures = this.#shortLives = 0;
@@ -178,10 +178,10 @@ export class Connection {
   }
 
   /** Try whether a WebSocket opens by now, and change over to it if so. */
-  async #lookUp(below) {
-    await sleep(this.#lookUpAfter, this.#waiting.signal);
+  async #retryWebSocket(below) {
+    await sleep(this.#retryWebSocketAfter, this.#waiting.signal);
     if (below !== this.link) return;
-    this.#lookUpAfter = Math.min(2 * this.#lookUpAfter, LOOK_UP_LONGEST);
+    this.#retryWebSocketAfter = Math.min(2 * this.#retryWebSocketAfter, RETRY_WEBSOCKET_MAX);
     this.open(this.transports[0], {
       ready: (above, hello) => {
         if (below !== this.link) return above.close();
@@ -192,7 +192,7 @@ export class Connection {
         this.ready(above, hello);
       },
       pushed: () => {},
-      lost: () => this.#lookUp(below),
+      lost: () => this.#retryWebSocket(below),
     });
   }
 }

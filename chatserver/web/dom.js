@@ -12,20 +12,20 @@ export function make(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-const SURE_FOR = 4_000; // ms
+const CONFIRM_WITHIN = 4_000; // ms
 let asking = new AbortController();
 
 /** Cancel the confirmation that a button waits for. */
-export const stopAsking = () => asking.abort();
+export const cancelConfirmation = () => asking.abort();
 
 /**
  * Whether a press confirms: the first one marks the button and shows the question, the second returns true.
  * Escape, a few seconds, or a press or focus elsewhere cancel it.
  * @param {(text: string) => void} tell
  */
-export function isSure(button, question, tell) {
+export function isConfirmed(button, question, tell) {
   const wasAsked = button.classList.contains('sure');
-  stopAsking();
+  cancelConfirmation();
   if (wasAsked) return true;
   const controller = (asking = new AbortController());
   const { signal } = controller;
@@ -33,7 +33,7 @@ export function isSure(button, question, tell) {
   button.classList.add('sure');
   tell(question);
   signal.addEventListener('abort', () => (button.classList.remove('sure'), tell('')));
-  setTimeout(stop, SURE_FOR);
+  setTimeout(stop, CONFIRM_WITHIN);
   addEventListener('keydown', ({ key }) => key === 'Escape' && stop(), { signal });
   for (const event of ['pointerdown', 'focusin']) {
     addEventListener(event, ({ target }) => target instanceof Node && !button.contains(target) && stop(), { signal });

@@ -10,7 +10,7 @@ import { ChatError, delayBefore, sleep } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
 const POLL_WAIT = 25; // s; many proxies end a silent request after 30 or 60
-const HASTY = 1_000; // ms; an empty answer before that was not held
+const MIN_HOLD = 1_000; // ms; an empty answer before that was not held
 const FIRST_BYTES = 8_000; // ms until the first line; a proxy that buffers streams holds it back
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
@@ -103,7 +103,7 @@ export class HttpLink {
   }
 
   /** A held request is silent for half a minute, so send one that is answered at once. */
-  async nudge() {
+  async probe() {
     try {
       await this.api.alive();
     } catch (error) {
@@ -151,7 +151,7 @@ export class HttpLink {
           this.#deliver(room, { ...page, room }, signal);
         }
         // Answered early and empty: the server drains, or a proxy does not hold requests.
-        if (!news.length && performance.now() - asked < HASTY) await sleep(delayBefore(1, null), signal);
+        if (!news.length && performance.now() - asked < MIN_HOLD) await sleep(delayBefore(1, null), signal);
       } catch (error) {
         if (!(error instanceof ChatError)) throw error;
         if (!signal.aborted) this.#pollFailed(error);

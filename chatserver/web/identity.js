@@ -10,7 +10,7 @@ import { mentionsIn } from './text.js';
 
 export const ME_KEY = 'chat.me'; // scripts cannot read the cookie
 const REACTED_KEY = 'chat.reacted';
-const MOST_REACTED = 500;
+const MAX_REACTED = 500;
 const GUEST = { guest: true, moderates: [] };
 
 /**
@@ -98,6 +98,6 @@ export class Identity {
     const key = `${room}/${offset}/${emoji}`;
     this.#reacted.delete(key);
     if (on) this.#reacted.add(key);
-    this.storage.setItem(REACTED_KEY, JSON.stringify([...this.#reacted].slice(-MOST_REACTED)));
+    this.storage.setItem(REACTED_KEY, JSON.stringify([...this.#reacted].slice(-MAX_REACTED)));
   }
 }

@@ -7,18 +7,18 @@ import { actionIn, mentionsIn, splitLinks, withEmoji } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
-const EM_A_LEVEL = 1.4; // the padding of a list
+const EM_PER_LEVEL = 1.4; // the padding of a list
 const QUOTE = /^>\s?(.*)$/;
 /** Code comes first, since it contains no other marks. Underscores count at the edges of words only (snake_case). */
 const INLINE =
   /(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>[^*\n]*?[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
-const DEEPEST = 6; // marks within marks
+const MAX_DEPTH = 6; // marks within marks
 
 const link = (href, shown) => make('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer' }, shown);
 
 /** @param {string[]} names mentioned in it */
 function inline(text, names, depth = 0) {
-  if (depth > DEEPEST) return [text];
+  if (depth > MAX_DEPTH) return [text];
   const nodes = [];
   let end = 0;
   for (const { 0: whole, index, groups = {} } of text.matchAll(INLINE)) {
@@ -72,7 +72,7 @@ function blocks(text, names) {
     if (kind === 'ul' || kind === 'ol') {
       const list = make(kind, {}, ...lines.map((line) => make('li', {}, ...inline(line, names))));
       [...list.children].forEach((item, at) => {
-        if (levels[at]) item.style.marginInlineStart = `${levels[at] * EM_A_LEVEL}em`;
+        if (levels[at]) item.style.marginInlineStart = `${levels[at] * EM_PER_LEVEL}em`;
       });
       if (start) list.start = Number(start);
       nodes.push(list);

@@ -10,7 +10,7 @@ import { inShort, markdown } from './markdown.js';
 import { actionIn, clock, isOnlyEmoji, plural, withEmoji } from './text.js';
 
 const GROUP_SPAN = 5 * 60_000; // ms; a later message of the same author begins a new group
-const MOST_NAMED = 10; // people at a reaction
+const MAX_NAMED = 10; // people at a reaction
 const FOLD_FROM = 20; // estimated lines; twelve of them are shown (chat.css)
 const COLUMNS = 75; // in a line at most
 const PER_COLUMN = 11; // px of a narrow window
@@ -115,7 +115,7 @@ function who(client, { room, offset }, emoji, count, isOurs) {
   const { identity, rooms } = client;
   const others = (rooms.get(room)?.reactors.of(offset, emoji) ?? []).filter((user) => !identity.owns({ user }));
   const names = [...(isOurs ? ['You'] : []), ...others.map(({ id, name }) => identity.nameOf(id) ?? name)];
-  const known = names.length > count ? [] : names.slice(0, MOST_NAMED);
+  const known = names.length > count ? [] : names.slice(0, MAX_NAMED);
   const rest = count - known.length;
   if (rest > 0) known.push(known.length ? plural(rest, 'other') : plural(rest, 'person', 'people'));
   return new Intl.ListFormat('en-GB').format(known);
@@ -124,7 +124,7 @@ function who(client, { room, offset }, emoji, count, isOurs) {
 // A long text
 
 /** @type {Set<string>} `room/offset` */
-const whole = new Set();
+const unfolded = new Set();
 
 /** Read once a resize, since reading it may cost a layout. */
 let width = innerWidth; // px
@@ -136,7 +136,7 @@ const keyOf = ({ room, offset }) => `${room}/${offset}`;
  * Show a message whole when its row is made.
  * @param {{room: string, offset: number}} message
  */
-export const unfold = (message) => whole.add(keyOf(message));
+export const unfold = (message) => unfolded.add(keyOf(message));
 
 /** An estimate of a text's lines, without a layout. Blocks of code scroll by themselves and do not count. */
 function linesOf(text) {
@@ -152,13 +152,13 @@ function foldable(message, text) {
   const button = make('button', { className: 'link fold', type: 'button' });
   const show = (isWhole) => {
     const moved = text.scrollTop;
-    if (message.offset && isWhole) whole.add(key);
-    else whole.delete(key);
+    if (message.offset && isWhole) unfolded.add(key);
+    else unfolded.delete(key);
     text.classList.toggle('folded', !isWhole);
     button.textContent = isWhole ? 'Show less' : 'Show more';
     button.dispatchEvent(new CustomEvent('fold', { bubbles: true, detail: moved }));
   };
-  show(whole.has(key));
+  show(unfolded.has(key));
   button.addEventListener('click', () => show(text.classList.contains('folded')));
   // The Tab key and the browser's search scroll within the folded text: it is shown whole then.
   text.addEventListener('scroll', () => text.scrollTop && show(true));

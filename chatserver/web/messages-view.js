@@ -14,8 +14,8 @@ import { actionIn, dayName, isSameDay, plural } from './text.js';
 const NEAR_BOTTOM = 60; // px from the end at which the list follows new messages
 const NEAR_EDGE = 600; // px from an edge at which more rows are made
 const STEP = 60; // rows made at a time
-const MOST_ROWS = 240; // their layout takes a few ms, however many messages there are
-const MOST_SPOKEN = 3; // messages at a time; of more only the number is spoken
+const MAX_ROWS = 240; // their layout takes a few ms, however many messages there are
+const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
 const TAB_STOP = ':scope > [tabindex="0"]';
 
 export class MessagesView {
@@ -176,7 +176,7 @@ export class MessagesView {
 
   #speak(messages) {
     const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
-    byId('messages-spoken').textContent = words.length > MOST_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
+    byId('messages-spoken').textContent = words.length > MAX_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
   }
 
   /** Mark the room as read if its end is in sight. */
@@ -232,7 +232,7 @@ export class MessagesView {
    * @param {number} to index behind the last
    * @param {{dropAt?: 'top' | 'bottom', most?: number}} [how]
    */
-  #show(from, to, { dropAt = 'top', most = MOST_ROWS } = {}) {
+  #show(from, to, { dropAt = 'top', most = MAX_ROWS } = {}) {
     const { messages } = this.#timeline;
     to = Math.min(Math.max(to, 0), messages.length);
     from = Math.max(0, Math.min(from, to === messages.length ? to - STEP : from));

@@ -10,7 +10,7 @@ import { readJson } from './storage.js';
 
 /** @typedef {'mentions' | 'all' | 'nothing'} Level */
 const KEY = 'chat.notify';
-const LONGEST = 200; // characters of a message
+const MAX_BODY = 200; // characters of a message
 
 /** Some browsers have no notifications over plain http, or on phones. */
 const permission = () => ('Notification' in window ? Notification.permission : 'denied');
@@ -82,7 +82,7 @@ export class Notifier {
 
   #show(message) {
     const { room, offset, user } = message;
-    const shown = new Notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, LONGEST), tag: `chat-${room}` });
+    const shown = new Notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, MAX_BODY), tag: `chat-${room}` });
     shown.onclick = () => {
       window.focus();
       location.hash = `${room}/${offset}`;

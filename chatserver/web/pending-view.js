@@ -6,7 +6,7 @@ import { byId, make } from './dom.js';
 import { messageRow, startsGroup } from './message-row.js';
 import { precise } from './text.js';
 
-const WORTH_SAYING = 3_000; // ms; a longer wait is shown
+const MIN_SHOWN_WAIT = 3_000; // ms; a longer wait is shown
 const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'not sent' };
 
 export class PendingView {
@@ -51,7 +51,7 @@ export class PendingView {
     aside.textContent = LABELS[state];
     aside.ariaHidden = null;
     row.querySelector('.problem')?.remove();
-    if (until && until - Date.now() > WORTH_SAYING) {
+    if (until && until - Date.now() > MIN_SHOWN_WAIT) {
       row.append(make('p', { className: 'problem later' }, `Too many messages: this one goes out at ${precise(new Date(until))}.`));
     }
     if (state !== 'failed') return;

@@ -4,17 +4,17 @@
  *
  * @import { User } from './wire.js'
  */
-import { avatar, byId, isSure, make, openAt } from './dom.js';
+import { avatar, byId, isConfirmed, make, openAt } from './dom.js';
 import { plural } from './text.js';
 
 const ASK_EVERY = 15_000; // ms, where presence is not pushed (over HTTP)
 const ASK_AFTER = 400; // ms; a hundred newcomers cause one request
 const SPREAD = 30; // ms for each member, so that all pages of a room together send about 70 requests a second
 const SHOW_AFTER = 50; // ms
-const MOST_SHOWN = 100; // people; of more only the number is shown
+const MAX_SHOWN = 100; // people; of more only the number is shown
 
 /** The requests of the menu's buttons, by their values. */
-const DEEDS = {
+const MENU_ACTIONS = {
   mute: { request: { type: 'sanction', kind: 'mute', seconds: 600 }, done: 'may not write for 10 minutes' },
   ban: { request: { type: 'sanction', kind: 'ban', seconds: 3600 }, done: 'is banned for an hour' },
   kick: { request: { type: 'kick' }, done: 'is out, and may come back' },
@@ -87,7 +87,7 @@ export class PeopleView {
     const sorted = [...people.values()].sort(
       (a, b) => Number(b.id === own) - Number(a.id === own) || a.name.localeCompare(b.name, undefined, { numeric: true }),
     );
-    const shown = sorted.slice(0, MOST_SHOWN);
+    const shown = sorted.slice(0, MAX_SHOWN);
     const focused = this.#list.contains(document.activeElement) ? document.activeElement.value : '';
     this.#list.replaceChildren(...shown.map((user) => this.#row(user)));
     if (focused) this.#list.querySelector(`[value="${CSS.escape(focused)}"]`)?.focus();
@@ -122,8 +122,8 @@ export class PeopleView {
     const button = target.closest('button');
     if (!button || !this.#about) return;
     const { room, user } = this.#about;
-    const { request, done } = DEEDS[button.value];
-    if (!isSure(button, `Press again: ${button.textContent.toLowerCase()}, ${user.name}.`, this.tell)) return;
+    const { request, done } = MENU_ACTIONS[button.value];
+    if (!isConfirmed(button, `Press again: ${button.textContent.toLowerCase()}, ${user.name}.`, this.tell)) return;
     this.#menu.hidePopover();
     try {
       await this.client.api.ask({ ...request, room, user: user.id });

@@ -10,8 +10,8 @@ import { ROOM_NAME } from './wire.js';
 const ASK_EVERY = 20_000; // ms, while the page is visible
 const SHOW_AFTER = 50; // ms
 export const OURS_KEY = 'chat.rooms';
-const MOST_OURS = 50;
-const MOST_OTHERS = 20;
+const MAX_OURS = 50;
+const MAX_OTHERS = 20;
 
 export class RoomsView {
   #list = byId('rooms');
@@ -59,7 +59,7 @@ export class RoomsView {
   }
 
   #opened(room) {
-    this.#remember([room, ...this.#ours.filter((each) => each !== room)].slice(0, MOST_OURS));
+    this.#remember([room, ...this.#ours.filter((each) => each !== room)].slice(0, MAX_OURS));
     this.#askedAt = -Infinity;
     this.#list.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }
@@ -114,7 +114,7 @@ export class RoomsView {
     const ours = [...this.#ours].sort();
     const others = this.#listed.filter(({ room }) => !ours.includes(room));
     const rows = ours.map((name) => this.#row(name, rooms.get(name)?.members ?? 0));
-    const rest = others.slice(0, MOST_OTHERS).map(({ room, members }) => this.#row(room, members));
+    const rest = others.slice(0, MAX_OTHERS).map(({ room, members }) => this.#row(room, members));
     if (rest.length) rows.push(make('li', { className: 'panel-title' }, 'Other rooms'), ...rest);
     if (others.length > rest.length) rows.push(make('li', { className: 'hint' }, `and ${others.length - rest.length} more, which the search above finds`));
     const focused = this.#list.contains(document.activeElement) ? document.activeElement?.getAttribute('href') : null;

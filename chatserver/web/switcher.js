@@ -10,9 +10,9 @@ import { roomNamed } from './rooms-view.js';
 import { clock, dayName } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
-const MOST_ROOMS = 7;
+const MAX_ROOMS = 7;
 const SEARCH_AFTER = 250; // ms without another letter
-const SHORTEST = 2; // letters worth a search
+const MIN_SEARCH = 2; // letters worth a search
 const EDGE = '\uFDD0'; // marks a hit; no text has this character
 /** Marks without their counterpart, since a snippet is cut from a text. */
 const HALF = /```|(?<!\w)(?:\*\*|~~|`)(?=\S)|(?<=\S)(?:\*\*|~~|`)(?!\w)/g;
@@ -58,7 +58,7 @@ export class Switcher {
     // Until something is typed the present room is last, so that Enter leads to another.
     const rank = (each) => Number(name ? !each.startsWith(name) : each === this.client.room);
     const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
-    const rows = found.slice(0, MOST_ROOMS).map((each) =>
+    const rows = found.slice(0, MAX_ROOMS).map((each) =>
       this.#option(`#${each}`, make('b', {}, `#${each}`), unread(each) ? make('span', { className: 'badge' }, String(unread(each))) : ''),
     );
     this.#new = null;
@@ -70,7 +70,7 @@ export class Switcher {
     this.#choose(0);
     clearTimeout(this.#timer);
     this.#searching?.abort();
-    const maySearch = typed.length >= SHORTEST;
+    const maySearch = typed.length >= MIN_SEARCH;
     this.#note.textContent = maySearch ? 'Searching…' : rows.length ? '' : 'No such room.';
     if (maySearch) this.#timer = setTimeout(() => this.#search(typed), SEARCH_AFTER);
   }

@@ -11,7 +11,7 @@ import { WebSocketLink } from './websocket-link.js';
 import { ChatError, randomKey } from './wire.js';
 
 const NAME = 'chat.socket'; // of the lock and of the channel
-const FROZEN = 3_000; // ms without an answer of the leader
+const LEADER_TIMEOUT = 3_000; // ms without an answer of the leader
 const LEADER = 'leader';
 const ALL = 'all';
 
@@ -68,7 +68,7 @@ class Tabs {
     const asked = { ...message, to: LEADER, from: this.id };
     if (this.#leads) return this.#serve(asked);
     this.#channel.postMessage(asked);
-    this.#silence ||= setTimeout(() => this.#lead(true), FROZEN);
+    this.#silence ||= setTimeout(() => this.#lead(true), LEADER_TIMEOUT);
   }
 
   #tell(message) {
@@ -88,7 +88,7 @@ class Tabs {
   async #serve({ type, from, number, request }) {
     if (type === 'open') return this.#open(from);
     if (from !== this.id) this.#tell({ to: from, type: 'alive' });
-    if (type === 'nudge') return this.#socket?.nudge();
+    if (type === 'probe') return this.#socket?.probe();
     if (type === 'close') {
       this.#socket?.close();
       return this.#lost(handover('another tab connects anew'));
@@ -170,8 +170,8 @@ export class TabLink {
     });
   }
 
-  nudge() {
-    this.tabs.ask({ type: 'nudge' });
+  probe() {
+    this.tabs.ask({ type: 'probe' });
   }
 
   close() {

@@ -8,7 +8,7 @@ const OPEN_DEADLINE = 10_000; // ms from the first packet to `hello`
 const ANSWER_DEADLINE = 20_000; // ms; then the request counts as lost, and is repeated with its key
 const DEFAULT_PING = 25; // s, when `hello` names none: the server's own default
 const PONG_DEADLINE = 10_000; // ms until any byte arrives, as the server grants its clients
-const NUDGE_DEADLINE = 4_000; // ms, when the user waits
+const PROBE_DEADLINE = 4_000; // ms, when the user waits
 const WATCH_EVERY = 2_000; // ms
 const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
 
@@ -51,8 +51,8 @@ export class WebSocketLink {
     this.ask({ type: 'leave', room }).catch(() => {}); // pushes of the room are ignored from now on
   }
 
-  nudge() {
-    if (this.#opened && this.#deadAt === null) this.#ping(NUDGE_DEADLINE);
+  probe() {
+    if (this.#opened && this.#deadAt === null) this.#ping(PROBE_DEADLINE);
   }
 
   /** Close without calling a handler. */

@@ -369,7 +369,7 @@ def expect_at(held: Locator, place: FloatRect | None) -> None:
 def _serve_short_back_off(route: Route) -> None:
     found = route.fetch()
     script = found.text()
-    short = script.replace("LONGEST_DELAY = 20;", "LONGEST_DELAY = 0.5;")
+    short = script.replace("MAX_DELAY = 20;", "MAX_DELAY = 0.5;")
     assert short != script, "the constant has another name or value now"
     route.fulfill(response=found, body=short)
 
