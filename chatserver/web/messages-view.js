@@ -118,6 +118,7 @@ export class MessagesView {
     this.#redraw(place ?? null, place?.offset ?? this.#divider ?? Infinity);
     this.#edges();
     this.#toDivider();
+    this.#fetchOn();
     this.#seen();
   }
 
@@ -132,6 +133,7 @@ export class MessagesView {
   #caughtUp() {
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
+    this.#fetchOn();
     this.#seen();
   }
 
@@ -166,6 +168,7 @@ export class MessagesView {
     this.#edges();
     if (this.#isAtBottom) this.toBottom();
     if (wasEmpty) this.#toDivider();
+    this.#fetchOn();
     const foreign = isLive ? added.filter((message) => !this.client.identity.owns(message)) : [];
     if (foreign.length) {
       if (document.hidden && this.#divider === null) this.#divider = foreign[0].offset;
@@ -341,9 +344,9 @@ export class MessagesView {
     this.#edge.hidden = this.#rows.size === 0;
     const words = this.#timeline.complete ? `This is the beginning of #${this.client.room}.` : 'Fetching older messages…';
     if (this.#edge.textContent !== words) this.#edge.textContent = words;
-    this.#fetchOn();
   }
 
+  /** Fetch more if an edge of the loaded messages is near; called once the list is scrolled. */
   async #fetchOn() {
     const room = this.client.current;
     const timeline = this.#timeline;

@@ -110,6 +110,18 @@ def test_a_hole_and_a_gap_are_fetched(ann: Window, script: Script) -> None:
     assert [asked["after"] for asked in script.asked("history")] == [f"{EPOCH}-2", f"{EPOCH}-5"]
 
 
+def test_no_history_is_fetched_before_anybody_scrolls_up(ann: Window, shared_server: Server) -> None:
+    """It was asked for at the top of the list, before the list had been scrolled to its end."""
+    script = Script(ann)
+    script.answers["join"] = lambda _: joined(*range(101, 151))
+    ann.open(shared_server, transport="ws")
+    expect(ann.texts).to_have_count(50)
+    script.wait_for("members")  # some tenths of a second later
+    assert script.asked("history") == []
+    script.answers["history"] = lambda _: page_of(*range(51, 101))
+    ann.scroll_up_to(ann.page.get_by_text("message 51", exact=True))
+
+
 def test_what_is_gone_is_said(ann: Window, script: Script) -> None:
     script.answers["history"] = lambda _: page_of(7, 8, recovered=False)
     script.say(message(9))
