@@ -80,6 +80,7 @@ function enterFromAddress() {
 async function visit(offset) {
   const { current } = client;
   if (current.timeline.epoch === null) await new Promise((resolve) => current.addEventListener('caughtup', resolve, { once: true }));
+  if (current !== client.current) return;
   try {
     if (!(await messages.visit(offset))) showToast('That message is not there, or not any more.');
   } catch (error) {

@@ -122,6 +122,22 @@ def test_no_history_is_fetched_before_anybody_scrolls_up(ann: Window, shared_ser
     ann.scroll_up_to(ann.page.get_by_text("message 51", exact=True))
 
 
+def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: Window, shared_server: Server) -> None:
+    """The message was looked for in the other room."""
+    script = Script(ann)
+    del script.answers["join"]
+    ann.open(shared_server, transport="ws", room="lobby/1")
+    (lobby,) = script.wait_for("join")
+    ann.go("other")
+    other = script.wait_for("join", 2)[1]
+    for request in (other, lobby):
+        script.push({**joined(5, 6), "id": request["id"], "room": request["room"]})
+    ann.expect_texts(texts(5, 6))
+    script.wait_for("members")
+    assert not any("after" in asked for asked in script.asked("history"))  # what comes before is fetched anyhow
+    expect(ann.page.locator("#toast")).to_be_empty()
+
+
 def test_what_is_gone_is_said(ann: Window, script: Script) -> None:
     script.answers["history"] = lambda _: page_of(7, 8, recovered=False)
     script.say(message(9))
