@@ -36,7 +36,6 @@ def allowed_bytes(attackers: int, *, tls: bool, left: bool = False) -> int:
 
 
 def limit_ms(baseline_p99_ms: float) -> float:
-    """Return the limit on a 99th percentile, given the baseline's."""
     return max(baseline_p99_ms * RATIO, baseline_p99_ms + MARGIN_MS)
 
 

@@ -84,7 +84,6 @@ class Search:
 
 
 def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
-    """What is played to try a size."""
     adapter = next(each for each in ADAPTERS if each.name == protocol)
     known = registry()
     if of is Of.NEWCOMERS:

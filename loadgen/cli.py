@@ -185,7 +185,6 @@ def _end(error: BaseException) -> int:
 
 
 def _explain(error: cyclopts.CycloptsError) -> str:
-    """Say in one line what is wrong with a command line, and where to read more."""
     text = " ".join(str(error).split())
     if isinstance(error, cyclopts.ValidationError) and error.argument is not None:
         text = f"{error.argument.name}: {error.exception_message}."

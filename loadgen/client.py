@@ -80,7 +80,6 @@ class Place:
 
     @property
     def path(self) -> str:
-        """The path of plain requests."""
         return self.endpoint.path
 
     def post_path(self, room: str) -> str:
@@ -95,7 +94,6 @@ class Place:
 
     @property
     def websocket_path(self) -> str:
-        """Where the target speaks WebSocket."""
         return self.endpoint.websocket_path
 
 
@@ -208,7 +206,6 @@ class Client(metaclass=_Slotted):
 
     @property
     def born(self) -> float:
-        """When it began to connect."""
         return self.cohort.born[self.number]
 
     def deliver(self, data: bytes, messages: int = 1) -> None:
@@ -285,7 +282,6 @@ class Client(metaclass=_Slotted):
 
     @property
     def is_dark(self) -> bool:
-        """Whether it has vanished."""
         return self in self.cohort.engine.dark
 
     def is_forgotten(self) -> bool | None:
@@ -323,7 +319,6 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.end(self, reason, turned_away=turned_away)
 
     def reject(self, status: int) -> None:
-        """Give up because of an answer's status."""
         self.fail(f"answered {status}", turned_away=status in TURNED_AWAY)
 
 

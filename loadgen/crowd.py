@@ -134,7 +134,6 @@ class Crowd:
         self._traffic.stop()
 
     async def close(self, group: str) -> None:
-        """Close the clients of a group for good."""
         made = self._made[group]
         made.close()
         await self._engine.close_cohorts(made.cohorts)

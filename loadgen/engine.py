@@ -159,7 +159,6 @@ class Engine:
         return took_all
 
     def stop_reading(self, client: Client) -> None:
-        """Leave arriving data in the kernel, so that the window closes."""
         if client.fd >= 0:
             self._not_reading.add(client)
             self._watch(client)
@@ -192,7 +191,6 @@ class Engine:
             sockets.undeafen(client.fd)
 
     def is_forgotten(self, client: Client) -> bool | None:
-        """Whether the server has closed its end of the connection; `None` if that cannot be known."""
         return self._sock_diag.closed(client.fd) if self._target.on_loopback else None
 
     def written(self, client: Client) -> tuple[int, int] | None:

@@ -108,7 +108,6 @@ def _unfelt(group: GroupStatus) -> str:
 
 
 def _absent(group: GroupStatus, persona: type[Client]) -> str:
-    """Why its requests were not served, or an empty text."""
     if persona.threat is Threat.MALFORMED:  # many of these ask for what cannot exist
         cases = expected.unseen(group.answers)
         return (

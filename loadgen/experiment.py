@@ -115,7 +115,6 @@ class Experiment:
 
     @property
     def attackers(self) -> dict[type[Client], int]:
-        """The attackers of all groups."""
         counts: dict[type[Client], int] = {}
         for group in self.groups:
             if group.attacks:
@@ -149,7 +148,6 @@ class Experiment:
 
     @property
     def clients(self) -> int:
-        """The clients of all groups."""
         return sum(group.size for group in self.groups)
 
     @property
@@ -161,7 +159,6 @@ class Experiment:
         return 2 * sum(self.probes.victims.values()) + waiting
 
     def seconds(self, *kinds: Counts) -> float:
-        """Planned length of the phases of these kinds."""
         return sum(phase.seconds for phase in self.phases if phase.counts_as in kinds)
 
     @property

@@ -173,7 +173,6 @@ def _intensity(measured: Measured, figures: Figures) -> str:
 
 
 def _schedule_rows(measured: Measured) -> list[PhaseRow]:
-    """The rows for the messages of honest load."""
     traffic, steady = measured.session.totals.traffic, measured.span(Counts.LOAD)
     rows = (
         ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),

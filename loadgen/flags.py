@@ -120,7 +120,6 @@ def chosen(flag: str, text: str, known: Collection[str]) -> Collection[str]:
 
 
 def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, honest: bool) -> type[Client]:
-    """Find a persona, or raise an error with the nearest names."""
     known = {persona.name: persona for persona in registry().values() if persona.honest is honest}
     if name in known:
         return known[name]

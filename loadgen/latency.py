@@ -91,7 +91,6 @@ class Latency(msgspec.Struct, kw_only=True):
 
     @property
     def longest(self) -> float | None:
-        """The longest duration in seconds, exactly."""
         return self.longest_seconds if self.count else None
 
     def spread(self) -> Spread:
@@ -141,7 +140,6 @@ class Lag:
         self._current = self.phases.setdefault(phase, Late(Latency(), Latency(), Latency()))
 
     def record(self, seconds: float) -> None:
-        """Add one lateness of the schedule."""
         self._current.schedule.record(seconds)
 
     def look(self, moment: float) -> None:
@@ -151,7 +149,6 @@ class Lag:
             self.next_look += self._look_seconds
 
     def record_read(self, seconds: float) -> None:
-        """Add how long the data of a read had waited."""
         self._current.reading.record(seconds)
 
 

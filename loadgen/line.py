@@ -130,7 +130,6 @@ async def dial(
 
 
 def describe(error: BaseException) -> str:
-    """Say in a few words how a connection failed."""
     match error:
         case trio.TooSlowError():
             return "no answer in time"

@@ -80,7 +80,6 @@ class Progress:
         self._told = 0.0  # time of the last plain line, in seconds of the run
 
     def banner(self, lines: Sequence[str]) -> None:
-        """Print what will be done to which target."""
         for number, line in enumerate(lines):
             self._print(line, "bold" if number == 0 else "dim")
 
@@ -90,7 +89,6 @@ class Progress:
         self._told = 0.0
 
     def phase(self, name: str) -> None:
-        """Begin the next phase of this name."""
         course = self._course
         course.enter(name)
         if not self._is_live:

@@ -51,7 +51,6 @@ class Section(NamedTuple):
 
 
 def everything(report: Report, *, most_metrics: int) -> list[Section]:
-    """All sections of a report, in order."""
     found = [*measured(report), figures(report), metrics(report, most=most_metrics), *tables(report), verdicts(report)]
     return [section for section in found if section.rows]
 

@@ -142,7 +142,6 @@ class Session:
             raise InvalidRunError(f"a process of the generator's own did not begin the {phase}")
 
     async def pause(self, seconds: float) -> None:
-        """Let the run continue for so many seconds."""
         with trio.move_on_after(seconds):
             await self._stop.wait()
             raise stopping.StoppedError

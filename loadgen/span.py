@@ -56,7 +56,6 @@ class Span(NamedTuple):
         return None if self.cpu_share is None else round(100 * self.cpu_share, 1)
 
     def rate(self, amount: str) -> float | None:
-        """The growth of a reading per second."""
         return per(getattr(self.after, amount) - getattr(self.before, amount), self.seconds)
 
     @property

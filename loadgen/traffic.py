@@ -153,7 +153,6 @@ class Traffic:
             self.recent.latency.record(took)
 
     def refused(self, number: int, code: str) -> None:
-        """Book that the target refused a message."""
         self.booked.errors[code] += 1
         self.recent.failed += 1
         sent = self._unacknowledged.pop(number, None)

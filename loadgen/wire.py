@@ -79,7 +79,6 @@ class Response(NamedTuple):
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the next request may use the same connection."""
         return "close" not in self.fields.get("connection", "").lower()
 
 

@@ -43,7 +43,6 @@ class Worker:
         self._told, self._results = trio.open_memory_channel[Result](1)
 
     async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Receive its messages until it ends."""
         assert self._process.stdout is not None
         async with self._told:
             async for word in words(self._process.stdout):
@@ -181,5 +180,4 @@ class Workers:
 
     @property
     def last_held(self) -> float:
-        """When a client last became held."""
         return max(worker.current.last_held for worker in self.workers)

@@ -18,7 +18,6 @@ told = chatroom.arguments()
 
 
 async def page(_: web.Request) -> web.Response:
-    """Answer `/` and `/healthz`."""
     return web.Response(text=chatroom.PAGE, content_type="text/html")
 
 

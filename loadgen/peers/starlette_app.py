@@ -18,7 +18,6 @@ chat = Chat(anyio.Event)
 
 
 async def page(_: Request) -> Response:
-    """Answer `/` and `/healthz`."""
     return HTMLResponse(PAGE)
 
 

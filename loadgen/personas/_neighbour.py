@@ -207,7 +207,6 @@ class SlowUser(Planner):
             self.plan(self.pause_seconds, self.go_on)
 
     def go_on(self) -> None:
-        """React to the end of the pause."""
         self.ask()
 
     def read_answer(self) -> wire.Head | wire.Response | None:

@@ -36,7 +36,6 @@ def posting(*fields: str) -> Opening:
 
 
 def post(place: Place, room: str, body: bytes, *fields: str, content_type: str = "text/plain") -> bytes:
-    """Encode a publish by HTTP, with further fields."""
     return post_head(place, room, f"Content-Length: {len(body)}", *fields, content_type=content_type) + body
 
 

@@ -106,7 +106,6 @@ class CatchUp(_ChatAsker):
     answers = ("joined", "error")
 
     def on_open(self) -> None:
-        """Write a little, so that there is something to read."""
         self.send(b"".join(publish(CATCH_UP_ROOM, number, CATCH_UP_TEXT) for number in range(1, MESSAGES + 1)))
         self.wake_in(self.pace(REFUSED_SECONDS))
 

@@ -111,7 +111,6 @@ class Poll(Client):
         self.fail("a held poll was never answered")
 
     def wait(self) -> None:
-        """Count as held, and give up if no answer comes."""
         self.hold()
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
@@ -131,7 +130,6 @@ class Sse(Client):
     opening = event_stream
 
     def on_data(self, data: bytes) -> None:
-        """Check the head, then count messages."""
         self.unread += data
         if self.stage is Stage.HELD:
             lines, end, self.unread = self.unread.rpartition(b"\n")

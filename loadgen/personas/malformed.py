@@ -75,7 +75,6 @@ class CaseByCase(Attacker):
         self.wake_in(self.pace(PAUSE_SECONDS))
 
     def go_on(self) -> None:
-        """Go to the next case, on a new connection."""
         self.leave(return_in=self.pace(PAUSE_SECONDS))
 
     def on_time(self, moment: float) -> None:

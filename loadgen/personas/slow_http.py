@@ -46,7 +46,6 @@ class SlowHead(Dripper):
 
 @lru_cache(maxsize=4)
 def _endless(head: bytes) -> bytes:
-    """The head with a field that never ends."""
     return head[:-2] + b"X-Padding: "
 
 

@@ -43,7 +43,6 @@ class HttpPeer:
         return answer.status, b"".join(parts)
 
     async def follow(self, path: str) -> AsyncIterator[bytes]:
-        """Request a stream and yield its data."""
         exchange, answer = await self._ask("GET", path)
         if answer.status != 200:
             raise OperationFailedError(f"answered {answer.status}")
@@ -80,7 +79,6 @@ class GetVictim(Victim):
     words = "GET"
 
     async def live(self) -> None:
-        """Connect, then send a request for every operation; reconnect if the server closes after an answer."""
         async with AsyncExitStack() as stack:
             line = await stack.enter_async_context(self.dial())
             with self.connected():
@@ -161,7 +159,6 @@ class Request(Speaking):
         self._rest()
 
     def _take_answer(self, *, ended: bool = False) -> wire.Response | None:
-        """Book the answer once it is whole."""
         bodiless = self.cohort.place.endpoint.method == "HEAD"
         answer = wire.read_response(self.unread, bodiless=bodiless, ended=ended)
         if answer is not None:

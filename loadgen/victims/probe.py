@@ -165,7 +165,6 @@ class Context:
 
     @property
     def timeout_seconds(self) -> float:
-        """The time of an operation."""
         return self.recorder.timeout_seconds
 
     def source(self, index: int) -> str | None:
@@ -225,5 +224,4 @@ class Probe(ABC):
             self.book(number, self.why_pending(number))
 
     def why_pending(self, number: int) -> str:
-        """Say why an operation was not answered in its time."""
         return UNANSWERED

@@ -83,7 +83,6 @@ class Victim(Probe):
         super().book(number, reason)
 
     def begin(self, number: int) -> None:
-        """Queue the operation for the connection, which may not exist yet."""
         self._unsent.append(number)
 
     # What a kind of victim uses
@@ -99,7 +98,6 @@ class Victim(Probe):
             self.context.connected -= 1
 
     def dial(self) -> AbstractAsyncContextManager[Line]:
-        """Connect from the victim's own address."""
         return self.context.dial(self.index)
 
     async def next_operation(self) -> int:
@@ -129,7 +127,6 @@ class Victim(Probe):
         self.came_back(number)
 
     def came_back(self, number: int) -> None:
-        """React to the victim's own message."""
         self.book(number)
 
 
@@ -194,7 +191,6 @@ class Newcomers(Probe):
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
-        """Start a newcomer whenever one is due."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await self.keep_schedule()

@@ -1,4 +1,4 @@
-"""`attack` against servers with planted deadlines; what other faults look like is in test_proof.py."""
+"""`attack` against servers with planted deadlines and faults; a run that a busy machine makes *invalid* names them."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from loadgen.figures import Condition
 from loadgen.personas import registry
 from loadgen.preflight import InvalidRunError
 from loadgen.procfs import Ticks
+from loadgen.report import Report
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import attacked, figure, play_attack
 
@@ -72,3 +73,42 @@ async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:
         await play_attack(url, {"idle-connect": 1}, victims=2, newcomers_per_s=0.0)
     assert "nothing listens at 127.0.0.1" in str(refused.value)
     assert "--victim" not in str(refused.value)
+
+
+def _blames(report: Report, figure: str) -> bool:
+    return any(reason.startswith(f"{figure} is") for reason in report.verdict.reasons)
+
+
+async def test_everybody_is_thrown_out_after_a_while() -> None:
+    """Victims come back, and what they lost meanwhile counts."""
+    report = await attacked(Plant(close_members_after=0.8, delay=0.08), {"idle-connect": 5}, victims=6)
+    assert _blames(report, "attack_failed"), report.verdict
+    assert any(row.succeeded for row in report.phases if row.name == "recovery")
+
+
+async def test_honest_slow_readers_thrown_out_are_collateral(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The phone reads 3 KB/s of what is said to it at seven times that; a server that keeps 16 KiB for it hangs up.
+
+    As the kernel counts it, that is 2 s of what is said. A crowd that waited for a busy machine says seconds of it in
+    one go: whoever else is told of it has a buffer for that.
+    """
+    for quick in ("sleepy-tab", "chat"):
+        monkeypatch.setattr(registry()[quick], "receive_buffer_bytes", 200_000)
+    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_RATE", 10.0)
+    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_TEXT_BYTES", 2000)
+    neighbours = {"phone-2g": 3, "sleepy-tab": 2}
+    report = await attacked(Plant(send_buffer=16_384), {"idle-connect": 5}, neighbours=neighbours, seconds=4.0)
+    assert report.figures["neighbours"] == 5, "without the one who speaks to them"
+    assert _blames(report, "collateral"), report.verdict
+    hurt = {row.persona for row in report.cohorts if row.ended or row.failed}
+    assert "phone-2g" in hurt
+    assert "sleepy-tab" not in hurt
+
+
+async def test_honest_slow_clients_that_are_never_let_in_are_collateral(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were neither refused nor ended, only never answered, and were not counted."""
+    monkeypatch.setattr("loadgen.experiment.NEIGHBOURS_SECONDS", 0.3)
+    monkeypatch.setattr("loadgen.player.CONNECT_LIMIT_SECONDS", 5.0)
+    report = await attacked(Plant(unanswered_room="lobby"), {"idle-connect": 5}, neighbours={"sleepy-tab": 3})
+    assert report.figures["collateral"] == 4, "three, and the one who was to speak to them"
+    assert _blames(report, "collateral"), report.verdict

@@ -2,6 +2,7 @@
 
 import pytest
 
+from loadgen import expected
 from loadgen.answers import ALL_WRITTEN
 from loadgen.client import Needs
 from loadgen.exercise import (
@@ -14,6 +15,7 @@ from loadgen.exercise import (
 )
 from loadgen.messages import GroupStatus
 from loadgen.personas import registry
+from loadgen.personas._malformed_http import cases
 from loadgen.protocols import served
 
 PERSONAS = registry()
@@ -150,3 +152,24 @@ def test_neighbours_play_whole_cycles_or_not_at_all() -> None:
 
 def test_every_neighbour_says_how_long_its_cycle_is() -> None:
     assert all(persona.cycle_seconds > 0 for persona in PERSONAS.values() if persona.slow)
+
+
+# Malformed requests that must be refused
+
+
+def test_every_case_of_the_table_is_played() -> None:
+    played = cases("h:1", "/", "/rooms/lobby/messages", "/ws")
+    assert {case for group in expected.REFUSED.values() for case in group} <= played.keys()
+
+
+def test_what_is_taken_is_told_by_case() -> None:
+    answers = {
+        "two lengths: answered 201": 3,
+        "two lengths: closed": 9,
+        "the same length twice: answered 201": 4,  # may be taken
+        "no Host: answered 200": 2,
+        "no Host: answered 304": 1,
+        "answered 400": 90,
+    }
+    assert expected.accepted(answers) == {"two lengths": 3, "no Host": 3}
+    assert expected.accepted({"answered 400": 100, "two lengths: closed": 4}) == {}

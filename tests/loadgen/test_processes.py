@@ -1,5 +1,7 @@
 """Players: what several processes tell is one report, and none of them outlives or outwits its conductor."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ import msgspec
 import pytest
 import trio
 
+from loadgen import workers
 from loadgen.crowd import Crowd
 from loadgen.latency import Late, Latency, Recent
 from loadgen.messages import Call, GroupStatus, Reread, Result, TrafficResult, encode, words
@@ -221,3 +224,13 @@ def test_memory_that_shrank_is_no_cost() -> None:
     for growth, each in ((-45_570, None), (None, None), (45_570, 4557.0)):
         figures = session.own_figures(growth, 10, measuring="crowd", phases=())
         assert figures["own_bytes_per_client"] == each
+
+
+async def test_ctrl_c_does_not_reach_a_worker_that_is_starting() -> None:
+    """It died in its imports with a traceback, and the run was invalid, not interrupted; a scorecard went on."""
+    process = await workers.start("crowd")
+    try:
+        assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
+    finally:
+        process.kill()
+        await process.wait()

@@ -16,8 +16,8 @@ TESTS = Path(__file__).parents[1]
 #: Folders and files of tests that mostly wait, in the order of what they take together. Each stays with one worker
 #: until others have nothing else to do: those of a browser share one Chromium.
 LONG = (
-    "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "soak", "loadgen/test_proof.py",
-    "loadgen/test_run.py", "fuzz", "loadgen/test_processes.py", "loadgen/test_attack.py", "workers",
+    "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "soak", "loadgen/test_attack.py",
+    "loadgen/test_run.py", "fuzz", "loadgen/test_processes.py", "workers",
     "loadgen/test_cli.py", "test_docs.py", "client/test_against_server.py", "log/test_model.py", "million", "bench",
     "client/test_terminal.py", "client/test_interactive.py", "loadgen/fingerprint", "loadgen/page", "loadgen/personas",
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""When operations are due, what counts as the generator's own lateness, and what does not."""
+"""When operations are due, how they are booked, and what counts as the generator's own lateness."""
 
 import os
 import time
+from collections import Counter
 from itertools import pairwise
 from random import Random
 
@@ -11,7 +12,7 @@ import trio
 from loadgen import target
 from loadgen.latency import LOOK_SECONDS
 from loadgen.timers import now
-from loadgen.victims.probe import Clock, Context, Schedule
+from loadgen.victims.probe import Clock, Context, Recorder, Schedule
 from tests.loadgen.stage import listening
 
 
@@ -80,3 +81,33 @@ def test_stretches_that_follow_each_other_have_every_operation_once() -> None:
         issued = [schedule.due(number) for number in range(1_000)]
         for begin, end in pairwise(marks):
             assert schedule.count_between(begin, end) == sum(begin <= due < end for due in issued)
+
+
+# Bookings
+
+
+def test_a_failure_takes_the_whole_timeout_and_counts_where_it_was_due() -> None:
+    recorder = Recorder()
+    recorder.timeout_seconds = 5.0
+    before = now()
+    recorder.begin("attack")
+    for victim, due, reason in (
+        (0, before, "closed"),
+        (0, now(), ""),
+        (1, now(), "closed"),
+        (1, now(), "answered 503"),
+    ):
+        recorder.book("ws", victim, due, reason)
+    attack, warm_up = recorder.results(Counter({("attack", "ws"): 3}))
+    assert (warm_up.phase, warm_up.failed, warm_up.first_failure, warm_up.expected) == (
+        "warm-up",
+        {"closed": 1},
+        before,
+        0,
+    )
+    assert (attack.failed, attack.latency.count, attack.expected) == ({"closed": 1, "answered 503": 1}, 3, 3)
+    assert (attack.latency.at(50) or 0) >= 4.99, "two of three failed at once"
+    assert (attack.worst_median or 0) >= 5.0, "of the second victim"
+    taken = recorder.recent.take()
+    assert (taken.latency.count, taken.failed) == (1, 3)
+    assert recorder.recent.failed == recorder.recent.latency.count == 0
