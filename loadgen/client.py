@@ -206,6 +206,7 @@ class Client(metaclass=_Slotted):
 
     @property
     def born(self) -> float:
+        """When it began to connect."""
         return self.cohort.born[self.number]
 
     def deliver(self, data: bytes, messages: int = 1) -> None:
@@ -282,6 +283,7 @@ class Client(metaclass=_Slotted):
 
     @property
     def is_dark(self) -> bool:
+        """Whether it has vanished."""
         return self in self.cohort.engine.dark
 
     def is_forgotten(self) -> bool | None:
@@ -319,6 +321,7 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.end(self, reason, turned_away=turned_away)
 
     def reject(self, status: int) -> None:
+        """Give up because of an answer's status."""
         self.fail(f"answered {status}", turned_away=status in TURNED_AWAY)
 
 
