@@ -131,8 +131,8 @@ class Engine:
     # What clients use
 
     def hold(self, client: Client) -> None:
-        if client.stage is Stage.HELD:
-            return
+        if client not in self._opening:
+            return  # it is held already, or has ended
         client.stage = Stage.HELD
         del self._opening[client]
         self.last_held = now()

@@ -106,8 +106,8 @@ class CatchUp(_ChatAsker):
     answers = ("joined", "error")
 
     def on_open(self) -> None:
-        self.send(b"".join(publish(CATCH_UP_ROOM, number, CATCH_UP_TEXT) for number in range(1, MESSAGES + 1)))
         self.wake_in(self.pace(REFUSED_SECONDS))
+        self.send(b"".join(publish(CATCH_UP_ROOM, number, CATCH_UP_TEXT) for number in range(1, MESSAGES + 1)))
 
     def on_answer(self, message: Envelope) -> None:
         self.wake_in(self.pace(AGAIN_SECONDS if message.type == "joined" else REFUSED_SECONDS))

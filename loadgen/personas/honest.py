@@ -103,8 +103,8 @@ class Poll(Client):
             self.cohort.engine.reopen(self)
 
     def on_answered(self) -> None:
-        self.send(self.request())
         self.wait()
+        self.send(self.request())
 
     def on_time(self, moment: float) -> None:
         """Give up: the server forgot this poll."""

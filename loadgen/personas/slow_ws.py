@@ -84,9 +84,9 @@ class SlowReadWs(Lingerer):
         return self.number < SPEAKERS
 
     def on_open(self) -> None:
+        self._wait()
         self.send(join(0, self.room))
         self.stop_reading()
-        self._wait()
 
     def _wait(self) -> None:
         self.wake_in(self.pace(SPEAK_EVERY_SECONDS if self._speaks else LOOK_EVERY_SECONDS))

@@ -245,7 +245,7 @@ async def test_an_answer_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch
         await until(lambda: play.cohort.failed == {"an answer of more than 1,000 bytes": 1})
 
 
-@pytest.mark.parametrize("act", [Client.stop_reading, Client.resume_reading, Client.finish_sending])
+@pytest.mark.parametrize("act", [Client.hold, Client.stop_reading, Client.resume_reading, Client.finish_sending])
 async def test_what_a_client_does_after_its_end_is_no_fault(act: Callable[[Client], None]) -> None:
     """The server may end it between two calls of its persona; the error ended the crowd's process."""
     async with established() as (server, stream, play):
