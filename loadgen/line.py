@@ -137,6 +137,8 @@ def describe(error: BaseException) -> str:
             return "closed"
         case EndedError():
             return "reset"
+        case h11.ProtocolError():
+            return "the answer is no HTTP, or no upgrade"
         case trio_websocket.ConnectionRejected():
             return f"answered {error.status_code}"
         case trio_websocket.ConnectionClosed():

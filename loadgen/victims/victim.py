@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, NamedTuple
 
+import h11
 import trio
 import trio_websocket
 import wsproto.utilities
@@ -154,7 +155,8 @@ _FAILURES: Final = (
     GarbledError,
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
-    wsproto.utilities.LocalProtocolError,  # trio-websocket answers a ping after our own close frame
+    wsproto.utilities.ProtocolError,  # trio-websocket answers a ping after our own close frame
+    h11.ProtocolError,  # and wsproto what follows an answer that is no upgrade
     *UNREADABLE,
     OperationFailedError,
 )

@@ -49,10 +49,20 @@ async def test_one_that_is_closed_speaks_no_more() -> None:
         assert traffic.booked.unsent == 1
 
 
-@pytest.mark.parametrize("resets", [False, True])
-@pytest.mark.parametrize("speaks", ["HTTP", "WebSocket"])
-async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(speaks: str, resets: bool) -> None:
-    """trio-websocket waits for the rest of a handshake: a victim was out for ten seconds more than its server."""
+@pytest.mark.parametrize(
+    ("speaks", "answer", "resets", "reason"),
+    [
+        ("HTTP", b"", False, "closed"),
+        ("HTTP", b"", True, "reset"),
+        ("WebSocket", b"", False, "closed"),  # trio-websocket waits for the rest of a handshake
+        ("WebSocket", b"", True, "reset"),
+        ("WebSocket", b"SSH-2.0-X\r\n\r\n", False, "no upgrade"),  # wsproto raises an error of its own, or h11's
+        ("WebSocket", b"HTTP/1.1 101 X\r\n\r\n", False, "no upgrade"),
+    ],
+)
+async def test_an_answer_that_is_none_is_a_failure_at_once(
+    speaks: str, answer: bytes, resets: bool, reason: str
+) -> None:
 
     async def ask(context: Context, line: Line) -> None:
         if speaks == "HTTP":
@@ -67,11 +77,11 @@ async def test_a_server_that_closes_instead_of_an_answer_is_a_failure_at_once(sp
             async def close() -> None:
                 accepted = await server.accept()
                 await accepted.receive_some()
+                await accepted.send_all(answer)
                 reset(accepted) if resets else await accepted.aclose()
 
             nursery.start_soon(close)
             with trio.move_on_after(PATIENCE) as limit, pytest.raises(BaseException) as raised:  # noqa: PT011  in groups
                 await ask(context, line)
     assert not limit.cancel_called, "at once"
-    failure = failure_in(raised.value)
-    assert ("reset" if resets else "closed") in describe(failure)
+    assert reason in describe(failure_in(raised.value))
