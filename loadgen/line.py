@@ -8,7 +8,7 @@ puts a timeout on every wait.
 import math
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -198,7 +198,7 @@ class Exchange:
                     hints=tuple(self._hints),
                 )
 
-    async def body(self) -> AsyncIterator[bytes]:
+    async def body(self) -> AsyncGenerator[bytes, None]:
         """Yield the body of the answer that has begun; one to an upgrade has none."""
         while self._h11.their_state is h11.SEND_BODY:
             if isinstance(event := await self._next(), h11.Data):

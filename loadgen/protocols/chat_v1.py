@@ -5,6 +5,7 @@ Owns: the part of the contract that healthy clients need. If the server reports 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Final
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from loadgen.messages import Reread
 from loadgen.personas._websocket import Envelope
 from loadgen.protocols.http import HttpPeer
 from loadgen.protocols.ws_echo import WebSocket, leave, upgrade
+from loadgen.timers import NEVER
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
 from loadgen.victims.victim import (
     ADDRESSES,
@@ -185,14 +187,16 @@ class StreamVictim(_Poster):
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         rest = b""
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS) as connecting:
-            async for part in peer.follow(f"/rooms/{self.room}/events"):
-                if connecting.deadline != float("inf"):  # the first bytes, which servers send at once (`retry:`, say)
-                    connecting.deadline = float("inf")
-                    task_status.started()
-                *lines, rest = (rest + part).split(b"\n")
-                for line in lines:
-                    if line.startswith(_EVENT_DATA):
-                        self.heard(_texts.decode(line[len(_EVENT_DATA) :]).text)
+            exchange = await peer.stream(f"/rooms/{self.room}/events")
+            async with aclosing(exchange.body()) as parts:
+                async for part in parts:
+                    if connecting.deadline != NEVER:  # the first bytes, which servers send at once (`retry:`, say)
+                        connecting.deadline = NEVER
+                        task_status.started()
+                    *lines, rest = (rest + part).split(b"\n")
+                    for line in lines:
+                        if line.startswith(_EVENT_DATA):
+                            self.heard(_texts.decode(line[len(_EVENT_DATA) :]).text)
         raise OperationFailedError("the event stream ended")
 
 

@@ -6,7 +6,7 @@ unless the page has shrunk since before the attack.
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from typing import Final
@@ -42,12 +42,12 @@ class HttpPeer:
         self.is_open = not exchange.closes
         return answer.status, b"".join(parts)
 
-    async def follow(self, path: str) -> AsyncIterator[bytes]:
+    async def stream(self, path: str) -> Exchange:
+        """Request a stream, whose data is the body of this exchange."""
         exchange, answer = await self._ask("GET", path)
         if answer.status != 200:
             raise OperationFailedError(f"answered {answer.status}")
-        async for part in exchange.body():
-            yield part
+        return exchange
 
     async def _ask(
         self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = (), *, most_bytes: float = math.inf
