@@ -4,6 +4,7 @@ Owns: what may be typed, and the exit codes (0 held, 1 fell short, 2 bad flags, 
 stopped by Ctrl-C).
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -170,6 +171,9 @@ def _main(arguments: list[str]) -> int:
         return _complain(f"invalid run: {error}", Outcome.INVALID)
     except TargetRefusedError as error:
         return _complain(f"refused: {error}", REFUSED)
+    except BrokenPipeError:  # nobody reads standard output any more, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the exit would raise it again
+        return Outcome.INTERRUPTED
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001  Python would exit with 1
         return _end(error)
     return result if isinstance(result, int) else 0

@@ -8,8 +8,32 @@ from loadgen import wire
 from loadgen.client import Client, Cohort, Stage
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
-from loadgen.personas._speaking import Speaking
 from loadgen.personas._websocket import Envelope, Member, decode, publish
+from loadgen.traffic import Traffic
+
+
+class Speaking(Client):
+    """A client through which the schedule sends messages in any protocol, from `enter` until it fails."""
+
+    __slots__ = ("_traffic",)
+
+    honest = True
+    speaks = True
+
+    def __init__(self, cohort: Cohort, index: int) -> None:
+        super().__init__(cohort, index)
+        traffic = cohort.place.traffic
+        assert traffic is not None, "a run with speakers has traffic"
+        self._traffic: Traffic = traffic
+
+    def publish(self, number: int, text: str) -> None:
+        """Send `text`, to be acknowledged under `number`."""
+        raise NotImplementedError
+
+    def fail(self, reason: str, *, turned_away: bool = False) -> None:
+        """Leave the schedule too."""
+        self._traffic.leave(self)
+        super().fail(reason, turned_away=turned_away)
 
 
 @persona

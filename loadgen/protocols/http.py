@@ -18,7 +18,7 @@ from loadgen.answers import CLOSED
 from loadgen.client import Cohort, Needs, Stage
 from loadgen.line import Answer, Exchange, Line
 from loadgen.personas import persona
-from loadgen.personas._speaking import Speaking
+from loadgen.personas.honest import Speaking
 from loadgen.target import Endpoint
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim

@@ -13,8 +13,8 @@ from loadgen import wire
 from loadgen.client import Needs, Stage
 from loadgen.line import Line
 from loadgen.personas import persona
-from loadgen.personas._speaking import Speaking
 from loadgen.personas._websocket import WebSocketClient
+from loadgen.personas.honest import Speaking
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
 

@@ -288,6 +288,15 @@ def test_a_stop_ends_with_the_report_so_far(everywhere: bool) -> None:
         assert "idle  wanted 16  held 16" in ended(process)
 
 
+def test_output_that_nobody_reads_any_more_is_no_fault() -> None:
+    """`loadgen list | head` ended with a traceback."""
+    with subprocess.Popen([sys.executable, "-m", "loadgen", "list"], cwd=ROOT, stdout=-1, stderr=-1) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"")
+
+
 @pytest.mark.parametrize("error", [NameError("planted"), ExceptionGroup("of a nursery", [NameError("planted")])])
 def test_a_fault_of_our_own_is_no_verdict(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
