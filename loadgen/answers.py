@@ -25,5 +25,5 @@ CLOSED: Final = "closed"
 UNANSWERED: Final = "no answer in time"
 NO_TURN: Final = "no turn in time: the answers before it were slow"
 
-#: Booked for an attacker that does not read when nobody waits for it: its answers fit into the kernels' buffers.
+#: Booked for an attacker that does not read, when the server need not wait: the kernels' buffers hold its answers.
 ALL_WRITTEN: Final = "all answers written"

@@ -171,7 +171,7 @@ def _main(arguments: list[str]) -> int:
         return _complain(f"invalid run: {error}", Outcome.INVALID)
     except TargetRefusedError as error:
         return _complain(f"refused: {error}", REFUSED)
-    except BrokenPipeError:  # nobody reads standard output any more, as with `| head`
+    except BrokenPipeError:  # standard output was closed, as by `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the exit would raise it again
         return Outcome.INTERRUPTED
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001  Python would exit with 1

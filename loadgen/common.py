@@ -197,7 +197,7 @@ def finish(report: Report, common: Common) -> int:
             sys.stdout.write(json_of(report))
         else:
             show(report, Console(highlight=False))
-    finally:  # also if nobody reads standard output any more
+    finally:  # also if standard output was closed
         if common.report is not None:
             save(report, common.report)
             print(f"report: {os.path.join(common.report, 'report.html')}", file=sys.stderr)  # noqa: T201, PTH118

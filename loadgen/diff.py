@@ -177,7 +177,7 @@ def _mark(figure: str, a: Sequence[float], b: Sequence[float]) -> str:
 def _is_neither(figure: str) -> bool:
     is_limit = figure in probes.LIMITS  # a deadline may be too long or too short
     declared = figures.ALL.get(figure)
-    # of the attackers' figures, one that is judged says something about the target
+    # a figure of the attackers says something about the target only if it is judged
     is_loads = declared is not None and declared.group in {"generator", "attackers"} and declared.bar is None
     return is_limit or is_loads or bool(_NEITHER.search(figure))
 

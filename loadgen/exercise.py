@@ -100,7 +100,7 @@ def _too_few(group: GroupStatus) -> str:
 
 
 def _unfelt(group: GroupStatus) -> str:
-    """Why nobody waited for a client that does not read, or an empty text."""
+    """Why the server waited for no client that does not read, or an empty text."""
     told, attempts = group.answers.get(ALL_WRITTEN, 0), max(group.opened, 1)
     if 2 * told <= attempts:
         return ""

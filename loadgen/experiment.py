@@ -163,7 +163,7 @@ class Experiment:
 
     @property
     def cycle_seconds(self) -> float:
-        """The longest cycle of a neighbour; 0 if those that need longer are left out."""
+        """The longest cycle of a neighbour; 0 if the attack does not last longer for it."""
         cycles = (persona.cycle_seconds for persona in self.neighbours)
         return 0.0 if self.fixed_duration else max(cycles, default=0.0)
 

@@ -112,7 +112,7 @@ def _stood_still(figures: Figures, seconds: float) -> str:
 
 
 def _no_collateral(measured: Measured, figures: Figures) -> str:
-    """Why nobody is to blame for the honest slow clients that were hurt; empty if their own process was in time."""
+    """Why the target is not blamed for hurt honest slow clients; empty if their own process was in time."""
     still = measured.session.totals.lag("crowd", 100, {span.name for span in measured.spans}) or 0.0
     hurt = figures["collateral"] if measured.experiment.probes else None
     if not hurt or still < _CROWD_STOOD_STILL:

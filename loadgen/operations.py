@@ -45,7 +45,7 @@ class Operations:
         return latency
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int:
-        """The number that failed, except those that were late because all answers were."""
+        """The number that failed; operations that waited for slow answers before them are late instead."""
         reasons = sum((Counter(result.failed) for result in self.kinds(phase, kinds)), Counter[str]())
         return reasons.total() - reasons[NO_TURN]
 

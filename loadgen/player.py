@@ -195,7 +195,7 @@ class Player:
         failed = {reason for group in load for reason in group.failed}
         if any(group.opened or group.refused for group in load) or failed - NOT_SERVED:
             return
-        if not load or (in_time and not failed):  # nobody was to come yet
+        if not load or (in_time and not failed):  # no client was due yet
             return
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
         told = ", ".join(sorted(failed) or [f"no answer in {FIRST_SECONDS:g} s"])

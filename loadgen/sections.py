@@ -175,7 +175,7 @@ def figures(report: Report) -> Section:
 
 
 def metrics(report: Report, *, most: int) -> Section:
-    """The growth of the target's own counters, of those that grew most."""
+    """The growth of the counters of the target that grew most."""
     grown = {name: value for name, value in sorted(report.metrics.items()) if value}
     shown = set(sorted(grown, key=lambda name: -abs(grown[name]))[:most])
     rows = [(name, fmt.number(value)) for name, value in grown.items() if name in shown]

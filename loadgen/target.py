@@ -269,7 +269,7 @@ def _shake_hands(target: Target) -> None:
 
 
 def _speaks_tls(target: Target) -> bool:
-    """Whether it answers as a TLS server; one that does not answer in time is plain, as its URL says."""
+    """Whether it answers as a TLS server; without an answer in time it is plain, as its URL says."""
     with _connected(target) as sock:
         sock.settimeout(ANSWER_SECONDS)
         sock.sendall(_EMPTY_LINES)

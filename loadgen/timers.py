@@ -93,7 +93,7 @@ class Alarms:
         return self._heap[0][0] if self._heap else NEVER
 
     def pop_due(self, moment: float) -> list[tuple[float, Callable[[], None]]]:
-        """The due alarms, earliest first; one that is added by their actions waits for the next call."""
+        """The due alarms, earliest first; alarms that their actions add wait for the next call."""
         due = []
         while self.next_time <= moment:
             when, _, action = heapq.heappop(self._heap)

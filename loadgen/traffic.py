@@ -130,7 +130,7 @@ class Traffic:
     def _speak(self, due: float) -> None:
         number = self.intended
         self.intended += 1
-        if not self.speakers:  # before the first of them has come, a message is nobody's
+        if not self.speakers:  # before the first speaker, a due message counts for no client
             self.booked.unsent += self._had_speakers
             return
         speaker = self.speakers[number % len(self.speakers)]
@@ -175,7 +175,7 @@ class Traffic:
             self.booked.echoes.record(now() - due)
 
     def result(self) -> TrafficResult:
-        """The results of all messages; one that is still outstanding counts with at least the whole timeout."""
+        """The results of all messages; an outstanding one counts with at least the whole timeout."""
         whole = deepcopy(self.booked)
         for latency, waiting in (whole.acks, self._unacknowledged), (whole.echoes, self._unreturned):
             for due, _ in waiting.values():
@@ -185,5 +185,5 @@ class Traffic:
 
     @property
     def outstanding(self) -> int:
-        """Messages that await their acknowledgement, plus those that have not come back to their sender."""
+        """Messages not yet acknowledged, plus messages that have not come back to their sender."""
         return len(self._unacknowledged) + len(self._unreturned)

@@ -126,7 +126,7 @@ def busy(figures: Figures) -> tuple[str, ...]:
 
 
 def suspects(figures: Figures) -> tuple[str, ...]:
-    """Other explanations for late answers, apart from those that `busy` has; none on a quiet machine."""
+    """Explanations for late answers that `busy` does not have; none on a quiet machine."""
     return tuple(
         words.format(value)
         for name, limit, words in _SUSPECTS

@@ -134,7 +134,7 @@ def whole_number(text: str) -> int | None:
 
 
 def join_field(fields: dict[str, str], name: str, value: str) -> None:
-    """Add a field; one that comes again has all its values, with commas between them (RFC 9110 section 5.3)."""
+    """Add a field; the values of a repeated field are joined with commas (RFC 9110 section 5.3)."""
     fields[name] = f"{fields[name]}, {value}" if name in fields else value
 
 

@@ -69,7 +69,7 @@ class Victim(Probe):
                 await trio.sleep(RECONNECT_SECONDS)
 
     def issue(self, moment: float) -> None:
-        """Issue the operations that are due by now, and fail those that were due too long ago."""
+        """Issue the operations that are due by now, and fail operations that were due too long ago."""
         super().issue(moment)
         self.fail_pending(due_before=moment - self.context.timeout_seconds)
         self._issue.unpark_all()

@@ -90,7 +90,7 @@ async def test_honest_slow_readers_thrown_out_are_collateral(monkeypatch: pytest
     """The phone reads 3 KB/s of what is said to it at seven times that; a server that keeps 16 KiB for it hangs up.
 
     As the kernel counts it, that is 2 s of what is said. A crowd that waited for a busy machine says seconds of it in
-    one go: whoever else is told of it has a buffer for that.
+    one go: the other members have a buffer for that.
     """
     for quick in ("sleepy-tab", "chat"):
         monkeypatch.setattr(registry()[quick], "receive_buffer_bytes", 200_000)
