@@ -221,6 +221,7 @@ class Engine:
             client.cohort.held -= 1
         client.stage = Stage.WAITING
         client.unread = b""
+        self.wheel.set(client, NEVER)  # or a client in the queue would come due and be queued again
         if client.fd >= 0:
             self._outgoing.pop(client, None)
             self._not_reading.discard(client)

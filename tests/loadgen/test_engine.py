@@ -245,6 +245,20 @@ async def test_an_answer_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch
         await until(lambda: play.cohort.failed == {"an answer of more than 1,000 bytes": 1})
 
 
+async def test_a_client_that_waits_to_be_connected_again_is_connected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer of its former connection queued it a second time, and one of two connections was never closed."""
+    async with established() as (server, _, play):
+        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 0)
+        play.client.wake_in(0.01)
+        play.engine.reopen(play.client)
+        await trio.sleep(0.1)
+        monkeypatch.setattr("loadgen.engine.OPENING_MAX", 64)
+        play.engine.at(now(), lambda: None)
+        await server.accept()
+        with trio.move_on_after(0.1):
+            raise AssertionError(await server.accept())
+
+
 @pytest.mark.parametrize("act", [Client.hold, Client.stop_reading, Client.resume_reading, Client.finish_sending])
 async def test_what_a_client_does_after_its_end_is_no_fault(act: Callable[[Client], None]) -> None:
     """The server may end it between two calls of its persona; the error ended the crowd's process."""
