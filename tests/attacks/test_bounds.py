@@ -33,7 +33,7 @@ EXPECTED = [
 
 
 def requests(number: int) -> list[bytes]:
-    """One of everything, as another guest from another network each time."""
+    """One request of every kind, as a new guest from a new network."""
     who = {"X-Forwarded-For": f"2001:db8:0:{number:x}::1", "Cookie": f"chat_session={number:-<20}"}
     typed = {**who, "Content-Type": "application/json"}
     signed_in = {"X-Forwarded-For": who["X-Forwarded-For"], **bearer(token(sub=f"u_{number}"))}
@@ -59,7 +59,7 @@ def requests(number: int) -> list[bytes]:
 
 
 async def visit(server: Serving, number: int) -> None:
-    """Ask for one of everything, then go in the middle of a stream, a request, and a conversation."""
+    """Send every kind of request, then leave in the middle of a stream, a request, and a conversation."""
     answers = []
     async with connect(server.address, source=PROXY) as peer:
         for each in requests(number):

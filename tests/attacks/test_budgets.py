@@ -47,7 +47,7 @@ LIMITS: dict[str, Any] = {"message_rate": RATE, "max_rooms_per_connection": ROOM
 
 
 async def until_closed(attacker: Chatter, wire: bytes) -> tuple[int, list[Any]]:
-    """Send the same over and over, reading along; the close code, and everything that was heard before it."""
+    """Send the same again and again; the close code, and all messages before it."""
     heard = []
 
     async def send() -> None:
@@ -66,13 +66,13 @@ async def until_closed(attacker: Chatter, wire: bytes) -> tuple[int, list[Any]]:
 
 
 def kernel_buffers() -> int:
-    """Bytes that a loopback connection's two buffers take at the very most, and a little of ours."""
+    """The most bytes that both buffers of a loopback connection and the server take."""
     most = (Path(f"/proc/sys/net/ipv4/{name}").read_text().split()[2] for name in ("tcp_rmem", "tcp_wmem"))
     return (1 << 20) + sum(map(int, most))
 
 
 async def send_for_ever(peer: Peer, data: bytes) -> int:
-    """Send the same for a second, as fast as the server takes it; the bytes that went out."""
+    """Send the same for a second; the bytes that were sent."""
     sent = 0
     with trio.move_on_after(1.0):
         while True:
@@ -85,7 +85,7 @@ async def send_for_ever(peer: Peer, data: bytes) -> int:
 
 
 async def test_pings_of_a_peer_that_does_not_read_are_answered_from_a_bounded_buffer() -> None:
-    """Its pongs fill the kernel's buffer; then it is not read, so not answered, and ends like any other such peer."""
+    """Its pongs fill the kernel's buffer; then it is not read any more, and FLUSH ends it."""
     async with serving(message_rate=0.0, flush_window=1.0, send_buffer=4096) as server, neighbour(server):
         async with connect(server.address, receive_buffer=4096) as deaf:
             await deaf.send(upgrade())
@@ -120,7 +120,7 @@ WITHOUT_END: dict[str, tuple[bytes, dict[str, float]]] = {
 
 @pytest.mark.parametrize("kind", WITHOUT_END)
 async def test_what_is_said_without_end_is_refused_and_then_closed(kind: str) -> None:
-    """Refused with the time to wait as long as it can be understood."""
+    """Refusals come with the time to wait."""
     wire, least = WITHOUT_END[kind]
     async with serving(publish_rate=10.0, max_empty_rooms=ROOMS, **LIMITS) as server, neighbour(server, room="other"):
         async with chatter(server.address) as attacker:
@@ -185,7 +185,7 @@ async def test_of_many_pings_that_come_together_the_last_is_answered(count: int,
 
 
 async def test_granted_publishes_and_answers_to_our_pings_are_not_counted() -> None:
-    """Publishes have a rate of their own, that of their user; an operator who lifts it is not to meet another."""
+    """Publishes have their own rate, that of their user."""
     async with (
         serving(message_rate=0.1, max_rooms_per_connection=1, ping_interval=1.0) as server,
         chatter(server.address) as bot,
@@ -227,7 +227,7 @@ async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeyp
 
 
 async def test_messages_that_take_long_are_fewer_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight joins sent at once were a step of 2 ms, whatever the others waited for."""
+    """Eight joins sent at once were one step of 2 ms."""
     with mock.patch.object(WebSocketHandler, "_take", autospec=True, side_effect=WebSocketHandler._take) as takes:
         async with serving() as server, chatter(server.address) as friend:
             monkeypatch.setattr("chatserver.edge.websocket.perf_counter", count().__next__)  # each takes a second
@@ -238,7 +238,7 @@ async def test_messages_that_take_long_are_fewer_in_a_step(monkeypatch: pytest.M
 
 
 async def test_what_is_asked_next_over_a_websocket_waits_until_the_last_answer_is_under_way() -> None:
-    """Ten pages of history through a tiny window: in the end all have come, in order."""
+    """Ten pages of history come through a tiny window, in order."""
     async with (
         serving(send_buffer=4096) as server,
         neighbour(server),
@@ -257,7 +257,7 @@ async def test_what_is_asked_next_over_a_websocket_waits_until_the_last_answer_i
 
 
 async def test_requests_without_end_wait_for_their_turn() -> None:
-    """No error, no close: all are answered, in order, but not faster than one connection may ask."""
+    """All are answered in order, but no faster than the rate."""
     async with serving(request_rate=100.0) as server, neighbour(server), connect(server.address) as hasty:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hasty.send, b"".join(request("GET", f"/nothing-{number}") for number in range(300)))
@@ -268,7 +268,7 @@ async def test_requests_without_end_wait_for_their_turn() -> None:
 
 
 async def test_a_client_that_goes_while_it_waits_for_its_turn() -> None:
-    """By a FIN behind its requests, or at once."""
+    """It sends a FIN behind its requests, or closes."""
     async with serving(request_rate=1.0) as server, neighbour(server):
         for requests in (3, 1000):
             async with connect(server.address) as hasty:
@@ -282,7 +282,7 @@ async def test_a_client_that_goes_while_it_waits_for_its_turn() -> None:
 
 @pytest.mark.parametrize("size", [0, READ_BYTES], ids=["many a read", "one a read"])
 async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size: int) -> None:
-    """Ten pages through a tiny window: one answer at a time is kept of ours, and in the end all have come, in order."""
+    """Ten pages come through a tiny window, in order; one answer at a time is kept."""
     page = request("GET", "/", headers={"Pad": "x"})
     page = page.replace(b"Pad: x", b"Pad: x".ljust(len(b"Pad: x") + size - len(page), b"x"))
     async with (
@@ -304,7 +304,7 @@ async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size:
 
 
 async def test_a_new_name_for_each_message_is_no_new_allowance() -> None:
-    """Another User-Agent is another guest; the address stays the same, and has fifty guests' worth."""
+    """Another User-Agent is another guest, but the address has a limit as well."""
     async with serving(publish_rate=1.0) as server, connect(server.address) as liar:
         answers: Counter[int] = Counter()
         for number in range(150):

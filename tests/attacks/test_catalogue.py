@@ -32,7 +32,7 @@ def test_every_attacker_has_a_row_and_every_row_an_attacker() -> None:
 
 
 async def _newcomer(server: Serving) -> None:
-    """A client that comes during the attack: writes in a room of its own, and hears it there."""
+    """A client that comes during the attack publishes and receives."""
     async with chatter(server.address) as friend:
         assert (await friend.ask("join", room="newcomers"))["type"] == "joined"
         ack = await friend.ask("publish", room="newcomers", text="hello")

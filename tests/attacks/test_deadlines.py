@@ -69,7 +69,7 @@ async def test_a_peer_that_drips_or_is_silent_has_so_long_and_no_longer() -> Non
 
 
 async def test_body_that_makes_progress_is_given_time() -> None:
-    """1 s for each KiB: at 5 KiB/s it takes longer than the deadline and is served."""
+    """Each KiB extends the deadline by 1 s, so a body at 5 KiB/s is served."""
     async with (
         serving(body_deadline=0.6, body_deadline_max=20.0) as server,
         neighbour(server),
@@ -108,7 +108,7 @@ async def test_only_a_peer_that_answers_pings_stays() -> None:
 
 
 async def test_message_finished_in_time_starts_anew() -> None:
-    """Each read ends inside a frame, for two deadlines on end; but each message is done in time."""
+    """Each read ends inside a frame for longer than the deadline, but each message is complete in time."""
     wire = say(type="ping", id=1)
     async with serving(message_deadline=1.0) as server, neighbour(server), chatter(server.address) as typist:
         await typist.peer.send(wire[:9])
@@ -140,7 +140,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> HangingLog:
 
 
 async def test_serving_with_a_log_that_hangs(log: HangingLog) -> None:
-    """Over HTTP it ends the connection; a WebSocket gets an error and lives, and so does what it asks behind it."""
+    """HTTP requests end with 503 and a close; a WebSocket gets an error and continues."""
     wires = [
         request("POST", "/rooms/lobby/messages", b"hi"),
         request("GET", "/rooms/elsewhere/messages?after=0"),

@@ -32,20 +32,19 @@ async def metric(server: ServerProcess, name: str, **labels: str) -> float:
 
 
 async def counts(server: ServerProcess) -> list[float]:
-    """What must be the same before and after."""
+    """The counts that must be the same before and after."""
     found = [await metric(server, name) for name in ("connections", "addresses", "members", "faults_total")]
     return [*found, descriptors(server.process.pid)]
 
 
 async def is_calm(server: ServerProcess) -> bool:
-    """Whether the loop goes round seldom for a second."""
+    """Whether the loop makes few passes in a second."""
     before = await metric(server, "loop_pass_seconds_count")
     await trio.sleep(1.0)
     return await metric(server, "loop_pass_seconds_count") - before < CALM
 
 
 async def chat(member: Chatter, friend: Chatter) -> None:
-    """For ever."""
     while True:
         ack = await member.ask("publish", room="inside", text="all is well")
         assert ack["type"] == "ack"
@@ -56,7 +55,7 @@ async def chat(member: Chatter, friend: Chatter) -> None:
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only: takes descriptors from a process that runs")
 async def test_attackers_take_all_descriptors(tmp_path: Path) -> None:
-    """Twice as many as there are; then something else in the process, or the operator, takes what it counted on."""
+    """Twice as many attackers as descriptors; then the limit is lowered as well."""
     async with (
         server_process(tmp_path, *free_flags(tmp_path), descriptors=DESCRIPTORS) as server,
         chatter(server.address) as member,

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.jumping_clock
 
 
 async def drain(server: Serving) -> None:
-    """SIGTERM, and wait until nobody can come in."""
+    """Send SIGTERM, and wait until connections are refused."""
     os.kill(os.getpid(), signal.SIGTERM)
 
     async def refused() -> bool:
@@ -34,7 +34,7 @@ async def drain(server: Serving) -> None:
 
 
 async def check_sent_away(peer: Peer) -> None:
-    """It is told when to come back, and that is the end."""
+    """It gets a 503 with Retry-After, and the connection ends."""
     answer = await peer.response()
     assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
     assert int(answer.headers["retry-after"]) >= 1
@@ -92,7 +92,7 @@ async def test_peers_that_wait_are_answered() -> None:
     ],
 )
 async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> None:
-    """A request whose head was half here: it would hold up the end, and be cut off by it."""
+    """Its head was incomplete at SIGTERM."""
     async with serving(drain_timeout=60.0) as server, connect(server.address) as late:
         await late.send(wire[:20])
         await server.in_phase("head")
@@ -102,7 +102,7 @@ async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> N
 
 
 async def test_a_publish_on_its_way_is_acknowledged() -> None:
-    """Whether it waits for the log, or half of its body has come."""
+    """One waits for the log, and half of the other's body has come."""
     log = GatedLog()
     wire = request("POST", "/rooms/lobby/messages", b"last words")
     async with (
@@ -139,7 +139,7 @@ async def test_a_request_that_is_not_complete_at_the_end_is_told_so() -> None:
 
 @pytest.mark.parametrize("how", ["timeout", "second signal"])
 async def test_nobody_can_hold_it_up(how: str) -> None:
-    """A peer that answers no close frame, and limits that would wait for it."""
+    """The peer answers no close frame, and the limits are long."""
     timeout = 1.0 if how == "timeout" else 60.0
     with trio.fail_after(PATIENCE):
         async with serving(drain_timeout=timeout, close_deadline=60.0) as server, chatter(server.address) as stubborn:
@@ -151,7 +151,7 @@ async def test_nobody_can_hold_it_up(how: str) -> None:
 
 
 async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The listening sockets stay open until the process is gone; everybody is told all the same."""
+    """The listening sockets stay open; clients are told all the same."""
 
     def fail() -> None:
         raise RuntimeError("planted")
@@ -164,7 +164,7 @@ async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.
 
 
 async def test_a_member_that_is_found_gone_as_it_is_sent_away_is_no_fault() -> None:
-    """The flush that a drain begins with met the reset of a peer that read nothing, which then had no session left."""
+    """The first flush of the drain met the reset of a peer, which then had no session."""
     async with serving() as server, connect(server.address, receive_buffer=4096) as peer:
         await peer.send(upgrade())
         await server.in_phase("open")

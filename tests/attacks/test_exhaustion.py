@@ -20,7 +20,7 @@ pytestmark = pytest.mark.jumping_clock
 
 
 async def ends_as_it_began(server: Serving) -> None:
-    """No connection is held but the one for /metrics, and nobody is counted."""
+    """Only the connection for /metrics is held, and all counts are zero."""
     await server.held(0)
     assert await server.metric("chatserver_addresses") == 1
     assert await server.metric("chatserver_members") == 0
@@ -28,7 +28,7 @@ async def ends_as_it_began(server: Serving) -> None:
 
 
 async def until_full(server: Serving, evicted: int = 1) -> None:
-    """Until a connection had to go."""
+    """Wait until connections were evicted."""
 
     async def so_many() -> bool:
         return await server.closes("evicted") >= evicted
@@ -40,7 +40,7 @@ async def until_full(server: Serving, evicted: int = 1) -> None:
 
 
 class Idle(Attack):
-    """Each has had an answer, and then keeps its connection for nothing."""
+    """Each gets an answer and then stays idle."""
 
     async def stay(self, peer: Peer) -> None:
         await peer.response()
@@ -48,7 +48,7 @@ class Idle(Attack):
 
 
 class Reader(Attack):
-    """Each asks for pages that its tiny window has no room for, and takes nothing."""
+    """Each asks for pages that exceed its tiny window, and reads nothing."""
 
     async def stay(self, peer: Peer) -> None:
         while True:  # the end shows in the next bytes that cannot be sent
@@ -97,7 +97,7 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
 
 
 async def test_a_person_who_types_is_not_pushed_out_by_a_crowd() -> None:
-    """slow-typist of ATTACKS.md, twice as fast: 60 attackers return at once for 4 s, and 10 newcomers come as well."""
+    """60 attackers return at once for 4 s, and 10 newcomers come as well."""
     async with (
         serving(total=40) as server,
         neighbour(server),
@@ -116,7 +116,7 @@ async def test_a_person_who_types_is_not_pushed_out_by_a_crowd() -> None:
 
 
 async def test_members_never_go() -> None:
-    """Nor clients that wait for a message: with no others inside, newcomers are refused, each with a time to return."""
+    """Neither do clients that wait for a message: newcomers are refused with a time to return."""
     async with serving(total=10) as server, AsyncExitStack() as stack:
         poll, events = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(2)]
         await poll.send(request("GET", "/rooms/elsewhere/messages?wait=60&after=0"))
@@ -141,7 +141,7 @@ async def test_members_never_go() -> None:
 
 
 async def test_rooms_are_not_without_end() -> None:
-    """One network has its share of them; when all are taken nobody opens another, and nothing else changes."""
+    """A network has its share of them; when all are taken nobody opens another one."""
     left = 100
     async with serving(max_rooms=left, max_empty_rooms=left) as server, AsyncExitStack() as stack:
         share = left // NETWORK_SHARE

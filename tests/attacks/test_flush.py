@@ -18,7 +18,7 @@ ROOM_TEXT = "x" * 2000
 
 
 async def flood(server: Serving, messages: int) -> None:
-    """Fill a room without hearing it."""
+    """Fill a room."""
     async with chatter(server.address) as speaker, trio.open_nursery() as nursery:
         wire = b"".join(say(type="publish", room="busy", text=ROOM_TEXT) for _ in range(messages))
         nursery.start_soon(speaker.peer.send, wire)
@@ -27,7 +27,7 @@ async def flood(server: Serving, messages: int) -> None:
 
 
 async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() -> None:
-    """Hundreds of requests ahead and a sip of each answer, at a quarter of the rate: what it owes is judged as one."""
+    """Hundreds of pipelined requests are read at a quarter of the rate: all unread bytes count together."""
     async with (
         serving(flush_window=1.0, flush_rate=1024) as server,
         neighbour(server),
@@ -47,7 +47,7 @@ async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() ->
 
 
 async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
-    """A tenth of what is written at first fits; it reads on slowly for several windows, pings and all."""
+    """It reads slowly for several windows, with pings."""
     async with (
         serving(flush_window=1.0, flush_rate=1024, send_buffer=8192, ping_interval=1.0, pong_deadline=1.0) as server,
         neighbour(server),
@@ -70,7 +70,7 @@ async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="losing segments is done with a socket filter")
 async def test_flush_a_member_out_of_a_tunnel_is_still_there() -> None:
-    """Silent for a window and longer, and back before TCP tried again: after 0.2, 0.6, 1.4 and 3.0 s."""
+    """It is silent for longer than a window, and back between two retransmissions of TCP."""
     async with serving(flush_window=2.0, send_buffer=8192) as server, neighbour(server):
         async with chatter(server.address) as rider:
             await rider.ask("join", room="busy")
@@ -84,7 +84,7 @@ async def test_flush_a_member_out_of_a_tunnel_is_still_there() -> None:
 
 @pytest.mark.jumping_clock
 async def test_flush_members_that_never_read_cost_a_place_each_and_no_queue() -> None:
-    """60 of them are behind by 40 long messages: what is kept for them is what the ring has."""
+    """60 members are behind by 40 long messages, which only the ring keeps."""
     deaf, messages = 60, 40
     async with (
         serving(flush_window=60.0, send_buffer=4096) as server,

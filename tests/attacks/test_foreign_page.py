@@ -85,7 +85,7 @@ async def test_it_opens_nothing_and_changes_nothing() -> None:
 
 
 async def test_what_is_public_can_be_asked_for_as_nobody() -> None:
-    """A link elsewhere leads here, and following it costs nobody the name he had."""
+    """To follow a link from elsewhere does not replace a guest's session."""
     async with serving() as server, connect(server.address) as peer:
         await publish(server.address, "lobby", "first")
         for page in FOREIGN.values():
@@ -115,7 +115,7 @@ PAGE = {"Origin": APP, "Sec-Fetch-Site": "cross-site"}
 
 
 def check_readable(answer: Answer) -> None:
-    """A browser gives it to the allowed page."""
+    """The answer allows the page to read it."""
     assert answer.headers["access-control-allow-origin"] == APP
     assert answer.headers["access-control-allow-credentials"] == "true"
     assert "Retry-After" in answer.headers["access-control-expose-headers"]
@@ -192,7 +192,7 @@ async def test_preflights_are_for_allowed_pages_and_paths_that_there_are() -> No
 
 
 async def test_a_name_that_was_made_to_lead_here_gets_nothing() -> None:
-    """DNS rebinding: the page's own origin is that name, so that to the browser all of this is one site."""
+    """DNS rebinding: for the browser the page and the server are one site."""
     origin = {"Origin": "http://evil.example:8000"}
     async with serving(echo=True) as server, neighbour(server), connect(server.address) as peer:
         for name, wire in {**MISDEEDS, "health": request("GET", "/healthz"), "page": request("GET", "/")}.items():
@@ -217,7 +217,7 @@ NAMED: list[tuple[dict[str, tuple[str, ...]], str, str]] = [
 async def test_a_server_is_known_by_its_addresses_and_the_names_it_was_given(
     settings: dict[str, Any], known: str, unknown: str
 ) -> None:
-    """A health check by address works with defaults; bound to all addresses it takes any name until it is told one."""
+    """By default it takes its own addresses; bound to all addresses it takes any name until it is given one."""
     async with serving(**settings) as server:
         for names, status in ((known, 200), (unknown, 421)):
             for name in names.format(port=server.address.port).split():

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.jumping_clock
 
 @asynccontextmanager
 async def half_a_message(folder: Path) -> AsyncIterator[tuple[Serving, Peer, Sealer]]:
-    """A server, and a peer that can leave a KeyUpdate half said."""
+    """A server, and a peer that can send half a KeyUpdate."""
     cert, key = certificate(folder)
     async with (
         serving(tls_cert=cert, tls_key=key, ping_interval=600.0) as server,
@@ -30,7 +30,7 @@ async def half_a_message(folder: Path) -> AsyncIterator[tuple[Serving, Peer, Sea
 
 
 async def test_half_a_key_update_ends_its_own_connection(tmp_path: Path) -> None:
-    """At once: OpenSSL would seal nothing before it has heard the rest, and here there is nothing to say for long."""
+    """At once, although the server has nothing to send: OpenSSL encrypts nothing before the rest has come."""
     async with half_a_message(tmp_path) as (server, peer, sealer), neighbour(server):
         await open_websocket(peer)
         await sealer.send(HANDSHAKE, KEY_UPDATE[:4])
@@ -39,7 +39,7 @@ async def test_half_a_key_update_ends_its_own_connection(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("update", [KEY_UPDATE, KEY_UPDATE[:-1] + b"\x01"], ids=["its own key", "both keys"])
 async def test_a_whole_key_update_is_no_trouble(tmp_path: Path, update: bytes) -> None:
-    """The peer changes its key, or has the server change its own as well (RFC 8446 section 4.6.3)."""
+    """The peer changes its key, or asks the server to change its own as well (RFC 8446 section 4.6.3)."""
     async with half_a_message(tmp_path) as (server, peer, sealer):
         member = await open_websocket(peer)
         await member.ask("join", room="busy")

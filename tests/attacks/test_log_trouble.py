@@ -28,7 +28,7 @@ ANSWER = 0.3
 
 
 async def post(peer: Peer, text: str, key: str = "") -> tuple[int, Any]:
-    """Publish over HTTP on a connection that is kept: the offset, or the refusal, whose form is checked."""
+    """Publish over HTTP on a kept connection: status and offset, or a refusal after a check of its form."""
     body = json.dumps({"text": text, "key": key or None}).encode()
     answer = await peer.request("POST", "/rooms/lobby/messages", body, headers={"Content-Type": "application/json"})
     if answer.status == 201:
@@ -40,7 +40,7 @@ async def post(peer: Peer, text: str, key: str = "") -> tuple[int, Any]:
 
 
 async def everything(address: Address) -> dict[int, str]:
-    """Offset and text of all messages; there are no holes."""
+    """The texts of all messages by offset, which have no holes."""
     found: dict[int, str] = {}
     async with connect(address) as peer:
         while True:
@@ -52,7 +52,7 @@ async def everything(address: Address) -> dict[int, str]:
 
 
 def writer_of(server: Serving) -> SqliteWriter:
-    """The server's own, to plant a fault in; between commits."""
+    """The server's writer, to plant a fault in."""
     log = server.server.parts.log
     assert isinstance(log, SqliteLog)
     assert log._opened is not None
@@ -60,7 +60,7 @@ def writer_of(server: Serving) -> SqliteWriter:
 
 
 def fill(server: Serving) -> Callable[[], object]:
-    """Let the disk be full; returns what frees it."""
+    """Make the disk full; the result ends that."""
     connection = writer_of(server)._connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -74,7 +74,7 @@ def make_read_only(server: Serving) -> Callable[[], object]:
 
 
 def lock(server: Serving) -> Callable[[], object]:
-    """Another program holds the file."""
+    """Lock the file as another program would."""
     other = sqlite3.connect(server.server.settings.log.removeprefix("sqlite:"))
     other.execute("BEGIN IMMEDIATE")
     return other.close
@@ -174,7 +174,7 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 class Insisting:
-    """Publishes numbered texts, each with its key until it is acknowledged, through every refusal, to the end."""
+    """Publishes numbered texts, each with its key again and again until it is acknowledged."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -196,7 +196,7 @@ class Insisting:
 
 
 async def more(publishers: list[Insisting], *, acknowledged: int = 0, refused: int = 0) -> None:
-    """Until so many more of theirs have been acknowledged, and refused."""
+    """Wait until so many more were acknowledged and refused."""
 
     def counts() -> tuple[int, int]:
         return sum(len(each.acknowledged) for each in publishers), sum(each.refused for each in publishers)
@@ -206,7 +206,7 @@ async def more(publishers: list[Insisting], *, acknowledged: int = 0, refused: i
 
 
 def check(publishers: list[Insisting], found: dict[int, str]) -> None:
-    """All that was acknowledged is there, and nothing twice."""
+    """Check that all acknowledged texts are stored, and none twice."""
     for publisher in publishers:
         assert publisher.acknowledged.items() <= found.items()
         own = [text for text in found.values() if text.startswith(publisher.name)]
@@ -232,7 +232,7 @@ async def test_what_was_acknowledged_is_there_after_a_drain(tmp_path: Path) -> N
 
 @pytest.mark.slow
 async def test_acknowledged_messages_survive_a_full_disk_and_kill_9_in_the_middle(tmp_path: Path) -> None:
-    """The kernel refuses to let the server's files grow, for a while, again and again; then it is killed."""
+    """The server's files may not grow for a while, several times; then it is killed."""
     publishers = [Insisting(name) for name in "abcd"]
     flags = free_flags(tmp_path)
     async with server_process(tmp_path, *flags, is_forked=True) as server, trio.open_nursery() as nursery:

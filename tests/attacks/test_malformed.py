@@ -92,7 +92,7 @@ async def test_each_is_told_counted_and_logged() -> None:
 
 
 async def test_what_follows_a_refused_request_is_not_obeyed() -> None:
-    """Where the next request would begin is unknown: reading on is how requests are smuggled."""
+    """Where the next request begins is unknown: to read on would allow request smuggling."""
     async with serving() as server, connect(server.address) as peer:
         await peer.send(TWO_LENGTHS + request("POST", "/rooms/lobby/messages", b"smuggled"))
         assert (await peer.response()).status == 400
@@ -101,7 +101,7 @@ async def test_what_follows_a_refused_request_is_not_obeyed() -> None:
 
 
 async def test_what_came_before_counts() -> None:
-    """A good request before bytes that are none; a good frame before a bad one, right behind the handshake."""
+    """A good request before garbage; a good frame before a bad one, right behind the handshake."""
     async with serving() as server, connect(server.address) as poster, connect(server.address) as peer:
         await poster.send(request("POST", "/rooms/lobby/messages", b"one") + b"\0garbage")
         assert [(await poster.response()).status for _ in range(2)] == [201, 400]

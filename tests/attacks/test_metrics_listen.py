@@ -52,7 +52,7 @@ async def test_nothing_else_is_there() -> None:
 
 
 async def test_places_are_counted_together() -> None:
-    """One address has its places at both, and no more for sitting at the operators'."""
+    """The cap per address is for both listeners together."""
     crowd, places = "127.0.0.2", 4
     async with serving(**THERE, per_ip=places) as server, neighbour(server), AsyncExitStack() as stack:
         for number in range(places):
@@ -65,7 +65,7 @@ async def test_places_are_counted_together() -> None:
 
 
 async def test_an_operator_is_forgotten_when_gone() -> None:
-    """The kernel gives the same descriptor to the next peer, who is somebody else."""
+    """The kernel reuses the descriptor for the next peer."""
     async with serving(**THERE) as server:
         known = server.server.parts.connections.operators
         for _ in range(5):
@@ -79,7 +79,7 @@ async def test_an_operator_is_forgotten_when_gone() -> None:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_it_speaks_tls_if_the_server_does_and_needs_no_proxy_header(tmp_path: Path, *, tls: bool) -> None:
-    """A monitor stands in the same network as the balancer, and speaks for itself."""
+    """A monitor in the balancer's network sends no PROXY header."""
     options: dict[str, Any] = {**THERE, "trusted_proxy": ("127.0.0.0/8",), "proxy_protocol": True, "head_deadline": 0.5}
     if tls:
         options["tls_cert"], options["tls_key"] = certificate(tmp_path)

@@ -51,7 +51,7 @@ async def proxied(**settings: Any) -> AsyncIterator[Serving]:
 
 @asynccontextmanager
 async def balancer(server: Serving, first: bytes = b"") -> AsyncIterator[Peer]:
-    """A connection of the balancer's, and what it says before its client does."""
+    """A connection of the balancer, which may send a header first."""
     async with connect(server.address, source=BALANCER) as peer:
         if first:
             await peer.transport.send_all(first)
@@ -137,7 +137,7 @@ async def test_the_header_comes_before_tls(tmp_path: Path) -> None:
 
 
 async def test_each_request_counts_for_its_own_client() -> None:
-    """One connection of a proxy's, many clients: a client over its cap is told so, and the connection lives."""
+    """One connection carries many clients; a client over its cap is refused, and the connection stays open."""
 
     async def visit(peer: Peer, *hops: str) -> int:
         answer = await peer.request("GET", "/healthz", headers=forwarded(*hops))

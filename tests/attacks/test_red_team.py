@@ -37,7 +37,7 @@ TOO_LATE = 3 * PATIENCE
 
 
 async def hears_all(friend: Chatter, count: int) -> None:
-    """So many messages, each once and in order."""
+    """Receive so many messages, each once and in order."""
     for offset in range(1, count + 1):
         message = await friend.next("message", "gap")
         assert (message["type"], message["offset"]) == ("message", offset)
@@ -47,7 +47,7 @@ async def hears_all(friend: Chatter, count: int) -> None:
 
 
 class SteppedLog(LateLog):
-    """Stores a group when it is told to."""
+    """Stores a group at each release of `steps`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class SteppedLog(LateLog):
 async def test_publishers_that_are_gone_when_their_room_has_room_again(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has read its 201, and waits in the room until what was said after it is told: half a ring of it."""
+    """Each has its 201 and is paused until half a ring of later messages is delivered."""
     monkeypatch.setattr("chatserver.log.groups.MAX_GROUP_TEXT", TOO_LONG)
     log = SteppedLog()
     async with (
@@ -112,7 +112,7 @@ async def test_publishers_that_are_gone_when_their_room_has_room_again(
 
 
 class BreakingLog(MemoryLog):
-    """Raises what no log should, for a room."""
+    """Raises an unexpected error for one room."""
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
         if room == "broken":
@@ -169,7 +169,7 @@ ENDS: dict[str, list[bytes]] = {
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize("wires", ENDS.values(), ids=ENDS)
 async def test_half_closed_event_streams_are_ended_at_once_and_others_go_on(wires: list[bytes]) -> None:
-    """The heartbeat would find nobody gone: who has only half closed takes it."""
+    """A heartbeat does not notice a peer that has only half closed."""
     async with (
         serving(heartbeat_interval=TOO_LATE) as server, neighbour(server),
         connect(server.address) as staying, connect(server.address) as ending,
@@ -191,7 +191,7 @@ async def test_half_closed_event_streams_are_ended_at_once_and_others_go_on(wire
 
 
 async def test_what_peers_have_not_read_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """The kernel goes on sending when the process has ended: 22 KB took as long as their reader."""
+    """The kernel sends the rest when the process has ended; the server waited for the reader."""
     limits = ("drain-timeout", "flush-window", "keepalive-deadline")
     flags = free_flags(tmp_path, *(word for name in limits for word in (f"--{name}", str(TOO_LATE))))
     async with AsyncExitStack() as stack:

@@ -29,7 +29,7 @@ BATCH = 500
 
 
 async def fill(url: str, messages: Iterable[tuple[str, str]]) -> None:
-    """Store messages, each a room and a text, before there is a server."""
+    """Store messages, each a room and a text, before the server starts."""
     log = open_log(url)
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
@@ -45,14 +45,14 @@ async def fill(url: str, messages: Iterable[tuple[str, str]]) -> None:
 
 
 class Crowd:
-    """Peers of one address who ask, read the answer, and ask again. It remembers what they were told."""
+    """Peers of one address that ask again and again. `bodies` has their answers."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
 
     @asynccontextmanager
     async def asking(self, server: Serving, paths: Sequence[str], *, peers: int) -> AsyncIterator[None]:
-        """So many at work from the first answer to each on, until the end of the block."""
+        """So many ask during the block, which begins when each has had two answers."""
         async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
             for number in range(peers):
                 peer = await stack.enter_async_context(connect(server.address, source=CROWD))
@@ -70,7 +70,7 @@ class Crowd:
 
 
 async def join_and_read(friend: Chatter, number: int) -> None:
-    """What a client does that opens an empty room and scrolls back."""
+    """Do as a client that opens an empty room and scrolls back."""
     joined = await friend.ask("join", room=f"cold-{number}")
     assert joined["type"] == "joined", joined
     assert [message["offset"] for message in joined["messages"]] == [1, 2, 3]
@@ -113,7 +113,7 @@ ROOMS = [(f"r{number}", "hello") for number in range(2000)]
 async def test_the_log_is_asked_by_a_crowd(
     stored: list[tuple[str, str]], paths: list[str], peers: int, tmp_path: Path
 ) -> None:
-    """A client publishes all the time, so that no two looks find the same rooms, and looks can be counted."""
+    """A client publishes all the time, so that each query has another result and queries can be counted."""
     url = f"sqlite:{tmp_path / 'chat.db'}"
     await fill(url, stored + NEIGHBOURS_ROOMS)
     crowd = Crowd()
@@ -136,7 +136,7 @@ async def test_the_log_is_asked_by_a_crowd(
 
 
 async def test_a_crowd_that_catches_up_again_and_again(tmp_path: Path) -> None:
-    """Each in a room of its own, so that nothing which one is fed can serve another."""
+    """Each has its own room, so that no page serves two of them."""
     members, messages, mine = 40, 400, 400
     url = f"sqlite:{tmp_path / 'chat.db'}"
     text = "x" * 200
@@ -182,7 +182,7 @@ async def _catch_up_for_ever(peer: Peer, number: int, fed: list[int], rounds: li
 
 
 async def test_a_crowd_that_sits_in_every_room() -> None:
-    """As many rooms as may be in memory, each with a message in it and a member who stays."""
+    """It joins as many rooms as may be in memory, each with a message."""
     async with (
         serving(max_rooms=100) as server,
         chatter(server.address, source=NEIGHBOUR) as friend,

@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def plain(server: Serving) -> Address:
-    """Its address, for peers that make their own TLS or none."""
+    """Its address without a TLS context."""
     return replace(server.address, tls=None)
 
 
@@ -55,7 +55,7 @@ async def under_tls(files: dict[str, Any], **settings: Any) -> AsyncIterator[Ser
 
 
 async def test_slow_handshakes(files: dict[str, Any]) -> None:
-    """Nothing at all, a hello that drips, a hello and then nothing: nothing is said before a hello is whole."""
+    """Silence, a hello byte by byte, a whole hello and then silence."""
     async with under_tls(files, tls_deadline=0.5) as server:
         async with (
             connect(plain(server)) as silent,
@@ -144,7 +144,7 @@ async def test_drain_does_not_wait_for_handshakes(files: dict[str, Any]) -> None
 
 
 async def test_one_room_in_two_versions_and_a_member_that_does_not_read(files: dict[str, Any]) -> None:
-    """Each connection is sealed by itself; a member that is behind holds up nobody, and gets everything in the end."""
+    """A member that is behind delays nobody, and gets everything in the end."""
     texts = [f"{number} " + "x" * 3000 for number in range(120)]
     async with under_tls(files, send_buffer=8192) as server, AsyncExitStack() as stack:
         fast = [
@@ -169,7 +169,6 @@ async def test_one_room_in_two_versions_and_a_member_that_does_not_read(files: d
 
 
 async def test_many_handshakes_at_once(files: dict[str, Any]) -> None:
-    """More than there are turns in many passes: everybody gets in, and the neighbour does not notice."""
     async with under_tls(files) as server:
         async with trio.open_nursery() as nursery:
             for _ in range(100):

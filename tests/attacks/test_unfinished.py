@@ -37,7 +37,7 @@ CASES = {
 
 @pytest.mark.parametrize("kind", CASES)
 async def test_what_never_ends_is_bounded_together(kind: str) -> None:
-    """Another one is told to come back; an honest client in two pieces is served, and so are all afterwards."""
+    """One more is told to come back; an honest request in two pieces is served."""
     (before, greeting), (fat, fitting, told), (question, answer) = CASES[kind]
     async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
 

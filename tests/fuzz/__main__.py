@@ -27,7 +27,6 @@ SHRINKING = 600
 
 
 def main() -> int:
-    """Fuzz as the arguments say."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of all randomness")
@@ -61,7 +60,7 @@ def attack(assault: Assault) -> None:
 
 
 def explore(seconds: float, seed: int) -> None:
-    """Random orders, until the time is over."""
+    """Run both machines until the time is over."""
     over = time.monotonic() + seconds
     examples = 0
     while time.monotonic() < over:

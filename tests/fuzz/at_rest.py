@@ -36,7 +36,7 @@ _OF_LISTENER, _OF_EPOLL = 2, 2
 
 
 async def check_when_quiet(world: World) -> None:
-    """Check when all has been done. What the kernel delivers in that very moment is no breach: look again then."""
+    """Check when nothing can be done; if that fails, once more, since the kernel may have delivered just then."""
     await world.settle()
     try:
         check(world)
@@ -46,7 +46,6 @@ async def check_when_quiet(world: World) -> None:
 
 
 def check(world: World) -> None:
-    """Everything that must be so at any quiet moment."""
     if world.breach is not None:
         raise world.breach
     _check_faults(world)
@@ -77,7 +76,7 @@ def _check_faults(world: World) -> None:
 
 
 def _check_work_is_done(world: World) -> None:
-    """Nothing waits in a queue of ours, unless the log is slow."""
+    """No queue has an entry, unless the log is slow."""
     parts = world.parts
     scheduler = parts.connections.scheduler
     assert scheduler.idle, scheduler.statistics()
@@ -106,7 +105,7 @@ def _check_connection(world: World, connection: Connection) -> None:
 
 
 def _check_deadline(world: World, connection: Connection) -> None:
-    """Its deadline is to come, and no later than its state allows."""
+    """Its deadline is in the future, and no later than its state allows."""
     wheel = world.parts.connections.wheel
     assert wheel.entries[connection.descriptor], "it is not in the wheel"
     assert connection.deadline < NEVER, "no limit is off here"
@@ -120,7 +119,7 @@ def _check_deadline(world: World, connection: Connection) -> None:
 
 
 def _check_why_silent(world: World, connection: Connection) -> None:
-    """Who waits for us waits for a reason; who does not has been heard out."""
+    """A connection waits for the server only while the log is slow; else its input is consumed."""
     state, context = connection.state, connection.context
     match state:
         case State.SERVING:
@@ -137,7 +136,7 @@ def _check_why_silent(world: World, connection: Connection) -> None:
 
 
 def _check_kernel(world: World, everybody: list[Connection]) -> None:
-    """The kernel reports what each is armed for."""
+    """Each connection is registered for the events that it is armed for."""
     readiness = world.parts.connections._readiness
     assert isinstance(readiness, Epoll)
     registered = dict(_registered(readiness.fileno()))
@@ -202,7 +201,7 @@ def _check_room(world: World, room: Room) -> None:
 
 
 def _check_hearing(world: World, everybody: list[Connection]) -> None:
-    """Every message that is durable has reached every member that is at ease, as it was written."""
+    """Every durable message has reached every member that takes its data."""
     by_peer = {} if world.rooms_lost else {_peer(each): each for each in everybody}
     for puppet in world.puppets:
         connection = by_peer.get(puppet.end_point) if puppet.caught_up else None
@@ -248,7 +247,7 @@ def _peer(connection: Connection) -> tuple[str, int] | None:
 
 
 def check_nobody_is_left(world: World) -> None:
-    """When all have gone and time has passed: what there was at the beginning, which is nothing."""
+    """When all have gone and time has passed, nothing is left."""
     check(world)
     parts = world.parts
     hub = parts.hub
@@ -268,7 +267,7 @@ def check_nobody_is_left(world: World) -> None:
 
 
 def _check_nothing_is_left(world: World) -> None:
-    """The server has ended, or only its log has not."""
+    """The server has ended, perhaps except for its log."""
     assert world.exit_code in (None, 0)
     parts = world.parts
     assert not any(parts.connections.table)

@@ -248,12 +248,12 @@ BUSY_FRAMES = ("join all", "say hello", "say a dozen things", "say something lon
 
 
 def publish(room: str, *, frames: bool) -> bytes:
-    """One message, in what a client speaks."""
+    """One message, as frames or over HTTP."""
     return say(type="publish", id=0, room=room, text="all at once") if frames else _post(b"all at once", room=room)
 
 
 def spoil(wire: bytes, edits: Iterable[Edit]) -> bytes:
-    """With a few bytes replaced, removed or added."""
+    """Replace, remove or add a few bytes."""
     for at, removed, added in edits:
         start = at % (len(wire) + 1)
         wire = wire[:start] + added + wire[start + removed :]

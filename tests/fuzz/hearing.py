@@ -15,7 +15,7 @@ from wsproto.utilities import LocalProtocolError
 
 
 class Hearing:
-    """Bytes in; `statuses`, `kinds` and `reached` tell what they were."""
+    """Takes bytes; `statuses`, `kinds` and `reached` say what they were."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []  # of answers
@@ -32,7 +32,6 @@ class Hearing:
         self._events = False
 
     def hear(self, data: bytes) -> None:
-        """The next bytes."""
         if not self.readable:
             return
         self._buffer += data
@@ -89,7 +88,7 @@ class Hearing:
             assert offset_of(page["cursor"]) == offsets[-1], "a cursor that is not the page's end"
 
     def _note(self, message: Any) -> int:
-        """Remember what was said; at which offset."""
+        """Record a text; its offset."""
         offset = int(message["offset"])
         place = message["room"], offset
         self.heard.setdefault(place, set()).add(message.get("text", ""))

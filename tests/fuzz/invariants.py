@@ -50,7 +50,6 @@ Queued = dict[Connection, set[str]]
 
 
 def check(world: World) -> None:
-    """Everything that must be so between two steps."""
     connections = world.parts.connections
     everybody = [each for each in connections.table if each is not None]
     waiting = queued(world)
@@ -66,12 +65,11 @@ def check(world: World) -> None:
 
 
 def describe(connection: Connection) -> str:
-    """For the person who has to find out."""
     return f"{connection.state.name} {type(connection.context).__name__} {_SHORT.repr(connection)}"
 
 
 def queued(world: World) -> Queued:
-    """What waits in the scheduler; the queue is sound."""
+    """The steps that wait in the scheduler, after a check of its queues."""
     found: Queued = {}
     for queue in world.parts.connections.scheduler._queues:
         for step, item, _ in entries(queue):
@@ -82,7 +80,7 @@ def queued(world: World) -> Queued:
 
 
 def entries(queue: FairQueue[Any]) -> Iterable[Any]:
-    """What stands in the queue. Each network has one line; without entries there are none."""
+    """The entries of a queue, after a check of its lines."""
     fresh = {network for network, line in queue._lines.items() if line and line.credit}
     in_turn = {network for network, line in queue._lines.items() if line.credit < CREDIT}
     assert sorted(queue._fresh) == sorted(fresh), "a network with credit is not ahead, or twice, or one without is"
@@ -115,7 +113,7 @@ def _check_connection(world: World, connection: Connection, waiting: set[str]) -
 
 
 def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> None:
-    """It is in the wheel, at its deadline or before; or its end is about to be seen to."""
+    """It is in the wheel, at its deadline or before; or its expiry is queued."""
     wheel = world.parts.connections.wheel
     entry = wheel.entries[connection.descriptor]
     if entry == 0:
@@ -126,7 +124,7 @@ def _check_deadline(world: World, connection: Connection, waiting: set[str]) -> 
 
 
 def _check_armed(connection: Connection, waiting: set[str]) -> None:
-    """The kernel or the scheduler has it: else nobody would ever hear of it again."""
+    """It is registered with the kernel or queued in the scheduler."""
     if connection.armed == QUEUED:
         assert waiting & ATTENDING, "it is marked as waiting for its turn, and does not"
     else:
@@ -171,7 +169,7 @@ def _check_session(connection: Connection, session: WebSocketSession, waiting: s
 
 
 def _check_places(world: World, everybody: list[Connection]) -> None:
-    """Counts are what the table says, and nothing that was closed is remembered."""
+    """Counts agree with the table, and no closed connection is remembered."""
     parts, alive = world.parts, set(everybody)
     networks = Counter(each.network for each in everybody)
     assert parts.connections.held == parts.admission.held == len(everybody) <= PLACES
@@ -192,7 +190,7 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
 
 
 def _check_input_budget(budget: ByteBudget, everybody: list[Connection]) -> None:
-    """What is not whole is charged, and nothing else."""
+    """Incomplete input is charged, and nothing else."""
     kept: dict[object, int] = {}
     for each in everybody:
         context, state = each.context, each.state
@@ -316,7 +314,7 @@ def _check_ring(ring: Ring) -> int:
 
 
 def _check_catch_up(world: World, members: list[Member]) -> None:
-    """Each member that is fed from the log is at one place there; who stands at a place is in a room, or has left."""
+    """Each member that reads the log is at one place there; each at a place is in a room or has left."""
     catch_up = world.parts.hub.catch_up
     reading: list[Member] = []
     for (name, cursor), there in catch_up.places.items():

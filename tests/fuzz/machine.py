@@ -66,7 +66,7 @@ LATE = 25
 def act(
     method: Callable[Concatenate[Rules, Drawn], Awaitable[Result]],
 ) -> Callable[Concatenate[Rules, Drawn], Result]:
-    """A rule that runs in the world's thread, and the invariants behind it."""
+    """A rule that runs in the world's thread, followed by the invariants."""
 
     def run(self: Rules, /, *arguments: Drawn.args, **drawn: Drawn.kwargs) -> Result:
         async def step() -> Result:
@@ -82,8 +82,6 @@ def act(
 
 
 class ConnectionMachine(RuleBasedStateMachine):
-    """Peers, deadlines, news and trouble in any order."""
-
     secure = False
     #: clients that speak HTTP, and those that believe their connection to be a WebSocket
     askers: Bundle[Puppet] = Bundle("askers")
@@ -101,7 +99,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @initialize(target=members, joins=st.lists(st.sampled_from(grammar.ROOMS), max_size=5))
     @act
     async def begin(self, joins: Sequence[str]) -> MultipleResults[Puppet]:
-        """Rooms are not empty: members who hear whatever is said, each alone at its address."""
+        """Put members into rooms, each from its own address, who read everything."""
         for room in joins:
             self._publish(room, 1, 1)
         there = [self.world.knock(f"127.0.6.{number}", small=False) for number, _ in enumerate(joins, 1)]
@@ -114,7 +112,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(target=askers, source=SOURCES, small=st.booleans(), greeted=st.booleans())
     @act
     async def knock(self, source: str, small: bool, greeted: bool) -> Puppet:
-        """Somebody connects; a TLS client may leave it at that."""
+        """A peer connects, perhaps without a TLS handshake."""
         puppet = self.world.knock(source, small=small)
         if greeted:
             await self.world.greet(puppet)
@@ -123,7 +121,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(target=members, source=SOURCES, small=st.booleans(), greedy=st.booleans(), joins=JOINS)
     @act
     async def join(self, source: str, small: bool, greedy: bool, joins: str) -> Puppet:
-        """Somebody becomes a member."""
+        """A peer connects and joins."""
         puppet = self.world.knock(source, small=small)
         await self.world.greet(puppet)
         puppet.greedy, puppet.frames = greedy, True
@@ -137,7 +135,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     )  # fmt: skip
     @act
     async def ask_as_newcomer(self, source: str, small: bool, greedy: bool, what: str) -> Puppet:
-        """Somebody connects and asks."""
+        """A peer connects and sends a request."""
         puppet = self.world.knock(source, small=small)
         await self.world.greet(puppet)
         puppet.greedy = greedy
@@ -147,7 +145,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(target=askers, header=HEADERS, cut=CUTS, what=FORWARDED)
     @act
     async def knock_from_balancer(self, header: str, cut: int | None, what: str | None) -> Puppet:
-        """A balancer connects, and says for whom; perhaps it asks for somebody else."""
+        """A balancer connects with a PROXY header; perhaps it forwards a request for another client."""
         puppet = self.world.knock(PROXY, small=False, header=grammar.HEADERS[header])
         puppet.send(cut)
         if what is not None:
@@ -158,7 +156,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(target=askers, what=st.sampled_from(("metrics", "half a head", "health, five times")))
     @act
     async def look_as_operator(self, what: str) -> Puppet:
-        """An operator connects where operators look."""
+        """An operator connects to the listener for metrics."""
         puppet = self.world.knock("127.0.5.1", small=False, operator=True)
         await self.world.greet(puppet)
         self._say(puppet, what, [], None)
@@ -167,7 +165,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(target=members, puppet=consumes(askers), cut=CUTS)
     @act
     async def open_websocket(self, puppet: Puppet, cut: int | None) -> Puppet:
-        """A client of HTTP wants a WebSocket."""
+        """An HTTP client upgrades."""
         puppet.frames = True
         puppet.say(upgrade())
         puppet.send(cut)
@@ -176,13 +174,13 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(puppet=askers, what=REQUESTS, edits=EDITS, cut=CUTS)
     @act
     async def ask(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
-        """A request, right or spoiled."""
+        """Send a request, right or spoiled."""
         self._say(puppet, what, edits, cut)
 
     @rule(puppet=members, what=FRAMES, edits=st.one_of(st.just([]), EDITS), cut=CUTS)
     @act
     async def tell(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
-        """Frames, right or spoiled."""
+        """Send frames, right or spoiled."""
         self._say(puppet, what, edits, cut)
 
     def _say(self, puppet: Puppet, what: str, edits: Sequence[grammar.Edit], cut: int | None) -> None:
@@ -195,7 +193,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(what=st.one_of(BUSY_REQUESTS, BUSY_FRAMES, REQUESTS, FRAMES))
     @act
     async def say_together(self, what: str) -> None:
-        """All say the same at once, whatever they believe to speak."""
+        """All peers send the same, whatever protocol they are in."""
         for puppet in self.world.puppets:
             self._say(puppet, what, [], None)
 
@@ -205,7 +203,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     )  # fmt: skip
     @act
     async def publish_together(self, room: str, count: int, times: int, delay: float, failing: int) -> None:
-        """All publish at once, into a room in which much is said already; the log may be slow, or not take it."""
+        """All peers publish into a busy room; the log may be slow or fail."""
         self.world.log.delay, self.world.log.failing_commits = delay, failing
         for puppet in self.world.puppets:
             puppet.say(grammar.publish(room, frames=puppet.frames) * times)
@@ -215,7 +213,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(greedy=st.booleans())
     @act
     async def hear_together(self, greedy: bool) -> None:
-        """All take everything, and perhaps go on so."""
+        """All peers read everything, and perhaps continue to."""
         for puppet in self.world.puppets:
             puppet.greedy = puppet.greedy or greedy
             puppet.hear()
@@ -224,19 +222,19 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(puppet=anybody, greedy=st.booleans())
     @act
     async def attend(self, puppet: Puppet, greedy: bool) -> None:
-        """It begins to take whatever comes, or no longer takes any of it."""
+        """Begin or stop to read everything."""
         puppet.greedy = greedy
 
     @rule(puppet=anybody, cut=CUTS)
     @act
     async def go_on(self, puppet: Puppet, cut: int | None) -> None:
-        """More of what was to be said."""
+        """Send more of what is unsent."""
         puppet.send(cut)
 
     @rule(puppet=anybody, most=SIPS, polite=st.booleans())
     @act
     async def hear(self, puppet: Puppet, most: int, polite: bool) -> None:
-        """A client takes some of what it was sent."""
+        """Read some bytes."""
         puppet.hear(most, polite=polite)
         if polite:
             puppet.send()
@@ -244,7 +242,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(puppet=anybody)
     @act
     async def scrawl(self, puppet: Puppet) -> None:
-        """Bytes that are no TLS, or no HTTP."""
+        """Send bytes that are neither TLS nor HTTP."""
         puppet.hearing.readable = False
         puppet.scrawl(b"\x17\x03\x03\x00\x05hello\x15\x03\x03")
         puppet.send()
@@ -252,7 +250,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(puppet=anybody, farewell=st.booleans())
     @act
     async def end(self, puppet: Puppet, farewell: bool) -> None:
-        """FIN, perhaps behind a close_notify."""
+        """Send FIN, perhaps after a close_notify."""
         if farewell:
             puppet.farewell()
         puppet.send()
@@ -261,13 +259,12 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(puppet=st.one_of(consumes(askers), consumes(members)), abort=st.booleans())
     @act
     async def leave(self, puppet: Puppet, abort: bool) -> None:
-        """Gone."""
         puppet.close(abort=abort)
 
     @rule(puppet=anybody, rounds=st.integers(0, 12), abort=st.sampled_from((True, True, False)))
     @act
     async def lie_in_wait(self, puppet: Puppet, rounds: int, abort: bool) -> None:
-        """It goes in the middle of what is done next: of a pass over a room, of a handshake, of an answer."""
+        """Close between two later steps of the scheduler: in a pass over a room, a handshake, an answer."""
         self.world.ambush(rounds, partial(puppet.close, abort=abort))
 
     # -- time -------------------------------------------------------------------------------------------------------
@@ -275,13 +272,12 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((0.1, 0.3, 0.6, 1.1, 2.2, 5.0)))
     @act
     async def wait(self, seconds: float) -> None:
-        """Deadlines pass."""
         await self.world.wait(seconds)
 
     @rule(seconds=st.sampled_from((0.1, 0.5, 2.0, 12.0)))
     @act
     async def stall(self, seconds: float) -> None:
-        """We are late; nobody else is to blame for it."""
+        """The server's process stands still."""
         await self.world.stall(seconds)
 
     # -- the hub and its log ----------------------------------------------------------------------------------------
@@ -293,7 +289,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     )
     @act
     async def publish(self, room: str, count: int, size: int) -> None:
-        """Others say something: a little, or so much that it laps the ring."""
+        """Other users publish a little, or so much that the ring overflows."""
         self._publish(room, count, size)
 
     def _publish(self, room: str, count: int, size: int) -> None:
@@ -309,7 +305,6 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(most=st.integers(1, 30))
     @act
     async def retain(self, most: int) -> None:
-        """Old messages go."""
         if not self.world.draining:
             firsts = await self.world.log.retain(max_messages=most, max_age_ms=0)
             self.world.parts.hub.retained(firsts)
@@ -317,7 +312,6 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(delay=st.one_of(st.just(0.0), DELAYS), reads=st.integers(0, 2), commits=st.integers(0, 1))
     @act
     async def upset_the_log(self, delay: float, reads: int, commits: int) -> None:
-        """The disk is slow, or fails."""
         log = self.world.log
         log.delay, log.failing_reads, log.failing_commits = delay, reads, commits
 
@@ -326,19 +320,19 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(where=st.sampled_from(tuple(PLANTS)))
     @act
     async def plant(self, where: str) -> None:
-        """A bug, in one of the places whose faults may cost no more than a connection."""
+        """Plant a bug that may cost no more than one connection."""
         self.world.plant(*PLANTS[where](self.world.parts))
 
     @rule(where=st.sampled_from(tuple(PLANTS_IN_ROOMS)))
     @act
     async def plant_in_room(self, where: str) -> None:
-        """A bug that may cost a room what is under way in it: its members then wait for the next message."""
+        """Plant a bug after which a room's members may wait for the next message."""
         self.world.plant(*PLANTS_IN_ROOMS[where](self.world.parts), costs_rooms=True)
 
     @rule(number=st.sampled_from((errno.EMFILE, errno.ECONNABORTED, errno.ENOBUFS)), times=st.integers(1, 3))
     @act
     async def refuse_to_accept(self, number: int, times: int) -> None:
-        """The system is short of something."""
+        """Let accept fail."""
         self.world.refuse_to_accept(number, times)
 
     # -- the end ----------------------------------------------------------------------------------------------------
@@ -347,11 +341,10 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule()
     @act
     async def drain(self) -> None:
-        """SIGTERM."""
         self.world.drain()
 
     def teardown(self) -> None:
-        """All leave, time passes, and everything is as it was; then the server ends cleanly."""
+        """All peers leave, time passes, nothing is left; then the server ends cleanly."""
         try:
             self.world.do(self._part)
         finally:
@@ -387,7 +380,7 @@ class SecureMachine(ConnectionMachine):
 
 
 def chosen(examples: int) -> settings:
-    """How the machines are run, on top of the profile."""
+    """The settings of the machines, on top of the profile."""
     # A rule that waits for peers is slow, and one whose peer is gone does nothing: neither is a fault of the test.
     return settings(
         max_examples=examples, stateful_step_count=STEPS, deadline=None, database=None, print_blob=True,
@@ -396,4 +389,4 @@ def chosen(examples: int) -> settings:
 
 
 def _nobody_asks(answer: Any) -> None:
-    """The others' own acknowledgement."""
+    """Ignore the acknowledgement."""

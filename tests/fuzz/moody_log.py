@@ -27,7 +27,6 @@ class MoodyLog(ControlledLog):
         return not (self.delay or self.waiting or trio.current_time() <= self._put_off_until)
 
     def last(self, room: str) -> int:
-        """The newest offset."""
         return self._any(room).last
 
     @asynccontextmanager

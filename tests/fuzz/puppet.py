@@ -20,7 +20,7 @@ _ABORT = struct.pack("ii", 1, 0)
 
 
 class Puppet:
-    """One client. `open` until it was told to go; the server may have gone before."""
+    """One client. `open` until `close`; the server may have closed before."""
 
     def __init__(
         self, address: tuple[str, int], source: str, *, small: bool, tls: ssl.SSLContext | None, header: bytes = b""
@@ -45,7 +45,7 @@ class Puppet:
             self._unsent += self._tls.shake()
 
     def say(self, wire: bytes) -> None:
-        """Put it behind what is to be sent; sealed, if this is TLS."""
+        """Queue bytes to be sent, encrypted under TLS."""
         if self._tls is None:
             self._unsent += wire
         elif self._tls.shaken:
@@ -54,11 +54,11 @@ class Puppet:
             self._unsealed += wire
 
     def scrawl(self, wire: bytes) -> None:
-        """The same below TLS: bytes that nothing has sealed."""
+        """Queue bytes without encryption."""
         self._unsent += wire
 
     def send(self, most: int | None = None) -> None:
-        """Send so many bytes of it, or as many as the kernel takes."""
+        """Send so many queued bytes, or as many as the kernel takes."""
         if not self.open:
             return
         part = bytes(self._unsent if most is None else self._unsent[:most])
@@ -104,7 +104,7 @@ class Puppet:
 
     @property
     def caught_up(self) -> bool:
-        """Whether it is there, and has taken all that there is to hear."""
+        """Whether it is connected and has read everything."""
         if not self.open or self.ended:
             return False
         try:
@@ -116,23 +116,23 @@ class Puppet:
         return False
 
     def acknowledge(self) -> None:
-        """Have the kernel send the acknowledgements that it holds back for 40 ms of a time that is not the world's."""
+        """Let the kernel send its delayed acknowledgements now: their 40 ms are not of the world's clock."""
         if self.open:
             acknowledge(self._socket)
 
     def farewell(self) -> None:
-        """Say close_notify, if this is TLS and the handshake is over."""
+        """Queue a close_notify, if the TLS handshake is over."""
         if self._tls is not None and self._tls.shaken:
             self._unsent += self._tls.goodbye()
 
     def end(self) -> None:
-        """FIN: it says no more, and still hears."""
+        """Send FIN."""
         if self.open:
             with contextlib.suppress(OSError):  # the server is gone
                 self._socket.shutdown(socket.SHUT_WR)
 
     def close(self, *, abort: bool = False) -> None:
-        """Gone, with RST if it aborts or has left something unread."""
+        """Close, with RST if it aborts or has unread data."""
         if self.open:
             self.open = False
             if abort:
@@ -141,7 +141,7 @@ class Puppet:
 
 
 def acknowledge(connected: socket.socket | trio.socket.SocketType) -> None:
-    """See Puppet. tcp(7): TCP_QUICKACK; an acknowledgement that is due goes out at once."""
+    """TCP_QUICKACK (tcp(7)) sends an acknowledgement that is due at once."""
     with contextlib.suppress(OSError):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
@@ -157,7 +157,7 @@ class Tls:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=NAMES[0])
 
     def shake(self) -> bytes:
-        """Go on with the handshake; the next flight."""
+        """Continue the handshake; the next flight."""
         try:
             self._object.do_handshake()
             self.shaken = True
@@ -168,7 +168,6 @@ class Tls:
         return self._outgoing.read()
 
     def take(self, data: bytes) -> bytes:
-        """The plaintext in these records."""
         plain = b""
         if self._broken:
             return plain
@@ -189,7 +188,7 @@ class Tls:
         return plain
 
     def seal(self, data: bytes) -> bytes:
-        """Records that hold this; nothing after close_notify."""
+        """Records with this data; none after close_notify."""
         try:
             self._object.write(data)
         except ssl.SSLError:
@@ -197,7 +196,6 @@ class Tls:
         return self._outgoing.read()
 
     def goodbye(self) -> bytes:
-        """The close_notify."""
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
         return self._outgoing.read()

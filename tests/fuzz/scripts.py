@@ -44,7 +44,7 @@ END, RESET = ("end", None), ("reset", None)
 
 @dataclass(frozen=True)
 class Script:
-    """One peer. What is left when all moves are done is closed, read or unread."""
+    """One peer, which closes its connection after all moves."""
 
     source: str
     window: int
@@ -53,7 +53,6 @@ class Script:
 
 
 def script(seed: int, number: int) -> Script:
-    """The script of a peer."""
     rng = Random(f"{seed} {number}")
     # One address is a crowd, the others are less of one.
     source = rng.choice(("127.0.1.1", "127.0.1.1", f"127.0.1.{rng.randrange(2, 5)}", f"127.0.2.{rng.randrange(1, 30)}"))
@@ -89,7 +88,7 @@ def _chats(rng: Random) -> list[bytes]:
 
 
 def _pumps(rng: Random) -> list[bytes]:
-    """Publishes more than a room's members can be told at once, and may be gone before it is answered."""
+    """More publishes than a room's members are told of at once."""
     room = rng.choice(ROOMS)
     frames = rng.random() < 0.6
     said = publish(room, frames=frames) * rng.choice((5, 40, 100))
@@ -101,7 +100,7 @@ def _babbles(rng: Random) -> list[bytes]:
 
 
 def _choose(rng: Random, right: dict[str, bytes], wrong: dict[str, bytes]) -> bytes:
-    """One of them, rather a right one: what is wrong ends the connection."""
+    """A sample, more often a right one: a wrong one ends the connection."""
     return rng.choice(list((right if rng.random() < 0.7 else wrong).values()))
 
 
@@ -114,7 +113,7 @@ def _spoil(rng: Random, wire: bytes, likely: float = 0.4) -> bytes:
 
 
 def _cut(rng: Random, wire: bytes) -> list[bytes]:
-    """Whole as a rule; else in a few pieces, or the first bytes one at a time."""
+    """Usually one piece; else a few, or the first bytes one by one."""
     kind = rng.random()
     if kind < 0.6:
         return [wire]

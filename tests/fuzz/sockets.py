@@ -49,7 +49,7 @@ COUNTS = ("connections", "addresses", "members", "held_polls", "log_pending", "u
 
 @dataclass
 class Report:
-    """What was done, printed at the end of a run."""
+    """The figures of a run."""
 
     seed: int
     secure: bool
@@ -68,7 +68,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Assault:
-    """Which peers come, and for how long: until so many have come, or so many seconds are over."""
+    """Which peers come: a number of them, or as many as come in so many seconds."""
 
     seed: int
     first: int = 0
@@ -77,7 +77,7 @@ class Assault:
 
 
 async def campaign(folder: Path, assault: Assault, *, secure: bool) -> Report:
-    """One server from its start to its end."""
+    """Test one server from its start to its end."""
     report = Report(assault.seed, secure)
     life = (assault.seconds or 0.0) + 300.0
     cert, key = certificate(folder) if secure else ("", "")
@@ -98,7 +98,7 @@ async def campaign(folder: Path, assault: Assault, *, secure: bool) -> Report:
 
 
 async def _warm_up(address: Address) -> None:
-    """Whatever is made once is made: files of the log, a room, the first objects of each kind."""
+    """Let the server make what is made once: the log's files, a room, the first objects of each kind."""
     await publish(address, "lobby", "the first")
     async with chatter(address) as friend:
         await friend.ask("join", room="lobby")
@@ -107,7 +107,7 @@ async def _warm_up(address: Address) -> None:
 
 
 async def _attack(address: Address, assault: Assault) -> int:
-    """Let them come; how many did."""
+    """Let peers come; their number."""
     numbers = count(assault.first) if assault.peers is None else range(assault.first, assault.first + assault.peers)
     coming = iter(numbers)
     came = 0
@@ -128,7 +128,7 @@ async def _attack(address: Address, assault: Assault) -> int:
 
 
 async def _drain_under_fire(server: ServerProcess, assault: Assault) -> None:
-    """SIGTERM while peers are at it; more come, and find nobody."""
+    """Send SIGTERM while peers are connected and more come."""
     first = assault.first + 1_000_000
     async with trio.open_nursery() as nursery:
         for number in range(first, first + STAYING):
@@ -146,7 +146,7 @@ async def _drain_under_fire(server: ServerProcess, assault: Assault) -> None:
 
 
 async def play(address: Address, part: Script) -> None:
-    """Do what a script says, as long as the server is there to do it to."""
+    """Do the moves of a script until the server closes."""
     with trio.move_on_after(PEER_LIFE), trio.socket.socket() as connected:
         if part.window:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, part.window)
@@ -187,7 +187,7 @@ async def _make(move: Move, raw: trio.SocketStream, stream: trio.abc.Stream) -> 
 
 
 async def _counts(server: ServerProcess) -> dict[str, float]:
-    """As they are now, the connection that asks included, but for the descriptors: it has gone by then."""
+    """The present counts, with the connection that asks, which has no descriptor any more."""
     metrics = (await ask(server.address, "GET", "/metrics")).body
     found = {name: sample(metrics, f"chatserver_{name}") for name in COUNTS}
     return {**found, "descriptors": descriptors(server.process.pid)}
@@ -222,13 +222,13 @@ def _resident(server: ServerProcess) -> int:
 
 
 def _check_log(server: ServerProcess) -> None:
-    """Not one line of an error, and nothing that is no line of ours."""
+    """The log has no error, and no line that is not JSON."""
     for line in server.errors.splitlines():
         assert json.loads(line)["level"] not in ("error", "critical"), line
 
 
 async def campaigns(folder: Path, assault: Assault) -> list[Report]:
-    """The same peers against a server without TLS and one with it, side by side."""
+    """Send the same peers to a server without TLS and to one with it, side by side."""
     reports: list[Report] = []
 
     async def one(*, secure: bool) -> None:

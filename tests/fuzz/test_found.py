@@ -30,7 +30,7 @@ SIPS = 200
 
 @contextmanager
 def machine(kind: type[ConnectionMachine] = ConnectionMachine) -> Iterator[ConnectionMachine]:
-    """One whose rules are called by hand; the invariants are looked at behind each."""
+    """A machine whose rules are called by the test; the invariants are checked after each."""
     machine = kind()
     try:
         yield machine
@@ -39,14 +39,14 @@ def machine(kind: type[ConnectionMachine] = ConnectionMachine) -> Iterator[Conne
 
 
 def send(machine: ConnectionMachine, puppet: Puppet, wire: bytes) -> None:
-    """Say it, and look no sooner than it has arrived."""
+    """Send, and wait until it has arrived."""
     puppet.say(wire)
     machine.go_on(puppet, None)
     settle(machine)
 
 
 def settle(machine: ConnectionMachine) -> None:
-    """Until nothing more comes over loopback."""
+    """Wait until nothing more arrives over loopback."""
     machine.world.do(partial(machine.world.settle, DELIVERY))
 
 
@@ -65,7 +65,7 @@ def state_of(machine: ConnectionMachine) -> State:
 
 @pytest.mark.parametrize("behind", [b"", SAY[:BEGUN]])
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
-    """MESSAGE went on after a slow message whose answer did not fit; the next message had what was left of it."""
+    """After a slow message whose answer did not fit, the next message had only the rest of its deadline."""
     with machine() as found:
         # The room is in memory: it is answered at once.
         found.join("127.0.1.1", False, False, "join den from the beginning")
@@ -107,7 +107,6 @@ def test_the_time_of_a_handshake_goes_on_where_that_of_its_hello_was() -> None:
 
 
 def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_it() -> None:
-    """As of the handshake."""
     with machine() as found:
         found.knock(SOURCE, False, True)
         puppet = found.world.puppets[-1]
@@ -121,7 +120,7 @@ def test_the_time_of_a_close_goes_on_where_it_was_when_too_much_was_sent_behind_
 
 
 def test_what_the_log_answers_when_the_server_has_ended_wakes_nobody() -> None:
-    """The end of a long group took its turn in a scheduler that slept for ever, whose descriptor was another's then."""
+    """The end of a long group woke a scheduler that had ended, by a descriptor of another file."""
     with machine() as found:
         found.upset_the_log(LATE, 0, 0)
         found.publish("lobby", 60, 1)  # more than the log hands out at a time
@@ -158,7 +157,7 @@ def test_a_publisher_that_waits_for_a_room_is_not_sent_on_by_what_it_was_told_be
 
 
 def test_what_is_sent_behind_a_request_for_events_is_not_charged_for_ever() -> None:
-    """It was dropped, and charged until the stream ended."""
+    """It was dropped, but charged until the stream ended."""
     with machine(SecureMachine) as found:
         found.begin(["ops"])
         found.ask_as_newcomer(SOURCE, False, True, "health")
@@ -168,7 +167,6 @@ def test_what_is_sent_behind_a_request_for_events_is_not_charged_for_ever() -> N
 
 
 def test_what_is_sent_behind_a_held_poll_is_charged_while_its_answer_comes_from_the_log() -> None:
-    """It was kept, and not charged."""
     with machine(SecureMachine) as found:
         found.ask_as_newcomer(SOURCE, False, True, "poll")
         assert state_of(found) is State.HELD

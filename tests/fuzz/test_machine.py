@@ -22,7 +22,7 @@ def test_nothing_is_ever_out_of_order(machine: type[ConnectionMachine]) -> None:
 
 
 async def test_each_planted_fault_has_its_place() -> None:
-    """The machine comes to each only now and then."""
+    """The machine chooses each only now and then."""
     async with serving() as server:
         for where in (*PLANTS.values(), *PLANTS_IN_ROOMS.values()):
             owner, name = where(server.server.parts)

@@ -15,7 +15,7 @@ NEIGHBOUR = "127.0.3.1"
 
 
 class Neighbour:
-    """A healthy member of the lobby, from an address of its own, who hears everything and is never hung up on."""
+    """A healthy member of the lobby with its own address; the server never closes its connection."""
 
     def __init__(self) -> None:
         self.hearing = Hearing()
@@ -26,16 +26,13 @@ class Neighbour:
 
     @property
     def here(self) -> bool:
-        """Whether it has a connection."""
         return self._socket is not None
 
     def acknowledge(self) -> None:
-        """See Puppet."""
         if self._socket is not None:
             acknowledge(self._socket)
 
     def leave(self) -> None:
-        """Close in good order."""
         self.may_go = True
         self._leaving.set()
 
@@ -44,7 +41,7 @@ class Neighbour:
         await peer.send(FRAMES["close"])
 
     async def live(self, address: Address) -> None:
-        """Until it leaves, or the server says goodbye, which it may only if it drains."""
+        """Follow the lobby until it leaves or the server drains."""
         async with connect(address, source=NEIGHBOUR) as peer, trio.open_nursery() as nursery:
             self._socket = peer.transport.socket
             await peer.send(upgrade() + say(type="join", id=1, room=LOBBY))

@@ -88,7 +88,7 @@ Result = TypeVar("Result")
 
 
 class PlantedError(Exception):
-    """A fault that a test ordered."""
+    """A planted fault."""
 
 
 _folder = tempfile.TemporaryDirectory()  # gone at the end of the process
@@ -100,7 +100,7 @@ def _certificate() -> tuple[str, str]:
 
 
 class World:
-    """See the module. Methods that are `async` are for `do`, which runs them in the world's thread."""
+    """Coroutines of this class are for `do`, which runs them in the world's thread."""
 
     def __init__(self, *, secure: bool, look: Callable[["World"], None]) -> None:
         self.secure = secure
@@ -134,7 +134,6 @@ class World:
     # -- the two threads --------------------------------------------------------------------------------------------
 
     def do(self, act: Callable[[], Awaitable[Result]]) -> Result:
-        """Run something in the world's thread."""
         try:
             return trio.from_thread.run(act, trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled):
@@ -142,7 +141,7 @@ class World:
             raise
 
     def end(self) -> None:
-        """Stop everything. Raises what broke the world, if anything did."""
+        """Stop everything. Raises the error of the world's thread, if it had one."""
         if self._thread.is_alive() and self._token is not None:
             with contextlib.suppress(trio.RunFinishedError):
                 trio.from_thread.run_sync(self._over.set, trio_token=self._token)
@@ -193,7 +192,7 @@ class World:
         self.exit_code = await server.main(task_status=task_status)
 
     def _round(self, work: Callable[[], None]) -> None:
-        """A round of the scheduler, and before it what was ordered for then, and a look."""
+        """Run the ambushes that are due, check the invariants, then run a round of the scheduler."""
         due = [act for left, act in self._ambushes if left <= 0]
         self._ambushes = [(left - 1, act) for left, act in self._ambushes if left > 0]
         for act in due:
@@ -225,13 +224,13 @@ class World:
 
     @property
     def stopped(self) -> bool:
-        """Whether all has been given back that a server holds for its peers; it may wait for its log yet."""
+        """Whether the server has released all that it held for peers; its log may still run."""
         readiness = self.parts.connections._readiness
         assert isinstance(readiness, Epoll)
         return readiness._epoll.closed
 
     def took_all(self, connection: Connection) -> bool:
-        """Whether all that was written to it has been acknowledged, and nothing is kept."""
+        """Whether the peer has acknowledged everything and no backlog is left."""
         return connection.backlog is None and self._outstanding(connection.descriptor) == 0
 
     @property
@@ -241,24 +240,24 @@ class World:
     # -- time -------------------------------------------------------------------------------------------------------
 
     async def settle(self, seconds: float = 0.0) -> None:
-        """Until nobody can do anything more, but for a nap of the poller; and nothing came for so many real seconds."""
+        """Wait until no task can run and nothing came for so many real seconds; then for the poller's nap."""
         await trio.testing.wait_all_tasks_blocked(seconds)
         if self.parts.poller.naps:
             await self.wait(PONG_NAP)
             await trio.testing.wait_all_tasks_blocked(seconds)
 
     async def wait(self, seconds: float) -> None:
-        """Time passes, and everybody is punctual."""
+        """Let time pass from deadline to deadline."""
         self.clock.autojump_threshold = 0.0
         await trio.sleep(seconds)
         self.clock.autojump_threshold = float("inf")
 
     async def stall(self, seconds: float) -> None:
-        """Time passes at one blow, as if our process had been stopped."""
+        """Let time jump, as if the process had been stopped."""
         self.clock.jump(seconds)
 
     def _outstanding(self, descriptor: int) -> int:
-        """What is not acknowledged, when whatever was received has been."""
+        """Unacknowledged bytes, after all delayed acknowledgements were sent."""
         self.neighbour.acknowledge()
         for puppet in self.puppets:
             puppet.acknowledge()
@@ -267,11 +266,11 @@ class World:
     # -- trouble ----------------------------------------------------------------------------------------------------
 
     def ambush(self, rounds: int, act: Callable[[], None]) -> None:
-        """Do this when the scheduler has done so many more rounds: between two steps of what it is at then."""
+        """Call `act` after so many more rounds of the scheduler, between two steps."""
         self._ambushes.append((rounds, act))
 
     def plant(self, owner: object, name: str, *, costs_rooms: bool = False) -> None:
-        """The next call that is not for the neighbour fails as only a bug of ours does."""
+        """Let the next call that is not for the neighbour raise."""
         original = getattr(owner, name)
         patch = mock.patch.object(owner, name)
 
@@ -287,7 +286,7 @@ class World:
         patch.start().side_effect = fail
 
     def refuse_to_accept(self, number: int, times: int) -> None:
-        """The next so many accepts fail with this error."""
+        """Let the next accepts fail with this error."""
         left = [times]
         real = sockets.accept
 
@@ -300,21 +299,20 @@ class World:
         self._plants.enter_context(mock.patch.object(sockets, "accept", accept))
 
     def heal(self) -> None:
-        """No trouble any more, but for what has happened."""
+        """End all trouble."""
         self._ambushes.clear()
         self._plants.close()
         self.log.delay = 0.0
         self.log.failing_reads = self.log.failing_commits = 0
 
     def drain(self) -> None:
-        """SIGTERM."""
         self.draining = self.neighbour.may_go = True
         self._signals[signal.SIGTERM].send_nowait(signal.SIGTERM)
 
     # -- peers ------------------------------------------------------------------------------------------------------
 
     def knock(self, source: str, *, small: bool, header: bytes = b"", operator: bool = False) -> Puppet:
-        """A new peer; a balancer sends a header in front of everything else."""
+        """Connect a new peer; a balancer sends a header first."""
         assert self._server is not None
         address = Address.of(self._server.metrics_address) if operator else self.address
         puppet = Puppet((address.host, address.port), source, small=small, tls=self.tls, header=header)
@@ -322,7 +320,7 @@ class World:
         return puppet
 
     async def listen(self) -> None:
-        """The greedy take all there is, and answer, until nothing more comes of it."""
+        """Let greedy peers read and answer until nothing more comes."""
         for _ in range(EXCHANGES):
             await self.settle()
             heard = [puppet for puppet in self.puppets if puppet.greedy and puppet.hear()]
@@ -332,7 +330,7 @@ class World:
                 break
 
     async def greet(self, puppet: Puppet) -> None:
-        """Whatever must go back and forth before a peer can be understood."""
+        """Do the TLS handshake, if there is one."""
         for _ in range(3 if self.secure else 0):
             puppet.send()
             await self.settle()

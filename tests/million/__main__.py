@@ -23,7 +23,6 @@ EXIT_FAULTS, EXIT_USAGE, EXIT_STOPPED = 1, 2, 130
 
 
 def main() -> int:
-    """Check, say what it takes, run, show."""
     arguments = _parser().parse_args()
     options = Options(
         room_size=arguments.room_size, ping_interval=arguments.ping_interval, idle_seconds=arguments.idle_seconds,

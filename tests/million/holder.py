@@ -38,8 +38,6 @@ _JOINED = b'"type":"joined"'
 
 
 class Stage(IntEnum):
-    """How far a connection is."""
-
     FREE = 0
     CONNECTING = 1
     UPGRADING = 2
@@ -48,8 +46,6 @@ class Stage(IntEnum):
 
 
 class Status(NamedTuple):
-    """How a holder stands."""
-
     held: int  # joined, and not ended since
     arriving: int  # between connect and the answer to their join
     unopened: int  # asked for and not begun
@@ -60,13 +56,11 @@ class Status(NamedTuple):
 
 
 def room_name(number: int, size: int) -> str:
-    """The room of a connection: rooms fill one after another, so that most have been told of their last arrival."""
+    """The room of a connection. Rooms fill one after another, so that most are not told of new members."""
     return f"idle-{number // size}"
 
 
 class Holder:
-    """See the module."""
-
     def __init__(self, orders: "Connection[Any, Any]", descriptors: int) -> None:
         self._target: Target
         self._orders = orders
@@ -85,7 +79,7 @@ class Holder:
         self._lost: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Until the pipe ends."""
+        """Run until the pipe ends."""
         orders = self._orders.fileno()
         self._epoll.register(orders, select.EPOLLIN)
         while True:
@@ -143,7 +137,7 @@ class Holder:
             self._next += 1
 
     def _answered(self, descriptor: int, data: bytes) -> None:
-        """The server has answered to the upgrade, or to the join."""
+        """Handle the answer to the upgrade or to the join."""
         data = self._unread.pop(descriptor, b"") + data
         if self._stages[descriptor] == Stage.UPGRADING:
             head, end, data = data.partition(b"\r\n\r\n")
@@ -228,7 +222,7 @@ def _name(error: OSError) -> str:
 
 
 def main(orders: "Connection[Any, Any]", others: "list[Connection[Any, Any]]", descriptors: int) -> None:
-    """What a forked process does. `others` are ends of pipes that are not its own."""
+    """The main function of a forked process; `others` are pipes of other processes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they are the driver's, which ends the others
     for other in others:

@@ -24,11 +24,11 @@ PATIENCE = 60.0
 
 
 class HolderDiedError(Exception):
-    """A process of clients is gone, or does not answer: there is nothing left to measure."""
+    """A process of clients has ended, or does not answer."""
 
 
 class Holders:
-    """So many processes, each for the connections of `each` numbers."""
+    """`count` processes, of which each holds the connections of `each` numbers."""
 
     def __init__(self, count: int, each: int) -> None:
         self._each = each
@@ -58,31 +58,29 @@ class Holders:
 
     @property
     def pids(self) -> list[int]:
-        """Their processes."""
         return [process.pid for process in self._processes if process.pid is not None]
 
     def open(self, target: Target, first: int, end: int, room_size: int) -> int:
-        """Have one open as many of these numbers as it may hold; returns where the next one goes on."""
+        """Let one process open as many of these numbers as it may hold; the first number that is left."""
         place = first // self._each
         end = min(end, (place + 1) * self._each)
         self._order(place, Holder.open, target, first, end, room_size)
         return end
 
     def stop(self) -> None:
-        """Open no more."""
         self._order_all(Holder.stop)
 
     def listen(self, mark: bytes) -> None:
-        """Count the messages with this in them; when this returns, they all do."""
+        """Count the messages that contain this from now on."""
         self._order_all(Holder.listen, mark)
         self.status()
 
     def leave(self) -> None:
-        """The server is about to end."""
+        """Ignore what comes from now on."""
         self._order_all(Holder.leave)
 
     def status(self) -> Status:
-        """How all of them stand."""
+        """The sum of all statuses."""
         self._order_all(Holder.tell)
         told = [self._answer(place) for place in range(len(self._pipes))]
         return Status(

@@ -31,7 +31,7 @@ class Memory:
 
     @classmethod
     def read(cls, server: int, clients: Iterable[int]) -> Self:
-        """Of the server's process with its descendants, and of each client process."""
+        """Read the server's process with its descendants, and each client process."""
         info = meminfo()
         kernel = sum(info[name] for name in _KERNELS) + tcp_pages(_SOCKSTAT.read_text()) * _PAGE
         return cls(pss(server), sum(map(pss, clients)), kernel, -info["MemAvailable"])

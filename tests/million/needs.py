@@ -37,7 +37,7 @@ STEP_BEYOND = 200_000
 
 
 class NotEnoughError(Exception):
-    """The machine does not allow it; says what it lacks and what would do."""
+    """The machine does not allow it; the text says what would help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,6 @@ class Machine:
 
     @classmethod
     def read(cls) -> "Machine":
-        """This one."""
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = int(_sys("fs/nr_open"))
         opened, _, files = map(int, _sys("fs/file-nr").split())
@@ -96,7 +95,7 @@ class Plan:
 
 
 def plan(connections: int, machine: Machine, *, workers: int | None = None, final_seconds: float = 0.0) -> Plan:
-    """How to do it. Raises NotEnoughError."""
+    """Plan a run. Raises NotEnoughError."""
     each = int(machine.descriptors * HOLDER_SHARE)
     holders = math.ceil(connections / each)
     served = int(machine.descriptors * WORKER_SHARE)
@@ -160,7 +159,7 @@ def _lacks(connections: int, workers: int, each: int, machine: Machine) -> list[
 
 
 def must_stop(available_bytes: int, margin: int) -> str | None:
-    """Why no more can be opened; None while memory lasts."""
+    """The reason to open no more; None while there is memory."""
     if available_bytes >= margin:
         return None
     return f"{available_bytes / 2**30:.2f} GiB of memory are available, less than the margin of {margin / 2**30:.2f}"

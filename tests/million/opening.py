@@ -31,7 +31,7 @@ class Opener(Protocol):
 
 
 class Opening:
-    """See the module. One process opens at a time: it keeps one processor busy, and the server has the others."""
+    """One process opens at a time: it keeps one processor busy, and the server has the others."""
 
     def __init__(
         self, holders: Opener, target: Target, *, room_size: int, margin: int, seconds: float,
@@ -50,7 +50,7 @@ class Opening:
         self._next = 0
 
     def up_to(self, step: int, told: Callable[[int], None]) -> str | None:
-        """Have so many open in all; `told` is given how many are held, again and again. Returns why that cannot be."""
+        """Open connections up to a total; the reason if that is not possible. `told` gets the number now and then."""
         status = self._holders.status()
         changed, held = self._clock(), status.held
         while self._next < step or status.arriving or status.unopened:

@@ -30,14 +30,14 @@ _BUSY = re.compile(rb'"text":"busy (\d+) ')
 
 
 class Everywhere(NamedTuple):
-    """One message to a room: how many heard it, and the seconds until the last of them did."""
+    """The members that received a message, and the seconds until the last one did."""
 
     heard: int
     seconds: float
 
 
 class Beside(NamedTuple):
-    """A busy room, and newcomers: seconds each."""
+    """Latencies of a busy room and of newcomers."""
 
     deliveries: Latency
     missing: int
@@ -45,7 +45,7 @@ class Beside(NamedTuple):
 
 
 class BusyRoom:
-    """Members that note how long each message was on its way."""
+    """Records the latency of each message at each member."""
 
     def __init__(self) -> None:
         self.deliveries = Latency()
@@ -58,19 +58,16 @@ class BusyRoom:
                 self.deliveries.record(now - self._sent[int(told[1])])
 
     def next(self) -> bytes:
-        """The next message, which is about to be sent."""
+        """The next message, which must be sent now."""
         self._sent.append(time.monotonic())
         return wire.publish("busy", f"busy {len(self._sent) - 1} {wire.TEXT}")
 
     @property
     def sent(self) -> int:
-        """Messages so far."""
         return len(self._sent)
 
 
 class Probes:
-    """See the module."""
-
     def __init__(self, address: Address, *, members: int = BUSY_MEMBERS) -> None:
         self._crowd = Crowd(address)
         self._room = BusyRoom()
@@ -86,15 +83,15 @@ class Probes:
 
     @property
     def connections(self) -> int:
-        """Those of its own."""
+        """Connections of the probes."""
         return len(self._crowd)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; their pings want answers too."""
+        """Serve the probes' connections for a while."""
         self._crowd.run(seconds)
 
     def wait_until(self, done: Callable[[], bool], seconds: float, *, every: float = LOOK) -> bool:
-        """Let time pass until something is so. False: it did not come to be."""
+        """Wait until `done`; False if it took too long."""
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
@@ -103,7 +100,7 @@ class Probes:
         return True
 
     def tell_everywhere(self, holders: Holders, room: str, members: int, number: int) -> Everywhere:
-        """One message to a room of idle connections."""
+        """Send one message to a room of idle connections."""
         mark = f"everywhere {number}."
         holders.listen(f'"text":"{mark}'.encode())
         sent = time.monotonic()
@@ -114,7 +111,7 @@ class Probes:
         return Everywhere(status.heard, status.last_heard - sent)
 
     def beside(self, seconds: float) -> Beside:
-        """Keep the busy room busy for a while, and have newcomers come."""
+        """Publish in the busy room for a while, and let newcomers come."""
         room, newcomers = self._room, Latency()
         room.deliveries, sent = Latency(), room.sent
         coming: dict[Client, float] = {}

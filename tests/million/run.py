@@ -49,8 +49,6 @@ _CLOSES = re.compile(r'chatserver_closes_total\{reason="([^"]+)"\}')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What may be asked for."""
-
     room_size: int = 10_000
     ping_interval: float = 120.0
     idle_seconds: float = 5.0  # for which nothing is done at a step but to idle
@@ -85,8 +83,6 @@ class Row:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came out, so far."""
-
     plan: Plan
     options: Options
     empty: Memory | None = None  # taken by processes that hold nobody yet
@@ -100,7 +96,7 @@ class Outcome:
 
 
 def run(plan: Plan, options: Options, outcome: Outcome, progress: Progress) -> None:
-    """Fill in the outcome, which is worth something at any time."""
+    """Fill in the outcome, which is valid at any time."""
     began = time.monotonic()
     machine = Memory.read(0, ())
     progress.plan([("starting", plan.workers * needs.WORKER_SECONDS), ("opening", plan.seconds)])
@@ -117,7 +113,7 @@ def run(plan: Plan, options: Options, outcome: Outcome, progress: Progress) -> N
 
 @contextmanager
 def _server(plan: Plan, options: Options) -> Iterator[Process]:
-    """The server; when this ends, so have its workers."""
+    """The server; its workers end with the block."""
     flags = {"workers": plan.workers, "ping-interval": options.ping_interval, "pong-deadline": PONG_DEADLINE}
     family: list[procfs.Process] = []
     try:
@@ -135,8 +131,6 @@ def _server(plan: Plan, options: Options) -> Iterator[Process]:
 
 
 class Steps:
-    """See the module."""
-
     def __init__(
         self, plan: Plan, options: Options, server: Process, holders: Holders, probes: Probes, progress: Progress,
         began: float,
@@ -155,7 +149,6 @@ class Steps:
         )  # fmt: skip
 
     def run(self, outcome: Outcome, machine: Memory) -> None:
-        """All steps."""
         self._probes.wait(min(REST, self._options.idle_seconds))
         before = self._memory()
         outcome.empty = before - machine
@@ -202,7 +195,7 @@ class Steps:
         return faults
 
     def _count(self, expected: int) -> int:
-        """What the server counts, when it agrees with the clients; what it counted last, if it does not."""
+        """The server's count, as soon as it agrees with the clients'; else its last one."""
         found = -1
 
         def agrees() -> bool:
@@ -238,6 +231,6 @@ class Steps:
 
 
 def closes(samples: Mapping[str, float]) -> Counter[str]:
-    """Connections that the server has ended or refused, by reason, of what /metrics told."""
+    """Connections that the server has ended or refused, by reason."""
     found = ((_CLOSES.fullmatch(name), value) for name, value in samples.items())
     return Counter({match[1]: int(value) for match, value in found if match is not None and value})

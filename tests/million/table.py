@@ -24,7 +24,6 @@ COLUMNS = (
 
 
 def table(outcome: Outcome) -> Table:
-    """Of a run, whole or stopped."""
     return Table(
         title=f"Idle WebSockets in rooms: {held(outcome):,} of {outcome.plan.connections:,}",
         columns=list(COLUMNS),
@@ -34,12 +33,10 @@ def table(outcome: Outcome) -> Table:
 
 
 def held(outcome: Outcome) -> int:
-    """Connections at the end."""
     return outcome.rows[-1].clients if outcome.rows else 0
 
 
 def show(outcome: Outcome) -> None:
-    """On standard output."""
     found = table(outcome)
     if not sys.stdout.isatty():
         print(markdown.markdown([found]))
@@ -56,7 +53,6 @@ def show(outcome: Outcome) -> None:
 
 
 def write(outcome: Outcome, path: Path) -> None:
-    """As Markdown."""
     markdown.write(str(path), [table(outcome)])
 
 

@@ -151,7 +151,7 @@ def test_the_margin() -> None:
 
 
 class Machinery:
-    """Processes of clients that open 100 at each look, of 50 KB each; the memory that is left, and the time."""
+    """A fake of `Holders`: 100 connections of 50 KB are opened at each wait."""
 
     def __init__(self, available: int = 10 * GIB, *, most: int = 1 << 30) -> None:
         self.available = available

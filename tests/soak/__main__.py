@@ -33,7 +33,6 @@ ENGINES: dict[str, Callable[..., AbstractAsyncContextManager[Cluster]]] = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Soak as the arguments say."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long in all (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of what is done")
@@ -64,12 +63,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def tell(line: str) -> None:
-    """Progress."""
     print(line, flush=True)
 
 
 def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of all that went wrong at once."""
+    """The first error of a possibly nested group."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -78,7 +76,7 @@ def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 @contextmanager
 def folder_for(engine: str, keep: Path | None) -> Iterator[Path]:
-    """Of all that the nodes write, which is told in part if the run fails."""
+    """The nodes' folder; if the block fails, the ends of their logs are printed."""
     with TemporaryDirectory(prefix="chat-soak-") if keep is None else nullcontext(keep / engine) as name:
         folder = Path(name).resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +89,7 @@ def folder_for(engine: str, keep: Path | None) -> Iterator[Path]:
 
 
 def last_words(folder: Path) -> list[str]:
-    """What the nodes said last."""
+    """The last lines of each node's log."""
     return [
         f"{path.stem}: {line}"
         for path in sorted(folder.glob("*.err"))
@@ -110,7 +108,7 @@ class Run:
         self._workers = workers
 
     async def main(self, keep: Path | None) -> None:
-        """All of it; when this ends, so has everything that was started."""
+        """Run the campaign; when this returns, every process has ended."""
         # Outside of all else, so that no signal interrupts the end.
         with (
             trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
@@ -140,7 +138,7 @@ class Run:
 
 
 def told(run: Run) -> list[str]:
-    """The report as lines: of everything, or of what was done until it ended."""
+    """The lines of the report, also of a run that ended early."""
     campaign = run.campaign
     if campaign is None:
         return ["nothing was done yet"]

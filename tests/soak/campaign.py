@@ -41,8 +41,6 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Report:
-    """What came of it."""
-
     seconds: float = 0.0
     troubles: Counter[str] = field(default_factory=Counter)
     slowest_recovery: tuple[float, str] = (0.0, "nothing")
@@ -54,8 +52,6 @@ class Report:
 
 
 class Campaign:
-    """See the module."""
-
     def __init__(self, cluster: Cluster, seed: int, tell: Tell, *, publishers: int = PUBLISHERS) -> None:
         self.ledger = Ledger()
         self.report = Report()
@@ -85,7 +81,7 @@ class Campaign:
         self._over = trio.current_time()
 
     async def run(self, seconds: float) -> Report:
-        """Until the time is over, or `stopping` is set; whole rounds, and a look at everything at the end."""
+        """Play whole rounds until the time is over or `stopping` is set."""
         self._over = self._began + seconds
         table = troubles_of(self._cluster)
         troubles, weights = list(table), list(table.values())
@@ -101,7 +97,7 @@ class Campaign:
         return self.finish()
 
     async def play(self, *troubles: Do) -> Report:
-        """One round of these troubles."""
+        """Play one round of these troubles."""
         async with self._listening():
             async with self._publishing():
                 for trouble in troubles:
@@ -113,7 +109,7 @@ class Campaign:
         return self.stopping.is_set() or trio.current_time() >= self._over
 
     def finish(self) -> Report:
-        """The report, of all that was done until now."""
+        """Complete the report, at any time."""
         report = self.report
         report.seconds = trio.current_time() - self._began
         report.slowest_acknowledgement = max(each.slowest for each in self.publishers)
@@ -141,7 +137,7 @@ class Campaign:
 
     @asynccontextmanager
     async def _publishing(self) -> AsyncIterator[None]:
-        """Publishers act; at the end of the block all have what they wanted."""
+        """Publishers act during the block; after it all their acts are acknowledged."""
         async with trio.open_nursery() as nursery:
             for publisher in self.publishers:
                 publisher.stopping = False
@@ -159,7 +155,7 @@ class Campaign:
     # -- what happens -------------------------------------------------------------------------------------------------
 
     async def trouble(self, do: Do, *, overlap: float = OVERLAP) -> None:
-        """Do it, and mostly wait until everybody is served again."""
+        """Cause a trouble, and usually wait until all clients have recovered."""
         name = do.__name__.replace("_", " ")
         self.recent.append(f"{trio.current_time() - self._began:.1f} s {name}")
         await do(self.scene)
@@ -169,7 +165,7 @@ class Campaign:
         await trio.sleep(self.scene.between((0.0, PAUSE)))
 
     async def _recovered(self, what: str) -> None:
-        """Until each publisher has had an acknowledgement from now on, and each listener what there is now."""
+        """Wait until each publisher had one more acknowledgement and each listener has all present records."""
         began = trio.current_time()
         done = [each.done for each in self.publishers]
         tops = {room: self.ledger.room(room).top for room in ROOMS}
@@ -188,7 +184,7 @@ class Campaign:
     # -- what is then true --------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Nobody writes: everything is there, everywhere the same."""
+        """While nobody publishes, check that all nodes have the same records and members."""
         self.report.rounds += 1
         tops = {name: self.ledger.room(name).top for name in ROOMS}
 
@@ -209,7 +205,7 @@ class Campaign:
                 await self._until_all_are_listed(node.address, name)
 
     async def _until_all_are_listed(self, address: Address, room: str) -> None:
-        """Each worker says that the listeners are there, and nobody else."""
+        """Wait until each worker lists the listeners and nobody else."""
         answers: list[Any] = []
 
         async def listed() -> bool:
@@ -219,7 +215,7 @@ class Campaign:
         await self._eventually(listed, lambda: f"{len(TRANSPORTS)} are in {room}, and its members are {answers}")
 
     async def look_at_all(self) -> None:
-        """The whole log, from its beginning, as it reads now."""
+        """Check the present state of the whole log."""
         for name in ROOMS:
             room = self.ledger.room(name)
             self.ledger.check_shown(room, await self._read(room, 0), "the log")
@@ -235,7 +231,7 @@ class Campaign:
             after = found[-1]["offset"]
 
     async def _get(self, address: Address, path: str) -> Any:
-        """Ask until there is an answer."""
+        """GET until there is an answer with status 200."""
         answers: list[Any] = []
 
         async def answered() -> bool:

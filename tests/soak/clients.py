@@ -37,7 +37,7 @@ LOSSES = (EndOfStreamError, OSError, trio.BrokenResourceError, trio.TooSlowError
 
 
 class Client:
-    """What both kinds share: one connection at a time, each to another node than the last, which can be cut."""
+    """One connection at a time, each to another node than the last one; it can be cut."""
 
     def __init__(self, name: str, nodes: Sequence[Address], dice: random.Random) -> None:
         self.name = name
@@ -51,12 +51,12 @@ class Client:
         return self._nodes[self.connections % len(self._nodes)]
 
     def cut(self) -> None:
-        """Lose the connection that it has."""
+        """Lose the present connection."""
         self._link.cancel()
 
     @contextmanager
     def _connection(self) -> Iterator[None]:
-        """Whatever ends a connection in a way that a client must be ready for ends the block."""
+        """Connect to the next node; the block ends without an error if the connection ends in an allowed way."""
         self.connections += 1
         with trio.CancelScope() as self._link:
             self._expect_within(ANSWER_PATIENCE)
@@ -74,7 +74,7 @@ class Client:
                     raise Violation(f"{self.name} may not join: {refused}") from refused
 
     def _expect_within(self, seconds: float) -> None:
-        """Lose the connection unless this is called again by then."""
+        """Lose the connection after so long, unless this is called again."""
         self._link.deadline = trio.current_time() + seconds
 
     def _check_refusal(self, status: int) -> None:
@@ -105,7 +105,7 @@ class Publisher(Client):
         self._again = False
 
     async def run(self) -> None:
-        """Act until told to stop, and until the last act is acknowledged."""
+        """Act until `stopping` is set and the last act is acknowledged."""
         while not self.is_over:
             with self._connection():
                 await self._speak()
@@ -114,7 +114,6 @@ class Publisher(Client):
 
     @property
     def is_over(self) -> bool:
-        """It was told to stop, and nothing of its is unanswered."""
         return self.stopping and self._act is None
 
     async def _speak(self) -> None:
@@ -153,7 +152,7 @@ class Publisher(Client):
         await self._pause(ACT_PAUSE)
 
     async def _say(self, friend: Chatter, act: Act) -> Any:
-        """The acknowledgement; None: it has to be asked for again."""
+        """The acknowledgement; None if the act must be repeated."""
         fields: dict[str, Any] = {"room": act.room, "key": act.name}
         match act.kind:
             case "message":
@@ -219,7 +218,7 @@ class Publisher(Client):
 
 
 class Listener(Client):
-    """Follows one room over one transport; the same guest all the time."""
+    """Follows one room over one transport, always as the same guest."""
 
     def __init__(
         self, name: str, transport: str, room: str, ledger: Ledger, nodes: Sequence[Address], dice: random.Random

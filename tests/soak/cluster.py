@@ -23,7 +23,7 @@ FAULT_LINES = 120
 
 @dataclass
 class Cluster:
-    """All that can be hurt."""
+    """The nodes and all that they depend on."""
 
     nodes: list[Node]
     database: PostgresServer | None = None
@@ -33,7 +33,6 @@ class Cluster:
     shards: list[Valkey] = field(default_factory=list)
 
     async def until_up(self) -> None:
-        """Until all nodes serve."""
         for node in self.nodes:
             await node.up.wait()
 
@@ -51,7 +50,7 @@ async def one_machine(folder: Path, *, workers: int = 2) -> AsyncIterator[Cluste
 async def two_machines(
     folder: Path, *, workers: int = 2, server: PostgresServer | None = None, name: str = "postgres"
 ) -> AsyncIterator[Cluster]:
-    """Nodes on one database, each over a network of its own, and shards. Without a `server`, on one of their own."""
+    """Nodes on one database, each behind its own link, and shards. Without a `server`, one is started."""
     with ExitStack() as stack:
         database = server or stack.enter_context(private_server())
         if server is None:
@@ -76,7 +75,7 @@ async def two_machines(
 
 @asynccontextmanager
 async def _running(cluster: Cluster) -> AsyncIterator[Cluster]:
-    """The nodes serve; at the end of the block they have ended, whatever happens."""
+    """The nodes run during the block, and have ended after it."""
     try:
         async with trio.open_nursery() as nursery:
             for node in cluster.nodes:

@@ -20,7 +20,7 @@ class Violation(Exception):  # noqa: N818  it is what the cluster did, not what 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What a publisher wants to be stored. `name` is unique in its room, and the key."""
+    """An act of a publisher. `name` is unique in its room, and the idempotency key."""
 
     kind: str
     room: str
@@ -31,12 +31,12 @@ class Act:
 
     @property
     def text(self) -> str:
-        """Of a message its name; of an edit the name of its message, and its own."""
+        """The name; for an edit the name of its message before it."""
         return f"{self.target_name} {self.name}" if self.kind == EDIT else self.name
 
 
 class Fact(NamedTuple):
-    """What never changes of a record."""
+    """The fields of a record that never change."""
 
     kind: str
     time: str
@@ -46,7 +46,7 @@ class Fact(NamedTuple):
 
 @dataclass(slots=True)
 class Shown:
-    """How a record has to read in the end."""
+    """The state that a record must have in the end."""
 
     text: str
     deleted: bool = False
@@ -55,8 +55,6 @@ class Shown:
 
 
 class Room:
-    """Everything that is known of one room."""
-
     def __init__(self, name: str) -> None:
         self.name = name
         self.facts: dict[int, Fact] = {}  # by offset, as are the next two
@@ -68,7 +66,7 @@ class Room:
         self.checked = 0  # up to this offset the log was read
 
     def agree(self, offset: int, fact: Fact, name: str, who: str) -> None:
-        """Somebody was told that this is the record at this offset; everybody is told the same."""
+        """Check a record at an offset against what others were told."""
         known = self.facts.setdefault(offset, fact)
         if known != fact:
             raise Violation(f"{self.name}/{offset} is {fact} for {who}, and was {known}")
@@ -80,7 +78,7 @@ class Room:
         self.top = max(self.top, offset)
 
     def shown(self) -> dict[int, Shown]:
-        """How each record has to read when everybody has finished: the acts applied in the order of their offsets."""
+        """The final state of each record: all acts, applied in the order of their offsets."""
         found: dict[int, Shown] = {}
         for offset, act in sorted(self.acts.items()):
             found[offset] = Shown(act.text if act.kind in (MESSAGE, EDIT) else "")
@@ -104,8 +102,6 @@ class Room:
 
 
 class Ledger:
-    """See the module."""
-
     def __init__(self) -> None:
         self.epoch = ""
         self.rooms: dict[str, Room] = {}
@@ -115,11 +111,10 @@ class Ledger:
         self.told_of_loss = 0
 
     def room(self, name: str) -> Room:
-        """What is known of it."""
         return self.rooms.setdefault(name, Room(name))
 
     def acknowledge(self, act: Act, user: str, answer: Any) -> None:
-        """A publisher was told where its act stands; it may be told so again, if it asks again."""
+        """Record an acknowledgement; the same act may be acknowledged again."""
         room, offset = self.room(act.room), answer["offset"]
         self._check_cursor(answer["cursor"], offset, act.name)
         other = room.acts.setdefault(offset, act)
@@ -133,7 +128,7 @@ class Ledger:
             room.acknowledged.add(act.name)
 
     def see(self, room: Room, record: Any, who: str) -> int:
-        """Somebody was given a record; returns its offset."""
+        """Record that a client received a record; its offset."""
         offset: int = record["offset"]
         self._check_cursor(record["cursor"], offset, who)
         kind = record.get("type", MESSAGE)
@@ -164,7 +159,7 @@ class Ledger:
             raise Violation(f"the log of {room.name} ends at {last}, and {room.top} was acknowledged or seen")
 
     def check_shown(self, room: Room, records: Sequence[Any], who: str) -> None:
-        """These records read as all acts together make them read."""
+        """Check that these records have the state that all acts together lead to."""
         shown = room.shown()
         for record in records:
             offset = self.see(room, record, who)
@@ -178,7 +173,7 @@ class Ledger:
 
 
 class Position:
-    """How far one listener has come in a room: it gets each record once, in order, or is told of a loss."""
+    """The position of one listener: it gets each record once, in order, or is told of a loss."""
 
     def __init__(self, ledger: Ledger, room: str, who: str) -> None:
         self.ledger = ledger
@@ -189,7 +184,7 @@ class Position:
         self._told = False
 
     def take(self, record: Any) -> None:
-        """The next record came."""
+        """Check the next record."""
         offset = self.ledger.see(self.room, record, self.who)
         if not self._told and offset <= self.at:
             raise Violation(f"{self.who} was given {self.room.name}/{offset} again, after {self.at}")
@@ -199,6 +194,6 @@ class Position:
         self.ledger.seen += 1
 
     def told_of_loss(self, cursor: str) -> None:
-        """It was told that something is missing, and goes on from this cursor."""
+        """The listener was told of a loss and continues from this cursor."""
         self.ledger.told_of_loss += 1
         self.cursor, self._told = cursor, True

@@ -33,7 +33,7 @@ EXPECTED_ERRORS = ("worker_hung", "worker_not_replaced", "did not finish its las
 
 
 class Node:
-    """See the module. `run` is its life; `up` is set while it serves."""
+    """`run` starts it again and again; `up` is set while it serves."""
 
     def __init__(self, name: str, folder: Path, *flags: str, workers: int) -> None:
         self.name = name
@@ -65,13 +65,13 @@ class Node:
         return [number for number, fields in all_running() if int(fields[SESSION]) in self._sessions]
 
     def workers(self) -> list[int]:
-        """Those that serve: children of the supervisor, or the only process."""
+        """The workers: children of the supervisor, or the only process."""
         if self._workers == 1:
             return [self.main]
         return [number for number, fields in all_running() if int(fields[PARENT]) == self.main]
 
     def send(self, number: signal.Signals, *processes: int) -> None:
-        """A signal to processes of this node, as far as they have not ended."""
+        """Send a signal to those of these processes that still run."""
         if self.main in processes and number in (signal.SIGKILL, signal.SIGTERM):
             self.may_end = True
         for process in set(processes).intersection(self.processes()):
@@ -92,7 +92,7 @@ class Node:
             await trio.sleep(RESTART_PAUSE)
 
     async def _live(self) -> int:
-        """From a start to the end. Returns the exit code."""
+        """Start it and wait for its end; the exit code."""
         self.may_end = False
         with self.errors.open("a") as errors:
             self._process = process = await trio.lowlevel.open_process(
@@ -115,7 +115,7 @@ class Node:
                 await process.wait()
 
     async def stop(self) -> None:
-        """Drain, in time and in good order."""
+        """Drain it. Raises Violation if it takes too long or leaves processes."""
         self._stopping.set()
         process = self._process
         assert process is not None
@@ -130,12 +130,12 @@ class Node:
             raise Violation(f"{self.name} has ended, and its processes {self.processes()} have not") from None
 
     def faults(self) -> list[str]:
-        """Lines of its log that nothing which was done to it explains: errors, and what is no line of a log."""
+        """Unexpected errors in its log, and lines that are not of a log."""
         with self.errors.open() as lines:
             return [line for line in lines if not line.startswith(COMPLAINT) and _is_fault(line)]
 
     async def kill(self) -> None:
-        """Whatever is left of it; when this returns, nothing is."""
+        """Kill all its processes, and wait until they have ended."""
         self._stopping.set()
 
         def is_gone() -> bool:

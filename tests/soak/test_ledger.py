@@ -11,7 +11,7 @@ EPOCH = "k3f9"
 
 
 def json_of(act: Act, offset: int, **more: Any) -> dict[str, Any]:
-    """A record as it is pushed."""
+    """A record as listeners get it."""
     found = {"offset": offset, "cursor": f"{EPOCH}-{offset}", "user": {"id": "u_1"}, "time": f"t{offset}"}
     if act.kind != MESSAGE:
         found |= {"type": act.kind, "target": act.target}
@@ -25,7 +25,7 @@ def said(*names: str) -> list[Act]:
 
 
 class Played:
-    """A ledger, a room whose acts were acknowledged, and the log as it has to be."""
+    """A ledger with acknowledged acts in one room, and the log that it should have."""
 
     def __init__(self, *acts: Act) -> None:
         self.ledger = Ledger()
@@ -163,7 +163,7 @@ def test_a_listener_who_is_shown_another_record(played: Played) -> None:
 
 @pytest.fixture
 def changed() -> Played:
-    """Of a, which was edited twice and has two reactions; and b, which was edited and deleted."""
+    """Message a was edited twice and has two reactions; b was edited and deleted."""
 
     def on(kind: str, target: int, name: str) -> Act:
         return Act(kind, "lobby", name, target, "_ab"[target], "+" if kind == REACTION else "")

@@ -18,7 +18,7 @@ def no_word(line: str) -> None:
 
 
 def check(campaign: Campaign, report: Report, nodes: int) -> None:
-    """It was a round as it should be: something was killed, and everybody recovered from each trouble."""
+    """Something was killed, and all clients recovered from each trouble."""
     ledger = campaign.ledger
     assert report.rounds == 1
     assert ledger.told_of_loss == 0

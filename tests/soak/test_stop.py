@@ -24,7 +24,7 @@ FAREWELL_SHARE = "its last words"
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where folders are made, by a soak whose node nobody starts."""
+    """The folder for temporary files, in a soak whose node is never started."""
 
     @asynccontextmanager
     async def still(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
@@ -42,7 +42,7 @@ def run() -> int:
 
 
 def left_in(folder: Path) -> list[str]:
-    """Files in it, and processes that began there."""
+    """Files in a folder, and processes that have it as their working directory."""
     found = [path.name for path in folder.iterdir()]
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():

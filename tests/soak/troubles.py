@@ -30,29 +30,25 @@ AWAY = (1.0, 7.0)
 
 @dataclass
 class Scene:
-    """The cluster, who is connected, and what was done so far."""
-
     cluster: Cluster
     clients: Sequence[Client]
     dice: random.Random
     signals: Counter[str] = field(default_factory=Counter)  # by name of the signal, each process
 
     def node(self) -> Node:
-        """One of them."""
         return self.dice.choice(self.cluster.nodes)
 
     def worker(self, node: Node) -> list[int]:
-        """One of a node, if it has any at this moment."""
+        """One of a node's workers, if it has any now."""
         workers = node.workers()
         return [self.dice.choice(workers)] if workers else []
 
     def send(self, node: Node, number: signal.Signals, processes: Sequence[int]) -> None:
-        """A signal to these processes."""
         self.signals[number.name] += len(processes)
         node.send(number, *processes)
 
     async def hold(self, node: Node, processes: Sequence[int], seconds: float) -> None:
-        """They stand still for so long."""
+        """Stop these processes for so many seconds."""
         self.send(node, STOP, processes)
         try:
             await trio.sleep(seconds)
@@ -60,11 +56,11 @@ class Scene:
             node.send(GO, *processes)
 
     def between(self, bounds: tuple[float, float]) -> float:
-        """Some seconds."""
+        """Random seconds."""
         return self.dice.uniform(*bounds)
 
     async def execute(self, statement: str) -> None:
-        """At the database, on a connection of our own."""
+        """Execute a statement on a new connection to the database."""
         assert self.cluster.database is not None
         database = self.cluster.database
         with suppress(psycopg.OperationalError):  # it is away: another trouble is under way
@@ -160,7 +156,7 @@ async def cut_database(it: Scene) -> None:
 
 
 async def cut_behind_commit(it: Scene) -> None:
-    """The commit arrives, and its answer does not."""
+    """The database gets the commit, and the node does not get the answer."""
     link = it.dice.choice(it.cluster.links)
     link.cut_behind(b"COMMIT")
     await trio.sleep(it.between(AWAY))
@@ -270,7 +266,7 @@ ON_SHARDS: dict[Do, int] = {restart_shard: 2, stop_shard: 1, forget_all: 1}
 
 
 def troubles_of(cluster: Cluster) -> dict[Do, int]:
-    """All that can be done to it."""
+    """The troubles that this cluster can have."""
     found = dict(EVERYWHERE)
     if cluster.database is not None:
         found |= ON_A_DATABASE

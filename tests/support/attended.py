@@ -28,7 +28,7 @@ class Attended(Parked):
         self.on_tick: Callable[[float], None] = self.ticks.append
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Let everything run until something is so."""
+        """Wait until a condition holds."""
         with trio.fail_after(PATIENCE):
             while not condition():  # noqa: ASYNC110  any condition, and some of them are the kernel's
                 await trio.sleep(0.01)
@@ -44,7 +44,7 @@ class Attended(Parked):
 
 @asynccontextmanager
 async def attended(**options: Any) -> AsyncIterator[Attended]:
-    """Runs until the end of the block; then everything is given back. No cap of a network unless the test sets it."""
+    """Connections with a poller that runs during the block; without a cap per network by default."""
     it = Attended(**options)
     try:
         async with trio.open_nursery() as nursery:

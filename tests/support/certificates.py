@@ -32,7 +32,7 @@ def certificate(folder: Path, name: str = "server", *, names: tuple[str, ...] = 
 
 
 def trusting(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    """A client that knows the authority, and perhaps one version only."""
+    """A client's context that trusts the authority, perhaps for one TLS version only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)
     if version is not None:
@@ -45,7 +45,7 @@ trusting_any = cache(trusting)
 
 
 def client_hello() -> bytes:
-    """What OpenSSL begins with."""
+    """A ClientHello of OpenSSL."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = trusting_any().wrap_bio(incoming, outgoing, server_hostname=NAMES[0])
     with suppress(ssl.SSLWantReadError):

@@ -29,7 +29,7 @@ from tests.support.scripted import ENDLESS, HERE, LineEncoder, LineEncoding, Pee
 
 
 class SmallSettings(Settings):
-    """Smaller than an operator may have them, so that a handful of messages is thousands."""
+    """Without bounds, so that limits can be a few messages."""
 
     def __post_init__(self) -> None:
         """No bounds."""
@@ -94,7 +94,7 @@ class ControlledLog(MemoryLog):
             self.waiting -= 1
 
     def commit_elsewhere(self, drafts: Sequence[Draft]) -> list[Record]:
-        """What another process stores: nobody here is told."""
+        """Store what another process would: this one is not told."""
         outcomes = self._note(MemoryLog._commit(self, drafts))
         return [outcome.record for outcome in outcomes if isinstance(outcome, Stored)]
 
@@ -120,18 +120,18 @@ class ControlledLog(MemoryLog):
             super()._begin_commit(drafts, done)
 
     async def _commit_late(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
-        """Others may read what is stored, and store more, before its own process hears of it."""
+        """Commit now, and tell the own process later."""
         outcome = capture(self._commit, drafts)
         await trio.sleep(self.commit_delay)
         done(outcome)
 
     def records(self, room: str) -> dict[int, Record]:
-        """What is kept of a room, by offset, as it reads now."""
+        """The present records of a room, by offset."""
         return self._any(room).records
 
 
 class Chatting:
-    """A hub at work. `faults` are those that a test plants: any other fails it."""
+    """A running hub with its log."""
 
     def __init__(self, settings: SmallSettings, *, shared: bool, beside: "Chatting | None" = None) -> None:
         self.log: ControlledLog = ControlledLog(shared=shared, beside=None if beside is None else beside.log)
@@ -150,20 +150,20 @@ class Chatting:
         return Peer(next(self.numbers), space=space, network=network)
 
     def news(self, records: Sequence[Record]) -> None:
-        """What the log calls."""
+        """The log's callback."""
         self.hub.news(records)
         self.spread({record.room: record.offset for record in records})
 
     def elsewhere(self, *drafts: Draft) -> int:
-        """Another process stores these, and no hint of it comes; the offset of the last one."""
+        """Store records as another process, without a hint to this one; the last offset."""
         return self.log.commit_elsewhere(drafts)[-1].offset
 
     def elsewhere_said(self, name: str, *texts: str) -> int:
-        """The same for messages in one room."""
+        """The same for texts in one room."""
         return self.elsewhere(*(Draft(name, "u_9", "Zoe", text) for text in texts))
 
     async def join(self, peer: Peer, name: str, *, back: int = 0, encoding: LineEncoding | None = None) -> Member:
-        """Become a member from `back` messages ago on. Raises LogError."""
+        """Join, from `back` messages ago on. Raises LogError."""
         async with self.hub.using(name, peer.network) as room:
             cursor = max(room.last - back, 0)
             member = self.hub.attach(
@@ -181,7 +181,6 @@ class Chatting:
         for peer in peers:
             await self.join(peer, name, back=back)
         return peers
-
     def leave(self, member: Member) -> None:
         peer = member.connection
         assert isinstance(peer, Peer)
@@ -189,16 +188,16 @@ class Chatting:
         self.hub.leave(member)
 
     async def load(self, *names: str, network: str = HERE) -> None:
-        """Bring rooms into memory. Raises LogError."""
+        """Load rooms. Raises LogError."""
         await self.hub.load(names, network)
 
     async def poll(self, peer: Peer, *names: str) -> PollWaiter:
-        """Hold a poll for whatever comes next."""
+        """Hold a poll."""
         await self.hub.load(names, peer.network)
         return self.hold_now(peer, names)
 
     def hold_now(self, peer: Peer, names: Iterable[str]) -> PollWaiter:
-        """The same for rooms that are in memory."""
+        """Hold a poll for rooms that are in memory."""
         rooms = [self.hub.rooms[name] for name in names]
         waiter = PollWaiter(connection=peer, principal=peer.principal, limit=50, many=len(rooms) > 1, keep_alive=True)
         peer.waiter = waiter
@@ -206,7 +205,7 @@ class Chatting:
         return waiter
 
     async def publish(self, name: str, *texts: str) -> None:
-        """Publish, and let everything that follows from it happen. Raises LogError."""
+        """Publish, and wait until everything is delivered. Raises LogError."""
         results: list[Stored | LogError] = []
         with self.together():
             for text in texts:
@@ -218,11 +217,11 @@ class Chatting:
         assert len(results) == len(texts)
 
     def together(self) -> AbstractContextManager[None]:
-        """What is published in here is stored in one group."""
+        """Publishes in this block are stored in one group."""
         return together(self.log._groups)
 
     async def until_idle(self) -> None:
-        """Until nobody can do anything more without time passing."""
+        """Wait until no task can run."""
         await trio.testing.wait_all_tasks_blocked()
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:

@@ -22,7 +22,7 @@ def run_with_jumps(
     test: Callable[[], Awaitable[Any]], *, clock: trio.abc.Clock | None, instruments: Sequence[trio.abc.Instrument],
     pace: float = PACE, quiet: float = QUIET,
 ) -> Any:  # fmt: skip
-    """What pytest-trio calls in place of `trio.run`."""
+    """Called by pytest-trio in place of `trio.run`."""
     jumping = trio.testing.MockClock(rate=pace, autojump_threshold=quiet)
     return trio.run(test, clock=clock or jumping, instruments=instruments)
 

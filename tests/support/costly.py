@@ -39,7 +39,7 @@ def request(body: bytes = b"", *fields: bytes, target: bytes = b"/rooms/lobby/me
 
 
 def http(wire: bytes) -> None:
-    """What the server does with one request, but for the answer."""
+    """Do with one request what the server does, without the answer."""
     with suppress(HttpError, MessageError):
         end = find_head_end(wire, 0, HEAD_LIMITS)
         head = parse_head(wire[:end], HEAD_LIMITS)
@@ -55,7 +55,7 @@ def http(wire: bytes) -> None:
 
 
 def frames(wire: bytes) -> None:
-    """What the server does with one read of frames: every turn of it."""
+    """Do with one read of frames what the server does."""
     rest, assembly, more = wire, None, True
     while more:
         events, rest, assembly, more = receive(rest, assembly, FRAME_LIMITS)
@@ -66,7 +66,7 @@ def frames(wire: bytes) -> None:
 
 
 def _filled(one: str, size: int) -> str:
-    """As many of these as fit into a number of bytes."""
+    """As many copies as fit into a number of bytes."""
     return one * (size // len(one.encode("utf-8", "surrogatepass")))
 
 
@@ -212,7 +212,7 @@ READS: dict[str, bytes] = {
 
 
 def costs() -> Mapping[str, Callable[[], None]]:
-    """What to call for each."""
+    """A function for each input."""
     found = {name: partial(http, wire) for name, wire in REQUESTS.items()}
     found.update({name: partial(frames, wire) for name, wire in READS.items()})
     return found

@@ -14,5 +14,5 @@ EXPLORED = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 
 
 def examples(count: int) -> settings:
-    """A decorator: so many, unless more are asked for."""
+    """A decorator: try so many examples, unless more are asked for."""
     return settings(max_examples=EXPLORED or count)

@@ -31,7 +31,7 @@ MAX_CUTS = 8
 
 
 def feed(run: Runner[Outcome], wire: bytes, *, trailing: bytes = b"") -> Outcome:
-    """What `wire` means, however it arrives. `trailing` must be left alone, and change nothing."""
+    """The meaning of `wire`, which must not depend on how it is cut; `trailing` must be left alone."""
     outcome, rest = run([wire])
     ended = rest is None
     assert run(wire[at : at + 1] for at in range(len(wire))) == (outcome, rest), "a byte at a time"
@@ -54,13 +54,12 @@ def cuts(size: int) -> st.SearchStrategy[list[int]]:
 
 
 def pieces(wire: bytes, at: list[int]) -> list[bytes]:
-    """`wire`, cut."""
     edges = [0, *sorted(at), len(wire)]
     return [wire[start:end] for start, end in pairwise(edges) if end > start]
 
 
 def head_runner(limits: HeadLimits = HeadLimits()) -> Runner[Head | Refused | None]:  # noqa: B008 (frozen)
-    """A connection in its HEAD phase. None: still incomplete."""
+    """A connection in its HEAD phase; None while the head is incomplete."""
 
     def run(parts: Iterable[bytes]) -> tuple[Head | Refused | None, bytes | None]:
         buffer = bytearray()
@@ -105,7 +104,7 @@ def take_frames(
     assembly: Assembly | None = None,
     limits: FrameLimits = FrameLimits(),  # noqa: B008 (frozen)
 ) -> tuple[list[Event], bytes, Assembly | None]:
-    """Every whole frame of these bytes, in as many calls as it takes."""
+    """All whole frames of these bytes."""
     taken: list[Event] = []
     more = True
     while more:

@@ -35,7 +35,7 @@ _NUMBER_BYTES = 8
 
 
 class _Start(msgspec.Struct):
-    """What is asked of the process that forks."""
+    """A request to the process that forks."""
 
     modules: list[str]  # of the first `main` is run
     arguments: list[str]
@@ -56,7 +56,6 @@ class Forked:
         self.returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; the exit code."""
         if self.returncode is None:
             self.ended.settimeout(timeout)
             self.returncode = _number(self.ended)
@@ -64,7 +63,7 @@ class Forked:
         return self.returncode
 
     def poll(self) -> int | None:
-        """The exit code, once it has ended."""
+        """The exit code, or None while it runs."""
         with suppress(BlockingIOError):
             return self.wait(0.0)
         return None
@@ -111,7 +110,7 @@ def fork(
 
 
 class Running:
-    """A forked process for coroutines; what the tests use of `trio.Process`."""
+    """A forked process for coroutines, with the part of `trio.Process` that tests use."""
 
     def __init__(self, forked: Forked, stdin: int, stdout: int, stderr: int) -> None:
         """The descriptors are our ends of its pipes, or negative."""
@@ -127,7 +126,6 @@ class Running:
         return self._forked.poll()
 
     async def wait(self) -> int:
-        """Wait for its end; the exit code."""
         async with self._waiting:
             if self.returncode is None:
                 await trio.lowlevel.wait_readable(self._forked.ended)
@@ -190,7 +188,7 @@ def _tell(whom: socket.socket, number: int) -> None:
 
 @cache
 def _forker() -> socket.socket:
-    """Start the process that forks, once; the socket on which it is asked."""
+    """Start the process that forks, once; the socket for requests."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-m", __name__, str(its.fileno())]
     with its:
@@ -210,7 +208,7 @@ def _forker() -> socket.socket:
 
 
 def _serve(asked: socket.socket) -> None:
-    """Fork when asked, and tell of each process its number and how it ended."""
+    """Fork on request, and report each process's number and exit code."""
     one_ended, wake = socket.socketpair()
     wake.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -251,7 +249,7 @@ def _fork(start: _Start, descriptors: list[int]) -> int:
 
 
 def _become(start: _Start, descriptors: list[int]) -> None:
-    """Be a process that has just been started, and end."""
+    """Set up the new process, run it, and exit."""
     code: object = 1
     try:
         for number, descriptor in enumerate(descriptors):

@@ -13,7 +13,7 @@ from chatserver.log.memory import MemoryLog
 
 
 def beside(commit: Callable[[Sequence[Draft]], Awaitable[Outcomes]]) -> Begin:
-    """An engine that commits beside everything else, as a thread does, and is never cancelled."""
+    """An engine that commits in a task of its own, which is never cancelled."""
 
     async def store(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         try:
@@ -40,7 +40,7 @@ async def append(log: Log | GroupWriter, draft: Draft) -> Stored:
 
 @contextmanager
 def together(groups: GroupWriter) -> Iterator[None]:
-    """What is submitted in here comes as what comes during a commit does: in as few groups as may be."""
+    """Drafts submitted in this block are committed in as few groups as possible."""
     if groups._committing:
         yield
         return
@@ -58,7 +58,6 @@ class LateLog(MemoryLog):
     """Waits for something before each commit."""
 
     async def before_commit(self) -> None:
-        """What it waits for."""
         raise NotImplementedError
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
@@ -70,7 +69,7 @@ class LateLog(MemoryLog):
 
 
 class GatedLog(LateLog):
-    """Commits when it is told to."""
+    """Waits with its commits until `release` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +77,5 @@ class GatedLog(LateLog):
         self.release = trio.Event()
 
     async def before_commit(self) -> None:
-        """Until it is released."""
         self.asked.set()
         await self.release.wait()

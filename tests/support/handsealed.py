@@ -25,7 +25,7 @@ KEY_UPDATE = b"\x18\x00\x00\x01\x00"
 
 
 class Sealer:
-    """Seals what the peer's own library would not, in the place of its next record."""
+    """Encrypts a record that no TLS library would make, in place of the peer's next one."""
 
     def __init__(self, peer: Peer, suite: str, secret: bytes) -> None:
         self._peer = peer
@@ -33,13 +33,13 @@ class Sealer:
         self._secret = secret
 
     async def send(self, kind: int, data: bytes) -> None:
-        """One record of this type."""
+        """Send one record of this type."""
         await self._peer.transport.send_all(seal(self._suite, self._secret, self._peer.sends, kind, data))
 
 
 @asynccontextmanager
 async def handsealed(address: Address, folder: Path) -> AsyncIterator[tuple[Peer, Sealer]]:
-    """Connect over TLS 1.3; `folder` is for the keys."""
+    """Connect over TLS 1.3; the keys are written to `folder`."""
     keys = folder / "keys"
     keys.unlink(missing_ok=True)
     context = trusting(ssl.TLSVersion.TLSv1_3)

@@ -8,18 +8,16 @@ from tests.support.parked import Parked
 
 
 class House(Parked):
-    """The test lets peers in, and asks whether room is made for another."""
-
     def let_in(
         self, address: str, state: State = State.HEAD, *, sent: bytes = b""
     ) -> tuple[Connection, socket.socket]:  # fmt: skip
-        """A connection that was admitted; `admit` must not be short of places, or it reclaims."""
+        """Admit a connection; with few places left this reclaims others."""
         connection, peer = self.place(state, address=address, small=False)
         connection.inbox = sent
         return connection, peer
 
     def comes(self, address: str) -> bool:
-        """Whether room is made for a newcomer from there."""
+        """Whether room is made for a newcomer from this address."""
         return self.admission.make_room(self.admission._by_network.get(network_of(address), 0))
 
     def reasons(self) -> list[object]:

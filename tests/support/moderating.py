@@ -17,18 +17,18 @@ from tests.support.tokens import bearer, secret_file, token
 
 @asynccontextmanager
 async def moderated(folder: Path, **settings: Any) -> AsyncIterator[Serving]:
-    """A server where people sign in, moderators among them."""
+    """A server with token sign-in."""
     async with serving(token_key=(secret_file(folder),), **settings) as server:
         yield server
 
 
 def signed_in(sub: str, **chat: Any) -> dict[str, str]:
-    """The headers of somebody with a token; `chat` is its claim of that name."""
+    """The headers of a user with a token; `chat` is its claim of that name."""
     return bearer(token(sub=sub, name=sub.title(), chat=chat or None))
 
 
 def guest(name: str) -> dict[str, str]:
-    """The headers by which a guest is the same one each time."""
+    """The headers of a guest with a fixed session."""
     return {"Cookie": f"chat_session={name:-<20}"}
 
 
@@ -36,7 +36,7 @@ MODERATOR = signed_in("u_mod", role="moderator")
 
 
 async def id_of(address: Address, who: dict[str, str]) -> str:
-    """Somebody's public id."""
+    """The public id of a user."""
     async with chatter(address, headers=who) as it:
         user_id: str = it.hello["user"]["id"]
         return user_id
@@ -54,7 +54,7 @@ async def moderate(
 
 
 async def sanction(address: Address, room: str = "lobby", *, source: str = "", **fields: Any) -> Any:
-    """Make one; the body of the 201."""
+    """Mute or ban; the body of the 201."""
     answer = await moderate(address, "POST", f"/rooms/{room}/sanctions", source=source, **fields)
     assert answer.status == 201, answer
     return answer.json

@@ -41,27 +41,27 @@ _ENDING = (State.CLOSING, State.LINGERING)
 
 @dataclass
 class Recorder:
-    """What happened to which connection, in order; a test may hang code on an event."""
+    """Records events of connections in order; a test may set a function for an event."""
 
     events: list[tuple[str, Connection, object]] = field(default_factory=list)
     on: dict[str, Callable[[Connection], object]] = field(default_factory=dict)
 
     def note(self, event: str, connection: Connection, detail: object) -> bool:
-        """Write it down, and do what the test wants; whether that said that there is more to do."""
+        """Record an event and call the test's function for it; its result."""
         self.events.append((event, connection, detail))
         return bool(self.on[event](connection)) if event in self.on else False
 
     def of(self, event: str) -> list[Connection]:
-        """The connections to which something happened, in order."""
+        """The connections of an event, in order."""
         return [connection for name, connection, _ in self.events if name == event]
 
     def details(self, event: str) -> list[object]:
-        """What came with it."""
+        """The details of an event, in order."""
         return [detail for name, _, detail in self.events if name == event]
 
 
 class RecordingHandler(Handler):
-    """Attends to every state but the ends, which have a handler of their own."""
+    """Handles every state except the last two, which have their own handler."""
 
     def __init__(self, connections: Connections, recorder: Recorder) -> None:
         super().__init__(connections)
@@ -94,7 +94,7 @@ class RecordingHandler(Handler):
 
 
 class WatchedReadiness(Readiness):
-    """The real one, and what it has been asked to report and has not reported yet."""
+    """The real readiness, which also keeps what each descriptor is armed for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class WatchedReadiness(Readiness):
 
 
 class Parked:
-    """`Connections` and their admission; the test plays poller and clock. All states are bound, with any context."""
+    """`Connections` with admission; the test plays poller and clock. States allow any context."""
 
     def __init__(
         self, *, total: int = 1000, listen: bool = False, now: float = 0.0,
@@ -147,19 +147,18 @@ class Parked:
 
     @property
     def listener(self) -> Listener:
-        """The only one."""
         [listener] = self.listeners
         return listener
 
     def knock(self) -> socket.socket:
-        """A client of the listener; non-blocking, and connected at once since the kernel does that."""
+        """A new client of the listener, connected and non-blocking."""
         peer = socket.create_connection(self.address)
         peer.setblocking(False)
         self.peers.append(peer)
         return peer
 
     def inside(self) -> list[Connection]:
-        """The connections that were let in and have not gone."""
+        """The open connections."""
         return [connection for connection in self.connections.table if connection is not None]
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
@@ -167,19 +166,19 @@ class Parked:
         self.admission.release(connection.network)
 
     def of(self, event: str) -> list[Connection]:
-        """The connections to which something happened, in order."""
+        """The connections of an event, in order."""
         return self.recorder.of(event)
 
     def details(self, event: str) -> list[object]:
-        """What came with it."""
+        """The details of an event, in order."""
         return self.recorder.details(event)
 
     def connect(self, *, small: bool = True, address: str = "192.0.2.1") -> tuple[Connection, socket.socket]:
-        """A connection that was admitted, and the peer's end of it."""
+        """An admitted connection, and the peer's end of it."""
         return self._adopt(pair(small=small), address)
 
     def connect_tcp(self) -> tuple[Connection, socket.socket]:
-        """The same over loopback: what shutdown and reset mean there, a socket pair does not know."""
+        """The same over TCP, where shutdown and reset differ from a socket pair's."""
         return self._adopt(tcp_pair(), "192.0.2.1")
 
     def _adopt(self, ends: tuple[socket.socket, socket.socket], address: str) -> tuple[Connection, socket.socket]:
@@ -189,7 +188,7 @@ class Parked:
         return self.connections.adopt(ours.detach(), address), peer
 
     def place(self, state: State, context: object = None, **options: Any) -> tuple[Connection, socket.socket]:
-        """The same, put into a state without a way there."""
+        """The same, put into a state directly."""
         connection, peer = self.connect(**options)
         connection.state = state
         connection.context = context
@@ -198,11 +197,11 @@ class Parked:
         return connection, peer
 
     def armed(self, connection: Connection) -> int:
-        """What the kernel is to report of it once."""
+        """The events that it is armed for."""
         return self.readiness.armed.get(connection.descriptor, 0)
 
     def turn_over(self) -> None:
-        """Let the poller and the scheduler do all that can be done now."""
+        """Run poller and scheduler until nothing is left to do."""
         for _ in range(MANY_ROUNDS):
             self.poller._gather()
             if self.connections.scheduler.idle:
@@ -211,7 +210,7 @@ class Parked:
         raise AssertionError("there is no end of it")
 
     def run_rounds(self) -> None:
-        """The scheduler alone: what waits in its queues."""
+        """Run the scheduler until its queues are empty."""
         for _ in range(MANY_ROUNDS):
             if self.connections.scheduler.idle:
                 return
@@ -219,7 +218,7 @@ class Parked:
         raise AssertionError("there is no end of it")
 
     def turn(self, *, seconds: float) -> list[Connection]:
-        """Let time pass, punctually. Returns those whose handler was told of the end of their time."""
+        """Let time pass tick by tick; the connections that expired."""
         before = len(self.of("expired"))
         for _ in range(round(seconds / TICK)):
             self.now = next_tick(self.connections.wheel)
@@ -229,7 +228,7 @@ class Parked:
         return self.of("expired")[before:]
 
     def drain(self, connection: Connection, peer: socket.socket) -> bytes:
-        """What the peer reads until we have nothing left to write."""
+        """Let the peer read until nothing is left to write; what it has read."""
         received = bytearray()
         while connection.blocked:
             received += take(peer)
@@ -237,7 +236,6 @@ class Parked:
         return bytes(received + take(peer))
 
     def close(self) -> None:
-        """Everything, the peers' ends too."""
         self.recorder.on.clear()
         self.connections.close_all(Reason.DRAINING)
         for listener in self.listeners:
@@ -248,13 +246,12 @@ class Parked:
 
 
 def next_tick(wheel: Wheel) -> float:
-    """When the next tick begins, on the clock of the wheel."""
+    """The time of the next tick, on the wheel's clock."""
     return wheel._origin + (wheel.current + 1) * TICK
 
 
 @contextmanager
 def parked(**settings: Any) -> Iterator[Parked]:
-    """A `Parked` that is gone afterwards."""
     made = Parked(**settings)
     try:
         yield made
@@ -273,7 +270,7 @@ def pair(*, small: bool = True) -> tuple[socket.socket, socket.socket]:
 
 
 def tcp_pair(*, receive_buffer: int = 0) -> tuple[socket.socket, socket.socket]:
-    """The same over loopback: for what only TCP does, such as RST; and a peer's window."""
+    """The same over TCP: for RST, or a peer's window."""
     peer = socket.socket()
     if receive_buffer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -286,7 +283,7 @@ def tcp_pair(*, receive_buffer: int = 0) -> tuple[socket.socket, socket.socket]:
 
 
 def take(peer: socket.socket, limit: int = 1 << 30) -> bytes:
-    """At most `limit` bytes of what the peer can read now."""
+    """Read at most `limit` bytes that have arrived."""
     taken = bytearray()
     while len(taken) < limit:
         try:
@@ -300,7 +297,7 @@ def take(peer: socket.socket, limit: int = 1 << 30) -> bytes:
 
 
 def ended(peer: socket.socket) -> bool:
-    """Whether the peer reads FIN now."""
+    """Whether FIN has arrived."""
     try:
         return peer.recv(1) == b""
     except BlockingIOError:
@@ -308,12 +305,12 @@ def ended(peer: socket.socket) -> bool:
 
 
 def reset(peer: socket.socket) -> None:
-    """Close so that the other side gets RST."""
+    """Close with RST."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
 
 
 def descriptors(process: int | str = "self") -> int:
-    """Descriptors that this process, or on Linux any of ours, has open."""
+    """Open descriptors of this process, or on Linux of any process of this user."""
     folder = Path(f"/proc/{process}/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
     return sum(1 for _ in folder.iterdir())

@@ -6,7 +6,7 @@ import trio
 
 
 class Link:
-    """Forwards to a port of this host while it is whole: `port` is its own."""
+    """Forwards from its own `port` to a port of this host until it is cut."""
 
     def __init__(self, to: int) -> None:
         self._to = to
@@ -16,15 +16,15 @@ class Link:
         self.port = 0
 
     def cut(self) -> None:
-        """Nothing arrives from now on."""
+        """Forward nothing from now on."""
         self._whole = trio.Event()
 
     def cut_behind(self, words: bytes) -> None:
-        """What has these words from the client arrives yet, and nothing else."""
+        """Cut behind the next data that contains these words."""
         self._last_words = words
 
     def mend(self) -> None:
-        """What was held back arrives, and what follows."""
+        """Forward again, first what was held back."""
         self._last_words = b""
         self._whole.set()
 

@@ -35,7 +35,7 @@ WEBSOCKET_ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # what RFC 6455 section 1.3 s
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and how to speak TLS to it if it does."""
+    """The address of a server, with a TLS context if it speaks TLS."""
 
     host: str
     port: int
@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The code of an error answer, whose form is checked on the way."""
+        """The code of an error answer, after a check of its form."""
         assert self.headers["content-type"] == "application/json"
         error = self.json["error"]
         assert error["message"]
@@ -72,11 +72,11 @@ class Answer:
 
 
 class EndOfStreamError(Exception):
-    """The server closed or reset the connection; what had come before is the argument."""
+    """The server closed or reset the connection; the argument is the data from before."""
 
 
 class RefusedError(Exception):
-    """Another status came than was needed to go on; the answer's head is the argument."""
+    """An unexpected status; the argument is the answer's head."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer)
@@ -99,7 +99,7 @@ class Peer:
             await self.stream.send_all(data)
 
     async def drip(self, data: bytes, *, size: int = 1, pause: float) -> None:
-        """Send a few bytes at a time until all are sent or the server is gone."""
+        """Send a few bytes at a time until all are sent or the server closes."""
         try:
             for at in range(0, len(data), size):
                 await self.send(data[at : at + size])
@@ -108,11 +108,11 @@ class Peer:
             pass  # the server hung up: what a test of a dripping peer waits for
 
     async def end(self) -> None:
-        """FIN: nothing more from this side."""
+        """Send FIN."""
         await self.transport.send_eof()
 
     def reset(self) -> None:
-        """RST: gone without a word."""
+        """Close with RST."""
         self.transport.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.transport.socket.close()
 
@@ -129,7 +129,7 @@ class Peer:
         self.buffer += data
 
     async def until(self, mark: bytes) -> bytes:
-        """Everything up to and including a mark."""
+        """Read up to and including a mark."""
         while mark not in self.buffer:
             await self.more()
         taken, _, self.buffer = self.buffer.partition(mark)
@@ -142,7 +142,7 @@ class Peer:
         return taken
 
     async def rest(self) -> bytes:
-        """Everything until the server closes."""
+        """Read until the server closes."""
         try:
             while True:
                 await self.more()
@@ -151,7 +151,7 @@ class Peer:
             return taken
 
     async def head(self) -> Answer:
-        """The head of an answer; its body is still to come."""
+        """Read the head of an answer."""
         lines = (await self.until(b"\r\n\r\n")).decode("ascii").removesuffix("\r\n\r\n").split("\r\n")
         version, status, _ = lines[0].split(" ", 2)
         assert version == "HTTP/1.1"
@@ -164,7 +164,7 @@ class Peer:
         return Answer(int(status), headers, b"")
 
     async def response(self, *, head_only: bool = False) -> Answer:
-        """A whole answer."""
+        """Read a whole answer."""
         head = await self.head()
         size = 0 if head_only or head.status == 204 else int(head.headers["content-length"])
         return Answer(head.status, head.headers, await self.take(size))
@@ -172,7 +172,7 @@ class Peer:
     async def request(
         self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Ask and wait."""
+        """Send a request and read the answer."""
         await self.send(request(method, path, body, headers=headers))
         return await self.response(head_only=method == "HEAD")
 
@@ -188,7 +188,7 @@ def request(method: str, path: str, body: bytes = b"", *, headers: Mapping[str, 
 
 @asynccontextmanager
 async def connect(address: Address, *, receive_buffer: int = 0, source: str = "") -> AsyncIterator[Peer]:
-    """Connect, from a source if it matters; a small receive buffer makes a slow reader's window small at once."""
+    """Connect, perhaps from a source address and with a small receive buffer, as of a slow reader."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     connecting = trio.socket.socket(family, socket.SOCK_STREAM)
     if receive_buffer:
@@ -218,13 +218,13 @@ async def ask(
     address: Address, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None,
     source: str = "",
 ) -> Answer:  # fmt: skip
-    """One request on a connection of its own."""
+    """Send one request on a new connection."""
     async with connect(address, source=source) as peer:
         return await peer.request(method, path, body, headers={"Connection": "close", **(headers or {})})
 
 
 async def publish(address: Address, room: str, text: str, **fields: Any) -> Any:
-    """Say something as the guest of this address; returns the body of the 201."""
+    """Publish as the guest of this address; the body of the 201."""
     body = json.dumps({"text": text, **fields}).encode()
     answer = await ask(address, "POST", f"/rooms/{room}/messages", body, headers={"Content-Type": "application/json"})
     assert answer.status == 201, answer
@@ -232,7 +232,7 @@ async def publish(address: Address, room: str, text: str, **fields: Any) -> Any:
 
 
 async def read_all(address: Address, room: str) -> list[Any]:
-    """Every message that the log has of a room in which none was ever removed."""
+    """All messages of a room from which none was removed."""
     found: list[Any] = []
     while True:
         answer = await ask(address, "GET", f"/rooms/{room}/messages?after={len(found)}&limit=200")
@@ -291,7 +291,7 @@ class ClosedError(Exception):
 
 
 class Chatter:
-    """A chat.v1 client, one task at a time. What it did not ask for waits until `next` asks for its type."""
+    """A chat.v1 client for one task. Messages that nobody asked for stay until `next` asks for their type."""
 
     def __init__(self, peer: Peer, handshake: Answer = Answer(101, {}, b"")) -> None:
         self.peer = peer
@@ -310,7 +310,7 @@ class Chatter:
         await self.peer.send(say(**message))
 
     async def hear(self) -> Any:
-        """The next message, whatever it is."""
+        """The next message of any type."""
         if self._heard:
             return self._heard.popleft()
         while True:
@@ -338,11 +338,11 @@ class Chatter:
             self._ending = ClosedError(int(event.code), event.reason or "")
 
     async def next(self, *kinds: str) -> Any:
-        """The next message of one of these types; others stay for later."""
+        """The next message of one of these types; others are kept."""
         return await self._first(lambda message: message["type"] in kinds)
 
     async def ask(self, kind: str, **fields: Any) -> Any:
-        """Send with an id of its own and wait for the answer that carries it."""
+        """Send a message with a new id and wait for the answer with that id."""
         self._count += 1
         id_ = f"q{self._count}"
         await self.say(type=kind, id=id_, **fields)
@@ -358,7 +358,7 @@ class Chatter:
             self._heard.extendleft(reversed(passed))
 
     async def closed(self) -> ClosedError:
-        """Wait for the close frame; every message before it is dropped."""
+        """Wait for the close frame; drop all messages before it."""
         try:
             while True:
                 await self.hear()
@@ -366,13 +366,13 @@ class Chatter:
             return closed
 
     async def close(self, code: int = 1000) -> None:
-        """The close handshake, in good order."""
+        """Do the close handshake."""
         await self.peer.send(frame(code.to_bytes(2, "big"), opcode=8))
         await self.closed()
 
 
 async def open_websocket(peer: Peer, *, path: str = "/ws", headers: Mapping[str, str] | None = None) -> Chatter:
-    """The handshake on a connection; `hello` is heard on /ws."""
+    """Upgrade a connection; on /ws also receive `hello`."""
     await peer.send(upgrade(path, headers=headers))
     handshake = await peer.head()
     if handshake.status != 101:
@@ -389,6 +389,6 @@ async def chatter(
     address: Address, *, path: str = "/ws", headers: Mapping[str, str] | None = None, receive_buffer: int = 0,
     source: str = "",
 ) -> AsyncIterator[Chatter]:  # fmt: skip
-    """A WebSocket of one's own."""
+    """A new WebSocket."""
     async with connect(address, receive_buffer=receive_buffer, source=source) as peer:
         yield await open_websocket(peer, path=path, headers=headers)

@@ -33,11 +33,11 @@ PATIENT = 60.0
 
 
 class PlantedError(RuntimeError):
-    """A bug of ours, for once on purpose."""
+    """A planted bug."""
 
 
 class Scene:
-    """One server, and the connection that is to be hit."""
+    """A server, and the connection in which a fault is planted."""
 
     def __init__(self, server: Serving, patch: pytest.MonkeyPatch) -> None:
         self.server = server
@@ -53,17 +53,16 @@ class Scene:
 
     @property
     def victim(self) -> Connection:
-        """The only one."""
         [connection] = self.victims
         return connection
 
     def concerns_the_victim(self, *arguments: object) -> bool:
-        """Whether a call is for the victim's connection or rooms; a call that names none is for all."""
+        """Whether all connections and rooms in a call's arguments are the victim's."""
         named = [name for each in arguments for name in _names(each)]
         return all(name == VICTIM or name.startswith(ROOM) for name in named)
 
     def plant(self, owner: Any, name: str, *, after: bool = False) -> None:
-        """Have the next call of `owner.name` that concerns the victim raise, instead of its work or behind it."""
+        """Let the next call of `owner.name` for the victim raise, in place of its work or after it."""
         original = getattr(owner, name)
         self.patch.setattr(owner, name, self._planted(original, after=after))
 
@@ -95,7 +94,7 @@ class Scene:
         await eventually(lambda: [each.state.name for each in self.victims] == [name])
 
     def holdings(self) -> dict[str, int]:
-        """Whatever a connection can take of the server, and must give back."""
+        """Everything of the server that a connection can hold and must release."""
         parts = self.parts
         hub = parts.hub.statistics()
         tasks = parts.exchanges._tasks.statistics()
@@ -115,12 +114,12 @@ class Scene:
 
     @property
     def fault_lines(self) -> list[Any]:
-        """What was logged of faults."""
+        """The log lines of faults."""
         return [line for line in self.server.logs if line["event"].startswith("fault")]
 
 
 def _names(argument: object) -> Iterator[str]:
-    """The address or the room that an argument of a call is about."""
+    """The addresses and rooms that an argument is about."""
     if isinstance(argument, str):
         yield argument
     elif isinstance(argument, Room):
@@ -138,7 +137,7 @@ def _names(argument: object) -> Iterator[str]:
 
 @asynccontextmanager
 async def scene_of(tmp_path: Path, *, tls: bool = False, **settings: Any) -> AsyncIterator[Scene]:
-    """A server for one case, with a neighbour that misses nothing; in the end nothing of the victim is left."""
+    """A server for one case with a healthy neighbour; after the block the victim must hold nothing."""
     if tls:
         settings["tls_cert"], settings["tls_key"] = certificate(tmp_path)
     with pytest.MonkeyPatch.context() as patch:

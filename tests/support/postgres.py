@@ -80,15 +80,15 @@ class PostgresServer:
 
     @property
     def made(self) -> Path:
-        """A copy of the cluster from before it was started, where `keep_made` left one."""
+        """A copy of the cluster before its first start, if `keep_made` made one."""
         return self.folder / "made"
 
     def keep_made(self) -> None:
-        """Others may be made like this server."""
+        """Keep a copy, from which other servers can be made."""
         self.run("/bin/cp", "-R", str(self.data), str(self.made))
 
     def run(self, program: str, *arguments: str) -> None:
-        """One of PostgreSQL's programs, or another by its path, as the user that owns the folder."""
+        """Run a program of PostgreSQL, or another by its path, as the owner of the folder."""
         as_user: dict[str, Any] = {}
         if os.getuid() == 0:
             as_user = {"user": "postgres", "group": "postgres", "extra_groups": ()}
@@ -111,7 +111,7 @@ class PostgresServer:
                  "-o", f"-p {self.port} {options}", "start")  # fmt: skip
 
     def add_standby(self, folder: Path) -> "PostgresServer":
-        """A copy that follows this one; not started."""
+        """A standby of this server, not started."""
         standby = PostgresServer(folder)
         if os.getuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
@@ -154,7 +154,7 @@ def skip_without_programs() -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """The server of this run. The first worker that needs it starts it, and the last that ends stops it."""
+    """The server of this run: the first worker that needs it starts it, the last one stops it."""
     skip_without_programs()
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -221,7 +221,6 @@ class KeptDatabase:
         self._connection.execute("DROP SCHEMA IF EXISTS chatserver CASCADE")
 
     def close(self) -> None:
-        """The database goes with its server."""
         self._connection.close()
 
 

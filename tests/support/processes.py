@@ -22,7 +22,7 @@ MENDED = 2 * RESEND_INTERVAL + SAID
 
 
 class Air:
-    """Carries what one says to all, itself included."""
+    """Carries each message to all processes, the sender included."""
 
     def __init__(self) -> None:
         self.said: list[ProcessReport] = []
@@ -51,7 +51,7 @@ class Air:
 
 
 class Process:
-    """A chat that is one of several."""
+    """One process of several."""
 
     def __init__(self, it: Chatting, cluster: Cluster) -> None:
         self.it = it
@@ -63,7 +63,6 @@ class Process:
             await self.cluster.run()
 
     def stop(self) -> None:
-        """It says nothing any more."""
         self._running.cancel()
 
     async def join(self, number: int, room: str = "lobby") -> Peer:
@@ -72,7 +71,7 @@ class Process:
         return peer
 
     def people(self, room: str = "lobby") -> set[int]:
-        """Who is there, as its people are told."""
+        """The users in a room, as this process knows them."""
         return {each.number for each in self.it.hub.registry.presence(room).people()}
 
     def count(self, room: str = "lobby") -> int:
@@ -80,7 +79,7 @@ class Process:
 
 
 def lose(share: float, rng: random.Random) -> Callable[[bytes], list[bytes]]:
-    """Of the messages some are lost, doubled, or come behind the next one."""
+    """Lose, double or delay some messages."""
     late: list[bytes] = []
 
     def spoil(message: bytes) -> list[bytes]:

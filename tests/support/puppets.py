@@ -29,7 +29,7 @@ KILLED = -9
 
 
 class Puppet:
-    """One worker, which does what a good one does unless its `ready`, `beats` or `drains` says otherwise."""
+    """One worker, which behaves unless its `ready`, `beats` or `drains` says otherwise."""
 
     def __init__(self, number: int, descriptor: int) -> None:
         self.number = self.pid = number
@@ -64,11 +64,10 @@ class Puppet:
 
     @property
     def texts(self) -> list[str]:
-        """What it was told of all workers."""
+        """The texts of /metrics that it received."""
         return [message.text for message in self.heard if isinstance(message, Text)]
 
     async def act(self) -> None:
-        """Live."""
         setup = await self.link.receive()
         if not isinstance(setup, Setup):
             assert self.returncode is not None
@@ -96,7 +95,7 @@ class Puppet:
             await trio.sleep(1.0)
 
     async def ask(self) -> str:
-        """The text of /metrics, as its supervisor tells it."""
+        """Ask the supervisor for the text of /metrics."""
         asked = len(self.texts)
         await self.link.send(Ask())
         while len(self.texts) == asked:  # noqa: ASYNC110  the answer is heard by another task
@@ -141,7 +140,7 @@ class Stage:
                 await trio.sleep(0.2)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The supervisor's whole life, and its puppets'."""
+        """Run the supervisor and its puppets to their end."""
         with capture_logs() as self.logs:
             async with trio.open_nursery() as self._nursery:
                 self.code = await self.supervisor.main(task_status=task_status)

@@ -49,12 +49,12 @@ def containers(roots: Mapping[str, object], *, beyond: tuple[str, ...] = ()) -> 
 
 
 def module_globals(modules: Iterable[ModuleType]) -> dict[str, object]:
-    """What these modules keep, by place."""
+    """The globals of these modules, by place."""
     return {f"{module.__name__}.{name}": each for module in modules for name, each in vars(module).items()}
 
 
 def _inside(place: str, each: Any) -> Iterator[tuple[str, object]]:
-    """What an object refers to, and at which place."""
+    """The objects that an object refers to, with their places."""
     kind = type(each)
     match each:
         case dict():

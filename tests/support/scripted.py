@@ -23,7 +23,7 @@ HERE = "192.0.2.1"
 
 
 class LineEncoding(Encoding):
-    """Every message a line, so that a test can read it: `M lobby 7 text`."""
+    """Each message is a line that a test can read: `M lobby 7 text`."""
 
     def __init__(self, *, tells_presence: bool = True) -> None:
         self.pushed = 0  # messages made into a frame or an event
@@ -52,7 +52,7 @@ class LineEncoding(Encoding):
 
 
 class LineEncoder:
-    """What all encodings share, and the two that tests use."""
+    """The encoder, with the two encodings that tests use."""
 
     def __init__(self) -> None:
         self.encoded = 0  # messages made into JSON
@@ -79,7 +79,7 @@ class LineEncoder:
 
 @dataclass(eq=False)
 class Peer:
-    """Somebody's connection: takes `space` more bytes, then is behind."""
+    """A connection that takes `space` more bytes and then blocks."""
 
     number: int
     space: int = ENDLESS
@@ -97,16 +97,15 @@ class Peer:
 
     @property
     def principal(self) -> Principal:
-        """Who it is."""
         return Principal(self.number, self.network)
 
     def lines(self) -> list[list[str]]:
-        """What came, as words; a last line that is not whole is left out."""
+        """The whole lines that came, as words."""
         whole = self.wire[: self.wire.rfind(b"\n") + 1]
         return [line.split() for line in whole.decode().splitlines()]
 
     def offsets(self, room: str) -> list[int]:
-        """Of the messages that came from a room."""
+        """The offsets of the messages that came from a room."""
         return [int(words[2]) for words in self.lines() if words[:2] == ["M", room]]
 
     def gaps(self, room: str) -> list[tuple[int, int]]:
@@ -122,7 +121,7 @@ class Peer:
         return [int(words[2]) for words in self.lines() if words[:2] == ["R", room]]
 
     def reached(self, room: str) -> int:
-        """The offset up to which nothing is missing that was not called a gap; raises if there is any fault."""
+        """The offset reached in a room. Raises if a message is missing without a gap, or out of order."""
         at = 0
         for words in self.lines():
             if words[1] != room:
@@ -140,7 +139,7 @@ class Peer:
 
 
 class ScriptedSink:
-    """`Sink` with the semantics of `net.connections`, over peers that a test rules."""
+    """A `Sink` with the semantics of `net.connections`, over scripted peers."""
 
     def __init__(self) -> None:
         self.hub: Hub | None = None
@@ -226,7 +225,7 @@ class ScriptedSink:
     # -- what the test does to a peer ---------------------------------------------------------------------------------
 
     def take(self, peer: Peer, count: int) -> None:
-        """The peer takes that many more bytes."""
+        """Let the peer take so many more bytes."""
         peer.space += count
         while peer.is_blocked and not peer.gone:
             if peer.rest:
@@ -258,7 +257,7 @@ class ScriptedSink:
                 return
 
     def die(self, peer: Peer) -> None:
-        """The connection is closed."""
+        """Close the connection."""
         assert self.hub is not None
         if peer.gone:
             return
@@ -275,7 +274,7 @@ class ScriptedSink:
 
 
 class StepSchedule:
-    """`Schedule`, one step at a time: between two of them every other task runs."""
+    """A `Schedule` of single steps: between two of them every other task runs."""
 
     def __init__(self) -> None:
         self.faults: list[object] = []  # items whose step failed, or of which a fault was told
@@ -286,7 +285,6 @@ class StepSchedule:
 
     @property
     def waiting(self) -> int:
-        """Items that wait for their turn."""
         return len(self._soon) + len(self._later)
 
     def soon(self, step: Callable[[Any], bool], item: object, network: str = "") -> None:
@@ -301,7 +299,6 @@ class StepSchedule:
         self.faults.append(item)
 
     async def run(self) -> None:
-        """Step after step, until cancelled."""
         while True:
             if not self.waiting:
                 self._asked = trio.Event()

@@ -37,32 +37,30 @@ LOOKS = 100_000
 
 @cache
 def server_context() -> ssl.SSLContext:
-    """One for all tests: making a key takes longer than most of them."""
+    """One context for all tests: to make a key takes longer than most of them."""
     with tempfile.TemporaryDirectory() as folder:
         return load_context(*certificate(Path(folder)))
 
 
 class BareClient:
-    """The other end without a socket: TLS that runs only when it is told to."""
+    """A TLS client without a socket, which does only what it is told."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=NAMES[0])
 
     def step(self, wire: bytes = b"") -> bytes:
-        """Go on with the handshake; the next flight, which first is the hello."""
+        """Continue the handshake; the next flight, at first the ClientHello."""
         self.incoming.write(wire)
         with suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
         return self.outgoing.read()
 
     def seal(self, data: bytes) -> bytes:
-        """Records that hold this."""
         self.tls.write(data)
         return self.outgoing.read()
 
     def open(self, wire: bytes) -> bytes:
-        """The plaintext in records."""
         self.incoming.write(wire)
         opened = b""
         with suppress(ssl.SSLWantReadError):
@@ -71,14 +69,14 @@ class BareClient:
         return opened
 
     def goodbye(self) -> bytes:
-        """Our close_notify."""
+        """A close_notify."""
         with suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         return self.outgoing.read()
 
 
 class Client(BareClient):
-    """The other end: a non-blocking socket."""
+    """A TLS client with a non-blocking socket."""
 
     def __init__(self, peer: socket.socket, context: ssl.SSLContext) -> None:
         super().__init__(context)
@@ -87,7 +85,7 @@ class Client(BareClient):
         self.closed = False  # whether a close_notify came
 
     def shake(self, send: Callable[[bytes], object] | None = None) -> bool:
-        """Take what came and go on; whether the handshake is over."""
+        """Read and continue the handshake; whether it is complete."""
         self._hear()
         try:
             self.tls.do_handshake()
@@ -101,7 +99,7 @@ class Client(BareClient):
         self.socket.send(self.seal(data))
 
     def hear(self, most: int = 1 << 20) -> bytes:
-        """All plaintext so far, with what is in at most so many more bytes of ciphertext."""
+        """Read at most so many bytes; all plaintext so far."""
         self._hear(most)
         try:
             while not self.closed:
@@ -125,20 +123,20 @@ class Client(BareClient):
 
 
 class PlainClient:
-    """The same without TLS, as far as both can."""
+    """The same without TLS."""
 
     def __init__(self, peer: socket.socket) -> None:
         self.socket = peer
         self.heard = b""
 
     def hear(self, most: int = 1 << 20) -> bytes:
-        """All bytes so far, with at most so many more."""
+        """Read at most so many bytes; all bytes so far."""
         self.heard += take(self.socket, most)
         return self.heard
 
 
 class Sealed(Parked):
-    """Parked connections that begin with a handshake; behind it the recording handler attends."""
+    """Parked connections that begin with a TLS handshake."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -159,17 +157,17 @@ class Sealed(Parked):
     def dial(
         self, version: ssl.TLSVersion | None = None, *, small: bool = False, address: str = "192.0.2.1"
     ) -> tuple[Connection, Client]:  # fmt: skip
-        """Two ends that have said nothing yet."""
+        """Both ends of a new connection."""
         connection, peer = self.connect(small=small, address=address)
         return connection, Client(peer, trusting_any(version))
 
     def dial_tcp(self, version: ssl.TLSVersion | None = None) -> tuple[Connection, Client]:
-        """The same over loopback: what shutdown means for a socket pair is not what it means there."""
+        """The same over TCP, where shutdown differs from a socket pair's."""
         connection, peer = self.connect_tcp()
         return connection, Client(peer, trusting_any(version))
 
     def shake(self, connection: Connection, client: Client) -> None:
-        """The handshake of two ends, to its end."""
+        """Complete the handshake of both ends."""
         client.socket.send(client.step())
         self.until(lambda: connection.state is not State.TLS_HELLO)
         while not client.shake():
@@ -178,13 +176,13 @@ class Sealed(Parked):
         client.hear()
 
     def meet(self, version: ssl.TLSVersion | None = None, *, small: bool = False) -> tuple[Connection, Client]:
-        """Two ends after the handshake."""
+        """Both ends of a connection after the handshake."""
         connection, client = self.dial(version, small=small)
         self.shake(connection, client)
         return connection, client
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Turn over until it is so: on loopback bytes take a moment."""
+        """Turn over until a condition holds."""
         for _ in range(LOOKS):
             if condition():
                 return
@@ -193,7 +191,7 @@ class Sealed(Parked):
 
 
 def read_all(it: Parked, client: Client | PlainClient) -> bytes:
-    """Let the peer take everything."""
+    """Let the peer read until no connection is blocked."""
     while any(each is not None and each.blocked for each in it.connections.table):
         client.hear()
         it.turn_over()
@@ -201,14 +199,12 @@ def read_all(it: Parked, client: Client | PlainClient) -> bytes:
 
 
 def transport_of(connection: Connection) -> TlsTransport:
-    """Its transport, which is sealed."""
     assert isinstance(connection.transport, TlsTransport)
     return connection.transport
 
 
 @contextmanager
 def sealed(**settings: Any) -> Iterator[Sealed]:
-    """A `Sealed` that is gone afterwards."""
     made = Sealed(**settings)
     try:
         yield made
@@ -217,7 +213,7 @@ def sealed(**settings: Any) -> Iterator[Sealed]:
 
 
 class Either(NamedTuple):
-    """Connections of one kind, and how two ends of them meet."""
+    """Connections of one kind, and a function that makes one."""
 
     it: Parked
     meet: Callable[..., tuple[Connection, Client | PlainClient]]  # with a small buffer of the kernel's, or not
@@ -229,7 +225,7 @@ KINDS = ("plain", *(version.name for version in VERSIONS))
 
 @contextmanager
 def either(kind: str) -> Iterator[Either]:
-    """Connections with TLS of some version, or without."""
+    """Connections with TLS of a version, or without TLS."""
     if kind != "plain":
         with sealed() as it:
             yield Either(it, partial(it.meet, ssl.TLSVersion[kind]))

@@ -54,7 +54,7 @@ LogLine = MutableMapping[str, Any]
 
 
 async def eventually(look: Callable[[], bool | Awaitable[bool]], *, within: float = PATIENCE) -> None:
-    """Look again and again until it is so. Raises trio.TooSlowError."""
+    """Wait until a condition holds. Raises trio.TooSlowError."""
     pause = LOOK
     with trio.fail_after(within):
         # What it waits for is on the other side of a socket.
@@ -64,7 +64,7 @@ async def eventually(look: Callable[[], bool | Awaitable[bool]], *, within: floa
 
 
 def sample(text: bytes, name: str, **labels: str) -> float:
-    """A sample of what /metrics answered, summed over the labels that are not given."""
+    """A sample of a text of /metrics, summed over the labels that are not given."""
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     return sum(
         float(value)
@@ -103,17 +103,17 @@ class Serving:
         return int(await self.metric("chatserver_closes_total", reason=reason))
 
     def ended(self, *reasons: Reason) -> int:
-        """How many connections have ended for one of these, as the server itself counts."""
+        """Connections that ended for one of these reasons, read without HTTP."""
         return sum(self.server.parts.stats.closes[reason] for reason in reasons)
 
     async def counted(self, reason: str, times: int = 1) -> None:
-        """Wait until so many connections have ended for a reason; one more would be wrong."""
+        """Wait until exactly so many connections have ended for a reason."""
         [named] = [each for each in Reason if each.label == reason]
         await eventually(lambda: self.ended(named) >= times)
         assert await self.closes(reason) == times, (reason, self.logs)
 
     async def held(self, connections: int) -> None:
-        """Wait until so many connections are held, not counting the connection that asks."""
+        """Wait until so many connections are held, without the one that asks."""
 
         async def so_many() -> bool:
             return await self.metric("chatserver_connections") == connections + 1
@@ -122,7 +122,7 @@ class Serving:
         await eventually(so_many)
 
     async def in_phase(self, phase: str, count: int = 1) -> None:
-        """Wait until so many connections are in a phase; what was sent before has arrived then as well."""
+        """Wait until so many connections are in a phase."""
         table, state = self.server.parts.connections.table, State[phase.upper()]
 
         async def so_many() -> bool:
@@ -165,7 +165,7 @@ async def serving(
 
 @asynccontextmanager
 async def neighbour(server: "Serving | ServerProcess", room: str = "neighbours") -> AsyncIterator[None]:
-    """A healthy client beside the trouble: says something and hears it, over WebSocket and HTTP, and never fails."""
+    """A healthy client during the block: it publishes and receives over WebSocket and HTTP, and never fails."""
     async with chatter(server.address) as friend, trio.open_nursery() as nursery:
         await friend.ask("join", room=room)
         stop = trio.Event()
@@ -194,7 +194,7 @@ async def _live(address: Address, friend: Chatter, room: str, stop: trio.Event, 
 
 @asynccontextmanager
 async def reader(server: Serving, room: str = "lobby") -> AsyncIterator[None]:
-    """A healthy client that reads and asks, and is never refused: the neighbour of a log that cannot store."""
+    """A healthy client that only reads: the neighbour of a log that cannot store."""
     async with chatter(server.address) as friend, trio.open_nursery() as nursery:
         await friend.ask("join", room=room)
 
@@ -295,7 +295,7 @@ async def _read_lines(stream: trio.abc.ReceiveStream, count: int) -> list[str]:
 
 
 def free_flags(directory: Path, *more: str, port: int = 0) -> Sequence[str]:
-    """The flags nearly every such test wants: any port, a log in the test's own directory, no caps."""
+    """Flags for any port, a log in the test's directory, and no caps."""
     log = f"sqlite:{directory / 'chat.db'}"
     rates = [word for name in RATES for word in (f"--{name.replace('_', '-')}", "0")]
     return ("--port", str(port), "--log", log, "--per-ip", "0", *rates, *more)

@@ -24,7 +24,7 @@ LONG = (
 
 
 def worker() -> tuple[int, int]:
-    """The number of this worker, and how many there are."""
+    """The number of this worker, and the number of workers."""
     number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     return int(number), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
@@ -57,7 +57,7 @@ def long_first(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
 
 
 def _long_name(path: Path) -> str:
-    """What of LONG it belongs to."""
+    """The entry of LONG that it belongs to, or ""."""
     parts = path.relative_to(TESTS).parts
     return next((name for name in ("/".join(parts[:length]) for length in (1, 2)) if name in LONG), "")
 

@@ -24,7 +24,7 @@ AT_ONCE = 0.05
 
 
 class Attack:
-    """Peers that stay as long as they are let, and come back after `pause`. It remembers what they were told."""
+    """Peers that stay as long as they may and come back after `pause`. `told` has their answers."""
 
     def __init__(self, address: Address, opening: bytes = HALF_A_HEAD, *, receive_buffer: int = 0) -> None:
         self._address = address
@@ -34,12 +34,11 @@ class Attack:
         self.told: list[Answer] = []
 
     async def was_told(self, times: int) -> bool:
-        """Whether they have had so many answers."""
         return len(self.told) >= times
 
     @asynccontextmanager
     async def of(self, attackers: int) -> AsyncIterator[None]:
-        """So many, until the end of the block."""
+        """So many attackers during the block."""
         async with trio.open_nursery() as nursery:
             for _ in range(attackers):
                 nursery.start_soon(self._come_back_for_ever)
@@ -57,12 +56,12 @@ class Attack:
             await trio.sleep(self.pause)
 
     async def stay(self, peer: Peer) -> None:
-        """What each does once it has said its opening."""
+        """What each does after its opening."""
         self.told.append(await peer.response())
 
 
 async def visit(address: Address, source: str) -> None:
-    """A whole visit of a newcomer: in, heard, out."""
+    """Connect, join, publish, leave."""
     async with chatter(address, source=source) as newcomer:
         await newcomer.ask("join", room="lobby")
         assert (await newcomer.ask("publish", room="lobby", text="hello"))["type"] == "ack"

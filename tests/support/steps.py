@@ -19,7 +19,7 @@ def few_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class StepCounts(trio.abc.Instrument):
-    """A count for each step of a task in its block; the test adds to the last one what it counts."""
+    """A count for each step of a task; the test adds to the last one."""
 
     def __init__(self) -> None:
         self.counts = [0]

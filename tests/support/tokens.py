@@ -18,7 +18,6 @@ ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
 @cache
 def signing_key(algorithm: str, number: int) -> Any:
-    """One of the keys for an algorithm."""
     if algorithm == "HS256":
         return SECRET + b"x" * number
     if algorithm == "RS256":
@@ -29,7 +28,7 @@ def signing_key(algorithm: str, number: int) -> Any:
 
 
 def key_file(algorithm: str, number: int = 0) -> bytes:
-    """What verifies, as --token-key has it."""
+    """The key that verifies, as a file for --token-key."""
     key = signing_key(algorithm, number)
     if algorithm == "HS256":
         return bytes(key)
@@ -62,12 +61,11 @@ def secret_file(folder: Path) -> str:
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header field that says who asks."""
     return {"Authorization": f"Bearer {token}"}
 
 
 def token(algorithm: str = "HS256", number: int = 0, *, kid: str | None = None, **claims: Any) -> str:
-    """A token of u_ann for an hour, unless the claims say otherwise; one that is None is left out."""
+    """A token of u_ann for an hour; claims replace the usual ones, or remove them if None."""
     said = {"sub": "u_ann", "name": "Ann", "iat": int(time.time()), "exp": int(time.time()) + 3600, **claims}
     said = {name: value for name, value in said.items() if value is not None}
     headers = None if kid is None else {"kid": kid}
@@ -75,7 +73,7 @@ def token(algorithm: str = "HS256", number: int = 0, *, kid: str | None = None, 
 
 
 def unsigned(header: object, claims: object, signature: bytes = b"") -> str:
-    """Whatever one likes in the form of a token."""
+    """Any header and claims in the form of a token."""
     parts = (header if isinstance(header, bytes) else json.dumps(header).encode(),
              claims if isinstance(claims, bytes) else json.dumps(claims).encode(), signature)  # fmt: skip
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)

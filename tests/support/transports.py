@@ -17,7 +17,7 @@ RECORDS = ("message", "edit", "delete", "reaction")
 
 
 class JoinRefusedError(Exception):
-    """The server does not let it join; the code of the `error` is the argument."""
+    """The server refuses a join; the argument is the code of the `error`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -25,13 +25,11 @@ class JoinRefusedError(Exception):
 
 
 class Subscriber(Protocol):
-    """Somebody who listens to one room."""
-
     cursor: str
     told_of_loss: bool
 
     async def batch(self) -> list[Any]:
-        """The next messages: one or more."""
+        """The next messages; none if something else came."""
 
 
 class WebSocketSubscriber:
@@ -111,7 +109,7 @@ async def subscribe(
     transport: str, address: Address, room: str, after: str | None = None, *, receive_buffer: int = 0,
     pause: float = 0.0, headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Subscriber]:  # fmt: skip
-    """Listen from a cursor on; None is from the beginning. With a pause before each read, slowly."""
+    """Listen from a cursor on, or from the beginning; with a pause before each read."""
     start = after or "0"
     if transport == "websocket":
         async with chatter(address, receive_buffer=receive_buffer, headers=headers) as friend:
@@ -128,7 +126,6 @@ async def subscribe(
 
 
 async def collect(subscriber: Subscriber, count: int) -> list[Any]:
-    """So many messages."""
     found: list[Any] = []
     while len(found) < count:
         found += await subscriber.batch()

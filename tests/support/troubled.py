@@ -8,22 +8,19 @@ BIG = b"".join(b"%07d\n" % number for number in range(12_000))  # 96 KB in which
 
 
 def state_of(connection: Connection) -> State:
-    """Its state, which mypy believes not to change between two looks at it."""
+    """Its state; a call, because mypy assumes that an attribute stays the same."""
     return connection.state
 
 
 def is_alive(connection: Connection) -> bool:
-    """Whether it is, alike."""
+    """The same for `alive`."""
     return connection.alive
 
 
 def fail(connection: Connection, *_: object) -> None:
-    """An act with a bug."""
     raise RuntimeError("a bug of ours")
 
 
 class BrokenTransport(PlainTransport):
-    """One with a bug."""
-
     def offer(self, connection: Connection, data: bytes) -> int:
         raise RuntimeError("a bug of ours")

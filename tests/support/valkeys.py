@@ -42,7 +42,7 @@ class Valkey:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """On the port that it had, or on a free one."""
+        """Start on the port that it had, or on a free one."""
         program = _program()
         while True:
             port = self.port or steady_port()
@@ -57,7 +57,7 @@ class Valkey:
             assert not self.port, "its port is taken"
 
     def _answers(self, port: int) -> bool:
-        """Wait until it answers; False: it has ended, since somebody else has the port."""
+        """Wait until it answers; False if it has ended because its port is taken."""
         assert self._process is not None
         give_up = time.monotonic() + START
         while time.monotonic() < give_up:
@@ -75,7 +75,6 @@ class Valkey:
         raise TimeoutError("Valkey does not start")
 
     def kill(self) -> None:
-        """At once, with all that it keeps."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -83,7 +82,7 @@ class Valkey:
 
     @contextmanager
     def held_up(self) -> Iterator[None]:
-        """It is there and does nothing, until the end of the block."""
+        """Stopped by SIGSTOP during the block."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -94,7 +93,7 @@ class Valkey:
 
 @contextmanager
 def valkeys(folder: Path, count: int, *options: str) -> Iterator[list[Valkey]]:
-    """So many, until the end of the block."""
+    """So many servers during the block."""
     with ExitStack() as stack:
         started = []
         for _ in range(count):
@@ -106,5 +105,4 @@ def valkeys(folder: Path, count: int, *options: str) -> Iterator[list[Valkey]]:
 
 
 def url_of(servers: list[Valkey]) -> str:
-    """For --shared."""
     return "valkey://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)

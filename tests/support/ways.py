@@ -22,7 +22,7 @@ Bring = Callable[[Scene, Peer], Awaitable[None]]
 
 
 async def nothing(scene: Scene, peer: Peer) -> None:
-    """It waits as it came."""
+    """Send nothing."""
 
 
 async def half_a_head(scene: Scene, peer: Peer) -> None:
@@ -103,7 +103,7 @@ async def half_a_message(scene: Scene, peer: Peer) -> None:
 
 
 def then(bring: Bring, state: State) -> Bring:
-    """Bring it somewhere, and have it enter a state from there with what it carries."""
+    """Bring it somewhere, and let it enter a state from there with its context."""
 
     async def further(scene: Scene, peer: Peer) -> None:
         await bring(scene, peer)
