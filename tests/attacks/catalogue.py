@@ -1,8 +1,8 @@
 """The catalogue: every attack that `loadgen` plays, the defence against it, and how it ends.
 
-Owns: the rows. docs/attacks.md prints them (docs/tables.py), test_catalogue.py plays each of them against the real
-server over real sockets, and fails if an attacker is added without a row. A defence is a rule of a state, a budget or
-a step of admission, never a special case.
+Owns: the rows. docs/attacks.md prints them (docs/tables.py); test_catalogue.py plays each against the real server over
+real sockets, and fails for an attacker without a row. A defence is a rule of a state, a budget or a step of admission,
+never a special case.
 """
 
 from collections.abc import Mapping

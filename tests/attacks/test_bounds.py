@@ -1,6 +1,6 @@
-"""Strangers come, do one of everything, and go: whatever the server kept of them is gone a while later.
+"""Visitors do one of everything and leave: a while later the server has forgotten all of them.
 
-Whichever container keeps something of each stranger is found by walking through all that the server holds.
+A container that keeps something of each visitor is found by walking through everything that the server holds.
 """
 
 import json
@@ -20,13 +20,13 @@ from tests.support.tokens import bearer, secret_file, token
 PROXY = "127.0.0.2"
 #: Strangers of the first and of the second crowd, and how much longer a container may be after the second.
 FEW, MANY, SLACK = 10, 30, 8
-#: Seconds until all is forgotten: rate limits of refusals take longest, a minute for each.
+#: Seconds until all is forgotten: the rate limits for refusals take longest, a minute each.
 FORGOTTEN = 70
-#: Containers with a bound of their own, which the crowds do not reach.
+#: Containers with a bound that the crowds do not reach.
 BOUNDED = {"Tokens._verified", "SignOutTable._kept", "SignOutTable._guests"}
-#: Where the log in memory keeps what is stored.
+#: Containers in which the log in memory stores messages.
 STORED = ("chatserver.log.memory", "chatserver.log.markers", "chatserver.log.audit")
-#: The statuses of `requests`: each has to get as far as it can.
+#: The statuses of `requests`: each must get as far as it can.
 EXPECTED = [
     200, 404, 421, 200, 201, 201, 204, 204, 401, 201, 200, 200, 401, 200, 200, 200, 200, 401, 204
 ]  # fmt: skip

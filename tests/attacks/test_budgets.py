@@ -1,7 +1,7 @@
 """A peer that asks for more than its share is told so, slowed down, or closed for `flood`; the neighbour never notices.
 
-Rates are short, so that a budget is used up by a few hundred frames; at their bursts nothing is refused, which is
-asserted too, since a budget must not hit the honest.
+Rates are low, so that a few hundred frames use up a budget. Nothing is refused up to the burst, which is asserted too,
+since a budget must not hit honest peers.
 """
 
 import os
@@ -40,7 +40,7 @@ from tests.support.siege import PERSON
 
 pytestmark = pytest.mark.jumping_clock
 
-#: Of the answers and control frames of one WebSocket: 10 s worth of this, and one for each room.
+#: Answers and control frames a second of one WebSocket: the budget is 10 s of this, and one for each room.
 RATE, ROOMS = 5.0, 10
 BURST = 60
 LIMITS: dict[str, Any] = {"message_rate": RATE, "max_rooms_per_connection": ROOMS}
@@ -95,7 +95,7 @@ async def test_pings_of_a_peer_that_does_not_read_are_answered_from_a_bounded_bu
         await server.counted("flush-deadline")
 
 
-#: What is said without end, and what is heard of it: of each kind, or code, so many at the least.
+#: What is sent without end, and what is answered: at least so many of each kind or code.
 WITHOUT_END: dict[str, tuple[bytes, dict[str, float]]] = {
     "fragments of messages that do end": (
         frame("{}", fin=False) + frame("", opcode=0, fin=False) * 62 + frame("", opcode=0), {"bad_field": REFUSALS},
@@ -151,7 +151,7 @@ async def test_a_client_that_waits_as_long_as_it_is_told_is_never_closed() -> No
         assert await server.closes("flood") == 0
 
 
-#: Control frames that no budget of `LIMITS` refuses yet.
+#: Control frames within every budget of `LIMITS`.
 WITHIN = (BURST + REFUSALS * REFUSAL) // CONTROL
 
 
@@ -213,7 +213,7 @@ async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeyp
     async with serving() as server, AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(chatter(server.address, source=PERSON.format(n))) for n in (1, 2)]
         monkeypatch.setattr(Conversation, "hear", hearing)
-        # A core that is taken away in the middle of a step would look like a step that used up its class's share.
+        # If the CPU is taken away in the middle of a step, the step seems to have used up its class's share.
         monkeypatch.setattr("chatserver.net.scheduler.perf_counter", lambda: 0.0)
         monkeypatch.setattr("chatserver.edge.websocket.perf_counter", lambda: 0.0)
         for peer in peers:  # at once: nobody else runs in between

@@ -1,6 +1,7 @@
-"""Every attack of the catalogue against the real server over real sockets, played by the load generator's personas,
-with a healthy neighbour beside it who does not notice, and a newcomer who is let in. The reasons that the catalogue
-names are what is counted, and what it says that an attacker is told is all that any of them is told.
+"""Every attack of the catalogue against the real server over real sockets, played by the load generator's personas.
+
+A healthy neighbour must notice nothing, and a newcomer must be let in. Only the reasons of the catalogue's row are
+counted, and attackers get only the answers of the row.
 """
 
 import re
@@ -18,9 +19,9 @@ from tests.support.peers import chatter
 from tests.support.serving import Serving, eventually, neighbour, serving
 from tests.support.tokens import secret_file
 
-#: What the personas ask a held poll to wait: below the deadlines of these tests.
+#: Seconds for which the personas hold a poll: less than the deadlines of these tests.
 POLL_WAIT = 1.0
-#: These never pause, so that a clock that jumps would hardly move; under real time short limits would be a race.
+#: These never pause, so a clock that jumps would hardly move; and under real time short limits would be a race.
 RESTLESS = ("long-requests", "publish-reset")
 PLAYED = [
     pytest.param(row, marks=[] if row.kind in RESTLESS else pytest.mark.jumping_clock, id=row.kind) for row in ROWS

@@ -1,6 +1,6 @@
 """Deadlines, beyond what the personas of the catalogue do: progress that does not count, and progress that does.
 
-A healthy neighbour must not notice, and the reason is looked for in /metrics.
+A healthy neighbour must notice nothing, and /metrics must have the reason.
 """
 
 import re
@@ -26,7 +26,7 @@ def post_head(length: int, **headers: str) -> bytes:
 
 
 HEALTH = request("GET", "/healthz")
-#: What is sent at once, what is dripped behind it and in pieces of how many bytes; what is said to that, and counted.
+#: What is sent at once; what is then dripped, in pieces of how many bytes; the answer, and the reason that is counted.
 DRIPS = [
     (b"", b"", 1, "", "head-deadline"),
     (b"", upgrade(headers=LONG), 1, "408", "head-deadline"),

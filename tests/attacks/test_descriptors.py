@@ -1,6 +1,6 @@
-"""Descriptors run out: members chat on, newcomers are served, nothing spins, and it recovers by itself.
+"""Descriptors run out: members keep chatting, newcomers are served, nothing spins, and the server recovers by itself.
 
-The server is a process of its own, under a `ulimit -n` of its own.
+The server is a process of its own, with its own `ulimit -n`.
 """
 
 import resource
@@ -15,14 +15,14 @@ from tests.support.peers import PATIENCE, Chatter, ask, chatter
 from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process
 from tests.support.siege import PERSON, Attack, visit
 
-#: `ulimit -n` of a server under test, and how many attackers come. When the operator has taken his, forty places are
-#: left: of a crowd of less than `evict_after` in ticks, twenty, nobody goes in the tick in which all of them came.
+#: `ulimit -n` of the server, and the number of attackers. Forty places are left when the operator is connected: in
+#: fewer than `evict_after` has ticks (twenty) no attacker could be evicted in the tick in which all of them came.
 DESCRIPTORS, ATTACKERS = 130, 260
-#: Seconds before each of them comes back: a thousand a second. Without any they and the server take both processors.
+#: Seconds before each attacker comes back, a thousand a second in all. Without it they and the server fill both cores.
 PRESSING = 0.25
-#: Passes of the loop in a second that members chat with: a hundred or two. A loop that spins makes some ten thousand.
+#: Passes of the loop a second: chatting members cause one or two hundred, a loop that spins makes some ten thousand.
 CALM = 1_500
-#: Where the operator comes from, alone.
+#: The operator's address.
 OPERATOR = PERSON.format(200)
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM: all peers are told, nobody that waits is left without an answer, nobody can hold it up.
+"""SIGTERM: all peers are told, every waiting request is answered, no peer can delay the end.
 
 The server runs in this process, so the signals come here; trio's receiver takes them.
 """

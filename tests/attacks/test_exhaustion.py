@@ -1,7 +1,7 @@
-"""No places left: which peers get in, go or stay, and that all is as before when the attack ends.
+"""No places left: which peers get in, are evicted or stay, and that everything is as before when the attack ends.
 
-Attackers come from an address of their own, as they do outside. The healthy neighbour comes from 127.0.0.1, chats over
-a WebSocket that it keeps, and makes a new connection for each of its requests: it is member and newcomer at once.
+Attackers share an address. The healthy neighbour comes from 127.0.0.1, chats over one WebSocket, and makes a new
+connection for each request: it is a member and a newcomer at once.
 """
 
 from contextlib import AsyncExitStack
@@ -80,7 +80,7 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
         attack = kind(server.address, opening, receive_buffer=2048 if kind is Reader else 0)
         async with attack.of(80), AsyncExitStack() as stack:
             await until_full(server)
-            # Not before: at first all readers wait for the log, and nobody goes who waits for us.
+            # Not before: at first all readers wait for the log, and a peer that waits for the server is not evicted.
             await stack.enter_async_context(neighbour(server))
             for number in range(1, 11):
                 stays = await stack.enter_async_context(chatter(server.address, source=PERSON.format(number)))

@@ -1,6 +1,6 @@
-"""FLUSH: peers that do not take what we wrote, and peers that take it slowly but honestly.
+"""FLUSH: peers that do not read what the server wrote, and honest peers that read it slowly.
 
-Both look the same for a while: the kernel accepts no more. Bytes that the peer acknowledged tell them apart.
+For a while both look the same: the kernel accepts no more. The bytes that the peer acknowledged tell them apart.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Pages of other sites, and names that lead here without being ours: over real sockets, as a browser would send it.
+"""Pages of other sites, and host names that are not the server's: over real sockets, as a browser would send it.
 
-A healthy neighbour chats meanwhile. Which page is foreign is decided in tests/api/test_origins.py, browsers themselves
-are asked in tests/e2e/test_foreign_page.py.
+A healthy neighbour chats meanwhile. tests/api/test_origins.py tests which pages are foreign, and
+tests/e2e/test_foreign_page.py does the same with browsers.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 COOKIE = {"Cookie": "chat_session=6yPoxpIU0Ksgu5-dyGM36w"}
 NAVIGATION = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
-#: What a browser says of a page that is not ours.
+#: Headers that a browser sends for a page of another site.
 FOREIGN: dict[str, Mapping[str, str]] = {
     "another site": {"Origin": EVIL, "Sec-Fetch-Site": "cross-site"},
     "an old browser": {"Origin": EVIL},
@@ -33,7 +33,7 @@ FOREIGN: dict[str, Mapping[str, str]] = {
     "a sibling": {"Sec-Fetch-Site": "same-site"},
 }
 
-#: What it may not do, whatever the page.
+#: Requests that no page of another site may make.
 MISDEEDS: dict[str, bytes] = {
     "text": request("POST", "/rooms/lobby/messages", b"hi", headers={"Content-Type": "text/plain"}),
     "a form": request("POST", "/rooms/lobby/messages", b"hi", headers=FORM),
@@ -204,7 +204,7 @@ async def test_a_name_that_was_made_to_lead_here_gets_nothing() -> None:
         assert (await peer.request("GET", "/rooms/lobby/messages")).json["messages"] == [], "the connection lives"
 
 
-#: What a server was told of itself, and the names that it then has and has not.
+#: The server's settings, and the names that it then accepts and refuses.
 NAMED: list[tuple[dict[str, tuple[str, ...]], str, str]] = [
     ({"allow_host": ()}, "127.0.0.1 127.0.0.1:{port} localhost localhost:{port}", "chat.example"),
     ({"allow_host": ("chat.example",), "allow_origin": (APP,)}, "chat.example CHAT.example:443", "evil.example"),

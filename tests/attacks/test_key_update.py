@@ -1,6 +1,6 @@
-"""Key updates, half and whole.
+"""Partial and whole key updates.
 
-Real records over real sockets against the real server, and a healthy member beside each that must notice nothing.
+Real records over real sockets against the real server, while a healthy member must notice nothing.
 """
 
 from collections.abc import AsyncIterator

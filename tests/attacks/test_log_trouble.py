@@ -1,5 +1,5 @@
-"""A disk that is full, read-only, locked or silent: publishers are told when to come back, readers do not notice,
-nothing that was acknowledged is lost, and when the trouble ends so do the refusals, without a restart.
+"""A disk that is full, read-only, locked or silent: publishers are told when to come back, readers notice nothing,
+nothing that was acknowledged is lost, and the refusals end with the trouble, without a restart.
 """
 
 import json
@@ -23,7 +23,7 @@ from chatserver.log.sqlite_writer import SqliteWriter
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, Peer, ask, chatter, connect, request
 from tests.support.serving import Serving, eventually, free_flags, reader, server_process, serving
 
-#: Seconds in which the log answers in these tests, instead of 5.
+#: The deadline of the log in these tests, instead of 5 s.
 ANSWER = 0.3
 
 
@@ -182,7 +182,7 @@ class Insisting:
         self.refused = 0
 
     async def run(self, address: Address) -> None:
-        # The end comes in the middle of whatever it does.
+        # The kill comes in the middle of its work.
         with suppress(EndOfStreamError, trio.BrokenResourceError, OSError):
             async with connect(address) as peer:
                 while True:

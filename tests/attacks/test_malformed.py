@@ -1,4 +1,4 @@
-"""Bytes that are no request and no frame, end to end.
+"""Bytes that are neither a request nor a frame, end to end.
 
 Each is told clearly, ends its own connection and no other, and is counted under a reason of its own; the log has a line
 and no traceback. Here is a case for each answer and reason: the catalogue plays all that loadgen knows, and what the

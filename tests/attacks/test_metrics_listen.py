@@ -14,7 +14,7 @@ from tests.support.serving import eventually, neighbour, serving
 pytestmark = pytest.mark.jumping_clock
 
 THERE: dict[str, Any] = {"metrics_listen": "127.0.0.1:0"}
-#: Paths that both have.
+#: Paths on both listeners.
 HEALTH = ("/healthz", "/readyz")
 
 

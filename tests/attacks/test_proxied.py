@@ -21,7 +21,7 @@ from tests.support.serving import Serving, neighbour, serving
 pytestmark = pytest.mark.jumping_clock
 
 BALANCER = "127.0.0.2"
-#: Connections that each address may have: the neighbour needs two, and a look at /metrics a third.
+#: Connections that each address may have: the neighbour needs two, and reading /metrics a third.
 PLACES = 4
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
@@ -85,7 +85,7 @@ async def test_the_cap_is_for_the_client_and_not_for_the_balancer(header: Any) -
 
 
 LAST = request("GET", "/readyz", headers={"Connection": "close"})
-#: What a balancer sends and what it is told; a health check, silence and nonsense. Nor may a client send a header.
+#: What a balancer sends and the answer: a health check, silence, nonsense; and a header from a client.
 SENT: list[tuple[str, bytes, list[str]]] = [
     (BALANCER, SIGNATURE + b"\x20\x00\x00\x00" + LAST, ["200"]),
     (BALANCER, b"PROXY UNKNOWN\r\n" + LAST, ["200"]),

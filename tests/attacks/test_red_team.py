@@ -27,12 +27,12 @@ from tests.support.peers import (
 )
 from tests.support.serving import eventually, free_flags, neighbour, reader, server_process, serving
 
-#: Nearly the longest text that there is.
+#: Nearly the longest text that is allowed.
 LONG = "x" * 8000
 POSTING = request("POST", "/rooms/busy/messages", LONG.encode())
-#: Characters of more texts than these tests send.
+#: More characters than these tests send.
 TOO_LONG = 1000 * len(LONG)
-#: Seconds of a limit that would be over long after a test has given up waiting.
+#: A limit in seconds that passes long after a test has given up waiting.
 TOO_LATE = 3 * PATIENCE
 
 
@@ -157,7 +157,7 @@ async def test_a_fault_in_the_collector_costs_one_call(monkeypatch: pytest.Monke
 STREAM = request("GET", "/rooms/lonely/events")
 
 
-#: What comes behind the request for it before the peer ends; "" is another read.
+#: What follows the request before the peer ends; "" is another read.
 ENDS: dict[str, list[bytes]] = {
     "with the request": [STREAM],
     "with another request": [STREAM + STREAM],

@@ -19,10 +19,10 @@ from tests.support.peers import Address, Chatter, Peer, chatter, connect, say
 from tests.support.serving import Serving, eventually, serving
 from tests.support.siege import CROWD, PERSON
 
-#: Where the neighbour is, and a client that publishes all the time.
+#: The neighbour's address, and that of a client that publishes all the time.
 NEIGHBOUR, SPEAKER = PERSON.format(1), PERSON.format(2)
-#: A part of what a crowd asks for at a time, one in so many, that may come before the neighbour's answer. First come,
-#: first served, it was all of it, or twice.
+#: The part of a crowd's requests (one in so many) that may be answered before the neighbour's. If the first
+#: to come were served first, it would be all of them, or twice as many.
 SHARE = 4
 #: Messages given to the log at a time.
 BATCH = 500
@@ -79,7 +79,7 @@ async def join_and_read(friend: Chatter, number: int) -> None:
     assert [message["offset"] for message in page["messages"]] == [1, 2]
 
 
-#: Rooms for that, and how often it is done.
+#: The rooms of that test, and its rounds.
 TIMES = 4
 NEIGHBOURS_ROOMS = [(f"{kind}-{number}", "hello") for kind in ("cold", "old") for number in range(TIMES)] * 3
 
@@ -98,11 +98,11 @@ async def publishing(address: Address) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-#: Pages of long messages, of which each is read for itself.
+#: Pages of long messages, each of which is read by itself.
 PAGES = [f"/rooms/r{room}/messages?before={before}&limit={limit}"
          for room in range(20) for before in range(7, 12) for limit in (5, 6)]  # fmt: skip
 LONG = [(f"r{number}", "x" * 8000) for number in range(20)] * 10
-#: Each look at thousands of rooms is dear: one serves all who ask.
+#: Listing thousands of rooms is expensive: one list serves all requests.
 ROOMS = [(f"r{number}", "hello") for number in range(2000)]
 
 

@@ -11,11 +11,11 @@ from tests.support.serving import eventually, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
 
-#: Bytes of all that is unfinished.
+#: Bytes that everything unfinished may take.
 MOST = 65_536
 POST = partial(request, "POST", "/rooms/lobby/messages")
-#: What is said and heard before; a part of something that does not end, how many of it there is room for, and what
-#: another is told; what an honest client asks, and how its answer begins.
+#: Sent and received before; the beginning of something that does not end, how many of these fit, and the answer to one
+#: more; an honest client's request, and how its answer begins.
 CASES = {
     "bodies": (
         (b"", b""),

@@ -1,7 +1,7 @@
 """`python -m tests.fuzz [--seconds S] [--seed N]`: random peers at real servers, random orders at the machines.
 
-Both at once, for so many seconds each. Exit code 1 and the seed, if anything was found. `--seed N --first A --peers B`
-plays some peers of a run once more.
+Both run at once for so many seconds. If anything was found the exit code is 1 and the seed is printed.
+`--seed N --first A --peers B` plays some peers of a run again.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Invariant: when nobody can do anything more, all has been done that could be: nobody waits without a reason.
+"""Invariant: when the server is at rest no work is left undone, and every wait has a reason.
 
-Owns: what must be so between two rules of the machine, and at the end, besides `invariants`. May not: change anything.
+Owns: what must hold between two rules of the machine and at the end, besides `invariants`. May not: change anything.
 """
 
 import socket
@@ -22,14 +22,14 @@ from tests.fuzz.world import LISTENERS, SETTINGS, World
 from tests.support.parked import descriptors
 
 _FLUSH_TICKS = ticks(SETTINGS["flush_window"])
-#: Ticks that some have beyond the limit of their state: by progress, and a WebSocket so that its task is the first.
+#: Ticks beyond the limit of their state that some states allow: for progress, and so that a WebSocket's task is first.
 _MORE = {
     State.BODY: ticks(SETTINGS["body_deadline_max"] - SETTINGS["body_deadline"]),
     State.REPLYING: ticks(TASK_MARGIN),
 }
 #: States of an open WebSocket in which nothing is unfinished.
 _AT_EASE = (State.OPEN, State.PINGED)
-#: Real seconds in which the kernel delivers on loopback, whatever else the machine does.
+#: Real seconds in which the kernel delivers over loopback even on a busy machine.
 _DELIVERY = 0.05
 #: Descriptors of a listener: its socket and its spare one; and those of a server's epoll.
 _OF_LISTENER, _OF_EPOLL = 2, 2
@@ -148,7 +148,7 @@ def _check_kernel(world: World, everybody: list[Connection]) -> None:
     for each in everybody:
         events = registered[each.descriptor]
         if each.armed:
-            # A disarmed one-shot has lost these two, which the kernel adds by itself.
+            # The kernel adds these two by itself, except to a disarmed one-shot.
             assert events & BROKEN == BROKEN, f"not armed: {describe(each)}"
             wanted = 0 if each.armed == HANGUP else each.armed
             assert events & (READ | WRITE) == wanted, f"armed for something else: {describe(each)}"

@@ -1,7 +1,7 @@
-"""What peers say: whole exchanges, right and wrong, to be cut, mixed and spoiled.
+"""What peers send: whole valid and invalid exchanges, to be cut, mixed and damaged.
 
-Owns: the samples by name, so that a failure reads as what was said, and `spoil`. May not: choose; hypothesis does for
-the machines, a seeded `random` for the sockets. A spoiled sample gets deeper than noise does.
+Owns: the samples by name, so that a failure says what was sent, and `spoil`. May not: choose; hypothesis does for the
+machines, a seeded `random` for the sockets. A damaged sample gets deeper into the parsers than noise does.
 """
 
 import json
@@ -15,7 +15,7 @@ LOBBY, OPS, DEN = ROOMS = ("lobby", "ops", "den")
 Edit = tuple[int, int, bytes]
 """Where, modulo the length; how many bytes go; which bytes come."""
 
-#: Bytes that mean something to some parser of ours.
+#: Bytes that have a meaning in one of the server's parsers.
 BYTES_OF_NOTE = (
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"%ff", b"HTTP/1.1", b"chunked", b"\xff", b"?", b'"', b"{",
     b"\x88\x80\1\2\3\4", b"\x89\x80\1\2\3\4", b"\x01\x80\1\2\3\4", b"\x81\xfe\x40\x00",
@@ -45,7 +45,7 @@ def _get(target: str, **headers: str) -> bytes:
     return request("GET", target, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-#: Requests that are answered, and leave the connection open or lead to something that lasts.
+#: Requests that are answered, and leave the connection open or begin a stream.
 RIGHT_REQUESTS: dict[str, bytes] = {
     "health": _get("/healthz"),
     "health, five times": _get("/healthz") * 5,
@@ -118,7 +118,7 @@ RIGHT_REQUESTS: dict[str, bytes] = {
     "another host": request("GET", "/rooms", headers={"Host": "evil.example"}),
 }  # fmt: skip
 
-#: What a balancer says first: for whom, or that it speaks for itself; and what it may not say.
+#: PROXY headers: for a client, for the balancer itself, and invalid ones.
 HEADERS: dict[str, bytes] = {
     "for somebody": b"PROXY TCP4 127.0.2.7 127.0.0.1 5000 80\r\n",
     "for one of a crowd": b"PROXY TCP4 127.0.1.1 127.0.0.1 5000 80\r\n",
@@ -159,11 +159,11 @@ WRONG_REQUESTS: dict[str, bytes] = {
 }  # fmt: skip
 
 REQUESTS = RIGHT_REQUESTS | WRONG_REQUESTS
-#: Requests after which what comes back cannot be read without knowing that it was HEAD.
+#: Requests whose answers can only be read by a client that knows that it sent HEAD.
 UNREADABLE = frozenset(("head of health", "head of events"))
 
 
-#: What may be said on an open WebSocket, and leaves it open.
+#: Frames that leave a WebSocket open.
 RIGHT_FRAMES: dict[str, bytes] = {
     "join lobby": say(type="join", id=1, room=LOBBY),
     "join ops": say(type="join", id=2, room=OPS),
@@ -206,7 +206,7 @@ RIGHT_FRAMES: dict[str, bytes] = {
     "join a bad room": say(type="join", id=36, room="../etc"),
 }  # fmt: skip
 
-#: What leaves a message unfinished, or ends the connection.
+#: Frames that leave a message unfinished, or end the connection.
 WRONG_FRAMES: dict[str, bytes] = {
     "say bye and go": say(type="publish", id=15, room=LOBBY, text="bye") + frame(b"\x03\xe8", opcode=8),
     "a flood of pings": frame(b"", opcode=9) * 60,
@@ -232,12 +232,12 @@ WRONG_FRAMES: dict[str, bytes] = {
 }  # fmt: skip
 
 FRAMES = RIGHT_FRAMES | WRONG_FRAMES
-#: Everything, by names that are all different.
+#: All samples; no name is used twice.
 SAMPLES = REQUESTS | FRAMES
 assert len(SAMPLES) == len(REQUESTS) + len(FRAMES)
-#: What a balancer asks for somebody else.
+#: Requests that a balancer forwards for a client.
 FORWARDED = ("for a client", "a poll for a client", "for one of a crowd, by its balancer")
-#: What makes a peer wait for news, or for something of ours.
+#: Requests after which a peer waits for news or for the server.
 BUSY_REQUESTS = (
     "most of a body", "most of a long head",
     "health, forty times",

@@ -1,8 +1,8 @@
-"""What a server says to one client, read strictly: anything that a client could not make sense of raises.
+"""Reads strictly what a server sends to one client: anything that a client could not understand raises.
 
-Owns: the three forms (answers, frames, events), whether each room's messages come once, in order, or with a gap that
-is told, and what was said in them. May not: send, or know how bytes came. Written without `chatserver`, as
-tests/support/peers.py is.
+Owns: the three forms (answers, frames, events), the check that each room's messages come once and in order or with an
+announced gap, and their contents. May not: send, or know how bytes came. Written without `chatserver`, like
+tests/support/peers.py.
 """
 
 import json

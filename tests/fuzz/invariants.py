@@ -1,8 +1,8 @@
-"""Invariant: whatever is under way, every connection is in one state that it leaves some day, and nothing leaks.
+"""Invariant: at any moment every connection is in one state, with a deadline that ends it, and nothing leaks.
 
-Owns: what must be so between any two steps of the scheduler. What must be so besides when nobody can do anything more
-is in `tests/fuzz/at_rest.py`. May not: change anything. Both look into the parts, because what leaks is not seen from
-outside until there is much of it.
+Owns: what must hold between any two steps of the scheduler. What must also hold when the server is at rest is in
+`tests/fuzz/at_rest.py`. May not: change anything. Both look into the server's parts, because a leak is not seen from
+outside until it is large.
 """
 
 import os
@@ -33,16 +33,16 @@ from tests.fuzz.world import HALF_OPEN, PER_ADDRESS, PLACES, PROXY, SETTINGS, Wo
 
 _SHORT = reprlib.Repr()
 _SHORT.maxother = 1000
-#: What the kernel is asked for, by the table's column.
+#: The events that the kernel is asked for, by the table's column.
 ASKED = {Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}
-#: States of a TLS server in which nothing is sealed: before the handshake is over, and when all is said.
+#: States of a TLS server in which nothing is encrypted: before the end of the handshake, and after the last byte.
 UNSEALED = frozenset((State.PROXY, State.TLS_HELLO, State.TLS_HANDSHAKE, State.CLOSING, State.LINGERING))
-#: States of which nothing is in the inbox once its bytes have been looked at.
+#: States in which the inbox is empty once its bytes have been handled.
 EMPTY_HANDED = frozenset((State.TLS_HANDSHAKE, State.STREAM, State.CLOSING, State.LINGERING))
 #: Steps of the scheduler that attend to a connection, by their names.
 ATTENDING = frozenset(("_read", "_write", "_reset", "_resume"))
-#: Bytes that a peer may make us keep: of what it sends, one read and one head or message; of what it does not take,
-#: one page, one frame and the answers to what was read before it was known to be behind.
+#: Bytes that the server may keep for a peer: received, one read and one head or message; unsent, one page, one frame
+#: and the answers to what was read before the peer was known to be behind.
 MOST_INBOX, MOST_BACKLOG = 2 * 16_384 + 1024, 256 * 1024
 
 Queued = dict[Connection, set[str]]

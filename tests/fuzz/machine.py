@@ -1,7 +1,7 @@
-"""A machine of hypothesis around a `World`: its rules are all that may happen, and `invariants` what stays so.
+"""A state machine of hypothesis around a `World`: its rules are the events, and `invariants` must hold after each.
 
-Owns: the rules. May not: look at the server to decide what may happen next, or a run could not be repeated. A rule
-whose peer is gone does nothing.
+Owns: the rules. May not: look at the server to decide what happens next, or a run could not be repeated. A rule whose
+peer is gone does nothing.
 """
 
 import errno
@@ -36,14 +36,14 @@ Rules = TypeVar("Rules", bound="ConnectionMachine")
 Drawn = ParamSpec("Drawn")
 Result = TypeVar("Result")
 
-#: One address is a crowd, the others come alone.
+#: Most peers come from one address, the others from one each.
 SOURCES = st.sampled_from(("127.0.1.1", "127.0.1.1", "127.0.1.1", "127.0.2.1", "127.0.2.2"))
 EDITS = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 3), st.sampled_from(grammar.BYTES_OF_NOTE)), max_size=3)
-#: Bytes sent of what is to be said; None is all.
+#: How many of the waiting bytes are sent; None is all.
 CUTS = st.one_of(st.none(), st.none(), st.integers(1, 40), st.integers(1, 5000))
-#: Bytes taken of what there is to hear.
+#: How many bytes are received at a time.
 SIPS = st.one_of(st.just(1 << 20), st.integers(1, 300), st.integers(1, 20_000))
-#: What is wrong ends a connection: rather what is right, so that something happens before.
+#: Valid samples are more likely, since an invalid one ends its connection.
 REQUESTS, FRAMES = (
     st.one_of(st.sampled_from(list(right)), st.sampled_from(list(right)), st.sampled_from(list(wrong)))
     for right, wrong in (
@@ -53,13 +53,13 @@ REQUESTS, FRAMES = (
 )
 BUSY_REQUESTS, BUSY_FRAMES = st.sampled_from(grammar.BUSY_REQUESTS), st.sampled_from(grammar.BUSY_FRAMES)
 HEADERS, FORWARDED = st.sampled_from(list(grammar.HEADERS)), st.sampled_from((None, *grammar.FORWARDED))
-#: Messages of each when all publish, and seconds that the log takes.
+#: Messages from each peer when all publish, and seconds that the log takes.
 TIMES, DELAYS = st.sampled_from((1, 3, 12)), st.sampled_from((0.0, 0.0, 0.3, 1.5, 6.0))
 JOINS = st.sampled_from(("join lobby", "join all", "join lobby from the beginning", "join den from the beginning"))
 
 #: Rules in one example.
 STEPS = 40
-#: Rules before a drain may begin: after it not much happens.
+#: Rules before a drain may begin: after it little else happens.
 LATE = 25
 
 
@@ -381,7 +381,7 @@ class SecureMachine(ConnectionMachine):
 
 def chosen(examples: int) -> settings:
     """The settings of the machines, on top of the profile."""
-    # A rule that waits for peers is slow, and one whose peer is gone does nothing: neither is a fault of the test.
+    # Rules that wait for peers are slow, and many rules find their peer gone: both are expected.
     return settings(
         max_examples=examples, stateful_step_count=STEPS, deadline=None, database=None, print_blob=True,
         suppress_health_check=list(HealthCheck),

@@ -1,6 +1,6 @@
-"""The log of the fuzz world: in memory, slow or failing as a rule wants it.
+"""The log of the fuzz world: in memory, slow or failing on order.
 
-Owns: whether somebody waits for it. May not: judge.
+Owns: whether anything waits for it. May not: judge.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,7 +1,7 @@
-"""Healthy people in the lobby while everything else goes on in it: one talks, three listen, over a transport each.
+"""Healthy members of the lobby beside the random peers: one publishes, three listen, each over a transport of its own.
 
-Owns: what each has said and heard. May not: measure time; they notice by counting. A message that is lost or
-doubled, and a hang-up, are failures.
+Owns: what each has sent and received. May not: measure time. A lost or doubled message and a closed connection are
+failures.
 """
 
 from collections.abc import AsyncIterator
@@ -13,9 +13,9 @@ from tests.fuzz.grammar import LOBBY
 from tests.support.peers import Address, Chatter, chatter
 from tests.support.transports import TRANSPORTS, subscribe
 
-#: Seconds between two of the talker's messages: half of what its rate allows.
+#: Seconds between two messages of the publisher: half the rate that is allowed.
 PACE = 0.1
-#: What is said last.
+#: The text of the last message.
 GOODBYE = "goodbye, all"
 
 

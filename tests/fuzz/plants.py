@@ -1,4 +1,4 @@
-"""Where the machine plants bugs of ours, by a name for each: on which part, and what is called.
+"""Where the machine plants bugs in the server: by name, the part and the method that will raise.
 
 Owns: the places. May not: plant.
 """
@@ -9,7 +9,7 @@ from chatserver.net.states import State
 from chatserver.parts import Parts
 
 Plants = dict[str, Callable[[Parts], tuple[object, str]]]
-#: Whose faults cost no more than a connection.
+#: A fault here costs no more than a connection.
 PLANTS: Plants = {
     "route": lambda parts: (parts.exchanges._routes, "handle"),
     "hear": lambda parts: (parts.websockets._conversation, "hear"),
@@ -24,7 +24,7 @@ PLANTS: Plants = {
     "writable": lambda parts: (parts.hub, "writable"),
     "give": lambda parts: (parts.hub.broadcaster, "give"),
 }
-#: Whose faults may cost a room what is under way in it.
+#: A fault here may cost a room what is under way in it.
 PLANTS_IN_ROOMS: Plants = {
     "visit": lambda parts: (parts.hub.broadcaster, "_visit"),
     "tell": lambda parts: (parts.hub.broadcaster, "_tell_presence"),

@@ -1,7 +1,7 @@
-"""A peer that does only what it is told: says a part, hears a part, ends or vanishes.
+"""A peer that does only what it is told: sends a part, receives a part, ends or vanishes.
 
-Owns: one client's socket, its TLS if it speaks any, what it was told to say and has not said. May not: wait, or do
-anything by itself, so that a test decides between any two bytes.
+Owns: one client's socket, its TLS if it has any, and the bytes that it has not sent yet. May not: wait, or do anything
+by itself, so that a test can decide between any two bytes.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import trio
 from tests.fuzz.hearing import Hearing
 from tests.support.certificates import NAMES
 
-#: Bytes that a client with a small window takes; the kernel rounds it up.
+#: The receive buffer of a client with a small window; the kernel rounds it up.
 SMALL_WINDOW = 2304
 _ABORT = struct.pack("ii", 1, 0)
 

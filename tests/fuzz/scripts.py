@@ -1,7 +1,7 @@
-"""What a random peer is going to do, decided before it does anything: the same seed and number, the same script.
+"""The script of a random peer, decided in advance: the same seed and number give the same script.
 
-Owns: the moves, and how likely they are. May not: do them; `sockets` does, and when the server gets to see what was
-sent is the kernel's and the machine's affair. What is said are whole exchanges of `grammar`, mixed, spoiled and cut.
+Owns: the moves, and how likely they are. May not: do them; `sockets` does, and when the bytes arrive depends on the
+kernel and the machine. What is sent are exchanges of `grammar`, mixed, damaged and cut.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from tests.fuzz.grammar import (
 )
 from tests.support.peers import upgrade
 
-#: Seconds: most pauses are none, some let a deadline of the server's come near, a few let it pass.
+#: Seconds: most pauses are zero, some nearly reach a deadline of the server, a few pass it.
 PAUSES = (0.0,) * 12 + (0.001, 0.01, 0.05, 0.3, 1.5)
-#: Seconds for which a peer hears what comes, at the end or in between.
+#: Seconds for which a peer receives, at the end or in between.
 EARS = (0.0, 0.05, 0.2, 1.0, 3.0)
-#: Bytes that a peer takes at a time; with a pause behind each if it is little, so that it is slow and not busy.
+#: Bytes that a peer receives at a time; after a small piece it pauses, so that it is slow and not busy.
 SIPS, LITTLE, SWALLOW = (100, 1_000, 65_536), 1_000, 0.01
-#: Seconds for which one in fifty does nothing at the end, and takes nothing: longer than any deadline but drain's.
+#: Seconds for which one in fifty does nothing at the end, and receives nothing: longer than all deadlines but drain's.
 STAY, STAYS = 10.0, 0.02
 #: Bytes of a receive buffer; 0 is the system's own.
 WINDOWS = (0, 0, 0, 2304, 8192)
@@ -54,7 +54,7 @@ class Script:
 
 def script(seed: int, number: int) -> Script:
     rng = Random(f"{seed} {number}")
-    # One address is a crowd, the others are less of one.
+    # Most peers come from one address.
     source = rng.choice(("127.0.1.1", "127.0.1.1", f"127.0.1.{rng.randrange(2, 5)}", f"127.0.2.{rng.randrange(1, 30)}"))
     return Script(source, rng.choice(WINDOWS), rng.random() < 0.8, tuple(_moves(rng)))
 

@@ -1,8 +1,8 @@
-"""Invariant: after thousands of random peers a real server has all counts as they began, has met no fault of its own,
-was never noticed by its healthy neighbours, and drains cleanly with others still at it.
+"""Invariant: after thousands of random peers a real server's counts are as in the beginning, it has met no fault of its
+own, its healthy neighbours noticed nothing, and it drains cleanly while peers are still connected.
 
-Owns: the peers at work, and the judgement of one server process. May not: reach into the server; what it counts it
-tells at /metrics, what it holds the kernel tells.
+Owns: the running peers, and the judgement of one server process. May not: reach into the server; its counts come from
+/metrics, and what it holds from the kernel.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from tests.support.parked import descriptors
 from tests.support.peers import Address, ask, chatter, publish
 from tests.support.serving import ServerProcess, eventually, sample, server_process
 
-#: Peers at a time: more than there are places, so that admission and eviction are at work all the time.
+#: Peers at a time: more than there are places, so that admission and eviction always have work.
 AT_ONCE = 120
-#: Peers that are still at it when SIGTERM comes, and how many come after.
+#: Peers that are still busy when SIGTERM comes, and how many come after it.
 STAYING, LATE = 60, 20
-#: Seconds after which a peer has had its time, whatever its script still says.
+#: Seconds after which a peer ends, even if its script is not finished.
 PEER_LIFE = 20.0
-#: Bytes by which the server may be larger afterwards. Rings, answers and pools fill once: bound them, measure the rest.
+#: Bytes by which the server may have grown afterwards: rings, answers and pools fill once.
 GROWTH = 64 << 20
-#: Short limits; not shorter than a busy machine may keep a healthy neighbour waiting.
+#: Short limits, but long enough for a healthy neighbour on a busy machine.
 FLAGS = (
     "--port 0 --log-format json --max-connections 95 --per-ip 50 --evict-after 4 --tls-deadline 1 --head-deadline 1 "
     "--body-deadline 1 --body-deadline-max 2 --keepalive-deadline 6 --poll-wait-max 3 --heartbeat-interval 2 "
@@ -43,7 +43,7 @@ FLAGS = (
 _ABORT = struct.pack("ii", 1, 0)
 
 
-#: What must be again as it was, besides the descriptors.
+#: Counts that must return to what they were, besides the descriptors.
 COUNTS = ("connections", "addresses", "members", "held_polls", "log_pending", "unfinished_bytes")
 
 

@@ -1,4 +1,4 @@
-"""Orders in which the machines once found something, as scripts: what was found stays found."""
+"""Sequences in which the machines once found a fault, as scripts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ from tests.support.peers import upgrade
 
 SOURCE = "127.0.2.1"
 JOIN, SAY = grammar.FRAMES["join den from the beginning"], grammar.FRAMES["say hello"]
-#: Bytes of a frame that are none yet, and seconds of its two that pass until the rest comes.
+#: The beginning of a frame, and the seconds (of the two that it has) that pass until the rest comes.
 BEGUN, LATE = 9, 1.5
-#: Bytes behind a request: more than everybody may send for nothing.
+#: Bytes behind a request: more than any peer may send before its request is answered.
 MUCH = bytes(FREE_INPUT + 1)
 #: Real seconds in which nothing more comes over loopback.
 DELIVERY = 0.05
-#: Times that a tiny window is emptied, at most, until all is heard: 40 KB of it.
+#: How often a tiny window is emptied, at most, until all 40 KB have come.
 SIPS = 200
 
 
@@ -67,7 +67,7 @@ def state_of(machine: ConnectionMachine) -> State:
 def test_the_next_message_has_its_own_deadline_although_the_answer_to_the_last_one_had_to_wait(behind: bytes) -> None:
     """After a slow message whose answer did not fit, the next message had only the rest of its deadline."""
     with machine() as found:
-        # The room is in memory: it is answered at once.
+        # The room is in memory, so it answers at once.
         found.join("127.0.1.1", False, False, "join den from the beginning")
         found.publish("den", 5, 8000)
         found.knock(SOURCE, True, True)

@@ -1,7 +1,7 @@
 """Invariant: whatever order reads, writes, deadlines, ends, news and faults come in, every connection is in one phase
 and has a deadline, and no descriptor, wheel entry, membership, held poll or count is left behind.
 
-tests/fuzz/invariants.py says it in full. HYPOTHESIS_EXAMPLES=2000 goes looking for orders that nobody has tried.
+tests/fuzz/invariants.py has all of it. HYPOTHESIS_EXAMPLES=2000 searches for orders that were not tried before.
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """Invariant: hundreds of random peers leave a real server as it was, and its healthy neighbours do not notice them.
 
-`make fuzz` does this for five minutes, with a seed of its own. What each peer does is in tests/fuzz/scripts.py, what
-must be so afterwards in tests/fuzz/sockets.py.
+`make fuzz` does this for five minutes, with a new seed. What each peer does is in tests/fuzz/scripts.py, what must hold
+afterwards in tests/fuzz/sockets.py.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.fuzz.scripts import script
 from tests.fuzz.sockets import Assault, campaigns
 from tests.support.transports import TRANSPORTS
 
-#: To each of two servers; by count and not by the clock, so that a slow machine tests as much as a quick one.
+#: Peers for each of two servers; by count and not by time, so that a slow machine tests as much as a fast one.
 PEERS = 120
 
 

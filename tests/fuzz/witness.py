@@ -1,6 +1,6 @@
-"""A healthy member of the lobby while everything else goes on in the fuzz world.
+"""A healthy member of the lobby in the fuzz world.
 
-Owns: its connection, and what it has heard. May not: judge more than that nobody hangs up on it.
+Owns: its connection, and what it has received. May not: judge more than that its connection stays open.
 """
 
 import trio

@@ -1,9 +1,9 @@
-"""A whole server on a clock that a test moves, its peers, and trouble on order.
+"""A whole server on a clock that the test moves, its peers, and trouble on order.
 
-Owns: one server in a trio loop of its own thread, since hypothesis runs its rules synchronously; between two rules that
-loop stands still. What is real: `Server` with all its tasks, loopback TCP, epoll, TLS. What is not: the clock, the
-log's speed and health, signals, how much the scheduler does at a time (one step of each class), and the garbage
-collector, which is left alone. May not: judge; `invariants` does, and what it finds between two steps is `breach`.
+Owns: one server in a trio loop in its own thread, since hypothesis runs its rules synchronously; the loop stands still
+between two rules. Real: `Server` with all its tasks, loopback TCP, epoll, TLS. Not real: the clock, the log's speed and
+health, signals, and how much the scheduler does at a time (one step of each class). The garbage collector is left
+alone. May not: judge; `invariants` does, and what it finds between two steps is kept in `breach`.
 
     world = World(secure=False, look=invariants.check)
     world.do(partial(world.wait, 3.0))
@@ -49,17 +49,17 @@ from tests.support.parked import descriptors
 from tests.support.peers import Address
 from tests.support.serving import CalmCollector
 
-#: Places, and places of one address: few, so that admission and eviction have work.
+#: Places, and places for one address: few, so that admission and eviction have work.
 PLACES, PER_ADDRESS = 9, 5
-#: Balancers, which send a PROXY header first and have no cap of their own; one of them.
+#: The network of balancers, which send a PROXY header first and have no cap; and one of them.
 PROXIES, PROXY = "127.0.4.0/24", "127.0.4.1"
 #: Listening sockets: for all, and for operators.
 LISTENERS = 2
-#: Times that a greedy client takes something and answers, before a rule is over in any case.
+#: How often a greedy client may receive and answer within one rule.
 EXCHANGES = 20
-#: Seconds until a step of the world, or its end, is given up: a loop that spins or hangs is a bug as well.
+#: Seconds after which a step of the world, or its end, has failed: a loop that spins or hangs is a bug as well.
 PATIENCE = 60.0
-#: Short limits, so that the short time a rule waits is long.
+#: Limits so short that even the short waits of the rules reach them.
 SETTINGS: dict[str, Any] = {
     "port": 0, "log": "memory:", "per_ip": PER_ADDRESS, "evict_after": 1.0, "tls_deadline": 1.5, "head_deadline": 2.0,
     "body_deadline": 1.0, "body_deadline_max": 3.0, "keepalive_deadline": 4.0, "serving_deadline": 2.0,
@@ -70,7 +70,7 @@ SETTINGS: dict[str, Any] = {
     "all_unfinished_bytes": 65_536, "max_empty_rooms": 2, "allow_origin": (APP,),
     "trusted_proxy": (PROXIES,), "proxy_protocol": True, "metrics_listen": "127.0.0.1:0",
 }  # fmt: skip
-#: So that a handful of messages is thousands.
+#: Bounds so small that a handful of messages reaches them.
 SMALL: list[tuple[Any, str, int]] = [
     (catch_up, "READ_PAGE", 5),
     (broadcast, "MAX_BEHIND", 30),
@@ -79,9 +79,9 @@ SMALL: list[tuple[Any, str, int]] = [
     (registry, "LATEST", 6),
     (conversation_module, "MAX_IN_FLIGHT", 10),
 ]
-#: Bytes that all rings keep, and handshakes under way, at most: small alike, and not an operator's to set so.
+#: Bytes in all rings, and handshakes under way, at most: smaller than an operator could set them.
 RINGS_BYTES, HALF_OPEN = 64 * 1024, 3
-#: Seconds of each class in a round of the scheduler: one step, so that much happens between two of them.
+#: Seconds for each class in a round of the scheduler: enough for one step, so that much happens between two of them.
 ONE_STEP = dict.fromkeys(Priority, 1e-9)
 
 Result = TypeVar("Result")

@@ -1,7 +1,7 @@
 """`python -m tests.million [--connections N] [--workers N] [--markdown FILE]`: see `tests.million`.
 
-Exit codes: 0 when all were held, or as many as fit; 1 when connections were lost or messages missing; 2 for flags, or
-a machine that does not allow it; 130 when interrupted, with the steps that were measured.
+Exit codes: 0 when all were held, or as many as fit; 1 when connections or messages were lost; 2 for wrong flags, or a
+machine that does not allow it; 130 when interrupted, with the steps that were measured so far.
 """
 
 import argparse

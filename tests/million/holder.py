@@ -1,10 +1,10 @@
-"""One process that holds idle WebSockets in a byte each: a state by descriptor, and nothing else while they idle.
+"""One process of idle WebSockets, each kept in one byte: its state, by descriptor.
 
-Owns: their descriptors, one epoll, and what they do by themselves: handshake, join, answer pings, hear a marked
-message. May not: decide when to open; it obeys what comes by its pipe, and ends when that does.
+Owns: their descriptors, one epoll, and what they do by themselves: handshake, join, answer pings, receive a marked
+message. May not: decide when to open; it obeys the orders from its pipe, and ends when the pipe is closed.
 
-No socket objects and no buffers of one connection: both would be more than the server keeps for it. Events are told
-once (EPOLLET), so that one registration serves for connecting and for reading.
+There are no socket objects and no buffers for single connections: both would take more memory than the server does.
+epoll reports each event once (EPOLLET), so that one registration serves both connecting and reading.
 """
 
 import errno
@@ -23,7 +23,7 @@ from loadgen.target import Target
 from tests.bench import wire
 from tests.support.peers import upgrade
 
-#: Connections between connect and the answer to their join: enough to keep a server busy, few enough for a backlog.
+#: Connections that may be connecting or joining at once: enough to keep a server busy, few enough for its backlog.
 WINDOW = 256
 #: Bytes read at a time. One buffer serves all.
 READ_BYTES = 1 << 16

@@ -1,9 +1,9 @@
-"""All processes of clients, as the driver sees them.
+"""All client processes, as the driver sees them.
 
-Owns: their lives and their orders. May not: know a connection.
+Owns: their start, their end and their orders. May not: know a single connection.
 
-They are forked before anything else is open, from a program that has imported what they need: their pages are shared,
-so that one costs some MB.
+They are forked before anything else is open, from a program that has already imported what they need. They share its
+pages, so each costs only some MB.
 """
 
 import gc
@@ -19,7 +19,7 @@ from loadgen.target import Target
 from tests.million import holder
 from tests.million.holder import Holder, Status
 
-#: Seconds for which one may be too busy to answer.
+#: Seconds that one may take to answer.
 PATIENCE = 60.0
 
 

@@ -1,10 +1,10 @@
-"""Whose memory it is: the server's, the clients' or the kernel's.
+"""The memory of the server, of the clients and of the kernel.
 
 Owns: the choice of figures. May not: judge.
 
-Processes by Pss, which counts a shared page once. The kernel by its slabs (sockets, files, epoll entries), the pages of
-TCP's buffers and page tables. What programs can still have (MemAvailable) must fall by the sum of them: it is beside
-them in the table, so that nothing can hide.
+Processes are measured by Pss, which counts a shared page once; the kernel by its slabs (sockets, files, epoll entries),
+its TCP buffers and its page tables. MemAvailable must fall by their sum: the table shows both, so that no memory is
+missed.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""What this machine must allow before a run is worth starting, what the run will take, and when it has to stop.
+"""What this machine must allow before a run is worth starting, what the run will use, and when it has to stop.
 
-Owns: the arithmetic. May not: open anything. What was read of the machine is a value, so that others can be tried.
+Owns: the arithmetic. May not: open anything. The machine's figures are passed in, so that tests can use others.
 """
 
 import math
@@ -14,20 +14,20 @@ from loadgen.target import PER_SOURCE
 
 _PROC = Path("/proc")
 
-#: The share of a process's descriptors that are for connections. A worker stays below the mark (95% of its places) from
-#: which on it takes them back from peers that are slow to ask, as a newcomer here may be for a moment; and the kernel's
-#: hash gives some workers 3% more than others.
+#: The share of a process's descriptors that are for connections. A worker must stay below 95% of its places: above that
+#: it evicts peers that are slow to ask, as a newcomer may be for a moment; and the kernel's hash gives some workers
+#: 3% more than others.
 HOLDER_SHARE, WORKER_SHARE = 0.95, 0.91
 UNEVENNESS = 1.03
-#: Descriptors of everything else: listeners of all workers, logs, epolls, pipes.
+#: Descriptors for everything else: listeners of all workers, logs, epolls, pipes.
 OTHER_FILES = 20_000
 #: Two ends of one connection, each with a socket, a file and an entry in an epoll.
 FILES_EACH = WATCHES_EACH = 2
 #: Bytes that a connection takes, by measurement: both ends in the kernel, ours, and the client's.
 BYTES_EACH = 9_500
-#: Bytes of a worker that holds nobody, of a process of clients, and of the supervisor and this program.
+#: Bytes of a worker without connections, of a client process, and of the supervisor and this program.
 WORKER_BYTES, HOLDER_BYTES, OTHER_BYTES = 40 << 20, 8 << 20, 100 << 20
-#: Available memory below which no more are opened. There is no swap here, and what the kernel then does is to kill.
+#: Available memory below which no more are opened. Without swap the kernel would begin to kill processes.
 MARGIN_BYTES = 2 << 30
 #: For the estimate: connections opened a second, seconds for a worker to start, and for what is measured at a step.
 OPENED_A_SECOND, WORKER_SECONDS, STEP_SECONDS = 4_000, 0.4, 30

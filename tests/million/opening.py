@@ -1,4 +1,4 @@
-"""Opens idle connections up to a step, and knows when no more may come.
+"""Opens idle connections up to a step, and stops when no more fit.
 
 Owns: the number of the next connection, and the reasons to stop. May not: measure.
 """
@@ -13,7 +13,7 @@ from tests.million.holder import Status
 
 #: Seconds between two looks at what has been opened.
 LOOK = 0.25
-#: Seconds for which none may come, and for which the last ones may take to arrive.
+#: Seconds without any arrival after which it stops, and seconds in which the last ones must arrive.
 STUCK = 60.0
 
 

@@ -1,9 +1,9 @@
-"""What people would notice beside the idle ones: a message to all workers, a busy room, newcomers.
+"""What people would notice while the idle connections are held: a message to all workers, a busy room, newcomers.
 
-Owns: the few connections of its own, and their times. May not: open the idle ones.
+Owns: its own few connections, and their times. May not: open the idle ones.
 
-All of it runs in one thread on one epoll, so a message is read when this program gets to it: on a machine whose
-processors are all busy, the times hold that wait as well, as those of a client on it would.
+All of it runs in one thread on one epoll, so a message is read only when this program gets to it. On a machine whose
+processors are all busy the times include that wait, as a real client's would.
 """
 
 import re

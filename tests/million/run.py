@@ -1,10 +1,10 @@
 """The steps: open so many, let them come to rest, measure; until all are open or no more fit.
 
-Owns: the order of a run, and when it ends. May not: print a result; what goes on goes to `Progress`.
+Owns: the order of a run, and when it ends. May not: print a result; progress goes to `Progress`.
 
-What would fool it: connections that are gone (so the server's count and the clients' are compared at each step); CPU of
-a stretch without pings (so pings are counted in it, and the last stretch is a whole ping interval); memory of a server
-that has not yet come to rest (so everything is read after the probes, too).
+What would fool it: lost connections (so the server's count and the clients' are compared at each step); CPU of a time
+without pings (so pings are counted, and the last stretch is a whole ping interval); memory of a server that is not yet
+at rest (so everything is read after the probes, too).
 """
 
 import os
@@ -30,17 +30,17 @@ from tests.million.needs import Plan
 from tests.million.opening import Opening
 from tests.million.probes import Beside, Everywhere, Probes
 
-#: Seconds for arrivals to be told and memory to come to rest, before anything is measured at a step.
+#: Seconds before anything is measured at a step, so that arrivals are announced and memory comes to rest.
 REST = 5.0
-#: Seconds between two looks whether the server's processes have ended.
+#: Seconds between two checks whether the server's processes have ended.
 LOOK = 0.1
-#: Seconds of idling from which on they are a phase of their own.
+#: Idling at least this many seconds is shown as a phase of its own.
 LONG_IDLE = 30.0
 #: Seconds for which the server's count may differ from the clients'.
 COUNT_PATIENCE = 15.0
-#: What an idle one may be, as the server counts: there is always one that has been pinged, when there are so many.
+#: States of an idle connection in the server's counts: of so many, some are always waiting for the answer to a ping.
 IDLE = ('phase="open"', 'phase="pinged"')
-#: The server's: a program that holds a million here may wait for a processor, so it is that of Engine.IO.
+#: The server's ping interval: long, as Engine.IO's, since a program that holds a million may have to wait for CPU.
 PONG_DEADLINE = 20.0
 #: Seconds that processes of the server may take to end; then they are killed.
 END_PATIENCE = 60.0

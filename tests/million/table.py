@@ -1,4 +1,4 @@
-"""What came out, as a table: on the terminal, and in Markdown for docs/measurements.
+"""The results as a table: on the terminal, and in Markdown for docs/measurements.
 
 Owns: columns and notes. May not: measure.
 """

@@ -1,6 +1,6 @@
-"""`make million`, small: what is counted, when it stops, and that nothing is left behind.
+"""A small `make million`: what it counts, when it stops, and that it leaves nothing behind.
 
-The whole program runs as its own process: it forks, and this one has threads.
+The program runs as a process of its own: it forks, and the tests' process has threads.
 """
 
 import os
@@ -32,7 +32,7 @@ MACHINE = Machine(
     tracked=None, datagrams=10, processors=2,
 )  # fmt: skip
 COMMAND = [sys.executable, "-m", "tests.million", "--workers", "2", "--idle-seconds", "0.2", "--beside-seconds", "0.3"]
-#: Seconds after which a run of some hundred connections is stuck.
+#: Seconds after which a run of some hundred connections has failed.
 LIFE = 90
 
 

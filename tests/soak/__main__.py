@@ -2,8 +2,8 @@
 
 Real servers, with a real PostgreSQL and two Valkey shards, whose processes, connections and networks are killed at
 random, under clients that check every record. Exit codes: 0; 1 when a promise was broken, with the first violation and
-the seed; 2 when something is not installed; 130 after Ctrl-C, which ends the round and looks at everything, and the
-second time ends it at once. Nothing of it is left then but what `--keep` names.
+the seed; 2 when something is not installed; 130 after Ctrl-C. The first Ctrl-C ends the round and checks everything,
+the second ends at once. Nothing is left behind except the folder that `--keep` names.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Clients at a cluster, troubles, and the looks at everything in between.
+"""A campaign of rounds: troubles while clients publish, then a check of everything.
 
-Owns: the order of things, the deadlines for recovery, the report. May not: know how a trouble is made or what is wrong
+Owns: the order of a round, the deadlines for recovery, the report. May not: know how a trouble is made or what is wrong
 with a record.
 
-A campaign is rounds. In each there are some troubles under publishers; then these finish what they have begun, nobody
-writes, and all nodes must tell the same: the whole log, how each record reads, and who is there.
+Each round begins with some troubles under publishers. Then the publishers finish what they have begun, and without any
+more writes all nodes must give the same answers: the whole log, how each record reads, and who is present.
 """
 
 import random
@@ -27,13 +27,13 @@ from tests.support.transports import TRANSPORTS
 
 ROOMS = ("lobby", "ops")
 PUBLISHERS = 3  # in each room
-#: Seconds in which all must be served again after a trouble: no measurement, a busy machine is slow and not wrong.
+#: Seconds in which all clients must be served again after a trouble: generous, since a slow machine is no fault.
 RECOVERY = 120.0
 PAUSE = 1.5  # s before the next trouble, at most
 TROUBLES_A_ROUND = 12
-#: Of how many troubles the next one comes before everybody has recovered.
+#: One trouble in this many is followed by the next before all clients have recovered.
 OVERLAP = 0.3
-#: Questions to each node at the end of a round, by which each of its workers is asked, most likely.
+#: Questions to each node at the end of a round: enough to reach each of its workers, most likely.
 QUESTIONS, PAGE = 4, 200
 
 Tell = Callable[[str], None]
@@ -196,7 +196,7 @@ class Campaign:
             room = self.ledger.room(name)
             records = await self._read(room, room.checked)
             self.ledger.check_log(room, records, after=room.checked)
-            # Of what is older, some may have been changed since.
+            # Older messages may have been changed since.
             room.checked = max(0, room.top - PAGE)
             for node in self._cluster.nodes:
                 for _ in range(QUESTIONS):

@@ -1,7 +1,7 @@
-"""Publishers that repeat an act with its key until it is acknowledged, and listeners that go on from their cursors.
+"""Publishers that repeat an act with its key until it is acknowledged, and listeners that resume from their cursors.
 
-Owns: what a good client does when it is cut off: it comes back soon, at any node. May not: judge what it is told; the
-ledger does. Whatever no good client should ever see raises `Violation`.
+Owns: what a good client does when it is cut off: it reconnects soon, to any node. May not: judge what it is told; the
+ledger does. An answer that a good client should never get raises `Violation`.
 """
 
 import json
@@ -21,15 +21,15 @@ from tests.support.transports import JoinRefusedError, subscribe
 ANSWER_PATIENCE, SILENCE = 8.0, 5.0
 #: The longest pause between two acts of a publisher, and before a client comes back.
 ACT_PAUSE, RETRY_PAUSE = 0.08, 0.2
-#: What a publisher's next act is, and of how many acts it asks for the acknowledgement of the last one again; how many
-#: messages it sends over HTTP.
+#: How often each kind of act is chosen; one act in how many is asked for its acknowledgement again; how many messages
+#: are sent over HTTP.
 KINDS = (MESSAGE,) * 12 + (EDIT,) * 2 + (DELETE,) + (REACTION,) * 2
 REPEATS, SHARE_OVER_HTTP = 0.05, 0.3
 #: Messages of its own that a publisher may still change.
 RECENT = 8
 EMOJI = "\N{THUMBS UP SIGN}"
-#: Closes and refusals that mean "come back": going away, restart, try again later, a log that came too late; and that
-#: of our own clients one was too slow, which on a busy machine is nobody's fault.
+#: Closes and refusals that mean "come back": going away, restart, try again later, a log that was too slow; and a
+#: client of this test that was too slow, which is no fault on a busy machine.
 GOOD_CLOSES, GOOD_REFUSALS = (1000, 1001, 1012, 1013, 4000, 4001), (503, 408)
 #: The same of an `error` over WebSocket.
 GOOD_CODES = ("unavailable", "draining")

@@ -1,6 +1,6 @@
-"""The nodes with what they stand on: one file, or a PostgreSQL server and two Valkey shards.
+"""The nodes and their storage: one file, or a PostgreSQL server and two Valkey shards.
 
-Owns: the engines and how each is started and ended. May not: choose what is done to them.
+Owns: the engines, and how each is started and ended. May not: choose the troubles.
 """
 
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.support.postgres import PostgresServer, private_server
 from tests.support.valkeys import Valkey, url_of, valkeys
 
 SHARDS, NODES = 2, 2
-#: Lines of the logs' faults that are shown: the whole of a traceback or two.
+#: Lines of faults from the nodes' logs that are shown: enough for a traceback or two.
 FAULT_LINES = 120
 
 

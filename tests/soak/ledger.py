@@ -1,9 +1,9 @@
-"""What clients did, were told and saw, and every rule that the cluster can break with it.
+"""What clients did, were told and saw, and the rules that the cluster must keep.
 
-Owns: the rules. May not: do I/O, or know who was killed. Whatever is wrong raises `Violation` at once.
+Owns: the rules. May not: do I/O, or know what was killed. A broken rule raises `Violation` at once.
 
-Every act has a name, which is its key and stands in its text. So a record that is there twice, elsewhere or not at
-all is told apart from one that was edited or deleted later.
+Every act has a name, which is its key and is also in its text. So a record that is stored twice, in the wrong place or
+not at all is not confused with one that was edited or deleted later.
 """
 
 from collections import Counter

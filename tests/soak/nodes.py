@@ -1,7 +1,7 @@
-"""One server, plain or a supervisor with workers, that is started again whenever it ends: what systemd does.
+"""One server, a single process or a supervisor with workers, that is started again whenever it ends, as systemd does.
 
-Owns: its processes, all of which are in sessions of its own, so that they are found when their supervisor is dead. May
-not: choose what is done to them.
+Owns: its processes, all in the node's own sessions, so that they are found even when their supervisor is dead. May not:
+choose the troubles.
 """
 
 import json
@@ -21,14 +21,14 @@ from tests.support.ports import steady_port
 from tests.support.running import PARENT, SESSION, all_running
 from tests.support.serving import RATES, eventually
 
-#: Seconds between two starts of what could not start, because its database is away or the last worker still drains.
+#: Seconds between two attempts to start, when the database is away or the last worker still drains.
 RESTART_PAUSE = 0.2
-#: Seconds for a node to say where it listens, and to end when it is told to: wide, the machine may be busy.
+#: Seconds for a node to say where it listens, and to end when told to: generous, since the machine may be busy.
 START_PATIENCE, END_PATIENCE = 120.0, 60.0
 DRAIN_TIMEOUT = 5
 #: How a line begins that says why a node does not start, and the errors that troubles lead to.
 COMPLAINT = "chatserver: "
-#: A worker that is stopped, or killed while it replaces another; and a commit at the end that waits for a processor.
+#: Lines about a worker that was stopped, or killed while it replaced another; and a last commit that waited for CPU.
 EXPECTED_ERRORS = ("worker_hung", "worker_not_replaced", "did not finish its last commit")
 
 

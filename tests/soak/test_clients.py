@@ -1,4 +1,4 @@
-"""What ends a client's connection and is no broken promise: it comes back. All else ends the soak."""
+"""After an end that breaks no promise a client reconnects. Any other end stops the soak."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The checker of the soak can fail: each fault that it looks for is planted, and told by its name."""
+"""The ledger of the soak finds each planted fault, and names it."""
 
 from collections.abc import Callable
 from typing import Any

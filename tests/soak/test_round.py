@@ -1,4 +1,4 @@
-"""One round of the soak on each engine, with troubles that are chosen: no promise is broken, and everybody recovers."""
+"""One round of the soak on each engine, with fixed troubles: no promise is broken, and all clients recover."""
 
 from pathlib import Path
 

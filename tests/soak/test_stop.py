@@ -1,4 +1,4 @@
-"""How a soak ends before its time: with what it has found, and nothing left of what it started."""
+"""A soak that is stopped early reports what it has found, and leaves no process behind."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""What is done to a cluster, one thing at a time: each trouble ends with everything back that it took away.
+"""The troubles of a cluster, one at a time: each ends with everything restored that it took away.
 
-Owns: the list, and how often each is chosen. May not: judge what follows.
+Owns: the list, and how often each is chosen. May not: judge the consequences.
 """
 
 import random
@@ -21,8 +21,8 @@ from tests.soak.nodes import Node
 from tests.support.valkeys import Valkey
 
 KILL, TERM, STOP, GO, HANG_UP = signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP
-#: Seconds: the shortest and the longest that something stands still, and that a supervisor takes to replace a worker
-#: that does (ten looks of a second), with a margin.
+#: Seconds: the shortest and the longest stop, and the time in which a supervisor replaces a stopped worker (ten checks,
+#: a second apart) with a margin.
 STILL, REPLACED = (0.3, 3.0), 14.0
 #: Seconds for which a database or the way to it is away: below and above the deadline of one of the nodes' statements.
 AWAY = (1.0, 7.0)

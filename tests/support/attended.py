@@ -1,4 +1,4 @@
-"""A poller at work under a test: real epoll, real sockets, a recording handler.
+"""A running poller for tests: real epoll, real sockets, a handler that records.
 
 async with attended() as it:
     connection, peer = it.connect()
@@ -15,7 +15,7 @@ import trio.testing
 
 from tests.support.parked import Parked
 
-#: Seconds, on the test's own clock, until something that must happen is given up.
+#: Seconds on the test's clock until something that must happen has failed.
 PATIENCE = 60.0
 
 

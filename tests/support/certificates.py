@@ -1,4 +1,4 @@
-"""A certificate authority for tests: trusted by the test's clients, and by nobody else.
+"""A certificate authority that only the tests' clients trust.
 
 Owns: the authority, one for each run. May not: import chatserver.
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trustme
 
-#: What the certificates are for, and what clients ask for.
+#: The host that the certificates are for, and that clients ask for.
 NAMES = ("localhost", "127.0.0.1")
 
 

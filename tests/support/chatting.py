@@ -1,6 +1,6 @@
-"""Chat without a wire: peers that take as many bytes as they are told to, a log that may be slow or fail.
+"""Chat without a network: peers that accept as many bytes as they are told to, a log that may be slow or fail.
 
-Owns: a hub at work over the fakes of `scripted`, and the log. May not: know sockets.
+Owns: a running hub over the fakes of `scripted`, and the log. May not: know sockets.
 
     async with chatting() as it:
         ann = it.peer()

@@ -1,8 +1,8 @@
-"""A clock that jumps to the next deadline whenever nobody has anything left to do.
+"""A clock that jumps to the next deadline whenever no task has anything left to do.
 
-Owns: how a test marked `jumping_clock` is run. Deadlines of seconds pass in milliseconds then, and a busy machine is
-not too late for one: while there is work, time is slow. Not for tests in which a thread, another process or the
-kernel's own timers take part, since time would run ahead of those; nor for peers that never pause.
+Owns: how a test marked `jumping_clock` is run. Deadlines of seconds then pass in milliseconds, and a busy machine does
+not miss one: while there is work, time is slow. Not for tests with a thread, another process or timers of the kernel,
+since time would run ahead of those; nor for peers that never pause.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ import trio.testing
 
 #: Real seconds without work after which time jumps: loopback delivers within microseconds, later on a busy machine.
 QUIET = 0.002
-#: Seconds that pass in a real one while there is work: a machine five times as slow as ours is not late.
+#: Seconds that pass in a real one while there is work: a machine five times slower than usual is not late.
 PACE = 0.2
 
 
@@ -27,5 +27,5 @@ def run_with_jumps(
     return trio.run(test, clock=clock or jumping, instruments=instruments)
 
 
-#: Where nobody has a socket: time stands still while there is work, and jumps as soon as there is none.
+#: For tests without sockets: time stands still while there is work, and jumps as soon as there is none.
 run_at_once = partial(run_with_jumps, pace=0.0, quiet=0.0)

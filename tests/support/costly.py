@@ -1,7 +1,7 @@
-"""What costs the most to read, for each thing that a peer can send: one request, or one read of frames, each.
+"""The inputs that cost the most to parse, of each kind that a peer can send: one request, or one read of frames.
 
-Owns: the inputs and the way through `protocol` that the server takes with them. May not: measure, or judge; the bench
-`costly` prints what each costs, tests/protocol/test_costly.py holds what keeps them cheap.
+Owns: the inputs, and the calls of `protocol` that the server makes with them. May not: measure, or judge; the bench
+`costly` prints their costs, tests/protocol/test_costly.py tests what keeps them cheap.
 """
 
 import json

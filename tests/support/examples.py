@@ -1,6 +1,6 @@
-"""How many examples Hypothesis tries: a number for each test that finds what is planted, or what somebody asks for.
+"""How many examples Hypothesis tries: for each test enough to find planted faults, or HYPOTHESIS_EXAMPLES.
 
-HYPOTHESIS_EXAMPLES=5000 python -m pytest tests/chat    goes looking for new ones
+HYPOTHESIS_EXAMPLES=5000 python -m pytest tests/chat    searches for new ones
 """
 
 import os
@@ -9,7 +9,7 @@ from hypothesis import settings
 
 #: Of 36 mutations planted in what they test, 100 examples found one more: see tests/protocol/test_fuzz.py.
 FEW = 40
-#: What was asked for, of every test; 0 is nothing.
+#: The number for every test; 0 if it is not set.
 EXPLORED = int(os.environ.get("HYPOTHESIS_EXAMPLES", "0"))
 
 

@@ -3,8 +3,8 @@
 A parser must not care how the network cut the stream. `feed` runs a case whole, a byte at a time, in random
 cuts, and with the start of something else behind it, and asserts that all of them mean the same.
 
-A *runner* plays the connection's part: it takes pieces and returns what they meant together with the bytes that
-it left alone (None once an error ended the stream: what is left then has no meaning).
+A *runner* plays the connection's part: it takes pieces and returns what they meant, with the bytes that it did not
+consume (None once an error ended the stream, since what is left then has no meaning).
 """
 
 from collections.abc import Callable, Iterable

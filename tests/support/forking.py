@@ -1,10 +1,9 @@
-"""Processes of ours as forks of one that has imported what they need: a start costs milliseconds, not 0.1 s of CPU.
+"""Starts our programs as forks of a process that has imported what they need: milliseconds each, not 0.1 s of CPU.
 
-A suite starts some hundred. How programs start by themselves is the affair of a few tests, which must not use this:
-tests/e2e/test_process.py, tests/loadgen/test_cli.py and test_processes.py. Nor may those that measure a process's
-memory, which a fork shares.
+A suite starts some hundred. Tests of the start itself must not use this (tests/e2e/test_process.py,
+tests/loadgen/test_cli.py and test_processes.py), nor tests that measure a process's memory, which a fork shares.
 
-`python -m tests.support.forking DESCRIPTOR` is the process that forks. It ends when the process does that asked it.
+`python -m tests.support.forking DESCRIPTOR` is the process that forks. It ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -264,7 +263,7 @@ def _become(start: _Start, descriptors: list[int]) -> None:
         os.chdir(start.folder)
         os.environ.clear()
         os.environ.update(start.environment)
-        # The stream was made for what the process that forks writes to.
+        # The stream was opened on the output of the process that forks.
         cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=os.isatty(1))
         module = start.modules[0]
         sys.argv = [module, *start.arguments]
@@ -284,7 +283,7 @@ def _become(start: _Start, descriptors: list[int]) -> None:
 
 
 def main() -> None:
-    # A terminal sends Ctrl-C to the whole group: the process that asks says when it is over.
+    # A terminal sends Ctrl-C to the whole group, but only the process that asks decides when it is over.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as asked, suppress(ConnectionResetError):
         _serve(asked)

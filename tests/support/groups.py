@@ -1,4 +1,4 @@
-"""Group commit as a test wants it: commits that wait for something, and groups that are known beforehand."""
+"""Group commit under a test's control: commits that wait, and groups that are known beforehand."""
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence

@@ -1,6 +1,6 @@
-"""TLS clients that can also send records which no TLS library makes: sealed with the keys of OpenSSL.
+"""TLS clients that can also send records that no TLS library makes, encrypted with the keys of OpenSSL.
 
-Owns: where the keys come from. May not: import chatserver.
+Owns: how to get the keys. May not: import chatserver.
 
     async with handsealed(server.address, tmp_path) as (peer, sealer):
         await peer.send(b"as always")
@@ -20,7 +20,7 @@ from loadgen.tls import seal
 from tests.support.certificates import trusting
 from tests.support.peers import Address, Peer, connect
 
-#: A KeyUpdate that asks for none in return (RFC 8446 section 4.6.3): type, length, body.
+#: A KeyUpdate that does not ask for one in return (RFC 8446 section 4.6.3): type, length, body.
 KEY_UPDATE = b"\x18\x00\x00\x01\x00"
 
 
@@ -51,7 +51,7 @@ async def handsealed(address: Address, folder: Path) -> AsyncIterator[tuple[Peer
         yield peer, Sealer(peer, cipher, secret)
 
 
-#: The one suite that `seal_tls12` knows.
+#: The cipher suite that `seal_tls12` supports.
 TLS12_SUITE = "ECDHE-ECDSA-AES128-GCM-SHA256"
 _RANDOM = slice(11, 43)  # the server's, in the first record of its first flight
 

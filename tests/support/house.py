@@ -1,4 +1,4 @@
-"""Parked connections from several networks, and the admission that ends some of them for others."""
+"""Parked connections from several networks, and the admission that evicts some for others."""
 
 import socket
 

@@ -1,7 +1,7 @@
-"""Moderators and those they moderate, as a server sees them: who somebody is, and what a moderator asks for.
+"""Moderators and the people whom they moderate, as a server sees them.
 
-Owns: a server with moderators, the headers that say who asks, the requests of a moderator. May not: know how a sanction
-is kept.
+Owns: a server with moderators, the headers that identify a person, the requests of a moderator. May not: know how a
+sanction is stored.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Parked connections for tests: real descriptors, a real readiness, a handler that writes it all down.
+"""Parked connections for tests: real descriptors, real readiness, a handler that records.
 
-Owns: socket pairs as connections, clients of a listener; the poller's and the clock's part, which the test plays. May
-not: know HTTP.
+Owns: socket pairs as connections, and clients of a listener; the test plays the poller and the clock. May not: know
+HTTP.
 
     with parked(head_deadline=3.0) as it:
         connection, peer = it.connect()
@@ -32,9 +32,9 @@ from chatserver.settings.fields import Settings
 
 #: Bytes of a small kernel buffer: a few of these and the peer is behind. The kernel rounds it up.
 SMALL = 2048
-#: Rounds after which a scheduler that still has work is taken for endless.
+#: Rounds after which a scheduler that still has work has failed.
 MANY_ROUNDS = 100_000
-#: What a peer is told that finds no place, or loses it.
+#: The answer to a peer that finds no place, or loses its place.
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 _ENDING = (State.CLOSING, State.LINGERING)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that stops forwarding, as a network does that is cut: connections stay open, and nothing arrives."""
+"""A TCP proxy that can stop forwarding, like a cut network: connections stay open, and nothing arrives."""
 
 import socket
 

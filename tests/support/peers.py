@@ -25,7 +25,7 @@ from wsproto.connection import Connection, ConnectionType
 
 from tests.support.certificates import NAMES, trusting_any
 
-#: Seconds until a test gives up on something that must happen; no measurement, a loaded machine is slow and not wrong.
+#: Seconds until a test gives up on something that must happen: generous, since a slow machine is no fault.
 PATIENCE = 30.0
 
 MASK = b"\x01\x02\x03\x04"

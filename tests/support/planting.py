@@ -1,9 +1,9 @@
-"""Faults planted into a real server: what is called of it raises once, for one connection or one room.
+"""Faults planted into a real server: a method of it raises once, for one connection or one room.
 
 Owns: the scene (a server, a victim, what the server holds) and the plant. May not: know what a handler does.
 
     scene.plant(handler, "received")        the next call for the victim's connection raises instead
-    scene.plant(handler, "released", after=True)      it raises when it has done its work
+    scene.plant(handler, "released", after=True)      it raises after its work
 """
 
 import inspect
@@ -24,7 +24,7 @@ from tests.support.certificates import certificate
 from tests.support.parked import descriptors
 from tests.support.serving import Serving, eventually, neighbour, serving
 
-#: Where the victim connects from, and the room that is the victim's alone.
+#: The victim's address, and a room in which only the victim is.
 VICTIM, ROOM = "127.0.3.1", "victims"
 
 

@@ -1,6 +1,7 @@
-"""Ports for servers that come back at the same address.
+"""Ports for servers that start again at the same address.
 
-Owns: the choice of one that nobody takes meanwhile. May not: keep it; a port is free until the server listens.
+Owns: the choice of a port that no other program takes meanwhile. May not: reserve it; it is free until the server
+listens.
 """
 
 import random
@@ -9,11 +10,11 @@ from pathlib import Path
 
 from tests.support.side_by_side import worker
 
-#: Where Linux says which ports outgoing connections are given, and the first of them where nothing says.
+#: The file in which Linux gives the ports of outgoing connections, and the first of them without that file.
 _RANGE, _FIRST = Path("/proc/sys/net/ipv4/ip_local_port_range"), 49_152
-#: The lowest that is taken: below are servers that people run on fixed ports.
+#: The lowest that is used: below it people run servers on fixed ports.
 _LEAST = 10_000
-#: Hypothesis gives the others of `random` the same seed in each worker.
+#: Own generator: Hypothesis gives the global one the same seed in each worker.
 _dice = random.SystemRandom()
 _given: set[int] = set()
 

@@ -1,9 +1,9 @@
-"""A PostgreSQL server of the tests' own: one for all workers of a run. Each worker keeps a database with empty tables,
-and one without tables: to make one for each test takes longer than most tests.
+"""A PostgreSQL server for the tests: one for all workers of a run. Each worker keeps a database with empty tables, and
+one without tables, since creating one for each test takes longer than most tests.
 
-It is skipped where PostgreSQL is not installed, which is an error when REQUIRE_SERVERS is set. initdb refuses root, so
-root runs it as the user `postgres`, in a folder that this user may enter. It keeps nothing safe from a power cut, which
-makes it five times as fast.
+Without PostgreSQL its tests are skipped, which is an error when REQUIRE_SERVERS is set. initdb refuses root, so root
+runs it as the user `postgres`, in a folder that this user may enter. It does not sync to disk, which makes it five
+times as fast.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ import pytest
 
 from tests.support.ports import steady_port
 
-#: A server that is slow to start or to stop on a busy machine.
+#: Seconds for the server to start or stop on a busy machine.
 PATIENCE = 60
 
 _SETTINGS = {
@@ -182,13 +182,13 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
             shutil.rmtree(server.folder, ignore_errors=True)
 
 
-#: Names the connection that clears a database: a test that kills all others must leave it.
+#: The name of the connection that clears a database: a test that kills all others must spare it.
 KEEPER = "keeper"
 _END_OTHERS = f"""
     SELECT pg_terminate_backend(pid, {PATIENCE}000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid != pg_backend_pid()
 """
-#: Statements that leave the tables as a first start does. TRUNCATE would make new files, and takes ten times as long.
+#: Statements that make the tables as after a first start. TRUNCATE would create new files, and take ten times as long.
 _MADE = """
     SELECT CASE relkind WHEN 'S' THEN format('SELECT setval(%L, 1, false)', oid::regclass)
                         ELSE format('DELETE FROM %s', oid::regclass) END

@@ -1,6 +1,6 @@
-"""Several processes of one chat, which hear of each other's people over an air that may lose, double and delay.
+"""Several processes of one chat, which exchange presence over a medium that may lose, double and delay messages.
 
-Owns: what stands for the shards or datagrams between them. May not: share a log between them; see `chatting`.
+Owns: the stand-in for the shards or datagrams between them. May not: share a log between them; see `chatting`.
 """
 
 import random
@@ -15,9 +15,9 @@ from chatserver.chat.process_messages import ProcessReport, decode
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
 
-#: Seconds in which everything has been said, heard and told.
+#: Seconds in which everything has been sent, received and announced.
 SAID = 3 * REPORT_INTERVAL
-#: The same after a loss: the next message shows it, everything is asked for, and told.
+#: The same after a loss: the next message shows it, and everything is requested and sent again.
 MENDED = 2 * RESEND_INTERVAL + SAID
 
 

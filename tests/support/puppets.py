@@ -1,6 +1,6 @@
-"""Workers that are tasks: they speak to a supervisor as a worker does, and are no processes.
+"""Workers that are tasks: they talk to a supervisor as a worker does, but are not processes.
 
-Owns: what each does until a test says otherwise. May not: serve anybody.
+Owns: what each does until a test says otherwise. May not: serve clients.
 
     async with supervised(tmp_path) as stage:
         stage.started[0].end(-9)
@@ -22,7 +22,7 @@ from chatserver.settings.fields import Settings
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 from chatserver.workers.supervisor import Supervisor
 
-#: Seconds of a test's own clock after which it has failed.
+#: Seconds of a test's clock after which it has failed.
 LIFE = 300.0
 #: Exit code of a process that was killed.
 KILLED = -9

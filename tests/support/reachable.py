@@ -1,7 +1,7 @@
 """What a server holds: the length of every container that can be reached from it, by place.
 
-Owns: the walk. May not: know what the places mean. The collector's own view is not enough, since the structs that exist
-by the thousand are hidden from it.
+Owns: the walk. May not: know what the places mean. The garbage collector's list is not enough, since it does not track
+the structs that exist by the thousand.
 
     containers({"server": server}) -> {"Registry._empty": 3, "Room.members": 17, ...}
 
@@ -21,7 +21,7 @@ import msgspec
 _CACHE = type(lru_cache(1)(int))
 _CONTAINERS = (dict, list, set, frozenset, deque, tuple)
 _ATOMS = (str, bytes, int, float, type(None), type, ModuleType)
-#: Modules whose objects are not walked through. Trio's would lead to the test itself.
+#: Modules whose objects are not followed. Trio's would lead to the test itself.
 _OTHERS = ("trio", "structlog", "logging", "socket", "ssl", "threading", "_thread", "tests", "_pytest", "unittest")
 
 

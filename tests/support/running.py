@@ -1,4 +1,4 @@
-"""Which processes run, of which nobody here may be the parent."""
+"""Which processes run, not only this one's children."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

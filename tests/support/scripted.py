@@ -1,4 +1,4 @@
-"""What a chat writes to, and when it runs, in the hands of a test: peers, a sink over them, a schedule of single steps.
+"""A chat under a test's control: peers, a sink over them, a schedule of single steps.
 
 Owns: the fakes of `chat.sink`, and how to read what a peer got. May not: know a hub's insides, or sockets.
 """

@@ -1,4 +1,4 @@
-"""Parked connections under TLS, and a client made of OpenSSL's own pieces, so that it can do anything in any order.
+"""Parked connections under TLS, and a client over OpenSSL's memory buffers, so that it can do anything in any order.
 
 Owns: both ends. May not: know HTTP.
 
@@ -31,7 +31,7 @@ PLAIN_ANSWER = b"this is TLS"
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 #: Bytes of hellos and records that all peers may have unfinished: a record of the largest size, and a half.
 MOST_UNFINISHED = 24 * 1024
-#: Looks until something that must come is given up.
+#: Attempts until something that must come has failed.
 LOOKS = 100_000
 
 

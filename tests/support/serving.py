@@ -1,7 +1,7 @@
-"""The real server for tests: in this process, on a real port; or in one of its own, to be killed.
+"""The real server for tests: in this process, on a real port; or in a process of its own, to be killed.
 
-Owns: starting and ending it, its counts, the healthy neighbour. What is asserted is read over HTTP. May not: reach into
-the server's parts, except to wait cheaply for what is then read, and to see that no fault of its own was hidden.
+Owns: its start, its end, its counts, the healthy neighbour. Assertions are about answers over HTTP. May not: reach into
+the server's parts, except to wait cheaply before it asks, and to see that no fault of the server was hidden.
 
     async with serving(head_deadline=0.5) as server, neighbour(server):
         ...
@@ -35,18 +35,18 @@ from chatserver.settings.fields import Settings
 from tests.support.forking import Running, run
 from tests.support.peers import PATIENCE, Address, Chatter, ask, chatter
 
-#: Seconds for which a server may run in one test: a test that waits for ever fails instead.
+#: Seconds that a server may run in one test, so that a test that would wait for ever fails.
 LIFE = 90.0
 #: Seconds for a server's first lines: a start is half a second of a processor, for each of its workers.
 START_PATIENCE = 80.0
-#: Seconds between the first two looks at something that should soon be true, by how much each pause is longer, and
-#: the longest: a look at /metrics is work for the server, and takes longer than most tests wait.
+#: Seconds between the first two checks of something that should soon be true, the factor by which each pause grows, and
+#: the longest pause: reading /metrics is work for the server, and takes longer than most tests wait.
 LOOK, SLOWER, LOOK_MAX = 0.02, 1.2, 0.2
 #: Seconds between a neighbour's round trips.
 NEIGHBOUR_PAUSE = 0.1
-#: What a test's only client, on one address and in a hurry, would run into.
+#: Limits that a test's only client, fast and on one address, would run into.
 RATES = ("publish_rate", "message_rate", "request_rate", "search_rate")
-#: What tests of raw bytes call the server, since a short head is easier to read and to drip.
+#: A short name of the server for tests of raw bytes: a short head is easier to read and to drip.
 SHORT_HOST = "t"
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 
@@ -57,7 +57,7 @@ async def eventually(look: Callable[[], bool | Awaitable[bool]], *, within: floa
     """Wait until a condition holds. Raises trio.TooSlowError."""
     pause = LOOK
     with trio.fail_after(within):
-        # What it waits for is on the other side of a socket.
+        # The condition depends on the other end of a socket.
         while not (await found if isinstance(found := look(), Awaitable) else found):
             await trio.sleep(pause)
             pause = min(pause * SLOWER, LOOK_MAX)
@@ -148,7 +148,7 @@ async def serving(
     with (
         mock.patch.object(server_module, "Collector", collector),
         mock.patch.object(server_module, "open_log", opening),
-        # A busy machine uses up the share of time that /metrics may take, and would be shown what was true before.
+        # On a busy machine /metrics may have used up its share of time, and would give an old answer.
         mock.patch.object(rationed, "AT_ONCE_SECONDS", math.inf),
         capture_logs() as logs,
         trio.fail_after(LIFE),

@@ -1,6 +1,6 @@
-"""How the workers of pytest-xdist share a run: what each compiles, and that none is left with long tests at the end.
+"""How the workers of pytest-xdist share a run, so that none is left with long tests at the end.
 
-Owns: the order of the tests, and the list of those that take long. May not: know what a test does.
+Owns: the order of the tests, the list of long ones, what each worker compiles. May not: know what a test does.
 """
 
 import os
@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-#: Folders and files of tests that mostly wait, in the order of what they take together. Each stays with one worker
-#: until others have nothing else to do: those of a browser share one Chromium.
+#: Folders and files of tests that mostly wait, the longest first. Each stays with one worker until others have nothing
+#: else to do: the tests of a browser share one Chromium.
 LONG = (
     "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "soak", "loadgen/test_attack.py",
     "loadgen/test_run.py", "fuzz", "loadgen/test_processes.py", "workers",
@@ -38,7 +38,7 @@ def compile_a_share(folder: Path = TESTS) -> None:
     if workers == 1:  # nobody to share with; or it is the process that starts the workers, and they would wait for it
         return
     for path in sorted(folder.rglob("test_*.py"))[number::workers]:
-        # Collection imports it again, and tells what is wrong with it.
+        # Collection imports it again, and reports the error.
         with suppress(Exception, pytest.skip.Exception):
             import_module(".".join(path.relative_to(TESTS.parent).with_suffix("").parts))
 

@@ -1,7 +1,7 @@
-"""A siege: peers that take places and come back for them, and visitors who want one as well.
+"""A siege: peers that take places and come back for them, and visitors who need one as well.
 
-Owns: who comes from where. On Linux every address in 127.0.0.0/8 is ours, so that a crowd can come from one and honest
-people from others, as they do outside. May not: assert anything about the server; a test does.
+Owns: which peer has which address. On Linux the whole of 127.0.0.0/8 is local, so a crowd can come from one address and
+honest visitors from others, as in reality. May not: assert anything about the server; a test does.
 
     attack = Attack(server.address)
     async with attack.of(100):
@@ -19,7 +19,7 @@ from tests.support.peers import Address, Answer, EndOfStreamError, Peer, chatter
 CROWD, PERSON = "127.0.1.1", "127.0.2.{}"
 #: What a slow head begins with.
 HALF_A_HEAD = b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
-#: Seconds an attacker waits before it comes back: hardly any.
+#: Seconds that an attacker waits before it comes back.
 AT_ONCE = 0.05
 
 

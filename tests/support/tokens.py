@@ -1,4 +1,4 @@
-"""Keys and tokens for tests, good and bad; made once for a run, since an RSA key takes a tenth of a second."""
+"""Valid and invalid keys and tokens for tests; made once for a run, since an RSA key takes a tenth of a second."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-#: Algorithms, and for each the key that signs.
+#: For each algorithm the key that signs.
 SECRET = b"a secret of this test run, 0123456789"
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 

@@ -1,7 +1,7 @@
-"""One way to listen to a room over each transport: the same tests then hold for all of them.
+"""Listening to a room over each transport, in the same way, so that the same tests apply to all.
 
-Owns: WebSocket, long-poll and server-sent events behind one class each with one method. A client's own part is here
-too: going on from its cursor, and noticing that it was told of missed messages.
+Owns: WebSocket, long-poll and server-sent events behind one class each with one method; and the client's part: it
+resumes from its cursor, and notes that it was told of missed messages.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tests.support.peers import Address, Answer, Chatter, Peer, RefusedError, chatter, connect, request
 
 TRANSPORTS = ("websocket", "poll", "events")
-#: What has a place in a room's order.
+#: Events that have an offset in their room.
 RECORDS = ("message", "edit", "delete", "reaction")
 
 

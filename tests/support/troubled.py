@@ -1,4 +1,4 @@
-"""What tests of connections need to bring trouble about: more than a kernel takes, and bugs of ours."""
+"""Troubles for tests of connections: more bytes than a kernel accepts, and faults in a handler."""
 
 from chatserver.net.connection import Connection
 from chatserver.net.states import State

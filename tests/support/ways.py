@@ -1,6 +1,6 @@
-"""How a real connection comes to each state of the table, and how each method of a handler comes to be called.
+"""How to bring a real connection to each state of the table, and how to have each method of a handler called.
 
-Owns: what a peer has to do for that. May not: assert more than that it got there.
+Owns: what a peer has to do for that. May not: assert more than that it worked.
 """
 
 from collections.abc import Awaitable, Callable
