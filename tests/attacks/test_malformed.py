@@ -25,33 +25,21 @@ def get(lines: bytes, first: bytes = b"GET /healthz HTTP/1.1") -> bytes:
 
 HTTP = {
     "NUL at once": (b"\0", 400, "bad-request"),
-    "two lengths": (TWO_LENGTHS, 400, "bad-request"),
-    "wrong Host": (b"GET / HTTP/1.1\r\nHost: a b/c@d\r\n\r\n", 400, "bad-request"),
-    "encoding in HTTP/1.0": (CHUNKED.replace(b"1.1", b"1.0") + b"0\r\n\r\n", 400, "bad-request"),
-    "a chunk longer than it said": (CHUNKED + b"1\r\nabc\r\n0\r\n\r\n", 400, "bad-request"),
-    "a length of 5,000 digits": (POST + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n", 400, "bad-request"),
     "HTTP/3.7": (get(b"", b"GET / HTTP/3.7"), 505, "bad-request"),
     "unknown encoding": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501, "bad-request"),
     "an expectation": (POST + b"Content-Length: 2\r\nExpect: tea\r\n\r\nhi", 417, "bad-request"),
     "a head too long": (get(b"X: " + b"y" * 20_000 + b"\r\n"), 431, "head-too-large"),
     "a head too long without an end": (b"GET / HTTP/1.1\r\nX: " + b"y" * 20_000, 431, "head-too-large"),
     "a target too long": (get(b"", b"GET /" + b"y" * 9_000 + b" HTTP/1.1"), 414, "head-too-large"),
-    "too many fields": (get(b"X: y\r\n" * 101), 431, "head-too-large"),
     "a body too long": (POST + b"Content-Length: 65537\r\n\r\n", 413, "body-too-large"),
-    "a length near 2^63": (POST + b"Content-Length: 9223372036854775807\r\n\r\n", 413, "body-too-large"),
-    "a chunk near 2^63": (CHUNKED + b"7fffffffffffffff\r\n" + b"x" * 70_000, 413, "body-too-large"),
     "chunks too long together": (CHUNKED + (b"4000\r\n" + b"x" * 0x4000 + b"\r\n") * 5, 413, "body-too-large"),
     "fat chunk extensions": (CHUNKED + b"1;" + b"e" * 3_000 + b"\r\nx\r\n", 400, "chunk-overhead"),
-    "too many chunks": (CHUNKED + b"4\r\nabcd\r\n" * 600, 400, "chunk-overhead"),
 }
 FRAMES = {
     "unmasked": (frame("x", masked=False), 1002, "bad-frame"),
-    "binary": (frame(b"x", opcode=2), 1002, "bad-frame"),
-    "a request on an open WebSocket": (request("GET", "/"), 1002, "bad-frame"),
     "text that is not UTF-8": (frame(b"\xff"), 1007, "bad-text"),
     "a close that is not UTF-8": (frame(b"\x03\xe8\xff", opcode=8), 1007, "bad-text"),
     "a frame too big": (frame("x" * 16_385), 1009, "message-too-big"),
-    "a length past 2^63": (b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff", 1009, "message-too-big"),
     "fragments too big together": (
         frame("x" * 9_000, fin=False) + frame("x" * 9_000, opcode=0),
         1009,

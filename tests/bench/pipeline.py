@@ -12,6 +12,7 @@ searches (as it does here).
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from time import perf_counter
@@ -51,6 +52,22 @@ ATTEMPTS, PAUSE = 200, 0.1
 FILL_BATCH = 5_000
 
 
+def search_pipeline(
+    log: SqliteLog, limiters: Limiters, later: Callable[..., None], shared: SharedSearch | None = None
+) -> SearchPipeline:
+    """The server's pipeline over this log, with empty caches of its own."""
+    return SearchPipeline(
+        index=log.index, limiters=limiters, limits=LIMITS, results=ResultCache(trio.current_time),
+        sessions=shared.sessions if shared else None, far_results=shared.results if shared else None,
+        recent_rooms=partial(recent_rooms, log), may_read=lambda principal, room: True, start_in_background=later,
+        altered_meanwhile=LogReader(log).altered_meanwhile,
+    )  # fmt: skip
+
+
+async def recent_rooms(log: SqliteLog, limit: int) -> list[str]:
+    return [summary.room for summary in await log.rooms(limit)]
+
+
 class Searching:
     """The pipeline and the sequential loop, on the same systems."""
 
@@ -69,12 +86,7 @@ class Searching:
 
     async def side_by_side(self, asked: Asked) -> int:
         """Search as the server does; the number of messages that are found."""
-        pipeline = SearchPipeline(
-            index=self._log.index, sessions=self._shared.sessions, limiters=self._limiters, limits=LIMITS,
-            results=ResultCache(trio.current_time), far_results=self._shared.results, recent_rooms=self._recent_rooms,
-            may_read=lambda principal, room: True, start_in_background=self._later,
-            altered_meanwhile=LogReader(self._log).altered_meanwhile,
-        )  # fmt: skip
+        pipeline = search_pipeline(self._log, self._limiters, self._later, self._shared)
         return len((await pipeline.search(asked)).hits)
 
     async def one_after_another(self, asked: Asked) -> int:
@@ -87,7 +99,7 @@ class Searching:
         await self._limiters.take(LIMITS.user, asked.visitor.number)
         ranking = Ranking(0)
         if await self._rank(asked.question, ranking) is not None:
-            for room in (await self._recent_rooms(ROOMS_CONSIDERED))[:QUERIED_ROOMS]:
+            for room in (await recent_rooms(self._log, ROOMS_CONSIDERED))[:QUERIED_ROOMS]:
                 await self._rank(msgspec.structs.replace(asked.question, room=room), ranking)
         hits = ranking.best(asked.limit)
         self._later(sessions.touch, asked)
@@ -107,9 +119,6 @@ class Searching:
         self._later(self._shared.results.put, (question, None), found, lookup.generation)
         ranking.add(found.hits)
         return found.go_on
-
-    async def _recent_rooms(self, limit: int) -> list[str]:
-        return [summary.room for summary in await self._log.rooms(limit)]
 
 
 def run(scale: Scale) -> Iterator[Result]:

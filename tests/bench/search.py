@@ -17,17 +17,14 @@ from time import perf_counter
 
 import trio
 
-from chatserver.api.pipelines.limiters import Limiters, LocalShard, search_limits
-from chatserver.api.pipelines.results import ResultCache
-from chatserver.api.pipelines.search import Asked, SearchPipeline
-from chatserver.chat.log_reader import LogReader
+from chatserver.api.pipelines.limiters import Limiters, LocalShard
+from chatserver.api.pipelines.search import Asked
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
 from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
-from chatserver.settings.fields import Settings
 from tests.bench.figures import Better, Figure, Result, Scale, spread
-from tests.bench.pipeline import fill
+from tests.bench.pipeline import fill, search_pipeline
 
 USUAL = Figure(
     name="search over 1,000,000 messages: p50", unit=" ms", bound=30.0, aim=10.0, better=Better.LOWER
@@ -39,7 +36,6 @@ SLOWEST = Figure(
 ROOMS, USERS, WORDS = 1_000, 2_000, 50_000
 #: Words of one message.
 SHORTEST, LONGEST = 2, 14
-LIMITS = search_limits(Settings(search_rate=10_000.0))
 
 
 class Language:
@@ -120,18 +116,10 @@ async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times
     """Seconds that each search took, by kind."""
     visitors = count(1)
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-
-    async def recent_rooms(limit: int) -> list[str]:
-        return [summary.room for summary in await log.rooms(limit)]
-
     for _ in range(times):
         for kind, ask in KINDS.items():
-            pipeline = SearchPipeline(
-                index=log.index, limits=LIMITS, recent_rooms=recent_rooms,
-                limiters=Limiters([LocalShard(trio.current_time)], trio.current_time),
-                results=ResultCache(trio.current_time), may_read=lambda principal, room: True,
-                start_in_background=nursery.start_soon, altered_meanwhile=LogReader(log).altered_meanwhile,
-            )  # fmt: skip
+            limiters = Limiters([LocalShard(trio.current_time)], trio.current_time)
+            pipeline = search_pipeline(log, limiters, nursery.start_soon)
             visitor = Principal(next(visitors), "192.0.2.7")
             asked = Asked(ask(language), 20, visitor)
             began = perf_counter()

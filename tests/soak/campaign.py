@@ -168,30 +168,28 @@ class Campaign:
         """Wait until each publisher had one more acknowledgement and each listener has all present records."""
         began = trio.current_time()
         done = [each.done for each in self.publishers]
-        tops = {room: self.ledger.room(room).top for room in ROOMS}
+        behind = self._behind()
 
         def late() -> list[str]:
-            return [
-                *(each.name for each, before in zip(self.publishers, done, strict=True) if each.done <= before),
-                *(each.name for each in self.listeners if each.position.at < tops[each.position.room.name]),
-            ]
+            return [*(each.name for each, n in zip(self.publishers, done, strict=True) if each.done <= n), *behind()]
 
         await self._eventually(lambda: not late(), lambda: f"after {what}, {', '.join(late())} did not recover")
         taken = trio.current_time() - began
         self.report.recoveries.append(taken)
         self.report.slowest_recovery = max(self.report.slowest_recovery, (taken, what))
 
+    def _behind(self) -> Callable[[], list[str]]:
+        """A function that names the listeners without all records of this moment."""
+        tops = {room: self.ledger.room(room).top for room in ROOMS}
+        return lambda: [each.name for each in self.listeners if each.position.at < tops[each.position.room.name]]
+
     # -- what is then true --------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
         """While nobody publishes, check that all nodes have the same records and members."""
         self.report.rounds += 1
-        tops = {name: self.ledger.room(name).top for name in ROOMS}
-
-        def behind() -> list[str]:
-            return [each.name for each in self.listeners if each.position.at < tops[each.position.room.name]]
-
-        await self._eventually(lambda: not behind(), lambda: f"{', '.join(behind())} never got all up to {tops}")
+        behind = self._behind()
+        await self._eventually(lambda: not behind(), lambda: f"{', '.join(behind())} never got all records")
         for name in ROOMS:
             room = self.ledger.room(name)
             records = await self._read(room, room.checked)

@@ -18,17 +18,9 @@ from chatserver.protocol.proxy import client_of
 from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import FrameLimits, Text, receive
+from tests.support.peers import frame
 
 HEAD_LIMITS, BODY_LIMITS, FRAME_LIMITS = HeadLimits(), BodyLimits(), FrameLimits()
-
-_FIN_TEXT, _TEXT, _CONTINUATION, _FIN, _PING = 0x81, 0x01, 0x00, 0x80, 0x89
-
-
-def frame(start: int, payload: bytes) -> bytes:
-    """A client's frame, with a mask of zeros: what wsproto does with it costs the same."""
-    size = len(payload)
-    length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    return bytes((start,)) + length + bytes(4) + payload
 
 
 def request(body: bytes = b"", *fields: bytes, target: bytes = b"/rooms/lobby/messages") -> bytes:
@@ -81,17 +73,18 @@ def _json(text: str) -> bytes:
 def _said(text: str) -> bytes:
     """A publish in one frame."""
     message = json.dumps({"type": "publish", "id": 1, "room": "lobby", "text": text}, ensure_ascii=False)
-    return frame(_FIN_TEXT, message.encode("utf-8", "surrogatepass"))
+    return frame(message.encode("utf-8", "surrogatepass"))
 
 
 def _sent(text: str) -> bytes:
-    return frame(_FIN_TEXT, text.encode())
+    return frame(text)
 
 
 def _fields(count: int, name: str = "k{}", value: str = "1") -> str:
     return ",".join(f'"{name.format(number)}":{value}' for number in range(count))
 
 
+_CHUNKED = request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
 _BALANCED = "\u2066\u2069"
 _NESTED = "\u2066" * 1365 + "\u2069" * 1365
 _STACKED = "e" + "\u0301" * 8
@@ -134,22 +127,11 @@ REQUESTS: dict[str, bytes] = {
     "26 KB of strings": _json('{"text":"a","x":[' + ",".join(['""'] * 8_600) + "]}"),
     "120 fields, 8 KB": _json("{" + _fields(120, "\\u0061{}", '"' + "x" * 50 + '"') + ',"text":"a"}'),
     "26 KB of JSON that is wrong at its end": _json('{"text":"' + "\\u00fc" * 4_300 + '"'),
-    "64 chunks": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
-    + b"2\r\nab\r\n" * 64
-    + b"0\r\n\r\n",
-    "8,000 chunks": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST") + b"2\r\nab\r\n" * 8_000,
-    "64 chunks with extensions": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
-    + b"40;%b\r\n%b\r\n" % (b"e" * 180, b"x" * 64) * 64
-    + b"0\r\n\r\n",
-    "64 chunks and 40 trailers": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
-    + b"2\r\nab\r\n" * 63
-    + b"0\r\n"
-    + b"A:b\r\n" * 40
-    + b"\r\n",
-    "3,200 trailers": request(b"", b"Transfer-Encoding: chunked").replace(b"GET", b"POST")
-    + b"1\r\na\r\n0\r\n"
-    + b"A:b\r\n" * 3_200
-    + b"\r\n",
+    "64 chunks": _CHUNKED + b"2\r\nab\r\n" * 64 + b"0\r\n\r\n",
+    "8,000 chunks": _CHUNKED + b"2\r\nab\r\n" * 8_000,
+    "64 chunks with extensions": _CHUNKED + b"40;%b\r\n%b\r\n" % (b"e" * 180, b"x" * 64) * 64 + b"0\r\n\r\n",
+    "64 chunks and 40 trailers": _CHUNKED + b"2\r\nab\r\n" * 63 + b"0\r\n" + b"A:b\r\n" * 40 + b"\r\n",
+    "3,200 trailers": _CHUNKED + b"1\r\na\r\n0\r\n" + b"A:b\r\n" * 3_200 + b"\r\n",
     "100 fields": request(b"", *(b"X-%d: %b" % (number, b"y" * 130) for number in range(99))),
     "100 fields of words": request(b"", *(b"X-%d: %b" % (number, b"y " * 65) for number in range(99))),
     "100 fields, as many words as may be": request(
@@ -204,10 +186,12 @@ READS: dict[str, bytes] = {
     "an unknown type of 16 KB": _sent('{"type":"' + "x" * 16_000 + '"}'),
     "16 KB of a wrong kind": _sent("[" + ",".join(["1"] * 8_000) + "]"),
     "8 joins": _sent('{"type":"join","id":1,"room":"lobby"}') * 8,
-    "8 pings of 125 bytes": frame(_PING, b"x" * 125) * 8,
+    "8 pings of 125 bytes": frame(b"x" * 125, opcode=9) * 8,
     "8 short messages that are wrong": _sent('{"type":"join","id":1,"room":"lobby","after":"x"}') * 8,
-    "64 fragments of 250 bytes": frame(_TEXT, b"x" * 250) + frame(_CONTINUATION, b"x" * 250) * 62 + frame(_FIN, b"x"),
-    "64 fragments of no bytes": frame(_TEXT, b"") + frame(_CONTINUATION, b"") * 62 + frame(_FIN, b""),
+    "64 fragments of 250 bytes": frame(b"x" * 250, fin=False)
+    + frame(b"x" * 250, opcode=0, fin=False) * 62
+    + frame(b"x", opcode=0),
+    "64 fragments of no bytes": frame(b"", fin=False) + frame(b"", opcode=0, fin=False) * 62 + frame(b"", opcode=0),
 }
 
 
