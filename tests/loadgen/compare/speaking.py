@@ -1,4 +1,4 @@
-"""A client of chat.v1 for peers, on other people's code: trio-websocket and http.client."""
+"""A client of chat.v1 for peers, on independent libraries: trio-websocket and http.client."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from loadgen.compare.comparison import DEFAULT_PEERS_DIR
 from loadgen.compare.process import Server, running
 from loadgen.compare.relay import greet
 
-#: Nothing on the loopback takes as long, whatever else the machine does.
+#: Longer than anything on the loopback takes, even on a busy machine.
 PATIENCE = 30.0
 
 HOST = "127.0.0.1"

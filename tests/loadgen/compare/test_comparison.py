@@ -1,4 +1,4 @@
-"""A comparison in miniature: two peers, and peers that die, on twenty clients."""
+"""A small comparison: two peers, and peers that die, with twenty clients."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""Environments: made once, used again, made anew when something changed, and one clear line where that fails.
+"""Environments: made once, used again, made anew after a change; a failure is one clear line.
 
-No package index is asked: what is installed is a wheel of three files, made here.
+No package index is used: the installed package is a wheel of three files, made here.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Every peer speaks what the catalogue says that it does, so that a comparison compares the same thing."""
+"""Every peer speaks the protocols that the catalogue names, so that a comparison compares the same thing."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -116,7 +116,7 @@ async def a_held_poll_is_woken(server: Server) -> None:
         assert pages[0]["cursor"] != cursor
 
 
-#: What a peer must do for what the catalogue says that it can.
+#: The test for each ability that the catalogue names.
 PARTS: dict[Can, Callable[[Server], Awaitable[None]]] = {
     Can.HTTP: pages,
     Can.CHAT: conversation,

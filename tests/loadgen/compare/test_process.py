@@ -1,4 +1,4 @@
-"""A server's life: it answers, or it is said why not; and nothing of it is left, however its user ended."""
+"""A server's process: it answers, or the reason is reported; and nothing of it is left, however its user ended."""
 
 import sys
 from collections.abc import Callable

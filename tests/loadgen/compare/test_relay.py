@@ -1,4 +1,4 @@
-"""What a server that only relays is told: a greeting that it takes, and messages when everybody is there."""
+"""What is posted to a server that only relays: a greeting that it takes, and messages when all have connected."""
 
 import runpy
 import threading

@@ -1,4 +1,4 @@
-"""The arithmetic of a cell, and what a table says of who failed."""
+"""The arithmetic of a cell, and how a table shows failed servers."""
 
 from typing import Any
 

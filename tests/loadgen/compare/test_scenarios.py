@@ -1,4 +1,4 @@
-"""Who takes part, and how large everything is."""
+"""Which servers take part, and the sizes of the scenarios."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""A WebSocket that echoes and keeps to RFC 6455, unless something is planted: one trio task a connection.
+"""A WebSocket echo server that keeps to RFC 6455, except for what is planted: one trio task a connection.
 
-Its frames are read and written by hand, so that loadgen's reading of them is checked by somebody else's.
+It reads and writes frames by hand, so that it does not share a mistake with loadgen's own parsing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cases without a socket: wsproto's server, which had no part in writing them, sees in them what they say."""
+"""The cases without a socket: wsproto's server, which is independent of them, reads in them what they declare."""
 
 from __future__ import annotations
 

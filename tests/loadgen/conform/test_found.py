@@ -1,4 +1,4 @@
-"""A server that breaks one rule is found by the case of that rule; one that breaks none is not."""
+"""A server that breaks one rule fails the case of that rule; one that breaks none fails no case."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.loadgen.conform.marks import marks, only, reasons
 from tests.loadgen.conform.planted import Plant, Server, planted
 from tests.loadgen.stage import until
 
-#: Seconds without anything to do before the clock jumps: what the kernel may need to hand over what was sent.
+#: Seconds without work before the clock jumps: as long as the kernel may need to deliver what was sent.
 _IDLE = 0.05
 
 
@@ -39,7 +39,7 @@ async def test_a_server_that_keeps_to_the_rules_is_ok_in_every_case(clock: MockC
         report = await conform(server, cases)
     assert report.outcome is Outcome.HELD
     assert set(marks(report)) == {case.id for case in cases}
-    # the planted one looks at text when it is whole
+    # the planted server checks text only when it is complete
     assert only(report, "non-strict") == {f"6.4.{number}" for number in range(1, 5)}
     assert only(report, "ok") == set(marks(report)) - only(report, "non-strict")
     assert server.most_at_once <= 8 + 1, "the connection before the last may still be closing"

@@ -1,4 +1,4 @@
-"""Servers that people use: ours is never wrong, and what `websockets` does is what docs/loadgen.md says."""
+"""Real servers: ours is never wrong, and `websockets` does what docs/loadgen.md says."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.loadgen.conform.marks import only, reasons
 from tests.support.certificates import certificate
 from tests.support.serving import serving
 
-#: All but the long ones.
+#: All cases except the long ones.
 SHORT = tuple(case for case in select(()) if case.family != "9")
 
-#: What both do: text is looked at when it is whole.
+#: Both servers check text only when it is complete.
 LATE = {f"6.4.{number}" for number in range(1, 5)}
 
 

@@ -1,4 +1,4 @@
-"""What can be planted in a server: its limits, all off by default, and its faults."""
+"""What a test can plant in a server: limits, all off by default, and faults."""
 
 from __future__ import annotations
 

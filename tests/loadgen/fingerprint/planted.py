@@ -1,6 +1,6 @@
 """A server with known limits, for the probes to find: one trio task a connection, in the test's own nursery.
 
-It reads requests with h11 and frames by hand, so that loadgen's own reading of them is checked by somebody else's.
+It reads requests with h11 and frames by hand, so that it does not share a mistake with loadgen's own parsing.
 Every limit is off unless planted.
 """
 

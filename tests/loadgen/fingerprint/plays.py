@@ -16,14 +16,14 @@ from loadgen.report import Report
 from tests.loadgen.fingerprint.plant import Plant
 from tests.loadgen.fingerprint.planted import Server, planted
 
-#: Deadlines are found by virtual time; what is left is the prober's 50 ms between two looks at its own lateness.
+#: The error of a deadline in virtual time: the 50 ms between two checks of the prober's own lateness.
 SLACK: Final = 0.3
 
 #: No reading at a rate: the kernel's own timers do not follow a clock that jumps (see test_reading).
 OPTIONS: Final = Options(post_path="/post", poll_path="/poll?wait={wait}", read_rates=(0,), connections=0)
 
 
-#: A server whose every limit is good practice.
+#: A server on which every limit is good practice.
 GOOD: Final = Plant(
     head_total=10,
     body_total=12,

@@ -1,4 +1,4 @@
-"""The cap on connections: what is one, and what only looks like one."""
+"""The cap on connections, and other limits that look like it."""
 
 import trio
 from trio.testing import MockClock

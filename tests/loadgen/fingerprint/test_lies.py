@@ -1,6 +1,6 @@
-"""Servers of which fingerprints said something wrong, each with the fault planted, beside one that is sound.
+"""Servers for which a fingerprint once gave a wrong result: each as a planted server.
 
-In virtual time, one probe each. What was said wrongly stands beside the row.
+In virtual time, one probe each. The wrong result is in the comment beside the row.
 """
 
 from dataclasses import replace
@@ -50,7 +50,7 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         (CHUNKED, replace(GOOD, chunked=411), NotApplicable, Mark.NONE, "411"),
         ("chunk_overhead_bytes", GOOD, Found, Mark.GOOD, ""),
         ("chunk_overhead_bytes", replace(GOOD, chunked=411), NotApplicable, Mark.NONE, "411"),
-        # no place is no limit either
+        # a server without a free place was given a limit
         (CHUNKED, replace(GOOD, chunked=503), Failed, Mark.NONE, "503"),
         ("chunk_overhead_bytes", replace(GOOD, chunked=503), Failed, Mark.NONE, "503"),
         ("first_byte_deadline_s", NO_PLACE, Failed, Mark.NONE, "503"),
@@ -61,7 +61,7 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         ("ws_fragments", replace(GOOD, max_message=10), NotApplicable, Mark.NONE, ""),
         # a connection that is closed after an answer, without a word of it, was "0.00 s, harsh"
         ("keepalive_deadline_s", replace(GOOD, keepalive=0), NotApplicable, Mark.NONE, "closes after an answer"),
-        # any answer was service
+        # any answer counted as service
         ("slow_typist_served", GOOD, Found, Mark.GOOD, ""),
         ("slow_typist_served", replace(GOOD, late_head=400), Found, Mark.HARSH, "400"),
         ("slow_typist_served", replace(GOOD, late_head=503), Failed, Mark.NONE, "503"),

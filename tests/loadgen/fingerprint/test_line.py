@@ -1,4 +1,4 @@
-"""A line to a server that does what a test tells it, byte by byte: how its end is seen, and answers of every shape."""
+"""A connection to a server that a test controls byte by byte: how its end is seen, and answers of every form."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

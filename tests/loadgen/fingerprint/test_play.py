@@ -1,8 +1,8 @@
-"""A whole fingerprint of servers whose limits are known: what was planted is found, and nothing else.
+"""A whole fingerprint of servers with known limits: exactly the planted limits are found.
 
-All of it in virtual time at the default patience and pace, so that the planted deadlines may be as long as real ones:
-server and prober are tasks of one trio loop on loopback sockets, and nobody outside is waited for. A jump that comes
-before the kernel has handed over what was sent is LAG_EVERY_SECONDS long at most.
+In virtual time at the default patience and pace, so that the planted deadlines may be as long as real ones: server and
+prober are tasks of one trio loop on loopback sockets, and nothing outside is waited for. If the clock jumps before the
+kernel has delivered what was sent, the jump is at most LAG_EVERY_SECONDS long.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
         body_bytes=65_536,
         ws_message_bytes=16_384,
         ws_fragments=64,
-        # and the honest are served
+        # and honest clients are served
         slow_typist_served=1,
         slow_poster_served=1,
         answers_meanwhile_percent=100,

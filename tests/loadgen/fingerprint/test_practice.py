@@ -1,4 +1,4 @@
-"""The marks, and that the table of limits makes sense."""
+"""The marks of the results, and the consistency of the table of limits."""
 
 import pytest
 

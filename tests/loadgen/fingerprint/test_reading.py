@@ -89,7 +89,7 @@ def test_the_lowest_rate_that_lives() -> None:
         value=256, uncertainty=192, how="64 B/s: RST after 31.2 s"
     )
     assert lowest({0: alive, 64: alive}, by_rate=True) == NoneSeen(looked=105, how="0 B/s was kept")
-    # one that died above others that lived: the floor is above it
+    # a reader at a higher rate than others was cut off, so the floor is above its rate
     assert lowest({0: dead, 64: alive, 256: dead, 512: alive}, by_rate=True) == Found(
         value=512, uncertainty=256, how="256 B/s: RST after 31.2 s"
     )

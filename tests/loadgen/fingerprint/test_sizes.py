@@ -1,4 +1,4 @@
-"""Size limits: the steps of a search, its end, what an unclear answer does; and what is made to a size."""
+"""Size limits: the steps and the end of a search, unclear answers, and requests made to a size."""
 
 from collections.abc import Callable
 from itertools import count

@@ -1,4 +1,4 @@
-"""The page in a real browser: on a phone and on a desk, light and dark."""
+"""The page in a real browser: on a phone and on a desktop, light and dark."""
 
 from collections.abc import Iterator
 from pathlib import Path
