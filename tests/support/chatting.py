@@ -181,6 +181,7 @@ class Chatting:
         for peer in peers:
             await self.join(peer, name, back=back)
         return peers
+
     def leave(self, member: Member) -> None:
         peer = member.connection
         assert isinstance(peer, Peer)
