@@ -23,7 +23,10 @@ from chatserver.observe.memory import CROWD, Heap, find_trim
         ((31, 8000, 31, 8000, 31), 4),
     ],
 )
-def test_it_is_trimmed_when_a_quarter_of_a_crowd_has_come_or_gone(held: tuple[int, ...], times: int) -> None:
+def test_it_is_trimmed_when_a_quarter_of_a_crowd_has_come_or_gone(
+    held: tuple[int, ...], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: 0.0)
     trim = Mock()
     heap = Heap(trim)
     for count in held:
