@@ -5,9 +5,10 @@ the locks on the rooms of its group, so no other server alters these rows meanwh
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
 
-from chatserver.log.group_changes import Place, Reacted
+import msgspec
+
+from chatserver.log.changes import Place, Reacted
 from chatserver.log.interface import Record
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_index import vectors
@@ -50,14 +51,18 @@ _FORGET_REACTIONS = """
 """
 
 
-class _Room(Protocol):
+class RoomEnd(msgspec.Struct, gc=False):
+    """Where the next record of a room goes."""
+
     id: int
+    last: int
+    time: int
 
 
 class PostgresChanges:
     """`Rows`."""
 
-    def __init__(self, connection: Connection, rooms: Mapping[str, _Room]) -> None:
+    def __init__(self, connection: Connection, rooms: Mapping[str, RoomEnd]) -> None:
         self._connection = connection
         self._rooms = rooms
 

@@ -12,13 +12,11 @@ from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
 
-import msgspec
 from psycopg.rows import TupleRow
 
-from chatserver.log.changes import hints_of, plain
-from chatserver.log.group_changes import Changes
+from chatserver.log.changes import Changes, hints_of, plain
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
-from chatserver.log.postgres_changes import EMPTY, PostgresChanges
+from chatserver.log.postgres_changes import EMPTY, PostgresChanges, RoomEnd
 from chatserver.log.postgres_connection import Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
@@ -103,14 +101,6 @@ _FORGET = """
         WHERE gone.room = id AND position('"edit":' IN more) > 0  -- JSON escapes quotation marks within texts
     )
 """
-
-
-class RoomEnd(msgspec.Struct, gc=False):
-    """Where the next record of a room goes."""
-
-    id: int
-    last: int
-    time: int
 
 
 class PostgresWriter:

@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from chatserver.log.group_changes import Place, Reacted
+from chatserver.log.changes import Place, Reacted
 from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_rows import RoomEnd, execute_rows, value_rows

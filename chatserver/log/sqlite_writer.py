@@ -4,7 +4,7 @@ Owns: the writing connection and its turn, the next offset of each room, idempot
 trio. It runs in a thread, one call at a time.
 
 A group of plain messages without keys is one statement, and so needs no explicit transaction. Changes to other records
-go through `group_changes` and `sqlite_changes`, in the same transaction.
+go through `changes` and `sqlite_changes`, in the same transaction.
 
 Invariant: the offsets in memory are those on disk plus this group's. After any failure they are dropped and read again,
 so a failed group leaves no hole; in a shared file, each group reads those of its rooms.
@@ -19,9 +19,8 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.log.changes import plain
+from chatserver.log.changes import Changes, plain
 from chatserver.log.file_lock import FileLock
-from chatserver.log.group_changes import Changes
 from chatserver.log.interface import KEY_LIFETIME, Draft, Keeps, LogError, LogUnavailable, Record, Refused, Stored
 from chatserver.log.rows import COLUMNS, more_of, record_of
 from chatserver.log.sqlite_changes import SqliteChanges
