@@ -180,6 +180,8 @@ class HttpConversation:
             return True
         news = False
         for room, page in response.decode(_Pages).rooms.items():
+            if room not in self._places:
+                continue  # left meanwhile
             news = news or bool(page.messages) or not page.recovered
             if page.recovered:
                 for raw in page.messages:

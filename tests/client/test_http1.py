@@ -1,5 +1,6 @@
 """The HTTP client over real connections to a script: what is kept, what is tried again, and what ends it."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +11,11 @@ import trio
 from chatserver.client import http1
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient
+from chatserver.client.http_transport import http_conversation
+from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
+from chatserver.client.wire import Message
+from tests.client.fake import ZED, message
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -131,6 +136,24 @@ async def test_errors_are_read_whoever_sends_them(
     async with talking(Script([wire])) as client:
         response = await client.request("GET", "/")
     assert (response.error, response.retry_after, response.ending.final) == (error, retry_after, final)
+
+
+async def test_a_poll_answered_for_a_room_that_was_left_meanwhile_goes_on() -> None:
+    """KeyError ended the client."""
+    answers: list[object] = [
+        {"user": ZED}, {"cursor": "e1-0", "recovered": True},
+        {"rooms": {"left": {"cursor": "e1-9", "recovered": False}}},
+        {"rooms": {"lobby": {"cursor": "e1-1", "recovered": True, "messages": [message(1, "hi")]}}},
+    ]  # fmt: skip
+    bodies = [json.dumps(answer).encode() for answer in answers]
+    said = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in bodies]
+    async with (
+        talking(Script(said[:2], [*said[2:], SILENCE])) as client,
+        http_conversation("poll", client._target, Credentials()) as conversation,
+    ):
+        await conversation.send(Join(id=1, room="lobby"))
+        frames = [await conversation.receive() for _ in range(3)]
+    assert isinstance(frames[2], Message)
 
 
 async def test_a_stream_has_its_own_connection_and_its_silence_is_its_end() -> None:
