@@ -55,11 +55,10 @@ class FairQueue(Generic[Entry]):
     networks, which would otherwise stop the round for ever, and be remembered.
     """
 
-    __slots__ = ("_active", "_alone", "_came", "_fresh", "_lines", "_turns", "length")
+    __slots__ = ("_active", "_came", "_fresh", "_lines", "_turns", "length")
 
     def __init__(self) -> None:
         self.length = 0  # entries, as `len` gives them; an attribute, for hot paths
-        self._alone: tuple[str, Entry] | None = None  # the only entry, which is in no line yet
         self._active = 0  # networks with entries
         self._came = 0  # new networks since the last turn
         self._lines: dict[str, _Line[Entry]] = {}
@@ -68,12 +67,6 @@ class FairQueue(Generic[Entry]):
 
     def push(self, network: str, entry: Entry) -> None:
         """Append an entry to the queue of its network."""
-        if not self.length:
-            self._alone = (network, entry)  # mostly no other comes before it is served, and it needs no line
-            self.length = 1
-            return
-        if self._alone is not None:
-            self._line_up()
         self.length += 1
         line = self._lines.get(network)
         if line is None:
@@ -85,19 +78,8 @@ class FairQueue(Generic[Entry]):
                 self._fresh.append(network)
         line.append(entry)
 
-    def _line_up(self) -> None:
-        """Give the only entry its place in a line."""
-        if self._alone is not None:
-            (network, entry), self._alone = self._alone, None
-            self.push(network, entry)
-            self.length = 1
-
     def pop(self) -> Entry:
         """The next entry of the network whose turn it is. Raises IndexError when there is none."""
-        if self._alone is not None:
-            (_, entry), self._alone = self._alone, None
-            self.length = 0
-            return entry
         lines, turns = self._lines, self._turns
         if self._fresh and (self._came < ARRIVALS or not self._is_turn()):
             network = self._fresh.popleft()
@@ -136,18 +118,15 @@ class FairQueue(Generic[Entry]):
 
     def has_share(self, network: str) -> bool:
         """Whether a network has at least the mean number of entries of networks with entries, but not all entries."""
-        self._line_up()
         line = self._lines.get(network)
         return line is not None and len(line) * self._active >= self.length > len(line) > 0
 
     def firsts(self) -> Iterator[tuple[str, Entry]]:
         """Each network with its oldest entry."""
-        self._line_up()
         return ((network, line[0]) for network, line in self._lines.items() if line)
 
     def pop_from(self, network: str) -> Entry:
         """Remove the oldest entry of a network that has entries, out of turn."""
-        self._line_up()
         if network in self._fresh:
             self._fresh.remove(network)
         else:
@@ -158,7 +137,6 @@ class FairQueue(Generic[Entry]):
 
     def remove(self, network: str, entry: Entry) -> None:
         """Remove an entry that is in the queue. Searches the entries of its network."""
-        self._line_up()
         line = self._lines[network]
         line.remove(entry)
         if not line:
