@@ -30,7 +30,7 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--idle-seconds 0", "--idle-seconds"),
         ("--attack-seconds nan", "--attack-seconds"),
         ("--processes 0", "--processes"),
-        ("--markdown /nowhere/tables.md", "--markdown: there is no folder"),
+        ("--markdown /nowhere/tables.md", "--markdown: cannot write"),
         ("--report /proc/nowhere", "--report"),
         ("--fail-if p99_ratio>1", "--fail-if: compare judges nobody"),
         ("--server-pid 1", "--server-pid: there are several servers"),
