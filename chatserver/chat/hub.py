@@ -282,16 +282,15 @@ class Hub:
         self._lease(room, principal)
 
     def _may_lease(self, principal: Principal) -> bool:
-        leases = self.housekeeping.leases
-        if leases < MAX_LEASES // 2:
-            return True
-        return leases < MAX_LEASES and not self._lease_limit.take(principal.network, self._microseconds())
+        """Whether a user may have a lease although half of them are used."""
+        full = self.housekeeping.leases >= MAX_LEASES
+        return not full and not self._lease_limit.take(principal.network, self._microseconds())
 
     def _microseconds(self) -> int:
         return int(self._clock() / MICROSECOND)
 
     def _lease(self, room: Room, principal: Principal) -> None:
-        if self._may_lease(principal):
+        if self.housekeeping.leases < MAX_LEASES // 2 or self._may_lease(principal):
             room.presence.leave_by(principal.number, self._clock() + self._lease_seconds)
             self.housekeeping.note_lease(room)
         else:
