@@ -38,6 +38,8 @@ PONG_NAP = 0.001
 EXPIRED_STEP, MAX_EXPIRED = 16, 256
 _AWAITED = tuple(row.awaited for row in ROWS)
 _ANNOUNCES = tuple(row.announces for row in ROWS)
+_BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
+_SHORT = (_BUFFER[:READ_BYTES],)
 
 _log = structlog.get_logger("chatserver.net")
 
@@ -224,16 +226,17 @@ class Poller:
             # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
             lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking(connection)
             size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # READ_BYTES past its end show whether there is more
+            buffers: tuple[memoryview, ...] = (_BUFFER[:size],)
         else:
-            size = READ_BYTES
+            size, buffers = READ_BYTES, _SHORT
         try:
-            data = os.read(connection.descriptor, size)
+            count = os.readv(connection.descriptor, buffers)
         except BlockingIOError:
             connections.arm(connection)
             return False
         except OSError:
             return self._reset(connection)
-        count = len(data)
+        data = bytes(_BUFFER[:count])
         if count and transport is not PLAIN:
             data = self._open(connection, transport, data)
         if count == 0:

@@ -90,6 +90,7 @@ def _without_longer_passes() -> None:
 
 def _with_large_reads() -> None:
     poller.READ_BYTES = 16 * 1024
+    poller._SHORT = (poller._BUFFER[: poller.READ_BYTES],)
 
 
 MECHANISMS: dict[str, tuple[Callable[[], None], str]] = {
