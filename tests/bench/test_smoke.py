@@ -14,12 +14,19 @@ from tests.bench.figures import Better, Figure, Plot, Result, Scale, Verdict
 from tests.bench.plot import Line, Panel, svg
 from tests.bench.publishers import Publisher
 from tests.bench.registry import BENCHES
+from tests.e2e.browser import find_chromium
 
 LOWER = Figure(name="lower", unit=" B", bound=10, aim=5, better=Better.LOWER)
 HIGHER = Figure(name="higher", unit="%", bound=5, aim=10, better=Better.HIGHER)
 
 
-@pytest.mark.parametrize("name", ["handshakes", "publish", "costly", "pipeline", "search"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "handshakes", "publish", "costly", "pipeline", "search",
+        pytest.param("page", marks=pytest.mark.skipif(find_chromium() is None, reason="no Chromium here")),
+    ],
+)  # fmt: skip
 def test_a_bench_runs(name: str) -> None:
     results = list(BENCHES[name](Scale.QUICK))
     assert results
