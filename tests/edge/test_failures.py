@@ -1,4 +1,4 @@
-"""What a peer can have written to our log again and again: the first few are lines, the others a number."""
+"""Errors that a peer can cause repeatedly: the first few in a second are log lines, the others are counted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def failing(error: Exception) -> Callable[..., Any]:
 
 
 async def in_one_second(server: Serving, ask_once: Callable[[int], Any], event: str) -> set[tuple[str, str]]:
-    """Ask often, however slow this machine is: reason and detail of the lines, of which there are as many as may be."""
+    """Ask `TIMES` times; LINES_PER_SECOND lines must be logged. Returns their reasons and details."""
     server.server.parts.connections.lines.report = lambda write: None  # type: ignore[method-assign]
     for number in range(TIMES):
         await ask_once(number)
@@ -36,8 +36,8 @@ async def in_one_second(server: Serving, ask_once: Callable[[int], Any], event: 
     return {(line["reason"], line.get("detail", "")) for line in lines}
 
 
-async def test_a_wait_for_somebody_who_turns_out_to_be_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that waits before it asks for the principal: the token is checked before its field is dropped."""
+async def test_a_handler_that_waits_is_refused_an_invalid_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token is checked before the request's fields are dropped for the wait."""
     async with serving() as server:
         handle = lambda request: Later(failing(KeyError())(), given_anyway)  # noqa: E731
         monkeypatch.setattr(server.server.parts.exchanges._routes, "handle", handle)
@@ -50,7 +50,7 @@ async def test_a_wait_for_somebody_who_turns_out_to_be_nobody_is_refused(monkeyp
 async def test_a_server_that_cannot_read_its_bans_says_why_it_does_not_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It said `Exceptions from Trio nursery (1 sub-exception)`: the reason was a group within a group."""
+    """The reason comes out of nested exception groups, not as `Exceptions from Trio nursery (1 sub-exception)`."""
     log = MemoryLog()
     monkeypatch.setattr(log.sanctions, "load", failing(LogUnavailable(WORDS)))
     monkeypatch.setattr("chatserver.server.open_log", lambda *_: log)
@@ -59,7 +59,7 @@ async def test_a_server_that_cannot_read_its_bans_says_why_it_does_not_start(
 
 
 async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line for each request of everybody, 4,000 a second on one core, once was what the operator had to read."""
+    """One line for each failed request would be 4,000 lines a second on one core."""
     async with serving() as server, chatter(server.address) as friend:
         monkeypatch.setattr(server.server.parts.log, "head", failing(LogUnavailable(WORDS)))
 
@@ -68,14 +68,14 @@ async def test_a_log_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
             assert refused.status == 503
             joined = await friend.ask("join", room=f"r{number}")
             assert joined["code"] == "unavailable"
-            # Both were told that their message could not be stored, and to send it again with the same key.
+            # Neither publishes, so neither answer may speak of storing a message or of its key.
             assert joined["message"] == refused.json["error"]["message"] == "the log cannot be used now; try again"
 
         assert await in_one_second(server, read, "log_failed") == {("LogUnavailable", WORDS)}
 
 
 async def test_a_log_that_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here it was the reverse: publishers were told, and the operator nothing at all."""
+    """The operator is told as well as the publishers."""
     async with serving() as server, chatter(server.address) as friend:
         log = server.server.parts.log
         assert isinstance(log, MemoryLog)

@@ -1,8 +1,8 @@
-"""A bug of ours in attending to a connection costs that connection: the table is walked, with a fault at each place.
+"""A fault in a state's handler ends that connection only: one fault for each state and method of the table.
 
-One exception is planted into each method of each state's handler, on a real server over real sockets. Then the server
-lives, a neighbour has heard every message, the fault is counted and logged once, and all that the victim held is given
-back. What else is called: test_planted_steps.py.
+One exception is planted into each method of each state's handler, on a real server over real sockets. Afterwards the
+server runs, a neighbour has received every message, the fault is counted and logged once, and all that the victim held
+is released. Faults in other callbacks: test_planted_steps.py.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.jumping_clock
 #: States that begin before TLS, and those that carry nothing.
 TLS_STATES = {State.TLS_HELLO, State.TLS_HANDSHAKE}
 WITHOUT_CONTEXT = {State.PROXY, State.TLS_HELLO, State.HEAD, State.KEEPALIVE, State.THROTTLED}
-#: What these carry holds nothing that would have to be given back.
+#: Their contexts hold nothing that must be released.
 KEEPS_NOTHING = {State.SERVING, State.CLOSING, State.LINGERING}
 
 
@@ -39,7 +39,7 @@ def happens(state: State, event: str) -> bool:
 WALK = [(state, event) for state in State for event in EVENTS if happens(state, event)]
 
 
-def test_the_walk_is_the_whole_table() -> None:
+def test_every_state_is_tested() -> None:
     assert set(WAYS) == set(State)
     assert {state for state, _ in WALK} == set(State)
     assert len(WALK) > 75
@@ -61,20 +61,20 @@ async def test_in_each_method_of_each_states_handler(state: State, event: str, t
 
 
 async def test_a_real_server_binds_every_row(tmp_path: Path) -> None:
-    """Each has a handler that says what the end of its time means, takes bytes where it is read, and gives all back."""
+    """Each state has a handler for its deadline, for bytes if it is read, and for the release of its context."""
     cert, key = certificate(tmp_path)
     async with serving(tls_cert=cert, tls_key=key, proxy_protocol=True, trusted_proxy=("192.0.2.1",)) as server:
         connections = server.server.parts.connections
         for state, row in TABLE.items():
             handler, contexts = type(connections._handlers[state]), connections.context_types[state]
-            assert handler.expired is not Handler.expired, f"nobody attends to the end of {state.name}"
-            assert contexts != (object,), f"{state.name} may carry anything"
+            assert handler.expired is not Handler.expired, f"{state.name} has no handler for its deadline"
+            assert contexts != (object,), f"{state.name} accepts a context of any type"
             assert (contexts == (NoneType,)) == (state in WITHOUT_CONTEXT)
             if READS[state]:
-                assert handler.received is not Handler.received, f"{state.name} is read by nobody"
+                assert handler.received is not Handler.received, f"{state.name} is read but has no handler for bytes"
             if row.announces:
-                assert handler.lacking is not Handler.lacking, f"{state.name} announces, and is not asked"
+                assert handler.lacking is not Handler.lacking, f"{state.name} announces but has no `lacking`"
             if state not in WITHOUT_CONTEXT | KEEPS_NOTHING:
-                assert handler.released is not Handler.released, f"{state.name} keeps what it carries"
+                assert handler.released is not Handler.released, f"{state.name} does not release its context"
         assert connections.first("192.0.2.1") is State.PROXY
         assert connections.first("127.0.0.1") is State.TLS_HELLO

@@ -1,6 +1,6 @@
-"""A bug of ours in a callback, a task or a scheduled step costs that step: one planted at each place.
+"""A fault in a callback, a task or a scheduled step costs that step only: one fault is planted at each place.
 
-As in test_planted_faults.py, where the table is walked.
+Faults in the handlers of states: test_planted_faults.py.
 """
 
 import os
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.jumping_clock
 
 @dataclass(frozen=True)
 class Case:
-    """Where a fault is planted, and what runs into it."""
+    """Where a fault is planted, and what triggers it."""
 
     name: str
     where: Callable[[Scene], tuple[Any, str]]
@@ -86,7 +86,7 @@ async def last_request(scene: Scene, peer: Peer) -> None:
 
 
 async def time_passes(scene: Scene, peer: Peer) -> None:
-    """House-keeping comes round by itself."""
+    """Housekeeping runs on its own timer."""
 
 
 async def places_are_reclaimed(scene: Scene, peer: Peer) -> None:
@@ -111,7 +111,7 @@ async def there_is_room_for_more(scene: Scene, peer: Peer) -> None:
 
 def of_the_transport(method: str) -> Callable[[Scene], tuple[Any, str]]:
     def where(scene: Scene) -> tuple[Any, str]:
-        if method in ("released", "lacking"):  # its arguments do not say whose it is
+        if method in ("released", "lacking"):  # their arguments do not include the connection
             transport = scene.victim.transport
             scene.concerns_the_victim = lambda *arguments: arguments[0] is transport  # type: ignore[method-assign]
         return TlsTransport, method
@@ -125,13 +125,13 @@ def listener(scene: Scene) -> Any:
 
 
 CASES = [
-    # what the log calls
+# callbacks of the log
     Case("news", lambda s: (s.parts.hub, "_take_in"), somebody_publishes, a_websocket),
     Case("news, all of it", lambda s: (s.parts.hub, "news"), somebody_publishes, a_websocket),
     Case("done, HTTP", lambda s: (s.parts.exchanges, "_committed"), publish_by_http, one_request),
     Case("done, WebSocket", lambda s: (s.parts.websockets._conversation, "_acknowledge"), publish_by_websocket,
          a_websocket),
-    # what tasks wait for
+# tasks
     Case("a task, HTTP", lambda s: (s.parts.log, "head"), ask_for_a_room, one_request),
     Case("behind a task, HTTP", lambda s: (s.parts.exchanges, "_answered"), ask_for_a_room, one_request),
     Case("a task, WebSocket", lambda s: (s.parts.exchanges._pages, "read"), ask_for_history, a_websocket),
@@ -156,7 +156,7 @@ CASES = [
     Case("registering", lambda s: (s.parts.connections._readiness, "add"), another_comes),
     Case("a turn of the wheel", lambda s: (s.parts.connections.wheel, "turn"), time_passes),
     Case("the wheel's expiry", lambda s: (s.parts.connections, "_expire"), its_deadline_passes),
-    # a request, on its way
+# a request
     Case("a request", lambda s: (s.parts.exchanges._routes, "handle"), any_request),
     Case("whom it is for", lambda s: (s.parts.exchanges, "forwarded"), any_request,
          settings={"trusted_proxy": (VICTIM,)}),
@@ -186,7 +186,7 @@ CASES = [
 async def test_in_each_callback_and_step(case: Case, tmp_path: Path) -> None:
     async with scene_of(tmp_path, tls=case.tls, **case.settings) as scene:
         address = scene.server.address
-        if case.trigger is a_hello:  # by hand
+        if case.trigger is a_hello:  # it connects by itself
             address = Address(address.host, address.port)
         async with connect(address, source=VICTIM) as peer:
             await case.bring(scene, peer)
@@ -235,8 +235,8 @@ async def test_in_each_step_of_a_drain(
     assert descriptors() == before
 
 
-async def test_a_paused_publisher_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It went on to KEEPALIVE when its room's members had been told, and held the drain up to its end."""
+async def test_a_drain_closes_a_paused_publisher_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it enters KEEPALIVE when the broadcast in its room is done, and delays the drain until its timeout."""
     async with (
         serving(drain_timeout=60.0, serving_deadline=80.0) as server,
         connect(server.address, source=VICTIM) as peer,

@@ -1,4 +1,4 @@
-"""Behind a balancer: which proxies are trusted, and which client a connection counts for."""
+"""Behind a balancer: which proxies are trusted, and which client a connection is counted under."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ HEADER = f"PROXY TCP4 {CLIENT} 192.0.2.80 40000 80\r\n".encode()
 def test_addresses_and_networks(address: str, covered: bool) -> None:
     trusted = trusted_proxies(["10.0.0.1/8", "192.0.2.7", "2001:db8:1::/48", "fe80::/10"])
     assert trusted(address) is covered
-    assert trusted(address) is covered, "remembered"
+    assert trusted(address) is covered, "the cached answer"
 
 
 class Balanced(Parked):
@@ -61,7 +61,7 @@ def it() -> Iterator[Balanced]:
     made.close()
 
 
-def test_a_connection_counts_for_its_client_as_soon_as_the_header_is_here(it: Balanced) -> None:
+def test_a_connection_counts_for_its_client_once_the_header_is_complete(it: Balanced) -> None:
     connection, peer = it.connect(address=PROXY)
     for byte in HEADER:
         assert (state_of(connection), connection.network) == (State.PROXY, PROXY)
@@ -75,9 +75,9 @@ def test_a_connection_counts_for_its_client_as_soon_as_the_header_is_here(it: Ba
 @pytest.mark.parametrize(
     ("source", "wire", "address", "received"),
     [
-        (PROXY, HEADER + b"GET / HT", CLIENT, [b"GET / HT"]),  # what comes behind it is the next state's
-        (PROXY, b"PROXY UNKNOWN\r\n", PROXY, []),  # a balancer's health check stays the balancer's
-        (CLIENT, HEADER, CLIENT, [HEADER]),  # a direct peer sends none
+        (PROXY, HEADER + b"GET / HT", CLIENT, [b"GET / HT"]),  # later bytes belong to the next state
+        (PROXY, b"PROXY UNKNOWN\r\n", PROXY, []),  # a balancer's health check counts for the balancer
+        (CLIENT, HEADER, CLIENT, [HEADER]),  # a direct peer sends no header
     ],
 )
 def test_what_a_header_is_and_whose(it: Balanced, source: str, wire: bytes, address: str, received: Any) -> None:
@@ -88,7 +88,7 @@ def test_what_a_header_is_and_whose(it: Balanced, source: str, wire: bytes, addr
     assert it.details("received") == received
 
 
-def test_a_client_over_its_cap_is_told_and_counts_where_it_was(it: Balanced) -> None:
+def test_a_client_over_its_cap_is_told_and_counts_for_the_proxy(it: Balanced) -> None:
     for _ in range(2):
         assert it.admission.admit(CLIENT) is None
     connection, peer = it.connect(address=PROXY)
@@ -104,7 +104,7 @@ def test_a_client_over_its_cap_is_told_and_counts_where_it_was(it: Balanced) -> 
 
 
 @pytest.mark.parametrize("wire", [b"GET / HTTP/1.1\r\n", b"PROXY " + b"x" * 200])
-def test_bytes_that_are_no_header_end_it(it: Balanced, wire: bytes) -> None:
+def test_bytes_that_are_no_header_close_the_connection(it: Balanced, wire: bytes) -> None:
     _, peer = it.connect(address=PROXY)
     peer.send(wire)
     it.turn_over()
@@ -128,7 +128,7 @@ def test_the_header_has_a_total_deadline(it: Balanced) -> None:
 
 
 def asks_for(it: Balanced, connection: Connection, *clients: str) -> str:
-    """The address that a request with this `X-Forwarded-For` counts for."""
+    """The address that a request with this `X-Forwarded-For` is counted under."""
     fields = {"X-Forwarded-For": ", ".join(clients)} if clients else {}
     head = parse_head(request("GET", "/", headers=fields), HeadLimits(max_bytes=4096, max_fields=20))
     it.forwarded.apply(connection, head)
@@ -136,12 +136,12 @@ def asks_for(it: Balanced, connection: Connection, *clients: str) -> str:
 
 
 def test_each_request_counts_for_its_client(it: Balanced) -> None:
-    """A balancer sends requests of many clients on one connection, which counts for the client of its last request."""
+    """A balancer sends requests of many clients on one connection; the client of the latest request counts."""
     connection, _ = it.connect(address=PROXY)
     for client in (CLIENT, "198.51.100.2", CLIENT):
         assert asks_for(it, connection, client) == client
         assert it.admission._by_network == {client: 1}
-    assert asks_for(it, connection) == PROXY, "a request of its own"
+    assert asks_for(it, connection) == PROXY, "a request of the proxy itself"
     assert asks_for(it, connection, "203.0.113.66", CLIENT) == CLIENT, "the last address that is not a proxy's"
     it.connections.close(connection, Reason.DONE)
     assert it.admission.statistics() == {"held": 0, "addresses": 0}

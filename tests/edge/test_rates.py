@@ -1,4 +1,4 @@
-"""What a connection's bucket of messages allows an honest client. How a flood ends: tests/attacks/test_budgets.py."""
+"""What the message bucket of a connection allows an honest client. Floods: tests/attacks/test_budgets.py."""
 
 from tests.support.peers import chatter
 from tests.support.serving import serving

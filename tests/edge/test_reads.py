@@ -1,4 +1,4 @@
-"""How many bytes an incomplete item lacks: the poller reads that many, and few more."""
+"""How many bytes an incomplete item lacks: the poller reads that many, and at most one read more."""
 
 import pytest
 
@@ -24,15 +24,15 @@ CHUNKED = request("POST", "/rooms/lobby/messages", headers={"Transfer-Encoding":
         (State.BODY, POST + b"x" * 9_000, 21_000),
         (State.BODY, CHUNKED + b"1000\r\nxx", 0),
         (State.MESSAGE, MESSAGE[:1], 0),
-        (State.MESSAGE, MESSAGE[:3], 0),  # an extended length, of which half is here
+        (State.MESSAGE, MESSAGE[:3], 0),  # half of an extended length
         (State.MESSAGE, MESSAGE[:8], 10_000),
         (State.MESSAGE, MESSAGE[:9_000], len(MESSAGE) - 9_000),
         (State.MESSAGE, LONG[:70_000], len(LONG) - 70_000),
-        (State.MESSAGE, frame(b"x" * 9_000, fin=False), 0),  # how long the next will be, nobody knows
+        (State.MESSAGE, frame(b"x" * 9_000, fin=False), 0),  # the length of the next fragment is unknown
         (State.MESSAGE, frame(b"x" * 9_000, fin=False) + frame(b"y" * 1_000, opcode=0)[:8], 1_000),
     ],
 )
-async def test_what_was_announced_and_has_not_come(state: State, wire: bytes, lacks: int) -> None:
+async def test_how_many_announced_bytes_are_missing(state: State, wire: bytes, lacks: int) -> None:
     async with serving(max_message_bytes=1 << 20) as server, connect(server.address) as peer:
         if state is State.MESSAGE:
             await open_websocket(peer)
@@ -41,15 +41,15 @@ async def test_what_was_announced_and_has_not_come(state: State, wire: bytes, la
         connections = server.server.parts.connections
 
         def as_expected() -> bool:
-            """What was sent may come in pieces."""
+            """The bytes may arrive in several reads."""
             waiting = [each for each in connections.table if each is not None and each.state is state]
             return [connections.handler(each).lacking(each) for each in waiting] == [lacks]
 
         await eventually(as_expected)
 
 
-async def test_messages_that_wait_for_their_turn_answer_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pong's deadline stood while they waited in `BULK`: a peer that was heard in time was closed."""
+async def test_messages_in_the_run_queue_answer_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pong's deadline does not apply to a peer whose messages wait in `BULK`."""
     async with serving() as server, connect(server.address, source=VICTIM) as peer:
         scene = Scene(server, monkeypatch)
         await WAYS[State.PINGED](scene, peer)

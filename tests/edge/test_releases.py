@@ -1,4 +1,4 @@
-"""A context is released once, also when a step finds that the peer is gone."""
+"""A context is released once, also when a step finds that the peer has gone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support.ways import WAYS
 
 pytestmark = pytest.mark.jumping_clock
 
-#: What is done for it before the poller hears that its peer has gone, and in which states that finds it out.
+#: Steps that may run before the poller reports that the peer has gone, and the states in which they detect it.
 FOUND_BY = {
     "_expire": (State.OPEN, State.PINGED, State.MESSAGE, State.STREAM, State.HELD, State.BODY),
     "_resume": (State.OPEN, State.STREAM, State.HELD, State.PAUSED, State.REPLYING),
@@ -23,8 +23,8 @@ FOUND_BY = {
 
 
 @pytest.mark.parametrize(("act", "state"), [(act, state) for act, states in FOUND_BY.items() for state in states])
-async def test_once_for_a_peer_that_has_gone(act: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ping found that the peer was gone and released the session, which was then set again and released twice."""
+async def test_a_step_for_a_peer_that_has_gone(act: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ping that finds the peer gone releases the session; setting it again would release it twice."""
     async with serving(serving_deadline=60.0) as server, connect(server.address, source=VICTIM) as peer:
         scene = Scene(server, monkeypatch)
         await WAYS[state](scene, peer)

@@ -1,4 +1,4 @@
-"""A bug of ours behind a wait, or in answering a poll, costs one connection: not the nursery, not the pump."""
+"""A fault after a wait, or in the answer to a poll, ends one connection: neither the nursery nor the poller."""
 
 import gc
 import tracemalloc
@@ -21,7 +21,7 @@ from tests.support.serving import eventually, serving
 
 
 class Work:
-    """Work that notes when it begins, and waits until it may end."""
+    """Work that records its begin and its end, and ends when it is allowed to."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
@@ -48,14 +48,14 @@ async def tasks_of_one() -> AsyncIterator[tuple[Tasks, Connection, trio.CancelSc
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_so_many_are_at_work_and_the_others_in_their_order(cancelled: bool) -> None:
-    """Cancelled, none is forgotten: Python warns of a coroutine that was never begun, and what it holds would stay."""
+async def test_at_most_max_tasks_run_and_the_others_wait(cancelled: bool) -> None:
+    """Cancelled tasks begin as well: Python warns of a coroutine that never began, and what it holds would stay."""
     work = Work()
     async with tasks_of_one() as (tasks, connection, cancel_scope):
         for number in range(MAX_TASKS + 10):
             tasks.start(work.do, connection, number)
         await trio.testing.wait_all_tasks_blocked()
-        assert sorted(work.begun) == list(range(MAX_TASKS))  # trio begins those of one pass in any order
+        assert sorted(work.begun) == list(range(MAX_TASKS))  # trio begins the tasks of one pass in any order
         assert tasks.statistics() == {"running": MAX_TASKS, "waiting": 10}
         if cancelled:
             cancel_scope.cancel()
@@ -78,7 +78,7 @@ async def test_a_fault_does_not_keep_a_place() -> None:
 
 
 async def silent(self: SqliteReaders, *arguments: object) -> NoReturn:
-    """As a disk that does not answer."""
+    """A disk that does not answer."""
     await trio.sleep_forever()
 
 
@@ -101,7 +101,7 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
         assert answers == [503] * (MAX_TASKS * 4)
 
 
-#: Whatever waits for the log.
+#: Requests that wait for the log.
 WAITING = (
     "/rooms",
     "/rooms/old",
@@ -115,10 +115,10 @@ HEAD_BYTES, KEPT_BYTES = 15_000, 3_000
 
 
 @pytest.mark.parametrize("target", WAITING)
-async def test_a_request_that_waits_keeps_what_was_asked_and_not_how(
+async def test_a_request_that_waits_keeps_no_header_fields(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """8,000 waiting requests with heads of 15 KB kept 139 MB of fields that were not needed any more."""
+    """8,000 waiting requests with heads of 15 KB would otherwise keep 139 MB of fields."""
 
     asking = request("GET", target, headers={"x": "x" * HEAD_BYTES})
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
@@ -173,8 +173,8 @@ async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, m
             each.reset()
 
         await eventually(lambda: server.server.parts.connections.held == held - 40)
-        assert tasks.statistics() == {"running": MAX_TASKS, "waiting": 0}, "they fill no memory while the log is slow"
+        assert tasks.statistics() == {"running": MAX_TASKS, "waiting": 0}, "closed connections leave the queue"
         go_on.set()
         await eventually(partial(stand_at, 0, 0))
         assert [(await peer.response()).status for peer in peers[:MAX_TASKS]] == [200] * MAX_TASKS
-        assert asked <= at_work * 3, "what each of those at work reads, and nothing for the others"
+        assert asked <= at_work * 3, "the log is asked for the running requests only"

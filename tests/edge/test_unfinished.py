@@ -13,11 +13,11 @@ from tests.support.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
 
-#: Each of them a part of a request, and what completes it.
+#: Parts of requests, each with what completes it.
 HEAD = request("GET", "/rooms/lobby", headers={"X-Long": "x" * 6000})[:-2]
 BODY = request("POST", "/rooms/lobby/messages", headers={"Content-Length": "30000"}) + b"x" * 3000
 RESTS = {HEAD: b"\r\n", BODY: b"x" * 27_000}
-ANSWERS = {HEAD: 200, BODY: 400}  # the message is longer than one may be
+ANSWERS = {HEAD: 200, BODY: 400}  # the message is over the limit
 
 
 async def until_used(budget: ByteBudget, size: int) -> None:
@@ -55,8 +55,8 @@ async def cut_short(server: Serving, peer: Peer, part: bytes) -> None:
 
 @pytest.mark.parametrize("part", [HEAD, BODY], ids=["head", "body"])
 @pytest.mark.parametrize("end", [whole, refused, reset, late, cut_short])
-async def test_its_count_ends_with_it(end: Callable[[Serving, Peer, bytes], Awaitable[None]], part: bytes) -> None:
-    """FIN and eviction: tests/edge/test_planted_faults.py."""
+async def test_each_end_releases_it(end: Callable[[Serving, Peer, bytes], Awaitable[None]], part: bytes) -> None:
+    """Other ends, FIN and eviction: tests/edge/test_planted_faults.py."""
     late_after = 1.0 if end is late else 10.0
     limits: dict[str, Any] = dict.fromkeys(("head_deadline", "body_deadline", "body_deadline_max"), late_after)
     async with serving(**limits) as server, connect(server.address) as peer:
@@ -67,7 +67,7 @@ async def test_its_count_ends_with_it(end: Callable[[Serving, Peer, bytes], Awai
         assert unfinished.used == 0
 
 
-async def test_a_head_is_counted_as_it_comes_and_once_with_its_body() -> None:
+async def test_a_head_is_charged_as_it_arrives_and_once_with_its_body() -> None:
     async with serving() as server, connect(server.address) as peer:
         unfinished = server.server.parts.input_budget
         fields = request("POST", "/rooms/lobby/messages", headers={"X-Long": "x" * 6000, "Content-Length": "5"})
@@ -75,19 +75,19 @@ async def test_a_head_is_counted_as_it_comes_and_once_with_its_body() -> None:
             await peer.send(fields[unfinished.used : end])
             await until_used(unfinished, end)
         await server.in_phase("body")
-        assert not any(each and each.inbox for each in server.server.parts.connections.table), "kept beside what counts"
+        assert not any(each and each.inbox for each in server.server.parts.connections.table), "kept but not charged"
         await peer.send(b"hello")
         assert (await peer.response()).status == 201
         assert unfinished.used == 0
 
 
 async def never(*_: object, **__: object) -> None:
-    """As a silent disk."""
+    """A disk that does not answer."""
     await trio.sleep_forever()
 
 
 async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole body is not charged any more, so it must not be kept while a silent disk takes 5 s."""
+    """A complete body is not charged, so it must not be kept during the 5 s that a silent disk takes."""
     async with serving() as server, connect(server.address) as peer:
         parts = server.server.parts
         handled: list[Request] = []
@@ -107,7 +107,7 @@ async def test_nothing_of_a_body_is_kept_while_its_request_waits_for_the_log(mon
 async def test_nothing_of_a_message_is_charged_while_its_reply_waits_for_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A message in pieces stayed charged until its reply, which takes 5 s with a silent disk."""
+    """The reply takes 5 s with a silent disk; the complete message is released before."""
     async with serving() as server, chatter(server.address) as friend:
         parts = server.server.parts
         budget = parts.input_budget

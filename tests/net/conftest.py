@@ -1,4 +1,4 @@
-"""What most tests here begin with: connections without a poller, with TLS and without."""
+"""Fixtures of this folder: connections without a poller, with TLS and without."""
 
 from collections.abc import Iterator
 
@@ -25,14 +25,14 @@ def it() -> Iterator[Parked]:
 
 @pytest.fixture
 def tls() -> Iterator[Sealed]:
-    """The same under TLS."""
+    """Connections under TLS, without a poller."""
     with sealed() as made:
         yield made
 
 
 @pytest.fixture(params=KINDS)
 def both(request: pytest.FixtureRequest) -> Iterator[Either]:
-    """With TLS, and without."""
+    """Connections with TLS, and without."""
     with either(request.param) as made:
         yield made
 

@@ -31,7 +31,7 @@ def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
         admission = it.admission
         inside = [it.connect(address="192.0.2.9")[0] for _ in range(6)]
         assert [admission.move(each, "192.0.2.1") for each in inside[:3]] == [None, None, Reason.REFUSED_ADDRESS]
-        assert [each.network for each in inside[:3]] == ["192.0.2.1", "192.0.2.1", "192.0.2.9"], "it stays where it was"
+        assert [each.network for each in inside[:3]] == ["192.0.2.1", "192.0.2.1", "192.0.2.9"], "a refused move"
         assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
         assert admission.move(inside[0], "192.0.2.9") is None
         assert admission.move(inside[2], "192.0.2.1") is None
@@ -75,7 +75,7 @@ def test_counts_add_up(acts: list[tuple[str, bool]]) -> None:
         assert admission.statistics() == {"held": 0, "addresses": 0}
 
 
-# -- who gives up a place ---------------------------------------------------------------------------------------------
+# -- which connection is evicted ---------------------------------------------------------------------------------------
 
 
 def one(state: State = State.HEAD, *, waited: int = 50, address: str = "192.0.2.1", behind: bool = False) -> Connection:
@@ -89,7 +89,7 @@ def one(state: State = State.HEAD, *, waited: int = 50, address: str = "192.0.2.
 
 
 @pytest.mark.parametrize("state", NEVER)
-def test_rule_1_members_and_peers_that_wait_for_us_never_go(house: House, state: State) -> None:
+def test_rule_1_members_and_peers_that_wait_for_us_are_never_evicted(house: House, state: State) -> None:
     house.let_in("192.0.2.1", state)
     house.connections.wheel.advance(1000.0)
     house.connections.wheel.current += 10_000
@@ -131,7 +131,7 @@ def test_ranking_keeps_its_rules(waiting: list[Connection]) -> None:
         assert (connection in ranked) == (connection in may_go and product(connection) >= AFTER)
 
 
-def test_the_worst_of_some_is_by_rule_2(house: House) -> None:
+def test_rule_2_ranks_candidates(house: House) -> None:
     alone, _ = house.let_in("198.51.100.1", State.TLS_HANDSHAKE)
     house.turn(seconds=1.0)
     first, _ = house.let_in("192.0.2.1", State.TLS_HANDSHAKE)
@@ -143,8 +143,8 @@ def test_the_worst_of_some_is_by_rule_2(house: House) -> None:
     assert house.admission.worst_of([]) is None
 
 
-def test_a_crowd_that_went_and_came_back_within_a_tick_is_still_before_a_person(house: House) -> None:
-    """The person was the last candidate of the tick's scan, since the crowd had been evicted and had come back."""
+def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(house: House) -> None:
+    """After the evictions of the tick, the person is the last candidate that its scan has left."""
     crowd, total = "203.0.113.1", 31
     person, _ = house.let_in("198.51.100.1")
     for _ in range(total - 1):
@@ -158,4 +158,4 @@ def test_a_crowd_that_went_and_came_back_within_a_tick_is_still_before_a_person(
     assert house.admission.reclaimed == total - 1
     assert person.alive
     assert house.admission.admit("198.51.100.2") is None
-    assert person.alive, "it has waited alone, and one of the crowd went for the newcomer"
+    assert person.alive, "a connection of the crowd is evicted for the newcomer"

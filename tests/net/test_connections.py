@@ -1,4 +1,4 @@
-"""Writing without waiting, with TLS and without: each byte once and in order, however the peer reads."""
+"""Writes that do not wait, with TLS and without: each byte once and in order, however the peer reads."""
 
 import pytest
 from hypothesis import given
@@ -14,17 +14,17 @@ from tests.support.sealed import KINDS, Either, either, read_all
 from tests.support.troubled import BIG, BrokenTransport, fail
 
 
-def test_what_does_not_fit_is_kept_and_nothing_is_read_meanwhile(both: Either) -> None:
+def test_bytes_that_do_not_fit_are_kept_and_reading_pauses(both: Either) -> None:
     it, meet = both
     connection, client = meet(small=True)
     it.connections.send(connection, BIG)
     assert (connection.blocked, it.armed(connection)) == (True, WRITE)
     assert read_all(it, client) == BIG
     assert it.of("writable") == [connection]
-    assert it.armed(connection) == READ, "its state decides whether it is read on"
+    assert it.armed(connection) == READ, "the state decides whether reading goes on"
 
 
-def test_offering_to_many_is_offering_to_each(both: Either) -> None:
+def test_an_offer_to_many_equals_an_offer_to_each(both: Either) -> None:
     it, meet = both
     (fine, client), (behind, _), (small, small_client) = meet(), meet(small=True), meet(small=True)
     (gone, gone_client), (watched, watched_client) = meet(), meet()
@@ -54,7 +54,7 @@ def test_a_peer_that_is_gone_is_closed_by_the_next_write_once(both: Either) -> N
 
 
 @pytest.mark.parametrize("size", [10, 12_288])
-def test_a_peer_that_goes_while_it_is_behind(both: Either, size: int) -> None:
+def test_a_peer_that_closes_while_it_has_a_backlog(both: Either, size: int) -> None:
     it, meet = both
     connection, client = meet(small=True)
     it.connections.send(connection, BIG)
@@ -101,8 +101,8 @@ def test_each_byte_once_and_in_order(kind: str, acts: list[tuple[str, int]]) -> 
 
 
 @pytest.mark.parametrize("event", ["released", "closed"])
-def test_a_fault_in_offering_to_one_of_many_costs_that_one(it: Parked, event: str) -> None:
-    """The members behind it in a broadcast pass are offered the message too."""
+def test_a_fault_in_an_offer_to_many_costs_one_connection(it: Parked, event: str) -> None:
+    """The later members of a broadcast pass are offered the message too."""
     first, peer = it.connect(small=False)
     unlucky, gone = it.place(State.OPEN, object())
     last, friend = it.connect(small=False)
@@ -113,7 +113,7 @@ def test_a_fault_in_offering_to_one_of_many_costs_that_one(it: Parked, event: st
     assert (unlucky.descriptor, it.connections.faults.count, it.connections.held) == (CLOSED, 1, 2)
 
 
-def test_a_fault_in_writing_ends_the_connection_without_an_excuse(it: Parked) -> None:
+def test_a_fault_in_a_write_closes_without_an_error_answer(it: Parked) -> None:
     """An error answer would take the path that has just failed."""
     connection, peer = it.connect()
     connection.transport = BrokenTransport()
@@ -124,7 +124,7 @@ def test_a_fault_in_writing_ends_the_connection_without_an_excuse(it: Parked) ->
     assert ended(peer)
 
 
-def test_parts_go_out_in_one_write_and_the_rest_is_the_shared_ones(it: Parked) -> None:
+def test_parts_go_out_in_one_write_and_the_rest_is_not_copied(it: Parked) -> None:
     connection, peer = it.connect()
     it.connections.send_parts(connection, [b"a", b",", b"b"])
     assert (take(peer), connection.backlog) == (b"a,b", None)

@@ -1,4 +1,4 @@
-"""The end of a connection, what it gives back, and the boundary around what is done for it."""
+"""The end of a connection, what it releases, and the boundary around each step for it."""
 
 import gc
 import sys
@@ -17,8 +17,8 @@ from tests.support.troubled import BIG, fail, is_alive, state_of
 
 
 class TestEnding:
-    def test_closing_gives_everything_back_once(self, both: Either) -> None:
-        """These structs are not tracked by the collector: a cycle would stay for ever, and `gc` would not tell."""
+    def test_closing_releases_everything_once(self, both: Either) -> None:
+        """The garbage collector does not track these structs: it would neither free a cycle nor report it."""
         it, meet = both
         before = descriptors()
         connection, client = meet(small=True)
@@ -58,7 +58,7 @@ class TestEnding:
         assert ended(peer)
         assert connection.state is State.CLOSING
         it.turn_over()
-        assert it.of("received") == [], "its bytes are read and dropped, so that no RST overtakes the answer"
+        assert it.of("received") == [], "received bytes are dropped, so that no RST overtakes the answer"
         peer.close()
         it.turn_over()
         assert it.details("closed") == [Reason.BAD_REQUEST]
@@ -73,7 +73,7 @@ class TestEnding:
         received = it.drain(connection, peer)
         assert (BIG + b"goodbye").endswith(received)
         assert ended(peer)
-        assert it.of("writable") == [], "nobody shall write behind the end"
+        assert it.of("writable") == [], "nothing may be written after the end"
 
     @pytest.mark.parametrize(
         ("reason", "counts"),
@@ -89,8 +89,8 @@ class TestEnding:
         it.turn(seconds=0.2)
         assert it.details("closed") == [counts]
 
-    def test_a_peer_that_goes_on_sending_is_read_for_a_while_and_then_not_at_all(self, it: Parked) -> None:
-        """Nothing buys it time, and it can still read what it was told."""
+    def test_of_a_peer_that_goes_on_sending_linger_bytes_are_read(self, it: Parked) -> None:
+        """Its deadline does not move, and it can still read the answer."""
         connection, peer = it.connect(small=False)
         it.connections.finish(connection, Reason.BODY_DEADLINE, b"408")
         due = connection.deadline
@@ -105,7 +105,7 @@ class TestEnding:
         it.turn(seconds=2.3)
         assert it.details("closed") == [Reason.BODY_DEADLINE]
 
-    def test_a_reset_is_only_how_it_took_the_end(self, it: Parked) -> None:
+    def test_a_reset_while_closing_does_not_change_the_reason(self, it: Parked) -> None:
         connection, peer = it.connect_tcp()
         it.connections.finish(connection, Reason.FLOOD)
         reset(peer)
@@ -113,15 +113,15 @@ class TestEnding:
             it.turn_over()
         assert it.details("closed") == [Reason.FLOOD]
 
-    def test_a_peer_that_never_takes_the_goodbye_is_aborted(self) -> None:
+    def test_a_peer_that_never_reads_the_last_answer_is_aborted(self) -> None:
         with parked(flush_window=5.0) as it:
             connection, _ = it.connect()
             it.connections.finish(connection, Reason.DONE, BIG)
             it.turn(seconds=5.1)
             assert it.details("closed") == [Reason.FLUSH_DEADLINE]
 
-    def test_numbers_are_reused_and_objects_are_not(self, it: Parked) -> None:
-        """Nothing that can be asked for a closed connection reaches the next owner of its number."""
+    def test_a_closed_connection_cannot_reach_the_next_owner_of_its_descriptor(self, it: Parked) -> None:
+        """Descriptor numbers are reused, connection objects are not."""
         first, _ = it.connect()
         number = first.descriptor
         it.connections.close(first, Reason.DONE)
@@ -146,8 +146,8 @@ class TestEnding:
         assert it.details("closed") == [Reason.DONE]
         assert (it.armed(second), second.deadline, second.state) == before
 
-    def test_what_was_queued_for_a_connection_dies_with_it(self) -> None:
-        """A read, a write, an expiry and a turn, all asked for before it was closed, and its number has a new owner."""
+    def test_queued_steps_of_a_closed_connection_do_not_run(self) -> None:
+        """A read, a write, an expiry and a resume were queued; then the descriptor has a new owner."""
         with parked(head_deadline=1.0) as it:
             reading, peer = it.connect()
             peer.send(b"x")
@@ -165,7 +165,7 @@ class TestEnding:
             assert all(heir.alive and take(peer) == b"" for heir, peer in heirs)
 
     @pytest.mark.parametrize("end", ["finish", "close"])
-    def test_input_that_is_charged_is_given_back_however_it_ends(self, it: Parked, end: str) -> None:
+    def test_charged_input_is_released_by_each_end(self, it: Parked, end: str) -> None:
         connection, _ = it.connect()
         assert it.connections.keep_ahead(connection, bytes(5000))
         assert it.connections.input_budget.used == 5000
@@ -173,7 +173,7 @@ class TestEnding:
         assert connection.inbox == b""
         assert it.connections.input_budget.used == len(it.connections.input_budget) == 0
 
-    def test_input_is_not_kept_when_all_keep_too_much(self, it: Parked) -> None:
+    def test_input_over_the_shared_budget_is_not_kept(self, it: Parked) -> None:
         it.connections.input_budget.most = 4000
         connection, _ = it.connect()
         assert not it.connections.keep_ahead(connection, bytes(5000))
@@ -181,14 +181,14 @@ class TestEnding:
 
 
 class TestBoundary:
-    def test_a_step_for_a_connection_arms_it_as_its_state_says(self, it: Parked) -> None:
+    def test_a_step_arms_the_connection_as_its_state_says(self, it: Parked) -> None:
         connection, _ = it.place(State.SERVING, object())
         assert it.armed(connection) == 0
-        assert it.connections.step(connection, lambda each, value: value, 7), "what it says about more is passed on"
+        assert it.connections.step(connection, lambda each, value: value, 7), "the step's answer is returned"
         assert not it.connections.step(connection, lambda each: it.connections.enter(each, State.KEEPALIVE))
         assert it.armed(connection) == READ
 
-    def test_what_a_step_raises_costs_its_connection(self) -> None:
+    def test_an_exception_of_a_step_costs_its_connection(self) -> None:
         with parked() as it, capture_logs() as logs:
             connection, peer = it.connect()
             neighbour, _ = it.connect()
@@ -201,7 +201,7 @@ class TestBoundary:
                 ("fault", "RuntimeError", "HEAD")
             ]
 
-    def test_its_handler_may_say_a_word(self, it: Parked) -> None:
+    def test_the_handler_may_send_an_error_answer(self, it: Parked) -> None:
         connection, peer = it.connect()
         it.recorder.on["faulted"] = lambda each: it.connections.finish(each, Reason.INTERNAL_ERROR, b"sorry")
         it.connections.step(connection, fail)
@@ -210,7 +210,7 @@ class TestBoundary:
         it.turn_over()
         assert it.details("closed") == [Reason.INTERNAL_ERROR]
 
-    def test_a_fault_while_it_ends_is_just_its_end(self, it: Parked) -> None:
+    def test_a_fault_while_closing_closes_without_an_error_answer(self, it: Parked) -> None:
         connection, _ = it.connect()
         it.connections.finish(connection, Reason.DONE)
         it.connections.step(connection, fail)
@@ -218,8 +218,8 @@ class TestBoundary:
         assert it.of("faulted") == []
 
     @pytest.mark.parametrize("event", ["faulted", "released", "closed"])
-    def test_a_fault_in_its_end_costs_no_more(self, it: Parked, event: str) -> None:
-        """What broke may break the excuse and the release too: the descriptor is given back all the same."""
+    def test_a_second_fault_while_a_fault_is_handled_costs_no_more(self, it: Parked, event: str) -> None:
+        """The error answer and the release may fail as well: the descriptor is released all the same."""
         before = descriptors()
         connection, peer = it.connect()
         connection.context = object()
@@ -227,12 +227,12 @@ class TestBoundary:
         it.connections.step(connection, fail)
         assert ended(peer)
         assert (connection.alive, connection.context, it.connections.faults.count) == (False, None, 1)
-        assert it.details("closed") == [Reason.INTERNAL_ERROR], "its place is given back as well"
+        assert it.details("closed") == [Reason.INTERNAL_ERROR], "the place is released as well"
         peer.close()
         assert descriptors() == before
 
     @pytest.mark.parametrize("item", [object(), ("a", "tuple"), None])
-    def test_a_fault_in_what_is_no_connection_is_counted_and_logged(self, item: object) -> None:
+    def test_a_fault_in_a_step_without_a_connection_is_counted_and_logged(self, item: object) -> None:
         with parked() as it, capture_logs() as logs:
             it.connections.scheduler.submit(Priority.NORMAL, fail, item)  # type: ignore[arg-type]
             it.run_rounds()

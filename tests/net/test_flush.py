@@ -1,4 +1,4 @@
-"""The `FLUSH` overlay: judged by bytes that the peer acknowledged."""
+"""The `FLUSH` overlay: slow readers are judged by the bytes that they acknowledged."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from tests.support.troubled import BIG
 
 
 class Kernel:
-    """Stands for `sockets.outstanding`, what the peer has not acknowledged, and for how long TCP has tried."""
+    """Replaces `sockets.outstanding` (bytes not acknowledged) and the time of TCP's latest retransmission."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bytes = 0
@@ -36,7 +36,7 @@ def watched(it: Parked, state: State = State.HEAD) -> Connection:
 
 
 class Moment(NamedTuple):
-    """What is so at the end of so many seconds: bytes written since the last one, and not acknowledged; TCP's try."""
+    """State after `seconds`: bytes not acknowledged, bytes written since the last moment, TCP's latest try."""
 
     seconds: float
     outstanding: int = 100_000
@@ -54,25 +54,25 @@ STORIES = {
     "only our kernel took bytes": [Moment(30.0, 150_000, written=50_000, lives=False)],
     "what it took in one window does not count in the next": [Moment(30.0, written=50_000), Moment(30.0, lives=False)],
     "it acknowledges all, and what we hold is not lost": [Moment(30.0, 0)],
-    # 600 ms away, TCP tries after 24.0 s, when the tunnel is not over, and then only after 49.6. After another tunnel
-    # it is heard from, and reads nothing more.
+    # To a peer 600 ms away TCP tries after 24.0 s, during the outage, and next after 49.6 s. After a second
+    # outage the peer acknowledges, and then reads nothing more.
     "it may be back and was not asked": [
         Moment(49.6, latest_try=24.0), Moment(20.0, 80_000),
         Moment(49.6, 80_000, latest_try=24.0), Moment(31.0, 60_000, lives=False),
     ],
-    # An attacker acknowledges a byte now and then, so that TCP begins anew.
+    # An attacker acknowledges a byte now and then, so that TCP's retransmission timer restarts.
     "a second window is not followed by a third": [
         Moment(30.5, 97_000, latest_try=3.0), Moment(28.5, 94_100, latest_try=3.0),
         Moment(1.1, 94_000, latest_try=3.0, lives=False),
     ],
-    # TCP's try met with an answer just before the window ended: 4,740 bytes came through since.
+    # TCP's try was answered just before the window ended; 4,740 bytes are acknowledged since.
     "it was heard from a moment ago": [Moment(31.0, 95_260, latest_try=0.0), Moment(30.0, 80_000)],
     "it was asked after the longest outage": [Moment(30.0, latest_try=25.4, lives=False)],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
-def test_who_is_aborted(it: Parked, kernel: Kernel, story: list[Moment]) -> None:
+def test_which_peers_are_aborted(it: Parked, kernel: Kernel, story: list[Moment]) -> None:
     kernel.bytes = 100_000
     connection, _ = it.connect()
     it.connections.send(connection, BIG)
@@ -86,14 +86,14 @@ def test_who_is_aborted(it: Parked, kernel: Kernel, story: list[Moment]) -> None
 
 
 def test_an_honest_slow_reader_survives(it: Parked, kernel: Kernel) -> None:
-    """3 KB/s out of a kernel that holds 175 KB: nothing new is written for a minute at a time."""
+    """The peer takes 3 KB/s and the kernel holds 175 KB, so the server writes about once a minute."""
     kernel.bytes = 175_000
     connection, _ = it.connect()
     it.connections.send(connection, BIG)
     for _ in range(300):
         it.turn(seconds=1.0)
         kernel.bytes -= 3_000
-        if kernel.bytes < 20_000:  # there is room: what we hold goes on into the kernel
+        if kernel.bytes < 20_000:  # the kernel has room and takes more of the backlog
             assert connection.backlog is not None
             connection.backlog.written += 150_000
             kernel.bytes += 150_000
@@ -102,7 +102,7 @@ def test_an_honest_slow_reader_survives(it: Parked, kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("outstanding", [1, 120, 7_000])
 def test_few_bytes_are_enough_when_there_are_few(it: Parked, kernel: Kernel, outstanding: int) -> None:
-    """A quiet stream: 120 bytes stood there, were acknowledged, and others stand there now."""
+    """On a quiet stream 120 bytes are acknowledged and replaced by 120 others."""
     kernel.bytes = outstanding
     connection = watched(it, State.STREAM)
     for _ in range(10):
@@ -119,8 +119,8 @@ def test_few_bytes_that_are_never_acknowledged(it: Parked, kernel: Kernel) -> No
     assert it.details("closed") == [Reason.FLUSH_DEADLINE]
 
 
-def test_the_state_beneath_gets_its_remaining_time_back_and_no_more(it: Parked, kernel: Kernel) -> None:
-    """Taking everything again and again does not buy time."""
+def test_after_flush_the_state_has_its_remaining_time(it: Parked, kernel: Kernel) -> None:
+    """A peer that empties the backlog again and again gains no time."""
     connection, peer = it.connect()
     it.turn(seconds=4.0)  # 6 of 10 s remain
     it.connections.send(connection, BIG)
@@ -134,19 +134,19 @@ def test_the_state_beneath_gets_its_remaining_time_back_and_no_more(it: Parked, 
     assert it.turn(seconds=0.1) == [connection]
 
 
-def test_a_state_entered_while_behind_begins_when_that_is_over(kernel: Kernel) -> None:
+def test_the_deadline_of_a_state_entered_during_flush_begins_after_it(kernel: Kernel) -> None:
     with parked(keepalive_deadline=7.0) as it:
         connection, peer = it.connect()
         it.connections.send(connection, BIG)
         it.connections.enter(connection, State.KEEPALIVE)
         it.turn(seconds=20.0)
-        assert connection.alive, "not KEEPALIVE judges but FLUSH"
+        assert connection.alive, "FLUSH's deadline applies, not KEEPALIVE's"
         it.drain(connection, peer)
         assert it.turn(seconds=7.0) == []
         assert it.turn(seconds=0.1) == [connection]
 
 
-def test_a_missing_pong_is_not_judged_behind_our_own_bytes(it: Parked, kernel: Kernel) -> None:
+def test_a_pong_is_not_overdue_while_bytes_are_outstanding(it: Parked, kernel: Kernel) -> None:
     connection, _ = it.place(State.PINGED)
     kernel.bytes = 50_000
     assert it.turn(seconds=10.1) == [connection], "no pong in time"
@@ -155,12 +155,12 @@ def test_a_missing_pong_is_not_judged_behind_our_own_bytes(it: Parked, kernel: K
         it.turn(seconds=5.0)
         kernel.bytes -= 10_000
     it.turn(seconds=5.0)
-    assert connection.backlog is None, "all was acknowledged: now the pong is due"
+    assert connection.backlog is None, "all bytes are acknowledged, so the pong is due"
     assert it.turn(seconds=10.0) == []
     assert it.turn(seconds=0.1) == [connection]
 
 
-def test_a_byte_from_the_peer_ends_the_watch(it: Parked, kernel: Kernel) -> None:
+def test_a_byte_from_the_peer_ends_the_watch_of_outstanding_bytes(it: Parked, kernel: Kernel) -> None:
     kernel.bytes = 50_000
     connection = watched(it, State.PINGED)
     it.connections.enter(connection, State.OPEN)
@@ -169,7 +169,7 @@ def test_a_byte_from_the_peer_ends_the_watch(it: Parked, kernel: Kernel) -> None
 
 
 def test_a_watch_may_become_a_backlog(it: Parked, kernel: Kernel) -> None:
-    """While we watch silently, more is written and does not fit: one overlay, no byte lost."""
+    """While outstanding bytes are watched, a write does not fit: one overlay, and no byte is lost."""
     kernel.bytes = 10
     connection = watched(it, State.PINGED)
     overlay = connection.backlog
@@ -178,7 +178,7 @@ def test_a_watch_may_become_a_backlog(it: Parked, kernel: Kernel) -> None:
     assert it.drain(connection, it.peers[0]) == 10 * BIG
 
 
-def test_nothing_outstanding_is_no_reason_to_watch(it: Parked, kernel: Kernel) -> None:
+def test_without_outstanding_bytes_there_is_no_watch(it: Parked, kernel: Kernel) -> None:
     connection, _ = it.connect()
     assert not it.connections.judge.outstanding(connection)
     assert connection.backlog is None

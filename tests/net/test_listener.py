@@ -1,4 +1,4 @@
-"""Accepting: batches, refusals that can be read, and a process that is out of descriptors or of kernel memory."""
+"""Accepting: batches, readable refusals, and a process without free descriptors or kernel memory."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from tests.support.parked import REFUSAL, Parked, descriptors, ended, take
 pytestmark = pytest.mark.jumping_clock
 
 
-def test_a_batch_and_no_more(door: Parked) -> None:
+def test_at_most_one_batch_is_accepted(door: Parked) -> None:
     for _ in range(ACCEPT_BATCH + 3):
         door.knock()
     door.listener.accept()
@@ -27,9 +27,9 @@ def test_a_batch_and_no_more(door: Parked) -> None:
     assert door.connections.held == ACCEPT_BATCH + 3
 
 
-def test_accepted_do_not_block_and_have_the_options_of_the_listener(door: Parked) -> None:
-    """The kernel does not judge slow readers: Linux counts TCP_USER_TIMEOUT through zero-window probes, and reset 25
-    honest members with a 4 KiB receive buffer after 40 s though they acknowledged bytes all the time."""
+def test_accepted_sockets_do_not_block_and_inherit_options(door: Parked) -> None:
+    """TCP_USER_TIMEOUT is not set: Linux counts it through zero-window probes, and resets honest members with a 4 KiB
+    receive buffer after 40 s though they acknowledge bytes all the time (25 such members measured)."""
     door.knock()
     door.listener.accept()
     (connection,) = door.inside()
@@ -62,7 +62,7 @@ async def test_a_resting_listener_does_not_spin() -> None:
             await it.until(lambda: attempts.call_count >= 6)
             before, ticks = attempts.call_count, len(it.ticks)
             await it.until(lambda: len(it.ticks) >= ticks + 6)
-            assert attempts.call_count - before <= 2 * (6 / REST_TICKS + 1), "two attempts a rest, see below"
+            assert attempts.call_count - before <= 2 * (6 / REST_TICKS + 1), "two attempts for each rest"
         await it.until(lambda: it.connections.held == 1)
 
 
@@ -96,14 +96,14 @@ def test_a_poller_over_a_closed_listener_ignores_it(door: Parked) -> None:
     assert (door.connections.held, door.connections.faults.count) == (0, 0)
 
 
-# -- shortage: room is made, or the peer is told, or the listener rests -----------------------------------------------
+# -- shortage: evict, refuse, or rest ---------------------------------------------------------------------------------
 
 
 SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *script: int | None) -> list[int | None]:
-    """Accept fails as a script says (None: it does not), and works after that. Returns what is left of the script."""
+    """Make accept fail as the script says (None: it succeeds) and then succeed. Returns the rest of the script."""
     left, real = list(script), sockets.accept
 
     def accept(listening: socket.socket) -> tuple[int, str]:
@@ -124,7 +124,7 @@ def test_a_peer_that_gave_up_in_the_queue_is_no_error(door: Parked, monkeypatch:
 
 
 def someone_idle(door: Parked) -> socket.socket:
-    """A peer inside that has waited long enough to go for another."""
+    """A connected peer that has waited long enough to be evicted."""
     peer = door.knock()
     door.listener.accept()
     door.turn(seconds=2.5)
@@ -132,7 +132,7 @@ def someone_idle(door: Parked) -> socket.socket:
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+def test_a_shortage_evicts_a_connection(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """The newcomer is accepted on the spare descriptor and stays."""
     idle = someone_idle(door)
     failing(monkeypatch, shortage)
@@ -143,8 +143,8 @@ def test_a_shortage_is_met_by_making_room(door: Parked, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_peer_for_whom_nobody_may_go_is_told(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
-    """A crowd that comes back at once takes no place from its own network, or it would use up all scans."""
+def test_a_shortage_without_eviction_is_a_refusal(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+    """A crowd that reconnects at once evicts nothing of its own network; otherwise it would use up all scans."""
     inside = door.knock()
     door.listener.accept()
     failing(monkeypatch, shortage)
@@ -156,10 +156,10 @@ def test_a_peer_for_whom_nobody_may_go_is_told(door: Parked, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_beyond_the_spare_ends_one_and_no_more(
+def test_a_shortage_beyond_the_spare_evicts_one_connection(
     door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int
 ) -> None:
-    """Then the listener rests, and the newcomer waits."""
+    """Then the listener rests and the newcomer waits in the kernel's queue."""
     door.knock()
     someone_idle(door)
     failing(monkeypatch, shortage, shortage)
@@ -171,7 +171,7 @@ def test_a_shortage_beyond_the_spare_ends_one_and_no_more(
 
 
 @pytest.mark.parametrize("shortage", SHORTAGES)
-def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
+def test_a_listener_rests_during_a_long_shortage(door: Parked, monkeypatch: pytest.MonkeyPatch, shortage: int) -> None:
     """No connection can be evicted and no peer refused: the listener rests, tries seldom, and accepts afterwards."""
     left = failing(monkeypatch, *[shortage] * 20)
     peer = door.knock()
@@ -182,15 +182,15 @@ def test_a_shortage_that_stays_is_waited_out(door: Parked, monkeypatch: pytest.M
         rests += 1
         for _ in range(REST_TICKS):
             door.listener.tick()
-    assert rests == 10, "two attempts a rest: one for itself, one with the spare"
+    assert rests == 10, "two attempts for each rest: without and with the spare"
     assert door.listener._spare is not None
     door.listener.accept()
     assert door.connections.held == 1
     assert not ended(peer)
 
 
-def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread took the descriptor after the listener had closed it."""
+def test_a_lost_spare_descriptor_is_opened_again(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread takes the descriptor after the listener has closed it."""
     failing(monkeypatch, errno.EMFILE, None, errno.EMFILE)
     peer = door.knock()
     real = listener_module._open_spare
@@ -199,7 +199,7 @@ def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.Monk
     assert take(peer) == REFUSAL
     assert (door.listener._spare, door.listener.resting) == (None, False)
     door.listener.accept()
-    assert door.listener.resting, "nobody can be told"
+    assert door.listener.resting, "no peer can be refused"
     door.listener.tick()
     assert door.listener._spare is None
     monkeypatch.setattr(listener_module, "_open_spare", real)
@@ -207,7 +207,7 @@ def test_the_spare_is_lost_and_comes_back(door: Parked, monkeypatch: pytest.Monk
     assert door.listener._spare is not None
 
 
-def test_a_shortage_between_two_newcomers_is_one_anew(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shortage_after_a_success_evicts_again(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     door.knock()
     someone_idle(door)
     failing(monkeypatch, errno.EMFILE, None, errno.EMFILE, None)

@@ -1,4 +1,4 @@
-"""Evictions for newcomers: what the evicted are sent, and the water marks. The ranking: test_admission.py."""
+"""Evictions for newcomers: what the evicted peers are sent, and the water marks. The ranking: test_admission.py."""
 
 from unittest import mock
 
@@ -26,7 +26,7 @@ from tests.support.troubled import fail
         (State.TLS_HANDSHAKE, None, b"half a record", False),
     ],
 )
-def test_a_peer_that_had_begun_to_ask_in_http_is_told(
+def test_an_evicted_peer_within_an_http_request_is_told(
     house: House, state: State, context: object, sent: bytes, told: bool
 ) -> None:
     connection, peer = house.let_in("192.0.2.1", state, sent=sent)
@@ -38,8 +38,8 @@ def test_a_peer_that_had_begun_to_ask_in_http_is_told(
     assert house.details("released") == [context] * (context is not None)
 
 
-def test_a_peer_that_only_lingers_has_had_its_end(house: House) -> None:
-    """The reason that began its close counts, and it still reads its answer."""
+def test_an_evicted_peer_in_closing_keeps_its_reason_and_answer(house: House) -> None:
+    """The reason that began its close is reported, and the peer can still read its answer."""
     connection, peer = house.let_in("192.0.2.1")
     house.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
     house.turn(seconds=1.5)
@@ -61,8 +61,8 @@ def test_a_peer_that_does_not_take_its_answer_is_aborted(house: House) -> None:
     assert house.reasons() == [Reason.EVICTED]
 
 
-def test_rule_4_a_crowd_does_not_push_out_a_person(house: House) -> None:
-    """A crowd that comes back again and again gets places of its own network only."""
+def test_rule_4_a_crowd_does_not_evict_a_person(house: House) -> None:
+    """A crowd that reconnects again and again gets places of its own network only."""
     person, _ = house.let_in("192.0.2.200")
     for _ in range(10):
         house.let_in("192.0.2.1")
@@ -75,7 +75,7 @@ def test_rule_4_a_crowd_does_not_push_out_a_person(house: House) -> None:
     assert house.of("closed")
 
 
-def test_a_newcomer_that_comes_alone_finds_a_place_whatever_the_crowd_does(house: House) -> None:
+def test_a_newcomer_that_is_alone_finds_a_place_beside_a_crowd(house: House) -> None:
     """The crowd replaces its own connections in every tick."""
     for _ in range(40):
         house.let_in("192.0.2.1")
@@ -106,7 +106,7 @@ def test_the_last_place_is_for_a_newcomer_that_is_alone_or_unknown(house: House,
     assert not person.alive
 
 
-def test_connections_that_moved_on_since_the_look_are_passed_over(house: House) -> None:
+def test_candidates_that_changed_state_since_the_scan_are_skipped(house: House) -> None:
     everybody = []
     for number in range(4):
         everybody.append(house.let_in(f"192.0.2.{number}")[0])
@@ -120,7 +120,7 @@ def test_connections_that_moved_on_since_the_look_are_passed_over(house: House) 
     assert (joined.alive, youngest.alive) == (True, False)
 
 
-def test_looks_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan serves newcomers while it has candidates, and each tick has a budget for scans."""
     looks = mock.Mock(side_effect=house.admission._look)
     monkeypatch.setattr(house.admission, "_look", looks)
@@ -137,7 +137,7 @@ def test_looks_are_few(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert looks.call_count == before + 1
 
 
-def test_a_large_table_is_seen_in_turns(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_scanned_in_parts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan ends when it has enough candidates, and the next one goes on from there."""
     monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 4)
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 8)
@@ -151,7 +151,7 @@ def test_a_large_table_is_seen_in_turns(house: House, monkeypatch: pytest.Monkey
 
 
 def test_members_do_not_hide_connections_that_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scan goes through the whole table if it must, so its start does not decide about a newcomer."""
+    """A scan covers the whole table if necessary, so its start does not matter."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 4)
     monkeypatch.setattr(admission_module, "MAX_CANDIDATES", 1)
     for number in range(40):
@@ -163,8 +163,8 @@ def test_members_do_not_hide_connections_that_wait(house: House, monkeypatch: py
 
 
 @pytest.mark.parametrize("event", ["released", "closed"])
-def test_a_fault_of_ours_costs_the_connection_that_goes(house: House, event: str) -> None:
-    """It happens while the listener accepts, which must go on."""
+def test_a_fault_in_an_eviction_costs_the_evicted_connection(house: House, event: str) -> None:
+    """The eviction happens while the listener accepts, and accepting must go on."""
     connection, _ = house.let_in("192.0.2.1", State.BODY)
     connection.context = object()
     house.turn(seconds=5.0)
@@ -174,8 +174,8 @@ def test_a_fault_of_ours_costs_the_connection_that_goes(house: House, event: str
     assert house.connections.faults.count == 1
 
 
-def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer(house: House) -> None:
-    """Its handler sends an error and it lingers, so admitting a newcomer would exceed the limit."""
+def test_a_fault_that_leaves_the_connection_frees_no_place(house: House) -> None:
+    """The connection lingers after its error answer, so another one would exceed the limit."""
     house.admission.total = 1
     connection, _ = house.let_in("192.0.2.1", sent=b"GET")
     house.turn(seconds=5.0)
@@ -194,7 +194,7 @@ def test_a_fault_that_leaves_it_in_its_place_is_no_place_for_a_newcomer(house: H
         (95, State.KEEPALIVE, 95),
         (96, State.KEEPALIVE, 90),
         (100, State.KEEPALIVE, 90),
-        (100, State.OPEN, 100),  # it ends though nobody may go
+        (100, State.OPEN, 100),  # it ends though no connection may be evicted
     ],
 )
 def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(
@@ -214,7 +214,7 @@ def test_places_are_reclaimed_from_the_high_mark_to_the_low_one(
 
 
 def test_the_worst_go_first_down_to_the_low_mark(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step is one scan, so a large table is no long step."""
+    """Each step is one scan, so a large table does not make a long step."""
     monkeypatch.setattr(admission_module, "SCAN_BATCH", 16)
     monkeypatch.setattr(admission_module, "SCAN_BUDGET", 16)
     house.admission.total = 100

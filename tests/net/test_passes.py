@@ -28,13 +28,13 @@ pytestmark = pytest.mark.jumping_clock
     ("least", "others", "lasts"),
     [(0.0, False, PASS), (0.0, True, 0.0), (0.002, True, 0.002), (0.01, True, 0.01), (0.01, False, 0.01)],
 )
-def test_a_pass_ends_for_other_tasks_but_has_its_share_beside_them(
+def test_a_pass_ends_for_other_tasks_after_its_share(
     it: Parked, monkeypatch: pytest.MonkeyPatch, least: float, others: bool, lasts: float
 ) -> None:
-    """Beside 8,000 clients that joined room after room, tasks had most of the loop, and users a p99 of 250 ms.
+    """Without a share, tasks of 8,000 clients that join room after room take most of the loop: a p99 of 250 ms.
 
-    A join that needs the log is four of a task's steps: when each waited for a whole pass, newcomers beside 8,000 that
-    flooded with pings waited 15 ms for it.
+    A join that needs the log is four steps of a task: if each waits for a whole pass, a newcomer waits 15 ms beside
+    8,000 peers that flood with pings.
     """
     monkeypatch.setattr(poller, "others_can_run", lambda: others)
     now, work = 100.0, QUANTUM[Priority.NORMAL]
@@ -56,7 +56,7 @@ def test_a_pass_ends_for_other_tasks_but_has_its_share_beside_them(
 
 
 @pytest.mark.parametrize(("took", "least"), [(0.001, SHARE * 0.001), (1.0, LONGEST_PASS)])
-async def test_what_other_tasks_took_makes_the_next_pass_longer_and_a_sleep_does_not(
+async def test_time_of_other_tasks_lengthens_the_next_pass_and_sleep_does_not(
     it: Parked, monkeypatch: pytest.MonkeyPatch, took: float, least: float
 ) -> None:
     asked, passes = itertools.count(), []
@@ -80,7 +80,7 @@ async def test_what_other_tasks_took_makes_the_next_pass_longer_and_a_sleep_does
 
 
 @pytest.mark.parametrize(("states", "naps"), [([State.PINGED], 1), ([State.OPEN], 0), ([State.PINGED, State.OPEN], 0)])
-async def test_after_pongs_alone_the_poller_naps_for_more_of_them(
+async def test_after_a_pass_of_pongs_only_the_poller_naps(
     monkeypatch: pytest.MonkeyPatch, states: list[State], naps: int
 ) -> None:
     async with attended() as it:
@@ -95,7 +95,7 @@ async def test_after_pongs_alone_the_poller_naps_for_more_of_them(
             it.place(state)[1].send(b"x")
         await it.until(lambda: len(it.of("received")) == len(states))
         await trio.sleep(10 * PONG_NAP)
-        assert len(passes) == 1 + naps, "and then it sleeps until something comes"
+        assert len(passes) == 1 + naps, "after the nap it sleeps until an event"
         assert passes[-1] - passes[0] >= naps * PONG_NAP
 
 
@@ -111,4 +111,4 @@ def test_a_pass_ends_when_nothing_is_left(it: Parked) -> None:
     _, peer = it.place(State.KEEPALIVE)
     peer.send(b"x")
     it.poller._pass(60.0)
-    assert len(it.of("received")) == 1, "though it might last longer"
+    assert len(it.of("received")) == 1, "it ended before its time"

@@ -45,7 +45,7 @@ async def test_bytes_fin_and_reset_reach_the_handler() -> None:
 
 @pytest.mark.parametrize("state", [State.HEAD, State.KEEPALIVE, State.HELD, State.OPEN])
 def test_a_read_is_bounded(it: Parked, state: State) -> None:
-    """A peer that sends much neither overwrites a ring at once nor holds up the others."""
+    """A peer that sends much neither overwrites a ring at once nor delays the others."""
     _, peer = it.place(state, small=False)
     sent = peer.send(bytes(100_000))
     it.turn_over()
@@ -59,8 +59,8 @@ def received(it: Parked) -> list[bytes]:
 
 @pytest.mark.parametrize("state", [State.BODY, State.MESSAGE])
 @pytest.mark.parametrize("size", [3000, READ_MOST_BYTES, 40_000])
-def test_of_what_has_told_its_length_the_rest_is_read_in_large_pieces(it: Parked, state: State, size: int) -> None:
-    """READ_BYTES more are read, which shows whether there is more."""
+def test_the_rest_of_an_announced_length_is_read_in_large_pieces(it: Parked, state: State, size: int) -> None:
+    """Each read asks for READ_BYTES more, which shows whether more bytes have arrived."""
     _, peer = it.place(state, small=False)
     it.handler.lacks = size
 
@@ -75,8 +75,8 @@ def test_of_what_has_told_its_length_the_rest_is_read_in_large_pieces(it: Parked
     assert len(sizes) == -(-size // (READ_MOST_BYTES + READ_BYTES))
 
 
-def test_a_read_takes_no_more_than_a_read_behind_what_was_announced(it: Parked) -> None:
-    """So what is kept of the next message is bounded, however much a peer sends ahead."""
+def test_a_read_takes_at_most_read_bytes_beyond_the_announced_length(it: Parked) -> None:
+    """This bounds what is kept of the next message, however much a peer sends ahead."""
     _, peer = it.place(State.MESSAGE, small=False)
     it.handler.lacks = 500
     peer.send(bytes(20_000))
@@ -85,18 +85,18 @@ def test_a_read_takes_no_more_than_a_read_behind_what_was_announced(it: Parked) 
     assert len(received(it)[0]) == 500 + READ_BYTES
 
 
-def test_a_full_read_is_followed_by_another_behind_everybody_else(it: Parked) -> None:
+def test_after_a_full_read_the_next_one_waits_in_bulk(it: Parked) -> None:
     greedy, flood = it.place(State.KEEPALIVE, small=False)
     other, peer = it.place(State.KEEPALIVE)
     flood.send(bytes(4 * READ_BYTES))
     peer.send(b"x")
     it.poller._gather()
     it.run_rounds()
-    assert it.of("received") == [greedy, other, greedy, greedy, greedy], "one report, and what is left is bulk"
+    assert it.of("received") == [greedy, other, greedy, greedy, greedy], "after one report the further reads are bulk"
     assert it.armed(greedy) == READ
 
 
-def test_what_the_handler_has_yet_to_do_comes_before_another_read(it: Parked) -> None:
+def test_the_handlers_remaining_work_comes_before_another_read(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE, small=False)
     other, _ = it.connect()
     more = iter([True, True, False])
@@ -113,7 +113,7 @@ def test_what_the_handler_has_yet_to_do_comes_before_another_read(it: Parked) ->
 
 
 @pytest.mark.parametrize("stop", ["serve", "block", "close"])
-def test_a_peer_is_not_read_on_when_what_it_said_stops_it(it: Parked, stop: str) -> None:
+def test_reading_stops_when_the_input_changes_the_state(it: Parked, stop: str) -> None:
     connection, peer = it.place(State.BODY, small=False)
 
     def act(each: Connection) -> None:
@@ -131,7 +131,7 @@ def test_a_peer_is_not_read_on_when_what_it_said_stops_it(it: Parked, stop: str)
     assert connection.alive is (stop != "close")
 
 
-def test_what_was_said_before_the_end_is_heard(it: Parked) -> None:
+def test_bytes_before_a_fin_are_received(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE)
     it.recorder.on["ended"] = lambda each: it.connections.close(each, Reason.PEER_CLOSED)
     peer.send(b"last words")
@@ -150,7 +150,7 @@ def test_more_to_do_after_a_backlog_is_done(it: Parked) -> None:
     assert it.armed(connection) == READ
 
 
-# -- turns ------------------------------------------------------------------------------------------------------------
+# -- fairness ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +169,11 @@ def test_a_crowd_of_one_network_has_one_turn(it: Parked, monkeypatch: pytest.Mon
     it.poller._gather()
     it.connections.scheduler.round()
     assert person in it.of("received")[:2]
-    assert len(it.of("received")) == 3, "that is their share of a round"
+    assert len(it.of("received")) == 3, "the share of one network in a round"
 
 
 def test_a_batch_is_accepted_in_each_round_however_many_are_busy(door: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside 8,000 peers that sent the longest heads, newcomers waited 2.3 s in the kernel's queue."""
+    """Otherwise newcomers wait 2.3 s in the kernel's queue beside 8,000 peers that send the longest heads."""
     now = 100.0
 
     def work(connection: Connection) -> None:
@@ -194,15 +194,15 @@ def test_a_batch_is_accepted_in_each_round_however_many_are_busy(door: Parked, m
         door.connections.scheduler.round()
         counts.append(door.connections.held - 50)
     assert counts == [ACCEPT_BATCH, 2 * ACCEPT_BATCH, 2 * ACCEPT_BATCH + 1]
-    assert len(door.of("received")) == 3, "each is as long as their share of a round"
+    assert len(door.of("received")) == 3, "each takes their whole share of a round"
 
 
-def test_what_an_accepted_batch_brings_fits_into_a_round() -> None:
-    """Beside 14,000 peers that connect and leave each second, users waited 210 ms. A peer that leaves takes 60 µs."""
+def test_the_work_of_an_accepted_batch_fits_into_a_round() -> None:
+    """Otherwise users wait 210 ms beside 14,000 peers a second that connect and leave. A leave takes 60 µs."""
     assert QUANTUM[Priority.NORMAL] > ACCEPT_BATCH * 60e-6
 
 
-def test_what_is_left_of_long_work_is_bulk(it: Parked) -> None:
+def test_the_rest_of_long_work_is_bulk(it: Parked) -> None:
     connection, _ = it.place(State.OPEN)
     it.connections.resume(connection, later=True)
     _, peer = it.place(State.OPEN)
@@ -211,7 +211,7 @@ def test_what_is_left_of_long_work_is_bulk(it: Parked) -> None:
     assert it.connections.scheduler.statistics() == {"first": 0, "normal": 1, "bulk": 1}
 
 
-async def test_asking_from_another_task_wakes_a_sleeping_poller() -> None:
+async def test_a_resume_by_another_task_wakes_a_sleeping_poller() -> None:
     async with attended() as it:
         connection, _ = it.connect()
         await trio.testing.wait_all_tasks_blocked()
@@ -219,10 +219,10 @@ async def test_asking_from_another_task_wakes_a_sleeping_poller() -> None:
         it.connections.resume(connection)
         await trio.testing.wait_all_tasks_blocked()
         assert it.of("resumed") == [connection]
-        assert it.connections.scheduler.asleep, "and then it sleeps again"
+        assert it.connections.scheduler.asleep, "it sleeps again afterwards"
 
 
-async def test_what_a_thread_posts_wakes_a_sleeping_poller() -> None:
+async def test_a_post_by_a_thread_wakes_a_sleeping_poller() -> None:
     called = trio.Event()
     async with attended() as it:
         await trio.testing.wait_all_tasks_blocked()
@@ -231,12 +231,12 @@ async def test_what_a_thread_posts_wakes_a_sleeping_poller() -> None:
         await called.wait()
 
 
-async def test_what_was_posted_as_the_poller_ended_is_called_all_the_same() -> None:
-    """Otherwise a log would wait for the outcome of its last commit."""
+async def test_a_call_posted_as_the_poller_ends_is_made() -> None:
+    """Otherwise a log would wait forever for the outcome of its last commit."""
     called = trio.Event()
     async with attended() as it:
         assert it.connections.scheduler.post(called.set)
-    assert not it.connections.scheduler.post(called.set), "trio can be asked"
+    assert not it.connections.scheduler.post(called.set), "after the end the caller is told to use trio"
     await called.wait()
 
 
@@ -260,10 +260,10 @@ def test_a_fault_in_a_later_read_leaves_an_end_that_is_read(it: Parked) -> None:
     assert it.details("closed") == [Reason.INTERNAL_ERROR]
 
 
-async def test_a_fault_in_one_expiry_costs_nobody_else_of_its_slot(
+async def test_a_fault_in_one_expiry_costs_no_other_of_its_slot(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others of the slot were never looked at again."""
+    """The other expired connections of the slot are handled all the same."""
     async with attended(head_deadline=1.0) as it:
         everybody = [it.connect()[0] for _ in range(3)]
         expire = it.connections._expire
@@ -289,7 +289,7 @@ async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock
         assert 9.9 <= trio.current_time() - begun <= 10.2
         it.connections.finish(connection, Reason.HEAD_DEADLINE, b"408")
         await it.until(lambda: not connection.alive)
-        assert it.details("closed") == [Reason.HEAD_DEADLINE], "CLOSING ended; the reason is the first one"
+        assert it.details("closed") == [Reason.HEAD_DEADLINE], "CLOSING has ended, and the first reason is reported"
         assert take(peer) == b"408"
 
 
@@ -308,14 +308,14 @@ async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClo
         it.connections.expire = note  # type: ignore[method-assign]
         await it.until(lambda: len(it.of("expired")) == crowd)
         assert submitted[0] == 0
-        assert submitted[-1] > 0, "the first were attended to before the last were handed over"
+        assert submitted[-1] > 0, "the first are handled before the last are submitted"
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
 async def test_everything_is_gone_after_cancellation() -> None:
-    before, threads = descriptors(), set(threading.enumerate())  # of which idle ones of other tests may end meanwhile
+    before, threads = descriptors(), set(threading.enumerate())  # idle threads of other tests may end meanwhile
     tasks = trio.lowlevel.current_statistics().tasks_living
     async with attended(listen=True) as it:
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""Readiness: one-shot, and nothing is lost between a report and the next arming."""
+"""Readiness is one-shot, and no event is lost between a report and the next arming."""
 
 import select
 import socket
@@ -18,7 +18,7 @@ def readiness() -> Iterator[Readiness]:
         yield made
 
 
-def test_it_reports_at_most_what_was_asked_and_loses_nothing(readiness: Readiness) -> None:
+def test_it_reports_at_most_the_requested_number_and_loses_none(readiness: Readiness) -> None:
     pairs = [pair() for _ in range(5)]
     with ExitStack() as stack:
         for ours, peer in pairs:
@@ -33,7 +33,7 @@ def test_it_reports_at_most_what_was_asked_and_loses_nothing(readiness: Readines
         assert len(rest) == 3, "each once"
 
 
-def test_it_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile(readiness: Readiness) -> None:
+def test_it_reports_once_until_it_is_armed_again(readiness: Readiness) -> None:
     ours, peer = pair()
     with ours, peer:
         readiness.add(ours.fileno(), READ)
@@ -41,7 +41,7 @@ def test_it_reports_once_until_it_is_armed_again_and_then_what_came_meanwhile(re
         peer.send(b"x")
         assert readiness.ready(5) == [(ours.fileno(), READ)]
         peer.send(b"y")
-        assert readiness.ready(5) == [], "not armed means not reported, whatever comes"
+        assert readiness.ready(5) == [], "only an armed connection is reported"
         for interest in (READ, WRITE):
             readiness.arm(ours.fileno(), interest)
             assert readiness.ready(5) == [(ours.fileno(), interest)]
@@ -59,5 +59,5 @@ def test_it_is_woken_once(readiness: Readiness) -> None:
     readiness.wake()
     readiness.wake()
     assert is_readable()
-    assert readiness.ready(5) == [], "a waking is no event of anybody"
+    assert readiness.ready(5) == [], "a wake is not reported as an event"
     assert not is_readable()

@@ -1,6 +1,6 @@
-"""The scheduler: classes with shares of time, networks that take turns, and a boundary around each step.
+"""The scheduler: classes with shares of time, fairness between networks, and a boundary around each step.
 
-Time is its subject, so here it passes only when a step takes some.
+The clock moves only when a step says so.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ class Stage:
     def submit(
         self, priority: Priority, item: Any, *, takes: float = 0.0, more: int = 0, network: str = ""
     ) -> None:  # fmt: skip
-        """A step that takes so long, and so many more like it."""
+        """Submit a step that takes `takes` seconds and asks `more` times to run again."""
         left = more
 
         def step(item: Any) -> bool:
@@ -52,12 +52,12 @@ class Stage:
         self.scheduler.submit(priority, step, item, network)
 
     def rounds(self, limit: int = 10_000) -> int:
-        """Run until nothing is left; how many rounds that took."""
+        """Run until nothing is left. Returns the number of rounds."""
         for count in range(limit):
             if self.scheduler.idle:
                 return count
             self.scheduler.round()
-        raise AssertionError("there is no end of it")
+        raise AssertionError("work is left after the last round")
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def stage() -> Iterator[Stage]:
 # -- classes ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_class_has_its_time_in_each_round_whatever_the_others_have_to_do(stage: Stage) -> None:
+def test_a_class_has_its_time_in_each_round_beside_the_others(stage: Stage) -> None:
     for priority in Priority:
         for number in range(1_000):
             stage.submit(priority, priority, takes=0.1 * MILLISECOND, network=str(number % 7))
@@ -106,7 +106,7 @@ def test_a_long_step_ends_the_turn_of_its_class_and_no_other(stage: Stage, prior
 
 
 @pytest.mark.parametrize("priority", list(Priority))
-def test_more_goes_to_the_tail_of_bulk(stage: Stage, priority: Priority) -> None:
+def test_a_step_with_more_to_do_goes_to_the_tail_of_bulk(stage: Stage, priority: Priority) -> None:
     stage.submit(priority, "long", more=3)
     stage.submit(priority, "short")
     stage.submit(Priority.BULK, "bulk", takes=0.0)
@@ -116,7 +116,7 @@ def test_more_goes_to_the_tail_of_bulk(stage: Stage, priority: Priority) -> None
     assert stage.done.count("long") == 4
 
 
-def test_a_round_ends_though_there_is_always_more(stage: Stage) -> None:
+def test_a_round_ends_though_a_step_is_endless(stage: Stage) -> None:
     stage.submit(Priority.NORMAL, "endless", takes=0.1 * MILLISECOND, more=1 << 60)
     begun = stage.now
     stage.scheduler.round()
@@ -129,7 +129,7 @@ def test_a_round_ends_though_there_is_always_more(stage: Stage) -> None:
 
 @pytest.mark.parametrize("priority", list(Priority))
 def test_networks_take_turns_in_each_class(stage: Stage, priority: Priority) -> None:
-    """The turns themselves are proved in tests/test_fair.py; here the rest of long work keeps its network."""
+    """The rest of long work keeps its network. The fairness itself: tests/test_fair.py."""
     for _ in range(40):
         stage.submit(priority, "crowd", takes=MILLISECOND, more=5, network="a")
     stage.submit(priority, "newcomer", takes=MILLISECOND, more=5, network="b")
@@ -143,7 +143,7 @@ def test_networks_take_turns_in_each_class(stage: Stage, priority: Priority) -> 
 @given(
     st.lists(st.tuples(st.sampled_from(Priority), st.sampled_from("abc"), st.integers(0, 3)), min_size=8, max_size=60)
 )
-def test_nobody_starves_and_nothing_is_done_twice(work: list[tuple[Priority, str, int]]) -> None:
+def test_each_step_runs_exactly_once(work: list[tuple[Priority, str, int]]) -> None:
     with staged() as stage:
         for number, (priority, network, more) in enumerate(work):
             stage.submit(priority, number, takes=MILLISECOND * (number % 5), more=more, network=network)
@@ -166,7 +166,7 @@ def test_a_fault_costs_its_item_and_the_others_go_on(stage: Stage) -> None:
     assert stage.faulted == ["broken", "broken in bulk"]
 
 
-def test_what_is_no_error_goes_through(stage: Stage) -> None:
+def test_a_keyboard_interrupt_is_not_caught(stage: Stage) -> None:
     stage.scheduler.submit(Priority.NORMAL, mock.Mock(side_effect=KeyboardInterrupt), None)
     with pytest.raises(KeyboardInterrupt):
         stage.scheduler.round()
@@ -188,7 +188,7 @@ def test_a_sleeper_is_woken_once(stage: Stage) -> None:
 # -- from other threads -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_posted_wakes_and_is_called_in_the_next_round_ahead_of_peers(stage: Stage) -> None:
+def test_a_posted_call_wakes_and_comes_first_in_the_next_round(stage: Stage) -> None:
     stage.scheduler.begin()
     stage.submit(Priority.NORMAL, "a peer")
     assert stage.scheduler.post(partial(stage.done.append, "posted"))
@@ -199,8 +199,8 @@ def test_what_is_posted_wakes_and_is_called_in_the_next_round_ahead_of_peers(sta
     assert stage.scheduler.idle
 
 
-def test_what_is_posted_during_a_step_is_called_before_the_next_one(stage: Stage) -> None:
-    """A commit that waits for the end of the round holds up all that are to be stored behind it."""
+def test_a_call_posted_during_a_step_comes_before_the_next_step(stage: Stage) -> None:
+    """Otherwise a commit waits for the end of the round and delays all later ones."""
     stage.scheduler.begin()
 
     def step(_: object) -> bool:
@@ -212,8 +212,8 @@ def test_what_is_posted_during_a_step_is_called_before_the_next_one(stage: Stage
     assert stage.done == ["posted", "a peer"]
 
 
-def test_what_a_round_has_taken_up_it_has_called(stage: Stage) -> None:
-    """What stood in a queue as the rounds ended was lost, and a log waited for it until it gave up."""
+def test_a_round_makes_each_call_that_it_has_taken(stage: Stage) -> None:
+    """A call left in a queue at the last round would be lost, and a log would wait for it until its timeout."""
     stage.scheduler.begin()
     stage.submit(Priority.FIRST, "more than a round's share", takes=MILLISECOND)
     stage.scheduler.post(partial(stage.done.append, "posted"))
@@ -222,8 +222,8 @@ def test_what_a_round_has_taken_up_it_has_called(stage: Stage) -> None:
     assert stage.scheduler.end() == []
 
 
-def test_before_the_first_round_and_behind_the_last_nothing_is_taken_or_woken(stage: Stage) -> None:
-    """What wakes is closed by then, and its number may be another descriptor's."""
+def test_before_begin_and_after_end_posts_are_refused_and_wake_nothing(stage: Stage) -> None:
+    """The descriptor that wakes is closed by then, and its number may be in use again."""
     call = partial(stage.done.append, "posted")
     assert not stage.scheduler.post(call)
     stage.scheduler.begin()
@@ -236,7 +236,7 @@ def test_before_the_first_round_and_behind_the_last_nothing_is_taken_or_woken(st
     assert stage.wake.call_count == 1
 
 
-def test_a_fault_in_what_is_posted_costs_nothing_else(stage: Stage) -> None:
+def test_a_fault_in_a_posted_call_costs_nothing_else(stage: Stage) -> None:
     stage.scheduler.begin()
     bad, good = mock.Mock(side_effect=ZeroDivisionError), mock.Mock()
     for call in (bad, good):

@@ -1,4 +1,4 @@
-"""The few socket calls on bare descriptor numbers, and the table of those that the kernel keeps."""
+"""The few socket calls on bare descriptor numbers, and the size of the kernel's descriptor table."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ from chatserver.net.descriptors import RESERVED_DESCRIPTORS, make_room
 from tests.support.parked import descriptors, ended, pair, reset, take, tcp_pair
 from tests.support.serving import free_flags, server_process
 
-# A filter that lets nothing in, so that to its peer a socket is gone: SO_ATTACH_FILTER with the program "return 0".
+# SO_ATTACH_FILTER with the program "return 0": a socket that receives nothing, so that its peer seems lost.
 _SO_ATTACH_FILTER = 26
 _RETURN_NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 _DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_NOTHING))
@@ -25,14 +25,14 @@ _DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_NOTHING))
 
 @pytest.fixture
 def tcp() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Ours and the peer's, which has a small window."""
+    """Our socket and the peer's, which has a small receive window."""
     ours, peer = tcp_pair(receive_buffer=4096)
     with ours, peer:
         yield ours, peer
 
 
 def stuffed(ours: socket.socket) -> int:
-    """Written until the kernel takes no more: how much that was."""
+    """Write until the kernel takes no more. Returns the number of bytes."""
     written = 0
     try:
         while True:
@@ -41,16 +41,16 @@ def stuffed(ours: socket.socket) -> int:
         return written
 
 
-def test_outstanding_counts_what_was_not_acknowledged(tcp: tuple[socket.socket, socket.socket]) -> None:
+def test_outstanding_counts_bytes_that_are_not_acknowledged(tcp: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = tcp
     assert sockets.outstanding(ours.fileno()) == 0
     written = stuffed(ours)
     assert 0 < sockets.outstanding(ours.fileno()) <= written
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere that is how it is")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has to be asked")
 def test_the_kernel_takes_all_that_fits_when_it_is_asked_to(tcp: tuple[socket.socket, socket.socket]) -> None:
-    """At a drain: what the peer's window has no room for yet is sent when we are gone."""
+    """At a drain the kernel sends the rest after the process has ended, when the peer's window has room."""
     ours, _ = tcp
     ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
     ours.send(bytes(20_000))
@@ -72,8 +72,8 @@ def test_every_call_borrows_the_descriptor(tcp: tuple[socket.socket, socket.sock
     assert ours.fileno() >= 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO, and a filter to lose segments with")
-def test_the_latest_try_is_what_tells_a_lost_peer_from_one_that_does_not_read(
+@pytest.mark.skipif(sys.platform != "linux", reason="needs TCP_INFO and SO_ATTACH_FILTER")
+def test_the_latest_try_tells_a_lost_peer_from_a_peer_that_does_not_read(
     tcp: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, peer = tcp
@@ -94,7 +94,7 @@ def test_the_latest_try_is_what_tells_a_lost_peer_from_one_that_does_not_read(
         assert sockets.latest_try(reader.fileno()) is None
 
 
-def test_a_socket_pair_loses_nothing_and_has_nothing_to_take() -> None:
+def test_a_socket_pair_has_no_outstanding_bytes_and_no_try() -> None:
     ours, peer = pair()
     with ours, peer:
         sockets.take_all(ours.fileno())
@@ -160,9 +160,9 @@ def test_nothing_stays_open() -> None:
     assert descriptors() == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="says so in /proc")
-async def test_a_server_does_not_stop_to_make_room_while_a_crowd_comes(tmp_path: Path) -> None:
-    """Each doubling stopped the loop for 9 to 20 ms."""
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_the_descriptor_table_does_not_grow_while_a_crowd_connects(tmp_path: Path) -> None:
+    """Each doubling of the table would stop the loop for 9 to 20 ms."""
     async with server_process(tmp_path, *free_flags(tmp_path), "--max-connections", "3000") as server:
         assert table_size(server.process.pid) >= 3000
         assert descriptors(server.process.pid) <= RESERVED_DESCRIPTORS

@@ -1,4 +1,4 @@
-"""The table: every move is in it or refused, every row has a handler, and its columns are obeyed."""
+"""The table of states: every move is in it or refused, every row has a handler, and its columns are obeyed."""
 
 import socket
 from collections import deque
@@ -32,20 +32,20 @@ MEMBERS = {State.STREAM, State.OPEN, State.PINGED, State.MESSAGE}
 WAIT_FOR_US = {State.THROTTLED, State.SERVING, State.PAUSED, State.REPLYING}
 HTTP_ONLY = {State.HEAD, State.BODY, State.KEEPALIVE, State.HELD, State.STREAM, State.SERVING, State.PAUSED}
 
-#: What the table must say whatever else it says: written down again, so that an edit of the table is a decision.
+#: Moves that the table must not have; stated again here, so that a change of the table is deliberate.
 NEVER_LEADS_TO = {
-    State.LINGERING: set(State),  # nothing comes after the end
+    State.LINGERING: set(State),  # the last state
     State.CLOSING: set(State) - {State.LINGERING},
     State.PROXY: set(State) - {State.TLS_HELLO, State.HEAD, State.CLOSING},
     State.TLS_HELLO: set(State) - {State.TLS_HANDSHAKE, State.CLOSING},
     State.TLS_HANDSHAKE: set(State) - {State.HEAD, State.CLOSING},
-    State.OPEN: HTTP_ONLY,  # a WebSocket stays one
+    State.OPEN: HTTP_ONLY,  # a WebSocket stays a WebSocket
     State.PINGED: HTTP_ONLY,
     State.MESSAGE: HTTP_ONLY | {State.PINGED},
     State.REPLYING: HTTP_ONLY,
     State.STREAM: (HTTP_ONLY | {State.OPEN}) - {State.STREAM},
     State.HELD: {State.HEAD, State.BODY, State.OPEN, State.STREAM},
-    State.THROTTLED: set(State) - {State.KEEPALIVE, State.CLOSING},  # nobody is served out of turn
+    State.THROTTLED: set(State) - {State.KEEPALIVE, State.CLOSING},  # a throttled request is not served early
     State.PAUSED: set(State) - {State.KEEPALIVE, State.CLOSING},
 }
 
@@ -53,14 +53,14 @@ NEVER_LEADS_TO = {
 # -- the rows ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_state_has_a_row_a_limit_and_an_end_in_good_order() -> None:
+def test_every_state_has_a_row_a_deadline_and_a_way_to_close() -> None:
     assert list(TABLE) == list(State)
-    assert all(0 < span < 1 << 20 for span in spans(Settings())), "no state is without an end by default"
+    assert all(0 < span < 1 << 20 for span in spans(Settings())), "by default every state has a deadline"
     assert {state for state in State if not ALLOWED[state][State.CLOSING]} == ENDS
 
 
 @pytest.mark.parametrize(("old", "never"), NEVER_LEADS_TO.items(), ids=str)
-def test_what_never_follows(old: State, never: set[State]) -> None:
+def test_moves_that_the_table_must_not_have(old: State, never: set[State]) -> None:
     assert not {new for new in State if ALLOWED[old][new]} & never
 
 
@@ -106,7 +106,7 @@ def move(it: Parked, old: State, new: State) -> None:
     together = TABLE[new].at_rest and span >= COARSE_FROM
     assert 0 <= put_off < COARSE_TICKS if together else put_off == 0
     assert 0 < it.connections.wheel.entries[connection.descriptor] <= connection.deadline, (
-        "and the wheel will look at it by then"
+        "the wheel checks it by then"
     )
 
 
@@ -135,8 +135,8 @@ def test_every_event_reaches_the_handler_of_its_state_in_its_class(it: Parked, s
     assert bool(it.of("ended")) == READS[state], "a FIN is read like bytes"
 
 
-def test_expired_connections_that_take_long_are_more_than_one_step(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answers to sixteen long polls of a hundred rooms whose time was up were one step, of 4 ms."""
+def test_slow_expiries_are_more_than_one_step(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one step, the answers to sixteen expired long polls of a hundred rooms would take 4 ms."""
     now = 0.0
 
     def take_long(_: object) -> None:
@@ -168,7 +168,7 @@ class Other:
 
 @pytest.mark.parametrize("context", [None, Other()])
 def test_a_context_of_another_type_is_refused(it: Parked, context: object) -> None:
-    """One that stays is looked at as well: a state was entered with what the one before carried."""
+    """A context kept from the state before is checked as well."""
     it.connections.bind(State.OPEN, it.handler, Kept)
     connection, _ = it.place(State.HEAD, context)
     with pytest.raises(IllegalMoveError, match="OPEN does not carry"):
@@ -182,7 +182,7 @@ def test_a_context_is_released_once_by_the_handler_of_its_state(it: Parked) -> N
     it.connections.enter(connection, State.OPEN, first)
     it.connections.enter(connection, State.PINGED, first)
     it.connections.enter(connection, State.OPEN, first)
-    assert it.of("released") == [], "it goes on"
+    assert it.of("released") == [], "the context is still in use"
     it.connections.enter(connection, State.MESSAGE, second)
     assert it.details("released") == [first]
     it.connections.finish(connection, Reason.DONE)
@@ -190,7 +190,7 @@ def test_a_context_is_released_once_by_the_handler_of_its_state(it: Parked) -> N
     assert it.details("released") == [first, second]
 
 
-def test_what_a_closed_connection_is_given_is_released_at_once(it: Parked) -> None:
+def test_a_context_given_to_a_closed_connection_is_released_at_once(it: Parked) -> None:
     connection, _ = it.connect()
     it.connections.close(connection, Reason.PEER_RESET)
     late = Kept()
@@ -198,7 +198,7 @@ def test_what_a_closed_connection_is_given_is_released_at_once(it: Parked) -> No
     it.connections.enter(connection, State.KEEPALIVE)
     assert it.details("released") == [late]
     assert (connection.context, connection.state) == (None, State.HEAD)
-    assert it.connections.wheel.statistics()["entries"] == 1, "only its old one, which says nothing"
+    assert it.connections.wheel.statistics()["entries"] == 1, "only the old entry, which has no effect"
 
 
 def test_a_release_that_closes_is_the_end_of_the_move(it: Parked) -> None:
@@ -217,7 +217,7 @@ def test_a_release_that_closes_is_the_end_of_the_move(it: Parked) -> None:
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
 def test_progress_never_moves_a_deadline(it: Parked, state: State) -> None:
-    """Reading, writing, resuming, bytes in the inbox: only `enter` does."""
+    """Only `enter` moves a deadline; reads, writes, resumes and bytes in the inbox do not."""
     connection, peer = it.place(state)
     it.recorder.on["received"] = lambda connection: it.connections.send(connection, b"y")
     due = connection.deadline
@@ -234,17 +234,17 @@ def test_progress_never_moves_a_deadline(it: Parked, state: State) -> None:
     assert connection.deadline == due
 
 
-def test_a_span_without_a_limit_has_no_end_of_its_own() -> None:
+def test_a_span_of_never_does_not_expire() -> None:
     with parked(head_deadline=1.0) as it:
         connection, _ = it.connect()
         it.connections.enter(connection, State.KEEPALIVE, span=NEVER)
         assert it.turn(seconds=600.0) == []
         assert it.connections.wheel.statistics() == {"entries": 0, "slots": 0}
         it.connections.enter(connection, State.HEAD)
-        assert it.turn(seconds=1.2) == [connection], "the next state has one again"
+        assert it.turn(seconds=1.2) == [connection], "the next state has a deadline again"
 
 
-def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() -> None:
+def test_a_queued_expiry_is_void_after_a_move() -> None:
     with parked(head_deadline=1.0) as it:
         connection, _ = it.connect()
         for _ in range(11):
@@ -254,14 +254,14 @@ def test_an_end_that_waits_for_its_turn_is_void_when_the_state_has_moved_on() ->
         it.connections.enter(connection, State.KEEPALIVE)
         it.run_rounds()
         assert it.of("expired") == []
-        assert it.turn(seconds=it.settings.keepalive_deadline + 1.0) == [connection], "and it is watched still"
+        assert it.turn(seconds=it.settings.keepalive_deadline + 1.0) == [connection], "the new deadline holds"
 
 
 # -- reads and priority -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", [state for state in sorted(State) if state is not State.LINGERING])
-def test_a_reset_is_noticed_wherever_the_column_says_so(it: Parked, state: State) -> None:
+def test_a_reset_is_noticed_in_the_states_that_the_table_says(it: Parked, state: State) -> None:
     connection, peer = it.connect_tcp()
     connection.state = state
     connection.context = Closing(Reason.DONE) if state is State.CLOSING else Kept()
@@ -273,7 +273,7 @@ def test_a_reset_is_noticed_wherever_the_column_says_so(it: Parked, state: State
     assert it.details("closed") == ([] if TABLE[state].reads is Reads.NO else [noticed])
 
 
-def test_a_report_is_void_when_the_state_is_not_read_any_more(it: Parked) -> None:
+def test_a_queued_read_is_void_in_a_state_that_is_not_read(it: Parked) -> None:
     connection, peer = it.place(State.HELD, Kept())
     peer.send(b"x")
     it.poller._gather()
@@ -285,7 +285,7 @@ def test_a_report_is_void_when_the_state_is_not_read_any_more(it: Parked) -> Non
     assert it.details("received") == [b"x"]
 
 
-def test_an_unbound_state_is_an_error_and_no_silence(it: Parked) -> None:
+def test_an_event_in_an_unbound_state_is_an_error(it: Parked) -> None:
     connections = Connections(it.readiness, it.settings, now=0.0)
     connection, _ = it.place(State.OPEN)
     handler = connections.handler(connection)

@@ -1,4 +1,4 @@
-"""The engine, whose one pair of buffers lets nothing of one peer reach another, and the form of records and hellos."""
+"""The TLS engine, whose shared pair of buffers must not mix peers, and the form of records and ClientHellos."""
 
 import itertools
 import re
@@ -44,7 +44,7 @@ def shake(engine: TlsEngine, client: BareClient) -> tuple[BareClient, ssl.SSLObj
     return client, server
 
 
-def test_http_1_is_what_is_agreed_on() -> None:
+def test_alpn_selects_http_1() -> None:
     for offered, chosen in ((["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)):
         engine = TlsEngine(server_context())
         context = trusting()
@@ -54,7 +54,7 @@ def test_http_1_is_what_is_agreed_on() -> None:
         assert client.tls.selected_alpn_protocol() == chosen
 
 
-def test_nobody_gets_in_below_tls_1_2() -> None:
+def test_versions_below_tls_1_2_are_refused() -> None:
     context = trusting()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1"):
@@ -64,7 +64,7 @@ def test_nobody_gets_in_below_tls_1_2() -> None:
     engine = TlsEngine(server_context())
     with pytest.raises(TlsError, match="unsupported protocol") as caught:
         engine.handshake(engine.accept(), BareClient(context).step())
-    assert caught.value.reply[:1] == b"\x15", "an alert, so that the client can say why"
+    assert caught.value.reply[:1] == b"\x15", "an alert tells the client why"
 
 
 def test_a_ticket_spares_a_signature() -> None:
@@ -90,7 +90,7 @@ def test_renegotiation_and_compression_are_refused() -> None:
 
 @pytest.mark.parametrize("alone", [True, False], ids=["later", "with the Finished"])
 def test_half_a_hello_behind_the_handshake_is_an_error(tmp_path: Path, alone: bool) -> None:
-    """TLS 1.2: four bytes of it had OpenSSL keep 131 KB for the connection, until there was something to send."""
+    """With TLS 1.2, four bytes of a hello make OpenSSL keep 131 KB for the connection until its next write."""
     context = trusting(ssl.TLSVersion.TLSv1_2)
     context.set_ciphers(TLS12_SUITE)
     context.keylog_filename = str(tmp_path / "keys")
@@ -154,7 +154,7 @@ def refuses(certificate_path: object, key_path: object, flag: str, words: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_wrong_with_the_files_is_said_in_one_line_that_names_the_flag(tmp_path: Path) -> None:
+def test_an_error_in_the_files_is_one_line_that_names_the_flag(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     _, other_key = certificate(tmp_path, "other")
     text = tmp_path / "text"
@@ -169,7 +169,7 @@ def test_what_is_wrong_with_the_files_is_said_in_one_line_that_names_the_flag(tm
     refuses(cert, other_key, "tls-key", "is not the key of the certificate")
 
 
-def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_path: Path) -> None:
+def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import serialization
 
     cert, key = certificate(tmp_path)
@@ -180,7 +180,7 @@ def test_an_encrypted_key_is_refused_instead_of_asked_about_at_the_terminal(tmp_
     refuses(cert, key, "tls-key", "encrypted")
 
 
-def test_another_context_is_for_later_clients(tmp_path: Path) -> None:
+def test_a_new_context_applies_to_later_clients(tmp_path: Path) -> None:
     engine = TlsEngine(server_context())
     client, server = handshake(engine, ssl.TLSVersion.TLSv1_3)
     engine.context = load_context(*certificate(tmp_path))
@@ -205,7 +205,7 @@ def hello_message(size: int = 200) -> bytes:
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.integers(0, 200))
 def test_whole_records_end_where_a_record_ends(payloads: list[bytes], cut: int) -> None:
-    """Wherever the bytes are cut: all whole records are taken, and nothing else."""
+    """Exactly the whole records are taken, wherever the bytes are cut."""
     wire = b"".join(record(payload, kind=23) for payload in payloads)
     ends = [0]
     for payload in payloads:
@@ -215,7 +215,7 @@ def test_whole_records_end_where_a_record_ends(payloads: list[bytes], cut: int) 
 
 
 @pytest.mark.parametrize(("length", "fits"), [(MAX_RECORD, True), (MAX_RECORD + 1, False), (65_535, False)])
-def test_a_record_has_a_largest_size_which_its_header_tells(length: int, fits: bool) -> None:
+def test_a_record_over_the_largest_size_is_refused_by_its_header(length: int, fits: bool) -> None:
     header = b"\x17\x03\x03" + length.to_bytes(2, "big")
     if fits:
         assert whole_records(header) == 0
@@ -229,14 +229,14 @@ def test_a_record_has_a_largest_size_which_its_header_tells(length: int, fits: b
 
 
 def check(wire: bytes) -> None:
-    """Fed a byte at a time: it is whole with its last byte, and not before; what comes behind makes no difference."""
+    """A hello is complete with its last byte and not before; later bytes make no difference."""
     assert [at for at in range(len(wire)) if hello_is_whole(wire[:at])] == []
     assert hello_is_whole(wire)
     assert hello_is_whole(wire + b"\xff\xff")
 
 
 def refused(wire: bytes, words: str) -> None:
-    """Refused, and each of its beginnings is unfinished or refused alike."""
+    """The bytes are refused, and each prefix is incomplete or refused alike."""
     with pytest.raises(RecordError, match=words):
         hello_is_whole(wire)
     for at in range(len(wire)):
@@ -247,7 +247,7 @@ def refused(wire: bytes, words: str) -> None:
             break
 
 
-def test_a_hello_as_openssl_sends_it() -> None:
+def test_a_hello_by_openssl() -> None:
     check(BareClient(trusting_any()).step())
 
 
@@ -275,12 +275,12 @@ def test_a_hello_in_several_records(cuts: tuple[int, ...]) -> None:
         (b"".join(record(hello_message()[at : at + 1]) for at in range(MAX_HELLO_RECORDS + 1)), "more than 8 records"),
     ],
 )
-def test_what_is_no_hello(wire: bytes, words: str) -> None:
+def test_bytes_that_are_no_hello(wire: bytes, words: str) -> None:
     refused(wire, words)
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_are_a_hello_or_not_yet_or_refused(data: bytes) -> None:
+def test_any_bytes_are_a_hello_incomplete_or_refused(data: bytes) -> None:
     try:
         hello_is_whole(data)
         whole_records(data)

@@ -1,4 +1,4 @@
-"""Handshakes in their two states. What follows them: test_tls_transport.py."""
+"""TLS handshakes in their two states. The connection afterwards: test_tls_transport.py."""
 
 import dataclasses
 import ssl
@@ -14,7 +14,7 @@ from tests.support.troubled import state_of
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_byte_by_byte(tls: Sealed, version: ssl.TLSVersion) -> None:
-    """Each flight and then a request, a byte at a time: the same end, and only whole records reach OpenSSL."""
+    """The handshake and a request work a byte at a time, and only whole records reach OpenSSL."""
 
     def drip(flight: bytes) -> None:
         for byte in flight:
@@ -26,7 +26,7 @@ def test_byte_by_byte(tls: Sealed, version: ssl.TLSVersion) -> None:
     hello = client.step()
     drip(hello[:-1])
     assert tls.budget.used == len(hello) - 1
-    assert state_of(connection) is State.TLS_HELLO, "before its last byte a peer costs what it has sent"
+    assert state_of(connection) is State.TLS_HELLO, "an incomplete hello must not reach OpenSSL"
     drip(hello[-1:])
     while not client.shake(drip):
         pass
@@ -39,7 +39,7 @@ def test_byte_by_byte(tls: Sealed, version: ssl.TLSVersion) -> None:
     assert tls.details("received") == [b"hello"]
 
 
-def test_what_comes_with_the_end_of_the_handshake_is_not_lost(tls: Sealed) -> None:
+def test_data_that_arrives_with_the_finished_is_not_lost(tls: Sealed) -> None:
     _, client = tls.dial(ssl.TLSVersion.TLSv1_3)
     client.socket.send(client.step())
     tls.turn_over()
@@ -68,11 +68,11 @@ def test_the_deadline_is_total_and_the_head_has_its_own() -> None:
         connection, client = it.meet()
         assert it.turn(seconds=4.9) == []
         assert it.turn(seconds=0.3) == [connection]
-        assert it.details("expired") == [State.HEAD], "that one is the edge's to answer"
+        assert it.details("expired") == [State.HEAD], "the edge answers this deadline"
 
 
 def test_a_hello_and_then_nothing() -> None:
-    """The time that began with the first byte goes on."""
+    """The deadline is one for the hello and the rest of the handshake."""
     with sealed(tls_deadline=3.0) as it:
         connection, client = it.dial()
         it.turn(seconds=2.0)
@@ -85,7 +85,7 @@ def test_a_hello_and_then_nothing() -> None:
         assert (len(it.handshakes.half_open), it.budget.used) == (0, 0)
 
 
-def test_a_client_that_speaks_plain_http_is_told_so_in_plain(tls: Sealed) -> None:
+def test_a_client_that_speaks_plain_http_is_answered_in_plaintext(tls: Sealed) -> None:
     connection, client = tls.dial()
     client.socket.send(b"GET / HTTP/1.1\r\n")
     tls.turn_over()
@@ -113,8 +113,8 @@ def test_a_client_that_does_not_trust_us(tls: Sealed, version: ssl.TLSVersion) -
     assert tls.notes == [(Reason.TLS_FAILED, "tlsv1 alert unknown ca")]
 
 
-def test_only_so_many_are_half_way(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more, and the longest of the most crowded network goes for it; a peer that is alone stays."""
+def test_half_open_handshakes_are_limited(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the limit the oldest of the most crowded network is evicted; a peer alone in its network stays."""
     row = dataclasses.replace(TABLE[State.TLS_HANDSHAKE], most=3)
     monkeypatch.setitem(TABLE, State.TLS_HANDSHAKE, row)
     addresses = ["192.0.2.1", "198.51.100.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"]
@@ -130,7 +130,7 @@ def test_only_so_many_are_half_way(tls: Sealed, monkeypatch: pytest.MonkeyPatch)
     while not lone_client.shake():
         tls.turn_over()
     tls.turn_over()
-    assert list(tls.handshakes.half_open) == [third, newest], "who is through is not half-way"
+    assert list(tls.handshakes.half_open) == [third, newest], "a finished handshake is not half-open"
     for _, client in met:
         client.socket.close()
     tls.turn_over()

@@ -1,6 +1,6 @@
-"""Under TLS: what the kernel does not take is kept once, records to plaintext, and the end in each of its forms.
+"""Connections under TLS: bytes that the kernel does not take are kept once, records become plaintext, and closes.
 
-What is alike without TLS: test_connections.py, test_ends.py. What follows a handshake of any kind is here.
+Behaviour that is the same without TLS: test_connections.py, test_ends.py.
 """
 
 import socket
@@ -26,7 +26,7 @@ from tests.support.troubled import BIG, state_of
 #: What a record adds: its header, a nonce in TLS 1.2, the type in 1.3, the tag.
 OVERHEAD = 64
 TOO_LONG = b"\x17\x03\x03\xff\xff"
-#: Most of a hello and of a record; the bound on all that is unfinished is one of the largest records and a half.
+#: Most of a hello and of a record; the budget for incomplete input holds one and a half of the largest records.
 HALF_HELLO = b"\x16\x03\x01\x1f\xff\x01\x00\x1f\xfb" + bytes(7_000)
 HALF_RECORD = b"\x17\x03\x03\x40\x10" + bytes(15_000)
 
@@ -35,7 +35,7 @@ HALF_RECORD = b"\x17\x03\x03\x40\x10" + bytes(15_000)
 
 
 def test_a_peer_that_never_reads_costs_one_record(tls: Sealed) -> None:
-    """Its rest of a chunk is the shared chunk itself; only the record on its way is its own."""
+    """The rest of its chunk is the shared chunk itself; only the current record is its own."""
     connection, _ = tls.meet(small=True)
     for _ in range(100):
         tls.connections.send(connection, BIG)
@@ -45,8 +45,8 @@ def test_a_peer_that_never_reads_costs_one_record(tls: Sealed) -> None:
     assert all(chunk is BIG for chunk in connection.backlog.chunks)
 
 
-def test_taken_whole_and_still_blocked(tls: Sealed) -> None:
-    """The last record was sealed and did not fit: the caller has nothing to keep, and is told when it is gone."""
+def test_an_offer_taken_whole_may_leave_the_connection_blocked(tls: Sealed) -> None:
+    """The last record is sealed and does not fit: the caller keeps nothing, and is told when it is sent."""
     connection, client = tls.meet(small=True)
     size = 0
     while not connection.blocked:
@@ -61,7 +61,7 @@ def test_taken_whole_and_still_blocked(tls: Sealed) -> None:
 
 
 class Failing:
-    """OpenSSL that waits for the rest of a handshake message that the peer has begun."""
+    """An OpenSSL connection that waits for the rest of a handshake message."""
 
     def write(self, data: bytes) -> None:
         error = ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "The operation did not complete (read)")
@@ -73,8 +73,8 @@ class Failing:
 
 
 @pytest.mark.parametrize("how", ["offer", "send", "offer_each", "flush", "finish"])
-def test_an_error_of_sealing_ends_its_own_connection(tls: Sealed, how: str) -> None:
-    """Half a KeyUpdate of one member had OpenSSL refuse to seal; the error left the pump, and ended the process."""
+def test_an_error_of_encryption_closes_only_its_connection(tls: Sealed, how: str) -> None:
+    """OpenSSL refuses to encrypt after half a KeyUpdate by the peer; the error must not leave the poller."""
     unlucky, deaf = tls.meet(small=True)
     other, client = tls.meet()
     if how == "flush":
@@ -97,7 +97,7 @@ def test_an_error_of_sealing_ends_its_own_connection(tls: Sealed, how: str) -> N
     assert [reason for reason, _ in tls.notes] == [Reason.TLS_FAILED]
 
 
-def test_what_the_kernel_took_is_what_flush_counts(tls: Sealed) -> None:
+def test_flush_counts_the_bytes_that_the_kernel_took(tls: Sealed) -> None:
     connection, client = tls.meet(small=True)
     tls.connections.send(connection, BIG)
     assert connection.backlog is not None
@@ -105,7 +105,7 @@ def test_what_the_kernel_took_is_what_flush_counts(tls: Sealed) -> None:
     tls.connections.flush(connection)
     on_the_way = len(client.hear()) - heard
     written = connection.backlog.written - before
-    assert 0 < on_the_way <= written <= on_the_way + 2 * (RECORD + OVERHEAD), "sealed bytes, and of them the taken"
+    assert 0 < on_the_way <= written <= on_the_way + 2 * (RECORD + OVERHEAD), "encrypted bytes that the kernel took"
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_many_records_are_one_event(tls: Sealed) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=20_000), max_size=5), st.integers(1, 40_000))
 def test_cut_anywhere(texts: list[bytes], cut: int) -> None:
-    """However the stream is cut into reads, the same plaintext comes out, and nothing is left over."""
+    """However the stream is cut into reads, the plaintext is the same and nothing is left over."""
     with sealed() as it:
         connection, client = it.meet()
         wire = b"".join(client.seal(text) for text in texts)
@@ -131,8 +131,8 @@ def test_cut_anywhere(texts: list[bytes], cut: int) -> None:
         assert (transport_of(connection).sealed, it.budget.used) == (b"", 0)
 
 
-def test_what_a_record_lacks_is_read_at_once(tls: Sealed) -> None:
-    """A record of 16 KiB is not sixteen turns: its header says how long it is."""
+def test_the_rest_of_a_record_is_read_at_once(tls: Sealed) -> None:
+    """The header gives the length, so a record of 16 KiB does not take sixteen steps."""
     connection, client = tls.meet()
     record = client.seal(bytes(15_000))
     for start, end, lacks, kept in ((0, 4, 0, 0), (4, 5_000, len(record) - 5_000, 5_000), (5_000, len(record), 0, 0)):
@@ -142,8 +142,8 @@ def test_what_a_record_lacks_is_read_at_once(tls: Sealed) -> None:
     assert tls.details("received") == [bytes(15_000)]
 
 
-def test_many_records_are_many_turns_however_much_is_announced(tls: Sealed) -> None:
-    """16 KiB of key updates in a body that had announced as much were one step, and 24 ms of OpenSSL's time."""
+def test_many_records_are_many_steps_however_much_is_announced(tls: Sealed) -> None:
+    """In one step, 16 KiB of key updates in a body of that announced length would take 24 ms in OpenSSL."""
     _, client = tls.meet()
     tls.handler.lacks = READ_MOST_BYTES
     client.socket.send(b"".join(client.seal(b"x") for _ in range(500)))
@@ -165,8 +165,8 @@ def test_a_bad_record_ends_it(tls: Sealed) -> None:
         client.hear()
 
 
-def test_a_bad_record_while_we_are_behind(tls: Sealed) -> None:
-    """It is not read until it has taken what we wrote; then its record is its end."""
+def test_a_bad_record_during_a_backlog(tls: Sealed) -> None:
+    """The peer is read only when it has taken the backlog; then its bad record closes the connection."""
     connection, client = tls.meet(small=True)
     tls.connections.send(connection, bytes(100_000))
     client.socket.send(TOO_LONG)
@@ -178,7 +178,7 @@ def test_a_bad_record_while_we_are_behind(tls: Sealed) -> None:
 
 
 def test_records_without_data_are_bounded(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Key updates, warnings, empty records: Python's client sends none, so the engine says that they came."""
+    """Key updates, warnings and empty records: Python's client sends none, so a faked `receive` reports them."""
     connection, client = tls.meet()
     transport_of(connection).empty = MAX_EMPTY_RECORDS
     client.send(b"data makes up for all before it")
@@ -195,7 +195,7 @@ def test_records_without_data_are_bounded(tls: Sealed, monkeypatch: pytest.Monke
     assert "without any data" in tls.notes[0][1]
 
 
-# -- too much that is unfinished: the second is refused, and the count ends with each ----------------------------------
+# -- the budget of incomplete input: the second is refused, and each end releases its charge --------------------------
 
 
 def test_too_many_hellos(tls: Sealed) -> None:
@@ -204,7 +204,7 @@ def test_too_many_hellos(tls: Sealed) -> None:
     one.socket.send(HALF_HELLO)
     small.socket.send(small.step()[:-1])
     tls.turn_over()
-    assert tls.budget.used == len(HALF_HELLO), "who sends little is not whom this is for"
+    assert tls.budget.used == len(HALF_HELLO), "small input is not charged"
     two.socket.send(HALF_HELLO)
     tls.turn_over()
     assert take(two.socket) == REFUSAL
@@ -225,7 +225,7 @@ def test_too_many_records(tls: Sealed) -> None:
         tls.turn_over()
     assert tls.details("closed") == [Reason.UNFINISHED_FULL]
     two.hear()
-    assert two.closed, "a close_notify says that it is no accident"
+    assert two.closed, "a close_notify announces the close"
     record = small.seal(b"hello")
     for part in (record[:9], record[9:]):
         small.socket.send(part)
@@ -233,7 +233,7 @@ def test_too_many_records(tls: Sealed) -> None:
     assert tls.details("received") == [b"hello"]
     assert tls.budget.used == len(HALF_RECORD)
     tls.connections.finish(first, Reason.DONE)
-    assert (first.transport is PLAIN, tls.budget.used) == (True, 0), "nothing more is opened"
+    assert (first.transport is PLAIN, tls.budget.used) == (True, 0), "the transport and its charge are released"
 
 
 def test_too_many_records_of_a_handshake(tls: Sealed) -> None:
@@ -254,13 +254,13 @@ def test_too_many_records_of_a_handshake(tls: Sealed) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_finish_says_close_notify_behind_the_last_answer(tls: Sealed, version: ssl.TLSVersion) -> None:
+def test_finish_sends_close_notify_after_the_last_answer(tls: Sealed, version: ssl.TLSVersion) -> None:
     connection, client = tls.meet(version)
     tls.connections.finish(connection, Reason.DONE, b"200")
     assert client.hear() == b"200"
     assert client.closed
     assert connection.state is State.CLOSING
-    assert connection.transport is PLAIN, "13 KB are given back before the peer has closed"
+    assert connection.transport is PLAIN, "13 KB are released before the peer has closed"
 
 
 @pytest.mark.parametrize("before", range(1, 4_000, 101))
@@ -277,18 +277,18 @@ def test_finish_waits_for_a_peer_that_is_behind(tls: Sealed, before: int) -> Non
     assert read_all(tls, client) == BIG[:size] + b"goodbye"
     assert client.closed
     assert state_of(connection) is State.CLOSING
-    assert tls.of("writable") == [], "nobody shall write behind the end"
+    assert tls.of("writable") == [], "nothing may be written after the end"
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_close_says_close_notify_unless_it_is_a_reset(tls: Sealed, reset: bool) -> None:
+def test_close_sends_close_notify_unless_it_is_a_reset(tls: Sealed, reset: bool) -> None:
     connection, client = tls.meet()
     tls.connections.close(connection, Reason.KEEPALIVE_DEADLINE, reset=reset)
     client.hear()
     assert client.closed is not reset
 
 
-def test_nothing_is_said_behind_half_a_record(tls: Sealed) -> None:
+def test_after_half_a_record_no_close_notify_is_sent(tls: Sealed) -> None:
     connection, client = tls.meet(small=True)
     tls.connections.send(connection, BIG)
     tls.connections.close(connection, Reason.EVICTED)
@@ -304,7 +304,7 @@ def test_nothing_is_said_behind_half_a_record(tls: Sealed) -> None:
 def met(tls: Sealed) -> tuple[Connection, Client]:
     connection, client = tls.dial_tcp()
     tls.shake(connection, client)
-    # What is told of the end stops reading: it would be told again and again.
+    # The handler stops reading at the end of the stream; otherwise it is called again and again.
     tls.recorder.on["ended"] = lambda each: tls.connections.enter(each, State.SERVING, object())
     return connection, client
 
@@ -319,7 +319,7 @@ def test_close_notify_is_the_end(tls: Sealed, met: tuple[Connection, Client]) ->
     tls.until(lambda: client.hear() == b"the answer")
 
 
-def test_what_comes_behind_close_notify_is_nothing(tls: Sealed, met: tuple[Connection, Client]) -> None:
+def test_bytes_after_close_notify_are_ignored(tls: Sealed, met: tuple[Connection, Client]) -> None:
     connection, client = met
     record = b"\x17\x03\x03\x00\x20" + bytes(32)
     client.socket.send(client.goodbye() + record)

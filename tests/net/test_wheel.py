@@ -25,7 +25,7 @@ class Table:
         return connection
 
     def turn(self, count: int = 1) -> list[Connection]:
-        """That many ticks, each in time."""
+        """Advance by `count` ticks, each on time. Returns the expired connections."""
         expired: list[Connection] = []
         for _ in range(count):
             expired += self.wheel.turn(next_tick(self.wheel))
@@ -36,7 +36,7 @@ class Table:
         return self.wheel.statistics()["entries"]
 
 
-def test_extending_is_no_new_entry() -> None:
+def test_a_later_deadline_makes_no_new_entry() -> None:
     table = Table()
     connection = table.put(3)
     table.wheel.watch(connection, 10)
@@ -48,7 +48,7 @@ def test_extending_is_no_new_entry() -> None:
 
 
 def test_short_deadlines_before_long_ones_leave_a_bounded_number_of_entries() -> None:
-    """Of a connection that was throttled for hours one entry stayed for each time, until the longest deadline."""
+    """Otherwise a connection throttled for hours leaves an entry for each time until its longest deadline."""
     table = Table()
     connection = table.put(3)
     for _ in range(1_000):
@@ -67,15 +67,15 @@ def test_zero_seconds_mean_never_and_a_moment_means_a_tick() -> None:
     assert ticks(10.0) == 100
 
 
-def test_lateness_shifts_every_deadline() -> None:
-    """The loop stood still for a minute, which no deadline counts."""
+def test_a_stall_shifts_every_deadline() -> None:
+    """A minute in which the loop stood still does not count for any deadline."""
     table = Table()
     connection = table.put(3)
     table.wheel.watch(connection, 50)
     table.turn(10)
     stalled_until = table.wheel.planned + 60.0
-    table.wheel.advance(stalled_until)  # by the pass of the loop before the wheel's own task runs
-    assert list(table.wheel.turn(stalled_until)) == [], "a minute of ours is one nap of theirs"
+    table.wheel.advance(stalled_until)  # the poller's pass comes before the wheel's own task
+    assert list(table.wheel.turn(stalled_until)) == [], "a stall of a minute counts as one nap"
     assert table.wheel.current == 10 + NAP
     assert table.wheel.lateness == pytest.approx(60.0), "the same minute is not counted twice"
     assert next_tick(table.wheel) == pytest.approx(stalled_until + TICK)
@@ -83,11 +83,11 @@ def test_lateness_shifts_every_deadline() -> None:
     assert table.turn() == [connection]
 
 
-def test_the_wheel_sleeps_until_something_is_due_and_is_woken_for_what_is_earlier() -> None:
+def test_the_wheel_sleeps_until_a_deadline_and_is_woken_for_an_earlier_one() -> None:
     table = Table()
     woken: list[float] = []
     table.wheel.wake = woken.append
-    assert table.wheel.plan() == pytest.approx(NAP * TICK), "nothing is due: a nap"
+    assert table.wheel.plan() == pytest.approx(NAP * TICK), "nothing is due, so the wheel naps"
     for descriptor, tick in ((3, 4), (4, 4), (5, 2), (6, 90)):
         table.wheel.watch(table.put(descriptor), tick)
     assert woken == pytest.approx([4 * TICK, 2 * TICK])
@@ -107,20 +107,20 @@ def test_due_follows_the_tick() -> None:
     table = Table()
     table.turn(7)
     expected = [7 + 1 + span for span in spans(Settings())]
-    expected[State.KEEPALIVE] = 610  # 608, put off to the next whole second
+    expected[State.KEEPALIVE] = 610  # 608, rounded up to the next whole second
     expected[State.STREAM] = 210
     expected[State.OPEN] = 260
     assert table.wheel.due == expected
 
 
-def test_short_deadlines_at_rest_are_not_put_off() -> None:
+def test_short_deadlines_at_rest_are_not_rounded_up() -> None:
     table = Table()
     wheel = Wheel(table.slots, Settings(ping_interval=9.9, heartbeat_interval=10.0), now=0.0)
     assert wheel.due[State.OPEN] == 100
     assert wheel.due[State.STREAM] == 110
 
 
-def test_others_may_be_closed_and_entered_between_two() -> None:
+def test_others_may_close_or_change_state_between_two_expiries() -> None:
     table = Table()
     first, second, third = table.put(1), table.put(2), table.put(3)
     for connection in (first, second, third):
@@ -136,13 +136,13 @@ def test_others_may_be_closed_and_entered_between_two() -> None:
     assert table.turn() == [first, newcomer]
 
 
-#: What a tick brings for some of four descriptors: a new connection, a new deadline, a close.
+#: Events of a tick for some of four descriptors: a new connection, a new deadline, a close.
 STEP = st.tuples(st.integers(0, 3), st.sampled_from(["open", "watch", "close"]), st.integers(1, 12))
 
 
 @given(st.lists(st.lists(STEP, max_size=3), min_size=10, max_size=60))
-def test_against_the_plainest_model(steps: list[list[tuple[int, str, int]]]) -> None:
-    """Each tick yields exactly those whose deadline it is, each once; at the end nothing is left."""
+def test_against_a_simple_model(steps: list[list[tuple[int, str, int]]]) -> None:
+    """Each tick yields each connection whose deadline it is exactly once; at the end no entry is left."""
     table = Table()
     deadlines: dict[int, int] = {}
     for step in [*steps, *([[]] * 13)]:

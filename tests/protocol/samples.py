@@ -30,7 +30,7 @@ def request(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = b"Hos
 
 
 def frame(start: int, payload: bytes = b"", *, mask: bytes = b"\x11\x22\x33\x44", length: int | None = None) -> bytes:
-    """A client's frame, written by hand so that it may be wrong. `length` claims another length than it has."""
+    """A client's frame, built by hand so that it may be malformed. `length` replaces the length in its header."""
     size = len(payload) if length is None else length
     if size < 126:
         header = bytes((start, 0x80 | size))
@@ -42,5 +42,5 @@ def frame(start: int, payload: bytes = b"", *, mask: bytes = b"\x11\x22\x33\x44"
 
 
 def ws_client() -> Connection:
-    """wsproto as the peer and judge."""
+    """wsproto as the client."""
     return Connection(ConnectionType.CLIENT)

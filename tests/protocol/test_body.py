@@ -38,7 +38,7 @@ def test_the_reader_follows_the_head() -> None:
     ("wire", "body"),
     [
         (b"0\r\n\r\n", b""),
-        (b"2\r\nab\r\n" * 64 + b"0\r\n\r\n", b"ab" * 64),  # of two bytes, but not without end
+        (b"2\r\nab\r\n" * 64 + b"0\r\n\r\n", b"ab" * 64),  # a few small chunks are allowed
         (b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n", b"x" * 2000),
         (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
         (b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
@@ -89,19 +89,19 @@ def test_malformed_chunks(wire: bytes) -> None:
         b"2\r\nab\r\n" * 65,
     ],
 )
-def test_chunks_that_waste_are_refused(wire: bytes) -> None:
+def test_chunks_with_too_much_overhead_are_refused(wire: bytes) -> None:
     assert feed(body_runner(chunked), wire) == OVERHEAD
 
 
 @pytest.mark.parametrize("line", [b"1;" + b"e" * 101, b"0\r\n" + b"A: " + b"b" * 100])
-def test_a_line_without_end_is_no_body_of_its_own(line: bytes) -> None:
-    """The bytes of body that came before allowed 8,000 on the wire, and h11 kept a chunk's first line of that size."""
+def test_the_length_of_a_line_is_limited_whatever_came_before(line: bytes) -> None:
+    """Earlier body bytes allow 8,000 bytes on the wire, but h11 must not keep a chunk's first line of that size."""
     assert feed(body_runner(chunked), b"7d0\r\n" + b"x" * 2000 + b"\r\n" + line) == OVERHEAD
 
 
 @pytest.mark.parametrize("size", [100, 101, 102, 5000])
-def test_a_line_is_as_long_as_it_may_be_however_it_comes(size: int) -> None:
-    """h11 reads all trailers in one go: 16 KiB of short ones in one read took 4 ms."""
+def test_the_limit_of_a_line_is_the_same_however_it_arrives(size: int) -> None:
+    """h11 parses all trailers at once: 16 KiB of short ones in one read would take 4 ms."""
     before = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
     trailer = b"0\r\nA:" + b"b" * (size - 6) + b"\r\n\r\n"
     trailers = b"0\r\n" + b"A:b\r\n" * ((size - 10) // 5) + b"A:" + b"b" * (size % 5 + 4) + b"\r\n\r\n"
@@ -122,31 +122,31 @@ def test_a_line_is_as_long_as_it_may_be_however_it_comes(size: int) -> None:
     ],
 )
 def test_chunks_over_the_limit(wire: bytes) -> None:
-    """Refused when the size is known: nothing is waited for that could not be taken."""
+    """Refused as soon as the size is known, without waiting for the rest."""
     assert feed(body_runner(chunked), wire) == TOO_LARGE
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_exactly_the_bytes_that_a_body_may_waste(more: int) -> None:
-    """What ends in one read is judged at its end: 5 bytes of body allow 120 on the wire."""
+def test_exactly_the_overhead_that_a_body_may_have(more: int) -> None:
+    """A body that ends in one read is judged at its end: 5 bytes of body allow 120 on the wire."""
     wire = b"5;" + b"e" * (93 + more) + b"\r\nhello\r\n0;" + b"e" * 10 + b"\r\n\r\n"
     assert len(wire) == 120 + more
     assert feed(body_runner(chunked), wire) == (OVERHEAD if more else (True, b"hello"))
 
 
-def test_what_is_kept_of_a_body_and_what_it_lacks() -> None:
+def test_how_much_of_a_body_is_kept_and_is_lacking() -> None:
     announced, in_chunks = LengthBody(10), chunked()
     announced.receive(b"hello")
     in_chunks.receive(b"5\r\nhello\r\n3;exten")
     assert (announced.kept, in_chunks.kept) == (5, 5 + len(b"3;exten"))
-    assert (announced.lacking, in_chunks.lacking) == (5, 0), "chunks do not tell"
+    assert (announced.lacking, in_chunks.lacking) == (5, 0), "chunks do not announce the total length"
     announced.receive(b"world, and more")
     assert announced.lacking == 0
 
 
 @given(st.lists(st.binary(max_size=300), max_size=6))
-def test_what_h11_writes_is_read(parts: list[bytes]) -> None:
-    """h11's client side is the judge: its chunks mean to us what it put in."""
+def test_bodies_by_h11_are_read(parts: list[bytes]) -> None:
+    """Chunks that h11's client writes are read as the same body."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="POST", target="/", headers=[("Host", "h"), ("Transfer-Encoding", "chunked")]))
     wire = b"".join(bytes(client.send(h11.Data(data=part)) or b"") for part in parts)

@@ -1,5 +1,6 @@
-"""What is dear to read is refused by its size, its number or its rate before any work on it (tests/bench/costly.py has
-the microseconds).
+"""Costly input is refused by its size, its number or its rate before any work on it.
+
+Its cost in microseconds: tests/bench/costly.py.
 """
 
 import json
@@ -18,21 +19,21 @@ from chatserver.protocol.validation import MAX_TEXT_BYTES, check_text
 from chatserver.reasons import ErrorCode
 from tests.support.costly import costs
 
-#: Calls of functions, Python's and C's, for one request or one read of frames. The dearest takes 4,300, which is 64
-#: frames of wsproto; 8,000 cookies took 24,000, and 4,000 proxies 97,000.
+#: Calls of functions, Python's and C's, for one request or one read of frames. The costliest, 64 frames of wsproto,
+#: takes 4,300; without limits 8,000 cookies take 24,000, and 4,000 proxies 97,000.
 MAX_CALLS = 6_000
 
 
 @pytest.mark.parametrize("cost", costs().values(), ids=costs())
-def test_nothing_takes_many_calls(cost: Callable[[], None]) -> None:
-    """A call takes 50 ns at least, so a loop over unbounded input is seen here."""
+def test_no_input_takes_many_calls(cost: Callable[[], None]) -> None:
+    """A call takes at least 50 ns, so this test finds a loop over unbounded input."""
     calls = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:
         nonlocal calls
         calls += event.endswith("call")
 
-    cost()  # caches, and the spare parser
+    cost()  # fills caches and makes the spare parser
     before = sys.getprofile()
     sys.setprofile(count)
     try:
@@ -43,12 +44,12 @@ def test_nothing_takes_many_calls(cost: Callable[[], None]) -> None:
 
 
 def looked_at(*_: object) -> NoReturn:
-    """Stands for any method that reads the content."""
-    raise AssertionError("it was looked at")
+    """Replaces each method that reads the content."""
+    raise AssertionError("the content was read")
 
 
 class Unread(str):
-    """A text of which nothing but the length, and whether it is ASCII, may be asked."""
+    """A text of which only the length, and whether it is ASCII, may be read."""
 
     __slots__ = ()
     count = encode = find = isprintable = isspace = replace = translate = looked_at  # type: ignore[assignment]
@@ -56,20 +57,20 @@ class Unread(str):
 
 
 class UnreadBytes(bytes):
-    """The same of bytes."""
+    """Bytes of which only the length may be read."""
 
     count = decode = find = replace = translate = looked_at  # type: ignore[assignment]
     __iter__ = __getitem__ = looked_at
 
 
 @pytest.mark.parametrize("character", ["x", "\u2066", "\u0301", "\0", "\r\n", "\ud800", " "])
-def test_a_text_that_is_too_long_is_not_looked_at(character: str) -> None:
-    """62 KB of balanced isolates took 2.4 ms, and then were too long."""
+def test_a_text_that_is_too_long_is_not_read(character: str) -> None:
+    """Otherwise 62 KB of balanced isolates take 2.4 ms before they are refused for their length."""
     with pytest.raises(MessageError, match=r"^text: [0-9,]+ characters, limit 8,192 bytes"):
         check_text(Unread(character * (2 * MAX_TEXT_BYTES + 1)))
 
 
-def test_nor_is_a_body_or_a_message_that_is_too_long() -> None:
+def test_a_body_or_a_message_that_is_too_long_is_not_read() -> None:
     with pytest.raises(MessageError, match="text: 16,385 bytes, limit 8,192"):
         decode_publish(UnreadBytes(b"\xff" * (2 * MAX_TEXT_BYTES + 1)), "text/plain")
     for data in (UnreadBytes(b"\xff" * (MAX_JSON_BYTES + 1)), Unread("\ud800" * (MAX_JSON_BYTES + 1))):
@@ -79,7 +80,7 @@ def test_nor_is_a_body_or_a_message_that_is_too_long() -> None:
 
 
 def test_the_longest_text_fits_however_it_is_written() -> None:
-    """As bytes; in UTF-8, where two characters need an escape; in ASCII, where every other character does."""
+    """As bytes, as UTF-8 with two escaped characters, and as ASCII with every other character escaped."""
     for text in ("x" * MAX_TEXT_BYTES, '"' * MAX_TEXT_BYTES, "ü" * (MAX_TEXT_BYTES // 2), "😀" * (MAX_TEXT_BYTES // 4)):
         for encode in (json.dumps, msgspec.json.encode):
             written = encode({"text": text, "key": "ü" * 64})

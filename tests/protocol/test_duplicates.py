@@ -1,4 +1,4 @@
-"""Duplicate fields, compared with what the standard library finds, and the bound on the search."""
+"""Duplicate fields, compared with the standard library, and the bound on the search."""
 
 import json
 
@@ -29,19 +29,19 @@ def spelled(name: str, how: int) -> str:
 
 @st.composite
 def objects(draw: st.DrawFn) -> tuple[str, bool]:
-    """An object as JSON, and whether something is twice in it."""
+    """An object as JSON, and whether it has a duplicate field."""
     names = draw(st.lists(_NAMES.filter(lambda name: name.isprintable()), max_size=6))
     fields = []
     for name in names:
         space, value = draw(_SPACE), json.dumps(draw(_VALUES), ensure_ascii=draw(st.booleans()))
         fields.append(f"{space}{spelled(name, draw(st.integers(0, 2)))}{space}:{space}{value}{space}")
-    # An escape has it looked at, whatever the names are.
+    # An escape makes the search run, whatever the names are.
     last = ['"y":"\\u0061"'] if "y" not in names else []
     return "{" + ",".join(fields + last) + "}", len(set(names)) != len(names)
 
 
 @given(objects())
-def test_it_is_found_however_it_is_spelled(sample: tuple[str, bool]) -> None:
+def test_a_duplicate_is_found_however_it_is_spelled(sample: tuple[str, bool]) -> None:
     text, twice = sample
     if not twice:
         refuse_duplicates(text)
@@ -65,13 +65,13 @@ def test_the_error_names_it(text: str, name: str) -> None:
         refuse_duplicates(text)
 
 
-def test_what_is_not_twice_passes() -> None:
-    refuse_duplicates('{"x":{"id":1,"id":2}}')  # of no concern: nobody reads what is in an unknown field
+def test_objects_without_duplicates_pass() -> None:
+    refuse_duplicates('{"x":{"id":1,"id":2}}')  # the content of an unknown field is not read
     refuse_duplicates('{"text":"\\"id\\": and \\"id\\" are only said"}')
 
 
-def test_what_is_looked_at_is_little() -> None:
-    """7,000 keys with an escape took 1.8 ms. Colons in what is known do not count: a text may be full of them."""
+def test_the_search_is_bounded() -> None:
+    """7,000 keys with an escape would take 1.8 ms. Colons in known fields do not count, as in a text full of them."""
     many = ",".join(f'"{number}":1' for number in range(MAX_OTHER_COLONS - 1))
     refuse_duplicates('{"text":"\\u0061' + ":" * 8000 + '",' + many + "}")
     escaped = ",".join(f'"\\u0061{number}":1' for number in range(MAX_OTHER_COLONS))
@@ -94,7 +94,7 @@ _SENT = st.sampled_from(
 
 @given(st.lists(st.tuples(_KNOWN, st.integers(0, 2), _SENT), max_size=6))
 def test_no_message_with_a_field_twice_is_taken(sent: list[tuple[str, int, str]]) -> None:
-    """As many colons as different fields prove that, and nothing less; nothing but MessageError comes out."""
+    """Only as many colons as different fields prove it; no exception but MessageError is raised."""
     text = "{" + ",".join(f"{spelled(name, how)}:{value}" for name, how, value in sent) + "}"
     names = [name for name, _, _ in sent]
     for take in (lambda: decode(text), lambda: decode_publish(text.encode(), "application/json")):

@@ -124,7 +124,7 @@ def test_bodies_end_a_line(encoded: bytes | list[bytes], expected: dict[str, obj
 
 
 def check(encoded: bytes | list[bytes], expected: dict[str, object], end: bytes) -> None:
-    """The fields in the contract's order; a page is made of the very bytes that everybody has."""
+    """The fields have the contract's order, and a page contains the same bytes as the single messages."""
     if isinstance(encoded, list):
         assert all(part is ONE or part is TWO for part in encoded if b'"offset"' in part)
         encoded = b"".join(encoded)
@@ -135,7 +135,7 @@ def check(encoded: bytes | list[bytes], expected: dict[str, object], end: bytes)
 
 
 def test_the_longest_message_fits_in_a_frame_of_its_own_limit() -> None:
-    """Text, key and names at their limits, escaped to the utmost, stay below 16 KiB + 2 KiB on their way out."""
+    """Text, key and names at their limits, with every character escaped, encode to less than 16 KiB + 2 KiB."""
     text = check_text('"' * MAX_TEXT_BYTES)
     encoded = encoders.message_json("r" * 64, 2**53 - 1, "e" * 32, "u_" + "x" * 30, '"' * 40, text, 0)
     assert len(encoders.message_push(encoded)) < 18 * 1024

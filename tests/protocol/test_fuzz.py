@@ -18,12 +18,12 @@ from tests.protocol.samples import GET, POST, UPGRADE, frame
 from tests.support.examples import examples
 from tests.support.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames
 
-#: What a peer may send is tried longer: a planted mutation of frames was found by the seventieth.
+#: More examples for bytes of peers: a planted mutation of frames takes seventy to be found.
 many = examples(100)
 
 
 def mutated(sample: bytes) -> st.SearchStrategy[bytes]:
-    """A valid sample with a few bytes replaced, removed or added: gets deeper than noise does."""
+    """A valid sample with a few bytes replaced, removed or added, which reaches more code than random bytes."""
 
     def mutate(edits: list[tuple[int, int, bytes]]) -> bytes:
         wire = sample
@@ -43,9 +43,9 @@ heads = st.one_of(st.binary(max_size=300), mutated(GET), mutated(POST), mutated(
 @many
 @given(heads, cuts(400))
 def test_heads(wire: bytes, at: list[int]) -> None:
-    """Cut or whole, a head means the same; and what it leads to may be refused, not crash."""
+    """A head means the same cut or whole; the next step may refuse it but must not crash."""
     with suppress(HttpError):
-        parse_head(wire, HeadLimits())  # though nobody has searched for its end
+        parse_head(wire, HeadLimits())  # without a search for its end
     small = HeadLimits(max_bytes=350, max_fields=8, max_target=200)
     assert head_runner(small)([wire]) == head_runner(small)(pieces(wire, at))
     head, _ = head_runner()([wire])
@@ -93,7 +93,7 @@ def test_frames(wire: bytes, at: list[int], binary: bool) -> None:
     limits = FrameLimits(max_message_bytes=300, max_fragments=3, binary=binary)
     assert frame_runner(limits)([wire]) == frame_runner(limits)(pieces(wire, at))
     events, rest, _ = take_frames(wire, None, limits)
-    assert not any(isinstance(event, Close | Violation) for event in events[:-1]), "nothing follows an end"
+    assert not any(isinstance(event, Close | Violation) for event in events[:-1]), "nothing follows the end"
     assert all(isinstance(event.error, FrameError) for event in events if isinstance(event, Violation))
     assert len(rest) < 14 + 300
 
@@ -107,7 +107,7 @@ PUBLISH = b'{"type":"publish","id":3,"room":"lobby","text":"hi","key":"k"}'
     st.sampled_from(("application/json", "text/plain", "application/x-www-form-urlencoded", None, "x", "")),
 )
 def test_messages(data: bytes, content_type: str | None) -> None:
-    """See test_duplicates for objects that are valid JSON."""
+    """Objects that are valid JSON: test_duplicates.py."""
     for take in (decode, lambda body: decode_publish(body, content_type)):
         with suppress(MessageError):
             take(data)
@@ -122,7 +122,7 @@ def test_texts(data: str) -> None:
 
 @pytest.mark.parametrize("depth", [10, 100, 900, 1100, 5000, 8000])
 def test_every_depth_of_nesting(depth: int) -> None:
-    """Depths around the interpreter's recursion limit, with and without the slower look for duplicates."""
+    """Depths around the interpreter's recursion limit, with and without the search for duplicates."""
     nested = "[" * depth + "]" * depth
     for data in (
         f'{{"type":"ping","x":{nested}}}',

@@ -98,7 +98,7 @@ def test_hosts() -> None:
 
 
 @pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n"])
-def test_blank_lines_before_a_request_are_forgiven(before: bytes) -> None:
+def test_blank_lines_before_a_request_are_ignored(before: bytes) -> None:
     assert head_of(before + GET) == head_of(GET)
 
 
@@ -114,7 +114,7 @@ def test_a_head_of_exactly_the_limits() -> None:
     assert isinstance(feed(head_runner(limits), GET, trailing=NEXT), Head)
 
 
-def test_what_follows_a_head_is_not_judged_with_it() -> None:
+def test_bytes_after_a_head_do_not_count_for_its_limits() -> None:
     head, rest = head_runner()([POST + b"\0\n\n\x7f"])
     assert isinstance(head, Head)
     assert rest == b"\0\n\n\x7f"
@@ -138,7 +138,7 @@ class CountingBuffer(bytearray):
 
 
 def test_a_dripped_head_is_searched_in_linear_time() -> None:
-    """A rescan from the start at each byte would touch 32 million bytes here."""
+    """A search from the start at each byte would touch 32 million bytes here."""
     wire = request(*(b"X-%d: %b" % (number, b"y" * 70) for number in range(99)))
     buffer = CountingBuffer()
     for searched, byte in enumerate(wire):

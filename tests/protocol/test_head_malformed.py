@@ -1,4 +1,4 @@
-"""ATTACKS.md, "Malformed", as far as it concerns request heads: each case whole, a byte at a time, in random cuts."""
+"""Malformed request heads: each case whole, a byte at a time, and in random cuts."""
 
 import h11
 import pytest
@@ -111,8 +111,8 @@ WORDY = {
 
 
 @pytest.mark.parametrize("wire", WORDY.values(), ids=WORDY)
-def test_words_and_list_items_are_counted_before_h11_cuts_them(wire: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """16,000 commas in a Connection field took h11 and us 1 ms; browsers send 50 in all."""
+def test_words_and_list_items_are_counted_before_h11_splits_them(wire: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16,000 commas in a Connection field would take 1 ms; browsers send 50 in all fields."""
     assert feed(head_runner(), wire) == LONG_HEAD
     monkeypatch.setattr(h11, "Connection", None)
     with pytest.raises(HttpError, match=r"commas and spaces, limit 1,000"):
@@ -129,18 +129,18 @@ def test_a_head_one_byte_over_its_limit() -> None:
     wire = request(b"X: y")
     runner = head_runner(HeadLimits(max_bytes=len(wire) - 1))
     assert feed(runner, wire, trailing=b"more") == LONG_HEAD
-    assert feed(runner, wire[:-1]) == LONG_HEAD, "it cannot end within the limit any more"
+    assert feed(runner, wire[:-1]) == LONG_HEAD, "the limit is exceeded before the last byte"
     assert feed(runner, wire[:-2]) is None
 
 
-def test_what_can_never_become_a_request_is_refused_at_once() -> None:
+def test_bytes_that_cannot_become_a_request_are_refused_at_once() -> None:
     for wire in (b"\x16", b"\xff", b"\n", b" ", b"GET / HTTP/1.1\n", b"GET /\0", b"GET / HTTP/1.1\r\nA: \x1b"):
         with pytest.raises(HttpError):
             find_head_end(wire, 0, HeadLimits())
 
 
 def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:
-    """Not when the head is whole, or has used up its bytes: 3,900 that waited for their turns had 15 KB each."""
+    """Waiting for the whole head would keep 15 KB for each of 3,900 heads in the run queue."""
     most = request(*[b"X: y"] * 99)[:-2]  # and Host
     assert find_head_end(most + b"Y: z\r", 0, HeadLimits()) == 0
     for searched in (0, len(most), len(most) + 5):
@@ -151,7 +151,7 @@ def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:
         parse_head(request(*[b"X: y"] * 101), HeadLimits())
 
 
-def test_any_single_broken_byte_is_answered_and_never_a_crash() -> None:
+def test_any_single_broken_byte_is_answered_without_a_crash() -> None:
     wire = request(b"Content-Length: 5", b"Accept: a, b")
     for at in range(len(wire)):
         for byte in (0, 9, 10, 13, 32, 58, 127, 128, 255):

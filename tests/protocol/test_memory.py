@@ -1,7 +1,7 @@
-"""What parsing costs that does not come back: nothing, with the collector switched off.
+"""Parsing leaves no memory behind, with the garbage collector switched off.
 
-The server collects at quiet moments of its own choosing, so a parser that leaves reference cycles behind grows until
-then. wsproto's `Connection` and h11's refusals are such cycles; these tests hold our use of them to zero.
+The server collects garbage at quiet moments only, so reference cycles would grow until then. wsproto's `Connection`
+and h11's refusals are such cycles; these tests check that our use of them leaves none.
 """
 
 import gc
@@ -71,7 +71,7 @@ CASES: dict[str, Callable[[], None]] = {
 
 @pytest.fixture(scope="module")
 def _frozen() -> None:
-    """What other tests left is looked at once: with what a whole run keeps, each look took 0.1 s."""
+    """Freeze the objects of other tests: with those of a whole run, each count would take 0.1 s."""
     gc.collect()
     gc.freeze()
 
@@ -87,17 +87,17 @@ def _no_collector(_frozen: None) -> Iterator[None]:
 @pytest.mark.usefixtures("_no_collector")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_no_cyclic_garbage(case: Callable[[], None]) -> None:
-    case()  # caches, and the spare connection
+    case()  # fills caches and makes the spare connection
     gc.collect()
     objects = len(gc.get_objects())
     for _ in range(100):
         case()
-    assert len(gc.get_objects()) - objects < 50, "a wsproto connection a message would be 1,000"
+    assert len(gc.get_objects()) - objects < 50, "a wsproto connection for each message leaves 1,000"
     assert gc.collect() == 0
 
 
 def bytes_of(make: Callable[[], object]) -> int:
-    """What it takes to hold this."""
+    """The bytes that the made object holds."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -120,20 +120,20 @@ def test_a_slow_body_costs_less_than_500_bytes() -> None:
 
 
 @pytest.mark.parametrize("wire", [b"1;e=%s\r\nx\r\n" % (b"e" * 240), b"4000\r\n%s\r\n" % (b"x" * 0x4000)])
-def test_a_body_in_chunks_costs_what_is_counted_and_less_than_700_bytes(wire: bytes) -> None:
-    """The last read was kept too, to see how the body ends: up to 16 KiB that were not counted."""
+def test_a_body_in_chunks_costs_what_is_charged_and_less_than_700_bytes(wire: bytes) -> None:
+    """The last read must not be kept as well: up to 16 KiB that are not charged."""
 
     def half_a_body(number: int) -> ChunkedBody:
         body = ChunkedBody(BodyLimits())
         body.receive(wire + b"%x" % (number % 7))
         return body
 
-    # a bytearray that grows is given an eighth more
+    # a bytearray that grows is allocated an eighth more
     assert bytes_of(lambda: [half_a_body(number) for number in range(200)]) / 200 < half_a_body(0).kept * 9 / 8 + 700
 
 
 def test_an_unfinished_message_costs_its_bytes() -> None:
-    """No parser is kept for it, so a peer that never ends its message pays for what it sent and 150 bytes."""
+    """No parser is kept for it: an unfinished message costs its bytes and 150 more."""
     _, _, assembly, _ = receive(frame(0x01, b"x" * 100) + frame(0x00) * 10, None, LIMITS)
     assert isinstance(assembly, Assembly)
     assert not gc.is_tracked(assembly)

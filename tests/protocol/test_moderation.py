@@ -1,4 +1,4 @@
-"""What a moderator sends: networks in the form in which the server counts them; tests/api has the refusals."""
+"""Requests of moderators: networks in the form in which the server counts them. Refusals: tests/api."""
 
 import msgspec
 import pytest
@@ -23,13 +23,13 @@ ADDRESSES = (
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_an_address_is_the_network_that_its_connections_are_counted_under(address: str) -> None:
+def test_an_address_becomes_the_network_of_its_connections(address: str) -> None:
     network = network_of(address)
     assert check_network(address) == check_network(f" {network} ") == network
 
 
 @pytest.mark.parametrize("network", ["", "localhost", "192.0.2.0/24", "::/0", "2001:db8::/48", "1.2.3.4/" + "9" * 40])
-def test_what_is_no_network_is_refused(network: str) -> None:
+def test_a_malformed_network_is_refused(network: str) -> None:
     with pytest.raises(MessageError, match="network: "):
         check_network(network)
 
@@ -44,7 +44,7 @@ def test_bodies() -> None:
 
 @pytest.mark.parametrize("name", ["second", "type", "x" * 500])
 def test_an_unknown_field_is_refused_by_its_name(name: str) -> None:
-    """A ban with `second` instead of `seconds` had no end."""
+    """Otherwise a ban with `second` instead of `seconds` has no end."""
     body = msgspec.json.encode({"user": "u_x", name: 60})
     for decode, data in ((decode_kick, body), (decode_sanction, b'{"kind":"ban",' + body[1:])):
         with pytest.raises(MessageError, match=f"unknown field `{name[:100]}"):

@@ -1,4 +1,4 @@
-"""PROXY headers: whole, a byte at a time, with bytes behind them, and everything that is none."""
+"""PROXY headers: whole, a byte at a time, with bytes after them, and bytes that are no header."""
 
 import ipaddress
 
@@ -25,7 +25,7 @@ def binary(command: int, family: int, body: bytes) -> bytes:
 
 
 def check(wire: bytes, source: str | None) -> None:
-    """Incomplete until its last byte, then whole, with any bytes after it."""
+    """A header is incomplete until its last byte, then complete with any bytes after it."""
     expected = ProxyHeader(len(wire), source)
     assert [at for at in range(len(wire)) if parse_proxy_header(wire[:at]) is not None] == []
     assert parse_proxy_header(wire) == expected
@@ -47,7 +47,7 @@ def check(wire: bytes, source: str | None) -> None:
         (binary(0x21, 0x11, ADDRESSES + b"\x04\x00\x02no"), "192.0.2.7"),  # a TLV
         (binary(0x21, 0x11, ADDRESSES.ljust(MAX_BINARY - 16)), "192.0.2.7"),
         (binary(0x21, 0x21, bytes.fromhex("20010db8" + "00" * 11 + "07") + bytes(20)), "2001:db8::7"),
-        (binary(0x20, 0x00, b""), None),  # LOCAL: the balancer looks after our health
+        (binary(0x20, 0x00, b""), None),  # LOCAL: a health check of the balancer
         (binary(0x20, 0x11, ADDRESSES), None),
         (binary(0x21, 0x00, b""), None),
         (binary(0x21, 0x12, ADDRESSES), None),  # UDP
@@ -87,8 +87,8 @@ def test_headers(wire: bytes, source: str | None) -> None:
         b"\r\n\r\nGET / HTTP/1.1",
     ],
 )
-def test_what_is_none(wire: bytes) -> None:
-    """The whole is refused, and each of its beginnings is incomplete or refused."""
+def test_bytes_that_are_no_header(wire: bytes) -> None:
+    """The bytes are refused, and each prefix is incomplete or refused."""
     with pytest.raises(ProxyError):
         parse_proxy_header(wire)
     for at in range(len(wire)):
@@ -100,8 +100,8 @@ def test_what_is_none(wire: bytes) -> None:
 
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda rest: SIGNATURE + rest))
 @example(b"")
-def test_any_bytes_are_a_header_or_not_yet_or_refused(data: bytes) -> None:
-    """Nothing but ProxyError comes out, no header is longer than its bytes, and it is the same with more behind it."""
+def test_any_bytes_are_a_header_incomplete_or_refused(data: bytes) -> None:
+    """Only ProxyError is raised, no header is longer than its bytes, and later bytes change nothing."""
     try:
         header = parse_proxy_header(data)
     except ProxyError:
@@ -113,9 +113,7 @@ def test_any_bytes_are_a_header_or_not_yet_or_refused(data: bytes) -> None:
 
 
 @given(st.ip_addresses(), st.integers(0, 65_535))
-def test_the_address_is_the_one_that_was_meant(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
-) -> None:
+def test_the_address_is_read_back(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> None:
     line = f"PROXY TCP{address.version} {address} {address} {port} {port}\r\n".encode()
     check(line, str(address))
     ports = port.to_bytes(2, "big") * 2
@@ -135,7 +133,7 @@ def trusted(address: str) -> bool:
         ("192.0.2.7", "192.0.2.7"),
         ("192.0.2.7, 10.0.0.1", "192.0.2.7"),
         ("192.0.2.7,10.0.0.1,10.0.0.2", "192.0.2.7"),
-        ("203.0.113.9, 192.0.2.7, 10.0.0.1", "192.0.2.7"),  # what he claims of himself stands further left
+        ("203.0.113.9, 192.0.2.7, 10.0.0.1", "192.0.2.7"),  # the client's own claim stands further left
         ("10.0.0.9, 192.0.2.7", "192.0.2.7"),
         ("10.0.0.1, 10.0.0.2", "10.0.0.1"),
         ("192.0.2.7:5678", "192.0.2.7"),
@@ -146,7 +144,7 @@ def trusted(address: str) -> bool:
         ("", None),
         (",", None),
         ("unknown", None),
-        ("_hidden, 10.0.0.1", "10.0.0.1"),  # a proxy that does not say: as far as is known
+        ("_hidden, 10.0.0.1", "10.0.0.1"),  # a hidden hop: the nearest known address counts
         ("192.0.2.7, unknown", None),
         ("192.0.2.256", None),
         ("192.0.2.7, ", None),
@@ -159,15 +157,15 @@ def test_the_client(field: str, client: str | None) -> None:
 
 
 @given(st.text(alphabet="0123456789abcdef.:[], x", max_size=60) | st.text(max_size=100))
-def test_a_client_can_write_what_it_likes(claimed: str) -> None:
-    """The address that the proxy appends counts, whatever the client has sent in the field."""
+def test_a_field_sent_by_the_client_has_no_effect(claimed: str) -> None:
+    """The address that the proxy appends counts, whatever the client sends in the field."""
     client_of(claimed, trusted)  # an address or nothing
     assert client_of(f"{claimed}, 192.0.2.7, 10.0.0.1", trusted) == "192.0.2.7"
 
 
 @pytest.mark.parametrize("hops", [MAX_HOPS, MAX_HOPS + 1, 4000])
 def test_no_more_hops_are_looked_at_than_a_chain_has(hops: int) -> None:
-    """A trusted proxy that passes on 8,000 addresses of its own network cost the loop 25 ms."""
+    """8,000 addresses of its own network from a trusted proxy would take 25 ms of the loop."""
     asked = []
 
     def trusts(address: str) -> bool:

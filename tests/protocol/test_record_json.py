@@ -19,6 +19,6 @@ NOTHING: dict[str, object] = {"reply_to": 0, "mentions": (), "edited": 0, "delet
         ({"reactions": (("\U0001f44d", 2),)}, {"reactions": {"\U0001f44d": 2}}),
     ],
 )
-def test_a_message_says_what_happened_to_it_and_nothing_else(state: dict[str, object], more: dict[str, object]) -> None:
+def test_only_the_changed_fields_of_a_state_are_added(state: dict[str, object], more: dict[str, object]) -> None:
     encoded = with_state(b'{"text":"hi"}', **NOTHING | state)  # type: ignore[arg-type]
     assert msgspec.json.decode(encoded) == {"text": "hi", **more}

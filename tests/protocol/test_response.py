@@ -24,7 +24,7 @@ from chatserver.reasons import ErrorCode
 
 
 def judged(wire: bytes, method: str = "GET") -> tuple[h11.Response, bytes, bool]:
-    """What h11's client makes of an answer: the response, its body, and whether another may follow."""
+    """An answer as h11's client reads it: the response, its body, and whether another may follow."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
     client.send(h11.EndOfMessage())
@@ -55,7 +55,7 @@ def test_h11_reads_what_we_write(status: int, keep_alive: bool) -> None:
 
 @pytest.mark.parametrize("keep_alive", [True, False])
 def test_answers_without_a_body(keep_alive: bool) -> None:
-    """RFC 9110 section 8.6: no Content-Length with 204, and that of the body for a HEAD."""
+    """RFC 9110 section 8.6: no Content-Length with 204; for a HEAD, the length that the body would have."""
     wire = response(200, b"hello", head_only=True, keep_alive=keep_alive)
     head, body, may_go_on = judged(wire, "HEAD")
     assert (dict(head.headers)[b"content-length"], body, may_go_on) == (b"5", b"", keep_alive)
@@ -86,7 +86,7 @@ def test_continue() -> None:
 
 
 @pytest.mark.parametrize("field", [("X", "a\r\nSet-Cookie: b"), ("X\n", "a"), ("X", "a\0")])
-def test_a_line_break_of_our_own_is_our_bug(field: tuple[str, str]) -> None:
+def test_a_line_break_in_a_header_of_ours_raises(field: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="line break"):
         response(200, b"", headers=(field,))
     with pytest.raises(ValueError, match="line break"):
@@ -158,13 +158,13 @@ def test_a_cookie_is_the_first_of_its_name(header: str) -> None:
 
 
 def test_no_more_cookies_are_looked_at_than_browsers_keep() -> None:
-    """8,000 in 16 KiB took 0.6 ms."""
+    """8,000 cookies in 16 KiB would take 0.6 ms."""
     assert cookie("x=y;" * (MAX_COOKIES - 1) + "a=1", "a") == "1"
     assert cookie("x=y;" * MAX_COOKIES + "a=1", "a") is None
 
 
-def test_retry_after_is_added_to_an_answer_that_others_share() -> None:
+def test_retry_after_is_added_to_a_shared_answer() -> None:
     plain = response(200, b'{"Retry-After: ": 1}')
     added = with_retry_after(plain, 3)
     assert added == response(200, b'{"Retry-After: ": 1}').replace(b"OK\r\n", b"OK\r\nRetry-After: 3\r\n", 1)
-    assert with_retry_after(added, 9) == added, "it says so already"
+    assert with_retry_after(added, 9) == added, "the answer has one already"

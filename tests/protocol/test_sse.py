@@ -22,7 +22,7 @@ def test_the_head_as_h11_reads_it() -> None:
 
 
 def parsed(stream: bytes) -> list[dict[str, str]]:
-    """The standard's algorithm (WHATWG HTML, 9.2.6), in small."""
+    """The standard's algorithm (WHATWG HTML, 9.2.6), shortened."""
     events = []
     for block in stream.decode().split("\n\n")[:-1]:
         fields: dict[str, str] = {}
@@ -51,7 +51,7 @@ def test_line_breaks_cannot_end_an_event(data: str) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["a\nb", "a\rb", "a\0b"])
-def test_a_line_break_in_a_field_is_our_bug(cursor: str) -> None:
+def test_a_line_break_in_a_field_raises(cursor: str) -> None:
     with pytest.raises(ValueError, match="cannot be a field"):
         sse.event(cursor, b"x")
     with pytest.raises(ValueError, match="cannot be a field"):

@@ -15,7 +15,7 @@ def answer(wire: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("offered", [[], ["chat.v1"], ["other", "chat.v1"], ["other"]])
-def test_wsproto_s_client_is_content(offered: list[str]) -> None:
+def test_wsproto_s_client_accepts_the_answer(offered: list[str]) -> None:
     client = WSConnection(ConnectionType.CLIENT)
     wire = client.send(Request(host="h", target="/ws", subprotocols=offered))
     client.receive_data(answer(wire) + text_frame(b"hello"))
@@ -32,14 +32,14 @@ def test_the_key_of_the_rfc() -> None:
     assert generate_accept_token(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-def test_what_is_added_and_what_is_not() -> None:
+def test_which_headers_are_added() -> None:
     wire = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
     added = accept_upgrade(parse_head(wire, HeadLimits()), headers=(("Set-Cookie", "a=b"),))
     assert added.endswith(b"Set-Cookie: a=b\r\n\r\n")
     assert b"xtension" not in added
 
 
-def test_browsers_say_it_their_way() -> None:
+def test_the_fields_of_browsers_are_accepted() -> None:
     wire = UPGRADE.replace(b"Connection: Upgrade", b"Connection: keep-alive, Upgrade")
     assert b" 101 " in answer(wire.replace(b"Upgrade: websocket", b"Upgrade: WebSocket"))
 

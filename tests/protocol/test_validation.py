@@ -191,12 +191,12 @@ def test_each_mentioned_user_is_kept_once() -> None:
 
 
 @given(st.one_of(st.text(), st.text(alphabet="a\u0301\u202e\u2066\u2069\r\n\x00\ud800 ")))
-def test_no_string_raises_anything_else(value: str) -> None:
+def test_only_validation_errors_are_raised(value: str) -> None:
     for check in (check_room, check_text, check_key, check_name):
         with suppress(MessageError):
             accepted = check(value)
             accepted.encode("utf-8")
-            assert check(accepted) == accepted, "what is accepted once is accepted again"
+            assert check(accepted) == accepted, "an accepted value is accepted again"
 
 
 MARKS_AND_OTHERS = st.text(alphabet="e\u0301\u0483\ufe0f\U0001d165\U0001f600\U000e0101\u0e47ก ", max_size=40)
@@ -204,7 +204,7 @@ MARKS_AND_OTHERS = st.text(alphabet="e\u0301\u0483\ufe0f\U0001d165\U0001f600\U00
 
 @given(st.one_of(st.text(max_size=40), MARKS_AND_OTHERS))
 def test_marks_are_counted_as_one_by_one(text: str) -> None:
-    """The regular expression in front of the count must not hide a run from it."""
+    """The regular expression that precedes the count must not miss a run."""
     longest = run = 0
     for character in text:
         run = run + 1 if unicodedata.category(character)[0] == "M" else 0

@@ -64,7 +64,7 @@ def test_frames_and_what_they_mean(wire: bytes, events: Sequence[Event]) -> None
     assert feed(frame_runner(), wire, trailing=b"\x81") == (events, False)
 
 
-def test_no_frame_and_a_pong_inside_a_message() -> None:
+def test_an_incomplete_frame_and_a_pong_inside_a_message() -> None:
     assert receive(b"", None, LIMITS) == ([], b"", None, False)
     unfinished = Assembly(bytearray(b"x"), 1, 1)
     assert receive(EMPTY_PONG, unfinished, LIMITS) == ([PONG], b"", unfinished, False)
@@ -77,7 +77,7 @@ def test_an_unfinished_message_waits_as_bytes() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 1000, 16 * 1024])
-def test_what_a_frame_lacks_is_known_from_its_header_on(size: int) -> None:
+def test_the_missing_bytes_of_a_frame_are_known_from_its_header(size: int) -> None:
     wire = frame(FIN | TEXT, b"x" * size)
     known = next(cut for cut in range(len(wire)) if lacking(wire[:cut], None))
     assert known in (2, 4)
@@ -105,8 +105,8 @@ def test_a_long_frame_is_gathered_and_not_copied_with_each_read() -> None:
     assert copied < len(wire) + 1000
 
 
-def test_fragments_are_gathered_where_they_are() -> None:
-    """What came before was copied with each: 4,096 fragments of 16 KiB were 137 GB of copies."""
+def test_fragments_are_gathered_without_copies() -> None:
+    """If each fragment copied the earlier ones, 4,096 of 16 KiB would be 137 GB of copies."""
     _, _, assembly, _ = receive(frame(TEXT, b"a" * 100_000), None, LONG)
     assert assembly is not None
     before = assembly.frames
@@ -116,7 +116,7 @@ def test_fragments_are_gathered_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("size", [LONG_FRAME - 1, LONG_FRAME, LONG_FRAME + 1, 200_000])
-def test_long_frames_mean_the_same_however_they_come(size: int) -> None:
+def test_long_frames_mean_the_same_however_they_are_cut(size: int) -> None:
     text = frame(FIN | TEXT, b"x" * size)
     fragments = frame(TEXT, b"x" * size) + frame(PING, b"p") + frame(FIN, b"y" * size)
     for wire, expected in ((text, [Text("x" * size)]), (fragments, [Ping(b"p"), Text("x" * size + "y" * size)])):
@@ -173,19 +173,19 @@ def test_pings_and_pongs_up_to_one_that_is_malformed_or_not_whole() -> None:
 
 
 def test_all_fragments_that_came_are_taken_at_once() -> None:
-    """One in each call made a flood of empty ones cost a step each."""
+    """Otherwise each empty fragment of a flood would cost a step."""
     wire = frame(TEXT, b"a") + frame(0) * 62
     events, rest, assembly, more = receive(wire, None, LIMITS)
     assert (events, rest, assembly, more) == ([], b"", Assembly(bytearray(wire), 63, 1), False)
     assert receive(frame(FIN, b"b") + b"\x81", assembly, LIMITS) == ([Text("ab")], b"\x81", None, False)
 
 
-def test_nothing_is_read_behind_a_close() -> None:
+def test_nothing_is_read_after_a_close() -> None:
     events, rest, assembly, _ = receive(frame(CLOSE) + frame(FIN | TEXT, b"late") + b"\xff", None, LIMITS)
     assert (events, rest, assembly) == ([Close(1005, "")], b"", None)
 
 
-def test_binary_where_it_is_taken() -> None:
+def test_binary_where_it_is_allowed() -> None:
     runner = frame_runner(FrameLimits(binary=True))
     wire = frame(FIN | BINARY, b"\xff\0") + frame(BINARY, b"a") + frame(FIN, b"b")
     assert feed(runner, wire, trailing=b"\x82") == ([Binary(b"\xff\0"), Binary(b"ab")], False)
@@ -207,7 +207,7 @@ client_events = st.one_of(
 
 
 @given(st.lists(client_events, max_size=8), st.booleans(), cuts(4000))
-def test_whatever_wsproto_s_client_sends_is_understood(
+def test_frames_of_wsproto_s_client_are_understood(
     sent: list[ws.Event | list[str]], closes: bool, at: list[int]
 ) -> None:
     client = ws_client()

@@ -1,4 +1,4 @@
-"""ATTACKS.md, "Malformed" and "Greedy", as far as it concerns frames."""
+"""Malformed frames, and frames over a limit."""
 
 import pytest
 from wsproto import events as ws
@@ -59,7 +59,7 @@ BAD_TEXT = {
 
 
 def reason_of(wire: bytes, limits: FrameLimits = FrameLimits()) -> object:  # noqa: B008 (frozen)
-    """The reason for which these frames end a connection, and that a frame before them still counts."""
+    """The reason for which these frames close a connection. A frame before them must still count."""
     seen, _ = feed(frame_runner(limits), wire)
     before, _ = frame_runner(limits)([frame(PING, b"before") + wire])
     assert before[0][0] == Ping(b"before")
@@ -77,7 +77,7 @@ def wsproto_refuses(wire: bytes) -> bool:
 @pytest.mark.parametrize("wire", BROKEN.values(), ids=BROKEN)
 def test_broken_frames(wire: bytes) -> None:
     assert reason_of(wire) is Reason.BAD_FRAME
-    assert wire[0] & 0x0F == BINARY or wsproto_refuses(wire), "refused without need"
+    assert wire[0] & 0x0F == BINARY or wsproto_refuses(wire), "refused though wsproto accepts it"
 
 
 @pytest.mark.parametrize("wire", BAD_TEXT.values(), ids=BAD_TEXT)
@@ -146,7 +146,7 @@ def test_close_codes() -> None:
 
 
 def test_what_waits_is_bounded() -> None:
-    """The most that a peer can make us keep: 64 fragments of 16 KiB together, and a control frame but for a byte."""
+    """A peer can make us keep 64 fragments of 16 KiB together and a control frame without its last byte, at most."""
     limits = FrameLimits()
     wire = frame(TEXT, b"x" * 256) + frame(0x00, b"x" * 256) * 63 + frame(PING, b"x" * 125)[:-1]
     events, rest, assembly = take_frames(wire, None, limits)

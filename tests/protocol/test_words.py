@@ -1,4 +1,4 @@
-"""Messages to peers are our own words, without Python or exception texts of libraries."""
+"""Messages to peers have no Python in them and no exception texts of libraries."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -94,5 +94,5 @@ def test_no_answer_has_python_in_it() -> None:
         (body_message(b"{}"), "missing required field `text`"),
     ],
 )
-def test_it_says_what_is_wrong(message: str, words: str) -> None:
+def test_the_message_says_what_is_wrong(message: str, words: str) -> None:
     assert words in message
