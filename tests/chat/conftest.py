@@ -1,4 +1,4 @@
-"""A hub at work, and two processes of one chat."""
+"""Fixtures: a running hub, and two processes of one chat."""
 
 from collections.abc import AsyncIterator
 

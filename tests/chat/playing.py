@@ -1,6 +1,6 @@
-"""Random acts on one hub, and what must be so whenever it is quiet and in the end.
+"""Random acts on one hub, and the rules that hold whenever it is idle and at the end.
 
-Owns: the acts, and the rules. May not: choose what is played; test_model.py does.
+Owns: the acts and the rules. May not: choose the acts of a run; test_model.py does.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ PEERS = 4
 NETWORKS = ("192.0.2.1", "198.51.100.1")
 
 ENDLESS_MS = 1 << 40
-#: Seconds after which all have everything: rooms that could not be loaded are tried again every 30.
+#: Seconds after which every peer has everything: a failed load of a room is tried again every 30.
 HEALED_AFTER = 40.0
 #: Seconds after which an empty room has left memory: people stay present for 10 after their last connection.
 LONG_AFTER = registry.EMPTY_ROOM_SECONDS + 20.0
@@ -30,7 +30,7 @@ Act = tuple[str, int, int]
 
 
 def an_act(names: str) -> st.SearchStrategy[Act]:
-    """One of these, with a peer and a number that it makes something of."""
+    """One of these acts, with the number of a peer and an amount."""
     return st.tuples(st.sampled_from(names.split()), st.integers(0, PEERS - 1), st.integers(0, 40))
 
 
@@ -59,7 +59,7 @@ class Play:
             )
 
     async def elsewhere(self, which: int, amount: int) -> None:
-        """Another process writes, and says so rightly, wrongly, twice or not at all."""
+        """Another process writes; its hint is right, wrong, doubled or lost."""
         name = ROOMS[which % 3]
         if self.it.log.shared:
             last = self.it.elsewhere_said(name, *(f"elsewhere-{number}" for number in range(amount % 5 + 1)))
@@ -74,7 +74,7 @@ class Play:
             self.it.hub.heard(hints[amount % 3])
 
     async def change(self, which: int, amount: int) -> None:
-        """Edit, delete or react; what is not there any more is refused."""
+        """Edit, delete or react; a message that is gone is refused."""
         name = ROOMS[which % 3]
         offsets = list(self.it.log.records(name)) or [1]
         kind = (Kind.EDIT, Kind.DELETE, Kind.REACTION)[amount % 3]
@@ -87,7 +87,7 @@ class Play:
         self.it.hub.publish(draft, self.answered.append)
 
     async def publisher(self, which: int, amount: int) -> None:
-        """Waits for the members if it is ahead of them, and may be gone before it is told to go on."""
+        """Publish; a publisher ahead of the members is paused, and may close before it is resumed."""
         peer = self.peers[which]
         name = ROOMS[amount % 3]
         for _ in range(amount):
@@ -179,10 +179,10 @@ class Play:
     async def fail_commits(self, which: int, amount: int) -> None:
         self.it.log.failing_commits = amount % 3
 
-    # -- what must be so --------------------------------------------------------------------------------------------
+    # -- the rules --------------------------------------------------------------------------------------------------
 
     def check_quiet(self) -> None:
-        """Nobody can do anything until time passes: then all peers have what they could be given."""
+        """When nothing can run until time passes, all peers have everything that they can be given."""
         for peer in self.peers:
             for member in peer.members:
                 if member.source is Source.RING and not peer.is_blocked:
@@ -194,7 +194,7 @@ class Play:
         self.check_rooms()
 
     def check_rooms(self) -> None:
-        """What is counted is what there is; nobody who is gone is in any list; presence is who is there."""
+        """The counts are right, no list has a closed connection, and presence is the people who are there."""
         hub = self.it.hub
         rooms = [room for room in hub.rooms.values() if room.ready]
         unwritten = {room for room in rooms if room.last == 0}
@@ -216,7 +216,7 @@ class Play:
             connections = [member.connection for member in room.members]
             connections += [waiter.connection for waiter in room.waiters or ()]
             connections += room.paused or ()
-            assert not any(isinstance(each, Peer) and each.gone for each in connections), "somebody gone is listed"
+            assert not any(isinstance(each, Peer) and each.gone for each in connections), "a closed one is listed"
 
     def check_streams(self) -> None:
         for peer in self.everybody:
@@ -228,17 +228,17 @@ class Play:
                     assert " ".join(words[3:]) in texts, "another message under this offset"
 
     def check_rings(self) -> None:
-        """What is in memory reads as it does in the log."""
+        """Messages in memory are the same as in the log."""
         for room in self.it.hub.rooms.values():
             if room.ring is not None:
                 kept = self.it.log.records(room.name)
                 first = room.ring.first
                 for offset, ours in enumerate(room.ring.after(first - 1, room.ring.last - first + 1), first):
                     if offset in kept:
-                        assert ours == kept[offset].text.encode(), f"{room.name}/{offset} reads otherwise here"
+                        assert ours == kept[offset].text.encode(), f"{room.name}/{offset} differs from the log"
 
     async def end(self) -> None:
-        """Everything heals: everybody gets everything."""
+        """All faults end, and every peer receives everything."""
         self.heal()
         await trio.sleep(HEALED_AFTER)
         await self.it.until_idle()
@@ -257,7 +257,7 @@ class Play:
         self.it.sink.take_all(self.peers)
 
     def check_end(self) -> None:
-        """Everybody has everything, and nothing is left over."""
+        """Every peer has everything, and no work is left."""
         self.check_quiet()
         self.check_rings()
         assert self.loading == 0, "a room never finished loading"
@@ -275,17 +275,17 @@ class Play:
             assert not room.congested
             assert (room.pending, room.pending_bytes, room.pins) == (0, 0, 0)
             assert (room.broadcast, room.answering) == (None, None)
-            assert not room.paused, "a publisher was forgotten"
+            assert not room.paused, "a publisher is still paused"
             expected = {member for peer in self.peers for member in peer.members if member.room is room}
             assert set(room.members) == expected
 
     def leave_all(self) -> None:
-        """Nobody is anywhere any more."""
+        """All peers leave all rooms."""
         for peer in self.peers:
             self.it.sink.die(peer)
 
     def check_empty(self) -> None:
-        """And nothing stays in memory."""
+        """No room stays in memory."""
         hub, registry_ = self.it.hub, self.it.hub.registry
         assert hub.rooms == {}, "an empty room stayed in memory"
         assert (registry_._unwritten, registry_._empty, registry_._surplus) == ({}, {}, {})

@@ -1,4 +1,4 @@
-"""What is written into the audit trail without being waited for."""
+"""Entries that are written into the audit trail in the background."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,13 @@ ANN, BOB = Principal(1, "192.0.2.1"), Principal(2, "192.0.2.2")
 
 
 class Kept(Audit):
-    """An `Audit` that fails when it is told to, and hangs. Like one in a file, it stores although it was cancelled."""
+    """An `Audit` that can fail and hang. Like one in a file, it stores its entries although it is cancelled."""
 
-    def __init__(self) -> None:  # it needs no database
+    def __init__(self) -> None:  # no database is needed
         self.groups: list[list[str]] = []
         self.entries: list[AuditEntry] = []
         self.failing = self.faults = 0
-        self.late = 0  # attempts that fail, and store their entries all the same
+        self.late = 0  # attempts that store their entries and fail
         self.delay = 0.0
 
     async def add(self, entries: Sequence[AuditEntry], *, again: bool = False) -> None:
@@ -78,8 +78,8 @@ async def test_entries_are_stored_together_and_the_last_ones_at_the_end(
     assert kept.groups[1:] == [["9"]]
 
 
-async def test_a_group_that_is_being_stored_at_the_end_is_stored_once(trail: AuditTrail) -> None:
-    """A thread that stores one does not stop when its task is cancelled, so it was stored again as the last group."""
+async def test_a_group_in_storage_at_the_end_is_stored_once(trail: AuditTrail) -> None:
+    """A thread does not stop when its task is cancelled, so its group must not be stored again as the last one."""
     kept = Kept()
     kept.delay = 1.0
     trail.note_deletion(deletion(7))
@@ -88,7 +88,7 @@ async def test_a_group_that_is_being_stored_at_the_end_is_stored_once(trail: Aud
     assert kept.groups == [["7"]]
 
 
-async def test_what_could_not_be_stored_is_tried_again_in_its_order(trail: AuditTrail, nursery: trio.Nursery) -> None:
+async def test_a_failed_group_is_tried_again_in_order(trail: AuditTrail, nursery: trio.Nursery) -> None:
     kept = Kept()
     kept.failing = 2
     nursery.start_soon(trail.run, kept)
@@ -100,10 +100,10 @@ async def test_what_could_not_be_stored_is_tried_again_in_its_order(trail: Audit
     nursery.cancel_scope.cancel()
 
 
-async def test_after_a_fault_of_ours_what_waits_is_stored_without_another_entry(
+async def test_after_a_fault_the_waiting_entries_are_stored_without_another_entry(
     trail: AuditTrail, nursery: trio.Nursery
 ) -> None:
-    """The task that ran again waited for the next entry first."""
+    """The restarted task must not wait for the next entry first."""
     kept = Kept()
     kept.faults = 2  # in the round, and in the last group
     trail.note_deletion(deletion(1))
@@ -114,10 +114,8 @@ async def test_after_a_fault_of_ours_what_waits_is_stored_without_another_entry(
     assert kept.groups == [["1"]]
 
 
-async def test_what_a_hanging_disk_has_stored_after_all_is_stored_once(
-    trail: AuditTrail, nursery: trio.Nursery
-) -> None:
-    """Entries were tried again, and were twice in the trail, if an attempt was stored after its deadline."""
+async def test_a_group_stored_after_its_deadline_is_stored_once(trail: AuditTrail, nursery: trio.Nursery) -> None:
+    """The next attempt must not write entries twice that a slow disk has stored after the deadline."""
     kept = Kept()
     kept.late = 2
     nursery.start_soon(trail.run, kept)
@@ -136,15 +134,15 @@ async def test_what_a_hanging_disk_has_stored_after_all_is_stored_once(
     assert kept.groups[2:] == [["3"], ["4"]]
 
 
-async def test_a_disk_that_hangs_costs_memory_for_so_many_and_time_at_the_end_for_so_long(
+async def test_a_disk_that_hangs_costs_bounded_memory_and_time(
     trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_module, "MAX_WAITING", 3)  # of which one may be a refusal
+    monkeypatch.setattr(audit_module, "MAX_WAITING", 3)  # one of them may be a refusal
     kept = Kept()
     kept.delay = 1000.0
     for who in (ANN, BOB):
         trail.note_refusal(who, "kick", "lobby")
-    assert trail.lost == 1, "half is for deeds"
+    assert trail.lost == 1, "half of the places are for deeds"
     for target in range(4):
         trail.note_deletion(deletion(target))
     assert trail.lost == 3
@@ -154,7 +152,7 @@ async def test_a_disk_that_hangs_costs_memory_for_so_many_and_time_at_the_end_fo
     assert trio.current_time() - began == GROUP_INTERVAL / 2 + audit_module.LAST_GROUP_DEADLINE
 
 
-async def test_nobody_has_more_minor_entries_written_than_so_many(trail: AuditTrail) -> None:
+async def test_the_minor_entries_of_a_user_are_limited(trail: AuditTrail) -> None:
     kept = Kept()
     for _ in range(100):
         trail.note_refusal(ANN, "kick", "lobby")

@@ -1,4 +1,4 @@
-"""Broadcasts: everybody in one write, in short steps, so that no room is in the way of another."""
+"""Broadcasts: one write for each member, in short steps, so that no room delays another."""
 
 import itertools
 
@@ -15,32 +15,32 @@ from tests.support.steps import StepCounts
 
 
 def say(it: Chatting, *names: str) -> None:
-    """One message in each room, in one group."""
+    """Publish one message in each room, in one group."""
     with it.together():
         for name in names:
             it.hub.publish(Draft(name, "u_1", "Ann", "x"), lambda result: None)
 
 
 async def quiet(it: Chatting) -> None:
-    """Until presence has been told, and forget what was written so far."""
+    """Wait until presence has been told, and clear the record of writes."""
     await trio.sleep(5.0)
     it.sink.writes = 0
     it.sink.chunks.clear()
 
 
-async def test_all_that_is_lacked_goes_in_one_write(it: Chatting) -> None:
+async def test_all_missing_messages_go_in_one_write(it: Chatting) -> None:
     await it.members(5)
     await quiet(it)
     await it.publish("lobby", "one", "two", "three")
     assert it.sink.writes == 5
-    assert all(chunk is it.sink.chunks[0] for chunk in it.sink.chunks), "the very same bytes for all"
+    assert all(chunk is it.sink.chunks[0] for chunk in it.sink.chunks), "the same bytes object for all"
 
 
 async def test_encodings_do_not_mix(it: Chatting) -> None:
-    """A third one beside the two: each message is encoded once for each that somebody hears."""
+    """With a third encoding: each message is encoded once for each encoding in use."""
     third = LineEncoding()
     peers = {encoding: [it.peer() for _ in range(3)] for encoding in (it.encoder.frames, it.encoder.events, third)}
-    for of_one in zip(*peers.values(), strict=True):  # in turns, so that no two neighbours are alike
+    for of_one in zip(*peers.values(), strict=True):  # alternating, so that no two neighbours have one encoding
         for encoding, peer in zip(peers, of_one, strict=True):
             await it.join(peer, "lobby", encoding=encoding)
     await it.publish("lobby", "hi", "ho")
@@ -50,7 +50,7 @@ async def test_encodings_do_not_mix(it: Chatting) -> None:
 
 
 async def test_rooms_take_turns(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One member of a room of thousands stood between two people and their answers: 256 writes, 2 ms, each way."""
+    """Otherwise a room of thousands delays another room by 256 writes, 2 ms."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 5)
     await it.members(50, "large")
     await it.members(1, "small")
@@ -63,7 +63,7 @@ async def test_rooms_take_turns(it: Chatting, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_long_messages_go_to_fewer_members_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 KB to each of 32 members were a step of 2 ms."""
+    """64 KB to each of 32 members would be a step of 2 ms."""
     monkeypatch.setattr(broadcast_module, "WRITE_BYTES", 100)
     await it.members(64, "large")
     await quiet(it)
@@ -74,10 +74,10 @@ async def test_long_messages_go_to_fewer_members_in_a_step(it: Chatting, monkeyp
         assert (max(steps.counts), sum(steps.counts)) == (most, 64)
 
 
-async def test_presence_in_many_rooms_is_no_longer_a_turn_than_a_message(
+async def test_presence_in_many_rooms_delays_a_message_by_a_step_of_each(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When 8,000 came back at once, a hundred rooms' notices stood before two people's messages."""
+    """Otherwise the notices of a hundred rooms delay messages when 8,000 peers reconnect at once."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 4)
     for number in range(30):
         await it.members(8, f"room-{number}")
@@ -92,14 +92,12 @@ async def test_presence_in_many_rooms_is_no_longer_a_turn_than_a_message(
     while talkers[1].offsets("talk") != [1]:
         await trio.lowlevel.checkpoint()
     notices = sum(chunk.startswith(b"P ") for chunk in it.sink.chunks)
-    assert notices < 30 * 6, "a step of each, or a little more, and not all that any of them has"
+    assert notices < 30 * 6, "about a step of each room, not all its notices"
     await it.until_idle()
     assert sum(chunk.startswith(b"P ") for chunk in it.sink.chunks) == 30 * 8
 
 
-async def test_news_during_a_broadcast_is_carried_by_it_or_the_next(
-    it: Chatting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_news_during_a_broadcast_is_in_it_or_in_the_next(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 1)
     peers = await it.members(10)
     async with trio.open_nursery() as nursery:
@@ -110,7 +108,7 @@ async def test_news_during_a_broadcast_is_carried_by_it_or_the_next(
     assert not it.hub.rooms["lobby"].congested
 
 
-async def test_who_publishes_is_answered_before_anybody_hears(it: Chatting) -> None:
+async def test_the_publisher_is_answered_before_the_broadcast(it: Chatting) -> None:
     (member,) = await it.members(1)
     heard: list[list[int]] = []
 
@@ -126,7 +124,7 @@ async def test_who_publishes_is_answered_before_anybody_hears(it: Chatting) -> N
     assert member.offsets("lobby") == [1, 2]
 
 
-async def test_members_at_other_places_behind_or_dying_stand_between_those_alike(it: Chatting) -> None:
+async def test_members_at_other_cursors_behind_or_dying_are_served_in_one_pass(it: Chatting) -> None:
     await it.publish("lobby", *["old"] * 5)
     peers = [it.peer() for _ in range(12)]
     for index, peer in enumerate(peers):
@@ -142,12 +140,12 @@ async def test_members_at_other_places_behind_or_dying_stand_between_those_alike
     assert it.hub.statistics()["members"] == 9
 
 
-# -- faults of ours ---------------------------------------------------------------------------------------------------
+# -- faults -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("behind", [False, True])
 async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> None:
-    """Others in the same write had it twice: their places were not noted, because another's write failed."""
+    """The cursors of the others in the same write are kept, so that no message is sent twice."""
     async with chatting(faults=1) as it:
         peers = await it.members(5)
         if behind:
@@ -161,7 +159,7 @@ async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> N
 
         it.sink.before_offer = fail
         if behind:
-            it.sink.take(peers[2], ENDLESS)  # and so it is offered more
+            it.sink.take(peers[2], ENDLESS)  # so that it is offered more
         await it.publish("lobby", "two")
         await it.publish("lobby", "three")
         assert [peer.gone for peer in peers] == [False, False, True, False, False]
@@ -170,7 +168,7 @@ async def test_a_fault_with_one_member_costs_only_that_one(*, behind: bool) -> N
 
 
 async def test_a_fault_in_keeping_the_rest_costs_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those behind it in the same step are behind as well, and lost a message without a word."""
+    """Later members of the same step are behind as well, and must not lose a message."""
     async with chatting(faults=1) as it:
         peers = await it.members(5)
         await trio.sleep(5.0)
@@ -193,8 +191,8 @@ async def test_a_fault_in_keeping_the_rest_costs_only_that_one(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("step", [0, 1, 2])
-async def test_a_fault_in_a_step_costs_what_it_would_have_done(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """The next news of the room is told to everybody, and includes what was not; publishers are not forgotten."""
+async def test_a_fault_in_a_step_costs_the_rest_of_its_broadcast(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The next broadcast of the room includes the missed messages, and paused publishers are resumed."""
     monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 2)
     async with chatting(ring_messages=16, faults=1) as it:
         peers, (other,), publisher = await it.members(6), await it.members(1, "ops"), it.peer()
@@ -235,4 +233,4 @@ async def test_a_fault_in_one_rooms_news_costs_that_room_only(monkeypatch: pytes
         monkeypatch.undo()
         assert (peers["a"].offsets("a"), peers["c"].offsets("c")) == ([1], [1])
         await it.publish("b", "after")
-        assert peers["b"].reached("b") == 3, "what was missed is read from the log"
+        assert peers["b"].reached("b") == 3, "the missed message is read from the log"

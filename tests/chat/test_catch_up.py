@@ -1,4 +1,4 @@
-"""Members behind the ring: fed from the log, in order, fairly, with shared pages; and gaps said aloud."""
+"""Members behind the ring are fed from the log, in order, fairly, with shared pages; losses are explicit gaps."""
 
 from collections.abc import AsyncIterator
 
@@ -15,17 +15,17 @@ from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 @pytest.fixture
 async def it() -> AsyncIterator[Chatting]:
-    """With a ring that a few messages fill."""
+    """A hub with a ring that a few messages fill."""
     async with chatting(ring_messages=5) as found:
         yield found
 
 
 async def crowd_behind(it: Chatting, count: int, *, messages: int) -> list[Peer]:
-    """So many at one place, that took nothing while the room went on."""
+    """`count` members at one cursor that took nothing of these messages."""
     slow = await it.members(count)
     for peer in slow:
         peer.space = 0
-    await trio.sleep(3.0)  # presence is told: what they are offered next is messages and gaps
+    await trio.sleep(3.0)  # presence has been told: next they are offered messages and gaps
     for number in range(messages):
         await it.publish("lobby", f"text-{number}")
     return slow
@@ -46,8 +46,8 @@ async def test_a_partly_taken_chunk_goes_on_where_it_stopped(it: Chatting) -> No
     assert peer.gaps("lobby") == []
 
 
-async def test_who_is_behind_costs_no_chunk(it: Chatting) -> None:
-    """Many slow readers, each at a place of its own: joining a chunk for each would fill memory for nothing."""
+async def test_a_slow_reader_costs_no_chunk(it: Chatting) -> None:
+    """A joined chunk for each of many slow readers at different cursors would fill memory."""
     slow = await behind(it, messages=1)
     before = it.sink.writes
     await it.publish("lobby", *["hi"] * 10)
@@ -60,7 +60,7 @@ async def test_who_is_behind_costs_no_chunk(it: Chatting) -> None:
 @pytest.mark.parametrize("bite", [7, ENDLESS])
 async def test_behind_the_ring_it_is_fed_from_the_log_in_order(it: Chatting, bite: int) -> None:
     slow = await behind(it, messages=150)
-    assert it.log.reads <= 2, "nobody reads the log for a peer that takes nothing"
+    assert it.log.reads <= 2, "the log is not read for a peer that takes nothing"
     while slow.reached("lobby") < 150:
         it.sink.take(slow, bite)
         await it.until_idle()
@@ -68,7 +68,7 @@ async def test_behind_the_ring_it_is_fed_from_the_log_in_order(it: Chatting, bit
 
 
 @pytest.mark.parametrize(("messages", "gaps"), [(50 + 5, 0), (50 + 6, 1)])
-async def test_how_far_behind_is_counted_from_its_own_place(
+async def test_the_distance_behind_is_counted_from_the_members_cursor(
     it: Chatting, monkeypatch: pytest.MonkeyPatch, messages: int, gaps: int
 ) -> None:
     monkeypatch.setattr(broadcast_module, "MAX_BEHIND", 50)
@@ -82,8 +82,8 @@ async def test_how_far_behind_is_counted_from_its_own_place(
 
 
 @pytest.mark.parametrize(("kept", "known"), [(5, True), (1, False), (3, False), (10, False)])
-async def test_what_retention_took_is_a_gap(it: Chatting, kept: int, *, known: bool) -> None:
-    """Known here, or by the log alone, which forgot it between two reads."""
+async def test_messages_removed_by_retention_are_a_gap(it: Chatting, kept: int, *, known: bool) -> None:
+    """The removal is known to the hub, or to the log alone, which removes them between two reads."""
     slow = await behind(it, messages=30)
     firsts = await it.log.retain(max_messages=kept, max_age_ms=0)
     if known:
@@ -94,10 +94,10 @@ async def test_what_retention_took_is_a_gap(it: Chatting, kept: int, *, known: b
     (gap,) = slow.gaps("lobby")
     assert gap[1] == 30 - kept
     assert slow.reached("lobby") == 30
-    assert it.log.reads == before or not known, "it is known that nothing would be found"
+    assert it.log.reads == before or not known, "the log is not read for removed messages"
 
 
-async def test_whom_the_gap_finds_dead_costs_only_itself(it: Chatting) -> None:
+async def test_a_gap_for_a_dead_member_costs_only_that_member(it: Chatting) -> None:
     slow = await behind(it, messages=30)
     await it.log.retain(max_messages=10, max_age_ms=0)
     it.log.delay = 0.1
@@ -108,19 +108,19 @@ async def test_whom_the_gap_finds_dead_costs_only_itself(it: Chatting) -> None:
     fine = it.peer()
     await it.join(fine, "lobby", back=25)
     await trio.sleep(10.0)
-    assert fine.reached("lobby") == 30, "the readers live"
+    assert fine.reached("lobby") == 30, "the readers go on"
 
 
 async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its members waited for the log as long as that failed, and heard nothing of what was new."""
+    """Otherwise its members wait for the log while it fails, and do not receive new messages."""
     monkeypatch.setattr(broadcast_module, "MAX_BEHIND", 50)
     slow = await behind(it, messages=30)
     it.log.failing_reads = 1 << 30
     it.sink.take(slow, ENDLESS)
     await trio.sleep(10.0)
-    assert slow.gaps("lobby") == [], "it may still get everything"
+    assert slow.gaps("lobby") == [], "it can still get everything"
     await it.publish("lobby", *map(str, range(60)))
     await trio.sleep(10.0)
     ((_, until),) = slow.gaps("lobby")
@@ -128,7 +128,7 @@ async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
     assert slow.reached("lobby") == 90
 
 
-async def test_who_leaves_while_the_log_is_read(it: Chatting) -> None:
+async def test_a_member_that_leaves_during_a_read_is_sent_nothing(it: Chatting) -> None:
     slow = await behind(it, messages=30)
     it.log.delay = 1.0
     it.sink.take(slow, ENDLESS)
@@ -142,7 +142,7 @@ async def test_who_leaves_while_the_log_is_read(it: Chatting) -> None:
     assert not it.hub.catch_up.places
 
 
-async def test_all_of_a_place_leave_before_it_is_read(it: Chatting) -> None:
+async def test_all_members_at_a_cursor_leave_before_its_read(it: Chatting) -> None:
     others, slow = await crowd_behind(it, 3, messages=50), await crowd_behind(it, 3, messages=50)
     it.log.delay = 1.0
     it.sink.take_all([*others, *slow])
@@ -156,20 +156,20 @@ async def test_all_of_a_place_leave_before_it_is_read(it: Chatting) -> None:
 
 
 async def test_all_readers_work(it: Chatting) -> None:
-    """Each of them must hear of members that fall behind after it has once run out of work."""
+    """An idle reader is woken for members that fall behind later."""
     for _ in range(3):
         slow = [await behind(it, messages=10) for _ in range(2)]
         it.log.delay = 1.0
         it.sink.take_all(slow)
-        await trio.sleep(3.0)  # side by side: one read takes 2 s
+        await trio.sleep(3.0)  # both reads at the same time: one takes 2 s
         assert [peer.reached("lobby") for peer in slow] == [it.hub.rooms["lobby"].last] * 2
         it.log.delay = 0.0
         for peer in slow:
             it.sink.die(peer)
 
 
-async def test_the_log_may_be_ahead_of_the_news(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader saw a record before its news came: it is not told twice."""
+async def test_a_record_read_before_its_news_is_told_once(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader finds a record in the log before the hub hears of it."""
     slow = await behind(it, messages=10)
     monkeypatch.setattr(it.hub, "news", lambda records: None)
     await it.publish("lobby", "ahead")
@@ -185,8 +185,8 @@ async def test_the_log_may_be_ahead_of_the_news(it: Chatting, monkeypatch: pytes
 # -- shared, and fair -------------------------------------------------------------------------------------------------
 
 
-async def test_members_at_one_place_share_each_page_also_while_it_is_read(it: Chatting) -> None:
-    """400 readers of one room, behind by the same, were 400 reads of the log each page."""
+async def test_members_at_one_cursor_share_each_page_also_while_it_is_read(it: Chatting) -> None:
+    """Otherwise 400 readers at one cursor of a room are 400 reads of the log for each page."""
     slow = await crowd_behind(it, 40, messages=90)
     it.log.delay = 1.0
     before = it.log.reads
@@ -209,16 +209,16 @@ async def test_a_page_is_encoded_once_for_each_encoding(it: Chatting) -> None:
     it.sink.take_all(slow)
     await trio.sleep(5.0)
     assert all(peer.reached("lobby") == 50 for peer in slow)
-    assert it.encoder.frames.pushed - before <= 50 + 5, "and what the ring holds"
+    assert it.encoder.frames.pushed - before <= 50 + 5, "the page and the messages of the ring"
 
 
-async def test_of_many_at_one_place_a_few_are_fed_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three hundred who come back to one room behind its ring were one step of 17 ms."""
+async def test_of_many_at_one_cursor_a_few_are_fed_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one step, 300 members that return behind the ring of one room would take 17 ms."""
     few_in_a_step(monkeypatch)
     slow = await crowd_behind(it, 40, messages=50)
     it.log.delay = 0.1
     it.sink.take_all(slow)
-    await trio.sleep(0.15)  # the log has been looked at
+    await trio.sleep(0.15)  # the log has been read
     with StepCounts() as steps:
         it.sink.before_offer = steps.count
         await trio.sleep(5.0)
@@ -226,7 +226,7 @@ async def test_of_many_at_one_place_a_few_are_fed_in_a_step(it: Chatting, monkey
     assert max(steps.counts) == FEW
 
 
-async def test_of_many_at_one_place_nobody_gets_what_was_deleted_before_its_turn(
+async def test_of_many_at_one_cursor_no_member_gets_a_text_deleted_before_its_step(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few_in_a_step(monkeypatch)
@@ -253,7 +253,7 @@ async def test_of_many_at_one_place_nobody_gets_what_was_deleted_before_its_turn
 
 
 async def test_networks_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crowd of one network, each at a place of its own, and somebody who comes last from another."""
+    """A crowd of one network, each at a different cursor, and a last member of another network."""
     monkeypatch.setattr("chatserver.chat.hub.READERS", 1)
     async with chatting(ring_messages=5) as it:
         await it.publish("lobby", *["hi"] * 60)
@@ -265,7 +265,7 @@ async def test_networks_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         while person.reached("lobby") < 60:  # noqa: ASYNC110
             await trio.sleep(0.1)
         served = sum(peer.reached("lobby") == 60 for peer in crowd)
-        assert served <= 2, "one of the crowd was being read for, and one had the turn"
+        assert served <= 2, "one read was running and one was next"
         await trio.sleep(200.0)
         assert all(peer.reached("lobby") == 60 for peer in crowd)
 
@@ -288,8 +288,8 @@ async def test_a_fault_with_one_member_costs_only_that_one(monkeypatch: pytest.M
         assert all(peer.reached("lobby") == 50 for peer in slow if not peer.gone)
 
 
-async def test_a_fault_in_reading_costs_those_at_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a log that says it cannot, but a bug: the readers live, and so do members at other places."""
+async def test_a_fault_in_a_read_costs_the_members_at_its_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug, not an error of the log: the readers and the members at other cursors go on."""
     async with chatting(ring_messages=5, faults=2) as it:
         (other,), slow = await crowd_behind(it, 1, messages=10), await crowd_behind(it, 2, messages=50)
         read = it.log.read

@@ -1,4 +1,4 @@
-"""Who is in the other processes: seen as if it were here, forgotten with its process, right again after any loss."""
+"""People in other processes: shown like people here, removed with their process, and repaired after any loss."""
 
 import msgspec
 import pytest
@@ -18,7 +18,7 @@ from tests.support.scripted import HERE
 Pair = tuple[Process, Process]
 
 
-async def test_people_in_another_process_come_and_go_as_if_they_were_here(pair: Pair) -> None:
+async def test_people_in_another_process_are_shown_like_people_here(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
     await trio.sleep(SAID)
@@ -29,7 +29,7 @@ async def test_people_in_another_process_come_and_go_as_if_they_were_here(pair: 
     other.it.leave(peer.members[0])
     await trio.sleep(SAID)
     assert watcher.presence("lobby")[2:] == [("-", "2", 1)]
-    assert other.people() == {1}, "although the room is empty here"
+    assert other.people() == {1}, "though the room is empty in that process"
 
 
 async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> None:
@@ -41,7 +41,7 @@ async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> N
     await trio.sleep(SAID)
     assert (watcher.presence("lobby")[-1], ours.count("den")) == (("2", "-", 2), 1)
     other.stop()
-    await trio.sleep(EXPIRY - 3 * REPORT_INTERVAL)  # the last message may be two old
+    await trio.sleep(EXPIRY - 3 * REPORT_INTERVAL)  # the last message may be two intervals old
     assert ours.people() == {1, 2}
     await trio.sleep(2 * SAID)
     assert watcher.presence("lobby")[-1] == ("-", "2", 1)
@@ -49,7 +49,7 @@ async def test_a_process_that_dies_is_forgotten_with_its_people(pair: Pair) -> N
     assert ours.cluster.statistics() == {"processes": 0, "people": 0}
 
 
-async def test_a_newcomer_hears_of_everybody_and_tells_nobody_that_they_came(air: Air, pair: Pair) -> None:
+async def test_a_new_process_learns_all_people_without_notices_of_arrival(air: Air, pair: Pair) -> None:
     for number, process in enumerate(pair):
         await process.join(number)
         await process.join(number, f"room-{number}")
@@ -63,18 +63,18 @@ async def test_a_newcomer_hears_of_everybody_and_tells_nobody_that_they_came(air
         assert watcher.presence("lobby") == [("7", "-", 3)]
 
 
-async def test_where_nothing_changes_nothing_is_said_of_rooms(air: Air, pair: Pair) -> None:
+async def test_without_changes_messages_name_no_rooms(air: Air, pair: Pair) -> None:
     for number, process in enumerate(pair):
         await process.join(number)
     await trio.sleep(MENDED)
     air.said.clear()
     await trio.sleep(20.0)
-    assert 18 <= len(air.said) <= 22, "a message of each process every other second: that it lives"
+    assert 18 <= len(air.said) <= 22, "each process says every other second that it lives"
     assert all(not said.rooms and not said.resend for said in air.said)
     assert len(msgspec.msgpack.encode(air.said[-1])) < 40
 
 
-async def test_a_room_leaves_memory_where_nobody_is_in_it(pair: Pair) -> None:
+async def test_a_room_leaves_memory_in_a_process_without_members(pair: Pair) -> None:
     ours, other = pair
     await other.join(2)
     await ours.it.load("lobby")
@@ -83,7 +83,7 @@ async def test_a_room_leaves_memory_where_nobody_is_in_it(pair: Pair) -> None:
     assert ours.people() == {2}
 
 
-async def test_a_lease_that_is_seen_elsewhere_holds_its_room_and_another_ends_with_it(
+async def test_a_lease_seen_elsewhere_keeps_its_room_and_any_other_ends(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.registry.MAX_EMPTY_OF_NETWORK", 0)
@@ -103,8 +103,8 @@ async def test_a_lease_that_is_seen_elsewhere_holds_its_room_and_another_ends_wi
     assert ours.it.hub.rooms == {}
 
 
-async def test_a_room_that_is_seen_elsewhere_keeps_no_empty_one_in_memory(air: Air) -> None:
-    """It stood before the empty one among those that may leave, and another room was refused."""
+async def test_an_empty_room_is_evicted_behind_a_room_seen_elsewhere(air: Air) -> None:
+    """The room seen elsewhere precedes the empty one in the order of eviction; a new room must not be refused."""
     async with air.process(max_rooms=2) as ours, air.process() as other:
         ours.it.sink.die(await ours.join(1, "seen"))
         await other.join(2, "seen")
@@ -117,7 +117,7 @@ async def test_a_room_that_is_seen_elsewhere_keeps_no_empty_one_in_memory(air: A
 # -- large rooms, names -----------------------------------------------------------------------------------------------
 
 
-async def test_of_a_large_room_the_number_is_told_and_some_names(pair: Pair) -> None:
+async def test_a_large_room_is_told_as_a_count_and_some_names(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1000)
     await trio.sleep(SAID)
@@ -130,18 +130,18 @@ async def test_of_a_large_room_the_number_is_told_and_some_names(pair: Pair) -> 
         other.it.leave(peer.members[0])
     await trio.sleep(SAID)
     assert ours.people() == {1000, *range(count - 10, count)}
-    assert watcher.presence("lobby")[-1] == ("-", "-", 11), "who is named now may have been there before"
+    assert watcher.presence("lobby")[-1] == ("-", "-", 11), "a person named now may have been there before"
 
 
 async def test_a_large_room_names_fewer_in_each_process_until_it_is_small_again(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In 53 processes each knew the names of all in rooms of a thousand: 14 KB for each connection."""
+    """All names of rooms of a thousand in each of 53 processes would be 14 KB for each connection."""
     monkeypatch.setattr(module, "MAX_NAMED_IN_ALL", 20)
     ours, other = pair
     mine = [await ours.join(number) for number in range(30)]
     for number in range(30, 120):
-        await other.join(number)  # each process is told of a small room, and finds that together it is large
+        await other.join(number)  # each process reports a small room; together it is large
     await trio.sleep(2 * SAID)
     assert (ours.count(), other.count()) == (120, 120)
     assert (len(ours.people()), len(other.people())) == (30 + 10, 90 + 10)
@@ -166,7 +166,7 @@ async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, mon
     for room in rooms[2:]:
         await other.join(3, room)
     await trio.sleep(SAID)
-    assert [len(ours.people(room)) for room in rooms] == [0, 0, 3, 0], "told again, and there is room for three"
+    assert [len(ours.people(room)) for room in rooms] == [0, 0, 3, 0], "reported again, and three names fit"
     assert [ours.count(room) for room in rooms] == [0, 0, 3, 3]
     other.stop()
     await trio.sleep(EXPIRY + SAID)
@@ -174,7 +174,7 @@ async def test_names_are_kept_up_to_a_bound_and_counts_beyond_it(pair: Pair, mon
     assert ours.cluster._named == 0
 
 
-async def test_a_new_name_is_told_everywhere_and_two_names_do_not_fight(air: Air, pair: Pair) -> None:
+async def test_a_new_name_is_told_everywhere_and_two_names_do_not_alternate(air: Air, pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
     peer = await other.join(2)
@@ -201,7 +201,7 @@ async def test_a_new_name_is_told_everywhere_and_two_names_do_not_fight(air: Air
     ],
     ids=lambda principal: type(principal).__name__,
 )
-def test_somebody_is_the_same_person_elsewhere(principal: Principal) -> None:
+def test_a_principal_is_the_same_person_in_other_processes(principal: Principal) -> None:
     twin = principal_of(named(principal))
     assert (twin.number, twin.network, twin.face, twin.label) == (
         principal.number, principal.network, principal.face, principal.label,
@@ -212,7 +212,7 @@ def test_somebody_is_the_same_person_elsewhere(principal: Principal) -> None:
 # -- notices ----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_typed_before_a_message_is_not_told_behind_it_in_other_processes(pair: Pair) -> None:
+async def test_typing_before_a_message_is_not_told_after_it_elsewhere(pair: Pair) -> None:
     ours, other = pair
     watcher = await ours.join(1)
     await trio.sleep(SAID + REPORT_INTERVAL / 2)  # between two rounds
@@ -240,7 +240,7 @@ async def test_a_read_marker_is_told_to_the_same_person_elsewhere(air: Air, pair
 async def test_a_read_marker_is_told_where_only_the_count_is_known(pair: Pair) -> None:
     ours, other = pair
     for number in range(MAX_NAMED_MEMBERS + 50):
-        window = await ours.join(number)  # the last one is not among those who are named
+        window = await ours.join(number)  # the last one is not named
     await trio.sleep(SAID)
     assert MAX_NAMED_MEMBERS + 49 not in other.people()
     other.cluster.moved("lobby", Principal(MAX_NAMED_MEMBERS + 49, HERE), 41)

@@ -1,4 +1,4 @@
-"""Messages between processes that are lost, doubled or garbage: all agree again, and nothing is told twice."""
+"""Messages between processes that are lost, doubled or garbage: all agree again, and no change is told twice."""
 
 from functools import cache
 from itertools import pairwise
@@ -23,7 +23,7 @@ from tests.support.scripted import Peer
 Pair = tuple[Process, Process]
 
 
-async def test_two_that_do_not_hear_each_other_for_a_while(air: Air, pair: Pair) -> None:
+async def test_two_processes_agree_after_an_interruption(air: Air, pair: Pair) -> None:
     for number, process in enumerate(pair):
         await process.join(number)
     await trio.sleep(SAID)
@@ -35,8 +35,8 @@ async def test_two_that_do_not_hear_each_other_for_a_while(air: Air, pair: Pair)
     assert [process.people() for process in pair] == [{0, 1}] * 2
 
 
-async def test_what_is_told_again_is_work_for_no_room(air: Air, pair: Pair) -> None:
-    """With 55 processes it is most of what each hears: a core went into rooms in which nothing had changed."""
+async def test_repeated_reports_cost_rooms_no_work(air: Air, pair: Pair) -> None:
+    """With 55 processes most reports are repeated; work in unchanged rooms would take a whole core."""
     ours, other = pair
     for number in range(20):
         await ours.join(number, f"room-{number}")
@@ -46,7 +46,7 @@ async def test_what_is_told_again_is_work_for_no_room(air: Air, pair: Pair) -> N
     with mock.patch.object(ClusterPresence, "hear", autospec=True, side_effect=ClusterPresence.hear) as hear:
         air.spoil = lambda message: []
         await other.join(200, "room-7")
-        await trio.sleep(1.5 * REPORT_INTERVAL)  # not longer: two messages lost, and it would be gone for the others
+        await trio.sleep(1.5 * REPORT_INTERVAL)  # after two lost messages the process would be removed elsewhere
         air.spoil = lambda message: [message]
         await trio.sleep(MENDED)
     again = [room.room for said in air.said[before:] for room in said.rooms]
@@ -55,9 +55,7 @@ async def test_what_is_told_again_is_work_for_no_room(air: Air, pair: Pair) -> N
     assert hear.call_count == 1
 
 
-async def test_everything_is_told_when_it_takes_many_rounds(
-    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_report_may_take_many_rounds(air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 20)
     monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 7)
     ours, other = pair
@@ -68,17 +66,15 @@ async def test_everything_is_told_when_it_takes_many_rounds(
     rounds = [said for said in air.said if said.number > before and said.rooms]
     assert max(len(said.rooms) for said in rounds) <= 4
     times = [when for when, said in zip(air.times, air.said, strict=True) if said.number > before and said.rooms]
-    assert all(later - sooner > 0.9 * module.PAUSE for sooner, later in pairwise(times)), "a socket holds ten"
+    assert all(later - sooner > 0.9 * module.PAUSE for sooner, later in pairwise(times)), "a socket's buffer holds ten"
     await trio.sleep(10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
-    ours.cluster._processes.clear()  # as if they had not been heard of
+    ours.cluster._processes.clear()  # forget all other processes
     await trio.sleep(MENDED + 10.0)
     assert all(ours.people(f"room-{number}") == {1} for number in range(60))
 
 
-async def test_rooms_that_are_gone_before_they_were_reported_are_bounded(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unreported_rooms_that_are_gone_are_bounded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_GONE", 20)
     monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 2)
     monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 2)
@@ -93,10 +89,8 @@ async def test_rooms_that_are_gone_before_they_were_reported_are_bounded(
     assert [room for room in range(120) if ours.people(f"room-{room}")] == [0, 1, 2, 3, 4]
 
 
-async def test_everything_is_told_the_less_often_the_more_it_is(
-    air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """53 processes that lost a message each now and then asked all others for a thousand rooms, every three seconds."""
+async def test_larger_full_reports_are_rarer(air: Air, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 53 processes that each lose some messages request a thousand rooms of all others every 3 s."""
     monkeypatch.setattr(module, "RESENT_ROOMS_PER_SECOND", 1)
     _, other = pair
     for number in range(20):
@@ -115,7 +109,7 @@ def a_hub() -> Hub:
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_counted_and_nothing_else(message: bytes) -> None:
+def test_garbage_is_counted_and_ignored(message: bytes) -> None:
     cluster = Cluster(a_hub(), Air(), clock=lambda: 0.0)
     cluster.heard(message)
     assert cluster.garbled == 1 or cluster.statistics()["processes"] == 1
@@ -123,7 +117,7 @@ def test_garbage_is_counted_and_nothing_else(message: bytes) -> None:
 
 @pytest.mark.parametrize("count", [-5, 1 << 62])
 async def test_a_count_that_no_room_can_have_is_garbage(pair: Pair, count: int) -> None:
-    """A room with fewer than no people ended the process that was to report it, with everybody's connections."""
+    """A negative count must not end the process that reports the room next."""
     ours, _ = pair
     watcher = await ours.join(1)
     for process in (7, 8):

@@ -1,4 +1,4 @@
-"""The people of a room, alone or with other processes: against sets of them, and what they cost."""
+"""The people of a room, in one process or several: compared with sets, and their cost."""
 
 import tracemalloc
 from collections import Counter
@@ -21,7 +21,7 @@ Act: TypeAlias = tuple[str, tuple[Any, ...]]
 ACT: st.SearchStrategy[Act] = st.one_of(
     st.tuples(st.sampled_from(["enter", "rename", "become"]), st.tuples(WHO, st.sampled_from("abc"))),
     st.tuples(st.sampled_from(["leave", "lose", "end"]), st.tuples(WHO)),
-    st.tuples(  # what a process says: who is there, by name, and how many more
+    st.tuples(  # a report of a process: names of the people there, and how many more
         st.just("hear"),
         st.tuples(
             st.integers(0, PROCESSES - 1),
@@ -34,7 +34,7 @@ ACT: st.SearchStrategy[Act] = st.one_of(
 
 
 class Both:
-    """A room's people, and what they must be: the same acts on a presence and on plain dicts."""
+    """The people of a room and a model of them: the same acts on a presence and on plain dicts."""
 
     def __init__(self, *, alone: bool) -> None:
         self.noted: list[str] = []
@@ -42,8 +42,8 @@ class Both:
         self.there = [NOBODY] * PROCESSES
         self.windows: Counter[int] = Counter()
         self.leases: dict[int, int] = {}
-        self.own: dict[int, str] = {}  # the names of those here
-        self.latest: dict[int, str] = {}  # and the last that was heard of each, here or elsewhere
+        self.own: dict[int, str] = {}  # names of the people here
+        self.latest: dict[int, str] = {}  # the latest name of each, here or elsewhere
         self.said: list[dict[int, str]] = [{} for _ in range(PROCESSES)]
         self.unnamed = [0] * PROCESSES
         self.now = 0
@@ -75,7 +75,7 @@ class Both:
             self._call(user, name)
 
     def become(self, user: int, name: str) -> None:
-        """Somebody signs in as somebody else."""
+        """A connection signs in as another user."""
         if self.windows[user]:
             other = (user + 1) % USERS
             self.it.change(NamedGuest(user, HERE, self.own[user]), NamedGuest(other, HERE, name))
@@ -96,7 +96,7 @@ class Both:
         same = self.there[process].same_as(now)
         assert same == (said == (names, unnamed))
         if same:
-            return  # told again: not taken in at all
+            return  # a repeated report is ignored
         self.it.hear(self.there[process], now)
         self.there[process] = now if names or unnamed else NOBODY
         self.latest.update({user: name for user, name in names.items() if self.said[process].get(user) != name})
@@ -113,7 +113,7 @@ class Both:
         return {each.number: each.label for each in self.it.people()}
 
     def check(self) -> None:
-        """Who is there, and how each is called."""
+        """Compare the people and their names."""
         everybody = set(self.own).union(*self.said)
         listed = self.listed()
         assert set(listed) == everybody
@@ -140,12 +140,12 @@ ENTER, LEAVE, TIME, TELL = ("enter", (1, "a")), ("leave", (1,)), ("time", ()), (
 
 
 def hear(process: int, **names: str) -> Act:
-    """`hear(0, u1="a")`: who is in that process."""
+    """`hear(0, u1="a")`: a report of process 0 with user 1, named "a"."""
     return "hear", (process, {int(user[1:]): name for user, name in names.items()}, 0)
 
 
 def acts_of(text: str) -> list[Act]:
-    """`enter1 rename1 tell` is a connection of user 1, which then has another name, and a notice."""
+    """`enter1 rename1 tell`: a connection of user 1 enters and changes its name; then a notice is sent."""
     found: list[Act] = []
     for word in text.split():
         act, user = word.rstrip("01234"), int(word[-1]) if word[-1].isdigit() else None
@@ -154,19 +154,19 @@ def acts_of(text: str) -> list[Act]:
     return found
 
 
-@example([ENTER, hear(0, u1="a"), LEAVE, TELL, hear(0), TELL], 3, False)  # there is no departure before the last
+@example([ENTER, hear(0, u1="a"), LEAVE, TELL, hear(0), TELL], 3, False)  # the person leaves with the last process
 @example([hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0), TELL], MAX_NAMED_MEMBERS, False)  # another name is told
 @example(
     [hear(0, u1="a"), hear(1, u1="b"), TELL, hear(0, u1="a", u2="c"), TELL], MAX_NAMED_MEMBERS, False
-)  # and not without it
+)  # no notice without a change
 @example([ENTER, hear(0, u1="b"), TELL, LEAVE, hear(0), TELL], 3, False)
 @example([ENTER, hear(0, u1="b"), ("rename", (1, "c")), TELL], MAX_NAMED_MEMBERS, False)  # the last name counts
 @example(
     [ENTER, ("lose", (1,)), hear(0, u1="a"), TIME, TIME, TIME, TELL], MAX_NAMED_MEMBERS, False
-)  # a reload from here to there
+)  # a reload that reaches another process
 @example(
     [("hear", (0, {1: "a"}, 0)), ("hear", (2, {1: "a"}, 2)), TELL, ("hear", (2, {}, 2))], 3, False
-)  # another process still names the person: nothing is to be told
+)  # another process still names the person: no notice
 @example([ENTER, ENTER, ("enter", (1, "b")), hear(0, u1="a"), TELL, ENTER], 3, False)  # the name shown already
 @example(acts_of("enter1 enter1 enter1 tell leave1 leave1 tell leave1 tell"), MAX_NAMED_MEMBERS, True)  # present once
 @example(acts_of("enter1 tell enter2 leave2 leave1 enter1 tell"), MAX_NAMED_MEMBERS, True)  # came and went in between
@@ -179,11 +179,11 @@ def acts_of(text: str) -> list[Act]:
 @example(acts_of("enter0 enter1 tell enter2 enter3 leave0 leave1 tell enter4 tell"), 3, True)  # not half the names
 @given(st.lists(ACT, min_size=8, max_size=60), st.sampled_from([3, MAX_NAMED_MEMBERS]), st.booleans())
 def test_against_sets(acts: list[Act], named_room: int, alone: bool) -> None:
-    """Who listens knows who is there and how each is called, unless it was told a count; so does who asks between."""
+    """A listener knows all people and their names unless it is told a count; so does a client that asks between."""
     both = Both(alone=alone)
-    known: list[dict[int, object]] = [{}]  # what clients know who listen to names; none when only a count was told
-    touched: set[int] = set()  # who came, went or changed names since the last telling
-    may_count = must_count = False  # only the count is to be told
+    known: list[dict[int, object]] = [{}]  # what listeners know; empty after a count
+    touched: set[int] = set()  # who came, went or changed names since the last notice
+    may_count = must_count = False  # only the count is told
     with (
         mock.patch.object(presence_module, "MAX_NAMED_MEMBERS", named_room),
         mock.patch.object(module, "MAX_NAMED_MEMBERS", named_room),
@@ -210,19 +210,19 @@ def test_against_sets(acts: list[Act], named_room: int, alone: bool) -> None:
             both.forget_the_gone()
             both.check()
             is_noted = not alone and both.own != own
-            assert bool(both.noted) == is_noted, "the others are told of those here, and only if they changed"
+            assert bool(both.noted) == is_noted, "a report names the people here, and only after a change"
             listed = both.listed()
             changed = {user for user in {*before, *listed} if before.get(user) != listed.get(user)}
             touched |= changed
             if changed or unnamed != both.unnamed:
-                most = max(size + (act == "become"), len(both.it))  # the one comes before the other goes
+                most = max(size + (act == "become"), len(both.it))  # the new one enters before the old one leaves
                 may_count |= most > named_room or any([*unnamed, *both.unnamed])
                 must_count |= unnamed != both.unnamed or (act != "hear" and len(both.it) > named_room)
             assert both.it.changed == bool(touched or must_count)
             known.append(listed)
 
 
-def test_those_who_are_elsewhere_already_are_nothing_to_tell() -> None:
+def test_people_already_elsewhere_make_no_notice() -> None:
     it = ClusterPresence("lobby", lambda name: None)
     for users in ({1, 2}, {2, 3}):
         it.begin_with(RemotePeople({user: Principal(user, ELSEWHERE) for user in users}, 0))
@@ -230,8 +230,8 @@ def test_those_who_are_elsewhere_already_are_nothing_to_tell() -> None:
     assert (len(it), it.here, it.changed) == (3, False, False)
 
 
-def test_a_person_costs_the_same_where_there_are_other_processes() -> None:
-    """A second entry for each person here was a tenth of what an idle connection costs."""
+def test_a_person_costs_the_same_with_other_processes() -> None:
+    """A second entry for each person here would be a tenth of the cost of an idle connection."""
     people = [Principal(number, HERE) for number in range(10_000)]
 
     def bytes_each(presence: Presence) -> float:
@@ -245,14 +245,14 @@ def test_a_person_costs_the_same_where_there_are_other_processes() -> None:
     assert bytes_each(ClusterPresence("lobby", lambda name: None)) - bytes_each(Presence()) < 5
 
 
-def test_a_join_looks_nobody_up_but_the_one_who_joins() -> None:
-    """A hundred thousand names elsewhere are no work for those who come and go here."""
+def test_a_join_looks_up_only_its_own_person() -> None:
+    """A hundred thousand names elsewhere are no work for joins and leaves here."""
 
     class Names(dict[int, Principal]):
-        """Cannot be walked through."""
+        """A dict that fails when it is iterated."""
 
         def __iter__(self) -> object:  # type: ignore[override]
-            raise AssertionError("walked through")
+            raise AssertionError("iterated")
 
         items = keys = values = __iter__  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""A log that another process writes to as well: nothing is missed, doubled or out of order, whatever the hints say."""
+"""A log that another process writes to as well: no record is missed, doubled or out of order, whatever the hints."""
 
 from collections.abc import AsyncIterator
 
@@ -11,7 +11,7 @@ from tests.support.chatting import Chatting, chatting
 from tests.support.groups import append
 from tests.support.scripted import HERE
 
-#: Seconds within which a hint that was lost is made up for.
+#: Seconds within which a lost hint is made up for.
 SOON = 2 * COMPARE_INTERVAL
 ENDLESS_MS = 1 << 40
 
@@ -30,7 +30,7 @@ def change(kind: Kind, target: int, text: str = "", *, on: bool = True) -> Draft
 # -- hints ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_hint_has_the_room_read_and_everybody_told(shared: Chatting) -> None:
+async def test_after_a_hint_the_room_is_read_and_all_members_are_told(shared: Chatting) -> None:
     ann, bob = shared.peer(), shared.peer()
     await shared.join(ann, "lobby")
     await shared.poll(bob, "lobby")
@@ -40,7 +40,7 @@ async def test_a_hint_has_the_room_read_and_everybody_told(shared: Chatting) -> 
     assert bob.answers == [[("lobby", 0)]]
 
 
-async def test_rooms_beyond_one_comparison_have_their_turn(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rooms_beyond_one_comparison_are_in_the_next(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.follower.MAX_READ", 2)
     peers = {name: shared.peer() for name in ("a", "b", "c", "d", "e")}
     for name, peer in peers.items():
@@ -50,8 +50,8 @@ async def test_rooms_beyond_one_comparison_have_their_turn(shared: Chatting, mon
     assert all(peer.offsets(name) == [1] for name, peer in peers.items())
 
 
-async def test_what_comes_between_our_own_is_read_first(shared: Chatting) -> None:
-    """Each once, in order, although our news is all that is heard."""
+async def test_records_of_others_between_our_own_are_read_first(shared: Chatting) -> None:
+    """Each record is told once and in order, although only our own news arrives."""
     [ann] = await shared.members(1)
     await shared.publish("lobby", "one")
     shared.elsewhere_said("lobby", "two", "three")
@@ -61,8 +61,8 @@ async def test_what_comes_between_our_own_is_read_first(shared: Chatting) -> Non
     assert ann.offsets("lobby") == [1, 2, 3, 4, 5, 6]
 
 
-async def test_news_that_is_late_is_not_told_twice(shared: Chatting) -> None:
-    """A hint had the room read beyond a record of our own before its news came."""
+async def test_late_news_is_not_told_twice(shared: Chatting) -> None:
+    """After a hint the room is read beyond a record of our own, and then its news arrives."""
     [ann] = await shared.members(1)
     records = shared.log.commit_elsewhere([Draft("lobby", "u_1", "Ann", "ours")])
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "theirs")})
@@ -82,7 +82,7 @@ async def test_a_wrong_hint_costs_one_read_at_most(shared: Chatting, hint: int) 
     assert shared.log.reads == (hint > 2)
     await shared.publish("lobby", "three")
     assert ann.offsets("lobby") == [1, 2, 3]
-    assert shared.log.reads == (hint > 2), "and the next news is believed without one"
+    assert shared.log.reads == (hint > 2), "the next news needs no read"
 
 
 async def test_a_hint_brings_no_room_into_memory(shared: Chatting) -> None:
@@ -92,7 +92,7 @@ async def test_a_hint_brings_no_room_into_memory(shared: Chatting) -> None:
     assert shared.log.reads == 0
 
 
-async def test_hints_that_come_during_a_read_are_one_read_more(shared: Chatting) -> None:
+async def test_hints_during_a_read_are_one_more_read(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.delay, shared.log.reads = 0.2, 0
     for text in ("one", "two", "three", "four"):
@@ -109,7 +109,7 @@ async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) 
     ann = shared.peer()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: shared.join(ann, "lobby"))
-        await trio.sleep(0.7)  # the newest were looked at, and have not come yet
+        await trio.sleep(0.7)  # the newest records are read, and the answer is on its way
         shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "two")})
     await trio.sleep(0.5)
     assert ann.offsets("lobby") == [2]
@@ -123,7 +123,7 @@ async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
     assert ann.offsets("lobby") == [1]
 
 
-async def test_many_pages_are_read_on_end(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_pages_are_read_in_a_row(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.follower.FOLLOW_PAGE", 4)
     [ann] = await shared.members(1)
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", *(f"text-{number}" for number in range(30)))})
@@ -131,7 +131,7 @@ async def test_many_pages_are_read_on_end(shared: Chatting, monkeypatch: pytest.
     assert ann.offsets("lobby") == list(range(1, 31))
 
 
-async def test_what_retention_elsewhere_has_removed_is_a_gap(shared: Chatting) -> None:
+async def test_messages_removed_by_retention_elsewhere_are_a_gap(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.elsewhere_said("lobby", "one", "two", "three", "four")
     await shared.log.retain(max_messages=1, max_age_ms=0)
@@ -140,7 +140,7 @@ async def test_what_retention_elsewhere_has_removed_is_a_gap(shared: Chatting) -
     assert shared.hub.rooms["lobby"].first == 4
 
 
-async def test_a_room_that_leaves_memory_meanwhile_stays_away(shared: Chatting) -> None:
+async def test_a_room_that_leaves_memory_during_a_read_stays_out(shared: Chatting) -> None:
     [ann] = await shared.members(1)
     shared.log.delay = 100.0
     shared.hub.heard({"lobby": shared.elsewhere_said("lobby", "one")})
@@ -164,11 +164,11 @@ async def test_alone_the_log_is_never_read_for_news(it: Chatting) -> None:
     assert it.log.reads == 0
 
 
-# -- what others alter ------------------------------------------------------------------------------------------------
+# -- changes by other processes ---------------------------------------------------------------------------------------
 
 
 def note_encoded(it: Chatting) -> list[Record]:
-    """The records that are put into words from now on."""
+    """The records that are encoded from now on."""
     encoded: list[Record] = []
     encode = it.encoder.message
 
@@ -181,7 +181,7 @@ def note_encoded(it: Chatting) -> list[Record]:
 
 
 @pytest.mark.parametrize(("kind", "text"), [(Kind.EDIT, "corrected"), (Kind.DELETE, ""), (Kind.REACTION, "")])
-async def test_what_others_alter_is_altered_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
+async def test_a_change_elsewhere_is_made_in_the_ring(shared: Chatting, kind: Kind, text: str) -> None:
     encoded = note_encoded(shared)
     await shared.publish("lobby", "secret", "other")
     await shared.members(1)
@@ -194,8 +194,8 @@ async def test_what_others_alter_is_altered_in_the_ring(shared: Chatting, kind: 
     assert (b"secret" in late.wire) == (kind is Kind.REACTION)
 
 
-async def test_a_deletion_holds_although_what_others_wrote_before_it_is_not_here_yet(shared: Chatting) -> None:
-    """It was acknowledged, and the ring gave the text to all who came until the log had been read."""
+async def test_a_deletion_holds_before_earlier_records_of_others_are_read(shared: Chatting) -> None:
+    """After its acknowledgement the ring must not give the text to a member, though the log is not read yet."""
     await shared.publish("lobby", "secret", "other")
     [ann] = await shared.members(1)
     shared.log.delay = 1.0
@@ -208,7 +208,7 @@ async def test_a_deletion_holds_although_what_others_wrote_before_it_is_not_here
     assert (late.reached("lobby"), ann.reached("lobby")) == (4, 4)
 
 
-async def test_a_reaction_that_others_take_away_is_away_in_the_ring(shared: Chatting) -> None:
+async def test_a_reaction_removed_elsewhere_is_removed_in_the_ring(shared: Chatting) -> None:
     await shared.publish("lobby", "one")
     await append(shared.log, change(Kind.REACTION, 1))
     await shared.members(1)
@@ -218,10 +218,10 @@ async def test_a_reaction_that_others_take_away_is_away_in_the_ring(shared: Chat
     assert [(record.offset, record.state) for record in encoded] == [(3, None), (1, None)]
 
 
-async def test_results_of_searches_are_forgotten_where_others_alter_something(
+async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
     shared: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of messages that the ring does not have any more."""
+    """Also results with messages that have left the ring."""
     forgotten: list[str] = []
     monkeypatch.setattr(shared.hub._follower, "_note_altered", forgotten.extend)
     await shared.publish("lobby", "one", "two")
@@ -236,7 +236,7 @@ async def test_results_of_searches_are_forgotten_where_others_alter_something(
 
 
 @pytest.mark.parametrize("then", [Kind.EDIT, Kind.DELETE])
-async def test_the_text_of_an_earlier_edit_is_gone_as_well(shared: Chatting, then: Kind) -> None:
+async def test_the_text_of_an_earlier_edit_is_removed_as_well(shared: Chatting, then: Kind) -> None:
     await shared.publish("lobby", "one")
     await append(shared.log, change(Kind.EDIT, 1, "password"))
     await shared.members(1)
@@ -260,8 +260,8 @@ async def test_many_reactions_are_one_read_of_the_ring(shared: Chatting) -> None
     assert shared.log.reads <= 3
 
 
-async def test_a_read_under_way_does_not_show_what_others_delete(shared: Chatting) -> None:
-    """It looked before, and would be told behind the deletion: its reader would show the text for ever."""
+async def test_a_running_read_does_not_return_a_text_deleted_elsewhere(shared: Chatting) -> None:
+    """The read precedes the deletion and its answer follows it, so its client would show the text for ever."""
     await shared.publish("lobby", "secret", *("text",) * 70)
     await shared.members(1)
     room = shared.hub.rooms["lobby"]
@@ -281,8 +281,8 @@ async def test_a_read_under_way_does_not_show_what_others_delete(shared: Chattin
     assert room.last == 72
 
 
-async def test_our_own_alterations_are_newer_than_a_read_under_way(shared: Chatting) -> None:
-    """A page was looked at, then we deleted one of its messages, and then it came."""
+async def test_our_own_changes_are_newer_than_a_running_read(shared: Chatting) -> None:
+    """The log is read, then one of the messages is deleted here, and then the page arrives."""
     ann, late = shared.peer(), shared.peer()
     await shared.join(ann, "lobby")
     shared.log.delay = 0.1
@@ -295,8 +295,8 @@ async def test_our_own_alterations_are_newer_than_a_read_under_way(shared: Chatt
     assert b"secret" not in late.wire
 
 
-async def test_what_we_delete_is_not_shown_by_a_read_though_an_older_one_ends_later(shared: Chatting) -> None:
-    """A look at what an edit has altered is on its way, the deletion is told, and then the look arrives."""
+async def test_a_text_deleted_here_is_in_no_read_though_an_older_read_ends_later(shared: Chatting) -> None:
+    """The read of an edited message is on its way, the deletion is told, and then the read arrives."""
     await shared.publish("lobby", "one")
     await shared.members(1)
     found: list[str] = []
@@ -309,20 +309,20 @@ async def test_what_we_delete_is_not_shown_by_a_read_though_an_older_one_ends_la
     shared.hub.heard({"lobby": 2})
     async with trio.open_nursery() as nursery:
         await trio.sleep(2.4)
-        nursery.start_soon(read)  # looks at 3.4
+        nursery.start_soon(read)  # reads at 3.4
         await trio.sleep(0.1)
         shared.hub.news(edited)
-        await trio.sleep(1.0)  # the look at what was altered was at 3, and arrives at 4
+        await trio.sleep(1.0)  # the edited message is read at 3, and the answer arrives at 4
         shared.hub.news(shared.log.commit_elsewhere([change(Kind.DELETE, 1)]))
         assert shared.hub.rooms["lobby"].last == 3
     assert found == [""]
 
 
-# -- places that are ahead --------------------------------------------------------------------------------------------
+# -- cursors that are ahead -------------------------------------------------------------------------------------------
 
 
-async def test_a_place_that_is_ahead_is_reached(shared: Chatting) -> None:
-    """Somebody comes with the cursor of another process, before any hint."""
+async def test_a_cursor_that_is_ahead_is_reached(shared: Chatting) -> None:
+    """A client brings the cursor of another process before any hint."""
     await shared.publish("lobby", "one")
     async with shared.hub.using("lobby", HERE) as room:
         last = shared.elsewhere_said("lobby", "two", "three")
@@ -334,7 +334,7 @@ async def test_a_place_that_is_ahead_is_reached(shared: Chatting) -> None:
         assert (room.last, shared.log.reads) == (last, 1), "the log knows no such record"
 
 
-async def test_many_that_are_ahead_share_one_read(shared: Chatting) -> None:
+async def test_many_cursors_that_are_ahead_share_one_read(shared: Chatting) -> None:
     await shared.publish("lobby", "one")
     async with shared.hub.using("lobby", HERE) as room, trio.open_nursery() as nursery:
         shared.log.delay, shared.log.reads = 0.1, 0

@@ -1,4 +1,4 @@
-"""Rooms in memory: loading, joining, rooms in which nothing was ever said, and leaving memory again."""
+"""Rooms in memory: loading, joining, rooms without messages, and eviction."""
 
 import gc
 import sys
@@ -16,7 +16,7 @@ from chatserver.log.interface import Draft, LogError, Stored
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import HERE, Peer
 
-#: Bytes of an unwritten room with one person in it, all told: three times what a ring adds to it.
+#: All bytes of a room without messages and with one person: three times what a ring would add.
 ROOM_BYTES = 2_500
 
 
@@ -33,7 +33,7 @@ async def test_a_room_has_its_newest_messages_from_the_start() -> None:
             assert it.hub.room("lobby") is room
 
 
-async def test_news_while_loading_is_neither_lost_nor_told_twice(it: Chatting) -> None:
+async def test_news_during_a_load_is_neither_lost_nor_told_twice(it: Chatting) -> None:
     await it.publish("lobby", "one", "two")
     it.log.delay = 1.0
     peer = it.peer()
@@ -46,7 +46,7 @@ async def test_news_while_loading_is_neither_lost_nor_told_twice(it: Chatting) -
     assert peer.offsets("lobby") == [1, 2, 3, 4, 5, 6, 7]
 
 
-async def test_a_failed_load_is_told_to_all_and_tried_again_by_the_next(it: Chatting) -> None:
+async def test_a_failed_load_fails_for_all_and_the_next_tries_again(it: Chatting) -> None:
     it.log.delay, it.log.failing_reads = 1.0, 1
     failed: list[LogError] = []
 
@@ -64,12 +64,12 @@ async def test_a_failed_load_is_told_to_all_and_tried_again_by_the_next(it: Chat
     await it.members(1)
 
 
-async def test_retention_while_loading_is_not_forgotten(it: Chatting) -> None:
+async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
     await it.publish("lobby", *["hi"] * 10)
     it.log.delay = 1.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.load, "lobby")
-        await trio.sleep(1.5)  # the head was read; its answer is on its way
+        await trio.sleep(1.5)  # the head is read, and the answer is on its way
         it.hub.retained(await it.log.retain(max_messages=3, max_age_ms=0))
     assert it.hub.rooms["lobby"].first == 8
 
@@ -77,20 +77,20 @@ async def test_retention_while_loading_is_not_forgotten(it: Chatting) -> None:
 # -- members ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_member_hears_what_comes_after_its_place_once(it: Chatting) -> None:
+async def test_a_member_gets_each_message_after_its_cursor_once(it: Chatting) -> None:
     await it.publish("lobby", "one", "two", "three")
     now, before = it.peer(), it.peer()
     await it.join(now, "lobby")
     await it.join(before, "lobby", back=2)
     await it.publish("lobby", "four")
-    it.hub.news(await it.log.latest("lobby", 1))  # a record that was read already
+    it.hub.news(await it.log.latest("lobby", 1))  # a record that is in the ring already
     await it.until_idle()
     assert now.offsets("lobby") == [4]
     assert before.offsets("lobby") == [2, 3, 4]
     assert it.hub.broadcaster.delivered == 1 + 3
     ring = it.hub.rooms["lobby"].ring
     assert ring is not None
-    assert ring.first == 1, "and the ring is as it was"
+    assert ring.first == 1, "the ring is unchanged"
 
 
 async def test_leaving_twice_is_harmless_and_final(it: Chatting) -> None:
@@ -112,16 +112,16 @@ async def test_an_empty_room_stays_for_a_while_and_leaves(it: Chatting) -> None:
     room = member.room
     for _ in range(2):
         await trio.sleep(EMPTY_ROOM_SECONDS * 3)
-        assert it.hub.room("lobby") is room, "somebody is in it"
+        assert it.hub.room("lobby") is room, "a member is in it"
         it.leave(member)
         await trio.sleep(EMPTY_ROOM_SECONDS - 2)
-        member = await it.join(it.peer(), "lobby")  # in time to find the ring
+        member = await it.join(it.peer(), "lobby")  # before the ring is dropped
     it.leave(member)
     await trio.sleep(EMPTY_ROOM_SECONDS + 2)
     assert it.hub.rooms == {}
     async with it.hub.using("lobby", HERE) as room:
         await trio.sleep(EMPTY_ROOM_SECONDS * 3)
-        assert it.hub.room("lobby") is room, "it is used"
+        assert it.hub.room("lobby") is room, "the room is in use"
 
 
 async def test_rooms_that_do_not_exist_do_not_fill_memory(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
         await it.load(f"room-{number}")
     it.hub.tick()
     await it.until_idle()
-    assert len(it.hub.rooms) == 100, "they are used in a moment"
+    assert len(it.hub.rooms) == 100, "new rooms are not evicted at once"
     member = await it.join(it.peer(), "room-99")
     await it.load("other", network="192.0.2.2")
     await trio.sleep(3.0)
@@ -154,10 +154,10 @@ async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
     assert it.hub.registry._empty_of_network == {}
 
 
-async def test_who_was_in_a_room_alone_does_not_hold_it_in_memory(
+async def test_a_closed_connection_alone_in_a_room_does_not_keep_it(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each room of a client that is in a hundred stayed for `presence_grace` after it, although nobody saw that."""
+    """Otherwise a hundred rooms of one client stay for `presence_grace`, although no member sees the presence."""
     monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 1)
     peer, friend = it.peer(), it.peer()
     for name in ("first", "second", "third"):
@@ -169,7 +169,7 @@ async def test_who_was_in_a_room_alone_does_not_hold_it_in_memory(
     assert set(it.hub.rooms) == {"first", "third"}
     assert set(it.hub.housekeeping.leasing()) == set(it.hub.rooms.values())
     assert len(it.hub.rooms["first"].presence) == 1
-    assert len(it.hub.rooms["third"].presence) == 2, "somebody sees it"
+    assert len(it.hub.rooms["third"].presence) == 2, "a member sees it"
     await it.join(it.peer(), "second")
     assert it.hub.rooms["second"].last == 1
     it.sink.die(friend)
@@ -178,7 +178,7 @@ async def test_who_was_in_a_room_alone_does_not_hold_it_in_memory(
     assert it.hub.housekeeping.leasing() == []
 
 
-async def test_a_room_that_was_written_to_or_told_as_its_time_came_leaves_too(
+async def test_a_room_with_a_commit_or_a_broadcast_at_its_time_leaves_later(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
@@ -202,7 +202,7 @@ async def test_a_room_that_was_written_to_or_told_as_its_time_came_leaves_too(
 
 
 async def test_members_and_waiters_are_freed_without_the_collector(it: Chatting) -> None:
-    """They are not tracked: a cycle would stay for ever, and `gc` would not tell."""
+    """The garbage collector does not track them: it would neither free a cycle nor report it."""
     peer = it.peer()
     member = await it.join(peer, "lobby")
     it.leave(member)
@@ -216,12 +216,12 @@ async def test_members_and_waiters_are_freed_without_the_collector(it: Chatting)
     assert member.connection is None
 
 
-async def test_statistics_look_at_no_room(it: Chatting) -> None:
-    """There may be 100,000, and anybody may ask."""
+async def test_statistics_visit_no_room(it: Chatting) -> None:
+    """There may be 100,000 rooms, and any client may ask."""
 
     class Unseen(dict[str, Room]):
         def values(self) -> NoReturn:
-            raise AssertionError("walked over")
+            raise AssertionError("iterated")
 
         __iter__ = items = values
 
@@ -235,7 +235,7 @@ async def test_statistics_look_at_no_room(it: Chatting) -> None:
     assert it.hub.statistics() == {"rooms": 2, "members": 0, "waiters": 0, "published": 1, "kept": 0}
 
 
-# -- rooms in which nothing was ever said -----------------------------------------------------------------------------
+# -- rooms without messages -------------------------------------------------------------------------------------------
 
 
 async def test_no_ring_before_the_first_message(it: Chatting) -> None:
@@ -256,7 +256,7 @@ def with_people(it: Chatting) -> list[str]:
     return [room.name for room in it.hub.registry.unwritten(10) if room.presence]
 
 
-async def test_they_are_listed_while_somebody_is_there(it: Chatting) -> None:
+async def test_rooms_without_messages_are_listed_while_they_have_members(it: Chatting) -> None:
     await it.publish("lobby", "hi")
     member = await it.join(it.peer(), "den")
     await it.members(1)
@@ -272,7 +272,7 @@ async def test_they_are_listed_while_somebody_is_there(it: Chatting) -> None:
     assert it.hub.registry._unwritten == {}
 
 
-async def test_rooms_that_a_network_leaves_in_masses_hide_none_of_them(
+async def test_many_rooms_left_by_a_network_hide_no_room_with_members(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "MAX_EMPTY", 2)
@@ -285,8 +285,8 @@ async def test_rooms_that_a_network_leaves_in_masses_hide_none_of_them(
     assert with_people(it) == ["den", "nobody-19"]
 
 
-async def test_what_one_costs() -> None:
-    """Names are free, and a hundred made up for each connection are what it costs then."""
+async def test_the_memory_of_a_room_without_messages() -> None:
+    """Each connection may make a hundred such rooms, so their memory is part of its cost."""
     async with chatting(max_rooms=100_000) as it:
         await it.join(it.peer(), "warm")
         gc.collect()

@@ -1,4 +1,4 @@
-"""Publishers that are ahead of a room's members are paused, and resumed whatever becomes of room, log or publisher."""
+"""Publishers ahead of a room's members are paused, and resumed whatever happens to room, log or publisher."""
 
 from collections.abc import AsyncIterator
 
@@ -11,14 +11,14 @@ from tests.support.scripted import Peer
 
 @pytest.fixture
 async def it() -> AsyncIterator[Chatting]:
-    """With a ring of which more than half is too far ahead, and a member in it."""
+    """A hub with a small ring and one member. A publisher is paused when it is ahead by over half the ring."""
     async with chatting(ring_messages=10) as found:
         await found.join(found.peer(), "lobby")
         yield found
 
 
 def publish(it: Chatting, publisher: Peer, count: int, *, key: str | None = None) -> list[Stored | LogError]:
-    """So many messages in one group, and what was answered; who is ahead is paused."""
+    """Publish `count` messages in one group and pause a publisher that is ahead. Returns the answers."""
     answers: list[Stored | LogError] = []
     with it.together():
         for _ in range(count):
@@ -33,7 +33,7 @@ def paused(it: Chatting) -> list[object]:
     return list(it.hub.rooms["lobby"].paused or ())
 
 
-async def test_who_is_ahead_by_half_a_ring_is_paused_and_resumed(it: Chatting) -> None:
+async def test_a_publisher_ahead_by_half_a_ring_is_paused_and_resumed(it: Chatting) -> None:
     listener, publisher = it.peer(), it.peer()
     await it.join(listener, "lobby")
     publish(it, publisher, 5)
@@ -47,7 +47,7 @@ async def test_who_is_ahead_by_half_a_ring_is_paused_and_resumed(it: Chatting) -
     assert listener.gaps("lobby") == []
 
 
-async def test_nobody_goes_on_before_the_members_were_offered_everything(
+async def test_publishers_resume_after_the_members_were_offered_everything(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
@@ -72,24 +72,24 @@ async def test_bytes_count_as_well() -> None:
         assert not room.congested
 
 
-async def test_a_room_without_members_pauses_nobody(it: Chatting) -> None:
+async def test_a_room_without_members_pauses_no_publisher(it: Chatting) -> None:
     (member,) = it.hub.rooms["lobby"].members
     it.leave(member)
     publish(it, it.peer(), 50)
     assert paused(it) == []
     await it.until_idle()
     await it.members(1)
-    assert not it.hub.rooms["lobby"].congested, "what was said before it came"
+    assert not it.hub.rooms["lobby"].congested, "messages from before the member's join do not count"
 
 
-async def test_what_was_loaded_with_a_room_pauses_nobody(it: Chatting) -> None:
+async def test_messages_loaded_with_a_room_pause_no_publisher(it: Chatting) -> None:
     await it.publish("other", *["hi"] * 10)
     await it.join(it.peer(), "other")
     assert not it.hub.rooms["other"].congested
 
 
-async def test_a_publisher_that_is_gone_is_forgotten(it: Chatting) -> None:
-    """Acting on its connection raised out of the task that told all rooms: the process ended."""
+async def test_a_closed_publisher_is_not_resumed(it: Chatting) -> None:
+    """A step on its closed connection would raise in the task of all broadcasts and end the process."""
     gone, unforgotten, waits = it.peer(), it.peer(), it.peer()
     for publisher in (gone, unforgotten, waits):
         publish(it, publisher, 8)
@@ -123,7 +123,7 @@ async def test_a_fault_in_resuming_one_costs_only_that_one(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("key", [None, "k"])
 async def test_a_failing_log_and_repeated_keys_resume_too(it: Chatting, key: str | None) -> None:
-    """There is no news and no broadcast: somebody else has to."""
+    """Without news there is no broadcast that resumes them."""
     publisher = it.peer()
     it.log.failing_commits = int(key is None)
     answers = publish(it, publisher, 8, key=key)
@@ -151,7 +151,7 @@ async def test_a_fault_in_answering_one_leaves_no_other_paused(it: Chatting) -> 
     assert (publisher.resumed, room.pending) == (1, 0)
 
 
-async def test_when_the_last_member_leaves_nobody_is_left_to_wait_for(it: Chatting) -> None:
+async def test_publishers_resume_when_the_last_member_leaves(it: Chatting) -> None:
     publisher = it.peer()
     publish(it, publisher, 8)
     assert paused(it) == [publisher]
@@ -160,8 +160,8 @@ async def test_when_the_last_member_leaves_nobody_is_left_to_wait_for(it: Chatti
     assert publisher.resumed == 1
 
 
-async def test_a_member_that_takes_nothing_holds_no_publisher_up(it: Chatting) -> None:
-    """Offered is enough: it keeps its place, and reads the log if the ring has gone on."""
+async def test_a_member_that_takes_nothing_delays_no_publisher(it: Chatting) -> None:
+    """An offer is enough: the member keeps its cursor, and is fed from the log if the ring has moved on."""
     await it.join(it.peer(space=0), "lobby")
     publisher = it.peer()
     for round_ in range(1, 6):
@@ -170,7 +170,7 @@ async def test_a_member_that_takes_nothing_holds_no_publisher_up(it: Chatting) -
         assert publisher.resumed == round_
 
 
-async def test_a_busy_log_says_so_and_counts_nothing(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_busy_log_refuses_and_counts_nothing(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 2)
     with it.together():
         publish(it, it.peer(), 2)

@@ -1,4 +1,4 @@
-"""Reads that are under way when something is altered, and that several share."""
+"""Shared reads of the log, and changes of messages during a read."""
 
 import trio
 import trio.testing
@@ -19,7 +19,7 @@ def edit(target: int, text: str) -> Draft:
 
 
 async def test_a_deletion_during_a_read_is_in_its_answer(it: Chatting) -> None:
-    """All who share the read get it, and none later; a read of another room does not change."""
+    """All sharers of the read see the deletion, no later read does, and a read of another room is unchanged."""
     await it.publish("lobby", "one", "secret", "three")
     await it.publish("ops", "one", "two")
     it.log.delay = 1.0
@@ -55,8 +55,8 @@ async def test_an_edit_that_is_replaced_during_a_read_has_no_text_in_its_answer(
     assert found == ["better", ""]
 
 
-def test_what_is_noted_of_a_room_is_put_on_top_of_what_was_read() -> None:
-    """Of one room, while somebody reads it."""
+def test_changes_noted_during_a_read_are_applied_to_its_records() -> None:
+    """Changes are noted for one room, and only during a read of it."""
     reader = LogReader(ControlledLog())
     records = [Record("lobby", offset, 0, "u_1", "Ann", "password") for offset in (1, 2, 3)]
     with reader.altered_meanwhile("lobby") as meanwhile:
@@ -67,8 +67,8 @@ def test_what_is_noted_of_a_room_is_put_on_top_of_what_was_read() -> None:
     assert len(reader) == 0
 
 
-def test_what_was_read_after_a_later_edit_stays() -> None:
-    """Of a shared log: another process has edited again before the read, and its record is not here yet."""
+def test_a_record_read_after_a_later_edit_is_kept() -> None:
+    """With a shared log, another process edits again before the read, and its record is not known here yet."""
     first = Record("lobby", 1, 0, "u_1", "Ann", "first", state=State(edited=1, edit=2))
     later = replace(first, text="later", state=State(edited=2, edit=3))
     gone = replace(first, text="", state=State(deleted=True))
@@ -78,8 +78,8 @@ def test_what_was_read_after_a_later_edit_stays() -> None:
         assert meanwhile.up_to_date([later, gone, replace(first, text="plain", state=None)]) == [later, gone, first]
 
 
-async def test_a_room_is_loaded_without_what_is_deleted_meanwhile(it: Chatting) -> None:
-    """It had the text until the deletion's own record was read, and gave it to all who came meanwhile."""
+async def test_a_room_is_loaded_without_a_text_deleted_during_the_load(it: Chatting) -> None:
+    """Otherwise the room gives the text to members until the record of the deletion is read."""
     await it.publish("lobby", "one", "secret")
     it.log.delay = 1.0
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""Memory over all rooms: who gives it up when there is too much, and how many rooms there may be."""
+"""Memory of all rooms: which rooms release it over the budget, and how many rooms there may be."""
 
 from itertools import count
 
@@ -13,7 +13,7 @@ from chatserver.log.interface import LogError
 from tests.support.chatting import Chatting, chatting
 from tests.support.steps import StepCounts
 
-#: A text of which a few fill the small budget of these tests.
+#: A few of these texts fill the small budget of these tests.
 LONG = "x" * 1_000
 
 
@@ -27,7 +27,7 @@ def network(number: int) -> str:
     return f"198.51.100.{number}"
 
 
-async def test_empty_rooms_go_first_the_oldest_before_the_others() -> None:
+async def test_empty_rooms_are_evicted_first_the_oldest_before_the_others() -> None:
     async with chatting(all_rings_bytes=60_000) as it:
         await it.join(it.peer(), "mine")
         for name in ("mine", "a", "b", "c", "d"):
@@ -41,7 +41,7 @@ async def test_empty_rooms_go_first_the_oldest_before_the_others() -> None:
 
 
 async def test_then_every_room_keeps_its_share() -> None:
-    """Slow members read the rest from the log: none loses a message, and small rooms keep what they have."""
+    """Slow members read the rest from the log without loss, and small rooms keep their messages."""
     async with chatting(all_rings_bytes=40_000) as it:
         large = [f"large-{index}" for index in range(4)]
         peers = {name: it.peer() for name in (*large, "small")}
@@ -59,8 +59,8 @@ async def test_then_every_room_keeps_its_share() -> None:
 
 
 async def test_many_rooms_are_cut_or_evicted_a_few_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message that exceeded the budget had all rooms cut: one step, of 4 ms for each 10,000 of them."""
-    monkeypatch.setattr(registry_module, "perf_counter", count().__next__)  # each takes longer than a step may
+    """Cutting all rooms in one step would take 4 ms for each 10,000 of them."""
+    monkeypatch.setattr(registry_module, "perf_counter", count().__next__)  # each takes longer than a step
     async with chatting(all_rings_bytes=40_000) as it:
         for name in ("a", "b", "c", "d", "e", "f"):
             await it.join(it.peer(), name)
@@ -76,7 +76,7 @@ async def test_many_rooms_are_cut_or_evicted_a_few_in_a_step(monkeypatch: pytest
         assert it.hub.statistics()["kept"] <= 40_000
 
 
-async def test_answers_count_and_are_given_up_and_so_is_all_of_a_room_that_leaves() -> None:
+async def test_cached_answers_are_charged_and_released_also_with_their_room() -> None:
     async with chatting(all_rings_bytes=40_000) as it:
         member = await it.join(it.peer(), "lobby")
         room = member.room
@@ -95,7 +95,7 @@ async def test_answers_count_and_are_given_up_and_so_is_all_of_a_room_that_leave
         assert (it.hub.rooms, it.hub.statistics()["kept"]) == ({}, 0)
 
 
-async def test_no_more_rooms_than_there_may_be_but_an_empty_one_makes_room() -> None:
+async def test_over_max_rooms_an_empty_room_is_evicted() -> None:
     async with chatting(max_rooms=3) as it:
         await it.load("d", network=network(4))
         for number, name in enumerate("abc"):
@@ -107,8 +107,8 @@ async def test_no_more_rooms_than_there_may_be_but_an_empty_one_makes_room() -> 
         assert sorted(it.hub.rooms) == ["a", "b", "c"]
 
 
-async def test_a_room_that_only_a_lost_connection_was_in_makes_room() -> None:
-    """For `presence_grace` after thousands had dropped, nobody could open another room."""
+async def test_a_room_with_only_a_lost_connection_is_evicted() -> None:
+    """Otherwise no new room can be opened for `presence_grace` after thousands of connections are lost."""
     async with chatting(max_rooms=2) as it:
         peers = [it.peer(network=network(number)) for number in range(2)]
         for peer, name in zip(peers, "ab", strict=True):
@@ -119,14 +119,14 @@ async def test_a_room_that_only_a_lost_connection_was_in_makes_room() -> None:
         assert it.hub.housekeeping.leasing() == []
 
 
-async def test_a_network_has_a_share_of_the_rooms_and_gives_it_back_with_the_room() -> None:
-    """A network in as many rooms as it may be in keeps no other network out of a new room."""
+async def test_the_rooms_of_a_network_are_limited_until_they_are_evicted() -> None:
+    """A network at its limit does not keep other networks from new rooms."""
     async with chatting(max_rooms=2 * NETWORK_SHARE) as it:
         members = [await it.join(it.peer(), name) for name in ("a", "b")]
         with pytest.raises(RoomsFullError, match="for this network"):
             await it.join(it.peer(), "c")
         await it.join(it.peer(network=network(1)), "c")
-        await it.join(it.peer(), "c")  # it is there already, and another's
+        await it.join(it.peer(), "c")  # it is in memory already, and counts for another network
         it.leave(members[0])
         await trio.sleep(EMPTY_ROOM_SECONDS + 2)
         it.log.failing_reads = 1

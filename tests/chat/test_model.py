@@ -1,10 +1,10 @@
-"""The hub and its broadcasts against everything at once: each message once, in order, or an explicit gap.
+"""The hub and its broadcasts under random acts: each message once, in order, or an explicit gap.
 
 Random joins, leaves, publishes, changes, deaths, slow peers, partial takes, polls, retention, a slow and failing log,
-another process that writes to it. At any quiet moment, each peer that is not behind has everything (no wake-up was
-lost); in the end all have all.
+another process that writes to it. Whenever the hub is idle, each peer that is not behind has everything (no wake-up
+is lost); at the end all peers have everything.
 
-The same holds in each of several processes on one log, whatever becomes of what they tell each other.
+The same holds in each of several processes on one log, whatever happens to the messages between them.
 """
 
 import random
@@ -34,12 +34,12 @@ ACT = an_act(
     "retain slow_log fail_reads fail_commits doomed publisher publisher types types reads elsewhere elsewhere "
     "elsewhere change change slow_commits"
 )
-ACTS = st.lists(ACT, min_size=20, max_size=60)  # of lists that may be short, most have five
+ACTS = st.lists(ACT, min_size=20, max_size=60)  # without min_size most lists have five acts
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_limits() -> Iterator[None]:
-    """So that a handful of messages is thousands."""
+    """Limits that a few messages exceed."""
     with (
         mock.patch.object(catch_up_module, "READ_PAGE", 5),
         mock.patch.object(broadcast_module, "MAX_BEHIND", 20),
@@ -60,14 +60,14 @@ async def play(acts: list[Act], shared: bool) -> None:
 
 @given(ACTS, st.booleans())
 @examples(25)
-def test_everybody_gets_everything_once_and_in_order(acts: list[Act], shared: bool) -> None:
+def test_every_peer_gets_everything_once_and_in_order(acts: list[Act], shared: bool) -> None:
     trio.run(play, acts, shared, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 # -- several processes ------------------------------------------------------------------------------------------------
 
 PROCESSES = 3
-#: What the processes do to each other matters here: much is written and changed, and members of all rooms are there.
+#: Many writes and changes, and members in all rooms, so that the processes affect each other.
 WRITTEN = an_act(
     "join join join join publish publish publish change change change publisher wait wait poll leave die slow take "
     "slow_log fail_reads fail_commits slow_commits retain until_idle"
@@ -76,7 +76,7 @@ CLUSTER_ACTS = st.lists(st.tuples(st.integers(0, PROCESSES - 1), WRITTEN), min_s
 
 
 class Cluster:
-    """Processes on one log. What they tell each other may be lost, late, doubled or wrong."""
+    """Processes on one log. Messages between them may be lost, late, doubled or wrong."""
 
     def __init__(self, processes: list[Process], air: Air, dice: random.Random, nursery: trio.Nursery) -> None:
         self.players = [Play(process.it, nursery) for process in processes]
@@ -112,7 +112,7 @@ class Cluster:
         it.hub.heard(hints)
 
     async def end(self) -> None:
-        """Everything heals but the hints of records, which nobody needs."""
+        """All faults end but those of hints of records, which are not needed."""
         self._air.spoil = lambda message: [message]
         for player in self.players:
             player.heal()
@@ -128,7 +128,7 @@ class Cluster:
                 for person in room.presence.people_here(MAX_LISTED)
             }
             for process in self._processes:
-                assert process.people(name) == here, f"who is in {name} is not known everywhere"
+                assert process.people(name) == here, f"the people of {name} are not known everywhere"
         for player in self.players:
             player.leave_all()
         await trio.sleep(LONG_AFTER)
@@ -153,5 +153,5 @@ async def play_cluster(acts: list[tuple[int, Act]], seed: int) -> None:
 
 @given(CLUSTER_ACTS, st.integers(0, 1 << 16))
 @examples(15)
-def test_everybody_gets_everything_in_each_of_several_processes(acts: list[tuple[int, Act]], seed: int) -> None:
+def test_every_peer_gets_everything_in_each_of_several_processes(acts: list[tuple[int, Act]], seed: int) -> None:
     trio.run(play_cluster, acts, seed, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -1,4 +1,4 @@
-"""Who may not do what, where and for how long; and who has to go."""
+"""Sanctions: what they forbid, where and for how long, and which users are expelled."""
 
 import pytest
 
@@ -14,14 +14,14 @@ START = 1_000_000
 
 
 class Moderator(Principal, gc=False, frozen=True, eq=False):
-    """Somebody who may everything."""
+    """A moderator of all rooms."""
 
     def may(self, action: Action, room: str) -> bool:
         return True
 
 
 class House:
-    """The table, its clock, and the expulsions it asked for."""
+    """The table of sanctions, its clock, and the expulsions that it requests."""
 
     def __init__(self) -> None:
         self.now = START
@@ -48,13 +48,13 @@ class House:
         return found.sentence, found.seconds_left
 
     def listed(self, room: str, **whom: str) -> list[int]:
-        """The ids."""
+        """The ids of the listed sanctions."""
         return [each.id for part in self.it.listing(room, **whom) for each in part]
 
     def allowed(self, who: Principal, room: str = "lobby") -> list[Action]:
         counted = dict(self.it.refused)
         allowed = [action for action in Action if self.it.sanction_on(who, action, room) is None]
-        assert self.it.refused == counted, "nobody is refused by a look"
+        assert self.it.refused == counted, "a check without an attempt counts no refusal"
         return allowed
 
 
@@ -63,12 +63,12 @@ def house() -> House:
     return House()
 
 
-def test_a_mute_forbids_to_write_and_nothing_else(house: House) -> None:
+def test_a_mute_forbids_writing_only(house: House) -> None:
     house.enforce(ANN, Kind.MUTE)
     assert house.allowed(ANN) == [READ, MODERATE]
     assert house.allowed(ANN, "ops") == list(Action)
     assert house.allowed(BOB) == list(Action)
-    assert house.asked == [], "nobody has to go"
+    assert house.asked == [], "no user is expelled"
 
 
 @pytest.mark.parametrize("room", ["lobby", EVERYWHERE])
@@ -80,7 +80,7 @@ def test_a_ban_forbids_everything_in_its_room_or_in_all(house: House, room: str)
     assert house.allowed(BOB) == list(Action)
 
 
-def test_a_network_is_forbidden_to_all_who_come_from_it_but_moderators(house: House) -> None:
+def test_a_banned_network_bans_all_its_users_but_moderators(house: House) -> None:
     moderator = Moderator(3, HERE)
     house.enforce(HERE)
     assert house.allowed(ANN) == []
@@ -100,12 +100,12 @@ def test_a_network_is_forbidden_to_all_who_come_from_it_but_moderators(house: Ho
         (30 * 86_400, "30 days"),
     ],
 )
-def test_how_long_it_takes_is_said_as_people_say_it(house: House, seconds: int, words: str) -> None:
+def test_a_duration_is_written_in_words(house: House, seconds: int, words: str) -> None:
     house.enforce(ANN, Kind.BAN, seconds=seconds)
     assert house.refusal(ANN, WRITE) == (f"you are banned in lobby for another {words}", seconds)
 
 
-def test_it_ends_by_the_clock_and_says_how_long_it_takes(house: House) -> None:
+def test_a_sanction_ends_by_the_clock_and_tells_its_remaining_time(house: House) -> None:
     house.enforce(ANN, Kind.MUTE, seconds=60, reason="spam")
     assert house.refusal(ANN, WRITE) == ("you may not write in lobby for another 60 s: spam", 60.0)
     house.now += 59_500
@@ -116,32 +116,32 @@ def test_it_ends_by_the_clock_and_says_how_long_it_takes(house: House) -> None:
     assert house.listed("lobby") == []
 
 
-def test_without_an_end_there_is_no_time_to_tell(house: House) -> None:
+def test_a_sanction_without_an_end_tells_no_time(house: House) -> None:
     house.enforce(ANN, room=EVERYWHERE)
     assert house.refusal(ANN, READ) == ("you are banned here", None)
 
 
-def test_of_several_the_one_is_told_that_lasts_longest(house: House) -> None:
+def test_of_several_sanctions_the_longest_is_told(house: House) -> None:
     house.enforce(ANN, Kind.MUTE, seconds=10)
     house.enforce(ANN, Kind.MUTE, EVERYWHERE, seconds=500)
     house.enforce(ANN, Kind.BAN, seconds=100)
     assert [house.refusal(ANN, action)[1] for action in (WRITE, READ)] == [500.0, 100.0]
     assert house.it.check(ANN, READ, "ops") is None
     house.enforce(ANN, Kind.BAN)
-    assert house.refusal(ANN, WRITE)[1] is None, "for ever is longer"
+    assert house.refusal(ANN, WRITE)[1] is None, "a sanction without an end is the longest"
 
 
-def test_a_new_one_takes_the_place_of_the_last_one_like_it(house: House) -> None:
+def test_a_new_sanction_replaces_an_equal_one(house: House) -> None:
     house.enforce(ANN, Kind.MUTE, seconds=10)
     house.enforce(ANN, Kind.MUTE, EVERYWHERE)
     later = house.enforce(ANN, Kind.MUTE, seconds=20)
     assert house.listed("lobby") == [later.id]
     house.enforce(ANN, Kind.MUTE, seconds=99, id_=1)
-    assert house.listed("lobby") == [later.id], "what comes late is the earlier one"
+    assert house.listed("lobby") == [later.id], "the earlier one arrives late and is dropped"
     assert len(house.it.in_force) == 2
 
 
-def test_lifted_it_leaves_nothing_behind(house: House) -> None:
+def test_a_lifted_sanction_is_removed(house: House) -> None:
     made = [house.enforce(ANN), house.enforce(ANN, Kind.MUTE), house.enforce(ANN, room="ops"), house.enforce(HERE)]
     for each in made:
         house.it.lift(each.id)
@@ -150,7 +150,7 @@ def test_lifted_it_leaves_nothing_behind(house: House) -> None:
     assert (house.it.in_force, house.it._found) == ({}, {})
 
 
-def test_what_is_over_is_forgotten_some_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_sanctions_are_removed_a_few_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moderation_module, "SWEEP", 3)
     for number in range(1, 8):
         house.enforce(Principal(number, HERE), seconds=10 if number % 2 else 0)
@@ -165,8 +165,8 @@ def test_what_is_over_is_forgotten_some_at_a_time(house: House, monkeypatch: pyt
     assert all(each.until == 0 for each in house.it.in_force.values())
 
 
-def test_of_many_sanctions_a_few_are_looked_at_in_a_step(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list of those of one room looked at all 50,000; others may be lifted in between."""
+def test_a_listing_visits_a_few_sanctions_in_a_step(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing of one room visits all 50,000; others may be lifted between its steps."""
     monkeypatch.setattr(moderation_module, "SWEEP", 2)
     made = [house.enforce(Principal(number, HERE)) for number in range(5)]
     parts = house.it.listing("lobby")
@@ -175,7 +175,7 @@ def test_of_many_sanctions_a_few_are_looked_at_in_a_step(house: House, monkeypat
     assert [[each.id for each in part] for part in (first, *parts)] == [[5, 4], [3, 2], [1]]
 
 
-def test_the_listing_is_of_a_room_or_of_all_with_the_newest_first(house: House) -> None:
+def test_the_listing_is_of_a_room_or_of_all_newest_first(house: House) -> None:
     for whom, room in ((ANN, "lobby"), (BOB, "ops"), (HERE, EVERYWHERE)):
         house.enforce(whom, room=room)
     assert house.listed("lobby") == [1]
@@ -184,7 +184,7 @@ def test_the_listing_is_of_a_room_or_of_all_with_the_newest_first(house: House) 
     assert house.listed(EVERYWHERE, network=HERE) == [3]
 
 
-def test_after_a_restart_they_are_in_force_and_nobody_is_looked_for(house: House) -> None:
+def test_after_a_restart_sanctions_are_in_force_without_a_search(house: House) -> None:
     made = house.enforce(ANN)
     again = House()
     again.it.restore([made])
@@ -192,7 +192,7 @@ def test_after_a_restart_they_are_in_force_and_nobody_is_looked_for(house: House
     assert again.asked == []
 
 
-def test_what_was_read_from_the_log_is_adopted_but_for_what_was_made_or_lifted_here_meanwhile(house: House) -> None:
+def test_a_renewal_keeps_changes_made_here_during_the_read(house: House) -> None:
     lifted_here, _lifted_elsewhere, kept = (house.enforce(Principal(number, HERE)) for number in (5, 6, 7))
     before = set(house.it.in_force)
     house.it.lift(lifted_here.id)
@@ -200,12 +200,12 @@ def test_what_was_read_from_the_log_is_adopted_but_for_what_was_made_or_lifted_h
     made_elsewhere = House().enforce(ANN, id_=9)
     house.asked.clear()
     read = [lifted_here, kept, made_here, made_elsewhere]
-    assert len(list(house.it.renew(read, before))) == len(read) + 1, "others have a turn before each, and each lift"
+    assert len(list(house.it.renew(read, before))) == len(read) + 1, "one step for each sanction and each lift"
     assert set(house.it.in_force) == {kept.id, made_here.id, made_elsewhere.id}
     assert [each.concerns(ANN) for each in house.asked] == [True]
 
 
-def test_it_is_told_who_has_to_go(house: House) -> None:
+def test_expulsions_are_requested(house: House) -> None:
     house.enforce(ANN)
     house.enforce(HERE, room=EVERYWHERE)
     house.it.kick(BOB.face.id, "ops")
@@ -219,7 +219,7 @@ def test_it_is_told_who_has_to_go(house: House) -> None:
     assert [(each.is_from("lobby"), each.is_from("ops"), each.banned) for each in (banned, network, kicked)] == [
         (True, False, True), (True, True, True), (False, True, False),
     ]  # fmt: skip
-    assert house.it.check(BOB, READ, "ops") is None, "who was kicked may come back"
+    assert house.it.check(BOB, READ, "ops") is None, "a kicked user may return"
 
 
 def test_a_guest_is_known_by_its_number_and_others_by_their_id() -> None:

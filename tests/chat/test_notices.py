@@ -1,4 +1,4 @@
-"""Who types and how far somebody has read: told to those it may matter to, in bounded numbers, to no slow member."""
+"""Typing and read markers: told only where they matter, in bounded numbers, and to no slow member."""
 
 import pytest
 import trio
@@ -23,7 +23,7 @@ def room_of(it: Chatting, name: str = "lobby") -> Room:
 # -- typing -----------------------------------------------------------------------------------------------------------
 
 
-async def test_who_types_is_told_at_once_to_the_others_on_all_their_connections(it: Chatting) -> None:
+async def test_typing_is_told_at_once_on_all_connections_of_the_others(it: Chatting) -> None:
     ann, bob, eve = await it.members(3)
     ann_again, bob_again = Peer(ann.number), Peer(bob.number)
     for peer in (ann_again, bob_again):
@@ -42,27 +42,27 @@ async def test_typing_without_end_is_told_every_three_seconds(it: Chatting) -> N
         await trio.sleep(0.1)
     await trio.sleep(10.0)
     assert len(bob.typing("lobby")) == 4, "at 0, 3, 6 and 9 s"
-    assert room_of(it).notices is None, "nothing is kept once nobody types"
+    assert room_of(it).notices is None, "nothing is kept when typing has ended"
 
 
-async def test_many_who_type_are_told_in_one_write_a_second_and_no_more_than_a_client_names(it: Chatting) -> None:
+async def test_many_who_type_are_told_in_one_write_a_second_and_in_bounded_number(it: Chatting) -> None:
     (bob,) = await it.members(1)
     await trio.sleep(2.0)
     writes = it.sink.writes
     for number in range(100, 100 + 3 * MAX_TYPING):
         it.hub.types("lobby", person(number))
     await it.until_idle()
-    assert bob.typing("lobby") == [100], "the first at once"
+    assert bob.typing("lobby") == [100], "the first is told at once"
     await trio.sleep(NOTICE_EVERY + 0.1)
     assert bob.typing("lobby") == list(range(100, 101 + MAX_TYPING))
     assert it.sink.writes == writes + 2
     await trio.sleep(10.0)
     told = bob.typing("lobby")
     assert told == list(range(100, 100 + len(told)))
-    assert 1 + 2 * MAX_TYPING <= len(told) < 3 * MAX_TYPING, "what is older than three seconds is nothing to tell"
+    assert 1 + 2 * MAX_TYPING <= len(told) < 3 * MAX_TYPING, "typing older than three seconds is not told"
 
 
-async def test_a_room_with_too_many_members_and_an_empty_one_hear_of_nobody(
+async def test_a_room_with_too_many_members_and_an_empty_one_get_no_typing(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_TYPING_MEMBERS", 3)
@@ -79,11 +79,11 @@ async def test_a_room_with_too_many_members_and_an_empty_one_hear_of_nobody(
     assert (room_of(it).notices, "nowhere" in it.hub.rooms) == (None, False)
 
 
-async def test_a_member_that_is_behind_does_without_and_its_stream_stays_whole(it: Chatting) -> None:
+async def test_a_member_that_is_behind_gets_no_typing_and_its_stream_stays_whole(it: Chatting) -> None:
     slow, half, other = it.peer(space=0), it.peer(), it.peer()
     for peer in (slow, half, other):
         await it.join(peer, "lobby")
-    it.sink.take(slow, 13)  # what it was sent at its join
+    it.sink.take(slow, 13)  # the bytes sent at its join
     await trio.sleep(2.0)
     half.space = 5
     slow.space = 0
@@ -96,7 +96,7 @@ async def test_a_member_that_is_behind_does_without_and_its_stream_stays_whole(i
     assert [peer.reached("lobby") for peer in (slow, half, other)] == [1, 1, 1]
 
 
-async def test_a_transport_that_does_not_tell_is_written_nothing(it: Chatting) -> None:
+async def test_a_transport_without_typing_is_written_nothing(it: Chatting) -> None:
     silent = it.peer()
     await it.join(silent, "lobby", encoding=it.encoder.events)
     writes = it.sink.writes
@@ -105,8 +105,8 @@ async def test_a_transport_that_does_not_tell_is_written_nothing(it: Chatting) -
     assert it.sink.writes == writes
 
 
-async def test_rooms_share_what_is_told_in_a_second(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One client may type in a hundred rooms: the others' presence and its own typing wait for their round."""
+async def test_rooms_share_the_notices_of_a_second(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client may type in a hundred rooms; presence and the rest of its typing wait for the next rounds."""
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 20)
     watchers = {}
     for number in range(10):
@@ -121,10 +121,10 @@ async def test_rooms_share_what_is_told_in_a_second(it: Chatting, monkeypatch: p
     await trio.sleep(1.0)
     assert it.sink.writes - writes == 40
     await trio.sleep(10.0)
-    assert it.sink.writes - writes == 80, "and after three seconds it is too late"
+    assert it.sink.writes - writes == 80, "after three seconds the rest is dropped"
 
 
-async def test_a_message_pass_under_way_is_followed_by_one_for_notices(
+async def test_notices_during_a_message_pass_have_a_pass_after_it(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
@@ -145,7 +145,7 @@ async def write(it: Chatting, peer: Peer, name: str = "lobby") -> None:
     await it.until_idle()
 
 
-async def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_told(it: Chatting) -> None:
+async def test_a_message_ends_its_authors_typing_and_later_typing_is_told(it: Chatting) -> None:
     ann, bob, eve = await it.members(3)
     await trio.sleep(2.0)
     it.hub.types("lobby", eve.principal)
@@ -153,7 +153,7 @@ async def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_
     it.hub.types("lobby", ann.principal)  # waits until a second after the last notice
     await write(it, ann)
     await trio.sleep(5.0)
-    assert bob.typing("lobby") == [eve.number], "what she typed is said"
+    assert bob.typing("lobby") == [eve.number], "ann's message has ended her typing"
     it.hub.types("lobby", ann.principal)
     await it.until_idle()
     await write(it, ann)
@@ -162,7 +162,7 @@ async def test_a_message_ends_its_authors_typing_and_what_is_typed_behind_it_is_
     assert bob.typing("lobby") == [eve.number, ann.number, ann.number]
 
 
-async def test_a_message_that_comes_while_typing_is_told_is_behind_it_for_every_member(
+async def test_a_message_during_a_typing_notice_comes_after_it_for_every_member(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatserver.chat.broadcast.STEP_MEMBERS", 1)
@@ -179,7 +179,7 @@ async def test_a_message_that_comes_while_typing_is_told_is_behind_it_for_every_
 # -- read markers -----------------------------------------------------------------------------------------------------
 
 
-async def test_how_far_one_has_read_is_told_to_the_same_persons_other_connections(it: Chatting) -> None:
+async def test_a_read_marker_is_told_to_the_other_connections_of_its_user(it: Chatting) -> None:
     ann, bob = await it.members(2)
     phone = Peer(ann.number)
     await it.join(phone, "lobby")
@@ -187,7 +187,7 @@ async def test_how_far_one_has_read_is_told_to_the_same_persons_other_connection
     it.hub.moved("lobby", ann.principal, 2, ann)
     await it.until_idle()
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[], [2], []]
-    for offset in (2, 3, 1):  # of which only the last place is told, a second later
+    for offset in (2, 3, 1):  # only the last one is told, a second later
         it.hub.moved("lobby", ann.principal, offset, phone)
     await trio.sleep(5.0)
     assert [peer.reads("lobby") for peer in (ann, phone, bob)] == [[3], [2], []]
@@ -197,10 +197,10 @@ async def test_how_far_one_has_read_is_told_to_the_same_persons_other_connection
     assert room_of(it).notices is None
 
 
-async def test_markers_of_a_room_cost_what_is_written_and_a_little_for_each_member(
+async def test_markers_of_a_room_cost_their_writes_and_a_little_for_each_member(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five rooms in one round, where typing in one of them would use it up."""
+    """Five rooms fit into one round, which typing in one of them would use up."""
     monkeypatch.setattr("chatserver.chat.housekeeping.MAX_NOTICES_PER_ROUND", 5)
     readers = {}
     for number in range(10):
@@ -216,7 +216,7 @@ async def test_markers_of_a_room_cost_what_is_written_and_a_little_for_each_memb
     assert [reader.reads(name) for name, reader in readers.items()] == [[0]] * 10
 
 
-async def test_a_person_with_one_connection_costs_nobody_a_look(it: Chatting) -> None:
+async def test_a_marker_of_a_user_with_one_connection_visits_no_member(it: Chatting) -> None:
     ann, bob = await it.members(2)
     it.hub.moved("lobby", ann.principal, 0, ann)
     it.hub.moved("lobby", person(100), 0)
@@ -226,15 +226,15 @@ async def test_a_person_with_one_connection_costs_nobody_a_look(it: Chatting) ->
     assert (ann.reads("lobby"), bob.reads("lobby")) == ([], [])
 
 
-async def test_a_connection_that_is_no_member_tells_the_one_that_is(it: Chatting) -> None:
-    """It has not joined, so the one member of the same person is another connection."""
+async def test_a_marker_by_a_connection_outside_the_room_is_told_to_the_member(it: Chatting) -> None:
+    """The connection has not joined, so the one member of its user is another connection."""
     (ann,) = await it.members(1)
     it.hub.moved("lobby", ann.principal, 0)
     await it.until_idle()
     assert ann.reads("lobby") == [0]
 
 
-def test_what_one_room_keeps_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notices_kept_by_a_room_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notices_module, "MAX_READS", 3)
     notices = Notices()
     for number in range(2 * MAX_REMEMBERED):

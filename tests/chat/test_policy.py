@@ -1,4 +1,4 @@
-"""Who may do what in which room: every standing against every policy."""
+"""Rights by room: every kind of user against every policy."""
 
 import itertools
 import sys
@@ -24,7 +24,7 @@ EVERYONE, SIGNED_IN, GRANTED, MODERATORS = Audience
 
 
 def rights(who: Audience) -> Rights:
-    """Of somebody who may at most do this in `room`."""
+    """The rights of a user of this audience in `room`."""
     if who is Audience.EVERYONE:
         return OPEN.guests
     role = "moderator" if who is Audience.MODERATORS else None
@@ -32,7 +32,7 @@ def rights(who: Audience) -> Rights:
 
 
 @pytest.mark.parametrize(("who", "read", "write"), list(itertools.product(Audience, repeat=3)))
-def test_everyone_may_what_those_below_may(who: Audience, read: Audience, write: Audience) -> None:
+def test_each_audience_has_the_rights_of_those_below(who: Audience, read: Audience, write: Audience) -> None:
     access = Access(Policies([("room", RoomPolicy(read, write))]))
     for room, readers, writers in (("room", read, write), ("other", EVERYONE, EVERYONE)):
         if who is Audience.GRANTED and room == "other":
@@ -41,7 +41,7 @@ def test_everyone_may_what_those_below_may(who: Audience, read: Audience, write:
         assert found == [who.rank >= readers.rank, who.rank >= writers.rank, who is Audience.MODERATORS]
 
 
-def test_a_token_that_names_rooms_is_for_these_and_no_others() -> None:
+def test_a_token_that_names_rooms_is_valid_in_these_only() -> None:
     access = Access(Policies([("team-quiet", RoomPolicy(write=MODERATORS))]))
     ann = rights_of(None, (("team-*", "rw"), ("ops", "r"), ("drop", "w")))
     allowed = {room: [access.may(ann, action, room) for action in Action]
@@ -57,7 +57,7 @@ def test_a_token_that_names_rooms_is_for_these_and_no_others() -> None:
     }
 
 
-def test_a_moderator_of_some_rooms_is_none_elsewhere() -> None:
+def test_a_moderator_of_some_rooms_moderates_no_others() -> None:
     access = Access(Policies([("*", RoomPolicy(MODERATORS, MODERATORS))]))
     moderator = rights_of("moderator", (("team-*", "rw"), ("ops", "r")))
     assert [access.may(moderator, MODERATE, room) for room in ("team-a", "ops", "lobby", "*")] == [
@@ -73,7 +73,7 @@ def test_a_moderator_of_some_rooms_is_none_elsewhere() -> None:
     assert [each.moderates for each in told] == [("team-*",), ("*",), (), ()]
 
 
-def test_the_first_pattern_that_fits_counts() -> None:
+def test_the_first_matching_pattern_counts() -> None:
     policies = Policies(
         [("staff-all", RoomPolicy()), ("staff-*", RoomPolicy(GRANTED, GRANTED)), ("[ab]?", RoomPolicy(list=True))]
     )
@@ -85,7 +85,7 @@ def test_the_first_pattern_that_fits_counts() -> None:
 @pytest.mark.parametrize(
     ("guests", "read", "write"), [("full", True, True), ("read", True, False), ("none", False, False)]
 )
-def test_guests_may_what_the_operator_leaves_them(guests: str, *, read: bool, write: bool) -> None:
+def test_the_rights_of_guests_are_a_setting(guests: str, *, read: bool, write: bool) -> None:
     access = Access(Policies(), Guests(guests))
     assert [access.may(access.guests, action, "lobby") for action in Action] == [read, write, False]
     assert [access.may(rights_of(None, None), action, "lobby") for action in Action] == [True, True, False]
@@ -93,7 +93,7 @@ def test_guests_may_what_the_operator_leaves_them(guests: str, *, read: bool, wr
     assert access.lists(access.guests, "lobby") is read
 
 
-def test_a_room_is_listed_to_those_who_may_read_it_and_on_demand_to_all() -> None:
+def test_a_room_is_listed_to_its_readers_or_by_policy_to_all() -> None:
     access = Access(Policies([("staff", RoomPolicy(read=SIGNED_IN)), ("jobs", RoomPolicy(read=MODERATORS, list=True))]))
     rooms = ("staff", "jobs", "lobby")
     assert [access.lists(access.guests, room) for room in rooms] == [False, True, True]
@@ -102,7 +102,7 @@ def test_a_room_is_listed_to_those_who_may_read_it_and_on_demand_to_all() -> Non
     assert not access.sees_all(access.guests)
 
 
-def test_a_room_keeps_what_its_policy_says_or_what_all_keep() -> None:
+def test_retention_is_the_rooms_own_or_the_default() -> None:
     policies = Policies([("logs", RoomPolicy(retain_count=5)), ("talk", RoomPolicy(retain_age=1.5, retain_count=0))])
     assert [policies.keeps(100, 7, room) for room in ("logs", "talk", "lobby")] == [(5, 7), (0, 1500), (100, 7)]
     assert policies.retain
@@ -121,7 +121,7 @@ def test_a_room_keeps_what_its_policy_says_or_what_all_keep() -> None:
         (None, tuple((f"*{number}", "r") for number in range(MAX_COSTLY_GRANTS + 1))),
     ],
 )
-def test_a_claim_that_makes_no_sense_gives_nothing(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> None:
+def test_a_malformed_claim_grants_nothing(role: str | None, rooms: tuple[tuple[str, str], ...] | None) -> None:
     with pytest.raises(ValueError, match=r"^(role|rooms): "):
         rights_of(role, rooms)
 
@@ -143,13 +143,13 @@ def test_patterns(pattern: str, fits: list[str], others: list[str]) -> None:
     assert [bool(matches(room)) for room in fits + others] == [True] * len(fits) + [False] * len(others)
 
 
-def test_what_many_tokens_say_alike_is_one_object() -> None:
+def test_equal_claims_of_tokens_are_one_object() -> None:
     assert rights_of("moderator", None) is rights_of("moderator", None)
     assert rights_of(None, (("a", "r"),)) is rights_of(None, (("a", "r"),))
 
 
 def calls_in(work: Callable[[], object]) -> int:
-    """Calls of functions, those in C included."""
+    """The number of function calls, including those in C."""
     calls = 0
 
     def count(frame: object, event: str, argument: object) -> None:
@@ -166,11 +166,11 @@ def calls_in(work: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("form", ["team-{}", "team-{}-*"])
 def test_a_decision_takes_as_long_for_a_hundred_names_or_prefixes_as_for_two(form: str) -> None:
-    """Each was tried by itself: what is unread in 1,000 rooms took 13 ms of the loop, a poll of 100 rooms 1.3 ms."""
+    """If each were tried in turn, unread counts of 1,000 rooms would take 13 ms, and a poll of 100 rooms 1.3 ms."""
 
     def asked(count: int) -> Callable[[], bool]:
         rights = rights_of(None, tuple((form.format(number), "r") for number in range(count)))
         return lambda: OPEN.may(rights, READ, "lobby")
 
-    asked(2)()  # now the room's policy is cached
+    asked(2)()  # fills the cache of the room's policy
     assert calls_in(asked(100)) == calls_in(asked(2))

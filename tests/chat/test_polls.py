@@ -1,4 +1,4 @@
-"""Held polls: each is answered once for what is new, beside the members; and many of them are one pass at a time."""
+"""Held polls: each is answered once for news, beside the members, and many polls are one pass at a time."""
 
 import pytest
 import trio
@@ -16,7 +16,7 @@ def news(it: Chatting, offset: int, *names: str) -> None:
 
 
 async def held(it: Chatting, count: int, *names: str) -> list[Peer]:
-    """So many polls."""
+    """`count` held polls on these rooms."""
     peers = [it.peer() for _ in range(count)]
     for peer in peers:
         await it.poll(peer, *names)
@@ -40,7 +40,7 @@ async def test_polls_on_several_rooms_are_answered_once_for_all_their_news(it: C
 
 
 async def test_presence_is_no_news_and_a_released_poll_is_not_answered(it: Chatting) -> None:
-    """People come and go: a poll that were answered each time would be a busy loop over the network."""
+    """Polls that are answered at each arrival and departure would be a busy loop over the network."""
     peer, released = it.peer(), it.peer()
     await it.poll(peer, "lobby")
     it.hub.release(await it.poll(released, "lobby"))
@@ -53,8 +53,8 @@ async def test_presence_is_no_news_and_a_released_poll_is_not_answered(it: Chatt
     assert (len(peer.answers), released.answers) == (1, [])
 
 
-async def test_a_poll_parked_behind_news_that_it_has_is_not_answered_for_it(it: Chatting) -> None:
-    """Held before others are answered for those news, and when they come again."""
+async def test_a_poll_is_not_answered_for_news_before_its_cursor(it: Chatting) -> None:
+    """It is held before other polls are answered for that news, and when the news comes again."""
     (other,), peer = await held(it, 1, "lobby"), it.peer()
     news(it, 1, "lobby")
     it.hold_now(peer, ["lobby"])
@@ -74,13 +74,13 @@ async def test_members_and_other_rooms_do_not_wait_for_polls(it: Chatting) -> No
     news(it, 1, "lobby", "small")
     while member.offsets("lobby") != [1] or not lonely.answers:
         await trio.lowlevel.checkpoint()
-    assert sum(bool(peer.answers) for peer in polls) <= 2, "most are held yet"
+    assert sum(bool(peer.answers) for peer in polls) <= 2, "most are still held"
     await it.until_idle()
     assert [len(peer.answers) for peer in polls] == [1] * 50
 
 
 @pytest.mark.usefixtures("_one_a_step")
-async def test_who_comes_back_meanwhile_is_answered_again(it: Chatting) -> None:
+async def test_a_poll_that_returns_during_the_pass_is_answered_again(it: Chatting) -> None:
     early, *late = await held(it, 10, "lobby")
     news(it, 1, "lobby")
     while not early.answers:
@@ -95,7 +95,7 @@ async def test_who_comes_back_meanwhile_is_answered_again(it: Chatting) -> None:
 
 @pytest.mark.usefixtures("_one_a_step")
 async def test_news_faster_than_polls_are_answered_is_one_pass_at_a_time(it: Chatting) -> None:
-    """Each message had a list of all polls made for it: a publisher and a busy loop could fill memory with them."""
+    """A list of all polls for each message would let a publisher fill memory while the loop is busy."""
     polls = await held(it, 50, "lobby")
     for offset in range(1, 1001):
         news(it, offset, "lobby")
@@ -106,7 +106,7 @@ async def test_news_faster_than_polls_are_answered_is_one_pass_at_a_time(it: Cha
 
 
 @pytest.mark.usefixtures("_one_a_step")
-async def test_polls_that_go_while_others_are_answered(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_polls_that_end_while_others_are_answered(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     polls = await held(it, 50, "lobby")
     answer = it.sink.answer
 
@@ -123,7 +123,7 @@ async def test_polls_that_go_while_others_are_answered(it: Chatting, monkeypatch
 
 
 async def test_a_poll_of_many_rooms_counts_for_several(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight polls of a hundred rooms were one step, of 2 ms, and a client can hold as many as it has connections."""
+    """In one step, eight polls of a hundred rooms would take 2 ms, and each connection can hold a poll."""
     polls = [*await held(it, 8, *(f"r{number}" for number in range(100))), *await held(it, 8, "r0")]
     broadcaster, steps = it.hub.broadcaster, list[int]()
     original = broadcaster._answer_polls

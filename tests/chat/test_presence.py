@@ -1,4 +1,4 @@
-"""Presence: what is bounded, and how often it is told. Who is there: test_cluster_presence.py."""
+"""Presence: its bounds, and how often it is told. The people themselves: test_cluster_presence.py."""
 
 from chatserver.chat import presence as presence_module
 from chatserver.chat.presence import MAX_CHANGES, MAX_LISTED, MAX_NAMED_MEMBERS, NOTICE_INTERVAL, NOTICES_PER_SECOND
@@ -6,7 +6,7 @@ from chatserver.chat.principal import Principal
 
 
 class Presence(presence_module.Presence):
-    """With numbers for people."""
+    """A presence with numbers for people."""
 
     def come(self, *numbers: int) -> None:
         for number in numbers:
@@ -20,18 +20,18 @@ class Presence(presence_module.Presence):
         return [person.number for person in joined], [person.number for person in left]
 
 
-def test_telling_is_at_most_once_a_second_and_less_often_in_large_rooms() -> None:
+def test_presence_is_told_at_most_once_a_second_and_less_often_in_large_rooms() -> None:
     it = Presence()
     it.come(0)
     it.told(50.0)
     assert not it.may_tell(49.9 + NOTICE_INTERVAL)
     assert it.may_tell(50.0 + NOTICE_INTERVAL)
     it.come(*range(1, 5_000))
-    assert not it.may_tell(49.9 + 5_000 / NOTICES_PER_SECOND), "as many as are here now have to be told"
+    assert not it.may_tell(49.9 + 5_000 / NOTICES_PER_SECOND), "the interval follows the present number of people"
     assert it.may_tell(50.0 + 5_000 / NOTICES_PER_SECOND)
 
 
-def test_what_is_listed_and_what_changed_is_bounded() -> None:
+def test_lists_and_changes_are_bounded() -> None:
     it = Presence()
     it.come(*range(10_000))
     assert len(it._changes or ()) <= MAX_NAMED_MEMBERS
@@ -39,7 +39,7 @@ def test_what_is_listed_and_what_changed_is_bounded() -> None:
     assert len(it.users()) == MAX_LISTED
 
 
-def test_so_many_come_and_go_that_only_the_count_is_told() -> None:
+def test_after_many_changes_only_the_count_is_told() -> None:
     it = Presence()
     it.come(0)
     it.told(1.0)
@@ -49,7 +49,7 @@ def test_so_many_come_and_go_that_only_the_count_is_told() -> None:
         it.leave(number)
     assert it.changed
     assert not it._changes
-    assert not it.listing, "who asks gets it as it is now"
+    assert not it.listing, "a request gets the present list"
     assert it.told(2.0) == ([], [])
     it.come(1)
     assert it.told(3.0) == ([1], [])

@@ -1,4 +1,4 @@
-"""Guests: the same person everywhere, and nothing kept; the others: little kept."""
+"""Principals: a guest is one person everywhere and is not stored; other users take little memory."""
 
 import re
 import sys
@@ -31,7 +31,7 @@ SECRET = b"0123456789abcdef"
 NUMBERS = st.integers(0, (1 << NUMBER_BITS) - 1)
 
 
-def test_tokens_are_each_new_and_fit_a_client() -> None:
+def test_each_token_is_new_and_has_a_fixed_form() -> None:
     tokens = {new_token() for _ in range(1000)}
     assert len(tokens) == 1000
     assert all(len(token) == 22 <= TOKEN_MAX for token in tokens)
@@ -61,12 +61,12 @@ def test_a_face_is_one_number(number: int, other: int) -> None:
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-#: What `isprintable` lets through.
+#: Characters that `isprintable` accepts.
 PRINTABLE = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
 
 
 @given(st.text(PRINTABLE, min_size=1, max_size=40))
-def test_a_name_travels_in_the_token_and_nothing_is_kept(name: str) -> None:
+def test_a_name_is_kept_in_the_token_only(name: str) -> None:
     base = new_token()
     token = named_token(base, name, SECRET)
     assert re.fullmatch(r"[A-Za-z0-9_~-]{46,260}", token), "fit for a cookie and a header"
@@ -74,7 +74,7 @@ def test_a_name_travels_in_the_token_and_nothing_is_kept(name: str) -> None:
     assert opened(base, SECRET) == (base, None)
 
 
-def test_a_name_that_this_log_has_not_sealed_is_nobodys() -> None:
+def test_a_name_not_sealed_by_this_log_is_ignored() -> None:
     base = new_token()
     token = named_token(base, "Ann", SECRET)
     other = named_token(new_token(), "Bob", SECRET)
@@ -85,7 +85,7 @@ def test_a_name_that_this_log_has_not_sealed_is_nobodys() -> None:
         f"{other.rpartition('~')[0]}~{seal}",
         f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}",
     ]
-    forged.append(f"{said}~ü")  # as in the `User-Agent` of somebody without a token
+    forged.append(f"{said}~ü")  # as in the `User-Agent` of a client without a token
     assert [opened(each, SECRET)[1] for each in forged] == [None] * len(forged)
     assert opened(forged[0], SECRET)[0] == base
 
@@ -101,7 +101,7 @@ def signed_in(user: User, expires: float | None = None) -> SignedIn:
     return SignedIn(user_number(user.id, SECRET), "here", pack(user, expires), rights_of(None, None))
 
 
-def test_the_kinds_show_a_face_and_an_end() -> None:
+def test_each_kind_has_a_face_and_an_end() -> None:
     bare, named = Principal(5, "here"), NamedGuest(5, "here", "Ann")
     ann = signed_in(User("u_1", "Ånn "), 12.25)
     assert [each.is_guest for each in (bare, named, ann)] == [True, True, False]
@@ -112,8 +112,8 @@ def test_the_kinds_show_a_face_and_an_end() -> None:
     assert ann.label == signed_in(User("u_1", "Ånn "), 99.0).label
 
 
-def test_what_holds_on_a_server_costs_an_idle_connection_nothing() -> None:
-    """A guest has the 32 bytes it had; anybody else at most 100 more, name and id included (issue 19)."""
+def test_server_wide_rights_cost_an_idle_connection_nothing() -> None:
+    """A guest takes 32 bytes; any other user at most 100 more, name and id included."""
     access = Access(Policies([("staff", RoomPolicy(read=Audience.GRANTED))]))
     guest_, named, member = under(Principal, access), under(NamedGuest, access), under(SignedIn, access)
     assert under(Principal, OPEN) is Principal
@@ -130,5 +130,5 @@ def test_what_holds_on_a_server_costs_an_idle_connection_nothing() -> None:
 
 
 def rounded(size: int) -> int:
-    """What the allocator takes for so many bytes."""
+    """The bytes that the allocator uses for `size` bytes."""
     return -(-size // 16) * 16

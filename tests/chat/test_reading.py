@@ -1,4 +1,4 @@
-"""Read markers on their way to the log: one row a second for each, none lost, none that can be had without."""
+"""Read markers on their way to the log: at most one row a second for each, none lost, none superfluous."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 
 class Notebook:
-    """`Markers` that notes each group, and fails when a test wants it."""
+    """`Markers` that records each group and can fail."""
 
     def __init__(self) -> None:
         self.groups: list[list[tuple[str, str, int]]] = []
@@ -68,10 +68,10 @@ async def test_a_marker_that_moves_ten_times_a_second_is_a_row_a_second() -> Non
         assert len(notebook.rows) <= 6
         before = len(notebook.groups)
         await trio.sleep(60.0)
-        assert len(notebook.groups) == before, "nothing is written when nobody reads"
+        assert len(notebook.groups) == before, "without new markers nothing is written"
 
 
-async def test_what_waits_is_seen_at_once_and_never_moves_backwards() -> None:
+async def test_a_waiting_marker_is_visible_at_once_and_never_moves_backwards() -> None:
     async with storing() as (notebook, markers):
         notebook.delay = 0.5
         markers.move("ann", "lobby", 7)
@@ -87,7 +87,7 @@ async def test_what_waits_is_seen_at_once_and_never_moves_backwards() -> None:
         assert await places(markers) == {"lobby": 7, "ops": 1}
 
 
-async def test_a_failing_log_loses_no_marker_and_a_fault_of_ours_only_those_under_way(
+async def test_a_failing_log_loses_no_marker_and_a_fault_only_the_current_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reading, "STORE_GROUP", 2)
@@ -112,7 +112,7 @@ async def test_a_failing_log_loses_no_marker_and_a_fault_of_ours_only_those_unde
         assert len(notebook.rows) == 7
 
 
-async def test_what_is_left_is_stored_at_the_end_unless_the_log_hangs() -> None:
+async def test_the_rest_is_stored_at_the_end_unless_the_log_hangs() -> None:
     for delay, stored in ((0.1, 2), (100.0, 0)):
         async with storing() as (notebook, markers):
             notebook.delay = delay
@@ -122,7 +122,7 @@ async def test_what_is_left_is_stored_at_the_end_unless_the_log_hangs() -> None:
         assert len(notebook.rows) == stored
 
 
-async def test_no_more_may_wait_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_waiting_markers_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_WAITING", 3)
     async with storing() as (_, markers):
         for room in "abc":
@@ -136,7 +136,7 @@ async def test_no_more_may_wait_than_so_many(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_user_in_many_rooms_is_stored_in_groups_and_has_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of a user's rooms were one statement: 8,000 rows held the writing thread for 145 ms."""
+    """In one statement, 8,000 rows of a user would hold the writing thread for 145 ms."""
     monkeypatch.setattr(reading, "STORE_GROUP", 3)
     monkeypatch.setattr(reading, "MAX_MARKED_ROOMS", 7)
     async with storing() as (notebook, markers):
@@ -189,8 +189,8 @@ async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> N
         assert notebook.rows == [("ann", "lobby", 3)]
 
 
-async def test_others_have_a_turn_while_many_rooms_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rights of a user in 1,000 rooms were one step of the loop."""
+async def test_rights_in_many_rooms_are_checked_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rights of a user in 1,000 rooms must not be one step of the loop."""
     few_in_a_step(monkeypatch)
     markers = ReadMarkers(Notebook(), faulted=lambda _: None)
     for number in range(10):
@@ -200,8 +200,8 @@ async def test_others_have_a_turn_while_many_rooms_are_checked(monkeypatch: pyte
     assert (max(steps.counts), sum(steps.counts)) == (FEW, 10)
 
 
-async def test_of_too_many_rooms_those_marked_last_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Markers that waited to be stored came on top of the 1,000 that are kept: up to 3,000 rooms in one answer."""
+async def test_of_too_many_rooms_the_last_marked_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of 1,000 includes markers that wait to be stored; otherwise an answer has up to 3,000 rooms."""
     monkeypatch.setattr(reading, "MAX_MARKED_ROOMS", 3)
     notebook = Notebook()
     notebook.groups = [[("ann", room, 1) for room in "abc"]]

@@ -1,4 +1,4 @@
-"""When the tables of the log are read again: after a hint, those of a shared log also seldom without one."""
+"""The tables of the log are read again after a hint; those of a shared log now and then without a hint as well."""
 
 from unittest import mock
 
@@ -15,7 +15,7 @@ from chatserver.log.memory import MemoryLog
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("hint", [SANCTIONS_CHANGED, SIGNOUTS_CHANGED])
-async def test_at_once_by_a_hint_and_else_from_time_to_time(
+async def test_tables_are_read_at_once_after_a_hint_and_else_now_and_then(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, hint: str, *, shared: bool
 ) -> None:
     log, faults = MemoryLog(), list[object]()
@@ -29,12 +29,12 @@ async def test_at_once_by_a_hint_and_else_from_time_to_time(
     assert loads.await_count == unasked
     reloader.heard({"lobby": 1})
     await trio.sleep(RELOAD_PAUSE)
-    assert loads.await_count == unasked, "that is about a room"
+    assert loads.await_count == unasked, "a hint about a room reads no table"
     reloader.heard({hint: 1})
     await trio.sleep(RELOAD_PAUSE / 2)
     assert loads.await_count == unasked + 1
     for _ in range(10):
         reloader.heard({hint: 1})
     await trio.sleep(2.5 * RELOAD_PAUSE)
-    assert loads.await_count == unasked + 2, "one read for all hints that came in a pause"
+    assert loads.await_count == unasked + 2, "one read for all hints of a pause"
     assert not faults

@@ -1,4 +1,4 @@
-"""Rings: bounded by count and bytes, one bytes object for all at one cursor, no holes, and all that is kept charged."""
+"""Rings: bounded by count and bytes, one bytes object for all at one cursor, no holes, and fully charged."""
 
 import gc
 import tracemalloc
@@ -32,7 +32,7 @@ def ring(*, max_count: int = 100, max_bytes: int = 10_000, last: int = 0, budget
     st.integers(1, 60),
 )
 def test_against_a_list(news: list[tuple[int, int, int]], max_count: int, max_bytes: int) -> None:
-    """Bounded by count and bytes, but the newest stays; what is not the next offset begins anew."""
+    """The newest message stays whatever the bounds; a message that is not the next offset clears the ring."""
     it = ring(max_count=max_count, max_bytes=max_bytes)
     model: list[Record] = []
     last = written = 0
@@ -65,7 +65,7 @@ def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
     assert it.chunk(FRAMES, 5)[1] == 21
 
 
-def test_each_message_is_encoded_once_for_each_encoding_that_somebody_hears() -> None:
+def test_each_message_is_encoded_once_for_each_encoding_in_use() -> None:
     encoder = LineEncoder()
     it = Ring("lobby", RingSize(encoder, 100, 10_000, ByteBudget(1 << 30)))
     it.add(records(1, 10))
@@ -96,7 +96,7 @@ def test_slow_readers_all_over_the_ring_do_not_fill_memory() -> None:
     assert all(len(chunks) <= CACHED_CHUNKS for chunks in it._chunks.values())
 
 
-def test_an_encoding_that_comes_late_has_everything() -> None:
+def test_a_late_encoding_has_everything() -> None:
     it = ring()
     it.add(records(1, 5))
     it.chunk(FRAMES, 0)
@@ -107,7 +107,7 @@ def test_an_encoding_that_comes_late_has_everything() -> None:
     assert it.chunk(EVENTS, 9) == it.chunk(FRAMES, 9) == (b"M lobby 10 hi\n", 10)
 
 
-def test_what_is_altered_reads_otherwise_for_all_who_come_later() -> None:
+def test_a_changed_message_is_changed_for_later_members() -> None:
     it = ring()
     it.add(records(1, 3, text="secret"))
     for cursor in (0, 1, 2):
@@ -119,10 +119,10 @@ def test_what_is_altered_reads_otherwise_for_all_who_come_later() -> None:
     assert it.chunk(EVENTS, 1) == it.chunk(FRAMES, 1)
     it.cut(0)
     it.add([Record("lobby", 5, 0, "u_1", "Ann", "deleted 2", Kind.DELETE, 2, alters=altered)])
-    assert it.after(4, 9) == [b"deleted 2"], "what has left the ring is altered in the log"
+    assert it.after(4, 9) == [b"deleted 2"], "messages that have left the ring are changed in the log"
 
 
-def test_an_edit_that_another_one_replaces_has_no_text_for_all_who_come_later() -> None:
+def test_a_replaced_edit_has_no_text_for_later_members() -> None:
     budget = ByteBudget(1 << 30)
     it = ring(budget=budget)
     it.add([*records(1, 1), Record("lobby", 2, 0, "u_1", "Ann", "password", Kind.EDIT, 1)])
@@ -132,10 +132,10 @@ def test_an_edit_that_another_one_replaces_has_no_text_for_all_who_come_later() 
     assert budget.used == it.kept
     it.cut(0)
     it.add([Record("lobby", 4, 0, "u_1", "Ann", "best", Kind.EDIT, 1, empties=3)])
-    assert it.after(3, 9) == [b"best"], "what has left the ring has no text in the log"
+    assert it.after(3, 9) == [b"best"], "edits that have left the ring have no text in the log"
 
 
-def test_what_a_group_alters_often_is_encoded_once() -> None:
+def test_a_message_changed_often_in_a_group_is_encoded_once() -> None:
     """A message of 8 KiB to which a hundred people react in one group."""
     encoder = LineEncoder()
     it = Ring("lobby", RingSize(encoder, 200, 100_000, ByteBudget(1 << 30)))
@@ -147,7 +147,7 @@ def test_what_a_group_alters_often_is_encoded_once() -> None:
 
 
 def test_the_text_of_a_message_is_not_encoded_again_for_a_reaction() -> None:
-    """64 reactions of one group, each to another text of 8 KiB, were one step of 5 ms."""
+    """Otherwise 64 reactions in one group, each to another text of 8 KiB, are one step of 5 ms."""
     encoder = LineEncoder()
     it = Ring("lobby", RingSize(encoder, 200, 100_000, ByteBudget(1 << 30)))
     it.add(records(1, 64))
@@ -159,8 +159,8 @@ def test_the_text_of_a_message_is_not_encoded_again_for_a_reaction() -> None:
     assert encoder.encoded == 64 + 64
 
 
-def test_a_text_that_is_gone_by_now_is_gone_although_only_a_reaction_is_known_yet() -> None:
-    """Another process has reacted and then deleted; what the reaction altered was read after that."""
+def test_a_deleted_text_is_removed_although_only_a_reaction_is_known_yet() -> None:
+    """Another process reacts and then deletes; the message of the reaction is read after both."""
     it = ring()
     it.add(records(1, 1, text="secret"))
     deleted = Record("lobby", 1, 0, "u_1", "Ann", "", state=State(deleted=True))
@@ -178,7 +178,7 @@ def test_encodings_in_use_are_copies_and_joined_chunks_count_until_the_next_mess
     copy = 10 * (2 + ENTRY_BYTES)
     assert budget.used == copy
     it.chunk(FRAMES, 9)
-    assert budget.used == 2 * copy, "for every message, even if nobody lacks the older ones"
+    assert budget.used == 2 * copy, "for every message, even if no member needs the older ones"
     it.chunk(EVENTS, 9)
     assert budget.used == 3 * copy
     chunk, _ = it.chunk(FRAMES, 0)
@@ -215,8 +215,8 @@ def test_the_budget_is_the_sum_of_the_rings(acts: list[tuple[int, str, int]]) ->
     assert budget.used == 0
 
 
-def test_what_is_charged_is_what_is_kept() -> None:
-    """Held against the allocator, with both encodings in use: no less than nine tenths of it, no more than 1.3."""
+def test_the_charge_matches_the_allocated_memory() -> None:
+    """With both encodings in use, the charge is 0.9 to 1.3 times the allocated memory."""
     gc.collect()
     tracemalloc.start()
     try:

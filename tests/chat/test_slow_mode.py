@@ -1,4 +1,4 @@
-"""Slow mode: once in so many seconds, for each user in each room that has it."""
+"""Slow mode: one message per interval, for each user in each room that has it."""
 
 import pytest
 
@@ -11,7 +11,7 @@ ANN, BOB = Principal(1, "192.0.2.1"), Principal(2, "192.0.2.1")
 
 
 class Watch:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -23,17 +23,17 @@ def made(watch: Watch, **rooms: float) -> SlowMode:
     return SlowMode(lambda room: rooms.get(room, 0.0), watch)
 
 
-def test_once_in_so_many_seconds() -> None:
+def test_one_message_per_interval() -> None:
     watch = Watch()
     slow = made(watch, lobby=30.0)
     assert [slow.take(ANN, "lobby"), slow.take(ANN, "lobby"), slow.take(BOB, "lobby")] == [0.0, 30.0, 0.0]
     watch.now = 29.0
     assert slow.take(ANN, "lobby") == 1.0
     watch.now = 30.0
-    assert [slow.take(ANN, "lobby"), slow.take(ANN, "lobby")] == [0.0, 30.0], "a refusal made it no longer"
+    assert [slow.take(ANN, "lobby"), slow.take(ANN, "lobby")] == [0.0, 30.0], "a refusal does not extend the wait"
 
 
-def test_a_room_without_it_and_a_moderator_are_as_fast_as_before() -> None:
+def test_other_rooms_and_moderators_are_not_limited() -> None:
     slow = made(Watch(), lobby=30.0, ops=10.0)
     moderator = Moderator(3, "192.0.2.1")
     assert [slow.take(ANN, "den") for _ in range(3)] == [0.0] * 3
@@ -43,8 +43,8 @@ def test_a_room_without_it_and_a_moderator_are_as_fast_as_before() -> None:
     assert moderator.may(Action.MODERATE, "lobby")
 
 
-def test_what_does_not_matter_any_more_is_forgotten_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """50,000 pairs that a network had made with as many guests were one step of 4 ms, once a second."""
+def test_expired_entries_are_removed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one step, 50,000 entries made by guests of one network would take 4 ms, once a second."""
     monkeypatch.setattr(slow_mode_module, "SWEEP", 3)
     watch = Watch()
     slow = made(watch, lobby=30.0, ops=10.0)
@@ -59,7 +59,7 @@ def test_what_does_not_matter_any_more_is_forgotten_some_at_a_time(monkeypatch: 
     assert left == [10, 10, 10, 10, 8, 7, 5, 5, 2, 0, 0]
 
 
-def test_so_many_are_remembered_and_the_first_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_entries_is_limited_and_the_first_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_mode_module, "MAX_REMEMBERED", 2)
     slow = made(Watch(), lobby=30.0)
     for number in range(5):
