@@ -1,4 +1,4 @@
-"""Requests that several modules of tests make, and a log that makes them wait."""
+"""Requests that several test modules make, and a log that delays its answers."""
 
 import re
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ async def open_stream(
 
 
 async def event(peer: Peer, *kinds: str) -> dict[str, str]:
-    """The next event of one of these kinds, or of any but presence, which may come at any time."""
+    """The next event of these kinds; without kinds, the next of any kind but presence, which comes at any time."""
     while True:
         lines = (await peer.until(b"\n\n")).decode().strip().split("\n")
         found = dict(line.split(": ", 1) for line in lines)

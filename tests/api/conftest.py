@@ -1,4 +1,4 @@
-"""What most tests here begin with: a server with its defaults, a connection to it, a chatter on it."""
+"""Fixtures of this folder: a server with default settings, a connection to it, and a chat client."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -35,5 +35,5 @@ def address(server: Serving) -> Address:
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    """A file with the secret that verifies tokens."""
+    """The path of a file with the secret that verifies tokens."""
     return secret_file(tmp_path)

@@ -1,4 +1,4 @@
-"""Edits, deletions and reactions over every transport (CONTRACT section 8)."""
+"""Edits, deletions and reactions over every transport."""
 
 import json
 from collections.abc import AsyncIterator
@@ -36,10 +36,10 @@ def reaction(offset: int, emoji: str) -> str:
     return f"/{offset}/reactions/{quote(emoji)}"
 
 
-async def test_each_is_acknowledged_and_told_to_all_and_shown_in_lists(
+async def test_each_change_is_acknowledged_and_told_to_all_and_listed(
     server: Serving, friend: Chatter, other: Chatter
 ) -> None:
-    """The same bytes are pushed, listed, polled and streamed; only the message shows its present state."""
+    """The same bytes are pushed, listed, polled and streamed; the message itself has its present state."""
     ann = friend.hello["user"]
     async with connect(server.address) as listener:
         await open_stream(listener)
@@ -81,7 +81,7 @@ async def test_each_is_acknowledged_and_told_to_all_and_shown_in_lists(
         assert [one["id"] for one in events] == [f"{epoch}-{number}" for number in range(1, 5)]
 
 
-async def test_a_message_in_a_list_shows_its_present_state(server: Serving, peer: Peer, friend: Chatter) -> None:
+async def test_a_listed_message_has_its_present_state(server: Serving, peer: Peer, friend: Chatter) -> None:
     await publish(server.address, "lobby", "helo")
     edit = await act(peer, "PATCH", "/1", text="hello", key="k1")
     assert (edit.status, list(edit.json)) == (200, ["room", "offset", "cursor", "time", "user"])
@@ -110,7 +110,7 @@ async def test_replies_and_mentions(server: Serving, peer: Peer, friend: Chatter
     assert (messages[2]["text"], messages[2]["reply_to"]) == ("over WebSocket", 2)
 
 
-async def test_an_author_may_for_a_while_and_others_may_not(server: Serving, peer: Peer, friend: Chatter) -> None:
+async def test_an_author_may_edit_for_a_while_and_others_may_not(server: Serving, peer: Peer, friend: Chatter) -> None:
     await publish(server.address, "lobby", "mine")
     for command in ("edit", "delete"):
         refused = await friend.ask(command, room="lobby", offset=1, text="not yours")
@@ -122,8 +122,8 @@ async def test_an_author_may_for_a_while_and_others_may_not(server: Serving, pee
             assert (answer.status, answer.error) == (403, "forbidden")
 
 
-async def test_what_is_refused(server: Serving, peer: Peer) -> None:
-    """One clear error each, and nothing is stored. tests/protocol has the other texts and emoji."""
+async def test_malformed_changes_are_refused(server: Serving, peer: Peer) -> None:
+    """Each has its error, and nothing is stored. More texts and emoji: tests/protocol."""
     await publish(server.address, "lobby", "gone")
     await act(peer, "DELETE", "/1")
     await publish(server.address, "lobby", "hi")
@@ -171,7 +171,7 @@ async def test_over_websocket_a_refusal_has_the_id_and_the_connection_goes_on(fr
     assert (await friend.ask("publish", room="lobby", text="x"))["offset"] == 1
 
 
-async def test_each_counts_against_the_rate_of_publishing() -> None:
+async def test_changes_count_against_the_publish_rate() -> None:
     async with serving(publish_rate=0.01) as server, connect(server.address) as peer, chatter(server.address) as friend:
         for method, path in (("POST", ""), ("PATCH", "/x"), ("DELETE", "/x"), ("PUT", "/x/reactions/x")):
             answer = await act(peer, method, path, text="x")
@@ -182,7 +182,7 @@ async def test_each_counts_against_the_rate_of_publishing() -> None:
 
 
 async def test_a_deletion_answers_a_held_poll_and_its_text_is_in_no_later_answer(server: Serving, peer: Peer) -> None:
-    """Not from the ring, not from a cached answer, not from the log."""
+    """The text is in no answer from the ring, from a cached answer, or from the log."""
     for number in range(3):
         await publish(server.address, "lobby", f"secret {number}")
     await history(server, "?after=0&wait=1")
@@ -197,8 +197,8 @@ async def test_a_deletion_answers_a_held_poll_and_its_text_is_in_no_later_answer
 
 
 @pytest.mark.parametrize("loaded", [False, True], ids=["from the log", "from the ring"])
-async def test_messages_alone(tmp_path: Path, *, loaded: bool) -> None:
-    """A page has as many messages as its limit, and its cursor is behind the records that are left out."""
+async def test_pages_of_messages_only(tmp_path: Path, *, loaded: bool) -> None:
+    """A page has as many messages as its limit, and its cursor is after the records that are left out."""
     url = f"sqlite:{tmp_path / 'chat.db'}"
     async with serving(log=url) as server, connect(server.address) as peer:
         for number in range(1, 4):
@@ -228,8 +228,8 @@ async def test_messages_alone(tmp_path: Path, *, loaded: bool) -> None:
                 assert (await peer.request("GET", path)).error == "bad_field"
 
 
-async def test_a_poll_for_messages_alone_moves_on_with_every_record(server: Serving, peer: Peer) -> None:
-    """Else it would ask for ever from where it was, and be answered at once."""
+async def test_a_poll_for_messages_only_moves_on_with_every_record(server: Serving, peer: Peer) -> None:
+    """Otherwise it polls again from the same cursor, and is answered at once, for ever."""
     await publish(server.address, "lobby", "hi")
     async with connect(server.address) as poller:
         await poller.send(request("GET", f"{PATH}?after=1&wait=25&kinds=message"))
@@ -239,8 +239,8 @@ async def test_a_poll_for_messages_alone_moves_on_with_every_record(server: Serv
         assert (page["messages"], page["cursor"].partition("-")[2]) == ([], "2")
 
 
-async def test_events_of_messages_alone_go_on_behind_the_rest(server: Serving, peer: Peer) -> None:
-    """What is left out moves the id, and dispatches nothing in a browser: an event without data is none."""
+async def test_events_of_messages_only_move_past_other_records(server: Serving, peer: Peer) -> None:
+    """A record that is left out moves the id by an event without data, which a browser does not dispatch."""
     await publish(server.address, "lobby", "hi")
     async with connect(server.address) as listener, connect(server.address) as other:
         await open_stream(listener, "?after=0&kinds=message")

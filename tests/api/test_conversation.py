@@ -39,7 +39,7 @@ class Listener(Principal, gc=False, frozen=True, eq=False):
 
 
 class LineDialect(LineEncoding, Dialect):
-    """Replies are kept as they were asked for, by name; pushes are lines."""
+    """Replies are kept as tuples with their name; pushes are lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ for _name in ("joined", "left", "published", "history", "members", "authenticate
 
 @dataclass
 class Talk:
-    """One client's side."""
+    """One client of the conversation."""
 
     it: Chatting
     conversation: Conversation
@@ -73,7 +73,7 @@ class Talk:
         return self.conversation.hear(self.peer, self.session, command)
 
     async def answer(self, command: ClientMessage) -> tuple[Any, ...]:
-        """The reply, whether it has to wait for the log or not. Raises MessageError."""
+        """The reply to a command, after its wait for the log if it has one. Raises MessageError."""
         outcome = self.hear(command)
         if callable(outcome):
             outcome = await outcome(self.peer, self.session, command)
@@ -90,14 +90,14 @@ class Talk:
         return caught.value.code
 
     def close(self) -> None:
-        """As the end of its connection does."""
+        """Do what the end of its connection does."""
         self.conversation.released(self.peer, self.session)
         self.peer.gone = True
 
 
 @asynccontextmanager
 async def talking(*, access: Access = OPEN, **options: Any) -> AsyncIterator[tuple[Chatting, Callable[..., Talk]]]:
-    """A conversation over a hub at work, and what makes clients of it."""
+    """A running hub, and a function that makes clients of it."""
     settings = SmallSettings(**{"publish_rate": 0.0, **options})
     async with chatting(ring_messages=16) as it:
         encoder = WireEncoder(it.log.identity.epoch)
@@ -157,7 +157,7 @@ async def test_a_refusal_by_the_publish_rate_says_when_to_try_again(autojump_clo
         assert ann.hear(Publish("lobby", "hi")) is None
 
 
-async def test_so_many_may_wait_for_the_log_and_then_it_is_not_read(
+async def test_over_a_number_of_waiting_publishes_the_client_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversation_module, "MAX_IN_FLIGHT", 4)
@@ -168,12 +168,12 @@ async def test_so_many_may_wait_for_the_log_and_then_it_is_not_read(
         assert waits == [NOTHING, NOTHING, NOTHING, Waits.LOG]
         assert ann.peer.resumed == 0
         await it.until_idle()
-        assert ann.peer.resumed == 1, "once, with the first that is durable"
+        assert ann.peer.resumed == 1, "once, when the first is durable"
         assert len(ann.replies) == 4
 
 
 @pytest.mark.parametrize("goes", [False, True])
-async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock: Clock, *, goes: bool) -> None:
+async def test_a_publisher_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock: Clock, *, goes: bool) -> None:
     async with talking() as (it, client):
         ann, bob = client(), client()
         await bob.answer(Join("lobby"))
@@ -187,7 +187,7 @@ async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock:
             ann.close()
             assert not room.paused
         await it.until_idle()
-        assert bob.peer.offsets("lobby") == list(range(1, 10)), "what it said is said"
+        assert bob.peer.offsets("lobby") == list(range(1, 10)), "its messages are delivered"
         assert (ann.peer.resumed, len(ann.replies)) == ((0, 0) if goes else (1, 9))
         assert ann.session.waits is (Waits.GONE if goes else room)
 
@@ -195,20 +195,20 @@ async def test_it_waits_for_the_members_of_a_room_it_is_ahead_of(autojump_clock:
 # -- join and leave ---------------------------------------------------------------------------------------------------
 
 
-async def test_joining_gives_what_was_said_last_and_then_what_comes(autojump_clock: Clock) -> None:
+async def test_a_join_gives_the_latest_messages_and_then_new_ones(autojump_clock: Clock) -> None:
     async with talking() as (it, client):
         await it.publish("lobby", "one", "two")
         ann = client()
-        assert callable(ann.hear(Join("lobby"))), "it is not in memory"
+        assert callable(ann.hear(Join("lobby"))), "the room is not in memory"
         name, id_, member, page = await ann.answer(Join("lobby", id=1))
         assert (name, id_, page.recovered, page.items) == ("joined", 1, True, [b"one", b"two"])
         assert member.cursor == page.reaches == 2
         await it.publish("lobby", "three")
         assert ann.peer.offsets("lobby") == [3]
-        assert isinstance(client().hear(Join("lobby")), Answer), "now it is"
+        assert isinstance(client().hear(Join("lobby")), Answer), "the room is in memory"
 
 
-async def test_joining_again_begins_anew_from_the_cursor_it_gives(autojump_clock: Clock) -> None:
+async def test_a_second_join_begins_anew_from_its_cursor(autojump_clock: Clock) -> None:
     async with talking() as (it, client):
         await it.publish("lobby", *map(str, range(20)))  # more than the ring holds
         ann = client()
@@ -226,16 +226,16 @@ async def test_a_connection_is_limited_in_rooms_and_in_empty_rooms(autojump_cloc
             await it.publish(room, "hi")
         ann = client()
         for _ in range(2):
-            await ann.answer(Join("mine"))  # the second time it is in it already
+            await ann.answer(Join("mine"))  # the second time it is a member already
         for _ in range(2):
             assert await ann.refused(Join("mine too", id=3)) is ErrorCode.TOO_MANY_ROOMS
-        assert "mine too" not in it.hub.rooms, "it was not made for nothing"
+        assert "mine too" not in it.hub.rooms, "a refused room is not made"
         await client().answer(Join("another's"))
-        assert await ann.refused(Join("another's")) is ErrorCode.TOO_MANY_ROOMS, "in memory, and just as empty"
+        assert await ann.refused(Join("another's")) is ErrorCode.TOO_MANY_ROOMS, "an empty room in memory counts"
         for room in ("a", "b"):
             await ann.answer(Join(room))
         assert await ann.refused(Join("c")) is ErrorCode.TOO_MANY_ROOMS
-        assert (await ann.answer(Join("a")))[0] == "joined", "it is in it"
+        assert (await ann.answer(Join("a")))[0] == "joined", "it is a member already"
         await ann.answer(Leave("mine"))
         await ann.answer(Join("another's"))
         await ann.answer(Leave("b"))

@@ -15,7 +15,7 @@ EACH = 15
 
 
 async def publish_many(address: Address, count: int, *, room: str = "lobby", text: str = "m{}") -> None:
-    """Over one WebSocket, without waiting for the acks in between."""
+    """Publish over one WebSocket, without waiting for each ack."""
     async with chatter(address) as friend:
         for number in range(count):
             await friend.say(type="publish", room=room, text=text.format(number))
@@ -24,13 +24,13 @@ async def publish_many(address: Address, count: int, *, room: str = "lobby", tex
 
 
 async def check(listener: Subscriber, *, first: int = 1, last: int) -> None:
-    """Every offset of a range comes, once, in order, from one room."""
+    """Each offset of the range arrives once, in order, from one room."""
     messages = await collect(listener, last + 1 - first)
     assert [message["offset"] for message in messages] == list(range(first, last + 1))
     assert {message["room"] for message in messages} == {"lobby"}
 
 
-async def test_publishers_side_by_side(server: Serving, transport: str) -> None:
+async def test_concurrent_publishers(server: Serving, transport: str) -> None:
     async with subscribe(transport, server.address, "lobby") as listener:
         texts = ['quotes "\\" \t tab\nline 👩‍👩‍👧 ünï \u2028 </script> \u200f', *"bcd"]
         sent: dict[int, str] = {}
@@ -48,8 +48,8 @@ async def test_publishers_side_by_side(server: Serving, transport: str) -> None:
         assert {message["offset"]: message["text"] for message in heard} == sent
 
 
-async def test_a_cursor_goes_on_where_it_was_in_its_room(server: Serving, transport: str) -> None:
-    """What was said before comes first, and other rooms are not heard."""
+async def test_a_cursor_goes_on_in_its_room(server: Serving, transport: str) -> None:
+    """Missed messages come first, and messages of other rooms do not arrive."""
     cursor = None
     for round_ in range(5):
         await publish_many(server.address, 6)

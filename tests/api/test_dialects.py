@@ -1,4 +1,4 @@
-"""Dialects: echo, and a third one that is a class and a row in a table. test_websocket.py has chat.v1."""
+"""Dialects: echo, and a third one, which is a class and a row in a table. chat.v1: test_websocket.py."""
 
 import json
 
@@ -87,7 +87,7 @@ async def test_a_third_dialect_chats_with_the_first(monkeypatch: pytest.MonkeyPa
 
 
 async def line(peer: Peer) -> str:
-    """The text of the next frame, which is short."""
+    """The text of the next frame, which must be short."""
     first, size = await peer.take(2)
     assert first == 0x81
     return (await peer.take(size)).decode()
@@ -114,7 +114,7 @@ def test_pushes_of_chat_v1() -> None:
         assert json.loads(wire[2:]) == told
 
 
-def test_echo_says_what_was_said() -> None:
+def test_echo_returns_each_message() -> None:
     echo = EchoDialect(ENCODER, Settings())
     assert echo.binary
     for data, opcode in (("héllo", 0x81), (b"\0\1", 0x82), ("", 0x81)):
@@ -124,6 +124,6 @@ def test_echo_says_what_was_said() -> None:
     assert echo.refused(1, ErrorCode.RATE_LIMITED, "slowly", 1.5) == b"\x81\x06slowly"
 
 
-def test_echo_is_spoken_only_where_it_was_asked_for() -> None:
+def test_echo_is_used_only_when_it_is_requested() -> None:
     assert set(dialects.dialects(ENCODER, Settings())) == {"/ws"}
     assert set(dialects.dialects(ENCODER, Settings(echo=True))) == {"/ws", "/echo"}

@@ -18,7 +18,7 @@ PEOPLE = [Principal(number, "here") for number in range(MAX_NAMED_MEMBERS + 5)]
 
 
 def fields_of(event: bytes) -> dict[str, str]:
-    assert event.endswith(b"\n\n"), "an empty line ends it"
+    assert event.endswith(b"\n\n"), "an empty line ends an event"
     return dict(line.split(": ", 1) for line in event.decode().split("\n") if line)
 
 
@@ -31,7 +31,7 @@ def test_a_message_is_json_with_a_cursor_of_the_epoch_also_as_an_event() -> None
     assert event == {"id": "k3f9-41", "event": "message", "data": wire.decode()}
 
 
-def test_an_edit_that_is_emptied_reads_as_if_it_were_made_of_its_record() -> None:
+def test_an_emptied_edit_is_encoded_like_its_record() -> None:
     edit = replace(RECORD, offset=42, kind=Kind.EDIT, target=41, user_name='"Änn"')
     emptied = ENCODER.message(replace(edit, text=""))
     assert ENCODER.emptied(ENCODER.message(edit)) == emptied
@@ -45,7 +45,7 @@ STATES = (None, State(edited=1), State(edited=2, reactions=(("\U0001f44d", 2), (
 @pytest.mark.parametrize("before", STATES)
 @pytest.mark.parametrize("now", STATES)
 @pytest.mark.parametrize("mentions", [(), ("u_bob", NOISE)])
-def test_a_message_with_another_state_reads_as_if_it_were_made_of_its_record(
+def test_a_message_with_a_new_state_is_encoded_like_its_record(
     before: State | None, now: State | None, mentions: tuple[str, ...]
 ) -> None:
     record = replace(RECORD, user_id=NOISE, user_name=NOISE, text=NOISE, mentions=mentions, state=before)
@@ -57,7 +57,7 @@ def _user(person: Principal) -> dict[str, str]:
     return {"id": person.face.id, "name": person.face.name}
 
 
-def test_a_gap_is_an_event_that_moves_the_cursor_and_what_is_in_no_log_does_not() -> None:
+def test_a_gap_moves_the_cursor_and_events_outside_the_log_do_not() -> None:
     event = fields_of(ENCODER.events.gap("lobby", 3, 9))
     assert (event["id"], event["event"]) == ("k3f9-9", "gap")
     gap = json.loads(event["data"])
@@ -89,13 +89,13 @@ def test_a_listing_is_encoded_again_only_after_a_change() -> None:
         presence.enter(person)
     large = ENCODER.listing(presence)
     presence.leave(3)
-    assert ENCODER.listing(presence) is large, "as old as the last telling, in a large room"
+    assert ENCODER.listing(presence) is large, "in a large room the listing is as old as the last notice"
     presence.tell(0.0)
     assert ENCODER.listing(presence) is not large
 
 
 def test_a_listing_does_not_use_the_cache_of_authors() -> None:
-    """People of whom most say nothing were put into it one by one, which made a listing of 450 take 5 ms."""
+    """Most people never write; putting each of them into the cache makes a listing of 450 take 5 ms."""
     presence = Presence()
     for number in range(50):
         presence.enter(Principal(1_000_000 + number, "192.0.2.1"))

@@ -1,4 +1,4 @@
-"""Server-sent events (CONTRACT section 3)."""
+"""Server-sent events."""
 
 import json
 
@@ -9,12 +9,10 @@ from tests.support.peers import Peer, connect, publish, request
 from tests.support.serving import Serving, serving
 
 
-async def test_an_event_is_a_message_and_its_cursor_and_without_a_cursor_it_begins_now(
-    server: Serving, peer: Peer
-) -> None:
+async def test_an_event_is_a_message_with_its_cursor_and_a_stream_begins_now(server: Serving, peer: Peer) -> None:
     await publish(server.address, "lobby", "old")
     await open_stream(peer)
-    await peer.send(request("GET", "/healthz") * 50)  # what a listener sends is not read
+    await peer.send(request("GET", "/healthz") * 50)  # bytes sent by a listener are not read
     stored = await publish(server.address, "lobby", "two\nlines")
     found = await event(peer)
     assert list(found) == ["id", "event", "data"]
@@ -23,10 +21,10 @@ async def test_an_event_is_a_message_and_its_cursor_and_without_a_cursor_it_begi
 
 
 @pytest.mark.parametrize(("last", "first"), [("2", 3), ("EPOCH-2", 3), ("", 1)])
-async def test_last_event_id_goes_on_and_wins_over_the_query(
+async def test_last_event_id_takes_precedence_over_the_query(
     server: Serving, peer: Peer, last: str, first: int
 ) -> None:
-    """A browser repeats the URL it was given and adds the id it has reached; an empty one is none."""
+    """A browser repeats its URL and adds the last id; an empty id counts as none."""
     stored = [await publish(server.address, "lobby", f"m{number}") for number in range(4)]
     epoch = stored[0]["cursor"].partition("-")[0]
     await open_stream(peer, "?after=0", last_id=last.replace("EPOCH", epoch))
@@ -34,7 +32,7 @@ async def test_last_event_id_goes_on_and_wins_over_the_query(
 
 
 async def test_a_foreign_page_is_told_its_origin_and_loads_no_room(server: Serving, peer: Peer) -> None:
-    """A room that was not in memory was loaded first, and then the refusal said that the request had no Host."""
+    """The refusal comes before the load of the room, and names the origin rather than a missing Host."""
     answer = await peer.request("GET", "/rooms/fresh/events", headers={"Origin": "https://evil.example"})
     assert answer.status == 403
     assert "Origin: https://evil.example" in answer.json["error"]["message"]
@@ -61,7 +59,7 @@ async def test_a_heartbeat_in_silence() -> None:
             assert heard.startswith(b"event: presence\n")
 
 
-async def test_streams_that_make_no_sense(peer: Peer) -> None:
+async def test_malformed_requests_for_streams(peer: Peer) -> None:
     for path, last_id, code in [
         ("/rooms/lobby/events?after=x-y", "", "bad_cursor"),
         ("/rooms/Lobby/events", "", "bad_room"),

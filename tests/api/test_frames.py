@@ -1,4 +1,4 @@
-"""A WebSocket below its messages: early frames, pipelines, closes, /echo."""
+"""WebSockets at the level of frames: early frames, pipelines, closes, /echo."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from tests.support.serving import Serving, serving
 
 
 @pytest.mark.parametrize("drip", [False, True])
-async def test_frames_right_behind_the_handshake_are_not_lost(peer: Peer, *, drip: bool) -> None:
-    """trio-websocket loses them: they come in the same read as the request. Or everything a byte at a time."""
+async def test_frames_in_the_read_of_the_handshake_are_not_lost(peer: Peer, *, drip: bool) -> None:
+    """The frames arrive in one read with the request (trio-websocket loses them), or a byte at a time."""
     early = say(type="join", id=1, room="lobby") + say(type="publish", id=2, room="lobby", text="early")
     wire = upgrade() + early + say(type="ping", id=3)
     first = len(wire) - 4
@@ -28,7 +28,7 @@ async def test_frames_right_behind_the_handshake_are_not_lost(peer: Peer, *, dri
 
 @pytest.mark.parametrize("joined", [False, True])
 async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
-    """Many times what may be in flight, none waited for: each is acknowledged once, in order, and stored once."""
+    """Many times the limit in flight, without waiting: each is acknowledged once, in order, and stored once."""
     async with (
         serving(log=f"sqlite:{tmp_path / 'c.db'}", ring_messages=32) as server,
         chatter(server.address) as friend,
@@ -45,8 +45,8 @@ async def test_publishes_pipelined(tmp_path: Path, *, joined: bool) -> None:
             assert [message["text"] for message in heard] == [f"m{n}" for n in range(1, 601)]
 
 
-async def test_a_publisher_that_closes_behind_its_messages(server: Serving) -> None:
-    """Its messages are kept, though it did not wait, and it is counted as one that closed in good order."""
+async def test_a_publisher_that_closes_right_after_its_messages(server: Serving) -> None:
+    """Its messages are stored though it does not wait, and its close counts as normal."""
     behind = frame((1000).to_bytes(2, "big"), opcode=8)
     async with chatter(server.address) as friend:
         await friend.peer.send(b"".join(say(type="publish", room="lobby", text=f"m{n}") for n in range(20)) + behind)
@@ -65,7 +65,7 @@ async def test_a_close_is_answered_with_its_code(server: Serving, code: int | No
     await server.counted("peer-closed")
 
 
-async def test_binary_is_not_spoken_in_chat() -> None:
+async def test_binary_messages_are_refused_in_chat() -> None:
     async with serving(close_deadline=0.2) as server, chatter(server.address) as friend:
         await friend.peer.send(frame(b"\x00", opcode=2))
         assert (await friend.closed()).code == 1002
@@ -77,7 +77,7 @@ async def test_binary_is_not_spoken_in_chat() -> None:
 
 @pytest.mark.jumping_clock
 async def test_echo_sends_everything_back() -> None:
-    """Each read ends in the middle of a frame for longer than a message may take: each message is its own."""
+    """Each read ends within a frame, for longer than the deadline of one message: each message has its own."""
     async with (
         serving(echo=True, message_deadline=0.5) as server,
         chatter(server.address, path="/echo") as friend,
@@ -103,8 +103,8 @@ async def test_echo_sends_everything_back() -> None:
 
 
 @pytest.mark.parametrize("fragments", [1, 4])
-async def test_an_operator_may_let_long_messages_in(fragments: int) -> None:
-    """Autobahn's cases 9 send 16 MiB. What came before was copied with each read and each fragment."""
+async def test_an_operator_may_allow_long_messages(fragments: int) -> None:
+    """Autobahn's cases 9 send 16 MiB, which must not be copied at each read and each fragment."""
     size = 2 << 20
     async with (
         serving(echo=True, max_message_bytes=size, all_unfinished_bytes=2 * size) as server,

@@ -1,4 +1,4 @@
-"""The keys that verify tokens, and the secret that is made if its file is missing."""
+"""The keys that verify tokens, and the secret that is made when its file is missing."""
 
 import json
 import stat
@@ -46,14 +46,14 @@ def test_the_algorithm_comes_from_the_key(algorithm: str) -> None:
         (b'{"a":' * 2000, "neither a secret"),
     ],
 )
-def test_what_is_no_key_is_refused_without_showing_it(tmp_path: Path, data: bytes, why: str) -> None:
+def test_a_malformed_key_is_refused_without_showing_it(tmp_path: Path, data: bytes, why: str) -> None:
     path = tmp_path / "key"
     path.write_bytes(data)
     with pytest.raises(ConfigError, match=rf"^--token-key: .*key: .*{why}"):
         KeyRing([str(path)])
 
 
-def test_a_secret_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_new_secret_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "token.key"
     with capture_logs() as logs:
         KeyRing([str(path)])
@@ -72,7 +72,7 @@ def test_a_secret_is_made_for_its_owner_alone(tmp_path: Path) -> None:
         read_keys(tmp_path)
 
 
-def test_a_secret_that_others_can_read_is_said(tmp_path: Path) -> None:
+def test_a_secret_that_others_can_read_is_logged(tmp_path: Path) -> None:
     for name, data, lines in [("secret", SECRET, 1), ("public", key_file("ES256"), 0)]:
         path = tmp_path / name
         path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Publishing and history over HTTP (CONTRACT section 3)."""
+"""Publishing and history over HTTP."""
 
 import json
 import re
@@ -39,7 +39,7 @@ async def texts(address: Address) -> list[str]:
 # -- publish --------------------------------------------------------------------------------------------------------
 
 
-async def test_publish_answers_with_the_place(server: Serving, peer: Peer) -> None:
+async def test_publish_answers_with_the_cursor(server: Serving, peer: Peer) -> None:
     answer = await post(peer, '{"text":"hi"}', "application/json")
     assert answer.status == 201
     assert list(answer.json) == ["room", "offset", "cursor", "time", "user"]
@@ -53,7 +53,7 @@ async def test_publish_answers_with_the_place(server: Serving, peer: Peer) -> No
     assert message["user"].keys() == {"id", "name"}
 
 
-async def test_a_publisher_ahead_of_the_members_is_not_read_until_they_have_caught_up(
+async def test_a_publisher_ahead_of_the_members_is_not_read(
     server: Serving, peer: Peer, friend: Chatter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await friend.ask("join", room="lobby")
@@ -68,13 +68,13 @@ async def test_a_publisher_ahead_of_the_members_is_not_read_until_they_have_caug
     assert (await peer.response()).status == 200
 
 
-async def test_what_cannot_be_published(server: Serving, peer: Peer) -> None:
-    """Each is refused clearly, stores nothing, and the connection goes on; tests/protocol has the other cases."""
+async def test_malformed_publishes_are_refused(server: Serving, peer: Peer) -> None:
+    """Each is refused with its error, stores nothing, and the connection goes on. More cases: tests/protocol."""
     for body, content_type, status, code in (
         (b"{", "application/json", 400, "bad_json"),
         (b'{"x":' + b"[" * 5000, "application/json", 400, "bad_json"),
         (b'{"text":"a","text":"b"}', "application/json", 400, "bad_field"),
-        (b'{"text":"a","name":"Ann"}', "application/json", 400, "bad_field"),  # not ignored: it would be made up
+        (b'{"text":"a","name":"Ann"}', "application/json", 400, "bad_field"),  # no choice of names
         (b"a\x07b", "text/plain", 400, "bad_field"),
         (b"hi", "image/png", 415, "unsupported_media_type"),
     ):
@@ -97,14 +97,14 @@ async def test_201_comes_only_when_it_is_durable() -> None:
         await log.asked.wait()
         with trio.move_on_after(0.2) as waited:
             await peer.more()
-        assert waited.cancelled_caught, "an answer before the log had it"
+        assert waited.cancelled_caught, "the answer came before the log had stored it"
         assert await texts(server.address) == []
         log.release.set()
         assert (await peer.response()).status == 201
 
 
 async def test_the_same_key_is_the_same_message(tmp_path: Path) -> None:
-    """Also behind a restart: the client that retries is the one that saw the connection break."""
+    """Also after a restart, because a client retries after its connection breaks."""
     url = f"sqlite:{tmp_path / 'chat.db'}"
     async with serving(log=url) as server, connect(server.address) as peer:
         first = await publish(server.address, "lobby", "once", key="k1")
@@ -120,7 +120,7 @@ async def test_the_same_key_is_the_same_message(tmp_path: Path) -> None:
         body = json.dumps({"text": "mine", "key": "k1"})
         mine = await post(peer, body, "application/json", **{"User-Agent": "somebody else"})
         assert mine.json["offset"] == 2, "keys belong to a user"
-        for ending in ("", "and more", "x" * 1000):  # no more of a name than a browser's is kept
+        for ending in ("", "and more", "x" * 1000):  # a long name is cut
             same = await post(peer, body, "application/json", **{"User-Agent": "a" * 256 + ending})
             assert same.json["offset"] == 3
     async with serving(log=url) as server:
@@ -128,8 +128,8 @@ async def test_the_same_key_is_the_same_message(tmp_path: Path) -> None:
         assert await texts(server.address) == ["once", "mine", "mine"]
 
 
-async def test_too_many_messages_are_told_when_to_try_again_before_their_content_is_looked_at() -> None:
-    """500 peers of one address posted texts of the dearest kind, and everybody waited seconds for a ping."""
+async def test_messages_over_the_rate_are_refused_before_their_content_is_read() -> None:
+    """Otherwise costly texts by 500 peers of one address delay every pong by seconds."""
     async with serving(publish_rate=0.01) as server, connect(server.address) as peer:
         answers = [await post(peer, body) for body in (b"hi", b"\xff", b"hi")]
         assert [answer.status for answer in answers] == [201, 429, 429]
@@ -138,7 +138,7 @@ async def test_too_many_messages_are_told_when_to_try_again_before_their_content
         assert await texts(server.address) == ["hi"]
 
 
-async def test_a_full_log_says_when_to_come_back() -> None:
+async def test_a_full_log_answers_with_retry_after() -> None:
     class Broken(MemoryLog):
         def _commit(self, drafts: Any) -> Outcomes:
             raise OSError("disk on fire at /secret/path")
@@ -148,7 +148,7 @@ async def test_a_full_log_says_when_to_come_back() -> None:
         assert (answer.status, answer.error) == (503, "unavailable")
         assert int(answer.headers["retry-after"]) >= 1
         assert b"secret" not in answer.body
-        server.logs.clear()  # the log's own complaint, which is right
+        server.logs.clear()  # the expected line of the log itself
 
 
 # -- history --------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ async def test_pages_of_history(tmp_path: Path, *, loaded: bool) -> None:
             assert (page["cursor"], page["recovered"]) == (f"{epoch}-{reaches}", "other" not in query), query
 
 
-async def test_questions_that_make_no_sense(peer: Peer) -> None:
+async def test_malformed_queries_of_history(peer: Peer) -> None:
     for query, code in (
         *((query, "bad_field") for query in ("limit=0", "limit=201", "limit=ten", "limit=1&limit=2", "from=3")),
         *((query, "bad_field") for query in ("wait=-1", "wait=nan", "wait=inf", "after=1&before=2")),
@@ -204,4 +204,4 @@ async def test_a_room_without_messages_is_empty(server: Serving) -> None:
     for query in ("", "?before=1000"):
         page = await history(server.address, query, room="nobody")
         assert (page["messages"], page["recovered"]) == ([], True)
-        assert page["cursor"].endswith("-0"), "a place that the room has"
+        assert page["cursor"].endswith("-0"), "offset 0 of the room"

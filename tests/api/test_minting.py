@@ -15,7 +15,7 @@ from tests.support.tokens import ALGORITHMS, key_file, private_pem, signing_key
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_minted_token_holds(tmp_path: Path, algorithm: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_minted_token_is_accepted(tmp_path: Path, algorithm: str, capsys: pytest.CaptureFixture[str]) -> None:
     public, private = tmp_path / "public", tmp_path / "private"
     public.write_bytes(key_file(algorithm))
     private.write_bytes(signing_key(algorithm, 0) if algorithm == "HS256" else private_pem(algorithm))
@@ -46,7 +46,7 @@ def test_a_minted_token_holds(tmp_path: Path, algorithm: str, capsys: pytest.Cap
         ("", "--sub"),
     ],
 )
-def test_a_token_that_would_not_hold_is_not_made(
+def test_a_token_that_the_server_would_refuse_is_not_made(
     tmp_path: Path, flags: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = tmp_path / "key"

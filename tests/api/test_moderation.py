@@ -1,4 +1,4 @@
-"""The requests of moderators, the rights for them, the audit trail, slow mode (CONTRACT section 10)."""
+"""The requests of moderators, the rights for them, the audit trail, slow mode."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,10 +28,10 @@ from tests.support.serving import Serving, eventually
 from tests.support.steps import StepCounts
 
 ANN, BOB = guest("ann"), guest("bob")
-#: A moderator of one room, and of those whose name is one letter.
+#: A moderator of one room, and of all rooms whose name is one letter.
 OF_OPS = signed_in("u_bob", role="moderator", rooms={"ops": "rw", "?": "rw"})
 SECOND = signed_in("u_second", role="moderator")
-#: Another network than the moderator's.
+#: A network that is not the moderator's.
 ELSEWHERE = "127.0.0.2"
 LOBBY = "/rooms/lobby/sanctions"
 
@@ -43,7 +43,7 @@ async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterat
         yield running
 
 
-# -- who may, and what makes sense ------------------------------------------------------------------------------------
+# -- rights and malformed requests ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ async def test_a_plain_user_is_refused_and_learns_nothing(who: dict[str, str], s
         assert (await moderate(address, "GET", "/rooms/ops/sanctions", who=who)).status == 200
     name = await id_of(address, who)
     refused = [entry for entry in await audit(address) if entry["action"] == "refused"]
-    assert len(refused) == audit_module.REFUSAL_BURST, "so many of one network, and no more"
+    assert len(refused) == audit_module.REFUSAL_BURST, "refusals of one network are limited in the trail"
     assert [(entry["by"]["id"], entry["network"], entry["detail"]) for entry in refused[::3]] == [
         (name, "127.0.0.1", "list sanctions"), (name, "127.0.0.1", "sanction"),
     ]  # fmt: skip
 
 
-async def test_bad_sanctions_are_refused_in_clear_words(address: Address) -> None:
-    """tests/protocol has the limits of each field."""
+async def test_malformed_sanctions_are_refused_by_field(address: Address) -> None:
+    """The limits of each field: tests/protocol."""
     moderator = await id_of(address, MODERATOR)
     for fields, word in (
         ({"kind": "shun", "user": "u_x"}, "it is mute or ban"),
@@ -106,14 +106,14 @@ async def test_bad_sanctions_are_refused_in_clear_words(address: Address) -> Non
     assert answer.status == 415
     assert (await moderate(address, "POST", "/rooms/lobby/kick", user=moderator)).status == 400
     assert (await moderate(address, "POST", "/rooms/Lobby/sanctions", kind="mute", user="u_x")).error == "bad_room"
-    assert (await moderate(address, "GET", "/rooms/*/members")).error == "bad_room", "only here it means all"
+    assert (await moderate(address, "GET", "/rooms/*/members")).error == "bad_room", "`*` is for sanctions only"
     for number in ("0", "-1", "1e3", "9" * 40, "x", "%C2%B2"):
         assert (await moderate(address, "DELETE", f"{LOBBY}/{number}")).status == 404
     assert (await moderate(address, "GET", f"{LOBBY}?room=x")).status == 400
-    assert (await audit(address)) == [], "nothing was done"
+    assert (await audit(address)) == [], "the trail has no entry"
 
 
-async def test_a_network_is_kept_in_the_form_in_which_it_is_counted(address: Address) -> None:
+async def test_a_network_is_stored_in_the_form_in_which_it_is_counted(address: Address) -> None:
     for given in ("192.0.2.1", "2001:db8::1"):
         await sanction(address, kind="ban", network=given)
     listed = (await moderate(address, "GET", f"{LOBBY}?network=2001:db8::7")).json["sanctions"]
@@ -122,7 +122,7 @@ async def test_a_network_is_kept_in_the_form_in_which_it_is_counted(address: Add
 
 
 async def test_the_network_that_a_user_is_connected_from_can_be_banned(address: Address) -> None:
-    """A guest that drops its cookie is another one; moderators do not know addresses."""
+    """A guest without its cookie is a new guest, and moderators do not know addresses."""
     ann = await id_of(address, ANN)
     async with chatter(address, headers=ANN, source=ELSEWHERE) as friend:
         await friend.ask("join", room="lobby")
@@ -149,7 +149,7 @@ async def test_a_moderator_cannot_lift_a_ban_of_itself(address: Address) -> None
     assert (await moderate(address, "DELETE", path)).status == 200
 
 
-async def test_as_many_are_in_force_as_may_be(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_sanctions_is_limited(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sanctions_module, "MAX_SANCTIONS", 1)
     await sanction(address, kind="mute", user="u_x")
     answer = await moderate(address, "POST", LOBBY, kind="mute", user="u_y")
@@ -164,7 +164,7 @@ async def test_as_many_are_in_force_as_may_be(address: Address, monkeypatch: pyt
 async def test_a_long_list_is_encoded_in_steps(
     path: str, shown: str, server: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand sanctions or entries were one step of 4 to 12 ms."""
+    """In one step, a thousand sanctions or entries would take 4 to 12 ms."""
     for number in range(7):
         await sanction(server.address, kind="mute", user=f"u_{number}")
     steps, show = StepCounts(), getattr(moderation_module, shown)
@@ -182,7 +182,7 @@ async def test_a_long_list_is_encoded_in_steps(
     assert (max(steps.counts), sum(steps.counts)) == (2, 5)
 
 
-async def test_the_trail_has_what_was_done_and_goes_on_after_an_id(server: Serving) -> None:
+async def test_the_trail_has_each_action_and_goes_on_after_an_id(server: Serving) -> None:
     address = server.address
     await sanction(address, kind="mute", user="u_x", seconds=60, reason="spam")
     made = await sanction(address, "*", kind="ban", network="192.0.2.1")
@@ -203,12 +203,12 @@ async def test_the_trail_has_what_was_done_and_goes_on_after_an_id(server: Servi
     ]  # fmt: skip
 
 
-async def test_a_deletion_by_a_moderator_is_written_down_and_one_by_its_author_is_not(address: Address) -> None:
+async def test_a_deletion_is_in_the_trail_unless_the_author_deletes(address: Address) -> None:
     for who in (ANN, BOB, BOB):
         assert (await say(address, who)).status == 201
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1", who=BOB)).status == 403
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/2", who=BOB)).status == 200
-    assert (await moderate(address, "PATCH", "/rooms/lobby/messages/1", text="x")).status == 403, "nobody edits it"
+    assert (await moderate(address, "PATCH", "/rooms/lobby/messages/1", text="x")).status == 403, "no editing"
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 200
     assert (await moderate(address, "DELETE", "/rooms/lobby/messages/1")).status == 410
     async with chatter(address, headers=MODERATOR) as moderator:
@@ -226,7 +226,7 @@ async def test_a_deletion_by_a_moderator_is_written_down_and_one_by_its_author_i
 # -- slow mode --------------------------------------------------------------------------------------------------------
 
 
-async def test_slow_mode_lets_a_user_speak_once_in_a_while(tmp_path: Path) -> None:
+async def test_slow_mode_limits_the_messages_of_a_user(tmp_path: Path) -> None:
     async with moderated(tmp_path, rooms=(("lobby", RoomPolicy(slow_mode=600)),)) as server:
         address = server.address
         assert [(await say(address, ANN)).status for _ in range(2)] == [201, 429]

@@ -1,4 +1,4 @@
-"""The source of a request, the names of the server, and what a page of another site may do."""
+"""The source of a request, the names of the server, and the rights of pages of other sites."""
 
 from collections.abc import Mapping
 from string import ascii_lowercase, digits
@@ -42,17 +42,17 @@ OURS = "http://127.0.0.1:8000"
         (None, OWN, (None, OURS)),
         ("none", OWN, (None,)),
         ("same-origin", OWN, (None, OURS, "https://127.0.0.1:8000")),
-        # other pages of this machine, other schemes, other names, and what no browser writes
+        # other pages of this machine, other schemes, other names, and malformed origins
         (None, FOREIGN, ("http://127.0.0.1:8001", "http://127.0.0.1", "http://localhost:8000", EVIL, "null", "")),
         (None, FOREIGN, ("HTTP://127.0.0.1:8000", "ws://127.0.0.1:8000", "//127.0.0.1:8000", f"{OURS}, {OURS}")),
         (None, FOREIGN, (f"{OURS}.evil.example", "http://evil.example/127.0.0.1:8000", f"{OURS}@evil.example")),
         ("same-origin", FOREIGN, (EVIL, "null")),
         ("none", FOREIGN, (EVIL,)),
-        # what the browser says besides
+        # Sec-Fetch-Site
         ("cross-site", FOREIGN, (None, OURS, EVIL, "http://app.example", f"{APP}:8443", "https://www.app.example")),
         ("same-site", FOREIGN, (None, OURS, "http://127.0.0.1:8001")),
         *((site, FOREIGN, (None,)) for site in ("", "Same-Origin", "same-origin, same-origin")),
-        # the list
+        # allowed origins
         *((site, ALLOWED, (APP, "http://localhost:3000")) for site in (None, "cross-site", "same-site")),
     ],
 )
@@ -73,9 +73,9 @@ def test_the_source_of_a_request(site: str | None, source: Source, origins: tupl
         (SECURE, "chat.example:443", "https://chat.example", None, OWN),
         (SECURE, "[::1]:8443", "https://[::1]:8443", None, OWN),
         (SECURE, "chat.example:80", "https://chat.example", None, FOREIGN),
-        # a page that came over http may have been anybody's on its way
+        # a page loaded over http may be changed on its way
         (SECURE, "chat.example", "http://chat.example", None, FOREIGN),
-        # without a host it may read what is public
+        # without a host it may read public rooms
         (PLAIN, None, None, None, FOREIGN),
         (PLAIN, None, APP, None, FOREIGN),
         (ANYWHERE, None, None, None, OWN),
@@ -100,8 +100,8 @@ def test_the_source_of_a_request_under_other_names(
         (PLAIN, "chat.example:8000", "evil.example:8000 chat.example.evil.example evil-chat.example 192.0.2.1:8000"),
         (PLAIN, "", "localhost.evil.example 127.0.0.1.evil.example evil.example"),
         (SECURE, "[::1] [0:0:0:0:0:0:0:1]:443 192.0.2.1 chat.example", "127.0.0.1"),
-        (ANYWHERE, "evil.example 192.0.2.7:8000", ""),  # it was told no name and has any address, so it cannot know
-        # an address is never a name that leads elsewhere
+        (ANYWHERE, "evil.example 192.0.2.7:8000", ""),  # without a configured name and with any address it cannot know
+        # DNS cannot point an address elsewhere
         (ANYWHERE_NAMED, "chat.example 192.0.2.7:8000 [2001:db8::7]:8000 localhost", "evil.example"),
     ],
 )
@@ -114,13 +114,13 @@ def test_which_names_are_ours(held: Policy, ours: str, others: str) -> None:
         assert caught.value.code is ErrorCode.MISDIRECTED
 
 
-def test_names_that_were_bound_are_ours_however_they_are_written() -> None:
+def test_bound_names_are_ours_in_any_spelling() -> None:
     held = policy_of(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
     for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
         assert source_of(fields(host), held) is OWN
 
 
-def test_what_a_foreign_page_may_read() -> None:
+def test_the_rooms_that_a_foreign_page_may_read() -> None:
     for method in ("GET", "HEAD"):
         check_foreign(head_of(method, fields(origin=EVIL)))
 
@@ -135,7 +135,7 @@ def test_what_a_foreign_page_may_read() -> None:
         ("GET", {"cookie": ""}),
     ],
 )
-def test_a_foreign_page_changes_nothing_and_reads_nothing_as_the_user(method: str, as_user: dict[str, str]) -> None:
+def test_a_foreign_page_cannot_write_or_read_as_the_user(method: str, as_user: dict[str, str]) -> None:
     with pytest.raises(HttpError) as caught:
         check_foreign(head_of(method, {**fields(origin=EVIL), **as_user}))
     assert caught.value.code is ErrorCode.FORBIDDEN
@@ -149,13 +149,13 @@ def test_a_foreign_page_changes_nothing_and_reads_nothing_as_the_user(method: st
         (fields(None), "no Host"),
     ],
 )
-def test_the_refusal_names_what_gave_it_away(headers: dict[str, str], shown: str) -> None:
+def test_the_refusal_names_the_field_that_shows_the_origin(headers: dict[str, str], shown: str) -> None:
     error = forbidden(head_of("GET", headers))
     assert shown in error.message
     assert error.headers == (("Vary", "Origin"),)
 
 
-def test_answers_to_an_allowed_page_can_be_read_by_it_and_by_no_other() -> None:
+def test_answers_to_an_allowed_page_can_be_read_by_it_only() -> None:
     told = dict(cors_fields(head_of("GET", fields(origin=APP)), PLAIN))
     assert told["Access-Control-Allow-Origin"] == APP
     assert told["Access-Control-Allow-Credentials"] == "true"
@@ -172,7 +172,7 @@ def test_a_preflight_names_the_methods_of_the_path() -> None:
 
 # -- any fields ------------------------------------------------------------------------------------------
 
-# Of labels, and not from a regular expression, which takes twenty times as long to draw.
+# Hosts are built of labels: a regular expression takes twenty times as long to draw.
 LABELS = st.text(f"{ascii_lowercase}{digits}-", max_size=9).map(lambda text: f"n{text}".rstrip("-"))
 NAMES = st.lists(LABELS, min_size=1, max_size=3).map(".".join)
 PORTS = st.integers(1, 65_535)
@@ -194,7 +194,7 @@ def test_a_page_of_another_host_or_port_is_foreign(
     host=NAMES, port=PORTS, secure=st.booleans(), capitals=st.booleans(), site=st.sampled_from([None, "same-origin"])
 )
 def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, capitals: bool, site: str | None) -> None:
-    """As a browser writes both fields: without the scheme's own port."""
+    """A browser writes both fields without the default port of the scheme."""
     held = policy_of(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
     scheme, default = ("https", 443) if secure else ("http", 80)
     authority = host if port == default else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""Where a page starts for a cursor, and the bound in bytes of an answer, by which no message is lost."""
+"""The start of a page for a cursor, and the bound of an answer in bytes, which loses no message."""
 
 from typing import Any
 
@@ -24,9 +24,9 @@ from tests.support.steps import FEW, StepCounts, few_in_a_step
 
 Clock = trio.testing.MockClock
 EPOCH = "e1"
-LONG = "\n" * (MAX_TEXT_BYTES - 4)  # each is two bytes in JSON
+LONG = "\n" * (MAX_TEXT_BYTES - 4)  # each newline is two bytes in JSON
 MESSAGES = 20
-#: One message more than fits is allowed if it is the only one; here several fit.
+#: A message over the bound is allowed if it is the only one; several of these fit.
 MOST = PAGE_BYTES + 1024
 
 
@@ -42,7 +42,7 @@ FROM_50_TO_100, NEVER_WRITTEN, NOTHING_KEPT = (50, 100), (1, 0), (101, 100)
         (FROM_50_TO_100, Place(EPOCH, 90), Start(90, recovered=True)),
         (FROM_50_TO_100, Place(None, 90), Start(90, recovered=True)),
         (FROM_50_TO_100, Place(EPOCH, 100), Start(100, recovered=True)),
-        # A page read from the log between a commit and its news gave a cursor that the room did not know yet.
+        # A page read between a commit and its news has a cursor that the room does not know yet.
         (FROM_50_TO_100, Place(EPOCH, 103), Start(103, recovered=True)),
         (FROM_50_TO_100, Place(EPOCH, 104), Start(70, recovered=False, latest=True)),
         (FROM_50_TO_100, Place("e0", 103), Start(70, recovered=False, latest=True)),
@@ -71,7 +71,7 @@ def test_where_reading_starts(kept: tuple[int, int], place: Place | None, start:
 def test_recovered_means_nothing_is_missing(place: Place | None, first: int, kept: int, newest: int) -> None:
     last = first - 1 + kept
     start = resolve(place, epoch=EPOCH, first=first, last=last, newest=newest)
-    assert first - 1 <= start.offset <= last, "everything behind a start can be given"
+    assert first - 1 <= start.offset <= last, "every message after a start is available"
     if place is not None and start.recovered:
         assert start.offset == place.offset
         assert place.epoch in {None, EPOCH}
@@ -107,7 +107,7 @@ async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest(
     assert (server.server.parts.hub.room("lobby") is not None) is (source == "ring")
     latest = offsets(await page(server.address, path))
     assert 1 < len(latest) < MESSAGES
-    assert latest == list(range(latest[0], MESSAGES + 1)), "the newest that fit"
+    assert latest == list(range(latest[0], MESSAGES + 1)), "the newest messages that fit"
     earlier = offsets(await page(server.address, f"{path}&before={latest[0]}"))
     assert 1 < len(earlier) < latest[0] - 1
     assert earlier[-1] == latest[0] - 1
@@ -123,14 +123,16 @@ async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest(
     assert found == list(range(1, MESSAGES + 1))
     found = offsets(await friend.ask("join", room="lobby", after=0))
     assert 1 < len(found) < MESSAGES
-    while len(found) < MESSAGES:  # what does not fit into `joined` follows
+    while len(found) < MESSAGES:  # messages that do not fit into `joined` follow
         found.append((await friend.next("message"))["offset"])
     assert found == list(range(1, MESSAGES + 1))
 
 
-async def test_rooms_of_one_poll_share_the_bound_and_each_has_its_turn(server: Serving, friend: Chatter) -> None:
-    """One message is over a room's share here and given all the same, but not for each of a hundred rooms: unread,
-    that was 1.6 MB a connection. A room for which nothing is left keeps its place."""
+async def test_rooms_of_one_poll_share_the_bound_and_are_served_in_turn(server: Serving, friend: Chatter) -> None:
+    """One message over a room's share is given, but not for each of a hundred rooms: that would be 1.6 MB.
+
+    A room for which no bytes are left keeps its cursor.
+    """
     rooms = [f"r{number}" for number in range(10)]
     for room in rooms:
         await fill(server.address, room, 2)
@@ -182,7 +184,7 @@ async def test_a_long_page_from_the_log_is_encoded_in_steps(
     messages_only: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """200 short messages of 200 people were one step of 2.3 ms, for anybody who asked."""
+    """In one step, 200 short messages of 200 people would take 2.3 ms, at any client's request."""
     async with chatting() as it:
         await it.publish("old", *map(str, range(200)))
         pages = Pages(it.hub.reader, WireEncoder("e1"))
@@ -194,8 +196,8 @@ async def test_a_long_page_from_the_log_is_encoded_in_steps(
     assert (max(steps.counts), sum(steps.counts)) == (FEW, 200)
 
 
-async def test_a_poll_of_several_rooms_shows_nothing_that_was_deleted_meanwhile(autojump_clock: Clock) -> None:
-    """The page of the first room waited for that of the second: its text was shown after its deletion was told."""
+async def test_a_poll_of_several_rooms_has_no_text_deleted_meanwhile(autojump_clock: Clock) -> None:
+    """The page of the first room waits for that of the second, while the deletion of its text is told."""
     async with chatting() as it:
         await it.publish("a", "kept", "secret", "first")
         await it.publish("b", "other")
@@ -219,7 +221,7 @@ async def test_a_poll_of_several_rooms_shows_nothing_that_was_deleted_meanwhile(
         assert len(it.hub.reader) == 0
 
 
-async def test_an_edit_on_a_page_loses_its_text_to_a_later_one(autojump_clock: Clock) -> None:
+async def test_an_edit_on_a_page_has_no_text_after_a_later_edit(autojump_clock: Clock) -> None:
     async with chatting() as it:
         pages = Pages(it.hub.reader, encoder := WireEncoder("e1"))
         edit = Record("a", 2, 0, "u_1", "Ann", "password", Kind.EDIT, 1)
@@ -231,8 +233,8 @@ async def test_an_edit_on_a_page_loses_its_text_to_a_later_one(autojump_clock: C
         assert (msgspec.json.decode(item)["type"], b"password" in item) == ("edit", False)
 
 
-async def test_what_is_deleted_while_a_page_is_encoded_is_not_in_it() -> None:
-    """The client is told of the deletion first, of a message that it does not have yet, and would keep its text."""
+async def test_a_text_deleted_while_a_page_is_encoded_is_not_in_it() -> None:
+    """The client would hear of the deletion before it has the message, and would keep its text."""
     reader, encoded = LogReader(MemoryLog()), list[Record]()
     records = [Record("old", number, 0, "u_1", "Ann", "secret") for number in range(1, 10)]
 

@@ -1,4 +1,4 @@
-"""Long-polls on one room and on many (CONTRACT section 3)."""
+"""Long-polls on one room and on many."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.support.serving import Serving, serving
 
 
 def page_of(answer: Answer, room: str = "lobby") -> Any:
-    """The room's page in either shape of answer."""
+    """The page of the room, in either form of answer."""
     assert answer.status == 200, answer
     return answer.json.get("rooms", {}).get(room, answer.json)
 
@@ -31,10 +31,10 @@ async def test_it_waits_for_a_message_or_answers_at_once(server: Serving, peer: 
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize("path", ["/rooms/lobby/messages?after=1&wait=600", "/poll?room=lobby:1&wait=0.2"])
 async def test_an_empty_answer_when_the_time_is_up(path: str) -> None:
-    """More wait than is allowed is cut."""
+    """A `wait` over the limit is cut to it."""
     async with serving(poll_wait_max=1.0) as server, connect(server.address) as peer:
         stored = await publish(server.address, "lobby", "old")
-        for _ in range(2):  # and again on the same connection, from the cursor it was given
+        for _ in range(2):  # and again on the same connection, from the given cursor
             page = page_of(await peer.request("GET", path))
             assert (page["cursor"], page["recovered"], texts(page)) == (stored["cursor"], True, [])
         assert await server.metric("chatserver_held_polls") == 0
@@ -50,13 +50,13 @@ async def test_a_poll_is_limited_in_rooms_without_messages() -> None:
             refused = await peer.request("GET", f"/poll?{made_up}{wait}")
             assert (refused.status, refused.error) == (400, "too_many_rooms")
         assert await server.metric("chatserver_held_polls") == 0
-        assert await server.metric("chatserver_rooms") == 0, "names that were refused are no rooms"
+        assert await server.metric("chatserver_rooms") == 0, "refused names make no rooms"
         few = "room=mine0&room=mine1&room=old0:1&room=old1:1&room=old2:1"
         assert (await peer.request("GET", f"/poll?{few}&wait=0.2")).status == 200
         await publish(server.address, "mine0", "hi")
         answer = await peer.request("GET", f"/poll?{made_up}&wait=20")
         assert [len(room["messages"]) for room in answer.json["rooms"].values()] == [1, 0, 0]
-        # Others are in them already: that makes them no better known to this poll.
+        # Rooms with members but without messages count for this poll as well.
         async with chatter(server.address) as one, chatter(server.address) as other:
             for number in range(3):
                 await (one, one, other)[number].ask("join", room=f"room{number}")
@@ -81,7 +81,7 @@ async def test_many_rooms(server: Serving, peer: Peer) -> None:
     assert await server.metric("chatserver_held_polls") == 0
 
 
-async def test_what_is_not_recovered_is_told_at_once(server: Serving, peer: Peer) -> None:
+async def test_a_cursor_that_is_not_recovered_is_answered_at_once(server: Serving, peer: Peer) -> None:
     await publish(server.address, "lobby", "old")
     page = page_of(await peer.request("GET", "/rooms/lobby/messages?after=other-1&wait=60"))
     assert (page["recovered"], texts(page)) == (False, ["old"])
@@ -89,7 +89,7 @@ async def test_what_is_not_recovered_is_told_at_once(server: Serving, peer: Peer
     assert [page["recovered"] for page in rooms.values()] == [False, True]
 
 
-async def test_polls_that_make_no_sense() -> None:
+async def test_malformed_polls() -> None:
     async with serving(max_rooms_per_connection=3) as server, connect(server.address) as peer:
         for query in ["", "room=", "room=a&room=a", "room=A", "wait=5", "&".join(f"room=r{n}" for n in range(4))]:
             answer = await peer.request("GET", f"/poll?{query}")
@@ -97,10 +97,8 @@ async def test_polls_that_make_no_sense() -> None:
             assert answer.error in ("bad_field", "bad_room")
 
 
-async def test_a_held_poll_behind_which_another_request_is_sent_is_answered_at_once(
-    server: Serving, peer: Peer
-) -> None:
-    """A client that sends ahead waits for no news: and a held one is read only to see its FIN."""
+async def test_a_held_poll_is_answered_at_once_when_another_request_follows(server: Serving, peer: Peer) -> None:
+    """A client that sends another request does not wait for news; a held poll is read only to detect its FIN."""
     held = request("GET", "/rooms/lobby/messages?after=0&wait=60")
     await peer.send(held)
     await server.in_phase("held")
@@ -114,4 +112,4 @@ async def test_a_held_poll_behind_which_another_request_is_sent_is_answered_at_o
     assert await server.metric("chatserver_held_polls") == 0
     await publish(server.address, "lobby", "news")
     missed = page_of(await peer.request("GET", f"/rooms/lobby/messages?after={page['cursor']}&wait=60"))
-    assert texts(missed) == ["news"], "its cursor is where it was"
+    assert texts(missed) == ["news"], "its cursor has not moved"

@@ -1,4 +1,4 @@
-"""The keys that a provider publishes: when they are fetched, and the limits of a fetch."""
+"""Keys published by a provider: when they are fetched, and the limits of a fetch."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ from tests.support.tokens import jwk, token
 
 
 class Provider(HTTPServer):
-    """A web server with keys."""
+    """A web server that publishes keys."""
 
     status, body, asked = 200, b"", 0
     headers: Mapping[str, str] = {}
@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -72,22 +72,22 @@ async def test_a_key_that_is_rotated_is_fetched_when_a_token_names_it() -> None:
                 return found == 200
 
             await eventually(lambda: holds(0, "one"))
-            assert (await answer(0, "secret", "HS256")).status == 401, "a secret that is published is none"
+            assert (await answer(0, "secret", "HS256")).status == 401, "a published secret is not used"
             it.publish(jwk("ES256", 1, kid="two"))
-            assert "retry-after" not in (await answer(1, "two")).headers, "it was fetched a moment ago"
+            assert "retry-after" not in (await answer(1, "two")).headers, "the last fetch is a moment ago"
             assert it.asked == 1
             published = server.server._published
             assert published is not None
             published._began -= FETCH_EVERY
             assert (await answer(1, "two")).headers["retry-after"] == "1"
             await eventually(lambda: holds(1, "two"))
-            assert not await holds(0, "one"), "it was withdrawn"
+            assert not await holds(0, "one"), "the key is withdrawn"
             server.server._reload()
             await eventually(lambda: it.asked == 3)
 
 
 class Looker:
-    """One `PublishedKeys` with a fetch that a test rules."""
+    """One `PublishedKeys` with a fetch that the test controls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fetches: list[float] = []
@@ -106,7 +106,7 @@ class Looker:
         return self.answer
 
 
-async def test_it_is_asked_once_a_minute_at_most_and_until_it_has_answered(
+async def test_keys_are_fetched_at_most_once_a_minute_and_until_an_answer(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looker = Looker(monkeypatch)
@@ -122,7 +122,7 @@ async def test_it_is_asked_once_a_minute_at_most_and_until_it_has_answered(
         looker.takes = 5.0
         assert [looker.published.unknown() for _ in range(3)] == [True] * 3
         await trio.sleep(1)
-        assert looker.published.unknown(), "it is under way"
+        assert looker.published.unknown(), "a fetch is running"
         await trio.sleep(30)
         assert not looker.published.unknown()
         looker.takes, looker.answer = 1000.0, b"{}"
@@ -130,7 +130,7 @@ async def test_it_is_asked_once_a_minute_at_most_and_until_it_has_answered(
         assert looker.published.unknown()
         await trio.sleep(30)
         assert len(looker.fetches) == 6
-        assert len(looker.keys) == 1, "what there was stays"
+        assert len(looker.keys) == 1, "the earlier keys stay"
         nursery.cancel_scope.cancel()
 
 
@@ -142,14 +142,14 @@ async def test_it_is_asked_once_a_minute_at_most_and_until_it_has_answered(
         (200, {}, b"x" * (MAX_KEY_BYTES + 1), "262,144"),
     ],
 )
-def test_an_answer_that_is_none_is_an_error(status: int, headers: dict[str, str], body: bytes, why: str) -> None:
+def test_a_malformed_answer_is_an_error(status: int, headers: dict[str, str], body: bytes, why: str) -> None:
     with provider() as it:
         it.status, it.headers, it.body = status, headers, body
         with pytest.raises((OSError, ValueError), match=why):
             published_keys.fetched(it.url)
 
 
-def test_an_address_that_others_could_change_on_the_way_is_refused() -> None:
+def test_only_https_and_loopback_addresses_are_accepted() -> None:
     for good in ("https://id.example/keys", "http://127.0.0.1:9/k", "http://localhost/k", "http://[::1]:9/k"):
         assert keys_url(good) == good
     for bad in (

@@ -1,4 +1,4 @@
-"""Read markers, unread counts and typing, on every transport (CONTRACT section 9)."""
+"""Read markers, unread counts and typing, on every transport."""
 
 import json
 import os
@@ -41,7 +41,7 @@ async def joined(server: Serving, room: str, who: dict[str, str]) -> AsyncIterat
         yield client
 
 
-async def test_how_far_one_has_read_and_what_is_unread(server: Serving, peer: Peer) -> None:
+async def test_read_markers_and_unread_counts(server: Serving, peer: Peer) -> None:
     for number in range(5):
         await publish(server.address, "lobby", f"m{number}")
     await publish(server.address, "ops", "hi")
@@ -59,11 +59,11 @@ async def test_how_far_one_has_read_and_what_is_unread(server: Serving, peer: Pe
     await publish(server.address, "ops", "more")
     await put_read(peer, "lobby", {"offset": 1 << 52})
     await put_read(peer, "nowhere", {"offset": 1})
-    assert await unread(peer) == {"lobby": counts(6, 0), "ops": counts(1, 1)}, "nobody has read what came later"
+    assert await unread(peer) == {"lobby": counts(6, 0), "ops": counts(1, 1)}, "later messages are unread"
 
 
 async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "STORE_EVERY", 60.0)  # it is the end that stores them
+    monkeypatch.setattr(reading, "STORE_EVERY", 60.0)  # only the end of the server stores them
     log = f"sqlite:{tmp_path / 'chat.db'}"
     async with serving(log=log) as server:
         for number in range(3):
@@ -79,7 +79,7 @@ async def test_markers_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.jumping_clock
 async def test_a_users_other_connections_are_told(server: Serving, peer: Peer) -> None:
-    """tests/chat/test_notices.py has that nobody else is, here and for typing."""
+    """That other users are not told: tests/chat/test_notices.py."""
     for text in ("hi", "there"):
         await publish(server.address, "lobby", text)
     async with (
@@ -92,7 +92,7 @@ async def test_a_users_other_connections_are_told(server: Serving, peer: Peer) -
         found = await event(stream, "read")
         assert (json.loads(found["data"]), "id" in found) == (told, False)
         await put_read(peer, "lobby", {"offset": 2})
-        assert await ann.next("read") == {**told, "offset": 2}, "it was not told of its own marker"
+        assert await ann.next("read") == {**told, "offset": 2}, "a connection is not told of its own marker"
 
 
 @pytest.mark.parametrize("transport", ["websocket", "http"])
@@ -111,7 +111,7 @@ async def test_typing_is_told_to_the_others(server: Serving, peer: Peer, transpo
 
 
 async def test_silent_commands_are_counted_like_others(server: Serving) -> None:
-    """They have no answer, so nothing else would bound how many of them one client sends."""
+    """They have no answer, so nothing else bounds how many of them a client sends."""
     async with serving(message_rate=1.0) as limited, chatter(limited.address) as client:
         for _ in range(200):
             await client.say(type="typing", room="lobby")
@@ -120,7 +120,7 @@ async def test_silent_commands_are_counted_like_others(server: Serving) -> None:
         assert error["code"] == "rate_limited"
 
 
-async def test_what_is_refused(server: Serving, peer: Peer) -> None:
+async def test_malformed_markers_are_refused(server: Serving, peer: Peer) -> None:
     for method, path, body, status, code in [
         ("PUT", "/rooms/Lobby/read", b'{"offset":1}', 400, "bad_room"),
         ("PUT", "/rooms/lobby/read", b'{"offset":-1}', 400, "bad_field"),

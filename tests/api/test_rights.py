@@ -29,14 +29,14 @@ READS = (
 
 @pytest.fixture
 async def closed() -> AsyncIterator[Serving]:
-    """A server on which something was said in every kind of room."""
+    """A server with a message in every kind of room."""
     async with serving(rooms=ROOMS) as server:
         await write(server, "staff-one", "news", "jobs", "lobby")
         yield server
 
 
 async def write(server: Serving, *rooms: str) -> None:
-    """Write as no client could: what is there must not show."""
+    """Write into the log directly, past all rights; no answer may show these messages."""
     for room in rooms:
         server.server.parts.hub.publish(Draft(room, "u_1", "Ann", "secret words"), lambda stored: None)
 
@@ -47,24 +47,24 @@ async def refused(peer: Peer, method: str, path: str, body: bytes = b"") -> Any:
     return answer.json
 
 
-async def test_reading_is_refused_in_every_request_and_alike_where_nothing_is(closed: Serving) -> None:
+async def test_reading_is_refused_alike_whether_the_room_exists(closed: Serving) -> None:
     async with connect(closed.address) as peer:
         for path in READS:
             told = [
                 str(await refused(peer, "GET", path.format(room=room))).replace(room, "")
                 for room in ("staff-one", "staff-two")
             ]
-            assert told[0] == told[1], "whether it exists is not told"
+            assert told[0] == told[1], "the answers tell whether the room exists"
             answer = await peer.request("HEAD", path.format(room="staff-one"))
             assert answer.status == 403
         await refused(peer, "POST", "/rooms/staff-one/messages", b"hi")
-    # A page of another site reads what everybody may, and no more.
+    # A page of another site reads public rooms only.
     for room, status in (("staff-one", 403), ("news", 200)):
         answer = await ask(closed.address, "GET", f"/rooms/{room}/messages", headers={"Origin": "https://evil.example"})
         assert answer.status == status
 
 
-async def test_writing_and_reading_are_two_things(closed: Serving) -> None:
+async def test_reading_and_writing_are_separate_rights(closed: Serving) -> None:
     async with connect(closed.address) as peer:
         assert (await peer.request("GET", "/rooms/news/messages")).status == 200
         await refused(peer, "POST", "/rooms/news/messages", b"hi")
@@ -81,7 +81,7 @@ async def test_a_list_shows_the_rooms_that_the_user_may_read(closed: Serving) ->
     assert len(answer.json["rooms"]) == 3
 
 
-async def test_the_newest_rooms_may_be_hidden_and_the_others_are_listed_all_the_same() -> None:
+async def test_hidden_newest_rooms_do_not_hide_the_others() -> None:
     async with serving(rooms=ROOMS) as server:
         await publish(server.address, "lobby", "hi")
         await write(server, *(f"staff-{number}" for number in range(250)))
@@ -100,8 +100,8 @@ async def test_guests_may_only_read() -> None:
             assert (await friend.ask("publish", room="lobby", text="hi"))["code"] == "forbidden"
 
 
-async def test_guests_may_nothing(tmp_path: Path) -> None:
-    """Nothing but look at the page and the server's health: the page is where people sign in."""
+async def test_guests_without_rights(tmp_path: Path) -> None:
+    """They may load the page, where people sign in, and ask for the server's health."""
     async with serving(guests=Guests.NONE, token_key=(str(tmp_path / "key"),)) as server:
         async with connect(server.address) as peer:
             reads = [("GET", path.format(room="lobby")) for path in READS]

@@ -1,4 +1,4 @@
-"""Mutes, bans and kicks as their users see them, on every transport."""
+"""The effects of mutes, bans and kicks on users, on every transport."""
 
 import json
 import threading
@@ -33,14 +33,14 @@ from tests.support.peers import Address, Answer, ask, chatter, connect, publish,
 from tests.support.serving import Serving, eventually, neighbour
 
 ANN, BOB = guest("ann"), guest("bob")
-#: Another network than the moderator's.
+#: A network that is not the moderator's.
 ELSEWHERE = "127.0.0.2"
 LOBBY = "/rooms/lobby/sanctions"
 
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Serving]:
-    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # so that a handful of connections is many steps
+    monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 5)  # a few connections are many steps
     async with moderated(tmp_path, presence_grace=300.0) as running:
         yield running
 
@@ -60,7 +60,7 @@ async def test_a_muted_user_may_read_and_not_write_on_any_transport(address: Add
         assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack"
         assert (await friend.ask("history", room="lobby"))["type"] == "history"
         assert (await say(address, BOB)).status == 201
-        assert (await friend.next("message"))["text"] == "hi", "it is still there, and hears what others say"
+        assert (await friend.next("message"))["text"] == "hi", "it is still a member and gets messages"
     answer = await say(address, ANN)
     assert (answer.status, answer.error) == (403, "forbidden")
     assert 0 < int(answer.headers["retry-after"]) <= 600
@@ -73,14 +73,14 @@ async def test_a_muted_user_may_read_and_not_write_on_any_transport(address: Add
     assert made["by"]["id"] == await id_of(address, MODERATOR)
 
 
-async def test_it_ends_when_it_is_lifted_or_over(server: Serving) -> None:
+async def test_a_sanction_ends_when_it_is_lifted_or_over(server: Serving) -> None:
     address = server.address
     ann = await id_of(address, ANN)
     made = await sanction(address, "*", kind="mute", user=ann)
     assert made["until"] is None
     answer = await say(address, ANN)
     assert (answer.status, "retry-after" in answer.headers) == (403, False)
-    assert (await moderate(address, "DELETE", f"{LOBBY}/{made['id']}")).status == 404, "it is not one of the lobby's"
+    assert (await moderate(address, "DELETE", f"{LOBBY}/{made['id']}")).status == 404, "not of the lobby"
     lifted = await moderate(address, "DELETE", f"/rooms/*/sanctions/{made['id']}")
     assert (lifted.status, lifted.json) == (200, made)
     assert (await moderate(address, "DELETE", f"/rooms/*/sanctions/{made['id']}")).status == 404
@@ -97,7 +97,7 @@ async def test_it_ends_when_it_is_lifted_or_over(server: Serving) -> None:
 
 
 def last_event(rest: bytes, *, room: str, message: str) -> None:
-    """An event stream ends with why, under a name that a browser does not take for a broken line."""
+    """An event stream ends with an event that has the reason; its name is not `error`, which browsers use."""
     *_, name, data, end, nothing = rest.decode().split("\n")
     assert (name, end, nothing) == ("event: expelled", "", "")
     told = json.loads(data.removeprefix("data: "))
@@ -116,7 +116,7 @@ async def _is_listed(address: Address, user: object, room: str) -> bool:
 async def _all_transports(
     server: Serving, who: dict[str, str], room: str, ban: dict[str, Any], *, where: str
 ) -> tuple[Any, list[Answer], bytes]:
-    """Be in two rooms over a WebSocket and in one over events and two polls; what each hears of a ban, or of a kick."""
+    """What a WebSocket in two rooms, an event stream and two polls receive when a moderator bans or kicks."""
     address = server.address
     for each in ("lobby", "ops"):
         assert (await say(address, BOB, each)).status == 201
@@ -143,7 +143,7 @@ async def _all_transports(
             closed = await friend.closed()
             assert (closed.code, closed.reason) == (4504, told["message"])
         else:
-            assert (await friend.ask("ping"))["type"] == "pong", "the connection lives"
+            assert (await friend.ask("ping"))["type"] == "pong", "the connection goes on"
             assert (await friend.ask("leave", room="lobby"))["code"] == "not_joined"
             assert (await friend.ask("leave", room="ops"))["type"] == "left"
             if where == "sanctions":
@@ -158,9 +158,7 @@ async def _all_transports(
 
 @pytest.mark.parametrize("room", ["lobby", "*"])
 @pytest.mark.parametrize("by_network", [False, True])
-async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
-    server: Serving, room: str, *, by_network: bool
-) -> None:
+async def test_a_ban_expels_a_user_on_all_transports_at_once(server: Serving, room: str, *, by_network: bool) -> None:
     address = server.address
     whom = {"network": ELSEWHERE} if by_network else {"user": await id_of(address, ANN)}
     ban = {"kind": "ban", "seconds": 600, "reason": "spam", **whom}
@@ -178,7 +176,7 @@ async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
     assert await server.metric("chatserver_sanctioned_total", kind="mute") == 0
     last_event(rest, room="lobby", message=told["message"])
     await server.counted("banned", 2 if room == "*" else 1)
-    # From now on everything is refused, and nobody else is.
+    # All requests of this user are refused, and no others.
     assert await read(address, ANN, source=ELSEWHERE) == 403
     assert (await say(address, ANN, source=ELSEWHERE)).status == 403
     assert (await ask(address, "GET", "/rooms/lobby/events", headers=ANN, source=ELSEWHERE)).status == 403
@@ -192,7 +190,7 @@ async def test_a_ban_takes_a_user_out_on_all_transports_at_once(
     assert await server.metric("chatserver_sanctioned_total", kind="ban") >= 4
     assert await read(address, BOB) == 200
     foreign = {"Origin": "https://elsewhere.example"}
-    assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "as nobody, from there"
+    assert await read(address, foreign, source=ELSEWHERE) == (403 if by_network else 200), "without a token"
 
 
 async def test_a_ban_from_everywhere_closes_websockets_of_any_dialect_and_in_no_room(tmp_path: Path) -> None:
@@ -219,7 +217,7 @@ async def test_auth_applies_the_sanctions_of_the_new_user(address: Address) -> N
         await sanction(address, "*", kind="ban", user=bob)
         refused = await friend.ask("auth", token=BOB["Cookie"].partition("=")[2])
         assert (refused["type"], refused["code"]) == ("error", "forbidden")
-        assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack", "it is who it was"
+        assert (await friend.ask("publish", room="ops", text="hi"))["type"] == "ack", "the user has not changed"
 
 
 async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
@@ -236,10 +234,10 @@ async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["ban", "lift", "sign out"])
-async def test_a_change_that_is_stored_after_its_answer_is_enforced(
+async def test_a_sanction_stored_after_its_answer_is_enforced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """Behind a slow disk it was answered 503, and enforced only after a restart."""
+    """A sanction that is answered 503 behind a slow disk and then stored must not wait for a restart."""
     may_store, change = threading.Event(), SqliteWriter.change
 
     def slowly(writer: SqliteWriter, *arguments: Any) -> Any:
@@ -268,13 +266,13 @@ async def test_a_change_that_is_stored_after_its_answer_is_enforced(
                 await eventually(lambda: not server.server.parts.services.moderation.in_force)
             else:
                 assert (await friend.closed()).code == 4503
-        server.logs.clear()  # the complaints of the log, which are right
+        server.logs.clear()  # the expected lines of the log itself
 
 
 # -- kicks ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server: Serving) -> None:
+async def test_a_kick_ends_the_memberships_of_a_user_who_may_return(server: Serving) -> None:
     ann = await id_of(server.address, ANN)
     told, answers, rest = await _all_transports(server, ANN, "lobby", {"user": ann, "reason": "noise"}, where="kick")
     assert told == {
@@ -287,7 +285,7 @@ async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server
     await server.counted("kicked")
     (entry,) = await audit(server.address)
     assert (entry["action"], entry["room"], entry["target"], entry["detail"]) == ("kick", "lobby", ann, "noise")
-    for ended in (1, 0):  # it had come back and lost its connection; then it is not there any more
+    for ended in (1, 0):  # first it is present after a lost connection, then not
         answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
         assert answer.json == {"room": "lobby", "user": ann, "ended": ended}
 
@@ -295,9 +293,9 @@ async def test_a_kick_ends_what_a_user_has_in_a_room_and_it_may_come_back(server
 async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ban of two hundred WebSockets in a hundred rooms each was steps of 7 ms, since each of them counted alike."""
+    """A step counts rooms: otherwise a ban of 200 WebSockets in a hundred rooms each takes steps of 7 ms."""
     monkeypatch.setattr(expulsion_module, "SEARCH_STEP", 1_000)
-    monkeypatch.setattr(expulsion_module, "perf_counter", count().__next__)  # to end one takes longer than a step may
+    monkeypatch.setattr(expulsion_module, "perf_counter", count().__next__)  # each end takes longer than a step
     rooms = [f"room-{number}" for number in range(12)]
     for room in rooms:
         assert (await say(address, BOB, room)).status == 201
@@ -317,8 +315,8 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     assert lost_steps.call_count >= 12
 
 
-async def test_what_waits_for_the_log_during_a_ban_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The moderator had been told that the user was out, and the user was then told what had been written since."""
+async def test_a_request_that_waits_during_a_ban_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the moderator's answer, the user must not receive messages through a request that waited."""
     log = MemoryLog()
     paths = (
         "/rooms/lobby/messages", "/rooms/lobby/messages?wait=60", "/rooms/lobby/events", "/poll?room=lobby:1",
@@ -326,7 +324,7 @@ async def test_what_waits_for_the_log_during_a_ban_is_refused(tmp_path: Path, mo
     )  # fmt: skip
     async with moderated(tmp_path, engine=log) as server, AsyncExitStack() as stack, trio.open_nursery() as nursery:
         address = server.address
-        for number in range(60):  # more than a room has in memory from the start
+        for number in range(60):  # more than a load brings into memory
             await publish(address, "lobby", str(number))
         ann = await id_of(address, ANN)
         commands = ("join", "history")
@@ -348,7 +346,7 @@ async def test_what_waits_for_the_log_during_a_ban_is_refused(tmp_path: Path, mo
     assert not server.server.parts.hub.rooms["lobby"].members
 
 
-# -- those without a connection ---------------------------------------------------------------------------------------
+# -- users without a connection ---------------------------------------------------------------------------------------
 
 
 async def _poll_once(address: Address, who: dict[str, str], *rooms: str) -> None:
@@ -357,7 +355,7 @@ async def _poll_once(address: Address, who: dict[str, str], *rooms: str) -> None
 
 
 async def _lose(address: Address, who: dict[str, str], *rooms: str) -> object:
-    """Be in rooms between two polls, and after a reload; who that is."""
+    """Make a user present in rooms without a connection, by a poll and by a lost WebSocket. Returns its id."""
     await _poll_once(address, who, *rooms)
     async with chatter(address, headers=who, source=ELSEWHERE) as page:
         for room in rooms:
@@ -383,7 +381,7 @@ async def test_a_user_without_a_connection_leaves_the_list_at_once(address: Addr
     assert not await _is_listed(address, user, "lobby")
     assert await _is_listed(address, user, "ops") == (room == "lobby")
     members = await moderate(address, "GET", "/rooms/lobby/members")
-    assert members.json["count"] == 7, "nobody else has gone"
+    assert members.json["count"] == 7, "all other users stay"
 
 
 @pytest.mark.jumping_clock

@@ -1,4 +1,4 @@
-"""`GET /search` (CONTRACT section 9): results, rights, and the cost of hostile questions."""
+"""`GET /search`: results, rights, and the cost of hostile questions."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ async def texts(peer: Peer, words: str, query: str = "") -> list[str]:
     return [result["text"] for result in (await search(peer, words, query))["results"]]
 
 
-async def test_a_result_is_the_message_with_what_was_found_in_it(server: Serving, peer: Peer) -> None:
+async def test_a_result_is_the_message_with_its_matches(server: Serving, peer: Peer) -> None:
     stored = await publish(server.address, "lobby", "Is the <Kettle> on?")
     await publish(server.address, "lobby", "no")
     answer = await search(peer, "kettle")
@@ -36,7 +36,7 @@ async def test_a_result_is_the_message_with_what_was_found_in_it(server: Serving
     assert result["cursor"] == stored["cursor"]
 
 
-async def test_what_became_of_searches_is_measured(server: Serving, peer: Peer) -> None:
+async def test_outcomes_of_searches_are_counted(server: Serving, peer: Peer) -> None:
     await publish(server.address, "lobby", "Is the kettle on?")
     for _ in range(3):
         await search(peer, "kettle")
@@ -48,7 +48,7 @@ async def test_what_became_of_searches_is_measured(server: Serving, peer: Peer) 
     assert await server.metric("chatserver_search_seconds_bucket", le="+Inf") == 3
 
 
-async def test_in_a_room_of_a_user_before_a_place(server: Serving, peer: Peer) -> None:
+async def test_filters_by_room_user_and_cursor(server: Serving, peer: Peer) -> None:
     async with chatter(server.address) as ann:
         for room in ("a", "b"):
             for number in (1, 2):
@@ -61,7 +61,7 @@ async def test_in_a_room_of_a_user_before_a_place(server: Serving, peer: Peer) -
     assert await texts(peer, "tea", f"&user={user}") == ["tea of Ann"]
     assert await texts(peer, "tea", f"&user={user}&room=b") == []
     assert set(await texts(peer, "tea", f"&room=a&before={stored['cursor']}")) == {"tea 1", "tea 2"}
-    assert len(await texts(peer, "tea", "&room=a&before=other-1")) == 3, "what was before another epoch is gone"
+    assert len(await texts(peer, "tea", "&room=a&before=other-1")) == 3, "a cursor of another epoch filters nothing"
     assert await texts(peer, "tea", "&room=nobody") == []
 
 
@@ -83,12 +83,12 @@ async def test_in_a_room_of_a_user_before_a_place(server: Serving, peer: Peer) -
         ("q=%FF", "bad_request"),
     ],
 )
-async def test_what_is_no_question(peer: Peer, query: str, code: str) -> None:
+async def test_malformed_searches(peer: Peer, query: str, code: str) -> None:
     answer = await peer.request("GET", f"/search?{query}")
     assert (answer.status, answer.error) == (400, code)
 
 
-async def test_the_same_again_comes_from_the_cache_until_something_is_altered(server: Serving, peer: Peer) -> None:
+async def test_a_repeated_search_is_cached_until_a_change(server: Serving, peer: Peer) -> None:
     await publish(server.address, "lobby", "cake")
     await publish(server.address, "elsewhere", "tea")
     first = await search(peer, "cake")
@@ -100,8 +100,8 @@ async def test_the_same_again_comes_from_the_cache_until_something_is_altered(se
         assert (await search(peer, "cake"))["cached"] == cached
 
 
-async def test_only_what_the_user_may_read(server: Serving, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also from the cache, which has what others have found."""
+async def test_results_are_of_readable_rooms_only(server: Serving, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from the cache, which has results of other users."""
     for room in ("open", "secret"):
         await publish(server.address, room, "salt")
     assert len(await texts(peer, "salt")) == 2
@@ -120,13 +120,13 @@ async def test_over_the_rate(tmp_path: Path) -> None:
         assert 90 <= int(answers[1].headers["retry-after"]) <= 100
         async with connect(server.address) as other:
             answer = await other.request("GET", "/search?q=word", headers={"User-Agent": "another"})
-            assert answer.status == 200, "a rate is a user's"
+            assert answer.status == 200, "each user has its own rate"
         limiters = server.server.parts.limiters
         assert len(limiters) == 1, "the second refusal is known without asking a shard"
 
 
-async def test_a_search_holds_up_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many searches as there are tasks for them hang, and history goes on."""
+async def test_searches_delay_no_reads_of_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tasks for searches hang, and history is answered."""
 
     async def slow(*_: Any, **__: Any) -> None:
         await trio.sleep_forever()
@@ -156,7 +156,7 @@ async def test_a_search_that_is_too_much_work_is_given_up(tmp_path: Path, monkey
 
 @pytest.mark.jumping_clock
 async def test_a_search_for_another_users_messages_is_in_the_audit_trail(server: Serving, peer: Peer) -> None:
-    """Without the searched words. A search for one's own messages is not recorded."""
+    """The entry does not have the searched words. A search for one's own messages is not recorded."""
     async with chatter(server.address) as ann:
         await ann.ask("publish", room="lobby", text="tea")
         user = ann.hello["user"]["id"]

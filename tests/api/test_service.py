@@ -1,4 +1,4 @@
-"""Rooms, members, health, metrics, methods, cookies and the page (CONTRACT section 3)."""
+"""Rooms, members, health, metrics, methods, cookies and the page."""
 
 import re
 from html.parser import HTMLParser
@@ -23,7 +23,7 @@ from tests.support.steps import StepCounts
 async def test_rooms_with_messages_and_rooms_with_people(server: Serving, friend: Chatter) -> None:
     for room in ("first", "second", "first"):
         stored = await publish(server.address, room, "hi")
-        await trio.sleep(0.002)  # rooms of one millisecond are listed by name
+        await trio.sleep(0.002)  # rooms with equal times in ms are listed by name
     await friend.ask("join", room="empty")
     await friend.ask("join", room="second")
     rooms = (await ask(server.address, "GET", "/rooms")).json["rooms"]
@@ -40,7 +40,7 @@ async def test_rooms_with_messages_and_rooms_with_people(server: Serving, friend
 
 
 class LookedAt:
-    """A room as the registry gives it, which counts each look at it."""
+    """A room of the registry that counts how often it is visited."""
 
     def __init__(self, room: Room, steps: StepCounts) -> None:
         self.name = room.name
@@ -52,10 +52,10 @@ class LookedAt:
         return self._presence
 
 
-async def test_no_more_rooms_are_looked_at_than_are_told_and_few_in_a_step(
+async def test_a_list_visits_only_its_rooms_and_few_in_a_step(
     server: Serving, friend: Chatter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """10,000 rooms without people and messages were one step of 2.4 ms, for anybody who asked."""
+    """In one step, 10,000 empty rooms would take 2.4 ms, at any client's request."""
     for number in range(4):
         await friend.ask("join", room=f"room-{number}")
     registry = server.server.parts.hub.registry
@@ -112,7 +112,7 @@ async def test_metrics_name_every_reason_and_phase_and_count_messages(server: Se
 
 
 async def test_a_poll_of_an_allowed_page_is_counted_as_a_poll() -> None:
-    """It was counted as a connection of plain HTTP, since its waiter is another type."""
+    """Its waiter is another type, but it is not counted as a connection of plain HTTP."""
     origin = "https://app.example"
     async with serving(allow_origin=(origin,)) as server, connect(server.address) as peer:
         await peer.send(request("GET", "/rooms/lobby/messages?wait=60", headers={"Origin": origin}))
@@ -131,14 +131,14 @@ async def test_head_is_get_without_a_body(server: Serving, peer: Peer) -> None:
     in_room = ("/rooms/lobby", "/rooms/lobby/messages", "/rooms/lobby/members")
     for path in ("/", "/chat.js", "/healthz", "/metrics", "/rooms", *in_room):
         head = await peer.request("HEAD", path)
-        got = await peer.request("GET", path)  # a body too many would be read as this answer
+        got = await peer.request("GET", path)  # a superfluous body would be read as this answer
         assert (head.status, got.status) == (200, 200)
         assert head.headers["content-type"] == got.headers["content-type"]
         if path != "/metrics":
             assert head.headers["content-length"] == str(len(got.body))
 
 
-async def test_head_of_what_never_ends_ends(peer: Peer) -> None:
+async def test_head_of_a_stream_or_a_poll_ends(peer: Peer) -> None:
     for path in ("/rooms/lobby/messages?wait=60", "/poll?room=lobby&wait=60"):
         assert (await peer.request("HEAD", path)).status == 200
     await peer.send(request("HEAD", "/rooms/lobby/events"))
@@ -159,7 +159,7 @@ async def test_the_wrong_method_is_told_the_right_ones(peer: Peer) -> None:
         assert (answer.status, answer.headers["allow"], answer.error) == (405, allow, "method_not_allowed")
 
 
-async def test_there_is_nothing_elsewhere(peer: Peer) -> None:
+async def test_other_paths_are_404(peer: Peer) -> None:
     paths = "/nothing /rooms/ /rooms/lobby/ /rooms/lobby/secrets /rooms//messages /../etc/passwd /chat.js/"
     more = "/%2e%2e/chatserver/config.py /index.html /echo // /rooms/lobby/messages/1/2"
     for path in f"{paths} {more}".split():
@@ -168,7 +168,7 @@ async def test_there_is_nothing_elsewhere(peer: Peer) -> None:
     assert (await peer.request("GET", "/healthz")).json == {"status": "ok"}
 
 
-# -- whose request it is --------------------------------------------------------------------------------------------
+# -- the user of a request ------------------------------------------------------------------------------------------
 
 
 async def test_the_page_sets_a_guests_cookie_once(server: Serving) -> None:
@@ -215,7 +215,7 @@ class References(HTMLParser):
             self.inline.append("<script>")
 
 
-async def test_the_page_and_all_that_it_names_is_here_and_kept_to_itself(peer: Peer) -> None:
+async def test_the_page_and_its_files_are_served_with_a_strict_policy(peer: Peer) -> None:
     page = await peer.request("GET", "/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     references = References()
@@ -231,10 +231,10 @@ async def test_the_page_and_all_that_it_names_is_here_and_kept_to_itself(peer: P
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         own = "private, " if "set-cookie" in headers else ""
-        assert headers["cache-control"] == f"{own}no-cache", "a cache in front hands no guest's token to the next"
+        assert headers["cache-control"] == f"{own}no-cache", "a cache must not give a guest's token to others"
 
 
-async def test_every_answer_forbids_to_guess_and_json_ends_its_line_and_is_not_kept(peer: Peer) -> None:
+async def test_answers_have_nosniff_and_json_ends_its_line_and_is_not_stored(peer: Peer) -> None:
     paths = (
         *("/rooms", "/rooms/lobby", "/rooms/lobby/messages", "/rooms/lobby/members", "/poll?room=lobby"),
         *("/rooms/lobby/messages?wait=0.1", "/healthz", "/readyz", "/metrics", "/nothing", "/rooms/LOBBY", "/ws"),
@@ -248,14 +248,14 @@ async def test_every_answer_forbids_to_guess_and_json_ends_its_line_and_is_not_k
         assert answer.headers["x-content-type-options"] == "nosniff", answer
         if answer.headers["content-type"] == "application/json":
             assert answer.body.endswith(b"}\n"), answer
-            assert answer.headers["cache-control"] == "no-store", "it may be what only this user may read"
+            assert answer.headers["cache-control"] == "no-store", "the answer may be for this user only"
 
 
 # -- the handshake --------------------------------------------------------------------------------------------------
 
 
-async def test_a_bad_upgrade_is_a_clear_answer_and_the_connection_lives(peer: Peer) -> None:
-    """tests/protocol has the other cases."""
+async def test_a_malformed_upgrade_is_an_error_and_the_connection_goes_on(peer: Peer) -> None:
+    """More cases: tests/protocol."""
     for wire, status, code in [
         (request("GET", "/ws"), 426, "upgrade_required"),
         (upgrade(without=["Sec-WebSocket-Key"]), 400, "bad_request"),

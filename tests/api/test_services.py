@@ -1,4 +1,4 @@
-"""The publish rate of a user and of a network. tests/test_meters.py has the buckets."""
+"""The publish rate of a user and of a network. The buckets: tests/test_meters.py."""
 
 from chatserver.api.services import BURST_SECONDS, NETWORK_SHARE, PublishLimit
 from chatserver.chat.principal import Principal
@@ -22,8 +22,8 @@ def test_a_burst_is_some_seconds_of_the_rate_and_at_least_one_message() -> None:
         assert [it.take(1) for _ in range(20)].count(0.0) == burst
 
 
-def test_all_users_of_a_network_have_a_share() -> None:
-    """A new user for each message: another cookie, another User-Agent, another connection."""
+def test_all_users_of_a_network_share_its_rate() -> None:
+    """A new user for each message: a new cookie, User-Agent and connection."""
     it = Limited(1.0)
     burst = round(NETWORK_SHARE * BURST_SECONDS)
     assert [it.take(number) for number in range(burst)] == [0.0] * burst
@@ -45,6 +45,6 @@ def test_a_refusal_by_the_users_rate_does_not_count_for_the_network() -> None:
     assert len(it.limit) == 0
 
 
-def test_no_limit_for_users_is_none_for_networks() -> None:
+def test_without_a_limit_for_users_networks_have_none() -> None:
     it = Limited(0.0)
     assert {it.take(number) for number in range(1000)} == {0.0}

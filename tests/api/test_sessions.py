@@ -1,4 +1,4 @@
-"""`/session` and names: a guest is one person over every transport."""
+"""`/session` and names: a guest is one person on every transport."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tests.support.tokens import bearer
 
 
 async def make(server: Serving, body: object = None, *, headers: Mapping[str, str] | None = None) -> Answer:
-    """`POST /session`."""
+    """Send `POST /session`."""
     sent = b"" if body is None else json.dumps(body).encode()
     return await ask(server.address, "POST", "/session", sent, headers={**JSON, **(headers or {})})
 
@@ -27,7 +27,7 @@ async def who(server: Serving, headers: Mapping[str, str]) -> Any:
     return answer.json["user"]
 
 
-async def test_a_guest_chooses_a_name_and_is_the_same_everywhere(server: Serving) -> None:
+async def test_a_guest_with_a_chosen_name_is_one_person_on_every_transport(server: Serving) -> None:
     made = await make(server, {"name": " Ann  Ж "})
     assert (made.status, made.headers["cache-control"]) == (201, "no-store")
     token, user = made.json["token"], made.json["user"]
@@ -47,7 +47,7 @@ async def test_a_guest_chooses_a_name_and_is_the_same_everywhere(server: Serving
 
 async def test_another_name_is_the_same_person(server: Serving) -> None:
     old = (await make(server)).json
-    assert len(old["token"]) == 22, "as tokens always were"
+    assert len(old["token"]) == 22, "the length of a token without a name"
     new = (await make(server, {"name": "Ann"}, headers=bearer(old["token"]))).json
     newer = (await make(server, {"name": "Anna"}, headers=cookie(new["token"]))).json
     same = (await make(server, {}, headers=cookie(newer["token"]))).json
@@ -64,7 +64,7 @@ async def publish_as(server: Serving, token: str) -> Any:
     return answer.json
 
 
-async def test_a_token_from_elsewhere_is_a_guest_without_that_name(server: Serving, peer: Peer) -> None:
+async def test_a_token_of_another_log_is_a_guest_without_its_name(server: Serving, peer: Peer) -> None:
     token = (await make(server, {"name": "Ann"})).json["token"]
     base = token.partition("~")[0]
     forged = f"{base}~Qm9i~{token.rpartition('~')[2]}"
@@ -84,11 +84,11 @@ async def test_a_bearer_that_is_no_token_is_refused(server: Serving, token: str)
     assert (await ask(server.address, "GET", "/", headers=bearer(token))).status == 200
 
 
-async def test_other_schemes_are_for_a_proxy_in_front(server: Serving) -> None:
+async def test_other_authorization_schemes_are_ignored(server: Serving) -> None:
     assert (await ask(server.address, "GET", "/session", headers={"Authorization": "Basic YTpi"})).status == 200
 
 
-async def test_a_session_takes_a_name_and_nothing_odd(server: Serving, peer: Peer) -> None:
+async def test_a_session_takes_a_valid_name_only(server: Serving, peer: Peer) -> None:
     for body, code in [
         (b'{"name": "\\u202eAnn"}', "bad_field"),
         (b'{"name": "a", "name": "b"}', "bad_field"),
@@ -122,7 +122,7 @@ async def test_another_name_by_auth_is_told_to_the_members(server: Serving, frie
         assert (seen["joined"], seen["left"], seen["members"]) == ([renamed["user"]], [], 2)
 
 
-async def test_auth_that_does_not_hold_changes_nothing(server: Serving, friend: Chatter) -> None:
+async def test_auth_with_an_invalid_token_changes_nothing(server: Serving, friend: Chatter) -> None:
     for token in ("", "x", "a.b.c", "y" * 65):
         refused = await friend.ask("auth", token=token)
         assert (refused["type"], refused["code"]) == ("error", "unauthenticated")
@@ -138,7 +138,7 @@ async def test_over_tls_the_cookie_is_secure(tmp_path: Path) -> None:
         assert (await make(server, {"name": "Ann"})).headers["set-cookie"].endswith("; HttpOnly; SameSite=Lax; Secure")
 
 
-async def test_one_curl_is_one_guest() -> None:
+async def test_requests_of_one_curl_are_one_guest() -> None:
     async with serving() as server:
         first = (await publish(server.address, "lobby", "hi"))["user"]
         assert (await publish(server.address, "lobby", "hi"))["user"] == first

@@ -30,13 +30,13 @@ def log() -> ControlledLog:
 
 @pytest.fixture
 async def server(log: ControlledLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
-    monkeypatch.setattr(follower, "COMPARE_INTERVAL", 3600.0)  # a hint that is lost stays so
+    monkeypatch.setattr(follower, "COMPARE_INTERVAL", 3600.0)  # no comparison makes up for a lost hint
     async with serving(engine=log) as running:
         yield running
 
 
 async def two_here_and_two_elsewhere(address: Address, log: ControlledLog) -> None:
-    """And the room is in memory, without the latter."""
+    """Two records of this process and two of another; the room in memory has only the former."""
     for text in ("one", "two"):
         await publish(address, "lobby", text)
     await ask(address, "GET", "/rooms/lobby/messages?wait=0.01")
@@ -44,7 +44,7 @@ async def two_here_and_two_elsewhere(address: Address, log: ControlledLog) -> No
 
 
 @pytest.mark.parametrize("path", ["/rooms/lobby/messages?after=4&wait=20", "/poll?room=lobby:4&wait=20"])
-async def test_a_poll_waits_behind_a_record_of_another_process(
+async def test_a_poll_waits_after_a_record_of_another_process(
     server: Serving, address: Address, log: ControlledLog, path: str
 ) -> None:
     await two_here_and_two_elsewhere(address, log)
@@ -66,7 +66,7 @@ async def test_a_poll_from_an_unwritten_offset_is_not_recovered(address: Address
 @pytest.mark.parametrize(
     ("query", "found"), [("after=3", ["four"]), ("before=5", ["one", "two", "three", "four"]), ("after=4", [])]
 )
-async def test_history_at_a_place_of_another_process(
+async def test_history_at_a_cursor_of_another_process(
     address: Address, log: ControlledLog, query: str, found: list[str]
 ) -> None:
     await two_here_and_two_elsewhere(address, log)
@@ -101,7 +101,7 @@ async def test_a_read_marker_may_be_on_a_record_of_another_process(address: Addr
 
 
 async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Serving, address: Address) -> None:
-    """The room need not be in memory here. Without the hint the result was given for three more seconds."""
+    """The room need not be in memory here. Without a hint the cached result is given for three more seconds."""
     await publish(address, "lobby", "tea")
     for cached in (False, True):
         assert (await ask(address, "GET", "/search?q=tea")).json["cached"] == cached
@@ -109,7 +109,7 @@ async def test_a_text_deleted_elsewhere_is_in_no_kept_result_here(server: Servin
     assert not (await ask(address, "GET", "/search?q=tea")).json["cached"]
 
 
-# -- what is kept beside the messages ---------------------------------------------------------------------------------
+# -- sanctions and sign-outs ------------------------------------------------------------------------------------------
 
 
 def ban(user: str, **fields: Any) -> Sanction:
@@ -120,10 +120,10 @@ def ban(user: str, **fields: Any) -> Sanction:
 async def test_a_ban_from_elsewhere_is_enforced_and_lifted(
     address: Address, server: Serving, log: ControlledLog, monkeypatch: pytest.MonkeyPatch, hint: bool
 ) -> None:
-    """At once by a hint, and after some seconds without one."""
+    """It is enforced at once after a hint, and within some seconds without one."""
     if not hint:
         monkeypatch.setattr(reloader, "RELOAD_EVERY", 0.05)
-        server.server._heard({SANCTIONS_CHANGED: 1})  # so that the wait of before is over
+        server.server._heard({SANCTIONS_CHANGED: 1})  # ends the pause after the last read
     ann = await id_of(address, ANN)
     async with chatter(address, headers=ANN) as friend:
         await friend.ask("join", room="lobby")
@@ -139,7 +139,7 @@ async def test_a_ban_from_elsewhere_is_enforced_and_lifted(
         assert (await friend.ask("join", room="lobby"))["type"] == "joined"
 
 
-async def test_a_sign_out_elsewhere_ends_what_is_open_here(
+async def test_a_sign_out_elsewhere_ends_connections_here(
     address: Address, server: Serving, log: ControlledLog
 ) -> None:
     ann = await id_of(address, ANN)

@@ -1,4 +1,4 @@
-"""Users with tokens, over every transport: their identity, their rights, the end of their sign-in."""
+"""Users with tokens, on every transport: identity, rights, and the end of the sign-in."""
 
 import time
 from collections.abc import AsyncIterator
@@ -37,9 +37,9 @@ async def test_one_token_is_one_person_over_every_transport(house: Serving) -> N
     assert (made.status, made.json["token"], made.json["user"]) == (201, mine, ANN)
     assert (made.json["guest"], made.json["moderator"], made.json["moderates"]) == (False, False, [])
     left = int(made.headers["set-cookie"].partition("Max-Age=")[2].partition(";")[0])
-    assert 3500 < left <= 3600, "no longer than the token holds"
+    assert 3500 < left <= 3600, "no longer than the token is valid"
     async with chatter(house.address) as other, chatter(house.address, headers=bearer(mine)) as friend:
-        assert (friend.hello["user"], friend.hello["session"]) == (ANN, ""), "the token is not said back"
+        assert (friend.hello["user"], friend.hello["session"]) == (ANN, ""), "the token is not returned"
         await other.ask("auth", token=token(sub="u_bob", name="Bob"))
         await other.ask("join", room="members")
         await friend.ask("join", room="members")
@@ -56,11 +56,11 @@ async def test_one_token_is_one_person_over_every_transport(house: Serving) -> N
             poll = await peer.request("GET", "/rooms/members/messages?after=0&wait=1", headers=cookie(mine))
             assert [message["user"] for message in poll.json["messages"]] == [ANN, ANN]
         members = await ask(house.address, "GET", "/rooms/members/members", headers=bearer(mine))
-        assert members.json["count"] == 2, "Ann is one, however she comes"
+        assert members.json["count"] == 2, "Ann is one person on all transports"
     assert not any(mine in str(line) for line in house.logs)
 
 
-async def test_a_name_is_the_tokens_and_so_is_the_id(house: Serving) -> None:
+async def test_the_name_and_the_id_are_those_of_the_token(house: Serving) -> None:
     answer = await ask(house.address, "POST", "/session", b'{"name": "Bob"}', headers={**JSON, **bearer(token())})
     assert answer.error == "bad_field"
     answer = await ask(house.address, "POST", "/session", headers=bearer(token(extra="x" * 2850)))
@@ -74,7 +74,7 @@ async def test_a_name_is_the_tokens_and_so_is_the_id(house: Serving) -> None:
 async def test_a_token_opens_the_rooms_that_it_names(
     house: Serving, chat: dict[str, Any] | None, reads: int, writes: int
 ) -> None:
-    """tests/api/test_rights.py has each request and command."""
+    """Each request and command: tests/api/test_rights.py."""
     await ask(
         house.address, "POST", "/rooms/staff-a/messages", b"hi", headers=bearer(token(chat={"role": "moderator"}))
     )
@@ -96,10 +96,10 @@ async def test_guests_are_asked_to_sign_in(house: Serving) -> None:
         assert answer.headers["www-authenticate"] == "Bearer"
     assert (await publish(house.address, "lobby", "hi"))["user"]["id"].startswith("g_")
     answer = await ask(house.address, "POST", "/rooms/news/messages", b"hi", headers=bearer(token()))
-    assert (answer.status, answer.error) == (403, "forbidden"), "known, and may not"
+    assert (answer.status, answer.error) == (403, "forbidden"), "the user is known and lacks the right"
 
 
-async def test_a_bad_bearer_is_refused_even_where_guests_may(house: Serving) -> None:
+async def test_an_invalid_bearer_is_refused_even_where_guests_have_the_right(house: Serving) -> None:
     for bad in (token(exp=1), token(number=1), token(sub="g_1"), "x" * 5000):
         for method, path in [("GET", "/rooms/lobby"), ("POST", "/rooms/lobby/messages"), ("POST", "/session")]:
             answer = await ask(house.address, method, path, headers=bearer(bad))
@@ -110,7 +110,7 @@ async def test_a_bad_bearer_is_refused_even_where_guests_may(house: Serving) -> 
         assert (await peer.response()).status == 401
 
 
-async def test_a_moderator_is_told_of_which_rooms(house: Serving) -> None:
+async def test_a_moderator_is_told_its_rooms(house: Serving) -> None:
     for rooms, moderator, moderates in (
         (None, True, ["*"]), ({"team-*": "rw", "ops": "r"}, False, ["team-*"]), ({"*": "rw"}, True, ["*"]),
     ):  # fmt: skip
@@ -150,7 +150,7 @@ async def test_auth_changes_the_member_in_its_rooms(house: Serving) -> None:
             told = await friend.ask("auth", token=token(chat={"rooms": {"lobby": "rw"}}))
             assert told["user"] == ANN
             assert told["expires"].endswith("Z")
-            assert (await friend.next("left"))["room"] == "tea", "which it may not read any more"
+            assert (await friend.next("left"))["room"] == "tea", "the new user may not read this room"
             assert (await bob.ask("members", room="lobby"))["members"] == [{"id": "u_bob", "name": "Bob"}, ANN]
             seen: list[Any] = []
             while not any(ANN in each["joined"] for each in seen):
@@ -165,7 +165,7 @@ def write(path: str, data: bytes) -> None:
     Path(path).write_bytes(data)
 
 
-async def test_keys_are_read_again_at_a_hangup(house: Serving, key: str) -> None:
+async def test_keys_are_read_again_at_sighup(house: Serving, key: str) -> None:
     async def status(number: int) -> int:
         return (await ask(house.address, "GET", "/session", headers=bearer(token(number=number)))).status
 
@@ -180,7 +180,7 @@ async def test_keys_are_read_again_at_a_hangup(house: Serving, key: str) -> None
     house.logs.remove(line)
 
 
-# -- when it ends -----------------------------------------------------------------------------------------------------
+# -- the end of a sign-in ---------------------------------------------------------------------------------------------
 
 
 def in_seconds(seconds: float, **claims: Any) -> str:
@@ -189,8 +189,8 @@ def in_seconds(seconds: float, **claims: Any) -> str:
 
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize("talks", [False, True])
-async def test_the_end_is_told_and_then_comes(house: Serving, *, talks: bool) -> None:
-    """Half a minute before, however silent or busy the client is; its neighbour with a longer token stays."""
+async def test_the_end_of_a_sign_in_is_announced(house: Serving, *, talks: bool) -> None:
+    """30 s before, whether the client is idle or busy; a neighbour with a longer token stays."""
     async with chatter(house.address) as friend, chatter(house.address, headers=bearer(in_seconds(600))) as other:
         await friend.ask("auth", token=in_seconds(55))
         for each in (friend, other):
@@ -217,7 +217,7 @@ async def test_the_end_is_told_and_then_comes(house: Serving, *, talks: bool) ->
 
 
 @pytest.mark.jumping_clock
-async def test_another_token_extends_it(house: Serving) -> None:
+async def test_a_new_token_extends_the_sign_in(house: Serving) -> None:
     async with chatter(house.address, headers=bearer(in_seconds(40))) as friend:
         await friend.next("expiring")
         assert (await friend.ask("auth", token=in_seconds(500)))["type"] == "authenticated"
@@ -225,11 +225,11 @@ async def test_another_token_extends_it(house: Serving) -> None:
             await trio.sleep(15)
             assert (await friend.ask("ping"))["type"] == "pong"
         assert (await friend.ask("auth", token=token(exp=1)))["code"] == "unauthenticated"
-        assert (await friend.ask("publish", room="members", text="hi"))["type"] == "ack", "it is who it was"
+        assert (await friend.ask("publish", room="members", text="hi"))["type"] == "ack", "the user has not changed"
 
 
 @pytest.mark.jumping_clock
-async def test_streams_and_polls_end_with_it(house: Serving) -> None:
+async def test_streams_and_polls_end_with_the_sign_in(house: Serving) -> None:
     mine = in_seconds(21)
     async with connect(house.address) as stream, connect(house.address) as poll:
         await stream.send(request("GET", "/rooms/members/events", headers=bearer(mine)))
@@ -243,7 +243,7 @@ async def test_streams_and_polls_end_with_it(house: Serving) -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_where_guests_may_nothing_a_websocket_has_time_to_sign_in(key: str) -> None:
+async def test_without_rights_for_guests_a_websocket_has_time_to_sign_in(key: str) -> None:
     async with serving(token_key=(key,), guests=Guests.NONE) as server:
         async with chatter(server.address) as silent, chatter(server.address) as friend:
             assert (await friend.ask("join", room="lobby"))["code"] == "unauthenticated"

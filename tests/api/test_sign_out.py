@@ -1,4 +1,4 @@
-"""Signing out everywhere: earlier tokens are invalid on every transport, also after a restart."""
+"""Sign-outs: earlier tokens of the user are invalid on every transport, also after a restart."""
 
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -31,7 +31,7 @@ async def house(key: str) -> AsyncIterator[Serving]:
 
 
 def old(**claims: Any) -> str:
-    """A token of some seconds ago: what is made in the second of the sign-out does not hold."""
+    """A token made some seconds ago. Tokens made in the second of the sign-out are invalid as well."""
     return token(iat=int(time.time()) - 5, **claims)
 
 
@@ -50,13 +50,13 @@ async def test_a_sign_out_ends_earlier_tokens_of_the_user_and_no_later_ones(hous
     assert [await status(house, bearer(each)) for each in (mine, other, without, bob)] == [200] * 4
     await sign_out(house, cookie(mine))
     assert [await status(house, bearer(each)) for each in (mine, other, without, bob)] == [401, 401, 401, 200]
-    assert (await ask(house.address, "GET", "/session", headers=cookie(mine))).json["guest"], "a bad cookie is none"
+    assert (await ask(house.address, "GET", "/session", headers=cookie(mine))).json["guest"], "a new guest"
     assert await status(house, bearer(token(iat=int(time.time()) + 2))) == 200
     assert (await ask(house.address, "DELETE", "/session", headers=bearer(mine))).status == 401
 
 
 async def test_sign_outs_of_users_are_limited_in_number(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To drop the oldest, as those of guests are, would make tokens valid again that somebody has revoked."""
+    """The oldest is not dropped, unlike that of a guest, since that would make revoked tokens valid again."""
     monkeypatch.setattr("chatserver.log.signouts.MAX_USERS", 2)
     ann, bob, cat = (bearer(old(sub=f"u_{name}")) for name in ("ann", "bob", "cat"))
     for each in (ann, bob, cookie("a-guest-that-is-not-counted")):
@@ -71,10 +71,7 @@ async def test_sign_outs_of_users_are_limited_in_number(house: Serving, monkeypa
 
 @pytest.mark.parametrize("ahead", [5.0004, -1e308])
 async def test_a_sign_out_ends_a_token_from_an_issuer_with_a_wrong_clock(house: Serving, ahead: float) -> None:
-    """It was accepted, and a sign-out by the same token left it valid: by its `iat` it was issued later.
-
-    A token with an `iat` of -1e308 could not sign out: 500, of an OverflowError.
-    """
+    """A token whose `iat` is after the sign-out must not stay valid, and an `iat` of -1e308 must not overflow."""
     mine = token(iat=time.time() + ahead)
     assert await status(house, bearer(mine)) == 200
     await sign_out(house, bearer(mine))
@@ -82,8 +79,8 @@ async def test_a_sign_out_ends_a_token_from_an_issuer_with_a_wrong_clock(house: 
 
 
 @pytest.mark.parametrize("path", ["rooms/news/events", "rooms/news/messages?wait=60", "poll?room=news&wait=60"])
-async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was let in before, and would have been told what is said for as long as the stream lasts."""
+async def test_a_stream_that_waits_for_the_log_does_not_open(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was authorized before the sign-out, and would receive messages as long as the stream lasts."""
     may_tell = hold_back(monkeypatch, log := MemoryLog(), "head")
     async with serving(engine=log) as server, connect(server.address) as mine, connect(server.address) as other:
         session = (await ask(server.address, "POST", "/session")).json
@@ -107,10 +104,10 @@ async def test_what_waits_for_the_log_meanwhile_does_not_open(path: str, monkeyp
         ("search?q=tea", "index", "find"),
     ],
 )
-async def test_what_waits_for_the_log_meanwhile_is_not_answered(
+async def test_a_request_that_waits_for_the_log_is_not_answered(
     path: str, area: str, read: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was let in before, and was told what was written after the sign-out."""
+    """It was authorized before the sign-out, and would return messages from after it."""
     log = MemoryLog()
     may_tell = hold_back(monkeypatch, getattr(log, area) if area else log, read)
     moderator = {"role": "moderator"}
@@ -126,10 +123,10 @@ async def test_what_waits_for_the_log_meanwhile_is_not_answered(
 
 
 @pytest.mark.parametrize("banned", [False, True])
-async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(
+async def test_a_held_poll_that_waits_for_the_log_is_not_answered(
     key: str, monkeypatch: pytest.MonkeyPatch, banned: bool
 ) -> None:
-    """Its place had left the ring. While it waited for the log nothing was known of its user, who was told the rest."""
+    """Its cursor has left the ring, so it waits for the log; a sign-out or a ban must find its user meanwhile."""
     log = MemoryLog()
     mine, other = bearer(old()), bearer(old(sub="u_bob"))
     async with serving(engine=log, token_key=(key,), ring_messages=16) as server, AsyncExitStack() as stack:
@@ -139,7 +136,7 @@ async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(
             await peer.send(request("GET", "/poll?room=news:1&wait=60", headers=headers))
         await server.in_phase("held", 2)
         may_tell = hold_back(monkeypatch, log, "read")
-        for room in ("other", *["news"] * 40):  # those in one group, which laps the ring
+        for room in ("other", *["news"] * 40):  # one group, which exceeds the ring
             log.submit(Draft(room, "u_eve", "Eve", "secret"), lambda result: None)
         await server.in_phase("serving", 2)
         if banned:
@@ -153,7 +150,7 @@ async def test_a_held_poll_that_waits_for_the_log_meanwhile_is_not_answered(
         assert (page["recovered"], [each["offset"] for each in page["messages"]]) == (True, list(range(2, 42)))
 
 
-async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(
+async def test_a_waiting_stream_opens_though_an_old_sign_out_is_removed(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_tell = hold_back(monkeypatch, log := MemoryLog(), "head")
@@ -162,7 +159,7 @@ async def test_what_waits_opens_though_an_old_sign_out_is_forgotten_meanwhile(
         later = bearer(token(iat=int(time.time()) + 2))
         await mine.send(request("GET", "/rooms/news/events", headers=later))
         await server.in_phase("serving", 1)
-        server.server.parts.services.identities.signed_out.restore([])  # as its sweep does, long after
+        server.server.parts.services.identities.signed_out.restore([])  # as the sweep does much later
         may_tell.set()
         await server.in_phase("stream")
 
@@ -198,8 +195,8 @@ async def test_a_sign_out_ends_the_users_connections_on_every_transport(
 async def test_of_many_connections_a_few_are_ended_in_each_step(
     house: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A guest who signed out had two hundred WebSockets in a hundred rooms each: one step of 56 ms."""
-    monkeypatch.setattr(sign_outs_module, "perf_counter", count().__next__)  # to end one takes longer than a step may
+    """In one step, a guest's 200 WebSockets in a hundred rooms each would take 56 ms."""
+    monkeypatch.setattr(sign_outs_module, "perf_counter", count().__next__)  # each end takes longer than a step
     with (
         mock.patch.object(SignOutSearch, "_end", autospec=True, side_effect=SignOutSearch._end) as ends,
         mock.patch.object(SignOutSearch, "_step", autospec=True, side_effect=SignOutSearch._step) as steps,
@@ -216,7 +213,7 @@ async def test_of_many_connections_a_few_are_ended_in_each_step(
     assert steps.call_count >= 12
 
 
-async def test_several_at_a_time_are_all_found(house: Serving) -> None:
+async def test_several_sign_outs_at_a_time_are_all_done(house: Serving) -> None:
     people = [f"u_{number}" for number in range(5)]
     async with trio.open_nursery() as nursery:
 
@@ -239,7 +236,7 @@ async def test_a_guest_who_signs_out_becomes_a_new_guest(house: Serving) -> None
     assert [await status(house, bearer(each)) for each in (made["token"], base)] == [401, 401]
     async with chatter(house.address, headers=cookie(base)) as again:
         assert again.hello["user"] != made["user"]
-        assert "set-cookie" in again.handshake.headers, "and is given another token"
+        assert "set-cookie" in again.handshake.headers, "it gets a new token"
 
 
 async def test_a_sign_out_without_a_token_only_clears_the_cookie(house: Serving) -> None:
@@ -249,7 +246,7 @@ async def test_a_sign_out_without_a_token_only_clears_the_cookie(house: Serving)
     assert answer.status == 403
 
 
-async def test_it_holds_after_a_restart(tmp_path: Path, key: str) -> None:
+async def test_a_sign_out_holds_after_a_restart(tmp_path: Path, key: str) -> None:
     log, mine = f"sqlite:{tmp_path / 'chat.db'}", old()
     async with serving(log=log, token_key=(key,)) as server:
         guest = (await ask(server.address, "POST", "/session")).json["token"]
@@ -259,7 +256,7 @@ async def test_it_holds_after_a_restart(tmp_path: Path, key: str) -> None:
         assert [await status(server, bearer(each)) for each in (mine, guest, old(sub="u_bob"))] == [401, 401, 200]
 
 
-async def test_what_is_not_kept_is_not_done(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sign_out_that_is_not_stored_is_not_done(house: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     async def failing(sign_out: SignOut) -> None:
         raise LogUnavailable("the disk is full")
 
@@ -270,7 +267,7 @@ async def test_what_is_not_kept_is_not_done(house: Serving, monkeypatch: pytest.
 
 
 async def test_signing_out_has_the_rate_of_publishing(key: str) -> None:
-    """Each is a sync of the disk: a guest who makes sessions only to end them is as slow as one who writes."""
+    """Each sign-out syncs the disk, so a guest that makes and ends sessions is limited like a publisher."""
     async with serving(token_key=(key,), publish_rate=0.01) as server:
         later = int(time.time()) + 5
         tokens = [token(iat=later + seconds) for seconds in range(2)]  # a sign-out by the first leaves the second
@@ -279,7 +276,7 @@ async def test_signing_out_has_the_rate_of_publishing(key: str) -> None:
         assert int(answers[1].headers["retry-after"]) > 1
 
 
-def test_the_table_forgets_what_forbids_nothing() -> None:
+def test_the_table_drops_entries_without_effect() -> None:
     table = SignedOut(wall_ms=lambda: 0)
     ended: list[int] = []
     table.end = ended.append
@@ -290,8 +287,8 @@ def test_the_table_forgets_what_forbids_nothing() -> None:
     assert [table.holds(2, issued) for issued in (0.0, 3.0, 3.001)] == [False, False, True]
 
 
-def test_a_sign_out_looks_at_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each thousandth looked at all, which took 2 ms of the loop for each thousand that are kept."""
+def test_a_sign_out_visits_few_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visiting all at each thousandth would take 2 ms of the loop for each thousand that are kept."""
     looked: list[SignOut] = []
 
     def few(values: Iterable[SignOut], most: int) -> Iterable[SignOut]:
@@ -303,4 +300,4 @@ def test_a_sign_out_looks_at_few_others(monkeypatch: pytest.MonkeyPatch) -> None
     for number in range(3000):
         table.note(SignOut(number, guest=False, time=number, until=number + 100))
     assert len(looked) <= 2 * 3000
-    assert sum(not table.holds(number) for number in range(3000)) == 100, "those that have expired are gone"
+    assert sum(not table.holds(number) for number in range(3000)) == 100, "expired entries are removed"

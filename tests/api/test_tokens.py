@@ -1,4 +1,4 @@
-"""The requirements for a token. A refusal has the same words for each of them."""
+"""The requirements for a token. All refusals have the same words."""
 
 import hashlib
 import hmac
@@ -25,7 +25,7 @@ CLAIMS = {"sub": "u_ann", "exp": 4_000_000_000}
 
 
 class Clock:
-    """Both clocks of a test."""
+    """The monotonic and the wall clock of a test."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -80,8 +80,8 @@ def test_each_kind_of_key_verifies_its_own_algorithm_and_no_other(tmp_path: Path
     assert len({both.who(token(each)).number for each in ALGORITHMS}) == 1
 
 
-def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
-    """Key confusion: what everybody knows, used as the key of an HMAC."""
+def test_a_public_key_is_not_used_as_a_secret(tmp_path: Path) -> None:
+    """Key confusion: a public key, used as the key of an HMAC."""
     pem = key_file("RS256")
     verifier = Verifier(tmp_path, pem)
     for alg in ("HS256", "RS256", "none"):
@@ -113,7 +113,7 @@ BAD: dict[str, Any] = {
     "exp a text": token(sub="u_bob").split(".")[0] + "." + unsigned({}, {**CLAIMS, "exp": "soon"}).split(".")[1] + ".",
     "expired": token(exp=int(time.time()) - 1),
     "negative": token(exp=-5),
-    "too long": token(exp=int(time.time() + MAX_LIFETIME + 86_400)),  # a test begins minutes after its module
+    "too long": token(exp=int(time.time() + MAX_LIFETIME + 86_400)),  # the test may begin minutes after this line
     "endless": unsigned({"alg": "HS256"}, b'{"sub":"u","exp":1e999}'),
     "true": token(exp=True),
     "not yet": token(nbf=int(time.time()) + 3600),
@@ -136,10 +136,10 @@ def test_a_bad_token_is_refused_in_the_same_words(verifier: Verifier, bad: str) 
         assert (error.code, error.message, error.wait) == (
             ErrorCode.UNAUTHENTICATED, "this token is not valid; sign in again", None,
         )  # fmt: skip
-    assert verifier.who(token()).face.id == "u_ann", "nobody else is hurt"
+    assert verifier.who(token()).face.id == "u_ann", "other tokens are accepted"
 
 
-def test_a_sign_in_has_a_name_that_can_be_shown(verifier: Verifier) -> None:
+def test_a_sign_in_has_a_printable_name(verifier: Verifier) -> None:
     shown = {"Ann": "Ann", "  Ann  B ": "Ann B", "a\nb": "u_ann", "": "u_ann", None: "u_ann", "x" * 41: "u_ann"}
     assert {name: verifier.who(token(name=name)).face.name for name in shown} == shown
     assert verifier.who(token(sub="u" * 64, name=None)).face.name == "u" * 40
@@ -173,10 +173,10 @@ def test_issuer_and_audience_are_checked_when_they_are_set(tmp_path: Path, claim
         strict.who(token(**claims))
     else:
         strict.refuses(token(**claims))
-    Verifier(tmp_path, SECRET).who(token(**claims))  # not set, not checked
+    Verifier(tmp_path, SECRET).who(token(**claims))  # without the setting there is no check
 
 
-def test_a_clock_may_be_a_little_wrong_but_the_end_is_the_end(verifier: Verifier) -> None:
+def test_a_clock_may_be_a_little_wrong_but_not_for_the_end(verifier: Verifier) -> None:
     verifier.who(token(iat=int(time.time()) + 5, nbf=int(time.time()) + 5))
     short = token(exp=int(time.time()) + 60)
     for _ in range(2):
@@ -185,7 +185,7 @@ def test_a_clock_may_be_a_little_wrong_but_the_end_is_the_end(verifier: Verifier
     verifier.refuses(short)
 
 
-def test_what_was_verified_is_looked_up(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verified_tokens_are_cached(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
     decode = jwt.decode
 
@@ -201,22 +201,22 @@ def test_what_was_verified_is_looked_up(verifier: Verifier, monkeypatch: pytest.
     assert len(calls) == 1
     for each in (two, three, two, three, one):
         verifier.who(each)
-    assert len(calls) == 4, "and so many at most are remembered"
+    assert len(calls) == 4, "the cache is bounded"
     verifier.keys.reload()
     verifier.who(one)
-    assert len(calls) == 5, "with other keys it may not hold any more"
+    assert len(calls) == 5, "new keys clear the cache"
 
 
-def test_a_network_that_forges_waits_and_no_other_does(verifier: Verifier) -> None:
+def test_only_the_network_that_forges_is_limited(verifier: Verifier) -> None:
     forged = [token(number=1, sub=f"u_{number}") for number in range(int(FAILURE_BURST) + 1)]
     codes = [verifier.refuses(each, "there").code for each in forged]
     assert codes == [ErrorCode.UNAUTHENTICATED] * int(FAILURE_BURST) + [ErrorCode.RATE_LIMITED]
     limited = verifier.refuses(token(), "there")
     assert limited.code is ErrorCode.RATE_LIMITED
     assert limited.wait == pytest.approx(0.2, abs=0.01)
-    assert verifier.refuses(BAD["expired"], "there").code is ErrorCode.RATE_LIMITED, "it is not even read"
+    assert verifier.refuses(BAD["expired"], "there").code is ErrorCode.RATE_LIMITED, "the token is not verified"
     verifier.who(token(), "here")
-    verifier.who(token(), "there")  # it was verified for somebody else
+    verifier.who(token(), "there")  # cached, because it was verified for another network
     verifier.clock.passed = 20.0
     verifier.tokens.sweep()
     verifier.who(token(sub="u_bob"), "there")
@@ -225,7 +225,7 @@ def test_a_network_that_forges_waits_and_no_other_does(verifier: Verifier) -> No
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_set_has_keys_by_name_and_the_name_decides(tmp_path: Path) -> None:
+def test_a_set_has_keys_by_name(tmp_path: Path) -> None:
     keys = [
         jwk("RS256", kid="one", alg="RS256", use="sig"),
         jwk("RS256", 1, kid="two"),
@@ -246,7 +246,7 @@ def test_a_set_has_keys_by_name_and_the_name_decides(tmp_path: Path) -> None:
         ("EdDSA", 0, "four"),
     ]:
         verifier.who(token(algorithm, number, kid=kid))
-        verifier.who(token(algorithm, number))  # without a name each is tried
+        verifier.who(token(algorithm, number))  # without a name each key is tried
     verifier.who(token(kid="five"))
     for algorithm, number, kid in [
         ("RS256", 0, "two"),

@@ -36,7 +36,7 @@ async def test_a_user_named_by_a_trusted_proxy_has_signed_in() -> None:
             assert (await who(server, {"X-Forwarded-For": "198.51.100.7", **nobody}))["guest"]
         guest = (await ask(server.address, "POST", "/session")).json["token"]
         assert (await who(server, {**ann, "Cookie": f"chat_session={guest}"}))["user"]["id"] == "ann"
-        assert (await who(server, {**ann, "Authorization": f"Bearer {guest}"}))["guest"], "a bearer comes first"
+        assert (await who(server, {**ann, "Authorization": f"Bearer {guest}"}))["guest"], "a bearer takes precedence"
 
 
 async def test_the_header_of_any_other_peer_is_ignored() -> None:
@@ -44,11 +44,11 @@ async def test_the_header_of_any_other_peer_is_ignored() -> None:
         for _ in range(2):
             assert (await who(server, {"X-Forwarded-User": "ann"}, source=STRANGER))["guest"]
     async with serving(trusted_proxy=("127.0.0.1",)) as server:
-        assert (await who(server, {"X-Forwarded-User": "ann"}))["guest"], "it was not asked for"
+        assert (await who(server, {"X-Forwarded-User": "ann"}))["guest"], "the header is not configured"
 
 
-async def test_a_client_cannot_send_it_through_a_balancer_that_speaks_no_http() -> None:
-    """What names its client by a PROXY header passes on what the client says of itself."""
+async def test_a_client_cannot_send_it_through_a_tcp_balancer() -> None:
+    """A balancer that sends a PROXY header forwards the HTTP fields of the client unchanged."""
     async with serving(**TRUSTED, proxy_protocol=True) as server, connect(server.address) as peer:
         await peer.send(b"PROXY TCP4 198.51.100.7 127.0.0.1 5000 80\r\n")
         await peer.send(request("GET", "/session", headers={"X-Forwarded-User": "ann"}))
@@ -56,13 +56,13 @@ async def test_a_client_cannot_send_it_through_a_balancer_that_speaks_no_http() 
 
 
 @pytest.mark.parametrize("value", ["g_2d4a90c4b1f0e37", "ann, bob", "x" * 65, "a\x80b"])
-async def test_a_name_that_cannot_be_one_is_refused(value: str) -> None:
+async def test_an_invalid_name_is_refused(value: str) -> None:
     async with serving(**TRUSTED) as server:
         answer = await ask(server.address, "GET", "/session", headers={"X-Forwarded-User": value})
         assert (answer.status, answer.error) == (401, "unauthenticated")
 
 
-def test_it_needs_a_proxy_and_a_header_of_its_own() -> None:
+def test_the_setting_needs_a_trusted_proxy_and_a_header_of_its_own() -> None:
     with pytest.raises(ConfigError, match="--user-header: needs --trusted-proxy"):
         Settings(user_header="X-User")
     for name in ("Cookie", "a b", "x:"):

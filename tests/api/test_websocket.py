@@ -1,4 +1,4 @@
-"""chat.v1 over WebSocket (CONTRACT section 4): the fields of each message, in their order."""
+"""chat.v1 over WebSocket: the fields of each message, in their order."""
 
 import pytest
 
@@ -21,8 +21,8 @@ async def test_hello() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_a_talk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two people join, hear the same, ask who is there, read what was said, and leave."""
+async def test_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two people join, receive the same messages, list the members, read the history, and leave."""
     monkeypatch.setattr("chatserver.server.HOUSEKEEPING", 1)
     monkeypatch.setattr("chatserver.chat.presence.NOTICE_INTERVAL", 0.1)
     async with serving(presence_grace=1.0) as server, chatter(server.address) as friend:
@@ -62,8 +62,8 @@ async def test_a_talk(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(await friend.ask("leave", room="lobby")) == ["type", "id", "room"]
 
 
-async def test_what_makes_no_sense_is_refused_under_its_id_and_the_connection_lives() -> None:
-    """What that is, tests/protocol/test_client_messages.py says."""
+async def test_a_malformed_message_is_refused_with_its_id_and_the_connection_goes_on() -> None:
+    """The malformed messages: tests/protocol/test_client_messages.py."""
     async with serving(message_rate=0) as server, chatter(server.address) as friend:
         for text, code, id_ in (
             ('{"type":"dance","id":7}', "unknown_type", {"id": 7}),

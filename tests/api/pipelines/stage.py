@@ -1,6 +1,6 @@
-"""The pipelines' steps as a test wants them: each takes its time, fails when it is told to, and is counted.
+"""Fake steps of the pipelines: each can take time and fail, and is recorded.
 
-Owns: fakes of the systems that a pipeline asks. May not: know a log or a socket.
+Owns: fakes of the systems that a pipeline uses. May not: use a log or a socket.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -22,21 +22,21 @@ LIMITS = SearchLimits(Limit("user", 1.0, 1.0), (Limit("network", 1.0, 1.0), Limi
 
 
 class Systems:
-    """Everything a search asks. A step's name is what it is told about: how long it takes, what it raises."""
+    """The systems of a search. For the name of each step a test sets its duration and its exception."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.errors: dict[str, Exception] = {}
-        self.waits: dict[str, float] = {}  # of limits that say no
-        self.log: list[str] = []  # steps that began, and with a dot in front those that ended well
+        self.waits: dict[str, float] = {}  # of limits that refuse
+        self.log: list[str] = []  # names of begun steps; with a leading dot, of successful ones
         self.running = 0
         self.missing = False  # the session
         self.readable = "abc"
-        self.go_on: int | None = None  # what the search of everywhere says
-        self.far: dict[Part, Found] = {}  # results that processes share
+        self.go_on: int | None = None  # where the search of everywhere goes on
+        self.far: dict[Part, Found] = {}  # results shared between processes
 
     async def step(self, name: str) -> None:
-        """Take the time of a step, and perhaps fail."""
+        """Take the time of the step, and fail if a test says so."""
         self.log.append(name)
         self.running += 1
         try:
@@ -52,7 +52,7 @@ class Systems:
         return self.waits.get(limit.name, 0.0)
 
     def sweep(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no state is kept."""
 
     async def find(self, visitor: Principal) -> bool:
         await self.step("session")
@@ -101,7 +101,7 @@ class Finding:
 
 
 class Stage:
-    """A pipeline over such systems; what it does afterwards runs in a nursery of the test."""
+    """A pipeline over these systems. Its background steps run in a nursery of the test."""
 
     def __init__(self, systems: Systems, nursery: trio.Nursery, start: Callable[..., None] | None = None) -> None:
         self.systems = systems
@@ -125,7 +125,7 @@ def found(searched: Searched) -> list[str]:
 
 
 class CancelAt(trio.abc.Instrument):
-    """Cancels a scope when so many steps of tasks were taken since it was armed."""
+    """Cancels a scope after a number of task steps."""
 
     def __init__(self, scope: trio.CancelScope, steps: int) -> None:
         self._scope = scope
@@ -138,5 +138,5 @@ class CancelAt(trio.abc.Instrument):
 
     @property
     def over(self) -> bool:
-        """Whether it came to that."""
+        """Whether the scope was cancelled."""
         return self._left <= 0

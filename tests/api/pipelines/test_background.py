@@ -1,4 +1,4 @@
-"""Steps behind an answer: their number and time are bounded, and a fault in one affects no other."""
+"""Steps after an answer: their number and time are bounded, and a fault in one affects no other."""
 
 import pytest
 import trio
@@ -9,10 +9,10 @@ from chatserver.api.pipelines.background import BACKGROUND_DEADLINE, BackgroundS
 from chatserver.log.interface import LogUnavailable
 
 
-async def test_steps_beyond_the_bound_are_left_out_and_that_is_said_once(
+async def test_steps_over_the_bound_are_skipped_and_logged_once(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    """As behind a disk that is silent, while searches are answered from the cache."""
+    """This happens when the disk does not answer while searches are answered from the cache."""
     monkeypatch.setattr(module, "MAX_RUNNING", 3)
     done: list[int] = []
 
@@ -33,7 +33,7 @@ async def test_steps_beyond_the_bound_are_left_out_and_that_is_said_once(
     assert [line["event"] for line in lines] == ["not_stored"]
 
 
-async def test_a_step_that_hangs_or_fails_gives_its_place_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_step_that_hangs_or_fails_releases_its_place(autojump_clock: trio.testing.MockClock) -> None:
     caught: list[object] = []
 
     async def fail(error: Exception) -> None:

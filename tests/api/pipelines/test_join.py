@@ -1,4 +1,4 @@
-"""The pipeline of a join: its reads run side by side, and a failure leaves nothing behind."""
+"""The pipeline of a join: its reads run concurrently, and a failure leaves nothing behind."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from tests.support.groups import append
 from tests.support.scripted import HERE
 
 Clock = trio.testing.MockClock
-#: Messages in the room: more than it has in memory from the start.
+#: Messages in the room: more than a load brings into memory.
 WRITTEN = 120
 
 
@@ -42,16 +42,16 @@ async def join(pipeline: JoinPipeline, after: int | None, epoch: str | None = No
 @pytest.mark.parametrize(
     ("after", "reads", "reaches", "count"),
     [
-        (None, 2, WRITTEN, 50),  # the room's ends and its newest messages are all
-        (WRITTEN - 10, 3, WRITTEN, 10),  # read for nothing, but nobody waited for it
-        (5, 3, 55, 50),  # far behind: was read meanwhile
+        (None, 2, WRITTEN, 50),  # only the room's head and its newest messages are read
+        (WRITTEN - 10, 3, WRITTEN, 10),  # the page is not needed, and nothing waits for it
+        (5, 3, 55, 50),  # far behind: the page is read during the load
         (0, 3, 50, 50),
     ],
 )
-async def test_the_room_and_what_was_missed_are_read_side_by_side(
+async def test_the_room_and_the_missed_page_are_read_concurrently(
     autojump_clock: Clock, after: int | None, reads: int, reaches: int, count: int
 ) -> None:
-    """A read takes 2 s here, 1 until it looks and 1 until it answers. The room needs two of them."""
+    """A read takes 2 s here: 1 until it reads and 1 until it answers. The room needs two reads."""
     async with joining() as (it, pipeline):
         it.log.delay, it.log.reads = 1.0, 0
         began = trio.current_time()
@@ -63,10 +63,8 @@ async def test_the_room_and_what_was_missed_are_read_side_by_side(
 
 
 @pytest.mark.parametrize("after", [None, 5, WRITTEN])
-async def test_the_loop_makes_no_pass_between_the_entry_and_the_answer(
-    autojump_clock: Clock, after: int | None
-) -> None:
-    """News of that pass was sent ahead of `joined`: a page whose room had begun anew took it for what it had."""
+async def test_no_other_task_runs_between_the_entry_and_the_answer(autojump_clock: Clock, after: int | None) -> None:
+    """Otherwise news may be sent before `joined`, and a client whose room begins anew misplaces it."""
     async with joining() as (_it, pipeline), trio.open_nursery() as nursery:
         passed = trio.Event()
 
@@ -81,8 +79,8 @@ async def test_the_loop_makes_no_pass_between_the_entry_and_the_answer(
 
 
 @pytest.mark.parametrize("when", [2.5, 3.5])
-async def test_what_is_deleted_during_a_join_is_not_in_it(autojump_clock: Clock, when: float) -> None:
-    """The page was read while the room was loaded, and then waited for the room: its client got the deleted text."""
+async def test_a_text_deleted_during_a_join_is_not_in_its_answer(autojump_clock: Clock, when: float) -> None:
+    """The page is read during the load of the room and then waits for it, while its text is deleted."""
     async with joining() as (it, pipeline):
         it.log.delay = 1.0
         pages: list[Page] = []
@@ -92,7 +90,7 @@ async def test_what_is_deleted_during_a_join_is_not_in_it(autojump_clock: Clock,
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(far_behind)
-            await trio.sleep(when)  # the page was read at 1.0; the room has its newest messages at 4.0
+            await trio.sleep(when)  # the page is read at 1.0; the room has its newest messages at 4.0
             for kind, target in ((Kind.EDIT, 11), (Kind.DELETE, 10), (Kind.DELETE, WRITTEN)):
                 await append(it.log, Draft("lobby", "u_1", "Ann", "new", kind=kind, target=target, window_ms=1 << 40))
         texts = [msgspec.json.decode(item)["text"] for item in pages[0].items]
@@ -100,10 +98,10 @@ async def test_what_is_deleted_during_a_join_is_not_in_it(autojump_clock: Clock,
         assert texts[6] == "message 11"
         ring = it.hub.rooms["lobby"].ring
         assert ring is not None
-        assert not [item for item in ring.after(WRITTEN - 1, 1) if b"message" in item], "the room was read before too"
+        assert not [item for item in ring.after(WRITTEN - 1, 1) if b"message" in item], "the room too"
 
 
-async def test_a_place_that_is_gone(autojump_clock: Clock) -> None:
+async def test_a_cursor_that_is_gone_is_not_recovered(autojump_clock: Clock) -> None:
     async with joining() as (it, pipeline):
         await it.log.retain(max_messages=100, max_age_ms=0)
         page = await join(pipeline, 5)
@@ -145,7 +143,7 @@ def test_cancelled_at_every_await() -> None:
 
 
 async def cancel_and_join_again(steps: int) -> bool:
-    """Cancel a join when so many steps of tasks were taken; whether it was."""
+    """Cancel a join after `steps` task steps. Returns whether it was cancelled."""
     async with joining() as (it, pipeline):
         it.log.delay = 0.01
         with trio.CancelScope() as scope:

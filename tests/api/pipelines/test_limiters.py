@@ -21,7 +21,7 @@ LIMIT = Limit("user", 2.0, 4.0)
 
 
 class NotedShard:
-    """Says yes, and notes what it was asked."""
+    """Allows everything, and records the keys."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Hashable]] = []
@@ -31,10 +31,10 @@ class NotedShard:
         return 0.0
 
     def sweep(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no state is kept."""
 
 
-async def test_so_many_at_once_and_so_many_a_second(autojump_clock: Clock) -> None:
+async def test_a_burst_and_a_rate(autojump_clock: Clock) -> None:
     limiters = Limiters([LocalShard(trio.current_time)], trio.current_time)
     for _ in range(4):
         await limiters.take(LIMIT, 7)
@@ -47,7 +47,7 @@ async def test_so_many_at_once_and_so_many_a_second(autojump_clock: Clock) -> No
     await limiters.take(LIMIT, 7)
 
 
-async def test_a_key_of_a_limit_has_its_shard() -> None:
+async def test_a_key_of_a_limit_always_has_the_same_shard() -> None:
     shards = [NotedShard() for _ in range(3)]
     limiters = Limiters(shards, trio.current_time)
     for _ in range(2):
@@ -65,7 +65,7 @@ async def test_a_rate_of_zero_asks_no_shard() -> None:
     assert shard.asked == []
 
 
-async def test_refusals_are_remembered_until_their_time_and_not_too_many(autojump_clock: Clock) -> None:
+async def test_refusals_are_kept_until_their_time_and_in_bounded_number(autojump_clock: Clock) -> None:
     shard = LocalShard(trio.current_time)
     limiters = Limiters([shard], trio.current_time)
     await limiters.remember(OverLimitError(LIMIT, 7, 2.0))

@@ -1,4 +1,4 @@
-"""The pipeline of a search: what runs side by side, what cancels what, and that a failure leaves nothing behind."""
+"""The pipeline of a search: concurrent steps, cancellation, and failures that leave nothing behind."""
 
 import pytest
 import trio
@@ -13,14 +13,14 @@ from chatserver.log.interface import LogUnavailable, Record, State
 from tests.api.pipelines.stage import CancelAt, Stage, Systems, found
 
 Clock = trio.testing.MockClock
-#: Steps that a search of everywhere waits for, when there is more than one answer holds.
+#: Steps that a search of everywhere waits for when one answer does not hold all results.
 STEPS = ("network", "minute", "session", "store", "user", "get", "everywhere", "rooms", "a", "b")
 AFTER = ("audit", "marker", "touch", "put")
 
 
 @pytest.fixture
 def systems() -> Systems:
-    """With more everywhere than one answer holds, and a session to be made."""
+    """Systems with more results than one answer holds, and without a session."""
     systems = Systems()
     systems.missing, systems.go_on = True, 5
     return systems
@@ -31,21 +31,21 @@ def stage(systems: Systems, nursery: trio.Nursery) -> Stage:
     return Stage(systems, nursery)
 
 
-async def test_the_steps_in_their_order(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
+async def test_the_order_of_the_steps(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
     assert found(await stage.search()) == ["c", "b", "a"]
-    assert not set(systems.log) & set(AFTER), "the answer is there first"
+    assert not set(systems.log) & set(AFTER), "background steps begin after the answer"
     await trio.testing.wait_all_tasks_blocked()
     assert set(systems.log) == {*STEPS, *AFTER, *(f".{step}" for step in (*STEPS, *AFTER))}
 
 
-async def test_side_by_side_takes_as_long_as_the_longest(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
+async def test_concurrent_steps_take_the_longest_time(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
     systems.seconds = dict.fromkeys(("network", "minute", "session", "store", "user", "everywhere"), 1.0)
     systems.go_on = None
     searched = await stage.search()
-    assert searched.seconds == pytest.approx(2.0), "the session, which is looked for and stored"
+    assert searched.seconds == pytest.approx(2.0), "the session is looked up and stored"
 
 
-async def test_one_query_is_enough_for_most_questions(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
+async def test_one_query_is_enough_for_most_searches(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
     systems.go_on = None
     assert found(await stage.search()) == ["c"]
     systems.go_on = 5
@@ -63,10 +63,10 @@ async def test_rooms_that_are_slow_are_left_out(autojump_clock: Clock, systems: 
 
 
 @pytest.mark.parametrize("limit", ["network", "minute", "user"])
-async def test_a_limiter_that_says_no_cancels_the_queries(
+async def test_a_refusal_by_a_limiter_cancels_the_queries(
     autojump_clock: Clock, systems: Systems, stage: Stage, limit: str
 ) -> None:
-    """At once: the queries take much longer."""
+    """The refusal does not wait for the queries, which take much longer."""
     systems.waits = {limit: 3.0}
     systems.seconds = {"everywhere": 60.0, "store": 60.0, limit: 1.0}
     began = trio.current_time()
@@ -78,12 +78,12 @@ async def test_a_limiter_that_says_no_cancels_the_queries(
     assert trio.current_time() - began == 1.0
     assert (systems.running, len(stage.results)) == (0, 0)
     assert ".audit" not in systems.log
-    assert stage.limiters.refused(caught.value.limit, caught.value.key) == pytest.approx(3.0), "known without asking"
+    assert stage.limiters.refused(caught.value.limit, caught.value.key) == pytest.approx(3.0), "the refusal is cached"
 
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, systems: Systems, step: str) -> None:
-    """With a failure of the system, or a fault of ours: all others are cancelled, and the next search is well."""
+    """A failure of a system or a bug of ours cancels the other steps, and the next search succeeds."""
     for error, raised in ((LogUnavailable("planted"), LogUnavailable), (ZeroDivisionError("planted"), ExceptionGroup)):
         systems.errors, systems.far = {step: error}, {}
         systems.seconds = {each: 0.0 if each == step else 0.01 for each in STEPS}
@@ -98,7 +98,7 @@ async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, s
 
 
 @pytest.mark.parametrize("step", AFTER)
-async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, systems: Systems, step: str) -> None:
+async def test_a_failure_after_the_answer_affects_nothing(autojump_clock: Clock, systems: Systems, step: str) -> None:
     caught: list[object] = []
     for error in (LogUnavailable("planted"), ZeroDivisionError("planted")):
         systems.errors, systems.far = {step: error}, {}
@@ -106,23 +106,23 @@ async def test_what_fails_afterwards_spoils_nothing(autojump_clock: Clock, syste
         async with trio.open_nursery() as nursery:
             stage = Stage(systems, nursery, BackgroundSteps(nursery, caught.append).start)
             assert found(await stage.search()) == ["c", "b", "a"]
-        assert {f".{each}" for each in AFTER if each != step} <= set(systems.log), "the others were done"
+        assert {f".{each}" for each in AFTER if each != step} <= set(systems.log), "the other steps succeed"
         assert len(stage.results) == 6
-    assert len(caught) == 1, "the failure of a system is a line, and no fault of ours"
+    assert len(caught) == 1, "the failure of a system is logged and is no fault"
 
 
 def test_cancelled_at_every_await(systems: Systems) -> None:
-    """Nothing is left running, half an answer is never kept, and the same question is answered the next time."""
+    """No step stays running, no partial answer is cached, and the same search succeeds the next time."""
     cancelled, steps = 0, 0
     while cancelled == steps:
         steps += 1
         cancelled += trio.run(cancel_and_search_again, steps, clock=trio.testing.MockClock(autojump_threshold=0))
         assert steps < 500
-    assert steps > 15, "as many awaits as there are steps, at least"
+    assert steps > 15, "at least one await in each step"
 
 
 async def cancel_and_search_again(steps: int) -> bool:
-    """Cancel a search when so many steps of tasks were taken; whether it was."""
+    """Cancel a search after `steps` task steps. Returns whether it was cancelled."""
     systems = Systems()
     systems.missing, systems.go_on = True, 5
     async with trio.open_nursery() as nursery:
@@ -141,7 +141,7 @@ async def cancel_and_search_again(steps: int) -> bool:
     return scope.cancelled_caught
 
 
-async def test_what_others_have_found_is_not_looked_for(autojump_clock: Clock, systems: Systems) -> None:
+async def test_results_of_other_processes_are_used(autojump_clock: Clock, systems: Systems) -> None:
     async with trio.open_nursery() as nursery:
         assert not (await Stage(systems, nursery).search()).cached
     systems.log.clear()
@@ -174,10 +174,10 @@ async def test_equal_searches_at_once_have_one_query(autojump_clock: Clock, syst
     assert systems.log.count("everywhere") == 1
 
 
-async def test_a_query_from_before_a_deletion_is_not_kept_and_answers_no_later_search(
+async def test_a_query_from_before_a_deletion_is_neither_cached_nor_shared(
     autojump_clock: Clock, systems: Systems, stage: Stage
 ) -> None:
-    """It may have found the deleted text, and its result was also kept, since the second search saw no deletion."""
+    """It may have found the deleted text, so a search after the deletion must neither share nor cache it."""
     systems.seconds, systems.go_on = {"everywhere": 1.0}, None
     async with trio.open_nursery() as asking:
         asking.start_soon(stage.search)
@@ -194,10 +194,10 @@ async def test_a_query_from_before_a_deletion_is_not_kept_and_answers_no_later_s
     assert systems.log.count("everywhere") == 3
 
 
-async def test_what_is_altered_during_a_search_is_not_shown_as_it_was(
+async def test_a_message_changed_during_a_search_has_its_new_state(
     autojump_clock: Clock, systems: Systems, stage: Stage
 ) -> None:
-    """A hit waited for the other queries, and was shown after who searched had been told of its deletion."""
+    """A hit waits for the other queries, while the searching user is told of its deletion."""
     systems.seconds = {"user": 9.0}
     records = {room: Record(room, 1, 0, "u_ann", "Ann", f"hi from {room}") for room in "abc"}
     searched: list[Searched] = []
@@ -218,7 +218,7 @@ async def test_what_is_altered_during_a_search_is_not_shown_as_it_was(
 async def test_rooms_that_may_not_be_read_are_neither_queried_nor_in_the_answer(
     autojump_clock: Clock, systems: Systems, stage: Stage
 ) -> None:
-    """And the search goes on while little of what it finds may be read, but not for ever."""
+    """The search goes on while few of its results may be read, but only up to a bound."""
     systems.readable = "b"
     assert found(await stage.search()) == ["b"]
     assert "a" not in systems.log
