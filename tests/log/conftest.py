@@ -1,4 +1,4 @@
-"""Every engine, closed and running, for the suites that hold for all of them."""
+"""Fixtures: every engine, closed and running, for the suites that hold for all engines."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a database."""
+    """The path of a database."""
     return tmp_path / "chat.db"
 
 
@@ -56,7 +56,7 @@ def closed_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callable[[], Log]:
-    """Opens the same log as often as it is called; of engines that keep something when they end."""
+    """Opens the same log at each call, of each engine that keeps its records."""
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_tables")
         return lambda: PostgresLog(url, wall_ms=clock)

@@ -1,8 +1,8 @@
 """The process that test_crash kills: `python -m tests.log.crash_child PATH STARTS [NUMBER COUNT]`.
 
-One publisher for each key of STARTS (JSON) sends "0", "1", … from its value on, each keyed by its text, as a client
-does that retries what it had no answer to. Each answer is one line on standard output, written only once it is here.
-With NUMBER and COUNT it is one of so many processes that share the file.
+One publisher for each key of STARTS (JSON) sends "0", "1", … from its value on, each with its text as key, as a client
+does that retries after a missing answer. Each answer is one line on standard output.
+With NUMBER and COUNT it is one of COUNT processes that share the file.
 """
 
 import json
@@ -28,7 +28,7 @@ async def publish(log_path: str, starts: dict[int, int], *place: int) -> None:
             text = str(message)
             draft = Draft(f"room-{number % ROOMS}", f"u_{number}", "Ann", text, key=text)
             stored = await append(log, draft)
-            # os.write: nothing of an answer may be left in a buffer of this process when it is killed.
+            # os.write: no part of an answer may be in a buffer of this process when it is killed.
             os.write(1, f"{number} {message} {stored.record.offset}\n".encode())
 
     async with trio.open_nursery() as nursery:

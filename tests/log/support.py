@@ -1,4 +1,4 @@
-"""What the log's tests share: engines to run a suite against, an open log, short drafts."""
+"""Shared by the tests of the log: engines for the suites, an open log, short drafts."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ START_MS = 1_795_000_000_000
 
 
 class Clock:
-    """A wall clock that a test sets."""
+    """A wall clock that the test sets."""
 
     def __init__(self) -> None:
         self.ms = START_MS
@@ -32,7 +32,7 @@ class Clock:
 
 
 def neighbours_in(folder: Path, number: int = 0, count: int = 1) -> Neighbours:
-    """Of processes that share a file in this folder, the one of this number."""
+    """The neighbours as seen by process `number` of those that share a file in this folder."""
     private = folder / "n"
     private.mkdir(mode=0o700, exist_ok=True)
     return Neighbours(private, number, count)
@@ -52,7 +52,7 @@ ENGINES: dict[str, Callable[[Path, Clock], Log]] = {
 
 
 def ignore(records: Sequence[Record]) -> None:
-    """News for nobody."""
+    """Receive news and drop it."""
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ def groups_of(log: Log) -> GroupWriter:
 
 
 async def submit_all(log: Log, drafts: Sequence[Draft]) -> list[Stored | LogError]:
-    """Submit in one go, so that they come in as few groups as the log makes of them; wait for all answers."""
+    """Submit all at once, in as few groups as the log makes, and wait for all answers."""
     outcomes: dict[int, Stored | LogError] = {}
     finished = trio.Event()
 
@@ -92,7 +92,7 @@ async def submit_all(log: Log, drafts: Sequence[Draft]) -> list[Stored | LogErro
 
 
 class Node(Generic[L]):
-    """One of several processes on a log, with what it heard of the others."""
+    """One of several processes on a log, with the hints that it receives."""
 
     def __init__(self, log: L) -> None:
         self.log = log
@@ -133,7 +133,7 @@ def texts(records: Sequence[Record]) -> list[str]:
 
 
 def steps_of(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
-    """How many instructions SQLite's virtual machine runs for this."""
+    """The number of instructions that SQLite's virtual machine runs for this work."""
     steps = 0
 
     def count() -> None:

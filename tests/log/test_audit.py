@@ -1,4 +1,4 @@
-"""The audit trail of every engine: in order, after a place, bounded, and never at a moderator's cost."""
+"""The audit trail of every engine: in order, read after an id, bounded, and without loss of moderators' deeds."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ async def test_entries_come_back_as_they_were_with_ascending_ids(log: Log) -> No
     assert [each.action for each in found] == ["mute", "refused", "ban"]
 
 
-async def test_it_is_read_after_a_place_or_from_the_end(log: Log) -> None:
+async def test_the_trail_is_read_after_an_id_or_from_the_end(log: Log) -> None:
     await log.audit.add([entry(str(number), minor=number % 2 == 0) for number in range(1, 8)])
     assert await actions(log, after=0, limit=3) == ["1", "2", "3"]
     assert await actions(log, after=3, limit=3) == ["4", "5", "6"]
@@ -39,7 +39,7 @@ async def test_it_is_read_after_a_place_or_from_the_end(log: Log) -> None:
     assert await actions(log, after=0, limit=-1) == []
 
 
-async def test_minor_entries_never_push_out_a_deed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_minor_entries_never_displace_a_deed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_module, "MAX_ENTRIES", 3)
     monkeypatch.setattr(audit_module, "MAX_MINOR_ENTRIES", 2)
     await log.audit.add([entry("mute"), *[entry(f"refused {each}", minor=True) for each in range(5)]])
@@ -49,13 +49,13 @@ async def test_minor_entries_never_push_out_a_deed(log: Log, monkeypatch: pytest
     assert (await log.audit.read(after=None, limit=1))[0].id == 9, "an id is never used twice"
 
 
-async def test_what_is_too_old_goes(log: Log) -> None:
+async def test_old_entries_are_removed(log: Log) -> None:
     await log.audit.add([entry("old"), entry("old refusal", minor=True), entry("younger", time=START_MS + 1)])
     await log.audit.add([entry("new", time=START_MS + 1 + audit_module.MAX_AGE_MS)])
     assert await actions(log) == ["younger", "new"]
 
 
-async def test_what_an_attempt_has_stored_is_not_stored_again(reopen: Callable[[], Log]) -> None:
+async def test_a_repeated_group_is_stored_once(reopen: Callable[[], Log]) -> None:
     async with running(reopen()) as log:
         for again in (True, True, False):
             await log.audit.add([entry("mute"), entry("refused", minor=True)], again=again)

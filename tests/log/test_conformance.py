@@ -1,4 +1,4 @@
-"""What every engine promises of messages, keys and its own life: one suite, run against each."""
+"""Messages, keys, and the life of a log: one suite for all engines."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ LIFETIME_MS = int(KEY_LIFETIME * 1000)
 # -- appending
 
 
-async def test_a_message_gets_its_place(log: Log, news: list[list[Record]]) -> None:
+async def test_a_message_gets_its_offset(log: Log, news: list[list[Record]]) -> None:
     stored = await append(log, draft("hello"))
     expected = Record("lobby", 1, START_MS, "u_ann", "U_Ann", "hello")
     assert stored == Stored(expected, fresh=True)
@@ -29,7 +29,7 @@ async def test_a_message_gets_its_place(log: Log, news: list[list[Record]]) -> N
     assert news == [[expected]]
 
 
-async def test_publishers_at_once_are_stored_in_the_order_of_their_calls(log: Log) -> None:
+async def test_concurrent_publishes_are_stored_in_the_order_of_their_calls(log: Log) -> None:
     await fill(log, 3 * MAX_GROUP)
     read: list[Record] = []
     while page := await log.read("lobby", after=len(read), limit=MAX_READ):
@@ -38,7 +38,7 @@ async def test_publishers_at_once_are_stored_in_the_order_of_their_calls(log: Lo
     assert texts(read) == [str(offset) for offset in offsets(read)]
 
 
-async def test_news_of_a_group_comes_whole_in_order_and_before_its_answers(closed_log: Log) -> None:
+async def test_news_of_a_group_is_whole_in_order_and_before_its_answers(closed_log: Log) -> None:
     seen: list[str] = []
 
     def note(records: Sequence[Record]) -> None:
@@ -58,7 +58,7 @@ async def test_news_of_a_group_comes_whole_in_order_and_before_its_answers(close
 TEXTS = ["", "a\0b", "\0", "é \U0001f600 \u2028 \x7f \ufffe", "'; DROP TABLE messages; --", '{"a": [1]}', "x" * 65_536]
 
 
-async def test_text_comes_back_as_it_went_in(log: Log) -> None:
+async def test_text_is_read_back_unchanged(log: Log) -> None:
     for text in TEXTS:
         stored = await append(log, draft(text, user="u_\0é", key=text or "k"))
         assert stored.record.text == text
@@ -66,7 +66,7 @@ async def test_text_comes_back_as_it_went_in(log: Log) -> None:
         assert await append(log, draft("again", user="u_\0é", key=text or "k")) == Stored(stored.record, fresh=False)
 
 
-async def test_pages_longer_than_one_statement_reads(log: Log) -> None:
+async def test_pages_longer_than_one_statement(log: Log) -> None:
     await fill(log, 200)
     await append(log, draft("é" * 1000))
     for limit in (63, 64, 65, 128, 150, 200):
@@ -88,7 +88,7 @@ async def test_text_without_a_utf8_form_is_refused_at_once(log: Log) -> None:
     assert (await append(log, draft())).record.offset == 1
 
 
-async def test_time_is_the_clocks_but_never_decreases_within_a_room(log: Log, clock: Clock) -> None:
+async def test_times_are_the_clocks_but_never_decrease_within_a_room(log: Log, clock: Clock) -> None:
     times = []
     for step in (0, 5, -10_000, 0, 10_001):
         clock.ms += step
@@ -116,7 +116,7 @@ async def test_a_key_stands_for_its_first_message_until_it_expires(
     assert await append(log, draft("three", key="k")) == Stored(second.record, fresh=False)
 
 
-async def test_a_key_is_the_users_in_the_room_in_one_group_too(log: Log) -> None:
+async def test_a_key_is_per_user_and_room_in_one_group_too(log: Log) -> None:
     drafts = [draft(key="k"), draft(key="k", user="u_bob"), draft(key="k", room="ops"), draft(key="k2"), draft()]
     drafts += [draft(key=""), draft(key=""), draft("other text", key="k")]
     outcomes = await submit_all(log, drafts)
@@ -125,7 +125,7 @@ async def test_a_key_is_the_users_in_the_room_in_one_group_too(log: Log) -> None
     assert offsets(await log.latest("lobby", 10)) == [1, 2, 3, 4, 5]
 
 
-async def test_a_key_outlives_the_message_that_retention_took(log: Log, clock: Clock) -> None:
+async def test_a_key_outlives_a_message_removed_by_retention(log: Log, clock: Clock) -> None:
     first = await append(log, draft("one", key="k"))
     await append(log, draft("two"))
     await log.retain(max_messages=1, max_age_ms=0)
@@ -175,7 +175,7 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
     await refused()
 
 
-async def test_what_is_kept_outlives_a_restart(reopen: Callable[[], Log]) -> None:
+async def test_records_and_tables_outlive_a_restart(reopen: Callable[[], Log]) -> None:
     async with running(reopen()) as log:
         identity, stored = log.identity, await append(log, draft(key="k"))
         await log.markers.move([Marker("u_ann", "lobby", 1)])
@@ -191,7 +191,7 @@ async def test_what_is_kept_outlives_a_restart(reopen: Callable[[], Log]) -> Non
         assert await log.audit.read(after=0, limit=9) == [replace(ENTRY, id=1)]
 
 
-async def test_what_was_submitted_before_the_end_is_stored_and_told(closed_log: Log) -> None:
+async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: Log) -> None:
     answers: list[object] = []
     told: list[Record] = []
     async with running(closed_log, told.extend):
@@ -202,7 +202,7 @@ async def test_what_was_submitted_before_the_end_is_stored_and_told(closed_log: 
     assert closed_log.statistics().pending == 0
 
 
-async def test_a_cancelled_append_leaves_the_others_alone(log: Log) -> None:
+async def test_a_cancelled_append_does_not_affect_others(log: Log) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await append(log, draft("left"))
@@ -211,7 +211,7 @@ async def test_a_cancelled_append_leaves_the_others_alone(log: Log) -> None:
     assert texts(await log.latest("lobby", 9)) == ["left", "stayed"]
 
 
-async def test_many_reads_at_once_and_some_are_cancelled(log: Log) -> None:
+async def test_many_concurrent_reads_of_which_some_are_cancelled(log: Log) -> None:
     await fill(log, 50)
     read: list[list[int]] = []
 

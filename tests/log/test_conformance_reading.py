@@ -1,4 +1,4 @@
-"""What every engine promises of reading, lists of rooms and retention: one suite, run against each."""
+"""Reads, lists of rooms and retention: one suite for all engines."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from chatserver.log.memory import MemoryLog
 from tests.log.support import Clock, draft, fill, offsets, submit_all
 from tests.support.groups import append
 
-FAR = 2**70  # further than SQLite's integers go
+FAR = 2**70  # beyond SQLite's integers
 
 # -- reading
 
@@ -65,7 +65,7 @@ async def test_no_read_is_longer_than_its_bound(log: Log) -> None:
 
 
 async def test_a_read_is_bounded_in_bytes(log: Log) -> None:
-    """A message longer than the bound is read alone, or a reader would never get past it."""
+    """A message longer than the bound is read alone; otherwise a reader would never get past it."""
     await submit_all(log, [draft("é" * 5), draft("\U0001f600" * 5), draft("x" * 5)])
     for max_bytes, first, last in (
         (-1, [1], [3]),
@@ -82,7 +82,7 @@ async def test_a_read_is_bounded_in_bytes(log: Log) -> None:
         assert await log.read("lobby", after=3, limit=99, max_bytes=max_bytes) == []
 
 
-async def test_a_read_that_names_no_bound_has_one(log: Log) -> None:
+async def test_a_read_has_a_default_bound(log: Log) -> None:
     await submit_all(log, [draft("x" * (MAX_READ_BYTES // 4)) for _ in range(6)])
     assert offsets(await log.read("lobby", after=0, limit=99)) == [1, 2, 3, 4]
     assert offsets(await log.latest("lobby", 99, before=7)) == [3, 4, 5, 6]
@@ -110,7 +110,7 @@ async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) ->
     ("max_messages", "max_age_ms", "lost"),
     [(0, 3_000, {"lobby": 3}), (4, 3_000, {"lobby": 3}), (2, 3_000, {"lobby": 4}), (0, 0, {}), (5, 10**6, {})],
 )
-async def test_retain_by_whichever_bound_is_tighter(
+async def test_retain_by_the_tighter_bound(
     log: Log, clock: Clock, max_messages: int, max_age_ms: int, lost: dict[str, int]
 ) -> None:
     for _ in range(5):
@@ -132,7 +132,7 @@ async def test_a_room_may_have_bounds_of_its_own(log: Log, clock: Clock) -> None
     assert await log.head("all") == Head(1, 5)
 
 
-async def test_an_emptied_room_goes_on_where_it_was(log: Log, clock: Clock) -> None:
+async def test_an_emptied_room_keeps_its_offsets(log: Log, clock: Clock) -> None:
     await fill(log, 5)
     clock.ms += 1_000
     assert await log.retain(max_messages=0, max_age_ms=1) == {"lobby": 6}
@@ -145,10 +145,10 @@ async def test_an_emptied_room_goes_on_where_it_was(log: Log, clock: Clock) -> N
     assert await log.head("lobby") == Head(6, 6)
 
 
-async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(
+async def test_retain_many_rooms_while_publishers_go_on(
     log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than one step of retention, in rooms and in records."""
+    """Retention takes several steps, by rooms and by records."""
     for module in (sqlite_writer, postgres_writer):
         monkeypatch.setattr(module, "FORGET_STEP", 20)
         monkeypatch.setattr(module, "ROOMS_STEP", 10)
@@ -171,10 +171,10 @@ async def test_retain_a_lot_in_many_rooms_while_publishers_go_on(
     assert (await log.head("busy")).last == 10
 
 
-async def test_what_was_read_is_posted(closed_log: Log, nursery: trio.Nursery) -> None:
-    """A join reads twice, and a pass of the loop takes milliseconds on a busy server."""
+async def test_the_outcome_of_a_read_is_posted(closed_log: Log, nursery: trio.Nursery) -> None:
+    """A join reads twice, and waiting for a pass of the loop takes milliseconds on a busy server."""
     if isinstance(closed_log, MemoryLog):
-        pytest.skip("it reads at once")
+        pytest.skip("this engine reads at once")
     token, posted = trio.lowlevel.current_trio_token(), []
 
     def post(call: Callable[[], object]) -> bool:

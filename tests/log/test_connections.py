@@ -1,4 +1,4 @@
-"""Connections to read with, which threads take and give back."""
+"""The pool of reading connections, which threads take and return."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from chatserver.log.interface import LogUnavailable
 
 
 class Connection:
-    """Notes how many of its kind are closed at the same time."""
+    """Records how many connections are closed at the same time."""
 
     closing = 0
 
@@ -25,7 +25,7 @@ class Connection:
         Connection.closing -= 1
 
 
-async def test_those_that_come_back_together_close_one_after_the_other() -> None:
+async def test_connections_returned_together_close_one_after_the_other() -> None:
     """Of two SQLite connections that close at once, each leaves the side files to the other."""
     at_once: list[int] = []
     pool = ConnectionPool([Connection(at_once) for _ in range(3)])
@@ -42,7 +42,7 @@ async def test_those_that_come_back_together_close_one_after_the_other() -> None
             for _ in range(2):
                 await trio.to_thread.run_sync(begun.acquire)
             pool.close()
-            assert at_once == [1], "what is idle is closed at once"
+            assert at_once == [1], "idle connections are closed at once"
             with pytest.raises(LogUnavailable, match="closed"):
                 await pool.run(query)
             go_on.set()
@@ -50,7 +50,7 @@ async def test_those_that_come_back_together_close_one_after_the_other() -> None
 
 
 async def test_two_pools_of_one_file_and_its_writer_close_one_after_the_other() -> None:
-    """As when the index looks for its backlog while the log closes."""
+    """This happens when the index searches for its backlog while the log closes."""
     at_once: list[int] = []
     closing, begun, go_on = threading.Lock(), threading.Semaphore(0), threading.Event()
     pools = [ConnectionPool([Connection(at_once)], closing) for _ in range(2)]

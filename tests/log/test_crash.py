@@ -32,7 +32,7 @@ class Child:
         os.close(its_output)
 
     def read(self, answers: Answers, enough: threading.Semaphore) -> None:
-        """Until it ends; lines come whole, since each is one write."""
+        """Read lines until the process ends; each line is one write, so it arrives whole."""
         with os.fdopen(self._said, "rb") as lines:
             for line in lines:
                 publisher, message, offset = map(int, line.split())
@@ -45,9 +45,9 @@ class Child:
 
 
 def run_and_kill(path: Path, starts: list[int], processes: int, shift: int, kills: tuple[int, ...]) -> Answers:
-    """Let them publish, and kill one after the first so many answers, and all others after so many more.
+    """Start the processes, kill one after each number of answers in `kills`, and all in the end.
 
-    Publishers go to another process each time, and retry there what they had no answer to.
+    Publishers move to another process each time, and repeat unanswered messages there.
     """
     answers: Answers = []
     enough = threading.Semaphore(0)
@@ -62,7 +62,7 @@ def run_and_kill(path: Path, starts: list[int], processes: int, shift: int, kill
             reader.start()
         for count in kills:
             for _ in range(count):
-                assert enough.acquire(timeout=60), "they do not go on"
+                assert enough.acquire(timeout=60), "no further answers"
             children[random.Random(count).randrange(processes)].kill()
         for child in children:
             child.kill()
@@ -85,7 +85,7 @@ async def read_all(path: Path) -> dict[str, list[Record]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "rounds"),
-    [(1, ((1,), (40,), (333,), (1_000,))), (3, ((3, 60), (150, 300)))],  # at the first commits, and in full swing
+    [(1, ((1,), (40,), (333,), (1_000,))), (3, ((3, 60), (150, 300)))],  # at the first commits, and under load
     ids=("one", "three"),
 )
 async def test_kill_9(tmp_path: Path, processes: int, rounds: tuple[tuple[int, ...], ...]) -> None:
@@ -108,6 +108,6 @@ async def test_kill_9(tmp_path: Path, processes: int, rounds: tuple[tuple[int, .
         assert acknowledged.items() <= stored.items(), "an acknowledged message is lost or has moved"
         for messages in order.values():
             assert messages == list(range(len(messages))), "stored twice, or out of order"
-        # At most one message of each publisher was under way, so no more than that may be stored without an answer.
+        # At most one message of each publisher was in flight, so at most one may be stored without an answer.
         assert len(stored) - len(acknowledged) <= PUBLISHERS
     assert len(acknowledged) >= sum(map(sum, rounds))

@@ -1,4 +1,4 @@
-"""The queue and the loop that every engine shares, with engines that a test controls."""
+"""The queue and the loop of all engines, with an engine that the test controls."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,7 +32,7 @@ async def it(nursery: trio.Nursery) -> Written:
     return it
 
 
-async def test_a_group_begins_with_the_first_draft_without_a_pass_of_the_loop(nursery: trio.Nursery) -> None:
+async def test_a_group_begins_without_waiting_for_the_loop(nursery: trio.Nursery) -> None:
     begun: list[list[str]] = []
     outcomes: list[Callable[[Outcome[Outcomes]], None]] = []
 
@@ -47,18 +47,18 @@ async def test_a_group_begins_with_the_first_draft_without_a_pass_of_the_loop(nu
     it.submit("b", "c")
     assert (begun, it.writer.statistics().pending) == ([["a"]], 3)
     outcomes[0](Value([LogUnavailable("no")]))
-    assert (begun, begun_when_told) == ([["a"], ["b", "c"]], [2]), "the disk works while the first is told"
+    assert (begun, begun_when_told) == ([["a"], ["b", "c"]], [2]), "the second commit runs while the first is told"
     outcomes[1](Error(ZeroDivisionError("a bug")))
     assert (begun, it.seen) == ([["a"], ["b", "c"]], [LogUnavailable] * 2)
     assert it.writer.statistics().pending == 0
 
 
 async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: MockClock) -> None:
-    """At the end of the log nothing waits for its interval."""
+    """At the end of the log no group waits for its interval."""
     it = Written(interval=1.0)
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
-        for text, waits in (("a", 0), ("b", 1), ("c", 1)):  # the first waits for nothing
+        for text, waits in (("a", 0), ("b", 1), ("c", 1)):  # the first does not wait
             began = trio.current_time()
             await it.append(text)
             assert trio.current_time() == began + waits
@@ -91,13 +91,13 @@ async def test_the_queue_is_bounded(
     assert it.seen == texts * 3
 
 
-async def test_where_many_wait_no_network_has_more_than_its_share(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_in_a_long_queue_each_network_has_a_share(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "SHARED_PENDING", 6)
     say = it.submit_from
     for _ in range(3):
         with together(it.writer):
             for number in range(8):
-                say("crowd", str(number))  # by itself it may have all
+                say("crowd", str(number))  # alone it may have all places
             say("office", "8")
             with pytest.raises(LogBusy, match="the messages of crowd that wait to be stored have its share"):
                 say("crowd", "refused")
@@ -107,7 +107,7 @@ async def test_where_many_wait_no_network_has_more_than_its_share(it: Written, m
     assert sorted(map(str, it.seen)) == sorted([str(number) for number in range(11)] * 3)
 
 
-async def test_the_queue_does_not_creep_up_among_many_networks(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_queue_does_not_grow_with_many_networks(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "SHARED_PENDING", 6)
     accepted = 0
     with together(it.writer):
@@ -118,9 +118,7 @@ async def test_the_queue_does_not_creep_up_among_many_networks(it: Written, monk
     assert accepted == 6
 
 
-async def test_networks_take_turns_to_be_stored_and_come_in_order_within_a_group(
-    it: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_groups_are_fair_to_networks_and_ordered_within(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "MAX_GROUP", 4)
     with together(it.writer):
         for number in range(6):
@@ -131,7 +129,7 @@ async def test_networks_take_turns_to_be_stored_and_come_in_order_within_a_group
     assert it.engine.groups == [["0", "1", "6", "7"], ["2", "3", "4", "5"]]
 
 
-async def test_a_group_has_so_much_text(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_text_of_a_group_is_limited(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "MAX_GROUP_TEXT", 10)
     with together(it.writer):
         it.submit("xxxxx", "xxxxx", "a", "x" * 50, "b", "c")
@@ -140,7 +138,7 @@ async def test_a_group_has_so_much_text(it: Written, monkeypatch: pytest.MonkeyP
     assert it.writer._waiting_text == 0
 
 
-async def test_what_waits_too_long_is_answered_whatever_its_network(it: Written, autojump_clock: MockClock) -> None:
+async def test_drafts_of_any_network_are_answered_at_their_deadline(it: Written, autojump_clock: MockClock) -> None:
     gate = it.close_gate()
     it.submit("running")
     await wait_all_tasks_blocked()
@@ -155,7 +153,7 @@ async def test_what_waits_too_long_is_answered_whatever_its_network(it: Written,
     assert it.seen[-1] == "later"
 
 
-async def test_the_end_waits_for_the_commit_that_runs_and_for_what_waits() -> None:
+async def test_the_end_waits_for_the_running_commit_and_the_queue() -> None:
     it = Written()
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
@@ -173,8 +171,8 @@ async def test_the_end_waits_for_the_commit_that_runs_and_for_what_waits() -> No
     assert it.seen == ["running", "waiting"]
 
 
-async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) -> None:
-    """Everybody is answered, once, and nothing that hangs is taken for stored."""
+async def test_a_disk_that_hangs_cannot_delay_the_end(autojump_clock: MockClock) -> None:
+    """Each draft is answered once, and a hanging commit does not count as stored."""
     it = Written()
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
@@ -187,7 +185,7 @@ async def test_a_disk_that_hangs_cannot_hold_the_end(autojump_clock: MockClock) 
     assert it.writer.statistics().pending == 0
 
 
-async def test_an_outcome_that_comes_after_the_end_is_dropped(autojump_clock: MockClock) -> None:
+async def test_an_outcome_after_the_end_is_dropped(autojump_clock: MockClock) -> None:
     it = Written()
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
@@ -210,8 +208,8 @@ async def test_an_outcome_that_comes_after_the_end_is_dropped(autojump_clock: Mo
 async def test_drafts_are_answered_at_their_deadline_while_the_disk_hangs(
     autojump_clock: MockClock, it: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those in the commit may be stored all the same, those behind it are not."""
-    monkeypatch.setattr(groups_module, "MAX_PENDING_TEXT", len("committing"))  # what is answered counts no longer
+    """Drafts in the hanging commit may be stored all the same; drafts behind it are not."""
+    monkeypatch.setattr(groups_module, "MAX_PENDING_TEXT", len("committing"))  # answered drafts do not count
     gate = it.close_gate()
     it.submit("committing")
     await trio.sleep(1.0)
@@ -245,7 +243,7 @@ async def test_a_group_that_is_late_in_part_is_answered_in_part(autojump_clock: 
 
 
 async def test_drafts_are_answered_at_their_deadline_behind_a_slow_disk(autojump_clock: MockClock, it: Written) -> None:
-    """No commit hangs, but the third group would wait for two of them: it is refused, and not stored."""
+    """No commit hangs, but the third group would wait for two commits: it is refused and not stored."""
     it.engine.seconds = ANSWER_DEADLINE * 0.6
     answered: list[tuple[float, object]] = []
     with together(it.writer):

@@ -33,7 +33,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_a_receiver_of_news_that_raises(closed_log: Log, caplog: pytest.LogCaptureFixture) -> None:
-    """In every engine: all publishers are answered, and the next group's news comes all the same."""
+    """In every engine all publishers are answered, and the news of the next group is delivered."""
     it = Written()
 
     def news(records: Sequence[Record]) -> None:
@@ -53,7 +53,7 @@ async def test_a_receiver_of_news_that_raises(closed_log: Log, caplog: pytest.Lo
 
 @pytest.mark.parametrize("broken_at", [0, 1, 2])
 async def test_a_publisher_that_raises(closed_log: Log, caplog: pytest.LogCaptureFixture, broken_at: int) -> None:
-    """In every engine: those before and behind it in the group are answered, and so is the next group."""
+    """In every engine the other publishers of its group are answered, and so is the next group."""
     it = Written()
     async with running(closed_log, it.news):
         with together(groups_of(closed_log)):
@@ -108,10 +108,10 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_an_engine_with_a_bug_fails_its_group_and_is_asked_again(
+async def test_an_engine_with_a_bug_fails_its_group_and_is_used_again(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, fault: Begin
 ) -> None:
-    """No draft is answered before `submit` has returned, and a failing group does not end the process."""
+    """No draft is answered before `submit` returns, and a failing group does not end the process."""
     failing = True
 
     def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
@@ -130,10 +130,10 @@ async def test_an_engine_with_a_bug_fails_its_group_and_is_asked_again(
     assert logged(caplog) == [f"the log's engine failed on a group of {count} drafts" for count in (1, 2)]
 
 
-async def test_an_engine_that_raises_while_others_are_answered(
+async def test_an_engine_that_raises_while_a_group_is_answered(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next group begins before the answers of the last one are handed out."""
+    """The next group begins before the answers of the last group are given."""
     begun: list[Sequence[Draft]] = []
 
     def begin(drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
@@ -149,10 +149,10 @@ async def test_an_engine_that_raises_while_others_are_answered(
     assert len(logged(caplog)) == 1
 
 
-async def test_a_fault_behind_a_commit_costs_the_answers_of_its_group_alone(
+async def test_a_fault_after_a_commit_costs_the_answers_of_its_group_only(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception in a callback of trio's would end the process."""
+    """Otherwise the exception, in a callback of trio, ends the process."""
     it = Written()
     await nursery.start(it.run)
     with monkeypatch.context() as patch:

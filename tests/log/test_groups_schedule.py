@@ -1,4 +1,4 @@
-"""Answers of finished groups as steps of a schedule: networks in turns, a few at a time, none lost."""
+"""Answers of finished groups are steps of a schedule: fair between networks, a few at a time, none lost."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ from tests.support.serving import eventually
 
 
 class Turns:
-    """A schedule whose turns a test gives."""
+    """A schedule whose steps the test runs."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -29,7 +29,7 @@ class Turns:
         self.steps.append(step)
 
     def turn(self) -> bool:
-        """Call the first step; whether it has more to do."""
+        """Run the first step. Returns whether it has more to do."""
         more = self.steps[0]()
         if not more:
             self.steps.pop(0)
@@ -48,11 +48,11 @@ async def it(nursery: trio.Nursery, turns: Turns) -> Written:
     return it
 
 
-async def test_news_is_told_at_once_and_nobody_is_answered_before_its_turn(it: Written, turns: Turns) -> None:
-    it.submit("a", "b", "c")  # "a" is a group of its own, since it found none under way
+async def test_news_is_told_at_once_and_answers_wait_for_the_schedule(it: Written, turns: Turns) -> None:
+    it.submit("a", "b", "c")  # "a" is a group of its own, since no commit was running
     await wait_all_tasks_blocked()
     assert it.heard == [["a"], ["b", "c"]]
-    assert len(turns.steps) == 1, "one step for both groups, since the first has not had its turn"
+    assert len(turns.steps) == 1, "one step for both groups, since the first has not run"
     assert not turns.turn()
     assert it.heard[2:] == ["a", "b", "c"]
     it.submit("d")
@@ -62,7 +62,7 @@ async def test_news_is_told_at_once_and_nobody_is_answered_before_its_turn(it: W
     assert it.heard[5:] == [["d"], "d"]
 
 
-async def test_networks_take_turns_to_be_answered(it: Written, turns: Turns) -> None:
+async def test_answers_are_fair_between_networks(it: Written, turns: Turns) -> None:
     with together(it.writer):
         for number in range(2 * ANSWERS_PER_STEP):
             it.submit_from("crowd", str(number))
@@ -84,13 +84,13 @@ async def test_a_step_answers_a_few(it: Written, turns: Turns) -> None:
     assert turns.turn()
     it.submit("another")
     await wait_all_tasks_blocked()
-    assert len(turns.steps) == 1, "the step that is not done yet tells this one too"
+    assert len(turns.steps) == 1, "the unfinished step answers this draft too"
     while turns.steps:
         turns.turn()
     assert it.seen == [*texts, "another"]
 
 
-async def test_what_had_no_turn_is_told_at_the_end(turns: Turns) -> None:
+async def test_waiting_answers_are_given_at_the_end(turns: Turns) -> None:
     it = Written(schedule=turns)
     texts = [str(number) for number in range(ANSWERS_PER_STEP + 1)]
     async with trio.open_nursery() as nursery:
@@ -98,11 +98,11 @@ async def test_what_had_no_turn_is_told_at_the_end(turns: Turns) -> None:
         it.submit(*texts)
         nursery.cancel_scope.cancel()
     assert (it.seen, it.told) == (texts, [texts[:1], texts[1:]])
-    assert not turns.turn(), "a step that comes late finds nothing to do"
+    assert not turns.turn(), "a late step has nothing to do"
     assert it.seen == texts
 
 
-async def test_a_receiver_may_publish_from_its_turn(it: Written, turns: Turns) -> None:
+async def test_a_receiver_may_publish_from_its_step(it: Written, turns: Turns) -> None:
     it.writer.submit(draft("first"), lambda _: it.submit("second"))
     for _ in range(2):
         await wait_all_tasks_blocked()
@@ -111,10 +111,8 @@ async def test_a_receiver_may_publish_from_its_turn(it: Written, turns: Turns) -
 
 
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:{}/log.db"])
-async def test_the_outcome_of_a_group_that_is_one_step_is_posted(
-    nursery: trio.Nursery, tmp_path: Path, engine: str
-) -> None:
-    """That of a larger group waits for a pass of the loop, unless the next group is full already."""
+async def test_the_outcome_of_a_group_of_one_step_is_posted(nursery: trio.Nursery, tmp_path: Path, engine: str) -> None:
+    """The outcome of a larger group waits for a pass of the loop, unless the next group is full already."""
     log, token = open_log(engine.format(tmp_path)), trio.lowlevel.current_trio_token()
     posted, answers = [], list[Stored | LogError]()
 
@@ -140,4 +138,4 @@ async def test_the_outcome_of_a_group_that_is_one_step_is_posted(
     await publish(ANSWERS_PER_STEP + 1)
     assert len(posted) == 2
     await publish(2 * MAX_GROUP)
-    assert len(posted) == 3, "of the first group; behind the second one nobody waits"
+    assert len(posted) == 3, "the outcome of the first group; nothing waits behind the second"

@@ -1,4 +1,4 @@
-"""What every engine promises of searching: one suite, run against each, with all in the index or nothing in it."""
+"""Searching: one suite for all engines, with all messages in the index or none."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,7 +30,7 @@ _merge = postgres_index._merge
 
 
 def _leave(connection: Connection) -> None:
-    """Leave everything in the list of what is to be merged."""
+    """Leave everything in the list of pending merges."""
 
 
 @pytest.fixture(params=["memory", "sqlite", "sqlite, not indexed", "postgresql", "postgresql, merged"])
@@ -51,13 +51,13 @@ async def searched(
 
 
 async def indexed(log: Log) -> None:
-    """Wait until everything is in the index, if anything ever is."""
+    """Wait until everything is in the index, unless the case indexes nothing."""
     if isinstance(log, SqliteLog) and SqliteIndex.run is not never:
         with trio.fail_after(30):
             while log.index.behind:  # noqa: ASYNC110  an event for this would be for tests alone
                 await trio.sleep(0.005)
     if isinstance(log, PostgresLog):
-        await log.change("merging", postgres_index._merge)  # which does nothing in one of the cases
+        await log.change("merging", postgres_index._merge)  # does nothing in one of the cases
 
 
 async def find(log: Log, words: str, **more: Any) -> list[str]:
@@ -71,8 +71,8 @@ async def search(log: Log, words: str, go_on: int | None = None, **more: Any) ->
 # -- words
 
 
-async def test_what_is_found(searched: Log) -> None:
-    """Words in any case and with any accent; only the last one matches as a prefix, of two letters or more."""
+async def test_matches(searched: Log) -> None:
+    """Words match in any case and with any accent; the last also matches as a prefix of two letters or more."""
     said = [
         "Hello wörld",
         "the worldly hello, again",
@@ -136,7 +136,7 @@ async def test_words_that_an_index_may_split_are_found(searched: Log) -> None:
         assert await find(searched, word) == ["x\u0345y and \u1980\u19b0\u1981"]
 
 
-async def test_rooms_users_and_places(searched: Log) -> None:
+async def test_filters_by_room_user_and_cursor(searched: Log) -> None:
     drafts = [draft(f"apple {n}", room=room, user=user) for n in range(3) for room in ("a", "b") for user in ("u", "v")]
     await submit_all(searched, drafts)
     await indexed(searched)
@@ -150,7 +150,7 @@ async def test_rooms_users_and_places(searched: Log) -> None:
     assert await find(searched, "apple", user="nobody") == []
 
 
-async def test_the_newer_and_the_shorter_come_first(searched: Log, clock: Clock) -> None:
+async def test_newer_and_shorter_messages_come_first(searched: Log, clock: Clock) -> None:
     long = "a ship in a sentence of a good many words is one word among very many others"
     for text in ("ship it first", "ship it next", "ship it last"):
         await append(searched, draft(text))
@@ -160,7 +160,7 @@ async def test_the_newer_and_the_shorter_come_first(searched: Log, clock: Clock)
     assert await find(searched, "ship") == ["ship it last", long, "ship it next", "ship it first"]
 
 
-async def test_a_hit_shows_where(searched: Log) -> None:
+async def test_a_hit_has_a_snippet_with_marked_words(searched: Log) -> None:
     await append(searched, draft("is Élan, or elan, plain?"))
     await append(searched, draft(f"{'before ' * 20}needle {'behind ' * 40}"))
     await indexed(searched)
@@ -174,7 +174,7 @@ async def test_a_hit_shows_where(searched: Log) -> None:
     assert 120 < sum(len(text) for text, _ in hit.snippet) < 180
 
 
-async def test_words_longer_than_a_question(searched: Log) -> None:
+async def test_words_longer_than_a_query(searched: Log) -> None:
     """PostgreSQL indexes only the beginning of such a word."""
     await append(searched, draft("s" * 300))
     await append(searched, draft("s" * 500))
@@ -184,10 +184,10 @@ async def test_words_longer_than_a_question(searched: Log) -> None:
     assert await find(searched, "ß" * 190 + " x") == ["ß" * 190 + " x"]
 
 
-# -- what goes
+# -- removal
 
 
-async def test_what_retention_removed_is_not_found(searched: Log, clock: Clock) -> None:
+async def test_messages_removed_by_retention_are_not_found(searched: Log, clock: Clock) -> None:
     await submit_all(searched, [draft(f"pear {n}") for n in range(10)])
     await indexed(searched)
     await searched.retain(max_messages=3, max_age_ms=0)
@@ -200,9 +200,7 @@ async def test_what_retention_removed_is_not_found(searched: Log, clock: Clock) 
 # -- bounds
 
 
-async def test_no_answer_is_longer_than_its_bound_and_one_goes_on_behind_another(
-    searched: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_answers_are_bounded_and_the_next_continues(searched: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("index", "sqlite_search", "postgres_index"):
         monkeypatch.setattr(f"chatserver.log.{module}.CANDIDATES", 20, raising=False)
     await submit_all(searched, [draft(f"plum {n}") for n in range(MAX_HITS + 7)])

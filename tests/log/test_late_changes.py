@@ -1,4 +1,4 @@
-"""A change that is stored after its deadline: the process that made it is given the hint for it."""
+"""A change that is stored after its deadline: the process that made it gets the hint as well."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -13,9 +13,7 @@ from tests.support.peers import PATIENCE
 
 
 @pytest.mark.parametrize("why", ["its deadline", "its caller is cancelled"])
-async def test_this_process_is_given_the_hint(
-    reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch, why: str
-) -> None:
+async def test_this_process_gets_the_hint(reopen: Callable[[], Log], monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     log, may_end, begun = reopen(), threading.Event(), threading.Event()
     assert isinstance(log, DatabaseLog)
     hints, heard = list[str](), trio.Event()
@@ -31,7 +29,7 @@ async def test_this_process_is_given_the_hint(
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: log.run(ignore, heard=hear, task_status=task_status))
         await log.change("adding", lambda connection: None, hint="*x")
-        assert hints == [], "its caller knows"
+        assert hints == [], "the caller knows the outcome"
         if why == "its deadline":
             monkeypatch.setattr("chatserver.log.database.ANSWER_DEADLINE", 0.1)
             with pytest.raises(LogUnavailable):

@@ -1,4 +1,4 @@
-"""What every engine promises of read markers: one suite, run against each."""
+"""Read markers: one suite for all engines."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ async def test_a_marker_is_of_one_user_in_one_room(log: Log) -> None:
     assert await log.markers.of_user("u_eve") == {}
 
 
-async def test_it_never_moves_backwards_nor_beyond_the_last_message(log: Log) -> None:
+async def test_a_marker_never_moves_backwards_nor_beyond_the_last_message(log: Log) -> None:
     await fill(log, 5)
     for offset, expected in ((0, 0), (3, 3), (2, 3), (1 << 50, 5), (4, 5)):
         await moved(log, lobby=offset)
@@ -54,7 +54,7 @@ async def test_a_room_never_written_has_none(log: Log) -> None:
     assert await log.markers.unread("u_eve", {"nowhere": 7, "lobby": 0}) == {"lobby": Unread(0, 1, 0)}
 
 
-async def test_unread_is_counted_by_offsets_whatever_retention_has_removed(log: Log, clock: Clock) -> None:
+async def test_unread_is_counted_by_offsets_despite_retention(log: Log, clock: Clock) -> None:
     await fill(log, 9, "lobby")
     await fill(log, 4, "ops")
     await fill(log, 2, "den")
@@ -70,7 +70,7 @@ async def test_unread_is_counted_by_offsets_whatever_retention_has_removed(log: 
     assert await log.markers.unread("u_eve", {}) == {}
 
 
-async def test_unread_are_messages_of_others_that_are_still_there(log: Log) -> None:
+async def test_unread_are_existing_messages_of_others(log: Log) -> None:
     bob = draft("hello", user="u_bob")
     await append(log, bob)
     await append(log, draft("mine", user="u_ann"))
@@ -95,7 +95,7 @@ async def test_a_mention_of_any_id(log: Log, user: str) -> None:
     assert await log.markers.unread(user, {"lobby": 0}) == {"lobby": Unread(0, 2, 1)}
 
 
-async def test_what_is_not_looked_at_counts_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_beyond_the_bound_count_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, MAX_COUNTED=7, MAX_UNREAD_COUNT=4)
     for room in ("a", "b", "c"):
         await append(log, draft(room=room, user="u_bob"))
@@ -108,8 +108,8 @@ async def test_what_is_not_looked_at_counts_by_offsets(log: Log, monkeypatch: py
     assert await log.markers.unread("u_ann", {"a": 1}) == {"a": Unread(1, 3, 0)}
 
 
-def test_counting_ends_when_its_time_is_used_up() -> None:
-    """Records with 20 mentions take ten times as long as plain ones."""
+def test_counting_ends_after_its_time() -> None:
+    """Records with 20 mentions take ten times as long as records without."""
     wanted = [Span(f"room-{number}", 0, 0, 1, 400) for number in range(50)] + [Span("empty", 7, 7, 8, 7)]
     now, asked = 0.0, []
 
@@ -125,9 +125,9 @@ def test_counting_ends_when_its_time_is_used_up() -> None:
     assert list(found.values()) == [*counted, *[Unread(0, 400, 0)] * 41, Unread(7, 7, 0)]
 
 
-async def test_what_is_not_counted_in_time_counts_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_not_counted_in_time_count_by_offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     if isinstance(log, MemoryLog):
-        return  # it reads nothing in a thread
+        return  # this engine has no reading thread
     monkeypatch.setattr(markers_module, "COUNT_BUDGET", 0)
     await append(log, replace(draft(user="u_bob"), mentions=("u_ann",)))
     await append(log, draft(user="u_ann"))
@@ -154,13 +154,13 @@ async def test_the_log_in_memory_counts_a_few_rooms_in_a_step(monkeypatch: pytes
     assert (max(steps.counts), sum(steps.counts)) == (10, 60)
 
 
-async def test_more_unread_than_is_told(log: Log) -> None:
+async def test_the_unread_count_is_capped(log: Log) -> None:
     await fill(log, MAX_UNREAD_COUNT + 5)
     found = await log.markers.unread("u_eve", {"lobby": 3})
     assert found == {"lobby": Unread(3, MAX_UNREAD_COUNT, 0)}
 
 
-async def test_a_user_has_markers_in_so_many_rooms(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_markers_of_a_user_are_limited(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, MAX_MARKED_ROOMS=3, COUNT_ONE_IN=1)
     for name in "abcde":
         await fill(log, 2, name)
@@ -168,13 +168,11 @@ async def test_a_user_has_markers_in_so_many_rooms(log: Log, clock: Clock, monke
     for room, offset in (("a", 1), ("b", 1), ("c", 1), ("a", 2), ("d", 1)):
         clock.ms += 1
         await moved(log, **{room: offset})
-    assert await log.markers.of_user("u_ann") == {"a": 2, "c": 1, "d": 1}, "the one that moved longest ago went"
+    assert await log.markers.of_user("u_ann") == {"a": 2, "c": 1, "d": 1}, "the oldest marker is removed"
     assert await log.markers.of_user("u_bob") == {"a": 1}
 
 
-async def test_markers_that_are_not_counted_yet_are_not_shown(
-    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_markers_over_the_limit_are_not_shown(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, MAX_MARKED_ROOMS=3, COUNT_ONE_IN=1 << 60)
     for name in "abcde":
         await fill(log, 1, name)
@@ -195,10 +193,10 @@ def test_a_group_of_markers_does_not_read_all_of_its_users(
     moved = [Marker(f"u_{user}", "lobby", 0) for user in range(64)]
     assert steps_of(connection, partial(sqlite_markers.move, moved, 1, 0, connection)) < 12_000
     (left,) = connection.execute("SELECT count(*) FROM markers").fetchone()
-    assert left == 64 * 100 - 2 * 50 + 62, "two of 64 users are at the limit again"
+    assert left == 64 * 100 - 2 * 50 + 62, "two of 64 users are cut to the limit"
 
 
-async def test_all_users_have_so_many_markers(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_markers_of_all_users_are_limited(log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, MAX_MARKERS=3, COUNT_EVERY=1)
     for name in "ab":
         await fill(log, 2, name)
@@ -210,7 +208,7 @@ async def test_all_users_have_so_many_markers(log: Log, clock: Clock, monkeypatc
     ):
         clock.ms += 1
         await log.markers.move([Marker(user, room, offset) for room, offset in markers])
-    await log.markers.move([Marker("u_1", "a", 1)])  # it moves nothing, but those counted above the limit go
+    await log.markers.move([Marker("u_1", "a", 1)])  # it moves nothing, but markers over the limit are removed
     found = [await log.markers.of_user(user) for user in ("u_1", "u_2", "u_3")]
     assert [len(rooms) for rooms in found] == [1, 0, 2]
 

@@ -1,4 +1,4 @@
-"""What only the engine in memory has to prove: that its size costs the loop and the collector nothing."""
+"""The engine in memory: its size costs the loop and the garbage collector nothing."""
 
 import gc
 
@@ -24,7 +24,7 @@ async def write(log: MemoryLog, rooms: int, times: int = 1, *, keyed: bool = Fal
 
 
 async def turns_of_others(log: MemoryLog) -> int:
-    """How often another task runs while retention does."""
+    """The number of times that another task runs during retention."""
     turns = 0
 
     async def others() -> None:
@@ -54,7 +54,7 @@ async def test_the_collector_has_nothing_to_visit() -> None:
             assert not gc.is_tracked(kept)
 
 
-async def test_retention_lets_others_run_every_so_many_rooms_and_records() -> None:
+async def test_retention_lets_others_run_after_a_number_of_rooms_and_records() -> None:
     log = MemoryLog()
     async with running(log):
         await write(log, ROOMS)
@@ -65,7 +65,7 @@ async def test_retention_lets_others_run_every_so_many_rooms_and_records() -> No
 
 
 async def test_two_retentions_at_once() -> None:
-    """Each may find that the other has emptied a room meanwhile."""
+    """Each may find a room that the other has emptied meanwhile."""
     clock = Clock()
     log = MemoryLog(wall_ms=clock)
     lost: list[dict[str, int]] = []

@@ -1,6 +1,6 @@
-"""Any sequence of calls, failures and restarts: SQLite gives the answers of the log in memory, the plainest engine.
+"""Any sequence of calls, failures and restarts: SQLite gives the answers of the log in memory.
 
-What the rules are is tested in test_conformance and test_records; here the engines hold each other to them.
+The rules themselves: test_conformance.py and test_records.py.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from tests.log.support import Clock, running, shared_log, submit_all
 from tests.support.examples import examples
 
 ROOMS = ("a", "b", "c")
-# These, and the bounds below, are patched in, so that short sequences reach them.
+# These bounds and those below are patched, so that short sequences reach them.
 MAX_READ = 5
 MAX_GROUP = 4
 SMALL = {
@@ -38,18 +38,18 @@ SMALL = {
     readers_module: {"MAX_READ": MAX_READ, "NEWEST_REUSE_FACTOR": 0, "READ_STEP": 2},
 }
 
-#: What to do, and with what: see `Engines.apply`.
+#: A step and its arguments: see `Engines.apply`.
 Step: TypeAlias = tuple[Any, ...]
 Outcome: TypeAlias = Stored | LogError
 
 
 def draft(room: str, user: str, key: str | None) -> Draft:
-    # The text follows from the key, as in a client that retries: see SqliteWriter._used_keys.
+    # The key determines the text, as in a client that retries: see SqliteWriter._used_keys.
     return Draft(room, user, user.upper(), f"text of {key}", key)
 
 
 def change(room: str, user: str, key: str | None, kind: Kind, target: int, flag: bool) -> Draft:
-    """Of a message, what it replies to; the flag is what the kind makes of it."""
+    """A draft that changes a message or replies to it; `kind` gives the flag its meaning."""
     plain = replace(draft(room, user, key), kind=kind, target=target, window_ms=3_000)
     if kind is Kind.MESSAGE:
         return replace(plain, mentions=("u_1",) if flag else ())
@@ -62,7 +62,7 @@ def change(room: str, user: str, key: str | None, kind: Kind, target: int, flag:
 
 users = st.sampled_from(["ann", "bob"])
 messages = st.builds(draft, st.sampled_from(ROOMS), users, st.sampled_from([None, "", "k", "l"]))
-# Mostly of one message, so that there is much to change.
+# Mostly changes of one message, so that they interact.
 changes = st.builds(
     change, st.sampled_from(["a", "a", "a", "b"]), users, st.sampled_from([None, None, None, "k", "m"]),
     st.sampled_from([*Kind, Kind.EDIT, Kind.EDIT, Kind.REACTION]), st.sampled_from([1, 1, 1, 2, 3, 5]), st.booleans(),
@@ -83,7 +83,7 @@ steps = st.one_of(
 
 
 class Engines:
-    """The log in memory, and the logs in one file that take turns at each step, as two processes would."""
+    """The log in memory, and logs in one file that alternate at each step, as two processes would."""
 
     def __init__(self, folder: Path, *, shared: bool) -> None:
         self.clock = Clock()
@@ -91,14 +91,14 @@ class Engines:
         self.disks = [SqliteLog(str(folder / "chat.db"), wall_ms=self.clock)]
         if shared:
             self.disks = [shared_log(folder, number, 2, clock=self.clock) for number in range(2)]
-        self._used: list[int] = []  # the times at which keys were used
+        self._used: list[int] = []  # times of used keys
 
     async def check(self, steps: Sequence[Step]) -> None:
         async with running(self.memory):
             for life in lives(steps):
                 async with running(self.disks[0]), running(self.disks[-1]) if len(self.disks) > 1 else nullcontext():
                     for number, step in enumerate(life):
-                        # Retention is always seen to by the first that asked for it.
+                        # Only the first log that asked for retention does it.
                         await self.apply(step, self.disks[number % len(self.disks) if step[0] != "retain" else 0])
                     for room in ROOMS:
                         await self.apply(("look", room, MAX_READ, MAX_READ, 99), self.disks[-1])
@@ -110,7 +110,7 @@ class Engines:
                 self._compare(drafts, await submit_all(memory, drafts), await submit_all(disk, drafts))
             case "fail to append", drafts:
                 outcomes = await append_with_broken_keys(disk, drafts)
-                if not any(isinstance(outcome, LogUnavailable) for outcome in outcomes):  # it had no new key to write
+                if not any(isinstance(outcome, LogUnavailable) for outcome in outcomes):  # no new key to write
                     self._compare(drafts, await submit_all(memory, drafts), outcomes)
                 assert len({isinstance(outcome, LogUnavailable) for outcome in outcomes}) == 1
             case "move the clock", ms:
@@ -132,7 +132,7 @@ class Engines:
 
 
 def lives(steps: Sequence[Step]) -> list[list[Step]]:
-    """Cut where the file is opened again."""
+    """Cut the steps at each reopening of the file."""
     cut: list[list[Step]] = [[]]
     for step in steps:
         if step == ("reopen",):
@@ -143,7 +143,7 @@ def lives(steps: Sequence[Step]) -> list[list[Step]]:
 
 
 async def look(log: Log, room: str, offset: int, limit: int, max_bytes: int) -> list[object]:
-    """All that reads tell of a room; rooms in no order, since that is by the clock."""
+    """All reads of a room; the list of rooms without its order, which depends on the clock."""
     return [
         await log.head(room),
         await log.heads([room, "nobody's"]),
@@ -157,7 +157,7 @@ async def look(log: Log, room: str, offset: int, limit: int, max_bytes: int) -> 
 
 
 def known(outcome: Outcome) -> object:
-    """What the answers of all engines have: of what was not stored only the place."""
+    """The part of an answer that is equal in all engines; of a draft that was not stored only the offset."""
     if isinstance(outcome, Refused):
         return outcome.reason
     if isinstance(outcome, Stored) and not outcome.fresh:
@@ -166,7 +166,7 @@ def known(outcome: Outcome) -> object:
 
 
 async def append_with_broken_keys(disk: SqliteLog, drafts: list[Draft]) -> list[Outcome]:
-    """The disk fails when the group's rooms and messages are written and its first key is not."""
+    """The disk fails after the rooms and messages of the group, before its first key."""
     assert disk._opened is not None
     connection = disk._opened.writer._connection
     connection.execute(

@@ -1,4 +1,4 @@
-"""Hints between processes: what is told arrives, what cannot be is kept or lost, and garbage is nothing."""
+"""Hints between processes: sent hints arrive, a bounded number waits, and garbage is ignored."""
 
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +30,7 @@ def opened(folder: Path, number: int, count: int = 3) -> Iterator[Neighbours]:
 
 @asynccontextmanager
 async def hearing(neighbours: Neighbours) -> AsyncIterator[dict[str, int]]:
-    """What it hears until the end of the block."""
+    """The hints that it receives until the end of the block."""
     heard: dict[str, int] = {}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(neighbours.run, heard.update)
@@ -38,7 +38,7 @@ async def hearing(neighbours: Neighbours) -> AsyncIterator[dict[str, int]]:
         nursery.cancel_scope.cancel()
 
 
-async def test_all_others_hear_and_oneself_does_not(tmp_path: Path) -> None:
+async def test_all_other_processes_hear_a_hint_and_its_sender_does_not(tmp_path: Path) -> None:
     with opened(tmp_path, 0) as ours, opened(tmp_path, 1) as first, opened(tmp_path, 2) as second:
         async with hearing(ours) as own, hearing(first) as one, hearing(second) as two:
             ours.tell({"lobby": 3, "ops": 7})
@@ -48,9 +48,9 @@ async def test_all_others_hear_and_oneself_does_not(tmp_path: Path) -> None:
             assert own == {}
 
 
-async def test_a_neighbour_that_is_not_there_or_gone_is_no_error(tmp_path: Path) -> None:
+async def test_an_absent_neighbour_is_no_error(tmp_path: Path) -> None:
     with opened(tmp_path, 0) as ours, opened(tmp_path, 1) as first:
-        ours.tell({"lobby": 1})  # 2 was never there
+        ours.tell({"lobby": 1})  # process 2 never ran
         first.close()
         ours.tell({"lobby": 2})
         with opened(tmp_path, 1) as again:  # a process with the same number takes its place
@@ -59,8 +59,8 @@ async def test_a_neighbour_that_is_not_there_or_gone_is_no_error(tmp_path: Path)
                 await eventually(lambda: heard == {"lobby": 3})
 
 
-async def test_what_is_too_much_at_a_time_is_told_a_little_later(tmp_path: Path) -> None:
-    """The kernel keeps ten datagrams; of each room the newest hint arrives in the end."""
+async def test_hints_over_the_socket_buffer_are_sent_later(tmp_path: Path) -> None:
+    """The kernel keeps ten datagrams; the newest hint of each room arrives in the end."""
     with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2) as other:
         for number in range(1, 2_000):
             ours.tell({"lobby": number, f"room-{number % 7}": number})
@@ -70,7 +70,7 @@ async def test_what_is_too_much_at_a_time_is_told_a_little_later(tmp_path: Path)
         assert not any(ours._unsent.values())
 
 
-async def test_no_more_than_a_bound_is_kept_for_one_that_hangs(tmp_path: Path) -> None:
+async def test_hints_for_a_hanging_process_are_bounded(tmp_path: Path) -> None:
     with opened(tmp_path, 0, 2) as ours, opened(tmp_path, 1, 2):
         for number in range(3 * MAX_UNSENT):
             ours.tell({f"room-{number}": 1})
@@ -101,7 +101,7 @@ def test_garbage_is_ignored(datagrams: list[bytes]) -> None:
         assert neighbours._receive(ours) == {"lobby": 4}
 
 
-async def test_a_receiver_that_fails_hears_what_comes_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_receiver_that_fails_gets_the_next_hint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     heard: list[object] = []
 
     def hear(hints: object) -> None:
@@ -120,7 +120,7 @@ async def test_a_receiver_that_fails_hears_what_comes_next(tmp_path: Path, caplo
     assert "planted" in caplog.text
 
 
-def test_who_may_not_be_trusted_or_reached_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsafe_or_long_path_is_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * MAX_PATH)
     with pytest.raises(LogOpenError, match="too long for a socket"):
         Neighbours(long, 0, 2).open()
@@ -134,23 +134,23 @@ def test_who_may_not_be_trusted_or_reached_is_told_why(tmp_path: Path, monkeypat
         Neighbours(Path("no"), 0, 2).lock("writing")
 
 
-def test_a_lock_is_had_by_one_at_a_time(tmp_path: Path) -> None:
+def test_a_lock_has_one_holder(tmp_path: Path) -> None:
     first, second = (neighbours_in(tmp_path, number, 2).lock("retention") for number in range(2))
     try:
         assert first.try_acquire()
-        assert first.try_acquire(), "it has it already"
+        assert first.try_acquire(), "the holder acquires it again"
         assert not second.try_acquire()
         first.release()
         with second:
             assert not first.try_acquire()
         assert first.try_acquire()
         first.close()
-        assert second.try_acquire(), "the end of the one that had it gives it back"
+        assert second.try_acquire(), "the end of the holder releases it"
     finally:
         second.close()
 
 
-def test_hints_cost_no_descriptor_but_one(tmp_path: Path) -> None:
+def test_hints_cost_one_descriptor(tmp_path: Path) -> None:
     before = descriptors()
     with opened(tmp_path, 0) as ours:
         ours.tell({"lobby": 1})

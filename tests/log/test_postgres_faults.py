@@ -1,4 +1,4 @@
-"""A server that goes, hangs, is full or is cut off: publishers are told in time, and it goes on by itself."""
+"""A server that ends, hangs, is full or is cut off: publishers are told in time, and the log recovers by itself."""
 
 import gc
 import tempfile
@@ -25,7 +25,7 @@ PATIENCE = 60
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines for which a test can wait."""
+    """Short deadlines."""
     monkeypatch.setattr(connection_module, "JOB_DEADLINE", 1.0)
     monkeypatch.setattr(connection_module, "LOCK_MS", 300)
     monkeypatch.setattr(connection_module, "IDLE_IN_TRANSACTION_MS", 200)
@@ -46,7 +46,7 @@ def shell(postgres_tables: str) -> AsyncIterator[psycopg.Connection]:  # type: i
 
 
 async def publish_until_stored(log: PostgresLog, text: str, key: str) -> Stored:
-    """As a client does that tries again with its key."""
+    """Publish with a key until it is stored, as a client does."""
     with trio.fail_after(PATIENCE):
         while True:
             try:
@@ -56,7 +56,7 @@ async def publish_until_stored(log: PostgresLog, text: str, key: str) -> Stored:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for a state of a server, which sends no event."""
+    """Poll a condition of the server."""
     with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.02)
@@ -71,9 +71,7 @@ def kill_all(shell: psycopg.Connection) -> int:
     return int(row[0])
 
 
-async def test_connections_that_were_killed_while_idle_cost_nobody_anything(
-    log: PostgresLog, shell: psycopg.Connection
-) -> None:
+async def test_idle_connections_that_were_killed_cost_no_request(log: PostgresLog, shell: psycopg.Connection) -> None:
     for number in range(1, 4):
         assert (await append(log, draft(str(number)))).record.offset == number
         assert len(await log.latest("lobby", 9)) == number
@@ -108,7 +106,7 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
     log: PostgresLog, shell: psycopg.Connection
 ) -> None:
     await fill(log, 3)
-    shell.execute(  # as a temporary function, so that it and its triggers go with the connection
+    shell.execute(  # a temporary function, which ends with the connection as its triggers do
         "CREATE FUNCTION pg_temp.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.place >= 5 THEN "
         "RAISE disk_full USING MESSAGE = 'No space left on device'; END IF; RETURN new; END $$"
     )
@@ -129,7 +127,7 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(
 
 
 async def test_another_server_that_died_with_locks(log: PostgresLog, postgres_tables: str) -> None:
-    """Its transaction is ended by the database, so that a room is not locked until TCP notices."""
+    """The database ends its transaction; otherwise a room stays locked until TCP detects the death."""
     await append(log, draft("one"))
     dead = connection_module.Server(postgres_tables).connect(monotonic() + PATIENCE)
     dead.execute("BEGIN")
@@ -154,7 +152,7 @@ def test_a_deadline_in_the_middle_of_a_group_leaves_no_traceback_and_no_line(
     assert caplog.records == []
 
 
-async def test_a_lock_that_stays_is_an_error_in_time(
+async def test_a_long_lock_is_an_error_in_time(
     log: PostgresLog, shell: psycopg.Connection, clock: Clock
 ) -> None:  # fmt: skip
     await append(log, draft("one"))
@@ -170,7 +168,7 @@ async def test_a_lock_that_stays_is_an_error_in_time(
     assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
-async def test_rooms_that_somebody_removed(log: PostgresLog, shell: psycopg.Connection) -> None:
+async def test_rooms_removed_by_another_program(log: PostgresLog, shell: psycopg.Connection) -> None:
     await append(log, draft("one"))
     shell.execute("DELETE FROM messages")
     shell.execute("DELETE FROM rooms")
@@ -179,7 +177,7 @@ async def test_rooms_that_somebody_removed(log: PostgresLog, shell: psycopg.Conn
     assert (await append(log, draft("two"))).record.offset == 1
 
 
-async def test_expired_keys_are_dropped_as_new_ones_come(
+async def test_expired_keys_are_dropped_as_new_ones_arrive(
     log: PostgresLog, shell: psycopg.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
@@ -198,10 +196,10 @@ async def test_the_ids_in_memory_are_bounded(log: PostgresLog, monkeypatch: pyte
             assert len(log._opened.writer._ids) <= 4
 
 
-async def test_a_network_that_is_cut(
+async def test_a_cut_network(
     postgres_server: PostgresServer, postgres_tables: str, short: None, nursery: trio.Nursery
 ) -> None:
-    """Nothing arrives and nothing is refused: publishers and readers are told in time, and it goes on afterwards."""
+    """No packet arrives and no connection is refused: publishers and readers are told in time, and the log recovers."""
     link = Link(postgres_server.port)
     await nursery.start(link.run)
     log = PostgresLog(postgres_tables.replace(str(postgres_server.port), str(link.port)))
@@ -214,7 +212,7 @@ async def test_a_network_that_is_cut(
                 await append(log, draft("two", key="k"))
             with pytest.raises(LogUnavailable):
                 await log.latest("lobby", 1)
-            # While nothing arrives, few jobs wait for that; the others are told at once.
+            # During the cut few jobs wait; the others are answered at once.
             for _ in range(20):
                 with pytest.raises(LogUnavailable):
                     await log.latest("lobby", 1)
@@ -230,7 +228,7 @@ async def test_a_network_that_is_cut(
 async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
     log: PostgresLog, postgres_server: PostgresServer, cleared_database: KeptDatabase
 ) -> None:
-    """As when the database has too many connections; `/readyz` shows `reachable`."""
+    """This happens when the database has too many connections; `/readyz` shows `reachable`."""
     await append(log, draft("one"))
     postgres_server.execute(f"ALTER DATABASE {cleared_database.name} ALLOW_CONNECTIONS false")
     try:
@@ -262,12 +260,12 @@ async def test_a_commit_whose_answer_is_lost_is_stored_once(
 
 @pytest.mark.slow
 async def test_a_restart_and_a_failover(postgres_server: PostgresServer, short: None) -> None:
-    """A server that crashes and comes back is the same log. A standby that did not have everything is another one."""
+    """A server that crashes and returns is the same log. A standby that lacks commits is another one."""
     with private_server(postgres_server) as primary, ExitStack() as stack:
         primary.start()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-standby-")))
         standby = primary.add_standby(folder)
-        standby.start(wal_retrieve_retry_interval="100ms")  # by default it looks for its primary every 5 s
+        standby.start(wal_retrieve_retry_interval="100ms")  # by default it searches for its primary every 5 s
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://postgres@{hosts}/postgres"
         with pytest.raises(LogOpenError, match="it is a standby"):
@@ -306,7 +304,7 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer, short: 
 
 
 def has(server: PostgresServer, text: str) -> bool:
-    """Whether a message is there."""
+    """Whether the server has a message with this text."""
     with suppress(psycopg.errors.UndefinedTable):
         return bool(server.execute(f"SELECT 1 FROM chatserver.messages WHERE text = '{text}'"))
     return False

@@ -1,4 +1,4 @@
-"""The index of PostgreSQL: its words, its merges, and that a search holds up nothing."""
+"""The index of PostgreSQL: its words, its merges, and that a search delays nothing."""
 
 from collections.abc import AsyncIterator
 
@@ -24,7 +24,7 @@ async def log(postgres_tables: str) -> AsyncIterator[PostgresLog]:
 
 
 def words_in_tables(connection: Connection) -> str:
-    """All that the table of messages says."""
+    """The content of the table of messages."""
     rows = connection.execute("SELECT text, words::text, more FROM messages").fetchall()
     return repr(rows)
 
@@ -39,8 +39,8 @@ async def test_a_deleted_text_leaves_the_tables_with_the_commit(log: PostgresLog
         assert not (await log.index.find(Question(("xylophonist",)))).hits
 
 
-async def test_words_that_postgresql_would_take_for_something_else(log: PostgresLog) -> None:
-    """Its parser makes one word of an address, and refuses longer words than 2,046 bytes."""
+async def test_words_that_postgresqls_parser_would_treat_otherwise(log: PostgresLog) -> None:
+    """Its parser makes one word of an address, and refuses words over 2,046 bytes."""
     said = [
         "mail ann@example.org",
         "http://example.org/page?x=1",
@@ -57,7 +57,7 @@ async def test_words_that_postgresql_would_take_for_something_else(log: Postgres
         assert said[number] in [hit.record.text for hit in hits], words
 
 
-async def test_the_index_is_merged_beside_the_commits(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_index_is_merged_concurrently_with_commits(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "MERGE_AFTER", 20)
     monkeypatch.setattr(index_module, "MERGE_INTERVAL", 3600)
     monkeypatch.setattr(index_module, "MERGE_RETRY", 0.01)
@@ -80,7 +80,7 @@ async def test_the_index_is_merged_beside_the_commits(log: PostgresLog, monkeypa
     assert failures == []
 
 
-async def test_a_search_that_takes_too_long_fails_and_holds_up_nothing(
+async def test_a_search_that_takes_too_long_fails_and_delays_nothing(
     log: PostgresLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "_SETTINGS", ("statement_timeout = 200",))
@@ -101,7 +101,7 @@ async def test_a_search_that_takes_too_long_fails_and_holds_up_nothing(
     async def found() -> bool:
         try:
             return len((await log.index.find(question)).hits) == 1
-        except SearchFailed:  # on a machine that is that busy
+        except SearchFailed:  # on a very busy machine
             return False
 
     await eventually(found)

@@ -1,4 +1,4 @@
-"""Opening a database: what is wrong with it is one sentence, and never has the password."""
+"""Opening a database: each error is one sentence without the password."""
 
 import math
 import os
@@ -32,7 +32,7 @@ SECRET = "correct-horse"
 
 
 async def complaint(url: str) -> str:
-    """Why a log cannot be opened."""
+    """The error with which this log is refused."""
     with pytest.raises(LogOpenError) as caught:
         await PostgresLog(url).run(ignore)
     message = str(caught.value)
@@ -51,13 +51,13 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     message = await complaint(f"postgresql://ann:{SECRET}@127.0.0.1:{steady_port()}/chat")
     assert "cannot be reached" in message
     assert "Connection refused" in message
 
 
-async def test_a_host_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_that_accepts_and_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     listener = trio.socket.socket()
     await listener.bind(("127.0.0.1", 0))
     listener.listen(1)
@@ -72,7 +72,7 @@ async def test_a_host_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPa
         f"postgresql://ann:12/{SECRET}/chat?password={SECRET}&x",
     ],
 )
-async def test_what_is_no_url(url: str) -> None:
+async def test_malformed_urls(url: str) -> None:
     assert "it is no URL of a database" in await complaint(url)
 
 
@@ -83,7 +83,7 @@ async def test_a_database_that_does_not_exist(postgres_server: PostgresServer) -
 
 @pytest.fixture
 def user(postgres_server: PostgresServer, postgres_schema: str) -> Iterator[str]:
-    """A user that must show a password, and owns nothing."""
+    """A user with a password and without tables."""
     name = postgres_schema.rpartition("/")[2]
     execute(postgres_schema, f"CREATE ROLE u_{name} LOGIN PASSWORD '{SECRET}' IN ROLE locked")
     yield f"u_{name}"
@@ -95,7 +95,7 @@ async def test_a_wrong_password(postgres_server: PostgresServer, postgres_schema
     assert f'password authentication failed for user "{user}"' in await complaint(url)
 
 
-async def test_a_user_that_may_make_no_tables(postgres_schema: str, user: str) -> None:
+async def test_a_user_without_the_right_to_make_tables(postgres_schema: str, user: str) -> None:
     url = postgres_schema.replace("postgres@", f"{user}:{SECRET}@")
     assert "permission denied" in await complaint(url)
     execute(postgres_schema, f"CREATE SCHEMA chatserver AUTHORIZATION {user}")
@@ -126,7 +126,7 @@ async def test_a_database_in_another_encoding(postgres_server: PostgresServer) -
         "CREATE TABLE chatserver.version (version integer); INSERT INTO chatserver.version VALUES (1)",
         "CREATE TABLE chatserver.rooms (door text)",
     ],
-    ids=("another program's", "half of ours", "one that stands in the way"),
+    ids=("another program's", "half of ours", "a table with the name of one of ours"),
 )
 async def test_a_schema_with_other_tables(postgres_schema: str, statement: str) -> None:
     execute(postgres_schema, "CREATE SCHEMA chatserver", *statement.split("; "))
@@ -154,7 +154,7 @@ async def test_a_table_that_was_dropped_is_named(postgres_schema: str) -> None:
 
 
 @pytest.mark.parametrize("minutes", [5, -5])
-async def test_a_clock_that_differs_is_told(
+async def test_a_clock_that_differs_is_logged(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
     with capture_logs() as logs:
@@ -169,16 +169,14 @@ async def test_a_clock_that_differs_is_told(
     assert abs(line["database_ahead"] - minutes * 60) < 30
 
 
-async def test_an_epoch_that_is_changed_under_a_server_ends_it(
-    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(index_module, "MERGE_INTERVAL", math.inf)  # the connection for that is checked
+async def test_a_changed_epoch_ends_a_running_server(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "MERGE_INTERVAL", math.inf)  # its connection is checked as well
     with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
         async with running(PostgresLog(postgres_tables)) as log:
             await append(log, draft())
             async with running(PostgresLog(postgres_tables)) as other:
                 assert other.identity == log.identity
-                await append(log, draft())  # it goes on
+                await append(log, draft())  # the server goes on
             execute(postgres_tables, "UPDATE chatserver.identity SET epoch = 'zzzzzz'")
             async with running(PostgresLog(postgres_tables)) as other:
                 assert other.identity.epoch == "zzzzzz"
@@ -201,7 +199,7 @@ async def test_tables_of_a_newer_server(postgres_schema: str) -> None:
     assert message.endswith(": a newer server has changed them; start that version here")
 
 
-async def test_the_tables_of_a_version_before_are_brought_up_to_date(
+async def test_the_tables_of_an_earlier_version_are_migrated(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(PostgresLog(postgres_schema)) as log:
@@ -216,7 +214,7 @@ async def test_the_tables_of_a_version_before_are_brought_up_to_date(
     execute(postgres_schema, "SELECT colour FROM chatserver.rooms")
 
 
-async def test_words_of_an_older_version_are_stored_anew(postgres_schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "RENEW_STEP", 2)
     said = ["straße", "street", "ΟΔΟΣ \0", "...", "ﬂ\x1a", "strand"]
     async with running(PostgresLog(postgres_schema)) as log:
@@ -236,10 +234,10 @@ async def _is_renewed(log: PostgresLog) -> bool:
     return not await log.ask(lambda connection: connection.execute("SELECT FROM old_words").fetchall())
 
 
-async def test_a_server_that_runs_goes_on_when_a_newer_one_changes_the_tables(
+async def test_a_running_server_goes_on_when_a_newer_one_migrates_the_tables(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a rolling update."""
+    """This happens in a rolling update."""
     added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
     async with running(PostgresLog(postgres_schema)) as old:
         await append(old, draft("one", key="1"))

@@ -1,4 +1,4 @@
-"""How PostgreSQL lists rooms: by an index of ten seconds each, as far as the list needs it."""
+"""How PostgreSQL lists rooms: by an index of periods of ten seconds, as far as the list needs it."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ def index_scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *below] if plan.get("Index Name") == "rooms_by_recent" else below
 
 
-async def test_a_list_reads_the_rooms_of_its_last_ten_seconds_and_no_others(postgres_schema: str) -> None:
+async def test_a_list_reads_only_the_periods_that_it_needs(postgres_schema: str) -> None:
     async with running(PostgresLog(postgres_schema)) as log:
         with psycopg.connect(postgres_schema, autocommit=True) as connection:
             connection.execute(f"SET search_path = {SCHEMA_NAME}")
@@ -43,7 +43,7 @@ async def test_within_ten_seconds_the_order_is_that_of_the_messages(postgres_tab
     clock = Clock()
     async with running(PostgresLog(postgres_tables, wall_ms=clock)) as log:
         clock.ms = START_MS // 10_000 * 10_000 + 9_990
-        for room in ("d", "a", "c", "b", "a"):  # the third is written in the next ten seconds
+        for room in ("d", "a", "c", "b", "a"):  # the third is written in the next period
             clock.ms += 4
             await fill(log, 1, room)
         assert [each.room for each in await log.rooms(3)] == ["a", "b", "c"]

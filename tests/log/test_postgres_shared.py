@@ -1,4 +1,4 @@
-"""What several servers on one database do besides: hints by NOTIFY, and the clock and retention that they share."""
+"""Several servers on one database: hints by NOTIFY, and the shared clock and retention."""
 
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -19,7 +19,7 @@ def servers(url: str, count: int = 2) -> AbstractAsyncContextManager[list[Node[P
     return nodes(PostgresLog(url) for _ in range(count))
 
 
-async def test_hints_of_a_group_that_one_notification_does_not_hold(postgres_tables: str) -> None:
+async def test_hints_over_the_size_of_one_notification(postgres_tables: str) -> None:
     rooms = ["lobby \0"]
     rooms += [f"{number} \N{GRINNING FACE}" + "x" * 200 for number in range(200)]
     async with servers(postgres_tables) as (one, other):
@@ -27,7 +27,7 @@ async def test_hints_of_a_group_that_one_notification_does_not_hold(postgres_tab
         await other.until(lambda: other.heard == dict.fromkeys(rooms, 1))
 
 
-async def test_what_other_programs_say_on_the_channel(postgres_tables: str) -> None:
+async def test_notifications_of_other_programs(postgres_tables: str) -> None:
     async with servers(postgres_tables) as (one, other):
         for payload in ("", "{}", '["x", {"a": "b"}]', "\N{GRINNING FACE}"):
             await one.log.change("a test", partial(_notify, payload))
@@ -35,7 +35,7 @@ async def test_what_other_programs_say_on_the_channel(postgres_tables: str) -> N
         await other.until(lambda: other.heard == {"lobby": 1})
 
 
-async def test_what_was_written_while_the_listener_was_away(
+async def test_records_written_while_the_listener_is_disconnected(
     postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(news_module, "RETRY_FIRST", 0.3)
@@ -66,7 +66,7 @@ async def test_the_age_of_a_message_is_by_the_clock_of_the_database(
         assert await one.log.retain(max_messages=0, max_age_ms=3_600_000) == {}
 
 
-async def test_retention_by_several_at_once(postgres_tables: str) -> None:
+async def test_concurrent_retention_by_several_servers(postgres_tables: str) -> None:
     async with servers(postgres_tables, 3) as made:
         for room in "abc":
             await fill(made[0].log, 700, room)

@@ -1,4 +1,4 @@
-"""What happens to a message later, in every engine: what is stored and told, what a message shows, what is refused."""
+"""Changes of messages, in every engine: records and news, the present state of a message, refusals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +58,7 @@ def without_alters(outcome: Stored | LogError) -> Record:
     return replace(outcome.record, alters=(), empties=0)
 
 
-async def test_an_edit_is_a_record_and_the_message_shows_it(log: Log, clock: Clock, news: list[list[Record]]) -> None:
+async def test_an_edit_is_a_record_and_changes_the_message(log: Log, clock: Clock, news: list[list[Record]]) -> None:
     message = (await append(log, draft("helo"))).record
     clock.ms += 5_000
     stored = await append(log, edit(1, "hello"))
@@ -87,7 +87,7 @@ async def test_edits_of_one_message_in_one_group_leave_one_text(log: Log) -> Non
     assert texts(await read(log)) == ["four", "", "", "", "four"]
 
 
-async def test_a_deletion_takes_the_text_and_all_that_was_said_with_it(log: Log, news: list[list[Record]]) -> None:
+async def test_a_deletion_removes_the_text_and_all_its_edits_and_reactions(log: Log, news: list[list[Record]]) -> None:
     await append(log, replace(draft("secret"), mentions=("u_bob",)))
     await append(log, edit(1, "secret too"))
     await append(log, react(1, user="u_bob"))
@@ -118,7 +118,7 @@ async def test_reactions_are_counted_one_for_each_user_and_emoji(log: Log) -> No
     assert records[0].state == State(reactions=(("👍", 1),))
     assert [record.reaction for record in records[1:]] == counts
     await append(log, react(1, on=False, user="u_bob"))
-    assert (await read(log))[0].state is None, "as if nothing had happened"
+    assert (await read(log))[0].state is None, "as before the reactions"
 
 
 async def test_a_reaction_that_changes_nothing_is_answered_and_not_stored(
@@ -138,8 +138,8 @@ async def test_a_reaction_that_changes_nothing_is_answered_and_not_stored(
     assert await log.head("lobby") == Head(1, 3)
 
 
-async def test_what_is_refused(log: Log, clock: Clock) -> None:
-    """A refusal is of one draft: the others in its group are stored."""
+async def test_refused_changes(log: Log, clock: Clock) -> None:
+    """A refusal concerns one draft: the others in its group are stored."""
     await fill(log, 3)
     await append(log, react(2))
     await append(log, delete(3))
@@ -162,7 +162,7 @@ async def test_what_is_refused(log: Log, clock: Clock) -> None:
     assert [summary.room for summary in await log.rooms(10)] == ["lobby"]
     if isinstance(log, DatabaseLog):
         rooms = await log.ask_tables(lambda tables: tables.run("SELECT name FROM rooms"))
-        assert rooms == [("lobby",)], "no room was made for a refusal"
+        assert rooms == [("lobby",)], "a refusal makes no room"
     statistics = log.statistics()
     assert statistics.failures == 0
     clock.ms += WINDOW_MS
@@ -171,7 +171,7 @@ async def test_what_is_refused(log: Log, clock: Clock) -> None:
     assert (await append(log, delete(1, user="u_eve", as_moderator=True))).fresh
 
 
-async def test_a_message_has_so_many_different_emoji(log: Log) -> None:
+async def test_the_different_emoji_of_a_message_are_limited(log: Log) -> None:
     await append(log, draft())
     emoji = [chr(0x1F600 + number) for number in range(MAX_EMOJI + 1)]
     outcomes = await submit_all(log, [react(1, one) for one in emoji])
@@ -182,7 +182,7 @@ async def test_a_message_has_so_many_different_emoji(log: Log) -> None:
     assert (await append(log, react(1, emoji[-1]))).fresh
 
 
-async def test_a_message_has_so_many_reactions(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_reactions_of_a_message_are_limited(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deletion removes all of them in one step."""
     monkeypatch.setattr(changes, "MAX_REACTIONS", 3)
     await append(log, draft())
@@ -190,7 +190,7 @@ async def test_a_message_has_so_many_reactions(log: Log, monkeypatch: pytest.Mon
     outcomes = await submit_all(log, [react(1, user=user) for user in users])
     assert [type(outcome) for outcome in outcomes] == [Stored] * 3 + [Refused]
     assert await refusal(log, react(1, "\U0001f600", user="u_ann")) is RefusalReason.TOO_MANY_REACTIONS
-    assert not (await append(log, react(1, user="u_ann"))).fresh, "it is there already"
+    assert not (await append(log, react(1, user="u_ann"))).fresh, "the reaction exists already"
     await append(log, react(1, user="u_ann", on=False))
     assert (await append(log, react(1, user="u_dan"))).fresh
 
@@ -202,8 +202,8 @@ async def test_replies_and_mentions_are_kept_with_the_message(log: Log, news: li
     assert await log.latest("lobby", 1) == [reply]
     assert news[-1] == [reply]
     await append(log, delete(1))
-    assert (await append(log, replace(draft("late"), target=1))).fresh, "a reply to what was just deleted is not lost"
-    assert await refusal(log, replace(draft(), target=3)) is RefusalReason.MISSING, "a deletion is no message"
+    assert (await append(log, replace(draft("late"), target=1))).fresh, "a reply to a deleted message is stored"
+    assert await refusal(log, replace(draft(), target=3)) is RefusalReason.MISSING, "a deletion is no target"
 
 
 async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
@@ -223,7 +223,7 @@ async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
 
 
 @pytest.mark.parametrize("change", [edit(1, "new", key="k"), delete(1, key="k"), react(1, key="k")])
-async def test_a_key_is_used_once_whatever_it_is_for(log: Log, clock: Clock, change: Draft) -> None:
+async def test_a_key_is_used_once_for_any_kind_of_record(log: Log, clock: Clock, change: Draft) -> None:
     await append(log, draft())
     first = await append(log, change)
     again, other = await append(log, change), await append(log, draft("else", key="k"))
@@ -239,7 +239,7 @@ async def test_a_used_key_does_not_keep_a_deleted_text(log: Log) -> None:
     assert (await append(log, draft("secret", key="k"))).record.text == ""
 
 
-async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
+async def test_retention_removes_reactions_with_their_message(log: Log, clock: Clock) -> None:
     await append(log, draft())
     await append(log, react(1))
     await append(log, draft("kept"))
@@ -248,7 +248,7 @@ async def test_retention_takes_reactions_along(log: Log, clock: Clock) -> None:
     assert (await append(log, react(3))).record.offset == 4
 
 
-async def test_retention_takes_an_edits_text_along_with_its_message(log: Log) -> None:
+async def test_retention_removes_the_text_of_an_edit_with_its_message(log: Log) -> None:
     for room in ("lobby", "ops"):
         await append(log, draft("one", room=room))
         await append(log, draft("two", room=room))
@@ -261,7 +261,7 @@ async def test_retention_takes_an_edits_text_along_with_its_message(log: Log) ->
     assert texts(await read(log, "ops")) == ["secret", "kept", "secret", "kept"]
 
 
-async def test_messages_alone_however_far_back(log: Log) -> None:
+async def test_messages_only_however_far_back(log: Log) -> None:
     await append(log, draft("one"))
     await submit_all(log, [react(1, chr(0x1F600 + number)) for number in range(10)])
     await append(log, draft("two"))
@@ -271,11 +271,11 @@ async def test_messages_alone_however_far_back(log: Log) -> None:
     assert texts(await log.latest("lobby", 5, max_bytes=5, messages_only=True)) == ["three"]
 
 
-async def test_for_messages_alone_so_many_records_are_looked_at_in_one_query(
+async def test_one_query_for_messages_only_reads_a_bounded_number_of_records(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if isinstance(log, MemoryLog):
-        return  # it has no queries
+        return  # this engine has no queries
     monkeypatch.setattr(database, "SCAN_RECORDS", 3)
     for number in (1, 2, 3):
         await append(log, draft("x" * number))

@@ -26,7 +26,7 @@ async def entries(log: Log) -> int:
     return len(await log.audit.read(after=0, limit=100))
 
 
-async def test_they_come_back_as_they_were(log: Log) -> None:
+async def test_sanctions_are_read_back_unchanged(log: Log) -> None:
     assert await log.sanctions.load(START_MS) == []
     made = [
         await log.sanctions.add(sanction(until=START_MS + 1), ENTRY),
@@ -38,7 +38,7 @@ async def test_they_come_back_as_they_were(log: Log) -> None:
     assert await entries(log) == 2
 
 
-async def test_one_like_another_takes_its_place(log: Log) -> None:
+async def test_a_sanction_replaces_an_equal_one(log: Log) -> None:
     await log.sanctions.add(sanction(), ENTRY)
     others = [sanction(room=EVERYWHERE), sanction(kind=Kind.BAN), sanction("u_cid"), sanction("", network="192.0.2.9")]
     for other in others:
@@ -48,29 +48,27 @@ async def test_one_like_another_takes_its_place(log: Log) -> None:
     assert await ids(log) == [2, 3, 4, 5, 6]
 
 
-async def test_what_is_over_is_not_read_again(log: Log) -> None:
+async def test_expired_sanctions_are_not_loaded(log: Log) -> None:
     await log.sanctions.add(sanction(until=START_MS + 10), ENTRY)
     assert await ids(log, START_MS + 9) == [1]
     assert await ids(log, START_MS + 10) == []
 
 
-async def test_a_lifted_one_is_gone_and_its_id_is_not_used_again(log: Log) -> None:
+async def test_a_lifted_sanction_is_removed_and_its_id_is_not_used_again(log: Log) -> None:
     await log.sanctions.add(sanction(), ENTRY)
     assert await log.sanctions.lift(1, ENTRY)
     assert await log.sanctions.lift(1, ENTRY) is False
-    assert await entries(log) == 2, "one for the making, one for the end that there was"
+    assert await entries(log) == 2, "one for the sanction, one for its lift"
     assert (await log.sanctions.add(sanction(), ENTRY)).id == 2
 
 
-async def test_too_many_are_refused_and_those_that_are_over_make_room(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_are_refused_and_expired_ones_do_not_count(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sanctions_module, "MAX_SANCTIONS", 2)
     await log.sanctions.add(sanction("u_a", until=START_MS + 10), ENTRY)
     await log.sanctions.add(sanction("u_b"), ENTRY)
     with pytest.raises(TooManySanctionsError):
         await log.sanctions.add(sanction("u_c"), ENTRY)
-    assert await entries(log) == 2, "nothing happened, and nothing is said of it"
-    assert (await log.sanctions.add(sanction("u_b"), ENTRY)).user == "u_b", "one more of its place is not one more"
+    assert await entries(log) == 2, "a refusal writes no entry"
+    assert (await log.sanctions.add(sanction("u_b"), ENTRY)).user == "u_b", "a replacement does not count as one more"
     await log.sanctions.add(sanction("u_c", time=START_MS + 10), ENTRY)
     assert [each.user for each in await log.sanctions.load(START_MS + 10)] == ["u_b", "u_c"]

@@ -20,7 +20,7 @@ from tests.support.groups import append
 from tests.support.serving import eventually
 
 PROCESSES = 3
-#: Makes the log of the process of this number.
+#: Makes the log of the process with this number.
 Make = Callable[[int, Clock], Log]
 
 
@@ -44,15 +44,15 @@ async def pair(make: Make, clock: Clock) -> AsyncIterator[list[Node[Log]]]:
         yield made
 
 
-async def test_offsets_go_on_behind_those_of_the_other(pair: list[Node[Log]]) -> None:
+async def test_offsets_continue_those_of_the_other_process(pair: list[Node[Log]]) -> None:
     for number in range(6):
         assert (await append(pair[number % 2].log, draft(str(number)))).record.offset == number + 1
     assert texts(await pair[0].log.read("lobby", after=0, limit=9)) == list("012345")
     assert pair[0].log.identity == pair[1].log.identity
 
 
-async def test_groups_and_keys_at_once(make: Make, clock: Clock) -> None:
-    """In several rooms, in opposite orders, with keys of which each is used in every process."""
+async def test_concurrent_groups_and_keys(make: Make, clock: Clock) -> None:
+    """Groups in several rooms, in opposite orders; each key is used in every process."""
     rooms = ["a", "b", "c", "d"]
     outcomes: list[Stored | LogError] = []
 
@@ -77,7 +77,7 @@ async def test_groups_and_keys_at_once(make: Make, clock: Clock) -> None:
         for number in range(PROCESSES):
             records = await made[0].log.read("a", after=0, limit=MAX_READ)
             said = [int(record.text) for record in records if record.user_id == f"u_{number}"]
-            assert said == list(range(70)), "the order of each publisher is kept"
+            assert said == list(range(70)), "messages of each publisher are in order"
 
 
 async def test_time_never_decreases_in_a_room_though_clocks_differ(make: Make) -> None:
@@ -88,12 +88,12 @@ async def test_time_never_decreases_in_a_room_though_clocks_differ(make: Make) -
     assert times == [ahead.ms] * 4
 
 
-async def test_edits_reactions_and_deletions_are_decided_by_what_is_stored(pair: list[Node[Log]]) -> None:
+async def test_edits_reactions_and_deletions_depend_on_stored_records(pair: list[Node[Log]]) -> None:
     first, second = (node.log for node in pair)
     await append(first, draft("apple"))
     await append(second, edit(1, "pear"))
     await append(first, react(1))
-    assert not (await append(second, react(1))).fresh, "it is there already"
+    assert not (await append(second, react(1))).fresh, "the reaction exists already"
     edited = await append(first, edit(1, "plum"))
     assert [(record.offset, record.text) for record in edited.record.alters] == [(1, "plum")]
     assert edited.record.empties == 2
@@ -106,7 +106,7 @@ async def test_edits_reactions_and_deletions_are_decided_by_what_is_stored(pair:
         assert texts(await log.read("lobby", after=0, limit=9)) == [""] * 5
 
 
-async def test_edits_at_once_leave_one_text(pair: list[Node[Log]]) -> None:
+async def test_concurrent_edits_leave_one_text(pair: list[Node[Log]]) -> None:
     await append(pair[0].log, draft("0"))
     async with trio.open_nursery() as nursery:
         for number in range(1, 9):
@@ -116,8 +116,8 @@ async def test_edits_at_once_leave_one_text(pair: list[Node[Log]]) -> None:
     assert with_text[0].text == with_text[1].text
 
 
-async def test_both_change_what_is_beside_the_messages_at_once(pair: list[Node[Log]]) -> None:
-    """Each change is whole, none waits for the other for ever, and ids ascend in the order in which they are seen."""
+async def test_concurrent_changes_of_the_other_tables(pair: list[Node[Log]]) -> None:
+    """Each change is whole, none deadlocks, and ids ascend in the order in which they become visible."""
     first, second = (node.log for node in pair)
     for room in "ab":
         await fill(first, 5, room)
@@ -149,10 +149,10 @@ async def test_rooms_are_listed_by_the_last_write_of_either(pair: list[Node[Log]
         async def is_right(log: Log = node.log) -> bool:
             return "".join(summary.room for summary in await log.rooms(99)) == "dceab"
 
-        await eventually(is_right)  # in SQLite a list of others' rooms is good for some milliseconds
+        await eventually(is_right)  # SQLite's list of other processes' rooms is cached for some ms
 
 
-async def test_a_search_finds_what_the_other_has_stored(pair: list[Node[Log]]) -> None:
+async def test_a_search_finds_messages_of_the_other_process(pair: list[Node[Log]]) -> None:
     for node, room in zip(pair, ("lobby", "ops"), strict=True):
         await append(node.log, draft("apple pie", room=room))
     for node in pair:
@@ -164,7 +164,7 @@ async def test_a_search_finds_what_the_other_has_stored(pair: list[Node[Log]]) -
         await eventually(finds_both)
 
 
-async def test_the_others_hear_of_all_changes_and_the_one_that_made_them_does_not(pair: list[Node[Log]]) -> None:
+async def test_changes_are_hints_to_the_other_processes_only(pair: list[Node[Log]]) -> None:
     first, second = pair
     await submit_all(first.log, [draft(), draft(room="ops"), draft()])
     await second.until(lambda: second.heard == {"lobby": 2, "ops": 1})

@@ -1,4 +1,4 @@
-"""Sign-outs of every engine: one for each person, as long as it forbids something, and not too many of guests."""
+"""Sign-outs of every engine: one for each user while it has an effect, and a bounded number of guests."""
 
 import sqlite3
 from functools import partial
@@ -20,7 +20,7 @@ async def numbers(log: Log, now_ms: int = START_MS) -> list[int]:
     return [each.number for each in await log.signouts.load(now_ms)]
 
 
-async def test_they_come_back_as_they_were(log: Log) -> None:
+async def test_sign_outs_are_read_back_unchanged(log: Log) -> None:
     assert await log.signouts.load(START_MS) == []
     made = [sign_out((1 << 60) - 1), sign_out(0, guest=True)]
     for each in made:
@@ -28,7 +28,7 @@ async def test_they_come_back_as_they_were(log: Log) -> None:
     assert await log.signouts.load(START_MS) == made
 
 
-async def test_the_last_of_a_person_counts_and_those_that_forbid_nothing_go(log: Log) -> None:
+async def test_the_last_of_a_user_counts_and_those_without_effect_are_removed(log: Log) -> None:
     for each in (sign_out(1), sign_out(2, lasts=10), sign_out(1, time=START_MS + 5)):
         await log.signouts.add(each)
     assert await log.signouts.load(START_MS + 6) == [sign_out(2, lasts=10), sign_out(1, time=START_MS + 5)]
@@ -37,8 +37,8 @@ async def test_the_last_of_a_person_counts_and_those_that_forbid_nothing_go(log:
     assert await numbers(log, START_MS) == [1, 3]
 
 
-async def test_of_guests_the_latest_are_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other user's is dropped for them."""
+async def test_the_latest_of_guests_are_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sign-out of another user is dropped for them."""
     monkeypatch.setattr(signouts_module, "MAX_GUESTS", 2)
     monkeypatch.setattr(signouts_module, "TRIM_EVERY", 1)
     await log.signouts.add(sign_out(9))
@@ -47,7 +47,7 @@ async def test_of_guests_the_latest_are_kept(log: Log, monkeypatch: pytest.Monke
     assert await numbers(log) == [9, 3, 4]
 
 
-def test_a_sign_out_does_not_look_at_all_others(connection: sqlite3.Connection) -> None:
+def test_a_sign_out_does_not_visit_all_others(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN")
     for number in range(1, 1_001):
         signouts_module._add(sign_out(number, guest=True), SqliteTables(connection))

@@ -1,4 +1,4 @@
-"""A disk that is full, locked or broken while the log is open: all of a group fails, no hole stays, it goes on."""
+"""A disk that is full, locked or broken: the whole group fails, no hole stays, and the log goes on."""
 
 import gc
 import sqlite3
@@ -37,7 +37,7 @@ def writer_of(log: SqliteLog) -> writer_module.SqliteWriter:
 
 
 def connection_of(log: SqliteLog) -> sqlite3.Connection:
-    """The connection that writes, to plant a fault in; the writer's thread must be idle."""
+    """The writing connection, for planting a fault. The writer's thread must be idle."""
     return writer_of(log)._connection
 
 
@@ -66,8 +66,8 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteL
 
 
 @pytest.mark.parametrize("table", ["messages", "keys", "rooms"])
-async def test_a_failure_half_way_leaves_nothing(log: SqliteLog, table: str) -> None:
-    """RAISE(FAIL) keeps what its statement has done so far: only a rollback removes it."""
+async def test_a_failure_within_a_group_leaves_nothing(log: SqliteLog, table: str) -> None:
+    """RAISE(FAIL) keeps the changes of its statement so far; only a rollback removes them."""
     await append(log, draft("before"))
     connection = connection_of(log)
     connection.execute(
@@ -100,7 +100,7 @@ async def test_a_file_locked_by_another_program(log: SqliteLog, path: Path, cloc
     assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
-async def test_retention_that_fails_half_way_is_undone(log: SqliteLog) -> None:
+async def test_retention_that_fails_is_undone(log: SqliteLog) -> None:
     await submit_all(log, [draft() for _ in range(9)])
     connection = connection_of(log)
     connection.execute("CREATE TEMP TRIGGER fault BEFORE UPDATE ON main.rooms BEGIN SELECT RAISE(FAIL, 'planted'); END")
@@ -111,7 +111,7 @@ async def test_retention_that_fails_half_way_is_undone(log: SqliteLog) -> None:
     assert await log.retain(max_messages=2, max_age_ms=0) == {"lobby": 8}
 
 
-async def test_what_a_failed_rollback_left_is_not_committed_with_the_next_group(log: SqliteLog) -> None:
+async def test_after_a_failed_rollback_the_next_group_commits_only_itself(log: SqliteLog) -> None:
     await append(log, draft("one"))
     connection = connection_of(log)
     for call in ("append", "retain"):
@@ -153,7 +153,7 @@ async def test_a_bug_in_the_writer_is_undone_too(log: SqliteLog, monkeypatch: py
     assert texts(await log.latest("lobby", 9)) == ["one", "two"]
 
 
-async def test_a_failing_read_gives_its_connection_back(log: SqliteLog) -> None:
+async def test_a_failing_read_returns_its_connection(log: SqliteLog) -> None:
     await append(log, draft())
     connection = connection_of(log)
     connection.execute("ALTER TABLE messages RENAME TO elsewhere")
@@ -174,7 +174,7 @@ async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(log: SqliteLog) -
     assert connection_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
-async def test_expired_keys_are_dropped_as_new_ones_come(
+async def test_expired_keys_are_dropped_as_new_ones_arrive(
     log: SqliteLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "EXPIRE_EVERY", 50)
@@ -201,7 +201,7 @@ async def test_the_rooms_in_memory_are_bounded_and_not_visited_by_the_collector(
 
 
 class Hanging:
-    """Calls that stop in the driver, each in its thread, until they are let go."""
+    """Calls that hang in the driver, each in its thread, until they are released."""
 
     def __init__(self, owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hanging = 0
@@ -222,12 +222,12 @@ class Hanging:
 
 
 @pytest.mark.parametrize("hangs", ["commit", "forget"])
-async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
+async def test_a_hanging_disk_neither_delays_the_end_nor_frees_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: str
 ) -> None:
-    """A thread cannot be cancelled: its connection stays its own, and the lock stays until the process ends.
+    """A thread cannot be cancelled: it keeps its connection, and the lock stays until the process ends.
 
-    Nor do publishers wait for a step of retention, which could not be called off.
+    Publishers do not wait for a hanging step of retention either.
     """
     for module in (groups_module, sqlite_module):
         monkeypatch.setattr(module, "DRAIN_DEADLINE", 0.05)
@@ -252,12 +252,12 @@ async def test_a_hanging_disk_neither_holds_the_end_nor_frees_the_file(
     with pytest.raises(LogError, match="in use by another server"):
         await SqliteLog(str(path)).run(lambda records: None)
     disk.go_on.set()
-    await log._writer_thread.run(lambda: None)  # behind what hung
+    await log._writer_thread.run(lambda: None)  # after the calls that hung
     opened.writer.close()
     opened.locks.close()
 
 
-async def test_a_change_that_hangs_is_given_up(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_hangs_fails_in_time(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "ANSWER_DEADLINE", 0.05)
     go_on = threading.Event()
     with pytest.raises(LogUnavailable, match=r"hanging took longer than 0\.05 s"):
@@ -265,10 +265,10 @@ async def test_a_change_that_hangs_is_given_up(log: SqliteLog, monkeypatch: pyte
     go_on.set()
 
 
-async def test_reads_that_hang_are_given_up_and_the_log_recovers(
+async def test_reads_that_hang_fail_in_time_and_the_log_recovers(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both threads hang, and a third read waits for one: all are answered in time."""
+    """Both threads hang, and a third read waits for a thread: all are answered in time."""
     monkeypatch.setattr(connections_module, "ANSWER_DEADLINE", 0.2)
     await submit_all(log, [draft() for _ in range(9)])
     reads = Hanging(readers_module, "read", monkeypatch)
@@ -285,7 +285,7 @@ async def test_reads_that_hang_are_given_up_and_the_log_recovers(
         assert (await append(log, draft())).record.offset == 10
     assert len(refused) == 5
     await reads.hang(2)
-    assert reads.hanging == 2, "no thread but these two"
+    assert reads.hanging == 2, "only these two threads"
     monkeypatch.setattr(connections_module, "ANSWER_DEADLINE", 60.0)
     reads.go_on.set()
     assert len(await log.latest("lobby", 99)) == 10

@@ -1,4 +1,4 @@
-"""The index of a database: what brings messages into it, what takes them out, and what a search may not do."""
+"""The index of SQLite: additions, removals, and the bounds of a search."""
 
 import sqlite3
 import threading
@@ -43,7 +43,7 @@ async def indexed(log: Log) -> None:
 
 
 def in_index(path: Path) -> list[int]:
-    """The places that the index has, and nothing else."""
+    """The offsets in the index."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT rowid FROM search WHERE search MATCH 'apple' ORDER BY rowid").fetchall()
     connection.close()
@@ -58,13 +58,13 @@ def set_text(connection: sqlite3.Connection, offset: int, text: str) -> None:
     connection.execute("UPDATE messages SET text = ? WHERE place % ? = ?", (text, schema_module.OFFSETS, offset))
 
 
-# -- coming in
+# -- additions
 
 
-async def test_what_was_not_indexed_at_the_end_is_indexed_after_a_restart(
+async def test_messages_not_indexed_at_the_end_are_indexed_after_a_restart(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after `kill -9`: the rooms with unindexed messages are found in the database."""
+    """After `kill -9` the rooms with unindexed messages are found in the database."""
     monkeypatch.setattr(index_module, "BACKLOG_ROOMS", 2)
     monkeypatch.setattr(index_module, "INDEX_ROOMS", 3)
     with monkeypatch.context() as patch:
@@ -82,7 +82,7 @@ async def test_what_was_not_indexed_at_the_end_is_indexed_after_a_restart(
 
 
 def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connection:
-    """A file as a server of that schema made it, with these messages, before they are indexed."""
+    """A file of an earlier schema with these messages, which are not indexed yet."""
     connection = sqlite3.connect(path, isolation_level=None)
     for statement in chain.from_iterable(schema_module.MIGRATIONS[:version]):
         connection.execute(statement)
@@ -97,7 +97,7 @@ def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connec
     return connection
 
 
-async def test_a_database_from_before_there_was_an_index(path: Path) -> None:
+async def test_a_database_without_an_index_is_indexed(path: Path) -> None:
     make_older(path, 1, ["apple"] * 100).close()
     async with running(SqliteLog(str(path))) as log:
         assert (await log.index.find(APPLE)).hits
@@ -108,9 +108,7 @@ async def test_a_database_from_before_there_was_an_index(path: Path) -> None:
 @pytest.mark.parametrize(
     "version", [6, len(schema_module.MIGRATIONS)], ids=("words of FTS5", "another version of words")
 )
-async def test_an_index_with_other_words_is_made_anew(
-    path: Path, monkeypatch: pytest.MonkeyPatch, version: int
-) -> None:
+async def test_an_index_with_other_words_is_rebuilt(path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     monkeypatch.setattr(sqlite_indexing, "INDEX_CHUNK", 4)
     said = ["Ещё apple", *["apple"] * 9]
@@ -125,7 +123,7 @@ async def test_an_index_with_other_words_is_made_anew(
     connection.execute("UPDATE search_debris SET deletions = 1")
     connection.close()
     killed, _ = file_module.connect_writer(path)
-    for end in ("COMMIT", "ROLLBACK"):  # as `kill -9` in the second step
+    for end in ("COMMIT", "ROLLBACK"):  # like `kill -9` in the second step
         killed.execute("BEGIN")
         sqlite_indexing._index_chunk(["lobby"], killed)
         killed.execute(end)
@@ -145,8 +143,8 @@ def _terms(connection: sqlite3.Connection) -> list[tuple[str]]:
     return connection.execute("SELECT term FROM terms").fetchall()
 
 
-async def test_no_other_program_takes_a_text_away_and_leaves_its_words(path: Path, log: SqliteLog) -> None:
-    """It cannot compute the words; to copy the file, as a backup does, it need not."""
+async def test_another_program_cannot_remove_a_text_and_leave_its_words(path: Path, log: SqliteLog) -> None:
+    """It cannot compute the words, so its change fails; a copy of the file, as in a backup, works."""
     await append(log, draft("еще"))
     await indexed(log)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -157,10 +155,10 @@ async def test_no_other_program_takes_a_text_away_and_leaves_its_words(path: Pat
         assert await find(copy, "ещё") == ["еще"]
 
 
-async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
+async def test_news_is_indexed_in_batches_and_a_busy_room_delays_no_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step for each message would be a sync of the disk for each."""
+    """A step for each message would sync the disk for each."""
     steps = []
 
     def counted(rooms: Any, connection: sqlite3.Connection) -> Sequence[str]:
@@ -171,7 +169,7 @@ async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 3600)
     monkeypatch.setattr(index_module, "INDEX_SOON", 20)
     async with running(SqliteLog(str(path))) as log:
-        await indexed(log)  # so that it waits for news
+        await indexed(log)  # the index waits for news afterwards
         assert log.index.lag == 0.0
         began = trio.current_time()
         for number in range(19):
@@ -185,8 +183,8 @@ async def test_news_wait_for_more_and_a_room_that_never_rests_holds_up_no_other(
     assert len(in_index(path)) == 20
 
 
-async def test_long_texts_are_brought_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk is bounded in characters, so that a commit waits for milliseconds whatever people write."""
+async def test_long_texts_are_indexed_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk is bounded in characters, so a commit waits for milliseconds whatever the texts."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     long = "apple " * 1_300
     chunks: list[int] = []
@@ -206,7 +204,7 @@ async def test_long_texts_are_brought_a_few_at_a_time(path: Path, monkeypatch: p
         assert len((await log.index.find(APPLE)).hits) > 0
 
 
-async def test_a_step_that_fails_is_done_again(path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_step_is_repeated(path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "INDEX_RETRY", 0.01)
     failures = [ZeroDivisionError("planted"), sqlite3.OperationalError("planted")]
 
@@ -225,7 +223,7 @@ async def test_a_step_that_fails_is_done_again(path: Path, log: SqliteLog, monke
     assert in_index(path) == [1, 2]
 
 
-async def test_rooms_that_wait_for_an_index_that_cannot_be_written_are_bounded(
+async def test_rooms_that_wait_for_a_failing_index_are_bounded(
     path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"INDEX_RETRY": 0.01, "INDEX_ROOMS": 3, "BACKLOG_ROOMS": 4, "MAX_BEHIND": 20}.items():
@@ -239,7 +237,7 @@ async def test_rooms_that_wait_for_an_index_that_cannot_be_written_are_bounded(
         assert await find(log, "apple", room="room-0-0") == ["apple"]
     await append(log, draft("apple"))
     await indexed(log)
-    assert in_index(path) == [1] * 61, "all were found again"
+    assert in_index(path) == [1] * 61, "all messages are indexed"
 
 
 async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
@@ -256,7 +254,7 @@ async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
         assert await find(log, "apple") == ["apple"]
 
 
-# -- going out
+# -- removals
 
 
 async def test_a_text_that_is_changed_or_removed_leaves_the_index(path: Path, log: SqliteLog) -> None:
@@ -270,7 +268,7 @@ async def test_a_text_that_is_changed_or_removed_leaves_the_index(path: Path, lo
     assert in_index(path) == [4, 5, 6]
 
 
-async def test_what_is_changed_before_it_is_indexed_is_indexed_as_it_is_then(
+async def test_a_message_changed_before_it_is_indexed_is_indexed_in_its_new_state(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -291,11 +289,11 @@ async def test_what_is_changed_before_it_is_indexed_is_indexed_as_it_is_then(
 async def test_no_word_of_a_deleted_text_stays_in_the_file(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
-    """FTS5 only notes that a text is gone; its words are there until the index is merged."""
+    """FTS5 only marks a text as deleted; its words stay until the index is merged."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     async with running(SqliteLog(str(path))) as log:
         assert isinstance(log, SqliteLog)
-        for number in range(12):  # as many segments
+        for number in range(12):  # each makes a segment
             await submit_all(log, [draft(f"apple {n} {'' if n or number else secret}") for n in range(20)])
             await indexed(log)
         await log.change("deleting", lambda connection: set_text(connection, 1, ""))
@@ -306,10 +304,10 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
     assert len(in_index(path)) == 239
 
 
-# -- what a search may not do
+# -- bounds of a search
 
 
-async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_ends_when_it_is_cancelled_or_out_of_time(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "PROGRESS_INSTRUCTIONS", 1)
     began, ended = [], []
 
@@ -343,7 +341,7 @@ async def test_a_search_that_nobody_waits_for_ends(log: SqliteLog, monkeypatch: 
     assert len((await log.index.find(APPLE)).hits) == 1
 
 
-async def test_a_search_that_hangs_holds_up_nothing_and_those_behind_it_are_refused_in_time(
+async def test_a_search_that_hangs_delays_nothing_and_later_ones_fail_in_time(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deadline of a search includes the wait for the searches before it."""

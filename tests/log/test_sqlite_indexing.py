@@ -1,4 +1,4 @@
-"""What one step brings into the full-text table, of many rooms."""
+"""One step of indexing, over many rooms."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,15 +26,15 @@ class Database:
             self._writer.commit([draft(text, room=room) for room in rooms])
 
     def index(self, rooms: str) -> str:
-        """One step over these rooms; those of which all is in the index then."""
+        """Run one step over these rooms. Returns the rooms that are fully indexed then."""
         return "".join(self._writer.change("indexing", lambda connection: index_rooms([*rooms], connection)))
 
     def indexed(self) -> dict[str, int]:
-        """The mark of each room."""
+        """The indexed offset of each room."""
         return dict(self.connection.execute("SELECT name, indexed FROM rooms WHERE indexed"))
 
     def found(self) -> int:
-        """Messages that the index has."""
+        """The number of messages in the index."""
         (count,) = self.connection.execute("SELECT count(*) FROM search WHERE search MATCH 'apple'").fetchone()
         return int(count)
 
@@ -45,13 +45,13 @@ def small_chunks() -> Iterator[None]:
         patch.setattr(sqlite_indexing, "INDEX_CHUNK", 4)
         patch.setattr(sqlite_indexing, "INDEX_LONG_CHUNK", 2)
         patch.setattr(sqlite_indexing, "INDEX_CHUNK_CHARS", 4 * len("apple"))
-        patch.setattr(sqlite_indexing, "perf_counter", lambda: 0.0)  # a step has time for everything
+        patch.setattr(sqlite_indexing, "perf_counter", lambda: 0.0)  # the time of a step never ends
         yield
 
 
 @examples(25)
 @given(written=st.text("abcdef", max_size=40), asked=st.permutations("abcdefz"), long=st.booleans())
-def test_each_message_of_the_rooms_is_brought_in_once(
+def test_each_message_of_the_rooms_is_indexed_once(
     tmp_path_factory: pytest.TempPathFactory, written: str, asked: list[str], long: bool
 ) -> None:
     path = tmp_path_factory.mktemp("indexing") / "chat.db"
@@ -62,15 +62,13 @@ def test_each_message_of_the_rooms_is_brought_in_once(
         assert database.found() == len(written)
 
 
-def test_a_step_that_runs_out_of_time_says_which_rooms_are_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_out_of_time_reports_the_fully_indexed_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the last room of a chunk may have more messages."""
     now = 0.0
 
     def clock() -> float:
         nonlocal now
-        now += sqlite_indexing.INDEX_STEP * 0.6  # so that there is time for one chunk
+        now += sqlite_indexing.INDEX_STEP * 0.6  # time for one chunk
         return now
 
     monkeypatch.setattr(sqlite_indexing, "perf_counter", clock)
@@ -84,7 +82,7 @@ def test_a_step_that_runs_out_of_time_says_which_rooms_are_whole(
         assert database.found() == 8
 
 
-def test_rooms_without_anything_new_are_whole(tmp_path: Path) -> None:
+def test_rooms_without_new_messages_are_fully_indexed(tmp_path: Path) -> None:
     database = Database(tmp_path / "chat.db", "ab")
     with closing(database.connection):
         assert database.index("ab") == "ab"

@@ -1,4 +1,4 @@
-"""Who may open a file as a log, what is said to those who may not, and what a log keeps over restarts."""
+"""Opening a file as a log: refusals and their messages, and what a log keeps over restarts."""
 
 import os
 import sqlite3
@@ -40,7 +40,7 @@ async def fill(path: Path, count: int = 3) -> None:
 
 
 def execute(path: Path, statement: str) -> None:
-    """As another program does."""
+    """Execute a statement as another program."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(statement)
     connection.close()
@@ -70,7 +70,7 @@ def test_urls_name_engines() -> None:
         ("file/chat.db", "the directory {}/file does not exist"),
     ],
 )
-async def test_a_path_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+async def test_an_impossible_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     assert message.format(tmp_path) in await refused(name)
@@ -82,7 +82,7 @@ async def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.
         assert (tmp_path / "chat.db").exists()
 
 
-# -- what is in the file
+# -- content of the file
 
 
 def overwrite(path: Path) -> None:
@@ -115,11 +115,11 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
     path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     trio.run(fill, path, 500)
-    # A thread that looked for what to index closes its connection last, which changes the file.
+    # The thread that searched for unindexed messages closes its connection last, which changes the file.
     trio.run(eventually, lambda: not path.with_name("chat.db-wal").exists())
     spoil(path)
     before = path.read_bytes()
-    for _ in range(2):  # the first has let go of the lock
+    for _ in range(2):  # the first attempt has released the lock
         assert message in trio.run(refused, path)
         assert path.read_bytes() == before
     path.unlink()
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(
     trio.run(fill, path)  # an empty file becomes a log
 
 
-async def test_damage_in_a_file_too_big_to_check_is_found_by_reading(
+async def test_damage_in_a_file_too_large_to_check_is_found_by_a_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(path, 500)
@@ -138,7 +138,7 @@ async def test_damage_in_a_file_too_big_to_check_is_found_by_reading(
             await log.read("lobby", after=0, limit=500)
 
 
-# -- who else has it
+# -- other programs
 
 
 async def test_a_second_log_on_the_file_is_refused_until_the_first_ends(path: Path) -> None:
@@ -167,7 +167,7 @@ async def test_another_program_that_holds_the_file(path: Path, monkeypatch: pyte
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Become another user if we are root, since root may write everything."""
+    """Become another user if this is root, since root may write everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -180,7 +180,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o777, 0o444), (0o555, 0o666), (0o555, 0o444), (0o777, 0)])
 @pytest.mark.parametrize("locked_before", [True, False])
-def test_a_path_that_may_not_be_written(folder_mode: int, file_mode: int, locked_before: bool) -> None:
+def test_a_path_without_write_permission(folder_mode: int, file_mode: int, locked_before: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, path = Path(name), Path(name) / "chat.db"
         trio.run(fill, path)
@@ -197,7 +197,7 @@ def test_a_path_that_may_not_be_written(folder_mode: int, file_mode: int, locked
     assert "check" in message
 
 
-async def test_only_the_owner_can_read_what_people_say(path: Path) -> None:
+async def test_only_the_owner_can_read_the_file(path: Path) -> None:
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft())
         modes = {name: stat.S_IMODE((path.parent / name).stat().st_mode) for name in listing(path.parent)}
@@ -222,7 +222,7 @@ async def test_an_emptied_room_goes_on_over_a_restart_and_a_clock_set_back(path:
         assert (record.offset, record.time) == (4, before)
 
 
-async def test_every_new_file_is_another_epoch(tmp_path: Path) -> None:
+async def test_every_new_file_has_a_new_epoch(tmp_path: Path) -> None:
     identities = []
     for number in range(5):
         log = SqliteLog(str(tmp_path / f"{number}.db"))
@@ -234,9 +234,7 @@ async def test_every_new_file_is_another_epoch(tmp_path: Path) -> None:
     assert len({identity.secret for identity in identities}) == 5
 
 
-async def test_an_older_schema_is_brought_up_to_date_whole_or_not_at_all(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_older_schema_is_migrated_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(path, 3)
     kept = schema_module.MIGRATIONS
     monkeypatch.setattr(schema_module, "MIGRATIONS", (*kept, ("DELETE FROM messages", "NO SUCH STATEMENT")))
@@ -249,8 +247,8 @@ async def test_an_older_schema_is_brought_up_to_date_whole_or_not_at_all(
     connection.close()
 
 
-async def test_what_a_commit_survives_and_that_readers_cannot_write(path: Path) -> None:
-    """These two settings are for a loss of power; test_crash tries kill -9."""
+async def test_commits_survive_power_loss_and_readers_cannot_write(path: Path) -> None:
+    """Two settings protect against a loss of power. kill -9: test_crash.py."""
     await fill(path)
     connection, _ = file_module.connect_writer(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -262,7 +260,7 @@ async def test_what_a_commit_survives_and_that_readers_cannot_write(path: Path) 
     connection.close()
 
 
-async def test_reading_needs_no_descriptor_that_was_not_there_from_the_start(path: Path) -> None:
+async def test_a_read_needs_no_new_descriptor(path: Path) -> None:
     """SQLite opens its write-ahead log at the first read, when an attack may have taken the last descriptor."""
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft())

@@ -1,4 +1,4 @@
-"""Records in a file: databases of the first schema, and that a deleted text is in no file any more."""
+"""Records in a file: databases of the first schema, and deleted texts, which leave every file."""
 
 import random
 import sqlite3
@@ -57,17 +57,17 @@ async def test_a_log_of_the_first_schema_goes_on(path: Path, clock: Clock) -> No
 
 @pytest.mark.parametrize("rows", [4, 256])
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: str(statement.__name__))
-def test_no_statement_for_many_rows_looks_through_a_whole_table(
+def test_no_statement_for_many_rows_scans_a_whole_table(
     connection: sqlite3.Connection, statement: Callable[[int], str], rows: int
 ) -> None:
-    """For 256 rows SQLite may prefer an index over all messages that it makes for the one statement."""
+    """For 256 rows SQLite may prefer to build a temporary index over all messages."""
     sql = statement(rows)
     plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * sql.count("?")).fetchall()
     tables = {f"SCAN {table}" for table in ("messages", "reactions", "rooms", "keys", "markers")}
     assert not [step for *_, step in plan if step in tables or "AUTOMATIC" in step]
 
 
-def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(connection: sqlite3.Connection) -> None:
+def test_removing_a_reaction_does_not_visit_the_others_of_its_message(connection: sqlite3.Connection) -> None:
     values = [("\U0001f44d", f"user {number}") for number in range(5_000)]
     connection.execute("BEGIN")
     connection.executemany("INSERT INTO reactions VALUES (1, ?, ?)", values)
@@ -77,7 +77,7 @@ def test_to_take_back_a_reaction_the_others_of_its_message_are_not_looked_at(con
     assert left == (4_998, "user 0")
 
 
-def test_retention_removes_so_many_reactions_in_a_step(
+def test_retention_removes_a_bounded_number_of_reactions_in_a_step(
     connection: sqlite3.Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "REACTIONS_STEP", 4)
@@ -104,7 +104,7 @@ def bytes_on_disk(path: Path) -> bytes:
 async def hurried(
     path: Path, monkeypatch: pytest.MonkeyPatch, processes: int = 1
 ) -> AsyncIterator[tuple[SqliteLog, SqliteLog]]:
-    """A log that scrubs its files at once, twice, or two such logs on one file."""
+    """A log that scrubs its files at once, twice; or two such logs on one file."""
     monkeypatch.setattr(sqlite_module, "SCRUB_AFTER", 0.01)
     monkeypatch.setattr(sqlite_module, "SCRUB_RETRY", 0.01)
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
@@ -117,7 +117,7 @@ async def hurried(
 async def test_a_deleted_text_leaves_every_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, processes: int
 ) -> None:
-    """SQLite leaves copies where a row was before its page was split, which another process could write back."""
+    """SQLite leaves copies of a row at its place before a page split, and another process may write them back."""
     monkeypatch.setattr("chatserver.log.sqlite_scrub.STEP_BYTES", 65_536)
     chance = random.Random(seed)
     async with hurried(path, monkeypatch, processes) as logs:
@@ -140,7 +140,7 @@ async def test_a_deleted_text_leaves_every_file(
             [replace(delete(target), room=room) for room, last in lasts.items() for target in range(1, last + 1)],
         )
         await eventually(lambda: not any(word in bytes_on_disk(path) for word in (SECRET.encode(), b"staple", b"qqq")))
-        for log in logs:  # pages that were in a writer's memory are written once more
+        for log in logs:  # pages in a writer's memory are written again
             await submit_all(log, [draft(f"{number}", room=room) for room in lasts for number in range(100)])
         assert [(await logs[0].head(room)).last > last + 100 for room, last in lasts.items()] == [True, True]
     assert SECRET.encode() not in bytes_on_disk(path)
@@ -149,7 +149,7 @@ async def test_a_deleted_text_leaves_every_file(
     connection.close()
 
 
-async def test_a_text_that_was_edited_away_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_text_replaced_by_an_edit_leaves_every_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with hurried(path, monkeypatch) as (log, _):
         await append(log, draft(f"{SECRET} one"))
         await append(log, edit(1, f"{SECRET} two"))
@@ -160,11 +160,11 @@ async def test_a_text_that_was_edited_away_leaves_every_file(path: Path, monkeyp
 async def test_texts_that_retention_removed_leave_every_file_and_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite leaves some of them in gaps of pages, even if nobody deletes anything."""
+    """SQLite leaves some of them in gaps of pages, even without deletions."""
     chance = random.Random(1)
     monkeypatch.setattr(sqlite_module, "RETENTION_SCRUB", 0.05)
     async with hurried(path, monkeypatch) as (log, _):
-        await eventually(lambda: log._scrubbed > 0)  # the first one, of what a crash may have left
+        await eventually(lambda: log._scrubbed > 0)  # the first scrub, for the remains of a crash
         for _ in range(20):
             said = [draft(f"{SECRET}{'q' * chance.randrange(400)}", room=chance.choice("ab")) for _ in range(50)]
             await submit_all(log, said)
@@ -179,7 +179,7 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
         assert [texts(await log.latest(room, 9)) for room in "ab"] == [["kept"], ["kept"]]
 
 
-async def test_each_deletion_is_followed_by_a_scrub_that_takes_its_words_out_of_the_index(
+async def test_after_each_deletion_a_scrub_removes_its_words_from_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged pages of the index leave their earlier content in the write-ahead log."""
@@ -191,7 +191,7 @@ async def test_each_deletion_is_followed_by_a_scrub_that_takes_its_words_out_of_
             await eventually(lambda word=word: word.encode()[1:] not in bytes_on_disk(path))  # type: ignore[misc]
 
 
-async def test_another_reader_of_the_file_only_delays_it(
+async def test_another_reader_of_the_file_only_delays_the_scrub(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A backup holds a snapshot, and with it earlier pages."""
@@ -217,10 +217,10 @@ def plant(path: Path) -> None:
     path.write_bytes(pages)
 
 
-async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(
+async def test_a_text_deleted_just_before_a_crash_leaves_at_the_next_start(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the write-ahead log at once, and from gaps in pages by a first scrub."""
+    """It leaves the write-ahead log at once, and gaps in pages by a first scrub."""
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft(SECRET))
         await append(log, delete(1))
@@ -236,7 +236,7 @@ async def test_what_was_deleted_just_before_a_crash_leaves_at_the_next_start(
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
 
 
-def test_the_promise_is_kept_with_some_attempts_to_spare() -> None:
+def test_the_promised_time_allows_several_attempts() -> None:
     assert sqlite_module.SCRUB_AFTER + 3 * sqlite_module.SCRUB_RETRY < SCRUB_WITHIN
 
 

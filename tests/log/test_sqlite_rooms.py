@@ -1,4 +1,4 @@
-"""How SQLite's engine lists rooms: from the order of their last write, which is read from the file once."""
+"""How SQLite's engine lists rooms: by their last write; the order is read from the file once."""
 
 import sqlite3
 from pathlib import Path
@@ -38,7 +38,7 @@ async def test_the_order_outlives_a_restart_and_goes_on(tmp_path: Path) -> None:
         assert await log.rooms(2) == [RoomSummary("e", 2, 2), RoomSummary("b", 2, 2)]
 
 
-async def test_only_so_many_rooms_are_kept_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bounded_number_of_rooms_is_kept_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers_module, "MAX_READ", 4)
     path, clock = str(tmp_path / "chat.db"), Clock()
     for rooms, expected in (("abcdefg", "gfed"), ("ha", "ahgf"), ("", "ahgf")):
@@ -56,7 +56,7 @@ SLOW = """
 """
 
 
-async def test_the_file_is_asked_for_its_order_once_even_if_that_takes_longer_than_a_read_may(
+async def test_the_order_is_read_once_even_if_it_takes_longer_than_a_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With ten million rooms it takes longer than ANSWER_DEADLINE."""
@@ -99,6 +99,6 @@ async def test_a_list_is_a_few_queries_however_many_rooms_it_has(tmp_path: Path)
         return found
 
     found = await readers.ask(list_rooms)
-    assert len(found) == 10, "the first room that was asked for keeps nothing"
+    assert len(found) == 10, "the first requested room keeps nothing"
     assert len(statements) == 3
     readers.close()

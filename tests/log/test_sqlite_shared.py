@@ -1,4 +1,4 @@
-"""One file that several processes write: here two logs in one process; in test_crash, processes."""
+"""One file with several writers: two logs in one process. Several processes: test_crash.py."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
@@ -34,7 +34,7 @@ async def pair(tmp_path: Path, clock: Clock) -> AsyncIterator[Pair]:
         yield found
 
 
-async def test_a_failed_group_leaves_no_hole_and_the_turn_to_the_other(pair: Pair) -> None:
+async def test_a_failed_group_leaves_no_hole_and_releases_the_lock(pair: Pair) -> None:
     first, second = pair
     await append(first, draft("one"))
     assert first._opened is not None
@@ -47,8 +47,8 @@ async def test_a_failed_group_leaves_no_hole_and_the_turn_to_the_other(pair: Pai
     assert (await append(first, draft("three"))).record.offset == 3
 
 
-async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) -> None:
-    """When the clock is read, a program that takes no turn must already wait for SQLite's lock."""
+async def test_a_group_is_decided_under_the_write_lock(tmp_path: Path) -> None:
+    """When the clock is read, a program that ignores our lock must already wait for SQLite's."""
     refused: list[str] = []
 
     class Meddler(Clock):
@@ -66,7 +66,7 @@ async def test_a_group_is_decided_while_nobody_else_may_write(tmp_path: Path) ->
     assert refused == ["database is locked"]
 
 
-async def test_behind_each_step_of_a_scrub_others_read_every_page_again(pair: Pair, path: Path) -> None:
+async def test_after_each_step_of_a_scrub_others_read_every_page_again(pair: Pair, path: Path) -> None:
     """PRAGMA data_version changes when a connection must read its pages again."""
     first, _ = pair
     await append(first, draft("one"))
@@ -93,7 +93,7 @@ async def test_the_order_of_our_own_rooms_is_known_at_once(
         assert (await first.rooms(1))[0].room == room
 
 
-async def test_one_of_them_sees_to_retention_until_it_ends(tmp_path: Path, clock: Clock) -> None:
+async def test_one_log_does_retention_until_it_ends(tmp_path: Path, clock: Clock) -> None:
     async def retain(log: SqliteLog, left: int) -> Mapping[str, int]:
         return await log.retain(max_messages=left, max_age_ms=0)
 
@@ -107,10 +107,10 @@ async def test_one_of_them_sees_to_retention_until_it_ends(tmp_path: Path, clock
         assert await retain(second, 2) == {"lobby": 10}
 
 
-async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
+async def test_deleted_words_are_cleaned_by_one_log_at_a_time(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both would subtract from the count of what there is to clean."""
+    """Otherwise both subtract from the count of deletions to clean."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     async with running_pair(tmp_path, clock) as (first, second):
         stored = await append(first, draft("antimony"))
@@ -127,10 +127,10 @@ async def test_words_that_were_deleted_are_cleaned_by_one_at_a_time(
         debris = await first.ask(lambda it: it.execute("SELECT deletions FROM search_debris").fetchone())
         assert debris == (0,)
         assert True in cleaned
-        assert [await log.index.clean() for log in (first, second)] == [True, True], "one after the other both may"
+        assert [await log.index.clean() for log in (first, second)] == [True, True], "one after the other may"
 
 
-async def test_an_alone_log_says_that_it_is(tmp_path: Path) -> None:
+async def test_a_log_without_other_processes_says_so(tmp_path: Path) -> None:
     assert not SqliteLog(str(tmp_path / "chat.db")).shared
     assert shared_log(tmp_path).shared
     with pytest.raises(LogOpenError, match="of one process"):

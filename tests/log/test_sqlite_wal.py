@@ -1,4 +1,4 @@
-"""A write-ahead log that was damaged while no server ran: SQLite would go on without the commits behind the damage."""
+"""A damaged write-ahead log: SQLite alone would go on without the commits after the damage."""
 
 import re
 import shutil
@@ -49,14 +49,14 @@ def wal_of(database: Path) -> Path:
         (lambda content: flipped(content, 32 + 8), True),  # a salt of the first frame
         (lambda content: flipped(content, len(content) // 2), True),
         (lambda content: flipped(content, 20), True),  # the header
-        (lambda content: flipped(content, len(content) - 1), False),  # the last commit, which may not have been synced
+        (lambda content: flipped(content, len(content) - 1), False),  # the last commit, which may not be synced
         (lambda content: content[:-100], False),
-        (lambda content: bytes(len(content)), False),  # nothing had been written when the power was lost
+        (lambda content: bytes(len(content)), False),  # power lost before any write
         (lambda content: bytes(32) + content[32:], True),
         (lambda content: b"", False),
     ],
 )
-async def test_damage_is_told_from_what_a_crash_leaves(
+async def test_damage_is_distinguished_from_the_remains_of_a_crash(
     left: Path, damage: Callable[[bytes], bytes], *, lost: bool
 ) -> None:
     wal = wal_of(left)
@@ -64,7 +64,7 @@ async def test_damage_is_told_from_what_a_crash_leaves(
     assert bool(lost_commits(wal)) is lost
 
 
-def test_frames_from_before_the_file_was_begun_anew_are_not_lost(path: Path, connection: sqlite3.Connection) -> None:
+def test_old_frames_after_a_restart_of_the_file_are_no_damage(path: Path, connection: sqlite3.Connection) -> None:
     for number in range(20):
         connection.execute("INSERT INTO rooms (name) VALUES (?)", (f"room-{number}",))
     connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
@@ -80,7 +80,7 @@ async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
     for _ in range(2):
         told = re.search(f"{re.escape(str(wal))} is damaged, and at least (\\d+) of its commits", await refused(left))
         assert told is not None
-        assert 10 < int(told[1]) < 50  # about half of them: the index commits too, when it finds the time
+        assert 10 < int(told[1]) < 50  # about half of them: the index commits too, at times of its own
     with pytest.raises(LogOpenError, match="is damaged"), shared_log(f"sqlite:{left}"):
         pass
     assert wal.read_bytes() == damaged
@@ -96,7 +96,7 @@ async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
         assert 0 < len(kept) < 50
 
 
-async def test_an_intact_one_goes_on(left: Path) -> None:
+async def test_an_intact_log_goes_on(left: Path) -> None:
     async with running(SqliteLog(str(left))) as log:
         assert (await log.head("lobby")).last == 50
         await fill(log, 2)

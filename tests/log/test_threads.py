@@ -1,4 +1,4 @@
-"""Jobs in order, so many at a time; outcomes on the loop; a job that hangs holds up its own thread only."""
+"""Jobs run in order, a bounded number at a time; outcomes arrive on the loop; a hanging job blocks its thread only."""
 
 import threading
 import weakref
@@ -26,7 +26,7 @@ def seen() -> list[Outcome[object]]:
 
 
 class Hanging:
-    """A job that hangs until it is let go."""
+    """A job that hangs until it is released."""
 
     def __init__(self) -> None:
         self.began, self.go_on, self.came_back = threading.Event(), threading.Event(), threading.Event()
@@ -63,7 +63,7 @@ async def test_jobs_in_order_and_outcomes_on_the_loop(pool: ThreadPool) -> None:
     assert not pool.busy
 
 
-async def test_a_fault_is_the_outcome_of_its_job_alone(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
+async def test_a_fault_is_the_outcome_of_its_job_only(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
     pool.start(lambda: 1 // 0, seen.append)
     with pytest.raises(ValueError, match="not a number"):
         await pool.run(lambda: int("not a number"))
@@ -72,7 +72,7 @@ async def test_a_fault_is_the_outcome_of_its_job_alone(pool: ThreadPool, seen: l
     assert await pool.run(lambda: "well") == "well"
 
 
-async def test_the_receiver_of_an_outcome_may_ask_for_more(pool: ThreadPool) -> None:
+async def test_the_receiver_of_an_outcome_may_submit_another_job(pool: ThreadPool) -> None:
     done = trio.Event()
     times = 0
 
@@ -90,7 +90,7 @@ async def test_the_receiver_of_an_outcome_may_ask_for_more(pool: ThreadPool) -> 
     assert not pool.busy
 
 
-async def test_an_outcome_is_posted_or_comes_between_two_passes(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
+async def test_an_outcome_is_posted_or_comes_between_passes(pool: ThreadPool, seen: list[Outcome[object]]) -> None:
     posted: list[Callable[[], object]] = []
 
     def post(call: Callable[[], object]) -> bool:
@@ -122,7 +122,7 @@ def test_a_loop_that_ends_before_the_job_is_not_called(pool: ThreadPool, seen: l
 
 @pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError("no room for its stack")])
 async def test_a_system_without_threads(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
-    """The log is then unavailable, as with a full disk; the next job is served."""
+    """The log is unavailable then, as with a full disk; the next job runs."""
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", Mock(side_effect=fault))
         for _ in range(3):
@@ -131,8 +131,8 @@ async def test_a_system_without_threads(pool: ThreadPool, monkeypatch: pytest.Mo
     assert await pool.run(lambda: "a thread again") == "a thread again"
 
 
-async def test_no_second_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job that needs one fails at once, even if another thread is idle later."""
+async def test_a_second_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job that needs it fails at once, even if another thread becomes idle later."""
     pool, hanging = ThreadPool(2), Hanging()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run, hanging)
@@ -147,7 +147,7 @@ async def test_no_second_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not pool.busy
 
 
-async def test_jobs_one_after_another_have_one_thread() -> None:
+async def test_consecutive_jobs_use_one_thread() -> None:
     pool = ThreadPool(2)
     assert len({await pool.run(threading.current_thread) for _ in range(50)}) == 1
 
@@ -163,8 +163,8 @@ async def test_an_idle_thread_ends_and_the_next_job_has_a_new_one(
         assert not pool.busy
 
 
-async def test_jobs_that_are_asked_for_as_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With many pools at once, since the race is a matter of chance."""
+async def test_jobs_submitted_while_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many pools at once make the race likely."""
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.0)
     used: set[threading.Thread] = set()
 
@@ -182,7 +182,7 @@ async def test_jobs_that_are_asked_for_as_threads_end(monkeypatch: pytest.Monkey
     assert not any(thread.is_alive() for thread in used)
 
 
-async def test_an_idle_thread_holds_nothing_of_its_last_job(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_thread_keeps_nothing_of_its_last_job(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 600.0)
     work = Hanging()
     work.go_on.set()
@@ -198,7 +198,7 @@ async def test_an_idle_thread_holds_nothing_of_its_last_job(pool: ThreadPool, mo
     assert not thread.is_alive()
 
 
-async def test_so_many_jobs_at_a_time_and_the_others_in_order() -> None:
+async def test_a_bounded_number_of_jobs_runs_and_the_others_wait_in_order() -> None:
     pool = ThreadPool(2)
     order: list[int] = []
     release = [threading.Event() for _ in range(5)]
@@ -218,7 +218,7 @@ async def test_so_many_jobs_at_a_time_and_the_others_in_order() -> None:
             nursery.start_soon(pool.run, partial(work, number))
             await trio.testing.wait_all_tasks_blocked()
         await began(2)
-        release[order[1]].set()  # the other one hangs, and holds up no other
+        release[order[1]].set()  # the other job hangs and delays no other
         await began(3)
         release[2].set()
         await began(4)
@@ -230,12 +230,12 @@ async def test_so_many_jobs_at_a_time_and_the_others_in_order() -> None:
     assert not pool.busy
 
 
-async def test_a_cancelled_job_does_not_begin_and_makes_way_for_those_behind_it(pool: ThreadPool) -> None:
+async def test_a_cancelled_job_does_not_begin_and_leaves_the_queue(pool: ThreadPool) -> None:
     hanging = Hanging()
     ran: list[str] = []
     async with trio.open_nursery() as nursery:
         pool.start(hanging, lambda _: None)
-        assert hanging.began.wait(60), "it begins before any other task runs"
+        assert hanging.began.wait(60), "the job begins before any other task runs"
         async with trio.open_nursery() as others:
             for name in ("first", "second"):
                 others.start_soon(pool.run, partial(ran.append, name))
@@ -247,8 +247,8 @@ async def test_a_cancelled_job_does_not_begin_and_makes_way_for_those_behind_it(
     assert ran == ["third"]
 
 
-async def test_a_job_that_has_a_thread_has_begun(pool: ThreadPool) -> None:
-    """Even if the thread is slow to wake."""
+async def test_a_job_with_a_thread_counts_as_begun(pool: ThreadPool) -> None:
+    """This holds even if the thread wakes late."""
     for number in range(100):
         ran = threading.Event()
         with trio.CancelScope() as scope:

@@ -1,4 +1,4 @@
-"""What a word is, and that every engine finds the same before and after a message is indexed."""
+"""The words of a text; every engine finds the same before and after a message is indexed."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from tests.log.support import draft, running, submit_all
 from tests.log.test_index import never
 from tests.support.examples import examples
 
-#: Ideographs, syllables and private ones, thousands of each that differ in nothing: every 16th will do.
+#: Thousands of equivalent ideographs, syllables and private characters: every 16th is enough.
 ALIKE = ((0x3400, 0xA000), (0xAC00, 0xD7A4), (0xE000, 0xF900), (0x12000, 0x16800), (0x17000, 0x1B000))
 CHARACTERS = [
     chr(number)
     for number in range(1, 0x20000)
     if not 0xD800 <= number < 0xE000 and (number % 16 == 0 or not any(first <= number < end for first, end in ALIKE))
 ]
-#: Of scripts with accents, points and vowel signs; letters that are two or another in another case; what is no letter.
+#: Scripts with accents, points and vowel signs; letters whose other case is two letters or another; non-letters.
 ODD = (
     "aA\xe9\xc9e\u0301\u0345\u0308\xdf\u1e9esS\u017ft\ufb01\ufb05\u0130I\u0131i\u0307"  # Latin
     "\u01c5\u01c6\u0149\uff21\uff41\u212b"
@@ -72,7 +72,7 @@ def test_words_that_differ() -> None:
 
 
 @given(texts, texts)
-def test_what_stands_beside_a_word_does_not_change_it(text: str, other: str) -> None:
+def test_neighbouring_characters_do_not_change_a_word(text: str, other: str) -> None:
     words = words_of(text)
     assert [words_of(word) for word in words] == [[word] for word in words]
     assert set(words_of(f"{other} {text}, {other}")) == {*words, *words_of(other)}
@@ -86,7 +86,7 @@ def test_a_snippet_marks_the_words(text: str) -> None:
         assert any(is_hit for _, is_hit in Matcher(words[:1], prefix=False).snippet(text))
 
 
-def test_every_character_is_of_a_word_or_not_in_a_snippet_as_well() -> None:
+def test_snippets_and_words_agree_on_every_character() -> None:
     for character in CHARACTERS:
         text = f"x{character}y"
         assert len(words_module._UNFOLDED_WORD.findall(text.replace("_", " "))) == len(words_of(text)), text
@@ -108,7 +108,7 @@ def test_the_index_of_sqlite_has_the_words_of_every_character(connection: sqlite
 
 
 class Logs:
-    """Logs of every engine, with the same messages in a room of each example."""
+    """Logs of every engine with the same messages, in one room for each example."""
 
     def __init__(self, sqlite: SqliteLog, others: Sequence[Log]) -> None:
         self._sqlite = sqlite
@@ -116,7 +116,7 @@ class Logs:
         self._examples = 0
 
     async def answers(self, said: Sequence[str], asked: str) -> list[set[int]]:
-        """The offsets that each finds: SQLite before and after they are in the index, then the others."""
+        """The offsets that each engine finds: SQLite before and after indexing, then the others."""
         self._examples += 1
         room = f"room-{self._examples}"
         question = Question(tuple(words_of(asked)), room=room)
@@ -132,7 +132,7 @@ class Logs:
         return {hit.record.offset for hit in (await log.index.find(question)).hits}
 
 
-async def test_the_same_is_found_before_and_after_it_is_indexed_by_every_engine(
+async def test_every_engine_finds_the_same_before_and_after_indexing(
     path: Path, postgres_tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SqliteIndex, "run", never)

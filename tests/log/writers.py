@@ -1,4 +1,4 @@
-"""A group writer with an engine that a test controls, and what its receivers were told."""
+"""A group writer with an engine that the test controls, and the records of its receivers."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from tests.support.groups import append, beside, together
 
 
 class Engine:
-    """Stores nothing, notes its groups, and stops before each while `gate` is closed."""
+    """Stores nothing, records its groups, and waits before each group while `gate` is closed."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
         self.gate = trio.Event()
         self.gate.set()
-        self.seconds = 0.0  # that a commit takes
+        self.seconds = 0.0  # duration of a commit
 
     async def commit(self, drafts: Sequence[Draft]) -> list[Stored | LogError]:
         await self.gate.wait()
@@ -38,10 +38,10 @@ class Written:
         self.engine = Engine()
         self.writer = GroupWriter(begin or beside(self.engine.commit), interval=interval)
         self.schedule = schedule
-        self.heard: list[object] = []  # news, as lists, and answers: texts that were stored, and kinds of errors
+        self.heard: list[object] = []  # news as lists; answers as stored texts or types of errors
 
     def close_gate(self) -> trio.Event:
-        """From now on commits hang, until this is set."""
+        """Commits hang until the returned event is set."""
         self.engine.gate = trio.Event()
         return self.engine.gate
 
@@ -72,7 +72,7 @@ class Written:
         self.writer.submit(msgspec.structs.replace(draft(text), network=network), self.answer)
 
     def submit_together(self, texts: Sequence[str]) -> None:
-        """In as few groups as may be."""
+        """Submit in as few groups as possible."""
         with together(self.writer):
             self.submit(*texts)
 
