@@ -1,4 +1,4 @@
-"""The catalogue: every attack that `loadgen` plays, the defence against it, and how it ends.
+"""The catalogue: every attack that `loadgen` plays, the defence against it, and its end.
 
 Owns: the rows. docs/attacks.md prints them (docs/tables.py); test_catalogue.py plays each against the real server over
 real sockets, and fails for an attacker without a row. A defence is a rule of a state, a budget or a step of admission,
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from chatserver.reasons import Reason
 
-#: Limits of the server in these tests: short enough to wait for, long enough for a busy machine.
+#: Limits of the server in these tests: short, but long enough for a busy machine.
 SHORT: Final[Mapping[str, Any]] = {
     "head_deadline": 1.0,
     "body_deadline": 1.0,
@@ -32,16 +32,16 @@ class Row:
 
     kind: str
     defence: str  # the rule, with its default
-    ends: tuple[Reason, ...]  # reasons that may be counted when its connections end
+    ends: tuple[Reason, ...]  # reasons that may be counted for its closes
     told: str  # what the peer sees
-    settings: Mapping[str, Any] = field(default_factory=dict)  # for the test, over SHORT
+    settings: Mapping[str, Any] = field(default_factory=dict)  # for the test, in addition to SHORT
     clients: int = 3
     times: int = 1  # ends, or answers, that the test waits for
     answers: tuple[str, ...] = ()  # outcomes that the persona may record besides those named in `told`
-    stays: bool = False  # the server ends no connection for it: the client leaves by itself
+    stays: bool = False  # the server closes no connection for it; the client leaves by itself
     over_tls: bool = False  # needs a TLS port
     with_key: bool = False  # needs a server with token sign-in
-    needs_dark: bool = False  # needs a kernel in which a socket can be made deaf
+    needs_dark: bool = False  # needs a kernel in which a socket can drop all packets
 
 
 def _rows(*kinds: str, **facts: Any) -> list[Row]:
@@ -216,7 +216,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows(
         "malformed-http", defence="h11, held to the stricter reading where RFC 9112 leaves a choice",
         ends=(Reason.BAD_REQUEST,), told="400, 405, 426, 501 or 505, FIN", clients=90, times=60,
-        answers=("answered 408",),  # six cases may be unfinished heads, which end at the deadline of `HEAD`
+        answers=("answered 408",),  # six cases may be unfinished heads, which time out in `HEAD`
     ),
     *_rows(
         "malformed-frames", defence="wsproto, on whole frames", clients=50, times=30,

@@ -1,6 +1,6 @@
-"""Visitors do one of everything and leave: a while later the server has forgotten all of them.
+"""Visitors send one request of each kind and leave; a while later the server keeps nothing of them.
 
-A container that keeps something of each visitor is found by walking through everything that the server holds.
+The test visits every container that the server holds, to find one that keeps an entry for each visitor.
 """
 
 import json
@@ -18,15 +18,15 @@ from tests.support.serving import Serving, serving
 from tests.support.tokens import bearer, secret_file, token
 
 PROXY = "127.0.0.2"
-#: Strangers of the first and of the second crowd, and how much longer a container may be after the second.
+#: Visitors of the first and of the second crowd, and the growth that a container may have after the second.
 FEW, MANY, SLACK = 10, 30, 8
-#: Seconds until all is forgotten: the rate limits for refusals take longest, a minute each.
+#: Seconds until all entries are removed: rate limits for refusals take longest, a minute each.
 FORGOTTEN = 70
 #: Containers with a bound that the crowds do not reach.
 BOUNDED = {"Tokens._verified", "SignOutTable._kept", "SignOutTable._guests"}
 #: Containers in which the log in memory stores messages.
 STORED = ("chatserver.log.memory", "chatserver.log.markers", "chatserver.log.audit")
-#: The statuses of `requests`: each must get as far as it can.
+#: The expected statuses of `requests`.
 EXPECTED = [
     200, 404, 421, 200, 201, 201, 204, 204, 401, 201, 200, 200, 401, 200, 200, 200, 200, 401, 204
 ]  # fmt: skip
@@ -82,14 +82,14 @@ async def visit(server: Serving, number: int) -> None:
 
 
 def kept(server: Serving) -> Counter[str]:
-    """The containers of the server and of its modules, without those of the log."""
+    """The sizes of the containers of the server and its modules, without those of the log."""
     ours = [each for name, each in list(sys.modules.items()) if name.startswith("chatserver.")]
     found = containers({"server": server.server, **module_globals(ours)}, beyond=STORED)
     return Counter({place: size for place, size in found.items() if place.split("[")[0] not in BOUNDED})
 
 
 @pytest.mark.jumping_clock
-async def test_nothing_is_kept_of_strangers_who_have_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_kept_of_visitors_that_have_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.serving.LIFE", 10 * FORGOTTEN)
     rooms = room_policies({"slow*": {"slow_mode": 5}, "staff-*": {"read": "granted"}}, "")
     async with serving(
@@ -108,4 +108,4 @@ async def test_nothing_is_kept_of_strangers_who_have_gone(tmp_path: Path, monkey
     longer = {place: (before[place], size) for place, size in after.items() if size > before[place] + SLACK}
     assert longer == {}
     seen = {"Registry._empty", "KeyedBuckets._states", "ForwardedFor._proxy_of", "SlowMode._until", "Wheel._slots"}
-    assert seen <= after.keys(), "all that a server holds is looked at"
+    assert seen <= after.keys(), "every container is visited"

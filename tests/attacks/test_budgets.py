@@ -1,7 +1,7 @@
-"""A peer that asks for more than its share is told so, slowed down, or closed for `flood`; the neighbour never notices.
+"""A peer over its budget is refused, slowed down, or closed for `flood`; the neighbour never notices.
 
-Rates are low, so that a few hundred frames use up a budget. Nothing is refused up to the burst, which is asserted too,
-since a budget must not hit honest peers.
+Rates are low, so that a few hundred frames use up a budget. The tests also check that nothing is refused up to the
+burst, since a budget must not affect honest peers.
 """
 
 import os
@@ -40,18 +40,18 @@ from tests.support.siege import PERSON
 
 pytestmark = pytest.mark.jumping_clock
 
-#: Answers and control frames a second of one WebSocket: the budget is 10 s of this, and one for each room.
+#: Answers and control frames a second of one WebSocket: the budget is 10 s of them, and one for each room.
 RATE, ROOMS = 5.0, 10
 BURST = 60
 LIMITS: dict[str, Any] = {"message_rate": RATE, "max_rooms_per_connection": ROOMS}
 
 
 async def until_closed(attacker: Chatter, wire: bytes) -> tuple[int, list[Any]]:
-    """Send the same again and again; the close code, and all messages before it."""
+    """Send the same again and again. Returns the close code and all messages before it."""
     heard = []
 
     async def send() -> None:
-        with suppress(trio.BrokenResourceError):  # it was closed while it sent
+        with suppress(trio.BrokenResourceError):  # closed while it sends
             while True:
                 await attacker.peer.send(wire)
 
@@ -72,7 +72,7 @@ def kernel_buffers() -> int:
 
 
 async def send_for_ever(peer: Peer, data: bytes) -> int:
-    """Send the same for a second; the bytes that were sent."""
+    """Send the same for a second. Returns the number of sent bytes."""
     sent = 0
     with trio.move_on_after(1.0):
         while True:
@@ -85,7 +85,7 @@ async def send_for_ever(peer: Peer, data: bytes) -> int:
 
 
 async def test_pings_of_a_peer_that_does_not_read_are_answered_from_a_bounded_buffer() -> None:
-    """Its pongs fill the kernel's buffer; then it is not read any more, and FLUSH ends it."""
+    """When its pongs fill the kernel's buffer it is no longer read, and FLUSH closes it."""
     async with serving(message_rate=0.0, flush_window=1.0, send_buffer=4096) as server, neighbour(server):
         async with connect(server.address, receive_buffer=4096) as deaf:
             await deaf.send(upgrade())
@@ -95,7 +95,7 @@ async def test_pings_of_a_peer_that_does_not_read_are_answered_from_a_bounded_bu
         await server.counted("flush-deadline")
 
 
-#: What is sent without end, and what is answered: at least so many of each kind or code.
+#: Endless input, and the least number of answers of each kind or code.
 WITHOUT_END: dict[str, tuple[bytes, dict[str, float]]] = {
     "fragments of messages that do end": (
         frame("{}", fin=False) + frame("", opcode=0, fin=False) * 62 + frame("", opcode=0), {"bad_field": REFUSALS},
@@ -119,8 +119,8 @@ WITHOUT_END: dict[str, tuple[bytes, dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("kind", WITHOUT_END)
-async def test_what_is_said_without_end_is_refused_and_then_closed(kind: str) -> None:
-    """Refusals come with the time to wait."""
+async def test_endless_messages_are_refused_and_then_closed(kind: str) -> None:
+    """Each refusal has the time to wait."""
     wire, least = WITHOUT_END[kind]
     async with serving(publish_rate=10.0, max_empty_rooms=ROOMS, **LIMITS) as server, neighbour(server, room="other"):
         async with chatter(server.address) as attacker:
@@ -128,13 +128,13 @@ async def test_what_is_said_without_end_is_refused_and_then_closed(kind: str) ->
         told = Counter(message.get("code", message["type"]) for message in heard)
         assert code == 1008
         assert all(told[each] >= times for each, times in least.items()), told
-        assert told.total() >= BURST, "at its burst nothing is refused"
+        assert told.total() >= BURST, "nothing is refused up to the burst"
         assert told["joined"] <= (ROOMS if kind == "joins" else BURST)
         assert all(message["retry_after"] > 0 for message in heard if message.get("code") == "rate_limited")
         await server.counted("flood")
 
 
-async def test_a_client_that_waits_as_long_as_it_is_told_is_never_closed() -> None:
+async def test_a_client_that_waits_as_told_is_never_closed() -> None:
     async with serving(message_rate=50.0, max_rooms_per_connection=1) as server, chatter(server.address) as eager:
         for _ in range(501):
             await eager.say(type="members", room="r")
@@ -156,12 +156,12 @@ WITHIN = (BURST + REFUSALS * REFUSAL) // CONTROL
 
 
 @pytest.mark.parametrize("opcode", [9, 10])
-async def test_pings_and_pongs_that_come_together_count_each(opcode: int) -> None:
-    """Peers that each sent thousands in one read, and nothing else, were each read too seldom to overdraw anything."""
+async def test_each_of_many_pings_and_pongs_in_a_read_counts(opcode: int) -> None:
+    """Otherwise peers that send thousands in one read are read too seldom to use up a budget."""
     async with serving(**LIMITS) as server, neighbour(server):
         async with chatter(server.address) as friend:
             await friend.peer.send(frame(b"", opcode=opcode) * (WITHIN - 1))
-            assert (await friend.ask("ping"))["code"] == "rate_limited", "no more than answers are refused"
+            assert (await friend.ask("ping"))["code"] == "rate_limited", "only answers are refused"
         async with chatter(server.address) as attacker:
             await attacker.peer.send(frame(b"", opcode=opcode) * (WITHIN + 1))
             assert (await attacker.closed()).code == 1008
@@ -171,7 +171,7 @@ async def test_pings_and_pongs_that_come_together_count_each(opcode: int) -> Non
 @pytest.mark.parametrize(
     ("count", "answers"), [(MAX_SEPARATE_CONTROLS, MAX_SEPARATE_CONTROLS), (MAX_SEPARATE_CONTROLS + 1, 1)]
 )
-async def test_of_many_pings_that_come_together_the_last_is_answered(count: int, answers: int) -> None:
+async def test_of_many_pings_in_a_read_the_last_is_answered(count: int, answers: int) -> None:
     """RFC 6455 section 5.5.3."""
     async with serving() as server, connect(server.address) as peer:
         await peer.send(upgrade())
@@ -198,10 +198,10 @@ async def test_granted_publishes_and_answers_to_our_pings_are_not_counted() -> N
         assert await server.closes("flood") == 0
 
 
-async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """650 clients whose reads brought eight messages, and so no wait for a turn, made victims wait for 5 s.
+async def test_many_messages_in_one_read_are_handled_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 650 clients with eight messages in each read delay others by 5 s.
 
-    Two clients have sent two dozen each before the server looks: neither is attended to more than a step at a time.
+    Two clients send two dozen messages each before the server reads; their steps alternate.
     """
     heard: list[object] = []
     hear = Conversation.hear
@@ -216,18 +216,18 @@ async def test_many_messages_in_one_read_are_attended_to_a_few_at_a_time(monkeyp
         # If the CPU is taken away in the middle of a step, the step seems to have used up its class's share.
         monkeypatch.setattr("chatserver.net.scheduler.perf_counter", lambda: 0.0)
         monkeypatch.setattr("chatserver.edge.websocket.perf_counter", lambda: 0.0)
-        for peer in peers:  # at once: nobody else runs in between
+        for peer in peers:  # at once: no other task runs in between
             os.write(peer.peer.transport.socket.fileno(), say(type="ping") * 24)
         ours = [each.descriptor for each in server.server.parts.connections.table if each is not None]
         while len(select.select(ours, [], [], PATIENCE)[0]) < 2:
-            pass  # a busy kernel delivers the second one later
+            pass  # a busy kernel delivers the second later
         for peer in peers * 24:
             assert (await peer.hear())["type"] == "pong"
-    assert [len(list(run)) for _, run in groupby(heard)] == [STEP_MESSAGES] * 6, "in turns"
+    assert [len(list(run)) for _, run in groupby(heard)] == [STEP_MESSAGES] * 6, "steps alternate"
 
 
-async def test_messages_that_take_long_are_fewer_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight joins sent at once were one step of 2 ms."""
+async def test_slow_messages_are_fewer_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one step, eight joins sent at once would take 2 ms."""
     with mock.patch.object(WebSocketHandler, "_take", autospec=True, side_effect=WebSocketHandler._take) as takes:
         async with serving() as server, chatter(server.address) as friend:
             monkeypatch.setattr("chatserver.edge.websocket.perf_counter", count().__next__)  # each takes a second
@@ -237,8 +237,8 @@ async def test_messages_that_take_long_are_fewer_in_a_step(monkeypatch: pytest.M
     assert takes.call_count >= 24
 
 
-async def test_what_is_asked_next_over_a_websocket_waits_until_the_last_answer_is_under_way() -> None:
-    """Ten pages of history come through a tiny window, in order."""
+async def test_the_next_request_of_a_websocket_waits_for_the_write_of_the_last_answer() -> None:
+    """Ten pages of history arrive in order through a tiny window."""
     async with (
         serving(send_buffer=4096) as server,
         neighbour(server),
@@ -256,7 +256,7 @@ async def test_what_is_asked_next_over_a_websocket_waits_until_the_last_answer_i
 # -- HTTP -----------------------------------------------------------------------------------------------------------
 
 
-async def test_requests_without_end_wait_for_their_turn() -> None:
+async def test_endless_requests_are_throttled() -> None:
     """All are answered in order, but no faster than the rate."""
     async with serving(request_rate=100.0) as server, neighbour(server), connect(server.address) as hasty:
         async with trio.open_nursery() as nursery:
@@ -267,8 +267,8 @@ async def test_requests_without_end_wait_for_their_turn() -> None:
         assert (await hasty.request("GET", "/healthz")).status == 200
 
 
-async def test_a_client_that_goes_while_it_waits_for_its_turn() -> None:
-    """It sends a FIN behind its requests, or closes."""
+async def test_a_client_that_leaves_while_it_is_throttled() -> None:
+    """It sends a FIN after its requests, or closes."""
     async with serving(request_rate=1.0) as server, neighbour(server):
         for requests in (3, 1000):
             async with connect(server.address) as hasty:
@@ -281,8 +281,8 @@ async def test_a_client_that_goes_while_it_waits_for_its_turn() -> None:
 
 
 @pytest.mark.parametrize("size", [0, READ_BYTES], ids=["many a read", "one a read"])
-async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size: int) -> None:
-    """Ten pages come through a tiny window, in order; one answer at a time is kept."""
+async def test_the_next_request_waits_for_the_write_of_the_last_answer(size: int) -> None:
+    """Ten pages arrive in order through a tiny window, and one answer at a time is kept."""
     page = request("GET", "/", headers={"Pad": "x"})
     page = page.replace(b"Pad: x", b"Pad: x".ljust(len(b"Pad: x") + size - len(page), b"x"))
     async with (
@@ -303,8 +303,8 @@ async def test_what_is_asked_next_waits_until_the_last_answer_is_under_way(size:
         assert 0 < most <= whole + 1024, "one answer, and its head"
 
 
-async def test_a_new_name_for_each_message_is_no_new_allowance() -> None:
-    """Another User-Agent is another guest, but the address has a limit as well."""
+async def test_a_new_guest_for_each_message_gets_no_new_allowance() -> None:
+    """Another User-Agent is another guest, but the network has a limit as well."""
     async with serving(publish_rate=1.0) as server, connect(server.address) as liar:
         answers: Counter[int] = Counter()
         for number in range(150):
@@ -326,18 +326,18 @@ async def test_a_new_name_for_each_message_is_no_new_allowance() -> None:
     ],
     ids=["body", "not HTTP", "frames"],
 )
-async def test_a_client_that_goes_on_sending_after_its_end_can_still_read_why(
+async def test_a_client_that_goes_on_sending_can_still_read_its_refusal(
     begun: bytes, goes_on: bytes, code: bytes
 ) -> None:
-    """Closing at once would answer with RST, which destroys what it has not read. So it is read for a while: but not
-    more than a body's worth, and then it just cannot send on."""
+    """Closing at once would send RST, which destroys what the client has not read. So its bytes are read for a while,
+    but at most as many as a body has; after that it cannot send on."""
     async with serving(close_deadline=3.0) as server, neighbour(server), connect(server.address) as rude:
         await rude.send(begun)
         assert await send_for_ever(rude, goes_on) < kernel_buffers()
         assert code in await rude.rest()
 
 
-async def test_a_fault_of_ours_is_said_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_is_answered_where_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("a bug at /secret/path")
 

@@ -21,19 +21,19 @@ from tests.support.tokens import secret_file
 
 #: Seconds for which the personas hold a poll: less than the deadlines of these tests.
 POLL_WAIT = 1.0
-#: These never pause, so a clock that jumps would hardly move; and under real time short limits would be a race.
+#: Attacks that never pause: a jumping clock would hardly move, so they run in real time.
 RESTLESS = ("long-requests", "publish-reset")
 PLAYED = [
     pytest.param(row, marks=[] if row.kind in RESTLESS else pytest.mark.jumping_clock, id=row.kind) for row in ROWS
 ]
 
 
-def test_every_attacker_has_a_row_and_every_row_an_attacker() -> None:
+def test_attackers_and_rows_correspond() -> None:
     assert sorted(row.kind for row in ROWS) == [name for name, persona in registry().items() if not persona.honest]
 
 
 async def _newcomer(server: Serving) -> None:
-    """A client that comes during the attack publishes and receives."""
+    """A client that connects during the attack publishes and receives."""
     async with chatter(server.address) as friend:
         assert (await friend.ask("join", room="newcomers"))["type"] == "joined"
         ack = await friend.ask("publish", room="newcomers", text="hello")
@@ -42,7 +42,7 @@ async def _newcomer(server: Serving) -> None:
 
 
 @pytest.mark.parametrize("row", PLAYED)
-async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(row: Row, tmp_path: Path) -> None:
+async def test_each_attack_ends_as_its_row_says_and_the_neighbour_does_not_notice(row: Row, tmp_path: Path) -> None:
     tls = dict(zip(("tls_cert", "tls_key"), certificate(tmp_path), strict=True)) if row.over_tls else {}
     key = {"token_key": (secret_file(tmp_path),)} if row.with_key else {}
     limits = {} if row.kind in RESTLESS else SHORT
@@ -59,7 +59,7 @@ async def test_it_ends_as_the_catalogue_says_and_the_neighbour_does_not_notice(r
 
                 def seen() -> bool:
                     if row.needs_dark and (faults := play.cohort.engine.own_faults):
-                        pytest.skip(f"this kernel does not let a socket go deaf: {dict(faults)}")
+                        pytest.skip(f"this kernel cannot make a socket drop all packets: {dict(faults)}")
                     answers = play.cohort.answers
                     if row.stays:
                         return max(play.cohort.opened, sum(answers.values())) >= row.times

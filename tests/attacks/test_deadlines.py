@@ -1,4 +1,4 @@
-"""Deadlines, beyond what the personas of the catalogue do: progress that does not count, and progress that does.
+"""Deadlines, beyond the attacks of the catalogue: progress that does not extend a deadline, and progress that does.
 
 A healthy neighbour must notice nothing, and /metrics must have the reason.
 """
@@ -26,7 +26,7 @@ def post_head(length: int, **headers: str) -> bytes:
 
 
 HEALTH = request("GET", "/healthz")
-#: What is sent at once; what is then dripped, in pieces of how many bytes; the answer, and the reason that is counted.
+#: Bytes sent at once; bytes dripped afterwards and the size of a piece; the answer, and the counted reason.
 DRIPS = [
     (b"", b"", 1, "", "head-deadline"),
     (b"", upgrade(headers=LONG), 1, "408", "head-deadline"),
@@ -42,11 +42,11 @@ DRIPS = [
         "408",
         "body-deadline",
     ),
-    (post_head(60_000), b"x" * 59_000, 512, "408", "body-deadline"),  # 25 KiB/s would earn more time, but for the cap
+    (post_head(60_000), b"x" * 59_000, 512, "408", "body-deadline"),  # at 25 KiB/s the cap decides
 ]
 
 
-async def test_a_peer_that_drips_or_is_silent_has_so_long_and_no_longer() -> None:
+async def test_a_peer_that_drips_or_is_silent_is_closed_at_its_deadline() -> None:
     async with (
         serving(head_deadline=0.5, body_deadline=0.5, body_deadline_max=1.0, keepalive_deadline=0.7) as server,
         neighbour(server),
@@ -68,7 +68,7 @@ async def test_a_peer_that_drips_or_is_silent_has_so_long_and_no_longer() -> Non
             await server.counted(reason, times)
 
 
-async def test_body_that_makes_progress_is_given_time() -> None:
+async def test_a_body_that_makes_progress_gets_more_time() -> None:
     """Each KiB extends the deadline by 1 s, so a body at 5 KiB/s is served."""
     async with (
         serving(body_deadline=0.6, body_deadline_max=20.0) as server,
@@ -81,7 +81,7 @@ async def test_body_that_makes_progress_is_given_time() -> None:
         assert (await peer.response()).status == 201
 
 
-async def test_half_closed_before_the_answer_is_answered_all_the_same() -> None:
+async def test_a_peer_that_half_closes_before_the_answer_is_answered() -> None:
     """`printf … | nc`: requests and FIN in one go, poll and publish among them."""
     wire = request("GET", "/healthz") + request("POST", "/rooms/lobby/messages", b"hi")
     wire += request("GET", "/rooms/lobby/messages?after=1&wait=60")
@@ -97,7 +97,7 @@ async def test_only_a_peer_that_answers_pings_stays() -> None:
     async with serving(ping_interval=1.0, pong_deadline=1.0) as server, neighbour(server):
         async with chatter(server.address) as idle, chatter(server.address) as silent:
             silent.answers_pings = False
-            while idle.pings < 3:  # the next one would not come if the answer to the last did not count
+            while idle.pings < 3:  # each ping after the first shows that the last pong counted
                 with trio.move_on_after(0.1):
                     await idle.hear()
             closed = await silent.closed()
@@ -107,7 +107,7 @@ async def test_only_a_peer_that_answers_pings_stays() -> None:
         await server.counted("pong-deadline")
 
 
-async def test_message_finished_in_time_starts_anew() -> None:
+async def test_each_message_has_its_own_deadline() -> None:
     """Each read ends inside a frame for longer than the deadline, but each message is complete in time."""
     wire = say(type="ping", id=1)
     async with serving(message_deadline=1.0) as server, neighbour(server), chatter(server.address) as typist:
@@ -120,7 +120,7 @@ async def test_message_finished_in_time_starts_anew() -> None:
 
 
 class HangingLog(LateLog):
-    """Works until it is told to hang."""
+    """A log that can be made to hang."""
 
     hangs = False
 
@@ -139,7 +139,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> HangingLog:
     return HangingLog()
 
 
-async def test_serving_with_a_log_that_hangs(log: HangingLog) -> None:
+async def test_requests_to_a_log_that_hangs(log: HangingLog) -> None:
     """HTTP requests end with 503 and a close; a WebSocket gets an error and continues."""
     wires = [
         request("POST", "/rooms/lobby/messages", b"hi"),
@@ -162,11 +162,11 @@ async def test_serving_with_a_log_that_hangs(log: HangingLog) -> None:
         async with trio.open_nursery() as nursery:
             for wire in wires:
                 nursery.start_soon(ask_in_vain, wire)
-                await trio.sleep(0.02)  # three want one room: the first one's time is up before the others'
+                await trio.sleep(0.02)  # three requests wait for one room; the first has the earliest deadline
         await server.counted("serving-deadline", len(wires))
         assert (await ask(server.address, "GET", "/rooms/lobby/messages?after=0")).status == 200
         await friend.say(type="history", id="h", room="elsewhere")
         await friend.say(type="ping", id="p")
         error = await friend.next("error")
         assert (error["id"], error["code"], error["retry_after"] > 0) == ("h", "unavailable", True)
-        assert (await friend.next("pong"))["id"] == "p", "a question that needs no log is answered"
+        assert (await friend.next("pong"))["id"] == "p", "a message that needs no log is answered"

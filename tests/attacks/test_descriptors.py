@@ -18,7 +18,7 @@ from tests.support.siege import PERSON, Attack, visit
 #: `ulimit -n` of the server, and the number of attackers. Forty places are left when the operator is connected: in
 #: fewer than `evict_after` has ticks (twenty) no attacker could be evicted in the tick in which all of them came.
 DESCRIPTORS, ATTACKERS = 130, 260
-#: Seconds before each attacker comes back, a thousand a second in all. Without it they and the server fill both cores.
+#: Seconds until each attacker reconnects, a thousand a second in all. Without a pause both cores are busy.
 PRESSING = 0.25
 #: Passes of the loop a second: chatting members cause one or two hundred, a loop that spins makes some ten thousand.
 CALM = 1_500
@@ -32,13 +32,13 @@ async def metric(server: ServerProcess, name: str, **labels: str) -> float:
 
 
 async def counts(server: ServerProcess) -> list[float]:
-    """The counts that must be the same before and after."""
+    """The counts that must be equal before and after."""
     found = [await metric(server, name) for name in ("connections", "addresses", "members", "faults_total")]
     return [*found, descriptors(server.process.pid)]
 
 
 async def is_calm(server: ServerProcess) -> bool:
-    """Whether the loop makes few passes in a second."""
+    """Whether the loop makes few passes a second."""
     before = await metric(server, "loop_pass_seconds_count")
     await trio.sleep(1.0)
     return await metric(server, "loop_pass_seconds_count") - before < CALM
@@ -80,7 +80,7 @@ async def test_attackers_take_all_descriptors(tmp_path: Path) -> None:
                     await eventually(partial(attack.was_told, ATTACKERS))
                 for number in range(1, 6):
                     await visit(server.address, PERSON.format(number))
-                attack.pause = PATIENCE  # those outside leave it at that; those inside stay as long as they may
+                attack.pause = PATIENCE  # the refused stop; the connected stay until they are closed
                 await eventually(lambda: is_calm(server))
                 if fewer:
                     assert await metric(server, "connections") < left

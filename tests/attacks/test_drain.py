@@ -1,6 +1,6 @@
-"""SIGTERM: all peers are told, every waiting request is answered, no peer can delay the end.
+"""SIGTERM: all peers are told, every waiting request is answered, and no peer can delay the end.
 
-The server runs in this process, so the signals come here; trio's receiver takes them.
+The server runs in this process, where trio's receiver takes the signals.
 """
 
 import os
@@ -34,7 +34,7 @@ async def drain(server: Serving) -> None:
 
 
 async def check_sent_away(peer: Peer) -> None:
-    """It gets a 503 with Retry-After, and the connection ends."""
+    """The peer gets a 503 with Retry-After, and its connection ends."""
     answer = await peer.response()
     assert (answer.status, answer.error, answer.headers["connection"]) == (503, "draining", "close")
     assert int(answer.headers["retry-after"]) >= 1
@@ -52,7 +52,7 @@ async def test_websockets_are_told_when_to_come_back() -> None:
             retries.append(goaway["retry_after"])
             assert (await friend.closed()).code == 1012
             assert await friend.peer.rest() == b""
-    assert len(set(retries)) == 10, "they are to come back one after the other"
+    assert len(set(retries)) == 10, "the times of return are spread"
     assert 0 < min(retries) < max(retries) <= 10
 
 
@@ -91,7 +91,7 @@ async def test_peers_that_wait_are_answered() -> None:
         pytest.param(upgrade(), id="websocket"),
     ],
 )
-async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> None:
+async def test_a_request_that_would_wait_is_refused_during_a_drain(wire: bytes) -> None:
     """Its head was incomplete at SIGTERM."""
     async with serving(drain_timeout=60.0) as server, connect(server.address) as late:
         await late.send(wire[:20])
@@ -101,8 +101,8 @@ async def test_a_request_that_would_begin_to_wait_is_sent_away(wire: bytes) -> N
         await check_sent_away(late)
 
 
-async def test_a_publish_on_its_way_is_acknowledged() -> None:
-    """One waits for the log, and half of the other's body has come."""
+async def test_a_publish_in_progress_is_acknowledged() -> None:
+    """One publish waits for the log, and half of the body of another has arrived."""
     log = GatedLog()
     wire = request("POST", "/rooms/lobby/messages", b"last words")
     async with (
@@ -138,7 +138,7 @@ async def test_a_request_that_is_not_complete_at_the_end_is_told_so() -> None:
 
 
 @pytest.mark.parametrize("how", ["timeout", "second signal"])
-async def test_nobody_can_hold_it_up(how: str) -> None:
+async def test_no_peer_can_delay_a_drain(how: str) -> None:
     """The peer answers no close frame, and the limits are long."""
     timeout = 1.0 if how == "timeout" else 60.0
     with trio.fail_after(PATIENCE):
@@ -147,10 +147,10 @@ async def test_nobody_can_hold_it_up(how: str) -> None:
             assert (await stubborn.next("goaway"))["reason"] == "restart"
             if how == "second signal":
                 os.kill(os.getpid(), signal.SIGINT)
-            await stubborn.peer.drip(bytes(100_000), pause=0.02)  # until the server is gone
+            await stubborn.peer.drip(bytes(100_000), pause=0.02)  # until the server ends
 
 
-async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_in_a_step_of_a_drain_costs_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The listening sockets stay open; clients are told all the same."""
 
     def fail() -> None:
@@ -163,8 +163,8 @@ async def test_a_fault_in_a_step_of_the_end_costs_that_step(monkeypatch: pytest.
             assert (await friend.closed()).code == 1012
 
 
-async def test_a_member_that_is_found_gone_as_it_is_sent_away_is_no_fault() -> None:
-    """The first flush of the drain met the reset of a peer, which then had no session."""
+async def test_a_member_whose_reset_is_found_during_a_drain_is_no_fault() -> None:
+    """The first flush of the drain finds the reset of a peer, whose session is released then."""
     async with serving() as server, connect(server.address, receive_buffer=4096) as peer:
         await peer.send(upgrade())
         await server.in_phase("open")
@@ -172,7 +172,7 @@ async def test_a_member_that_is_found_gone_as_it_is_sent_away_is_no_fault() -> N
         [connection] = [each for each in connections.table if each is not None and each.state is State.OPEN]
         connections.step(connection, connections.send, text_frame(bytes(4 << 20)))
         assert connection.blocked
-        peer.reset()  # and nobody else has a turn before the next line
+        peer.reset()  # no other task runs before the next line
         connections.step(connection, server.server._send_away, 1.0)
         assert connection.descriptor < 0
         assert connections.faults.count == 0

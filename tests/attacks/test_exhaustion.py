@@ -1,4 +1,4 @@
-"""No places left: which peers get in, are evicted or stay, and that everything is as before when the attack ends.
+"""No places left: which peers are admitted, evicted or stay; after the attack everything is as before.
 
 Attackers share an address. The healthy neighbour comes from 127.0.0.1, chats over one WebSocket, and makes a new
 connection for each request: it is a member and a newcomer at once.
@@ -28,7 +28,7 @@ async def ends_as_it_began(server: Serving) -> None:
 
 
 async def until_full(server: Serving, evicted: int = 1) -> None:
-    """Wait until connections were evicted."""
+    """Wait until connections have been evicted."""
 
     async def so_many() -> bool:
         return await server.closes("evicted") >= evicted
@@ -51,7 +51,7 @@ class Reader(Attack):
     """Each asks for pages that exceed its tiny window, and reads nothing."""
 
     async def stay(self, peer: Peer) -> None:
-        while True:  # the end shows in the next bytes that cannot be sent
+        while True:  # a send that fails shows the close
             await trio.sleep(0.1)
             await peer.send(b"\r\n")
 
@@ -80,7 +80,7 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
         attack = kind(server.address, opening, receive_buffer=2048 if kind is Reader else 0)
         async with attack.of(80), AsyncExitStack() as stack:
             await until_full(server)
-            # Not before: at first all readers wait for the log, and a peer that waits for the server is not evicted.
+            # Only now: at first all readers wait for the log, and a peer that waits for the server is not evicted.
             await stack.enter_async_context(neighbour(server))
             for number in range(1, 11):
                 stays = await stack.enter_async_context(chatter(server.address, source=PERSON.format(number)))
@@ -89,14 +89,14 @@ async def test_a_crowd_fills_the_server_and_newcomers_get_in(
         await ends_as_it_began(server)
         if told is not None:
             assert {answer.status for answer in attack.told} == told, (
-                "clients that had begun to ask, and clients outside"
+                "clients within a request, and refused clients"
             )
 
 
-# -- who stays --------------------------------------------------------------------------------------------------------
+# -- connections that stay --------------------------------------------------------------------------------------------
 
 
-async def test_a_person_who_types_is_not_pushed_out_by_a_crowd() -> None:
+async def test_a_person_who_types_is_not_evicted_by_a_crowd() -> None:
     """60 attackers return at once for 4 s, and 10 newcomers come as well."""
     async with (
         serving(total=40) as server,
@@ -104,7 +104,7 @@ async def test_a_person_who_types_is_not_pushed_out_by_a_crowd() -> None:
         connect(server.address, source=PERSON.format(99)) as typist,
         (attack := Attack(server.address)).of(60),
     ):
-        attack.pause = 0.2  # each look of those outside is a connection: a hundred a second are a crowd
+        attack.pause = 0.2  # each attempt is a connection: a hundred a second are enough
         await typist.send(b"G")
         await until_full(server)
         async with trio.open_nursery() as nursery:
@@ -115,8 +115,8 @@ async def test_a_person_who_types_is_not_pushed_out_by_a_crowd() -> None:
         assert (await typist.response()).status == 200
 
 
-async def test_members_never_go() -> None:
-    """Neither do clients that wait for a message: newcomers are refused with a time to return."""
+async def test_members_are_never_evicted() -> None:
+    """Clients that wait for a message are not evicted either: newcomers are refused with a time to return."""
     async with serving(total=10) as server, AsyncExitStack() as stack:
         poll, events = [await stack.enter_async_context(connect(server.address, source=CROWD)) for _ in range(2)]
         await poll.send(request("GET", "/rooms/elsewhere/messages?wait=60&after=0"))
@@ -140,8 +140,8 @@ async def test_members_never_go() -> None:
         assert b"still here" in await events.until(b"still here")
 
 
-async def test_rooms_are_not_without_end() -> None:
-    """A network has its share of them; when all are taken nobody opens another one."""
+async def test_the_number_of_rooms_is_limited() -> None:
+    """A network has a share of the rooms; when all are in use no client can open another."""
     left = 100
     async with serving(max_rooms=left, max_empty_rooms=left) as server, AsyncExitStack() as stack:
         share = left // NETWORK_SHARE
@@ -167,10 +167,10 @@ async def test_rooms_are_not_without_end() -> None:
 # -- places run short -------------------------------------------------------------------------------------------------
 
 
-async def test_the_idle_go_before_the_last_place_is_taken() -> None:
-    """From a high to a low water mark, once a second; the healthy and clients that wait for a message stay.
+async def test_idle_connections_are_evicted_before_the_last_place_is_taken() -> None:
+    """From the high to the low water mark, once a second; members and clients that wait for a message stay.
 
-    Above the high water mark, and two places are left for the neighbour's requests and ours: none goes for a newcomer.
+    Two places above the high water mark are left for the requests of the test, so no newcomer evicts a connection.
     """
     total, waiting, idle = 80, 8, 69
     async with serving(total=total) as server, neighbour(server), AsyncExitStack() as stack:

@@ -1,6 +1,6 @@
-"""FLUSH: peers that do not read what the server wrote, and honest peers that read it slowly.
+"""FLUSH: peers that do not read, and honest peers that read slowly.
 
-For a while both look the same: the kernel accepts no more. The bytes that the peer acknowledged tell them apart.
+For a while both look the same: the kernel takes no more bytes. Acknowledged bytes tell them apart.
 """
 
 import sys
@@ -26,7 +26,7 @@ async def flood(server: Serving, messages: int) -> None:
             await speaker.next("ack")
 
 
-async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() -> None:
+async def test_flush_applies_to_many_small_answers() -> None:
     """Hundreds of pipelined requests are read at a quarter of the rate: all unread bytes count together."""
     async with (
         serving(flush_window=1.0, flush_rate=1024) as server,
@@ -47,7 +47,7 @@ async def test_flush_small_answers_one_after_the_other_are_no_way_around_it() ->
 
 
 async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> None:
-    """It reads slowly for several windows, with pings."""
+    """The member reads slowly for several windows, with pings."""
     async with (
         serving(flush_window=1.0, flush_rate=1024, send_buffer=8192, ping_interval=1.0, pong_deadline=1.0) as server,
         neighbour(server),
@@ -68,9 +68,9 @@ async def test_flush_an_honest_slow_reader_survives_and_gets_everything() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="losing segments is done with a socket filter")
-async def test_flush_a_member_out_of_a_tunnel_is_still_there() -> None:
-    """It is silent for longer than a window, and back between two retransmissions of TCP."""
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a socket filter to lose segments")
+async def test_flush_a_member_survives_a_link_outage() -> None:
+    """The link is down for longer than a window, and up again between two retransmissions of TCP."""
     async with serving(flush_window=2.0, send_buffer=8192) as server, neighbour(server):
         async with chatter(server.address) as rider:
             await rider.ask("join", room="busy")
@@ -83,7 +83,7 @@ async def test_flush_a_member_out_of_a_tunnel_is_still_there() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_flush_members_that_never_read_cost_a_place_each_and_no_queue() -> None:
+async def test_flush_members_that_never_read_cost_no_queue() -> None:
     """60 members are behind by 40 long messages, which only the ring keeps."""
     deaf, messages = 60, 40
     async with (
@@ -98,12 +98,12 @@ async def test_flush_members_that_never_read_cost_a_place_each_and_no_queue() ->
             await peer.until(b'"joined"')
         for number in range(messages):
             await publish(server.address, "busy", str(number) + "x" * 7_900)
-            assert (await friend.next("message"))["offset"] == number + 1, "a member that reads hears it at once"
+            assert (await friend.next("message"))["offset"] == number + 1, "a member that reads gets it at once"
         parts = server.server.parts
         behind = [each for each in parts.connections.table if each is not None and each.backlog is not None]
         assert len(behind) == deaf
         assert all(len(each.backlog.chunks) <= 1 and not each.inbox for each in behind if each.backlog)
         kept = {id(chunk): len(chunk) for each in behind if each.backlog for chunk in each.backlog.chunks}
-        assert sum(kept.values()) <= 8 * 8_500, "a few frames, shared by all of them"
+        assert sum(kept.values()) <= 8 * 8_500, "a few frames, shared by all members"
         assert not parts.hub.catch_up.places
         assert await server.closes("flush-deadline") == 0

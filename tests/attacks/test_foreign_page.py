@@ -1,7 +1,7 @@
-"""Pages of other sites, and host names that are not the server's: over real sockets, as a browser would send it.
+"""Pages of other sites, and host names that are not the server's: requests over real sockets as browsers send them.
 
-A healthy neighbour chats meanwhile. tests/api/test_origins.py tests which pages are foreign, and
-tests/e2e/test_foreign_page.py does the same with browsers.
+A healthy neighbour chats meanwhile. Which pages are foreign: tests/api/test_origins.py. The same with browsers:
+tests/e2e/test_foreign_page.py.
 """
 
 from collections.abc import Mapping
@@ -63,11 +63,11 @@ def of(page: Mapping[str, str], wire: bytes) -> bytes:
 
 
 def unreadable(answer: Answer) -> bool:
-    """Whether a browser keeps it from the page."""
+    """Whether a browser hides the answer from the page."""
     return not any(name.startswith("access-control-") for name in answer.headers)
 
 
-async def test_it_opens_nothing_and_changes_nothing() -> None:
+async def test_a_foreign_page_opens_and_changes_nothing() -> None:
     async with serving(echo=True) as server, neighbour(server), connect(server.address) as peer:
         await publish(server.address, "lobby", "first")
         for page, fields in FOREIGN.items():
@@ -77,15 +77,15 @@ async def test_it_opens_nothing_and_changes_nothing() -> None:
                 assert (answer.status, answer.error) == (403, "forbidden"), (page, name)
                 assert unreadable(answer), (page, name)
                 assert answer.headers["vary"] == "Origin", (page, name)
-        assert (await peer.request("GET", "/healthz")).status == 200, "the connection lives"
+        assert (await peer.request("GET", "/healthz")).status == 200, "the connection goes on"
         [message] = (await peer.request("GET", "/rooms/lobby/messages")).json["messages"]
         assert message["text"] == "first"
         listed = (await peer.request("GET", "/rooms")).json["rooms"]
-        assert {room["room"]: room["members"] for room in listed} == {"lobby": 0, "neighbours": 1}, "no room, no place"
+        assert {room["room"]: room["members"] for room in listed} == {"lobby": 0, "neighbours": 1}, "no room, no member"
 
 
-async def test_what_is_public_can_be_asked_for_as_nobody() -> None:
-    """To follow a link from elsewhere does not replace a guest's session."""
+async def test_a_foreign_page_reads_public_answers_without_the_user() -> None:
+    """A link from another site does not replace a guest's session."""
     async with serving() as server, connect(server.address) as peer:
         await publish(server.address, "lobby", "first")
         for page in FOREIGN.values():
@@ -97,7 +97,7 @@ async def test_what_is_public_can_be_asked_for_as_nobody() -> None:
             assert (answer.status, "set-cookie" in answer.headers) == (200, not more)
 
 
-async def test_our_own_page_passes_and_the_same_over_http_is_foreign_under_tls(tmp_path: Path) -> None:
+async def test_our_page_is_ours_and_its_http_origin_is_foreign_under_tls(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     own = {"Origin": "https://localhost", "Sec-Fetch-Site": "same-origin", **COOKIE}
     async with serving(tls_cert=cert, tls_key=key) as server, connect(server.address) as peer:
@@ -141,7 +141,7 @@ async def test_an_allowed_page_reads_every_answer() -> None:
             assert answer.status == status, (method, path)
             check_readable(answer)
             own = await peer.request(method, path, body)
-            assert unreadable(own), "the next request on this connection is not that page's"
+            assert unreadable(own), "the next request on this connection is of another page"
         friend = await open_websocket(peer, headers=PAGE)
         assert (await friend.ask("publish", room="lobby", text="hi"))["type"] == "ack"
 
@@ -154,7 +154,7 @@ async def test_an_allowed_page_reads_every_answer() -> None:
         ("/rooms/lobby/events", "stream"),
     ],
 )
-async def test_an_allowed_page_and_one_of_our_own_share_nothing_but_the_news(path: str, phase: str) -> None:
+async def test_an_allowed_page_and_ours_share_only_the_news(path: str, phase: str) -> None:
     async with (
         serving(allow_origin=(APP,)) as server, connect(server.address) as theirs, connect(server.address) as ours,
     ):  # fmt: skip
@@ -168,7 +168,7 @@ async def test_an_allowed_page_and_one_of_our_own_share_nothing_but_the_news(pat
             await each.until(b'"news"')
 
 
-async def test_preflights_are_for_allowed_pages_and_paths_that_there_are() -> None:
+async def test_preflights_are_for_allowed_pages_and_existing_paths() -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     async with serving(allow_origin=(APP,)) as server, connect(server.address) as peer:
         for path, methods in {"/rooms/lobby/messages": "GET, HEAD, POST", "/ws": "GET"}.items():
@@ -191,7 +191,7 @@ async def test_preflights_are_for_allowed_pages_and_paths_that_there_are() -> No
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_name_that_was_made_to_lead_here_gets_nothing() -> None:
+async def test_a_rebound_name_is_refused() -> None:
     """DNS rebinding: for the browser the page and the server are one site."""
     origin = {"Origin": "http://evil.example:8000"}
     async with serving(echo=True) as server, neighbour(server), connect(server.address) as peer:
@@ -201,7 +201,7 @@ async def test_a_name_that_was_made_to_lead_here_gets_nothing() -> None:
             assert (answer.status, answer.error) == (421, "misdirected"), name
         elsewhere = await peer.request("GET", "http://evil.example/rooms")
         assert elsewhere.status == 421, "the target's name replaces Host"
-        assert (await peer.request("GET", "/rooms/lobby/messages")).json["messages"] == [], "the connection lives"
+        assert (await peer.request("GET", "/rooms/lobby/messages")).json["messages"] == [], "the connection goes on"
 
 
 #: The server's settings, and the names that it then accepts and refuses.
@@ -214,10 +214,10 @@ NAMED: list[tuple[dict[str, tuple[str, ...]], str, str]] = [
 
 
 @pytest.mark.parametrize(("settings", "known", "unknown"), NAMED)
-async def test_a_server_is_known_by_its_addresses_and_the_names_it_was_given(
+async def test_a_server_accepts_its_addresses_and_configured_names(
     settings: dict[str, Any], known: str, unknown: str
 ) -> None:
-    """By default it takes its own addresses; bound to all addresses it takes any name until it is given one."""
+    """By default it accepts its own addresses; bound to all addresses it accepts any name until one is configured."""
     async with serving(**settings) as server:
         for names, status in ((known, 200), (unknown, 421)):
             for name in names.format(port=server.address.port).split():

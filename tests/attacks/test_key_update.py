@@ -30,7 +30,7 @@ async def half_a_message(folder: Path) -> AsyncIterator[tuple[Serving, Peer, Sea
 
 
 async def test_half_a_key_update_ends_its_own_connection(tmp_path: Path) -> None:
-    """At once, although the server has nothing to send: OpenSSL encrypts nothing before the rest has come."""
+    """It ends at once, although the server has nothing to send: OpenSSL encrypts nothing before the rest arrives."""
     async with half_a_message(tmp_path) as (server, peer, sealer), neighbour(server):
         await open_websocket(peer)
         await sealer.send(HANDSHAKE, KEY_UPDATE[:4])
@@ -38,8 +38,8 @@ async def test_half_a_key_update_ends_its_own_connection(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("update", [KEY_UPDATE, KEY_UPDATE[:-1] + b"\x01"], ids=["its own key", "both keys"])
-async def test_a_whole_key_update_is_no_trouble(tmp_path: Path, update: bytes) -> None:
-    """The peer changes its key, or asks the server to change its own as well (RFC 8446 section 4.6.3)."""
+async def test_a_whole_key_update_is_accepted(tmp_path: Path, update: bytes) -> None:
+    """The peer changes its key, or requests that the server changes its own as well (RFC 8446 section 4.6.3)."""
     async with half_a_message(tmp_path) as (server, peer, sealer):
         member = await open_websocket(peer)
         await member.ask("join", room="busy")

@@ -1,5 +1,5 @@
-"""A disk that is full, read-only, locked or silent: publishers are told when to come back, readers notice nothing,
-nothing that was acknowledged is lost, and the refusals end with the trouble, without a restart.
+"""A disk that is full, read-only, locked or silent: publishers are told when to return, readers notice nothing,
+no acknowledged message is lost, and the refusals end with the trouble, without a restart.
 """
 
 import json
@@ -35,7 +35,7 @@ async def post(peer: Peer, text: str, key: str = "") -> tuple[int, Any]:
         return answer.status, answer.json["offset"]
     assert (answer.status, answer.error) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) >= 1
-    assert answer.headers["connection"] == "keep-alive", "its connection stays"
+    assert answer.headers["connection"] == "keep-alive", "the connection stays"
     return answer.status, None
 
 
@@ -60,7 +60,7 @@ def writer_of(server: Serving) -> SqliteWriter:
 
 
 def fill(server: Serving) -> Callable[[], object]:
-    """Make the disk full; the result ends that."""
+    """Make the disk full. Returns a function that ends it."""
     connection = writer_of(server)._connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -74,7 +74,7 @@ def make_read_only(server: Serving) -> Callable[[], object]:
 
 
 def lock(server: Serving) -> Callable[[], object]:
-    """Lock the file as another program would."""
+    """Lock the file as another program. Returns a function that ends it."""
     other = sqlite3.connect(server.server.settings.log.removeprefix("sqlite:"))
     other.execute("BEGIN IMMEDIATE")
     return other.close
@@ -95,7 +95,7 @@ async def test_a_disk_that_refuses(
         acknowledged = {(await post(poster, "before"))[1]: "before"}
         end = trouble(server)
         try:
-            # A large text: a small one may fit into what is left of the last page.
+            # A large text: a small one may fit into the rest of the last page.
             for _ in range(3):
                 assert (await post(poster, "x" * 7_000))[0] == 503
                 refused = await speaker.ask("publish", room="lobby", text="y" * 7_000)
@@ -110,10 +110,10 @@ async def test_a_disk_that_refuses(
         assert acknowledged == {1: "before", 2: "after", 3: "as well"}
 
 
-async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publishers that wait are told in time, later ones at once; the queue does not grow meanwhile. So are peers that
-    ask for a room which is not in memory: a WebSocket was closed after 11 s, its task could not end. Held polls and
-    events need no log: they stay, and get what comes after it.
+async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting publishers are told in time, later ones at once, and the queue does not grow.
+
+    The same holds for requests for a room that is not in memory. Held polls and events stay, and get the next message.
     """
     monkeypatch.setattr(groups, "ANSWER_DEADLINE", ANSWER)
     go_on = threading.Event()
@@ -139,7 +139,7 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(writer, "commit", lambda drafts: go_on.wait(PATIENCE) and commit(drafts))
         monkeypatch.setattr(sqlite_readers, "heads", lambda *arguments: go_on.wait(PATIENCE) and heads(*arguments))
         monkeypatch.setattr(connections, "ANSWER_DEADLINE", ANSWER)
-        for number in range(100):  # more than may be in flight: the others wait unread
+        for number in range(100):  # more than may be in flight: the rest waits unread
             await speaker.say(type="publish", id=number, room="lobby", text=f"ws {number}", key=f"ws {number}")
         assert not await stored("http")
         refused = [await speaker.next("error") for _ in range(100)]
@@ -154,10 +154,10 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         assert await server.metric("chatserver_log_late_total") > 0
         await server.in_phase("held")
 
-        for module in (groups, connections):  # a busy disk is not late behind this
+        for module in (groups, connections):  # a busy disk is not too late with these
             monkeypatch.setattr(module, "ANSWER_DEADLINE", PATIENCE)
         go_on.set()
-        assert (await speaker.next("message"))["offset"] == 2, "what the disk had taken is news, though it came late"
+        assert (await speaker.next("message"))["offset"] == 2, "the late message is news"
         assert (await poller.response()).json["messages"][0]["offset"] == 2
         await listener.until(b'"offset":2,')
         await eventually(lambda: stored("http"))
@@ -170,11 +170,11 @@ async def test_a_disk_that_says_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         assert (await speaker.ask("history", room="elsewhere"))["type"] == "history"
 
 
-# -- the end, in order and not ----------------------------------------------------------------------------------------
+# -- drain and kill ---------------------------------------------------------------------------------------------------
 
 
 class Insisting:
-    """Publishes numbered texts, each with its key again and again until it is acknowledged."""
+    """Publishes numbered texts, each with its key and repeated until it is acknowledged."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -182,7 +182,7 @@ class Insisting:
         self.refused = 0
 
     async def run(self, address: Address) -> None:
-        # The kill comes in the middle of its work.
+        # The kill comes while it works.
         with suppress(EndOfStreamError, trio.BrokenResourceError, OSError):
             async with connect(address) as peer:
                 while True:
@@ -192,11 +192,11 @@ class Insisting:
                         self.acknowledged[offset] = text
                     else:
                         self.refused += 1
-                        await trio.sleep(0.05)  # less than it is told: there is no time in a test
+                        await trio.sleep(0.05)  # shorter than Retry-After, to save time
 
 
 async def more(publishers: list[Insisting], *, acknowledged: int = 0, refused: int = 0) -> None:
-    """Wait until so many more were acknowledged and refused."""
+    """Wait until `acknowledged` and `refused` more answers have arrived."""
 
     def counts() -> tuple[int, int]:
         return sum(len(each.acknowledged) for each in publishers), sum(each.refused for each in publishers)
@@ -211,14 +211,14 @@ def check(publishers: list[Insisting], found: dict[int, str]) -> None:
         assert publisher.acknowledged.items() <= found.items()
         own = [text for text in found.values() if text.startswith(publisher.name)]
         assert len(own) == len(set(own)), "stored twice"
-        assert len(own) - len(publisher.acknowledged) in (0, 1), "one was on its way"
+        assert len(own) - len(publisher.acknowledged) in (0, 1), "at most one was in flight"
 
 
 def largest_file(folder: Path) -> int:
     return max(file.stat().st_size for file in folder.iterdir())
 
 
-async def test_what_was_acknowledged_is_there_after_a_drain(tmp_path: Path) -> None:
+async def test_acknowledged_messages_survive_a_drain(tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path / 'chat.db'}"
     publishers = [Insisting(name) for name in "abcd"]
     async with serving(log=url) as server, trio.open_nursery() as nursery:
@@ -231,8 +231,8 @@ async def test_what_was_acknowledged_is_there_after_a_drain(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-async def test_acknowledged_messages_survive_a_full_disk_and_kill_9_in_the_middle(tmp_path: Path) -> None:
-    """The server's files may not grow for a while, several times; then it is killed."""
+async def test_acknowledged_messages_survive_a_full_disk_and_kill_9(tmp_path: Path) -> None:
+    """Several times the server's files may not grow for a while; then the server is killed."""
     publishers = [Insisting(name) for name in "abcd"]
     flags = free_flags(tmp_path)
     async with server_process(tmp_path, *flags, is_forked=True) as server, trio.open_nursery() as nursery:

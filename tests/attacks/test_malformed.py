@@ -1,8 +1,8 @@
 """Bytes that are neither a request nor a frame, end to end.
 
-Each is told clearly, ends its own connection and no other, and is counted under a reason of its own; the log has a line
-and no traceback. Here is a case for each answer and reason: the catalogue plays all that loadgen knows, and what the
-parsers make of them, cut in every way, is tested in tests/protocol.
+Each gets an error, closes its own connection only, and is counted under its reason; the log has a line and no
+traceback. These are cases for each answer and reason: the catalogue plays all cases of loadgen, and tests/protocol
+tests the parsers with cuts everywhere.
 """
 
 from collections import Counter
@@ -49,7 +49,7 @@ FRAMES = {
 }
 
 
-async def test_each_is_told_counted_and_logged() -> None:
+async def test_malformed_input_is_answered_counted_and_logged() -> None:
     async with serving(presence_grace=1.0) as server, neighbour(server):
         for name, (wire, status, _) in HTTP.items():
             async with connect(server.address) as peer:
@@ -79,8 +79,8 @@ async def test_each_is_told_counted_and_logged() -> None:
         assert not any("exc_info" in line or "exception" in line for line in server.logs)
 
 
-async def test_what_follows_a_refused_request_is_not_obeyed() -> None:
-    """Where the next request begins is unknown: to read on would allow request smuggling."""
+async def test_bytes_after_a_refused_request_are_ignored() -> None:
+    """The start of the next request is unknown, so reading on would allow request smuggling."""
     async with serving() as server, connect(server.address) as peer:
         await peer.send(TWO_LENGTHS + request("POST", "/rooms/lobby/messages", b"smuggled"))
         assert (await peer.response()).status == 400
@@ -88,8 +88,8 @@ async def test_what_follows_a_refused_request_is_not_obeyed() -> None:
         assert (await ask(server.address, "GET", "/rooms/lobby/messages")).json["messages"] == []
 
 
-async def test_what_came_before_counts() -> None:
-    """A good request before garbage; a good frame before a bad one, right behind the handshake."""
+async def test_valid_input_before_malformed_input_counts() -> None:
+    """A valid request before garbage; a valid frame before a malformed one, right after the handshake."""
     async with serving() as server, connect(server.address) as poster, connect(server.address) as peer:
         await poster.send(request("POST", "/rooms/lobby/messages", b"one") + b"\0garbage")
         assert [(await poster.response()).status for _ in range(2)] == [201, 400]
@@ -101,7 +101,7 @@ async def test_what_came_before_counts() -> None:
         assert [message["text"] for message in messages] == ["one", "two"]
 
 
-async def test_a_peer_that_resets_at_our_answer_is_counted_for_what_it_did() -> None:
+async def test_a_reset_after_the_answer_keeps_the_first_reason() -> None:
     async with serving() as server, neighbour(server):
         async with connect(server.address) as peer:
             await peer.send(b"\0")

@@ -1,4 +1,4 @@
-"""A listener of the operators' own: what is there and what is not, and that it is as hard to sit on as the other."""
+"""The operators' listener: its paths, and the same limits as those of the public one."""
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -18,7 +18,7 @@ THERE: dict[str, Any] = {"metrics_listen": "127.0.0.1:0"}
 HEALTH = ("/healthz", "/readyz")
 
 
-async def test_metrics_are_there_and_not_on_the_public_port() -> None:
+async def test_metrics_are_on_this_listener_only() -> None:
     async with serving(**THERE) as server, neighbour(server):
         assert server.address != server.metrics_address
         there = await ask(server.metrics_address, "GET", "/metrics")
@@ -31,7 +31,7 @@ async def test_metrics_are_there_and_not_on_the_public_port() -> None:
                 assert (await ask(address, "GET", path)).status == 200, path
 
 
-async def test_nothing_else_is_there() -> None:
+async def test_other_paths_are_404_on_this_listener() -> None:
     wires = (
         request("GET", "/"),
         request("GET", "/rooms"),
@@ -51,8 +51,8 @@ async def test_nothing_else_is_there() -> None:
         assert (await ask(server.address, "GET", "/rooms/lobby/messages")).json["messages"] == []
 
 
-async def test_places_are_counted_together() -> None:
-    """The cap per address is for both listeners together."""
+async def test_places_of_both_listeners_are_counted_together() -> None:
+    """The cap for an address covers both listeners."""
     crowd, places = "127.0.0.2", 4
     async with serving(**THERE, per_ip=places) as server, neighbour(server), AsyncExitStack() as stack:
         for number in range(places):
@@ -64,8 +64,8 @@ async def test_places_are_counted_together() -> None:
                 assert (await peer.response()).status == 503
 
 
-async def test_an_operator_is_forgotten_when_gone() -> None:
-    """The kernel reuses the descriptor for the next peer."""
+async def test_a_closed_operator_leaves_no_entry() -> None:
+    """Otherwise the next peer with the same descriptor counts as an operator."""
     async with serving(**THERE) as server:
         known = server.server.parts.connections.operators
         for _ in range(5):
@@ -101,7 +101,7 @@ async def test_it_speaks_tls_if_the_server_does_and_needs_no_proxy_header(tmp_pa
         ("0.0.0.0", "chat-1.internal:9100", ""),
     ],
 )
-async def test_its_own_address_is_a_name_there(bound: str, known: str, unknown: str) -> None:
+async def test_its_address_is_an_accepted_host(bound: str, known: str, unknown: str) -> None:
     async with serving(metrics_listen=f"{bound}:0", allow_host=()) as server:
         for names, status in ((known, 200), (unknown, 421)):
             for name in names.format(port=server.metrics_address.port).split():

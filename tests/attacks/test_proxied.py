@@ -1,7 +1,7 @@
-"""Behind a balancer, and in front of peers that pretend to be one, over real sockets.
+"""A server behind a balancer, and peers that pretend to be a balancer, over real sockets.
 
-The units are tested in tests/edge/test_proxied.py. The balancer's address is 127.0.0.2; all other peers, the neighbour
-too, connect from 127.0.0.1.
+The units: tests/edge/test_proxied.py. The balancer's address is 127.0.0.2; all other peers and the neighbour connect
+from 127.0.0.1.
 """
 
 import re
@@ -27,12 +27,12 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
 def line(client: str) -> bytes:
-    """A header of version 1."""
+    """A PROXY header of version 1."""
     return f"PROXY TCP4 {client} 198.51.100.1 56324 443\r\n".encode()
 
 
 def binary(client: str) -> bytes:
-    """A header of version 2, with an extension."""
+    """A PROXY header of version 2, with an extension."""
     address = bytes(map(int, client.split(".")))
     body = address * 2 + b"\x12\x34\x01\xbb" + b"\x04\x00\x02no"
     return SIGNATURE + b"\x21\x11" + len(body).to_bytes(2, "big") + body
@@ -85,7 +85,7 @@ async def test_the_cap_is_for_the_client_and_not_for_the_balancer(header: Any) -
 
 
 LAST = request("GET", "/readyz", headers={"Connection": "close"})
-#: What a balancer sends and the answer: a health check, silence, nonsense; and a header from a client.
+#: Bytes of a balancer and the answer: a health check, silence, garbage; and a header from a client.
 SENT: list[tuple[str, bytes, list[str]]] = [
     (BALANCER, SIGNATURE + b"\x20\x00\x00\x00" + LAST, ["200"]),
     (BALANCER, b"PROXY UNKNOWN\r\n" + LAST, ["200"]),
@@ -99,10 +99,10 @@ SENT: list[tuple[str, bytes, list[str]]] = [
 ]
 
 
-async def test_only_a_balancer_is_believed_and_only_once() -> None:
+async def test_only_the_first_header_of_a_balancer_counts() -> None:
     async with proxied(proxy_protocol=True, head_deadline=0.5) as server:
         async with balancer(server):
-            pass  # it looks whether we are there
+            pass  # a health check
         for source, wire, told in SENT:
             async with connect(server.address, source=source) as peer:
                 await peer.transport.send_all(wire)
@@ -115,7 +115,7 @@ async def test_the_header_comes_before_tls(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
 
     async def visit() -> Peer:
-        # Plain at first: TLS begins behind the header.
+        # Plaintext at first: TLS begins after the header.
         peer = await stack.enter_async_context(connect(replace(server.address, tls=None), source=BALANCER))
         await peer.send(line("192.0.2.1"))
         tls = trio.SSLStream(peer.transport, trusting_any(), server_hostname=NAMES[0])
@@ -147,19 +147,19 @@ async def test_each_request_counts_for_its_own_client() -> None:
     async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
         pool = [await stack.enter_async_context(balancer(server)) for _ in range(PLACES + 1)]
         assert [await visit(peer, "192.0.2.1") for peer in pool] == [200] * PLACES + [503]
-        assert await visit(pool[-1], "203.0.113.9", "192.0.2.1", BALANCER) == 503, "what it says of itself is nothing"
+        assert await visit(pool[-1], "203.0.113.9", "192.0.2.1", BALANCER) == 503, "the client's own claim is ignored"
         assert await visit(pool[-1], "192.0.2.2") == 200
         assert await visit(pool[-1], "192.0.2.1") == 503
         assert await visit(pool[0], "192.0.2.3") == 200
-        assert await visit(pool[-1], "192.0.2.1") == 200, "one of its places was given to another client"
-        assert await visit(pool[-1], "") == 200, "and back to the proxy itself, which has no cap"
+        assert await visit(pool[-1], "192.0.2.1") == 200, "one of its connections counts for another client now"
+        assert await visit(pool[-1], "") == 200, "the proxy itself has no cap"
         await server.counted("refused-address", 3)
         await stack.aclose()
         await server.held(1)
         assert await server.metric("chatserver_addresses") == 1
 
 
-async def test_guests_behind_a_proxy_are_told_apart() -> None:
+async def test_guests_behind_a_proxy_are_distinguished() -> None:
     async with proxied() as server, balancer(server) as peer:
         for client in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
             headers = {**forwarded(client), "Content-Type": "text/plain"}
@@ -170,7 +170,7 @@ async def test_guests_behind_a_proxy_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-async def test_a_cookie_is_secure_if_a_proxy_says_that_its_client_came_over_tls(method: str) -> None:
+async def test_a_cookie_is_secure_if_the_proxy_reports_tls(method: str) -> None:
     async with proxied() as server:
         for source, scheme, secure in ((BALANCER, "https", True), (BALANCER, "http", False), ("", "https", False)):
             async with connect(server.address, source=source) as peer:
@@ -179,7 +179,7 @@ async def test_a_cookie_is_secure_if_a_proxy_says_that_its_client_came_over_tls(
                 assert answer.headers["set-cookie"].endswith("; Secure") is secure, (source, scheme)
 
 
-async def test_so_is_that_of_a_websocket() -> None:
+async def test_a_websockets_cookie_is_secure_if_the_proxy_reports_tls() -> None:
     async with proxied() as server, balancer(server) as peer:
         await peer.send(upgrade(headers={"X-Forwarded-Proto": "https"}))
         assert b"; Secure\r\n" in await peer.until(b"\r\n\r\n")

@@ -1,7 +1,7 @@
-"""What a red team found at default limits: each of these ended the process, or held it up, for everybody.
+"""Findings of a red team at default limits: each could end or delay the process for all peers.
 
-Real bytes over real sockets against the real server, and a healthy neighbour beside each that must notice nothing: it
-hears every message, and its own round trips are answered. Bugs of ours are planted in tests/edge, except for one here.
+Real bytes over real sockets against the real server. A healthy neighbour must notice nothing: it receives every
+message, and its own requests are answered. Planted faults are in tests/edge, except for one here.
 """
 
 import gc
@@ -32,18 +32,18 @@ LONG = "x" * 8000
 POSTING = request("POST", "/rooms/busy/messages", LONG.encode())
 #: More characters than these tests send.
 TOO_LONG = 1000 * len(LONG)
-#: A limit in seconds that passes long after a test has given up waiting.
+#: A limit in seconds that exceeds the time of a test.
 TOO_LATE = 3 * PATIENCE
 
 
 async def hears_all(friend: Chatter, count: int) -> None:
-    """Receive so many messages, each once and in order."""
+    """Receive `count` messages, each once and in order."""
     for offset in range(1, count + 1):
         message = await friend.next("message", "gap")
         assert (message["type"], message["offset"]) == ("message", offset)
 
 
-# -- publishers that are gone before their room has room again --------------------------------------------------------
+# -- publishers that close while they are paused ----------------------------------------------------------------------
 
 
 class SteppedLog(LateLog):
@@ -51,7 +51,7 @@ class SteppedLog(LateLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.groups = 0  # begun
+        self.groups = 0  # begun groups
         self.steps = trio.Semaphore(0)
 
     async def before_commit(self) -> None:
@@ -60,9 +60,7 @@ class SteppedLog(LateLog):
 
 
 @pytest.mark.parametrize("how", ["reset", "end"])
-async def test_publishers_that_are_gone_when_their_room_has_room_again(
-    how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_publishers_that_close_while_they_are_paused(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its 201 and is paused until half a ring of later messages is delivered."""
     monkeypatch.setattr("chatserver.log.groups.MAX_GROUP_TEXT", TOO_LONG)
     log = SteppedLog()
@@ -72,7 +70,7 @@ async def test_publishers_that_are_gone_when_their_room_has_room_again(
         chatter(server.address) as friend,
         AsyncExitStack() as stack,
     ):
-        for _ in range(150):  # more than are told in a step, so that the room is congested; they take it, and no more
+        for _ in range(150):  # more than a step serves, so that the room is congested; they take this and no more
             member = await stack.enter_async_context(chatter(server.address))
             await member.ask("join", room="busy")
         await friend.ask("join", room="busy")
@@ -105,10 +103,10 @@ async def test_publishers_that_are_gone_when_their_room_has_room_again(
         for peer in behind:
             assert (await peer.response()).status == 201
         for peer in (first, *staying):
-            assert (await peer.request("GET", "/healthz")).status == 200, "it was read again"
+            assert (await peer.request("GET", "/healthz")).status == 200, "the peer is read again"
 
 
-# -- a bug of ours, planted -------------------------------------------------------------------------------------------
+# -- planted faults ---------------------------------------------------------------------------------------------------
 
 
 class BreakingLog(MemoryLog):
@@ -152,12 +150,12 @@ async def test_a_fault_in_the_collector_costs_one_call(monkeypatch: pytest.Monke
         await eventually(lambda: server.server.parts.connections.faults.count == 1)
 
 
-# -- what held a place, or the end, for too long ----------------------------------------------------------------------
+# -- places and the end of the process --------------------------------------------------------------------------------
 
 STREAM = request("GET", "/rooms/lonely/events")
 
 
-#: What follows the request before the peer ends; "" is another read.
+#: Bytes after the request and before the FIN; "" is another read.
 ENDS: dict[str, list[bytes]] = {
     "with the request": [STREAM],
     "with another request": [STREAM + STREAM],
@@ -168,8 +166,8 @@ ENDS: dict[str, list[bytes]] = {
 
 @pytest.mark.jumping_clock
 @pytest.mark.parametrize("wires", ENDS.values(), ids=ENDS)
-async def test_half_closed_event_streams_are_ended_at_once_and_others_go_on(wires: list[bytes]) -> None:
-    """A heartbeat does not notice a peer that has only half closed."""
+async def test_half_closed_event_streams_end_at_once_and_others_go_on(wires: list[bytes]) -> None:
+    """A heartbeat does not detect a peer that has only half closed."""
     async with (
         serving(heartbeat_interval=TOO_LATE) as server, neighbour(server),
         connect(server.address) as staying, connect(server.address) as ending,
@@ -190,8 +188,8 @@ async def test_half_closed_event_streams_are_ended_at_once_and_others_go_on(wire
         assert b'"hello"' in await staying.until(b'"hello"')
 
 
-async def test_what_peers_have_not_read_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """The kernel sends the rest when the process has ended; the server waited for the reader."""
+async def test_unread_bytes_do_not_delay_the_end(tmp_path: Path) -> None:
+    """The kernel sends the rest after the process has ended, so the server must not wait for the reader."""
     limits = ("drain-timeout", "flush-window", "keepalive-deadline")
     flags = free_flags(tmp_path, *(word for name in limits for word in (f"--{name}", str(TOO_LATE))))
     async with AsyncExitStack() as stack:
@@ -205,11 +203,11 @@ async def test_what_peers_have_not_read_does_not_hold_up_the_end(tmp_path: Path)
             await events.send(request("GET", "/rooms/busy/events?after=0"))
             await answer.send(request("GET", "/rooms/busy/messages?after=0"))
             for peer in (websocket, events, answer):
-                await trio.lowlevel.wait_readable(peer.transport.socket)  # and the rest does not fit
+                await trio.lowlevel.wait_readable(peer.transport.socket)  # the rest does not fit
             server.process.send_signal(signal.SIGTERM)
             assert await server.ended() == 0
         for peer in (websocket, answer):
             assert (await peer.rest()).count(LONG.encode()) == 5
-        everything = await events.rest()  # whole ones, and the rest when it comes back
+        everything = await events.rest()  # whole events; the rest follows after a reconnect
         assert 1 <= everything.count(LONG.encode()) == everything.count(b"id: ")
         assert everything.rpartition(b"retry: ")[2].strip().isdigit()

@@ -1,8 +1,8 @@
-"""One address asks for as much as it can get, beside one person at another: the server is shared by network.
+"""A crowd at one address requests as much as it can beside one person at another: networks share the server.
 
-Five hundred peers of one address have one turn. How long anything takes is not measured: counted is what the crowd was
-given between a question of the neighbour's and its answer. First come, first served, that is all that the whole crowd
-had asked for before, and more; shared by network, it is a small part of that.
+Five hundred peers of one address have one share. No time is measured: the tests count the answers of the crowd between
+a request of the neighbour and its answer. First come, first served, these would be all requests of the crowd; shared by
+network, they are a small part.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -21,8 +21,8 @@ from tests.support.siege import CROWD, PERSON
 
 #: The neighbour's address, and that of a client that publishes all the time.
 NEIGHBOUR, SPEAKER = PERSON.format(1), PERSON.format(2)
-#: The part of a crowd's requests (one in so many) that may be answered before the neighbour's. If the first
-#: to come were served first, it would be all of them, or twice as many.
+#: One in SHARE of the crowd's requests may be answered before the neighbour's. First come, first served, it would be
+#: all of them, or twice as many.
 SHARE = 4
 #: Messages given to the log at a time.
 BATCH = 500
@@ -45,14 +45,14 @@ async def fill(url: str, messages: Iterable[tuple[str, str]]) -> None:
 
 
 class Crowd:
-    """Peers of one address that ask again and again. `bodies` has their answers."""
+    """Peers of one address that repeat their requests. `bodies` has their answers."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
 
     @asynccontextmanager
     async def asking(self, server: Serving, paths: Sequence[str], *, peers: int) -> AsyncIterator[None]:
-        """So many ask during the block, which begins when each has had two answers."""
+        """`peers` peers send requests during the block, which begins after two answers to each."""
         async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
             for number in range(peers):
                 peer = await stack.enter_async_context(connect(server.address, source=CROWD))
@@ -70,7 +70,7 @@ class Crowd:
 
 
 async def join_and_read(friend: Chatter, number: int) -> None:
-    """Do as a client that opens an empty room and scrolls back."""
+    """Open an empty room and scroll back, as a client does."""
     joined = await friend.ask("join", room=f"cold-{number}")
     assert joined["type"] == "joined", joined
     assert [message["offset"] for message in joined["messages"]] == [1, 2, 3]
@@ -79,7 +79,7 @@ async def join_and_read(friend: Chatter, number: int) -> None:
     assert [message["offset"] for message in page["messages"]] == [1, 2]
 
 
-#: The rooms of that test, and its rounds.
+#: The rooms and the rounds of the test of joins and reads.
 TIMES = 4
 NEIGHBOURS_ROOMS = [(f"{kind}-{number}", "hello") for kind in ("cold", "old") for number in range(TIMES)] * 3
 
@@ -102,7 +102,7 @@ async def publishing(address: Address) -> AsyncIterator[None]:
 PAGES = [f"/rooms/r{room}/messages?before={before}&limit={limit}"
          for room in range(20) for before in range(7, 12) for limit in (5, 6)]  # fmt: skip
 LONG = [(f"r{number}", "x" * 8000) for number in range(20)] * 10
-#: Listing thousands of rooms is expensive: one list serves all requests.
+#: Listing thousands of rooms is expensive, so one list serves all requests.
 ROOMS = [(f"r{number}", "hello") for number in range(2000)]
 
 
@@ -110,10 +110,10 @@ ROOMS = [(f"r{number}", "hello") for number in range(2000)]
     ("stored", "paths", "peers"),
     [pytest.param(ROOMS, ["/rooms?limit=1"], 120, id="rooms"), pytest.param(LONG, PAGES, 200, id="pages")],
 )
-async def test_the_log_is_asked_by_a_crowd(
+async def test_a_crowd_that_reads_the_log(
     stored: list[tuple[str, str]], paths: list[str], peers: int, tmp_path: Path
 ) -> None:
-    """A client publishes all the time, so that each query has another result and queries can be counted."""
+    """A client publishes all the time, so each query has a new result and queries can be counted."""
     url = f"sqlite:{tmp_path / 'chat.db'}"
     await fill(url, stored + NEIGHBOURS_ROOMS)
     crowd = Crowd()
@@ -181,7 +181,7 @@ async def _catch_up_for_ever(peer: Peer, number: int, fed: list[int], rounds: li
 # -- rooms ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_crowd_that_sits_in_every_room() -> None:
+async def test_a_crowd_that_is_in_every_room() -> None:
     """It joins as many rooms as may be in memory, each with a message."""
     async with (
         serving(max_rooms=100) as server,
@@ -193,7 +193,7 @@ async def test_a_crowd_that_sits_in_every_room() -> None:
             if (await sitter.ask("join", room=f"taken-{number}"))["type"] == "joined":
                 assert (await sitter.ask("publish", room=f"taken-{number}", text="mine"))["type"] == "ack"
                 sitting += 1
-        assert sitting >= 10, "what an honest client may do is not refused"
+        assert sitting >= 10, "rooms within an honest client's limits are not refused"
         for number in range(5):
             assert (await friend.ask("join", room=f"new-{number}"))["type"] == "joined"
             await friend.ask("publish", room=f"new-{number}", text="hello")

@@ -1,8 +1,7 @@
-"""TLS against peers that are slow in it, wrong in it, or gone in the middle of it.
+"""TLS against peers that are slow, malformed, or gone during a handshake.
 
-Each test has a healthy neighbour, over TLS as well, that must not notice. Peers that say what no TLS library says are
-plain sockets; the others speak through OpenSSL. What every transport does over TLS, and how an end, a deadline or a
-backlog looks under it, is tested in tests/net.
+Each test has a healthy neighbour, over TLS as well, that must not notice. Peers that send what no TLS library sends are
+plain sockets; the others use OpenSSL. Closes, deadlines and backlogs under TLS: tests/net.
 """
 
 import os
@@ -34,13 +33,13 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The two settings."""
+    """The settings of the certificate and its key."""
     cert, key = certificate(tmp_path_factory.mktemp("tls"))
     return {"tls_cert": cert, "tls_key": key}
 
 
 def plain(server: Serving) -> Address:
-    """Its address without a TLS context."""
+    """The server's address without a TLS context."""
     return replace(server.address, tls=None)
 
 
@@ -65,7 +64,7 @@ async def test_slow_handshakes(files: dict[str, Any]) -> None:
         ):
             nursery.start_soon(lambda: slow.drip(client_hello() * 100, pause=0.02))
             await half.send(client_hello())
-            assert (await half.rest())[:1] == b"\x16", "our flight, and then the end"
+            assert (await half.rest())[:1] == b"\x16", "the server's flight, then the end"
             assert await silent.rest() == b""
             assert await slow.rest() == b""
             nursery.cancel_scope.cancel()
@@ -82,7 +81,7 @@ NO_HELLOS = {
 NOISE = b"\x17\x03\x03\x00\x40" + b"x" * 64
 
 
-async def test_bytes_that_are_no_handshake_end_it_at_once(files: dict[str, Any]) -> None:
+async def test_bytes_that_are_no_handshake_close_at_once(files: dict[str, Any]) -> None:
     async with under_tls(files, tls_deadline=60.0) as server:
         for data in NO_HELLOS.values():
             async with connect(plain(server)) as peer:
@@ -108,7 +107,7 @@ async def test_a_peer_over_the_cap_gets_an_alert(files: dict[str, Any]) -> None:
         assert "alert internal error" in str(refused.value.__cause__).lower()
 
 
-async def test_half_handshakes_give_their_places_to_newcomers(files: dict[str, Any]) -> None:
+async def test_half_open_handshakes_are_evicted_for_newcomers(files: dict[str, Any]) -> None:
     async with serving(**files, total=12, evict_after=2.0) as server, neighbour(server), AsyncExitStack() as stack:
         for _ in range(9):
             peer = await stack.enter_async_context(connect(plain(server)))
@@ -144,7 +143,7 @@ async def test_drain_does_not_wait_for_handshakes(files: dict[str, Any]) -> None
 
 
 async def test_one_room_in_two_versions_and_a_member_that_does_not_read(files: dict[str, Any]) -> None:
-    """A member that is behind delays nobody, and gets everything in the end."""
+    """A member that is behind delays no other, and gets everything in the end."""
     texts = [f"{number} " + "x" * 3000 for number in range(120)]
     async with under_tls(files, send_buffer=8192) as server, AsyncExitStack() as stack:
         fast = [
@@ -176,6 +175,6 @@ async def test_many_handshakes_at_once(files: dict[str, Any]) -> None:
         assert await server.metric("chatserver_tls_handshakes_total") > 100
 
 
-async def test_a_cookie_given_over_tls_stays_there(files: dict[str, Any]) -> None:
+async def test_a_cookie_given_over_tls_is_secure(files: dict[str, Any]) -> None:
     async with under_tls(files) as server, chatter(server.address) as friend:
         assert "; Secure" in friend.handshake.headers["set-cookie"]

@@ -1,4 +1,4 @@
-"""Unfinished requests and messages of many connections: bounded together, and no harm to honest clients."""
+"""Unfinished requests and messages of many connections: bounded together, without harm to honest clients."""
 
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,11 +11,11 @@ from tests.support.serving import eventually, neighbour, serving
 
 pytestmark = pytest.mark.jumping_clock
 
-#: Bytes that everything unfinished may take.
+#: Bytes that all unfinished input may take.
 MOST = 65_536
 POST = partial(request, "POST", "/rooms/lobby/messages")
-#: Sent and received before; the beginning of something that does not end, how many of these fit, and the answer to one
-#: more; an honest client's request, and how its answer begins.
+#: Bytes sent and received first; an unfinished item, how many of them fit, and the answer to one more; an honest
+#: request, and the beginning of its answer.
 CASES = {
     "bodies": (
         (b"", b""),
@@ -36,8 +36,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES)
-async def test_what_never_ends_is_bounded_together(kind: str) -> None:
-    """One more is told to come back; an honest request in two pieces is served."""
+async def test_unfinished_input_is_bounded_together(kind: str) -> None:
+    """One more is told to return later; an honest request in two pieces is served."""
     (before, greeting), (fat, fitting, told), (question, answer) = CASES[kind]
     async with serving(all_unfinished_bytes=MOST, max_body_bytes=MOST) as server, neighbour(server):
 

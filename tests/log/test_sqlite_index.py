@@ -307,7 +307,7 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
 # -- bounds of a search
 
 
-async def test_a_search_ends_when_it_is_cancelled_or_out_of_time(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_ends_when_cancelled_or_out_of_time(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "PROGRESS_INSTRUCTIONS", 1)
     began, ended = [], []
 
@@ -341,9 +341,7 @@ async def test_a_search_ends_when_it_is_cancelled_or_out_of_time(log: SqliteLog,
     assert len((await log.index.find(APPLE)).hits) == 1
 
 
-async def test_a_search_that_hangs_delays_nothing_and_later_ones_fail_in_time(
-    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline of a search includes the wait for the searches before it."""
     began, go_on = threading.Event(), threading.Event()
     await append(log, draft("apple"))
