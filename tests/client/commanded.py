@@ -22,7 +22,7 @@ async def start(server: FakeServer, *flags: str, place: str = "") -> Running:
 
 
 async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.CompletedProcess[bytes]:
-    """What it says and how it ends when so much was typed, and no more."""
+    """Run the command with this input. Returns its output and exit code."""
     said = {"stdout": b"", "stderr": b""}
 
     async def read(name: str, stream: trio.lowlevel.FdStream) -> None:
@@ -35,7 +35,7 @@ async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.Comp
         async with trio.open_nursery() as nursery:
             for name in said:
                 nursery.start_soon(read, name, getattr(process, name))
-            with suppress(trio.BrokenResourceError):  # it has ended before it had read everything
+            with suppress(trio.BrokenResourceError):  # it ended before it had read all input
                 await process.stdin.send_all(typed)
             await process.stdin.aclose()
         return subprocess.CompletedProcess((), await process.wait(), **said)
@@ -52,7 +52,7 @@ def texts(server: FakeServer) -> list[str]:
 
 
 class Terminal:
-    """A pseudo-terminal with `chatserver chat` in it."""
+    """A pseudo-terminal that runs `chatserver chat`."""
 
     def __init__(self, process: Running, descriptor: int) -> None:
         self.process = process
@@ -63,7 +63,7 @@ class Terminal:
         os.write(self._descriptor, keys.encode())
 
     async def until(self, text: str) -> str:
-        """Wait for a text after the last one waited for; return what was shown between the two."""
+        """Wait for the next occurrence of a text. Returns the output before it."""
         with trio.fail_after(SOON):
             while text not in self._shown:
                 await trio.lowlevel.wait_readable(self._descriptor)
@@ -84,7 +84,7 @@ class Terminal:
 async def terminal(
     server: FakeServer, *flags: str, code: int = 0, term: str = "xterm", until: str = "in lobby, 1 here"
 ) -> AsyncIterator[Terminal]:  # fmt: skip
-    """A person in the room, until the command ends by itself with this exit code and the terminal as it was."""
+    """A person in the room. The command must end with this exit code and restore the terminal."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": term, "COLUMNS": "80", "LINES": "24", "TZ": "UTC"}
     process = await run(

@@ -1,4 +1,4 @@
-"""What the tests of the client have in common: no identity from an earlier start, and a scripted server."""
+"""Fixtures of the client's tests: no identity from an earlier start, and a scripted server."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

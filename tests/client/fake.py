@@ -1,4 +1,4 @@
-"""A scripted chat server on trio-websocket, for the client: honest until a test says otherwise.
+"""A scripted chat server on trio-websocket for tests of the client, with faults on demand.
 
 Owns: one room's log, kept across "restarts"; faults that a test switches on. It shares no code with the
 real server, so that client and server cannot agree on a mistake.
@@ -40,7 +40,7 @@ class Log:
     epoch: str = "e1"
     log: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
-    reactions: set[tuple[int, str]] = field(default_factory=lambda: {(1, "👍")})  # of the one user that there is
+    reactions: set[tuple[int, str]] = field(default_factory=lambda: {(1, "👍")})  # of the only user
 
     def append(self, text: str, user: dict[str, str] = ME) -> dict[str, Any]:
         self.log.append(message(len(self.log) + 1, text, epoch=self.epoch, user=user))
@@ -55,7 +55,7 @@ class Log:
             return {**self.keys[request["key"]], "type": "ack", "id": request["id"]}
         if request["type"] == "react":
             reaction = (request["offset"], request["emoji"])
-            if (reaction in self.reactions) == request["on"]:  # changes nothing: the room's last offset
+            if (reaction in self.reactions) == request["on"]:  # no change: the room's last offset
                 return {**self.log[-1], "type": "ack", "id": request["id"]}
             self.reactions ^= {reaction}
         if request["type"] in CHANGES:
@@ -80,7 +80,7 @@ class Log:
 
 @dataclass(eq=False)
 class FakeServer(Log):
-    """Faults are counters or lists that are used up; what happened is recorded for the test to look at."""
+    """Faults are counters or lists that are used up; requests are recorded for the test."""
 
     port: int = field(default_factory=steady_port)
     connections: set[WebSocketConnection] = field(default_factory=set)
@@ -115,7 +115,7 @@ class FakeServer(Log):
         self.members.clear()
 
     async def say(self, text: str) -> None:
-        """Publish as somebody else."""
+        """Publish as another user."""
         await self._push(self.append(text, ZED))
 
     async def tell(self, **frame: Any) -> None:
@@ -124,12 +124,12 @@ class FakeServer(Log):
             await connection.send_message(json.dumps(frame))
 
     async def close_all(self, code: int, reason: str = "") -> None:
-        """Close every connection in good order."""
+        """Close every connection with a close frame."""
         for connection in set(self.connections):
             await connection.aclose(code, reason)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
-        """Speak WebSocket; at all other paths is the same."""
+        """Speak WebSocket, at every path."""
         with suppress(OSError, trio.BrokenResourceError):
             if await stream.socket.recv(7, socket.MSG_PEEK) == b"GET /ws":
                 async with trio.open_nursery() as nursery:
@@ -180,7 +180,7 @@ class FakeServer(Log):
         if frame["type"] in ("publish", *CHANGES):
             self.wrote.append((frame["type"], frame["room"]))
         known = len(self.log)
-        answer = self.answer(frame, limit=2 if frame["type"] == "history" else 50)  # few, so that it is asked again
+        answer = self.answer(frame, limit=2 if frame["type"] == "history" else 50)  # few, so that more requests follow
         for fresh in self.log[known:]:
             await self._push(fresh)
         if frame["type"] == "publish" and self.acks_to_lose:

@@ -1,4 +1,4 @@
-"""Reads what happens to a client until a test has seen what it expects, and says things in the background."""
+"""Collects the events of a client until an expected one arrives, and publishes in the background."""
 
 import math
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ def url(server: Serving) -> str:
 
 
 class Listener:
-    """Collects what happens and waits for what a test expects."""
+    """Collects events and waits for expected ones."""
 
     def __init__(self, chat: Chat) -> None:
         self.chat = chat
@@ -39,7 +39,7 @@ class Listener:
         return [event for event in self.seen if isinstance(event, kind)]
 
     async def until(self, kind: type[Kind], *, times: int = 1) -> list[Kind]:
-        """Wait until so many events of a kind came; return them."""
+        """Wait until `times` events of a kind have arrived. Returns them."""
         with trio.fail_after(SOON):
             while len(found := self.events(kind)) < times:
                 self.seen.append(await anext(self._events))
@@ -49,7 +49,7 @@ class Listener:
         return [message.text for message in await self.until(Message, times=count)]
 
     def say(self, *texts: str) -> None:
-        """Publish in this order, some time; `acks` and `errors` tell."""
+        """Publish in this order, in the background; the outcomes are in `acks` and `errors`."""
         for text in texts:
             self._say.send_nowait(text)
 
@@ -72,7 +72,7 @@ class Listener:
 async def listening(
     url: str, room: str = "lobby", *, jitter: float = 0.01, transport: TransportName = "ws"
 ) -> AsyncIterator[Listener]:
-    """Be in a room, with short delays before connecting again."""
+    """Follow a room, with short delays before each reconnect."""
     backoff = Backoff(jitter=lambda: jitter)
     async with (
         connect(url, transport=transport, backoff=backoff, answer_timeout=SOON) as chat,

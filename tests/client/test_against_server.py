@@ -1,4 +1,4 @@
-"""The client and the real server: what each promises, together."""
+"""The client with the real server."""
 
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,19 @@ from tests.support.ports import steady_port
 from tests.support.serving import eventually, free_flags, server_process, serving
 
 TEXTS = [f"text {number}" for number in range(60)]
-#: Servers that are killed one after the other, and what each is told by each person.
+#: The number of servers that are killed in turn, and the texts of each person to each server.
 LIVES, EACH = 3, 20
 
 
 async def live(target: str, transport: TransportName, *, task_status: trio.TaskStatus[Listener]) -> None:
-    """Be in the lobby while servers come and go."""
+    """Follow the lobby while servers start and end."""
     async with listening(target, jitter=0.1, transport=transport) as listener:
         task_status.started(listener)
         await trio.sleep_forever()
 
 
-async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
-    """Acknowledged, in flight or not yet sent when the server dies: each text is there once, in its order."""
+async def test_no_message_is_lost_or_doubled_while_servers_are_killed(tmp_path: Path) -> None:
+    """Each text is stored once and in order, whether it was acknowledged, in flight or not yet sent at the kill."""
     port = steady_port()
     flags, target = free_flags(tmp_path, port=port), f"127.0.0.1:{port}"
     people: dict[str, Listener] = {}
@@ -49,7 +49,7 @@ async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path)
                 for name, person in people.items():
                     person.say(*(f"{name} {text}" for text in TEXTS[life * EACH : (life + 1) * EACH]))
                 for person in people.values():
-                    await person.until(Entered, times=life + 1)  # what is behind by 256 is not told of connections
+                    await person.until(Entered, times=life + 1)  # not told to a reader 256 events behind
                     await person.acknowledged(life * EACH + EACH // 2)
                 if life == LIVES - 1:
                     heard = {
@@ -65,7 +65,7 @@ async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path: Path)
         assert len(person.events(Reconnecting)) >= LIVES - 1
 
 
-async def test_a_drained_server_says_so_and_the_guest_comes_back_as_the_same(tmp_path: Path) -> None:
+async def test_after_a_drain_the_guest_returns_as_the_same_user(tmp_path: Path) -> None:
     port = steady_port()
     flags, target = free_flags(tmp_path, port=port), f"127.0.0.1:{port}"
     async with trio.open_nursery() as nursery:
@@ -99,10 +99,10 @@ async def test_a_text_too_long_is_refused_and_the_next_goes_on(size: int) -> Non
 
 @each_transport
 @pytest.mark.parametrize("where", ["sanctions", "kick"])
-async def test_who_is_taken_out_of_a_room_is_told_why_and_is_in_the_others_still(
+async def test_a_user_taken_out_of_a_room_is_told_why_and_stays_in_the_others(
     tmp_path: Path, transport: TransportName, where: str
 ) -> None:
-    """Over plain HTTP a refused poll or stream is the end of one room, not of the conversation."""
+    """Over plain HTTP a refused poll or stream ends one room, not the conversation."""
     async with moderated(tmp_path) as server, listening(url(server), transport=transport) as listener:
         ops = listener.chat.join("ops")
         await listener.until(Entered, times=2)
@@ -125,8 +125,8 @@ async def test_who_is_taken_out_of_a_room_is_told_why_and_is_in_the_others_still
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])
-async def test_one_room_too_many_is_that_room_s_alone(transport: TransportName) -> None:
-    """A poll of many rooms that is refused without a room's name loses the room that came last."""
+async def test_a_refusal_for_too_many_rooms_loses_the_last_room_only(transport: TransportName) -> None:
+    """A refusal of a poll that names no room applies to the room that was joined last."""
     async with (
         serving(max_empty_rooms=1) as server,
         listening(url(server), transport=transport) as listener,
@@ -141,10 +141,10 @@ async def test_one_room_too_many_is_that_room_s_alone(transport: TransportName) 
 
 
 @each_transport
-async def test_who_does_not_read_for_a_while_still_gets_everything(
+async def test_a_user_who_does_not_read_for_a_while_gets_everything(
     transport: TransportName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client keeps a bounded number of events, then only its place; the rest comes from the history."""
+    """The client keeps a bounded number of events, then only its cursor; the rest is read from the history."""
     monkeypatch.setattr(feed, "MAX_QUEUED_EVENTS", 32)
     monkeypatch.setattr(feed, "LOW_WATER", 16)
     monkeypatch.setattr(session, "HISTORY_LIMIT", 20)
@@ -156,6 +156,6 @@ async def test_who_does_not_read_for_a_while_still_gets_everything(
     ):
         await slow.until(Entered)
         for text in texts:
-            await busy.publish("lobby", text)  # nobody reads the slow one's events meanwhile
+            await busy.publish("lobby", text)  # the events of the slow user are not read meanwhile
         assert await slow.texts(len(texts)) == texts
         assert not slow.events(Gap)

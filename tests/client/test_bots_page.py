@@ -1,4 +1,4 @@
-"""docs/bots.md: its bot is run as it stands, and what it names is there."""
+"""docs/bots.md: its bot runs unchanged, and the names on the page exist."""
 
 import os
 import re
@@ -45,7 +45,7 @@ async def test_the_bot_answers(tmp_path: Path) -> None:
                 await process.wait()
 
 
-def test_what_the_page_names_is_exported_and_the_rest_is_documented() -> None:
+def test_names_on_the_page_are_exported_and_all_others_documented() -> None:
     text = PAGE.read_text()
     named = set(re.findall(r"`([A-Z][A-Za-z]+)`", text)) | set(re.findall(r"(?:chat|room)\.(\w+)[(`]", text))
     known = {*client.__all__, *dir(client.Chat), *dir(client.Room), "cursor", "name", "user"}
@@ -55,7 +55,7 @@ def test_what_the_page_names_is_exported_and_the_rest_is_documented() -> None:
     assert undocumented == {"rename", "unacknowledged"}
 
 
-def test_everything_public_says_what_it_is() -> None:
+def test_everything_public_has_a_docstring() -> None:
     for name in client.__all__:
         thing = getattr(client, name)
         if isinstance(thing, type | FunctionType):

@@ -1,4 +1,4 @@
-"""The library against the real server: what each call promises, on each transport."""
+"""The library with the real server: each call, on each transport."""
 
 from functools import partial
 
@@ -42,7 +42,7 @@ async def publish_all(chat: Chat, room: str, *said: str) -> None:
 
 
 @each_transport
-async def test_a_bot_hears_several_rooms_from_now_on_and_answers(transport: TransportName) -> None:
+async def test_a_bot_follows_several_rooms_from_now_on_and_answers(transport: TransportName) -> None:
     async with serving() as server, connect(url(server)) as other:
         await publish_all(other, "a", "before")
         async with connect(url(server), name="Bot", transport=transport) as bot:
@@ -76,7 +76,7 @@ async def until(room: Room, kind: type) -> object:
 
 
 @each_transport
-async def test_another_run_goes_on_where_the_last_one_stopped(transport: TransportName) -> None:
+async def test_another_run_resumes_where_the_last_one_stopped(transport: TransportName) -> None:
     async with serving() as server, connect(url(server)) as other:
         await publish_all(other, "lobby", "1", "2", "3", "4")
         async with connect(url(server), transport=transport) as first:
@@ -107,7 +107,7 @@ async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
 
 
 @each_transport
-async def test_a_server_without_guests_says_who_may_come(transport: TransportName) -> None:
+async def test_a_server_without_guests_requires_a_sign_in(transport: TransportName) -> None:
     async with serving(guests="none") as server, connect(url(server), transport=transport) as chat:
         with pytest.raises(ChatError) as raised:
             await chat.publish("lobby", "x")
@@ -139,7 +139,7 @@ async def test_leaving_a_room_ends_its_iteration() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_no_call_waits_for_ever_and_a_repeated_one_is_made_once() -> None:
+async def test_every_call_has_a_deadline_and_a_repeated_one_acts_once() -> None:
     server = FakeServer()
     async with server.running():
         pass  # takes a port
@@ -156,7 +156,7 @@ async def test_no_call_waits_for_ever_and_a_repeated_one_is_made_once() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_a_client_that_is_not_wanted_back_raises_everywhere() -> None:
+async def test_a_client_that_may_not_return_raises_everywhere() -> None:
     server = FakeServer(refusals=[403])
     async with server.running(), connect(server.url) as chat:
         room = chat.join("lobby")
@@ -171,7 +171,7 @@ async def test_a_client_that_is_not_wanted_back_raises_everywhere() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_what_is_gone_before_a_slow_reader_came_to_it_is_told_as_a_gap() -> None:
+async def test_messages_removed_before_a_slow_reader_are_a_gap() -> None:
     server = FakeServer()
     async with server.running(), connect(server.url) as chat:
         room = chat.join("lobby")
@@ -206,8 +206,8 @@ async def test_a_feed_is_bounded_by_its_readers() -> None:
         await anext(feed)
 
 
-async def test_an_answer_of_something_else_is_an_error_of_the_library(server: FakeServer) -> None:
-    """It was no ChatError, so that `/rooms` ended the terminal client behind a proxy with pages of its own."""
+async def test_an_answer_of_another_server_is_an_error_of_the_library(server: FakeServer) -> None:
+    """It must be a ChatError; otherwise a page of a proxy in front makes `/rooms` end the terminal client."""
     server.elsewhere = 200, b"<html>"
     async with connect(server.url) as chat:
         for call in (chat.rooms, chat.unread, partial(chat.search, "tea"), partial(chat.rename, "Ann")):
@@ -215,8 +215,8 @@ async def test_an_answer_of_something_else_is_an_error_of_the_library(server: Fa
                 await call()
 
 
-async def test_a_text_that_cannot_be_sent_is_the_error_of_its_call_alone(server: FakeServer) -> None:
-    """The connection's task raised it, which ended everything."""
+async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: FakeServer) -> None:
+    """The task of the connection must not raise it, which would end the client."""
     async with connect(server.url) as chat:
         with pytest.raises(Invalid, match="a text that is no Unicode: surrogates not allowed"):
             await chat.publish("lobby", "half a pair: \ud83d")
@@ -229,7 +229,7 @@ async def test_a_text_that_cannot_be_sent_is_the_error_of_its_call_alone(server:
 
 @pytest.mark.jumping_clock
 async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -> None:
-    """It was, and `except ChatError` around the block caught nothing."""
+    """Otherwise `except ChatError` around the block catches nothing."""
     server.errors = [{"code": "forbidden", "message": "no"}]
     cause = ValueError()
     with pytest.raises(Forbidden) as caught:
@@ -250,8 +250,8 @@ async def test_an_exception_of_the_block_is_not_in_a_group(server: FakeServer) -
 
 
 @each_transport
-async def test_what_is_no_token_is_said_before_it_is_sent(transport: TransportName) -> None:
-    """A line break in a header field ended everything, with the token in the traceback."""
+async def test_a_malformed_token_is_refused_before_it_is_sent(transport: TransportName) -> None:
+    """Otherwise a line break in a header field ends the client, with the token in the traceback."""
     with pytest.raises(Unauthenticated, match="this is no token"):
         async with connect("host:1", token="a\nb"):
             pass

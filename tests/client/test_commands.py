@@ -42,7 +42,7 @@ PEOPLE = {"u_a": "Ann", "u_al": "Ann Lee", "u_b": "bob"}
         ("/leave", Typed("/leave", None, "")),
     ],
 )
-def test_what_a_line_means(line: str, typed: Typed) -> None:
+def test_lines(line: str, typed: Typed) -> None:
     assert parse(line) == typed
 
 
@@ -65,7 +65,7 @@ def test_what_a_line_means(line: str, typed: Typed) -> None:
         ("/help nix", "no such command: /nix; "),
     ],
 )
-def test_what_is_no_command_says_what_would_be(line: str, words: str) -> None:
+def test_a_mistyped_command_names_the_right_one(line: str, words: str) -> None:
     with pytest.raises(BadCommand, match=f"^{re.escape(words)}"):
         parse(line)
 
@@ -84,7 +84,7 @@ def test_what_is_no_command_says_what_would_be(line: str, words: str) -> None:
         ("/etc/ is a folder", "/etc/ is a folder"),
     ],
 )
-def test_what_is_said_and_what_is_a_command(line: str, text: str | None) -> None:
+def test_texts_and_commands(line: str, text: str | None) -> None:
     assert said(line) == text
 
 
@@ -118,12 +118,12 @@ def test_emoji_by_name(text: str, means: tuple[str, bool]) -> None:
         ("", "", []),
     ],
 )
-def test_what_tab_offers(before: str, kept: str, endings: list[str]) -> None:
+def test_completions(before: str, kept: str, endings: list[str]) -> None:
     stays, offered = complete(before, people=PEOPLE.values(), rooms=["ops", "old", "lobby"])
     assert (stays, list(offered)) == (kept, endings)
 
 
-def test_who_is_mentioned() -> None:
+def test_mentions() -> None:
     assert mentioned("@Ann Lee and @bob, not Ann", PEOPLE) == ["u_al", "u_b"]
     assert sorted(mentioned("@Ann, ask @Ann Lee", PEOPLE)) == ["u_a", "u_al"]
     crowd = {f"u_{number}": f"n{number:03}" for number in range(100)}
@@ -132,7 +132,7 @@ def test_who_is_mentioned() -> None:
 
 def test_help_has_a_line_for_each_command_that_fits_a_terminal() -> None:
     assert max(map(len, help_lines())) <= 78
-    assert help_lines(columns=38)[0] == "/join ROOM: enter a room and write there; the others stay"  # wrapped as a text
+    assert help_lines(columns=38)[0] == "/join ROOM: enter a room and write there; the others stay"  # wrapped at words
     assert (
         help_lines(parse("/help rooms").rest)
         == help_lines(parse("/help /Rooms").rest)

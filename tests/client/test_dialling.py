@@ -1,4 +1,4 @@
-"""Connecting to a host that nobody knows."""
+"""Connecting to an unknown host."""
 
 import socket
 from typing import NoReturn
@@ -20,7 +20,7 @@ class KnowsNobody(trio.abc.HostnameResolver):
 
 
 @pytest.mark.parametrize("url", ["http://chat.exmaple:8000", "https://chat.exmaple"])
-async def test_the_host_is_named_that_cannot_be_found(url: str) -> None:
+async def test_the_error_names_the_unknown_host(url: str) -> None:
     trio.socket.set_custom_hostname_resolver(KnowsNobody())
     with pytest.raises(EndedError, match=r"cannot find chat\.exmaple: Name or service not known"):
         await dial(parse_target(url), timeout=10)

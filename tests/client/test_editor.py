@@ -7,7 +7,7 @@ LEFT, RIGHT, UP, DOWN = "\x1b[D", "\x1b[C", "\x1b[A", "\x1b[B"
 
 
 def typed(*chunks: bytes) -> tuple[str, str]:
-    """Return the text before the cursor and after it, once these keys were pressed."""
+    """Press these keys. Returns the text before and after the cursor."""
     editor = Editor()
     for chunk in chunks:
         editor.feed(chunk)
@@ -34,7 +34,7 @@ def typed(*chunks: bytes) -> tuple[str, str]:
         ("one two\x01\x1b[1;5Cx\x1bfy\x1bf", "onex twoy", ""),
         ("hello" + LEFT * 2 + "\x0b", "hel", ""),
         ("hello" + LEFT * 2 + "\x15", "", "lo"),
-        ("a\x1b[99;5xb", "ab", ""),  # a sequence without a meaning here
+        ("a\x1b[99;5xb", "ab", ""),  # an unknown sequence
         ("a\x07\x00b", "ab", ""),
         ("grüße 日本 👩\u200d🚀", "grüße 日本 👩\u200d🚀", ""),
         ("e\u0301👩\u200d🚀👍🏽" + LEFT * 2 + "x", "e\u0301x", "👩\u200d🚀👍🏽"),
@@ -51,11 +51,11 @@ def test_keys(keys: str, before: str, after: str) -> None:
     assert typed(*(bytes([byte]) for byte in keys.encode())) == (before, after)  # a byte at a time
 
 
-def test_bytes_that_are_no_text_do_no_harm() -> None:
+def test_bytes_that_are_no_text_are_ignored() -> None:
     assert typed(b"a\xff\xfeb") == ("a\ufffd\ufffdb", "")
 
 
-def test_enter_takes_the_line_and_control_d_leaves_only_on_an_empty_one() -> None:
+def test_enter_takes_the_line_and_control_d_leaves_on_an_empty_one() -> None:
     editor = Editor()
     assert editor.feed(b"one\rtwo\nthr\x04") == ["one", "two"]
     assert editor.before == "thr"
@@ -76,7 +76,7 @@ def test_earlier_lines() -> None:
     assert editor.before == "0"
 
 
-def test_a_line_half_written_is_still_there_after_a_look_at_earlier_ones() -> None:
+def test_an_unfinished_line_is_kept_while_earlier_ones_are_shown() -> None:
     assert typed(b"one\nhalf" + LEFT.encode(), UP.encode() * 2, DOWN.encode() * 2) == ("half", "")
     assert typed(b"one\nhalf" + UP.encode(), b"\r" + DOWN.encode()) == ("", "")
 
@@ -108,7 +108,7 @@ def test_the_view_fits_and_shows_the_cursor(width: int) -> None:
         editor.feed(LEFT.encode())
 
 
-def test_tab_offers_one_after_the_other_and_then_what_was_typed() -> None:
+def test_tab_offers_each_completion_and_then_the_typed_text() -> None:
     editor = Editor()
     editor.complete = lambda before: ("say ", ["ann ", "bob "]) if before == "say " else (before, ())
     editor.feed(b"say ")
@@ -121,7 +121,7 @@ def test_tab_offers_one_after_the_other_and_then_what_was_typed() -> None:
     assert editor.before == "say ann x"
 
 
-def test_the_terminal_tells_whether_it_is_looked_at() -> None:
+def test_the_terminal_reports_its_focus() -> None:
     editor = Editor()
     assert [(editor.feed(keys), editor.focused)[1] for keys in (b"a", b"\x1b[O", b"b", b"\x1b[I")] == [
         True, False, False, True,

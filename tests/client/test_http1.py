@@ -1,4 +1,4 @@
-"""The HTTP client over real connections to a script: what is kept, what is tried again, and what ends it."""
+"""The HTTP client over real connections to a script: kept connections, retries, and errors."""
 
 import json
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ CLOSE, SILENCE = b"", b"..."
 
 
 class Script:
-    """Connections and what they answer to each request in turn; `CLOSE` hangs up, `SILENCE` says nothing."""
+    """Connections, and their answers to each request in turn; `CLOSE` closes, `SILENCE` does not answer."""
 
     def __init__(self, *connections: list[bytes]) -> None:
         self.heads: list[list[bytes]] = []
@@ -60,7 +60,7 @@ async def talking(script: Script, credentials: Credentials | None = None, path: 
         nursery.cancel_scope.cancel()
 
 
-async def test_a_connection_is_kept_and_says_who_we_are() -> None:
+async def test_a_connection_is_kept_and_names_the_client() -> None:
     script = Script([b"HTTP/1.1 200 OK\r\nSet-Cookie: s=1; Path=/\r\nContent-Length: 2\r\n\r\n{}", OK])
     async with talking(script, path="/behind/a/path") as client:
         assert (await client.request("GET", "/rooms")).body == b"{}"
@@ -73,14 +73,14 @@ async def test_a_connection_is_kept_and_says_who_we_are() -> None:
 
 
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
-    """It was said that the server hung up, and not what it answered."""
+    """The error tells the answer, not that the server has closed."""
     async with talking(Script([b"HTTP/1.0 403 X\r\n\r\n<html>", CLOSE], [OK])) as client:
         response = await client.request("GET", "/")
         assert (response.status, response.body) == (403, b"<html>")
         assert (await client.request("GET", "/")).body == b"{}"
 
 
-async def test_a_token_goes_in_a_field_and_nowhere_else() -> None:
+async def test_a_token_is_sent_in_a_header_field_only() -> None:
     script = Script([OK])
     async with talking(script, Credentials(token="secret", cookie="s=1")) as client:
         await client.request("GET", "/")
@@ -89,7 +89,7 @@ async def test_a_token_goes_in_a_field_and_nowhere_else() -> None:
     assert b"Cookie" not in script.heads[0][0]
 
 
-async def test_a_kept_connection_that_the_server_closed_is_made_anew() -> None:
+async def test_a_kept_connection_that_the_server_closed_is_replaced() -> None:
     script = Script([OK, CLOSE], [OK])
     async with talking(script) as client:
         await client.request("GET", "/1")
@@ -106,7 +106,7 @@ async def test_a_kept_connection_that_the_server_closed_is_made_anew() -> None:
         ([b"SSH-2.0-OpenSSH\r\n\r\n"], "the server does not speak HTTP"),
     ],
 )
-async def test_what_is_no_answer_is_said(answers: list[bytes], why: str) -> None:
+async def test_a_malformed_answer_is_an_error(answers: list[bytes], why: str) -> None:
     async with talking(Script(answers)) as client:
         with pytest.raises(EndedError, match=why):
             await client.request("GET", "/")
@@ -128,7 +128,7 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
         (b"404 Not Found\r\n\r\n" + b"[" * 100_000, ("http_404", "the server answered 404"), None, True),
     ],
 )
-async def test_errors_are_read_whoever_sends_them(
+async def test_errors_of_proxies_are_read_as_well(
     answer: bytes, error: tuple[str, str], retry_after: float | None, final: bool
 ) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -138,8 +138,8 @@ async def test_errors_are_read_whoever_sends_them(
     assert (response.error, response.retry_after, response.ending.final) == (error, retry_after, final)
 
 
-async def test_a_poll_answered_for_a_room_that_was_left_meanwhile_goes_on() -> None:
-    """KeyError ended the client."""
+async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
+    """Otherwise a KeyError ends the client."""
     answers: list[object] = [
         {"user": ZED}, {"cursor": "e1-0", "recovered": True},
         {"rooms": {"left": {"cursor": "e1-9", "recovered": False}}},
@@ -156,7 +156,7 @@ async def test_a_poll_answered_for_a_room_that_was_left_meanwhile_goes_on() -> N
     assert isinstance(frames[2], Message)
 
 
-async def test_a_stream_has_its_own_connection_and_its_silence_is_its_end() -> None:
+async def test_a_stream_has_its_own_connection_and_a_deadline_for_silence() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     script = Script(
         [OK],

@@ -20,15 +20,15 @@ def test_a_cookie_is_kept_for_its_server_and_its_user_only(tmp_path: Path, monke
     assert kept_cookie(THERE, "") == kept_cookie(HERE, "Ann") == ""
 
 
-def test_state_is_kept_at_home_unless_it_is_said_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_is_kept_in_the_home_directory_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     keep_cookie(HERE, "", "guest=g1")
     assert len(list((tmp_path / ".local" / "state" / "chatserver").iterdir())) == 1
 
 
-def test_where_there_is_no_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container with a user that nobody knows ended with a traceback."""
+def test_without_a_home_directory_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as a user without an entry in passwd."""
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)

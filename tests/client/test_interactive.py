@@ -1,4 +1,4 @@
-"""`chatserver chat` in a pseudo-terminal: what a person gets."""
+"""`chatserver chat` in a pseudo-terminal, as a person uses it."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from tests.support.serving import eventually, serving
 
 @pytest.fixture
 async def person(server: FakeServer) -> AsyncIterator[Terminal]:
-    """A person in the room, who leaves at the end."""
+    """A person in the room, who leaves at the end of the block."""
     async with terminal(server) as person:
         yield person
         person.type("\x15\x04")
@@ -26,7 +26,7 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         person.type("half a line")
         await person.until("half a line")
         await server.say("an interruption")
-        await person.until("an interruption\r\nlobby> half a line")  # the line typed so far is whole again
+        await person.until("an interruption\r\nlobby> half a line")  # the unfinished line is drawn again
         person.type("\f")
         await person.until("\x1b[H\x1b[2J\r\x1b[Jlobby> half a line")
         person.type("\x1b[D")
@@ -37,7 +37,7 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
     assert texts(server) == ["hello there", "an interruption", "/slash"]
 
 
-async def test_others_learn_that_somebody_types_and_again_after_a_message(server: FakeServer, person: Terminal) -> None:
+async def test_typing_is_sent_and_sent_again_after_a_message(server: FakeServer, person: Terminal) -> None:
     person.type("h")
     await wait_until(lambda: server.typed == 1)
     await person.enter("i", "hi\r\n")
@@ -46,7 +46,7 @@ async def test_others_learn_that_somebody_types_and_again_after_a_message(server
     await wait_until(lambda: server.typed == 2)
     person.type("e")
     await person.until("the")
-    assert server.typed == 2, "and at most once in three seconds"
+    assert server.typed == 2, "at most once in three seconds"
 
 
 async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer) -> None:
@@ -63,7 +63,7 @@ async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer)
     assert texts(server) == ["two\nlines", "said"]
 
 
-async def test_a_person_looks_around(server: FakeServer) -> None:
+async def test_a_person_lists_rooms_and_people(server: FakeServer) -> None:
     async with terminal(server) as person:
         await person.enter("/help", "/react [#N] EMOJI")
         await person.enter("/help who", "/who [NAME]: list who is here")
@@ -84,18 +84,18 @@ async def test_a_person_looks_around(server: FakeServer) -> None:
         server.errors = [{"code": "bad_room", "message": "no such room"}]
         await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room (bad_room)")
         await person.until("no room> ")
-        await eventually(lambda: len(server.asked) == 6)  # a room is left at once here, there when it is heard
+        await eventually(lambda: len(server.asked) == 6)  # the server hears of the leave a moment later
         person.type("/quit\r")
     assert server.asked == [*[("members", "lobby")] * 3, ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
 
 
-async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
+async def test_a_person_changes_messages(server: FakeServer) -> None:
     async with terminal(server) as person:
         await server.say("first\x1b[2J words")
         await person.until("#1")
         await person.enter("/reply yes, @Z\t indeed", "↳ #1 Zed: first\\x1b[2J words")
         await person.until("yes, @Zed  indeed\r\n")
-        person.type("/edit better\r/react :ta\t\r")  # one after the other, though both are typed at once
+        person.type("/edit better\r/react :ta\t\r")  # executed in order, though both are typed at once
         await person.until("Me edited #2: better\x1b[0m\r\n")
         await person.until("Me put 🎉 on #2 (1)")
         await person.enter("/react #1 -+1", "Me took 👍 off #1 (1)")
@@ -107,7 +107,7 @@ async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
         await person.enter("/edit", "/edit [#N] TEXT: change a message")
         await person.enter("/delete it", "'it' is too much here. /delete [#N]: ")
         await person.enter("/etc/passwd is a file", "/etc/passwd is a file\r\n")
-        person.type("/search words\r")  # the fake has nothing but a WebSocket
+        person.type("/search words\r")  # the fake server has no HTTP
         await person.until("there is nothing here (not_found)")
         person.type("/quit\r")
     reply, edit = server.log[1:3]
@@ -115,8 +115,8 @@ async def test_a_person_changes_what_was_said(server: FakeServer) -> None:
     assert (edit["type"], edit["target"]) == ("edit", 2)
 
 
-async def test_a_person_who_was_kicked_may_come_back(server: FakeServer) -> None:
-    """`/join` did nothing, since the room counted as entered."""
+async def test_a_person_who_was_kicked_may_return(server: FakeServer) -> None:
+    """After a kick the room must not count as entered; otherwise `/join` does nothing."""
     async with terminal(server) as person:
         await server.tell(type="error", room="lobby", code="forbidden", message="out")
         await person.until("the server says: lobby: out (forbidden)")
@@ -127,8 +127,8 @@ async def test_a_person_who_was_kicked_may_come_back(server: FakeServer) -> None
     assert len(server.joins) == 2
 
 
-async def test_what_is_typed_after_a_join_goes_to_that_room(server: FakeServer) -> None:
-    """It went to the room from before, until the server had let us in; a change still goes to that one."""
+async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer) -> None:
+    """This holds before the server has answered the join; a change still goes to the room before."""
     async with terminal(server) as person:
         await person.enter("one", "one\r\n")
         await person.enter("/edit better\r/join ops\rtwo", "in ops, 1 here")
@@ -137,8 +137,8 @@ async def test_what_is_typed_after_a_join_goes_to_that_room(server: FakeServer) 
     assert sorted(server.wrote) == [("edit", "lobby"), ("publish", "lobby"), ("publish", "ops")]
 
 
-async def test_what_is_typed_before_we_are_in_goes_to_the_first_room() -> None:
-    """It was refused, since no room was entered yet, though the prompt named one."""
+async def test_text_typed_before_the_first_join_goes_to_the_first_room() -> None:
+    """The prompt names the room, so the text must not be refused."""
     server = FakeServer()
     async with terminal(server, until="; reconnecting in") as person:
         await person.enter("early", "lobby (offline, 1 to send)> ")
@@ -150,7 +150,7 @@ async def test_what_is_typed_before_we_are_in_goes_to_the_first_room() -> None:
 
 
 async def test_a_new_name_is_kept_for_the_next_start() -> None:
-    """Only the first cookie was stored, so that the next start had the name from before."""
+    """Each new cookie is stored; otherwise the next start has the name from before."""
     async with serving() as real:
         server = FakeServer(port=real.address.port)  # for its address
         async with terminal(server) as person:
@@ -162,7 +162,7 @@ async def test_a_new_name_is_kept_for_the_next_start() -> None:
 
 
 async def test_two_names_on_one_machine_are_two_people() -> None:
-    """They were one, since both starts had the same cookie."""
+    """Each name has its own cookie, so that the two are not one user."""
     async with serving() as real:
         server = FakeServer(port=real.address.port)
         async with terminal(server, "--name", "Ann") as ann:
@@ -185,7 +185,7 @@ async def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(server: F
         person.process.terminate()
 
 
-async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: FakeServer, person: Terminal) -> None:
+async def test_arrivals_and_departures_are_one_line_until_a_message(server: FakeServer, person: Terminal) -> None:
     ann, bob, cy, dee = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy", "Dee"))
     await server.tell(type="presence", room="lobby", joined=[ann, bob], left=[], members=3)
     await person.until("Ann, Bob joined · 3 here")
@@ -199,10 +199,10 @@ async def test_who_comes_and_goes_is_one_line_until_something_is_said(server: Fa
     assert "\x1b[1A" not in await person.until("Dee left · 4 here")
 
 
-async def test_who_is_in_the_count_already_does_not_join(server: FakeServer, person: Terminal) -> None:
-    """Who had joined just before us, and who took another name, was said to join."""
+async def test_people_who_are_counted_already_do_not_join(server: FakeServer, person: Terminal) -> None:
+    """People who joined just before, and people with a new name, are not shown as joining."""
     ann, bob, cy = ({"id": f"u_{name}", "name": name} for name in ("Ann", "Bob", "Cy"))
-    await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=2)  # we entered as one
+    await server.tell(type="presence", room="lobby", joined=[ann, ME, bob], left=[], members=2)  # the join counts 1
     assert "Ann" not in await person.until("Bob joined · 2 here")
     await server.tell(type="presence", room="lobby", joined=[cy, bob | {"name": "Rob"}], left=[], members=3)
     assert "joined" not in await person.until("Bob is now Rob")
@@ -212,8 +212,8 @@ async def test_who_is_in_the_count_already_does_not_join(server: FakeServer, per
     await person.until("Cy joined, Ann left · 2 here")
 
 
-async def test_rooms_are_listed_with_what_was_said_and_done_there() -> None:
-    """The server counts edits, deletions and reactions as well, and all of them were called messages."""
+async def test_rooms_are_listed_with_their_number_of_records() -> None:
+    """The server counts edits, deletions and reactions as well, so the number is not called messages."""
     async with serving() as real:
         server = FakeServer(port=real.address.port)
         async with terminal(server) as person:
@@ -224,7 +224,7 @@ async def test_rooms_are_listed_with_what_was_said_and_done_there() -> None:
             person.type("\x04")
 
 
-async def test_a_line_divides_what_came_while_nobody_looked(server: FakeServer, person: Terminal) -> None:
+async def test_a_line_marks_the_messages_since_the_window_lost_focus(server: FakeServer, person: Terminal) -> None:
     await server.say("seen")
     assert "─── new" not in await person.until("seen")
     person.type("\x1b[Oa")
@@ -249,7 +249,7 @@ async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeSe
     await person.enter("/who", "there is no connection")
     await wait_until(lambda: len(server.refusals) < 49)
     server.refusals.clear()
-    assert "503" not in await person.until("back in lobby"), "it is said once"
+    assert "503" not in await person.until("back in lobby"), "the reason is shown once"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -259,13 +259,13 @@ async def test_the_terminal_is_restored_after_a_signal(server: FakeServer, numbe
 
 
 async def test_a_stopped_client_leaves_the_terminal_to_the_shell(server: FakeServer) -> None:
-    """It went on to report the focus of the window, which a shell takes for keys.
+    """The terminal must not go on to report its focus, which a shell takes for keys.
 
-    Continued in the very moment in which it leaves, it took the terminal again.
+    A client that is continued at the moment in which it leaves must not take the terminal again.
     """
 
     async def keep_continuing(person: Terminal) -> None:
-        while True:  # one signal could come before it has stopped
+        while True:  # one signal may arrive before it has stopped
             person.process.send_signal(signal.SIGCONT)
             await trio.sleep(0.001)
 
@@ -282,7 +282,7 @@ async def test_a_stopped_client_leaves_the_terminal_to_the_shell(server: FakeSer
         nursery.cancel_scope.cancel()
 
 
-async def test_the_terminal_is_restored_when_the_server_wants_us_gone(server: FakeServer) -> None:
+async def test_the_terminal_is_restored_when_the_server_ends_the_client(server: FakeServer) -> None:
     async with terminal(server, code=1) as person:
         await server.close_all(4500, "banned")
         await person.until("closed the connection for good: 4500 banned")

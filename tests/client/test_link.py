@@ -1,4 +1,4 @@
-"""The client over real connections to a scripted server: each fault, and what the user saw of it."""
+"""The client over real connections to a scripted server: each fault, and the events for its user."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.jumping_clock
 
 @pytest.fixture
 async def listener(server: FakeServer) -> AsyncIterator[Listener]:
-    """In the room."""
+    """A listener in the room."""
     async with listening(server.url) as listener:
         await listener.until(Entered)
         yield listener
@@ -38,7 +38,7 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
             assert await listener.texts(1) == ["patience"]
 
 
-async def test_goaway_says_when_to_come_back(server: FakeServer, listener: Listener) -> None:
+async def test_goaway_delays_the_reconnect(server: FakeServer, listener: Listener) -> None:
     await server.tell(type="goaway", reason="restart", retry_after=3.2)
     await server.close_all(1012)
     (event,) = await listener.until(Reconnecting)
@@ -60,7 +60,7 @@ async def test_retry_after_of_a_full_server_is_honoured() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 426])
-async def test_an_answer_that_will_not_change_ends_the_client(status: int) -> None:
+async def test_a_final_answer_ends_the_client(status: int) -> None:
     server = FakeServer(refusals=[status])
     async with server.running(), listening(server.url) as listener:
         with pytest.raises(Rejected, match=str(status)):
@@ -81,13 +81,13 @@ async def test_only_some_closes_end_the_client(server: FakeServer, listener: Lis
             await listener.until(Reconnecting)
 
 
-async def test_what_is_not_chat_is_said_and_tried_again(server: FakeServer, listener: Listener) -> None:
+async def test_a_malformed_frame_is_reported_and_the_client_reconnects(server: FakeServer, listener: Listener) -> None:
     await server.tell(type="ack")
     (event,) = await listener.until(Reconnecting)
     assert "does not speak chat.v1" in event.why
 
 
-async def test_a_port_where_nothing_answers_is_left() -> None:
+async def test_an_attempt_without_an_answer_times_out() -> None:
     (server,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with server, listening(f"127.0.0.1:{server.socket.getsockname()[1]}") as listener:
         (event,) = await listener.until(Reconnecting)
@@ -103,7 +103,7 @@ async def speak_ssh(stream: trio.SocketStream) -> None:
     ("serve", "why"),
     [(trio.aclose_forcefully, "the server hung up"), (speak_ssh, "the server does not speak WebSocket")],
 )
-async def test_a_server_of_something_else_is_not_waited_for(
+async def test_a_server_of_another_protocol_is_reported_at_once(
     serve: Callable[[trio.SocketStream], Awaitable[None]], why: str
 ) -> None:
     async with trio.open_nursery() as nursery:
@@ -114,10 +114,10 @@ async def test_a_server_of_something_else_is_not_waited_for(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_server_gone_silent_is_noticed(
+async def test_a_silent_server_is_detected(
     server: FakeServer, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It took the connection and then stopped: no message, no pong, no close."""
+    """It accepts the connection and then stops: no message, no pong, no close."""
     (connection,) = server.connections
 
     async def deaf(_max_bytes: int) -> NoReturn:
@@ -130,7 +130,7 @@ async def test_a_server_gone_silent_is_noticed(
     await listener.until(Entered, times=2)
 
 
-async def test_a_quiet_room_and_a_user_who_does_not_read_are_no_silence(server: FakeServer, listener: Listener) -> None:
+async def test_a_quiet_room_and_a_slow_reader_do_not_count_as_silence(server: FakeServer, listener: Listener) -> None:
     await trio.sleep(10 * SILENCE)
     for number in range(2 * MAX_QUEUED_EVENTS):
         await server.say(str(number))
@@ -139,7 +139,7 @@ async def test_a_quiet_room_and_a_user_who_does_not_read_are_no_silence(server: 
     assert not listener.events(Reconnecting)
 
 
-async def test_leaving_closes_politely() -> None:
+async def test_leaving_sends_a_close_frame() -> None:
     server = FakeServer()
     async with server.running():
         async with listening(server.url) as listener:
@@ -152,7 +152,7 @@ async def test_leaving_closes_politely() -> None:
         assert connection.closed.code == 1000
 
 
-def test_delays_double_up_to_the_longest_and_are_spread_over_the_whole_span() -> None:
+def test_delays_double_up_to_a_maximum_and_are_fully_jittered() -> None:
     backoff = Backoff(jitter=lambda: 1.0)
     delays = [backoff.delay(asked=None) for _ in range(12)]
     assert delays[:3] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]
@@ -161,7 +161,7 @@ def test_delays_double_up_to_the_longest_and_are_spread_over_the_whole_span() ->
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1.0])
-def test_what_the_server_asked_is_never_cut_short(jitter: float) -> None:
+def test_a_delay_asked_by_the_server_is_never_shortened(jitter: float) -> None:
     assert Backoff(jitter=lambda: jitter).delay(asked=3.0) == 3.0 * (1 + ASKED_SPREAD * jitter)
     assert Backoff(jitter=lambda: jitter).delay(asked=-3.0) == 0.0
 

@@ -1,4 +1,4 @@
-"""Clients that others wrote, as they are: `websockets`, node's `ws` and `eventsource`; join, publish, resume."""
+"""Third-party clients, unchanged: `websockets`, node's `ws` and `eventsource` join, publish and resume."""
 
 import json
 import shutil
@@ -85,7 +85,7 @@ async def heard(socket: Any, kind: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder beside whose scripts node finds the packages."""
+    """A folder in which scripts of node find the packages."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} on this machine")
@@ -112,7 +112,7 @@ async def test_node_ws(node_home: Path) -> None:
     assert [missed["text"] for missed in joined["messages"]] == ["while away"]
 
 
-async def test_node_eventsource_resumes_by_itself_when_its_connection_is_cut(node_home: Path) -> None:
+async def test_node_eventsource_resumes_after_a_cut_connection(node_home: Path) -> None:
     async with serving() as server, trio.open_nursery() as nursery:
         line = Line(server.address)
         (listener,) = await nursery.start(partial(trio.serve_tcp, line.carry, 0, host="127.0.0.1"))
@@ -138,7 +138,7 @@ async def test_node_eventsource_resumes_by_itself_when_its_connection_is_cut(nod
 
 
 class Line:
-    """Carries connections to a server; `up` once the server has answered, cut by `scope`."""
+    """Forwards connections to a server; `up` is set after its first answer, and `scope` cuts them."""
 
     def __init__(self, address: Address) -> None:
         self.up = trio.Event()

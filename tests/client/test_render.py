@@ -49,7 +49,7 @@ def test_pretty_keeps_line_breaks_and_nothing_else_that_moves_the_cursor(colours
     assert ("\x1b[1;3" in rest) == colours
 
 
-def test_words_of_every_script_and_emoji_stay() -> None:
+def test_words_of_every_script_and_emoji_are_kept() -> None:
     text = "grüße مرحبا 日本 👩\u200d🚀 می\u200cرم tout\u00a0!"
     assert render.printable(text) == text
 
@@ -81,8 +81,8 @@ def test_lines_break_between_words(text: str, rows: list[str]) -> None:
     assert render.wrapped(text, 8, indent=2).split("\n") == rows
 
 
-def test_spaces_at_the_end_of_a_line_take_no_time() -> None:
-    """A message of 8,000 of them stopped each terminal for 3 s; these would take days."""
+def test_spaces_at_the_end_of_a_line_take_linear_time() -> None:
+    """With quadratic time, 8,000 spaces stop a terminal for 3 s; the spaces here would take days."""
     assert render.wrapped("a" + " " * 1_000_000, 8, indent=2) == "a"
 
 
@@ -90,9 +90,9 @@ def test_a_narrow_terminal_has_room_for_words_beside_the_indentation() -> None:
     assert render.wrapped("one two", 6, indent=7).split("\n") == ["one", " two"]
 
 
-def test_a_strange_time_is_shown_and_not_trusted() -> None:
+def test_an_impossible_time_is_shown_unchanged() -> None:
     assert render.local_time(message("x", time="soon\x1b"), "%H:%M") == "soon\\x1b"
-    beginning = "0001-01-01T00:00:00+23:59"  # before any time that there is here
+    beginning = "0001-01-01T00:00:00+23:59"  # in UTC this is before year 1
     assert render.local_time(message("x", time=beginning), "%H:%M") == beginning
 
 
@@ -124,7 +124,7 @@ def test_sentences(event: Event, words: str | None) -> None:
         ([], [], None),
     ],
 )
-def test_who_comes_and_goes(joined: list[str], left: list[str], words: str | None) -> None:
+def test_arrivals_and_departures(joined: list[str], left: list[str], words: str | None) -> None:
     assert render.presence(joined, left, 3) == words
 
 
@@ -133,7 +133,7 @@ def test_members() -> None:
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
 
 
-def test_why_there_is_no_connection_is_said_once_until_there_was_one() -> None:
+def test_a_reason_for_being_offline_is_shown_once_for_each_outage() -> None:
     narrator = render.Narrator()
     gone = Reconnecting("gone", 1.0)
     assert [bool(narrator.words(event)) for event in (gone, gone, Connected(ANN), gone)] == [True, False, True, True]
@@ -148,11 +148,11 @@ def test_why_there_is_no_connection_is_said_once_until_there_was_one() -> None:
         (message("/me waves"), "#1 * Ann waves"),
     ],
 )
-def test_a_message_as_it_stands(shown: Message, words: str) -> None:
+def test_the_present_state_of_a_message(shown: Message, words: str) -> None:
     assert render.message_lines(shown, Style(colours=False)).partition("  ")[2] == words
 
 
-def test_a_message_says_its_room_and_what_it_answers() -> None:
+def test_a_message_shows_its_room_and_the_message_that_it_answers() -> None:
     lines = render.message_lines(message("yes"), Style(colours=False), room="ops", quote="#3 Bob: coming?").splitlines()
     assert [line.partition("  ")[2] for line in lines] == ["ops│↳ #3 Bob: coming?", "ops│#1 Ann: yes"]
     assert render.quoted(message("x" * 100 + "\n")) == f"Ann: {'x' * 59}…"

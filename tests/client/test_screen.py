@@ -19,7 +19,7 @@ class Window:
         termios.tcsetwinsize(self._outside, (24, columns))
 
     def drawn(self) -> str:
-        """What is written to redraw the prompt."""
+        """The output that redraws the prompt."""
         self.screen.draw()
         return self.shown()
 
@@ -35,8 +35,8 @@ def window() -> Iterator[Window]:
     os.close(inside)
 
 
-def test_what_is_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window) -> None:
-    """The prompt lost its end: `lobby (offli`, and at once what was typed, for which eight columns were left."""
+def test_a_text_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window) -> None:
+    """Otherwise the prompt is cut, `lobby (offli`, and the typed text follows it at once in eight columns."""
     window.resize(20)
     window.screen.prompt = "lobby (offline, 1 to send)> "
     assert window.drawn() == "\r\x1b[Jlobby (…> "
@@ -46,8 +46,8 @@ def test_what_is_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window)
     assert window.shown().startswith("\r\x1b[J· Ann and Bob join…\r\n")
 
 
-def test_a_prompt_that_a_narrower_window_has_wrapped_is_erased_whole(window: Window) -> None:
-    """Its first rows stayed, once for each time that the window was made narrower."""
+def test_a_prompt_wrapped_by_a_narrower_window_is_erased_whole(window: Window) -> None:
+    """Otherwise its first rows stay each time that the window becomes narrower."""
     window.screen.prompt = "日本語> "
     window.screen.change_note("Ann joined · 2 here")
     window.shown()
@@ -56,7 +56,7 @@ def test_a_prompt_that_a_narrower_window_has_wrapped_is_erased_whole(window: Win
         "`日本語` leaves a column free, so that `> ` is in the next row"
     )
     window.screen.change_note("Bob joined")
-    assert window.shown().startswith("\x1b[3A\r\x1b[J"), "the note has three rows now"
+    assert window.shown().startswith("\x1b[3A\r\x1b[J"), "the note has three rows"
     window.screen.give_back()
     window.shown()
-    assert window.drawn().startswith("\r\x1b[J"), "nothing of ours is on the screen"
+    assert window.drawn().startswith("\r\x1b[J"), "no row of the prompt is on the screen"

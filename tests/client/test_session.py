@@ -1,4 +1,4 @@
-"""The promise of session.py, frame by frame, where test_session_model.py does not go: losses, refusals, time."""
+"""session.py, frame by frame: losses, refusals and time. Random sequences: test_session_model.py."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from tests.client.fake import ME, message
 
 
 class Peer:
-    """A session in `lobby`, and a hand that plays the server."""
+    """A session in `lobby`; the test plays the server."""
 
     def __init__(self) -> None:
         self.session = Session()
@@ -25,7 +25,7 @@ class Peer:
         self.now = 0.0
 
     def sent(self) -> dict[str, Any]:
-        """Return the one frame that the session sends now."""
+        """Return the only frame that the session sends now."""
         (request,) = self.session.outgoing(self.now)
         decoded: dict[str, Any] = json.loads(msgspec.json.encode(request))
         return decoded
@@ -73,7 +73,7 @@ def newcomer() -> Peer:
 
 @pytest.fixture
 def peer(newcomer: Peer) -> Peer:
-    """Has read message 1."""
+    """A session that has read message 1."""
     newcomer.answer("joined", 1)
     return newcomer
 
@@ -91,18 +91,18 @@ def test_backlog_then_pushes(newcomer: Peer) -> None:
 
 
 @pytest.mark.parametrize(("latest", "wanted"), [(0, []), (2, [4, 5]), (50, [3, 4, 5])])
-def test_as_much_of_before_as_was_asked_for(latest: int, wanted: list[int]) -> None:
+def test_as_many_earlier_messages_as_requested(latest: int, wanted: list[int]) -> None:
     peer = Peer()
     peer.session.leave("lobby")
     peer.session.join("lobby", latest=latest)
     peer.session.opened()
     assert offsets(peer.answer("joined", 3, 4, 5)) == wanted
     assert offsets(peer.push(6)) == [6]
-    assert peer.push(8) == [], "the place of what was not wanted is known"
+    assert peer.push(8) == [], "the offsets of unwanted messages count as read"
     assert peer.sent()["after"] == "e1-6"
 
 
-def test_a_room_is_entered_after_a_cursor_of_an_earlier_life() -> None:
+def test_a_room_is_entered_after_a_cursor_of_an_earlier_run() -> None:
     session = Session()
     session.join("lobby", after="e1-7")
     session.opened()
@@ -112,7 +112,7 @@ def test_a_room_is_entered_after_a_cursor_of_an_earlier_life() -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 3])
-def test_a_room_is_resumed_from_where_it_was(newcomer: Peer, offset: int) -> None:
+def test_a_room_is_resumed_from_its_cursor(newcomer: Peer, offset: int) -> None:
     newcomer.answer("joined", *range(1, offset + 1))
     newcomer.session.opened()
     assert newcomer.sent()["after"] == f"e1-{offset}"
@@ -129,7 +129,7 @@ def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(newcomer: Peer, fresh:
     assert newcomer.sent()["after"] == f"e2-{len(fresh)}"
 
 
-def test_what_was_held_of_an_old_epoch_is_forgotten(peer: Peer) -> None:
+def test_messages_held_of_an_old_epoch_are_dropped(peer: Peer) -> None:
     peer.push(9)
     peer.session.opened()
     peer.answer("joined", 1, recovered=False, epoch="e2")
@@ -153,7 +153,7 @@ def test_gap_without_anything_after_it_is_filled_to_its_end(peer: Peer) -> None:
     assert peer.sends_nothing()
 
 
-def test_gap_that_retention_passed_is_said_to_be_lost(peer: Peer) -> None:
+def test_gap_that_retention_removed_is_reported_as_lost(peer: Peer) -> None:
     peer.give("gap", room="lobby", after="e1-1", until="e1-9")
     peer.push(10)
     seen = peer.answer("history", 8, 9, recovered=False)
@@ -162,7 +162,7 @@ def test_gap_that_retention_passed_is_said_to_be_lost(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_hole_that_the_log_cannot_fill_is_lost_rather_than_waited_for(peer: Peer, refused: bool) -> None:
+def test_a_hole_that_the_log_cannot_fill_is_reported_as_lost(peer: Peer, refused: bool) -> None:
     peer.push(5)
     seen = peer.refuse("bad_cursor") if refused else peer.answer("history")
     assert seen[0] == events.Gap("lobby", "e1-1")
@@ -170,7 +170,7 @@ def test_a_hole_that_the_log_cannot_fill_is_lost_rather_than_waited_for(peer: Pe
     assert offsets(peer.push(6)) == [6]
 
 
-def test_what_is_held_is_bounded_and_nothing_is_lost_by_it(peer: Peer) -> None:
+def test_held_messages_are_bounded_without_loss(peer: Peer) -> None:
     last = HELD_RECORDS + 10
     for offset in range(3, last + 1):
         assert peer.push(offset) == []
@@ -215,7 +215,7 @@ def test_a_rate_limit_pauses_and_the_next_does_not_overtake(peer: Peer) -> None:
     assert peer.session.next_time() == math.inf
 
 
-def test_a_wait_longer_than_the_caller_has_is_told_at_once(peer: Peer) -> None:
+def test_a_wait_beyond_the_callers_deadline_fails_at_once(peer: Peer) -> None:
     peer.publish("a", until=10.0)
     error = failure(peer.refuse("rate_limited", retry_after=60.0))
     assert isinstance(error, RateLimited)
@@ -236,7 +236,7 @@ def test_a_refusal_is_final_and_the_next_goes_on(peer: Peer) -> None:
     assert peer.sent()["text"] == "b"
 
 
-def test_what_nobody_waits_for_any_more_is_not_sent(peer: Peer) -> None:
+def test_a_cancelled_write_is_not_sent(peer: Peer) -> None:
     peer.session.forget(peer.publish("a"))
     peer.publish("b")
     assert peer.sent()["text"] == "b"
@@ -251,7 +251,7 @@ def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Pe
     assert peer.session.unacknowledged == 1
 
 
-def test_a_paused_room_keeps_its_place_and_nothing_else(peer: Peer) -> None:
+def test_a_paused_room_keeps_its_cursor_only(peer: Peer) -> None:
     peer.session.pause("lobby")
     for offset in range(2, 5000):
         assert peer.push(offset) == []
@@ -267,7 +267,7 @@ def test_a_paused_room_keeps_its_place_and_nothing_else(peer: Peer) -> None:
     assert peer.sends_nothing()
 
 
-def test_a_room_paused_without_news_goes_on_without_asking(peer: Peer) -> None:
+def test_a_room_paused_without_news_resumes_without_a_request(peer: Peer) -> None:
     peer.session.pause("lobby")
     peer.session.resume("lobby")
     assert peer.sends_nothing()
@@ -284,7 +284,7 @@ def test_a_room_that_was_paused_across_a_reconnect_misses_nothing(peer: Peer) ->
     assert peer.sends_nothing()
 
 
-def test_records_of_every_type_hold_their_place(peer: Peer) -> None:
+def test_records_of_every_type_have_their_offset(peer: Peer) -> None:
     place = {"room": "lobby", "user": ME, "time": "2026-11-20T12:00:00.123Z"}
     seen = [
         *peer.give("edit", **place, offset=2, cursor="e1-2", target=1, text="better"),
@@ -305,14 +305,14 @@ def test_records_of_every_type_hold_their_place(peer: Peer) -> None:
     assert (seen[2].text, seen[2].edited, seen[2].reactions, seen[2].reply_to) == ("better", True, {"+": 2}, 9)
 
 
-def test_a_refused_join_is_a_complaint_and_not_tried_again(newcomer: Peer) -> None:
+def test_a_refused_join_is_an_error_and_not_repeated(newcomer: Peer) -> None:
     assert newcomer.refuse("bad_room") == [events.Complaint("lobby", "bad_room", "no")]
     newcomer.session.opened()
     assert newcomer.sends_nothing()
 
 
 def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
-    peer.push(3)  # the history that is due is not asked for any more
+    peer.push(3)  # the pending request of history is dropped
     peer.session.leave("lobby")
     assert peer.sent() == {"type": "leave", "id": 3, "room": "lobby"}
     assert peer.give("left", id=3, room="lobby") == []
@@ -323,7 +323,7 @@ def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["joined", "history"])
-def test_what_is_answered_after_leaving_is_dropped(newcomer: Peer, kind: str) -> None:
+def test_an_answer_after_leaving_is_dropped(newcomer: Peer, kind: str) -> None:
     if kind == "history":
         newcomer.answer("joined", 1)
         newcomer.push(3)
@@ -333,7 +333,7 @@ def test_what_is_answered_after_leaving_is_dropped(newcomer: Peer, kind: str) ->
     assert newcomer.sent()["type"] == "leave"
 
 
-def test_members_are_told_or_why_not(peer: Peer) -> None:
+def test_members_are_returned_or_refused(peer: Peer) -> None:
     id_ = peer.session.ask(requests.Members(room="lobby"))
     assert peer.sent() == {"type": "members", "id": id_, "room": "lobby"}
     (answered,) = peer.give("members", id=id_, room="lobby", members=[ME], count=9)
@@ -342,7 +342,7 @@ def test_members_are_told_or_why_not(peer: Peer) -> None:
     assert isinstance(failure(peer.refuse("forbidden")), Forbidden)
 
 
-def test_a_question_is_asked_again_on_the_next_connection(peer: Peer) -> None:
+def test_a_request_is_repeated_on_the_next_connection(peer: Peer) -> None:
     peer.session.ask(requests.Members(room="lobby"))
     assert peer.sent()["type"] == "members"
     peer.session.opened()
@@ -357,12 +357,12 @@ def test_typing_has_no_answer_and_is_not_kept(peer: Peer) -> None:
     assert peer.sent()["type"] == "join"
 
 
-def test_a_room_that_a_moderator_takes_us_out_of_is_left(peer: Peer) -> None:
+def test_a_room_is_left_after_a_kick(peer: Peer) -> None:
     out = peer.give("error", room="lobby", code="forbidden", message="banned", retry_after=60)
     assert out == [events.Complaint("lobby", "forbidden", "banned")]
     assert (peer.push(9), peer.session.rooms, peer.sends_nothing()) == ([], [], True)
     peer.session.join("lobby")
-    assert peer.sent()["type"] == "join", "a kick is no ban: it may be asked for again"
+    assert peer.sent()["type"] == "join", "after a kick the room may be joined again"
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_a_room_that_a_moderator_takes_us_out_of_is_left(peer: Peer) -> None:
         ({"type": "expiring", "seconds": 30}, [wire.Expiring(30)]),
     ],
 )
-def test_other_news(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) -> None:
+def test_other_events(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) -> None:
     assert peer.session.receive(wire.decode(json.dumps(frame)), 0.0) == seen
 
 
@@ -398,6 +398,6 @@ def test_other_news(peer: Peer, frame: dict[str, Any], seen: list[Outcome]) -> N
         "null",
     ],
 )
-def test_what_is_not_the_protocol_is_said(frame: str) -> None:
+def test_frames_outside_the_protocol_are_errors(frame: str) -> None:
     with pytest.raises(ProtocolError, match=r"chat\.v1"):
         wire.decode(frame)

@@ -22,7 +22,7 @@ class World:
         self.session.join("lobby", latest=50)
         self.server = Log()
         self.log = self.server.log
-        self.asked: list[dict[str, Any]] = []  # by the session, not answered
+        self.asked: list[dict[str, Any]] = []  # requests of the session without an answer
         self.delivered: list[int] = []
         self.published: list[str] = []
         self.now = 0.0
@@ -30,7 +30,7 @@ class World:
 
     def give(self, frame: dict[str, Any]) -> None:
         for event in self.session.receive(wire.decode(json.dumps(frame)), self.now):
-            assert not isinstance(event, Gap), "nothing is ever lost here"
+            assert not isinstance(event, Gap), "no message is lost here"
             if isinstance(event, wire.Record):
                 self.delivered.append(event.offset)
         self.collect()
@@ -38,7 +38,7 @@ class World:
     def collect(self) -> None:
         self.asked += [json.loads(msgspec.json.encode(request)) for request in self.session.outgoing(self.now)]
 
-    # what can happen
+    # possible events
 
     def say(self, _: int) -> None:
         self.server.append("somebody else's")
@@ -50,7 +50,7 @@ class World:
         self.collect()
 
     def push(self, back: int) -> None:
-        """Push one of the latest messages: maybe again, maybe with others left out."""
+        """Push one of the latest messages, possibly again or without those before it."""
         if back < len(self.log):
             self.give({"type": "message", **self.log[-1 - back]})
 
@@ -64,7 +64,7 @@ class World:
         self.collect()
 
     def answer(self, limit: int) -> None:
-        """Answer the oldest request, with a page as small as the server likes; or refuse it for now."""
+        """Answer the oldest request with a page of up to `limit` messages, or refuse it for now."""
         self.collect()
         if not self.asked:
             return
@@ -73,7 +73,7 @@ class World:
         self.give(self.server.answer(request, limit=limit) if limit else refusal)
 
     def lose_answer(self, _: int) -> None:
-        """The server takes a text, and dies before it says so."""
+        """The server stores a text and dies before its answer."""
         self.collect()
         if self.asked and self.asked[0]["type"] == "publish":
             self.server.answer(self.asked[0], limit=0)
@@ -92,7 +92,7 @@ class World:
         self.collect()
 
     def until_idle(self) -> None:
-        """Let an honest server finish: everything answered, and the last message pushed."""
+        """Let an honest server answer everything and push the last message."""
         self.resume(0)
         for _ in range(10 * (len(self.log) + len(self.published)) + 10):
             self.wait(0)

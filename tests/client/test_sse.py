@@ -26,7 +26,7 @@ def test_events_are_the_same_however_the_stream_is_cut(cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("filler", [b"x", b"x\ndata: ", b"\ndata:"])
-def test_an_event_without_end_is_not_kept_for_ever(filler: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_event_is_refused(filler: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "LONGEST_EVENT", 4_000)
     stream = EventStream()
     assert list(stream.feed(b"data: " + filler * 100)) == []

@@ -54,7 +54,7 @@ def test_refused(text: str) -> None:
         ("h:8000/rooms/ops/", "say ws://h:8000 --room ops"),
     ],
 )
-def test_the_address_of_a_room_says_what_to_write_instead(text: str, words: str) -> None:
+def test_an_address_of_a_room_is_refused_with_the_right_form(text: str, words: str) -> None:
     with pytest.raises(BadUrl, match=f"^'{text}' is the address of a room; {words} .bad_url.$"):
         parse_target(text)
 

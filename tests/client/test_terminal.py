@@ -1,4 +1,4 @@
-"""`chatserver chat` as a process: what a pipe and a script get."""
+"""`chatserver chat` as a process, with pipes and in scripts."""
 
 import json
 import os
@@ -29,11 +29,11 @@ async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeSe
     assert server.joins == []
 
 
-async def test_send_of_nothing_is_done(server: FakeServer) -> None:
+async def test_send_of_nothing_succeeds(server: FakeServer) -> None:
     assert (await chat(server, b"", "--send")).returncode == 0
 
 
-async def test_send_says_which_line_was_refused_and_goes_on(server: FakeServer) -> None:
+async def test_send_names_a_refused_line_and_goes_on(server: FakeServer) -> None:
     server.errors = [{"code": "too_large", "message": "too much"}]
     done = await chat(server, b"\na\nb\n", "--send")
     assert done.returncode == 1
@@ -41,13 +41,13 @@ async def test_send_says_which_line_was_refused_and_goes_on(server: FakeServer) 
     assert texts(server) == ["b"]
 
 
-async def test_a_line_without_an_end_is_not_kept_for_ever(server: FakeServer) -> None:
+async def test_an_endless_line_is_refused(server: FakeServer) -> None:
     done = await chat(server, b"x" * (LONGEST_LINE + 1), "--send")
     assert done.returncode == 1
     assert b"line 1 is longer than 1,048,576 B" in done.stderr
 
 
-async def test_the_next_start_is_the_same_person_or_says_why_not(
+async def test_the_next_start_is_the_same_user_or_says_why_not(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
@@ -57,14 +57,14 @@ async def test_the_next_start_is_the_same_person_or_says_why_not(
     assert b"you are Me only until you leave: " in (await chat(server, b"hi\n", "--send")).stderr
 
 
-async def test_a_room_that_refuses_us_is_the_end_and_said_once(server: FakeServer) -> None:
+async def test_a_refused_room_ends_the_client_with_one_message(server: FakeServer) -> None:
     server.errors = [{"code": "forbidden", "message": "members only"}]
     done = await chat(server, b"", "--plain")
     assert done.returncode == 1
     assert done.stderr.count(b"members only") == 1
 
 
-async def test_send_gives_up_when_nobody_answers() -> None:
+async def test_send_fails_without_an_answer() -> None:
     server = FakeServer()
     async with server.running():
         pass  # takes a port, and leaves it
@@ -73,7 +73,7 @@ async def test_send_gives_up_when_nobody_answers() -> None:
     assert b"no acknowledgement for 0.3 s: line 1 and what follows may be lost" in done.stderr
 
 
-async def test_send_to_a_server_that_does_not_want_us(server: FakeServer) -> None:
+async def test_send_to_a_server_that_refuses(server: FakeServer) -> None:
     server.refusals = [403]
     done = await chat(server, b"a\n", "--send")
     assert done.returncode == 1
@@ -158,7 +158,7 @@ async def test_json_is_an_object_a_line_of_everything(server: FakeServer) -> Non
 
 async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
     async with plain(server) as it:
-        await it.stdin.aclose()  # the end of what we say is not the end of what we hear
+        await it.stdin.aclose()  # after the end of input, output goes on
         await it.stdout.aclose()
         await server.say("anybody?")
         said = b"".join([chunk async for chunk in it.stderr])
@@ -166,7 +166,7 @@ async def test_plain_ends_when_its_reader_leaves(server: FakeServer) -> None:
     assert it.process.returncode == 0
 
 
-async def test_output_without_room_is_said_in_one_line(server: FakeServer) -> None:
+async def test_output_to_a_full_disk_is_an_error_of_one_line(server: FakeServer) -> None:
     with trio.fail_after(SOON), Path("/dev/full").open("wb") as full:  # noqa: ASYNC230
         process = await run(
             "chatserver.cli", "chat", server.url, "--json", stdout=full.fileno(), needs=NEEDS
@@ -186,7 +186,7 @@ async def test_output_without_room_is_said_in_one_line(server: FakeServer) -> No
         (("--token", "@empty"), "--token: cannot read empty: it is empty"),
     ],
 )
-def test_a_flag_that_cannot_be_is_named(
+def test_an_invalid_flag_is_named(
     flags: tuple[str, str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
