@@ -1,7 +1,7 @@
 """`python -m tests.cluster`: a cluster on this machine, to try: nodes with workers, on PostgreSQL and Valkey shards.
 
-Owns: the order in which everything starts and ends; all of it is on the loopback, in a folder that is removed. May not:
-know how a server is started; tests/support does. What is not known here goes to `chatserver serve`.
+Owns: the order of all starts and ends, on the loopback and in a folder that is removed. May not: know how a server is
+started; tests/support does. Unknown flags are passed to `chatserver serve`.
 
 Exit codes: 0 ended by Ctrl-C or SIGTERM, 1 it could not start, or a node has ended by itself.
 """
@@ -28,7 +28,7 @@ from tests.support.postgres import private_server
 from tests.support.serving import ServerProcess, eventually, sample, server_process
 from tests.support.valkeys import url_of, valkeys
 
-#: Seconds for the nodes to drain: what `serve` allows itself, and something for its workers to close.
+#: Seconds for the nodes to drain: the default of `serve`, and a margin for its workers.
 DRAIN = 20.0
 SHARDS = 2
 #: Characters of a node's log that are shown when it has ended.
@@ -36,7 +36,7 @@ FAREWELL_SHARE = 2_000
 
 
 class NodeEndedError(Exception):
-    """A node has ended, or has not started; what it said."""
+    """A node has ended or has not started; the argument is its log."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     code = 0
     try:
         run(arguments.nodes, arguments.port, ["--workers", str(arguments.workers), *flags])
-    # What is missing is said in the words of tests/support.
+    # tests/support has the message for a missing program.
     except* (NodeEndedError, AssertionError, pytest.skip.Exception, pytest.fail.Exception) as group:
         sys.stderr.write(f"cluster: {first(group)}\n")
         code = 1
@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def run(count: int, port: int, flags: Sequence[str]) -> None:
-    """Everything, until a signal."""
+    """Run the cluster until a signal."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chat-cluster-")))
         say(f"starting PostgreSQL and {SHARDS} Valkey shards")
@@ -73,7 +73,7 @@ def run(count: int, port: int, flags: Sequence[str]) -> None:
 
 
 async def show(folder: Path, ports: Sequence[int], flags: Sequence[str]) -> None:
-    """Start the nodes, examine them once, and have them run until a signal. A second one does not hurry the end."""
+    """Start the nodes, examine them once, and run until a signal. A second signal has no effect."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end_at_signal, signals, nursery.cancel_scope)
@@ -93,7 +93,7 @@ async def end_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) ->
 
 
 async def examined(running: Sequence[ServerProcess]) -> Report:
-    """What `chatserver doctor` says of them."""
+    """The report of `chatserver doctor` about the nodes."""
     return await examine({url: parse_target(url) for url in map(url_of_node, running)}, "", "doctor")
 
 
@@ -108,7 +108,7 @@ async def watch(node: ServerProcess) -> None:
 
 @asynccontextmanager
 async def nodes(folder: Path, ports: Sequence[int], flags: Sequence[str]) -> AsyncIterator[list[ServerProcess]]:
-    """Servers with these flags, each ready and with its shards; drained side by side when the block ends."""
+    """Servers with these flags, ready and connected to the shards; drained concurrently after the block."""
     running: list[ServerProcess] = []
     async with AsyncExitStack() as stack:
         try:
@@ -132,12 +132,12 @@ async def nodes(folder: Path, ports: Sequence[int], flags: Sequence[str]) -> Asy
 
 
 async def has_shards(node: ServerProcess) -> bool:
-    """Whether all of its workers have found all shards, which a server does not wait for."""
+    """Whether all workers of the node have found all shards, which a server does not wait for."""
     return sample((await ask(node.address, "GET", "/metrics")).body, "chatserver_shard_up") == SHARDS
 
 
 def first(error: BaseException) -> BaseException:
-    """What a group is about."""
+    """The first error of a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,8 +1,8 @@
-"""What all tests share: the mark `jumping_clock`, Hypothesis's examples, the order in which workers take them, and a
-garbage collector that does not look at what was imported.
+"""Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, the order of tests in each worker, and a
+garbage collector that ignores imported objects.
 
-Hypothesis tries the same examples every time, so that a red run is about the change at hand; tests/support/examples.py
-says how many.
+Hypothesis tries the same examples in every run, so a failure is due to the present change. Their number:
+tests/support/examples.py.
 """
 
 import gc
@@ -19,22 +19,22 @@ from tests.support.clock import run_at_once, run_with_jumps
 from tests.support.examples import EXPLORED, FEW
 from tests.support.side_by_side import TESTS
 
-# A run that a script starts in the background ignores Ctrl-C, and so would each program that a test sends it to.
+# A run in the background of a script ignores Ctrl-C, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# By default a logged fault has its source coloured and all variables: half a second of a processor each.
+# By default a logged fault has coloured source and all variables: half a second of CPU each.
 structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
-# No deadline: the machine may be busy, and no test here is about time.
+# No deadline: the machine may be busy, and no test asserts timings.
 settings.register_profile("fixed", deadline=None, max_examples=FEW, derandomize=True, database=None)
 settings.register_profile("explore", deadline=None, max_examples=max(EXPLORED, 1), database=None)
 settings.load_profile("explore" if EXPLORED else "fixed")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """What is collected stays: to look for garbage in it again and again would take a second.
+    """Freeze the collected tests: repeated garbage collections of them would take a second.
 
-    A whole run is compiled by all workers together.
+    All workers share the compilation of a whole run.
     """
     gc.disable()
     if session.config.args == session.config.getini("testpaths"):
@@ -43,7 +43,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Choose clocks; and the order, when all others have had their say."""
+    """Choose the clocks, and the order after all other plugins."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         jumps = folder == "chat" or item.get_closest_marker("jumping_clock") is not None
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """Half a million imported objects live as long as the run, and made each full collection take 80 ms."""
+    """Half a million imported objects live as long as the run and would make each full collection take 80 ms."""
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -23,7 +23,7 @@ def run(*tokens: str) -> int:
 
 @pytest.fixture(autouse=True)
 def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No settings, and the signals that `serve` has taken over are given back."""
+    """No settings in the environment; signal handlers are restored."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
@@ -37,7 +37,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"chatserver {__version__}\n"
 
 
-def test_help_of_serve_shows_every_flag_its_default_and_what_a_value_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_serve_shows_every_flag_with_default_and_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve", "--help-all") == 0
     shown = capsys.readouterr().out
     for name, default in ((name, getattr(Settings(), name)) for name in SPECS):
@@ -47,7 +47,7 @@ def test_help_of_serve_shows_every_flag_its_default_and_what_a_value_is(capsys: 
     for value in ("head-deadline SECONDS", "max-body-bytes BYTES", "flush-rate BYTES", "per-ip N", "port N",
                   "host ADDRESS", "tls-key FILE", "log-format FORMAT"):  # fmt: skip
         assert f"--{value} " in shown
-    assert " STR" not in shown, "a type of Python's"
+    assert " STR" not in shown, "a Python type"
 
 
 def test_help_of_serve_is_short(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,9 +58,7 @@ def test_help_of_serve_is_short(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "limits", "chat", "token", "doctor"])
-def test_every_command_has_help_without_what_python_calls_things(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_has_help_without_python_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     shown = capsys.readouterr().out
     assert f"chatserver {command}" in shown
@@ -69,14 +67,14 @@ def test_every_command_has_help_without_what_python_calls_things(
 
 
 def test_a_reload_during_the_start_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service manager takes an end by SIGHUP for a clean one, and starts no other."""
+    """A service manager treats an end by SIGHUP as clean, and does not restart the server."""
     monkeypatch.setattr("chatserver.server.run", lambda _: signal.getsignal(signal.SIGHUP))
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     assert run("serve") == signal.SIG_IGN
 
 
 def test_a_stop_during_the_start_is_a_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a handler it is none for process 1 of a container, and kills any other."""
+    """Without a handler, process 1 of a container ignores the signal, and any other process is killed."""
     ends = Mock()
     monkeypatch.setattr("os._exit", ends)
     monkeypatch.setattr("chatserver.server.run", lambda _: signal.raise_signal(signal.SIGTERM))
@@ -85,7 +83,7 @@ def test_a_stop_during_the_start_is_a_clean_end(monkeypatch: pytest.MonkeyPatch)
     ends.assert_called_once_with(0)
 
 
-def test_serve_hands_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_passes_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
     def fake_run(settings: Settings) -> int:
@@ -186,7 +184,7 @@ def test_limits_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_neither_trio_nor_the_server() -> None:
-    """The reason why commands import what they run inside: help and tab completion must be quick."""
+    """Commands import inside of functions, because help and tab completion must be quick."""
     program = (
         "import sys; from chatserver import cli; cli.run_command(['serve', '--help']);"
         "sys.exit(any(name in sys.modules for name in ('trio', 'chatserver.server', 'wsproto')))"
@@ -205,8 +203,8 @@ def test_a_reader_that_left_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_closed_descriptor_is_as_good_as_nothing() -> None:
-    """`None` has no `flush`: each command ended with a traceback."""
+def test_a_closed_descriptor_is_no_error() -> None:
+    """A closed standard stream is None, which has no `flush`."""
     closed = "<&- >&- 2>&-"
     done = subprocess.run(["sh", "-c", f"{sys.executable} -m chatserver limits {closed}"], check=False)
     assert done.returncode == 0

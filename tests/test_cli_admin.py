@@ -1,4 +1,4 @@
-"""`chatserver admin`: each command against a server, and what it says when something is wrong."""
+"""`chatserver admin`: each command against a server, and its error messages."""
 
 import io
 import json
@@ -29,7 +29,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Serving]:
 
 
 class Admin:
-    """Runs a command in a thread, since it waits for a server that is in this process."""
+    """Runs a command in a thread, since its server is in this process."""
 
     def __init__(self, server: Serving, capsys: pytest.CaptureFixture[str]) -> None:
         self.url = f"http://{server.address.host}:{server.address.port}"
@@ -83,7 +83,7 @@ async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin:
     ]
 
 
-async def test_a_kick_says_whether_anybody_was_there(server: Serving, admin: Admin) -> None:
+async def test_a_kick_says_whether_the_user_was_there(server: Serving, admin: Admin) -> None:
     ann = await id_of(server.address, ANN)
     flags = ("--room", "lobby", "--user", ann)
     assert await admin.done("kick", *flags) == f"{ann} is not there\n"
@@ -101,7 +101,7 @@ async def test_a_message_is_deleted(server: Serving, admin: Admin) -> None:
     assert (code, err.startswith("chatserver: ")) == (1, True)
 
 
-async def test_what_the_server_refuses_names_the_flag(server: Serving, admin: Admin) -> None:
+async def test_a_refusal_by_the_server_names_the_flag(server: Serving, admin: Admin) -> None:
     moderator = await id_of(server.address, MODERATOR)
     for flags, code, said in (
         (("mute", "--room", "Lobby", "--user", "u_x"), 2, "--room: 1 to 64 characters"),
@@ -157,12 +157,12 @@ def test_bad_flags_are_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_what_its_values_are(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_with_its_values(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command(["admin", command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"chatserver admin {command}" in shown
     assert "--token TOKEN" in shown
-    assert " STR" not in shown, "a type of Python's"
+    assert " STR" not in shown, "a Python type"
 
 
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,8 +197,8 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("file", [_Tty(), io.StringIO()], ids=["terminal", "pipe"])
-def test_what_others_wrote_moves_no_cursor_and_makes_no_line(file: io.StringIO) -> None:
-    """Anybody could put such an entry into the trail, by a search for the messages of `user`."""
+def test_texts_of_users_move_no_cursor_and_make_no_line(file: io.StringIO) -> None:
+    """Any user can put such an entry into the trail, by a search for the messages of `user`."""
     target = "u\x1b]0;x\x07\n9\tban"
     entry = {
         "id": 3, "time": "2026-01-01T00:00:00.000Z", "by": {"id": "u_x", "name": "Ann"}, "network": "192.0.2.1",
@@ -209,7 +209,7 @@ def test_what_others_wrote_moves_no_cursor_and_makes_no_line(file: io.StringIO) 
     assert "\x1b" not in str(AdminError(target))
 
 
-async def test_what_is_no_chat_server_is_said_to_be_none(admin: Admin) -> None:
+async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     answers = [

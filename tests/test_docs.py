@@ -1,7 +1,7 @@
-"""The docs tell the truth: their tables, examples, links and names are held to the program.
+"""The tables, examples, links and names in the docs, compared with the program.
 
 A fence marked `console example` holds `$ curl` commands with their output; one marked `text exchange` a WebSocket
-conversation, `>` from the client and `<` to it; one marked `json pushed` what the server says by itself. All of a page
+conversation, `>` from the client and `<` to it; one marked `json pushed` messages that the server pushes. All of a page
 run in order against one new server, so offsets and texts are compared as they stand. `k3f9` is the epoch of that
 server's log; times, tokens and guests' names are compared by their form. Of a `sh` fence each line that begins with
 `curl` is run in a room where others talk, and must be answered.
@@ -66,10 +66,10 @@ def name_of(page: Path) -> str:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_tables_are_what_the_code_says_and_a_stale_one_is_found(
+def test_tables_match_the_code_and_a_stale_one_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """States, reasons, error codes, limits, dependencies: docs/tables.py knows which. One page more has a wrong row."""
+    """docs/tables.py lists the tables: states, reasons, error codes, limits and more. An extra page has a wrong row."""
     copies = tmp_path / "docs"
     shutil.copytree(DOCS, copies, ignore=shutil.ignore_patterns("*.png", "*.py"))
     page = (DOCS / "errors.md").read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def test_tables_are_what_the_code_says_and_a_stale_one_is_found(
 
 
 def test_every_package_that_is_imported_is_in_the_table() -> None:
-    """Those of the program itself: `loadgen/peers/` are other people's servers, each started if it is installed."""
+    """Packages of the program itself: `loadgen/peers/` runs third-party servers, if they are installed."""
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     [shown] = re.findall(r"<!-- from code: dependencies -->\n(.*?)<!-- end -->", text, re.DOTALL)
     named = re.findall(r"^\| `([\w.-]+)", shown, re.MULTILINE)
@@ -95,7 +95,7 @@ def test_every_package_that_is_imported_is_in_the_table() -> None:
     assert sorted(imported, key=str.lower) == sorted(named, key=str.lower)
 
 
-def test_pushed_messages_are_what_the_encoders_make() -> None:
+def test_pushed_messages_match_the_encoders() -> None:
     made = [
         encoders.typing("lobby", ("g_2d4a90c4b1f0e37", "Brisk Otter 34")),
         encoders.read("lobby", 41),
@@ -112,7 +112,7 @@ def test_pushed_messages_are_what_the_encoders_make() -> None:
 
 
 def differences(told: Any, got: Any, where: str = "", form: str = "") -> Iterator[str]:
-    """Where an answer is not what the page says."""
+    """The places where an answer differs from the page."""
     if isinstance(told, dict) and isinstance(got, dict):
         if told.keys() != got.keys():
             yield f"{where}: fields {sorted(got)}, the page says {sorted(told)}"
@@ -158,7 +158,7 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 
 
 async def run_curl(command: str, lines: int, *more: str) -> str:
-    """The output; of a stream (`-N`) as many lines as the page shows."""
+    """The output of a command; of a stream (`-N`), as many lines as the page shows."""
     curl, *arguments = shlex.split(command, comments=True)
     assert curl == "curl", f"only curl is run: {command}"
     stream = any(re.match(r"-\w*N", argument) for argument in arguments)
@@ -191,7 +191,7 @@ async def talk(address: Address) -> None:
 
 
 async def run_exchange(text: str, address: Address) -> None:
-    """Send and expect in the order of the page; presence that it does not show may come at any time."""
+    """Send and expect in the order of the page; presence that it does not show may arrive at any time."""
     url = f"ws://{address.host}:{address.port}/ws"
     with trio.fail_after(PATIENCE):
         async with trio_websocket.open_websocket_url(url) as socket:
@@ -213,7 +213,7 @@ needs_curl = pytest.mark.skipif(
 
 @needs_curl
 @pytest.mark.parametrize("page", [page for page in PAGES if "```console example" in page.read_text()], ids=name_of)
-async def test_examples_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
+async def test_examples_give_the_output_of_the_page(page: Path, tmp_path: Path) -> None:
     async with server_process(tmp_path, "--port", "0", "--log", "memory:", "--quiet", is_forked=True) as server:
         address = server.address
         empty = await ask(address, "GET", "/rooms/epoch")
@@ -228,7 +228,7 @@ async def test_examples_do_what_the_page_says(page: Path, tmp_path: Path) -> Non
 
 
 @needs_curl
-async def test_what_the_pages_say_to_type_is_answered(tmp_path: Path) -> None:
+async def test_curl_commands_of_the_pages_are_answered(tmp_path: Path) -> None:
     lines = [line for page in PAGES for _, text in fences(page, "sh") for line in text.splitlines()]
     typed = [line for line in lines if line.startswith("curl ")]
     assert typed
@@ -245,7 +245,7 @@ async def test_what_the_pages_say_to_type_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_wrong_example_is_found() -> None:
-    """The comparison of this module, by what it must not let through."""
+    """The comparison in this module must find wrong output."""
     user = {"id": "g_2d4a90c4b1f0e37", "name": "Brisk Otter 34"}
     told = {"offset": 1, "user": user, "time": "2026-11-20T12:00:00.123Z"}
     other = {"id": "g_000000000000000", "name": "Calm Bat 11"}
@@ -267,7 +267,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_a_target() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
             if "://" in link:
@@ -280,7 +280,7 @@ def test_links_lead_somewhere() -> None:
 
 ARCHITECTURE = DOCS / "architecture.md"
 STATES = DOCS / "states.md"
-#: The pages that say what is so now; the others keep what was measured and changed.
+#: The pages about the present version; the others record measurements and changes.
 TOPICS = [page for page in PAGES if page.parent != DOCS / "measurements" and page.name != "CHANGELOG.md"]
 
 
@@ -322,7 +322,7 @@ def test_types_that_the_architecture_names_exist(page: Path) -> None:
         assert re.search(rf"\b{member}\b", homes[owner]), name
 
 
-#: Flags that a page names and that are podman's.
+#: Flags of podman that a page names.
 OTHERS_FLAGS = {"--format"}
 
 
@@ -343,15 +343,15 @@ def flags_of(app: App) -> Iterator[str]:
 
 @cache
 def flags() -> set[str]:
-    """All that can be given to our programs."""
+    """All flags of our programs."""
     programs = [ROOT / "tests" / name / "__main__.py" for name in ("bench", "fuzz", "million", "soak")]
     parsers = [program.read_text(encoding="utf-8") for program in programs]
     added = {flag for parser in parsers for flag in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', parser)}
     return added | {*flags_of(chatserver_cli.app), *flags_of(loadgen_cli.app)}
 
 
-def test_only_flags_are_taken_for_flags() -> None:
-    """Any word before a colon in a source file was."""
+def test_only_flags_count_as_flags() -> None:
+    """A word before a colon in a source file is no flag."""
     assert {"--per-ip", "--for", "--fail-if", "--ws-path", "--room-size", "--engine", "--plots", "--peers"} <= flags()
     assert not {"--lambda", "--returns", "--pace", "--no-no-bar"} & flags()
 
@@ -369,8 +369,8 @@ def test_flags_and_metrics_that_the_pages_name_exist() -> None:
 _COMMAND = re.compile(r"^(?:\$ |.*\| )?(?:\.venv/bin/)?(chatserver|loadgen) ([a-z].*)$", re.MULTILINE)
 
 
-def test_commands_that_the_pages_say_to_type_are_understood() -> None:
-    """Only flags in the text were held to the programs, not those in examples."""
+def test_commands_of_the_pages_are_valid() -> None:
+    """Flags in examples are checked as well as those in the text."""
     programs = {"chatserver": chatserver_cli.app, "loadgen": loadgen_cli.app}
     typed = [(page, text.replace("\\\n", " ").replace("$!", "1")) for page in TOPICS for _, text in fences(page)]
     commands = [(page, *command) for page, text in typed for command in _COMMAND.findall(text)]
@@ -384,7 +384,7 @@ def test_commands_that_the_pages_say_to_type_are_understood() -> None:
 
 
 def test_the_architecture_names_every_module() -> None:
-    """A module that nobody can find on the map is a module that nobody will find."""
+    """A reader finds modules by this map."""
     for file in code("chatserver"):
         if file.name == "__init__.py":
             continue

@@ -1,4 +1,4 @@
-"""What a network is, that networks take turns, and that a question that many ask at once is asked once."""
+"""Networks, fairness between them, and shared queries: equal concurrent ones are made once."""
 
 from functools import partial
 
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.jumping_clock
         ("::1", "::/64"),
     ],
 )
-def test_what_an_address_counts_for(address: str, network: str) -> None:
+def test_the_network_of_an_address(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
-# -- turns ------------------------------------------------------------------------------------------------------------
+# -- fairness ---------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from("aaaaaabcdefg")), min_size=10, max_size=120))
-def test_against_the_plainest_model(steps: list[str | None]) -> None:
-    """A push of a network, or (None) a pop: each entry once, those of one network in order, turns in between.
+def test_against_a_simple_model(steps: list[str | None]) -> None:
+    """A push of a network, or (None) a pop: each entry once, those of one network in order, fair between networks.
 
-    A network with credit waits for others with credit, and for one entry of another for each few that come. Without
-    credit it waits for these and for one entry of each other network, however many these have and push meanwhile.
+    A network with credit waits for others with credit, and for one entry of others for each few of these. Without
+    credit it waits for these and for one entry of each other network, however many these push meanwhile.
     """
     queue, lines = FairQueue[tuple[str, int]](), dict[str, list[int]]()
     fresh, turns, credit, came = list[str](), list[str](), dict[str, int](), 0
@@ -84,7 +84,7 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
         queue.pop()
 
 
-@example(["push a", "push a", "pop", "remove a", *["push b"] * (CREDIT + 2)])  # the round is over with the last of it
+@example(["push a", "push a", "pop", "remove a", *["push b"] * (CREDIT + 2)])  # the round ends with the last entry
 @given(
     st.lists(
         st.sampled_from(["push a", "push b", "push c", "pop", "remove a", "remove b", "remove c"]),
@@ -92,8 +92,8 @@ def test_against_the_plainest_model(steps: list[str | None]) -> None:
         max_size=60,
     )
 )
-def test_what_is_taken_out_is_not_waited_for(steps: list[str]) -> None:
-    """The rest comes out: each entry once, and those of one network in order."""
+def test_removed_entries_delay_no_other(steps: list[str]) -> None:
+    """The other entries are popped once each, and those of one network in order."""
     queue, lines = FairQueue[tuple[str, int]](), {name: list[tuple[str, int]]() for name in "abc"}
     for number, step in enumerate([*steps, *["pop"] * len(steps)]):
         line = lines[step[-1]] if step != "pop" else []
@@ -110,8 +110,8 @@ def test_what_is_taken_out_is_not_waited_for(steps: list[str]) -> None:
     assert not queue
 
 
-def test_networks_that_were_never_seen_neither_stop_the_turns_nor_are_remembered() -> None:
-    """Each entry of one brings another: a network whose credit was used up waited for as long as they came."""
+def test_new_networks_neither_stop_the_rounds_nor_are_kept() -> None:
+    """A network without credit must not wait as long as new networks push entries."""
     queue = FairQueue[str]()
     for number in range(CREDIT + 20):
         queue.push("member", f"member {number}")
@@ -123,14 +123,14 @@ def test_networks_that_were_never_seen_neither_stop_the_turns_nor_are_remembered
     assert len(queue._lines) <= len(queue) + 2 * ARRIVALS
 
 
-def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() -> None:
+def test_a_network_with_few_entries_does_not_wait_for_busy_ones() -> None:
     queue = FairQueue[str]()
     crowd = [f"crowd-{number}" for number in range(100)]
     for network in crowd * (2 * CREDIT):
         queue.push(network, network)
 
     def a_round() -> list[str]:
-        """What comes out while each of the crowd has its turn, and pushes as much again."""
+        """The entries of one round, while each network of the crowd pushes as much again."""
         came: list[str] = []
         while len(came) < len(crowd):
             came.append(queue.pop())
@@ -139,20 +139,20 @@ def test_who_says_something_now_and_then_is_not_behind_those_who_never_stop() ->
 
     for _ in range(CREDIT):
         assert a_round() == crowd
-    for _ in range(CREDIT):  # it asks, is answered, asks again
+    for _ in range(CREDIT):  # push, pop, push again
         queue.push("person", "person")
         assert queue.pop() == "person"
-    queue.push("person", "person")  # and again: now its place is behind all others
+    queue.push("person", "person")  # once more: now it is behind all others
     assert a_round() == crowd
     assert queue.pop() == "person"
-    assert a_round() == crowd  # it had nothing when its turn came, and has left the round
+    assert a_round() == crowd  # it had no entry in its turn, and has left the round
     assert queue.pop() == crowd[0]
     queue.push("person", "person")
     assert queue.pop() == "person"
 
 
-def test_nothing_is_remembered_of_networks_whose_entries_are_removed() -> None:
-    """Peers with a new IPv6 /64 each time that ask while the log is slow, and reset before they were served."""
+def test_networks_whose_entries_are_removed_are_not_kept() -> None:
+    """This happens when peers, each with a new IPv6 /64, send requests to a slow log and reset."""
     queue = FairQueue[str]()
     queue.push("slow", "slow")
     for number in range(100):
@@ -163,12 +163,12 @@ def test_nothing_is_remembered_of_networks_whose_entries_are_removed() -> None:
     assert not queue
 
 
-def test_one_out_of_its_turn_leaves_the_others_theirs() -> None:
+def test_a_pop_of_one_network_keeps_the_order_of_the_others() -> None:
     queue = FairQueue[str]()
     for entry in ("a1", "b1", "c1", "a2"):
         queue.push(entry[0], entry)
     assert queue.pop() == "a1"
-    assert queue.pop_from("c") == "c1"  # it was newly come
+    assert queue.pop_from("c") == "c1"  # it is new
     assert queue.pop_from("a") == "a2"  # it had its turn before
     assert [network for network, _ in queue.firsts()] == ["b"]
     assert not queue.has_share("a")
@@ -176,11 +176,11 @@ def test_one_out_of_its_turn_leaves_the_others_theirs() -> None:
     assert not queue
 
 
-# -- one question -----------------------------------------------------------------------------------------------------
+# -- shared queries ---------------------------------------------------------------------------------------------------
 
 
 class Asking:
-    """Those who ask, and a log that answers after a second with how often it was asked; or with what it is told to."""
+    """Callers, and a log that answers after a second with its number of queries, or with a given result."""
 
     def __init__(self) -> None:
         self.flight: SingleFlight[str, object] = SingleFlight()
@@ -213,11 +213,11 @@ def asking() -> Asking:
     ("says", "answer"),
     [
         (None, 1),
-        ([], []),  # a page of nothing is an answer: nobody asks again
+        ([], []),  # an empty page is an answer: no second query
         (OSError("no disk"), "no disk"),
     ],
 )
-async def test_who_asks_meanwhile_gets_the_same_and_who_asks_later_asks_anew(
+async def test_concurrent_calls_share_one_query_and_a_later_call_makes_another(
     asking: Asking, says: object, answer: object
 ) -> None:
     asking.says = says
@@ -243,8 +243,8 @@ async def test_keys_do_not_share(asking: Asking) -> None:
     assert asking.answers == [1, 2, 2, 3, 3]
 
 
-async def test_when_the_first_is_cancelled_the_next_asks_for_all_others(asking: Asking) -> None:
-    """That was about the first one's time, not about the others'."""
+async def test_when_the_first_caller_is_cancelled_the_next_makes_the_query(asking: Asking) -> None:
+    """The cancellation concerns the first caller only."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(asking.ask, patience=0.5))
         await trio.testing.wait_all_tasks_blocked()
@@ -252,10 +252,10 @@ async def test_when_the_first_is_cancelled_the_next_asks_for_all_others(asking: 
             nursery.start_soon(asking.ask)
     assert (asking.asked, asking.answers) == (2, [2] * 5)
     await asking.ask(patience=0.5)
-    assert len(asking.flight) == 0, "nothing of one that is cancelled alone is left"
+    assert len(asking.flight) == 0, "a cancelled single call leaves nothing"
 
 
-async def test_a_fault_in_asking_is_not_hidden(asking: Asking) -> None:
+async def test_a_fault_in_a_query_is_not_hidden(asking: Asking) -> None:
     asking.says = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         await asking.ask()

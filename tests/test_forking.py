@@ -7,8 +7,8 @@ import sys
 from tests.support.forking import Forked
 
 
-def test_one_that_has_just_ended_may_be_killed() -> None:
-    """Between its end and the news of it there is a moment; a test that killed it then failed."""
+def test_a_process_that_has_just_ended_may_be_killed() -> None:
+    """A kill between the end of a process and the report of it must not fail."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
     ours, its = socket.socketpair()

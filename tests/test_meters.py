@@ -1,4 +1,4 @@
-"""The two meters against the plainest models: how often, and how many bytes."""
+"""The two meters, of rates and of bytes, against simple models."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from chatserver.meters import MAX_KEYS, MICROSECOND, ByteBudget, KeyedBuckets, T
 
 NOW = 12_345_000_000  # microseconds
 SECOND = 1_000_000
-#: Their interval is a whole number of microseconds, so that a model's floats and the meter's ints agree.
+#: Rates with an interval of whole microseconds, so that the model's floats and the meter's ints agree.
 RATES = [0.1, 1.0, 20.0, 50.0, 1_000.0, 10_000.0]
 
 
@@ -26,7 +26,7 @@ def spend(bucket: TokenBucket, state: int, times: int, now: int = NOW) -> int:
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_a_burst_and_no_more_and_then_the_wait_that_is_told(rate: float) -> None:
+def test_a_burst_and_then_the_told_wait(rate: float) -> None:
     bucket = TokenBucket(rate, burst=10)
     state = spend(bucket, 0, 10)
     assert not bucket.over(state, NOW)
@@ -36,27 +36,27 @@ def test_a_burst_and_no_more_and_then_the_wait_that_is_told(rate: float) -> None
     assert wait == pytest.approx(6 / rate, rel=1e-3)
     later = NOW + round(wait / MICROSECOND)
     assert not bucket.over(bucket.spend(state, later), later)
-    assert bucket.over(bucket.spend(state, later - 2), later - 2), "not a moment sooner"
+    assert bucket.over(bucket.spend(state, later - 2), later - 2), "not a microsecond earlier"
 
 
 VISITS = st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 5)), min_size=5, max_size=40)
 
 
 @given(st.sampled_from(RATES), st.integers(1, 60), VISITS)
-def test_it_is_a_bucket_of_tokens(rate: float, burst: int, visits: Sequence[tuple[int, int]]) -> None:
-    """Into which they drip: what everybody understands, with a float and a time for each holder."""
+def test_against_a_bucket_of_tokens(rate: float, burst: int, visits: Sequence[tuple[int, int]]) -> None:
+    """The model is the usual token bucket, with a float and a time for each holder."""
     bucket, state, tokens, now = TokenBucket(rate, burst=burst), 0, float(burst), NOW
     for later, cost in visits:
         now += later
         state = bucket.spend(state, now, cost)
         tokens = min(burst, tokens + later * MICROSECOND * rate) - cost
-        # A microsecond's tokens either way is rounding.
+        # A difference of one microsecond's tokens is rounding.
         if abs(tokens) > 2 * rate * MICROSECOND * len(visits):
             assert bucket.over(state, now) == (tokens < 0)
         assert bucket.wait(state, now, 0) == pytest.approx(max(0.0, -tokens / rate), abs=1e-4)
 
 
-def test_patience_is_on_top_of_the_burst() -> None:
+def test_patience_is_added_to_the_burst() -> None:
     bucket = TokenBucket(10.0, burst=30)
     state = spend(bucket, 0, 60)
     assert not bucket.over(state, NOW, patience=30)
@@ -64,8 +64,8 @@ def test_patience_is_on_top_of_the_burst() -> None:
     assert not bucket.over(state, NOW + 10 * SECOND)
 
 
-def test_a_bot_that_is_a_little_too_fast_is_never_over_for_it() -> None:
-    """A quarter above a WebSocket's rate, and it heeds no refusal. How a flood ends: tests/attacks/test_budgets.py."""
+def test_a_bot_that_is_slightly_too_fast_is_never_closed() -> None:
+    """It ignores refusals at a quarter above a WebSocket's rate. Floods: tests/attacks/test_budgets.py."""
     bucket, state = TokenBucket(20.0, burst=20.0 * MESSAGE_BURST), 0
     for second in range(1000):
         for _ in range(5):
@@ -82,16 +82,16 @@ def test_a_rate_of_nothing_is_no_limit(burst: float) -> None:
     assert bucket.wait(state, NOW, 1e9) == 0.0
 
 
-def test_a_silent_holder_has_nothing_stored() -> None:
+def test_an_idle_holder_has_no_stored_state() -> None:
     bucket = TokenBucket(20.0, burst=100)
     state = spend(bucket, 0, 3)
     assert bucket.at_rest(state, NOW) == state
-    assert bucket.at_rest(state, NOW + 150_000) == 0, "its bucket is full"
+    assert bucket.at_rest(state, NOW + 150_000) == 0, "the bucket is full"
     assert bucket.at_rest(0, NOW) == 0
 
 
-def test_equal_states_of_one_moment_are_one_object() -> None:
-    """Thousands of polls that are parked together have asked as often: they share the number."""
+def test_equal_states_of_one_time_are_one_object() -> None:
+    """Thousands of polls parked at the same time have equal states, which share one object."""
     bucket = TokenBucket(50.0, burst=100)
     assert spend(bucket, 0, 5) is spend(bucket, 0, 5)
     assert spend(bucket, 0, 1, now=NOW + 1) is not spend(bucket, 0, 1, now=NOW + 2)
@@ -101,7 +101,7 @@ def test_equal_states_of_one_moment_are_one_object() -> None:
 
 
 def test_each_key_has_its_own_and_a_refusal_costs_nothing() -> None:
-    """A client that asks again and again is let in as soon as one that waits."""
+    """A client that repeats refused requests is granted one as early as a client that waits."""
     buckets = KeyedBuckets[str](1.0, burst=1)
     assert buckets.take("ann", NOW) == 0.0
     assert buckets.take("ann", NOW) == pytest.approx(1.0)
@@ -112,7 +112,7 @@ def test_each_key_has_its_own_and_a_refusal_costs_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2 * SECOND), st.sampled_from("abc"), st.booleans()), min_size=8, max_size=60))
-def test_a_sweep_forgets_the_full_ones_and_changes_nothing(visits: list[tuple[int, str, bool]]) -> None:
+def test_a_sweep_removes_full_buckets_and_changes_no_answer(visits: list[tuple[int, str, bool]]) -> None:
     swept, kept = KeyedBuckets[str](2.0, burst=3), KeyedBuckets[str](2.0, burst=3)
     now = NOW
     for later, key, sweeps in visits:
@@ -122,18 +122,18 @@ def test_a_sweep_forgets_the_full_ones_and_changes_nothing(visits: list[tuple[in
         assert swept.take(key, now) == kept.take(key, now)
         assert len(swept) <= len(kept) <= 3
     swept.sweep(now + math.ceil(3 / 2.0) * SECOND)
-    assert len(swept) == 0, "a key that was silent for a whole burst costs nothing"
+    assert len(swept) == 0, "a key that is idle for a whole burst costs nothing"
 
 
-def test_without_a_limit_nothing_stays() -> None:
+def test_without_a_limit_nothing_is_stored() -> None:
     buckets = KeyedBuckets[int](0.0, burst=0)
     assert all(buckets.take(key, NOW) == 0.0 for key in range(1_000))
     buckets.sweep(NOW)
     assert len(buckets) == 0
 
 
-def test_a_flood_of_keys_is_bounded_and_the_latest_still_wait() -> None:
-    """A million networks, each refused once, took 200 MB."""
+def test_keys_are_bounded_and_the_latest_stay_limited() -> None:
+    """Otherwise a million networks, each refused once, take 200 MB."""
     buckets = KeyedBuckets[int](1 / 60, burst=1)
     for key in range(5 * MAX_KEYS):
         assert buckets.take(key, NOW) == 0.0
@@ -141,7 +141,7 @@ def test_a_flood_of_keys_is_bounded_and_the_latest_still_wait() -> None:
     full = KeyedBuckets[int](1 / 60, burst=2)
     for key in [*range(MAX_KEYS), 0]:
         full.take(key, NOW)
-    assert len(full) == MAX_KEYS, "one more token for a key that is there makes nobody forgotten"
+    assert len(full) == MAX_KEYS, "a known key displaces no other"
     assert all(buckets.take(5 * MAX_KEYS - back, NOW) > 0.0 for back in range(1, MAX_KEYS // 2))
     for key in range(2 * MAX_KEYS):
         buckets.lower(key, SECOND, NOW)
@@ -151,21 +151,21 @@ def test_a_flood_of_keys_is_bounded_and_the_latest_still_wait() -> None:
 # -- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def test_over_the_bound_a_holder_that_grows_is_refused_until_another_is_gone() -> None:
+def test_over_the_bound_growth_is_refused_until_a_release() -> None:
     budget = ByteBudget(10_000)
     assert budget.resize("one", 5000)
     assert budget.resize("other", 4000)
     assert not budget.resize("other", 7000)
-    assert budget.used == 12_000, "charged all the same, until the holder is gone"
+    assert budget.used == 12_000, "charged all the same, until the release"
     assert not budget.resize("one", 6000)
-    assert budget.resize("one", 4000), "to shrink is always allowed"
+    assert budget.resize("one", 4000), "shrinking is always allowed"
     budget.release("other")
     for _ in range(2):
-        assert budget.resize("one", 10_000), "exactly the limit, and once more the same"
+        assert budget.resize("one", 10_000), "exactly the limit, twice the same size"
 
 
 class Holder:
-    """Any object: it is known by identity."""
+    """A holder, which is distinguished by identity."""
 
 
 FREE = 2048
@@ -175,7 +175,7 @@ SIZES = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), BYTES)), min_
 
 @given(SIZES, st.sampled_from([0, FREE]))
 def test_the_sum_is_always_what_all_holders_keep(steps: list[tuple[int, int | None]], free: int) -> None:
-    """Refused or not: what was said of each holder last is what counts. None is a release."""
+    """The last size of each holder counts, whether it was refused or not. None is a release."""
     budget, holders, charges = ByteBudget(12_000, free=free), [Holder() for _ in range(6)], [0] * 6
     for which, size in steps:
         before, charges[which] = charges[which], size if size is not None and size > free else 0

@@ -1,4 +1,4 @@
-"""What an operator may copy from docs works: flags, backup, alerts, dashboard, log lines, image."""
+"""Flags, backup, alerts, dashboard, log lines and image in the operators' docs work."""
 
 import ast
 import json
@@ -46,7 +46,7 @@ def fence(kind: str) -> str:
 
 
 def image(instruction: str) -> list[str]:
-    """What stands behind an instruction of the Containerfile, once for each time that it is there."""
+    """The arguments of an instruction of the Containerfile, once for each occurrence."""
     text = CONTAINERFILE.read_text(encoding="utf-8").replace("\\\n", "")
     return re.findall(rf"^{instruction} +(.*)$", text, re.MULTILINE)
 
@@ -79,7 +79,7 @@ def run(database: Path, sql: str) -> None:
 
 
 async def test_a_restored_backup_has_a_new_epoch(tmp_path: Path) -> None:
-    """A cursor from before is known to be of another life of the log; guests are who they were, and search works."""
+    """A cursor from before the restore is of another epoch; guests are the same users, and search works."""
     database, backup = tmp_path / "chat.db", tmp_path / "backup.db"
     async with serving(log=f"sqlite:{database}") as server:
         before = await publish(server.address, "lobby", "kept")
@@ -103,7 +103,7 @@ async def test_a_restored_backup_has_a_new_epoch(tmp_path: Path) -> None:
 
 
 def expressions() -> Iterator[str]:
-    """Of the dashboard and of the alerts."""
+    """The expressions of the dashboard and of the alerts."""
     dashboard = json.loads((DOCS / "grafana.json").read_text(encoding="utf-8"))
     for panel in dashboard["panels"]:
         yield from (target["expr"] for target in panel["targets"])
@@ -113,7 +113,7 @@ def expressions() -> Iterator[str]:
     yield from re.findall(r"expr: (.+)$", fence("yaml alerts"), re.MULTILINE)
 
 
-async def test_what_dashboard_and_alerts_ask_for_is_measured() -> None:
+async def test_metrics_of_dashboard_and_alerts_exist() -> None:
     asked = list(expressions())
     assert len(asked) > 30
     async with serving() as server:
@@ -154,7 +154,7 @@ def test_the_page_lists_every_line_of_the_log() -> None:
             if level == "debug":  # never written
                 continue
             computed += not isinstance(event, ast.Constant)
-            # What a moderator did has its name from the audit trail; a fault, from where it happened.
+            # An action of a moderator is named by the audit trail; a fault, by its place.
             constants = {"event": ("fault", "fault_in_close"), "entry.action": ()}
             found = (event.value,) if isinstance(event, ast.Constant) else constants[ast.unparse(event)]
             for each in found:
@@ -174,8 +174,8 @@ _YAML_LINE = re.compile(r"(?:- )?\{.*\}|(?:- )?(?:[\w.-]+|<<):(?: .+)?")
 
 
 @pytest.mark.parametrize("kind", ["yaml compose", "yaml kubernetes"])
-def test_the_yaml_is_laid_out_as_yaml_is(kind: str) -> None:
-    """Not parsed, for want of a parser."""
+def test_the_yaml_has_the_layout_of_yaml(kind: str) -> None:
+    """The YAML is not parsed, since the tests have no parser."""
     lines = [line for line in fence(kind).splitlines() if line != "---"]
     assert len(lines) > 20
     for line, following in pairwise(lines):
@@ -201,7 +201,7 @@ def test_a_pod_has_time_to_drain() -> None:
     assert number("stop_grace_period", fence("yaml compose")) >= Settings().drain_timeout + END_PATIENCE
 
 
-async def test_what_the_probes_ask_is_answered() -> None:
+async def test_the_probes_are_answered() -> None:
     paths = re.findall(r"path: (/\w+)", fence("yaml kubernetes"))
     assert paths == ["/readyz", "/healthz", "/healthz"]
     async with serving(host=("0.0.0.0",), allow_host=()) as server:
@@ -214,25 +214,25 @@ async def test_what_the_probes_ask_is_answered() -> None:
 
 
 def images(text: str) -> list[str]:
-    """Those that are fetched from a registry."""
+    """The images that are fetched from a registry."""
     return re.findall(r"^(?:FROM| +(?:- )?image:) +(\S+)", text, re.MULTILINE)
 
 
-def test_images_are_of_a_version() -> None:
+def test_images_have_a_version() -> None:
     found = images(EVERYTHING)
     assert len(found) >= 5
     for each in found:
-        assert re.search(r":\d", each), f"{each} would be another one next year"
+        assert re.search(r":\d", each), f"{each} has no version"
 
 
-def test_compose_does_without_no_password() -> None:
-    """A node that is made anew in a shell without DB_PASSWORD would have an empty one."""
+def test_compose_requires_each_password() -> None:
+    """A node made again in a shell without DB_PASSWORD would have an empty one."""
     variables = re.findall(r"\$\{([^}]*)\}", fence("yaml compose"))
     assert variables
     assert all(re.fullmatch(r"[A-Z_]+:\?.+", each) for each in variables)
 
 
-def test_the_page_makes_the_secret_of_which_pods_read() -> None:
+def test_the_page_makes_the_secret_that_pods_read() -> None:
     [made] = [line for text in texts("sh") for line in text.splitlines() if "create secret" in line]
     literals = set(re.findall(r"--from-literal=(\w+)=", made))
     references = re.findall(r"secretKeyRef: \{name: (\w+), key: (\w+)\}", fence("yaml kubernetes"))
@@ -249,7 +249,7 @@ def test_a_pod_may_write_where_workers_put_their_sockets() -> None:
 
 
 def test_everything_in_the_image_has_one_version() -> None:
-    """What the server needs, and what that needs, is in constraints.txt."""
+    """All direct and indirect dependencies of the server are in constraints.txt."""
     pinned = set(re.findall(r"^(\S+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
     pinned = {canonicalize_name(each) for each in pinned}
     [extras] = re.findall(r"'\.\[(.+)\]'", " ".join(image("RUN")))
@@ -267,7 +267,7 @@ def test_everything_in_the_image_has_one_version() -> None:
     assert len(seen) > 30
 
 
-def test_the_image_is_made_of_what_there_is() -> None:
+def test_the_image_is_made_of_existing_files() -> None:
     sources = [word for line in image("COPY") if "--from" not in line for word in line.split()[:-1]]
     assert {"pyproject.toml", "constraints.txt", "chatserver", "loadgen"} <= set(sources)
     for source in sources:
@@ -277,25 +277,25 @@ def test_the_image_is_made_of_what_there_is() -> None:
     assert image("ENTRYPOINT") == ['["chatserver", "serve"]']
     [account] = [line for line in image("RUN") if "useradd" in line]
     assert f"--uid {user} --user-group" in account
-    assert "--system" not in account, "the group would have another number, of those that the base image gives away"
+    assert "--system" not in account, "the group would have another number, from the range of the base image"
 
 
 def test_podman_keeps_the_health_check() -> None:
-    """An image of podman's own format, OCI, has none: it warns, and leaves it out."""
+    """An image in podman's default format, OCI, has none: podman warns and drops it."""
     commands = re.findall(r"podman build[^\n]*", EVERYTHING)
     assert len(commands) == 2
     assert all("--format docker" in each for each in commands)
 
 
 async def check(command: str, address: Address) -> None:
-    """Runs the Python of a health check that asks port 8000 of the container, on the port of a test's server."""
+    """Run the Python of a health check with port 8000 replaced by the port of the test's server."""
     assert ":8000/healthz" in command
     program = compile(command.replace("127.0.0.1:8000", f"127.0.0.1:{address.port}"), "HEALTHCHECK", "exec")
     await trio.to_thread.run_sync(exec, program)
 
 
-async def test_the_image_knows_whether_it_is_well() -> None:
-    """The command of HEALTHCHECK: quiet while the server answers, an error when it does not."""
+async def test_the_health_check_of_the_image() -> None:
+    """The command of HEALTHCHECK is quiet while the server answers, and an error otherwise."""
     [line] = image("HEALTHCHECK")
     _, _, code = json.loads(line[line.index("[") :])
     async with serving(host=("0.0.0.0",)) as server:
@@ -304,8 +304,8 @@ async def test_the_image_knows_whether_it_is_well() -> None:
         await check(code, server.address)
 
 
-async def test_the_image_knows_it_with_tls_too(tmp_path: Path) -> None:
-    """The command that the page gives for it. The certificate is for the public name, and the check asks by address."""
+async def test_the_health_check_with_tls(tmp_path: Path) -> None:
+    """The page's command: the certificate is for the public name, and the check connects by address."""
     _, _, option = shlex.split(fence("sh health"))[1:]
     _, _, code = shlex.split(option)
     cert, key = certificate(tmp_path, names=("chat.example.org",))

@@ -15,23 +15,23 @@ ITEMS: Any = [SimpleNamespace(path=TESTS / name, number=number) for name in NAME
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7, 49])
-def test_long_ones_come_first_in_each_workers_stretch(workers: int) -> None:
+def test_long_tests_come_first_in_each_workers_stretch(workers: int) -> None:
     ordered: Any = long_first(ITEMS, workers)
     assert sorted(map(id, ordered)) == sorted(map(id, ITEMS))
     browser = [ordered.index(item) for item in ITEMS if item.path.parent.name == "e2e"]
-    assert browser == list(range(browser[0], browser[0] + 20)), "together, and in their order"
+    assert browser == list(range(browser[0], browser[0] + 20)), "together and in order"
     assert browser[0] == 0
-    if workers == 2:  # a stretch has room for them
+    if workers == 2:  # they fit into a stretch
         verdicts = next(item for item in ITEMS if item.path.name == "test_verdicts.py")
         assert ordered.index(verdicts) == len(ITEMS) // workers
 
 
-def test_what_is_long_is_there() -> None:
+def test_the_long_tests_exist() -> None:
     assert [name for name in LONG if not Path(TESTS, name).exists()] == []
 
 
 def test_no_port_is_given_twice_by_any_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two servers that started at the same time could have one port, and the later one never served."""
+    """Otherwise two servers that start at the same time may get one port, and the later one fails."""
     monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
     given: list[list[int]] = []
     for number in range(2):

@@ -1,4 +1,4 @@
-"""The programs of docs/sign-in.md make tokens that the server takes."""
+"""The programs in docs/sign-in.md make tokens that the server accepts."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def same(thing: Any) -> Any:
 
 
 class FastApi:
-    """As much of FastAPI as the page needs."""
+    """The part of FastAPI that the page uses."""
 
     def post(self, path: str) -> Any:
         return same
@@ -36,7 +36,7 @@ STUBS: dict[str, dict[str, Any]] = {
     "fastapi": {"Depends": same, "FastAPI": FastApi},
     "myapp": {"User": object, "current_user": None},
 }
-#: What a web framework gives of somebody who has signed in there.
+#: A signed-in user as a web framework represents it.
 ANN = SimpleNamespace(pk=7, id=7, name="Ann", get_username=lambda: "Ann")
 
 

@@ -40,7 +40,7 @@ def test_every_number_has_a_unit_bounds_and_a_reason(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_bounds_are_kept_and_zero_is_none_only_where_it_says_so(name: str) -> None:
+def test_bounds_are_enforced_and_zero_means_none_only_where_documented(name: str) -> None:
     spec = SPECS[name]
     wrong = [spec.maximum + 1, -1]
     if spec.zero is not None or spec.minimum == 0:
@@ -121,7 +121,7 @@ def test_texts_of_variables(name: str, text: str, value: object) -> None:
         ("host", [1], "[1] is not a list of texts"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_line_that_names_the_flag(name: str, value: object, words: str) -> None:
+def test_an_invalid_value_is_an_error_of_one_line_that_names_the_flag(name: str, value: object, words: str) -> None:
     with pytest.raises(ConfigError, match=f"^--{flag_name(name)}: {re.escape(words)}$"):
         load({name: value})
 
@@ -179,8 +179,8 @@ def test_a_variable_that_is_no_setting_is_named(variable: str, hint: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["CHATSERVER_WEB", "CHATSERVER"])
-def test_variables_that_kubernetes_sets_for_a_service_are_none_of_ours(name: str) -> None:
-    """For a Service that is named just chatserver, the server did not start: its port was no number."""
+def test_variables_that_kubernetes_sets_for_a_service_are_ignored(name: str) -> None:
+    """A Service named `chatserver` sets CHATSERVER_PORT, which is no number."""
     environ = {
         f"{name}_SERVICE_HOST": "10.0.0.1",
         f"{name}_SERVICE_PORT_HTTP": "80",

@@ -1,4 +1,4 @@
-"""Texts that settings may be: which are refused, and that those which mean the same become the same."""
+"""Texts of settings: which are refused, and that equivalent texts become equal."""
 
 import ipaddress
 import re
@@ -72,7 +72,7 @@ def test_shards(text: str, addresses: list[tuple[str, int]], user: str | None, p
     assert forms.shards(text) == (tuple(addresses), user, password)
 
 
-def test_no_complaint_tells_a_password() -> None:
+def test_no_error_shows_a_password() -> None:
     for text in ("redis://:s3cret@a:1", "valkey://:s3cret@", "valkey://:s3cret@a", "valkey://:s3cret@a:1,a:1"):
         with pytest.raises(ValueError, match=r"is not|names a server twice") as caught:
             forms.shards(text)
@@ -110,13 +110,13 @@ WRONG = [
 @pytest.mark.parametrize(
     ("form", "words", "text"), [(form, words, text) for form, words, texts in WRONG for text in texts]
 )
-def test_what_has_another_form(form: Callable[[str], object], words: str, text: str) -> None:
+def test_malformed_texts(form: Callable[[str], object], words: str, text: str) -> None:
     with pytest.raises(ValueError, match=words):
         form(text)
 
 
 @given(st.text(max_size=40) | st.from_regex(r"https?://[\w.:\[\]-]{0,20}", fullmatch=True))
-def test_an_origin_that_is_read_stays_as_it_is(text: str) -> None:
+def test_a_parsed_origin_is_parsed_to_itself(text: str) -> None:
     try:
         read = forms.origin(text)
     except ValueError:
@@ -126,7 +126,7 @@ def test_an_origin_that_is_read_stays_as_it_is(text: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_an_address_is_a_host_however_it_is_written(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_an_address_is_a_host_in_any_spelling(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert forms.host(address.exploded) == forms.host(str(address).upper()) == str(address)
 
 
@@ -150,7 +150,7 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
     assert forms.redacted(url) == shown
 
 
-def test_a_complaint_about_a_log_shows_no_password() -> None:
+def test_an_error_about_a_log_shows_no_password() -> None:
     with pytest.raises(ValueError, match=r"^'mysql://ann:\*\*\*@db' is none of"):
         forms.log_url("mysql://ann:pw@db")
     for url in ("postgresql://ann:p@w@db/chat", "postgresql://ann:p/w@db/chat"):

@@ -1,4 +1,4 @@
-"""What a file says of rooms, and the complaint about what it may not say."""
+"""A file with rooms, and the errors for malformed ones."""
 
 from pathlib import Path
 
@@ -51,6 +51,6 @@ def test_patterns_come_in_the_order_of_the_file(tmp_path: Path) -> None:
         ("\n".join(f"[rooms.a{number}]" for number in range(MAX_PATTERNS + 1)), f"limit {MAX_PATTERNS}"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_malformed_entry_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s)--config: .*chat.toml.*{complaint}"):
         load(tmp_path, text)

@@ -1,4 +1,4 @@
-"""What one worker of several has of each limit, and what `chatserver limits` says of it."""
+"""The share of each limit that one of several workers has, and how `chatserver limits` shows it."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def test_one_process_has_everything() -> None:
 
 
 @pytest.mark.parametrize("workers", [2, 3, 16, 256])
-def test_what_is_divided_adds_up_to_the_limit_and_the_rest_is_the_same(workers: int) -> None:
+def test_divided_limits_add_up_and_the_others_are_the_same(workers: int) -> None:
     settings = of(workers, max_connections=100_000, all_unfinished_bytes=1 << 30, all_rings_bytes=1 << 40)
     one = share_of(settings)
     assert {"max_connections", "per_ip", "all_rings_bytes", "all_unfinished_bytes", "max_rooms"} == DIVIDED
@@ -36,11 +36,11 @@ def test_what_is_divided_adds_up_to_the_limit_and_the_rest_is_the_same(workers: 
 
 
 def test_the_connections_of_one_network_have_room_for_an_uneven_spread() -> None:
-    """512 connections that the kernel spreads over two are 256 and 256 hardly ever."""
+    """The kernel hardly ever spreads 512 connections over two workers as 256 and 256."""
     assert [share("per_ip", of(workers)) for workers in (1, 2, 16)] == [512, 304, 49]
     assert share("per_ip", of(2, per_ip=2)) == 2
     assert share("per_ip", of(2, per_ip=0)) == 0
-    assert share("max_connections", of(2)) == 0, "from RLIMIT_NOFILE, which is each process's own"
+    assert share("max_connections", of(2)) == 0, "derived from RLIMIT_NOFILE, which each process has"
 
 
 def test_a_share_is_never_below_what_one_peer_may_need() -> None:
@@ -49,8 +49,8 @@ def test_a_share_is_never_below_what_one_peer_may_need() -> None:
     assert one.max_rooms >= SPECS["max_rooms"].minimum
 
 
-def test_limits_say_how_they_hold_for_several() -> None:
-    """And nothing of it where there is one."""
+def test_limits_show_how_they_apply_to_several_workers() -> None:
+    """With one worker nothing of it is shown."""
     file = io.StringIO()
     print_limits(of(2, max_connections=1001), file)
     lines = {line.split()[0]: line for line in file.getvalue().splitlines()}
@@ -61,7 +61,7 @@ def test_limits_say_how_they_hold_for_several() -> None:
     file = io.StringIO()
     print_limits(of(2), file)
     [line] = [line for line in file.getvalue().splitlines() if line.startswith("--max-connections")]
-    assert "With 2 workers: in each worker by itself." in line, "what descriptors allow, each its own"
+    assert "With 2 workers: in each worker by itself." in line, "each worker has its own descriptors"
     alone = io.StringIO()
     print_limits(of(1), alone)
     assert "worker" not in alone.getvalue()
@@ -72,8 +72,8 @@ def test_limits_say_how_they_hold_for_several() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_limits_say_what_shards_make_of_rates(workers: int) -> None:
-    """They said that rates hold in each worker by itself, though --shared has them hold for all."""
+def test_limits_show_the_effect_of_shards_on_rates(workers: int) -> None:
+    """With --shared, rates apply to all workers together, not to each by itself."""
     file = io.StringIO()
     print_limits(of(workers, shared="valkey://127.0.0.1:6379"), file)
     lines = {line.split()[0]: line for line in file.getvalue().splitlines()}

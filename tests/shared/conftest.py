@@ -1,4 +1,4 @@
-"""Two servers for all tests of a worker that leave them running, and patience with them."""
+"""Fixtures: two Valkey servers for all tests of a worker that leave them running, with long deadlines."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -17,14 +17,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Valkey]]:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server of a busy machine is not away: a test of a deadline sets it."""
+    """Long deadlines, since a busy machine is slow; a test of a deadline sets its own."""
     for deadline in ("CONNECT_DEADLINE", "CALL_DEADLINE", "CHECK_DEADLINE"):
         monkeypatch.setattr(valkey, deadline, PATIENCE)
 
 
 @pytest.fixture
 async def it(servers: list[Valkey]) -> AsyncIterator[Keeping]:
-    """One of them, connected."""
+    """Shards on one of the servers, connected."""
     async with keeping(url_of(servers[:1])) as it:
         await it.up()
         yield it

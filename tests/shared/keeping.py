@@ -16,7 +16,7 @@ PATIENCE = 30.0
 
 
 class Keeping:
-    """Shards that are kept connected, what is heard there, and what is said in the log."""
+    """Shards that are kept connected, with the received messages and the log lines."""
 
     def __init__(self, shards: Shards, logs: list[LogLine]) -> None:
         self.shards = shards

@@ -1,4 +1,4 @@
-"""Two servers of one chat on real shards: what people see of each other, what limits them, what a lost shard costs."""
+"""Two servers of one chat on real shards: shared presence, shared limits, and the loss of a shard."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ def reachable(server: Serving) -> int:
 
 @asynccontextmanager
 async def pair(servers: list[Valkey], **settings: Any) -> AsyncIterator[tuple[Serving, Serving]]:
-    """Two that have one log, as far as the shards know."""
+    """Two servers that the shards treat as having one log."""
     identity = new_identity()
     with mock.patch("chatserver.log.memory.new_identity", return_value=identity):
         async with (
@@ -57,7 +57,7 @@ async def count(server: Serving, room: str = "lobby") -> int:
     return int(answer.json["count"])
 
 
-async def test_people_of_both_are_members_and_hear_of_each_other(servers: list[Valkey]) -> None:
+async def test_people_of_both_servers_see_each_other(servers: list[Valkey]) -> None:
     async with pair(servers) as (ours, other), chatter(ours.address) as ann, chatter(other.address) as bob:
         await ann.ask("join", room="lobby")
         await bob.ask("join", room="lobby")
@@ -78,14 +78,14 @@ async def test_people_of_both_are_members_and_hear_of_each_other(servers: list[V
         assert await ours.metric("chatserver_members_elsewhere") == 1
 
 
-async def test_who_is_between_two_polls_at_one_is_kicked_at_the_other(servers: list[Valkey], tmp_path: Path) -> None:
+async def test_a_user_between_polls_at_one_server_is_kicked_at_the_other(servers: list[Valkey], tmp_path: Path) -> None:
     ann = guest("ann")
     async with pair(servers, token_key=(secret_file(tmp_path),), presence_grace=300.0) as (ours, other):
         user = await id_of(ours.address, ann)
         assert (await ask(ours.address, "GET", "/poll?room=lobby", headers=ann)).status == 200
         await eventually(lambda: there(other, 1))
         answer = await moderate(other.address, "POST", "/rooms/lobby/kick", user=user)
-        assert (answer.status, answer.json["ended"]) == (200, 0), "it has nothing here"
+        assert (answer.status, answer.json["ended"]) == (200, 0), "the user has no connection here"
         await eventually(lambda: there(ours, 0))
         await eventually(lambda: there(other, 0))
 
@@ -94,8 +94,8 @@ async def there(server: Serving, members: int) -> bool:
     return await count(server) == members
 
 
-async def test_who_signs_out_at_one_has_the_other_look_into_the_log(servers: list[Valkey]) -> None:
-    """Where the log has the sign-out; it is not believed from here."""
+async def test_a_sign_out_at_one_server_makes_the_other_read_the_log(servers: list[Valkey]) -> None:
+    """The other server uses the sign-out in the log, not the message."""
     async with pair(servers) as (ours, other):
         cookie = (await ask(ours.address, "POST", "/session")).headers["set-cookie"].partition(";")[0]
         assert (await ask(ours.address, "DELETE", "/session", headers={"Cookie": cookie})).status == 204
@@ -112,10 +112,10 @@ async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) ->
         assert 10 < int(refused.headers["retry-after"]) <= 100
 
 
-async def test_what_one_found_the_other_does_not_look_for_until_something_is_taken_out(
+async def test_a_result_of_one_server_is_used_by_the_other_until_a_removal(
     servers: list[Valkey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The logs are two here, so it can be seen whose result it is."""
+    """The servers have separate logs here, so the origin of a result is visible."""
     monkeypatch.setattr("chatserver.api.pipelines.shared.RESULT_LIFETIME", 600.0)
     async with pair(servers) as (ours, other), chatter(ours.address) as ann:
 
@@ -153,7 +153,7 @@ async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: l
             return limit.users.wait(number, int(trio.current_time() / MICROSECOND))
 
         await eventually(told)
-        assert await say_hi(other) == 201, "it has not heard of it"
+        assert await say_hi(other) == 201, "the other server does not know of it yet"
         assert 0.0 < wait() <= 100.0
         await eventually(lambda: wait() > 150.0)
         assert await say_hi(other) == 429
@@ -163,10 +163,10 @@ async def say_hi(server: Serving) -> int:
     return (await ask(server.address, "POST", "/rooms/lobby/messages", b'{"text":"hi"}')).status
 
 
-async def test_a_shard_that_dies_hangs_and_forgets_is_noticed_by_no_client(
+async def test_a_shard_that_dies_or_hangs_is_noticed_by_no_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(valkey, "CHECK_DEADLINE", 1.0)  # whether a call goes to the second is a matter of chance
+    monkeypatch.setattr(valkey, "CHECK_DEADLINE", 1.0)  # a call may or may not go to the second shard
     with valkeys(tmp_path, 2) as (first, second):
         async with serving(shared=url_of([first, second]), search_rate=1000.0) as server, neighbour(server):
             await eventually(lambda: reachable(server) == 2)
@@ -199,7 +199,7 @@ async def test_a_server_starts_without_its_shards() -> None:
     assert [line["shard"] for line in lost] == ["127.0.0.1:1"]
 
 
-async def test_without_the_flag_there_is_nothing_of_it() -> None:
+async def test_without_the_flag_nothing_is_shared() -> None:
     async with serving() as server:
         assert server.server.parts.shared is None
         assert "shards" not in (await ask(server.address, "GET", "/readyz")).json
@@ -207,7 +207,7 @@ async def test_without_the_flag_there_is_nothing_of_it() -> None:
         assert server.server.parts.services.publish_limit.note is None
 
 
-def test_the_client_library_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_client_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coredis.connection", None)
     monkeypatch.delitem(sys.modules, "chatserver.shared.valkey", raising=False)
     with pytest.raises(ConfigError, match=r"^--shared: needs coredis.*pip install 'chatserver\[valkey\]'"):

@@ -1,4 +1,4 @@
-"""Messages between the workers of one machine: each hears the others, and nobody waits for one that is gone or busy."""
+"""Messages between the workers of one machine: each receives those of the others, and none waits for a lost one."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ async def hearing(folder: Path, number: int, count: int = 3) -> AsyncIterator[tu
         nursery.cancel_scope.cancel()
 
 
-async def test_all_others_hear_and_one_that_is_not_there_is_nobody_s_trouble(tmp_path: Path) -> None:
+async def test_all_others_receive_and_an_absent_one_delays_nothing(tmp_path: Path) -> None:
     first = Datagrams(tmp_path, 0, 3)
     first.tell(b"too early")
     async with hearing(tmp_path, 0) as (first, of_first), hearing(tmp_path, 1) as (second, of_second):
@@ -31,7 +31,7 @@ async def test_all_others_hear_and_one_that_is_not_there_is_nobody_s_trouble(tmp
         second.tell(b"b")
         await eventually(lambda: bool(of_first and of_second))
         assert (of_first, of_second) == ([b"b"], [b"a" * (MAX_MESSAGE // 2)])
-        # The next process with its number hears in its place.
+        # The next process with its number receives in its place.
         async with hearing(tmp_path, 2) as (_, before):
             first.tell(b"c")
             await eventually(lambda: bool(before))
@@ -41,8 +41,8 @@ async def test_all_others_hear_and_one_that_is_not_there_is_nobody_s_trouble(tmp
         assert (before, after) == ([b"c"], [b"d"])
 
 
-async def test_one_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
-    """What it has no room for is lost, and it hears again when it reads."""
+async def test_a_worker_that_does_not_read_delays_nothing(tmp_path: Path) -> None:
+    """Messages beyond its buffer are lost, and it receives new ones when it reads again."""
     async with hearing(tmp_path, 0) as (first, _), hearing(tmp_path, 1) as (_, slow):
         for number in range(2000):
             first.tell(b"%d" % number)
@@ -53,8 +53,8 @@ async def test_one_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
         await eventually(lambda: slow[-1] == b"again")
 
 
-async def test_a_message_of_a_hundred_people_reaches_forty_that_read_it_later(tmp_path: Path) -> None:
-    """What all have not read yet was bounded by Linux's 208 KiB: with 10 KB, thirteen others heard it."""
+async def test_a_message_of_a_hundred_people_reaches_forty_late_readers(tmp_path: Path) -> None:
+    """One sending buffer of 208 KiB for all, Linux's default, would limit 10 KB messages to thirteen readers."""
     others = [socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(40)]
     with ExitStack() as stack:
         for number, other in enumerate(others, start=1):

@@ -1,4 +1,4 @@
-"""Rate limits that several processes share: exact on the shard, and never worse than a burst or a few seconds."""
+"""Rate limits shared by several processes: exact on the shard, with errors of at most a burst or a few seconds."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from chatserver.shared.shards import Script, SharedError
 from tests.shared.keeping import Keeping, keeping
 from tests.support.valkeys import Valkey, url_of
 
-#: One token in a hundred seconds, so that none comes back while a test is held up; four at once.
+#: One token in a hundred seconds, so that none returns while a test is delayed; a burst of four.
 RARE = TokenBucket(0.01, burst=4)
 
 
@@ -28,31 +28,31 @@ async def test_processes_take_from_one_bucket(servers: list[Valkey]) -> None:
         assert await take_one(ann, "b") == 0.0
         left = await ann.shard.call(b"PTTL", ann.shards.key("a"))
         assert isinstance(left, int)
-        assert 300_000 < left <= 400_000, "a bucket that is full again takes no memory"
+        assert 300_000 < left <= 400_000, "a full bucket takes no memory"
 
 
-async def test_tokens_come_back(it: Keeping) -> None:
+async def test_tokens_return(it: Keeping) -> None:
     quick = TokenBucket(1e6, burst=1)
     for _ in range(20):
         assert await take(it.shard, it.shards.key("a"), quick.interval, quick.span) < 1e-3
 
 
 @pytest.mark.parametrize("stands", [b"garbage", b"9e99", b"-5", b"nan", b"99999999999999999", b""])
-async def test_whatever_stands_in_a_bucket_nobody_is_refused_for_long(it: Keeping, stands: bytes) -> None:
+async def test_any_content_of_a_bucket_refuses_for_a_short_time_only(it: Keeping, stands: bytes) -> None:
     await it.shard.call(b"SET", it.shards.key("a"), stands)
     assert 0.0 <= await take_one(it, "a") <= 100.0
     [level] = await spend(it.shard, [Spent(it.shards.key("a"), RARE.interval, RARE.span, 1)])
     assert 0 < level <= RARE.span * MAX_DEBT + 1
 
 
-async def test_a_bucket_that_is_something_else(it: Keeping) -> None:
+async def test_a_bucket_of_another_type(it: Keeping) -> None:
     await it.shard.call(b"LPUSH", it.shards.key("a"), b"x")
     with pytest.raises(SharedError):
         await take_one(it, "a")
     assert it.shard.up
 
 
-async def test_what_was_spent_is_added_up_and_the_debt_is_bounded(it: Keeping) -> None:
+async def test_spending_adds_up_and_the_debt_is_bounded(it: Keeping) -> None:
     keys = [it.shards.key(key) for key in ("a", "b")]
     told = [Spent(keys[0], RARE.interval, RARE.span, 3), Spent(keys[1], RARE.interval, RARE.span, 1000)]
     first = await spend(it.shard, told)
@@ -62,7 +62,7 @@ async def test_what_was_spent_is_added_up_and_the_debt_is_bounded(it: Keeping) -
 
 
 @pytest.mark.parametrize("answer", ["return 'soon'", "return -5", "return 99999999999999", "return {}", "return nil"])
-async def test_an_answer_that_cannot_be_is_none(it: Keeping, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+async def test_an_impossible_answer_is_ignored(it: Keeping, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     for name in ("_TAKE", "_SPEND"):
         monkeypatch.setattr(f"chatserver.shared.limits.{name}", Script(answer))
     with pytest.raises(SharedError):

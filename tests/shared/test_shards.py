@@ -1,4 +1,4 @@
-"""One server and many: asked while it is there, not waited for while it is not, found again when it is back."""
+"""Shards: used while they are up, not waited for while they are down, and found again afterwards."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,7 +18,7 @@ from tests.support.valkeys import Valkey, url_of, valkeys
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lost servers are looked for often."""
+    """Lost servers are checked often."""
     monkeypatch.setattr(valkey, "RETRY_EVERY", 0.05)
     monkeypatch.setattr(valkey, "CHECK_INTERVAL", 0.05)
 
@@ -43,10 +43,10 @@ async def test_calls_and_scripts(it: Keeping) -> None:
     assert shard.failures == 0
     with pytest.raises(SharedError, match="wrong kind"):
         await shard.call(b"LPUSH", key, b"1")
-    assert (shard.failures, shard.up) == (1, True), "it says no, and is well"
+    assert (shard.failures, shard.up) == (1, True), "the server refuses, and is up"
 
 
-async def test_a_message_is_heard_by_all_of_one_chat_and_by_no_other(servers: list[Valkey]) -> None:
+async def test_a_message_reaches_all_processes_of_its_chat_and_no_others(servers: list[Valkey]) -> None:
     url = url_of(servers)
     async with keeping(url, "ours") as ann, keeping(url, "ours") as bob, keeping(url, "theirs") as eve:
         for each in (ann, bob, eve):
@@ -56,7 +56,7 @@ async def test_a_message_is_heard_by_all_of_one_chat_and_by_no_other(servers: li
         assert (eve.heard, ann.shards.untold) == ([], 0)
 
 
-async def test_keys_are_spread_and_have_the_same_shard_however_the_servers_are_listed(servers: list[Valkey]) -> None:
+async def test_the_shard_of_a_key_does_not_depend_on_the_order_of_servers(servers: list[Valkey]) -> None:
     shards = [open_shards(url_of(listed), "chat") for listed in (servers, servers[::-1])]
     keys = [f"key {number}" for number in range(50)]
     places = [[each.of(key).name for key in keys] for each in shards]
@@ -76,7 +76,7 @@ async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
         it.shards.tell(b"hi")
         assert it.shards.untold == 1
         await trio.sleep(0.3)
-        assert it.events() == ["shard_lost"], "once, however often it is looked for"
+        assert it.events() == ["shard_lost"], "once, however often it is checked"
         doomed.start()
         await it.up()
         assert it.events() == ["shard_lost", "shard_found"]
@@ -86,7 +86,7 @@ async def test_a_server_that_dies_and_returns_empty(doomed: Valkey) -> None:
         await eventually(lambda: it.heard == [b"hi"])
 
 
-async def test_another_shard_takes_the_message_of_one_that_is_away(servers: list[Valkey], doomed: Valkey) -> None:
+async def test_another_shard_takes_the_message_of_a_lost_one(servers: list[Valkey], doomed: Valkey) -> None:
     url = url_of([*servers[:1], doomed])
     async with keeping(url, "ours") as ann, keeping(url, "ours") as bob:
         for each in (ann, bob):
@@ -114,9 +114,7 @@ async def test_a_server_that_hangs_costs_one_deadline(doomed: Valkey, monkeypatc
         assert await it.shard.call(b"GET", "a") is None
 
 
-async def test_a_server_that_hangs_is_noticed_although_nobody_asks(
-    doomed: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_hangs_is_noticed_without_calls(doomed: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(valkey, "CHECK_DEADLINE", 0.2)
     async with keeping(url_of([doomed])) as it:
         await it.up()
@@ -125,7 +123,7 @@ async def test_a_server_that_hangs_is_noticed_although_nobody_asks(
         await it.up()
 
 
-async def test_a_call_that_is_cancelled_spoils_no_other(it: Keeping) -> None:
+async def test_a_cancelled_call_affects_no_other(it: Keeping) -> None:
     key = it.shards.key("a")
     await it.shard.call(b"SET", key, b"1", b"PX", 60_000)
     for _ in range(20):
@@ -136,7 +134,7 @@ async def test_a_call_that_is_cancelled_spoils_no_other(it: Keeping) -> None:
     assert it.shard.failures == 0
 
 
-async def test_a_server_that_takes_no_writes_is_away(tmp_path: Path) -> None:
+async def test_a_server_that_takes_no_writes_counts_as_lost(tmp_path: Path) -> None:
     with valkeys(tmp_path, 1, "--min-replicas-to-write", "1") as [server]:
         async with keeping(url_of([server])) as it:
             await eventually(lambda: "shard_lost" in it.events())
@@ -144,7 +142,7 @@ async def test_a_server_that_takes_no_writes_is_away(tmp_path: Path) -> None:
             assert it.shards.reachable == 0
 
 
-async def test_a_password_is_used_and_never_told(tmp_path: Path) -> None:
+async def test_a_password_is_used_and_never_logged(tmp_path: Path) -> None:
     with valkeys(tmp_path, 1, "--requirepass", "s3cret") as [server]:
         url = url_of([server])
         async with keeping(url.replace("//", "//:s3cret@")) as it:
@@ -157,19 +155,19 @@ async def test_a_password_is_used_and_never_told(tmp_path: Path) -> None:
             assert "wr0ng" not in str(it.reasons())
 
 
-# -- what is no Valkey server -----------------------------------------------------------------------------------------
+# -- other servers at the address -------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def serving(answer: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
-    """Something else that listens; the URL."""
+    """The URL of another server that listens."""
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
             try:
                 await answer(stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # the client has had enough
+                return  # the client has closed
 
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
@@ -186,7 +184,7 @@ async def hangs_up(stream: trio.SocketStream) -> None:
 
 
 async def resets(stream: trio.SocketStream) -> None:
-    """What was not read when it closes makes the kernel send a reset."""
+    """The kernel sends a reset for unread bytes at the close."""
     await trio.lowlevel.wait_readable(stream.socket)
 
 
@@ -214,13 +212,13 @@ HELLO = b"%3\r\n+proto\r\n:3\r\n+version\r\n+6.2\r\n+id\r\n:1\r\n"
 
 
 async def says_nonsense(stream: trio.SocketStream) -> None:
-    """The library's parser raises ValueError, which ended the whole server."""
+    """The library's parser raises ValueError, which must not end the server."""
     async for data in stream:
         await stream.send_all(HELLO if b"HELLO" in data else b":x\r\n")
 
 
 async def turns_bad(stream: trio.SocketStream) -> None:
-    """Well until a call, whose answer is garbage."""
+    """Answers well until a call, whose answer is garbage."""
     async for data in stream:
         for line in data.split(b"\r\n"):
             if line == b"HELLO":
@@ -247,11 +245,11 @@ CHECK = "; is it a Valkey server, without TLS? Check its host and port in --shar
         (is_starting, "Valkey is loading the dataset in memory"),
     ],
 )
-async def test_what_is_no_valkey_server_is_away_and_the_log_says_what_to_do(
+async def test_another_server_counts_as_lost_and_the_log_says_what_to_do(
     other: Callable[[trio.SocketStream], Awaitable[None]], words: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """It said `EndOfStream` of a port of PostgreSQL, and the library an error each second of one that is silent."""
+    """Examples: a port of PostgreSQL ends the stream, and a silent one is an error of the library each second."""
     if other is says_nothing:
         monkeypatch.setattr(valkey, "CONNECT_DEADLINE", 0.2)
     async with serving(other) as url, keeping(url) as it:
@@ -269,7 +267,7 @@ async def test_garbage_in_an_answer_loses_the_connection_and_nothing_else() -> N
         await eventually(lambda: it.events()[:2] == ["shard_lost", "shard_found"])
 
 
-async def test_nobody_is_there() -> None:
+async def test_a_port_without_a_server() -> None:
     async with keeping("valkey://127.0.0.1:1") as it:
         await eventually(lambda: it.events() == ["shard_lost"])
         assert "refused" in it.reasons()[0].lower()
